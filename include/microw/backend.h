@@ -1,0 +1,141 @@
+/* microw/backend.h: the operations models and SAEs are made of, behind one table per device.
+ *
+ *     mw_backend *cpu = NULL;
+ *     MW_TRY(mw_backend_open("cpu", &cpu));
+ *     MW_TRY(cpu->ops->matmul(cpu, &(mw_matmul){.m = 2, .n = 3, .k = 4, .a = a, .lda = 4, .b = w,
+ *                             .b_dtype = MW_F32, .ldb = 4, .b_transposed = true, .c = c, .ldc = 3}));
+ *     mw_backend_close(&cpu);
+ *
+ * All matrices are row-major; activations are f32, accumulations at least f32. Pointers are device pointers of
+ * that backend (on the CPU, plain memory).
+ *
+ * Determinism: work is cut into tiles of fixed size and each output element is computed by one thread in a
+ * fixed order, so results do not depend on the number of threads. A row's result of `matmul` depends only on
+ * the rows of its own MW_ROW_TILE-row tile, so callers who hand out whole tiles to ranks get the same bytes
+ * at any number of ranks.
+ */
+#ifndef MICROW_BACKEND_H
+#define MICROW_BACKEND_H
+
+#include "microw/tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { MW_ROW_TILE = 128 };
+
+/* C[m,n] = A[m,k] * B (+ bias) (+ C). B is [k,n], or [n,k] with b_transposed; f32, bf16 or f16. With a 16-bit
+ * B a backend may round A to bf16 first. */
+typedef struct mw_matmul {
+    int64_t m, n, k;
+    const float *a;
+    int64_t lda;
+    const void *b;
+    mw_dtype b_dtype;
+    int64_t ldb;
+    bool b_transposed;
+    const float *bias; /* [n] or NULL */
+    float *c;
+    int64_t ldc;
+    bool accumulate;
+} mw_matmul;
+
+typedef enum mw_activation { MW_ACT_GELU_TANH, MW_ACT_GELU_ERF, MW_ACT_SILU, MW_ACT_RELU } mw_activation;
+
+/* Causal attention over ragged sequences, each with its own keys: online over keys, no T x T matrix. */
+typedef struct mw_attention {
+    int64_t n_seq;
+    const int64_t *q_row;  /* [n_seq] first row of the sequence in q and out */
+    const int64_t *q_len;  /* [n_seq] query rows */
+    const int64_t *kv_len; /* [n_seq] keys; query i sees keys 0 .. kv_len - q_len + i */
+    const float *const *k; /* [n_seq] -> [kv_len, n_kv_heads * head_dim] */
+    const float *const *v;
+    const float *q; /* [rows, n_heads * head_dim] */
+    float *out;     /* like q */
+    int64_t n_heads, n_kv_heads, head_dim;
+    float scale, softcap; /* softcap 0: none; else scores become softcap * tanh(scores / softcap) */
+    int64_t window;       /* 0: all; else a query sees itself and the window - 1 keys before it */
+} mw_attention;
+
+/* Entries of a sparse [n, rows] matrix by latent: latent i has entries start[i] .. start[i + 1]. */
+typedef struct mw_latent_lists {
+    int64_t n;
+    const int64_t *start;
+    const int32_t *row;
+    const float *coefficient;
+} mw_latent_lists;
+
+/* Adam (Kingma & Ba 2015, alg. 1), bias corrections 1 - beta^t given by the caller. */
+typedef struct mw_adam {
+    float lr, beta1, beta2, eps, correction1, correction2;
+} mw_adam;
+
+typedef struct mw_backend mw_backend;
+
+typedef struct mw_backend_ops {
+    const char *name;
+    bool host_memory; /* device pointers are plain pointers: no copy needed */
+
+    mw_status (*alloc)(mw_backend *, size_t bytes, void **out);
+    void (*free)(mw_backend *, void *block);
+    mw_status (*upload)(mw_backend *, void *to, const void *from, size_t bytes);
+    mw_status (*download)(mw_backend *, void *to, const void *from, size_t bytes);
+
+    mw_status (*matmul)(mw_backend *, const mw_matmul *);
+    /* out[r, :] = scale * table[index[r], :] (+ out) */
+    mw_status (*gather_rows)(mw_backend *, float *out, const void *table, mw_dtype dtype, const int32_t *index,
+                             int64_t rows, int64_t width, float scale, bool add);
+    /* bias may be NULL. Ba et al. 2016. */
+    mw_status (*layer_norm)(mw_backend *, float *out, const float *x, const float *weight, const float *bias,
+                            int64_t rows, int64_t width, float eps);
+    /* out = x / rms(x) * (weight + offset). Zhang & Sennrich 2019; offset 1 for Gemma. */
+    mw_status (*rms_norm)(mw_backend *, float *out, const float *x, const float *weight, int64_t rows,
+                          int64_t width, float eps, float offset);
+    /* Rotates the first 2 * pairs of each head in halves (x_i, x_{i + pairs}). Su et al. 2021. `cos_sin` is
+     * [positions, pairs, 2]. x is [rows, heads * head_dim]. */
+    mw_status (*rotary)(mw_backend *, float *x, const float *cos_sin, const int32_t *position, int64_t rows,
+                        int64_t heads, int64_t head_dim, int64_t pairs);
+    mw_status (*attention)(mw_backend *, const mw_attention *);
+    mw_status (*activate)(mw_backend *, mw_activation, float *x, int64_t count);
+    /* gate = act(gate) * up */
+    mw_status (*activate_gated)(mw_backend *, mw_activation, float *gate, const float *up, int64_t count);
+    mw_status (*add)(mw_backend *, float *x, const float *y, int64_t count); /* x += y */
+    mw_status (*soft_cap)(mw_backend *, float *x, int64_t count, float cap); /* x = cap tanh(x / cap) */
+
+    /* The k largest of each row, ties to the lower index, written in index order. */
+    mw_status (*top_k)(mw_backend *, const float *x, int64_t rows, int64_t n, int64_t k, int32_t *index,
+                       float *value);
+    /* out[r] = bias + sum_j value[r,j] W[index[r,j]]; bias may be NULL. W is [n, d]. */
+    mw_status (*sparse_decode)(mw_backend *, float *out, const float *bias, const int32_t *index,
+                               const float *value, int64_t rows, int64_t k, const float *w, int64_t d);
+    /* out[r,j] = <g[r], W[index[r,j]]> */
+    mw_status (*sparse_dot)(mw_backend *, float *out, const float *g, const int32_t *index, int64_t rows,
+                            int64_t k, const float *w, int64_t d);
+    /* out[i] = sum over latent i's entries of coefficient * x[row], in list order; out is [n, d]. */
+    mw_status (*sparse_outer)(mw_backend *, float *out, const mw_latent_lists *, const float *x, int64_t d);
+    mw_status (*adam)(mw_backend *, float *param, const float *grad, float *m, float *v, int64_t count,
+                      const mw_adam *);
+    /* Each row of w to unit length; removes from the same row of g its component along it. g may be NULL. */
+    mw_status (*unit_rows)(mw_backend *, float *w, float *g, int64_t rows, int64_t d);
+
+    void (*close)(mw_backend *);
+} mw_backend_ops;
+
+struct mw_backend {
+    const mw_backend_ops *ops;
+    void *state;
+};
+
+/* "auto" (a GPU where there is one, else cpu), "cpu", "cpu:onednn", "cpu:cblas", "cuda". A backend that this
+ * machine or this build lacks is MW_ERR_UNSUPPORTED. */
+mw_status mw_backend_open(const char *name, mw_backend **out) MW_MUST_USE;
+void mw_backend_close(mw_backend **backend);
+
+/* A device block of `count` floats. */
+mw_status mw_backend_floats(mw_backend *backend, int64_t count, float **out) MW_MUST_USE;
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,188 @@
+/* microw/base.h: what every floor stands on: status codes, log, counted memory, counter-based random
+ * numbers, files, and progress.
+ *
+ *     mw_status f(const char *path) {
+ *         char *text = NULL;
+ *         MW_TRY(mw_file_read(path, &text, NULL));   // passes the status up; the message is logged below
+ *         mw_free(text);
+ *         return MW_OK;
+ *     }
+ *
+ * Error rule: the function that decides an error logs it once with mw_error(); callers only pass it up.
+ * Out-parameters are set only on success.
+ */
+#ifndef MICROW_BASE_H
+#define MICROW_BASE_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* One list: the enum and the texts cannot drift apart. MW_STOP is not an error: it ends a pass early. */
+#define MW_STATUS_LIST(X)                                                                                    \
+    X(MW_OK, "ok")                                                                                           \
+    X(MW_STOP, "stopped early on request")                                                                   \
+    X(MW_ERR_ARG, "invalid argument")                                                                        \
+    X(MW_ERR_CONFIG, "invalid configuration")                                                                \
+    X(MW_ERR_MEMORY, "out of memory")                                                                        \
+    X(MW_ERR_IO, "input/output error")                                                                       \
+    X(MW_ERR_FORMAT, "malformed input")                                                                      \
+    X(MW_ERR_UNSUPPORTED, "not supported")                                                                   \
+    X(MW_ERR_STATE, "wrong state")                                                                           \
+    X(MW_ERR_COMM, "communication error")                                                                    \
+    X(MW_ERR_BACKEND, "backend error")
+
+typedef enum mw_status {
+#define MW_STATUS_ENUM(code, text) code,
+    MW_STATUS_LIST(MW_STATUS_ENUM)
+#undef MW_STATUS_ENUM
+} mw_status;
+
+#define MW_MUST_USE __attribute__((warn_unused_result))
+#define MW_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
+
+/* Passes a failing status up. */
+#define MW_TRY(expr)                                                                                         \
+    do {                                                                                                     \
+        mw_status mw_try_status_ = (expr);                                                                   \
+        if (mw_try_status_ != MW_OK) return mw_try_status_;                                                  \
+    } while (0)
+
+/* The same where something must be undone first: sets `status` and jumps. */
+#define MW_TRY_GOTO(status, expr, label)                                                                     \
+    do {                                                                                                     \
+        (status) = (expr);                                                                                   \
+        if ((status) != MW_OK) goto label;                                                                   \
+    } while (0)
+
+const char *mw_status_text(mw_status status);
+
+/* ---- log ------------------------------------------------------------------------------------------ */
+
+typedef enum mw_log_level { MW_LOG_ERROR, MW_LOG_WARNING, MW_LOG_INFO, MW_LOG_DEBUG } mw_log_level;
+
+/* The log is the one piece of process-wide state: who writes (rank, size), how much, and held errors.
+ * With more than one rank, errors are held so that the launcher side can print each distinct one once. */
+void mw_log_setup(int rank, int size, mw_log_level level);
+void mw_log(mw_log_level level, const char *fmt, ...) MW_PRINTF(2, 3);
+/* Logs an error and returns `status`, so that the place of decision reads `return mw_error(...)`. */
+mw_status mw_error(mw_status status, const char *fmt, ...) MW_PRINTF(2, 3);
+/* Moves the held error text (newline-separated; may be "") to the caller, who frees it with mw_free. */
+char *mw_log_take_held(void);
+/* Drops what was held or would be printed while `quiet`: for probing calls whose failure is no failure. */
+void mw_log_quiet(bool quiet);
+
+/* ---- memory --------------------------------------------------------------------------------------- */
+
+/* Allocations are counted; tests check the balance at exit. Blocks are 64-byte aligned. Zero bytes give a
+ * valid pointer. NULL means out of memory, already logged. */
+void *mw_alloc(size_t bytes);
+void *mw_calloc(size_t count, size_t size);
+/* Grows or shrinks a block made by the calls here; old contents are kept up to `old_bytes`. */
+void *mw_realloc(void *block, size_t old_bytes, size_t new_bytes);
+void mw_free(void *block);
+char *mw_strdup(const char *text);
+char *mw_strndup(const char *text, size_t length);
+char *mw_format(const char *fmt, ...) MW_PRINTF(1, 2);
+int64_t mw_alloc_balance(void);
+
+/* A growing text. {0} is empty. `failed` is sticky, so appends need no check each. */
+typedef struct mw_text {
+    char *data;
+    size_t length, capacity;
+    bool failed;
+} mw_text;
+void mw_text_add(mw_text *text, const char *bytes, size_t length);
+void mw_text_addf(mw_text *text, const char *fmt, ...) MW_PRINTF(2, 3);
+void mw_text_free(mw_text *text);
+
+/* Makes room for one more element in a growing array: `array`, its count and its capacity (int64_t). */
+#define MW_GROW(array, count, capacity)                                                                      \
+    ((count) < (capacity)                                                                                    \
+         ? true                                                                                              \
+         : mw_grow_((void **)&(array), &(capacity), sizeof *(array)))
+bool mw_grow_(void **array, int64_t *capacity, size_t element);
+
+/* ---- random numbers ------------------------------------------------------------------------------- */
+
+/* Philox4x32-10 (Salmon et al., SC'11): a pure function of (key, counter), the same on CPU and GPU. */
+void mw_philox(uint64_t key, uint64_t counter_hi, uint64_t counter_lo, uint32_t out[4]);
+/* Uniform in [0, 1) with 24 bits; standard normal by Box-Muller. `index` is the position in stream `stream`. */
+float mw_rng_uniform(uint64_t seed, uint64_t stream, uint64_t index);
+float mw_rng_normal(uint64_t seed, uint64_t stream, uint64_t index);
+/* Keyed permutation of 0..n-1: where `index` goes. A Feistel network with cycle walking; no state. */
+uint64_t mw_permute(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t index);
+
+/* ---- files ---------------------------------------------------------------------------------------- */
+
+bool mw_file_exists(const char *path);
+bool mw_is_directory(const char *path);
+mw_status mw_file_size(const char *path, uint64_t *out) MW_MUST_USE;
+/* Whole file with a NUL behind it; `length` may be NULL. Caller frees. */
+mw_status mw_file_read(const char *path, char **out, size_t *length) MW_MUST_USE;
+/* Written to a temporary name beside it, synced, renamed: readers see the old or the new, never a half. */
+mw_status mw_file_write_atomic(const char *path, const void *data, size_t length) MW_MUST_USE;
+/* The same in pieces: begin, write, then commit or abort. */
+typedef struct mw_atomic_file {
+    char *path, *temporary;
+    void *stream;
+} mw_atomic_file;
+mw_status mw_atomic_begin(const char *path, mw_atomic_file *out) MW_MUST_USE;
+mw_status mw_atomic_write(mw_atomic_file *file, const void *data, size_t length) MW_MUST_USE;
+mw_status mw_atomic_commit(mw_atomic_file *file) MW_MUST_USE; /* on failure the file is aborted */
+void mw_atomic_abort(mw_atomic_file *file);
+mw_status mw_make_directories(const char *path) MW_MUST_USE;
+mw_status mw_free_space(const char *path, uint64_t *out) MW_MUST_USE;
+/* Directory and last component of a path, joined paths: new strings, caller frees. */
+char *mw_path_join(const char *directory, const char *name);
+char *mw_path_directory(const char *path);
+const char *mw_path_basename(const char *path);
+
+/* A read-only map of a whole file. */
+typedef struct mw_map {
+    const uint8_t *data;
+    size_t length;
+} mw_map;
+mw_status mw_map_open(const char *path, mw_map *out) MW_MUST_USE;
+void mw_map_close(mw_map *map);
+
+/* SHA-256 as 64 hex digits and a NUL. */
+#define MW_SHA256_TEXT 65
+mw_status mw_sha256(const void *data, size_t length, char out[MW_SHA256_TEXT]) MW_MUST_USE;
+mw_status mw_sha256_file(const char *path, char out[MW_SHA256_TEXT]) MW_MUST_USE;
+/* XXH64 with seed 0. */
+uint64_t mw_xxh64(const void *data, size_t length);
+
+/* Numbers in text, in the C locale: underscores between digits allowed, all of the text must be used. */
+bool mw_parse_int(const char *text, int64_t *out);
+bool mw_parse_double(const char *text, double *out);
+/* Number of edits between two words: for "did you mean". */
+int mw_edit_distance(const char *a, const char *b);
+
+/* ---- environment, clock and progress ---------------------------------------------------------------- */
+
+const char *mw_environment(const char *name); /* NULL when unset or empty */
+double mw_seconds(void); /* monotonic */
+void mw_timestamp(char out[32]); /* 2026-01-31T12:00:00Z */
+
+/* Progress of a long piece of work on rank 0: a live line on a terminal, JSON lines elsewhere. */
+typedef struct mw_progress {
+    const char *what, *unit;
+    int64_t total;
+    double start, last;
+    bool active, terminal;
+} mw_progress;
+void mw_progress_begin(mw_progress *progress, const char *what, const char *unit, int64_t total, bool active);
+/* `extra` may be NULL: `"loss":0.5,"fvu":0.2`, pairs for the JSON line, shown as they are on a terminal. */
+void mw_progress_update(mw_progress *progress, int64_t done, const char *extra);
+void mw_progress_end(mw_progress *progress, int64_t done, const char *extra);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

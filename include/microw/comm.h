@@ -1,0 +1,58 @@
+/* microw/comm.h: the ranks of a run. One process alone is a communicator of size 1.
+ *
+ *     mw_comm *world = NULL;
+ *     MW_TRY(mw_comm_world(&argc, &argv, &world));       // starts MPI
+ *     mw_status local = work_that_may_fail_here_only();
+ *     MW_TRY(mw_comm_agree(world, local));               // all ranks see the same verdict
+ *     mw_comm_free(&world);                              // ends MPI
+ *
+ * Collective rule: do the local part, agree, then communicate. Never leave others waiting.
+ */
+#ifndef MICROW_COMM_H
+#define MICROW_COMM_H
+
+#include "microw/base.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct mw_comm mw_comm;
+
+mw_status mw_comm_world(int *argc, char ***argv, mw_comm **out) MW_MUST_USE;
+/* A communicator of this process alone; no MPI call is made through it. */
+mw_status mw_comm_self(mw_comm **out) MW_MUST_USE;
+/* Same ranks, separate messages: for a second thread. Collective. */
+mw_status mw_comm_duplicate(const mw_comm *comm, mw_comm **out) MW_MUST_USE;
+/* Freeing the world ends MPI. */
+void mw_comm_free(mw_comm **comm);
+
+int mw_comm_rank(const mw_comm *comm);
+int mw_comm_size(const mw_comm *comm);
+/* True when several threads may communicate at once. */
+bool mw_comm_threads(const mw_comm *comm);
+/* Pointer to the MPI communicator for the HDF5 file driver; NULL for self. */
+void *mw_comm_native(const mw_comm *comm);
+
+/* MW_OK only if every rank says MW_OK; else the largest status, the same on all ranks. */
+mw_status mw_comm_agree(const mw_comm *comm, mw_status local) MW_MUST_USE;
+mw_status mw_comm_barrier(const mw_comm *comm) MW_MUST_USE;
+mw_status mw_comm_broadcast(const mw_comm *comm, void *data, size_t bytes, int root) MW_MUST_USE;
+/* Every rank's `bytes` in rank order. `out` has size * bytes. */
+mw_status mw_comm_gather_all(const mw_comm *comm, const void *in, size_t bytes, void *out) MW_MUST_USE;
+/* The same with a length per rank; offsets follow from the lengths. In place: rank r's part already lies in
+ * `out` at its offset when `in` is NULL. Lengths are in bytes and may pass 2 GiB in total. */
+mw_status mw_comm_gather_all_v(const mw_comm *comm, const void *in, const size_t *bytes, void *out) MW_MUST_USE;
+mw_status mw_comm_sum_i64(const mw_comm *comm, int64_t *values, int64_t count) MW_MUST_USE;
+mw_status mw_comm_max_f64(const mw_comm *comm, double *values, int64_t count) MW_MUST_USE;
+
+/* Contiguous share of 0..total-1 in whole blocks (the last may be short): ranks differ by at most one block. */
+void mw_comm_share(int rank, int size, int64_t total, int64_t block, int64_t *begin, int64_t *end);
+
+/* Prints each distinct held error once, with the ranks that had it. Collective; for the end of a program. */
+void mw_comm_report_errors(const mw_comm *comm);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,43 @@
+/* What the files of the CPU backend share. */
+#ifndef MICROW_CPU_H
+#define MICROW_CPU_H
+
+#include "microw/backend.h"
+
+/* `product`: "onednn", "cblas" or NULL for the better one of this build. */
+mw_status mw_cpu_open(const char *product, mw_backend **out) MW_MUST_USE;
+const char *mw_cpu_products(void);
+
+/* One tile's product on one thread: C = A * B (+ C), all f32 or B in bf16 where `bf16` is not NULL. */
+typedef struct mw_cpu_product {
+    const char *name;
+    mw_status (*f32)(const mw_matmul *tile);
+    /* `a16` is A rounded to bf16, [m,k] dense. */
+    mw_status (*bf16)(const mw_matmul *tile, const uint16_t *a16);
+    void (*prepare)(void);
+} mw_cpu_product;
+
+extern const mw_cpu_product mw_cpu_onednn, mw_cpu_cblas;
+
+mw_status mw_cpu_matmul(mw_backend *, const mw_matmul *);
+mw_status mw_cpu_gather_rows(mw_backend *, float *, const void *, mw_dtype, const int32_t *, int64_t, int64_t, float,
+                             bool);
+mw_status mw_cpu_layer_norm(mw_backend *, float *, const float *, const float *, const float *, int64_t, int64_t,
+                            float);
+mw_status mw_cpu_rms_norm(mw_backend *, float *, const float *, const float *, int64_t, int64_t, float, float);
+mw_status mw_cpu_rotary(mw_backend *, float *, const float *, const int32_t *, int64_t, int64_t, int64_t, int64_t);
+mw_status mw_cpu_attention(mw_backend *, const mw_attention *);
+mw_status mw_cpu_activate(mw_backend *, mw_activation, float *, int64_t);
+mw_status mw_cpu_activate_gated(mw_backend *, mw_activation, float *, const float *, int64_t);
+mw_status mw_cpu_add(mw_backend *, float *, const float *, int64_t);
+mw_status mw_cpu_soft_cap(mw_backend *, float *, int64_t, float);
+mw_status mw_cpu_top_k(mw_backend *, const float *, int64_t, int64_t, int64_t, int32_t *, float *);
+mw_status mw_cpu_sparse_decode(mw_backend *, float *, const float *, const int32_t *, const float *, int64_t, int64_t,
+                               const float *, int64_t);
+mw_status mw_cpu_sparse_dot(mw_backend *, float *, const float *, const int32_t *, int64_t, int64_t, const float *,
+                            int64_t);
+mw_status mw_cpu_sparse_outer(mw_backend *, float *, const mw_latent_lists *, const float *, int64_t);
+mw_status mw_cpu_adam(mw_backend *, float *, const float *, float *, float *, int64_t, const mw_adam *);
+mw_status mw_cpu_unit_rows(mw_backend *, float *, float *, int64_t, int64_t);
+
+#endif

@@ -1,0 +1,87 @@
+#include "backend/cpu/cpu.h"
+
+#include <string.h>
+
+static mw_status cpu_alloc(mw_backend *backend, size_t bytes, void **out) {
+    (void)backend;
+    void *block = mw_alloc(bytes);
+    if (!block) return MW_ERR_MEMORY;
+    *out = block;
+    return MW_OK;
+}
+
+static void cpu_free(mw_backend *backend, void *block) {
+    (void)backend;
+    mw_free(block);
+}
+
+static mw_status cpu_copy(mw_backend *backend, void *to, const void *from, size_t bytes) {
+    (void)backend;
+    memcpy(to, from, bytes);
+    return MW_OK;
+}
+
+static void cpu_close(mw_backend *backend) {
+    mw_free(backend);
+}
+
+static const mw_backend_ops cpu_ops = {
+    .name = "cpu",
+    .host_memory = true,
+    .alloc = cpu_alloc,
+    .free = cpu_free,
+    .upload = cpu_copy,
+    .download = cpu_copy,
+    .matmul = mw_cpu_matmul,
+    .gather_rows = mw_cpu_gather_rows,
+    .layer_norm = mw_cpu_layer_norm,
+    .rms_norm = mw_cpu_rms_norm,
+    .rotary = mw_cpu_rotary,
+    .attention = mw_cpu_attention,
+    .activate = mw_cpu_activate,
+    .activate_gated = mw_cpu_activate_gated,
+    .add = mw_cpu_add,
+    .soft_cap = mw_cpu_soft_cap,
+    .top_k = mw_cpu_top_k,
+    .sparse_decode = mw_cpu_sparse_decode,
+    .sparse_dot = mw_cpu_sparse_dot,
+    .sparse_outer = mw_cpu_sparse_outer,
+    .adam = mw_cpu_adam,
+    .unit_rows = mw_cpu_unit_rows,
+    .close = cpu_close,
+};
+
+static const mw_cpu_product *const products[] = {
+#ifdef MICROW_HAVE_ONEDNN
+    &mw_cpu_onednn,
+#endif
+#ifdef MICROW_HAVE_CBLAS
+    &mw_cpu_cblas,
+#endif
+};
+enum { PRODUCT_COUNT = sizeof products / sizeof *products };
+
+const char *mw_cpu_products(void) {
+#if defined(MICROW_HAVE_ONEDNN) && defined(MICROW_HAVE_CBLAS)
+    return ", cpu:onednn, cpu:cblas";
+#elif defined(MICROW_HAVE_ONEDNN)
+    return ", cpu:onednn";
+#else
+    return ", cpu:cblas";
+#endif
+}
+
+mw_status mw_cpu_open(const char *product, mw_backend **out) {
+    const mw_cpu_product *chosen = NULL;
+    for (int i = 0; i < PRODUCT_COUNT && !chosen; i++)
+        if (!product || strcmp(products[i]->name, product) == 0) chosen = products[i];
+    if (!chosen)
+        return mw_error(MW_ERR_UNSUPPORTED, "device 'cpu:%s' is not in this build; it has: auto, cpu%s", product,
+                        mw_cpu_products());
+    mw_backend *backend = mw_calloc(1, sizeof *backend);
+    if (!backend) return MW_ERR_MEMORY;
+    if (chosen->prepare) chosen->prepare();
+    *backend = (mw_backend){.ops = &cpu_ops, .state = (void *)(uintptr_t)chosen};
+    *out = backend;
+    return MW_OK;
+}

@@ -1,0 +1,71 @@
+#include "backend/cpu/cpu.h"
+#include "backend/cpu/vector.h"
+
+#include <string.h>
+
+enum { RUN = 4096 }; /* elements a thread takes at once */
+
+#define FOR_RUNS(count, at, length)                                                                          \
+    _Pragma("omp parallel for schedule(static)") for (int64_t at = 0; at < (count); at += RUN) for (             \
+        int64_t length = (count)-at < RUN ? (count)-at : RUN, once_ = 1; once_; once_ = 0)
+
+static void activate_run(mw_activation kind, float *x, int64_t n) {
+    switch (kind) {
+    case MW_ACT_GELU_TANH: mw_gelu_tanh(x, n); return;
+    case MW_ACT_GELU_ERF: mw_gelu_erf(x, n); return;
+    case MW_ACT_SILU: mw_silu(x, n); return;
+    case MW_ACT_RELU: mw_relu(x, n); return;
+    }
+}
+
+mw_status mw_cpu_activate(mw_backend *backend, mw_activation kind, float *x, int64_t count) {
+    (void)backend;
+    FOR_RUNS(count, at, n) activate_run(kind, x + at, n);
+    return MW_OK;
+}
+
+mw_status mw_cpu_activate_gated(mw_backend *backend, mw_activation kind, float *gate, const float *up, int64_t count) {
+    (void)backend;
+    FOR_RUNS(count, at, n) {
+        activate_run(kind, gate + at, n);
+        mw_multiply(gate + at, up + at, n);
+    }
+    return MW_OK;
+}
+
+mw_status mw_cpu_add(mw_backend *backend, float *x, const float *y, int64_t count) {
+    (void)backend;
+    FOR_RUNS(count, at, n) mw_add_run(x + at, y + at, n);
+    return MW_OK;
+}
+
+mw_status mw_cpu_soft_cap(mw_backend *backend, float *x, int64_t count, float cap) {
+    (void)backend;
+    FOR_RUNS(count, at, n) mw_soft_cap_run(x + at, cap, n);
+    return MW_OK;
+}
+
+mw_status mw_cpu_gather_rows(mw_backend *backend, float *out, const void *table, mw_dtype dtype, const int32_t *index,
+                             int64_t rows, int64_t width, float scale, bool add) {
+    (void)backend;
+    float *row = mw_alloc((size_t)width * sizeof *row);
+    if (!row) return MW_ERR_MEMORY;
+    mw_status status = MW_OK;
+    size_t bytes = (size_t)width * mw_dtype_size(dtype);
+    for (int64_t r = 0; r < rows && status == MW_OK; r++) {
+        status = mw_convert_to_f32(dtype, (const char *)table + (size_t)index[r] * bytes, width, row);
+        if (!add) memset(out + r * width, 0, (size_t)width * sizeof *row);
+        if (status == MW_OK) mw_axpy(scale, row, out + r * width, width);
+    }
+    mw_free(row);
+    return status;
+}
+
+mw_status mw_cpu_adam(mw_backend *backend, float *param, const float *grad, float *m, float *v, int64_t count,
+                      const mw_adam *adam) {
+    (void)backend;
+    float lr = adam->lr / adam->correction1, inverse_root2 = 1.0f / __builtin_sqrtf(adam->correction2);
+    FOR_RUNS(count, at, n)
+    mw_adam_run(param + at, grad + at, m + at, v + at, n, lr, adam->beta1, adam->beta2, adam->eps, inverse_root2);
+    return MW_OK;
+}

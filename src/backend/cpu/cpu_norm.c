@@ -1,0 +1,61 @@
+#include "backend/cpu/cpu.h"
+#include "backend/cpu/vector.h"
+
+#include <math.h>
+
+mw_status mw_cpu_layer_norm(mw_backend *backend, float *out, const float *x, const float *weight, const float *bias,
+                            int64_t rows, int64_t width, float eps) {
+    (void)backend;
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < rows; r++) {
+        const float *in = x + r * width;
+        float *to = out + r * width;
+        float mean = mw_sum(in, width) / (float)width;
+        float scale = 1.0f / sqrtf(mw_sum_squares(in, mean, width) / (float)width + eps);
+        for (int64_t i = 0; i < width; i++) to[i] = (in[i] - mean) * scale * weight[i] + (bias ? bias[i] : 0.0f);
+    }
+    return MW_OK;
+}
+
+mw_status mw_cpu_rms_norm(mw_backend *backend, float *out, const float *x, const float *weight, int64_t rows,
+                          int64_t width, float eps, float offset) {
+    (void)backend;
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < rows; r++) {
+        const float *in = x + r * width;
+        float *to = out + r * width;
+        float scale = 1.0f / sqrtf(mw_sum_squares(in, 0, width) / (float)width + eps);
+        for (int64_t i = 0; i < width; i++) to[i] = in[i] * scale * (weight[i] + offset);
+    }
+    return MW_OK;
+}
+
+mw_status mw_cpu_rotary(mw_backend *backend, float *x, const float *cos_sin, const int32_t *position, int64_t rows,
+                        int64_t heads, int64_t head_dim, int64_t pairs) {
+    (void)backend;
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < rows; r++) {
+        const float *turn = cos_sin + (int64_t)position[r] * pairs * 2;
+        for (int64_t h = 0; h < heads; h++) {
+            float *head = x + (r * heads + h) * head_dim;
+            for (int64_t i = 0; i < pairs; i++) {
+                float c = turn[2 * i], s = turn[2 * i + 1], a = head[i], b = head[i + pairs];
+                head[i] = a * c - b * s;
+                head[i + pairs] = b * c + a * s;
+            }
+        }
+    }
+    return MW_OK;
+}
+
+mw_status mw_cpu_unit_rows(mw_backend *backend, float *w, float *g, int64_t rows, int64_t d) {
+    (void)backend;
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < rows; r++) {
+        float *row = w + r * d;
+        float norm = sqrtf(mw_sum_squares(row, 0, d));
+        if (norm > 0) mw_scale(1.0f / norm, row, d);
+        if (g) mw_axpy(-mw_dot(row, g + r * d, d), row, g + r * d, d);
+    }
+    return MW_OK;
+}

@@ -1,0 +1,113 @@
+/* The sparse side of an SAE: selection, decoding, and gradients that touch only active latents. */
+#include "backend/cpu/cpu.h"
+#include "backend/cpu/vector.h"
+
+#include <string.h>
+
+enum { LANE = 16 };
+
+/* A min-heap of the best so far: the root is the one to beat. Order: value, then the lower index wins. */
+static bool worse(float va, int32_t ia, float vb, int32_t ib) {
+    return va < vb || (va == vb && ia > ib);
+}
+
+static void sift_down(float *value, int32_t *index, int64_t k, int64_t at) {
+    float v = value[at];
+    int32_t id = index[at];
+    for (;;) {
+        int64_t child = 2 * at + 1;
+        if (child >= k) break;
+        if (child + 1 < k && worse(value[child + 1], index[child + 1], value[child], index[child])) child++;
+        if (!worse(value[child], index[child], v, id)) break;
+        value[at] = value[child];
+        index[at] = index[child];
+        at = child;
+    }
+    value[at] = v;
+    index[at] = id;
+}
+
+static void sort_by_index(float *value, int32_t *index, int64_t k) {
+    for (int64_t gap = k / 2; gap > 0; gap /= 2) /* Shell sort: k is small */
+        for (int64_t i = gap; i < k; i++) {
+            float v = value[i];
+            int32_t id = index[i];
+            int64_t j = i;
+            for (; j >= gap && index[j - gap] > id; j -= gap) {
+                value[j] = value[j - gap];
+                index[j] = index[j - gap];
+            }
+            value[j] = v;
+            index[j] = id;
+        }
+}
+
+static void top_k_row(const float *x, int64_t n, int64_t k, int32_t *index, float *value) {
+    for (int64_t i = 0; i < k; i++) {
+        value[i] = x[i];
+        index[i] = (int32_t)i;
+    }
+    for (int64_t i = k / 2 - 1; i >= 0; i--) sift_down(value, index, k, i);
+    int64_t i = k;
+    while (i < n) { /* most runs hold nothing better than the root: one vector maximum settles them */
+        int64_t run = n - i < LANE ? n - i : LANE;
+        float best = x[i];
+        for (int64_t j = 1; j < run; j++) best = x[i + j] > best ? x[i + j] : best;
+        if (best > value[0])
+            for (int64_t j = 0; j < run; j++)
+                if (x[i + j] > value[0]) {
+                    value[0] = x[i + j];
+                    index[0] = (int32_t)(i + j);
+                    sift_down(value, index, k, 0);
+                }
+        i += run;
+    }
+    sort_by_index(value, index, k);
+}
+
+mw_status mw_cpu_top_k(mw_backend *backend, const float *x, int64_t rows, int64_t n, int64_t k, int32_t *index,
+                       float *value) {
+    (void)backend;
+    if (k > n) return mw_error(MW_ERR_ARG, "top-k: k = %lld is larger than n = %lld", (long long)k, (long long)n);
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < rows; r++) top_k_row(x + r * n, n, k, index + r * k, value + r * k);
+    return MW_OK;
+}
+
+mw_status mw_cpu_sparse_decode(mw_backend *backend, float *out, const float *bias, const int32_t *index,
+                               const float *value, int64_t rows, int64_t k, const float *w, int64_t d) {
+    (void)backend;
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < rows; r++) {
+        float *to = out + r * d;
+        if (bias)
+            memcpy(to, bias, (size_t)d * sizeof *to);
+        else
+            memset(to, 0, (size_t)d * sizeof *to);
+        for (int64_t j = r * k; j < (r + 1) * k; j++)
+            if (value[j] != 0) mw_axpy(value[j], w + (int64_t)index[j] * d, to, d);
+    }
+    return MW_OK;
+}
+
+mw_status mw_cpu_sparse_dot(mw_backend *backend, float *out, const float *g, const int32_t *index, int64_t rows,
+                            int64_t k, const float *w, int64_t d) {
+    (void)backend;
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t j = r * k; j < (r + 1) * k; j++) out[j] = mw_dot(g + r * d, w + (int64_t)index[j] * d, d);
+    return MW_OK;
+}
+
+mw_status mw_cpu_sparse_outer(mw_backend *backend, float *out, const mw_latent_lists *lists, const float *x,
+                              int64_t d) {
+    (void)backend;
+#pragma omp parallel for schedule(dynamic, 16)
+    for (int64_t i = 0; i < lists->n; i++) {
+        float *to = out + i * d;
+        memset(to, 0, (size_t)d * sizeof *to);
+        for (int64_t e = lists->start[i]; e < lists->start[i + 1]; e++)
+            mw_axpy(lists->coefficient[e], x + (int64_t)lists->row[e] * d, to, d);
+    }
+    return MW_OK;
+}

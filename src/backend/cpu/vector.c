@@ -1,0 +1,155 @@
+#include "backend/cpu/vector.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Sanitizers and load-time dispatch do not go together: their start-up runs after the dispatchers. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
+#define DISPATCHED __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define DISPATCHED
+#endif
+
+/* exp with 2 ulp in f32: x = n ln 2 + r, a degree-6 polynomial for exp(r), n into the exponent bits. */
+static inline __attribute__((always_inline)) float exp_f32(float x) {
+    x = x < -87.0f ? -87.0f : x;
+    x = x > 88.0f ? 88.0f : x;
+    float n = x * 1.44269504089f + 12582912.0f; /* the sum rounds to a whole number */
+    int32_t bits;
+    memcpy(&bits, &n, sizeof bits);
+    n -= 12582912.0f;
+    float r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    int32_t power = (int32_t)((uint32_t)(bits - 0x4B400000 + 127) << 23);
+    float scale;
+    memcpy(&scale, &power, sizeof scale);
+    return p * scale;
+}
+
+static inline __attribute__((always_inline)) float tanh_f32(float x) {
+    float small = x * (1.0f - x * x * (1.0f / 3.0f)); /* no cancellation near zero */
+    float large = 1.0f - 2.0f / (exp_f32(2.0f * x) + 1.0f);
+    return fabsf(x) < 0.02f ? small : large;
+}
+
+/* Abramowitz & Stegun 7.1.26, |error| < 1.5e-7. */
+static inline __attribute__((always_inline)) float erf_f32(float x) {
+    float a = fabsf(x), t = 1.0f / (1.0f + 0.3275911f * a);
+    float p = ((((1.061405429f * t - 1.453152027f) * t + 1.421413741f) * t - 0.284496736f) * t + 0.254829592f) * t;
+    float y = 1.0f - p * exp_f32(-a * a);
+    return x < 0 ? -y : y;
+}
+
+DISPATCHED float mw_dot(const float *x, const float *y, int64_t n) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; i++) sum += x[i] * y[i];
+    return sum;
+}
+
+DISPATCHED void mw_axpy(float a, const float *x, float *y, int64_t n) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) y[i] += a * x[i];
+}
+
+DISPATCHED void mw_scale(float a, float *x, int64_t n) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) x[i] *= a;
+}
+
+DISPATCHED void mw_add_run(float *x, const float *y, int64_t n) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) x[i] += y[i];
+}
+
+DISPATCHED void mw_multiply(float *x, const float *y, int64_t n) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) x[i] *= y[i];
+}
+
+DISPATCHED float mw_sum(const float *x, int64_t n) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; i++) sum += x[i];
+    return sum;
+}
+
+DISPATCHED float mw_sum_squares(const float *x, float center, int64_t n) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; i++) sum += (x[i] - center) * (x[i] - center);
+    return sum;
+}
+
+DISPATCHED float mw_max(const float *x, int64_t n) {
+    float best = -INFINITY;
+#pragma omp simd reduction(max : best)
+    for (int64_t i = 0; i < n; i++) best = x[i] > best ? x[i] : best;
+    return best;
+}
+
+DISPATCHED float mw_exp_shift(float *x, float shift, int64_t n) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; i++) {
+        x[i] = exp_f32(x[i] - shift);
+        sum += x[i];
+    }
+    return sum;
+}
+
+DISPATCHED void mw_gelu_tanh(float *x, int64_t n) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        float u = 0.7978845608f * (x[i] + 0.044715f * x[i] * x[i] * x[i]);
+        x[i] = 0.5f * x[i] * (1.0f + tanh_f32(u));
+    }
+}
+
+DISPATCHED void mw_gelu_erf(float *x, int64_t n) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) x[i] = 0.5f * x[i] * (1.0f + erf_f32(x[i] * 0.7071067812f));
+}
+
+DISPATCHED void mw_silu(float *x, int64_t n) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) x[i] = x[i] / (1.0f + exp_f32(-x[i]));
+}
+
+DISPATCHED void mw_relu(float *x, int64_t n) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) x[i] = x[i] > 0 ? x[i] : 0;
+}
+
+DISPATCHED void mw_soft_cap_run(float *x, float cap, int64_t n) {
+    float inverse = 1.0f / cap;
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) x[i] = cap * tanh_f32(x[i] * inverse);
+}
+
+DISPATCHED void mw_bf16_run(const float *x, uint16_t *out, int64_t n) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &x[i], sizeof bits);
+        uint32_t rounded = (bits + 0x7fffu + (bits >> 16 & 1)) >> 16;
+        uint32_t nan = bits >> 16 | 0x40;
+        out[i] = (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? nan : rounded);
+    }
+}
+
+DISPATCHED void mw_adam_run(float *p, const float *g, float *m, float *v, int64_t n, float lr_corrected,
+                            float beta1, float beta2, float eps, float inverse_root2) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        m[i] = beta1 * m[i] + (1.0f - beta1) * g[i];
+        v[i] = beta2 * v[i] + (1.0f - beta2) * g[i] * g[i];
+        p[i] -= lr_corrected * m[i] / (sqrtf(v[i]) * inverse_root2 + eps);
+    }
+}

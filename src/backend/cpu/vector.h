@@ -1,0 +1,27 @@
+/* Runs of floats: the inner loops of the CPU backend, compiled for several instruction sets and chosen when the
+ * program is loaded. Sums run in a fixed order for a given instruction set. */
+#ifndef MICROW_VECTOR_H
+#define MICROW_VECTOR_H
+
+#include <stdint.h>
+
+float mw_dot(const float *x, const float *y, int64_t n);
+void mw_axpy(float a, const float *x, float *y, int64_t n); /* y += a x */
+void mw_scale(float a, float *x, int64_t n);
+void mw_add_run(float *x, const float *y, int64_t n);
+float mw_sum(const float *x, int64_t n);
+float mw_sum_squares(const float *x, float center, int64_t n); /* sum of (x - center)^2 */
+float mw_max(const float *x, int64_t n);
+/* x = exp(x - shift); returns the sum. */
+float mw_exp_shift(float *x, float shift, int64_t n);
+void mw_gelu_tanh(float *x, int64_t n);
+void mw_gelu_erf(float *x, int64_t n);
+void mw_silu(float *x, int64_t n);
+void mw_relu(float *x, int64_t n);
+void mw_multiply(float *x, const float *y, int64_t n);
+void mw_soft_cap_run(float *x, float cap, int64_t n);
+void mw_bf16_run(const float *x, uint16_t *out, int64_t n);
+void mw_adam_run(float *p, const float *g, float *m, float *v, int64_t n, float lr_corrected, float beta1,
+                 float beta2, float eps, float inverse_root2);
+
+#endif

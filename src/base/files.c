@@ -1,0 +1,169 @@
+#include "microw/base.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+bool mw_file_exists(const char *path) {
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISREG(info.st_mode);
+}
+
+bool mw_is_directory(const char *path) {
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+mw_status mw_file_size(const char *path, uint64_t *out) {
+    struct stat info;
+    if (stat(path, &info) != 0) return mw_error(MW_ERR_IO, "%s: %s", path, strerror(errno));
+    *out = (uint64_t)info.st_size;
+    return MW_OK;
+}
+
+mw_status mw_file_read(const char *path, char **out, size_t *length) {
+    FILE *file = mw_is_directory(path) ? NULL : fopen(path, "rb");
+    if (!file)
+        return mw_error(MW_ERR_IO, "%s: cannot read: %s", path, strerror(errno ? errno : EISDIR));
+    mw_text text = {0};
+    char chunk[65536];
+    size_t got;
+    while ((got = fread(chunk, 1, sizeof chunk, file)) > 0) mw_text_add(&text, chunk, got);
+    bool bad = ferror(file) != 0;
+    fclose(file);
+    mw_text_add(&text, "", 0);
+    if (bad || text.failed) {
+        mw_text_free(&text);
+        return bad ? mw_error(MW_ERR_IO, "%s: read failed", path) : MW_ERR_MEMORY;
+    }
+    *out = text.data;
+    if (length) *length = text.length;
+    return MW_OK;
+}
+
+mw_status mw_atomic_begin(const char *path, mw_atomic_file *out) {
+    mw_atomic_file file = {.path = mw_strdup(path), .temporary = mw_format("%s.tmp.%ld", path, (long)getpid())};
+    mw_status status = file.path && file.temporary ? MW_OK : MW_ERR_MEMORY;
+    if (status == MW_OK && !(file.stream = fopen(file.temporary, "wbe")))
+        status = mw_error(MW_ERR_IO, "%s: cannot create: %s", file.temporary, strerror(errno));
+    if (status == MW_OK)
+        *out = file;
+    else
+        mw_atomic_abort(&file);
+    return status;
+}
+
+mw_status mw_atomic_write(mw_atomic_file *file, const void *data, size_t length) {
+    if (length == 0 || fwrite(data, 1, length, file->stream) == length) return MW_OK;
+    return mw_error(MW_ERR_IO, "%s: write failed: %s", file->temporary, strerror(errno));
+}
+
+void mw_atomic_abort(mw_atomic_file *file) {
+    if (file->stream) {
+        fclose(file->stream);
+        unlink(file->temporary);
+    }
+    mw_free(file->temporary);
+    mw_free(file->path);
+    *file = (mw_atomic_file){0};
+}
+
+mw_status mw_atomic_commit(mw_atomic_file *file) {
+    mw_status status = MW_OK;
+    if (fflush(file->stream) != 0 || fsync(fileno(file->stream)) != 0)
+        status = mw_error(MW_ERR_IO, "%s: write failed: %s", file->temporary, strerror(errno));
+    else if (rename(file->temporary, file->path) != 0)
+        status = mw_error(MW_ERR_IO, "%s: rename failed: %s", file->path, strerror(errno));
+    if (status == MW_OK) { /* renamed: nothing left to unlink */
+        fclose(file->stream);
+        file->stream = NULL;
+    }
+    mw_atomic_abort(file);
+    return status;
+}
+
+mw_status mw_file_write_atomic(const char *path, const void *data, size_t length) {
+    mw_atomic_file file;
+    MW_TRY(mw_atomic_begin(path, &file));
+    mw_status status = mw_atomic_write(&file, data, length);
+    if (status == MW_OK) return mw_atomic_commit(&file);
+    mw_atomic_abort(&file);
+    return status;
+}
+
+mw_status mw_make_directories(const char *path) {
+    char *copy = mw_strdup(path);
+    if (!copy) return MW_ERR_MEMORY;
+    mw_status status = MW_OK;
+    for (char *p = copy + 1;; p++) {
+        if (*p != '/' && *p != '\0') continue;
+        char kept = *p;
+        *p = '\0';
+        if (mkdir(copy, 0755) != 0 && errno != EEXIST) {
+            status = mw_error(MW_ERR_IO, "%s: cannot create directory: %s", copy, strerror(errno));
+            break;
+        }
+        *p = kept;
+        if (kept == '\0') break;
+    }
+    if (status == MW_OK && !mw_is_directory(path))
+        status = mw_error(MW_ERR_IO, "%s: exists and is not a directory", path);
+    mw_free(copy);
+    return status;
+}
+
+mw_status mw_free_space(const char *path, uint64_t *out) {
+    struct statvfs info;
+    if (statvfs(path, &info) != 0) return mw_error(MW_ERR_IO, "%s: %s", path, strerror(errno));
+    *out = (uint64_t)info.f_bavail * info.f_frsize;
+    return MW_OK;
+}
+
+char *mw_path_join(const char *directory, const char *name) {
+    if (name[0] == '/' || directory[0] == '\0') return mw_strdup(name);
+    size_t length = strlen(directory);
+    return mw_format("%s%s%s", directory, directory[length - 1] == '/' ? "" : "/", name);
+}
+
+char *mw_path_directory(const char *path) {
+    const char *slash = strrchr(path, '/');
+    if (!slash) return mw_strdup(".");
+    return slash == path ? mw_strdup("/") : mw_strndup(path, (size_t)(slash - path));
+}
+
+const char *mw_path_basename(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+mw_status mw_map_open(const char *path, mw_map *out) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return mw_error(MW_ERR_IO, "%s: cannot open: %s", path, strerror(errno));
+    mw_status status = MW_OK;
+    struct stat info;
+    mw_map map = {0};
+    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
+        status = mw_error(MW_ERR_IO, "%s: not a regular file", path);
+    } else if (info.st_size > 0) {
+        map.length = (size_t)info.st_size;
+        void *data = mmap(NULL, map.length, PROT_READ, MAP_SHARED, fd, 0);
+        if (data == MAP_FAILED)
+            status = mw_error(MW_ERR_IO, "%s: cannot map: %s", path, strerror(errno));
+        else
+            map.data = data;
+    }
+    close(fd);
+    if (status == MW_OK) *out = map;
+    return status;
+}
+
+void mw_map_close(mw_map *map) {
+    if (map->data) munmap((void *)(uintptr_t)map->data, map->length);
+    *map = (mw_map){0};
+}

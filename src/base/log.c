@@ -1,0 +1,81 @@
+/* The log. Its state is process-wide on purpose: a message must find its way out from any depth and thread. */
+#include "microw/base.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { LINE_MAX_BYTES = 4096, HELD_MAX_BYTES = 16384 };
+
+static struct {
+    pthread_mutex_t lock;
+    int rank, size;
+    mw_log_level level;
+    bool quiet;
+    char held[HELD_MAX_BYTES];
+    size_t held_length;
+} log_state = {.lock = PTHREAD_MUTEX_INITIALIZER, .size = 1, .level = MW_LOG_INFO};
+
+void mw_log_setup(int rank, int size, mw_log_level level) {
+    pthread_mutex_lock(&log_state.lock);
+    log_state.rank = rank;
+    log_state.size = size;
+    log_state.level = level;
+    pthread_mutex_unlock(&log_state.lock);
+}
+
+void mw_log_quiet(bool quiet) {
+    pthread_mutex_lock(&log_state.lock);
+    log_state.quiet = quiet;
+    pthread_mutex_unlock(&log_state.lock);
+}
+
+static void hold(const char *line) {
+    size_t length = strlen(line);
+    if (log_state.held_length + length + 2 > HELD_MAX_BYTES) return;
+    memcpy(log_state.held + log_state.held_length, line, length);
+    log_state.held_length += length;
+    log_state.held[log_state.held_length++] = '\n';
+    log_state.held[log_state.held_length] = '\0';
+}
+
+static void emit(mw_log_level level, const char *fmt, va_list args) {
+    static const char *const names[] = {"error", "warning", "info", "debug"};
+    if (level > log_state.level || (level != MW_LOG_ERROR && log_state.rank != 0)) return;
+    char line[LINE_MAX_BYTES];
+    vsnprintf(line, sizeof line, fmt, args);
+    pthread_mutex_lock(&log_state.lock);
+    if (log_state.quiet) {
+        /* dropped */
+    } else if (level == MW_LOG_ERROR && log_state.size > 1) {
+        hold(line);
+    } else {
+        fprintf(stderr, "microw: %s: %s\n", names[level], line);
+    }
+    pthread_mutex_unlock(&log_state.lock);
+}
+
+void mw_log(mw_log_level level, const char *fmt, ...) {
+    va_list args;
+    va_start(args, fmt);
+    emit(level, fmt, args);
+    va_end(args);
+}
+
+mw_status mw_error(mw_status status, const char *fmt, ...) {
+    va_list args;
+    va_start(args, fmt);
+    emit(MW_LOG_ERROR, fmt, args);
+    va_end(args);
+    return status;
+}
+
+char *mw_log_take_held(void) {
+    pthread_mutex_lock(&log_state.lock);
+    char *text = mw_strndup(log_state.held, log_state.held_length);
+    log_state.held_length = 0;
+    log_state.held[0] = '\0';
+    pthread_mutex_unlock(&log_state.lock);
+    return text;
+}

@@ -1,0 +1,124 @@
+#include "microw/base.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ALIGNMENT = 64 };
+
+/* Allocations minus frees: what lets tests find leaks without a tool. */
+static atomic_llong balance;
+
+void *mw_alloc(size_t bytes) {
+    if (bytes > SIZE_MAX / 2) {
+        mw_log(MW_LOG_ERROR, "out of memory: a block of %zu bytes was asked for", bytes);
+        return NULL;
+    }
+    size_t rounded = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    void *block = aligned_alloc(ALIGNMENT, rounded ? rounded : ALIGNMENT);
+    if (!block) {
+        mw_log(MW_LOG_ERROR, "out of memory: a block of %zu bytes was asked for", bytes);
+        return NULL;
+    }
+    atomic_fetch_add(&balance, 1);
+    return block;
+}
+
+void *mw_calloc(size_t count, size_t size) {
+    if (size && count > SIZE_MAX / 2 / size) return mw_alloc(SIZE_MAX);
+    void *block = mw_alloc(count * size);
+    if (block) memset(block, 0, count * size);
+    return block;
+}
+
+void *mw_realloc(void *block, size_t old_bytes, size_t new_bytes) {
+    void *moved = mw_alloc(new_bytes);
+    if (!moved) return NULL;
+    if (block) memcpy(moved, block, old_bytes < new_bytes ? old_bytes : new_bytes);
+    mw_free(block);
+    return moved;
+}
+
+void mw_free(void *block) {
+    if (!block) return;
+    atomic_fetch_sub(&balance, 1);
+    free(block);
+}
+
+int64_t mw_alloc_balance(void) {
+    return atomic_load(&balance);
+}
+
+char *mw_strndup(const char *text, size_t length) {
+    char *copy = mw_alloc(length + 1);
+    if (!copy) return NULL;
+    memcpy(copy, text, length);
+    copy[length] = '\0';
+    return copy;
+}
+
+char *mw_strdup(const char *text) {
+    return mw_strndup(text, strlen(text));
+}
+
+char *mw_format(const char *fmt, ...) {
+    va_list args, again;
+    va_start(args, fmt);
+    va_copy(again, args);
+    int length = vsnprintf(NULL, 0, fmt, args);
+    char *text = length < 0 ? NULL : mw_alloc((size_t)length + 1);
+    if (text) vsnprintf(text, (size_t)length + 1, fmt, again);
+    va_end(again);
+    va_end(args);
+    return text;
+}
+
+bool mw_grow_(void **array, int64_t *capacity, size_t element) {
+    int64_t grown = *capacity ? *capacity * 2 : 16;
+    void *moved = mw_realloc(*array, (size_t)*capacity * element, (size_t)grown * element);
+    if (!moved) return false;
+    *array = moved;
+    *capacity = grown;
+    return true;
+}
+
+static bool text_reserve(mw_text *text, size_t more) {
+    if (text->failed) return false;
+    if (text->length + more + 1 <= text->capacity) return true;
+    size_t capacity = text->capacity ? text->capacity : 256;
+    while (capacity < text->length + more + 1) capacity *= 2;
+    char *moved = mw_realloc(text->data, text->length, capacity);
+    if (!moved) {
+        text->failed = true;
+        return false;
+    }
+    text->data = moved;
+    text->capacity = capacity;
+    return true;
+}
+
+void mw_text_add(mw_text *text, const char *bytes, size_t length) {
+    if (!text_reserve(text, length)) return;
+    if (length) memcpy(text->data + text->length, bytes, length);
+    text->length += length;
+    text->data[text->length] = '\0';
+}
+
+void mw_text_addf(mw_text *text, const char *fmt, ...) {
+    va_list args, again;
+    va_start(args, fmt);
+    va_copy(again, args);
+    int length = vsnprintf(NULL, 0, fmt, args);
+    if (length >= 0 && text_reserve(text, (size_t)length)) {
+        vsnprintf(text->data + text->length, (size_t)length + 1, fmt, again);
+        text->length += (size_t)length;
+    }
+    va_end(again);
+    va_end(args);
+}
+
+void mw_text_free(mw_text *text) {
+    mw_free(text->data);
+    *text = (mw_text){0};
+}

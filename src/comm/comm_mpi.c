@@ -1,0 +1,194 @@
+#include "microw/comm.h"
+
+#include <limits.h>
+#include <mpi.h>
+#include <stdio.h>
+#include <string.h>
+
+struct mw_comm {
+    MPI_Comm mpi;
+    int rank, size;
+    bool alone, world, threads;
+};
+
+static mw_status checked(int code, const char *call) {
+    if (code == MPI_SUCCESS) return MW_OK;
+    char text[MPI_MAX_ERROR_STRING] = "";
+    int length = 0;
+    MPI_Error_string(code, text, &length);
+    return mw_error(MW_ERR_COMM, "%s failed: %s", call, text);
+}
+
+mw_status mw_comm_self(mw_comm **out) {
+    mw_comm *comm = mw_calloc(1, sizeof *comm);
+    if (!comm) return MW_ERR_MEMORY;
+    *comm = (mw_comm){.mpi = MPI_COMM_NULL, .size = 1, .alone = true, .threads = true};
+    *out = comm;
+    return MW_OK;
+}
+
+mw_status mw_comm_world(int *argc, char ***argv, mw_comm **out) {
+    int provided = MPI_THREAD_SINGLE;
+    if (MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &provided) != MPI_SUCCESS)
+        return mw_error(MW_ERR_COMM, "MPI cannot start");
+    mw_comm *comm = mw_calloc(1, sizeof *comm);
+    if (!comm) return MW_ERR_MEMORY;
+    *comm = (mw_comm){.mpi = MPI_COMM_WORLD, .world = true, .threads = provided == MPI_THREAD_MULTIPLE};
+    MPI_Comm_rank(comm->mpi, &comm->rank);
+    MPI_Comm_size(comm->mpi, &comm->size);
+    MPI_Comm_set_errhandler(comm->mpi, MPI_ERRORS_RETURN);
+    *out = comm;
+    return MW_OK;
+}
+
+mw_status mw_comm_duplicate(const mw_comm *comm, mw_comm **out) {
+    if (comm->alone) return mw_comm_self(out);
+    mw_comm *copy = mw_calloc(1, sizeof *copy);
+    MW_TRY(mw_comm_agree(comm, copy ? MW_OK : MW_ERR_MEMORY));
+    *copy = *comm;
+    copy->world = false;
+    mw_status status = checked(MPI_Comm_dup(comm->mpi, &copy->mpi), "MPI_Comm_dup");
+    if (status != MW_OK) {
+        mw_free(copy);
+        return status;
+    }
+    MPI_Comm_set_errhandler(copy->mpi, MPI_ERRORS_RETURN);
+    *out = copy;
+    return MW_OK;
+}
+
+void mw_comm_free(mw_comm **comm) {
+    mw_comm *c = *comm;
+    if (!c) return;
+    if (c->world)
+        MPI_Finalize();
+    else if (!c->alone)
+        MPI_Comm_free(&c->mpi);
+    mw_free(c);
+    *comm = NULL;
+}
+
+int mw_comm_rank(const mw_comm *comm) {
+    return comm->rank;
+}
+
+int mw_comm_size(const mw_comm *comm) {
+    return comm->size;
+}
+
+bool mw_comm_threads(const mw_comm *comm) {
+    return comm->threads;
+}
+
+void *mw_comm_native(const mw_comm *comm) {
+    return comm->alone ? NULL : (void *)(uintptr_t)&comm->mpi;
+}
+
+mw_status mw_comm_agree(const mw_comm *comm, mw_status local) {
+    if (comm->size == 1) return local;
+    int worst = (int)local;
+    MW_TRY(checked(MPI_Allreduce(MPI_IN_PLACE, &worst, 1, MPI_INT, MPI_MAX, comm->mpi), "MPI_Allreduce"));
+    return (mw_status)worst;
+}
+
+mw_status mw_comm_barrier(const mw_comm *comm) {
+    return comm->size == 1 ? MW_OK : checked(MPI_Barrier(comm->mpi), "MPI_Barrier");
+}
+
+mw_status mw_comm_broadcast(const mw_comm *comm, void *data, size_t bytes, int root) {
+    if (comm->size == 1) return MW_OK;
+    for (char *p = data; bytes > 0;) {
+        int part = bytes < (size_t)INT_MAX ? (int)bytes : INT_MAX;
+        MW_TRY(checked(MPI_Bcast(p, part, MPI_BYTE, root, comm->mpi), "MPI_Bcast"));
+        p += part;
+        bytes -= (size_t)part;
+    }
+    return MW_OK;
+}
+
+mw_status mw_comm_gather_all_v(const mw_comm *comm, const void *in, const size_t *bytes, void *out) {
+    char *to = out;
+    size_t total = 0, mine = 0;
+    for (int r = 0; r < comm->size; r++) {
+        if (r == comm->rank) mine = total;
+        total += bytes[r];
+    }
+    if (in && bytes[comm->rank]) memmove(to + mine, in, bytes[comm->rank]);
+    if (comm->size == 1) return MW_OK;
+    if (total > INT_MAX || comm->size > 4096) { /* counts of MPI are int: one broadcast a rank */
+        size_t at = 0;
+        for (int r = 0; r < comm->size; at += bytes[r++])
+            MW_TRY(mw_comm_broadcast(comm, to + at, bytes[r], r));
+        return MW_OK;
+    }
+    int counts[4096], offsets[4096];
+    for (int r = 0, at = 0; r < comm->size; at += counts[r++]) {
+        counts[r] = (int)bytes[r];
+        offsets[r] = at;
+    }
+    return checked(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, out, counts, offsets, MPI_BYTE, comm->mpi),
+                   "MPI_Allgatherv");
+}
+
+mw_status mw_comm_gather_all(const mw_comm *comm, const void *in, size_t bytes, void *out) {
+    if (comm->size == 1) {
+        memmove(out, in, bytes);
+        return MW_OK;
+    }
+    if (bytes > INT_MAX) return mw_error(MW_ERR_COMM, "a gather of %zu bytes a rank is too large", bytes);
+    return checked(MPI_Allgather(in, (int)bytes, MPI_BYTE, out, (int)bytes, MPI_BYTE, comm->mpi), "MPI_Allgather");
+}
+
+mw_status mw_comm_sum_i64(const mw_comm *comm, int64_t *values, int64_t count) {
+    if (comm->size == 1) return MW_OK;
+    return checked(MPI_Allreduce(MPI_IN_PLACE, values, (int)count, MPI_INT64_T, MPI_SUM, comm->mpi), "MPI_Allreduce");
+}
+
+mw_status mw_comm_max_f64(const mw_comm *comm, double *values, int64_t count) {
+    if (comm->size == 1) return MW_OK;
+    return checked(MPI_Allreduce(MPI_IN_PLACE, values, (int)count, MPI_DOUBLE, MPI_MAX, comm->mpi), "MPI_Allreduce");
+}
+
+void mw_comm_share(int rank, int size, int64_t total, int64_t block, int64_t *begin, int64_t *end) {
+    int64_t blocks = (total + block - 1) / block;
+    int64_t first = blocks * rank / size * block, last = blocks * (rank + 1) / size * block;
+    *begin = first < total ? first : total;
+    *end = last < total ? last : total;
+}
+
+static void print_once(const char *all, size_t slot, int size) {
+    for (int r = 0; r < size; r++) {
+        const char *text = all + (size_t)r * slot;
+        bool seen = false;
+        int same = 0;
+        for (int q = 0; q < size; q++) {
+            if (strcmp(text, all + (size_t)q * slot) != 0) continue;
+            if (q < r) seen = true;
+            same++;
+        }
+        if (!text[0] || seen) continue;
+        for (const char *line = text; *line;) {
+            size_t length = strcspn(line, "\n");
+            if (same == size)
+                fprintf(stderr, "microw: error: %.*s\n", (int)length, line);
+            else
+                fprintf(stderr, "microw: error: rank %d%s: %.*s\n", r, same > 1 ? " and others" : "", (int)length,
+                        line);
+            line += length + (line[length] == '\n');
+        }
+    }
+}
+
+void mw_comm_report_errors(const mw_comm *comm) {
+    enum { SLOT = 4096 };
+    if (comm->size == 1) return; /* printed when they were logged */
+    char mine[SLOT] = "";
+    char *held = mw_log_take_held();
+    if (held) snprintf(mine, sizeof mine, "%s", held);
+    mw_free(held);
+    char *all = mw_calloc((size_t)comm->size, SLOT);
+    if (mw_comm_agree(comm, all ? MW_OK : MW_ERR_MEMORY) == MW_OK &&
+        mw_comm_gather_all(comm, mine, SLOT, all) == MW_OK && comm->rank == 0)
+        print_once(all, SLOT, comm->size);
+    mw_free(all);
+}

@@ -1,0 +1,110 @@
+/* Ready-made detectors and controllers. */
+#include "microw/hooks.h"
+
+#include <math.h>
+#include <string.h>
+
+mw_status mw_collect(void *self, const mw_hook_event *event) {
+    mw_collector *c = self;
+    int64_t rows = event->x.shape[0], width = event->x.shape[1];
+    if (c->width && c->width != width)
+        return mw_error(MW_ERR_STATE, "a collector of width %lld met width %lld", (long long)c->width,
+                        (long long)width);
+    c->width = width;
+    if (c->rows + rows > c->capacity) {
+        int64_t capacity = (c->rows + rows) * 2;
+        float *moved = mw_realloc(c->data, (size_t)(c->rows * width) * sizeof *moved,
+                                  (size_t)(capacity * width) * sizeof *moved);
+        if (!moved) return MW_ERR_MEMORY;
+        c->data = moved;
+        c->capacity = capacity;
+    }
+    MW_TRY(event->backend->ops->download(event->backend, c->data + c->rows * width, event->x.data,
+                                         (size_t)(rows * width) * sizeof(float)));
+    c->rows += rows;
+    return MW_OK;
+}
+
+void mw_collector_free(mw_collector *collector) {
+    mw_free(collector->data);
+    *collector = (mw_collector){0};
+}
+
+static mw_status host_rows(const mw_hook_event *event, float **out, bool *borrowed) {
+    *borrowed = event->backend->ops->host_memory;
+    if (*borrowed) {
+        *out = event->x.data;
+        return MW_OK;
+    }
+    size_t bytes = (size_t)mw_tensor_count(&event->x) * sizeof(float);
+    if (!(*out = mw_alloc(bytes))) return MW_ERR_MEMORY;
+    mw_status status = event->backend->ops->download(event->backend, *out, event->x.data, bytes);
+    if (status != MW_OK) mw_free(*out);
+    return status;
+}
+
+static mw_status begin_statistics(mw_statistics *s, int64_t width) {
+    if (s->width == width) return MW_OK;
+    if (s->width) return mw_error(MW_ERR_STATE, "statistics of width %lld met width %lld", (long long)s->width,
+                                  (long long)width);
+    s->mean = mw_calloc((size_t)width, sizeof *s->mean);
+    s->m2 = mw_calloc((size_t)width, sizeof *s->m2);
+    if (!s->mean || !s->m2) return MW_ERR_MEMORY;
+    s->width = width;
+    return MW_OK;
+}
+
+mw_status mw_measure(void *self, const mw_hook_event *event) {
+    mw_statistics *s = self;
+    int64_t rows = event->x.shape[0], width = event->x.shape[1];
+    MW_TRY(begin_statistics(s, width));
+    float *x;
+    bool borrowed;
+    MW_TRY(host_rows(event, &x, &borrowed));
+    for (int64_t r = 0; r < rows; r++) {
+        const float *row = x + r * width;
+        double squares = 0;
+        s->rows++;
+        for (int64_t i = 0; i < width; i++) {
+            double delta = row[i] - s->mean[i];
+            s->mean[i] += delta / (double)s->rows;
+            s->m2[i] += delta * (row[i] - s->mean[i]);
+            squares += (double)row[i] * row[i];
+        }
+        s->norm_sum += sqrt(squares);
+    }
+    if (!borrowed) mw_free(x);
+    return MW_OK;
+}
+
+void mw_statistics_free(mw_statistics *statistics) {
+    mw_free(statistics->mean);
+    mw_free(statistics->m2);
+    *statistics = (mw_statistics){0};
+}
+
+static void edit_row(const mw_edit_rule *rule, float *row, int64_t width) {
+    int64_t n = rule->n_columns ? rule->n_columns : width;
+    for (int64_t j = 0; j < n; j++) {
+        int64_t i = rule->n_columns ? rule->columns[j] : j;
+        row[i] = row[i] * rule->factor + (rule->vector ? rule->vector[i] : 0.0f);
+    }
+}
+
+mw_status mw_apply_edit(void *self, const mw_hook_event *event) {
+    const mw_edit_rule *rule = self;
+    int64_t rows = event->x.shape[0], width = event->x.shape[1];
+    for (int64_t j = 0; j < rule->n_columns; j++)
+        if (rule->columns[j] < 0 || rule->columns[j] >= width)
+            return mw_error(MW_ERR_ARG, "column %lld is not in 0..%lld", (long long)rule->columns[j],
+                            (long long)width - 1);
+    float *x;
+    bool borrowed;
+    MW_TRY(host_rows(event, &x, &borrowed));
+    for (int64_t r = 0; r < rows; r++) edit_row(rule, x + r * width, width);
+    if (borrowed) return MW_OK;
+    mw_status status = event->backend->ops->upload(event->backend, event->x.data, x,
+                                                   (size_t)(rows * width) * sizeof(float));
+    mw_free(x);
+    return status;
+}

@@ -1,0 +1,49 @@
+#include "microw/config.h"
+#include "microw/hooks.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char *const stream_names[] = {
+#define STREAM_NAME(code, text) text,
+    MW_STREAM_LIST(STREAM_NAME)
+#undef STREAM_NAME
+};
+
+static mw_status unknown_stream(const char *text, const char *stream) {
+    const char *near = mw_nearest_name(stream, stream_names, MW_STREAM_COUNT);
+    return mw_error(MW_ERR_CONFIG, "site '%s': expected LAYER.STREAM such as 8.resid_post%s%s%s", text,
+                    near ? "; did you mean stream '" : "", near ? near : "", near ? "'?" : "");
+}
+
+mw_status mw_site_parse(const char *text, mw_site *out) {
+    const char *dot = strchr(text, '.'), *stream = dot ? dot + 1 : text;
+    int64_t layer = 0;
+    if (dot) {
+        char digits[16];
+        if (dot == text || dot - text > 9) return unknown_stream(text, stream);
+        snprintf(digits, sizeof digits, "%.*s", (int)(dot - text), text);
+        if (!mw_parse_int(digits, &layer) || layer < 0) return unknown_stream(text, stream);
+    }
+    for (int s = 0; s < MW_STREAM_COUNT; s++) {
+        if (strcmp(stream_names[s], stream) != 0) continue;
+        bool layerless = s == MW_EMBED || s == MW_LOGITS;
+        if (layerless == (dot != NULL)) break;
+        *out = (mw_site){(int)layer, (mw_stream)s};
+        return MW_OK;
+    }
+    return unknown_stream(text, stream);
+}
+
+void mw_site_format(mw_site site, char out[MW_SITE_TEXT]) {
+    if (site.stream == MW_EMBED || site.stream == MW_LOGITS)
+        snprintf(out, MW_SITE_TEXT, "%s", stream_names[site.stream]);
+    else
+        snprintf(out, MW_SITE_TEXT, "%d.%s", site.layer, stream_names[site.stream]);
+}
+
+int64_t mw_site_order(mw_site site) {
+    if (site.stream == MW_EMBED) return 0;
+    if (site.stream == MW_LOGITS) return INT64_MAX;
+    return (int64_t)site.layer * MW_STREAM_COUNT + site.stream;
+}

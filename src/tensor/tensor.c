@@ -1,0 +1,102 @@
+#include "microw/tensor.h"
+
+#include <string.h>
+
+size_t mw_dtype_size(mw_dtype dtype) {
+    static const size_t sizes[] = {[MW_F32] = 4, [MW_BF16] = 2, [MW_F16] = 2, [MW_F64] = 8,
+                                   [MW_I64] = 8, [MW_I32] = 4,  [MW_U32] = 4, [MW_U8] = 1};
+    return sizes[dtype];
+}
+
+const char *mw_dtype_name(mw_dtype dtype) {
+    static const char *const names[] = {[MW_F32] = "f32", [MW_BF16] = "bf16", [MW_F16] = "f16", [MW_F64] = "f64",
+                                        [MW_I64] = "i64", [MW_I32] = "i32",   [MW_U32] = "u32", [MW_U8] = "u8"};
+    return names[dtype];
+}
+
+static uint32_t float_bits(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+static float bits_float(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+uint16_t mw_f32_to_bf16(float x) {
+    uint32_t bits = float_bits(x);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) return (uint16_t)(bits >> 16 | 0x40); /* stays a quiet NaN */
+    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
+}
+
+float mw_bf16_to_f32(uint16_t x) {
+    return bits_float((uint32_t)x << 16);
+}
+
+uint16_t mw_f32_to_f16(float x) {
+    uint32_t bits = float_bits(x), sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
+    if (magnitude > 0x7f800000u) return (uint16_t)(sign | 0x7e00u);
+    if (magnitude >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u); /* rounds to 65536 or more */
+    if (magnitude < 0x38800000u) { /* subnormal: let the float adder round at the right bit */
+        float scaled = bits_float(magnitude) + 0.5f;
+        return (uint16_t)(sign | (float_bits(scaled) - 0x3f000000u));
+    }
+    uint32_t rounded = magnitude + 0xfffu + (magnitude >> 13 & 1);
+    return (uint16_t)(sign | ((rounded - 0x38000000u) >> 13));
+}
+
+float mw_f16_to_f32(uint16_t x) {
+    uint32_t sign = (uint32_t)(x & 0x8000u) << 16, exponent = x >> 10 & 31, mantissa = x & 0x3ffu;
+    if (exponent == 31) return bits_float(sign | 0x7f800000u | mantissa << 13);
+    if (exponent == 0) {
+        float magnitude = (float)mantissa * 0x1p-24f;
+        return sign ? -magnitude : magnitude;
+    }
+    return bits_float(sign | (exponent + 112) << 23 | mantissa << 13);
+}
+
+mw_status mw_convert_to_f32(mw_dtype dtype, const void *in, int64_t count, float *out) {
+    switch (dtype) {
+    case MW_F32: memcpy(out, in, (size_t)count * sizeof(float)); return MW_OK;
+    case MW_BF16:
+        for (int64_t i = 0; i < count; i++) out[i] = mw_bf16_to_f32(((const uint16_t *)in)[i]);
+        return MW_OK;
+    case MW_F16:
+        for (int64_t i = 0; i < count; i++) out[i] = mw_f16_to_f32(((const uint16_t *)in)[i]);
+        return MW_OK;
+    case MW_F64:
+        for (int64_t i = 0; i < count; i++) out[i] = (float)((const double *)in)[i];
+        return MW_OK;
+    default: return mw_error(MW_ERR_UNSUPPORTED, "cannot convert %s to f32", mw_dtype_name(dtype));
+    }
+}
+
+mw_status mw_convert_from_f32(mw_dtype dtype, const float *in, int64_t count, void *out) {
+    switch (dtype) {
+    case MW_F32: memcpy(out, in, (size_t)count * sizeof(float)); return MW_OK;
+    case MW_BF16:
+        for (int64_t i = 0; i < count; i++) ((uint16_t *)out)[i] = mw_f32_to_bf16(in[i]);
+        return MW_OK;
+    case MW_F16:
+        for (int64_t i = 0; i < count; i++) ((uint16_t *)out)[i] = mw_f32_to_f16(in[i]);
+        return MW_OK;
+    default: return mw_error(MW_ERR_UNSUPPORTED, "cannot convert f32 to %s", mw_dtype_name(dtype));
+    }
+}
+
+mw_tensor mw_tensor_1d(mw_dtype dtype, void *data, int64_t n) {
+    return (mw_tensor){.dtype = dtype, .ndim = 1, .shape = {n}, .data = data};
+}
+
+mw_tensor mw_tensor_2d(mw_dtype dtype, void *data, int64_t rows, int64_t columns) {
+    return (mw_tensor){.dtype = dtype, .ndim = 2, .shape = {rows, columns}, .data = data};
+}
+
+int64_t mw_tensor_count(const mw_tensor *tensor) {
+    int64_t count = 1;
+    for (int i = 0; i < tensor->ndim; i++) count *= tensor->shape[i];
+    return count;
+}
