@@ -82,6 +82,9 @@ typedef struct mw_backend_ops {
     mw_status (*upload)(mw_backend *, void *to, const void *from, size_t bytes);
     mw_status (*download)(mw_backend *, void *to, const void *from, size_t bytes);
 
+    /* Rows of `width` floats from one matrix to another with their own strides. */
+    mw_status (*copy_2d)(mw_backend *, float *to, int64_t to_stride, const float *from, int64_t from_stride,
+                         int64_t rows, int64_t width);
     mw_status (*matmul)(mw_backend *, const mw_matmul *);
     /* out[r, :] = scale * table[index[r], :] (+ out) */
     mw_status (*gather_rows)(mw_backend *, float *out, const void *table, mw_dtype dtype, const int32_t *index,

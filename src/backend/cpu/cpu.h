@@ -19,6 +19,7 @@ typedef struct mw_cpu_product {
 
 extern const mw_cpu_product mw_cpu_onednn, mw_cpu_cblas;
 
+mw_status mw_cpu_copy_2d(mw_backend *, float *, int64_t, const float *, int64_t, int64_t, int64_t);
 mw_status mw_cpu_matmul(mw_backend *, const mw_matmul *);
 mw_status mw_cpu_gather_rows(mw_backend *, float *, const void *, mw_dtype, const int32_t *, int64_t, int64_t, float,
                              bool);

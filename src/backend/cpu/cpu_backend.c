@@ -32,6 +32,7 @@ static const mw_backend_ops cpu_ops = {
     .free = cpu_free,
     .upload = cpu_copy,
     .download = cpu_copy,
+    .copy_2d = mw_cpu_copy_2d,
     .matmul = mw_cpu_matmul,
     .gather_rows = mw_cpu_gather_rows,
     .layer_norm = mw_cpu_layer_norm,

@@ -45,6 +45,13 @@ mw_status mw_cpu_soft_cap(mw_backend *backend, float *x, int64_t count, float ca
     return MW_OK;
 }
 
+mw_status mw_cpu_copy_2d(mw_backend *backend, float *to, int64_t to_stride, const float *from, int64_t from_stride,
+                         int64_t rows, int64_t width) {
+    (void)backend;
+    for (int64_t r = 0; r < rows; r++) memcpy(to + r * to_stride, from + r * from_stride, (size_t)width * sizeof *to);
+    return MW_OK;
+}
+
 mw_status mw_cpu_gather_rows(mw_backend *backend, float *out, const void *table, mw_dtype dtype, const int32_t *index,
                              int64_t rows, int64_t width, float scale, bool add) {
     (void)backend;

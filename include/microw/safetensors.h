@@ -1,0 +1,48 @@
+/* microw/safetensors.h: tensors in files, mapped and not copied.
+ *
+ *     mw_safetensors *file = NULL;
+ *     mw_tensor w;
+ *     MW_TRY(mw_safetensors_open("model.safetensors", &file));
+ *     if (mw_safetensors_find(file, "wte.weight", &w)) ...   // w.data points into the map
+ *     mw_safetensors_free(&file);
+ *
+ * Every offset, size, overlap and name is checked when the file is opened; tensors of a type or rank we do not
+ * use are kept out of the way and cannot be found.
+ */
+#ifndef MICROW_SAFETENSORS_H
+#define MICROW_SAFETENSORS_H
+
+#include "microw/tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct mw_safetensors mw_safetensors;
+
+/* One file. */
+mw_status mw_safetensors_open(const char *path, mw_safetensors **out) MW_MUST_USE;
+/* `model.safetensors`, or the shards that `model.safetensors.index.json` lists. */
+mw_status mw_safetensors_open_folder(const char *folder, mw_safetensors **out) MW_MUST_USE;
+void mw_safetensors_free(mw_safetensors **file);
+
+bool mw_safetensors_find(const mw_safetensors *file, const char *name, mw_tensor *out);
+int64_t mw_safetensors_count(const mw_safetensors *file);
+const char *mw_safetensors_name(const mw_safetensors *file, int64_t index);
+/* Value of `__metadata__`, or NULL. Belongs to the file. */
+const char *mw_safetensors_metadata(const mw_safetensors *file, const char *key);
+/* SHA-256 of the one file, or of the shards' digests in name order. */
+mw_status mw_safetensors_hash(const mw_safetensors *file, char out[MW_SHA256_TEXT]) MW_MUST_USE;
+
+typedef struct mw_named_tensor {
+    const char *name;
+    mw_tensor tensor;
+} mw_named_tensor;
+/* Written whole or not at all. `metadata` is pairs of key and value, ended by NULL; may be NULL. */
+mw_status mw_safetensors_write(const char *path, const mw_named_tensor *tensors, int64_t count,
+                               const char *const *metadata) MW_MUST_USE;
+
+#ifdef __cplusplus
+}
+#endif
+#endif

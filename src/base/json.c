@@ -1,0 +1,63 @@
+#include "base/json.h"
+
+mw_status mw_json_parse(const char *where, const char *text, size_t length, json_t **out) {
+    json_error_t error;
+    json_t *value = json_loadb(text, length, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+    if (!value) return mw_error(MW_ERR_FORMAT, "%s:%d: not valid JSON: %s", where, error.line, error.text);
+    *out = value;
+    return MW_OK;
+}
+
+mw_status mw_json_load(const char *path, json_t **out) {
+    char *text;
+    size_t length;
+    MW_TRY(mw_file_read(path, &text, &length));
+    mw_status status = mw_json_parse(path, text, length, out);
+    mw_free(text);
+    return status;
+}
+
+const char *mw_json_text(const json_t *object, const char *key) {
+    return json_string_value(json_object_get(object, key));
+}
+
+mw_status mw_json_save(const char *path, const json_t *value, int indent) {
+    char *text = json_dumps(value, (size_t)JSON_INDENT(indent) | JSON_REAL_PRECISION(9));
+    if (!text) return mw_error(MW_ERR_MEMORY, "%s: JSON cannot be written", path);
+    mw_text whole = {0};
+    mw_text_addf(&whole, "%s\n", text);
+    free(text);
+    mw_status status = whole.failed ? MW_ERR_MEMORY : mw_file_write_atomic(path, whole.data, whole.length);
+    mw_text_free(&whole);
+    return status;
+}
+
+/* Length of the valid UTF-8 character at `p`, or 0. */
+static size_t utf8_length(const unsigned char *p, size_t left) {
+    if (p[0] < 0x80) return 1;
+    size_t n = p[0] >= 0xc2 && p[0] < 0xe0 ? 2 : p[0] >= 0xe0 && p[0] < 0xf0 ? 3 : p[0] >= 0xf0 && p[0] < 0xf5 ? 4 : 0;
+    if (n == 0 || n > left) return 0;
+    for (size_t i = 1; i < n; i++)
+        if ((p[i] & 0xc0) != 0x80) return 0;
+    bool overlong = (p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xf0 && p[1] < 0x90);
+    bool outside = (p[0] == 0xed && p[1] >= 0xa0) || (p[0] == 0xf4 && p[1] >= 0x90);
+    return overlong || outside ? 0 : n;
+}
+
+void mw_json_quote(mw_text *out, const char *bytes, size_t length) {
+    mw_text_add(out, "\"", 1);
+    for (size_t i = 0; i < length;) {
+        unsigned char c = (unsigned char)bytes[i];
+        size_t n = utf8_length((const unsigned char *)bytes + i, length - i);
+        if (n == 0)
+            mw_text_addf(out, "\\ufffd");
+        else if (c == '"' || c == '\\')
+            mw_text_addf(out, "\\%c", c);
+        else if (c < 0x20 || c == 0x7f)
+            mw_text_addf(out, "\\u%04x", c);
+        else
+            mw_text_add(out, bytes + i, n);
+        i += n ? n : 1;
+    }
+    mw_text_add(out, "\"", 1);
+}

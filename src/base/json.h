@@ -1,0 +1,20 @@
+/* JSON files through jansson, with our errors. For the sources here only: no public header shows jansson. */
+#ifndef MICROW_JSON_H
+#define MICROW_JSON_H
+
+#include "microw/base.h"
+
+#include <jansson.h>
+
+/* The file's value; duplicate keys are an error. Caller: json_decref. */
+mw_status mw_json_load(const char *path, json_t **out) MW_MUST_USE;
+/* The same from text; `where` names it in messages. */
+mw_status mw_json_parse(const char *where, const char *text, size_t length, json_t **out) MW_MUST_USE;
+/* Member `key` of an object as text, or NULL where absent or of another type. */
+const char *mw_json_text(const json_t *object, const char *key);
+/* Written whole or not at all. `indent` 0: one line. */
+mw_status mw_json_save(const char *path, const json_t *value, int indent) MW_MUST_USE;
+/* `"text"` with escapes; invalid UTF-8 becomes U+FFFD. */
+void mw_json_quote(mw_text *out, const char *bytes, size_t length);
+
+#endif

@@ -1,0 +1,121 @@
+/* Continues prompts token by token over a key-value cache. */
+#include "microw/model.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct candidate {
+    float logit;
+    int32_t id;
+} candidate;
+
+static int by_logit(const void *a, const void *b) {
+    const candidate *x = a, *y = b;
+    if (x->logit != y->logit) return x->logit < y->logit ? 1 : -1;
+    return x->id < y->id ? -1 : x->id > y->id;
+}
+
+static int32_t greedy(const float *logits, int64_t vocab) {
+    int64_t best = 0;
+    for (int64_t i = 1; i < vocab; i++)
+        if (logits[i] > logits[best]) best = i;
+    return (int32_t)best;
+}
+
+/* Softmax over the candidates kept by top-k and then top-p (Holtzman et al. 2020), largest first. */
+static int32_t sample(const mw_sampling *how, const float *logits, int64_t vocab, candidate *pool, float uniform) {
+    for (int64_t i = 0; i < vocab; i++) pool[i] = (candidate){logits[i], (int32_t)i};
+    qsort(pool, (size_t)vocab, sizeof *pool, by_logit);
+    int64_t kept = how->top_k > 0 && how->top_k < vocab ? how->top_k : vocab;
+    double total = 0, cut = 0;
+    for (int64_t i = 0; i < kept; i++) total += exp((pool[i].logit - pool[0].logit) / how->temperature);
+    int64_t n = 0;
+    while (n < kept && (n == 0 || cut < how->top_p * total))
+        cut += exp((pool[n++].logit - pool[0].logit) / how->temperature);
+    double left = uniform * cut;
+    for (int64_t i = 0; i < n; i++) {
+        left -= exp((pool[i].logit - pool[0].logit) / how->temperature);
+        if (left < 0) return pool[i].id;
+    }
+    return pool[n - 1].id;
+}
+
+typedef struct run {
+    mw_model *model;
+    const mw_sampling *how;
+    int64_t n_seq, vocab;
+    mw_kv_cache *cache;
+    float *logits;
+    candidate *pool;
+    int32_t *next;
+    int64_t *length, *made, *room; /* per sequence: tokens fed next, tokens made, tokens that may be made */
+} run;
+
+static int32_t choose(run *r, int64_t s) {
+    const float *logits = r->logits + s * r->vocab;
+    if (r->how->temperature <= 0) return greedy(logits, r->vocab);
+    float uniform = mw_rng_uniform((uint64_t)r->how->seed, (uint64_t)s, (uint64_t)r->made[s]);
+    return sample(r->how, logits, r->vocab, r->pool, uniform);
+}
+
+/* Takes one token for each live sequence and packs those to feed next. Returns how many live on. */
+static int64_t advance(run *r, int32_t **out) {
+    int64_t fed = 0;
+    for (int64_t s = 0; s < r->n_seq; s++) {
+        if (r->length[s] == 0) continue;
+        int32_t id = choose(r, s);
+        bool stop = id == r->how->stop_id;
+        if (!stop) out[s][r->made[s]++] = id;
+        r->length[s] = !stop && r->made[s] < r->room[s];
+        if (r->length[s]) r->next[fed++] = id;
+    }
+    return fed;
+}
+
+static mw_status generate(run *r, const mw_batch *prompts, int32_t **out) {
+    int64_t longest = 0, context = mw_model_about(r->model)->context;
+    for (int64_t s = 0; s < r->n_seq; s++) {
+        if (prompts->length[s] < 1) return mw_error(MW_ERR_ARG, "prompt %lld has no tokens", (long long)s);
+        int64_t left = context - prompts->length[s];
+        r->room[s] = r->how->max_new_tokens < left ? r->how->max_new_tokens : left;
+        if (r->room[s] < 0) r->room[s] = 0;
+        if (prompts->length[s] + r->room[s] > longest) longest = prompts->length[s] + r->room[s];
+        if (!(out[s] = mw_calloc((size_t)r->room[s] + 1, sizeof **out))) return MW_ERR_MEMORY;
+        r->length[s] = r->room[s] > 0 ? prompts->length[s] : 0;
+    }
+    MW_TRY(mw_kv_cache_new(r->model, r->n_seq, longest, &r->cache));
+    mw_batch batch = {.n_seq = r->n_seq, .ids = prompts->ids, .length = prompts->length, .cache = r->cache};
+    MW_TRY(mw_model_forward(r->model, &batch, r->logits));
+    batch.ids = r->next;
+    batch.length = r->length;
+    while (advance(r, out) > 0) MW_TRY(mw_model_forward(r->model, &batch, r->logits));
+    return MW_OK;
+}
+
+mw_status mw_generate(mw_model *model, const mw_batch *prompts, const mw_sampling *sampling, int32_t **out,
+                      int64_t *out_length) {
+    int64_t n = prompts->n_seq, vocab = mw_model_about(model)->vocab;
+    run r = {.model = model, .how = sampling, .n_seq = n, .vocab = vocab};
+    r.logits = mw_alloc((size_t)(n * vocab) * sizeof *r.logits);
+    r.pool = mw_alloc((size_t)vocab * sizeof *r.pool);
+    r.next = mw_alloc((size_t)n * sizeof *r.next);
+    r.length = mw_calloc((size_t)n, sizeof *r.length);
+    r.made = mw_calloc((size_t)n, sizeof *r.made);
+    r.room = mw_calloc((size_t)n, sizeof *r.room);
+    int32_t **texts = mw_calloc((size_t)n, sizeof *texts);
+    bool ready = r.logits && r.pool && r.next && r.length && r.made && r.room && texts;
+    mw_status status = ready ? generate(&r, prompts, texts) : MW_ERR_MEMORY;
+    for (int64_t s = 0; texts && s < n; s++) {
+        if (status == MW_OK) {
+            out[s] = texts[s];
+            out_length[s] = r.made[s];
+        } else {
+            mw_free(texts[s]);
+        }
+    }
+    mw_kv_cache_free(&r.cache);
+    void *all[] = {r.logits, r.pool, r.next, r.length, r.made, r.room, texts};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) mw_free(all[i]);
+    return status;
+}

@@ -1,0 +1,110 @@
+/* Opening and closing of models; facts about them. */
+#include "model/model_private.h"
+#include "model/hub.h"
+
+#include <string.h>
+
+int64_t mw_model_site_width(const mw_model *model, mw_site site) {
+    const mw_architecture *a = &model->arch;
+    bool layerless = site.stream == MW_EMBED || site.stream == MW_LOGITS;
+    if (site.layer < 0 || site.layer >= (layerless ? 1 : a->n_layers)) return 0;
+    switch (site.stream) {
+    case MW_EMBED:
+    case MW_RESID_PRE:
+    case MW_RESID_POST:
+    case MW_ATTN_OUT:
+    case MW_MLP_OUT: return a->d_model;
+    case MW_RESID_MID: return a->parallel ? 0 : a->d_model;
+    case MW_ATTN_Q:
+    case MW_ATTN_Z: return a->n_heads * a->head_dim;
+    case MW_ATTN_K:
+    case MW_ATTN_V: return a->n_kv_heads * a->head_dim;
+    case MW_MLP_ACT: return a->d_mlp;
+    case MW_LOGITS: return a->vocab;
+    case MW_STREAM_COUNT: break;
+    }
+    return 0;
+}
+
+static int64_t width_of(const void *model, mw_site site) {
+    return mw_model_site_width(model, site);
+}
+
+/* The working type: f16 matrices are widened, since few CPUs multiply them. */
+static mw_status choose_dtype(const mw_model *model, const char *dtype, mw_dtype *out) {
+    if (strcmp(dtype, "f32") == 0) return *out = MW_F32, MW_OK;
+    if (strcmp(dtype, "bf16") == 0) return *out = MW_BF16, MW_OK;
+    if (strcmp(dtype, "f16") == 0) return *out = MW_F16, MW_OK;
+    if (strcmp(dtype, "auto") != 0)
+        return mw_error(MW_ERR_CONFIG, "model dtype '%s': expected auto, f32, bf16 or f16", dtype);
+    int64_t bf16 = 0, count = mw_safetensors_count(model->file);
+    for (int64_t i = 0; i < count; i++) {
+        mw_tensor t;
+        if (mw_safetensors_find(model->file, mw_safetensors_name(model->file, i), &t)) bf16 += t.dtype == MW_BF16;
+    }
+    *out = 2 * bf16 > count ? MW_BF16 : MW_F32;
+    return MW_OK;
+}
+
+static mw_status open_into(mw_model *model, const char *name, const char *dtype) {
+    MW_TRY(mw_hub_folder(name, &model->folder));
+    MW_TRY(mw_architecture_read(model->folder, &model->arch));
+    MW_TRY(mw_safetensors_open_folder(model->folder, &model->file));
+    const mw_architecture *a = &model->arch;
+    mw_dtype working = MW_F32;
+    MW_TRY(choose_dtype(model, dtype, &working));
+    if (!(model->layers = mw_calloc((size_t)a->n_layers, sizeof *model->layers))) return MW_ERR_MEMORY;
+    MW_TRY(mw_weights_bind(model, working));
+    MW_TRY(mw_hooks_new(width_of, model, &model->hooks));
+    int64_t parameters = model->info.parameters;
+    model->info = (mw_model_info){.family = a->family->type, .folder = model->folder, .n_layers = a->n_layers,
+                                  .d_model = a->d_model, .n_heads = a->n_heads, .n_kv_heads = a->n_kv_heads,
+                                  .head_dim = a->head_dim, .d_mlp = a->d_mlp, .vocab = a->vocab,
+                                  .context = a->context, .dtype = working, .parameters = parameters};
+    return MW_OK;
+}
+
+mw_status mw_model_open(const char *name, const char *dtype, mw_backend *backend, mw_model **out) {
+    mw_model *model = mw_calloc(1, sizeof *model);
+    if (!model) return MW_ERR_MEMORY;
+    model->backend = backend;
+    mw_status status = open_into(model, name, dtype);
+    if (status != MW_OK)
+        mw_model_free(&model);
+    else
+        *out = model;
+    return status;
+}
+
+void mw_model_free(mw_model **slot) {
+    mw_model *model = *slot;
+    if (!model) return;
+    mw_backend *backend = model->backend;
+    mw_hooks_free(&model->hooks);
+    mw_workspace_free(model);
+    if (model->rope) backend->ops->free(backend, model->rope);
+    if (model->local_rope) backend->ops->free(backend, model->local_rope);
+    for (int64_t i = 0; i < model->n_blocks; i++) backend->ops->free(backend, model->blocks[i]);
+    mw_free(model->blocks);
+    mw_free(model->layers);
+    mw_safetensors_free(&model->file);
+    mw_free(model->folder);
+    mw_free(model);
+    *slot = NULL;
+}
+
+const mw_model_info *mw_model_about(const mw_model *model) {
+    return &model->info;
+}
+
+mw_hooks *mw_model_hooks(mw_model *model) {
+    return model->hooks;
+}
+
+mw_backend *mw_model_backend(const mw_model *model) {
+    return model->backend;
+}
+
+mw_status mw_model_hash(const mw_model *model, char out[MW_SHA256_TEXT]) {
+    return mw_safetensors_hash(model->file, out);
+}

@@ -1,0 +1,380 @@
+/* Reader: a header of JSON, then data; layout in the safetensors format description. */
+#include "microw/safetensors.h"
+#include "base/json.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { HEADER_MAX = 100 << 20 };
+
+typedef struct entry {
+    char *name;
+    mw_tensor tensor;
+    bool usable;
+    uint64_t begin, end; /* in the data part of its file */
+} entry;
+
+struct mw_safetensors {
+    char **paths;
+    mw_map *maps;
+    int64_t n_files;
+    entry *entries; /* sorted by name */
+    int64_t count, capacity;
+    json_t *metadata;
+};
+
+typedef struct type_name {
+    const char *text;
+    int bits, dtype; /* dtype -1: not used here */
+} type_name;
+
+static const type_name types[] = {
+    {"F32", 32, MW_F32}, {"F16", 16, MW_F16}, {"BF16", 16, MW_BF16}, {"F64", 64, MW_F64}, {"I64", 64, MW_I64},
+    {"I32", 32, MW_I32}, {"U32", 32, MW_U32}, {"U8", 8, MW_U8},      {"I8", 8, -1},       {"BOOL", 8, -1},
+    {"I16", 16, -1},     {"U16", 16, -1},     {"U64", 64, -1},       {"F8_E4M3", 8, -1},  {"F8_E5M2", 8, -1},
+};
+
+static const type_name *find_type(const char *text) {
+    for (size_t i = 0; text && i < sizeof types / sizeof *types; i++)
+        if (strcmp(types[i].text, text) == 0) return &types[i];
+    return NULL;
+}
+
+static mw_status read_shape(const char *path, const char *name, const json_t *shape, entry *e, uint64_t *elements) {
+    size_t n = json_array_size(shape);
+    *elements = 1;
+    if (!json_is_array(shape)) return mw_error(MW_ERR_FORMAT, "%s: tensor '%s' has no shape", path, name);
+    e->usable = e->usable && n <= MW_DIMS_MAX;
+    e->tensor.ndim = n <= MW_DIMS_MAX ? (int)n : 0;
+    for (size_t i = 0; i < n; i++) {
+        json_int_t d = json_integer_value(json_array_get(shape, i));
+        bool bad = !json_is_integer(json_array_get(shape, i)) || d < 0 || d > INT64_C(1) << 48;
+        if (bad || __builtin_mul_overflow(*elements, (uint64_t)d, elements) || *elements > UINT64_C(1) << 56)
+            return mw_error(MW_ERR_FORMAT, "%s: tensor '%s' has an impossible shape", path, name);
+        if (n <= MW_DIMS_MAX) e->tensor.shape[i] = d;
+    }
+    return MW_OK;
+}
+
+static mw_status read_entry(const char *path, const char *name, const json_t *info, const uint8_t *data,
+                            uint64_t length, entry *e) {
+    const type_name *type = find_type(mw_json_text(info, "dtype"));
+    if (!type) return mw_error(MW_ERR_FORMAT, "%s: tensor '%s' has no known dtype", path, name);
+    e->usable = type->dtype >= 0;
+    e->tensor.dtype = type->dtype >= 0 ? (mw_dtype)type->dtype : MW_U8;
+    uint64_t elements;
+    MW_TRY(read_shape(path, name, json_object_get(info, "shape"), e, &elements));
+    const json_t *span = json_object_get(info, "data_offsets");
+    json_int_t begin = json_integer_value(json_array_get(span, 0)), end = json_integer_value(json_array_get(span, 1));
+    if (json_array_size(span) != 2 || begin < 0 || end < begin || (uint64_t)end > length)
+        return mw_error(MW_ERR_FORMAT, "%s: tensor '%s' lies at bytes %lld to %lld of a data part of %llu bytes", path,
+                        name, (long long)begin, (long long)end, (unsigned long long)length);
+    if ((uint64_t)(end - begin) != elements * (uint64_t)type->bits / 8)
+        return mw_error(MW_ERR_FORMAT, "%s: tensor '%s' needs %llu bytes by its shape, but has %lld", path, name,
+                        (unsigned long long)(elements * (uint64_t)type->bits / 8), (long long)(end - begin));
+    e->begin = (uint64_t)begin;
+    e->end = (uint64_t)end;
+    e->tensor.data = (void *)(uintptr_t)(data + begin);
+    return (e->name = mw_strdup(name)) ? MW_OK : MW_ERR_MEMORY;
+}
+
+static int by_begin(const void *a, const void *b) {
+    const entry *x = a, *y = b;
+    if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
+    return x->end < y->end ? -1 : x->end > y->end;
+}
+
+static int by_name(const void *a, const void *b) {
+    return strcmp(((const entry *)a)->name, ((const entry *)b)->name);
+}
+
+/* Tensors of one file may neither overlap nor leave holes (the format forbids both). */
+static mw_status check_layout(const char *path, entry *entries, int64_t count, uint64_t length) {
+    qsort(entries, (size_t)count, sizeof *entries, by_begin);
+    uint64_t at = 0;
+    for (int64_t i = 0; i < count; i++) {
+        if (entries[i].begin != at)
+            return mw_error(MW_ERR_FORMAT, "%s: tensor '%s' starts at byte %llu of the data, expected %llu (%s)", path,
+                            entries[i].name, (unsigned long long)entries[i].begin, (unsigned long long)at,
+                            entries[i].begin < at ? "tensors overlap" : "a hole");
+        at = entries[i].end;
+    }
+    if (at != length)
+        return mw_error(MW_ERR_FORMAT, "%s: the header describes %llu bytes of data, the file has %llu", path,
+                        (unsigned long long)at, (unsigned long long)length);
+    return MW_OK;
+}
+
+static mw_status read_tensors(mw_safetensors *st, const char *path, const json_t *header, const uint8_t *data,
+                              uint64_t length) {
+    int64_t first = st->count;
+    const char *name;
+    json_t *info;
+    json_object_foreach((json_t *)(uintptr_t)header, name, info) {
+        if (strcmp(name, "__metadata__") == 0) {
+            if (!st->metadata) st->metadata = json_incref(info);
+            continue;
+        }
+        if (!MW_GROW(st->entries, st->count, st->capacity)) return MW_ERR_MEMORY;
+        entry *e = &st->entries[st->count];
+        *e = (entry){0};
+        MW_TRY(read_entry(path, name, info, data, length, e));
+        st->count++;
+    }
+    return check_layout(path, st->entries + first, st->count - first, length);
+}
+
+static mw_status read_file(mw_safetensors *st, const char *path, mw_map *map) {
+    MW_TRY(mw_map_open(path, map));
+    uint64_t size = 0;
+    if (map->length >= 8) memcpy(&size, map->data, 8); /* little endian, as every machine we run on */
+    if (map->length < 8 || size > map->length - 8 || size > HEADER_MAX)
+        return mw_error(MW_ERR_FORMAT, "%s: not a safetensors file, or truncated: %zu bytes with a header of %llu", path,
+                        map->length, (unsigned long long)size);
+    json_t *header;
+    MW_TRY(mw_json_parse(path, (const char *)map->data + 8, (size_t)size, &header));
+    mw_status status = json_is_object(header)
+                           ? read_tensors(st, path, header, map->data + 8 + size, map->length - 8 - size)
+                           : mw_error(MW_ERR_FORMAT, "%s: the header is not an object", path);
+    json_decref(header);
+    return status;
+}
+
+static mw_status read_all(mw_safetensors *st) {
+    for (int64_t i = 0; i < st->n_files; i++) MW_TRY(read_file(st, st->paths[i], &st->maps[i]));
+    qsort(st->entries, (size_t)st->count, sizeof *st->entries, by_name);
+    for (int64_t i = 1; i < st->count; i++)
+        if (strcmp(st->entries[i - 1].name, st->entries[i].name) == 0)
+            return mw_error(MW_ERR_FORMAT, "%s: tensor '%s' is in two shards", st->paths[0], st->entries[i].name);
+    return MW_OK;
+}
+
+/* Takes over `paths` and their strings. */
+static mw_status open_files(char **paths, int64_t n, mw_safetensors **out) {
+    mw_safetensors *st = mw_calloc(1, sizeof *st);
+    mw_map *maps = mw_calloc((size_t)n, sizeof *maps);
+    mw_status status = st && maps ? MW_OK : MW_ERR_MEMORY;
+    if (status != MW_OK) {
+        for (int64_t i = 0; i < n; i++) mw_free(paths[i]);
+        mw_free(paths);
+        mw_free(maps);
+        mw_free(st);
+        return status;
+    }
+    *st = (mw_safetensors){.paths = paths, .maps = maps, .n_files = n};
+    status = read_all(st);
+    if (status != MW_OK)
+        mw_safetensors_free(&st);
+    else
+        *out = st;
+    return status;
+}
+
+mw_status mw_safetensors_open(const char *path, mw_safetensors **out) {
+    char **paths = mw_calloc(1, sizeof *paths);
+    if (!paths || !(paths[0] = mw_strdup(path))) {
+        mw_free(paths);
+        return MW_ERR_MEMORY;
+    }
+    return open_files(paths, 1, out);
+}
+
+void mw_safetensors_free(mw_safetensors **file) {
+    mw_safetensors *st = *file;
+    if (!st) return;
+    for (int64_t i = 0; i < st->count; i++) mw_free(st->entries[i].name);
+    for (int64_t i = 0; i < st->n_files; i++) {
+        mw_map_close(&st->maps[i]);
+        mw_free(st->paths[i]);
+    }
+    json_decref(st->metadata);
+    mw_free(st->entries);
+    mw_free(st->maps);
+    mw_free(st->paths);
+    mw_free(st);
+    *file = NULL;
+}
+
+/* ---- shards ------------------------------------------------------------------------------------------ */
+
+static int by_text(const void *a, const void *b) {
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* A shard's name comes from outside: it must stay in the folder. */
+static bool plain_name(const char *name) {
+    return name && name[0] && name[0] != '.' && !strchr(name, '/') && !strchr(name, '\\');
+}
+
+static mw_status shard_names(const char *index, const json_t *map, json_t *names) {
+    const char *tensor;
+    json_t *shard;
+    if (!json_is_object(map) || json_object_size(map) == 0)
+        return mw_error(MW_ERR_FORMAT, "%s: no weight_map", index);
+    json_object_foreach((json_t *)(uintptr_t)map, tensor, shard) {
+        if (!plain_name(json_string_value(shard)))
+            return mw_error(MW_ERR_FORMAT, "%s: tensor '%s' names no file of this folder", index, tensor);
+        json_object_set_new(names, json_string_value(shard), json_true());
+    }
+    return MW_OK;
+}
+
+static mw_status shard_paths(const char *folder, json_t *names, char ***out) {
+    char **paths = mw_calloc(json_object_size(names), sizeof *paths);
+    if (!paths) return MW_ERR_MEMORY;
+    const char *name;
+    json_t *unused;
+    int64_t n = 0;
+    json_object_foreach(names, name, unused) if (!(paths[n++] = mw_path_join(folder, name))) return MW_ERR_MEMORY;
+    qsort(paths, (size_t)n, sizeof *paths, by_text);
+    *out = paths;
+    return MW_OK;
+}
+
+static mw_status check_index(const char *index, const json_t *map, const mw_safetensors *st) {
+    const char *tensor;
+    json_t *shard;
+    json_object_foreach((json_t *)(uintptr_t)map, tensor, shard) {
+        entry key = {.name = (char *)(uintptr_t)tensor};
+        if (!bsearch(&key, st->entries, (size_t)st->count, sizeof *st->entries, by_name))
+            return mw_error(MW_ERR_FORMAT, "%s: tensor '%s' is not in %s", index, tensor, json_string_value(shard));
+    }
+    return MW_OK;
+}
+
+static mw_status open_index(const char *folder, const char *index, mw_safetensors **out) {
+    json_t *root = NULL, *names = json_object();
+    char **paths = NULL;
+    mw_safetensors *st = NULL;
+    mw_status status = mw_json_load(index, &root);
+    const json_t *map = json_object_get(root, "weight_map");
+    if (status == MW_OK) status = shard_names(index, map, names);
+    if (status == MW_OK) status = shard_paths(folder, names, &paths);
+    if (status == MW_OK) status = open_files(paths, (int64_t)json_object_size(names), &st);
+    if (status == MW_OK) status = check_index(index, map, st);
+    if (status == MW_OK)
+        *out = st;
+    else
+        mw_safetensors_free(&st);
+    json_decref(names);
+    json_decref(root);
+    return status;
+}
+
+mw_status mw_safetensors_open_folder(const char *folder, mw_safetensors **out) {
+    char *single = mw_path_join(folder, "model.safetensors");
+    char *index = mw_path_join(folder, "model.safetensors.index.json");
+    mw_status status = MW_ERR_MEMORY;
+    if (single && index) {
+        if (mw_file_exists(single))
+            status = mw_safetensors_open(single, out);
+        else if (mw_file_exists(index))
+            status = open_index(folder, index, out);
+        else
+            status = mw_error(MW_ERR_IO, "%s: neither model.safetensors nor model.safetensors.index.json is there",
+                              folder);
+    }
+    mw_free(single);
+    mw_free(index);
+    return status;
+}
+
+/* ---- use --------------------------------------------------------------------------------------------- */
+
+bool mw_safetensors_find(const mw_safetensors *file, const char *name, mw_tensor *out) {
+    entry key = {.name = (char *)(uintptr_t)name};
+    const entry *e = file->count ? bsearch(&key, file->entries, (size_t)file->count, sizeof *e, by_name) : NULL;
+    if (!e || !e->usable) return false;
+    *out = e->tensor;
+    return true;
+}
+
+int64_t mw_safetensors_count(const mw_safetensors *file) {
+    return file->count;
+}
+
+const char *mw_safetensors_name(const mw_safetensors *file, int64_t index) {
+    return file->entries[index].name;
+}
+
+const char *mw_safetensors_metadata(const mw_safetensors *file, const char *key) {
+    return mw_json_text(file->metadata, key);
+}
+
+mw_status mw_safetensors_hash(const mw_safetensors *file, char out[MW_SHA256_TEXT]) {
+    if (file->n_files == 1) return mw_sha256(file->maps[0].data, file->maps[0].length, out);
+    mw_text all = {0};
+    mw_status status = MW_OK;
+    for (int64_t i = 0; i < file->n_files && status == MW_OK; i++) {
+        char one[MW_SHA256_TEXT];
+        status = mw_sha256(file->maps[i].data, file->maps[i].length, one);
+        if (status == MW_OK) mw_text_add(&all, one, MW_SHA256_TEXT - 1);
+    }
+    if (status == MW_OK) status = all.failed ? MW_ERR_MEMORY : mw_sha256(all.data, all.length, out);
+    mw_text_free(&all);
+    return status;
+}
+
+/* ---- writing ----------------------------------------------------------------------------------------- */
+
+static const char *type_text(mw_dtype dtype) {
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (types[i].dtype == (int)dtype) return types[i].text;
+    return "F32";
+}
+
+static void header_metadata(mw_text *header, const char *const *metadata) {
+    mw_text_addf(header, "\"__metadata__\":{");
+    for (int i = 0; metadata && metadata[i]; i += 2) {
+        if (i) mw_text_addf(header, ",");
+        mw_json_quote(header, metadata[i], strlen(metadata[i]));
+        mw_text_addf(header, ":");
+        mw_json_quote(header, metadata[i + 1], strlen(metadata[i + 1]));
+    }
+    mw_text_addf(header, "}");
+}
+
+static size_t tensor_bytes(const mw_tensor *tensor) {
+    return (size_t)mw_tensor_count(tensor) * mw_dtype_size(tensor->dtype);
+}
+
+static void header_tensor(mw_text *header, const mw_named_tensor *t, size_t at) {
+    mw_text_addf(header, ",");
+    mw_json_quote(header, t->name, strlen(t->name));
+    mw_text_addf(header, ":{\"dtype\":\"%s\",\"shape\":[", type_text(t->tensor.dtype));
+    for (int d = 0; d < t->tensor.ndim; d++)
+        mw_text_addf(header, "%s%lld", d ? "," : "", (long long)t->tensor.shape[d]);
+    mw_text_addf(header, "],\"data_offsets\":[%zu,%zu]}", at, at + tensor_bytes(&t->tensor));
+}
+
+static mw_status write_pieces(mw_atomic_file *file, const mw_text *header, const mw_named_tensor *tensors,
+                              int64_t count) {
+    uint64_t length = header->length;
+    MW_TRY(mw_atomic_write(file, &length, sizeof length));
+    MW_TRY(mw_atomic_write(file, header->data, header->length));
+    for (int64_t i = 0; i < count; i++)
+        MW_TRY(mw_atomic_write(file, tensors[i].tensor.data, tensor_bytes(&tensors[i].tensor)));
+    return MW_OK;
+}
+
+mw_status mw_safetensors_write(const char *path, const mw_named_tensor *tensors, int64_t count,
+                               const char *const *metadata) {
+    mw_text header = {0};
+    mw_text_addf(&header, "{");
+    header_metadata(&header, metadata);
+    size_t at = 0;
+    for (int64_t i = 0; i < count; at += tensor_bytes(&tensors[i++].tensor)) header_tensor(&header, &tensors[i], at);
+    mw_text_addf(&header, "}");
+    while (header.length % 8) mw_text_add(&header, " ", 1); /* data stays aligned */
+    mw_atomic_file file;
+    mw_status status = header.failed ? MW_ERR_MEMORY : mw_atomic_begin(path, &file);
+    if (status == MW_OK) {
+        status = write_pieces(&file, &header, tensors, count);
+        if (status == MW_OK)
+            status = mw_atomic_commit(&file);
+        else
+            mw_atomic_abort(&file);
+    }
+    mw_text_free(&header);
+    return status;
+}

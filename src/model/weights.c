@@ -1,0 +1,204 @@
+/* Binds the tensors of a folder to the places the forward pass reads them from. */
+#include "model/model_private.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { NAME_MAX_BYTES = 192 };
+
+typedef struct binder {
+    mw_model *model;
+    mw_dtype dtype;     /* of the matrices */
+    const char *prefix; /* what this folder's names begin with */
+} binder;
+
+static const char *const prefixes[] = {"", "model.", "transformer.", "gpt_neox.", "language_model.model.",
+                                       "model.language_model."};
+
+static void full_name(const binder *b, const char *pattern, int64_t layer, const char *suffix, char *out) {
+    char name[NAME_MAX_BYTES / 2];
+    const char *mark = strstr(pattern, "%d");
+    if (mark)
+        snprintf(name, sizeof name, "%.*s%lld%s", (int)(mark - pattern), pattern, (long long)layer, mark + 2);
+    else
+        snprintf(name, sizeof name, "%s", pattern);
+    snprintf(out, NAME_MAX_BYTES, "%s%s%s", b->prefix, name, suffix);
+}
+
+static mw_status keep_block(mw_model *model, void *block) {
+    if (!MW_GROW(model->blocks, model->n_blocks, model->blocks_capacity)) {
+        model->backend->ops->free(model->backend, block);
+        return MW_ERR_MEMORY;
+    }
+    model->blocks[model->n_blocks++] = block;
+    return MW_OK;
+}
+
+static mw_status convert(const mw_tensor *t, mw_dtype dtype, void *out) {
+    int64_t count = mw_tensor_count(t);
+    if (dtype == MW_F32) return mw_convert_to_f32(t->dtype, t->data, count, out);
+    enum { RUN = 4096 };
+    float run[RUN];
+    for (int64_t at = 0; at < count; at += RUN) {
+        int64_t n = count - at < RUN ? count - at : RUN;
+        MW_TRY(mw_convert_to_f32(t->dtype, (const char *)t->data + (size_t)at * mw_dtype_size(t->dtype), n, run));
+        MW_TRY(mw_convert_from_f32(dtype, run, n, (char *)out + (size_t)at * mw_dtype_size(dtype)));
+    }
+    return MW_OK;
+}
+
+/* The tensor's elements on the device in `dtype`: where they lie in the map if that will do. */
+static mw_status place(mw_model *model, const mw_tensor *t, mw_dtype dtype, const void **out) {
+    mw_backend *backend = model->backend;
+    bool aligned = (uintptr_t)t->data % mw_dtype_size(dtype) == 0;
+    if (t->dtype == dtype && aligned && backend->ops->host_memory) {
+        *out = t->data;
+        return MW_OK;
+    }
+    size_t bytes = (size_t)mw_tensor_count(t) * mw_dtype_size(dtype);
+    void *host = mw_alloc(bytes), *device = NULL;
+    if (!host) return MW_ERR_MEMORY;
+    mw_status status = convert(t, dtype, host);
+    if (status == MW_OK && backend->ops->host_memory) {
+        *out = host;
+        return keep_block(model, host);
+    }
+    if (status == MW_OK) status = backend->ops->alloc(backend, bytes, &device);
+    if (status == MW_OK) {
+        status = keep_block(model, device);
+        if (status == MW_OK) status = backend->ops->upload(backend, device, host, bytes);
+    }
+    mw_free(host);
+    if (status == MW_OK) *out = device;
+    return status;
+}
+
+static mw_status bind_vector(const binder *b, const char *name, int64_t width, const float **out) {
+    mw_tensor t;
+    if (!mw_safetensors_find(b->model->file, name, &t))
+        return mw_error(MW_ERR_FORMAT, "%s: weight '%s' is missing", b->model->folder, name);
+    if (t.ndim != 1 || t.shape[0] != width)
+        return mw_error(MW_ERR_FORMAT, "%s: weight '%s': expected shape [%lld], found %d dimensions, %lld elements",
+                        b->model->folder, name, (long long)width, t.ndim, (long long)mw_tensor_count(&t));
+    const void *data;
+    MW_TRY(place(b->model, &t, MW_F32, &data));
+    *out = data;
+    return MW_OK;
+}
+
+static mw_status bind_norm(const binder *b, const char *pattern, int64_t layer, int64_t width, mw_norm *out) {
+    if (!pattern) return MW_OK;
+    char name[NAME_MAX_BYTES];
+    full_name(b, pattern, layer, ".weight", name);
+    MW_TRY(bind_vector(b, name, width, &out->weight));
+    if (b->model->arch.family->rms_norm) return MW_OK;
+    full_name(b, pattern, layer, ".bias", name);
+    return bind_vector(b, name, width, &out->bias);
+}
+
+static bool has_bias(mw_bias rule, bool configured) {
+    return rule == BIAS_ALWAYS || (rule == BIAS_CONFIG && configured);
+}
+
+/* `conv1d`: stored [in, out], as GPT-2 does. */
+static mw_status bind_matrix(const binder *b, const char *pattern, int64_t layer, int64_t in, int64_t out, bool conv1d,
+                             bool bias, mw_weight *weight) {
+    if (!pattern) return MW_OK;
+    char name[NAME_MAX_BYTES];
+    full_name(b, pattern, layer, ".weight", name);
+    mw_tensor t;
+    if (!mw_safetensors_find(b->model->file, name, &t))
+        return mw_error(MW_ERR_FORMAT, "%s: weight '%s' is missing", b->model->folder, name);
+    int64_t rows = conv1d ? in : out, columns = conv1d ? out : in;
+    if (t.ndim != 2 || t.shape[0] != rows || t.shape[1] != columns)
+        return mw_error(MW_ERR_FORMAT, "%s: weight '%s': expected shape [%lld, %lld], found [%lld, %lld]",
+                        b->model->folder, name, (long long)rows, (long long)columns,
+                        (long long)(t.ndim > 0 ? t.shape[0] : 0), (long long)(t.ndim > 1 ? t.shape[1] : 0));
+    *weight = (mw_weight){.dtype = b->dtype, .in = in, .out = out, .ld = columns, .transposed = !conv1d};
+    MW_TRY(place(b->model, &t, b->dtype, &weight->data));
+    b->model->info.parameters += mw_tensor_count(&t);
+    if (!bias) return MW_OK;
+    full_name(b, pattern, layer, ".bias", name);
+    return bind_vector(b, name, out, &weight->bias);
+}
+
+/* Columns `from` .. `from + out` of a fused [in, 3 * in] matrix, as GPT-2 stores q, k and v. */
+static mw_weight slice_columns(const mw_weight *fused, int64_t from, int64_t out) {
+    mw_weight part = *fused;
+    part.data = (const char *)fused->data + (size_t)from * mw_dtype_size(fused->dtype);
+    part.out = out;
+    if (fused->bias) part.bias = fused->bias + from;
+    return part;
+}
+
+static mw_status bind_attention(const binder *b, int64_t l, mw_layer *layer) {
+    const mw_architecture *a = &b->model->arch;
+    const mw_family *f = a->family;
+    int64_t d = a->d_model, q = a->n_heads * a->head_dim, kv = a->n_kv_heads * a->head_dim;
+    bool qkv_bias = has_bias(f->qkv_bias, a->attention_bias);
+    MW_TRY(bind_matrix(b, f->names.qkv, l, d, q + 2 * kv, f->conv1d, qkv_bias, &layer->qkv));
+    if (f->names.qkv && f->conv1d) {
+        layer->q = slice_columns(&layer->qkv, 0, q);
+        layer->k = slice_columns(&layer->qkv, q, kv);
+        layer->v = slice_columns(&layer->qkv, q + kv, kv);
+        layer->qkv = (mw_weight){0};
+    }
+    MW_TRY(bind_matrix(b, f->names.q, l, d, q, false, qkv_bias, &layer->q));
+    MW_TRY(bind_matrix(b, f->names.k, l, d, kv, false, qkv_bias, &layer->k));
+    MW_TRY(bind_matrix(b, f->names.v, l, d, kv, false, qkv_bias, &layer->v));
+    MW_TRY(bind_norm(b, f->names.q_norm, l, a->head_dim, &layer->q_norm));
+    MW_TRY(bind_norm(b, f->names.k_norm, l, a->head_dim, &layer->k_norm));
+    MW_TRY(bind_norm(b, f->names.post_attn_norm, l, d, &layer->post_attn));
+    return bind_matrix(b, f->names.o, l, q, d, f->conv1d, has_bias(f->o_bias, a->attention_bias), &layer->o);
+}
+
+static mw_status bind_layer(const binder *b, int64_t l, mw_layer *layer) {
+    const mw_architecture *a = &b->model->arch;
+    const mw_family *f = a->family;
+    bool bias = has_bias(f->mlp_bias, a->mlp_bias);
+    MW_TRY(bind_norm(b, f->names.norm1, l, a->d_model, &layer->norm1));
+    MW_TRY(bind_attention(b, l, layer));
+    MW_TRY(bind_norm(b, f->names.norm2, l, a->d_model, &layer->norm2));
+    MW_TRY(bind_matrix(b, f->names.gate, l, a->d_model, a->d_mlp, false, bias, &layer->gate));
+    MW_TRY(bind_matrix(b, f->names.up, l, a->d_model, a->d_mlp, f->conv1d, bias, &layer->up));
+    MW_TRY(bind_matrix(b, f->names.down, l, a->d_mlp, a->d_model, f->conv1d, bias, &layer->down));
+    return bind_norm(b, f->names.post_mlp_norm, l, a->d_model, &layer->post_mlp);
+}
+
+static mw_status find_prefix(binder *b) {
+    char name[NAME_MAX_BYTES];
+    mw_tensor t;
+    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
+        b->prefix = prefixes[i];
+        full_name(b, b->model->arch.family->names.embed, 0, ".weight", name);
+        if (mw_safetensors_find(b->model->file, name, &t)) return MW_OK;
+    }
+    return mw_error(MW_ERR_FORMAT, "%s: no weight '%s.weight' under any known prefix", b->model->folder,
+                    b->model->arch.family->names.embed);
+}
+
+static mw_status bind_head(const binder *b) {
+    mw_model *model = b->model;
+    const mw_architecture *a = &model->arch;
+    if (a->tied) {
+        model->head = (mw_weight){.data = model->embed.data, .dtype = model->embed.dtype, .in = a->d_model,
+                                  .out = a->vocab, .ld = a->d_model, .transposed = true};
+        return MW_OK;
+    }
+    binder outer = *b;
+    outer.prefix = strncmp(b->prefix, "language_model.", 15) == 0 ? "language_model." : "";
+    return bind_matrix(&outer, a->family->names.head, 0, a->d_model, a->vocab, false, false, &model->head);
+}
+
+/* Embedding tables are [rows, d_model]: bound like a matrix from d_model to rows. */
+mw_status mw_weights_bind(mw_model *model, mw_dtype dtype) {
+    const mw_architecture *a = &model->arch;
+    const mw_family *f = a->family;
+    binder b = {.model = model, .dtype = dtype};
+    MW_TRY(find_prefix(&b));
+    MW_TRY(bind_matrix(&b, f->names.embed, 0, a->d_model, a->vocab, false, false, &model->embed));
+    MW_TRY(bind_matrix(&b, f->names.position, 0, a->d_model, a->context, false, false, &model->position));
+    for (int64_t l = 0; l < a->n_layers; l++) MW_TRY(bind_layer(&b, l, &model->layers[l]));
+    MW_TRY(bind_norm(&b, f->names.final_norm, 0, a->d_model, &model->final_norm));
+    return bind_head(&b);
+}

@@ -1,0 +1,71 @@
+/* What every test program uses: checks that count, a summary, and the balance of allocations.
+ *
+ *     int main(void) {
+ *         RUN(adds_two_numbers);
+ *         return test_end();
+ *     }
+ */
+#ifndef MICROW_TEST_H
+#define MICROW_TEST_H
+
+#include "microw/base.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TEST_SKIPPED = 77 };
+
+static int test_failures, test_checks;
+
+#define CHECK(condition)                                                                                     \
+    do {                                                                                                     \
+        test_checks++;                                                                                       \
+        if (!(condition)) {                                                                                  \
+            test_failures++;                                                                                 \
+            fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #condition);                          \
+        }                                                                                                    \
+    } while (0)
+#define CHECK_OK(call) CHECK((call) == MW_OK)
+/* The call must fail with this status; its message is part of what is shown. */
+#define CHECK_FAILS(status, call) CHECK((call) == (status))
+/* For what the rest of a test cannot do without. */
+#define NEED(condition)                                                                                      \
+    do {                                                                                                     \
+        test_checks++;                                                                                       \
+        if (!(condition)) {                                                                                  \
+            fprintf(stderr, "%s:%d: cannot go on: %s\n", __FILE__, __LINE__, #condition);                    \
+            exit(1);                                                                                         \
+        }                                                                                                    \
+    } while (0)
+#define NEED_OK(call) NEED((call) == MW_OK)
+#define RUN(test)                                                                                            \
+    do {                                                                                                     \
+        int before_ = test_failures;                                                                         \
+        test();                                                                                              \
+        printf("%s %s\n", test_failures == before_ ? "ok  " : "FAIL", #test);                                \
+    } while (0)
+
+/* Largest |a - b| over the largest |b|: an error relative to the scale of the whole array. */
+static inline double relative_error(const float *a, const float *b, int64_t n) {
+    double worst = 0, scale = 1e-30;
+    for (int64_t i = 0; i < n; i++) {
+        double e = fabs((double)a[i] - b[i]);
+        if (!(e <= worst)) worst = e; /* NaN counts as worst */
+        if (fabs(b[i]) > scale) scale = fabs(b[i]);
+    }
+    return worst / scale;
+}
+
+static inline void fill_random(float *x, int64_t n, uint64_t seed) {
+    for (int64_t i = 0; i < n; i++) x[i] = mw_rng_normal(seed, 0, (uint64_t)i);
+}
+
+static inline int test_end(void) {
+    CHECK(mw_alloc_balance() == 0);
+    printf("%d checks, %d failed\n", test_checks, test_failures);
+    return test_failures ? 1 : 0;
+}
+
+#endif

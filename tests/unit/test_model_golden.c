@@ -1,0 +1,110 @@
+/* Every family against activations that transformers computed (tools/make_golden_models.py). */
+#include "microw/model.h"
+#include "microw/safetensors.h"
+#include "test.h"
+
+static const char *const families[] = {"gpt2",    "gpt_neo", "gpt_neox", "gpt_neox_serial", "llama", "llama3",
+                                       "mistral", "qwen2",   "qwen3",    "gemma2",          "gemma3"};
+
+typedef struct watch {
+    mw_collector seen;
+    mw_tensor expected;
+    const char *name;
+} watch;
+
+static void attach_all(mw_model *model, const mw_safetensors *golden, watch *watches, int *count) {
+    for (int64_t i = 0; i < mw_safetensors_count(golden); i++) {
+        const char *name = mw_safetensors_name(golden, i);
+        if (strcmp(name, "ids") == 0) continue;
+        mw_hook hook = {.kind = MW_DETECTOR, .call = mw_collect, .self = &watches[*count].seen, .name = name};
+        mw_hook_id id;
+        NEED_OK(mw_site_parse(name, &hook.site));
+        NEED_OK(mw_hooks_attach(mw_model_hooks(model), &hook, &id));
+        watches[*count].name = name;
+        NEED(mw_safetensors_find(golden, name, &watches[*count].expected));
+        ++*count;
+    }
+}
+
+static void check_family(const char *family, const char *device) {
+    char path[256];
+    snprintf(path, sizeof path, MICROW_GOLDEN "/models/%s/golden.safetensors", family);
+    mw_safetensors *golden = NULL;
+    NEED_OK(mw_safetensors_open(path, &golden));
+    mw_backend *backend = NULL;
+    NEED_OK(mw_backend_open(device, &backend));
+    mw_model *model = NULL;
+    snprintf(path, sizeof path, MICROW_GOLDEN "/models/%s", family);
+    NEED_OK(mw_model_open(path, "f32", backend, &model));
+    watch watches[64] = {0};
+    int count = 0;
+    attach_all(model, golden, watches, &count);
+    CHECK(count > 15);
+    mw_tensor ids;
+    NEED(mw_safetensors_find(golden, "ids", &ids));
+    int64_t length[2] = {ids.shape[1], ids.shape[1]};
+    mw_batch batch = {.n_seq = 2, .ids = ids.data, .length = length};
+    CHECK_OK(mw_model_forward(model, &batch, NULL));
+    for (int i = 0; i < count; i++) {
+        const watch *w = &watches[i];
+        CHECK(w->seen.rows == w->expected.shape[0] && w->seen.width == w->expected.shape[1]);
+        if (w->seen.rows != w->expected.shape[0]) continue;
+        double error = relative_error(w->seen.data, w->expected.data, mw_tensor_count(&w->expected));
+        if (!(error < 1e-4)) fprintf(stderr, "%s %s: relative error %g\n", family, w->name, error);
+        CHECK(error < 1e-4); /* f32 sums in another order: 1e-6 is usual, 1e-4 is the bar */
+        mw_collector_free(&watches[i].seen);
+    }
+    mw_model_free(&model);
+    mw_backend_close(&backend);
+    mw_safetensors_free(&golden);
+}
+
+/* A pass cut in two by a cache gives what one pass gives. */
+static void check_cache(const char *family) {
+    char path[256];
+    snprintf(path, sizeof path, MICROW_GOLDEN "/models/%s", family);
+    mw_backend *backend = NULL;
+    NEED_OK(mw_backend_open("cpu", &backend));
+    mw_model *model = NULL;
+    NEED_OK(mw_model_open(path, "f32", backend, &model));
+    int64_t vocab = mw_model_about(model)->vocab;
+    int32_t whole[] = {5, 9, 2, 40, 41, 7, 3, 11, 60, 1, 2, 3}; /* sequences of 7 and 5 */
+    int64_t lengths[] = {7, 5}, first[] = {4, 5}, second[] = {3, 0};
+    int32_t head[] = {5, 9, 2, 40, 11, 60, 1, 2, 3}, tail[] = {41, 7, 3};
+    float *expected = mw_calloc((size_t)(2 * vocab), sizeof(float)), *got = mw_calloc((size_t)(2 * vocab), sizeof(float));
+    mw_batch one = {.n_seq = 2, .ids = whole, .length = lengths};
+    CHECK_OK(mw_model_forward(model, &one, expected));
+    mw_kv_cache *cache = NULL;
+    NEED_OK(mw_kv_cache_new(model, 2, 16, &cache));
+    mw_batch a = {.n_seq = 2, .ids = head, .length = first, .cache = cache};
+    mw_batch b = {.n_seq = 2, .ids = tail, .length = second, .cache = cache};
+    CHECK_OK(mw_model_forward(model, &a, got));
+    CHECK_OK(mw_model_forward(model, &b, got)); /* row 1 keeps what the first pass gave */
+    CHECK(relative_error(got, expected, 2 * vocab) < 1e-5);
+    mw_kv_cache_free(&cache);
+    mw_free(expected);
+    mw_free(got);
+    mw_model_free(&model);
+    mw_backend_close(&backend);
+}
+
+static void all_families_onednn_or_default(void) {
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++) check_family(families[i], "cpu");
+}
+
+static void all_families_cblas(void) {
+#ifdef MICROW_HAVE_CBLAS
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++) check_family(families[i], "cpu:cblas");
+#endif
+}
+
+static void cached_passes_agree(void) {
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++) check_cache(families[i]);
+}
+
+int main(void) {
+    RUN(all_families_onednn_or_default);
+    RUN(all_families_cblas);
+    RUN(cached_passes_agree);
+    return test_end();
+}

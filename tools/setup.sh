@@ -1,0 +1,45 @@
+#!/bin/sh
+# Installs what microw needs to build. Debian and Ubuntu: by apt. Elsewhere: prints what is needed.
+#     tools/setup.sh            install
+#     tools/setup.sh --list     only name the packages
+set -eu
+
+packages="build-essential cmake ninja-build pkg-config python3
+openmpi-bin libopenmpi-dev libhdf5-openmpi-dev hdf5-tools libyaml-dev libdnnl-dev libopenblas-dev
+libpcre2-dev libjansson-dev libutf8proc-dev libxxhash-dev libssl-dev"
+
+if [ "${1:-}" = "--list" ]; then
+    echo $packages
+    exit 0
+fi
+
+if ! command -v apt-get >/dev/null 2>&1; then
+    cat <<'END'
+microw needs: a C17 compiler with OpenMP, CMake 3.20+, Ninja, pkg-config, Open MPI, parallel HDF5 1.10+, libyaml,
+PCRE2 (8 bit), jansson, utf8proc, xxHash, OpenSSL (libcrypto), and oneDNN or a CBLAS (OpenBLAS, MKL, BLIS).
+On a cluster most are modules, for instance:
+    module load gcc cmake openmpi hdf5/1.14-parallel openblas
+The small ones (libyaml pcre2 jansson utf8proc xxhash) install into a prefix with Spack or conda-forge:
+    spack install libyaml pcre2 jansson utf8proc xxhash
+    export PKG_CONFIG_PATH=<prefix>/lib/pkgconfig CMAKE_PREFIX_PATH=<prefix>
+END
+    exit 1
+fi
+
+missing=""
+for package in $packages; do
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
+done
+if [ -z "$missing" ]; then
+    echo "setup: everything is installed"
+    exit 0
+fi
+as_root=""
+if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null 2>&1 || { echo "setup: needs root to install:$missing" >&2; exit 1; }
+    as_root="sudo"
+fi
+echo "setup: installing$missing"
+$as_root apt-get update -qq
+$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+echo "setup: done"
