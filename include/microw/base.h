@@ -101,6 +101,12 @@ void mw_text_add(mw_text *text, const char *bytes, size_t length);
 void mw_text_addf(mw_text *text, const char *fmt, ...) MW_PRINTF(2, 3);
 void mw_text_free(mw_text *text);
 
+/* UTF-8: length of the valid character at `bytes`, 0 if there is none; whether all is valid; a copy in which each
+ * broken sequence is one U+FFFD, as Python's errors="replace". */
+size_t mw_utf8_length(const char *bytes, size_t left);
+bool mw_utf8_valid(const char *bytes, size_t length);
+void mw_utf8_repair(mw_text *out, const char *bytes, size_t length);
+
 /* Makes room for one more element in a growing array: `array`, its count and its capacity (int64_t). */
 #define MW_GROW(array, count, capacity)                                                                      \
     ((count) < (capacity)                                                                                    \

@@ -32,23 +32,11 @@ mw_status mw_json_save(const char *path, const json_t *value, int indent) {
     return status;
 }
 
-/* Length of the valid UTF-8 character at `p`, or 0. */
-static size_t utf8_length(const unsigned char *p, size_t left) {
-    if (p[0] < 0x80) return 1;
-    size_t n = p[0] >= 0xc2 && p[0] < 0xe0 ? 2 : p[0] >= 0xe0 && p[0] < 0xf0 ? 3 : p[0] >= 0xf0 && p[0] < 0xf5 ? 4 : 0;
-    if (n == 0 || n > left) return 0;
-    for (size_t i = 1; i < n; i++)
-        if ((p[i] & 0xc0) != 0x80) return 0;
-    bool overlong = (p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xf0 && p[1] < 0x90);
-    bool outside = (p[0] == 0xed && p[1] >= 0xa0) || (p[0] == 0xf4 && p[1] >= 0x90);
-    return overlong || outside ? 0 : n;
-}
-
 void mw_json_quote(mw_text *out, const char *bytes, size_t length) {
     mw_text_add(out, "\"", 1);
     for (size_t i = 0; i < length;) {
         unsigned char c = (unsigned char)bytes[i];
-        size_t n = utf8_length((const unsigned char *)bytes + i, length - i);
+        size_t n = mw_utf8_length(bytes + i, length - i);
         if (n == 0)
             mw_text_addf(out, "\\ufffd");
         else if (c == '"' || c == '\\')

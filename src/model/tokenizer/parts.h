@@ -1,0 +1,179 @@
+/* The parts a tokenizer is made of. */
+#ifndef MICROW_TOKENIZER_PARTS_H
+#define MICROW_TOKENIZER_PARTS_H
+
+#include "base/json.h"
+#include "microw/tokenizer.h"
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
+#define SPACE_MARK "\xe2\x96\x81" /* U+2581, which stands for a space in SentencePiece vocabularies */
+
+/* ---- vocabulary ------------------------------------------------------------------------------------- */
+
+/* Strings with ids, and an index from string to id. */
+typedef struct vocabulary {
+    char **token; /* [size]; NULL: no such id */
+    uint32_t *length;
+    int64_t size;
+    int32_t *slots; /* id + 1; 0: empty */
+    uint64_t mask;
+} vocabulary;
+mw_status vocabulary_make(vocabulary *v, int64_t size) MW_MUST_USE;
+mw_status vocabulary_put(vocabulary *v, const char *token, size_t length, int32_t id) MW_MUST_USE;
+int32_t vocabulary_find(const vocabulary *v, const char *token, size_t length); /* -1 */
+void vocabulary_free(vocabulary *v);
+
+/* Merges by the pair of ids they join. */
+typedef struct merge {
+    uint64_t pair; /* left << 32 | right */
+    int32_t rank, made;
+} merge;
+typedef struct merges {
+    merge *slots; /* rank -1: empty */
+    uint64_t mask;
+} merges;
+mw_status merges_make(merges *m, int64_t count) MW_MUST_USE;
+void merges_put(merges *m, int32_t left, int32_t right, int32_t rank, int32_t made);
+const merge *merges_find(const merges *m, int32_t left, int32_t right); /* NULL */
+void merges_free(merges *m);
+
+/* ---- byte-pair encoding ------------------------------------------------------------------------------ */
+
+typedef struct bpe_symbol {
+    int32_t id, previous, next;
+} bpe_symbol;
+
+typedef struct bpe {
+    vocabulary words; /* byte-level tokenizers: keys are the raw bytes */
+    merges merges;
+    int32_t byte_id[256]; /* byte level: the byte's token; byte fallback: <0xXX>; -1: none */
+    int32_t unk;          /* -1: none */
+    bool byte_level, byte_fallback, fuse_unk, ignore_merges;
+    /* Splitting before a space mark that follows something else loses no merge: lets words be cached. */
+    bool words_end_at_mark;
+    bpe_symbol *symbols; /* scratch */
+    int64_t symbols_capacity;
+    struct merge_heap *heap;
+    struct word_cache *cache;
+} bpe;
+mw_status bpe_ready(bpe *b) MW_MUST_USE; /* after vocabulary and merges are in */
+mw_status bpe_encode(bpe *b, const char *word, size_t length, mw_ids *out) MW_MUST_USE;
+void bpe_free(bpe *b);
+
+/* ---- added tokens ------------------------------------------------------------------------------------ */
+
+typedef struct added_token {
+    char *content;
+    size_t length;
+    int32_t id;
+    bool special, normalized, left_strip, right_strip, single_word;
+} added_token;
+
+typedef struct trie_node {
+    int32_t child, sibling, token; /* token: index of an added token, -1: none */
+    unsigned char byte;
+} trie_node;
+
+typedef struct trie {
+    trie_node *nodes;
+    int64_t count, capacity;
+    int32_t root[256];
+} trie;
+mw_status trie_put(trie *t, const char *text, size_t length, int32_t token) MW_MUST_USE;
+void trie_free(trie *t);
+
+/* One stretch of a text: an added token's id, or text between them (id -1). */
+typedef struct stretch {
+    size_t begin, end;
+    int32_t id;
+} stretch;
+typedef struct stretches {
+    stretch *items;
+    int64_t count, capacity;
+} stretches;
+mw_status trie_cut(const trie *t, const added_token *tokens, const char *text, size_t length,
+                   stretches *out) MW_MUST_USE;
+
+/* ---- normalizers and pre-tokenizers ------------------------------------------------------------------ */
+
+typedef enum step_kind {
+    STEP_UNICODE, /* NFC, NFD, NFKC, NFKD */
+    STEP_PREPEND,
+    STEP_REPLACE, /* literal text */
+    STEP_SPLIT,
+    STEP_BYTE_LEVEL,
+    STEP_METASPACE,
+} step_kind;
+
+typedef enum split_behavior { SPLIT_ISOLATED, SPLIT_REMOVED, SPLIT_WITH_PREVIOUS, SPLIT_WITH_NEXT } split_behavior;
+
+typedef struct step {
+    step_kind kind;
+    char *text, *with; /* prepend, replace: owned */
+    int unicode;       /* utf8proc options */
+    pcre2_code *regex;
+    pcre2_match_data *match;
+    split_behavior behavior;
+    bool invert, prefix_space, only_first, split;
+} step;
+typedef struct steps {
+    step *items;
+    int64_t count, capacity;
+} steps;
+void steps_free(steps *list);
+mw_status regex_compile(const char *where, const char *pattern, step *out) MW_MUST_USE;
+/* Normalizes `text` in place. */
+mw_status steps_normalize(const steps *list, mw_text *text, mw_text *scratch) MW_MUST_USE;
+
+typedef struct piece {
+    size_t begin, end;
+} piece;
+typedef struct pieces {
+    piece *items;
+    int64_t count, capacity;
+} pieces;
+/* Cuts `text` into words; may change it (prefix spaces). `first`: it begins the whole input. */
+mw_status steps_split(const steps *list, bool first, mw_text *text, mw_text *scratch, pieces *out,
+                      pieces *other) MW_MUST_USE;
+
+/* GPT-2's pattern (Radford et al. 2019, encoder.py). */
+extern const char gpt2_pattern[];
+
+/* ---- the whole --------------------------------------------------------------------------------------- */
+
+typedef struct decoding {
+    bool byte_level, mark_to_space, byte_fallback, drop_first_space;
+} decoding;
+
+struct mw_tokenizer {
+    bpe model;
+    vocabulary shown; /* tokens as the file writes them, added ones included */
+    added_token *added;
+    int64_t n_added, added_capacity;
+    trie raw, normalized;
+    steps normalizers, splitters;
+    decoding decoding;
+    char **bytes; /* [shown.size] what the token is in a text */
+    uint32_t *bytes_length;
+    bool *special;
+    int32_t bos, eos;
+    bool adds_bos;
+    char hash[MW_SHA256_TEXT];
+    /* scratch of encode */
+    mw_text repaired, part, other;
+    stretches outer, inner;
+    pieces pieces, more;
+};
+
+mw_status tokenizer_read_json(const char *path, mw_tokenizer *t) MW_MUST_USE;
+mw_status tokenizer_read_pair(const char *vocab, const char *merges, mw_tokenizer *t) MW_MUST_USE;
+/* bos, eos from tokenizer_config.json where it is there. */
+mw_status tokenizer_read_config(const char *path, mw_tokenizer *t) MW_MUST_USE;
+/* Fills `bytes`. */
+mw_status tokenizer_spell(mw_tokenizer *t) MW_MUST_USE;
+/* The bytes a byte-level token stands for; false: it has a character outside that alphabet. */
+bool byte_level_bytes(const char *token, size_t length, char *out, size_t *out_length);
+
+#endif

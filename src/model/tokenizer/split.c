@@ -1,0 +1,179 @@
+/* Pre-tokenizers: cut a text into the words that merges do not cross. */
+#include "model/tokenizer/parts.h"
+
+#include <string.h>
+
+const char gpt2_pattern[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+
+/* PCRE2 counts U+180E as white space, the reference engines do not: \s and \S are spelled out. */
+#define WHITE "\\t-\\r\\x{85}\\p{Z}"
+
+static void rewrite(const char *pattern, mw_text *out) {
+    bool in_class = false;
+    for (const char *p = pattern; *p; p++) {
+        if (*p == '\\' && p[1]) {
+            p++;
+            if (*p == 's')
+                mw_text_addf(out, in_class ? WHITE : "[" WHITE "]");
+            else if (*p == 'S' && !in_class)
+                mw_text_addf(out, "[^" WHITE "]");
+            else
+                mw_text_addf(out, "\\%c", *p);
+            continue;
+        }
+        if (*p == '[') in_class = true;
+        if (*p == ']') in_class = false;
+        mw_text_add(out, p, 1);
+    }
+}
+
+mw_status regex_compile(const char *where, const char *pattern, step *out) {
+    mw_text text = {0};
+    rewrite(pattern, &text);
+    if (text.failed) return MW_ERR_MEMORY;
+    int code = 0;
+    PCRE2_SIZE offset = 0;
+    out->regex = pcre2_compile((PCRE2_SPTR)text.data, text.length, PCRE2_UTF | PCRE2_UCP | PCRE2_NO_UTF_CHECK, &code,
+                               &offset, NULL);
+    mw_text_free(&text);
+    if (!out->regex) {
+        PCRE2_UCHAR message[160];
+        pcre2_get_error_message(code, message, sizeof message);
+        return mw_error(MW_ERR_FORMAT, "%s: pattern '%s': %s at %zu", where, pattern, (const char *)message,
+                        (size_t)offset);
+    }
+    pcre2_jit_compile(out->regex, PCRE2_JIT_COMPLETE); /* where it is missing, matching is only slower */
+    out->match = pcre2_match_data_create_from_pattern(out->regex, NULL);
+    return out->match ? MW_OK : MW_ERR_MEMORY;
+}
+
+void steps_free(steps *list) {
+    for (int64_t i = 0; i < list->count; i++) {
+        step *s = &list->items[i];
+        mw_free(s->text);
+        mw_free(s->with);
+        if (s->match) pcre2_match_data_free(s->match);
+        if (s->regex) pcre2_code_free(s->regex);
+    }
+    mw_free(list->items);
+    *list = (steps){0};
+}
+
+static mw_status put(pieces *out, size_t begin, size_t end) {
+    if (begin == end) return MW_OK;
+    if (!MW_GROW(out->items, out->count, out->capacity)) return MW_ERR_MEMORY;
+    out->items[out->count++] = (piece){begin, end};
+    return MW_OK;
+}
+
+/* Next match at or after `from` inside the piece; false: none. Empty matches are skipped. */
+static mw_status next_match(const step *s, const char *text, piece in, size_t from, bool *found, piece *hit) {
+    *found = false;
+    while (from < in.end) {
+        int code = pcre2_match(s->regex, (PCRE2_SPTR)text + in.begin, in.end - in.begin, from - in.begin,
+                               PCRE2_NO_UTF_CHECK, s->match, NULL);
+        if (code == PCRE2_ERROR_NOMATCH) return MW_OK;
+        if (code < 0) return mw_error(MW_ERR_FORMAT, "tokenizer: pattern matching failed with PCRE2 code %d", code);
+        const PCRE2_SIZE *span = pcre2_get_ovector_pointer(s->match);
+        if (span[1] > span[0]) {
+            *hit = (piece){in.begin + span[0], in.begin + span[1]};
+            *found = true;
+            return MW_OK;
+        }
+        from = in.begin + span[1] + 1;
+        while (from < in.end && ((unsigned char)text[from] & 0xc0) == 0x80) from++;
+    }
+    return MW_OK;
+}
+
+static mw_status split_piece(const step *s, const char *text, piece in, pieces *out) {
+    size_t done = in.begin, from = in.begin;
+    for (;;) {
+        bool found;
+        piece hit;
+        MW_TRY(next_match(s, text, in, from, &found, &hit));
+        if (!found) return put(out, done, in.end);
+        from = hit.end;
+        if (s->behavior == SPLIT_WITH_PREVIOUS) {
+            MW_TRY(put(out, done, hit.end));
+            done = hit.end;
+            continue;
+        }
+        bool gap_kept = !(s->invert && s->behavior == SPLIT_REMOVED), hit_kept = s->invert || s->behavior != SPLIT_REMOVED;
+        if (gap_kept) MW_TRY(put(out, done, hit.begin));
+        if (s->behavior == SPLIT_WITH_NEXT) {
+            done = hit.begin;
+            continue;
+        }
+        if (hit_kept) MW_TRY(put(out, hit.begin, hit.end));
+        done = hit.end;
+    }
+}
+
+static mw_status split_all(const step *s, const char *text, pieces *in, pieces *out) {
+    out->count = 0;
+    for (int64_t i = 0; i < in->count; i++) MW_TRY(split_piece(s, text, in->items[i], out));
+    pieces kept = *in;
+    *in = *out;
+    *out = kept;
+    return MW_OK;
+}
+
+static void swap(mw_text *a, mw_text *b) {
+    mw_text kept = *a;
+    *a = *b;
+    *b = kept;
+}
+
+/* Copies the pieces, each with `prefix` before it where it does not begin with it already. */
+static mw_status prefix_pieces(mw_text *text, mw_text *scratch, pieces *list, const char *prefix, bool only_first) {
+    size_t n = strlen(prefix);
+    scratch->length = 0;
+    for (int64_t i = 0; i < list->count; i++) {
+        piece *p = &list->items[i];
+        size_t begin = scratch->length;
+        bool has = p->end - p->begin >= n && memcmp(text->data + p->begin, prefix, n) == 0;
+        if (!has && (!only_first || i == 0)) mw_text_add(scratch, prefix, n);
+        mw_text_add(scratch, text->data + p->begin, p->end - p->begin);
+        *p = (piece){begin, scratch->length};
+    }
+    swap(text, scratch);
+    return text->failed || scratch->failed ? MW_ERR_MEMORY : MW_OK;
+}
+
+static mw_status mark_spaces(mw_text *text, mw_text *scratch, pieces *list) {
+    scratch->length = 0;
+    for (int64_t i = 0; i < list->count; i++) {
+        piece *p = &list->items[i];
+        size_t begin = scratch->length;
+        for (size_t j = p->begin; j < p->end; j++) {
+            bool space = text->data[j] == ' ';
+            mw_text_add(scratch, space ? SPACE_MARK : text->data + j, space ? 3 : 1);
+        }
+        *p = (piece){begin, scratch->length};
+    }
+    swap(text, scratch);
+    return text->failed || scratch->failed ? MW_ERR_MEMORY : MW_OK;
+}
+
+static mw_status metaspace(const step *s, bool first, mw_text *text, mw_text *scratch, pieces *list, pieces *other) {
+    MW_TRY(mark_spaces(text, scratch, list));
+    if (s->prefix_space && (!s->only_first || first))
+        MW_TRY(prefix_pieces(text, scratch, list, SPACE_MARK, s->only_first));
+    return s->split ? split_all(s, text->data, list, other) : MW_OK;
+}
+
+mw_status steps_split(const steps *list, bool first, mw_text *text, mw_text *scratch, pieces *out, pieces *other) {
+    out->count = 0;
+    MW_TRY(put(out, 0, text->length));
+    for (int64_t i = 0; i < list->count; i++) {
+        const step *s = &list->items[i];
+        if (s->kind == STEP_METASPACE) {
+            MW_TRY(metaspace(s, first, text, scratch, out, other));
+            continue;
+        }
+        if (s->kind == STEP_BYTE_LEVEL && s->prefix_space) MW_TRY(prefix_pieces(text, scratch, out, " ", false));
+        if (s->regex) MW_TRY(split_all(s, text->data, out, other));
+    }
+    return MW_OK;
+}

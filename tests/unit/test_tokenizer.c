@@ -1,0 +1,225 @@
+/* Ids and decoded text equal to the `tokenizers` library on 5 MB of mixed text (tools/make_golden_tokenizers.py). */
+#include "microw/tokenizer.h"
+#include "test.h"
+
+#include <unistd.h>
+
+/* ---- the same text that the script drew -------------------------------------------------------------- */
+
+static const char *const words[] = {
+    "the", "and", "of", "to", "in", "is", "was", "for", "that", "with", "Once", "upon", "a", "time", "there", "lived",
+    "little", "girl", "who", "loved", "dragons.", "return", "if", "else", "while", "(int", "i", "=", "0;", "i", "<",
+    "n;", "i++)", "{", "}", "=>", "!=", "def", "class", "self.x", "import", "numpy", "as", "np", "std::vector<int>",
+    "printf(", "\\n", "I'm", "we've", "THEY'LL", "don't", "it's", "O'Neil", "HTTP/1.1", "https://example.org/a?b=c",
+    "3.14", "0xDEADBEEF", "foo_bar", "camelCase"};
+static const char *const spaces[] = {" ", " ", " ", "  ", "    ", "\n", "\n\n", "\t", "\r\n", "\xc2\xa0",
+                                     "\xe3\x80\x80", " \n ", "\xc2\x85", "\xe1\xa0\x8e"};
+static const struct {
+    uint32_t start, count;
+} ranges[] = {{0x61, 26},    {0xC0, 64},     {0x391, 24},    {0x410, 64},    {0x627, 30},   {0xE01, 46},  {0x300, 64},
+              {0x4E00, 512}, {0xAC00, 512},  {0x1F300, 256}, {0x3041, 80},   {0x2190, 64},  {0x1100, 64}};
+static const char *const punctuation[] = {"...", "!?", "--", "\xe2\x80\x94", "\xe2\x80\x9c", "\xe2\x80\x9d",
+                                          "\xe2\x82\xac", "$", "#", "@", "/*", "*/", "\\", "_", "\xe2\x96\x81", "'"};
+static const char *const odd[] = {"<|endoftext|>", "<|endoftext|> ", "'s", "'LL", "<s>", "</s>", "<0x41>"};
+static const char *const broken[] = {"\xff", "\xc3", "\xed\xa0\x80", "\xe2\x82", "\xf0\x9f\x92", "\x80", "\xc0\xaf",
+                                     "\xf5\x80"};
+#define COUNT(a) (sizeof(a) / sizeof *(a))
+enum { BLOCKS = 20, DOCUMENTS = 64, DOCUMENT_BYTES = 4096 };
+
+static uint64_t below(uint64_t *state, uint64_t n) {
+    *state = *state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (*state >> 33) % n;
+}
+
+static void add(mw_text *out, const char *s) {
+    mw_text_add(out, s, strlen(s));
+}
+
+static void add_character(mw_text *out, uint32_t c) {
+    char b[4];
+    if (c < 0x80) {
+        b[0] = (char)c;
+        mw_text_add(out, b, 1);
+    } else if (c < 0x800) {
+        b[0] = (char)(0xc0 | c >> 6), b[1] = (char)(0x80 | (c & 63));
+        mw_text_add(out, b, 2);
+    } else if (c < 0x10000) {
+        b[0] = (char)(0xe0 | c >> 12), b[1] = (char)(0x80 | (c >> 6 & 63)), b[2] = (char)(0x80 | (c & 63));
+        mw_text_add(out, b, 3);
+    } else {
+        b[0] = (char)(0xf0 | c >> 18), b[1] = (char)(0x80 | (c >> 12 & 63)), b[2] = (char)(0x80 | (c >> 6 & 63));
+        b[3] = (char)(0x80 | (c & 63));
+        mw_text_add(out, b, 4);
+    }
+}
+
+static void draw_document(uint64_t *state, mw_text *out) {
+    out->length = 0;
+    while (out->length < DOCUMENT_BYTES) {
+        uint64_t kind = below(state, 16);
+        if (kind < 7) {
+            add(out, words[below(state, COUNT(words))]);
+            if (below(state, 4)) add(out, " ");
+        } else if (kind < 10) {
+            add(out, spaces[below(state, COUNT(spaces))]);
+        } else if (kind == 10) {
+            for (uint64_t n = 1 + below(state, 7); n > 0; n--) add_character(out, '0' + (uint32_t)below(state, 10));
+        } else if (kind < 13) {
+            uint64_t r = below(state, COUNT(ranges));
+            for (uint64_t n = 1 + below(state, 6); n > 0; n--)
+                add_character(out, ranges[r].start + (uint32_t)below(state, ranges[r].count));
+        } else if (kind == 13) {
+            add(out, punctuation[below(state, COUNT(punctuation))]);
+        } else if (kind == 14) {
+            add(out, odd[below(state, COUNT(odd))]);
+        } else if (below(state, 4) == 0) {
+            add(out, broken[below(state, COUNT(broken))]);
+        }
+    }
+}
+
+/* ---- comparison -------------------------------------------------------------------------------------- */
+
+/* CRC-32 (IEEE 802.3), as zlib computes it. */
+static uint32_t crc32_of(const void *data, size_t length) {
+    uint32_t crc = ~0u;
+    for (size_t i = 0; i < length; i++) {
+        crc ^= ((const unsigned char *)data)[i];
+        for (int bit = 0; bit < 8; bit++) crc = crc >> 1 ^ (crc & 1 ? 0xEDB88320u : 0);
+    }
+    return ~crc;
+}
+
+static bool golden_line(const char *golden, const char *name, int block, long *count, uint32_t *ids, uint32_t *text) {
+    char key[64];
+    snprintf(key, sizeof key, "%s %d ", name, block);
+    const char *line = strncmp(golden, key, strlen(key)) == 0 ? golden : NULL;
+    char after_newline[80];
+    snprintf(after_newline, sizeof after_newline, "\n%s", key);
+    if (!line && (line = strstr(golden, after_newline))) line++;
+    return line && sscanf(line + strlen(key), "%ld %u %u", count, ids, text) == 3;
+}
+
+static void check_tokenizer(const char *golden, const char *name, const char *path) {
+    mw_tokenizer *t = NULL;
+    NEED_OK(mw_tokenizer_open(path, &t));
+    uint64_t state = 12345;
+    mw_text document = {0}, decoded = {0};
+    mw_ids ids = {0};
+    for (int b = 0; b < BLOCKS; b++) {
+        ids.count = 0;
+        decoded.length = 0;
+        for (int d = 0; d < DOCUMENTS; d++) {
+            draw_document(&state, &document);
+            int64_t first = ids.count;
+            CHECK_OK(mw_tokenizer_encode(t, document.data, document.length, &ids));
+            CHECK_OK(mw_tokenizer_decode(t, ids.data + first, ids.count - first, &decoded));
+        }
+        long count = 0;
+        uint32_t ids_crc = 0, text_crc = 0;
+        NEED(golden_line(golden, name, b, &count, &ids_crc, &text_crc));
+        if (ids.count != count) fprintf(stderr, "%s block %d: %ld ids, expected %ld\n", name, b, (long)ids.count, count);
+        CHECK(ids.count == count);
+        CHECK(crc32_of(ids.data, (size_t)ids.count * sizeof(int32_t)) == ids_crc);
+        CHECK(crc32_of(decoded.data, decoded.length) == text_crc);
+    }
+    mw_text_free(&document);
+    mw_text_free(&decoded);
+    mw_ids_free(&ids);
+    mw_tokenizer_free(&t);
+}
+
+static char *golden_text;
+
+static void small_tokenizers(void) {
+    static const char *const names[] = {"gpt2",   "prefix", "llama3",    "qwen2",
+                                        "digits", "llama2", "metaspace", "gemma"};
+    for (size_t i = 0; i < COUNT(names); i++) {
+        char path[256];
+        snprintf(path, sizeof path, MICROW_GOLDEN "/tokenizers/%s.json", names[i]);
+        check_tokenizer(golden_text, names[i], path);
+    }
+}
+
+static void real_tokenizers(void) {
+    static const char *const real[][2] = {{"stories260K", MICROW_DATA "/stories260K-hf"},
+                                          {"real-gpt2", MICROW_DATA "/tokenizer-gpt2"},
+                                          {"real-neox", MICROW_DATA "/tokenizer-gptneox/20B_tokenizer.json"}};
+    for (size_t i = 0; i < COUNT(real); i++) {
+        if (access(real[i][1], R_OK) != 0)
+            printf("skipped: %s is not here\n", real[i][1]);
+        else
+            check_tokenizer(golden_text, real[i][0], real[i][1]);
+    }
+}
+
+/* vocab.json + merges.txt give the same ids as tokenizer.json. */
+static void pair_of_files(void) {
+    if (access(MICROW_DATA "/tokenizer-gpt2/vocab.json", R_OK) != 0) {
+        printf("skipped: the GPT-2 files are not here\n");
+        return;
+    }
+    char folder[] = "/tmp/microw-test-XXXXXX", command[512];
+    NEED(mkdtemp(folder) != NULL);
+    snprintf(command, sizeof command, "cp %s/tokenizer-gpt2/vocab.json %s/tokenizer-gpt2/merges.txt %s", MICROW_DATA,
+             MICROW_DATA, folder);
+    NEED(system(command) == 0);
+    check_tokenizer(golden_text, "real-gpt2", folder);
+    mw_tokenizer *t = NULL;
+    NEED_OK(mw_tokenizer_open(folder, &t));
+    CHECK(mw_tokenizer_bos(t) == 50256 && mw_tokenizer_is_special(t, 50256) && mw_tokenizer_size(t) == 50257);
+    mw_tokenizer_free(&t);
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    NEED(system(command) == 0);
+}
+
+static void known_facts(void) {
+    mw_tokenizer *t = NULL;
+    NEED_OK(mw_tokenizer_open(MICROW_GOLDEN "/tokenizers/llama2.json", &t));
+    CHECK(mw_tokenizer_adds_bos(t) && mw_tokenizer_bos(t) == 1);
+    size_t length;
+    CHECK(strcmp(mw_tokenizer_token(t, 3 + 'A', &length), "A") == 0 && length == 1);
+    CHECK(mw_tokenizer_find(t, "</s>") == 2 && mw_tokenizer_find(t, "no such token") == -1);
+    CHECK(strcmp(mw_tokenizer_token(t, 1 << 20, &length), "") == 0 && length == 0);
+    mw_tokenizer_free(&t);
+}
+
+static mw_status open_text(const char *text) {
+    char path[] = "/tmp/microw-tokenizer-XXXXXX";
+    int fd = mkstemp(path);
+    NEED(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
+    close(fd);
+    mw_tokenizer *t = NULL;
+    mw_status status = mw_tokenizer_open(path, &t);
+    mw_tokenizer_free(&t);
+    unlink(path);
+    return status;
+}
+
+static void bad_files_are_refused(void) {
+    CHECK_FAILS(MW_ERR_FORMAT, open_text("{"));
+    CHECK_FAILS(MW_ERR_FORMAT, open_text("[]"));
+    CHECK_FAILS(MW_ERR_UNSUPPORTED, open_text("{\"model\":{\"type\":\"Unigram\",\"vocab\":[]}}"));
+    CHECK_FAILS(MW_ERR_FORMAT, open_text("{\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]}}"));
+    CHECK_FAILS(MW_ERR_FORMAT, open_text("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":-1},\"merges\":[]}}"));
+    CHECK_FAILS(MW_ERR_FORMAT, open_text("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a b\"]}}"));
+    CHECK_FAILS(MW_ERR_FORMAT, open_text("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a\"]}}"));
+    CHECK_FAILS(MW_ERR_FORMAT, open_text("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]}}"));
+    CHECK_FAILS(MW_ERR_UNSUPPORTED, open_text("{\"normalizer\":{\"type\":\"Precompiled\"},\"model\":{}}"));
+    CHECK_FAILS(MW_ERR_FORMAT,
+                open_text("{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(\"},\"behavior\":"
+                          "\"Isolated\"},\"model\":{}}"));
+    mw_tokenizer *t = NULL;
+    CHECK_FAILS(MW_ERR_IO, mw_tokenizer_open("/tmp/microw-no-such-folder", &t));
+}
+
+int main(void) {
+    NEED_OK(mw_file_read(MICROW_GOLDEN "/tokenizers/golden.txt", &golden_text, NULL));
+    RUN(small_tokenizers);
+    RUN(real_tokenizers);
+    RUN(pair_of_files);
+    RUN(known_facts);
+    RUN(bad_files_are_refused);
+    mw_free(golden_text);
+    return test_end();
+}

@@ -1,0 +1,168 @@
+"""Small tokenizers of every style microw reads, and what the `tokenizers` library makes of 5 MB of mixed text.
+
+    python tools/make_golden_tokenizers.py --out tests/golden/tokenizers [--data ../shared/data]
+
+Writes NAME.json (a tokenizer.json) and golden.txt: one line per tokenizer and document block with the number of ids,
+the CRC-32 of the ids and the CRC-32 of the decoded text. The text itself is drawn from a small generator that
+tests/unit/test_tokenizer.c repeats. With --data, lines for the real tokenizers found there are added.
+"""
+import argparse
+import json
+import os
+import struct
+import zlib
+
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+MASK = (1 << 64) - 1
+WORDS = ("the and of to in is was for that with Once upon a time there lived little girl who loved dragons. return if else "
+         "while (int i = 0; i < n; i++) { } => != def class self.x import numpy as np std::vector<int> printf( \\n "
+         "I'm we've THEY'LL don't it's O'Neil HTTP/1.1 https://example.org/a?b=c 3.14 0xDEADBEEF foo_bar camelCase").split(" ")
+SPACES = [" ", " ", " ", "  ", "    ", "\n", "\n\n", "\t", "\r\n", "\u00a0", "\u3000", " \n ", "\u0085", "\u180e"]
+RANGES = [(0x61, 26), (0xC0, 64), (0x391, 24), (0x410, 64), (0x627, 30), (0xE01, 46), (0x300, 64), (0x4E00, 512),
+          (0xAC00, 512), (0x1F300, 256), (0x3041, 80), (0x2190, 64), (0x1100, 64)]
+PUNCTUATION = ["...", "!?", "--", "\u2014", "\u201c", "\u201d", "\u20ac", "$", "#", "@", "/*", "*/", "\\", "_", "\u2581", "'"]
+ODD = [b"<|endoftext|>", b"<|endoftext|> ", b"'s", b"'LL", b"<s>", b"</s>", b"<0x41>"]
+BROKEN = [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xe2\x82", b"\xf0\x9f\x92", b"\x80", b"\xc0\xaf", b"\xf5\x80"]
+
+
+class Draw:
+    """A linear congruential generator (Knuth's MMIX constants), the same in C."""
+
+    def __init__(self, seed):
+        self.state = seed
+
+    def below(self, n):
+        self.state = (self.state * 6364136223846793005 + 1442695040888963407) & MASK
+        return (self.state >> 33) % n
+
+
+def document(draw, size):
+    out = bytearray()
+    while len(out) < size:
+        kind = draw.below(16)
+        if kind < 7:
+            out += WORDS[draw.below(len(WORDS))].encode()
+            out += b" " if draw.below(4) else b""
+        elif kind < 10:
+            out += SPACES[draw.below(len(SPACES))].encode()
+        elif kind == 10:
+            for _ in range(1 + draw.below(7)):
+                out += b"0123456789"[(d := draw.below(10)):d + 1]
+        elif kind < 13:
+            start, count = RANGES[draw.below(len(RANGES))]
+            for _ in range(1 + draw.below(6)):
+                out += chr(start + draw.below(count)).encode()
+        elif kind == 13:
+            out += PUNCTUATION[draw.below(len(PUNCTUATION))].encode()
+        elif kind == 14:
+            out += ODD[draw.below(len(ODD))]
+        elif draw.below(4) == 0:
+            out += BROKEN[draw.below(len(BROKEN))]
+    return bytes(out)
+
+
+def blocks(total_blocks, documents, size):
+    draw = Draw(12345)
+    for _ in range(total_blocks):
+        yield [document(draw, size) for _ in range(documents)]
+
+
+def training_text():
+    draw = Draw(99)
+    return [document(draw, 2000).decode("utf-8", "replace").replace("<", " ") for _ in range(150)]
+
+
+LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+          r"|\s+(?!\S)|\s+")
+QWEN = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+
+
+def byte_level(splitter, normalizer=None, ignore_merges=False, bos=None):
+    t = Tokenizer(models.BPE(ignore_merges=ignore_merges))
+    if normalizer:
+        t.normalizer = normalizer
+    t.pre_tokenizer = splitter
+    t.decoder = decoders.ByteLevel()
+    t.train_from_iterator(training_text(), trainers.BpeTrainer(vocab_size=700, show_progress=False, special_tokens=["<|endoftext|>"],
+                          initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    if bos:
+        t.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=False), processors.TemplateProcessing(
+            single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, t.token_to_id(bos))])])
+    return t
+
+
+def sentencepiece(normalizer, splitter, decoder, cut=True):
+    trainer = Tokenizer(models.BPE())
+    trainer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=cut)
+    trainer.train_from_iterator([line for text in training_text() for line in text.split("\n")],
+                                trainers.BpeTrainer(vocab_size=500, show_progress=False, limit_alphabet=150))
+    learned = json.loads(trainer.to_str())["model"]
+    vocab = {"<unk>": 0, "<s>": 1, "</s>": 2}
+    for i in range(256):
+        vocab[f"<0x{i:02X}>"] = len(vocab)
+    for token in sorted(learned["vocab"], key=learned["vocab"].get):
+        vocab.setdefault(token, len(vocab))
+    t = Tokenizer(models.BPE(vocab=vocab, merges=[tuple(m) for m in learned["merges"]], unk_token="<unk>", fuse_unk=True,
+                             byte_fallback=True))
+    if normalizer:
+        t.normalizer = normalizer
+    if splitter:
+        t.pre_tokenizer = splitter
+    t.decoder = decoder
+    t.add_special_tokens(["<unk>", "<s>", "</s>"])
+    t.post_processor = processors.TemplateProcessing(single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 1)])
+    return t
+
+
+def small_tokenizers():
+    split = lambda p: pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(p), "isolated"),
+                                               pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    fuse = [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
+    yield "gpt2", byte_level(pre_tokenizers.ByteLevel(add_prefix_space=False))
+    yield "prefix", byte_level(pre_tokenizers.ByteLevel(add_prefix_space=True))
+    yield "llama3", byte_level(split(LLAMA3), ignore_merges=True, bos="<|endoftext|>")
+    yield "qwen2", byte_level(split(QWEN), normalizers.NFC())
+    yield "digits", byte_level(pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True),
+                                                        pre_tokenizers.ByteLevel(add_prefix_space=False)]))
+    yield "llama2", sentencepiece(normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]),
+                                  None, decoders.Sequence(fuse + [decoders.Strip(" ", 1, 0)]))
+    yield "metaspace", sentencepiece(None, pre_tokenizers.Metaspace(prepend_scheme="first", split=False),
+                                     decoders.Sequence(fuse + [decoders.Strip(" ", 1, 0)]))
+    yield "gemma", sentencepiece(normalizers.Replace(" ", "\u2581"), pre_tokenizers.Split(" ", "merged_with_previous"),
+                                 decoders.Sequence(fuse), cut=False)
+
+
+def real_tokenizers(data):
+    for name, path in (("stories260K", "stories260K-hf/tokenizer.json"), ("real-gpt2", "tokenizer-gpt2/tokenizer.json"),
+                       ("real-neox", "tokenizer-gptneox/20B_tokenizer.json")):
+        full = os.path.join(data, path)
+        if os.path.exists(full):
+            yield name, Tokenizer.from_file(full)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--data", default="../shared/data")
+    args = parser.parse_args()
+    os.makedirs(args.out, exist_ok=True)
+    everything = []
+    for name, t in small_tokenizers():
+        t.save(os.path.join(args.out, name + ".json"), pretty=False)
+        everything.append((name, t))
+    everything += list(real_tokenizers(args.data))
+    with open(os.path.join(args.out, "golden.txt"), "w", encoding="ascii") as out:
+        for name, t in everything:
+            for number, block in enumerate(blocks(20, 64, 4096)):
+                texts = [d.decode("utf-8", "replace") for d in block]
+                ids = [e.ids for e in t.encode_batch(texts, add_special_tokens=False)]
+                flat = [i for one in ids for i in one]
+                decoded = "".join(t.decode(one, skip_special_tokens=False) for one in ids).encode()
+                crc = zlib.crc32(struct.pack(f"<{len(flat)}i", *flat))
+                out.write(f"{name} {number} {len(flat)} {crc} {zlib.crc32(decoded)}\n")
+            print(name, t.get_vocab_size(), flush=True)
+
+
+if __name__ == "__main__":
+    main()
