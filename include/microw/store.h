@@ -1,0 +1,119 @@
+/* microw/store.h: activations in one HDF5 file, written by all ranks, read by any number.
+ *
+ *     mw_store *store = NULL;
+ *     mw_store_site site;
+ *     MW_TRY(mw_store_open("store/activations/run/activations.h5", &store));
+ *     MW_TRY(mw_store_find(store, "8.resid_post", &site));
+ *     MW_TRY(mw_store_read_rows(store, &site, rows, 4096, x));     // x: [4096, site.width] f32
+ *     mw_store_close(&store);
+ *
+ * Layout (schema 1): /tokens/{ids,sequence,position} [N] u32; /sequences/{document,offset,length} [S] u64, offset in
+ * rows; /documents/{file,offset,length} [D] i64; /vocabulary/{offset [V+1] u64, bytes u8}; /blocks/row [B+1] u64;
+ * per site /sites/<layer>.<stream>/{values [N, width], mean [width] f64, norm_mean, square_mean f64,
+ * block_sum [B, width] f64, block_norm [B, 2] f64, checksum [B] u64}. bf16 is stored as u16 with the attribute
+ * dtype = "bf16". Root attributes: schema, complete, and the provenance the writer was given.
+ * Row order is the dataset's; nothing in the file depends on the number of ranks that wrote it.
+ *
+ * The data sets are contiguous and allocated when the file is made: a reader takes rows straight from the file at
+ * any place, and a killed writer leaves a file whose finished blocks are good.
+ */
+#ifndef MICROW_STORE_H
+#define MICROW_STORE_H
+
+#include "microw/comm.h"
+#include "microw/dataset.h"
+#include "microw/hooks.h"
+#include "microw/tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { MW_STORE_SCHEMA = 1 };
+
+typedef struct mw_pair {
+    const char *key, *value;
+} mw_pair;
+
+/* ---- writing ------------------------------------------------------------------------------------------ */
+
+/* What is known before the first activation. Arrays are the caller's and must live as long as the writer. */
+typedef struct mw_store_plan {
+    int64_t n_rows, n_sequences, n_blocks, n_sites;
+    const uint32_t *ids, *sequence, *position;           /* [n_rows] */
+    const uint64_t *document, *offset, *length;          /* [n_sequences]: document, first row, rows */
+    const mw_document_place *documents;
+    int64_t n_documents;
+    const uint64_t *block_row; /* [n_blocks + 1] */
+    const mw_site *sites;
+    const int64_t *widths;     /* [n_sites] */
+    mw_dtype dtype;
+    const uint64_t *vocabulary_offset; /* [n_vocabulary + 1] */
+    const char *vocabulary_bytes;
+    int64_t n_vocabulary;
+    const mw_pair *provenance; /* root attributes; a resumed file must have the same */
+    int64_t n_provenance;
+} mw_store_plan;
+
+typedef struct mw_store_writer mw_store_writer;
+
+/* Creates `folder`/activations.h5.partial, or opens the one that a killed run of the same plan left. Collective.
+ * `first_block`: where to begin. */
+mw_status mw_store_writer_open(const char *folder, const mw_store_plan *plan, const mw_comm *comm,
+                               mw_store_writer **out, int64_t *first_block) MW_MUST_USE;
+/* Each rank gives one block, or -1 for none; blocks of one call are consecutive. values[site]: [rows, width] f32.
+ * Collective. `done`: blocks that are complete after this call. `local`: a rank's own trouble, which all then see. */
+mw_status mw_store_write_blocks(mw_store_writer *writer, int64_t block, const float *const *values, int64_t done,
+                                mw_status local) MW_MUST_USE;
+/* Computes the means, marks the file complete and gives it its name. Collective. */
+mw_status mw_store_writer_finish(mw_store_writer *writer) MW_MUST_USE;
+void mw_store_writer_free(mw_store_writer **writer);
+
+/* ---- reading ------------------------------------------------------------------------------------------ */
+
+typedef struct mw_store mw_store;
+
+typedef struct mw_store_site {
+    mw_site site;
+    int64_t width;
+    mw_dtype dtype;
+    uint64_t place;  /* byte of the file where row 0 lies */
+    double norm_mean, square_mean; /* mean of |x| and of |x|^2 over rows */
+} mw_store_site;
+
+typedef struct mw_store_tokens {
+    int64_t n_rows, n_sequences, n_documents, n_vocabulary;
+    uint32_t *ids, *sequence, *position;
+    uint64_t *document, *offset, *length;
+    mw_document_place *documents;
+    uint64_t *vocabulary_offset;
+    char *vocabulary_bytes;
+} mw_store_tokens;
+
+/* Local: every rank opens for itself. Refuses a file that is incomplete or of another schema. */
+mw_status mw_store_open(const char *path, mw_store **out) MW_MUST_USE;
+void mw_store_close(mw_store **store);
+const char *mw_store_path(const mw_store *store);
+int64_t mw_store_rows(const mw_store *store);
+int64_t mw_store_site_count(const mw_store *store);
+const mw_store_site *mw_store_site_at(const mw_store *store, int64_t index);
+mw_status mw_store_find(const mw_store *store, const char *site, mw_store_site *out) MW_MUST_USE;
+/* Value of a root attribute; caller frees. */
+mw_status mw_store_provenance(const mw_store *store, const char *key, char **out) MW_MUST_USE;
+/* Rows in the order asked for, as f32. Threads may call at once. */
+mw_status mw_store_read_rows(const mw_store *store, const mw_store_site *site, const int64_t *rows, int64_t count,
+                             float *out) MW_MUST_USE;
+mw_status mw_store_read_range(const mw_store *store, const mw_store_site *site, int64_t begin, int64_t count,
+                              float *out) MW_MUST_USE;
+mw_status mw_store_read_mean(const mw_store *store, const mw_store_site *site, double *out) MW_MUST_USE;
+mw_status mw_store_read_tokens(const mw_store *store, mw_store_tokens *out) MW_MUST_USE;
+void mw_store_tokens_free(mw_store_tokens *tokens);
+/* First rows of the blocks, [*n_blocks + 1]; caller frees. */
+mw_status mw_store_blocks(const mw_store *store, int64_t *n_blocks, uint64_t **out) MW_MUST_USE;
+/* Reads everything and compares the checksums. */
+mw_status mw_store_verify(const mw_store *store) MW_MUST_USE;
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,196 @@
+/* Tokenizes documents in waves, each rank its share, and gathers the ids in document order. */
+#include "dataset/sources.h"
+
+#include <string.h>
+
+enum { WAVE_DOCUMENTS = 4096 };
+
+static void stream_free(token_stream *s) {
+    mw_free(s->ids);
+    mw_free(s->document_length);
+    *s = (token_stream){0};
+}
+
+static mw_status reserve(token_stream *s, int64_t ids, int64_t documents) {
+    while (s->n_ids + ids > s->ids_capacity) {
+        int64_t capacity = s->ids_capacity ? s->ids_capacity * 2 : 1 << 16;
+        int32_t *moved = mw_realloc(s->ids, (size_t)s->n_ids * sizeof *moved, (size_t)capacity * sizeof *moved);
+        if (!moved) return MW_ERR_MEMORY;
+        s->ids = moved;
+        s->ids_capacity = capacity;
+    }
+    while (s->n_documents + documents > s->documents_capacity)
+        if (!mw_grow_((void **)&s->document_length, &s->documents_capacity, sizeof *s->document_length))
+            return MW_ERR_MEMORY;
+    return MW_OK;
+}
+
+typedef struct wave {
+    int64_t begin, end; /* all documents of the wave */
+    int64_t mine, mine_end;
+    mw_ids ids;
+    int64_t *length; /* [mine_end - mine] */
+} wave;
+
+static mw_status tokenize_share(const sources *s, const mw_dataset_options *options, mw_tokenizer *tokenizer, wave *w) {
+    if (!(w->length = mw_calloc((size_t)(w->mine_end - w->mine), sizeof *w->length))) return MW_ERR_MEMORY;
+    for (int64_t d = w->mine; d < w->mine_end; d++) {
+        int64_t before = w->ids.count;
+        MW_TRY(sources_read(s, d, options, tokenizer, &w->ids));
+        w->length[d - w->mine] = w->ids.count - before;
+    }
+    return MW_OK;
+}
+
+static mw_status gather(const mw_comm *comm, const void *mine, int64_t count, size_t item, void *to) {
+    size_t bytes = (size_t)count * item, *all = mw_alloc((size_t)mw_comm_size(comm) * sizeof *all);
+    MW_TRY(mw_comm_agree(comm, all ? MW_OK : MW_ERR_MEMORY));
+    mw_status status = mw_comm_gather_all(comm, &bytes, sizeof bytes, all);
+    if (status == MW_OK) status = mw_comm_gather_all_v(comm, mine, all, to);
+    mw_free(all);
+    return status;
+}
+
+static mw_status gather_wave(const mw_comm *comm, const wave *w, token_stream *stream) {
+    int64_t total = w->ids.count;
+    MW_TRY(mw_comm_sum_i64(comm, &total, 1));
+    MW_TRY(mw_comm_agree(comm, reserve(stream, total, w->end - w->begin)));
+    MW_TRY(gather(comm, w->length, w->mine_end - w->mine, sizeof *w->length,
+                  stream->document_length + stream->n_documents));
+    MW_TRY(gather(comm, w->ids.data ? (const void *)w->ids.data : "", w->ids.count, sizeof *w->ids.data,
+                  stream->ids + stream->n_ids));
+    stream->n_documents += w->end - w->begin;
+    stream->n_ids += total;
+    return MW_OK;
+}
+
+static mw_status run_wave(const sources *s, const mw_dataset_options *options, mw_tokenizer *tokenizer,
+                          const mw_comm *comm, int64_t begin, int64_t end, token_stream *stream) {
+    wave w = {.begin = begin, .end = end};
+    mw_comm_share(mw_comm_rank(comm), mw_comm_size(comm), end - begin, 1, &w.mine, &w.mine_end);
+    w.mine += begin;
+    w.mine_end += begin;
+    mw_status status = mw_comm_agree(comm, tokenize_share(s, options, tokenizer, &w));
+    if (status == MW_OK) status = gather_wave(comm, &w, stream);
+    mw_ids_free(&w.ids);
+    mw_free(w.length);
+    return status;
+}
+
+static mw_status tokenize(const sources *s, const mw_dataset_options *options, mw_tokenizer *tokenizer,
+                          const mw_comm *comm, token_stream *stream) {
+    int64_t overhead = pack_overhead(options, tokenizer);
+    mw_progress progress;
+    mw_progress_begin(&progress, "tokenize", "documents", s->n_documents, mw_comm_rank(comm) == 0);
+    for (int64_t begin = 0; begin < s->n_documents; begin += WAVE_DOCUMENTS) {
+        int64_t end = begin + WAVE_DOCUMENTS < s->n_documents ? begin + WAVE_DOCUMENTS : s->n_documents;
+        MW_TRY(run_wave(s, options, tokenizer, comm, begin, end, stream));
+        mw_progress_update(&progress, end, NULL);
+        bool enough = options->limit_tokens > 0 && (options->pack || !options->truncate) &&
+                      stream->n_ids + overhead * stream->n_documents >= options->limit_tokens;
+        if (enough) break;
+    }
+    return MW_OK;
+}
+
+/* The dataset takes over the list of documents and the paths. */
+static mw_status take_sources(sources *s, mw_dataset *d, int64_t n_documents) {
+    if (!(d->files = mw_calloc((size_t)s->n_files, sizeof *d->files))) return MW_ERR_MEMORY;
+    for (int64_t i = 0; i < s->n_files; i++) {
+        d->files[i] = s->files[i].path;
+        s->files[i].path = NULL;
+    }
+    d->n_files = s->n_files;
+    d->documents = s->documents;
+    d->n_documents = n_documents;
+    s->documents = NULL;
+    return MW_OK;
+}
+
+mw_status mw_dataset_load(const mw_dataset_options *options, mw_tokenizer *tokenizer, const mw_comm *comm,
+                          mw_dataset **out) {
+    sources s = {0};
+    token_stream stream = {0};
+    mw_dataset *d = mw_calloc(1, sizeof *d);
+    mw_status status = mw_comm_agree(comm, d ? sources_open(options, &s) : MW_ERR_MEMORY);
+    if (status == MW_OK) status = tokenize(&s, options, tokenizer, comm, &stream);
+    if (status == MW_OK) status = pack_sequences(options, tokenizer, &stream, d);
+    if (status == MW_OK) status = take_sources(&s, d, stream.n_documents);
+    status = mw_comm_agree(comm, status);
+    stream_free(&stream);
+    sources_close(&s);
+    if (status != MW_OK)
+        mw_dataset_free(&d);
+    else
+        *out = d;
+    return status;
+}
+
+static mw_status stream_texts(const char *const *texts, int64_t n, mw_tokenizer *tokenizer, token_stream *stream) {
+    mw_ids ids = {0};
+    mw_status status = reserve(stream, 0, n);
+    for (int64_t i = 0; status == MW_OK && i < n; i++) {
+        int64_t before = ids.count;
+        status = mw_tokenizer_encode(tokenizer, texts[i], strlen(texts[i]), &ids);
+        stream->document_length[i] = ids.count - before;
+    }
+    stream->n_documents = n;
+    stream->n_ids = ids.count;
+    stream->ids = ids.data; /* handed over */
+    return status;
+}
+
+mw_status mw_dataset_from_texts(const char *const *texts, int64_t n, const mw_dataset_options *options,
+                                mw_tokenizer *tokenizer, mw_dataset **out) {
+    token_stream stream = {0};
+    mw_dataset *d = mw_calloc(1, sizeof *d);
+    mw_status status = d ? stream_texts(texts, n, tokenizer, &stream) : MW_ERR_MEMORY;
+    if (status == MW_OK) status = pack_sequences(options, tokenizer, &stream, d);
+    if (status == MW_OK && !(d->documents = mw_calloc((size_t)n, sizeof *d->documents))) status = MW_ERR_MEMORY;
+    for (int64_t i = 0; status == MW_OK && i < n; i++)
+        d->documents[i] = (mw_document_place){-1, i, (int64_t)strlen(texts[i])};
+    stream_free(&stream);
+    if (status != MW_OK) {
+        mw_dataset_free(&d);
+        return status;
+    }
+    d->n_documents = n;
+    *out = d;
+    return MW_OK;
+}
+
+mw_status mw_dataset_from_ids(const int32_t *ids, const int64_t *length, int64_t n, mw_dataset **out) {
+    mw_dataset *d = mw_calloc(1, sizeof *d);
+    if (!d) return MW_ERR_MEMORY;
+    int64_t total = 0;
+    for (int64_t s = 0; s < n; s++) total += length[s];
+    d->ids = mw_alloc((size_t)total * sizeof *d->ids);
+    d->first = mw_alloc((size_t)n * sizeof *d->first);
+    d->length = mw_alloc((size_t)n * sizeof *d->length);
+    d->document = mw_alloc((size_t)n * sizeof *d->document);
+    d->documents = mw_alloc((size_t)n * sizeof *d->documents);
+    if (!d->ids || !d->first || !d->length || !d->document || !d->documents) {
+        mw_dataset_free(&d);
+        return MW_ERR_MEMORY;
+    }
+    memcpy(d->ids, ids, (size_t)total * sizeof *ids);
+    for (int64_t s = 0, at = 0; s < n; at += length[s++]) {
+        d->first[s] = at;
+        d->length[s] = length[s];
+        d->document[s] = s;
+        d->documents[s] = (mw_document_place){-1, s, 0};
+    }
+    d->n_ids = total;
+    d->n_sequences = d->n_documents = n;
+    *out = d;
+    return MW_OK;
+}
+
+void mw_dataset_free(mw_dataset **slot) {
+    mw_dataset *d = *slot;
+    if (!d) return;
+    for (int64_t i = 0; i < d->n_files; i++) mw_free(d->files[i]);
+    void *all[] = {d->files, d->ids, d->first, d->length, d->document, d->documents, d};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) mw_free(all[i]);
+    *slot = NULL;
+}

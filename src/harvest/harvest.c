@@ -1,0 +1,154 @@
+#include "microw/harvest.h"
+#include "harvest/pipe.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Detector of one site: copies the kept rows of a pass into the block at hand. */
+typedef struct tap {
+    const bool *keep; /* of the rows to come */
+    float *to;
+} tap;
+
+static mw_status copy_kept(void *self, const mw_hook_event *event) {
+    tap *t = self;
+    int64_t rows = event->x.shape[0], width = event->x.shape[1];
+    const float *x = event->x.data;
+    const mw_backend_ops *ops = event->backend->ops;
+    for (int64_t r = 0; r < rows;) { /* runs of kept rows are copied at once */
+        int64_t run = 0;
+        while (r + run < rows && t->keep[r + run]) run++;
+        if (run > 0) {
+            MW_TRY(ops->download(event->backend, t->to, x + r * width, (size_t)(run * width) * sizeof(float)));
+            t->to += run * width;
+        }
+        r += run > 0 ? run : 1;
+    }
+    t->keep += rows; /* logits come in pieces: the next goes on where this one ended */
+    return MW_OK;
+}
+
+typedef struct harvest {
+    mw_model *model;
+    const mw_dataset *dataset;
+    const mw_harvest_options *options;
+    const harvest_plan *plan;
+    tap *taps;
+    mw_hook_id *hooks;
+    int64_t attached;
+} harvest;
+
+static mw_status attach(harvest *h) {
+    for (; h->attached < h->options->n_sites; h->attached++) {
+        mw_hook hook = {.site = h->options->sites[h->attached], .kind = MW_DETECTOR, .call = copy_kept,
+                        .self = &h->taps[h->attached], .name = "harvest"};
+        MW_TRY(mw_hooks_attach(mw_model_hooks(h->model), &hook, &h->hooks[h->attached]));
+    }
+    return MW_OK;
+}
+
+static mw_status compute_block(harvest *h, int64_t block, pipe_slot *slot) {
+    const mw_dataset *d = h->dataset;
+    int64_t first = block * h->options->batch, left = d->n_sequences - first;
+    mw_batch batch = {.n_seq = left < h->options->batch ? left : h->options->batch, .ids = d->ids + d->first[first],
+                      .length = d->length + first};
+    for (int64_t s = 0; s < h->options->n_sites; s++)
+        h->taps[s] = (tap){h->plan->keep + d->first[first], slot->values[s]};
+    return mw_model_forward(h->model, &batch, NULL);
+}
+
+static int64_t tokens_before(const mw_dataset *d, int64_t sequence) {
+    return sequence < d->n_sequences ? d->first[sequence] : d->n_ids;
+}
+
+/* Step s gives rank r block first + s * size + r. A failed step stops all ranks at the same place. */
+static mw_status run_steps(harvest *h, block_pipe *pipe, const mw_comm *comm, int64_t first) {
+    int64_t n = h->plan->store.n_blocks, size = mw_comm_size(comm), rank = mw_comm_rank(comm);
+    int64_t skipped = tokens_before(h->dataset, first * h->options->batch);
+    mw_progress progress;
+    mw_progress_begin(&progress, "harvest", "tokens", h->dataset->n_ids - skipped, rank == 0);
+    for (int64_t at = first; at < n; at += size) {
+        pipe_slot *slot = pipe_take(pipe);
+        if (!slot) return MW_OK; /* pipe_close has the status */
+        slot->done = at + size < n ? at + size : n;
+        slot->block = at + rank < n ? at + rank : -1;
+        slot->local = slot->block >= 0 ? compute_block(h, slot->block, slot) : MW_OK;
+        bool failed = slot->local != MW_OK;
+        int64_t reached = tokens_before(h->dataset, slot->done * h->options->batch) - skipped;
+        pipe_give(pipe);
+        if (failed) return MW_OK;
+        mw_progress_update(&progress, reached, NULL);
+    }
+    mw_progress_end(&progress, h->dataset->n_ids - skipped, NULL);
+    return MW_OK;
+}
+
+static mw_status write_store(harvest *h, const mw_comm *comm, const mw_comm *writing, const char *folder,
+                             mw_harvest_report *report) {
+    mw_store_writer *writer = NULL;
+    block_pipe *pipe = NULL;
+    int64_t first = 0;
+    MW_TRY(mw_store_writer_open(folder, &h->plan->store, writing, &writer, &first));
+    mw_status status = pipe_open(writer, &h->plan->store, mw_comm_threads(writing), &pipe);
+    status = mw_comm_agree(comm, status);
+    if (status == MW_OK) {
+        status = run_steps(h, pipe, comm, first);
+        report->waiting = pipe_waiting(pipe);
+    }
+    if (pipe) {
+        mw_status written = pipe_close(&pipe);
+        if (status == MW_OK) status = written;
+    }
+    status = mw_comm_agree(comm, status);
+    if (status == MW_OK) status = mw_store_writer_finish(writer);
+    mw_store_writer_free(&writer);
+    report->resumed_blocks = first;
+    return status;
+}
+
+static mw_status run(harvest *h, const mw_comm *comm, const char *folder, mw_harvest_report *report) {
+    mw_comm *writing = NULL; /* the writer thread's own channel */
+    MW_TRY(mw_comm_duplicate(comm, &writing));
+    mw_status status = attach(h);
+    status = mw_comm_agree(comm, status);
+    if (status == MW_OK) status = write_store(h, comm, writing, folder, report);
+    while (h->attached > 0) mw_hooks_detach(mw_model_hooks(h->model), h->hooks[--h->attached]);
+    mw_comm_free(&writing);
+    return status;
+}
+
+static mw_status is_there(const char *folder, const mw_comm *comm, bool *there) {
+    int64_t found = 0;
+    if (mw_comm_rank(comm) == 0) {
+        char *path = mw_path_join(folder, "activations.h5");
+        found = path && mw_file_exists(path);
+        mw_free(path);
+    }
+    MW_TRY(mw_comm_broadcast(comm, &found, sizeof found, 0));
+    *there = found != 0;
+    return MW_OK;
+}
+
+mw_status mw_harvest(mw_model *model, const mw_dataset *dataset, const mw_tokenizer *tokenizer, const mw_comm *comm,
+                     const char *folder, const mw_harvest_options *options, mw_harvest_report *report) {
+    double start = mw_seconds();
+    mw_harvest_report made = {0};
+    bool there;
+    MW_TRY(is_there(folder, comm, &there));
+    harvest_plan plan = {0};
+    MW_TRY(mw_comm_agree(comm, harvest_plan_make(model, dataset, tokenizer, options, &plan)));
+    harvest h = {.model = model, .dataset = dataset, .options = options, .plan = &plan};
+    h.taps = mw_calloc((size_t)options->n_sites, sizeof *h.taps);
+    h.hooks = mw_calloc((size_t)options->n_sites, sizeof *h.hooks);
+    mw_status status = mw_comm_agree(comm, h.taps && h.hooks ? MW_OK : MW_ERR_MEMORY);
+    if (status == MW_OK && !there) status = run(&h, comm, folder, &made);
+    made.rows = plan.store.n_rows;
+    made.tokens = dataset->n_ids;
+    made.blocks = plan.store.n_blocks;
+    made.seconds = mw_seconds() - start;
+    mw_free(h.taps);
+    mw_free(h.hooks);
+    harvest_plan_free(&plan);
+    if (status == MW_OK && report) *report = made;
+    return status;
+}

@@ -1,0 +1,25 @@
+/* A ring of blocks between the thread that computes and the thread that writes. */
+#ifndef MICROW_HARVEST_PIPE_H
+#define MICROW_HARVEST_PIPE_H
+
+#include "harvest/plan.h"
+
+typedef struct pipe_slot {
+    int64_t block; /* -1: this rank has none in this step */
+    int64_t done;  /* blocks complete once this step is written */
+    mw_status local;
+    float **values; /* [n_sites] -> [rows, width] */
+} pipe_slot;
+
+typedef struct block_pipe block_pipe;
+
+/* `threaded`: writes happen in a thread of their own, over `comm`, which nobody else may use meanwhile. */
+mw_status pipe_open(mw_store_writer *writer, const mw_store_plan *plan, bool threaded, block_pipe **out) MW_MUST_USE;
+/* An empty slot to fill; waits for one. NULL: writing has failed, pipe_close tells how. */
+pipe_slot *pipe_take(block_pipe *pipe);
+void pipe_give(block_pipe *pipe);
+/* Waits for what was given; the first failure of any step. */
+mw_status pipe_close(block_pipe **pipe) MW_MUST_USE;
+double pipe_waiting(const block_pipe *pipe); /* seconds in pipe_take */
+
+#endif

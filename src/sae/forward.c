@@ -1,0 +1,247 @@
+/* The forward half of a step. Formulas: shared reference Gao et al. 2024, sections 2.3 and A.2; AuxK here detaches
+ * the residual, leaves b_dec out of the auxiliary reconstruction, normalizes by the residual's variance, and picks
+ * only among dead latents, dead over all ranks. */
+#include "sae/trainer.h"
+
+#include <math.h>
+#include <string.h>
+
+static const double fired_above = 1e-3;
+
+int64_t trainer_tiles(const mw_trainer *t) {
+    return (t->options.batch + MW_ROW_TILE - 1) / MW_ROW_TILE;
+}
+
+mw_status gather_rows_of(mw_trainer *t, void *data, size_t row_bytes) {
+    int size = mw_comm_size(t->comm);
+    for (int r = 0; r < size; r++) {
+        int64_t begin, end;
+        mw_comm_share(r, size, t->options.batch, MW_ROW_TILE, &begin, &end);
+        t->bytes[r] = (size_t)(end - begin) * row_bytes;
+    }
+    return mw_comm_gather_all_v(t->comm, NULL, t->bytes, data);
+}
+
+/* ---- sums over rows, tile by tile ---------------------------------------------------------------------- */
+
+/* Per tile: sum of x [d], sum of e [d], sum of x^2, sum of e^2, number of positive codes. */
+static void sum_tile(const mw_trainer *t, int64_t tile, const float *x, const float *e, double *out) {
+    int64_t d = t->sae->d, begin = tile * MW_ROW_TILE, end = begin + MW_ROW_TILE;
+    if (end > t->options.batch) end = t->options.batch;
+    memset(out, 0, (size_t)(2 * d + 3) * sizeof *out);
+    for (int64_t r = begin; r < end; r++) {
+        const float *xr = x + (r - t->begin) * d, *er = e + (r - t->begin) * d;
+        for (int64_t i = 0; i < d; i++) {
+            out[i] += xr[i];
+            out[d + i] += er[i];
+            out[2 * d] += (double)xr[i] * xr[i];
+            out[2 * d + 1] += (double)er[i] * er[i];
+        }
+        for (int64_t j = 0; j < t->main.k; j++) out[2 * d + 2] += t->main.value[r * t->main.k + j] > 0;
+    }
+}
+
+typedef struct batch_sums {
+    double x2, e2, positive;     /* sums over rows and dimensions */
+    double x_spread, e_spread;   /* sums of squared distances from the batch mean */
+} batch_sums;
+
+/* Adds the tiles in order. Leaves the sum of e over all rows in tile_sums[d .. 2d) of tile 0. */
+static batch_sums add_tiles(mw_trainer *t) {
+    int64_t d = t->sae->d, width = 2 * d + 3;
+    double *total = t->tile_sums;
+    for (int64_t tile = 1; tile < trainer_tiles(t); tile++)
+        for (int64_t i = 0; i < width; i++) total[i] += t->tile_sums[tile * width + i];
+    batch_sums s = {.x2 = total[2 * d], .e2 = total[2 * d + 1], .positive = total[2 * d + 2]};
+    double mean_x2 = 0, mean_e2 = 0, rows = (double)t->options.batch;
+    for (int64_t i = 0; i < d; i++) {
+        mean_x2 += total[i] * total[i] / rows;
+        mean_e2 += total[d + i] * total[d + i] / rows;
+    }
+    s.x_spread = fmax(s.x2 - mean_x2, 0);
+    s.e_spread = fmax(s.e2 - mean_e2, 0);
+    return s;
+}
+
+static mw_status measure(mw_trainer *t, const float *x, const float *e, batch_sums *out) {
+    int64_t width = 2 * t->sae->d + 3, tiles = trainer_tiles(t);
+    int size = mw_comm_size(t->comm);
+#pragma omp parallel for schedule(static)
+    for (int64_t tile = t->begin / MW_ROW_TILE; tile < (t->end + MW_ROW_TILE - 1) / MW_ROW_TILE; tile++)
+        sum_tile(t, tile, x, e, t->tile_sums + tile * width);
+    for (int r = 0; r < size; r++) {
+        int64_t begin, end;
+        mw_comm_share(r, size, tiles, 1, &begin, &end);
+        t->bytes[r] = (size_t)((end - begin) * width) * sizeof(double);
+    }
+    MW_TRY(mw_comm_gather_all_v(t->comm, NULL, t->bytes, t->tile_sums));
+    *out = add_tiles(t);
+    return MW_OK;
+}
+
+/* ---- dead latents -------------------------------------------------------------------------------------- */
+
+/* Counts before the mask is taken, so a latent that fires in this batch is not dead in it. */
+static void count_dead(mw_trainer *t) {
+    int64_t n = t->sae->n, entries = t->options.batch * t->main.k;
+    for (int64_t i = 0; i < n; i++) t->since_fired[i] += t->options.batch;
+    for (int64_t j = 0; j < entries; j++)
+        if (t->main.value[j] > fired_above) t->since_fired[t->main.index[j]] = 0;
+    t->n_dead = 0;
+    for (int64_t i = 0; i < n; i++)
+        if (t->since_fired[i] > t->options.dead_after) t->dead[t->n_dead++] = (int32_t)i;
+}
+
+/* ---- main path ----------------------------------------------------------------------------------------- */
+
+static mw_status gather_codes(mw_trainer *t, codes *c, bool with_grad) {
+    size_t width = (size_t)c->k * 4;
+    if (with_grad) return gather_rows_of(t, c->grad, width);
+    MW_TRY(gather_rows_of(t, c->index, width));
+    return gather_rows_of(t, c->value, width);
+}
+
+/* dL/dz = <dL/dx_hat, W_dec,i>, zero where the relu is. */
+static mw_status code_gradients(mw_trainer *t, codes *c, const float *out_grad) {
+    int64_t rows = t->end - t->begin, at = t->begin * c->k;
+    MW_TRY(t->sae->backend->ops->sparse_dot(t->sae->backend, c->grad + at, out_grad, c->index + at, rows, c->k,
+                                            t->sae->w_dec, t->sae->d));
+    for (int64_t j = at; j < at + rows * c->k; j++)
+        if (!(c->value[j] > 0)) c->grad[j] = 0;
+    return MW_OK;
+}
+
+/* ---- auxiliary path ------------------------------------------------------------------------------------ */
+
+/* Pre-activations of the dead latents, [rows, n_dead], and the largest of them. */
+static mw_status encode_dead(mw_trainer *t, const float *centered, int64_t rows, float *weights, float *pre) {
+    const mw_sae *sae = t->sae;
+    mw_backend *backend = sae->backend;
+    int64_t d = sae->d, n = t->n_dead, k = t->aux.k, at = t->begin * k;
+    MW_TRY(backend->ops->gather_rows(backend, weights, sae->w_enc, MW_F32, t->dead, n, d, 1, false));
+    float *bias = weights + n * d;
+    for (int64_t i = 0; i < n; i++) bias[i] = sae->b_enc[t->dead[i]];
+    for (int64_t r = 0; r < rows; r += MW_ROW_TILE) {
+        int64_t m = rows - r < MW_ROW_TILE ? rows - r : MW_ROW_TILE;
+        MW_TRY(backend->ops->matmul(backend, &(mw_matmul){.m = m, .n = n, .k = d, .a = centered + r * d, .lda = d,
+                                                          .b = weights, .b_dtype = MW_F32, .ldb = d,
+                                                          .b_transposed = true, .bias = bias, .c = pre, .ldc = n}));
+        MW_TRY(backend->ops->top_k(backend, pre, m, n, k, t->aux.index + at + r * k, t->aux.value + at + r * k));
+    }
+    for (int64_t j = at; j < at + rows * k; j++) {
+        t->aux.index[j] = t->dead[t->aux.index[j]];
+        if (!(t->aux.value[j] > 0)) t->aux.value[j] = 0;
+    }
+    return MW_OK;
+}
+
+/* Turns the auxiliary reconstruction into its gradient; returns this rank's squared error by tile. */
+static void aux_error(mw_trainer *t, const float *e, float *recon, const batch_sums *sums, double *tile_error) {
+    int64_t d = t->sae->d;
+    float scale = (float)(2 * t->options.aux_coefficient / sums->e_spread);
+#pragma omp parallel for schedule(static)
+    for (int64_t tile = t->begin / MW_ROW_TILE; tile < (t->end + MW_ROW_TILE - 1) / MW_ROW_TILE; tile++) {
+        int64_t begin = tile * MW_ROW_TILE - t->begin, end = begin + MW_ROW_TILE;
+        if (end > t->end - t->begin) end = t->end - t->begin;
+        double total = 0;
+        for (int64_t i = begin * d; i < end * d; i++) {
+            float miss = recon[i] + e[i]; /* recon - (x - x_hat), and e = x_hat - x */
+            total += (double)miss * miss;
+            recon[i] = scale * miss;
+        }
+        tile_error[tile] = total;
+    }
+}
+
+static mw_status gather_tile_errors(mw_trainer *t, double *tile_error, double *sum) {
+    int size = mw_comm_size(t->comm);
+    int64_t tiles = trainer_tiles(t);
+    for (int r = 0; r < size; r++) {
+        int64_t begin, end;
+        mw_comm_share(r, size, tiles, 1, &begin, &end);
+        t->bytes[r] = (size_t)(end - begin) * sizeof(double);
+    }
+    MW_TRY(mw_comm_gather_all_v(t->comm, NULL, t->bytes, tile_error));
+    *sum = 0;
+    for (int64_t i = 0; i < tiles; i++) *sum += tile_error[i];
+    return MW_OK;
+}
+
+static mw_status auxiliary(mw_trainer *t, const float *e, const batch_sums *sums) {
+    const mw_sae *sae = t->sae;
+    int64_t d = sae->d, rows = t->end - t->begin, at = t->begin * t->aux.k;
+    float *recon = t->out_grad + (t->options.batch + t->begin) * d;
+    float *weights = mw_alloc((size_t)(t->n_dead * (d + 1)) * sizeof *weights);
+    float *pre = mw_alloc((size_t)(MW_ROW_TILE * t->n_dead) * sizeof *pre);
+    double *tile_error = mw_calloc((size_t)trainer_tiles(t), sizeof *tile_error);
+    mw_status status = weights && pre && tile_error ? MW_OK : MW_ERR_MEMORY;
+    if (status == MW_OK) status = encode_dead(t, t->centered + t->begin * d, rows, weights, pre);
+    if (status == MW_OK)
+        status = sae->backend->ops->sparse_decode(sae->backend, recon, NULL, t->aux.index + at, t->aux.value + at, rows,
+                                                  t->aux.k, sae->w_dec, d);
+    if (status == MW_OK) {
+        aux_error(t, e, recon, sums, tile_error);
+        status = code_gradients(t, &t->aux, recon);
+    }
+    double total = 0;
+    status = mw_comm_agree(t->comm, status);
+    if (status == MW_OK) status = gather_tile_errors(t, tile_error, &total);
+    if (status == MW_OK) status = gather_codes(t, &t->aux, false);
+    if (status == MW_OK) status = gather_codes(t, &t->aux, true);
+    if (status == MW_OK) status = gather_rows_of(t, t->out_grad + t->options.batch * d, (size_t)d * sizeof(float));
+    t->report.aux_loss = total / sums->e_spread;
+    mw_free(weights);
+    mw_free(pre);
+    mw_free(tile_error);
+    return status;
+}
+
+/* ---- the whole ----------------------------------------------------------------------------------------- */
+
+static mw_status reconstruct(mw_trainer *t, const float *x) {
+    const mw_sae *sae = t->sae;
+    int64_t d = sae->d, rows = t->end - t->begin, at = t->begin * sae->k;
+    float *centered = t->centered + t->begin * d;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < d; i++) centered[r * d + i] = x[r * d + i] - sae->b_dec[i];
+    MW_TRY(mw_sae_encode(sae, x, rows, t->main.index + at, t->main.value + at));
+    MW_TRY(mw_sae_decode(sae, t->main.index + at, t->main.value + at, rows, t->x_hat));
+    for (int64_t i = 0; i < rows * d; i++) t->x_hat[i] -= x[i]; /* from here on the error e */
+    return MW_OK;
+}
+
+static void fill_report(mw_trainer *t, const batch_sums *s) {
+    double rows = (double)t->options.batch, d = (double)t->sae->d;
+    t->report.mse = s->e2 / (rows * d);
+    t->report.loss = t->loss_scale * t->report.mse + t->options.aux_coefficient * t->report.aux_loss;
+    t->report.fvu = s->x_spread > 0 ? s->e2 / s->x_spread : 0;
+    t->report.explained_variance = s->x_spread > 0 ? 1 - s->e_spread / s->x_spread : 0;
+    t->report.l0 = s->positive / rows;
+    t->report.dead = t->n_dead;
+}
+
+mw_status step_forward(mw_trainer *t, const float *x) {
+    int64_t d = t->sae->d, rows = t->end - t->begin;
+    batch_sums sums;
+    t->report = (mw_step_report){0};
+    MW_TRY(mw_comm_agree(t->comm, reconstruct(t, x)));
+    MW_TRY(measure(t, x, t->x_hat, &sums));
+    MW_TRY(gather_codes(t, &t->main, false));
+    count_dead(t);
+    if (!isfinite(sums.e2))
+        return mw_error(MW_ERR_STATE, "step %lld: the loss is not finite; lower train.lr or look for NaN in the activations",
+                        (long long)t->step);
+    float *out_grad = t->out_grad + t->begin * d, scale = (float)(2 * t->loss_scale / ((double)t->options.batch * (double)d));
+    for (int64_t i = 0; i < rows * d; i++) out_grad[i] = scale * t->x_hat[i];
+    MW_TRY(mw_comm_agree(t->comm, code_gradients(t, &t->main, out_grad)));
+    MW_TRY(gather_codes(t, &t->main, true));
+    MW_TRY(gather_rows_of(t, t->centered, (size_t)d * sizeof(float)));
+    MW_TRY(gather_rows_of(t, t->out_grad, (size_t)d * sizeof(float)));
+    t->aux.k = t->options.aux_k < t->n_dead ? t->options.aux_k : t->n_dead;
+    if (t->aux.k > 0 && sums.e_spread > 0)
+        MW_TRY(auxiliary(t, t->x_hat, &sums));
+    else
+        t->aux.k = 0;
+    fill_report(t, &sums);
+    return MW_OK;
+}

@@ -1,0 +1,96 @@
+#include "sae/history.h"
+#include "base/json.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Calls `use` for each line that is JSON; a torn last line is none. */
+static void each_line(char *text, void (*use)(void *self, json_t *value, const char *line), void *self) {
+    for (char *line = text, *next; line && *line; line = next) {
+        next = strchr(line, '\n');
+        if (next) *next++ = '\0';
+        json_t *value = json_loads(line, 0, NULL);
+        if (json_is_object(value)) use(self, value, line);
+        json_decref(value);
+    }
+}
+
+typedef struct keeping {
+    int64_t step;
+    mw_text kept;
+} keeping;
+
+static void keep_line(void *self, json_t *value, const char *line) {
+    keeping *k = self;
+    if (json_integer_value(json_object_get(value, "step")) <= k->step) mw_text_addf(&k->kept, "%s\n", line);
+}
+
+static mw_status keep_until(const char *path, int64_t step) {
+    keeping k = {.step = step};
+    char *text = NULL;
+    mw_text_add(&k.kept, "", 0);
+    mw_status status = mw_file_exists(path) && step > 0 ? mw_file_read(path, &text, NULL) : MW_OK;
+    if (status == MW_OK && text) each_line(text, keep_line, &k);
+    if (status == MW_OK) status = k.kept.failed ? MW_ERR_MEMORY : mw_file_write_atomic(path, k.kept.data, k.kept.length);
+    mw_free(text);
+    mw_text_free(&k.kept);
+    return status;
+}
+
+mw_status history_open(const char *folder, int64_t step, history *out) {
+    history h = {.lines_path = mw_path_join(folder, "history.jsonl"),
+                 .columns_path = mw_path_join(folder, "training_history.json")};
+    mw_status status = h.lines_path && h.columns_path ? keep_until(h.lines_path, step) : MW_ERR_MEMORY;
+    if (status == MW_OK && !(h.stream = fopen(h.lines_path, "ae")))
+        status = mw_error(MW_ERR_IO, "%s: %s", h.lines_path, strerror(errno));
+    if (status != MW_OK)
+        history_close(&h);
+    else
+        *out = h;
+    return status;
+}
+
+mw_status history_add(history *h, int64_t step, int64_t rows, double seconds, const mw_step_report *r) {
+    int n = fprintf(h->stream,
+                    "{\"step\": %lld, \"tokens\": %lld, \"loss\": %.9g, \"mse\": %.9g, \"aux_loss\": %.9g, \"fvu\": %.9g, "
+                    "\"r2\": %.9g, \"explained_variance\": %.9g, \"l0\": %.9g, \"dead\": %lld, \"lr\": %.9g, "
+                    "\"tokens_per_second\": %.6g}\n",
+                    (long long)step, (long long)rows, r->loss, r->mse, r->aux_loss, r->fvu, 1 - r->fvu,
+                    r->explained_variance, r->l0, (long long)r->dead, r->lr, seconds > 0 ? (double)rows / seconds : 0);
+    if (n < 0 || fflush(h->stream) != 0) return mw_error(MW_ERR_IO, "%s: write failed", h->lines_path);
+    return MW_OK;
+}
+
+static void append_columns(void *self, json_t *value, const char *line) {
+    (void)line;
+    const char *key;
+    json_t *number;
+    json_object_foreach(value, key, number) {
+        json_t *column = json_object_get(self, key);
+        if (!column) {
+            column = json_array();
+            json_object_set_new(self, key, column);
+        }
+        json_array_append(column, number);
+    }
+}
+
+mw_status history_finish(history *h) {
+    char *text = NULL;
+    MW_TRY(mw_file_read(h->lines_path, &text, NULL));
+    json_t *columns = json_object();
+    each_line(text, append_columns, columns);
+    mw_status status = mw_json_save(h->columns_path, columns, 1);
+    json_decref(columns);
+    mw_free(text);
+    return status;
+}
+
+void history_close(history *h) {
+    if (h->stream) fclose(h->stream);
+    mw_free(h->lines_path);
+    mw_free(h->columns_path);
+    *h = (history){0};
+}

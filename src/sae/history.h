@@ -1,0 +1,19 @@
+/* The record of a training run: a JSON line for each logged step, and all of them by column at the end. */
+#ifndef MICROW_HISTORY_H
+#define MICROW_HISTORY_H
+
+#include "microw/sae.h"
+
+typedef struct history {
+    char *lines_path, *columns_path;
+    void *stream;
+} history;
+
+/* Lines of steps after `step` are dropped: a resumed run writes them again. */
+mw_status history_open(const char *folder, int64_t step, history *out) MW_MUST_USE;
+mw_status history_add(history *h, int64_t step, int64_t rows, double seconds, const mw_step_report *r) MW_MUST_USE;
+/* Writes training_history.json. */
+mw_status history_finish(history *h) MW_MUST_USE;
+void history_close(history *h);
+
+#endif

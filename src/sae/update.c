@@ -1,0 +1,46 @@
+/* The update of a step: unit decoder rows, the gradient's part along them removed, Adam. */
+#include "sae/trainer.h"
+
+#include <math.h>
+
+double learning_rate(const mw_train_options *o, int64_t n, int64_t step) {
+    double base = isnan(o->lr) ? 2e-4 / sqrt((double)n / 16384.0) : o->lr;
+    double warm = o->warmup_steps > 0 ? fmin(1, (double)(step + 1) / (double)o->warmup_steps) : 1;
+    double decay_steps = o->decay_fraction * (double)o->steps, left = (double)(o->steps - step);
+    double decay = decay_steps >= 1 && left < decay_steps ? left / decay_steps : 1;
+    return base * warm * decay;
+}
+
+mw_status gather_latents(mw_trainer *t, void *data, size_t row_bytes) {
+    int size = mw_comm_size(t->comm);
+    for (int r = 0; r < size; r++) {
+        int64_t begin, end;
+        mw_comm_share(r, size, t->sae->n, LATENT_BLOCK, &begin, &end);
+        t->bytes[r] = (size_t)(end - begin) * row_bytes;
+    }
+    return mw_comm_gather_all_v(t->comm, NULL, t->bytes, data);
+}
+
+static mw_status update_share(mw_trainer *t, const mw_adam *adam) {
+    mw_sae *sae = t->sae;
+    mw_backend *backend = sae->backend;
+    int64_t d = sae->d, n = t->n_latents, at = t->first_latent * d;
+    MW_TRY(backend->ops->unit_rows(backend, sae->w_dec + at, t->g_dec, n, d));
+    MW_TRY(backend->ops->adam(backend, sae->w_enc + at, t->g_enc, t->m_enc, t->v_enc, n * d, adam));
+    MW_TRY(backend->ops->adam(backend, sae->w_dec + at, t->g_dec, t->m_dec, t->v_dec, n * d, adam));
+    MW_TRY(backend->ops->adam(backend, sae->b_enc + t->first_latent, t->g_benc, t->m_benc, t->v_benc, n, adam));
+    return backend->ops->adam(backend, sae->b_dec, t->g_bdec, t->m_bdec, t->v_bdec, d, adam);
+}
+
+mw_status step_update(mw_trainer *t) {
+    const mw_train_options *o = &t->options;
+    double count = (double)(t->step + 1);
+    t->report.lr = learning_rate(o, t->sae->n, t->step);
+    mw_adam adam = {.lr = (float)t->report.lr, .beta1 = (float)o->beta1, .beta2 = (float)o->beta2, .eps = (float)o->eps,
+                    .correction1 = (float)(1 - pow(o->beta1, count)), .correction2 = (float)(1 - pow(o->beta2, count))};
+    MW_TRY(mw_comm_agree(t->comm, update_share(t, &adam)));
+    size_t row = (size_t)t->sae->d * sizeof(float);
+    MW_TRY(gather_latents(t, t->sae->w_enc, row));
+    MW_TRY(gather_latents(t, t->sae->w_dec, row));
+    return gather_latents(t, t->sae->b_enc, sizeof(float));
+}

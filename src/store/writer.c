@@ -1,0 +1,374 @@
+/* Writes a store: everything known beforehand at once, activations block by block, means at the end. */
+#include "base/json.h"
+#include "store/h5_file.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { FLUSH_EVERY = 16, NAME_BYTES = 96 };
+
+struct mw_store_writer {
+    const mw_store_plan *plan;
+    const mw_comm *comm;
+    hid_t file;
+    char *final, *partial, *progress;
+    void *narrow;  /* a block in the stored type */
+    double *sums;  /* [largest width] */
+    int64_t steps;
+};
+
+static void site_name(const mw_store_plan *plan, int64_t s, const char *what, char out[NAME_BYTES]) {
+    char site[MW_SITE_TEXT];
+    mw_site_format(plan->sites[s], site);
+    snprintf(out, NAME_BYTES, "/sites/%s%s%s", site, what[0] ? "/" : "", what);
+}
+
+/* HDF5 1.10 has no name for f16, so a type is made; bf16 is kept as u16. */
+static hid_t make_type(mw_dtype dtype) {
+    if (dtype != MW_F16) return H5Tcopy(dtype == MW_F32 ? H5T_IEEE_F32LE : H5T_STD_U16LE);
+    hid_t type = H5Tcopy(H5T_IEEE_F32LE);
+    H5Tset_fields(type, 15, 10, 5, 0, 10);
+    H5Tset_size(type, 2);
+    H5Tset_ebias(type, 15);
+    return type;
+}
+
+/* ---- creating ------------------------------------------------------------------------------------------ */
+
+static mw_status make_site(const mw_store_writer *w, int64_t s) {
+    const mw_store_plan *p = w->plan;
+    char name[NAME_BYTES];
+    site_name(p, s, "", name);
+    MW_TRY(h5_make_group(w->file, w->partial, name));
+    site_name(p, s, "values", name);
+    hid_t type = make_type(p->dtype);
+    mw_status status = h5_make_data(w->file, w->partial, name, type, p->n_rows, p->widths[s], mw_dtype_name(p->dtype));
+    H5Tclose(type);
+    if (status != MW_OK) return status;
+    struct {
+        const char *what;
+        hid_t type;
+        int64_t rows, columns;
+    } const rest[] = {{"mean", H5T_IEEE_F64LE, p->widths[s], 0},
+                      {"norm_mean", H5T_IEEE_F64LE, 1, 0},
+                      {"square_mean", H5T_IEEE_F64LE, 1, 0},
+                      {"block_sum", H5T_IEEE_F64LE, p->n_blocks, p->widths[s]},
+                      {"block_norm", H5T_IEEE_F64LE, p->n_blocks, 2},
+                      {"checksum", H5T_STD_U64LE, p->n_blocks, 0}};
+    for (size_t i = 0; i < sizeof rest / sizeof *rest; i++) {
+        site_name(p, s, rest[i].what, name);
+        MW_TRY(h5_make_data(w->file, w->partial, name, rest[i].type, rest[i].rows, rest[i].columns, NULL));
+    }
+    return MW_OK;
+}
+
+typedef struct column {
+    const char *name;
+    hid_t stored, given;
+    int64_t count, width;
+    const void *data;
+} column;
+
+/* Data known beforehand, each a 1-D set (documents: 3 wide). */
+static int known_columns(const mw_store_plan *p, column out[12]) {
+    int n = 0;
+    out[n++] = (column){"/tokens/ids", H5T_STD_U32LE, H5T_NATIVE_UINT32, p->n_rows, 0, p->ids};
+    out[n++] = (column){"/tokens/sequence", H5T_STD_U32LE, H5T_NATIVE_UINT32, p->n_rows, 0, p->sequence};
+    out[n++] = (column){"/tokens/position", H5T_STD_U32LE, H5T_NATIVE_UINT32, p->n_rows, 0, p->position};
+    out[n++] = (column){"/sequences/document", H5T_STD_U64LE, H5T_NATIVE_UINT64, p->n_sequences, 0, p->document};
+    out[n++] = (column){"/sequences/offset", H5T_STD_U64LE, H5T_NATIVE_UINT64, p->n_sequences, 0, p->offset};
+    out[n++] = (column){"/sequences/length", H5T_STD_U64LE, H5T_NATIVE_UINT64, p->n_sequences, 0, p->length};
+    out[n++] = (column){"/documents/place", H5T_STD_I64LE, H5T_NATIVE_INT64, p->n_documents, 3, p->documents};
+    out[n++] = (column){"/blocks/row", H5T_STD_U64LE, H5T_NATIVE_UINT64, p->n_blocks + 1, 0, p->block_row};
+    out[n++] = (column){"/vocabulary/offset", H5T_STD_U64LE, H5T_NATIVE_UINT64, p->n_vocabulary + 1, 0,
+                        p->vocabulary_offset};
+    out[n++] = (column){"/vocabulary/bytes", H5T_STD_U8LE, H5T_NATIVE_UINT8,
+                        (int64_t)p->vocabulary_offset[p->n_vocabulary], 0, p->vocabulary_bytes};
+    return n;
+}
+
+static mw_status make_all(const mw_store_writer *w) {
+    const mw_store_plan *p = w->plan;
+    static const char *const groups[] = {"/tokens", "/sequences", "/documents", "/blocks", "/vocabulary", "/sites"};
+    MW_TRY(h5_put_int(w->file, w->partial, "schema", MW_STORE_SCHEMA));
+    MW_TRY(h5_put_int(w->file, w->partial, "complete", 0));
+    for (int64_t i = 0; i < p->n_provenance; i++)
+        MW_TRY(h5_put_text(w->file, w->partial, p->provenance[i].key, p->provenance[i].value));
+    for (size_t i = 0; i < sizeof groups / sizeof *groups; i++)
+        MW_TRY(h5_make_group(w->file, w->partial, groups[i]));
+    column columns[12];
+    int n = known_columns(p, columns);
+    for (int i = 0; i < n; i++)
+        MW_TRY(h5_make_data(w->file, w->partial, columns[i].name, columns[i].stored, columns[i].count, columns[i].width,
+                            NULL));
+    for (int64_t s = 0; s < p->n_sites; s++) MW_TRY(make_site(w, s));
+    return MW_OK;
+}
+
+/* Each rank writes its share of each column. */
+static mw_status fill_known(const mw_store_writer *w) {
+    column columns[12];
+    int n = known_columns(w->plan, columns);
+    for (int i = 0; i < n; i++) {
+        const column *c = &columns[i];
+        int64_t begin, end;
+        mw_comm_share(mw_comm_rank(w->comm), mw_comm_size(w->comm), c->count, 1, &begin, &end);
+        size_t item = H5Tget_size(c->given) * (size_t)(c->width ? c->width : 1);
+        mw_status status = h5_write_rows(w->file, w->partial, c->name, c->given, begin, end - begin, c->width,
+                                         (const char *)c->data + (size_t)begin * item, w->comm);
+        MW_TRY(mw_comm_agree(w->comm, status));
+    }
+    return MW_OK;
+}
+
+/* ---- progress and resuming ----------------------------------------------------------------------------- */
+
+static mw_status save_progress(const mw_store_writer *w, int64_t done) {
+    if (H5Fflush(w->file, H5F_SCOPE_GLOBAL) < 0) return h5_error(w->partial, "flush failed");
+    if (mw_comm_rank(w->comm) != 0) return MW_OK;
+    char text[64];
+    int n = snprintf(text, sizeof text, "{\"blocks_done\": %lld}\n", (long long)done);
+    return mw_file_write_atomic(w->progress, text, (size_t)n);
+}
+
+static mw_status same_plan(const mw_store_writer *w, bool *same) {
+    int64_t schema;
+    MW_TRY(h5_get_int(w->file, w->partial, "schema", &schema));
+    *same = schema == MW_STORE_SCHEMA;
+    for (int64_t i = 0; *same && i < w->plan->n_provenance; i++) {
+        char *value;
+        MW_TRY(h5_get_text(w->file, w->partial, w->plan->provenance[i].key, &value));
+        *same = strcmp(value, w->plan->provenance[i].value) == 0;
+        mw_free(value);
+    }
+    return MW_OK;
+}
+
+/* Blocks that a former run finished; 0 if there is none, or not of this plan. Local to rank 0. */
+static int64_t blocks_left_behind(const mw_store_writer *w) {
+    if (!mw_file_exists(w->partial) || !mw_file_exists(w->progress)) return 0;
+    json_t *root = NULL;
+    bool same = false;
+    hid_t file;
+    if (mw_json_load(w->progress, &root) != MW_OK) return 0;
+    int64_t done = json_integer_value(json_object_get(root, "blocks_done"));
+    json_decref(root);
+    if (h5_open(w->partial, NULL, false, &file) != MW_OK) return 0;
+    mw_store_writer probe = *w;
+    probe.file = file;
+    mw_log_quiet(true); /* a file of another plan is no error: it is written anew */
+    mw_status status = same_plan(&probe, &same);
+    mw_log_quiet(false);
+    H5Fclose(file);
+    return status == MW_OK && same && done > 0 && done <= w->plan->n_blocks ? done : 0;
+}
+
+static mw_status start_or_resume(mw_store_writer *w, int64_t *first_block) {
+    int64_t done = mw_comm_rank(w->comm) == 0 ? blocks_left_behind(w) : 0;
+    MW_TRY(mw_comm_broadcast(w->comm, &done, sizeof done, 0));
+    *first_block = done;
+    if (done > 0) {
+        mw_log(MW_LOG_INFO, "resuming %s at block %lld of %lld", w->partial, (long long)done,
+               (long long)w->plan->n_blocks);
+        return mw_comm_agree(w->comm, h5_open(w->partial, w->comm, true, &w->file));
+    }
+    MW_TRY(mw_comm_agree(w->comm, h5_create(w->partial, w->comm, &w->file)));
+    MW_TRY(mw_comm_agree(w->comm, make_all(w)));
+    MW_TRY(fill_known(w));
+    return mw_comm_agree(w->comm, save_progress(w, 0));
+}
+
+/* ---- opening ------------------------------------------------------------------------------------------- */
+
+static uint64_t bytes_needed(const mw_store_plan *p) {
+    uint64_t total = (uint64_t)p->n_rows * 12;
+    for (int64_t s = 0; s < p->n_sites; s++)
+        total += (uint64_t)p->n_rows * (uint64_t)p->widths[s] * mw_dtype_size(p->dtype) +
+                 (uint64_t)p->n_blocks * (uint64_t)(p->widths[s] + 3) * 8;
+    return total;
+}
+
+static mw_status check_space(const mw_store_writer *w, const char *folder) {
+    uint64_t free_bytes, need = bytes_needed(w->plan), held = 0;
+    MW_TRY(mw_free_space(folder, &free_bytes));
+    if (mw_file_exists(w->partial)) MW_TRY(mw_file_size(w->partial, &held));
+    if (need <= free_bytes + held) return MW_OK;
+    return mw_error(MW_ERR_IO, "%s: the activations need %.3g GB, but only %.3g GB are free", folder, (double)need / 1e9,
+                    (double)free_bytes / 1e9);
+}
+
+static mw_status prepare(mw_store_writer *w, const char *folder) {
+    int64_t rows = 0, width = 0;
+    for (int64_t b = 0; b < w->plan->n_blocks; b++) {
+        int64_t n = (int64_t)(w->plan->block_row[b + 1] - w->plan->block_row[b]);
+        if (n > rows) rows = n;
+    }
+    for (int64_t s = 0; s < w->plan->n_sites; s++)
+        if (w->plan->widths[s] > width) width = w->plan->widths[s];
+    w->final = mw_path_join(folder, "activations.h5");
+    w->partial = mw_path_join(folder, "activations.h5.partial");
+    w->progress = mw_path_join(folder, "progress.json");
+    w->narrow = mw_alloc((size_t)(rows * width) * mw_dtype_size(w->plan->dtype));
+    w->sums = mw_alloc((size_t)width * sizeof *w->sums);
+    if (!w->final || !w->partial || !w->progress || !w->narrow || !w->sums) return MW_ERR_MEMORY;
+    if (mw_comm_rank(w->comm) != 0) return MW_OK;
+    MW_TRY(mw_make_directories(folder));
+    return check_space(w, folder);
+}
+
+mw_status mw_store_writer_open(const char *folder, const mw_store_plan *plan, const mw_comm *comm,
+                               mw_store_writer **out, int64_t *first_block) {
+    mw_store_writer *w = mw_calloc(1, sizeof *w);
+    MW_TRY(mw_comm_agree(comm, w ? MW_OK : MW_ERR_MEMORY));
+    *w = (mw_store_writer){.plan = plan, .comm = comm, .file = -1};
+    mw_status status = mw_comm_agree(comm, prepare(w, folder));
+    if (status == MW_OK) status = start_or_resume(w, first_block);
+    if (status != MW_OK)
+        mw_store_writer_free(&w);
+    else
+        *out = w;
+    return status;
+}
+
+void mw_store_writer_free(mw_store_writer **slot) {
+    mw_store_writer *w = *slot;
+    if (!w) return;
+    if (w->file >= 0) H5Fclose(w->file);
+    mw_free(w->final);
+    mw_free(w->partial);
+    mw_free(w->progress);
+    mw_free(w->narrow);
+    mw_free(w->sums);
+    mw_free(w);
+    *slot = NULL;
+}
+
+/* ---- blocks -------------------------------------------------------------------------------------------- */
+
+/* Sums over the values as they are stored, so that a reader finds the same. */
+static mw_status measure(const mw_store_writer *w, int64_t rows, int64_t width, double norm[2]) {
+    mw_dtype dtype = w->plan->dtype;
+    float *row = mw_alloc((size_t)width * sizeof *row);
+    if (!row) return MW_ERR_MEMORY;
+    memset(w->sums, 0, (size_t)width * sizeof *w->sums);
+    norm[0] = norm[1] = 0;
+    mw_status status = MW_OK;
+    for (int64_t r = 0; r < rows && status == MW_OK; r++) {
+        status = mw_convert_to_f32(dtype, (const char *)w->narrow + (size_t)(r * width) * mw_dtype_size(dtype), width,
+                                   row);
+        double squares = 0;
+        for (int64_t i = 0; i < width; i++) {
+            w->sums[i] += row[i];
+            squares += (double)row[i] * row[i];
+        }
+        norm[0] += sqrt(squares);
+        norm[1] += squares;
+    }
+    mw_free(row);
+    return status;
+}
+
+static mw_status write_site(mw_store_writer *w, int64_t s, int64_t block, const float *values, mw_status local) {
+    const mw_store_plan *p = w->plan;
+    bool have = block >= 0 && local == MW_OK;
+    int64_t begin = have ? (int64_t)p->block_row[block] : 0, rows = have ? (int64_t)p->block_row[block + 1] - begin : 0;
+    int64_t width = p->widths[s], one = have ? 1 : 0, at = have ? block : 0;
+    double norm[2] = {0, 0};
+    uint64_t checksum = 0;
+    mw_status status = local;
+    if (have) {
+        status = mw_convert_from_f32(p->dtype, values, rows * width, w->narrow);
+        if (status == MW_OK) status = measure(w, rows, width, norm);
+        checksum = mw_xxh64(w->narrow, (size_t)(rows * width) * mw_dtype_size(p->dtype));
+    }
+    MW_TRY(mw_comm_agree(w->comm, status));
+    char name[NAME_BYTES];
+    site_name(p, s, "values", name);
+    hid_t type = make_type(p->dtype);
+    status = h5_write_rows(w->file, w->partial, name, type, begin, rows, width, w->narrow, w->comm);
+    H5Tclose(type);
+    MW_TRY(mw_comm_agree(w->comm, status));
+    site_name(p, s, "block_sum", name);
+    MW_TRY(mw_comm_agree(w->comm, h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, at, one, width, w->sums,
+                                                w->comm)));
+    site_name(p, s, "block_norm", name);
+    MW_TRY(mw_comm_agree(w->comm, h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, at, one, 2, norm, w->comm)));
+    site_name(p, s, "checksum", name);
+    return mw_comm_agree(w->comm, h5_write_rows(w->file, w->partial, name, H5T_NATIVE_UINT64, at, one, 0, &checksum,
+                                                w->comm));
+}
+
+mw_status mw_store_write_blocks(mw_store_writer *w, int64_t block, const float *const *values, int64_t done,
+                                mw_status local) {
+    for (int64_t s = 0; s < w->plan->n_sites; s++)
+        MW_TRY(write_site(w, s, block, block >= 0 && values ? values[s] : NULL, s == 0 ? local : MW_OK));
+    if (++w->steps % FLUSH_EVERY) return MW_OK;
+    return mw_comm_agree(w->comm, save_progress(w, done));
+}
+
+/* ---- finishing ----------------------------------------------------------------------------------------- */
+
+static mw_status write_means(const mw_store_writer *w, int64_t s, const double *sums, const double *norms) {
+    const mw_store_plan *p = w->plan;
+    int64_t width = p->widths[s];
+    double norm_mean = 0, square_mean = 0;
+    memset(w->sums, 0, (size_t)width * sizeof *w->sums);
+    for (int64_t b = 0; b < p->n_blocks; b++) { /* in block order: the same sum at any number of ranks */
+        for (int64_t i = 0; i < width; i++) w->sums[i] += sums[b * width + i];
+        norm_mean += norms[2 * b];
+        square_mean += norms[2 * b + 1];
+    }
+    double n = p->n_rows ? (double)p->n_rows : 1;
+    for (int64_t i = 0; i < width; i++) w->sums[i] /= n;
+    norm_mean /= n;
+    square_mean /= n;
+    char name[NAME_BYTES];
+    site_name(p, s, "mean", name);
+    MW_TRY(h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, 0, width, 0, w->sums, NULL));
+    site_name(p, s, "norm_mean", name);
+    MW_TRY(h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, 0, 1, 0, &norm_mean, NULL));
+    site_name(p, s, "square_mean", name);
+    return h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, 0, 1, 0, &square_mean, NULL);
+}
+
+/* Rank 0 alone: the blocks' sums are small. */
+static mw_status finish_site(const mw_store_writer *w, int64_t s) {
+    const mw_store_plan *p = w->plan;
+    double *sums = mw_alloc((size_t)(p->n_blocks * p->widths[s]) * sizeof *sums);
+    double *norms = mw_alloc((size_t)p->n_blocks * 2 * sizeof *norms);
+    mw_status status = sums && norms ? MW_OK : MW_ERR_MEMORY;
+    char name[NAME_BYTES];
+    site_name(p, s, "block_sum", name);
+    if (status == MW_OK) status = h5_read_all(w->file, w->partial, name, H5T_NATIVE_DOUBLE, p->n_blocks * p->widths[s], sums);
+    site_name(p, s, "block_norm", name);
+    if (status == MW_OK) status = h5_read_all(w->file, w->partial, name, H5T_NATIVE_DOUBLE, 2 * p->n_blocks, norms);
+    if (status == MW_OK) status = write_means(w, s, sums, norms);
+    mw_free(sums);
+    mw_free(norms);
+    return status;
+}
+
+static mw_status close_file(mw_store_writer *w) {
+    hid_t file = w->file;
+    w->file = -1;
+    return H5Fclose(file) < 0 ? h5_error(w->partial, "close failed") : MW_OK;
+}
+
+static mw_status give_name(const mw_store_writer *w) {
+    if (mw_comm_rank(w->comm) != 0) return MW_OK;
+    if (rename(w->partial, w->final) != 0) return mw_error(MW_ERR_IO, "%s: rename failed", w->final);
+    unlink(w->progress);
+    return MW_OK;
+}
+
+mw_status mw_store_writer_finish(mw_store_writer *w) {
+    mw_status status = MW_OK;
+    for (int64_t s = 0; status == MW_OK && mw_comm_rank(w->comm) == 0 && s < w->plan->n_sites; s++)
+        status = finish_site(w, s);
+    MW_TRY(mw_comm_agree(w->comm, status));
+    MW_TRY(mw_comm_agree(w->comm, h5_put_int(w->file, w->partial, "complete", 1)));
+    MW_TRY(mw_comm_agree(w->comm, close_file(w)));
+    return mw_comm_agree(w->comm, give_name(w));
+}
