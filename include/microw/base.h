@@ -62,6 +62,9 @@ typedef enum mw_status {
 
 const char *mw_status_text(mw_status status);
 
+const char *mw_version(void);     /* "0.1.0" */
+const char *mw_version_git(void); /* of the tree it was built from, or "unknown" */
+
 /* ---- log ------------------------------------------------------------------------------------------ */
 
 typedef enum mw_log_level { MW_LOG_ERROR, MW_LOG_WARNING, MW_LOG_INFO, MW_LOG_DEBUG } mw_log_level;

@@ -1,7 +1,7 @@
 /* microw/concepts.h: what latents stand for, and how the model speaks when they are turned.
  *
  *     mw_latent_edit edit = {.latent = 42, .scale = 2.0};
- *     mw_steering steering = {.sae = sae, .edits = &edit, .n_edits = 1, .keep_error = true};
+ *     mw_steering steering = {.sae = sae, .edits = &edit, .n_edits = 1, .keep_error = true, .untouched = -1};
  *     mw_hook hook = {.site = site, .kind = MW_CONTROLLER, .call = mw_steer, .self = &steering};
  *     MW_TRY(mw_hooks_attach(mw_model_hooks(model), &hook, &id));
  */
@@ -28,6 +28,7 @@ typedef struct mw_steering {
     const mw_latent_edit *edits;
     int64_t n_edits;
     bool keep_error; /* x + the change in x_hat; else x becomes the edited x_hat */
+    int32_t untouched; /* rows of this token stay as they are (bos, which SAEs are rarely trained on); -1: none */
 } mw_steering;
 
 /* Controller: `self` is a mw_steering. Errors: MW_ERR_ARG for a latent the SAE does not have. */

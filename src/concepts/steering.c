@@ -52,8 +52,13 @@ mw_status mw_steer(void *self, const mw_hook_event *event) {
     MW_TRY(codes_of(s->sae, event, &c));
     int64_t rows = event->x.shape[0], d = s->sae->d;
     float *x = event->x.data;
-    mw_status status = s->keep_error ? MW_OK : mw_sae_decode(s->sae, c.index, c.value, rows, x);
-    for (int64_t r = 0; status == MW_OK && r < rows; r++) edit_row(s, &c, r, x + r * d);
+    int64_t k = s->sae->k;
+    mw_status status = MW_OK;
+    for (int64_t r = 0; status == MW_OK && r < rows; r++) {
+        if (event->token && event->token[r] == s->untouched) continue;
+        if (!s->keep_error) status = mw_sae_decode(s->sae, c.index + r * k, c.value + r * k, 1, x + r * d);
+        edit_row(s, &c, r, x + r * d);
+    }
     mw_free(c.index);
     mw_free(c.value);
     return status;

@@ -1,0 +1,37 @@
+/* microw/experiment.h: an experiment file and the stages it names.
+ *
+ *     mw_experiment *experiment = NULL;
+ *     MW_TRY(mw_experiment_load("exp.yaml", NULL, 0, &experiment));
+ *     MW_TRY(mw_experiment_run(experiment, "run", comm, false));     // or one stage by name
+ *     mw_experiment_free(&experiment);
+ */
+#ifndef MICROW_EXPERIMENT_H
+#define MICROW_EXPERIMENT_H
+
+#include "microw/comm.h"
+#include "microw/config.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct mw_experiment mw_experiment;
+
+/* `sets`: "section.key=value" assignments that override the file. */
+mw_status mw_experiment_load(const char *path, const char *const *sets, int64_t n_sets, mw_experiment **out) MW_MUST_USE;
+void mw_experiment_free(mw_experiment **experiment);
+
+/* "run": every stage whose section is in the file, skipping those that are complete; else one of harvest, train,
+ * discover, evaluate, steer, report, sweep. A stage that is complete with other settings is refused unless `overwrite`.
+ * Collective. */
+mw_status mw_experiment_run(mw_experiment *experiment, const char *command, const mw_comm *comm,
+                            bool overwrite) MW_MUST_USE;
+bool mw_experiment_has_command(const char *command);
+
+/* Every key with its effective value; with `document`, also type, range and meaning. A NULL experiment: defaults. */
+mw_status mw_experiment_describe(const mw_experiment *experiment, bool document, mw_text *out) MW_MUST_USE;
+
+#ifdef __cplusplus
+}
+#endif
+#endif

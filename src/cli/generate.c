@@ -1,0 +1,108 @@
+/* microw generate: continues a prompt, with latents turned if asked. */
+#include "cli/commands.h"
+#include "microw/concepts.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { EDITS_MAX = 64 };
+
+typedef struct session {
+    mw_backend *backend;
+    mw_model *model;
+    mw_tokenizer *tokenizer;
+    mw_sae *sae;
+    mw_latent_edit edits[EDITS_MAX];
+    mw_steering steering;
+    mw_ids ids;
+} session;
+
+/* 42=1.5,7=0 */
+static mw_status read_edits(const char *text, bool adds, session *s) {
+    for (const char *p = text; p && *p;) {
+        char *end, *after;
+        long long latent = strtoll(p, &end, 10);
+        double value = *end == '=' ? strtod(end + 1, &after) : 0;
+        if (end == p || *end != '=' || after == end + 1 || (*after && *after != ','))
+            return mw_error(MW_ERR_CONFIG, "--%s %s: expected LATENT=NUMBER,...", adds ? "add" : "scale", text);
+        if (s->steering.n_edits == EDITS_MAX) return mw_error(MW_ERR_CONFIG, "more than %d latents", EDITS_MAX);
+        if (latent < 0 || latent >= s->sae->n)
+            return mw_error(MW_ERR_CONFIG, "latent %lld: the SAE has %lld latents", latent, (long long)s->sae->n);
+        s->edits[s->steering.n_edits++] = (mw_latent_edit){latent, adds ? 1 : value, adds ? value : 0};
+        p = *after ? after + 1 : after;
+    }
+    return MW_OK;
+}
+
+static mw_status attach_sae(const arguments *a, session *s) {
+    const char *folder = argument(a, "--sae");
+    if (!folder) {
+        if (argument(a, "--scale") || argument(a, "--add"))
+            return mw_error(MW_ERR_CONFIG, "--scale and --add need --sae FOLDER");
+        return MW_OK;
+    }
+    mw_hook hook = {.kind = MW_CONTROLLER, .call = mw_steer, .self = &s->steering, .name = "steer"};
+    mw_hook_id id;
+    MW_TRY(mw_sae_load(folder, s->backend, &s->sae));
+    s->steering = (mw_steering){.sae = s->sae, .edits = s->edits, .keep_error = !argument(a, "--drop-error"),
+                                .untouched = mw_tokenizer_bos(s->tokenizer)};
+    MW_TRY(read_edits(argument(a, "--scale"), false, s));
+    MW_TRY(read_edits(argument(a, "--add"), true, s));
+    MW_TRY(mw_site_parse(argument(a, "--site") ? argument(a, "--site") : s->sae->site, &hook.site));
+    return mw_hooks_attach(mw_model_hooks(s->model), &hook, &id);
+}
+
+static mw_status read_sampling(const arguments *a, const session *s, mw_sampling *how) {
+    *how = (mw_sampling){.stop_id = mw_tokenizer_eos(s->tokenizer)};
+    MW_TRY(argument_int(a, "--max-new-tokens", 40, &how->max_new_tokens));
+    MW_TRY(argument_int(a, "--top-k", 0, &how->top_k));
+    MW_TRY(argument_int(a, "--seed", 0, &how->seed));
+    MW_TRY(argument_real(a, "--temperature", 0, &how->temperature));
+    MW_TRY(argument_real(a, "--top-p", 1, &how->top_p));
+    if (how->max_new_tokens < 1 || how->top_k < 0 || how->temperature < 0 || !(how->top_p > 0 && how->top_p <= 1))
+        return mw_error(MW_ERR_CONFIG, "expected --max-new-tokens >= 1, --top-k >= 0, --temperature >= 0, 0 < --top-p <= 1");
+    return MW_OK;
+}
+
+static mw_status print_continuation(session *s, const char *prompt, const mw_sampling *how) {
+    int32_t bos = mw_tokenizer_bos(s->tokenizer), *made = NULL;
+    int64_t n = 0;
+    if (bos >= 0) MW_TRY(mw_ids_add(&s->ids, bos));
+    MW_TRY(mw_tokenizer_encode(s->tokenizer, prompt, strlen(prompt), &s->ids));
+    mw_batch batch = {.n_seq = 1, .ids = s->ids.data, .length = &s->ids.count};
+    MW_TRY(mw_generate(s->model, &batch, how, &made, &n));
+    mw_text text = {0};
+    mw_status status = MW_OK;
+    for (int64_t i = 0; i < n && status == MW_OK; i++) status = mw_ids_add(&s->ids, made[i]);
+    int64_t skip = bos >= 0 ? 1 : 0;
+    if (status == MW_OK) status = mw_tokenizer_decode(s->tokenizer, s->ids.data + skip, s->ids.count - skip, &text);
+    if (status == MW_OK) printf("%s\n", text.data ? text.data : "");
+    mw_text_free(&text);
+    mw_free(made);
+    return status;
+}
+
+static mw_status run(const arguments *a, session *s) {
+    const char *model = argument(a, "--model"), *prompt = argument(a, "--prompt");
+    const char *dtype = argument(a, "--dtype"), *device = argument(a, "--device");
+    mw_sampling how;
+    if (!model || !prompt) return mw_error(MW_ERR_CONFIG, "microw generate needs --model and --prompt");
+    MW_TRY(mw_backend_open(device ? device : "auto", &s->backend));
+    MW_TRY(mw_tokenizer_open(model, &s->tokenizer));
+    MW_TRY(mw_model_open(model, dtype ? dtype : "auto", s->backend, &s->model));
+    MW_TRY(read_sampling(a, s, &how));
+    MW_TRY(attach_sae(a, s));
+    return print_continuation(s, prompt, &how);
+}
+
+mw_status command_generate(const arguments *a) {
+    session s = {0};
+    mw_status status = run(a, &s);
+    mw_ids_free(&s.ids);
+    mw_model_free(&s.model);
+    mw_sae_free(&s.sae);
+    mw_tokenizer_free(&s.tokenizer);
+    mw_backend_close(&s.backend);
+    return status;
+}

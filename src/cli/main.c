@@ -1,0 +1,99 @@
+/* Start, dispatch, end. */
+#include "cli/commands.h"
+#include "microw/experiment.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char usage[] =
+    "microw - harvest activations, train sparse autoencoders, find and turn concepts\n\n"
+    "  microw run exp.yaml [--set key=value ...] [--overwrite]   every stage the file names\n"
+    "  microw harvest|train|discover|evaluate|steer|report exp.yaml [--set ...] [--overwrite]\n"
+    "  microw generate --model DIR --prompt TEXT [--max-new-tokens N] [--temperature T] [--top-k K] [--top-p P]\n"
+    "                  [--seed S] [--dtype D] [--device D] [--sae DIR] [--site S] [--scale 42=1.5,7=0] [--add 42=3]\n"
+    "                  [--drop-error]\n"
+    "  microw layers   --model DIR          every site with its width\n"
+    "  microw inspect  FILE|FOLDER          what a store, safetensors file or SAE holds, checksums verified\n"
+    "  microw export   --sae DIR --format saelens|sparsify --out DIR\n"
+    "  microw config   [exp.yaml]           every key with its meaning, or the effective file\n"
+    "  microw version\n\n"
+    "All run alone or under mpirun and srun. Exit codes: 0 done, 1 failed, 2 usage or configuration.\n";
+
+static const option_spec experiment_options[] = {{"--set", true}, {"--overwrite", false}, {0}};
+static const option_spec generate_options[] = {
+    {"--model", true}, {"--prompt", true}, {"--max-new-tokens", true}, {"--temperature", true}, {"--top-k", true},
+    {"--top-p", true}, {"--seed", true},   {"--dtype", true},          {"--device", true},      {"--sae", true},
+    {"--site", true},  {"--scale", true},  {"--add", true},            {"--drop-error", false}, {0}};
+static const option_spec layers_options[] = {{"--model", true}, {0}};
+static const option_spec no_options[] = {{0}};
+static const option_spec export_options[] = {{"--sae", true}, {"--format", true}, {"--out", true}, {0}};
+static const option_spec config_options[] = {{"--set", true}, {0}};
+
+static const struct {
+    const char *name;
+    const option_spec *options;
+    mw_status (*go)(const arguments *);
+} local_commands[] = {
+    {"generate", generate_options, command_generate}, {"layers", layers_options, command_layers},
+    {"inspect", no_options, command_inspect},         {"export", export_options, command_export},
+    {"config", config_options, command_config},
+};
+enum { LOCAL_COUNT = sizeof local_commands / sizeof *local_commands };
+
+static mw_status run_experiment(const arguments *a, const mw_comm *world) {
+    mw_experiment *experiment = NULL;
+    mw_status status = a->n_positional == 1
+                           ? mw_experiment_load(a->positional[0], a->sets, a->n_sets, &experiment)
+                           : mw_error(MW_ERR_CONFIG, "microw %s needs one experiment file", a->command);
+    status = mw_comm_agree(world, status);
+    if (status == MW_OK) status = mw_experiment_run(experiment, a->command, world, argument(a, "--overwrite") != NULL);
+    mw_experiment_free(&experiment);
+    return status;
+}
+
+static mw_status unknown_command(const char *given) {
+    static const char *const names[] = {"run",      "harvest", "train",   "discover", "evaluate", "steer",  "report",
+                                        "generate", "layers",  "inspect", "export",   "config",   "version"};
+    const char *near = mw_nearest_name(given, names, sizeof names / sizeof *names);
+    return mw_error(MW_ERR_CONFIG, "unknown command '%s'%s%s%s; `microw` alone lists them", given,
+                    near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+}
+
+static mw_status dispatch(int argc, char **argv, const mw_comm *world) {
+    arguments a = {.command = argv[1]};
+    if (mw_experiment_has_command(a.command)) {
+        MW_TRY(mw_comm_agree(world, arguments_parse(argc, argv, experiment_options, &a)));
+        return run_experiment(&a, world);
+    }
+    for (int i = 0; i < LOCAL_COUNT; i++) {
+        if (strcmp(local_commands[i].name, a.command) != 0) continue;
+        MW_TRY(mw_comm_agree(world, arguments_parse(argc, argv, local_commands[i].options, &a)));
+        return mw_comm_agree(world, mw_comm_rank(world) == 0 ? local_commands[i].go(&a) : MW_OK);
+    }
+    return unknown_command(a.command);
+}
+
+static int exit_code(mw_status status) {
+    return status == MW_OK ? 0 : status == MW_ERR_CONFIG ? 2 : 1;
+}
+
+int main(int argc, char **argv) {
+    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) {
+        fputs(usage, argc < 2 ? stderr : stdout);
+        return argc < 2 ? 2 : 0;
+    }
+    if (strcmp(argv[1], "version") == 0 || strcmp(argv[1], "--version") == 0) {
+        printf("microw %s (%s)\n", mw_version(), mw_version_git());
+        return 0;
+    }
+    mw_comm *world = NULL;
+    mw_status status = mw_comm_world(&argc, &argv, &world);
+    if (status != MW_OK) return exit_code(status);
+    mw_log_setup(mw_comm_rank(world), mw_comm_size(world), mw_environment("MICROW_DEBUG") ? MW_LOG_DEBUG : MW_LOG_INFO);
+    status = dispatch(argc, argv, world);
+    mw_comm_report_errors(world);
+    mw_comm_free(&world);
+    if (mw_environment("MICROW_CHECK_LEAKS") && mw_alloc_balance() != 0)
+        fprintf(stderr, "microw: warning: %lld blocks of memory were not freed\n", (long long)mw_alloc_balance());
+    return exit_code(status);
+}

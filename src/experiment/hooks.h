@@ -1,0 +1,27 @@
+/* The hooks that an experiment file lists. */
+#ifndef MICROW_EXPERIMENT_HOOKS_H
+#define MICROW_EXPERIMENT_HOOKS_H
+
+#include "experiment/settings.h"
+#include "microw/model.h"
+
+typedef struct yaml_hook {
+    const hook_settings *settings;
+    mw_edit_rule rule;
+    mw_statistics statistics;
+    mw_hook_id id;
+    bool attached;
+} yaml_hook;
+
+typedef struct yaml_hooks {
+    mw_model *model;
+    yaml_hook *items;
+    int64_t count;
+} yaml_hooks;
+
+mw_status yaml_hooks_attach(const hooks_settings *settings, mw_model *model, yaml_hooks *out) MW_MUST_USE;
+/* Writes statistics.json into `folder`, merged over ranks in rank order. Collective. */
+mw_status yaml_hooks_report(yaml_hooks *hooks, const mw_comm *comm, const char *folder) MW_MUST_USE;
+void yaml_hooks_detach(yaml_hooks *hooks);
+
+#endif

@@ -1,0 +1,204 @@
+#include "experiment/run.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+bool run_is_root(const run *r) {
+    return mw_comm_rank(r->comm) == 0;
+}
+
+/* ---- what is open -------------------------------------------------------------------------------------- */
+
+static const char *const dtype_names[] = {"auto", "f32", "bf16", "f16"};
+
+mw_status run_model(run *r) {
+    if (r->model) return MW_OK;
+    mw_status status = r->backend ? MW_OK : mw_backend_open(r->e->model.device, &r->backend);
+    if (status == MW_OK) status = mw_model_open(r->e->model.path, dtype_names[r->e->model.dtype], r->backend, &r->model);
+    return mw_comm_agree(r->comm, status);
+}
+
+mw_status run_tokenizer(run *r) {
+    if (r->tokenizer) return MW_OK;
+    return mw_comm_agree(r->comm, mw_tokenizer_open(r->e->model.path, &r->tokenizer));
+}
+
+mw_status run_dataset(run *r) {
+    if (r->dataset) return MW_OK;
+    const dataset_settings *d = &r->e->dataset;
+    MW_TRY(run_tokenizer(r));
+    mw_dataset_options options = {.paths = (const char *const *)d->path.items, .n_paths = d->path.count,
+                                  .text_field = d->text_field, .split = (mw_text_split)d->split,
+                                  .separator = d->separator, .context = d->context, .pack = d->pack,
+                                  .truncate = d->truncate, .bos = (mw_bos_rule)d->bos, .eos = d->eos,
+                                  .limit_tokens = d->limit_tokens, .limit_documents = d->limit_documents};
+    return mw_dataset_load(&options, r->tokenizer, r->comm, &r->dataset);
+}
+
+mw_status run_store(run *r) {
+    if (r->store) return MW_OK;
+    char *path = mw_path_join(r->activations, "activations.h5");
+    mw_status status = path ? MW_OK : MW_ERR_MEMORY;
+    if (status == MW_OK && !mw_file_exists(path))
+        status = mw_error(MW_ERR_STATE, "%s is not there: run `microw harvest` first", path);
+    if (status == MW_OK) status = mw_store_open(path, &r->store);
+    mw_free(path);
+    return mw_comm_agree(r->comm, status);
+}
+
+mw_status run_sae(run *r) {
+    if (r->sae) return MW_OK;
+    char *path = mw_path_join(r->sae_folder, "sae.safetensors");
+    mw_status status = path ? MW_OK : MW_ERR_MEMORY;
+    if (status == MW_OK && !mw_file_exists(path))
+        status = mw_error(MW_ERR_STATE, "%s is not there: run `microw train` first", path);
+    if (status == MW_OK && !r->backend) status = mw_backend_open(r->e->model.device, &r->backend);
+    if (status == MW_OK) status = mw_sae_load(r->sae_folder, r->backend, &r->sae);
+    mw_free(path);
+    return mw_comm_agree(r->comm, status);
+}
+
+mw_status run_site(run *r, mw_store_site *out) {
+    MW_TRY(run_store(r));
+    const char *site = settings_site(r->e);
+    if (!site) return mw_error(MW_ERR_CONFIG, "%s: sae.site is not given, nor harvest.sites", r->e->document.file);
+    return mw_comm_agree(r->comm, mw_store_find(r->store, site, out));
+}
+
+/* ---- what is done -------------------------------------------------------------------------------------- */
+
+mw_status run_fingerprint(const run *r, const char *const *sections, int count, const char *upstream,
+                          char out[MW_SHA256_TEXT]) {
+    mw_text text = {0};
+    mw_text_addf(&text, "%s\n", upstream);
+    mw_status status = settings_write(r->e, sections, count, false, &text);
+    if (status == MW_OK) status = mw_sha256(text.data, text.length, out);
+    mw_text_free(&text);
+    return status;
+}
+
+const char *run_stage_mark(const run *r, const char *stage) {
+    const char *mark = mw_json_text(json_object_get(r->manifest, "stages"), stage);
+    return mark ? mark : "";
+}
+
+static mw_status save_manifest(const run *r) {
+    char *path = mw_path_join(r->folder, "manifest.json");
+    mw_status status = path ? mw_make_directories(r->folder) : MW_ERR_MEMORY;
+    if (status == MW_OK) status = mw_json_save(path, r->manifest, 1);
+    mw_free(path);
+    return status;
+}
+
+mw_status run_stage_done(run *r, const char *stage, const char *fingerprint) {
+    json_t *stages = json_object_get(r->manifest, "stages");
+    json_object_set_new(stages, stage, json_string(fingerprint));
+    return mw_comm_agree(r->comm, run_is_root(r) ? save_manifest(r) : MW_OK);
+}
+
+static mw_status remove_output(const char *output) {
+    if (unlink(output) != 0) return mw_error(MW_ERR_IO, "%s cannot be removed", output);
+    return MW_OK;
+}
+
+mw_status run_check_stage(run *r, const char *stage, const char *fingerprint, const char *output, bool *complete) {
+    const char *mark = run_stage_mark(r, stage);
+    int64_t there = run_is_root(r) && mw_file_exists(output);
+    MW_TRY(mw_comm_broadcast(r->comm, &there, sizeof there, 0));
+    bool same = strcmp(mark, fingerprint) == 0;
+    *complete = there && same;
+    if (!there || same) return MW_OK;
+    if (!r->overwrite) {
+        /* every rank has the same verdict and the same message */
+        return mw_error(MW_ERR_STATE, "%s was made with other settings; give the experiment another name, or pass --overwrite",
+                        output);
+    }
+    return mw_comm_agree(r->comm, run_is_root(r) ? remove_output(output) : MW_OK);
+}
+
+/* ---- opening and closing ------------------------------------------------------------------------------- */
+
+static mw_status read_manifest(run *r) {
+    char *path = mw_path_join(r->folder, "manifest.json");
+    mw_status status = path ? MW_OK : MW_ERR_MEMORY;
+    if (status == MW_OK && mw_file_exists(path)) status = mw_json_load(path, &r->manifest);
+    if (status == MW_OK && !r->manifest) r->manifest = json_pack("{s:{}}", "stages");
+    if (status == MW_OK && !json_is_object(json_object_get(r->manifest, "stages")))
+        status = mw_error(MW_ERR_FORMAT, "%s: expected an object \"stages\"", path);
+    mw_free(path);
+    return status;
+}
+
+static mw_status make_paths(run *r) {
+    const char *store = r->e->top.store, *name = r->e->top.name;
+    r->folder = mw_format("%s/runs/%s", store, name);
+    r->activations = mw_format("%s/activations/%s", store, name);
+    r->sae_folder = mw_format("%s/sae_models/%s", store, name);
+    return r->folder && r->activations && r->sae_folder ? MW_OK : MW_ERR_MEMORY;
+}
+
+static mw_status save_config(const run *r) {
+    mw_text text = {0};
+    char *path = mw_path_join(r->folder, "config.yaml");
+    mw_status status = path ? mw_make_directories(r->folder) : MW_ERR_MEMORY;
+    if (status == MW_OK) status = mw_experiment_describe(r->e, false, &text);
+    if (status == MW_OK) status = mw_file_write_atomic(path, text.data, text.length);
+    mw_text_free(&text);
+    mw_free(path);
+    return status;
+}
+
+static void close_run(run *r) {
+    mw_sae_free(&r->sae);
+    mw_store_close(&r->store);
+    mw_dataset_free(&r->dataset);
+    mw_tokenizer_free(&r->tokenizer);
+    mw_model_free(&r->model);
+    mw_backend_close(&r->backend);
+    json_decref(r->manifest);
+    mw_free(r->folder);
+    mw_free(r->activations);
+    mw_free(r->sae_folder);
+}
+
+/* ---- stages -------------------------------------------------------------------------------------------- */
+
+static const stage stages[] = {
+    {"harvest", "harvest", stage_harvest},    {"train", "train", stage_train},
+    {"discover", "discover", stage_discover}, {"evaluate", "evaluate", stage_evaluate},
+    {"steer", "steer", stage_steer},          {"report", NULL, stage_report},
+};
+enum { STAGE_COUNT = sizeof stages / sizeof *stages };
+
+bool mw_experiment_has_command(const char *command) {
+    for (int i = 0; i < STAGE_COUNT; i++)
+        if (strcmp(stages[i].name, command) == 0) return true;
+    return strcmp(command, "run") == 0;
+}
+
+static mw_status go(run *r, const char *command) {
+    bool all = strcmp(command, "run") == 0;
+    int done = 0;
+    for (int i = 0; i < STAGE_COUNT; i++) {
+        bool wanted = all ? stages[i].section && settings_has(r->e, stages[i].section) : strcmp(stages[i].name, command) == 0;
+        if (!wanted) continue;
+        if (!all && stages[i].section && !settings_has(r->e, stages[i].section))
+            return mw_error(MW_ERR_CONFIG, "%s:1: section '%s' is missing", r->e->document.file, stages[i].section);
+        MW_TRY(stages[i].go(r));
+        done++;
+    }
+    return done ? MW_OK : mw_error(MW_ERR_CONFIG, "%s: no stage in the file (harvest, train, discover, evaluate, steer)",
+                                   r->e->document.file);
+}
+
+mw_status mw_experiment_run(mw_experiment *experiment, const char *command, const mw_comm *comm, bool overwrite) {
+    run r = {.e = experiment, .comm = comm, .overwrite = overwrite};
+    mw_status status = make_paths(&r);
+    if (status == MW_OK) status = read_manifest(&r);
+    if (status == MW_OK && run_is_root(&r)) status = save_config(&r);
+    status = mw_comm_agree(comm, status);
+    if (status == MW_OK) status = go(&r, command);
+    close_run(&r);
+    return status;
+}

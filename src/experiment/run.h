@@ -1,0 +1,55 @@
+/* A run of an experiment: its folders, what is open, what is done. */
+#ifndef MICROW_RUN_H
+#define MICROW_RUN_H
+
+#include "base/json.h"
+#include "experiment/settings.h"
+#include "microw/concepts.h"
+#include "microw/harvest.h"
+
+typedef struct run {
+    const mw_experiment *e;
+    const mw_comm *comm;
+    bool overwrite;
+    char *folder, *activations, *sae_folder; /* store/runs/NAME, store/activations/NAME, store/sae_models/NAME */
+    json_t *manifest;                        /* the same on all ranks: {"stages": {NAME: FINGERPRINT}} */
+    mw_backend *backend;
+    mw_model *model;
+    mw_tokenizer *tokenizer;
+    mw_dataset *dataset;
+    mw_store *store;
+    mw_sae *sae;
+} run;
+
+bool run_is_root(const run *r);
+/* Opened at first use. Collective: all ranks agree. */
+mw_status run_model(run *r) MW_MUST_USE;
+mw_status run_tokenizer(run *r) MW_MUST_USE;
+mw_status run_dataset(run *r) MW_MUST_USE;
+mw_status run_store(run *r) MW_MUST_USE;
+mw_status run_sae(run *r) MW_MUST_USE;
+/* The place of the SAE's site in the store. */
+mw_status run_site(run *r, mw_store_site *out) MW_MUST_USE;
+
+/* SHA-256 of these sections' effective values and of what the stage builds on. */
+mw_status run_fingerprint(const run *r, const char *const *sections, int count, const char *upstream,
+                          char out[MW_SHA256_TEXT]) MW_MUST_USE;
+/* What the manifest says of a stage; "" if nothing. */
+const char *run_stage_mark(const run *r, const char *stage);
+mw_status run_stage_done(run *r, const char *stage, const char *fingerprint) MW_MUST_USE;
+/* Whether a stage with this fingerprint is complete. Complete with another one: refused, unless overwriting, when
+ * `remove` is deleted. Collective. */
+mw_status run_check_stage(run *r, const char *stage, const char *fingerprint, const char *output, bool *complete) MW_MUST_USE;
+
+typedef struct stage {
+    const char *name, *section; /* section: what in the file asks for it */
+    mw_status (*go)(run *r);
+} stage;
+mw_status stage_harvest(run *r) MW_MUST_USE;
+mw_status stage_train(run *r) MW_MUST_USE;
+mw_status stage_discover(run *r) MW_MUST_USE;
+mw_status stage_evaluate(run *r) MW_MUST_USE;
+mw_status stage_steer(run *r) MW_MUST_USE;
+mw_status stage_report(run *r) MW_MUST_USE;
+
+#endif

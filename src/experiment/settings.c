@@ -1,0 +1,311 @@
+#include "experiment/settings.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#define AT(type, member) offsetof(type, member)
+
+static const mw_field top_fields[] = {
+    {"name", MW_FIELD_STRING, AT(top_settings, name), "experiment", .doc = "names the run's folders in the store"},
+    {"store", MW_FIELD_STRING, AT(top_settings, store), "store", .doc = "folder for activations, runs and SAEs"},
+    {0}};
+
+static const mw_field model_fields[] = {
+    {"path", MW_FIELD_STRING, AT(model_settings, path), NULL,
+     .doc = "a Hugging Face model folder, or a Hub id found in the local cache"},
+    {"dtype", MW_FIELD_CHOICE, AT(model_settings, dtype), "auto", .choices = "auto|f32|bf16|f16",
+     .doc = "type of the weight matrices in memory; auto: as stored, f16 as f32"},
+    {"device", MW_FIELD_STRING, AT(model_settings, device), "auto",
+     .doc = "auto, cpu, cpu:onednn, cpu:cblas"},
+    {0}};
+
+static const mw_field dataset_fields[] = {
+    {"path", MW_FIELD_STRINGS, AT(dataset_settings, path), NULL,
+     .doc = "files or globs: .txt, .jsonl, .json, .npy (token ids)"},
+    {"text_field", MW_FIELD_STRING, AT(dataset_settings, text_field), "text", .doc = "of JSON objects"},
+    {"split", MW_FIELD_CHOICE, AT(dataset_settings, split), "file", .choices = "file|line|separator",
+     .doc = "what a document of a .txt file is"},
+    {"separator", MW_FIELD_STRING, AT(dataset_settings, separator), "<|endoftext|>",
+     .doc = "between documents, with split: separator"},
+    {"context", MW_FIELD_INT, AT(dataset_settings, context), "128", .min = 2, .max = 1 << 24,
+     .doc = "tokens in a sequence at most"},
+    {"batch", MW_FIELD_INT, AT(dataset_settings, batch), "64", .min = 1, .max = 1 << 20,
+     .doc = "sequences in a forward pass"},
+    {"pack", MW_FIELD_BOOL, AT(dataset_settings, pack), "true",
+     .doc = "documents one after another, cut every `context` tokens; false: each starts a sequence"},
+    {"truncate", MW_FIELD_BOOL, AT(dataset_settings, truncate), "false",
+     .doc = "without pack: drop the rest of a long document instead of going on in a new sequence"},
+    {"bos", MW_FIELD_CHOICE, AT(dataset_settings, bos), "auto", .choices = "auto|document|context|none",
+     .doc = "where a beginning-of-sequence token is put; auto: before each document, if the tokenizer has one"},
+    {"eos", MW_FIELD_BOOL, AT(dataset_settings, eos), "false", .doc = "an end-of-sequence token after each document"},
+    {"limit_tokens", MW_FIELD_INT, AT(dataset_settings, limit_tokens), "0", .min = 0, .max = 1e15,
+     .doc = "stop after this many tokens; 0: none"},
+    {"limit_documents", MW_FIELD_INT, AT(dataset_settings, limit_documents), "0", .min = 0, .max = 1e15,
+     .doc = "stop after this many documents; 0: none"},
+    {0}};
+
+static const mw_field hook_fields[] = {
+    {"site", MW_FIELD_STRING, AT(hook_settings, site), NULL, .doc = "for instance 8.resid_post"},
+    {"kind", MW_FIELD_CHOICE, AT(hook_settings, kind), NULL, .choices = "statistics|scale|add|ablate|stop",
+     .doc = "statistics: mean, variance and norm into the run's folder; scale, add, ablate: edit; stop: end the pass"},
+    {"factor", MW_FIELD_REAL, AT(hook_settings, factor), "1", .doc = "of scale"},
+    {"value", MW_FIELD_REAL, AT(hook_settings, value), "0", .doc = "of add, to each column"},
+    {"columns", MW_FIELD_INTS, AT(hook_settings, columns), "", .doc = "edited columns; none: all"},
+    {0}};
+static const mw_field hooks_fields[] = {
+    {"list", MW_FIELD_TABLE, AT(hooks_settings, list), "", .sub = hook_fields, .sub_size = sizeof(hook_settings),
+     .doc = "hooks at work during harvest, in firing order"},
+    {0}};
+
+static const mw_field harvest_fields[] = {
+    {"sites", MW_FIELD_STRINGS, AT(harvest_settings, sites), NULL,
+     .doc = "LAYER.STREAM with embed, resid_pre, attn_q, attn_k, attn_v, attn_z, attn_out, resid_mid, mlp_act, mlp_out, "
+            "resid_post, logits"},
+    {"dtype", MW_FIELD_CHOICE, AT(harvest_settings, dtype), "bf16", .choices = "f32|bf16|f16", .doc = "in the store"},
+    {"skip", MW_FIELD_CHOICE, AT(harvest_settings, skip), "special", .choices = "special|bos|none",
+     .doc = "tokens whose rows are not stored"},
+    {"skip_positions", MW_FIELD_INT, AT(harvest_settings, skip_positions), "0", .min = 0, .max = 1 << 24,
+     .doc = "rows of the first positions of a sequence that are not stored"},
+    {0}};
+
+static const mw_field sae_fields[] = {
+    {"site", MW_FIELD_STRING, AT(sae_settings, site), "", .doc = "what the SAE reads; empty: the first harvested site"},
+    {"variant", MW_FIELD_CHOICE, AT(sae_settings, variant), "topk", .choices = "topk", .doc = "kind of SAE"},
+    {"n_latents", MW_FIELD_INT, AT(sae_settings, n_latents), "auto", .min = 1, .max = 1 << 30,
+     .doc = "latents; auto: 8 times the site's width"},
+    {"k", MW_FIELD_INT, AT(sae_settings, k), "32", .min = 1, .max = 1 << 20, .doc = "active latents a token"},
+    {"seed", MW_FIELD_INT, AT(sae_settings, seed), "0", .min = 0, .max = 1e15, .doc = "of weights and row order"},
+    {0}};
+
+static const mw_field train_fields[] = {
+    {"tokens", MW_FIELD_INT, AT(train_settings, tokens), "10_000_000", .min = 1, .max = 1e15,
+     .doc = "rows to train on; the data is gone through again, in another order, as often as needed"},
+    {"batch", MW_FIELD_INT, AT(train_settings, batch), "4096", .min = 1, .max = 1 << 24,
+     .doc = "rows in a step, over all ranks"},
+    {"lr", MW_FIELD_REAL, AT(train_settings, lr), "auto", .min = 0, .max = 10,
+     .doc = "learning rate; auto: 2e-4 / sqrt(n_latents / 16384)"},
+    {"beta1", MW_FIELD_REAL, AT(train_settings, beta1), "0.9", .min = 0, .max = 0.999999, .doc = "of Adam"},
+    {"beta2", MW_FIELD_REAL, AT(train_settings, beta2), "0.999", .min = 0, .max = 0.999999, .doc = "of Adam"},
+    {"eps", MW_FIELD_REAL, AT(train_settings, eps), "6.25e-10", .min = 0, .max = 1, .doc = "of Adam"},
+    {"warmup", MW_FIELD_INT, AT(train_settings, warmup), "auto", .min = 0, .max = 1e12,
+     .doc = "steps in which the learning rate rises; auto: 1000, or a twentieth of a short run"},
+    {"decay", MW_FIELD_REAL, AT(train_settings, decay), "0.2", .min = 0, .max = 1,
+     .doc = "last part of the run, in which the learning rate falls to 0"},
+    {"aux_k", MW_FIELD_INT, AT(train_settings, aux_k), "auto", .min = 0, .max = 1 << 20,
+     .doc = "dead latents that rebuild the residual (AuxK); 0: off; auto: half the site's width"},
+    {"aux_coefficient", MW_FIELD_REAL, AT(train_settings, aux_coefficient), "0.03125", .min = 0, .max = 1e6,
+     .doc = "weight of the AuxK loss"},
+    {"dead_after", MW_FIELD_INT, AT(train_settings, dead_after), "auto", .min = 1, .max = 1e15,
+     .doc = "rows without firing after which a latent is dead; auto: 10 million, or a tenth of a shorter run"},
+    {"normalize", MW_FIELD_BOOL, AT(train_settings, normalize), "true",
+     .doc = "train on activations scaled to a mean norm of sqrt(width); folded into the saved weights"},
+    {"init_rows", MW_FIELD_INT, AT(train_settings, init_rows), "32768", .min = 1, .max = 1 << 24,
+     .doc = "sample for the geometric median"},
+    {"log_every", MW_FIELD_INT, AT(train_settings, log_every), "10", .min = 1, .max = 1e12,
+     .doc = "steps between lines of history.jsonl"},
+    {"checkpoint_every", MW_FIELD_INT, AT(train_settings, checkpoint_every), "1000", .min = 0, .max = 1e12,
+     .doc = "steps between checkpoints; 0: none"},
+    {0}};
+
+static const mw_field discover_fields[] = {
+    {"top_texts", MW_FIELD_INT, AT(discover_settings, top_texts), "10", .min = 1, .max = 10000,
+     .doc = "texts kept for each latent, at most one of a sequence"},
+    {"context_tokens", MW_FIELD_INT, AT(discover_settings, context_tokens), "12", .min = 0, .max = 10000,
+     .doc = "tokens shown on each side"},
+    {"show", MW_FIELD_INT, AT(discover_settings, show), "5", .min = 0, .max = 1000, .doc = "latents printed"},
+    {"categories", MW_FIELD_STRING, AT(discover_settings, categories), "",
+     .doc = "JSON of words in known categories, to score latents against"},
+    {"names", MW_FIELD_STRING, AT(discover_settings, names), "", .doc = "CSV or JSON with names given to latents"},
+    {0}};
+
+static const mw_field evaluate_fields[] = {
+    {"ce_recovered", MW_FIELD_BOOL, AT(evaluate_settings, ce_recovered), "true",
+     .doc = "cross-entropy of the model with the SAE spliced in, against zero ablation"},
+    {"tokens", MW_FIELD_INT, AT(evaluate_settings, tokens), "20_000", .min = 2, .max = 1e12,
+     .doc = "tokens of the dataset it is measured on"},
+    {0}};
+
+static const mw_field steer_fields[] = {
+    {"prompts", MW_FIELD_STRINGS, AT(steer_settings, prompts), NULL, .doc = "texts to continue"},
+    {"edits", MW_FIELD_EDITS, AT(steer_settings, edits), "", .doc = "latent: factor of its activation"},
+    {"add", MW_FIELD_EDITS, AT(steer_settings, add), "", .doc = "latent: amount added to its activation, everywhere"},
+    {"concept", MW_FIELD_STRING, AT(steer_settings, concept), "",
+     .doc = "category or name: the latents that match it best are turned up by `strength`"},
+    {"concept_latents", MW_FIELD_INT, AT(steer_settings, concept_latents), "3", .min = 1, .max = 1000,
+     .doc = "how many latents of the concept"},
+    {"strength", MW_FIELD_REAL, AT(steer_settings, strength), "1", .min = -1000, .max = 1000,
+     .doc = "added to each latent of the concept, in units of its largest activation"},
+    {"keep_error", MW_FIELD_BOOL, AT(steer_settings, keep_error), "true",
+     .doc = "keep what the SAE does not explain; false: the stream becomes the edited reconstruction"},
+    {"samples", MW_FIELD_INT, AT(steer_settings, samples), "1", .min = 1, .max = 10000,
+     .doc = "continuations of each prompt"},
+    {"max_new_tokens", MW_FIELD_INT, AT(steer_settings, max_new_tokens), "40", .min = 1, .max = 1 << 20, .doc = "to generate"},
+    {"temperature", MW_FIELD_REAL, AT(steer_settings, temperature), "0", .min = 0, .max = 100, .doc = "0: greedy"},
+    {"top_k", MW_FIELD_INT, AT(steer_settings, top_k), "0", .min = 0, .max = 1 << 20, .doc = "sample among this many; 0: all"},
+    {"top_p", MW_FIELD_REAL, AT(steer_settings, top_p), "1", .min = 0.000001, .max = 1, .doc = "nucleus sampling"},
+    {"seed", MW_FIELD_INT, AT(steer_settings, seed), "0", .min = 0, .max = 1e15, .doc = "of sampling"},
+    {0}};
+
+static const mw_section sections[] = {
+    {"model", model_fields, AT(mw_experiment, model), "the language model"},
+    {"dataset", dataset_fields, AT(mw_experiment, dataset), "what the model reads"},
+    {"hooks", hooks_fields, AT(mw_experiment, hooks), "detectors and controllers (optional)"},
+    {"harvest", harvest_fields, AT(mw_experiment, harvest), "stage: store activations"},
+    {"sae", sae_fields, AT(mw_experiment, sae), "the sparse autoencoder"},
+    {"train", train_fields, AT(mw_experiment, train), "stage: train the SAE"},
+    {"discover", discover_fields, AT(mw_experiment, discover), "stage: top texts and names of latents"},
+    {"evaluate", evaluate_fields, AT(mw_experiment, evaluate), "stage: how good the SAE is"},
+    {"steer", steer_fields, AT(mw_experiment, steer), "stage: generate before and after turning latents"},
+};
+enum { SECTION_COUNT = sizeof sections / sizeof *sections };
+
+bool settings_has(const mw_experiment *e, const char *section) {
+    return mw_node_find(e->document.root, section) != NULL;
+}
+
+/* ---- loading ------------------------------------------------------------------------------------------- */
+
+static const mw_section *find_section(const char *name) {
+    for (int i = 0; i < SECTION_COUNT; i++)
+        if (strcmp(sections[i].name, name) == 0) return &sections[i];
+    return NULL;
+}
+
+static bool is_top_field(const char *name) {
+    for (const mw_field *f = top_fields; f->name; f++)
+        if (strcmp(f->name, name) == 0) return true;
+    return false;
+}
+
+static mw_status check_keys(const mw_experiment *e) {
+    const char *names[SECTION_COUNT + 8];
+    int count = 0;
+    for (int i = 0; i < SECTION_COUNT; i++) names[count++] = sections[i].name;
+    for (const mw_field *f = top_fields; f->name; f++) names[count++] = f->name;
+    for (const mw_node *n = e->document.root->child; n; n = n->next) {
+        if (is_top_field(n->key) || find_section(n->key)) continue;
+        const char *near = mw_nearest_name(n->key, names, count);
+        return mw_error(MW_ERR_CONFIG, "%s:%d: unknown section '%s'%s%s%s", e->document.file, n->line, n->key,
+                        near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+    }
+    return MW_OK;
+}
+
+/* The top level holds single keys beside sections: they are bound through a map of their own. */
+static mw_status bind_top(mw_experiment *e) {
+    mw_node only[8], map = {.kind = MW_NODE_MAP, .line = 1};
+    int count = 0;
+    for (const mw_node *n = e->document.root->child; n; n = n->next) {
+        if (!is_top_field(n->key) || count == 8) continue;
+        only[count] = *n;
+        only[count].next = NULL;
+        if (count) only[count - 1].next = &only[count];
+        count++;
+    }
+    map.child = count ? only : NULL;
+    return mw_fields_bind(e->document.file, &map, "the top level", top_fields, &e->top);
+}
+
+static void *target_of(const mw_experiment *e, const mw_section *s) {
+    return (char *)(uintptr_t)e + s->offset;
+}
+
+static mw_status bind_all(mw_experiment *e) {
+    MW_TRY(check_keys(e));
+    MW_TRY(bind_top(e));
+    static const char *const needed[] = {"model", "dataset"};
+    for (int i = 0; i < 2; i++)
+        if (!settings_has(e, needed[i]))
+            return mw_error(MW_ERR_CONFIG, "%s:1: section '%s' is missing", e->document.file, needed[i]);
+    for (int i = 0; i < SECTION_COUNT; i++) {
+        const mw_node *node = mw_node_find(e->document.root, sections[i].name);
+        bool optional = sections[i].fields == harvest_fields || sections[i].fields == steer_fields;
+        if (!node && optional) continue; /* they have keys that must be given, and are not used */
+        MW_TRY(mw_fields_bind(e->document.file, node, sections[i].name, sections[i].fields, target_of(e, &sections[i])));
+    }
+    return MW_OK;
+}
+
+static mw_status check_values(const mw_experiment *e) {
+    int64_t n = e->sae.n_latents;
+    if (n != MW_AUTO_INT && e->sae.k > n)
+        return mw_error(MW_ERR_CONFIG, "%s: sae.k = %lld is larger than sae.n_latents = %lld", e->document.file,
+                        (long long)e->sae.k, (long long)n);
+    for (const char *p = e->top.name; *p; p++)
+        if (*p == '/' || e->top.name[0] == '.')
+            return mw_error(MW_ERR_CONFIG, "%s: name '%s' cannot be the name of a folder", e->document.file, e->top.name);
+    return e->top.name[0] ? MW_OK : mw_error(MW_ERR_CONFIG, "%s: name is empty", e->document.file);
+}
+
+mw_status mw_experiment_load(const char *path, const char *const *sets, int64_t n_sets, mw_experiment **out) {
+    mw_experiment *e = mw_calloc(1, sizeof *e);
+    if (!e) return MW_ERR_MEMORY;
+    mw_status status = mw_document_load(path, &e->document);
+    for (int64_t i = 0; i < n_sets && status == MW_OK; i++) status = mw_document_set(&e->document, sets[i]);
+    if (status == MW_OK) status = bind_all(e);
+    if (status == MW_OK) status = check_values(e);
+    if (status != MW_OK)
+        mw_experiment_free(&e);
+    else
+        *out = e;
+    return status;
+}
+
+void mw_experiment_free(mw_experiment **slot) {
+    mw_experiment *e = *slot;
+    if (!e) return;
+    mw_fields_release(top_fields, &e->top);
+    for (int i = 0; i < SECTION_COUNT; i++) mw_fields_release(sections[i].fields, target_of(e, &sections[i]));
+    mw_document_free(&e->document);
+    mw_free(e);
+    *slot = NULL;
+}
+
+/* ---- writing ------------------------------------------------------------------------------------------- */
+
+static void write_section(const mw_experiment *e, const mw_section *s, bool document, mw_text *out) {
+    if (document) mw_text_addf(out, "\n# %s\n", s->doc);
+    mw_text_addf(out, "%s:\n", s->name);
+    mw_fields_write(out, s->fields, target_of(e, s), 2, document);
+}
+
+mw_status settings_write(const mw_experiment *e, const char *const *names, int count, bool document, mw_text *out) {
+    for (int i = 0; i < count; i++) {
+        const mw_section *s = find_section(names[i]);
+        if (s && settings_has(e, names[i])) write_section(e, s, document, out);
+    }
+    return out->failed ? MW_ERR_MEMORY : MW_OK;
+}
+
+/* Defaults of a whole file: keys that must be given get an example. */
+static const char example[] =
+    "model: {path: gpt2}\ndataset: {path: 'data/*.jsonl'}\nhooks: {}\nharvest: {sites: [8.resid_post]}\nsae: {}\ntrain: {}\n"
+    "discover: {}\nevaluate: {}\nsteer: {prompts: ['Once upon a time']}\n";
+
+static mw_status example_experiment(mw_experiment **out) {
+    mw_experiment *e = mw_calloc(1, sizeof *e);
+    if (!e) return MW_ERR_MEMORY;
+    mw_status status = mw_document_parse("defaults", example, strlen(example), &e->document);
+    if (status == MW_OK) status = bind_all(e);
+    if (status != MW_OK)
+        mw_experiment_free(&e);
+    else
+        *out = e;
+    return status;
+}
+
+mw_status mw_experiment_describe(const mw_experiment *experiment, bool document, mw_text *out) {
+    mw_experiment *defaults = NULL;
+    if (!experiment) MW_TRY(example_experiment(&defaults));
+    const mw_experiment *e = experiment ? experiment : defaults;
+    mw_fields_write(out, top_fields, &e->top, 0, document);
+    for (int i = 0; i < SECTION_COUNT; i++)
+        if (settings_has(e, sections[i].name)) write_section(e, &sections[i], document, out);
+    mw_experiment_free(&defaults);
+    return out->failed ? MW_ERR_MEMORY : MW_OK;
+}
+
+const char *settings_site(const mw_experiment *e) {
+    if (e->sae.site && e->sae.site[0]) return e->sae.site;
+    return e->harvest.sites.count ? e->harvest.sites.items[0] : NULL;
+}

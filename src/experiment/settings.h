@@ -1,0 +1,96 @@
+/* The experiment file as structs. Every key is one row of a table in settings.c. */
+#ifndef MICROW_SETTINGS_H
+#define MICROW_SETTINGS_H
+
+#include "microw/config.h"
+#include "microw/experiment.h"
+
+typedef struct top_settings {
+    char *name, *store;
+} top_settings;
+
+typedef struct model_settings {
+    char *path, *device;
+    int dtype; /* auto|f32|bf16|f16 */
+} model_settings;
+
+typedef struct dataset_settings {
+    mw_strings path;
+    char *text_field, *separator;
+    int split, bos;
+    int64_t context, batch, limit_tokens, limit_documents;
+    bool pack, truncate, eos;
+} dataset_settings;
+
+typedef struct hook_settings {
+    char *site;
+    int kind; /* hook_kind */
+    double factor, value;
+    mw_ints columns;
+} hook_settings;
+typedef enum hook_kind { HOOK_STATISTICS, HOOK_SCALE, HOOK_ADD, HOOK_ABLATE, HOOK_STOP } hook_kind;
+
+typedef struct hooks_settings {
+    mw_items list;
+} hooks_settings;
+
+typedef struct harvest_settings {
+    mw_strings sites;
+    int dtype; /* f32|bf16|f16 */
+    int skip;  /* mw_skip */
+    int64_t skip_positions;
+} harvest_settings;
+
+typedef struct sae_settings {
+    char *site;
+    int variant;
+    int64_t n_latents, k, seed;
+} sae_settings;
+
+typedef struct train_settings {
+    int64_t tokens, batch, warmup, aux_k, dead_after, init_rows, log_every, checkpoint_every;
+    double lr, beta1, beta2, eps, decay, aux_coefficient;
+    bool normalize;
+} train_settings;
+
+typedef struct discover_settings {
+    int64_t top_texts, context_tokens, show;
+    char *categories, *names;
+} discover_settings;
+
+typedef struct evaluate_settings {
+    bool ce_recovered;
+    int64_t tokens;
+} evaluate_settings;
+
+typedef struct steer_settings {
+    mw_strings prompts;
+    mw_edits edits, add;
+    char *concept;
+    double strength, temperature, top_p;
+    int64_t concept_latents, max_new_tokens, top_k, seed, samples;
+    bool keep_error;
+} steer_settings;
+
+struct mw_experiment {
+    mw_document document;
+    top_settings top;
+    model_settings model;
+    dataset_settings dataset;
+    hooks_settings hooks;
+    harvest_settings harvest;
+    sae_settings sae;
+    train_settings train;
+    discover_settings discover;
+    evaluate_settings evaluate;
+    steer_settings steer;
+};
+
+/* Appends the effective values of these sections ("model", ...); used for display and for fingerprints. */
+mw_status settings_write(const mw_experiment *e, const char *const *sections, int count, bool document,
+                         mw_text *out) MW_MUST_USE;
+bool settings_has(const mw_experiment *e, const char *section);
+/* The site of the SAE: sae.site, else the first harvested one. NULL if there is none. */
+const char *settings_site(const mw_experiment *e);
+
+#endif

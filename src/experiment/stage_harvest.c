@@ -1,0 +1,127 @@
+#include "experiment/hooks.h"
+#include "experiment/run.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const mw_dtype stored_dtypes[] = {MW_F32, MW_BF16, MW_F16};
+static const char *const sections[] = {"model", "dataset", "hooks", "harvest"};
+enum { SECTIONS = 4, PAIRS = 8 };
+
+/* Rank 0 hashes, all learn: large files are read once. */
+static mw_status hash_files(run *r, mw_text *out) {
+    mw_status status = MW_OK;
+    for (int64_t i = 0; run_is_root(r) && status == MW_OK && i < r->dataset->n_files; i++) {
+        char hash[MW_SHA256_TEXT];
+        status = mw_sha256_file(r->dataset->files[i], hash);
+        if (status == MW_OK) mw_text_addf(out, "%s%s  %s", i ? "\n" : "", hash, mw_path_basename(r->dataset->files[i]));
+    }
+    mw_text_add(out, "", 0);
+    int64_t length = (int64_t)out->length;
+    MW_TRY(mw_comm_agree(r->comm, out->failed ? MW_ERR_MEMORY : status));
+    MW_TRY(mw_comm_broadcast(r->comm, &length, sizeof length, 0));
+    while ((int64_t)out->length < length) mw_text_add(out, " ", 1);
+    MW_TRY(mw_comm_agree(r->comm, out->failed ? MW_ERR_MEMORY : MW_OK));
+    return mw_comm_broadcast(r->comm, out->data, (size_t)length, 0);
+}
+
+static mw_status hash_model(run *r, char out[MW_SHA256_TEXT]) {
+    mw_status status = run_is_root(r) ? mw_model_hash(r->model, out) : MW_OK;
+    MW_TRY(mw_comm_agree(r->comm, status));
+    return mw_comm_broadcast(r->comm, out, MW_SHA256_TEXT, 0);
+}
+
+typedef struct provenance {
+    char model_hash[MW_SHA256_TEXT], fingerprint[MW_SHA256_TEXT];
+    mw_text config, files;
+    mw_pair pairs[PAIRS];
+} provenance;
+
+/* What makes two harvests the same: settings, weights, tokenizer, texts. */
+static mw_status describe(run *r, provenance *p) {
+    MW_TRY(hash_model(r, p->model_hash));
+    MW_TRY(hash_files(r, &p->files));
+    MW_TRY(settings_write(r->e, sections, SECTIONS, false, &p->config));
+    char *upstream = mw_format("%s %s %s", p->model_hash, mw_tokenizer_hash(r->tokenizer), p->files.data);
+    mw_status status = upstream ? run_fingerprint(r, sections, SECTIONS, upstream, p->fingerprint) : MW_ERR_MEMORY;
+    mw_free(upstream);
+    const mw_pair pairs[PAIRS] = {{"model", r->e->model.path},
+                                  {"model_sha256", p->model_hash},
+                                  {"tokenizer_sha256", mw_tokenizer_hash(r->tokenizer)},
+                                  {"dataset_sha256", p->files.data},
+                                  {"config", p->config.data},
+                                  {"fingerprint", p->fingerprint},
+                                  {"microw_version", mw_version()},
+                                  {"microw_git", mw_version_git()}};
+    memcpy(p->pairs, pairs, sizeof pairs);
+    return status;
+}
+
+static mw_status parse_sites(const mw_strings *names, mw_site *out) {
+    for (int64_t i = 0; i < names->count; i++) MW_TRY(mw_site_parse(names->items[i], &out[i]));
+    return MW_OK;
+}
+
+static mw_status save_meta(const run *r, const mw_harvest_report *report, const provenance *p) {
+    char *path = mw_path_join(r->activations, "meta.json");
+    json_t *sites = json_array(), *meta;
+    for (int64_t i = 0; i < r->e->harvest.sites.count; i++)
+        json_array_append_new(sites, json_string(r->e->harvest.sites.items[i]));
+    meta = json_pack("{s:s, s:s, s:s, s:o, s:I, s:I, s:s}", "run", r->e->top.name, "model", r->e->model.path, "model_sha256",
+                     p->model_hash, "sites", sites, "rows", (json_int_t)report->rows, "tokens", (json_int_t)report->tokens,
+                     "dtype", mw_dtype_name(stored_dtypes[r->e->harvest.dtype]));
+    mw_status status = path && meta ? mw_json_save(path, meta, 1) : MW_ERR_MEMORY;
+    json_decref(meta);
+    mw_free(path);
+    return status;
+}
+
+static void print_report(const mw_harvest_report *h, const char *path) {
+    printf("harvest: %lld rows of %lld tokens in %s", (long long)h->rows, (long long)h->tokens, path);
+    if (h->resumed_blocks) printf(", resumed at block %lld", (long long)h->resumed_blocks);
+    printf(" (%.1f s, %.0f tokens/s, %.0f %% of the time waiting for the disk)\n", h->seconds,
+           (double)h->tokens / h->seconds, 100 * h->waiting / h->seconds);
+    fflush(stdout);
+}
+
+static mw_status harvest(run *r, provenance *p, const char *output) {
+    const harvest_settings *h = &r->e->harvest;
+    mw_site *sites = mw_calloc((size_t)h->sites.count, sizeof *sites);
+    mw_status status = sites ? parse_sites(&h->sites, sites) : MW_ERR_MEMORY;
+    status = mw_comm_agree(r->comm, status);
+    mw_harvest_options options = {.sites = sites, .n_sites = h->sites.count, .dtype = stored_dtypes[h->dtype],
+                                  .batch = r->e->dataset.batch, .skip = (mw_skip)h->skip,
+                                  .skip_positions = h->skip_positions, .provenance = p->pairs, .n_provenance = PAIRS};
+    mw_harvest_report report = {0};
+    yaml_hooks hooks = {0};
+    if (status == MW_OK) status = mw_comm_agree(r->comm, yaml_hooks_attach(&r->e->hooks, r->model, &hooks));
+    if (status == MW_OK)
+        status = mw_harvest(r->model, r->dataset, r->tokenizer, r->comm, r->activations, &options, &report);
+    if (status == MW_OK) status = yaml_hooks_report(&hooks, r->comm, r->folder);
+    yaml_hooks_detach(&hooks);
+    mw_free(sites);
+    if (status != MW_OK) return status;
+    if (!run_is_root(r)) return MW_OK;
+    print_report(&report, output);
+    return save_meta(r, &report, p);
+}
+
+mw_status stage_harvest(run *r) {
+    provenance p = {0};
+    bool complete = false;
+    MW_TRY(run_model(r));
+    MW_TRY(run_dataset(r));
+    char *output = mw_path_join(r->activations, "activations.h5");
+    mw_status status = mw_comm_agree(r->comm, output ? MW_OK : MW_ERR_MEMORY);
+    if (status == MW_OK) status = describe(r, &p);
+    if (status == MW_OK) status = run_check_stage(r, "harvest", p.fingerprint, output, &complete);
+    if (status == MW_OK && complete && run_is_root(r)) printf("harvest: complete, %s\n", output);
+    if (status == MW_OK && !complete) {
+        status = mw_comm_agree(r->comm, harvest(r, &p, output));
+        if (status == MW_OK) status = run_stage_done(r, "harvest", p.fingerprint);
+    }
+    mw_text_free(&p.config);
+    mw_text_free(&p.files);
+    mw_free(output);
+    return status;
+}
