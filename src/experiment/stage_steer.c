@@ -23,15 +23,23 @@ static mw_status put_edit(edits *list, int64_t latent, bool adds, double value) 
 
 /* ---- a concept's latents -------------------------------------------------------------------------------- */
 
+/* weight: how often the latent is active on the concept's words, times the purity of its top texts: pure latents that
+ * carry much of the concept come first, rare ones last. A latent named like the concept beats any. */
 typedef struct match {
     int64_t latent;
-    double purity, frequency, max;
+    double weight, max;
+    bool named;
 } match;
 
 static int best_match(const void *a, const void *b) {
     const match *x = a, *y = b;
-    if (x->purity != y->purity) return x->purity < y->purity ? 1 : -1;
-    return x->frequency < y->frequency ? 1 : x->frequency > y->frequency ? -1 : 0;
+    if (x->named != y->named) return x->named ? -1 : 1;
+    if (x->weight != y->weight) return x->weight < y->weight ? 1 : -1;
+    return x->latent < y->latent ? -1 : 1;
+}
+
+static double number(const json_t *object, const char *key) {
+    return json_number_value(json_object_get(object, key));
 }
 
 static bool same_text(const json_t *object, const char *key, const char *text) {
@@ -49,9 +57,8 @@ static mw_status matches_of(const json_t *latents, const char *concept, match **
         bool named = same_text(l, "name", concept);
         if (!named && !same_text(l, "category", concept)) continue;
         list[(*count)++] = (match){json_integer_value(json_object_get(l, "latent")),
-                                   named ? 2 : json_number_value(json_object_get(l, "purity")),
-                                   json_number_value(json_object_get(l, "frequency")),
-                                   json_number_value(json_object_get(l, "max"))};
+                                   number(l, "purity") * number(l, "precision") * number(l, "frequency"),
+                                   number(l, "max"), named};
     }
     qsort(list, (size_t)*count, sizeof *list, best_match);
     *out = list;
