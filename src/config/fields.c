@@ -32,6 +32,11 @@ static mw_status unknown_key(const char *file, const mw_node *node, const char *
                     near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
 }
 
+/* Numbers whose default is worked out from the rest. */
+static bool has_auto(const mw_field *f) {
+    return (f->type == MW_FIELD_INT || f->type == MW_FIELD_REAL) && f->initial && strcmp(f->initial, "auto") == 0;
+}
+
 typedef struct place {
     const char *file, *where;
     const mw_field *field;
@@ -44,7 +49,7 @@ static mw_status expected(const place *at, const mw_node *node) {
     return mw_error(MW_ERR_CONFIG, "%s:%d: %s.%s: expected %s%s%s, found '%s'", at->file, node->line, at->where,
                     f->name, f->type == MW_FIELD_CHOICE ? "one of " : type_names[f->type],
                     f->type == MW_FIELD_CHOICE ? f->choices : range,
-                    f->initial && strcmp(f->initial, "auto") == 0 ? " or auto" : "",
+                    has_auto(f) ? " or auto" : "",
                     node->kind == MW_NODE_SCALAR ? node->value : node->kind == MW_NODE_LIST ? "a list" : "a map");
 }
 
@@ -53,7 +58,7 @@ static bool in_range(const mw_field *f, double value) {
 }
 
 static bool is_auto(const mw_field *f, const mw_node *node) {
-    return f->initial && strcmp(f->initial, "auto") == 0 && strcmp(node->value, "auto") == 0;
+    return has_auto(f) && strcmp(node->value, "auto") == 0;
 }
 
 static int choice_index(const char *choices, const char *word) {
@@ -310,7 +315,7 @@ static void write_comment(mw_text *out, const mw_field *f, int indent) {
     mw_text_addf(out, "%*s# %s\n%*s# %s", indent, "", f->doc ? f->doc : "", indent, "",
                  f->type == MW_FIELD_CHOICE ? f->choices : type_names[f->type]);
     if (f->min != 0 || f->max != 0) mw_text_addf(out, ", %.10g to %.10g", f->min, f->max);
-    if (f->initial && strcmp(f->initial, "auto") == 0) mw_text_addf(out, ", or auto");
+    if (has_auto(f)) mw_text_addf(out, ", or auto");
     if (!f->initial) mw_text_addf(out, "; must be given");
     mw_text_addf(out, "\n");
     if (f->type != MW_FIELD_TABLE) return;

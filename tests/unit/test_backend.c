@@ -1,0 +1,417 @@
+/* One suite for every backend: each operation against a naive loop in double. Sizes are odd on purpose. */
+#include "microw/backend.h"
+#include "test.h"
+
+/* f32 accumulation over n terms errs by about n * 2^-24 of the terms' scale; bf16 operands by 2^-8. */
+static const double f32_tolerance = 2e-5, bf16_tolerance = 1e-2;
+
+static mw_backend *b; /* under test */
+
+static float *put(const float *host, int64_t n) {
+    float *device = NULL;
+    NEED_OK(mw_backend_floats(b, n > 0 ? n : 1, &device));
+    if (host) NEED_OK(b->ops->upload(b, device, host, (size_t)n * sizeof(float)));
+    return device;
+}
+
+static void *put_bytes(const void *host, size_t bytes) {
+    void *device = NULL;
+    NEED_OK(b->ops->alloc(b, bytes ? bytes : 1, &device));
+    if (host) NEED_OK(b->ops->upload(b, device, host, bytes));
+    return device;
+}
+
+static float *numbers(int64_t n, uint64_t seed) {
+    float *x = mw_alloc((size_t)n * sizeof *x);
+    NEED(x != NULL);
+    fill_random(x, n, seed);
+    return x;
+}
+
+static void get(float *host, const float *device, int64_t n) {
+    NEED_OK(b->ops->download(b, host, device, (size_t)n * sizeof(float)));
+}
+
+/* ---- matrix product ------------------------------------------------------------------------------------- */
+
+static void check_matmul(int64_t m, int64_t n, int64_t k, mw_dtype dtype, bool transposed, bool bias, bool accumulate) {
+    float *a = numbers(m * k, 1), *w = numbers(k * n, 2), *c = numbers(m * n, 3), *v = numbers(n, 4);
+    float *expected = mw_alloc((size_t)(m * n) * sizeof *expected), *got = mw_alloc((size_t)(m * n) * sizeof *got);
+    uint16_t *narrow = mw_alloc((size_t)(k * n) * sizeof *narrow);
+    if (dtype != MW_F32) { /* the reference multiplies what the 16-bit type holds */
+        NEED_OK(mw_convert_from_f32(dtype, w, k * n, narrow));
+        NEED_OK(mw_convert_to_f32(dtype, narrow, k * n, w));
+    }
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j < n; j++) {
+            double sum = (accumulate ? c[i * n + j] : 0) + (bias ? v[j] : 0);
+            for (int64_t l = 0; l < k; l++) sum += (double)a[i * k + l] * w[transposed ? j * k + l : l * n + j];
+            expected[i * n + j] = (float)sum;
+        }
+    float *da = put(a, m * k), *dc = put(c, m * n), *dv = put(v, n);
+    void *dw = dtype == MW_F32 ? put_bytes(w, (size_t)(k * n) * 4) : put_bytes(narrow, (size_t)(k * n) * 2);
+    mw_matmul task = {.m = m, .n = n, .k = k, .a = da, .lda = k, .b = dw, .b_dtype = dtype, .ldb = transposed ? k : n,
+                      .b_transposed = transposed, .bias = bias ? dv : NULL, .c = dc, .ldc = n, .accumulate = accumulate};
+    CHECK_OK(b->ops->matmul(b, &task));
+    get(got, dc, m * n);
+    double error = relative_error(got, expected, m * n), scale = 0;
+    for (int64_t i = 0; i < m * n; i++) scale = fmax(scale, fabs(expected[i]));
+    error *= scale / fmax(scale, sqrt((double)k)); /* sums that cancel have the error of their terms, about sqrt(k) */
+    if (!(error < (dtype == MW_F32 ? f32_tolerance : bf16_tolerance)))
+        fprintf(stderr, "%lld x %lld x %lld %s: error %g\n", (long long)m, (long long)n, (long long)k, mw_dtype_name(dtype), error);
+    CHECK(error < (dtype == MW_F32 ? f32_tolerance : bf16_tolerance));
+    void *device[] = {da, dc, dv, dw};
+    for (int i = 0; i < 4; i++) b->ops->free(b, device[i]);
+    void *host[] = {a, w, c, v, expected, got, narrow};
+    for (int i = 0; i < 7; i++) mw_free(host[i]);
+}
+
+static void matrix_products(void) {
+    static const int64_t sizes[][3] = {{1, 1, 1}, {1, 7, 3}, {3, 1, 129}, {5, 130, 31}, {129, 513, 65}, {257, 33, 127}};
+    static const mw_dtype dtypes[] = {MW_F32, MW_BF16, MW_F16};
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
+        for (int d = 0; d < 3; d++)
+            for (int flags = 0; flags < 8; flags++)
+                check_matmul(sizes[s][0], sizes[s][1], sizes[s][2], dtypes[d], flags & 1, flags & 2, flags & 4);
+}
+
+/* A row's bytes depend only on its own tile. */
+static void rows_do_not_depend_on_other_tiles(void) {
+    enum { M = 3 * MW_ROW_TILE + 5, N = 67, K = 45 };
+    float *a = numbers(M * K, 1), *w = numbers(N * K, 2), *whole = mw_alloc(M * N * 4), *part = mw_alloc(M * N * 4);
+    float *da = put(a, M * K), *dw = put(w, N * K), *dc = put(NULL, M * N);
+    mw_matmul task = {.m = M, .n = N, .k = K, .a = da, .lda = K, .b = dw, .b_dtype = MW_F32, .ldb = K,
+                      .b_transposed = true, .c = dc, .ldc = N};
+    CHECK_OK(b->ops->matmul(b, &task));
+    get(whole, dc, M * N);
+    task.a = da + MW_ROW_TILE * K;
+    task.m = M - MW_ROW_TILE;
+    CHECK_OK(b->ops->matmul(b, &task));
+    get(part, dc, (M - MW_ROW_TILE) * N);
+    CHECK(memcmp(whole + MW_ROW_TILE * N, part, (size_t)((M - MW_ROW_TILE) * N) * 4) == 0);
+    void *device[] = {da, dw, dc};
+    for (int i = 0; i < 3; i++) b->ops->free(b, device[i]);
+    mw_free(a);
+    mw_free(w);
+    mw_free(whole);
+    mw_free(part);
+}
+
+/* ---- norms, rotary, activations ------------------------------------------------------------------------- */
+
+static void norms(void) {
+    enum { R = 7, W = 133 };
+    float *x = numbers(R * W, 1), *weight = numbers(W, 2), *bias = numbers(W, 3), got[R * W], ln[R * W], rms[R * W];
+    for (int r = 0; r < R; r++) {
+        double mean = 0, var = 0, square = 0;
+        for (int i = 0; i < W; i++) mean += x[r * W + i] / (double)W;
+        for (int i = 0; i < W; i++) {
+            var += pow(x[r * W + i] - mean, 2) / W;
+            square += pow(x[r * W + i], 2) / W;
+        }
+        for (int i = 0; i < W; i++) {
+            ln[r * W + i] = (float)((x[r * W + i] - mean) / sqrt(var + 1e-5) * weight[i] + bias[i]);
+            rms[r * W + i] = (float)(x[r * W + i] / sqrt(square + 1e-6) * (weight[i] + 1));
+        }
+    }
+    float *dx = put(x, R * W), *dw = put(weight, W), *db = put(bias, W), *out = put(NULL, R * W);
+    CHECK_OK(b->ops->layer_norm(b, out, dx, dw, db, R, W, 1e-5f));
+    get(got, out, R * W);
+    CHECK(relative_error(got, ln, R * W) < f32_tolerance);
+    CHECK_OK(b->ops->rms_norm(b, dx, dx, dw, R, W, 1e-6f, 1.0f)); /* in place */
+    get(got, dx, R * W);
+    CHECK(relative_error(got, rms, R * W) < f32_tolerance);
+    void *device[] = {dx, dw, db, out};
+    for (int i = 0; i < 4; i++) b->ops->free(b, device[i]);
+    mw_free(x);
+    mw_free(weight);
+    mw_free(bias);
+}
+
+static void rotary(void) {
+    enum { R = 5, H = 3, D = 10, P = 3 };
+    float *x = numbers(R * H * D, 1), *table = numbers(9 * P * 2, 2), expected[R * H * D], got[R * H * D];
+    int32_t position[R] = {0, 3, 8, 1, 2};
+    memcpy(expected, x, sizeof expected);
+    for (int r = 0; r < R; r++)
+        for (int h = 0; h < H; h++)
+            for (int i = 0; i < P; i++) {
+                const float *cs = table + (position[r] * P + i) * 2, *in = x + (r * H + h) * D;
+                expected[(r * H + h) * D + i] = in[i] * cs[0] - in[i + P] * cs[1];
+                expected[(r * H + h) * D + i + P] = in[i + P] * cs[0] + in[i] * cs[1];
+            }
+    float *dx = put(x, R * H * D), *dt = put(table, 9 * P * 2);
+    CHECK_OK(b->ops->rotary(b, dx, dt, position, R, H, D, P));
+    get(got, dx, R * H * D);
+    CHECK(relative_error(got, expected, R * H * D) < f32_tolerance);
+    b->ops->free(b, dx);
+    b->ops->free(b, dt);
+    mw_free(x);
+    mw_free(table);
+}
+
+static double activation_of(mw_activation kind, double x) {
+    switch (kind) {
+    case MW_ACT_GELU_TANH: return 0.5 * x * (1 + tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)));
+    case MW_ACT_GELU_ERF: return 0.5 * x * (1 + erf(x / sqrt(2)));
+    case MW_ACT_SILU: return x / (1 + exp(-x));
+    case MW_ACT_RELU: return x > 0 ? x : 0;
+    }
+    return 0;
+}
+
+static void activations(void) {
+    enum { N = 5003 };
+    float *x = numbers(N, 1), *up = numbers(N, 2), *expected = mw_alloc(N * 4), *got = mw_alloc(N * 4);
+    for (int i = 0; i < N; i++) x[i] *= i % 7 == 0 ? 20.0f : i % 5 == 0 ? 1e-4f : 2.0f; /* far out, and near zero */
+    for (int kind = 0; kind < 4; kind++) {
+        float *dx = put(x, N), *du = put(up, N);
+        for (int i = 0; i < N; i++) expected[i] = (float)activation_of((mw_activation)kind, x[i]);
+        CHECK_OK(b->ops->activate(b, (mw_activation)kind, dx, N));
+        get(got, dx, N);
+        for (int i = 0; i < N; i++) CHECK(fabs(got[i] - expected[i]) < 1e-6 + 3e-6 * fabs(expected[i]));
+        NEED_OK(b->ops->upload(b, dx, x, N * 4));
+        for (int i = 0; i < N; i++) expected[i] *= up[i];
+        CHECK_OK(b->ops->activate_gated(b, (mw_activation)kind, dx, du, N));
+        get(got, dx, N);
+        CHECK(relative_error(got, expected, N) < f32_tolerance);
+        b->ops->free(b, dx);
+        b->ops->free(b, du);
+    }
+    float *dx = put(x, N);
+    for (int i = 0; i < N; i++) expected[i] = (float)(3.0 * tanh(x[i] / 3.0));
+    CHECK_OK(b->ops->soft_cap(b, dx, N, 3.0f));
+    get(got, dx, N);
+    CHECK(relative_error(got, expected, N) < f32_tolerance);
+    b->ops->free(b, dx);
+    void *host[] = {x, up, expected, got};
+    for (int i = 0; i < 4; i++) mw_free(host[i]);
+}
+
+static void rows_and_sums(void) {
+    enum { R = 6, W = 37, V = 11 };
+    float *table = numbers(V * W, 1), *x = numbers(R * W, 2), expected[R * W], got[R * W];
+    int32_t index[R] = {3, 0, 10, 3, 7, 1};
+    for (int r = 0; r < R; r++)
+        for (int i = 0; i < W; i++) expected[r * W + i] = x[r * W + i] + 2.5f * table[index[r] * W + i];
+    float *dt = put(table, V * W), *dx = put(x, R * W), *dy = put(NULL, R * (W + 3));
+    CHECK_OK(b->ops->gather_rows(b, dx, dt, MW_F32, index, R, W, 2.5f, true));
+    get(got, dx, R * W);
+    CHECK(relative_error(got, expected, R * W) < f32_tolerance);
+    CHECK_OK(b->ops->gather_rows(b, dx, dt, MW_F32, index, R, W, 1.0f, false));
+    get(got, dx, R * W);
+    for (int r = 0; r < R; r++) CHECK(memcmp(got + r * W, table + index[r] * W, W * 4) == 0);
+    CHECK_OK(b->ops->add(b, dx, dx, R * W));
+    CHECK_OK(b->ops->copy_2d(b, dy, W + 3, dx, W, R, W));
+    float strided[R * (W + 3)];
+    get(strided, dy, R * (W + 3));
+    for (int r = 0; r < R; r++)
+        for (int i = 0; i < W; i++) CHECK(strided[r * (W + 3) + i] == 2 * table[index[r] * W + i]);
+    void *device[] = {dt, dx, dy};
+    for (int i = 0; i < 3; i++) b->ops->free(b, device[i]);
+    mw_free(table);
+    mw_free(x);
+}
+
+/* ---- attention ------------------------------------------------------------------------------------------ */
+
+typedef struct shape {
+    int64_t q_len, kv_len, heads, kv_heads, d, window;
+    float softcap;
+} shape;
+
+static void naive_attention(const shape *s, const float *q, const float *k, const float *v, float *out, float scale) {
+    for (int64_t i = 0; i < s->q_len; i++)
+        for (int64_t h = 0; h < s->heads; h++) {
+            int64_t kh = h / (s->heads / s->kv_heads), last = s->kv_len - s->q_len + i, first = 0;
+            if (s->window && last - s->window + 1 > 0) first = last - s->window + 1;
+            double total = 0, sum[64] = {0};
+            for (int64_t j = first; j <= last; j++) {
+                double dot = 0;
+                for (int64_t c = 0; c < s->d; c++)
+                    dot += (double)q[(i * s->heads + h) * s->d + c] * k[(j * s->kv_heads + kh) * s->d + c];
+                dot *= scale;
+                if (s->softcap > 0) dot = s->softcap * tanh(dot / s->softcap);
+                double e = exp(dot);
+                total += e;
+                for (int64_t c = 0; c < s->d; c++) sum[c] += e * v[(j * s->kv_heads + kh) * s->d + c];
+            }
+            for (int64_t c = 0; c < s->d; c++) out[(i * s->heads + h) * s->d + c] = (float)(sum[c] / total);
+        }
+}
+
+static void attention(void) {
+    static const shape shapes[] = {{9, 9, 4, 4, 8, 0, 0}, {1, 300, 4, 2, 16, 0, 0}, {150, 150, 2, 1, 5, 0, 2.0f},
+                                   {140, 270, 3, 3, 7, 20, 0}, {4, 4, 6, 2, 64, 1, 0}};
+    for (size_t n = 0; n < sizeof shapes / sizeof *shapes; n++) {
+        const shape *s = &shapes[n];
+        int64_t nq = s->q_len * s->heads * s->d, nk = s->kv_len * s->kv_heads * s->d;
+        float *q = numbers(nq, 1), *k = numbers(nk, 2), *v = numbers(nk, 3), *expected = mw_alloc((size_t)nq * 4);
+        float *got = mw_alloc((size_t)nq * 4);
+        naive_attention(s, q, k, v, expected, 0.7f);
+        float *dq = put(q, nq), *dk = put(k, nk), *dv = put(v, nk), *out = put(NULL, nq);
+        const float *keys[1] = {dk}, *values[1] = {dv};
+        int64_t row = 0;
+        mw_attention task = {.n_seq = 1, .q_row = &row, .q_len = &s->q_len, .kv_len = &s->kv_len, .k = keys, .v = values,
+                             .q = dq, .out = out, .n_heads = s->heads, .n_kv_heads = s->kv_heads, .head_dim = s->d,
+                             .scale = 0.7f, .softcap = s->softcap, .window = s->window};
+        CHECK_OK(b->ops->attention(b, &task));
+        get(got, out, nq);
+        CHECK(relative_error(got, expected, nq) < f32_tolerance);
+        void *device[] = {dq, dk, dv, out};
+        for (int i = 0; i < 4; i++) b->ops->free(b, device[i]);
+        void *host[] = {q, k, v, expected, got};
+        for (int i = 0; i < 5; i++) mw_free(host[i]);
+    }
+}
+
+/* ---- the sparse side ------------------------------------------------------------------------------------ */
+
+static void check_top_k(int64_t rows, int64_t n, int64_t k, bool with_ties) {
+    float *x = numbers(rows * n, 5), *value = mw_alloc((size_t)(rows * k) * 4);
+    int32_t *index = mw_alloc((size_t)(rows * k) * 4);
+    if (with_ties)
+        for (int64_t i = 0; i < rows * n; i++) x[i] = (float)(int)(x[i] * 2);
+    float *dx = put(x, rows * n), *dv = put(NULL, rows * k);
+    int32_t *di = put_bytes(NULL, (size_t)(rows * k) * 4);
+    CHECK_OK(b->ops->top_k(b, dx, rows, n, k, di, dv));
+    get(value, dv, rows * k);
+    NEED_OK(b->ops->download(b, index, di, (size_t)(rows * k) * 4));
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t found = 0;
+        for (int64_t i = 0; i < n; i++) { /* i belongs in if fewer than k others beat it */
+            int64_t beaten_by = 0;
+            for (int64_t j = 0; j < n; j++)
+                beaten_by += x[r * n + j] > x[r * n + i] || (x[r * n + j] == x[r * n + i] && j < i);
+            if (beaten_by >= k) continue;
+            CHECK(found < k && index[r * k + found] == i && value[r * k + found] == x[r * n + i]);
+            found++;
+        }
+        CHECK(found == k);
+    }
+    b->ops->free(b, dx);
+    b->ops->free(b, dv);
+    b->ops->free(b, di);
+    mw_free(x);
+    mw_free(value);
+    mw_free(index);
+}
+
+static void top_k(void) {
+    static const int64_t sizes[][3] = {{1, 1, 1}, {3, 17, 1}, {3, 17, 17}, {2, 1000, 32}, {5, 333, 100}};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (int ties = 0; ties < 2; ties++) check_top_k(sizes[i][0], sizes[i][1], sizes[i][2], ties);
+    mw_log_quiet(true);
+    CHECK_FAILS(MW_ERR_ARG, b->ops->top_k(b, NULL, 1, 3, 4, NULL, NULL));
+    mw_log_quiet(false);
+}
+
+static void sparse_products(void) {
+    enum { ROWS = 9, N = 31, K = 4, D = 19 };
+    float *w = numbers(N * D, 1), *g = numbers(ROWS * D, 2), *value = numbers(ROWS * K, 3), *bias = numbers(D, 4);
+    float decoded[ROWS * D], dots[ROWS * K], outer[N * D] = {0}, got[N * D];
+    int32_t index[ROWS * K], rows[ROWS * K];
+    int64_t start[N + 1] = {0};
+    float coefficient[ROWS * K];
+    for (int r = 0; r < ROWS; r++)
+        for (int j = 0; j < K; j++) index[r * K + j] = (r * 7 + j * 5) % N;
+    value[3] = 0;
+    for (int r = 0; r < ROWS; r++) {
+        for (int i = 0; i < D; i++) {
+            double sum = bias[i];
+            for (int j = 0; j < K; j++) sum += (double)value[r * K + j] * w[index[r * K + j] * D + i];
+            decoded[r * D + i] = (float)sum;
+        }
+        for (int j = 0; j < K; j++) {
+            double dot = 0;
+            for (int i = 0; i < D; i++) {
+                dot += (double)g[r * D + i] * w[index[r * K + j] * D + i];
+                outer[index[r * K + j] * D + i] += value[r * K + j] * g[r * D + i];
+            }
+            dots[r * K + j] = (float)dot;
+        }
+    }
+    int at = 0;
+    for (int n = 0; n < N; n++) {
+        start[n] = at;
+        for (int e = 0; e < ROWS * K; e++)
+            if (index[e] == n) {
+                rows[at] = e / K;
+                coefficient[at++] = value[e];
+            }
+    }
+    start[N] = at;
+    float *dw = put(w, N * D), *dg = put(g, ROWS * D), *dv = put(value, ROWS * K), *db = put(bias, D);
+    float *out = put(NULL, N * D);
+    int32_t *di = put_bytes(index, sizeof index);
+    CHECK_OK(b->ops->sparse_decode(b, out, db, di, dv, ROWS, K, dw, D));
+    get(got, out, ROWS * D);
+    CHECK(relative_error(got, decoded, ROWS * D) < f32_tolerance);
+    CHECK_OK(b->ops->sparse_dot(b, out, dg, di, ROWS, K, dw, D));
+    get(got, out, ROWS * K);
+    CHECK(relative_error(got, dots, ROWS * K) < f32_tolerance);
+    mw_latent_lists lists = {N, start, rows, coefficient};
+    CHECK_OK(b->ops->sparse_outer(b, out, &lists, dg, D));
+    get(got, out, N * D);
+    CHECK(relative_error(got, outer, N * D) < f32_tolerance);
+    void *device[] = {dw, dg, dv, db, out, di};
+    for (int i = 0; i < 6; i++) b->ops->free(b, device[i]);
+    void *host[] = {w, g, value, bias};
+    for (int i = 0; i < 4; i++) mw_free(host[i]);
+}
+
+static void adam_and_unit_rows(void) {
+    enum { R = 5, D = 1031, N = R * D };
+    float *p = numbers(N, 1), *g = numbers(N, 2), *m = numbers(N, 3), *v = numbers(N, 4);
+    float *expected = mw_alloc(N * 4), *got = mw_alloc(N * 4);
+    for (int i = 0; i < N; i++) v[i] = v[i] * v[i];
+    mw_adam adam = {.lr = 0.01f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .correction1 = 0.271f, .correction2 = 0.003f};
+    for (int i = 0; i < N; i++) {
+        double m1 = 0.9 * m[i] + 0.1 * g[i], v1 = 0.999 * v[i] + 0.001 * g[i] * g[i];
+        expected[i] = (float)(p[i] - 0.01 * (m1 / 0.271) / (sqrt(v1 / 0.003) + 1e-8));
+    }
+    float *dp = put(p, N), *dg = put(g, N), *dm = put(m, N), *dv = put(v, N);
+    CHECK_OK(b->ops->adam(b, dp, dg, dm, dv, N, &adam));
+    get(got, dp, N);
+    CHECK(relative_error(got, expected, N) < f32_tolerance);
+    NEED_OK(b->ops->upload(b, dp, p, N * 4));
+    CHECK_OK(b->ops->unit_rows(b, dp, dg, R, D));
+    get(got, dp, N);
+    get(expected, dg, N);
+    for (int r = 0; r < R; r++) {
+        double norm = 0, along = 0;
+        for (int i = 0; i < D; i++) {
+            norm += (double)got[r * D + i] * got[r * D + i];
+            along += (double)got[r * D + i] * expected[r * D + i];
+        }
+        CHECK(fabs(sqrt(norm) - 1) < 1e-6);
+        CHECK(fabs(along) < 1e-4);
+    }
+    void *device[] = {dp, dg, dm, dv};
+    for (int i = 0; i < 4; i++) b->ops->free(b, device[i]);
+    void *host[] = {p, g, m, v, expected, got};
+    for (int i = 0; i < 6; i++) mw_free(host[i]);
+}
+
+int main(int argc, char **argv) {
+    const char *device = argc > 1 ? argv[1] : "cpu";
+    mw_log_quiet(true);
+    mw_status status = mw_backend_open(device, &b);
+    mw_log_quiet(false);
+    if (status != MW_OK) {
+        printf("skipped: device '%s' is not here\n", device);
+        return TEST_SKIPPED;
+    }
+    RUN(matrix_products);
+    RUN(rows_do_not_depend_on_other_tiles);
+    RUN(norms);
+    RUN(rotary);
+    RUN(activations);
+    RUN(rows_and_sums);
+    RUN(attention);
+    RUN(top_k);
+    RUN(sparse_products);
+    RUN(adam_and_unit_rows);
+    mw_backend_close(&b);
+    return test_end();
+}

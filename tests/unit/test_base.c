@@ -1,0 +1,123 @@
+#include "microw/base.h"
+#include "microw/tensor.h"
+#include "test.h"
+
+#include <unistd.h>
+
+/* Salmon et al.'s known-answer vectors for Philox4x32-10 (Random123, kat_vectors). */
+static void philox_known_answers(void) {
+    uint32_t r[4];
+    mw_philox(0, 0, 0, r);
+    CHECK(r[0] == 0x6627e8d5 && r[1] == 0xe169c58d && r[2] == 0xbc57ac4c && r[3] == 0x9b00dbd8);
+    mw_philox(UINT64_MAX, UINT64_MAX, UINT64_MAX, r);
+    CHECK(r[0] == 0x408f276d && r[1] == 0x41c83b0e && r[2] == 0xa20bc7c6 && r[3] == 0x6d5451fd);
+    mw_philox(UINT64_C(0x299f31d0a4093822), UINT64_C(0x0370734413198a2e), UINT64_C(0x85a308d3243f6a88), r);
+    CHECK(r[0] == 0xd16cfe09 && r[1] == 0x94fdcceb && r[2] == 0x5001e420 && r[3] == 0x24126ea1);
+}
+
+static void random_numbers_look_right(void) {
+    enum { N = 100000 };
+    double mean = 0, square = 0, uniform = 0;
+    for (uint64_t i = 0; i < N; i++) {
+        double x = mw_rng_normal(7, 1, i), u = mw_rng_uniform(7, 2, i);
+        mean += x / N;
+        square += x * x / N;
+        uniform += u / N;
+        CHECK(u >= 0 && u < 1);
+    }
+    CHECK(fabs(mean) < 0.02 && fabs(square - 1) < 0.03 && fabs(uniform - 0.5) < 0.005); /* five sigma */
+}
+
+static void permutation_is_one(void) {
+    static const uint64_t sizes[] = {1, 2, 3, 5, 64, 1000, 4097};
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        uint64_t n = sizes[s], fixed = 0;
+        char *seen = mw_calloc(n, 1);
+        for (uint64_t i = 0; i < n; i++) {
+            uint64_t to = mw_permute(3, 9, n, i);
+            NEED(to < n);
+            CHECK(!seen[to]);
+            seen[to] = 1;
+            fixed += to == i;
+        }
+        CHECK(n < 64 || fixed < 10); /* a random permutation keeps one element in its place on average */
+        mw_free(seen);
+    }
+    CHECK(mw_permute(3, 9, 1000, 5) != mw_permute(3, 10, 1000, 5) || mw_permute(3, 9, 1000, 6) != mw_permute(3, 10, 1000, 6));
+}
+
+static void numbers_in_text(void) {
+    int64_t i;
+    double d;
+    CHECK(mw_parse_int("10_000_000", &i) && i == 10000000);
+    CHECK(mw_parse_int("1e6", &i) && i == 1000000);
+    CHECK(mw_parse_int("-3", &i) && i == -3);
+    CHECK(!mw_parse_int("1.5", &i) && !mw_parse_int("", &i) && !mw_parse_int("_1", &i) && !mw_parse_int("1__0", &i));
+    CHECK(!mw_parse_int("99999999999999999999", &i) && !mw_parse_int(" 1", &i) && !mw_parse_int("0x", &i));
+    CHECK(mw_parse_double("1e-4", &d) && d == 1e-4);
+    CHECK(!mw_parse_double("nan", &d) && !mw_parse_double("inf", &d) && !mw_parse_double("1,5", &d));
+    CHECK(mw_edit_distance("kitten", "sitting") == 3 && mw_edit_distance("", "abc") == 3 && mw_edit_distance("k", "k") == 0);
+}
+
+static void utf8(void) {
+    CHECK(mw_utf8_valid("a\xc3\xa9\xe2\x82\xac\xf0\x9f\x92\xa9", 10));
+    CHECK(!mw_utf8_valid("\xc0\xaf", 2) && !mw_utf8_valid("\xed\xa0\x80", 3) && !mw_utf8_valid("\xf5\x80\x80\x80", 4));
+    mw_text t = {0};
+    mw_utf8_repair(&t, "a\xe2\x82z\xff", 5); /* one replacement for the cut sequence, one for the byte */
+    CHECK(strcmp(t.data, "a\xef\xbf\xbdz\xef\xbf\xbd") == 0);
+    mw_text_free(&t);
+}
+
+static void files_are_whole_or_absent(void) {
+    char folder[] = "/tmp/microw-base-XXXXXX", path[64], *text;
+    NEED(mkdtemp(folder) != NULL);
+    snprintf(path, sizeof path, "%s/a/b", folder);
+    CHECK_OK(mw_make_directories(path));
+    CHECK_OK(mw_make_directories(path));
+    snprintf(path, sizeof path, "%s/a/b/file", folder);
+    CHECK_OK(mw_file_write_atomic(path, "hello", 5));
+    size_t length;
+    CHECK_OK(mw_file_read(path, &text, &length));
+    CHECK(length == 5 && strcmp(text, "hello") == 0);
+    mw_free(text);
+    mw_atomic_file file;
+    CHECK_OK(mw_atomic_begin(path, &file));
+    CHECK_OK(mw_atomic_write(&file, "half", 4));
+    mw_atomic_abort(&file);
+    CHECK_OK(mw_file_read(path, &text, NULL));
+    CHECK(strcmp(text, "hello") == 0);
+    mw_free(text);
+    mw_log_quiet(true);
+    CHECK_FAILS(MW_ERR_IO, mw_make_directories(path));
+    CHECK_FAILS(MW_ERR_IO, mw_file_write_atomic("/tmp/microw-no-such/x", "a", 1));
+    mw_log_quiet(false);
+    char hash[MW_SHA256_TEXT];
+    CHECK_OK(mw_sha256("abc", 3, hash)); /* FIPS 180-2, appendix B.1 */
+    CHECK(strcmp(hash, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad") == 0);
+    char command[96];
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    CHECK(system(command) == 0);
+}
+
+static void half_precision(void) {
+    for (uint32_t h = 0; h < 65536; h++) { /* every value survives the round trip */
+        float f = mw_f16_to_f32((uint16_t)h), g = mw_bf16_to_f32((uint16_t)h);
+        if (!isnan(f)) CHECK(mw_f32_to_f16(f) == h);
+        if (!isnan(g)) CHECK(mw_f32_to_bf16(g) == h);
+    }
+    CHECK(mw_f32_to_f16(65504.0f) == 0x7bff && mw_f32_to_f16(65520.0f) == 0x7c00 && mw_f32_to_f16(65519.0f) == 0x7bff);
+    CHECK(mw_f32_to_f16(1.00048828125f) == 0x3c00); /* a tie goes to even */
+    CHECK(mw_f32_to_bf16(1.00390625f) == 0x3f80 && mw_f32_to_bf16(1.01171875f) == 0x3f82);
+    CHECK(isnan(mw_f16_to_f32(mw_f32_to_f16(NAN))) && isnan(mw_bf16_to_f32(mw_f32_to_bf16(NAN))));
+}
+
+int main(void) {
+    RUN(philox_known_answers);
+    RUN(random_numbers_look_right);
+    RUN(permutation_is_one);
+    RUN(numbers_in_text);
+    RUN(utf8);
+    RUN(files_are_whole_or_absent);
+    RUN(half_precision);
+    return test_end();
+}

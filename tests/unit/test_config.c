@@ -1,0 +1,101 @@
+/* Experiment files: what is read, what is refused and where. */
+#include "experiment/settings.h"
+#include "test.h"
+
+#include <unistd.h>
+
+static const char good[] = "name: x\nmodel: {path: m}\ndataset: {path: [a.txt, b.txt]}\nharvest: {sites: [0.resid_post]}\n"
+                           "sae: {k: 4}\ntrain: {tokens: 1_000, lr: 1e-3}\nsteer: {prompts: hi, edits: {42: 1.5, 7: 0}}\n";
+
+static mw_status load(const char *text, const char *set, mw_experiment **out) {
+    char path[] = "/tmp/microw-config-XXXXXX";
+    int fd = mkstemp(path);
+    NEED(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
+    close(fd);
+    const char *sets[] = {set};
+    mw_status status = mw_experiment_load(path, sets, set ? 1 : 0, out);
+    unlink(path);
+    return status;
+}
+
+/* The message must hold `part`. Messages are held when there is more than one rank. */
+static void refuses(const char *text, const char *set, const char *part) {
+    mw_experiment *e = NULL;
+    mw_log_setup(0, 2, MW_LOG_INFO);
+    mw_status status = load(text, set, &e);
+    char *message = mw_log_take_held();
+    mw_log_setup(0, 1, MW_LOG_INFO);
+    if (status == MW_OK || !strstr(message, part)) fprintf(stderr, "expected '%s' in '%s'\n", part, message);
+    CHECK(status == MW_ERR_CONFIG && strstr(message, part) != NULL);
+    mw_free(message);
+    mw_experiment_free(&e);
+}
+
+static void good_file(void) {
+    mw_experiment *e = NULL;
+    NEED_OK(load(good, "train.batch=64", &e));
+    CHECK(strcmp(e->top.name, "x") == 0 && e->dataset.path.count == 2 && e->sae.k == 4 && e->train.tokens == 1000);
+    CHECK(e->train.batch == 64 && e->train.lr == 1e-3 && isnan(e->train.lr) == 0 && e->train.aux_k == MW_AUTO_INT);
+    CHECK(e->steer.edits.count == 2 && e->steer.edits.items[0].index == 42 && e->steer.edits.items[0].value == 1.5);
+    CHECK(e->steer.prompts.count == 1 && settings_has(e, "steer") && !settings_has(e, "evaluate"));
+    CHECK(strcmp(settings_site(e), "0.resid_post") == 0);
+    mw_experiment_free(&e);
+}
+
+/* The effective file, read again, is itself. */
+static void effective_file_is_stable(void) {
+    mw_experiment *e = NULL, *again = NULL;
+    mw_text first = {0}, second = {0};
+    NEED_OK(load(good, NULL, &e));
+    NEED_OK(mw_experiment_describe(e, false, &first));
+    NEED_OK(load(first.data, NULL, &again));
+    NEED_OK(mw_experiment_describe(again, false, &second));
+    CHECK(strcmp(first.data, second.data) == 0);
+    mw_text_free(&first);
+    mw_text_free(&second);
+    mw_experiment_free(&e);
+    mw_experiment_free(&again);
+}
+
+/* The commented reference is a file that loads. */
+static void reference_loads(void) {
+    mw_text text = {0};
+    mw_experiment *e = NULL;
+    NEED_OK(mw_experiment_describe(NULL, true, &text));
+    CHECK_OK(load(text.data, NULL, &e));
+    char *committed;
+    NEED_OK(mw_file_read(MICROW_SOURCE "/configs/reference.yaml", &committed, NULL));
+    const char *body = strstr(committed, "\n\n");
+    CHECK(body && strcmp(body + 2, text.data) == 0); /* else: see its first lines */
+    mw_free(committed);
+    mw_text_free(&text);
+    mw_experiment_free(&e);
+}
+
+static void bad_files(void) {
+    refuses("model: {path: m}\ndataset: {path: a}\ntrian: {}\n", NULL, ":3: unknown section 'trian'; did you mean 'train'");
+    refuses("model: {path: m}\ndataset: {path: a, contxt: 3}\n", NULL, ":2: unknown key 'contxt' in 'dataset'; did you mean 'context'");
+    refuses("model: {path: m}\n", NULL, "section 'dataset' is missing");
+    refuses("model: {}\ndataset: {path: a}\n", NULL, "'model.path' is missing");
+    refuses("model: {path: m}\ndataset: {path: a, context: 1}\n", NULL, "expected whole number from 2");
+    refuses("model: {path: m}\ndataset: {path: a, pack: maybe}\n", NULL, "expected true or false, found 'maybe'");
+    refuses("model: {path: m, dtype: f8}\ndataset: {path: a}\n", NULL, "expected one of auto|f32|bf16|f16, found 'f8'");
+    refuses("model: {path: m}\ndataset: {path: a}\nsae: {n_latents: 4, k: 5}\n", NULL, "sae.k = 5 is larger than sae.n_latents = 4");
+    refuses("model: {path: m}\nmodel: {path: n}\ndataset: {path: a}\n", NULL, "given twice, first on line 1");
+    refuses("model: [\n", NULL, "YAML");
+    refuses("- a\n", NULL, "expected a map of keys at the top");
+    refuses("model: &x {path: m}\ndataset: *x\n", NULL, "anchors and aliases");
+    refuses("name: ../x\nmodel: {path: m}\ndataset: {path: a}\n", NULL, "cannot be the name of a folder");
+    refuses(good, "train.batch", "expected key=value");
+    refuses(good, "train.bach=3", "unknown key 'bach'");
+    refuses(good, "name.x=3", "has no keys below it");
+    refuses("model: {path: m}\ndataset: {path: a}\nsteer: {prompts: p, edits: {x: 1}}\n", NULL, "map of latent: number");
+}
+
+int main(void) {
+    RUN(good_file);
+    RUN(effective_file_is_stable);
+    RUN(reference_loads);
+    RUN(bad_files);
+    return test_end();
+}

@@ -1,0 +1,138 @@
+/* safetensors files, good and broken in every way the format allows to notice; random damage never crashes. */
+#include "microw/safetensors.h"
+#include "test.h"
+
+#include <unistd.h>
+
+static char path[] = "/tmp/microw-st-XXXXXX";
+
+static void write_raw(const char *header, size_t data_bytes) {
+    uint64_t length = strlen(header);
+    char *whole = mw_calloc(8 + length + data_bytes, 1);
+    memcpy(whole, &length, 8);
+    memcpy(whole + 8, header, length);
+    NEED_OK(mw_file_write_atomic(path, whole, 8 + length + data_bytes));
+    mw_free(whole);
+}
+
+static mw_status open_it(void) {
+    mw_safetensors *file = NULL;
+    mw_log_quiet(true);
+    mw_status status = mw_safetensors_open(path, &file);
+    mw_log_quiet(false);
+    mw_safetensors_free(&file);
+    return status;
+}
+
+static void round_trip(void) {
+    float a[6] = {1, 2, 3, 4, 5, 6};
+    int64_t n[2] = {7, -8};
+    const mw_named_tensor tensors[] = {{"weird \"name\"", mw_tensor_2d(MW_F32, a, 2, 3)}, {"n", mw_tensor_1d(MW_I64, n, 2)}};
+    const char *const metadata[] = {"key", "value \n", NULL};
+    NEED_OK(mw_safetensors_write(path, tensors, 2, metadata));
+    mw_safetensors *file = NULL;
+    mw_tensor t;
+    NEED_OK(mw_safetensors_open(path, &file));
+    CHECK(mw_safetensors_count(file) == 2 && strcmp(mw_safetensors_metadata(file, "key"), "value \n") == 0);
+    CHECK(mw_safetensors_find(file, "weird \"name\"", &t) && t.ndim == 2 && t.shape[1] == 3 && memcmp(t.data, a, 24) == 0);
+    CHECK(mw_safetensors_find(file, "n", &t) && t.dtype == MW_I64 && memcmp(t.data, n, 16) == 0);
+    CHECK(!mw_safetensors_find(file, "m", &t) && mw_safetensors_metadata(file, "x") == NULL);
+    mw_safetensors_free(&file);
+}
+
+static void broken_files(void) {
+    NEED_OK(mw_file_write_atomic(path, "abc", 3));
+    CHECK(open_it() == MW_ERR_FORMAT); /* shorter than its own length */
+    write_raw("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8);
+    CHECK(open_it() == MW_OK);
+    write_raw("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 4);
+    CHECK(open_it() == MW_ERR_FORMAT); /* truncated data */
+    write_raw("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 12);
+    CHECK(open_it() == MW_ERR_FORMAT); /* data that belongs to no tensor */
+    write_raw("{\"a\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,8]}}", 8);
+    CHECK(open_it() == MW_ERR_FORMAT); /* shape against size */
+    write_raw("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4);
+    CHECK(open_it() == MW_ERR_FORMAT); /* overlap */
+    write_raw("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", 8);
+    CHECK(open_it() == MW_ERR_FORMAT); /* a hole */
+    write_raw("{\"a\":{\"dtype\":\"F32\",\"shape\":[-1],\"data_offsets\":[0,4]}}", 4);
+    CHECK(open_it() == MW_ERR_FORMAT);
+    write_raw("{\"a\":{\"dtype\":\"F32\",\"shape\":[4611686018427387904,4],\"data_offsets\":[0,0]}}", 0);
+    CHECK(open_it() == MW_ERR_FORMAT); /* overflow */
+    write_raw("{\"a\":{\"dtype\":\"X9\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4);
+    CHECK(open_it() == MW_ERR_FORMAT);
+    write_raw("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}", 4);
+    CHECK(open_it() == MW_ERR_FORMAT); /* not JSON */
+    write_raw("[]", 0);
+    CHECK(open_it() == MW_ERR_FORMAT);
+    mw_safetensors *file = NULL;
+    mw_log_quiet(true);
+    CHECK_FAILS(MW_ERR_IO, mw_safetensors_open("/tmp/microw-no-such-file", &file));
+    CHECK_FAILS(MW_ERR_IO, mw_safetensors_open_folder("/tmp", &file));
+    mw_log_quiet(false);
+}
+
+/* Flips bytes of a good file at seeded places: any answer will do, but no crash and no read outside. */
+static void random_damage(void) {
+    static const char header[] = "{\"a\":{\"dtype\":\"F32\",\"shape\":[2,2],\"data_offsets\":[0,16]},\"__metadata__\":{\"k\":\"v\"}}";
+    char whole[8 + sizeof header - 1 + 16];
+    for (uint64_t trial = 0; trial < 3000; trial++) {
+        uint64_t length = sizeof header - 1;
+        memset(whole, 0, sizeof whole);
+        memcpy(whole, &length, 8);
+        memcpy(whole + 8, header, length);
+        uint32_t r[4];
+        mw_philox(11, 0, trial, r);
+        for (int i = 0; i < 1 + (int)(r[3] % 3); i++) whole[r[i] % sizeof whole] = (char)(r[3] >> (8 * i));
+        size_t size = trial % 5 == 0 ? r[2] % sizeof whole : sizeof whole;
+        NEED_OK(mw_file_write_atomic(path, whole, size));
+        mw_status status = open_it();
+        CHECK(status == MW_OK || status == MW_ERR_FORMAT);
+    }
+}
+
+static void shards(void) {
+    char folder[] = "/tmp/microw-shards-XXXXXX", file_path[96];
+    NEED(mkdtemp(folder) != NULL);
+    float a[2] = {1, 2}, c[1] = {3};
+    const mw_named_tensor first[] = {{"a", mw_tensor_1d(MW_F32, a, 2)}}, second[] = {{"c", mw_tensor_1d(MW_F32, c, 1)}};
+    snprintf(file_path, sizeof file_path, "%s/one.safetensors", folder);
+    NEED_OK(mw_safetensors_write(file_path, first, 1, NULL));
+    snprintf(file_path, sizeof file_path, "%s/two.safetensors", folder);
+    NEED_OK(mw_safetensors_write(file_path, second, 1, NULL));
+    static const struct {
+        const char *index;
+        mw_status expected;
+    } cases[] = {{"{\"weight_map\":{\"a\":\"one.safetensors\",\"c\":\"two.safetensors\"}}", MW_OK},
+                 {"{\"weight_map\":{\"a\":\"one.safetensors\",\"x\":\"two.safetensors\"}}", MW_ERR_FORMAT},
+                 {"{\"weight_map\":{\"a\":\"../one.safetensors\"}}", MW_ERR_FORMAT},
+                 {"{\"weight_map\":{\"a\":\"three.safetensors\"}}", MW_ERR_IO},
+                 {"{\"weight_map\":{}}", MW_ERR_FORMAT},
+                 {"{}", MW_ERR_FORMAT}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        snprintf(file_path, sizeof file_path, "%s/model.safetensors.index.json", folder);
+        NEED_OK(mw_file_write_atomic(file_path, cases[i].index, strlen(cases[i].index)));
+        mw_safetensors *file = NULL;
+        mw_log_quiet(true);
+        CHECK(mw_safetensors_open_folder(folder, &file) == cases[i].expected);
+        mw_log_quiet(false);
+        mw_tensor t;
+        if (file) CHECK(mw_safetensors_find(file, "c", &t) && ((float *)t.data)[0] == 3);
+        mw_safetensors_free(&file);
+    }
+    char command[96];
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    CHECK(system(command) == 0);
+}
+
+int main(void) {
+    int fd = mkstemp(path);
+    NEED(fd >= 0);
+    close(fd);
+    RUN(round_trip);
+    RUN(broken_files);
+    RUN(random_damage);
+    RUN(shards);
+    unlink(path);
+    return test_end();
+}
