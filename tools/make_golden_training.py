@@ -1,0 +1,98 @@
+"""A reference training run of the TopK SAE with AuxK in torch, in double precision, for tests/golden/training.
+
+    python tools/make_golden_training.py --out tests/golden/training.safetensors
+
+The formulas are written out for autograd from Gao et al. 2024 (arXiv 2406.04093), with the choices include/microw/sae.h
+states: the auxiliary residual is detached and normalized by its variance, b_dec stays out of the auxiliary
+reconstruction, only latents dead after this batch's firing take part. Data, initial weights and two loss curves are
+stored: one in double, and one in f32, whose distance from the first says how much rounding alone does to this run.
+"""
+import argparse
+
+import torch
+from safetensors.torch import save_file
+
+N, D, K, BATCH, STEPS, ROWS = 1100, 16, 6, 600, 200, 3000
+AUX_K, ALPHA, DEAD_AFTER, LR, WARMUP, DECAY = 8, 1 / 32, 1500, 2e-3, 20, 0.25
+
+
+def data(generator):
+    directions = torch.nn.functional.normalize(torch.randn(200, D, generator=generator), dim=1)
+    codes = torch.rand(ROWS, 200, generator=generator) * (torch.rand(ROWS, 200, generator=generator) < 0.03)
+    return (codes @ directions * 3 + 0.05 * torch.randn(ROWS, D, generator=generator) + 0.5).float()
+
+
+def learning_rate(step):
+    warm = min(1.0, (step + 1) / WARMUP)
+    left, span = STEPS - step, DECAY * STEPS
+    return LR * warm * (left / span if left < span else 1.0)
+
+
+def forward(x, w_enc, b_enc, w_dec, b_dec, since, scale):
+    a = (x - b_dec) @ w_enc.T + b_enc
+    top = a.topk(K, dim=1)
+    z = torch.zeros_like(a).scatter(1, top.indices, torch.relu(top.values))
+    x_hat = z @ w_dec + b_dec
+    since += len(x)
+    since[(z > 1e-3).any(0)] = 0
+    dead = since > DEAD_AFTER
+    mse = ((x_hat - x) ** 2).mean()
+    aux = torch.zeros((), dtype=x.dtype)
+    k_aux = min(AUX_K, int(dead.sum()))
+    if k_aux:
+        masked = a.masked_fill(~dead, -torch.inf)
+        top = masked.topk(k_aux, dim=1)
+        z_aux = torch.zeros_like(a).scatter(1, top.indices, torch.relu(top.values))
+        residual = (x - x_hat).detach()
+        spread = ((residual - residual.mean(0)) ** 2).sum()
+        aux = ((z_aux @ w_dec - residual) ** 2).sum() / spread
+    fvu = ((x_hat - x) ** 2).sum() / ((x - x.mean(0)) ** 2).sum()
+    return scale * mse + ALPHA * aux, aux, fvu, (z > 0).sum(1).double().mean(), int(dead.sum())
+
+
+def train(start, dtype):
+    """Loss curve [steps, 5]: loss, auxiliary loss, FVU, L0, dead latents; and the loss scale."""
+    parameters = [start[name].to(dtype).requires_grad_() for name in ("W_enc", "b_enc", "W_dec", "b_dec")]
+    x = start["x"].to(dtype)
+    scale = float(1 / ((x.double() - x.double().mean(0)) ** 2).mean())
+    since = torch.zeros(N, dtype=torch.int64)
+    m = [torch.zeros_like(p) for p in parameters]
+    v = [torch.zeros_like(p) for p in parameters]
+    curve = []
+    for step in range(STEPS):
+        rows = torch.arange(step * BATCH, (step + 1) * BATCH) % ROWS
+        loss, aux, fvu, l0, dead = forward(x[rows], *parameters, since, scale)
+        grads = list(torch.autograd.grad(loss, parameters))
+        with torch.no_grad():
+            w = parameters[2]
+            w /= w.norm(dim=1, keepdim=True)
+            grads[2] -= (grads[2] * w).sum(1, keepdim=True) * w
+            for p, g, mi, vi in zip(parameters, grads, m, v):
+                mi.mul_(0.9).add_(g, alpha=0.1)
+                vi.mul_(0.999).addcmul_(g, g, value=0.001)
+                hat = (vi / (1 - 0.999 ** (step + 1))).sqrt() + 6.25e-10
+                p -= learning_rate(step) * (mi / (1 - 0.9 ** (step + 1))) / hat
+        curve.append([loss.item(), aux.item(), fvu.item(), l0.item(), float(dead)])
+        if step % 20 == 0 or step == STEPS - 1:
+            print(step, [round(c, 5) for c in curve[-1]])
+    return torch.tensor(curve, dtype=torch.float64), scale
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", required=True)
+    args = parser.parse_args()
+    generator = torch.Generator().manual_seed(5)
+    x = data(generator)
+    w_enc = ((torch.rand(N, D, generator=generator) * 2 - 1) / D ** 0.5).float()
+    b_enc = torch.zeros(N)
+    b_enc[::10] = -4.0  # dead from the start: AuxK has work from the third step on
+    start = {"W_enc": w_enc, "b_enc": b_enc, "W_dec": torch.nn.functional.normalize(w_enc, dim=1), "b_dec": x.mean(0),
+             "x": x}
+    curve, scale = train({k: v.clone() for k, v in start.items()}, torch.float64)
+    curve32, _ = train({k: v.clone() for k, v in start.items()}, torch.float32)
+    save_file(dict(start, curve=curve, curve32=curve32, scale=torch.tensor([scale], dtype=torch.float64)), args.out)
+
+
+if __name__ == "__main__":
+    main()
