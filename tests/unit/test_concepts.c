@@ -1,0 +1,200 @@
+/* SAE files and use, steering arithmetic, names in and out. */
+#include "microw/concepts.h"
+#include "microw/safetensors.h"
+#include "test.h"
+
+enum { N = 40, D = 6, K = 5, ROWS = 300 };
+
+static mw_backend *backend;
+static char folder[] = "/tmp/microw-concepts-XXXXXX";
+
+static mw_sae *make_sae(void) {
+    mw_sae *sae = NULL;
+    NEED_OK(mw_sae_new(backend, N, D, K, &sae));
+    fill_random(sae->w_enc, N * D, 1);
+    fill_random(sae->w_dec, N * D, 2);
+    fill_random(sae->b_enc, N, 3);
+    fill_random(sae->b_dec, D, 4);
+    return sae;
+}
+
+/* relu of the K largest, by a naive loop in double. */
+static void naive_codes(const mw_sae *s, const float *x, double z[N]) {
+    double a[N];
+    for (int i = 0; i < N; i++) {
+        a[i] = s->b_enc[i];
+        for (int j = 0; j < D; j++) a[i] += (double)s->w_enc[i * D + j] * (x[j] - s->b_dec[j]);
+    }
+    for (int i = 0; i < N; i++) {
+        int above = 0;
+        for (int j = 0; j < N; j++) above += a[j] > a[i];
+        z[i] = above < K && a[i] > 0 ? a[i] : 0;
+    }
+}
+
+static void naive_decode(const mw_sae *s, const double z[N], double out[D]) {
+    for (int j = 0; j < D; j++) {
+        out[j] = s->b_dec[j];
+        for (int i = 0; i < N; i++) out[j] += z[i] * s->w_dec[i * D + j];
+    }
+}
+
+static void encode_and_decode(void) {
+    mw_sae *s = make_sae();
+    float x[ROWS * D], x_hat[ROWS * D], value[ROWS * K];
+    int32_t index[ROWS * K];
+    fill_random(x, ROWS * D, 5);
+    CHECK_OK(mw_sae_encode(s, x, ROWS, index, value));
+    CHECK_OK(mw_sae_decode(s, index, value, ROWS, x_hat));
+    for (int r = 0; r < ROWS; r++) {
+        double z[N], expected[D];
+        naive_codes(s, x + r * D, z);
+        naive_decode(s, z, expected);
+        for (int j = 0; j < K; j++) CHECK(fabs(value[r * K + j] - z[index[r * K + j]]) < 1e-5);
+        for (int j = 0; j < D; j++) CHECK(fabs(x_hat[r * D + j] - expected[j]) < 1e-4);
+    }
+    mw_sae_free(&s);
+}
+
+static void steering(void) {
+    mw_sae *s = make_sae();
+    float x[ROWS * D], edited[ROWS * D];
+    int32_t token[ROWS];
+    fill_random(x, ROWS * D, 6);
+    for (int r = 0; r < ROWS; r++) token[r] = r % 10;
+    const mw_latent_edit edits[] = {{.latent = 3, .scale = 2.5}, {.latent = 17, .scale = 1, .add = 0.75}, {.latent = 39}};
+    for (int keep = 0; keep < 2; keep++) {
+        mw_steering steering = {.sae = s, .edits = edits, .n_edits = 3, .keep_error = keep, .untouched = 4};
+        memcpy(edited, x, sizeof x);
+        mw_hook_event event = {.site = {0, MW_RESID_POST}, .backend = backend, .x = mw_tensor_2d(MW_F32, edited, ROWS, D),
+                               .token = token};
+        CHECK_OK(mw_steer(&steering, &event));
+        for (int r = 0; r < ROWS; r++) {
+            double z[N], before[D], after[D];
+            naive_codes(s, x + r * D, z);
+            naive_decode(s, z, before);
+            z[3] *= 2.5;
+            z[17] += 0.75;
+            z[39] = 0;
+            naive_decode(s, z, after);
+            for (int j = 0; j < D; j++) {
+                double expected = token[r] == 4 ? x[r * D + j] : after[j] + (keep ? x[r * D + j] - before[j] : 0);
+                CHECK(fabs(edited[r * D + j] - expected) < 1e-4);
+            }
+        }
+    }
+    const mw_latent_edit outside = {.latent = N};
+    mw_steering bad = {.sae = s, .edits = &outside, .n_edits = 1, .untouched = -1};
+    mw_hook_event event = {.backend = backend, .x = mw_tensor_2d(MW_F32, edited, ROWS, D)};
+    mw_log_quiet(true);
+    CHECK_FAILS(MW_ERR_ARG, mw_steer(&bad, &event));
+    event.x.shape[1] = D - 1;
+    bad.n_edits = 0;
+    CHECK_FAILS(MW_ERR_ARG, mw_steer(&bad, &event));
+    mw_log_quiet(false);
+    mw_code_log log = {.sae = s};
+    event.x = mw_tensor_2d(MW_F32, x, ROWS, D);
+    CHECK_OK(mw_observe(&log, &event));
+    CHECK_OK(mw_observe(&log, &event));
+    CHECK(log.rows == 2 * ROWS && memcmp(log.value, log.value + ROWS * K, sizeof(float) * ROWS * K) == 0);
+    mw_code_log_free(&log);
+    mw_sae_free(&s);
+}
+
+static void saves_and_loads(void) {
+    mw_sae *s = make_sae(), *again = NULL;
+    char path[128], command[256];
+    snprintf(path, sizeof path, "%s/sae", folder);
+    CHECK_OK(mw_sae_save(s, path));
+    NEED_OK(mw_sae_load(path, backend, &again));
+    CHECK(again->n == N && again->d == D && again->k == K && memcmp(again->w_enc, s->w_enc, sizeof(float) * N * D) == 0);
+    CHECK(memcmp(again->b_dec, s->b_dec, sizeof(float) * D) == 0);
+    mw_sae_free(&again);
+    static const char *const damage[] = {"sed -i 's/\"k\": 5/\"k\": 41/' cfg.json", "sed -i 's/\"k\": 41/\"k\": 5/; s/: 40/: 39/' cfg.json",
+                                         "sed -i 's/: 39/: 40/; s/\"topk\"/\"vq\"/' cfg.json", "truncate -s -8 sae.safetensors",
+                                         "rm sae.safetensors"};
+    for (size_t i = 0; i < sizeof damage / sizeof *damage; i++) {
+        snprintf(command, sizeof command, "cd %s && %s", path, damage[i]);
+        NEED(system(command) == 0);
+        mw_log_quiet(true);
+        CHECK(mw_sae_load(path, backend, &again) != MW_OK);
+        mw_log_quiet(false);
+    }
+    mw_log_quiet(true);
+    CHECK_FAILS(MW_ERR_CONFIG, mw_sae_new(backend, 4, 4, 5, &again));
+    CHECK_FAILS(MW_ERR_CONFIG, mw_sae_new(backend, 4, 4, 0, &again));
+    CHECK_FAILS(MW_ERR_CONFIG, mw_sae_export(s, "gguf", path));
+    mw_log_quiet(false);
+    mw_sae_free(&s);
+}
+
+static void exports(void) {
+    mw_sae *s = make_sae();
+    char path[128], file_path[160];
+    mw_safetensors *file = NULL;
+    mw_tensor t;
+    snprintf(path, sizeof path, "%s/saelens", folder);
+    CHECK_OK(mw_sae_export(s, "saelens", path));
+    snprintf(file_path, sizeof file_path, "%s/sae_weights.safetensors", path);
+    NEED_OK(mw_safetensors_open(file_path, &file));
+    NEED(mw_safetensors_find(file, "W_enc", &t));
+    CHECK(t.shape[0] == D && t.shape[1] == N && ((float *)t.data)[1] == s->w_enc[D]);
+    mw_safetensors_free(&file);
+    snprintf(path, sizeof path, "%s/sparsify", folder);
+    CHECK_OK(mw_sae_export(s, "sparsify", path));
+    snprintf(file_path, sizeof file_path, "%s/sae.safetensors", path);
+    NEED_OK(mw_safetensors_open(file_path, &file));
+    NEED(mw_safetensors_find(file, "encoder.weight", &t));
+    CHECK(t.shape[0] == N && t.shape[1] == D);
+    mw_safetensors_free(&file);
+    mw_sae_free(&s);
+}
+
+static void names_round_trip(void) {
+    static const char *const odd[] = {"plain", "with, comma", "a \"quoted\" one", "two\nlines", "caf\xc3\xa9"};
+    static const char *const files[] = {"names.csv", "names.json"};
+    for (int f = 0; f < 2; f++) {
+        mw_names a, b;
+        char path[128];
+        snprintf(path, sizeof path, "%s/%s", folder, files[f]);
+        NEED_OK(mw_names_new(9, &a));
+        NEED_OK(mw_names_new(9, &b));
+        for (int i = 0; i < 5; i++) NEED_OK(mw_names_set(&a, i + 2, odd[i]));
+        CHECK_OK(mw_names_save(path, &a));
+        CHECK_OK(mw_names_load(path, &b));
+        for (int i = 0; i < 5; i++) CHECK(b.name[i + 2] && strcmp(b.name[i + 2], odd[i]) == 0);
+        CHECK(!b.name[0] && !b.name[8]);
+        mw_names_free(&a);
+        mw_names_free(&b);
+    }
+    static const struct {
+        const char *name, *text;
+    } bad[] = {{"b.csv", "latent,name\nx,y\n"}, {"b.csv", "9,outside\n"}, {"b.csv", "3\n"}, {"b.json", "[]"},
+               {"b.json", "{\"a\": \"b\"}"},   {"b.json", "{\"1\": 2}"},  {"b.json", "{"}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        mw_names n;
+        char path[128];
+        snprintf(path, sizeof path, "%s/%s", folder, bad[i].name);
+        NEED_OK(mw_file_write_atomic(path, bad[i].text, strlen(bad[i].text)));
+        NEED_OK(mw_names_new(9, &n));
+        mw_log_quiet(true);
+        CHECK_FAILS(MW_ERR_FORMAT, mw_names_load(path, &n));
+        mw_log_quiet(false);
+        mw_names_free(&n);
+    }
+}
+
+int main(void) {
+    NEED(mkdtemp(folder) != NULL);
+    NEED_OK(mw_backend_open("cpu", &backend));
+    RUN(encode_and_decode);
+    RUN(steering);
+    RUN(saves_and_loads);
+    RUN(exports);
+    RUN(names_round_trip);
+    mw_backend_close(&backend);
+    char command[96];
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    CHECK(system(command) == 0);
+    return test_end();
+}
