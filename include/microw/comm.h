@@ -27,6 +27,11 @@ mw_status mw_comm_duplicate(const mw_comm *comm, mw_comm **out) MW_MUST_USE;
 /* Freeing the world ends MPI. */
 void mw_comm_free(mw_comm **comm);
 
+/* For a library on top of MPI that is left in a state in which MPI_Finalize would crash (HDF5 after a failed close):
+ * the program must then end without freeing the world. Holds for all duplicates of a communicator. */
+void mw_comm_abandon(const mw_comm *comm);
+bool mw_comm_abandoned(const mw_comm *comm);
+
 int mw_comm_rank(const mw_comm *comm);
 int mw_comm_size(const mw_comm *comm);
 /* True when several threads may communicate at once. */

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char usage[] =
     "microw - harvest activations, train sparse autoencoders, find and turn concepts\n\n"
@@ -92,6 +93,10 @@ int main(int argc, char **argv) {
     mw_log_setup(mw_comm_rank(world), mw_comm_size(world), mw_environment("MICROW_DEBUG") ? MW_LOG_DEBUG : MW_LOG_INFO);
     status = dispatch(argc, argv, world);
     mw_comm_report_errors(world);
+    if (mw_comm_abandoned(world)) {
+        fflush(NULL);
+        _exit(exit_code(status));
+    }
     mw_comm_free(&world);
     if (mw_environment("MICROW_CHECK_LEAKS") && mw_alloc_balance() != 0)
         fprintf(stderr, "microw: warning: %lld blocks of memory were not freed\n", (long long)mw_alloc_balance());

@@ -9,6 +9,7 @@ struct mw_comm {
     MPI_Comm mpi;
     int rank, size;
     bool alone, world, threads;
+    bool *abandoned; /* shared by the world and its duplicates; the world owns it */
 };
 
 static mw_status checked(int code, const char *call) {
@@ -34,6 +35,10 @@ mw_status mw_comm_world(int *argc, char ***argv, mw_comm **out) {
     mw_comm *comm = mw_calloc(1, sizeof *comm);
     if (!comm) return MW_ERR_MEMORY;
     *comm = (mw_comm){.mpi = MPI_COMM_WORLD, .world = true, .threads = provided == MPI_THREAD_MULTIPLE};
+    if (!(comm->abandoned = mw_calloc(1, sizeof *comm->abandoned))) {
+        mw_free(comm);
+        return MW_ERR_MEMORY;
+    }
     MPI_Comm_rank(comm->mpi, &comm->rank);
     MPI_Comm_size(comm->mpi, &comm->size);
     MPI_Comm_set_errhandler(comm->mpi, MPI_ERRORS_RETURN);
@@ -60,12 +65,22 @@ mw_status mw_comm_duplicate(const mw_comm *comm, mw_comm **out) {
 void mw_comm_free(mw_comm **comm) {
     mw_comm *c = *comm;
     if (!c) return;
-    if (c->world)
+    if (c->world) {
+        mw_free(c->abandoned);
         MPI_Finalize();
-    else if (!c->alone)
+    } else if (!c->alone) {
         MPI_Comm_free(&c->mpi);
+    }
     mw_free(c);
     *comm = NULL;
+}
+
+void mw_comm_abandon(const mw_comm *comm) {
+    if (comm->abandoned) *comm->abandoned = true;
+}
+
+bool mw_comm_abandoned(const mw_comm *comm) {
+    return comm->abandoned && *comm->abandoned;
 }
 
 int mw_comm_rank(const mw_comm *comm) {

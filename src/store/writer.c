@@ -232,10 +232,22 @@ mw_status mw_store_writer_open(const char *folder, const mw_store_plan *plan, co
     return status;
 }
 
+/* HDF5 keeps what it could not close, and crashes on it when MPI ends. */
+static mw_status close_file(mw_store_writer *w) {
+    hid_t file = w->file;
+    w->file = -1;
+    if (file < 0 || H5Fclose(file) >= 0) return MW_OK;
+    mw_comm_abandon(w->comm);
+    return h5_error(w->partial, "close failed");
+}
+
 void mw_store_writer_free(mw_store_writer **slot) {
     mw_store_writer *w = *slot;
     if (!w) return;
-    if (w->file >= 0) H5Fclose(w->file);
+    mw_log_quiet(true); /* here only after a failure that was told already */
+    mw_status closed = close_file(w);
+    mw_log_quiet(false);
+    (void)closed;
     mw_free(w->final);
     mw_free(w->partial);
     mw_free(w->progress);
@@ -348,12 +360,6 @@ static mw_status finish_site(const mw_store_writer *w, int64_t s) {
     mw_free(sums);
     mw_free(norms);
     return status;
-}
-
-static mw_status close_file(mw_store_writer *w) {
-    hid_t file = w->file;
-    w->file = -1;
-    return H5Fclose(file) < 0 ? h5_error(w->partial, "close failed") : MW_OK;
 }
 
 static mw_status give_name(const mw_store_writer *w) {

@@ -1,0 +1,56 @@
+# The whole path at 1, 2, 3 and 4 ranks: the same bytes; finished stages are skipped; changed ones are refused.
+. "$SOURCE/tests/cli/common.sh"
+small >"$work/exp.yaml"
+files="activations/small/activations.h5 sae_models/small/sae.safetensors sae_models/small/concepts.json
+sae_models/small/names.csv runs/small/evaluate.json runs/small/steer.json"
+
+for ranks in 1 2 3 4; do
+    mpi $ranks "$MICROW" run "$work/exp.yaml" --set store="$work/s$ranks" >"$work/out$ranks" 2>"$work/err$ranks" ||
+        { fail "run at $ranks ranks"; cat "$work/err$ranks" >&2; }
+    for f in $files; do check "$f at $ranks ranks" cmp "$work/s1/$f" "$work/s$ranks/$f"; done
+done
+check "no leak" sh -c "! grep -q 'not freed' $work/err1"
+for stage in harvest train discover evaluate steer; do check "prints $stage" grep -q "^$stage: " "$work/out1"; done
+check "history" grep -q '"fvu"' "$work/s1/sae_models/small/training_history.json"
+
+"$MICROW" run "$work/exp.yaml" --set store="$work/s1" >"$work/again" 2>&1
+check "harvest skipped" grep -q "^harvest: complete" "$work/again"
+check "train skipped" grep -q "^train: complete" "$work/again"
+refuses 1 "made with other settings" "$MICROW" train "$work/exp.yaml" --set store="$work/s1" --set sae.k=9
+refuses 1 "made with other settings" "$MICROW" harvest "$work/exp.yaml" --set store="$work/s1" --set harvest.dtype=f16
+check "overwrite" "$MICROW" train "$work/exp.yaml" --set store="$work/s1" --set sae.k=9 --overwrite
+check "report" "$MICROW" report "$work/exp.yaml" --set store="$work/s1"
+
+check "inspect store" "$MICROW" inspect "$work/s2/activations/small"
+check "inspect sae" "$MICROW" inspect "$work/s2/sae_models/small"
+check "inspect tensors" "$MICROW" inspect "$work/s2/sae_models/small/sae.safetensors"
+if command -v h5dump >/dev/null; then
+    check "h5dump reads it" sh -c "h5dump -d /tokens/position -c 5 $work/s1/activations/small/activations.h5 | grep -q '(0): '"
+    check "h5dump finds the dtype" sh -c "h5dump -A $work/s1/activations/small/activations.h5 | grep -q bf16"
+fi
+
+# generate, with a latent turned
+"$MICROW" generate --model "$SOURCE/configs/demo/model" --prompt "Anna and Boris" --max-new-tokens 12 >"$work/plain" 2>&1
+"$MICROW" generate --model "$SOURCE/configs/demo/model" --prompt "Anna and Boris" --max-new-tokens 12 \
+    --sae "$work/s2/sae_models/small" --add 1=30,2=30,3=30 >"$work/turned" 2>&1
+check "continues the prompt" grep -q "^Anna and Boris ." "$work/plain"
+check "turning changes it" sh -c "! cmp -s $work/plain $work/turned"
+check "layers" sh -c "$MICROW layers --model $SOURCE/configs/demo/model | grep -q '^3.resid_post *128'"
+check "config" sh -c "$MICROW config $work/exp.yaml | grep -q 'n_latents: 256'"
+for format in saelens sparsify; do
+    check "export $format" "$MICROW" export --sae "$work/s2/sae_models/small" --format $format --out "$work/$format"
+    check "$format config" test -s "$work/$format/cfg.json"
+done
+# hooks from the file
+cat >>"$work/exp.yaml" <<'END'
+hooks:
+  list:
+    - {site: 0.resid_post, kind: statistics}
+    - {site: 1.resid_post, kind: scale, factor: 3}
+    - {site: 1.resid_post, kind: ablate, columns: [0]}
+    - {site: 1.resid_post, kind: statistics}
+END
+check "hooks" mpi 2 "$MICROW" harvest "$work/exp.yaml" --set store="$work/hooks"
+check "statistics" grep -q '"site": "1.resid_post"' "$work/hooks/runs/small/statistics.json"
+check "values differ" sh -c "! cmp -s $work/hooks/activations/small/activations.h5 $work/s1/activations/small/activations.h5"
+finish
