@@ -19,32 +19,32 @@ enum { TEST_SKIPPED = 77 };
 
 static int test_failures, test_checks;
 
-#define CHECK(condition)                                                                                     \
-    do {                                                                                                     \
-        test_checks++;                                                                                       \
-        if (!(condition)) {                                                                                  \
-            test_failures++;                                                                                 \
-            fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #condition);                          \
-        }                                                                                                    \
+#define CHECK(condition)                                                                                               \
+    do {                                                                                                               \
+        test_checks++;                                                                                                 \
+        if (!(condition)) {                                                                                            \
+            test_failures++;                                                                                           \
+            fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #condition);                                    \
+        }                                                                                                              \
     } while (0)
 #define CHECK_OK(call) CHECK((call) == MW_OK)
 /* The call must fail with this status; its message is part of what is shown. */
 #define CHECK_FAILS(status, call) CHECK((call) == (status))
 /* For what the rest of a test cannot do without. */
-#define NEED(condition)                                                                                      \
-    do {                                                                                                     \
-        test_checks++;                                                                                       \
-        if (!(condition)) {                                                                                  \
-            fprintf(stderr, "%s:%d: cannot go on: %s\n", __FILE__, __LINE__, #condition);                    \
-            exit(1);                                                                                         \
-        }                                                                                                    \
+#define NEED(condition)                                                                                                \
+    do {                                                                                                               \
+        test_checks++;                                                                                                 \
+        if (!(condition)) {                                                                                            \
+            fprintf(stderr, "%s:%d: cannot go on: %s\n", __FILE__, __LINE__, #condition);                              \
+            exit(1);                                                                                                   \
+        }                                                                                                              \
     } while (0)
 #define NEED_OK(call) NEED((call) == MW_OK)
-#define RUN(test)                                                                                            \
-    do {                                                                                                     \
-        int before_ = test_failures;                                                                         \
-        test();                                                                                              \
-        printf("%s %s\n", test_failures == before_ ? "ok  " : "FAIL", #test);                                \
+#define RUN(test)                                                                                                      \
+    do {                                                                                                               \
+        int before_ = test_failures;                                                                                   \
+        test();                                                                                                        \
+        printf("%s %s\n", test_failures == before_ ? "ok  " : "FAIL", #test);                                          \
     } while (0)
 
 /* Largest |a - b| over the largest |b|: an error relative to the scale of the whole array. */

@@ -93,8 +93,8 @@ typedef struct mw_backend_ops {
     mw_status (*layer_norm)(mw_backend *, float *out, const float *x, const float *weight, const float *bias,
                             int64_t rows, int64_t width, float eps);
     /* out = x / rms(x) * (weight + offset). Zhang & Sennrich 2019; offset 1 for Gemma. */
-    mw_status (*rms_norm)(mw_backend *, float *out, const float *x, const float *weight, int64_t rows,
-                          int64_t width, float eps, float offset);
+    mw_status (*rms_norm)(mw_backend *, float *out, const float *x, const float *weight, int64_t rows, int64_t width,
+                          float eps, float offset);
     /* Rotates the first 2 * pairs of each head in halves (x_i, x_{i + pairs}). Su et al. 2021. `cos_sin` is
      * [positions, pairs, 2]. x is [rows, heads * head_dim]. */
     mw_status (*rotary)(mw_backend *, float *x, const float *cos_sin, const int32_t *position, int64_t rows,
@@ -107,14 +107,13 @@ typedef struct mw_backend_ops {
     mw_status (*soft_cap)(mw_backend *, float *x, int64_t count, float cap); /* x = cap tanh(x / cap) */
 
     /* The k largest of each row, ties to the lower index, written in index order. */
-    mw_status (*top_k)(mw_backend *, const float *x, int64_t rows, int64_t n, int64_t k, int32_t *index,
-                       float *value);
+    mw_status (*top_k)(mw_backend *, const float *x, int64_t rows, int64_t n, int64_t k, int32_t *index, float *value);
     /* out[r] = bias + sum_j value[r,j] W[index[r,j]]; bias may be NULL. W is [n, d]. */
-    mw_status (*sparse_decode)(mw_backend *, float *out, const float *bias, const int32_t *index,
-                               const float *value, int64_t rows, int64_t k, const float *w, int64_t d);
+    mw_status (*sparse_decode)(mw_backend *, float *out, const float *bias, const int32_t *index, const float *value,
+                               int64_t rows, int64_t k, const float *w, int64_t d);
     /* out[r,j] = <g[r], W[index[r,j]]> */
-    mw_status (*sparse_dot)(mw_backend *, float *out, const float *g, const int32_t *index, int64_t rows,
-                            int64_t k, const float *w, int64_t d);
+    mw_status (*sparse_dot)(mw_backend *, float *out, const float *g, const int32_t *index, int64_t rows, int64_t k,
+                            const float *w, int64_t d);
     /* out[i] = sum over latent i's entries of coefficient * x[row], in list order; out is [n, d]. */
     mw_status (*sparse_outer)(mw_backend *, float *out, const mw_latent_lists *, const float *x, int64_t d);
     mw_status (*adam)(mw_backend *, float *param, const float *grad, float *m, float *v, int64_t count,

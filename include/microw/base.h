@@ -24,17 +24,17 @@ extern "C" {
 #endif
 
 /* One list: the enum and the texts cannot drift apart. MW_STOP is not an error: it ends a pass early. */
-#define MW_STATUS_LIST(X)                                                                                    \
-    X(MW_OK, "ok")                                                                                           \
-    X(MW_STOP, "stopped early on request")                                                                   \
-    X(MW_ERR_ARG, "invalid argument")                                                                        \
-    X(MW_ERR_CONFIG, "invalid configuration")                                                                \
-    X(MW_ERR_MEMORY, "out of memory")                                                                        \
-    X(MW_ERR_IO, "input/output error")                                                                       \
-    X(MW_ERR_FORMAT, "malformed input")                                                                      \
-    X(MW_ERR_UNSUPPORTED, "not supported")                                                                   \
-    X(MW_ERR_STATE, "wrong state")                                                                           \
-    X(MW_ERR_COMM, "communication error")                                                                    \
+#define MW_STATUS_LIST(X)                                                                                              \
+    X(MW_OK, "ok")                                                                                                     \
+    X(MW_STOP, "stopped early on request")                                                                             \
+    X(MW_ERR_ARG, "invalid argument")                                                                                  \
+    X(MW_ERR_CONFIG, "invalid configuration")                                                                          \
+    X(MW_ERR_MEMORY, "out of memory")                                                                                  \
+    X(MW_ERR_IO, "input/output error")                                                                                 \
+    X(MW_ERR_FORMAT, "malformed input")                                                                                \
+    X(MW_ERR_UNSUPPORTED, "not supported")                                                                             \
+    X(MW_ERR_STATE, "wrong state")                                                                                     \
+    X(MW_ERR_COMM, "communication error")                                                                              \
     X(MW_ERR_BACKEND, "backend error")
 
 typedef enum mw_status {
@@ -47,17 +47,17 @@ typedef enum mw_status {
 #define MW_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 
 /* Passes a failing status up. */
-#define MW_TRY(expr)                                                                                         \
-    do {                                                                                                     \
-        mw_status mw_try_status_ = (expr);                                                                   \
-        if (mw_try_status_ != MW_OK) return mw_try_status_;                                                  \
+#define MW_TRY(expr)                                                                                                   \
+    do {                                                                                                               \
+        mw_status mw_try_status_ = (expr);                                                                             \
+        if (mw_try_status_ != MW_OK) return mw_try_status_;                                                            \
     } while (0)
 
 /* The same where something must be undone first: sets `status` and jumps. */
-#define MW_TRY_GOTO(status, expr, label)                                                                     \
-    do {                                                                                                     \
-        (status) = (expr);                                                                                   \
-        if ((status) != MW_OK) goto label;                                                                   \
+#define MW_TRY_GOTO(status, expr, label)                                                                               \
+    do {                                                                                                               \
+        (status) = (expr);                                                                                             \
+        if ((status) != MW_OK) goto label;                                                                             \
     } while (0)
 
 const char *mw_status_text(mw_status status);
@@ -111,10 +111,8 @@ bool mw_utf8_valid(const char *bytes, size_t length);
 void mw_utf8_repair(mw_text *out, const char *bytes, size_t length);
 
 /* Makes room for one more element in a growing array: `array`, its count and its capacity (int64_t). */
-#define MW_GROW(array, count, capacity)                                                                      \
-    ((count) < (capacity)                                                                                    \
-         ? true                                                                                              \
-         : mw_grow_((void **)&(array), &(capacity), sizeof *(array)))
+#define MW_GROW(array, count, capacity)                                                                                \
+    ((count) < (capacity) ? true : mw_grow_((void **)&(array), &(capacity), sizeof *(array)))
 bool mw_grow_(void **array, int64_t *capacity, size_t element);
 
 /* ---- random numbers ------------------------------------------------------------------------------- */
@@ -176,8 +174,8 @@ int mw_edit_distance(const char *a, const char *b);
 /* ---- environment, clock and progress ---------------------------------------------------------------- */
 
 const char *mw_environment(const char *name); /* NULL when unset or empty */
-double mw_seconds(void); /* monotonic */
-void mw_timestamp(char out[32]); /* 2026-01-31T12:00:00Z */
+double mw_seconds(void);                      /* monotonic */
+void mw_timestamp(char out[32]);              /* 2026-01-31T12:00:00Z */
 
 /* Progress of a long piece of work on rank 0: a live line on a terminal, JSON lines elsewhere. */
 typedef struct mw_progress {

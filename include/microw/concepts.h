@@ -27,7 +27,7 @@ typedef struct mw_steering {
     const mw_sae *sae;
     const mw_latent_edit *edits;
     int64_t n_edits;
-    bool keep_error; /* x + the change in x_hat; else x becomes the edited x_hat */
+    bool keep_error;   /* x + the change in x_hat; else x becomes the edited x_hat */
     int32_t untouched; /* rows of this token stay as they are (bos, which SAEs are rarely trained on); -1: none */
 } mw_steering;
 

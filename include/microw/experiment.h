@@ -18,7 +18,8 @@ extern "C" {
 typedef struct mw_experiment mw_experiment;
 
 /* `sets`: "section.key=value" assignments that override the file. */
-mw_status mw_experiment_load(const char *path, const char *const *sets, int64_t n_sets, mw_experiment **out) MW_MUST_USE;
+mw_status mw_experiment_load(const char *path, const char *const *sets, int64_t n_sets,
+                             mw_experiment **out) MW_MUST_USE;
 void mw_experiment_free(mw_experiment **experiment);
 
 /* "run": every stage whose section is in the file, skipping those that are complete; else one of harvest, train,

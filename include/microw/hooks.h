@@ -28,18 +28,18 @@ extern "C" {
  * stream between attention and MLP (families with a parallel residual have none).  mlp_act [d_mlp]: input of the
  * down projection.  mlp_out [d_model]: what the MLP adds.  resid_post: the stream leaving the block.
  * logits [vocab]: after any final soft cap. */
-#define MW_STREAM_LIST(X)                                                                                    \
-    X(MW_EMBED, "embed")                                                                                     \
-    X(MW_RESID_PRE, "resid_pre")                                                                             \
-    X(MW_ATTN_Q, "attn_q")                                                                                   \
-    X(MW_ATTN_K, "attn_k")                                                                                   \
-    X(MW_ATTN_V, "attn_v")                                                                                   \
-    X(MW_ATTN_Z, "attn_z")                                                                                   \
-    X(MW_ATTN_OUT, "attn_out")                                                                               \
-    X(MW_RESID_MID, "resid_mid")                                                                             \
-    X(MW_MLP_ACT, "mlp_act")                                                                                 \
-    X(MW_MLP_OUT, "mlp_out")                                                                                 \
-    X(MW_RESID_POST, "resid_post")                                                                           \
+#define MW_STREAM_LIST(X)                                                                                              \
+    X(MW_EMBED, "embed")                                                                                               \
+    X(MW_RESID_PRE, "resid_pre")                                                                                       \
+    X(MW_ATTN_Q, "attn_q")                                                                                             \
+    X(MW_ATTN_K, "attn_k")                                                                                             \
+    X(MW_ATTN_V, "attn_v")                                                                                             \
+    X(MW_ATTN_Z, "attn_z")                                                                                             \
+    X(MW_ATTN_OUT, "attn_out")                                                                                         \
+    X(MW_RESID_MID, "resid_mid")                                                                                       \
+    X(MW_MLP_ACT, "mlp_act")                                                                                           \
+    X(MW_MLP_OUT, "mlp_out")                                                                                           \
+    X(MW_RESID_POST, "resid_post")                                                                                     \
     X(MW_LOGITS, "logits")
 
 typedef enum mw_stream {
@@ -77,9 +77,9 @@ typedef struct mw_hook {
     mw_site site;
     mw_hook_kind kind;
     mw_hook_call call;
-    void *self;                 /* not owned unless `release` is given */
+    void *self; /* not owned unless `release` is given */
     void (*release)(void *self);
-    const char *name;           /* for messages; may be NULL; not copied */
+    const char *name; /* for messages; may be NULL; not copied */
 } mw_hook;
 
 typedef struct mw_hooks mw_hooks;

@@ -75,7 +75,7 @@ typedef struct mw_sampling {
     int64_t top_k;      /* 0: off */
     double top_p;       /* 1: off */
     int64_t seed;
-    int32_t stop_id;    /* -1: none; the stop token is not returned */
+    int32_t stop_id; /* -1: none; the stop token is not returned */
 } mw_sampling;
 
 /* Continues each prompt; sampling is a pure function of (seed, sequence, step). `out[i]` (caller frees with

@@ -45,32 +45,32 @@ mw_status mw_sae_export(const mw_sae *sae, const char *format, const char *folde
 /* ---- training ------------------------------------------------------------------------------------------ */
 
 typedef struct mw_train_options {
-    int64_t batch;              /* rows of a step, over all ranks */
+    int64_t batch; /* rows of a step, over all ranks */
     int64_t steps;
-    double lr;                  /* NaN: 2e-4 / sqrt(n / 2^14), as dictionary_learning's trainers */
-    double beta1, beta2, eps;   /* Adam */
-    int64_t warmup_steps;       /* linear from 0 */
-    double decay_fraction;      /* the last part of the run, linear to 0 */
-    int64_t aux_k;              /* AuxK latents; 0: off */
-    double aux_coefficient;     /* alpha, 1/32 */
-    int64_t dead_after;         /* rows without firing (value > 1e-3) after which a latent is dead */
+    double lr;                /* NaN: 2e-4 / sqrt(n / 2^14), as dictionary_learning's trainers */
+    double beta1, beta2, eps; /* Adam */
+    int64_t warmup_steps;     /* linear from 0 */
+    double decay_fraction;    /* the last part of the run, linear to 0 */
+    int64_t aux_k;            /* AuxK latents; 0: off */
+    double aux_coefficient;   /* alpha, 1/32 */
+    int64_t dead_after;       /* rows without firing (value > 1e-3) after which a latent is dead */
     int64_t seed;
-    bool normalize;             /* train on x * sqrt(d) / E|x|; folded into the biases when saved */
-    int64_t init_rows;          /* sample for b_dec (geometric median) and the loss scale */
+    bool normalize;                      /* train on x * sqrt(d) / E|x|; folded into the biases when saved */
+    int64_t init_rows;                   /* sample for b_dec (geometric median) and the loss scale */
     int64_t log_every, checkpoint_every; /* steps; 0: none */
-    const char *fingerprint;    /* of data and settings: a checkpoint with another one is not gone on from; or NULL */
+    const char *fingerprint; /* of data and settings: a checkpoint with another one is not gone on from; or NULL */
 } mw_train_options;
 
 /* Means over the rows of one step, exact over all ranks. */
 typedef struct mw_step_report {
-    double loss;     /* mse * scale + aux_coefficient * aux_loss */
-    double mse;      /* mean over rows and dimensions of (x_hat - x)^2 */
-    double aux_loss; /* normalized mse of the dead latents' reconstruction of the residual */
-    double fvu;      /* sum (x - x_hat)^2 / sum (x - mean x)^2; R2 = 1 - fvu */
+    double loss;               /* mse * scale + aux_coefficient * aux_loss */
+    double mse;                /* mean over rows and dimensions of (x_hat - x)^2 */
+    double aux_loss;           /* normalized mse of the dead latents' reconstruction of the residual */
+    double fvu;                /* sum (x - x_hat)^2 / sum (x - mean x)^2; R2 = 1 - fvu */
     double explained_variance; /* 1 - sum of var(x - x_hat) / sum of var(x), over dimensions */
-    double l0;       /* latents with value > 0 a row */
+    double l0;                 /* latents with value > 0 a row */
     double lr;
-    int64_t dead;    /* dead latents after this step */
+    int64_t dead; /* dead latents after this step */
 } mw_step_report;
 
 typedef struct mw_trainer mw_trainer;

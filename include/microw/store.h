@@ -40,13 +40,13 @@ typedef struct mw_pair {
 /* What is known before the first activation. Arrays are the caller's and must live as long as the writer. */
 typedef struct mw_store_plan {
     int64_t n_rows, n_sequences, n_blocks, n_sites;
-    const uint32_t *ids, *sequence, *position;           /* [n_rows] */
-    const uint64_t *document, *offset, *length;          /* [n_sequences]: document, first row, rows */
+    const uint32_t *ids, *sequence, *position;  /* [n_rows] */
+    const uint64_t *document, *offset, *length; /* [n_sequences]: document, first row, rows */
     const mw_document_place *documents;
     int64_t n_documents;
     const uint64_t *block_row; /* [n_blocks + 1] */
     const mw_site *sites;
-    const int64_t *widths;     /* [n_sites] */
+    const int64_t *widths; /* [n_sites] */
     mw_dtype dtype;
     const uint64_t *vocabulary_offset; /* [n_vocabulary + 1] */
     const char *vocabulary_bytes;
@@ -77,7 +77,7 @@ typedef struct mw_store_site {
     mw_site site;
     int64_t width;
     mw_dtype dtype;
-    uint64_t place;  /* byte of the file where row 0 lies */
+    uint64_t place;                /* byte of the file where row 0 lies */
     double norm_mean, square_mean; /* mean of |x| and of |x|^2 over rows */
 } mw_store_site;
 

@@ -29,8 +29,7 @@ mw_status mw_file_size(const char *path, uint64_t *out) {
 
 mw_status mw_file_read(const char *path, char **out, size_t *length) {
     FILE *file = mw_is_directory(path) ? NULL : fopen(path, "rb");
-    if (!file)
-        return mw_error(MW_ERR_IO, "%s: cannot read: %s", path, strerror(errno ? errno : EISDIR));
+    if (!file) return mw_error(MW_ERR_IO, "%s: cannot read: %s", path, strerror(errno ? errno : EISDIR));
     mw_text text = {0};
     char chunk[65536];
     size_t got;

@@ -25,8 +25,13 @@ void mw_timestamp(char out[32]) {
 
 void mw_progress_begin(mw_progress *progress, const char *what, const char *unit, int64_t total, bool active) {
     double now = mw_seconds();
-    *progress = (mw_progress){.what = what, .unit = unit, .total = total, .start = now, .last = now,
-                              .active = active, .terminal = isatty(STDERR_FILENO) == 1};
+    *progress = (mw_progress){.what = what,
+                              .unit = unit,
+                              .total = total,
+                              .start = now,
+                              .last = now,
+                              .active = active,
+                              .terminal = isatty(STDERR_FILENO) == 1};
 }
 
 static void show(mw_progress *progress, int64_t done, const char *extra, bool final) {

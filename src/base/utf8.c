@@ -25,7 +25,10 @@ bool mw_utf8_valid(const char *bytes, size_t length) {
 /* How many bytes of the broken sequence at `p` one replacement stands for: the longest prefix that could have
  * begun a character (Unicode 15, section 3.9, "maximal subpart"; what Python and Rust do). */
 static size_t broken_length(const unsigned char *p, size_t left) {
-    size_t want = p[0] >= 0xc2 && p[0] < 0xe0 ? 2 : p[0] >= 0xe0 && p[0] < 0xf0 ? 3 : p[0] >= 0xf0 && p[0] < 0xf5 ? 4 : 1;
+    size_t want = p[0] >= 0xc2 && p[0] < 0xe0   ? 2
+                  : p[0] >= 0xe0 && p[0] < 0xf0 ? 3
+                  : p[0] >= 0xf0 && p[0] < 0xf5 ? 4
+                                                : 1;
     size_t n = 1;
     while (n < want && n < left && (p[n] & 0xc0) == 0x80) {
         bool bad = n == 1 && ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xf0 && p[1] < 0x90) ||

@@ -45,7 +45,9 @@ static mw_status attach_sae(const arguments *a, session *s) {
     mw_hook hook = {.kind = MW_CONTROLLER, .call = mw_steer, .self = &s->steering, .name = "steer"};
     mw_hook_id id;
     MW_TRY(mw_sae_load(folder, s->backend, &s->sae));
-    s->steering = (mw_steering){.sae = s->sae, .edits = s->edits, .keep_error = !argument(a, "--drop-error"),
+    s->steering = (mw_steering){.sae = s->sae,
+                                .edits = s->edits,
+                                .keep_error = !argument(a, "--drop-error"),
                                 .untouched = mw_tokenizer_bos(s->tokenizer)};
     MW_TRY(read_edits(argument(a, "--scale"), false, s));
     MW_TRY(read_edits(argument(a, "--add"), true, s));
@@ -61,7 +63,8 @@ static mw_status read_sampling(const arguments *a, const session *s, mw_sampling
     MW_TRY(argument_real(a, "--temperature", 0, &how->temperature));
     MW_TRY(argument_real(a, "--top-p", 1, &how->top_p));
     if (how->max_new_tokens < 1 || how->top_k < 0 || how->temperature < 0 || !(how->top_p > 0 && how->top_p <= 1))
-        return mw_error(MW_ERR_CONFIG, "expected --max-new-tokens >= 1, --top-k >= 0, --temperature >= 0, 0 < --top-p <= 1");
+        return mw_error(MW_ERR_CONFIG,
+                        "expected --max-new-tokens >= 1, --top-k >= 0, --temperature >= 0, 0 < --top-p <= 1");
     return MW_OK;
 }
 

@@ -11,9 +11,9 @@
 
 static void print_sites(const mw_model *model) {
     const mw_model_info *m = mw_model_about(model);
-    printf("%s: %lld layers, width %lld, %lld heads, vocabulary %lld, context %lld, %.3g million parameters\n", m->family,
-           (long long)m->n_layers, (long long)m->d_model, (long long)m->n_heads, (long long)m->vocab, (long long)m->context,
-           (double)m->parameters / 1e6);
+    printf("%s: %lld layers, width %lld, %lld heads, vocabulary %lld, context %lld, %.3g million parameters\n",
+           m->family, (long long)m->n_layers, (long long)m->d_model, (long long)m->n_heads, (long long)m->vocab,
+           (long long)m->context, (double)m->parameters / 1e6);
     for (int64_t l = 0; l < m->n_layers; l++)
         for (int s = 0; s < MW_STREAM_COUNT; s++) {
             mw_site site = {(int)l, (mw_stream)s};
@@ -42,8 +42,8 @@ mw_status command_layers(const arguments *a) {
 /* ---- inspect -------------------------------------------------------------------------------------------- */
 
 static mw_status print_provenance(const mw_store *store) {
-    static const char *const keys[] = {"model", "model_sha256", "tokenizer_sha256", "dataset_sha256", "microw_version",
-                                       "microw_git", "fingerprint"};
+    static const char *const keys[] = {"model",          "model_sha256", "tokenizer_sha256", "dataset_sha256",
+                                       "microw_version", "microw_git",   "fingerprint"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         char *value;
         MW_TRY(mw_store_provenance(store, keys[i], &value));
@@ -60,13 +60,14 @@ static mw_status inspect_store(const char *path) {
     mw_status status = print_provenance(store);
     if (status == MW_OK) status = mw_store_read_tokens(store, &tokens);
     if (status == MW_OK)
-        printf("%lld rows of %lld sequences from %lld documents\n", (long long)tokens.n_rows, (long long)tokens.n_sequences,
-               (long long)tokens.n_documents);
+        printf("%lld rows of %lld sequences from %lld documents\n", (long long)tokens.n_rows,
+               (long long)tokens.n_sequences, (long long)tokens.n_documents);
     for (int64_t i = 0; status == MW_OK && i < mw_store_site_count(store); i++) {
         const mw_store_site *s = mw_store_site_at(store, i);
         char name[MW_SITE_TEXT];
         mw_site_format(s->site, name);
-        printf("%-18s width %lld, %s, mean norm %.6g\n", name, (long long)s->width, mw_dtype_name(s->dtype), s->norm_mean);
+        printf("%-18s width %lld, %s, mean norm %.6g\n", name, (long long)s->width, mw_dtype_name(s->dtype),
+               s->norm_mean);
     }
     if (status == MW_OK) status = mw_store_verify(store);
     if (status == MW_OK) printf("checksums match\n");

@@ -22,9 +22,11 @@ static const char usage[] =
 
 static const option_spec experiment_options[] = {{"--set", true}, {"--overwrite", false}, {0}};
 static const option_spec generate_options[] = {
-    {"--model", true}, {"--prompt", true}, {"--max-new-tokens", true}, {"--temperature", true}, {"--top-k", true},
-    {"--top-p", true}, {"--seed", true},   {"--dtype", true},          {"--device", true},      {"--sae", true},
-    {"--site", true},  {"--scale", true},  {"--add", true},            {"--drop-error", false}, {0}};
+    {"--model", true},       {"--prompt", true},      {"--max-new-tokens", true},
+    {"--temperature", true}, {"--top-k", true},       {"--top-p", true},
+    {"--seed", true},        {"--dtype", true},       {"--device", true},
+    {"--sae", true},         {"--site", true},        {"--scale", true},
+    {"--add", true},         {"--drop-error", false}, {0}};
 static const option_spec layers_options[] = {{"--model", true}, {0}};
 static const option_spec no_options[] = {{0}};
 static const option_spec export_options[] = {{"--sae", true}, {"--format", true}, {"--out", true}, {0}};

@@ -132,8 +132,7 @@ mw_status mw_comm_gather_all_v(const mw_comm *comm, const void *in, const size_t
     if (comm->size == 1) return MW_OK;
     if (total > INT_MAX || comm->size > 4096) { /* counts of MPI are int: one broadcast a rank */
         size_t at = 0;
-        for (int r = 0; r < comm->size; at += bytes[r++])
-            MW_TRY(mw_comm_broadcast(comm, to + at, bytes[r], r));
+        for (int r = 0; r < comm->size; at += bytes[r++]) MW_TRY(mw_comm_broadcast(comm, to + at, bytes[r], r));
         return MW_OK;
     }
     int counts[4096], offsets[4096];

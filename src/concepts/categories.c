@@ -20,8 +20,8 @@ static mw_status number_of(mw_categories *c, int64_t *capacity, const char *name
     return MW_OK;
 }
 
-static mw_status category_of(mw_categories *c, int64_t *capacity, const json_t *words, const char *other, const char *text,
-                             size_t length, int32_t *out) {
+static mw_status category_of(mw_categories *c, int64_t *capacity, const json_t *words, const char *other,
+                             const char *text, size_t length, int32_t *out) {
     while (length && strchr(" \n\t", text[0])) text++, length--;
     while (length && strchr(" \n\t", text[length - 1])) length--;
     char *word = mw_strndup(text, length);

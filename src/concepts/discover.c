@@ -131,8 +131,9 @@ mw_status mw_discover(const mw_sae *sae, const mw_store *store, const mw_store_s
     mw_store_tokens tokens = {0};
     mw_discovery made = {0};
     search s = {.sae = sae, .store = store, .site = site, .tokens = &tokens, .category = category, .out = &made};
-    mw_status status = top_k >= 1 ? MW_OK : mw_error(MW_ERR_CONFIG, "discover.top_texts is %lld: expected at least 1",
-                                                     (long long)top_k);
+    mw_status status =
+        top_k >= 1 ? MW_OK
+                   : mw_error(MW_ERR_CONFIG, "discover.top_texts is %lld: expected at least 1", (long long)top_k);
     if (status == MW_OK && site->width != sae->d)
         status = mw_error(MW_ERR_CONFIG, "an SAE of width %lld cannot read a site of width %lld", (long long)sae->d,
                           (long long)site->width);

@@ -73,8 +73,8 @@ static mw_status read_csv(const char *path, const char *text, mw_names *into) {
         if (index.failed || name.failed)
             status = MW_ERR_MEMORY;
         else if (!mw_parse_int(index.data, &latent) || latent < 0 || latent >= into->n || name.length == 0)
-            status = mw_error(MW_ERR_FORMAT, "%s:%lld: expected LATENT,NAME with a latent from 0 to %lld, found '%s'", path,
-                              (long long)line, (long long)into->n - 1, index.data);
+            status = mw_error(MW_ERR_FORMAT, "%s:%lld: expected LATENT,NAME with a latent from 0 to %lld, found '%s'",
+                              path, (long long)line, (long long)into->n - 1, index.data);
         else
             status = mw_names_set(into, latent, name.data);
     }
@@ -98,7 +98,8 @@ static void write_csv(const mw_names *names, mw_text *out) {
 static mw_status read_json(const char *path, const char *text, size_t length, mw_names *into) {
     json_t *root;
     MW_TRY(mw_json_parse(path, text, length, &root));
-    mw_status status = json_is_object(root) ? MW_OK : mw_error(MW_ERR_FORMAT, "%s: expected {\"latent\": \"name\"}", path);
+    mw_status status =
+        json_is_object(root) ? MW_OK : mw_error(MW_ERR_FORMAT, "%s: expected {\"latent\": \"name\"}", path);
     const char *key;
     json_t *name;
     json_object_foreach(root, key, name) {

@@ -13,7 +13,8 @@ static mw_status codes_of(const mw_sae *sae, const mw_hook_event *event, row_cod
     if (event->x.shape[1] != sae->d)
         return mw_error(MW_ERR_ARG, "an SAE of width %lld met a site of width %lld", (long long)sae->d,
                         (long long)event->x.shape[1]);
-    row_codes c = {mw_alloc((size_t)(rows * sae->k) * sizeof *c.index), mw_alloc((size_t)(rows * sae->k) * sizeof *c.value)};
+    row_codes c = {mw_alloc((size_t)(rows * sae->k) * sizeof *c.index),
+                   mw_alloc((size_t)(rows * sae->k) * sizeof *c.value)};
     mw_status status = c.index && c.value ? mw_sae_encode(sae, event->x.data, rows, c.index, c.value) : MW_ERR_MEMORY;
     if (status != MW_OK) {
         mw_free(c.index);

@@ -11,7 +11,8 @@ mw_status mw_context_text(const mw_store_tokens *t, int64_t row, int64_t around,
                           mw_text *after) {
     if (row < 0 || row >= t->n_rows) return mw_error(MW_ERR_ARG, "row %lld is not in the store", (long long)row);
     int64_t first = (int64_t)t->offset[t->sequence[row]], last = first + (int64_t)t->length[t->sequence[row]];
-    int64_t begin = row - around > first ? row - around : first, end = row + around + 1 < last ? row + around + 1 : last;
+    int64_t begin = row - around > first ? row - around : first,
+            end = row + around + 1 < last ? row + around + 1 : last;
     before->length = token->length = after->length = 0;
     mw_text_add(before, "", 0);
     mw_text_add(token, "", 0);

@@ -70,8 +70,7 @@ static mw_status read_children(reader *in, mw_node *parent, yaml_event_type_t en
         int line = (int)event.start_mark.line + 1;
         if (parent->kind == MW_NODE_MAP) {
             mw_status status = check_key(in, &event, parent);
-            if (status == MW_OK && !(key = mw_strdup((const char *)event.data.scalar.value)))
-                status = MW_ERR_MEMORY;
+            if (status == MW_OK && !(key = mw_strdup((const char *)event.data.scalar.value))) status = MW_ERR_MEMORY;
             yaml_event_delete(&event);
             if (status != MW_OK) return status;
             status = next_event(in, &event);
@@ -200,8 +199,7 @@ static mw_node *child_for(mw_node *map, const char *key) {
 
 mw_status mw_document_set(mw_document *document, const char *assignment) {
     const char *equals = strchr(assignment, '=');
-    if (!equals || equals == assignment)
-        return mw_error(MW_ERR_CONFIG, "--set %s: expected key=value", assignment);
+    if (!equals || equals == assignment) return mw_error(MW_ERR_CONFIG, "--set %s: expected key=value", assignment);
     mw_node *value = NULL;
     const char *text = equals[1] ? equals + 1 : "\"\"";
     MW_TRY(parse_value("--set", text, strlen(text), &value));

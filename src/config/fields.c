@@ -5,9 +5,15 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const type_names[] = {"text",         "whole number",    "number",
-                                         "true or false", "choice",         "list of texts",
-                                         "list of whole numbers", "map of latent: number", "list of maps"};
+static const char *const type_names[] = {"text",
+                                         "whole number",
+                                         "number",
+                                         "true or false",
+                                         "choice",
+                                         "list of texts",
+                                         "list of whole numbers",
+                                         "map of latent: number",
+                                         "list of maps"};
 
 const char *mw_nearest_name(const char *word, const char *const *names, int count) {
     const char *best = NULL;
@@ -48,9 +54,10 @@ static mw_status expected(const place *at, const mw_node *node) {
     if (f->min != 0 || f->max != 0) snprintf(range, sizeof range, " from %.10g to %.10g", f->min, f->max);
     return mw_error(MW_ERR_CONFIG, "%s:%d: %s.%s: expected %s%s%s, found '%s'", at->file, node->line, at->where,
                     f->name, f->type == MW_FIELD_CHOICE ? "one of " : type_names[f->type],
-                    f->type == MW_FIELD_CHOICE ? f->choices : range,
-                    has_auto(f) ? " or auto" : "",
-                    node->kind == MW_NODE_SCALAR ? node->value : node->kind == MW_NODE_LIST ? "a list" : "a map");
+                    f->type == MW_FIELD_CHOICE ? f->choices : range, has_auto(f) ? " or auto" : "",
+                    node->kind == MW_NODE_SCALAR ? node->value
+                    : node->kind == MW_NODE_LIST ? "a list"
+                                                 : "a map");
 }
 
 static bool in_range(const mw_field *f, double value) {
@@ -101,9 +108,11 @@ static mw_status bind_scalar(const place *at, const mw_node *node, void *slot) {
         if (strcmp(value, "true") != 0 && strcmp(value, "false") != 0) return expected(at, node);
         *(bool *)slot = value[0] == 't';
         return MW_OK;
-    case MW_FIELD_CHOICE: *(int *)slot = choice_index(f->choices, value);
+    case MW_FIELD_CHOICE:
+        *(int *)slot = choice_index(f->choices, value);
         return *(int *)slot >= 0 ? MW_OK : expected(at, node);
-    default: return expected(at, node);
+    default:
+        return expected(at, node);
     }
 }
 
@@ -170,10 +179,14 @@ static mw_status bind_table(const place *at, const mw_node *node, mw_items *list
 static mw_status bind_one(const place *at, const mw_node *node, void *slot) {
     switch (at->field->type) {
     case MW_FIELD_STRINGS:
-    case MW_FIELD_INTS: return bind_list(at, node, slot);
-    case MW_FIELD_EDITS: return bind_edits(at, node, slot);
-    case MW_FIELD_TABLE: return bind_table(at, node, slot);
-    default: return bind_scalar(at, node, slot);
+    case MW_FIELD_INTS:
+        return bind_list(at, node, slot);
+    case MW_FIELD_EDITS:
+        return bind_edits(at, node, slot);
+    case MW_FIELD_TABLE:
+        return bind_table(at, node, slot);
+    default:
+        return bind_scalar(at, node, slot);
     }
 }
 
@@ -202,8 +215,8 @@ mw_status mw_fields_bind(const char *file, const mw_node *map, const char *where
         place at = {file, where, f};
         void *slot = (char *)target + f->offset;
         if (!node && !f->initial)
-            return mw_error(MW_ERR_CONFIG, "%s:%d: '%s.%s' is missing: %s", file, map ? map->line : 1, where,
-                            f->name, f->doc ? f->doc : type_names[f->type]);
+            return mw_error(MW_ERR_CONFIG, "%s:%d: '%s.%s' is missing: %s", file, map ? map->line : 1, where, f->name,
+                            f->doc ? f->doc : type_names[f->type]);
         MW_TRY(node ? bind_one(&at, node, slot) : bind_default(&at, slot));
     }
     return MW_OK;
@@ -256,7 +269,9 @@ static void write_choice(mw_text *out, const char *choices, int index) {
 
 static void write_value(mw_text *out, const mw_field *f, const void *slot, int indent) {
     switch (f->type) {
-    case MW_FIELD_STRING: write_quoted(out, *(char *const *)slot); return;
+    case MW_FIELD_STRING:
+        write_quoted(out, *(char *const *)slot);
+        return;
     case MW_FIELD_INT:
         if (*(const int64_t *)slot == MW_AUTO_INT)
             mw_text_addf(out, "auto");
@@ -269,8 +284,12 @@ static void write_value(mw_text *out, const mw_field *f, const void *slot, int i
         else
             mw_text_addf(out, "%.10g", *(const double *)slot);
         return;
-    case MW_FIELD_BOOL: mw_text_addf(out, *(const bool *)slot ? "true" : "false"); return;
-    case MW_FIELD_CHOICE: write_choice(out, f->choices, *(const int *)slot); return;
+    case MW_FIELD_BOOL:
+        mw_text_addf(out, *(const bool *)slot ? "true" : "false");
+        return;
+    case MW_FIELD_CHOICE:
+        write_choice(out, f->choices, *(const int *)slot);
+        return;
     case MW_FIELD_STRINGS: {
         const mw_strings *list = slot;
         mw_text_addf(out, "[");
@@ -284,8 +303,7 @@ static void write_value(mw_text *out, const mw_field *f, const void *slot, int i
     case MW_FIELD_INTS: {
         const mw_ints *list = slot;
         mw_text_addf(out, "[");
-        for (int64_t i = 0; i < list->count; i++)
-            mw_text_addf(out, "%s%lld", i ? ", " : "", (long long)list->items[i]);
+        for (int64_t i = 0; i < list->count; i++) mw_text_addf(out, "%s%lld", i ? ", " : "", (long long)list->items[i]);
         mw_text_addf(out, "]");
         return;
     }
@@ -293,8 +311,7 @@ static void write_value(mw_text *out, const mw_field *f, const void *slot, int i
         const mw_edits *list = slot;
         mw_text_addf(out, "{");
         for (int64_t i = 0; i < list->count; i++)
-            mw_text_addf(out, "%s%lld: %.10g", i ? ", " : "", (long long)list->items[i].index,
-                         list->items[i].value);
+            mw_text_addf(out, "%s%lld: %.10g", i ? ", " : "", (long long)list->items[i].index, list->items[i].value);
         mw_text_addf(out, "}");
         return;
     }

@@ -64,9 +64,12 @@ static int64_t element(const source *s, int64_t index) {
     int32_t i4;
     int64_t i8;
     switch (s->item) {
-    case 2: return memcpy(&u2, p, 2), u2;
-    case 4: return memcpy(&i4, p, 4), i4;
-    default: return memcpy(&i8, p, 8), i8;
+    case 2:
+        return memcpy(&u2, p, 2), u2;
+    case 4:
+        return memcpy(&i4, p, 4), i4;
+    default:
+        return memcpy(&i8, p, 8), i8;
     }
 }
 

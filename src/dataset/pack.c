@@ -87,8 +87,8 @@ int64_t pack_overhead(const mw_dataset_options *options, const mw_tokenizer *tok
 }
 
 static mw_status check_options(const mw_dataset_options *options, const mw_tokenizer *tokenizer) {
-    if (options->context < 2) return mw_error(MW_ERR_CONFIG, "dataset.context is %lld: expected at least 2",
-                                              (long long)options->context);
+    if (options->context < 2)
+        return mw_error(MW_ERR_CONFIG, "dataset.context is %lld: expected at least 2", (long long)options->context);
     if ((options->bos == MW_BOS_DOCUMENT || options->bos == MW_BOS_CONTEXT) &&
         (!tokenizer || mw_tokenizer_bos(tokenizer) < 0))
         return mw_error(MW_ERR_CONFIG, "dataset.bos asks for a token that the tokenizer does not have");
@@ -110,6 +110,7 @@ mw_status pack_sequences(const mw_dataset_options *options, const mw_tokenizer *
         if (n == 0) continue;
         MW_TRY(options->pack ? pack_document(&p, d, ids, n) : single_document(&p, d, ids, n));
     }
-    return out->n_sequences ? MW_OK : mw_error(MW_ERR_FORMAT, "dataset: no tokens in %lld documents",
-                                               (long long)stream->n_documents);
+    return out->n_sequences
+               ? MW_OK
+               : mw_error(MW_ERR_FORMAT, "dataset: no tokens in %lld documents", (long long)stream->n_documents);
 }

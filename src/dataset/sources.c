@@ -73,13 +73,19 @@ static mw_status list_file(sources *s, const char *path, const mw_dataset_option
     *f = (source){.path = mw_strdup(path)};
     if (!f->path) return MW_ERR_MEMORY;
     MW_TRY(mw_map_open(path, &f->map));
-    f->kind = ends_with(path, ".jsonl") ? SOURCE_JSONL : ends_with(path, ".json") ? SOURCE_JSON
-              : ends_with(path, ".npy") ? SOURCE_NPY : SOURCE_TEXT;
+    f->kind = ends_with(path, ".jsonl")  ? SOURCE_JSONL
+              : ends_with(path, ".json") ? SOURCE_JSON
+              : ends_with(path, ".npy")  ? SOURCE_NPY
+                                         : SOURCE_TEXT;
     switch (f->kind) {
-    case SOURCE_TEXT: return list_text(s, f, options);
-    case SOURCE_JSONL: return list_pieces(s, f, "\n", 1);
-    case SOURCE_JSON: return list_json(s, f);
-    case SOURCE_NPY: return list_npy(s, f);
+    case SOURCE_TEXT:
+        return list_text(s, f, options);
+    case SOURCE_JSONL:
+        return list_pieces(s, f, "\n", 1);
+    case SOURCE_JSON:
+        return list_json(s, f);
+    case SOURCE_NPY:
+        return list_npy(s, f);
     }
     return MW_OK;
 }
@@ -101,8 +107,9 @@ mw_status sources_open(const mw_dataset_options *options, sources *out) {
     for (int64_t i = 0; status == MW_OK && i < options->n_paths; i++)
         status = list_pattern(&s, options->paths[i], options);
     if (status == MW_OK && s.n_documents == 0)
-        status = mw_error(MW_ERR_FORMAT, "dataset: no document in %s%s", options->n_paths ? options->paths[0] : "(no path)",
-                          options->n_paths > 1 ? " and the other paths" : "");
+        status =
+            mw_error(MW_ERR_FORMAT, "dataset: no document in %s%s", options->n_paths ? options->paths[0] : "(no path)",
+                     options->n_paths > 1 ? " and the other paths" : "");
     if (status == MW_OK && options->limit_documents > 0 && s.n_documents > options->limit_documents)
         s.n_documents = options->limit_documents;
     if (status != MW_OK)
@@ -132,8 +139,8 @@ static mw_status encode_value(const source *f, int64_t place, const json_t *valu
 static mw_status read_jsonl(const source *f, const mw_document_place *d, const mw_dataset_options *options,
                             mw_tokenizer *tokenizer, mw_ids *out) {
     json_error_t error;
-    json_t *value = json_loadb((const char *)f->map.data + d->offset, (size_t)d->length,
-                               JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
+    json_t *value =
+        json_loadb((const char *)f->map.data + d->offset, (size_t)d->length, JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
     if (!value)
         return mw_error(MW_ERR_FORMAT, "%s:%lld: not valid JSON: %s", f->path, (long long)line_number(f, d->offset),
                         error.text);

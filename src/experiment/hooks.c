@@ -12,8 +12,11 @@ static mw_status stop_pass(void *self, const mw_hook_event *event) {
 
 static mw_status make_rule(yaml_hook *h, int64_t width) {
     const hook_settings *s = h->settings;
-    h->rule = (mw_edit_rule){.factor = s->kind == HOOK_ABLATE ? 0 : s->kind == HOOK_SCALE ? (float)s->factor : 1,
-                             .columns = s->columns.items, .n_columns = s->columns.count};
+    h->rule = (mw_edit_rule){.factor = s->kind == HOOK_ABLATE  ? 0
+                                       : s->kind == HOOK_SCALE ? (float)s->factor
+                                                               : 1,
+                             .columns = s->columns.items,
+                             .n_columns = s->columns.count};
     for (int64_t i = 0; i < s->columns.count; i++)
         if (s->columns.items[i] < 0 || s->columns.items[i] >= width)
             return mw_error(MW_ERR_CONFIG, "hooks: column %lld of site %s: expected from 0 to %lld",
@@ -117,7 +120,8 @@ mw_status yaml_hooks_report(yaml_hooks *hooks, const mw_comm *comm, const char *
         mw_site site;
         if (hooks->items[i].settings->kind != HOOK_STATISTICS) continue;
         status = mw_site_parse(hooks->items[i].settings->site, &site);
-        if (status == MW_OK) status = merge_ranks(&hooks->items[i], comm, mw_model_site_width(hooks->model, site), sites);
+        if (status == MW_OK)
+            status = merge_ranks(&hooks->items[i], comm, mw_model_site_width(hooks->model, site), sites);
     }
     if (status == MW_OK && json_array_size(sites) > 0 && mw_comm_rank(comm) == 0) {
         char *path = mw_path_join(folder, "statistics.json");

@@ -15,7 +15,8 @@ static const char *const dtype_names[] = {"auto", "f32", "bf16", "f16"};
 mw_status run_model(run *r) {
     if (r->model) return MW_OK;
     mw_status status = r->backend ? MW_OK : mw_backend_open(r->e->model.device, &r->backend);
-    if (status == MW_OK) status = mw_model_open(r->e->model.path, dtype_names[r->e->model.dtype], r->backend, &r->model);
+    if (status == MW_OK)
+        status = mw_model_open(r->e->model.path, dtype_names[r->e->model.dtype], r->backend, &r->model);
     return mw_comm_agree(r->comm, status);
 }
 
@@ -28,11 +29,18 @@ mw_status run_dataset(run *r) {
     if (r->dataset) return MW_OK;
     const dataset_settings *d = &r->e->dataset;
     MW_TRY(run_tokenizer(r));
-    mw_dataset_options options = {.paths = (const char *const *)d->path.items, .n_paths = d->path.count,
-                                  .text_field = d->text_field, .split = (mw_text_split)d->split,
-                                  .separator = d->separator, .context = d->context, .pack = d->pack,
-                                  .truncate = d->truncate, .bos = (mw_bos_rule)d->bos, .eos = d->eos,
-                                  .limit_tokens = d->limit_tokens, .limit_documents = d->limit_documents};
+    mw_dataset_options options = {.paths = (const char *const *)d->path.items,
+                                  .n_paths = d->path.count,
+                                  .text_field = d->text_field,
+                                  .split = (mw_text_split)d->split,
+                                  .separator = d->separator,
+                                  .context = d->context,
+                                  .pack = d->pack,
+                                  .truncate = d->truncate,
+                                  .bos = (mw_bos_rule)d->bos,
+                                  .eos = d->eos,
+                                  .limit_tokens = d->limit_tokens,
+                                  .limit_documents = d->limit_documents};
     return mw_dataset_load(&options, r->tokenizer, r->comm, &r->dataset);
 }
 
@@ -111,7 +119,8 @@ mw_status run_check_stage(run *r, const char *stage, const char *fingerprint, co
     if (!there || same) return MW_OK;
     if (!r->overwrite) {
         /* every rank has the same verdict and the same message */
-        return mw_error(MW_ERR_STATE, "%s was made with other settings; give the experiment another name, or pass --overwrite",
+        return mw_error(MW_ERR_STATE,
+                        "%s was made with other settings; give the experiment another name, or pass --overwrite",
                         output);
     }
     return mw_comm_agree(r->comm, run_is_root(r) ? remove_output(output) : MW_OK);
@@ -165,9 +174,8 @@ static void close_run(run *r) {
 /* ---- stages -------------------------------------------------------------------------------------------- */
 
 static const stage stages[] = {
-    {"harvest", "harvest", stage_harvest},    {"train", "train", stage_train},
-    {"discover", "discover", stage_discover}, {"evaluate", "evaluate", stage_evaluate},
-    {"steer", "steer", stage_steer},          {"report", NULL, stage_report},
+    {"harvest", "harvest", stage_harvest},    {"train", "train", stage_train}, {"discover", "discover", stage_discover},
+    {"evaluate", "evaluate", stage_evaluate}, {"steer", "steer", stage_steer}, {"report", NULL, stage_report},
 };
 enum { STAGE_COUNT = sizeof stages / sizeof *stages };
 
@@ -181,15 +189,17 @@ static mw_status go(run *r, const char *command) {
     bool all = strcmp(command, "run") == 0;
     int done = 0;
     for (int i = 0; i < STAGE_COUNT; i++) {
-        bool wanted = all ? stages[i].section && settings_has(r->e, stages[i].section) : strcmp(stages[i].name, command) == 0;
+        bool wanted =
+            all ? stages[i].section && settings_has(r->e, stages[i].section) : strcmp(stages[i].name, command) == 0;
         if (!wanted) continue;
         if (!all && stages[i].section && !settings_has(r->e, stages[i].section))
             return mw_error(MW_ERR_CONFIG, "%s:1: section '%s' is missing", r->e->document.file, stages[i].section);
         MW_TRY(stages[i].go(r));
         done++;
     }
-    return done ? MW_OK : mw_error(MW_ERR_CONFIG, "%s: no stage in the file (harvest, train, discover, evaluate, steer)",
-                                   r->e->document.file);
+    return done ? MW_OK
+                : mw_error(MW_ERR_CONFIG, "%s: no stage in the file (harvest, train, discover, evaluate, steer)",
+                           r->e->document.file);
 }
 
 mw_status mw_experiment_run(mw_experiment *experiment, const char *command, const mw_comm *comm, bool overwrite) {

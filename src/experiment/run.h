@@ -39,7 +39,8 @@ const char *run_stage_mark(const run *r, const char *stage);
 mw_status run_stage_done(run *r, const char *stage, const char *fingerprint) MW_MUST_USE;
 /* Whether a stage with this fingerprint is complete. Complete with another one: refused, unless overwriting, when
  * `remove` is deleted. Collective. */
-mw_status run_check_stage(run *r, const char *stage, const char *fingerprint, const char *output, bool *complete) MW_MUST_USE;
+mw_status run_check_stage(run *r, const char *stage, const char *fingerprint, const char *output,
+                          bool *complete) MW_MUST_USE;
 
 typedef struct stage {
     const char *name, *section; /* section: what in the file asks for it */

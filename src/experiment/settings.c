@@ -15,8 +15,7 @@ static const mw_field model_fields[] = {
      .doc = "a Hugging Face model folder, or a Hub id found in the local cache"},
     {"dtype", MW_FIELD_CHOICE, AT(model_settings, dtype), "auto", .choices = "auto|f32|bf16|f16",
      .doc = "type of the weight matrices in memory; auto: as stored, f16 as f32"},
-    {"device", MW_FIELD_STRING, AT(model_settings, device), "auto",
-     .doc = "auto, cpu, cpu:onednn, cpu:cblas"},
+    {"device", MW_FIELD_STRING, AT(model_settings, device), "auto", .doc = "auto, cpu, cpu:onednn, cpu:cblas"},
     {0}};
 
 static const mw_field dataset_fields[] = {
@@ -52,15 +51,16 @@ static const mw_field hook_fields[] = {
     {"value", MW_FIELD_REAL, AT(hook_settings, value), "0", .doc = "of add, to each column"},
     {"columns", MW_FIELD_INTS, AT(hook_settings, columns), "", .doc = "edited columns; none: all"},
     {0}};
-static const mw_field hooks_fields[] = {
-    {"list", MW_FIELD_TABLE, AT(hooks_settings, list), "", .sub = hook_fields, .sub_size = sizeof(hook_settings),
-     .doc = "hooks at work during harvest, in firing order"},
-    {0}};
+static const mw_field hooks_fields[] = {{"list", MW_FIELD_TABLE, AT(hooks_settings, list), "", .sub = hook_fields,
+                                         .sub_size = sizeof(hook_settings),
+                                         .doc = "hooks at work during harvest, in firing order"},
+                                        {0}};
 
 static const mw_field harvest_fields[] = {
     {"sites", MW_FIELD_STRINGS, AT(harvest_settings, sites), NULL,
-     .doc = "LAYER.STREAM with embed, resid_pre, attn_q, attn_k, attn_v, attn_z, attn_out, resid_mid, mlp_act, mlp_out, "
-            "resid_post, logits"},
+     .doc =
+         "LAYER.STREAM with embed, resid_pre, attn_q, attn_k, attn_v, attn_z, attn_out, resid_mid, mlp_act, mlp_out, "
+         "resid_post, logits"},
     {"dtype", MW_FIELD_CHOICE, AT(harvest_settings, dtype), "bf16", .choices = "f32|bf16|f16", .doc = "in the store"},
     {"skip", MW_FIELD_CHOICE, AT(harvest_settings, skip), "special", .choices = "special|bos|none",
      .doc = "tokens whose rows are not stored"},
@@ -139,9 +139,11 @@ static const mw_field steer_fields[] = {
      .doc = "keep what the SAE does not explain; false: the stream becomes the edited reconstruction"},
     {"samples", MW_FIELD_INT, AT(steer_settings, samples), "1", .min = 1, .max = 10000,
      .doc = "continuations of each prompt"},
-    {"max_new_tokens", MW_FIELD_INT, AT(steer_settings, max_new_tokens), "40", .min = 1, .max = 1 << 20, .doc = "to generate"},
+    {"max_new_tokens", MW_FIELD_INT, AT(steer_settings, max_new_tokens), "40", .min = 1, .max = 1 << 20,
+     .doc = "to generate"},
     {"temperature", MW_FIELD_REAL, AT(steer_settings, temperature), "0", .min = 0, .max = 100, .doc = "0: greedy"},
-    {"top_k", MW_FIELD_INT, AT(steer_settings, top_k), "0", .min = 0, .max = 1 << 20, .doc = "sample among this many; 0: all"},
+    {"top_k", MW_FIELD_INT, AT(steer_settings, top_k), "0", .min = 0, .max = 1 << 20,
+     .doc = "sample among this many; 0: all"},
     {"top_p", MW_FIELD_REAL, AT(steer_settings, top_p), "1", .min = 0.000001, .max = 1, .doc = "nucleus sampling"},
     {"seed", MW_FIELD_INT, AT(steer_settings, seed), "0", .min = 0, .max = 1e15, .doc = "of sampling"},
     {0}};
@@ -221,7 +223,8 @@ static mw_status bind_all(mw_experiment *e) {
         const mw_node *node = mw_node_find(e->document.root, sections[i].name);
         bool optional = sections[i].fields == harvest_fields || sections[i].fields == steer_fields;
         if (!node && optional) continue; /* they have keys that must be given, and are not used */
-        MW_TRY(mw_fields_bind(e->document.file, node, sections[i].name, sections[i].fields, target_of(e, &sections[i])));
+        MW_TRY(
+            mw_fields_bind(e->document.file, node, sections[i].name, sections[i].fields, target_of(e, &sections[i])));
     }
     return MW_OK;
 }
@@ -233,7 +236,8 @@ static mw_status check_values(const mw_experiment *e) {
                         (long long)e->sae.k, (long long)n);
     for (const char *p = e->top.name; *p; p++)
         if (*p == '/' || e->top.name[0] == '.')
-            return mw_error(MW_ERR_CONFIG, "%s: name '%s' cannot be the name of a folder", e->document.file, e->top.name);
+            return mw_error(MW_ERR_CONFIG, "%s: name '%s' cannot be the name of a folder", e->document.file,
+                            e->top.name);
     return e->top.name[0] ? MW_OK : mw_error(MW_ERR_CONFIG, "%s: name is empty", e->document.file);
 }
 

@@ -106,7 +106,8 @@ static void choose_varied(ranked *list, int64_t n, int64_t show) {
     for (int64_t place = 0; place < show && place < n; place++)
         for (int64_t i = place; i < n; i++) {
             bool seen = false;
-            for (int64_t j = 0; j < place; j++) seen = seen || (list[j].category >= 0 && list[j].category == list[i].category);
+            for (int64_t j = 0; j < place; j++)
+                seen = seen || (list[j].category >= 0 && list[j].category == list[i].category);
             if (seen) continue;
             ranked chosen = list[i];
             memmove(list + place + 1, list + place, (size_t)(i - place) * sizeof *list);
@@ -132,7 +133,8 @@ static mw_status print_findings(const findings *f, const discover_settings *s, c
     }
     qsort(list, (size_t)n, sizeof *list, by_purity);
     choose_varied(list, n, s->show);
-    printf("discover: %lld of %lld latents are active on %lld tokens", (long long)n, (long long)d->n, (long long)d->rows);
+    printf("discover: %lld of %lld latents are active on %lld tokens", (long long)n, (long long)d->n,
+           (long long)d->rows);
     if (f->categories.count && n) printf("; mean purity of their top texts %.3f", purity_sum / (double)n);
     printf("; %s\n", path);
     for (int64_t i = 0; i < n && i < s->show; i++) print_latent(f, &list[i], s->context_tokens);

@@ -66,8 +66,7 @@ static mw_status gather_blocks(const mw_comm *comm, double *sums, int64_t n_bloc
 static mw_status probe_share(const probe *p, double *sums, int64_t n_blocks, const uint64_t *row) {
     int64_t begin, end;
     mw_comm_share(mw_comm_rank(p->r->comm), mw_comm_size(p->r->comm), n_blocks, 1, &begin, &end);
-    for (int64_t b = begin; b < end; b++)
-        MW_TRY(probe_block(p, (int64_t)row[b], (int64_t)row[b + 1], sums + b * SUMS));
+    for (int64_t b = begin; b < end; b++) MW_TRY(probe_block(p, (int64_t)row[b], (int64_t)row[b + 1], sums + b * SUMS));
     return MW_OK;
 }
 
@@ -163,7 +162,8 @@ static mw_status entropy_block(run *r, int64_t first, int64_t n, entropy *h, dou
 /* Mean cross-entropy a token, in nats, with `controller` at work (NULL: none). */
 static mw_status cross_entropy(run *r, const mw_hook *controller, int64_t n_sequences, double *out) {
     entropy h = {0};
-    mw_hook logits = {.site = {0, MW_LOGITS}, .kind = MW_DETECTOR, .call = add_entropy, .self = &h, .name = "cross-entropy"};
+    mw_hook logits = {
+        .site = {0, MW_LOGITS}, .kind = MW_DETECTOR, .call = add_entropy, .self = &h, .name = "cross-entropy"};
     mw_hook_id watching = 0, acting = 0;
     int64_t batch = r->e->dataset.batch, n_blocks = (n_sequences + batch - 1) / batch, begin, end;
     double *sums = mw_calloc((size_t)n_blocks * 2, sizeof *sums);
@@ -208,8 +208,8 @@ static mw_status measure_entropies(run *r, const mw_store_site *site, entropies 
 
 static mw_status save(const run *r, const double s[SUMS], const entropies *h, bool with_entropy) {
     char *path = mw_path_join(r->folder, "evaluate.json");
-    json_t *made = json_pack("{s:f, s:f, s:f, s:f, s:I}", "fvu", s[0] / s[1], "mse", s[0] / s[4] / (double)r->sae->d, "l0",
-                             s[2] / s[4], "cosine", s[3] / s[4], "rows", (json_int_t)s[4]);
+    json_t *made = json_pack("{s:f, s:f, s:f, s:f, s:I}", "fvu", s[0] / s[1], "mse", s[0] / s[4] / (double)r->sae->d,
+                             "l0", s[2] / s[4], "cosine", s[3] / s[4], "rows", (json_int_t)s[4]);
     if (made && with_entropy) {
         double gap = h->zero - h->clean;
         json_object_set_new(made, "ce_clean", json_real(h->clean));

@@ -67,9 +67,9 @@ static mw_status save_meta(const run *r, const mw_harvest_report *report, const 
     json_t *sites = json_array(), *meta;
     for (int64_t i = 0; i < r->e->harvest.sites.count; i++)
         json_array_append_new(sites, json_string(r->e->harvest.sites.items[i]));
-    meta = json_pack("{s:s, s:s, s:s, s:o, s:I, s:I, s:s}", "run", r->e->top.name, "model", r->e->model.path, "model_sha256",
-                     p->model_hash, "sites", sites, "rows", (json_int_t)report->rows, "tokens", (json_int_t)report->tokens,
-                     "dtype", mw_dtype_name(stored_dtypes[r->e->harvest.dtype]));
+    meta = json_pack("{s:s, s:s, s:s, s:o, s:I, s:I, s:s}", "run", r->e->top.name, "model", r->e->model.path,
+                     "model_sha256", p->model_hash, "sites", sites, "rows", (json_int_t)report->rows, "tokens",
+                     (json_int_t)report->tokens, "dtype", mw_dtype_name(stored_dtypes[r->e->harvest.dtype]));
     mw_status status = path && meta ? mw_json_save(path, meta, 1) : MW_ERR_MEMORY;
     json_decref(meta);
     mw_free(path);
@@ -89,9 +89,14 @@ static mw_status harvest(run *r, provenance *p, const char *output) {
     mw_site *sites = mw_calloc((size_t)h->sites.count, sizeof *sites);
     mw_status status = sites ? parse_sites(&h->sites, sites) : MW_ERR_MEMORY;
     status = mw_comm_agree(r->comm, status);
-    mw_harvest_options options = {.sites = sites, .n_sites = h->sites.count, .dtype = stored_dtypes[h->dtype],
-                                  .batch = r->e->dataset.batch, .skip = (mw_skip)h->skip,
-                                  .skip_positions = h->skip_positions, .provenance = p->pairs, .n_provenance = PAIRS};
+    mw_harvest_options options = {.sites = sites,
+                                  .n_sites = h->sites.count,
+                                  .dtype = stored_dtypes[h->dtype],
+                                  .batch = r->e->dataset.batch,
+                                  .skip = (mw_skip)h->skip,
+                                  .skip_positions = h->skip_positions,
+                                  .provenance = p->pairs,
+                                  .n_provenance = PAIRS};
     mw_harvest_report report = {0};
     yaml_hooks hooks = {0};
     if (status == MW_OK) status = mw_comm_agree(r->comm, yaml_hooks_attach(&r->e->hooks, r->model, &hooks));

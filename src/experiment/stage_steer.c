@@ -56,9 +56,9 @@ static mw_status matches_of(const json_t *latents, const char *concept, match **
         const json_t *l = json_array_get(latents, i);
         bool named = same_text(l, "name", concept);
         if (!named && !same_text(l, "category", concept)) continue;
-        list[(*count)++] = (match){json_integer_value(json_object_get(l, "latent")),
-                                   number(l, "purity") * number(l, "precision") * number(l, "frequency"),
-                                   number(l, "max"), named};
+        list[(*count)++] =
+            (match){json_integer_value(json_object_get(l, "latent")),
+                    number(l, "purity") * number(l, "precision") * number(l, "frequency"), number(l, "max"), named};
     }
     qsort(list, (size_t)*count, sizeof *list, best_match);
     *out = list;
@@ -76,7 +76,8 @@ static mw_status add_concept(const run *r, edits *list) {
     mw_status status = path ? mw_json_load(path, &root) : MW_ERR_MEMORY;
     if (status == MW_OK) status = matches_of(json_object_get(root, "latents"), s->concept, &matches, &count);
     if (status == MW_OK && count == 0)
-        status = mw_error(MW_ERR_CONFIG, "steer.concept '%s': no latent in %s has this name or category", s->concept, path);
+        status =
+            mw_error(MW_ERR_CONFIG, "steer.concept '%s': no latent in %s has this name or category", s->concept, path);
     for (int64_t i = 0; status == MW_OK && i < count && i < s->concept_latents; i++)
         status = put_edit(list, matches[i].latent, true, s->strength * matches[i].max);
     json_decref(root);
@@ -88,12 +89,14 @@ static mw_status add_concept(const run *r, edits *list) {
 static mw_status collect_edits(const run *r, edits *list) {
     const steer_settings *s = &r->e->steer;
     MW_TRY(add_concept(r, list));
-    for (int64_t i = 0; i < s->edits.count; i++) MW_TRY(put_edit(list, s->edits.items[i].index, false, s->edits.items[i].value));
-    for (int64_t i = 0; i < s->add.count; i++) MW_TRY(put_edit(list, s->add.items[i].index, true, s->add.items[i].value));
+    for (int64_t i = 0; i < s->edits.count; i++)
+        MW_TRY(put_edit(list, s->edits.items[i].index, false, s->edits.items[i].value));
+    for (int64_t i = 0; i < s->add.count; i++)
+        MW_TRY(put_edit(list, s->add.items[i].index, true, s->add.items[i].value));
     for (int64_t i = 0; i < list->count; i++)
         if (list->items[i].latent >= r->sae->n)
-            return mw_error(MW_ERR_CONFIG, "steer: latent %lld: the SAE has %lld latents", (long long)list->items[i].latent,
-                            (long long)r->sae->n);
+            return mw_error(MW_ERR_CONFIG, "steer: latent %lld: the SAE has %lld latents",
+                            (long long)list->items[i].latent, (long long)r->sae->n);
     return list->count ? MW_OK : mw_error(MW_ERR_CONFIG, "steer: no edits, no add and no concept: nothing to turn");
 }
 
@@ -102,7 +105,7 @@ static mw_status collect_edits(const run *r, edits *list) {
 typedef struct lab {
     run *r;
     mw_ids ids;
-    int64_t *length, n; /* prompts times samples */
+    int64_t *length, n;      /* prompts times samples */
     mw_text *before, *after; /* [n] texts without and with the edits */
 } lab;
 
@@ -126,8 +129,12 @@ static mw_status encode_prompts(lab *l) {
 
 static mw_status generate(lab *l, mw_text *texts) {
     const steer_settings *s = &l->r->e->steer;
-    mw_sampling how = {.max_new_tokens = s->max_new_tokens, .temperature = s->temperature, .top_k = s->top_k,
-                       .top_p = s->top_p, .seed = s->seed, .stop_id = mw_tokenizer_eos(l->r->tokenizer)};
+    mw_sampling how = {.max_new_tokens = s->max_new_tokens,
+                       .temperature = s->temperature,
+                       .top_k = s->top_k,
+                       .top_p = s->top_p,
+                       .seed = s->seed,
+                       .stop_id = mw_tokenizer_eos(l->r->tokenizer)};
     mw_batch batch = {.n_seq = l->n, .ids = l->ids.data, .length = l->length};
     int32_t **out = mw_calloc((size_t)l->n, sizeof *out);
     int64_t *made = mw_calloc((size_t)l->n, sizeof *made);
@@ -146,7 +153,9 @@ static mw_status generate(lab *l, mw_text *texts) {
 
 static mw_status generate_both(lab *l, const edits *list) {
     run *r = l->r;
-    mw_steering steering = {.sae = r->sae, .edits = list->items, .n_edits = list->count,
+    mw_steering steering = {.sae = r->sae,
+                            .edits = list->items,
+                            .n_edits = list->count,
                             .keep_error = r->e->steer.keep_error,
                             .untouched = r->e->harvest.skip == MW_SKIP_NONE ? -1 : mw_tokenizer_bos(r->tokenizer)};
     mw_hook hook = {.kind = MW_CONTROLLER, .call = mw_steer, .self = &steering, .name = "steer"};
@@ -202,8 +211,8 @@ static void print_texts(const lab *l, const edits *list, share before, share aft
     const steer_settings *s = &l->r->e->steer;
     printf("steer:");
     for (int64_t i = 0; i < list->count; i++)
-        printf(" latent %lld x %.3g + %.3g%s", (long long)list->items[i].latent, list->items[i].scale, list->items[i].add,
-               i + 1 < list->count ? "," : "\n");
+        printf(" latent %lld x %.3g + %.3g%s", (long long)list->items[i].latent, list->items[i].scale,
+               list->items[i].add, i + 1 < list->count ? "," : "\n");
     for (int64_t i = 0; i < l->n; i++) {
         if (i % s->samples != 0 || i / s->samples >= 5) continue; /* all are in steer.json */
         printf("  prompt:  %s\n  before: %s\n  after:  %s\n", s->prompts.items[i / s->samples], l->before[i].data,
@@ -234,8 +243,9 @@ static mw_status save_texts(const lab *l, const edits *list, share before, share
     }
     json_object_set_new(root, "edits", turned);
     if (before.words || after.words)
-        json_object_set_new(root, "category", json_pack("{s:s, s:f, s:f}", "name", l->r->e->steer.concept, "percent_before",
-                                                        percent(before), "percent_after", percent(after)));
+        json_object_set_new(root, "category",
+                            json_pack("{s:s, s:f, s:f}", "name", l->r->e->steer.concept, "percent_before",
+                                      percent(before), "percent_after", percent(after)));
     json_object_set_new(root, "texts", texts);
     char *path = mw_path_join(l->r->folder, "steer.json");
     mw_status status = path ? mw_json_save(path, root, 1) : MW_ERR_MEMORY;

@@ -13,13 +13,23 @@ static int64_t or_auto(int64_t value, int64_t otherwise) {
 static mw_train_options options_of(const mw_experiment *e, int64_t width, const char *fingerprint) {
     const train_settings *t = &e->train;
     int64_t steps = (t->tokens + t->batch - 1) / t->batch;
-    return (mw_train_options){.batch = t->batch, .steps = steps, .lr = t->lr, .beta1 = t->beta1, .beta2 = t->beta2,
-                              .eps = t->eps, .warmup_steps = or_auto(t->warmup, steps < 20000 ? steps / 20 : 1000),
-                              .decay_fraction = t->decay, .aux_k = or_auto(t->aux_k, width / 2),
+    return (mw_train_options){.batch = t->batch,
+                              .steps = steps,
+                              .lr = t->lr,
+                              .beta1 = t->beta1,
+                              .beta2 = t->beta2,
+                              .eps = t->eps,
+                              .warmup_steps = or_auto(t->warmup, steps < 20000 ? steps / 20 : 1000),
+                              .decay_fraction = t->decay,
+                              .aux_k = or_auto(t->aux_k, width / 2),
                               .aux_coefficient = t->aux_coefficient,
-                              .dead_after = or_auto(t->dead_after, t->tokens < 100000000 ? t->tokens / 10 + 1 : 10000000),
-                              .seed = e->sae.seed, .normalize = t->normalize, .init_rows = t->init_rows,
-                              .log_every = t->log_every, .checkpoint_every = t->checkpoint_every,
+                              .dead_after =
+                                  or_auto(t->dead_after, t->tokens < 100000000 ? t->tokens / 10 + 1 : 10000000),
+                              .seed = e->sae.seed,
+                              .normalize = t->normalize,
+                              .init_rows = t->init_rows,
+                              .log_every = t->log_every,
+                              .checkpoint_every = t->checkpoint_every,
                               .fingerprint = fingerprint};
 }
 
@@ -37,7 +47,8 @@ static mw_status label(mw_sae *sae, const char *site, const char *model) {
     return MW_OK;
 }
 
-static void print_result(const mw_sae *sae, const mw_step_report *r, double seconds, int64_t tokens, const char *folder) {
+static void print_result(const mw_sae *sae, const mw_step_report *r, double seconds, int64_t tokens,
+                         const char *folder) {
     printf("train: %lld latents, k %lld, on %s: FVU %.4f, explained variance %.4f, L0 %.1f, dead %.2f %% in %s "
            "(%.1f s, %.0f tokens/s)\n",
            (long long)sae->n, (long long)sae->k, sae->site, r->fvu, r->explained_variance, r->l0,
@@ -57,8 +68,7 @@ static mw_status train(run *r, const mw_store_site *site, const char *fingerprin
     if (status == MW_OK) status = label(r->sae, settings_site(e), e->model.path);
     MW_TRY(mw_comm_agree(r->comm, status));
     MW_TRY(mw_sae_train(r->sae, r->store, site, r->comm, &options, r->sae_folder, &last));
-    if (run_is_root(r))
-        print_result(r->sae, &last, mw_seconds() - start, options.steps * options.batch, r->sae_folder);
+    if (run_is_root(r)) print_result(r->sae, &last, mw_seconds() - start, options.steps * options.batch, r->sae_folder);
     return MW_OK;
 }
 

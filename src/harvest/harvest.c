@@ -40,8 +40,11 @@ typedef struct harvest {
 
 static mw_status attach(harvest *h) {
     for (; h->attached < h->options->n_sites; h->attached++) {
-        mw_hook hook = {.site = h->options->sites[h->attached], .kind = MW_DETECTOR, .call = copy_kept,
-                        .self = &h->taps[h->attached], .name = "harvest"};
+        mw_hook hook = {.site = h->options->sites[h->attached],
+                        .kind = MW_DETECTOR,
+                        .call = copy_kept,
+                        .self = &h->taps[h->attached],
+                        .name = "harvest"};
         MW_TRY(mw_hooks_attach(mw_model_hooks(h->model), &hook, &h->hooks[h->attached]));
     }
     return MW_OK;
@@ -50,7 +53,8 @@ static mw_status attach(harvest *h) {
 static mw_status compute_block(harvest *h, int64_t block, pipe_slot *slot) {
     const mw_dataset *d = h->dataset;
     int64_t first = block * h->options->batch, left = d->n_sequences - first;
-    mw_batch batch = {.n_seq = left < h->options->batch ? left : h->options->batch, .ids = d->ids + d->first[first],
+    mw_batch batch = {.n_seq = left < h->options->batch ? left : h->options->batch,
+                      .ids = d->ids + d->first[first],
                       .length = d->length + first};
     for (int64_t s = 0; s < h->options->n_sites; s++)
         h->taps[s] = (tap){h->plan->keep + d->first[first], slot->values[s]};

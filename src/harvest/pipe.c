@@ -49,7 +49,8 @@ static mw_status make_slots(block_pipe *p, const mw_store_plan *plan) {
     for (int i = 0; i < SLOTS; i++) {
         if (!(p->slots[i].values = mw_calloc((size_t)plan->n_sites, sizeof(float *)))) return MW_ERR_MEMORY;
         for (int64_t s = 0; s < plan->n_sites; s++)
-            if (!(p->slots[i].values[s] = mw_alloc(rows * (size_t)plan->widths[s] * sizeof(float)))) return MW_ERR_MEMORY;
+            if (!(p->slots[i].values[s] = mw_alloc(rows * (size_t)plan->widths[s] * sizeof(float))))
+                return MW_ERR_MEMORY;
     }
     return MW_OK;
 }

@@ -67,7 +67,8 @@ static mw_status check(const mw_model *model, const mw_dataset *d, const mw_toke
     const mw_model_info *about = mw_model_about(model);
     if (options->n_sites < 1) return mw_error(MW_ERR_CONFIG, "harvest.sites is empty: nothing to store");
     if (tokenizer && mw_tokenizer_size(tokenizer) > about->vocab)
-        return mw_error(MW_ERR_CONFIG, "the tokenizer knows %lld tokens, the model only %lld: they do not belong together",
+        return mw_error(MW_ERR_CONFIG,
+                        "the tokenizer knows %lld tokens, the model only %lld: they do not belong together",
                         (long long)mw_tokenizer_size(tokenizer), (long long)about->vocab);
     for (int64_t s = 0; s < d->n_sequences; s++)
         if (d->length[s] > about->context)
@@ -78,8 +79,9 @@ static mw_status check(const mw_model *model, const mw_dataset *d, const mw_toke
         mw_site_format(options->sites[i], name);
         p->widths[i] = mw_model_site_width(model, options->sites[i]);
         if (p->widths[i] == 0)
-            return mw_error(MW_ERR_CONFIG, "site %s is not in this model (%s, %lld layers); `microw layers` lists its sites",
-                            name, about->family, (long long)about->n_layers);
+            return mw_error(MW_ERR_CONFIG,
+                            "site %s is not in this model (%s, %lld layers); `microw layers` lists its sites", name,
+                            about->family, (long long)about->n_layers);
         for (int64_t j = 0; j < i; j++)
             if (mw_site_order(options->sites[i]) == mw_site_order(options->sites[j]))
                 return mw_error(MW_ERR_CONFIG, "site %s is listed twice in harvest.sites", name);
@@ -92,7 +94,8 @@ static mw_status make(const mw_model *model, const mw_dataset *d, const mw_token
     if (!(p->widths = mw_calloc((size_t)options->n_sites, sizeof *p->widths))) return MW_ERR_MEMORY;
     MW_TRY(check(model, d, tokenizer, options, p));
     if (!(p->keep = mw_calloc((size_t)d->n_ids, sizeof *p->keep))) return MW_ERR_MEMORY;
-    int64_t rows = mark_rows(d, tokenizer, options, p->keep), blocks = (d->n_sequences + options->batch - 1) / options->batch;
+    int64_t rows = mark_rows(d, tokenizer, options, p->keep),
+            blocks = (d->n_sequences + options->batch - 1) / options->batch;
     if (rows == 0) return mw_error(MW_ERR_CONFIG, "every token of the dataset is skipped: nothing to store");
     p->ids = mw_alloc((size_t)rows * sizeof *p->ids);
     p->sequence = mw_alloc((size_t)rows * sizeof *p->sequence);
@@ -104,14 +107,27 @@ static mw_status make(const mw_model *model, const mw_dataset *d, const mw_token
     if (!p->ids || !p->sequence || !p->position || !p->document || !p->offset || !p->length || !p->block_row)
         return MW_ERR_MEMORY;
     MW_TRY(fill_vocabulary(tokenizer, mw_model_about(model)->vocab, p));
-    p->store = (mw_store_plan){.n_rows = rows, .n_sequences = d->n_sequences, .n_blocks = blocks,
-                               .n_sites = options->n_sites, .ids = p->ids, .sequence = p->sequence,
-                               .position = p->position, .document = p->document, .offset = p->offset,
-                               .length = p->length, .documents = d->documents, .n_documents = d->n_documents,
-                               .block_row = p->block_row, .sites = options->sites, .widths = p->widths,
-                               .dtype = options->dtype, .vocabulary_offset = p->vocabulary_offset,
-                               .vocabulary_bytes = p->vocabulary.data, .n_vocabulary = mw_model_about(model)->vocab,
-                               .provenance = options->provenance, .n_provenance = options->n_provenance};
+    p->store = (mw_store_plan){.n_rows = rows,
+                               .n_sequences = d->n_sequences,
+                               .n_blocks = blocks,
+                               .n_sites = options->n_sites,
+                               .ids = p->ids,
+                               .sequence = p->sequence,
+                               .position = p->position,
+                               .document = p->document,
+                               .offset = p->offset,
+                               .length = p->length,
+                               .documents = d->documents,
+                               .n_documents = d->n_documents,
+                               .block_row = p->block_row,
+                               .sites = options->sites,
+                               .widths = p->widths,
+                               .dtype = options->dtype,
+                               .vocabulary_offset = p->vocabulary_offset,
+                               .vocabulary_bytes = p->vocabulary.data,
+                               .n_vocabulary = mw_model_about(model)->vocab,
+                               .provenance = options->provenance,
+                               .n_provenance = options->n_provenance};
     fill_rows(d, options->batch, p);
     return MW_OK;
 }

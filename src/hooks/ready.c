@@ -13,8 +13,8 @@ mw_status mw_collect(void *self, const mw_hook_event *event) {
     c->width = width;
     if (c->rows + rows > c->capacity) {
         int64_t capacity = (c->rows + rows) * 2;
-        float *moved = mw_realloc(c->data, (size_t)(c->rows * width) * sizeof *moved,
-                                  (size_t)(capacity * width) * sizeof *moved);
+        float *moved =
+            mw_realloc(c->data, (size_t)(c->rows * width) * sizeof *moved, (size_t)(capacity * width) * sizeof *moved);
         if (!moved) return MW_ERR_MEMORY;
         c->data = moved;
         c->capacity = capacity;
@@ -45,8 +45,8 @@ static mw_status host_rows(const mw_hook_event *event, float **out, bool *borrow
 
 static mw_status begin_statistics(mw_statistics *s, int64_t width) {
     if (s->width == width) return MW_OK;
-    if (s->width) return mw_error(MW_ERR_STATE, "statistics of width %lld met width %lld", (long long)s->width,
-                                  (long long)width);
+    if (s->width)
+        return mw_error(MW_ERR_STATE, "statistics of width %lld met width %lld", (long long)s->width, (long long)width);
     s->mean = mw_calloc((size_t)width, sizeof *s->mean);
     s->m2 = mw_calloc((size_t)width, sizeof *s->m2);
     if (!s->mean || !s->m2) return MW_ERR_MEMORY;
@@ -103,8 +103,8 @@ mw_status mw_apply_edit(void *self, const mw_hook_event *event) {
     MW_TRY(host_rows(event, &x, &borrowed));
     for (int64_t r = 0; r < rows; r++) edit_row(rule, x + r * width, width);
     if (borrowed) return MW_OK;
-    mw_status status = event->backend->ops->upload(event->backend, event->x.data, x,
-                                                   (size_t)(rows * width) * sizeof(float));
+    mw_status status =
+        event->backend->ops->upload(event->backend, event->x.data, x, (size_t)(rows * width) * sizeof(float));
     mw_free(x);
     return status;
 }

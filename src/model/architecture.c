@@ -53,9 +53,12 @@ static mw_status read_activation(const source *s, mw_architecture *a) {
     static const struct {
         const char *name;
         mw_activation kind;
-    } known[] = {{"gelu_new", MW_ACT_GELU_TANH}, {"gelu_pytorch_tanh", MW_ACT_GELU_TANH},
-                 {"gelu_fast", MW_ACT_GELU_TANH}, {"gelu", MW_ACT_GELU_ERF},
-                 {"silu", MW_ACT_SILU},          {"swish", MW_ACT_SILU},
+    } known[] = {{"gelu_new", MW_ACT_GELU_TANH},
+                 {"gelu_pytorch_tanh", MW_ACT_GELU_TANH},
+                 {"gelu_fast", MW_ACT_GELU_TANH},
+                 {"gelu", MW_ACT_GELU_ERF},
+                 {"silu", MW_ACT_SILU},
+                 {"swish", MW_ACT_SILU},
                  {"relu", MW_ACT_RELU}};
     const char *name = json_string_value(first_of(s->config, "hidden_activation|hidden_act|activation_function"));
     if (!name) name = a->family->activation;
@@ -84,8 +87,9 @@ static mw_status read_rope(const source *s, const json_t *table, double theta, m
         return mw_error(MW_ERR_UNSUPPORTED, "%s: rotary scaling '%s' is not supported (default, linear, llama3 are)",
                         s->path, type);
     }
-    bool good = rope->theta > 0 && rope->linear_factor > 0 && (!rope->llama3 || (rope->factor > 0 &&
-                rope->high_freq_factor > rope->low_freq_factor && rope->low_freq_factor > 0));
+    bool good = rope->theta > 0 && rope->linear_factor > 0 &&
+                (!rope->llama3 ||
+                 (rope->factor > 0 && rope->high_freq_factor > rope->low_freq_factor && rope->low_freq_factor > 0));
     return good ? MW_OK : mw_error(MW_ERR_FORMAT, "%s: impossible rotary parameters", s->path);
 }
 
@@ -93,7 +97,8 @@ static mw_status read_ropes(const source *s, mw_architecture *a) {
     const json_t *table = first_of(s->config, "rope_parameters|rope_scaling");
     double theta = real(s->config, "rope_theta|rotary_emb_base", 10000);
     double local = real(s->config, "rope_local_base_freq", a->family->window == WINDOW_PATTERN ? 10000 : theta);
-    const json_t *full = json_object_get(table, "full_attention"), *sliding = json_object_get(table, "sliding_attention");
+    const json_t *full = json_object_get(table, "full_attention"),
+                 *sliding = json_object_get(table, "sliding_attention");
     MW_TRY(read_rope(s, full ? full : table, theta, &a->rope));
     /* Only Gemma 3 has a separate local rotary; its scaling applies to the global layers alone. */
     if (a->family->window == WINDOW_PATTERN)
@@ -135,9 +140,12 @@ static bool is_windowed(const source *s, const mw_architecture *a, int64_t layer
         return kind && strcmp(kind, "sliding_attention") == 0;
     }
     switch (a->family->window) {
-    case WINDOW_NONE: return false;
-    case WINDOW_ALL: return true;
-    case WINDOW_EVEN: return layer % 2 == 0;
+    case WINDOW_NONE:
+        return false;
+    case WINDOW_ALL:
+        return true;
+    case WINDOW_EVEN:
+        return layer % 2 == 0;
     case WINDOW_PATTERN: {
         int64_t pattern = (int64_t)real(s->config, "sliding_window_pattern|_sliding_window_pattern", 6);
         return pattern > 0 && (layer + 1) % pattern != 0;
@@ -145,7 +153,8 @@ static bool is_windowed(const source *s, const mw_architecture *a, int64_t layer
     case WINDOW_FROM_MAX:
         return flag(s->config, "use_sliding_window", false) &&
                layer >= (int64_t)real(s->config, "max_window_layers", 28);
-    case WINDOW_ATTENTION_LAYERS: return neo_is_local(s->config, layer);
+    case WINDOW_ATTENTION_LAYERS:
+        return neo_is_local(s->config, layer);
     }
     return false;
 }

@@ -15,12 +15,12 @@ typedef struct mw_weight_names {
 } mw_weight_names;
 
 typedef enum mw_window_rule { /* where config.json has no layer_types */
-    WINDOW_NONE,
-    WINDOW_ALL,       /* Mistral: every layer, if sliding_window is a number */
-    WINDOW_EVEN,      /* Gemma 2 */
-    WINDOW_PATTERN,   /* Gemma 3: all but every sixth */
-    WINDOW_FROM_MAX,  /* Qwen: layers from max_window_layers on, if use_sliding_window */
-    WINDOW_ATTENTION_LAYERS, /* GPT-Neo: attention_layers or attention_types */
+                              WINDOW_NONE,
+                              WINDOW_ALL,      /* Mistral: every layer, if sliding_window is a number */
+                              WINDOW_EVEN,     /* Gemma 2 */
+                              WINDOW_PATTERN,  /* Gemma 3: all but every sixth */
+                              WINDOW_FROM_MAX, /* Qwen: layers from max_window_layers on, if use_sliding_window */
+                              WINDOW_ATTENTION_LAYERS, /* GPT-Neo: attention_layers or attention_types */
 } mw_window_rule;
 
 typedef struct mw_family {
@@ -29,7 +29,7 @@ typedef struct mw_family {
     bool rms_norm, norm_plus_one, conv1d, rotary, unscaled_attention, scaled_embedding, tied;
     mw_bias qkv_bias, o_bias, mlp_bias, head_bias;
     mw_window_rule window;
-    const char *activation;   /* default */
+    const char *activation;            /* default */
     int64_t heads, kv_heads, head_dim; /* defaults where config.json may leave them out; 0: none */
     bool parallel_default;
     double rotary_fraction, eps;
@@ -43,7 +43,7 @@ void mw_family_list(mw_text *out);
 enum { MW_LAYERS_MAX = 1024 };
 
 typedef struct mw_rope {
-    double theta, linear_factor;                   /* linear_factor 1: none */
+    double theta, linear_factor; /* linear_factor 1: none */
     bool llama3;
     double factor, low_freq_factor, high_freq_factor, original_context;
 } mw_rope;

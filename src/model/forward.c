@@ -21,9 +21,10 @@ mw_status mw_workspace_reserve(mw_model *model, int64_t rows) {
     struct {
         float **slot;
         int64_t width;
-    } wanted[] = {{&w->x, a->d_model}, {&w->h, a->d_model}, {&w->q, q}, {&w->k, kv}, {&w->v, kv},
-                  {&w->qkv, fused ? q + 2 * kv : 0}, {&w->z, q}, {&w->out, a->d_model},
-                  {&w->gate, a->family->names.gate ? a->d_mlp : 0}, {&w->up, a->d_mlp}};
+    } wanted[] = {{&w->x, a->d_model}, {&w->h, a->d_model},   {&w->q, q},
+                  {&w->k, kv},         {&w->v, kv},           {&w->qkv, fused ? q + 2 * kv : 0},
+                  {&w->z, q},          {&w->out, a->d_model}, {&w->gate, a->family->names.gate ? a->d_mlp : 0},
+                  {&w->up, a->d_mlp}};
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
         if (wanted[i].width) MW_TRY(mw_backend_floats(model->backend, rows * wanted[i].width, wanted[i].slot));
     w->rows = rows;
@@ -37,9 +38,9 @@ typedef struct pass {
     const mw_batch *batch;
     int64_t rows, last_order;
     bool logits_wanted, stopped;
-    int32_t *position, *sequence;    /* [rows] */
+    int32_t *position, *sequence;        /* [rows] */
     int64_t *first_row, *q_len, *kv_len; /* [n_seq] */
-    const float **k_of, **v_of;      /* [n_seq] */
+    const float **k_of, **v_of;          /* [n_seq] */
 } pass;
 
 /* True when nothing after `site` is of interest. */
@@ -49,8 +50,12 @@ static bool finished(const pass *p, mw_site site) {
 
 static mw_status fire_rows(pass *p, mw_site site, float *x, int64_t width, int64_t row, int64_t rows) {
     if (!mw_hooks_wanted(p->model->hooks, site)) return MW_OK;
-    mw_hook_event event = {.site = site, .backend = p->backend, .x = mw_tensor_2d(MW_F32, x, rows, width),
-                           .token = p->batch->ids + row, .position = p->position + row, .sequence = p->sequence + row};
+    mw_hook_event event = {.site = site,
+                           .backend = p->backend,
+                           .x = mw_tensor_2d(MW_F32, x, rows, width),
+                           .token = p->batch->ids + row,
+                           .position = p->position + row,
+                           .sequence = p->sequence + row};
     mw_status status = mw_hooks_fire(p->model->hooks, &event);
     if (status == MW_STOP) {
         p->stopped = true;
@@ -65,9 +70,17 @@ static mw_status fire(pass *p, int64_t layer, mw_stream stream, float *x) {
 }
 
 static mw_status apply(pass *p, const mw_weight *w, const float *x, float *y, int64_t rows) {
-    return p->backend->ops->matmul(p->backend, &(mw_matmul){.m = rows, .n = w->out, .k = w->in, .a = x, .lda = w->in,
-                                                            .b = w->data, .b_dtype = w->dtype, .ldb = w->ld,
-                                                            .b_transposed = w->transposed, .bias = w->bias, .c = y,
+    return p->backend->ops->matmul(p->backend, &(mw_matmul){.m = rows,
+                                                            .n = w->out,
+                                                            .k = w->in,
+                                                            .a = x,
+                                                            .lda = w->in,
+                                                            .b = w->data,
+                                                            .b_dtype = w->dtype,
+                                                            .ldb = w->ld,
+                                                            .b_transposed = w->transposed,
+                                                            .bias = w->bias,
+                                                            .c = y,
                                                             .ldc = w->out});
 }
 
@@ -89,8 +102,8 @@ static mw_status split_heads(pass *p, const mw_weight *qkv) {
     int64_t d = a->head_dim, stride = 3 * a->n_heads * d;
     for (int64_t h = 0; h < a->n_heads; h++)
         for (int64_t part = 0; part < 3; part++)
-            MW_TRY(p->backend->ops->copy_2d(p->backend, to[part] + h * d, a->n_heads * d,
-                                            w->qkv + (h * 3 + part) * d, stride, p->rows, d));
+            MW_TRY(p->backend->ops->copy_2d(p->backend, to[part] + h * d, a->n_heads * d, w->qkv + (h * 3 + part) * d,
+                                            stride, p->rows, d));
     return MW_OK;
 }
 
@@ -154,16 +167,24 @@ static mw_status attend(pass *p, int64_t l) {
     if (finished(p, (mw_site){(int)l, MW_ATTN_V})) return MW_OK;
     MW_TRY(turn(p, l));
     MW_TRY(place_keys(p, l));
-    mw_attention attention = {.n_seq = p->batch->n_seq, .q_row = p->first_row, .q_len = p->q_len, .kv_len = p->kv_len,
-                              .k = p->k_of, .v = p->v_of, .q = w->q, .out = w->z, .n_heads = a->n_heads,
-                              .n_kv_heads = a->n_kv_heads, .head_dim = a->head_dim,
-                              .scale = (float)a->attention_scale, .softcap = (float)a->attention_softcap,
+    mw_attention attention = {.n_seq = p->batch->n_seq,
+                              .q_row = p->first_row,
+                              .q_len = p->q_len,
+                              .kv_len = p->kv_len,
+                              .k = p->k_of,
+                              .v = p->v_of,
+                              .q = w->q,
+                              .out = w->z,
+                              .n_heads = a->n_heads,
+                              .n_kv_heads = a->n_kv_heads,
+                              .head_dim = a->head_dim,
+                              .scale = (float)a->attention_scale,
+                              .softcap = (float)a->attention_softcap,
                               .window = a->window[l]};
     MW_TRY(p->backend->ops->attention(p->backend, &attention));
     MW_TRY(fire(p, l, MW_ATTN_Z, w->z));
     MW_TRY(apply(p, &layer->o, w->z, w->out, p->rows));
-    if (layer->post_attn.weight)
-        MW_TRY(normalize(p, &layer->post_attn, w->out, w->out, p->rows, a->d_model));
+    if (layer->post_attn.weight) MW_TRY(normalize(p, &layer->post_attn, w->out, w->out, p->rows, a->d_model));
     return fire(p, l, MW_ATTN_OUT, w->out);
 }
 
@@ -297,10 +318,10 @@ static mw_status check_batch(const mw_model *m, const mw_batch *batch, int64_t *
     for (int64_t s = 0; s < batch->n_seq; s++) {
         int64_t past = batch->cache ? batch->cache->length[s] : 0, end = past + batch->length[s];
         if (batch->length[s] < 0 || end > m->arch.context || (batch->cache && end > batch->cache->capacity))
-            return mw_error(MW_ERR_ARG, "sequence %lld would be %lld tokens long; the limit is %lld", (long long)s,
-                            (long long)end,
-                            (long long)(batch->cache && batch->cache->capacity < m->arch.context ? batch->cache->capacity
-                                                                                              : m->arch.context));
+            return mw_error(
+                MW_ERR_ARG, "sequence %lld would be %lld tokens long; the limit is %lld", (long long)s, (long long)end,
+                (long long)(batch->cache && batch->cache->capacity < m->arch.context ? batch->cache->capacity
+                                                                                     : m->arch.context));
         *rows += batch->length[s];
     }
     for (int64_t r = 0; r < *rows; r++)
@@ -349,7 +370,10 @@ static mw_status run(pass *p, float *last_logits) {
 }
 
 mw_status mw_model_forward(mw_model *model, const mw_batch *batch, float *last_logits) {
-    pass p = {.model = model, .backend = model->backend, .batch = batch, .last_order = mw_hooks_last(model->hooks),
+    pass p = {.model = model,
+              .backend = model->backend,
+              .batch = batch,
+              .last_order = mw_hooks_last(model->hooks),
               .logits_wanted = last_logits != NULL};
     MW_TRY(check_batch(model, batch, &p.rows));
     if (p.rows == 0 || (!last_logits && p.last_order < 0)) return MW_OK;

@@ -28,9 +28,7 @@ static mw_status snapshot(const char *repository, char **out) {
     mw_status status = ref ? mw_file_read(ref, &commit, NULL) : MW_ERR_MEMORY;
     if (status == MW_OK) {
         commit[strcspn(commit, " \r\n")] = '\0';
-        *out = strchr(commit, '/') || commit[0] == '.'
-                   ? NULL
-                   : mw_format("%s/snapshots/%s", repository, commit);
+        *out = strchr(commit, '/') || commit[0] == '.' ? NULL : mw_format("%s/snapshots/%s", repository, commit);
         if (!*out) status = mw_error(MW_ERR_FORMAT, "%s: not a commit", ref);
     }
     mw_free(ref);

@@ -4,7 +4,10 @@ mw_status mw_kv_cache_new(const mw_model *model, int64_t n_seq, int64_t capacity
     const mw_architecture *a = &model->arch;
     mw_kv_cache *cache = mw_calloc(1, sizeof *cache);
     if (!cache) return MW_ERR_MEMORY;
-    *cache = (mw_kv_cache){.backend = model->backend, .n_layers = a->n_layers, .n_seq = n_seq, .capacity = capacity,
+    *cache = (mw_kv_cache){.backend = model->backend,
+                           .n_layers = a->n_layers,
+                           .n_seq = n_seq,
+                           .capacity = capacity,
                            .width = a->n_kv_heads * a->head_dim};
     int64_t count = a->n_layers * n_seq * capacity * cache->width;
     cache->length = mw_calloc((size_t)n_seq, sizeof *cache->length);

@@ -13,15 +13,22 @@ int64_t mw_model_site_width(const mw_model *model, mw_site site) {
     case MW_RESID_PRE:
     case MW_RESID_POST:
     case MW_ATTN_OUT:
-    case MW_MLP_OUT: return a->d_model;
-    case MW_RESID_MID: return a->parallel ? 0 : a->d_model;
+    case MW_MLP_OUT:
+        return a->d_model;
+    case MW_RESID_MID:
+        return a->parallel ? 0 : a->d_model;
     case MW_ATTN_Q:
-    case MW_ATTN_Z: return a->n_heads * a->head_dim;
+    case MW_ATTN_Z:
+        return a->n_heads * a->head_dim;
     case MW_ATTN_K:
-    case MW_ATTN_V: return a->n_kv_heads * a->head_dim;
-    case MW_MLP_ACT: return a->d_mlp;
-    case MW_LOGITS: return a->vocab;
-    case MW_STREAM_COUNT: break;
+    case MW_ATTN_V:
+        return a->n_kv_heads * a->head_dim;
+    case MW_MLP_ACT:
+        return a->d_mlp;
+    case MW_LOGITS:
+        return a->vocab;
+    case MW_STREAM_COUNT:
+        break;
     }
     return 0;
 }
@@ -57,10 +64,18 @@ static mw_status open_into(mw_model *model, const char *name, const char *dtype)
     MW_TRY(mw_weights_bind(model, working));
     MW_TRY(mw_hooks_new(width_of, model, &model->hooks));
     int64_t parameters = model->info.parameters;
-    model->info = (mw_model_info){.family = a->family->type, .folder = model->folder, .n_layers = a->n_layers,
-                                  .d_model = a->d_model, .n_heads = a->n_heads, .n_kv_heads = a->n_kv_heads,
-                                  .head_dim = a->head_dim, .d_mlp = a->d_mlp, .vocab = a->vocab,
-                                  .context = a->context, .dtype = working, .parameters = parameters};
+    model->info = (mw_model_info){.family = a->family->type,
+                                  .folder = model->folder,
+                                  .n_layers = a->n_layers,
+                                  .d_model = a->d_model,
+                                  .n_heads = a->n_heads,
+                                  .n_kv_heads = a->n_kv_heads,
+                                  .head_dim = a->head_dim,
+                                  .d_mlp = a->d_mlp,
+                                  .vocab = a->vocab,
+                                  .context = a->context,
+                                  .dtype = working,
+                                  .parameters = parameters};
     return MW_OK;
 }
 

@@ -129,8 +129,8 @@ static mw_status read_file(mw_safetensors *st, const char *path, mw_map *map) {
     uint64_t size = 0;
     if (map->length >= 8) memcpy(&size, map->data, 8); /* little endian, as every machine we run on */
     if (map->length < 8 || size > map->length - 8 || size > HEADER_MAX)
-        return mw_error(MW_ERR_FORMAT, "%s: not a safetensors file, or truncated: %zu bytes with a header of %llu", path,
-                        map->length, (unsigned long long)size);
+        return mw_error(MW_ERR_FORMAT, "%s: not a safetensors file, or truncated: %zu bytes with a header of %llu",
+                        path, map->length, (unsigned long long)size);
     json_t *header;
     MW_TRY(mw_json_parse(path, (const char *)map->data + 8, (size_t)size, &header));
     mw_status status = json_is_object(header)
@@ -209,8 +209,7 @@ static bool plain_name(const char *name) {
 static mw_status shard_names(const char *index, const json_t *map, json_t *names) {
     const char *tensor;
     json_t *shard;
-    if (!json_is_object(map) || json_object_size(map) == 0)
-        return mw_error(MW_ERR_FORMAT, "%s: no weight_map", index);
+    if (!json_is_object(map) || json_object_size(map) == 0) return mw_error(MW_ERR_FORMAT, "%s: no weight_map", index);
     json_object_foreach((json_t *)(uintptr_t)map, tensor, shard) {
         if (!plain_name(json_string_value(shard)))
             return mw_error(MW_ERR_FORMAT, "%s: tensor '%s' names no file of this folder", index, tensor);
@@ -271,8 +270,8 @@ mw_status mw_safetensors_open_folder(const char *folder, mw_safetensors **out) {
         else if (mw_file_exists(index))
             status = open_index(folder, index, out);
         else
-            status = mw_error(MW_ERR_IO, "%s: neither model.safetensors nor model.safetensors.index.json is there",
-                              folder);
+            status =
+                mw_error(MW_ERR_IO, "%s: neither model.safetensors nor model.safetensors.index.json is there", folder);
     }
     mw_free(single);
     mw_free(index);

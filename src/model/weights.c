@@ -12,8 +12,8 @@ typedef struct binder {
     const char *prefix; /* what this folder's names begin with */
 } binder;
 
-static const char *const prefixes[] = {"", "model.", "transformer.", "gpt_neox.", "language_model.model.",
-                                       "model.language_model."};
+static const char *const prefixes[] = {
+    "", "model.", "transformer.", "gpt_neox.", "language_model.model.", "model.language_model."};
 
 static void full_name(const binder *b, const char *pattern, int64_t layer, const char *suffix, char *out) {
     char name[NAME_MAX_BYTES / 2];
@@ -181,8 +181,12 @@ static mw_status bind_head(const binder *b) {
     mw_model *model = b->model;
     const mw_architecture *a = &model->arch;
     if (a->tied) {
-        model->head = (mw_weight){.data = model->embed.data, .dtype = model->embed.dtype, .in = a->d_model,
-                                  .out = a->vocab, .ld = a->d_model, .transposed = true};
+        model->head = (mw_weight){.data = model->embed.data,
+                                  .dtype = model->embed.dtype,
+                                  .in = a->d_model,
+                                  .out = a->vocab,
+                                  .ld = a->d_model,
+                                  .transposed = true};
         return MW_OK;
     }
     binder outer = *b;

@@ -29,10 +29,10 @@ mw_status mw_sae_save(const mw_sae *sae, const char *folder) {
                                        {"W_dec", mw_tensor_2d(MW_F32, sae->w_dec, sae->n, sae->d)},
                                        {"b_dec", mw_tensor_1d(MW_F32, sae->b_dec, sae->d)}};
     MW_TRY(write_weights(folder, "sae.safetensors", tensors));
-    return write_config(folder, json_pack("{s:s, s:i, s:s, s:I, s:I, s:I, s:s, s:s}", "format", "microw", "version",
-                                          FORMAT_VERSION, "variant", "topk", "n_latents", (json_int_t)sae->n, "d_in",
-                                          (json_int_t)sae->d, "k", (json_int_t)sae->k, "site", sae->site, "model",
-                                          sae->model));
+    return write_config(folder,
+                        json_pack("{s:s, s:i, s:s, s:I, s:I, s:I, s:s, s:s}", "format", "microw", "version",
+                                  FORMAT_VERSION, "variant", "topk", "n_latents", (json_int_t)sae->n, "d_in",
+                                  (json_int_t)sae->d, "k", (json_int_t)sae->k, "site", sae->site, "model", sae->model));
 }
 
 /* ---- loading ------------------------------------------------------------------------------------------- */
@@ -50,7 +50,8 @@ static mw_status read_facts(const char *path, const json_t *config, facts *out) 
         return mw_error(MW_ERR_FORMAT, "%s: format version %lld; this microw reads version %d", path,
                         (long long)json_integer_value(json_object_get(config, "version")), FORMAT_VERSION);
     if (!variant || strcmp(variant, "topk") != 0)
-        return mw_error(MW_ERR_UNSUPPORTED, "%s: SAE variant '%s' is not supported", path, variant ? variant : "(none)");
+        return mw_error(MW_ERR_UNSUPPORTED, "%s: SAE variant '%s' is not supported", path,
+                        variant ? variant : "(none)");
     out->n = json_integer_value(json_object_get(config, "n_latents"));
     out->d = json_integer_value(json_object_get(config, "d_in"));
     out->k = json_integer_value(json_object_get(config, "k"));
@@ -132,12 +133,11 @@ static mw_status export_saelens(const mw_sae *sae, const char *folder) {
     if (status != MW_OK) return status;
     json_t *metadata = json_pack("{s:s, s:s, s:s, s:s, s:b}", "sae_lens_version", "6.18.0", "sae_lens_training_version",
                                  "6.18.0", "model_name", sae->model, "hook_name", sae->site, "prepend_bos", 1);
-    return write_config(folder, json_pack("{s:s, s:I, s:I, s:I, s:s, s:s, s:b, s:s, s:s, s:b, s:o}", "architecture",
-                                          "topk", "d_in", (json_int_t)sae->d, "d_sae", (json_int_t)sae->n, "k",
-                                          (json_int_t)sae->k, "dtype", "float32", "device", "cpu",
-                                          "apply_b_dec_to_input", 1, "normalize_activations", "none",
-                                          "reshape_activations", "none", "rescale_acts_by_decoder_norm", 0, "metadata",
-                                          metadata));
+    return write_config(
+        folder, json_pack("{s:s, s:I, s:I, s:I, s:s, s:s, s:b, s:s, s:s, s:b, s:o}", "architecture", "topk", "d_in",
+                          (json_int_t)sae->d, "d_sae", (json_int_t)sae->n, "k", (json_int_t)sae->k, "dtype", "float32",
+                          "device", "cpu", "apply_b_dec_to_input", 1, "normalize_activations", "none",
+                          "reshape_activations", "none", "rescale_acts_by_decoder_norm", 0, "metadata", metadata));
 }
 
 static mw_status export_sparsify(const mw_sae *sae, const char *folder) {
@@ -146,11 +146,11 @@ static mw_status export_sparsify(const mw_sae *sae, const char *folder) {
                                        {"W_dec", mw_tensor_2d(MW_F32, sae->w_dec, sae->n, sae->d)},
                                        {"b_dec", mw_tensor_1d(MW_F32, sae->b_dec, sae->d)}};
     MW_TRY(write_weights(folder, "sae.safetensors", tensors));
-    return write_config(folder, json_pack("{s:s, s:I, s:b, s:I, s:I, s:b, s:b, s:b, s:I}", "activation", "topk",
-                                          "expansion_factor", (json_int_t)(sae->n / sae->d ? sae->n / sae->d : 1),
-                                          "normalize_decoder", 1, "num_latents", (json_int_t)sae->n, "k",
-                                          (json_int_t)sae->k, "multi_topk", 0, "skip_connection", 0, "transcode", 0,
-                                          "d_in", (json_int_t)sae->d));
+    return write_config(folder,
+                        json_pack("{s:s, s:I, s:b, s:I, s:I, s:b, s:b, s:b, s:I}", "activation", "topk",
+                                  "expansion_factor", (json_int_t)(sae->n / sae->d ? sae->n / sae->d : 1),
+                                  "normalize_decoder", 1, "num_latents", (json_int_t)sae->n, "k", (json_int_t)sae->k,
+                                  "multi_topk", 0, "skip_connection", 0, "transcode", 0, "d_in", (json_int_t)sae->d));
 }
 
 mw_status mw_sae_export(const mw_sae *sae, const char *format, const char *folder) {

@@ -42,8 +42,8 @@ static void sum_tile(const mw_trainer *t, int64_t tile, const float *x, const fl
 }
 
 typedef struct batch_sums {
-    double x2, e2, positive;     /* sums over rows and dimensions */
-    double x_spread, e_spread;   /* sums of squared distances from the batch mean */
+    double x2, e2, positive;   /* sums over rows and dimensions */
+    double x_spread, e_spread; /* sums of squared distances from the batch mean */
 } batch_sums;
 
 /* Adds the tiles in order. Leaves the sum of e over all rows in tile_sums[d .. 2d) of tile 0. */
@@ -123,9 +123,18 @@ static mw_status encode_dead(mw_trainer *t, const float *centered, int64_t rows,
     for (int64_t i = 0; i < n; i++) bias[i] = sae->b_enc[t->dead[i]];
     for (int64_t r = 0; r < rows; r += MW_ROW_TILE) {
         int64_t m = rows - r < MW_ROW_TILE ? rows - r : MW_ROW_TILE;
-        MW_TRY(backend->ops->matmul(backend, &(mw_matmul){.m = m, .n = n, .k = d, .a = centered + r * d, .lda = d,
-                                                          .b = weights, .b_dtype = MW_F32, .ldb = d,
-                                                          .b_transposed = true, .bias = bias, .c = pre, .ldc = n}));
+        MW_TRY(backend->ops->matmul(backend, &(mw_matmul){.m = m,
+                                                          .n = n,
+                                                          .k = d,
+                                                          .a = centered + r * d,
+                                                          .lda = d,
+                                                          .b = weights,
+                                                          .b_dtype = MW_F32,
+                                                          .ldb = d,
+                                                          .b_transposed = true,
+                                                          .bias = bias,
+                                                          .c = pre,
+                                                          .ldc = n}));
         MW_TRY(backend->ops->top_k(backend, pre, m, n, k, t->aux.index + at + r * k, t->aux.value + at + r * k));
     }
     for (int64_t j = at; j < at + rows * k; j++) {
@@ -229,9 +238,11 @@ mw_status step_forward(mw_trainer *t, const float *x) {
     MW_TRY(gather_codes(t, &t->main, false));
     count_dead(t);
     if (!isfinite(sums.e2))
-        return mw_error(MW_ERR_STATE, "step %lld: the loss is not finite; lower train.lr or look for NaN in the activations",
+        return mw_error(MW_ERR_STATE,
+                        "step %lld: the loss is not finite; lower train.lr or look for NaN in the activations",
                         (long long)t->step);
-    float *out_grad = t->out_grad + t->begin * d, scale = (float)(2 * t->loss_scale / ((double)t->options.batch * (double)d));
+    float *out_grad = t->out_grad + t->begin * d,
+          scale = (float)(2 * t->loss_scale / ((double)t->options.batch * (double)d));
     for (int64_t i = 0; i < rows * d; i++) out_grad[i] = scale * t->x_hat[i];
     MW_TRY(mw_comm_agree(t->comm, code_gradients(t, &t->main, out_grad)));
     MW_TRY(gather_codes(t, &t->main, true));

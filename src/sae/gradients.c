@@ -4,8 +4,8 @@
 #include <string.h>
 
 typedef struct entries {
-    int64_t *start;  /* [share + 1] */
-    int32_t *row;    /* rows of the inputs */
+    int64_t *start;   /* [share + 1] */
+    int32_t *row;     /* rows of the inputs */
     int32_t *out_row; /* rows of out_grad: aux entries lie `batch` below */
     float *value, *grad;
     int64_t count;

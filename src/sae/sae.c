@@ -43,9 +43,18 @@ static mw_status encode_chunk(const mw_sae *sae, const float *x, int64_t rows, f
     const mw_backend_ops *ops = sae->backend->ops;
     for (int64_t r = 0; r < rows; r++)
         for (int64_t i = 0; i < sae->d; i++) centered[r * sae->d + i] = x[r * sae->d + i] - sae->b_dec[i];
-    MW_TRY(ops->matmul(sae->backend, &(mw_matmul){.m = rows, .n = sae->n, .k = sae->d, .a = centered, .lda = sae->d,
-                                                  .b = sae->w_enc, .b_dtype = MW_F32, .ldb = sae->d,
-                                                  .b_transposed = true, .bias = sae->b_enc, .c = pre, .ldc = sae->n}));
+    MW_TRY(ops->matmul(sae->backend, &(mw_matmul){.m = rows,
+                                                  .n = sae->n,
+                                                  .k = sae->d,
+                                                  .a = centered,
+                                                  .lda = sae->d,
+                                                  .b = sae->w_enc,
+                                                  .b_dtype = MW_F32,
+                                                  .ldb = sae->d,
+                                                  .b_transposed = true,
+                                                  .bias = sae->b_enc,
+                                                  .c = pre,
+                                                  .ldc = sae->n}));
     MW_TRY(ops->top_k(sae->backend, pre, rows, sae->n, sae->k, index, value));
     return ops->activate(sae->backend, MW_ACT_RELU, value, rows * sae->k);
 }

@@ -161,8 +161,8 @@ static mw_status finish(training *t, const char *folder) {
 mw_status mw_sae_train(mw_sae *sae, const mw_store *store, const mw_store_site *site, const mw_comm *comm,
                        const mw_train_options *options, const char *folder, mw_step_report *last) {
     if (sae->d != site->width)
-        return mw_error(MW_ERR_CONFIG, "an SAE of width %lld cannot be trained on a site of width %lld", (long long)sae->d,
-                        (long long)site->width);
+        return mw_error(MW_ERR_CONFIG, "an SAE of width %lld cannot be trained on a site of width %lld",
+                        (long long)sae->d, (long long)site->width);
     training t = {.sae = sae, .store = store, .site = site, .comm = comm, .options = options, .scale = 1};
     if (options->normalize && site->norm_mean > 0) t.scale = (float)(sqrt((double)site->width) / site->norm_mean);
     mw_step_report report = {0};

@@ -21,19 +21,32 @@ typedef struct wanted {
 static mw_status allocate(mw_trainer *t) {
     int64_t n = t->sae->n, d = t->sae->d, batch = t->options.batch, share = t->n_latents, rows = t->end - t->begin;
     int64_t aux = t->options.aux_k < n ? t->options.aux_k : n, blocks = (n + LATENT_BLOCK - 1) / LATENT_BLOCK;
-    wanted all[] = {{&t->since_fired, n, 8},       {&t->dead, n, 4},
-                    {&t->m_enc, share * d, 4},     {&t->v_enc, share * d, 4},
-                    {&t->m_dec, share * d, 4},     {&t->v_dec, share * d, 4},
-                    {&t->m_benc, share, 4},        {&t->v_benc, share, 4},
-                    {&t->m_bdec, d, 4},            {&t->v_bdec, d, 4},
-                    {&t->g_enc, share * d, 4},     {&t->g_dec, share * d, 4},
-                    {&t->g_benc, share, 4},        {&t->g_bdec, d, 4},
-                    {&t->centered, batch * d, 4},  {&t->out_grad, 2 * batch * d, 4},
-                    {&t->x_hat, rows * d, 4},      {&t->main.index, batch * t->main.k, 4},
-                    {&t->main.value, batch * t->main.k, 4}, {&t->main.grad, batch * t->main.k, 4},
-                    {&t->aux.index, batch * aux, 4}, {&t->aux.value, batch * aux, 4},
-                    {&t->aux.grad, batch * aux, 4},  {&t->tile_sums, trainer_tiles(t) * (2 * d + 3), 8},
-                    {&t->encoder_sums, blocks * d, 8}, {&t->bytes, mw_comm_size(t->comm), sizeof(size_t)}};
+    wanted all[] = {{&t->since_fired, n, 8},
+                    {&t->dead, n, 4},
+                    {&t->m_enc, share * d, 4},
+                    {&t->v_enc, share * d, 4},
+                    {&t->m_dec, share * d, 4},
+                    {&t->v_dec, share * d, 4},
+                    {&t->m_benc, share, 4},
+                    {&t->v_benc, share, 4},
+                    {&t->m_bdec, d, 4},
+                    {&t->v_bdec, d, 4},
+                    {&t->g_enc, share * d, 4},
+                    {&t->g_dec, share * d, 4},
+                    {&t->g_benc, share, 4},
+                    {&t->g_bdec, d, 4},
+                    {&t->centered, batch * d, 4},
+                    {&t->out_grad, 2 * batch * d, 4},
+                    {&t->x_hat, rows * d, 4},
+                    {&t->main.index, batch * t->main.k, 4},
+                    {&t->main.value, batch * t->main.k, 4},
+                    {&t->main.grad, batch * t->main.k, 4},
+                    {&t->aux.index, batch * aux, 4},
+                    {&t->aux.value, batch * aux, 4},
+                    {&t->aux.grad, batch * aux, 4},
+                    {&t->tile_sums, trainer_tiles(t) * (2 * d + 3), 8},
+                    {&t->encoder_sums, blocks * d, 8},
+                    {&t->bytes, mw_comm_size(t->comm), sizeof(size_t)}};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         void *block = mw_calloc((size_t)all[i].count, all[i].item);
         if (!block) return MW_ERR_MEMORY;
@@ -64,10 +77,15 @@ mw_status mw_trainer_new(mw_sae *sae, const mw_comm *comm, const mw_train_option
 void mw_trainer_free(mw_trainer **slot) {
     mw_trainer *t = *slot;
     if (!t) return;
-    void *all[] = {t->since_fired, t->dead, t->m_enc, t->v_enc, t->m_dec, t->v_dec, t->m_benc, t->v_benc, t->m_bdec,
-                   t->v_bdec, t->g_enc, t->g_dec, t->g_benc, t->g_bdec, t->centered, t->out_grad, t->x_hat,
-                   t->main.index, t->main.value, t->main.grad, t->aux.index, t->aux.value, t->aux.grad, t->tile_sums,
-                   t->encoder_sums, t->bytes, t};
+    void *all[] = {t->since_fired,  t->dead,      t->m_enc,
+                   t->v_enc,        t->m_dec,     t->v_dec,
+                   t->m_benc,       t->v_benc,    t->m_bdec,
+                   t->v_bdec,       t->g_enc,     t->g_dec,
+                   t->g_benc,       t->g_bdec,    t->centered,
+                   t->out_grad,     t->x_hat,     t->main.index,
+                   t->main.value,   t->main.grad, t->aux.index,
+                   t->aux.value,    t->aux.grad,  t->tile_sums,
+                   t->encoder_sums, t->bytes,     t};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) mw_free(all[i]);
     *slot = NULL;
 }
@@ -137,9 +155,9 @@ static mw_status write_parts(const mw_trainer *t, const char *path, const part *
     mw_named_tensor tensors[PARTS];
     for (int i = 0; i < PARTS; i++) {
         void *data = whole[i] ? whole[i] : parts[i].data;
-        tensors[i] = (mw_named_tensor){parts[i].name, parts[i].columns
-                                                          ? mw_tensor_2d(parts[i].dtype, data, parts[i].rows, parts[i].columns)
-                                                          : mw_tensor_1d(parts[i].dtype, data, parts[i].rows)};
+        tensors[i] = (mw_named_tensor){
+            parts[i].name, parts[i].columns ? mw_tensor_2d(parts[i].dtype, data, parts[i].rows, parts[i].columns)
+                                            : mw_tensor_1d(parts[i].dtype, data, parts[i].rows)};
     }
     char *step = mw_format("%lld", (long long)t->step), *scale = mw_format("%.17g", t->loss_scale);
     mw_status status = MW_ERR_MEMORY;
@@ -191,7 +209,8 @@ static mw_status read_parts(mw_trainer *t, const char *path) {
     const char *mark = mw_safetensors_metadata(file, "fingerprint");
     if (status == MW_OK && t->options.fingerprint && (!mark || strcmp(mark, t->options.fingerprint) != 0))
         status = mw_error(MW_ERR_STATE, "%s: a checkpoint of other data or settings", path);
-    if (status == MW_OK && (!step || !scale || !mw_parse_int(step, &t->step) || !mw_parse_double(scale, &t->loss_scale)))
+    if (status == MW_OK &&
+        (!step || !scale || !mw_parse_int(step, &t->step) || !mw_parse_double(scale, &t->loss_scale)))
         status = mw_error(MW_ERR_FORMAT, "%s: step or loss_scale is missing", path);
     mw_safetensors_free(&file);
     return status;

@@ -16,8 +16,8 @@ enum { LATENT_BLOCK = 512 }; /* latents are shared out, and their partial sums t
 /* Sparse codes of all rows of a batch; a rank fills its own rows, then all are gathered. */
 typedef struct codes {
     int64_t k;
-    int32_t *index;        /* [batch, k] */
-    float *value, *grad;   /* [batch, k]: z and dL/dz */
+    int32_t *index;      /* [batch, k] */
+    float *value, *grad; /* [batch, k]: z and dL/dz */
 } codes;
 
 typedef struct mw_trainer {
@@ -28,20 +28,20 @@ typedef struct mw_trainer {
     int64_t begin, end;              /* this rank's rows */
     int64_t first_latent, n_latents; /* this rank's share */
     int64_t step;
-    int64_t *since_fired;            /* [n] rows since a latent fired; the same on all ranks */
-    int32_t *dead;                   /* [n_dead] */
+    int64_t *since_fired; /* [n] rows since a latent fired; the same on all ranks */
+    int32_t *dead;        /* [n_dead] */
     int64_t n_dead;
     float *m_enc, *v_enc, *m_dec, *v_dec, *m_benc, *v_benc; /* of the share */
     float *m_bdec, *v_bdec;
-    float *g_enc, *g_dec, *g_benc;   /* gradients of the share */
+    float *g_enc, *g_dec, *g_benc; /* gradients of the share */
     float *g_bdec;
-    float *x, *centered;             /* [batch, d] */
-    float *out_grad;                 /* [2 * batch, d]: dL/dx_hat, then dL/d(aux reconstruction) */
-    float *x_hat;                    /* this rank's rows */
+    float *x, *centered; /* [batch, d] */
+    float *out_grad;     /* [2 * batch, d]: dL/dx_hat, then dL/d(aux reconstruction) */
+    float *x_hat;        /* this rank's rows */
     codes main, aux;
-    double *tile_sums;               /* [tiles, 2 * d + 3] */
-    double *encoder_sums;            /* [latent blocks, d] */
-    size_t *bytes;                   /* [size] scratch of gathers */
+    double *tile_sums;    /* [tiles, 2 * d + 3] */
+    double *encoder_sums; /* [latent blocks, d] */
+    size_t *bytes;        /* [size] scratch of gathers */
     mw_step_report report;
 } mw_trainer;
 

@@ -36,8 +36,12 @@ mw_status step_update(mw_trainer *t) {
     const mw_train_options *o = &t->options;
     double count = (double)(t->step + 1);
     t->report.lr = learning_rate(o, t->sae->n, t->step);
-    mw_adam adam = {.lr = (float)t->report.lr, .beta1 = (float)o->beta1, .beta2 = (float)o->beta2, .eps = (float)o->eps,
-                    .correction1 = (float)(1 - pow(o->beta1, count)), .correction2 = (float)(1 - pow(o->beta2, count))};
+    mw_adam adam = {.lr = (float)t->report.lr,
+                    .beta1 = (float)o->beta1,
+                    .beta2 = (float)o->beta2,
+                    .eps = (float)o->eps,
+                    .correction1 = (float)(1 - pow(o->beta1, count)),
+                    .correction2 = (float)(1 - pow(o->beta2, count))};
     MW_TRY(mw_comm_agree(t->comm, update_share(t, &adam)));
     size_t row = (size_t)t->sae->d * sizeof(float);
     MW_TRY(gather_latents(t, t->sae->w_enc, row));

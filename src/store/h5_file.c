@@ -168,9 +168,8 @@ mw_status h5_get_text(hid_t object, const char *path, const char *key, char **ou
 
 mw_status h5_put_int(hid_t file, const char *path, const char *key, int64_t value) {
     hid_t space = H5Screate(H5S_SCALAR);
-    hid_t attribute = H5Aexists(file, key) > 0
-                          ? H5Aopen(file, key, H5P_DEFAULT)
-                          : H5Acreate2(file, key, H5T_STD_I64LE, space, H5P_DEFAULT, H5P_DEFAULT);
+    hid_t attribute = H5Aexists(file, key) > 0 ? H5Aopen(file, key, H5P_DEFAULT)
+                                               : H5Acreate2(file, key, H5T_STD_I64LE, space, H5P_DEFAULT, H5P_DEFAULT);
     bool failed = attribute < 0 || H5Awrite(attribute, H5T_NATIVE_INT64, &value) < 0;
     if (attribute >= 0) H5Aclose(attribute);
     H5Sclose(space);

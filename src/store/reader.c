@@ -51,8 +51,8 @@ static mw_status stored_dtype(const mw_store *store, const char *name, mw_dtype 
         if (status != MW_OK) mw_error(status, "%s: '%s' has dtype '%s'", store->path, name, text);
         hid_t type = H5Dget_type(data);
         if (status == MW_OK && H5Tget_size(type) != mw_dtype_size(*out))
-            status = mw_error(MW_ERR_FORMAT, "%s: '%s' says %s, but its elements have %zu bytes", store->path, name, text,
-                              H5Tget_size(type));
+            status = mw_error(MW_ERR_FORMAT, "%s: '%s' says %s, but its elements have %zu bytes", store->path, name,
+                              text, H5Tget_size(type));
         H5Tclose(type);
     }
     mw_free(text);
@@ -314,8 +314,8 @@ mw_status mw_store_read_tokens(const mw_store *store, mw_store_tokens *out) {
 }
 
 void mw_store_tokens_free(mw_store_tokens *t) {
-    void *all[] = {t->ids,      t->sequence, t->position,  t->document,          t->offset,
-                   t->length,   t->documents, t->vocabulary_offset, t->vocabulary_bytes};
+    void *all[] = {t->ids,    t->sequence,  t->position,          t->document,        t->offset,
+                   t->length, t->documents, t->vocabulary_offset, t->vocabulary_bytes};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) mw_free(all[i]);
     *t = (mw_store_tokens){0};
 }
@@ -338,8 +338,8 @@ mw_status mw_store_blocks(const mw_store *store, int64_t *n_blocks, uint64_t **o
 
 /* ---- verification -------------------------------------------------------------------------------------- */
 
-static mw_status verify_block(const mw_store *store, const mw_store_site *s, int64_t block, uint64_t begin, uint64_t end,
-                              uint64_t expected) {
+static mw_status verify_block(const mw_store *store, const mw_store_site *s, int64_t block, uint64_t begin,
+                              uint64_t end, uint64_t expected) {
     size_t row = (size_t)s->width * mw_dtype_size(s->dtype), bytes = (size_t)(end - begin) * row;
     void *raw = mw_alloc(bytes);
     mw_status status = raw ? read_bytes(store, s->place + begin * row, raw, bytes) : MW_ERR_MEMORY;

@@ -14,8 +14,8 @@ struct mw_store_writer {
     const mw_comm *comm;
     hid_t file;
     char *final, *partial, *progress;
-    void *narrow;  /* a block in the stored type */
-    double *sums;  /* [largest width] */
+    void *narrow; /* a block in the stored type */
+    double *sums; /* [largest width] */
     int64_t steps;
 };
 
@@ -51,12 +51,10 @@ static mw_status make_site(const mw_store_writer *w, int64_t s) {
         const char *what;
         hid_t type;
         int64_t rows, columns;
-    } const rest[] = {{"mean", H5T_IEEE_F64LE, p->widths[s], 0},
-                      {"norm_mean", H5T_IEEE_F64LE, 1, 0},
-                      {"square_mean", H5T_IEEE_F64LE, 1, 0},
-                      {"block_sum", H5T_IEEE_F64LE, p->n_blocks, p->widths[s]},
-                      {"block_norm", H5T_IEEE_F64LE, p->n_blocks, 2},
-                      {"checksum", H5T_STD_U64LE, p->n_blocks, 0}};
+    } const rest[] = {
+        {"mean", H5T_IEEE_F64LE, p->widths[s], 0},      {"norm_mean", H5T_IEEE_F64LE, 1, 0},
+        {"square_mean", H5T_IEEE_F64LE, 1, 0},          {"block_sum", H5T_IEEE_F64LE, p->n_blocks, p->widths[s]},
+        {"block_norm", H5T_IEEE_F64LE, p->n_blocks, 2}, {"checksum", H5T_STD_U64LE, p->n_blocks, 0}};
     for (size_t i = 0; i < sizeof rest / sizeof *rest; i++) {
         site_name(p, s, rest[i].what, name);
         MW_TRY(h5_make_data(w->file, w->partial, name, rest[i].type, rest[i].rows, rest[i].columns, NULL));
@@ -82,10 +80,11 @@ static int known_columns(const mw_store_plan *p, column out[12]) {
     out[n++] = (column){"/sequences/length", H5T_STD_U64LE, H5T_NATIVE_UINT64, p->n_sequences, 0, p->length};
     out[n++] = (column){"/documents/place", H5T_STD_I64LE, H5T_NATIVE_INT64, p->n_documents, 3, p->documents};
     out[n++] = (column){"/blocks/row", H5T_STD_U64LE, H5T_NATIVE_UINT64, p->n_blocks + 1, 0, p->block_row};
-    out[n++] = (column){"/vocabulary/offset", H5T_STD_U64LE, H5T_NATIVE_UINT64, p->n_vocabulary + 1, 0,
-                        p->vocabulary_offset};
-    out[n++] = (column){"/vocabulary/bytes", H5T_STD_U8LE, H5T_NATIVE_UINT8,
-                        (int64_t)p->vocabulary_offset[p->n_vocabulary], 0, p->vocabulary_bytes};
+    out[n++] =
+        (column){"/vocabulary/offset", H5T_STD_U64LE, H5T_NATIVE_UINT64, p->n_vocabulary + 1, 0, p->vocabulary_offset};
+    out[n++] =
+        (column){"/vocabulary/bytes", H5T_STD_U8LE, H5T_NATIVE_UINT8, (int64_t)p->vocabulary_offset[p->n_vocabulary], 0,
+                 p->vocabulary_bytes};
     return n;
 }
 
@@ -96,8 +95,7 @@ static mw_status make_all(const mw_store_writer *w) {
     MW_TRY(h5_put_int(w->file, w->partial, "complete", 0));
     for (int64_t i = 0; i < p->n_provenance; i++)
         MW_TRY(h5_put_text(w->file, w->partial, p->provenance[i].key, p->provenance[i].value));
-    for (size_t i = 0; i < sizeof groups / sizeof *groups; i++)
-        MW_TRY(h5_make_group(w->file, w->partial, groups[i]));
+    for (size_t i = 0; i < sizeof groups / sizeof *groups; i++) MW_TRY(h5_make_group(w->file, w->partial, groups[i]));
     column columns[12];
     int n = known_columns(p, columns);
     for (int i = 0; i < n; i++)
@@ -195,8 +193,8 @@ static mw_status check_space(const mw_store_writer *w, const char *folder) {
     MW_TRY(mw_free_space(folder, &free_bytes));
     if (mw_file_exists(w->partial)) MW_TRY(mw_file_size(w->partial, &held));
     if (need <= free_bytes + held) return MW_OK;
-    return mw_error(MW_ERR_IO, "%s: the activations need %.3g GB, but only %.3g GB are free", folder, (double)need / 1e9,
-                    (double)free_bytes / 1e9);
+    return mw_error(MW_ERR_IO, "%s: the activations need %.3g GB, but only %.3g GB are free", folder,
+                    (double)need / 1e9, (double)free_bytes / 1e9);
 }
 
 static mw_status prepare(mw_store_writer *w, const char *folder) {
@@ -268,8 +266,8 @@ static mw_status measure(const mw_store_writer *w, int64_t rows, int64_t width, 
     norm[0] = norm[1] = 0;
     mw_status status = MW_OK;
     for (int64_t r = 0; r < rows && status == MW_OK; r++) {
-        status = mw_convert_to_f32(dtype, (const char *)w->narrow + (size_t)(r * width) * mw_dtype_size(dtype), width,
-                                   row);
+        status =
+            mw_convert_to_f32(dtype, (const char *)w->narrow + (size_t)(r * width) * mw_dtype_size(dtype), width, row);
         double squares = 0;
         for (int64_t i = 0; i < width; i++) {
             w->sums[i] += row[i];
@@ -303,13 +301,14 @@ static mw_status write_site(mw_store_writer *w, int64_t s, int64_t block, const 
     H5Tclose(type);
     MW_TRY(mw_comm_agree(w->comm, status));
     site_name(p, s, "block_sum", name);
-    MW_TRY(mw_comm_agree(w->comm, h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, at, one, width, w->sums,
-                                                w->comm)));
+    MW_TRY(mw_comm_agree(
+        w->comm, h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, at, one, width, w->sums, w->comm)));
     site_name(p, s, "block_norm", name);
-    MW_TRY(mw_comm_agree(w->comm, h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, at, one, 2, norm, w->comm)));
+    MW_TRY(
+        mw_comm_agree(w->comm, h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, at, one, 2, norm, w->comm)));
     site_name(p, s, "checksum", name);
-    return mw_comm_agree(w->comm, h5_write_rows(w->file, w->partial, name, H5T_NATIVE_UINT64, at, one, 0, &checksum,
-                                                w->comm));
+    return mw_comm_agree(w->comm,
+                         h5_write_rows(w->file, w->partial, name, H5T_NATIVE_UINT64, at, one, 0, &checksum, w->comm));
 }
 
 mw_status mw_store_write_blocks(mw_store_writer *w, int64_t block, const float *const *values, int64_t done,
@@ -353,7 +352,8 @@ static mw_status finish_site(const mw_store_writer *w, int64_t s) {
     mw_status status = sums && norms ? MW_OK : MW_ERR_MEMORY;
     char name[NAME_BYTES];
     site_name(p, s, "block_sum", name);
-    if (status == MW_OK) status = h5_read_all(w->file, w->partial, name, H5T_NATIVE_DOUBLE, p->n_blocks * p->widths[s], sums);
+    if (status == MW_OK)
+        status = h5_read_all(w->file, w->partial, name, H5T_NATIVE_DOUBLE, p->n_blocks * p->widths[s], sums);
     site_name(p, s, "block_norm", name);
     if (status == MW_OK) status = h5_read_all(w->file, w->partial, name, H5T_NATIVE_DOUBLE, 2 * p->n_blocks, norms);
     if (status == MW_OK) status = write_means(w, s, sums, norms);

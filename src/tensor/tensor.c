@@ -3,8 +3,8 @@
 #include <string.h>
 
 size_t mw_dtype_size(mw_dtype dtype) {
-    static const size_t sizes[] = {[MW_F32] = 4, [MW_BF16] = 2, [MW_F16] = 2, [MW_F64] = 8,
-                                   [MW_I64] = 8, [MW_I32] = 4,  [MW_U32] = 4, [MW_U8] = 1};
+    static const size_t sizes[] = {
+        [MW_F32] = 4, [MW_BF16] = 2, [MW_F16] = 2, [MW_F64] = 8, [MW_I64] = 8, [MW_I32] = 4, [MW_U32] = 4, [MW_U8] = 1};
     return sizes[dtype];
 }
 
@@ -60,7 +60,9 @@ float mw_f16_to_f32(uint16_t x) {
 
 mw_status mw_convert_to_f32(mw_dtype dtype, const void *in, int64_t count, float *out) {
     switch (dtype) {
-    case MW_F32: memcpy(out, in, (size_t)count * sizeof(float)); return MW_OK;
+    case MW_F32:
+        memcpy(out, in, (size_t)count * sizeof(float));
+        return MW_OK;
     case MW_BF16:
         for (int64_t i = 0; i < count; i++) out[i] = mw_bf16_to_f32(((const uint16_t *)in)[i]);
         return MW_OK;
@@ -70,20 +72,24 @@ mw_status mw_convert_to_f32(mw_dtype dtype, const void *in, int64_t count, float
     case MW_F64:
         for (int64_t i = 0; i < count; i++) out[i] = (float)((const double *)in)[i];
         return MW_OK;
-    default: return mw_error(MW_ERR_UNSUPPORTED, "cannot convert %s to f32", mw_dtype_name(dtype));
+    default:
+        return mw_error(MW_ERR_UNSUPPORTED, "cannot convert %s to f32", mw_dtype_name(dtype));
     }
 }
 
 mw_status mw_convert_from_f32(mw_dtype dtype, const float *in, int64_t count, void *out) {
     switch (dtype) {
-    case MW_F32: memcpy(out, in, (size_t)count * sizeof(float)); return MW_OK;
+    case MW_F32:
+        memcpy(out, in, (size_t)count * sizeof(float));
+        return MW_OK;
     case MW_BF16:
         for (int64_t i = 0; i < count; i++) ((uint16_t *)out)[i] = mw_f32_to_bf16(in[i]);
         return MW_OK;
     case MW_F16:
         for (int64_t i = 0; i < count; i++) ((uint16_t *)out)[i] = mw_f32_to_f16(in[i]);
         return MW_OK;
-    default: return mw_error(MW_ERR_UNSUPPORTED, "cannot convert f32 to %s", mw_dtype_name(dtype));
+    default:
+        return mw_error(MW_ERR_UNSUPPORTED, "cannot convert f32 to %s", mw_dtype_name(dtype));
     }
 }
 

@@ -31,10 +31,17 @@ static char *sub(const char *name) {
     return path;
 }
 
-static mw_status harvest(const mw_comm *comm, const char *name, mw_dtype dtype, int64_t batch, mw_harvest_report *report) {
+static mw_status harvest(const mw_comm *comm, const char *name, mw_dtype dtype, int64_t batch,
+                         mw_harvest_report *report) {
     static const mw_pair provenance[] = {{"model", "gpt2"}, {"fingerprint", "f"}};
-    mw_harvest_options options = {.sites = sites, .n_sites = SITES, .dtype = dtype, .batch = batch, .skip = MW_SKIP_NONE,
-                                  .skip_positions = 1, .provenance = provenance, .n_provenance = 2};
+    mw_harvest_options options = {.sites = sites,
+                                  .n_sites = SITES,
+                                  .dtype = dtype,
+                                  .batch = batch,
+                                  .skip = MW_SKIP_NONE,
+                                  .skip_positions = 1,
+                                  .provenance = provenance,
+                                  .n_provenance = 2};
     mw_dataset *d = make_dataset();
     char *path = sub(name);
     mw_status status = mw_harvest(model, d, NULL, comm, path, &options, report);
@@ -95,7 +102,8 @@ static void values_are_right(void) {
         NEED_OK(mw_store_find(store, name, &site));
         NEED_OK(mw_hooks_attach(mw_model_hooks(model), &hook, &id));
         for (int64_t s = 0; s < d->n_sequences; s += 4) {
-            mw_batch batch = {.n_seq = d->n_sequences - s < 4 ? d->n_sequences - s : 4, .ids = d->ids + d->first[s],
+            mw_batch batch = {.n_seq = d->n_sequences - s < 4 ? d->n_sequences - s : 4,
+                              .ids = d->ids + d->first[s],
                               .length = d->length + s};
             NEED_OK(mw_model_forward(model, &batch, NULL));
         }
@@ -256,7 +264,9 @@ static void datasets_do_not_depend_on_ranks(void) {
     if (mw_comm_rank(world) == 0) {
         mw_text text = {0};
         for (int i = 0; i < 57; i++)
-            mw_text_addf(&text, i % 2 ? "{\"text\": \"Story %d of the little dragon.\", \"n\": 1}\n" : "\"plain %d \\u00e9\"\n", i);
+            mw_text_addf(
+                &text, i % 2 ? "{\"text\": \"Story %d of the little dragon.\", \"n\": 1}\n" : "\"plain %d \\u00e9\"\n",
+                i);
         NEED_OK(mw_file_write_atomic(path, text.data, text.length));
         mw_text_free(&text);
     }
@@ -265,9 +275,15 @@ static void datasets_do_not_depend_on_ranks(void) {
     NEED_OK(mw_tokenizer_open(MICROW_GOLDEN "/tokenizers/gpt2.json", &t));
     for (int variant = 0; variant < 6; variant++) {
         const char *paths[] = {path};
-        mw_dataset_options o = {.paths = paths, .n_paths = 1, .text_field = "text", .context = 16, .pack = variant % 2,
-                                .truncate = variant == 2, .bos = variant == 5 ? MW_BOS_NONE : MW_BOS_AUTO,
-                                .limit_tokens = variant == 3 ? 100 : 0, .limit_documents = variant == 4 ? 9 : 0};
+        mw_dataset_options o = {.paths = paths,
+                                .n_paths = 1,
+                                .text_field = "text",
+                                .context = 16,
+                                .pack = variant % 2,
+                                .truncate = variant == 2,
+                                .bos = variant == 5 ? MW_BOS_NONE : MW_BOS_AUTO,
+                                .limit_tokens = variant == 3 ? 100 : 0,
+                                .limit_documents = variant == 4 ? 9 : 0};
         mw_dataset *a = NULL, *b = NULL;
         NEED_OK(mw_dataset_load(&o, t, world, &a));
         NEED_OK(mw_dataset_load(&o, t, self, &b));

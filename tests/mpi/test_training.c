@@ -18,8 +18,16 @@ static const float *tensor(const char *name, int64_t *rows, int64_t *columns) {
 }
 
 static mw_train_options options_of(void) {
-    return (mw_train_options){.batch = BATCH, .steps = STEPS, .lr = 2e-3, .beta1 = 0.9, .beta2 = 0.999, .eps = 6.25e-10,
-                              .warmup_steps = 20, .decay_fraction = 0.25, .aux_k = 8, .aux_coefficient = 1.0 / 32,
+    return (mw_train_options){.batch = BATCH,
+                              .steps = STEPS,
+                              .lr = 2e-3,
+                              .beta1 = 0.9,
+                              .beta2 = 0.999,
+                              .eps = 6.25e-10,
+                              .warmup_steps = 20,
+                              .decay_fraction = 0.25,
+                              .aux_k = 8,
+                              .aux_coefficient = 1.0 / 32,
                               .dead_after = 1500};
 }
 
@@ -48,8 +56,10 @@ static void step(mw_trainer *t, mw_step_report *report) {
 }
 
 static bool same_bytes(const mw_sae *a, const mw_sae *b) {
-    return memcmp(a->w_enc, b->w_enc, (size_t)(a->n * a->d) * 4) == 0 && memcmp(a->b_dec, b->b_dec, (size_t)a->d * 4) == 0 &&
-           memcmp(a->w_dec, b->w_dec, (size_t)(a->n * a->d) * 4) == 0 && memcmp(a->b_enc, b->b_enc, (size_t)a->n * 4) == 0;
+    return memcmp(a->w_enc, b->w_enc, (size_t)(a->n * a->d) * 4) == 0 &&
+           memcmp(a->b_dec, b->b_dec, (size_t)a->d * 4) == 0 &&
+           memcmp(a->w_dec, b->w_dec, (size_t)(a->n * a->d) * 4) == 0 &&
+           memcmp(a->b_enc, b->b_enc, (size_t)a->n * 4) == 0;
 }
 
 /* Rounding moves selections at near ties, and those move the curve: torch in f32 leaves torch in double by some 2 % on
@@ -58,7 +68,8 @@ static void loss_curve_equals_torch(void) {
     mw_sae *sae = NULL;
     mw_trainer *t = NULL;
     begin(world, &sae, &t);
-    const double *curve = (const double *)tensor("curve", NULL, NULL), *f32 = (const double *)tensor("curve32", NULL, NULL);
+    const double *curve = (const double *)tensor("curve", NULL, NULL),
+                 *f32 = (const double *)tensor("curve32", NULL, NULL);
     double worst = 0, rounding = 0, mean = 0, dead = 0;
     for (int s = 0; s < STEPS; s++) {
         mw_step_report r;
@@ -74,8 +85,9 @@ static void loss_curve_equals_torch(void) {
         if (s < 20) CHECK(fabs(error) < 1e-5 && fabs(r.l0 - expected[3]) < 1e-6);
     }
     if (mw_comm_rank(world) == 0)
-        printf("largest relative difference to torch in double: %.2e (torch in f32: %.2e); mean %.1e; dead latents %.0f\n",
-               worst, rounding, mean, dead);
+        printf(
+            "largest relative difference to torch in double: %.2e (torch in f32: %.2e); mean %.1e; dead latents %.0f\n",
+            worst, rounding, mean, dead);
     CHECK(worst < 2 * rounding && fabs(mean) < 2e-3 && dead <= 6);
     mw_trainer_free(&t);
     mw_sae_free(&sae);

@@ -50,15 +50,27 @@ static void check_matmul(int64_t m, int64_t n, int64_t k, mw_dtype dtype, bool t
         }
     float *da = put(a, m * k), *dc = put(c, m * n), *dv = put(v, n);
     void *dw = dtype == MW_F32 ? put_bytes(w, (size_t)(k * n) * 4) : put_bytes(narrow, (size_t)(k * n) * 2);
-    mw_matmul task = {.m = m, .n = n, .k = k, .a = da, .lda = k, .b = dw, .b_dtype = dtype, .ldb = transposed ? k : n,
-                      .b_transposed = transposed, .bias = bias ? dv : NULL, .c = dc, .ldc = n, .accumulate = accumulate};
+    mw_matmul task = {.m = m,
+                      .n = n,
+                      .k = k,
+                      .a = da,
+                      .lda = k,
+                      .b = dw,
+                      .b_dtype = dtype,
+                      .ldb = transposed ? k : n,
+                      .b_transposed = transposed,
+                      .bias = bias ? dv : NULL,
+                      .c = dc,
+                      .ldc = n,
+                      .accumulate = accumulate};
     CHECK_OK(b->ops->matmul(b, &task));
     get(got, dc, m * n);
     double error = relative_error(got, expected, m * n), scale = 0;
     for (int64_t i = 0; i < m * n; i++) scale = fmax(scale, fabs(expected[i]));
     error *= scale / fmax(scale, sqrt((double)k)); /* sums that cancel have the error of their terms, about sqrt(k) */
     if (!(error < (dtype == MW_F32 ? f32_tolerance : bf16_tolerance)))
-        fprintf(stderr, "%lld x %lld x %lld %s: error %g\n", (long long)m, (long long)n, (long long)k, mw_dtype_name(dtype), error);
+        fprintf(stderr, "%lld x %lld x %lld %s: error %g\n", (long long)m, (long long)n, (long long)k,
+                mw_dtype_name(dtype), error);
     CHECK(error < (dtype == MW_F32 ? f32_tolerance : bf16_tolerance));
     void *device[] = {da, dc, dv, dw};
     for (int i = 0; i < 4; i++) b->ops->free(b, device[i]);
@@ -80,8 +92,17 @@ static void rows_do_not_depend_on_other_tiles(void) {
     enum { M = 3 * MW_ROW_TILE + 5, N = 67, K = 45 };
     float *a = numbers(M * K, 1), *w = numbers(N * K, 2), *whole = mw_alloc(M * N * 4), *part = mw_alloc(M * N * 4);
     float *da = put(a, M * K), *dw = put(w, N * K), *dc = put(NULL, M * N);
-    mw_matmul task = {.m = M, .n = N, .k = K, .a = da, .lda = K, .b = dw, .b_dtype = MW_F32, .ldb = K,
-                      .b_transposed = true, .c = dc, .ldc = N};
+    mw_matmul task = {.m = M,
+                      .n = N,
+                      .k = K,
+                      .a = da,
+                      .lda = K,
+                      .b = dw,
+                      .b_dtype = MW_F32,
+                      .ldb = K,
+                      .b_transposed = true,
+                      .c = dc,
+                      .ldc = N};
     CHECK_OK(b->ops->matmul(b, &task));
     get(whole, dc, M * N);
     task.a = da + MW_ROW_TILE * K;
@@ -152,10 +173,14 @@ static void rotary(void) {
 
 static double activation_of(mw_activation kind, double x) {
     switch (kind) {
-    case MW_ACT_GELU_TANH: return 0.5 * x * (1 + tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)));
-    case MW_ACT_GELU_ERF: return 0.5 * x * (1 + erf(x / sqrt(2)));
-    case MW_ACT_SILU: return x / (1 + exp(-x));
-    case MW_ACT_RELU: return x > 0 ? x : 0;
+    case MW_ACT_GELU_TANH:
+        return 0.5 * x * (1 + tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)));
+    case MW_ACT_GELU_ERF:
+        return 0.5 * x * (1 + erf(x / sqrt(2)));
+    case MW_ACT_SILU:
+        return x / (1 + exp(-x));
+    case MW_ACT_RELU:
+        return x > 0 ? x : 0;
     }
     return 0;
 }
@@ -241,8 +266,11 @@ static void naive_attention(const shape *s, const float *q, const float *k, cons
 }
 
 static void attention(void) {
-    static const shape shapes[] = {{9, 9, 4, 4, 8, 0, 0}, {1, 300, 4, 2, 16, 0, 0}, {150, 150, 2, 1, 5, 0, 2.0f},
-                                   {140, 270, 3, 3, 7, 20, 0}, {4, 4, 6, 2, 64, 1, 0}};
+    static const shape shapes[] = {{9, 9, 4, 4, 8, 0, 0},
+                                   {1, 300, 4, 2, 16, 0, 0},
+                                   {150, 150, 2, 1, 5, 0, 2.0f},
+                                   {140, 270, 3, 3, 7, 20, 0},
+                                   {4, 4, 6, 2, 64, 1, 0}};
     for (size_t n = 0; n < sizeof shapes / sizeof *shapes; n++) {
         const shape *s = &shapes[n];
         int64_t nq = s->q_len * s->heads * s->d, nk = s->kv_len * s->kv_heads * s->d;
@@ -252,9 +280,20 @@ static void attention(void) {
         float *dq = put(q, nq), *dk = put(k, nk), *dv = put(v, nk), *out = put(NULL, nq);
         const float *keys[1] = {dk}, *values[1] = {dv};
         int64_t row = 0;
-        mw_attention task = {.n_seq = 1, .q_row = &row, .q_len = &s->q_len, .kv_len = &s->kv_len, .k = keys, .v = values,
-                             .q = dq, .out = out, .n_heads = s->heads, .n_kv_heads = s->kv_heads, .head_dim = s->d,
-                             .scale = 0.7f, .softcap = s->softcap, .window = s->window};
+        mw_attention task = {.n_seq = 1,
+                             .q_row = &row,
+                             .q_len = &s->q_len,
+                             .kv_len = &s->kv_len,
+                             .k = keys,
+                             .v = values,
+                             .q = dq,
+                             .out = out,
+                             .n_heads = s->heads,
+                             .n_kv_heads = s->kv_heads,
+                             .head_dim = s->d,
+                             .scale = 0.7f,
+                             .softcap = s->softcap,
+                             .window = s->window};
         CHECK_OK(b->ops->attention(b, &task));
         get(got, out, nq);
         CHECK(relative_error(got, expected, nq) < f32_tolerance);
@@ -365,7 +404,8 @@ static void adam_and_unit_rows(void) {
     float *p = numbers(N, 1), *g = numbers(N, 2), *m = numbers(N, 3), *v = numbers(N, 4);
     float *expected = mw_alloc(N * 4), *got = mw_alloc(N * 4);
     for (int i = 0; i < N; i++) v[i] = v[i] * v[i];
-    mw_adam adam = {.lr = 0.01f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .correction1 = 0.271f, .correction2 = 0.003f};
+    mw_adam adam = {
+        .lr = 0.01f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .correction1 = 0.271f, .correction2 = 0.003f};
     for (int i = 0; i < N; i++) {
         double m1 = 0.9 * m[i] + 0.1 * g[i], v1 = 0.999 * v[i] + 0.001 * g[i] * g[i];
         expected[i] = (float)(p[i] - 0.01 * (m1 / 0.271) / (sqrt(v1 / 0.003) + 1e-8));

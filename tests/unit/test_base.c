@@ -43,7 +43,8 @@ static void permutation_is_one(void) {
         CHECK(n < 64 || fixed < 10); /* a random permutation keeps one element in its place on average */
         mw_free(seen);
     }
-    CHECK(mw_permute(3, 9, 1000, 5) != mw_permute(3, 10, 1000, 5) || mw_permute(3, 9, 1000, 6) != mw_permute(3, 10, 1000, 6));
+    CHECK(mw_permute(3, 9, 1000, 5) != mw_permute(3, 10, 1000, 5) ||
+          mw_permute(3, 9, 1000, 6) != mw_permute(3, 10, 1000, 6));
 }
 
 static void numbers_in_text(void) {
@@ -56,7 +57,8 @@ static void numbers_in_text(void) {
     CHECK(!mw_parse_int("99999999999999999999", &i) && !mw_parse_int(" 1", &i) && !mw_parse_int("0x", &i));
     CHECK(mw_parse_double("1e-4", &d) && d == 1e-4);
     CHECK(!mw_parse_double("nan", &d) && !mw_parse_double("inf", &d) && !mw_parse_double("1,5", &d));
-    CHECK(mw_edit_distance("kitten", "sitting") == 3 && mw_edit_distance("", "abc") == 3 && mw_edit_distance("k", "k") == 0);
+    CHECK(mw_edit_distance("kitten", "sitting") == 3 && mw_edit_distance("", "abc") == 3 &&
+          mw_edit_distance("k", "k") == 0);
 }
 
 static void utf8(void) {

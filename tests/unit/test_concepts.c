@@ -62,12 +62,13 @@ static void steering(void) {
     int32_t token[ROWS];
     fill_random(x, ROWS * D, 6);
     for (int r = 0; r < ROWS; r++) token[r] = r % 10;
-    const mw_latent_edit edits[] = {{.latent = 3, .scale = 2.5}, {.latent = 17, .scale = 1, .add = 0.75}, {.latent = 39}};
+    const mw_latent_edit edits[] = {
+        {.latent = 3, .scale = 2.5}, {.latent = 17, .scale = 1, .add = 0.75}, {.latent = 39}};
     for (int keep = 0; keep < 2; keep++) {
         mw_steering steering = {.sae = s, .edits = edits, .n_edits = 3, .keep_error = keep, .untouched = 4};
         memcpy(edited, x, sizeof x);
-        mw_hook_event event = {.site = {0, MW_RESID_POST}, .backend = backend, .x = mw_tensor_2d(MW_F32, edited, ROWS, D),
-                               .token = token};
+        mw_hook_event event = {
+            .site = {0, MW_RESID_POST}, .backend = backend, .x = mw_tensor_2d(MW_F32, edited, ROWS, D), .token = token};
         CHECK_OK(mw_steer(&steering, &event));
         for (int r = 0; r < ROWS; r++) {
             double z[N], before[D], after[D];
@@ -107,12 +108,13 @@ static void saves_and_loads(void) {
     snprintf(path, sizeof path, "%s/sae", folder);
     CHECK_OK(mw_sae_save(s, path));
     NEED_OK(mw_sae_load(path, backend, &again));
-    CHECK(again->n == N && again->d == D && again->k == K && memcmp(again->w_enc, s->w_enc, sizeof(float) * N * D) == 0);
+    CHECK(again->n == N && again->d == D && again->k == K &&
+          memcmp(again->w_enc, s->w_enc, sizeof(float) * N * D) == 0);
     CHECK(memcmp(again->b_dec, s->b_dec, sizeof(float) * D) == 0);
     mw_sae_free(&again);
-    static const char *const damage[] = {"sed -i 's/\"k\": 5/\"k\": 41/' cfg.json", "sed -i 's/\"k\": 41/\"k\": 5/; s/: 40/: 39/' cfg.json",
-                                         "sed -i 's/: 39/: 40/; s/\"topk\"/\"vq\"/' cfg.json", "truncate -s -8 sae.safetensors",
-                                         "rm sae.safetensors"};
+    static const char *const damage[] = {
+        "sed -i 's/\"k\": 5/\"k\": 41/' cfg.json", "sed -i 's/\"k\": 41/\"k\": 5/; s/: 40/: 39/' cfg.json",
+        "sed -i 's/: 39/: 40/; s/\"topk\"/\"vq\"/' cfg.json", "truncate -s -8 sae.safetensors", "rm sae.safetensors"};
     for (size_t i = 0; i < sizeof damage / sizeof *damage; i++) {
         snprintf(command, sizeof command, "cd %s && %s", path, damage[i]);
         NEED(system(command) == 0);
@@ -170,7 +172,7 @@ static void names_round_trip(void) {
     static const struct {
         const char *name, *text;
     } bad[] = {{"b.csv", "latent,name\nx,y\n"}, {"b.csv", "9,outside\n"}, {"b.csv", "3\n"}, {"b.json", "[]"},
-               {"b.json", "{\"a\": \"b\"}"},   {"b.json", "{\"1\": 2}"},  {"b.json", "{"}};
+               {"b.json", "{\"a\": \"b\"}"},    {"b.json", "{\"1\": 2}"}, {"b.json", "{"}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         mw_names n;
         char path[128];

@@ -4,8 +4,9 @@
 
 #include <unistd.h>
 
-static const char good[] = "name: x\nmodel: {path: m}\ndataset: {path: [a.txt, b.txt]}\nharvest: {sites: [0.resid_post]}\n"
-                           "sae: {k: 4}\ntrain: {tokens: 1_000, lr: 1e-3}\nsteer: {prompts: hi, edits: {42: 1.5, 7: 0}}\n";
+static const char good[] =
+    "name: x\nmodel: {path: m}\ndataset: {path: [a.txt, b.txt]}\nharvest: {sites: [0.resid_post]}\n"
+    "sae: {k: 4}\ntrain: {tokens: 1_000, lr: 1e-3}\nsteer: {prompts: hi, edits: {42: 1.5, 7: 0}}\n";
 
 static mw_status load(const char *text, const char *set, mw_experiment **out) {
     char path[] = "/tmp/microw-config-XXXXXX";
@@ -73,14 +74,17 @@ static void reference_loads(void) {
 }
 
 static void bad_files(void) {
-    refuses("model: {path: m}\ndataset: {path: a}\ntrian: {}\n", NULL, ":3: unknown section 'trian'; did you mean 'train'");
-    refuses("model: {path: m}\ndataset: {path: a, contxt: 3}\n", NULL, ":2: unknown key 'contxt' in 'dataset'; did you mean 'context'");
+    refuses("model: {path: m}\ndataset: {path: a}\ntrian: {}\n", NULL,
+            ":3: unknown section 'trian'; did you mean 'train'");
+    refuses("model: {path: m}\ndataset: {path: a, contxt: 3}\n", NULL,
+            ":2: unknown key 'contxt' in 'dataset'; did you mean 'context'");
     refuses("model: {path: m}\n", NULL, "section 'dataset' is missing");
     refuses("model: {}\ndataset: {path: a}\n", NULL, "'model.path' is missing");
     refuses("model: {path: m}\ndataset: {path: a, context: 1}\n", NULL, "expected whole number from 2");
     refuses("model: {path: m}\ndataset: {path: a, pack: maybe}\n", NULL, "expected true or false, found 'maybe'");
     refuses("model: {path: m, dtype: f8}\ndataset: {path: a}\n", NULL, "expected one of auto|f32|bf16|f16, found 'f8'");
-    refuses("model: {path: m}\ndataset: {path: a}\nsae: {n_latents: 4, k: 5}\n", NULL, "sae.k = 5 is larger than sae.n_latents = 4");
+    refuses("model: {path: m}\ndataset: {path: a}\nsae: {n_latents: 4, k: 5}\n", NULL,
+            "sae.k = 5 is larger than sae.n_latents = 4");
     refuses("model: {path: m}\nmodel: {path: n}\ndataset: {path: a}\n", NULL, "given twice, first on line 1");
     refuses("model: [\n", NULL, "YAML");
     refuses("- a\n", NULL, "expected a map of keys at the top");
@@ -89,7 +93,8 @@ static void bad_files(void) {
     refuses(good, "train.batch", "expected key=value");
     refuses(good, "train.bach=3", "unknown key 'bach'");
     refuses(good, "name.x=3", "has no keys below it");
-    refuses("model: {path: m}\ndataset: {path: a}\nsteer: {prompts: p, edits: {x: 1}}\n", NULL, "map of latent: number");
+    refuses("model: {path: m}\ndataset: {path: a}\nsteer: {prompts: p, edits: {x: 1}}\n", NULL,
+            "map of latent: number");
 }
 
 int main(void) {

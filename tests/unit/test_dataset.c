@@ -20,8 +20,13 @@ static mw_dataset_options options_for(const char *name, const char **path) {
     static char text[128];
     snprintf(text, sizeof text, "%s/%s", folder, name);
     *path = text;
-    return (mw_dataset_options){.paths = path, .n_paths = 1, .text_field = "text", .context = 8, .pack = true,
-                                .bos = MW_BOS_NONE, .separator = "<|endoftext|>"};
+    return (mw_dataset_options){.paths = path,
+                                .n_paths = 1,
+                                .text_field = "text",
+                                .context = 8,
+                                .pack = true,
+                                .bos = MW_BOS_NONE,
+                                .separator = "<|endoftext|>"};
 }
 
 static mw_dataset *load(const mw_dataset_options *o) {
@@ -195,7 +200,8 @@ int main(void) {
     NEED_OK(mw_comm_self(&self));
     char command[512], tokenizer[64];
     snprintf(tokenizer, sizeof tokenizer, "%s/tokenizer", folder);
-    snprintf(command, sizeof command, "mkdir %s && cp %s/tokenizers/gpt2.json %s/tokenizer.json && echo "
+    snprintf(command, sizeof command,
+             "mkdir %s && cp %s/tokenizers/gpt2.json %s/tokenizer.json && echo "
              "'{\"bos_token\": \"<|endoftext|>\", \"eos_token\": \"<|endoftext|>\"}' > %s/tokenizer_config.json",
              tokenizer, MICROW_GOLDEN, tokenizer, tokenizer);
     NEED(system(command) == 0);

@@ -152,7 +152,8 @@ static void statistics_match(void) {
 static void batches_and_dtypes(void) {
     mw_model *m = open_family("gemma2", "f32");
     int64_t vocab = mw_model_about(m)->vocab, both[2] = {7, 5}, second = 5;
-    float *together = mw_alloc((size_t)(2 * vocab) * sizeof *together), *alone = mw_alloc((size_t)vocab * sizeof *alone);
+    float *together = mw_alloc((size_t)(2 * vocab) * sizeof *together),
+          *alone = mw_alloc((size_t)vocab * sizeof *alone);
     mw_batch batch = {.n_seq = 2, .ids = ids, .length = both}, part = {.n_seq = 1, .ids = ids + 7, .length = &second};
     CHECK_OK(mw_model_forward(m, &batch, together));
     CHECK_OK(mw_model_forward(m, &part, alone));
@@ -197,7 +198,7 @@ static void generation(void) {
     int64_t made_again[2];
     NEED_OK(mw_generate(m, &prompts, &how, out, made));
     NEED_OK(mw_generate(m, &prompts, &how, again, made_again));
-    CHECK(made[0] == 60 && made[1] == 58); /* stops at the context of 64 */
+    CHECK(made[0] == 60 && made[1] == 58);                   /* stops at the context of 64 */
     CHECK(memcmp(out[0], again[0], 60 * sizeof **out) == 0); /* a function of seed, sequence and step */
     for (int s = 0; s < 2; s++) {
         mw_free(out[s]);
@@ -231,13 +232,16 @@ static void bad_models(void) {
     CHECK(open_edited("rm model.safetensors") == MW_ERR_IO);
     CHECK(open_edited("truncate -s 5000 model.safetensors") == MW_ERR_FORMAT);
     CHECK(open_edited("truncate -s -1 model.safetensors") == MW_ERR_FORMAT);
-    CHECK(open_edited("sed -i 's/\"model_type\": \"llama\"/\"model_type\": \"mamba\"/' config.json") == MW_ERR_UNSUPPORTED);
+    CHECK(open_edited("sed -i 's/\"model_type\": \"llama\"/\"model_type\": \"mamba\"/' config.json") ==
+          MW_ERR_UNSUPPORTED);
     CHECK(open_edited("sed -i 's/\"hidden_size\": 24/\"hidden_size\": 32/' config.json") == MW_ERR_FORMAT);
     CHECK(open_edited("sed -i 's/\"vocab_size\": 61/\"vocab_size\": 62/' config.json") == MW_ERR_FORMAT);
     CHECK(open_edited("sed -i 's/\"num_hidden_layers\": 2/\"num_hidden_layers\": 3/' config.json") == MW_ERR_FORMAT);
     CHECK(open_edited("sed -i 's/\"num_hidden_layers\": 2/\"num_hidden_layers\": -2/' config.json") == MW_ERR_FORMAT);
-    CHECK(open_edited("sed -i 's/\"hidden_act\": \"silu\"/\"hidden_act\": \"mish\"/' config.json") == MW_ERR_UNSUPPORTED);
-    CHECK(open_edited("sed -i 's/\"num_attention_heads\": 4/\"num_attention_heads\": 3/' config.json") == MW_ERR_FORMAT);
+    CHECK(open_edited("sed -i 's/\"hidden_act\": \"silu\"/\"hidden_act\": \"mish\"/' config.json") ==
+          MW_ERR_UNSUPPORTED);
+    CHECK(open_edited("sed -i 's/\"num_attention_heads\": 4/\"num_attention_heads\": 3/' config.json") ==
+          MW_ERR_FORMAT);
     CHECK(open_edited("echo '{' > config.json") == MW_ERR_FORMAT);
     mw_model *m = NULL;
     mw_log_quiet(true);
@@ -275,7 +279,10 @@ static void stories260k(void) {
     static const struct {
         int32_t id;
         double logit;
-    } top[] = {{432, 17.79939792770675}, {383, 14.281258887398627}, {322, 9.70965077965036}, {353, 9.587289235038655},
+    } top[] = {{432, 17.79939792770675},
+               {383, 14.281258887398627},
+               {322, 9.70965077965036},
+               {353, 9.587289235038655},
                {323, 9.134242860470705}};
     mw_model *m = NULL;
     mw_tokenizer *t = NULL;

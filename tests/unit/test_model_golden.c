@@ -71,7 +71,8 @@ static void check_cache(const char *family) {
     int32_t whole[] = {5, 9, 2, 40, 41, 7, 3, 11, 60, 1, 2, 3}; /* sequences of 7 and 5 */
     int64_t lengths[] = {7, 5}, first[] = {4, 5}, second[] = {3, 0};
     int32_t head[] = {5, 9, 2, 40, 11, 60, 1, 2, 3}, tail[] = {41, 7, 3};
-    float *expected = mw_calloc((size_t)(2 * vocab), sizeof(float)), *got = mw_calloc((size_t)(2 * vocab), sizeof(float));
+    float *expected = mw_calloc((size_t)(2 * vocab), sizeof(float)),
+          *got = mw_calloc((size_t)(2 * vocab), sizeof(float));
     mw_batch one = {.n_seq = 2, .ids = whole, .length = lengths};
     CHECK_OK(mw_model_forward(model, &one, expected));
     mw_kv_cache *cache = NULL;

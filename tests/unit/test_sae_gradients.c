@@ -88,8 +88,15 @@ static void check_gradients(double alpha, double scale) {
     NEED_OK(mw_backend_open("cpu", &backend));
     NEED_OK(mw_comm_self(&comm));
     NEED_OK(mw_sae_new(backend, N, D, K, &sae));
-    mw_train_options options = {.batch = B, .steps = 1, .lr = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8,
-                                .aux_k = AUX_K, .aux_coefficient = alpha, .dead_after = 1000};
+    mw_train_options options = {.batch = B,
+                                .steps = 1,
+                                .lr = 1e-3,
+                                .beta1 = 0.9,
+                                .beta2 = 0.999,
+                                .eps = 1e-8,
+                                .aux_k = AUX_K,
+                                .aux_coefficient = alpha,
+                                .dead_after = 1000};
     NEED_OK(mw_trainer_new(sae, comm, &options, scale, &t));
     fill_random(x, B * D, 1);
     fill_random(sae->w_enc, N * D, 2);

@@ -27,14 +27,16 @@ static mw_status open_it(void) {
 static void round_trip(void) {
     float a[6] = {1, 2, 3, 4, 5, 6};
     int64_t n[2] = {7, -8};
-    const mw_named_tensor tensors[] = {{"weird \"name\"", mw_tensor_2d(MW_F32, a, 2, 3)}, {"n", mw_tensor_1d(MW_I64, n, 2)}};
+    const mw_named_tensor tensors[] = {{"weird \"name\"", mw_tensor_2d(MW_F32, a, 2, 3)},
+                                       {"n", mw_tensor_1d(MW_I64, n, 2)}};
     const char *const metadata[] = {"key", "value \n", NULL};
     NEED_OK(mw_safetensors_write(path, tensors, 2, metadata));
     mw_safetensors *file = NULL;
     mw_tensor t;
     NEED_OK(mw_safetensors_open(path, &file));
     CHECK(mw_safetensors_count(file) == 2 && strcmp(mw_safetensors_metadata(file, "key"), "value \n") == 0);
-    CHECK(mw_safetensors_find(file, "weird \"name\"", &t) && t.ndim == 2 && t.shape[1] == 3 && memcmp(t.data, a, 24) == 0);
+    CHECK(mw_safetensors_find(file, "weird \"name\"", &t) && t.ndim == 2 && t.shape[1] == 3 &&
+          memcmp(t.data, a, 24) == 0);
     CHECK(mw_safetensors_find(file, "n", &t) && t.dtype == MW_I64 && memcmp(t.data, n, 16) == 0);
     CHECK(!mw_safetensors_find(file, "m", &t) && mw_safetensors_metadata(file, "x") == NULL);
     mw_safetensors_free(&file);
@@ -51,7 +53,9 @@ static void broken_files(void) {
     CHECK(open_it() == MW_ERR_FORMAT); /* data that belongs to no tensor */
     write_raw("{\"a\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,8]}}", 8);
     CHECK(open_it() == MW_ERR_FORMAT); /* shape against size */
-    write_raw("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4);
+    write_raw(
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}",
+        4);
     CHECK(open_it() == MW_ERR_FORMAT); /* overlap */
     write_raw("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", 8);
     CHECK(open_it() == MW_ERR_FORMAT); /* a hole */
@@ -74,7 +78,8 @@ static void broken_files(void) {
 
 /* Flips bytes of a good file at seeded places: any answer will do, but no crash and no read outside. */
 static void random_damage(void) {
-    static const char header[] = "{\"a\":{\"dtype\":\"F32\",\"shape\":[2,2],\"data_offsets\":[0,16]},\"__metadata__\":{\"k\":\"v\"}}";
+    static const char header[] =
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[2,2],\"data_offsets\":[0,16]},\"__metadata__\":{\"k\":\"v\"}}";
     char whole[8 + sizeof header - 1 + 16];
     for (uint64_t trial = 0; trial < 3000; trial++) {
         uint64_t length = sizeof header - 1;

@@ -6,23 +6,43 @@
 
 /* ---- the same text that the script drew -------------------------------------------------------------- */
 
-static const char *const words[] = {
-    "the", "and", "of", "to", "in", "is", "was", "for", "that", "with", "Once", "upon", "a", "time", "there", "lived",
-    "little", "girl", "who", "loved", "dragons.", "return", "if", "else", "while", "(int", "i", "=", "0;", "i", "<",
-    "n;", "i++)", "{", "}", "=>", "!=", "def", "class", "self.x", "import", "numpy", "as", "np", "std::vector<int>",
-    "printf(", "\\n", "I'm", "we've", "THEY'LL", "don't", "it's", "O'Neil", "HTTP/1.1", "https://example.org/a?b=c",
-    "3.14", "0xDEADBEEF", "foo_bar", "camelCase"};
-static const char *const spaces[] = {" ", " ", " ", "  ", "    ", "\n", "\n\n", "\t", "\r\n", "\xc2\xa0",
-                                     "\xe3\x80\x80", " \n ", "\xc2\x85", "\xe1\xa0\x8e"};
+static const char *const words[] = {"the",      "and",        "of",      "to",       "in",
+                                    "is",       "was",        "for",     "that",     "with",
+                                    "Once",     "upon",       "a",       "time",     "there",
+                                    "lived",    "little",     "girl",    "who",      "loved",
+                                    "dragons.", "return",     "if",      "else",     "while",
+                                    "(int",     "i",          "=",       "0;",       "i",
+                                    "<",        "n;",         "i++)",    "{",        "}",
+                                    "=>",       "!=",         "def",     "class",    "self.x",
+                                    "import",   "numpy",      "as",      "np",       "std::vector<int>",
+                                    "printf(",  "\\n",        "I'm",     "we've",    "THEY'LL",
+                                    "don't",    "it's",       "O'Neil",  "HTTP/1.1", "https://example.org/a?b=c",
+                                    "3.14",     "0xDEADBEEF", "foo_bar", "camelCase"};
+static const char *const spaces[] = {" ",  " ",    " ",        "  ",           "    ", "\n",       "\n\n",
+                                     "\t", "\r\n", "\xc2\xa0", "\xe3\x80\x80", " \n ", "\xc2\x85", "\xe1\xa0\x8e"};
 static const struct {
     uint32_t start, count;
-} ranges[] = {{0x61, 26},    {0xC0, 64},     {0x391, 24},    {0x410, 64},    {0x627, 30},   {0xE01, 46},  {0x300, 64},
-              {0x4E00, 512}, {0xAC00, 512},  {0x1F300, 256}, {0x3041, 80},   {0x2190, 64},  {0x1100, 64}};
-static const char *const punctuation[] = {"...", "!?", "--", "\xe2\x80\x94", "\xe2\x80\x9c", "\xe2\x80\x9d",
-                                          "\xe2\x82\xac", "$", "#", "@", "/*", "*/", "\\", "_", "\xe2\x96\x81", "'"};
+} ranges[] = {{0x61, 26},    {0xC0, 64},    {0x391, 24},    {0x410, 64},  {0x627, 30},  {0xE01, 46}, {0x300, 64},
+              {0x4E00, 512}, {0xAC00, 512}, {0x1F300, 256}, {0x3041, 80}, {0x2190, 64}, {0x1100, 64}};
+static const char *const punctuation[] = {"...",
+                                          "!?",
+                                          "--",
+                                          "\xe2\x80\x94",
+                                          "\xe2\x80\x9c",
+                                          "\xe2\x80\x9d",
+                                          "\xe2\x82\xac",
+                                          "$",
+                                          "#",
+                                          "@",
+                                          "/*",
+                                          "*/",
+                                          "\\",
+                                          "_",
+                                          "\xe2\x96\x81",
+                                          "'"};
 static const char *const odd[] = {"<|endoftext|>", "<|endoftext|> ", "'s", "'LL", "<s>", "</s>", "<0x41>"};
-static const char *const broken[] = {"\xff", "\xc3", "\xed\xa0\x80", "\xe2\x82", "\xf0\x9f\x92", "\x80", "\xc0\xaf",
-                                     "\xf5\x80"};
+static const char *const broken[] = {"\xff",         "\xc3", "\xed\xa0\x80", "\xe2\x82",
+                                     "\xf0\x9f\x92", "\x80", "\xc0\xaf",     "\xf5\x80"};
 #define COUNT(a) (sizeof(a) / sizeof *(a))
 enum { BLOCKS = 20, DOCUMENTS = 64, DOCUMENT_BYTES = 4096 };
 
@@ -118,7 +138,8 @@ static void check_tokenizer(const char *golden, const char *name, const char *pa
         long count = 0;
         uint32_t ids_crc = 0, text_crc = 0;
         NEED(golden_line(golden, name, b, &count, &ids_crc, &text_crc));
-        if (ids.count != count) fprintf(stderr, "%s block %d: %ld ids, expected %ld\n", name, b, (long)ids.count, count);
+        if (ids.count != count)
+            fprintf(stderr, "%s block %d: %ld ids, expected %ld\n", name, b, (long)ids.count, count);
         CHECK(ids.count == count);
         CHECK(crc32_of(ids.data, (size_t)ids.count * sizeof(int32_t)) == ids_crc);
         CHECK(crc32_of(decoded.data, decoded.length) == text_crc);
@@ -132,8 +153,7 @@ static void check_tokenizer(const char *golden, const char *name, const char *pa
 static char *golden_text;
 
 static void small_tokenizers(void) {
-    static const char *const names[] = {"gpt2",   "prefix", "llama3",    "qwen2",
-                                        "digits", "llama2", "metaspace", "gemma"};
+    static const char *const names[] = {"gpt2", "prefix", "llama3", "qwen2", "digits", "llama2", "metaspace", "gemma"};
     for (size_t i = 0; i < COUNT(names); i++) {
         char path[256];
         snprintf(path, sizeof path, MICROW_GOLDEN "/tokenizers/%s.json", names[i]);

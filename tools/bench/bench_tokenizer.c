@@ -9,7 +9,8 @@ int main(int argc, char **argv) {
     char *text = NULL;
     size_t length = 0;
     mw_ids ids = {0};
-    if (argc != 3 || mw_tokenizer_open(argv[1], &t) != MW_OK || mw_file_read(argv[2], &text, &length) != MW_OK) return 1;
+    if (argc != 3 || mw_tokenizer_open(argv[1], &t) != MW_OK || mw_file_read(argv[2], &text, &length) != MW_OK)
+        return 1;
     double start = mw_seconds();
     for (char *line = text, *end = text + length; line < end;) {
         char *stop = memchr(line, '\n', (size_t)(end - line));

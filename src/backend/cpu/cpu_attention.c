@@ -20,8 +20,7 @@ static void attend(const mw_attention *at, const query *one) {
     memset(one->out, 0, (size_t)d * sizeof(float));
     for (int64_t start = one->first; start < one->last; start += KEY_BLOCK) {
         int64_t n = one->last - start < KEY_BLOCK ? one->last - start : KEY_BLOCK;
-        for (int64_t j = 0; j < n; j++)
-            scores[j] = at->scale * mw_dot(one->q, one->k + (start + j) * one->stride, d);
+        for (int64_t j = 0; j < n; j++) scores[j] = at->scale * mw_dot(one->q, one->k + (start + j) * one->stride, d);
         if (at->softcap > 0) mw_soft_cap_run(scores, at->softcap, n);
         float block_best = mw_max(scores, n), top = block_best > best ? block_best : best;
         float keep = best == -INFINITY ? 0.0f : expf(best - top);

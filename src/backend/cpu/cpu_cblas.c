@@ -13,8 +13,7 @@ static void one_thread(void) {
 
 static mw_status cblas_f32(const mw_matmul *t) {
     cblas_sgemm(CblasRowMajor, CblasNoTrans, t->b_transposed ? CblasTrans : CblasNoTrans, (int)t->m, (int)t->n,
-                (int)t->k, 1.0f, t->a, (int)t->lda, t->b, (int)t->ldb, t->accumulate ? 1.0f : 0.0f, t->c,
-                (int)t->ldc);
+                (int)t->k, 1.0f, t->a, (int)t->lda, t->b, (int)t->ldb, t->accumulate ? 1.0f : 0.0f, t->c, (int)t->ldc);
     return MW_OK;
 }
 

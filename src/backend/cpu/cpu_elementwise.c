@@ -5,16 +5,27 @@
 
 enum { RUN = 4096 }; /* elements a thread takes at once */
 
-#define FOR_RUNS(count, at, length)                                                                          \
-    _Pragma("omp parallel for schedule(static)") for (int64_t at = 0; at < (count); at += RUN) for (             \
-        int64_t length = (count)-at < RUN ? (count)-at : RUN, once_ = 1; once_; once_ = 0)
+#define FOR_RUNS(count, at, length)                                                                                    \
+    _Pragma("omp parallel for schedule(static)") for (int64_t at = 0; at < (count);                                    \
+                                                      at += RUN) for (int64_t length =                                 \
+                                                                          (count)-at < RUN ? (count)-at : RUN,         \
+                                                                      once_ = 1;                                       \
+                                                                      once_; once_ = 0)
 
 static void activate_run(mw_activation kind, float *x, int64_t n) {
     switch (kind) {
-    case MW_ACT_GELU_TANH: mw_gelu_tanh(x, n); return;
-    case MW_ACT_GELU_ERF: mw_gelu_erf(x, n); return;
-    case MW_ACT_SILU: mw_silu(x, n); return;
-    case MW_ACT_RELU: mw_relu(x, n); return;
+    case MW_ACT_GELU_TANH:
+        mw_gelu_tanh(x, n);
+        return;
+    case MW_ACT_GELU_ERF:
+        mw_gelu_erf(x, n);
+        return;
+    case MW_ACT_SILU:
+        mw_silu(x, n);
+        return;
+    case MW_ACT_RELU:
+        mw_relu(x, n);
+        return;
     }
 }
 

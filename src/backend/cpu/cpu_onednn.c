@@ -19,8 +19,11 @@ typedef struct layouts {
 } layouts;
 
 static layouts layouts_of(const mw_matmul *t) {
-    layouts l = {.a_dims = {t->m, t->k}, .a_strides = {t->k, 1}, .b_dims = {t->k, t->n},
-                 .c_dims = {t->m, t->n}, .c_strides = {t->ldc, 1}};
+    layouts l = {.a_dims = {t->m, t->k},
+                 .a_strides = {t->k, 1},
+                 .b_dims = {t->k, t->n},
+                 .c_dims = {t->m, t->n},
+                 .c_strides = {t->ldc, 1}};
     l.b_strides[0] = t->b_transposed ? 1 : t->ldb;
     l.b_strides[1] = t->b_transposed ? t->ldb : 1;
     return l;
@@ -63,10 +66,8 @@ static mw_status describe(const mw_matmul *t, const uint16_t *a16, product *p) {
     if (status == MW_OK)
         status = checked(dnnl_matmul_primitive_desc_create(&p->description, p->engine, a, b, NULL, c, p->attributes),
                          "matmul_primitive_desc_create");
-    if (status == MW_OK)
-        status = checked(dnnl_memory_create(&p->a, a, p->engine, (void *)(uintptr_t)a16), "memory A");
-    if (status == MW_OK)
-        status = checked(dnnl_memory_create(&p->b, b, p->engine, (void *)(uintptr_t)t->b), "memory B");
+    if (status == MW_OK) status = checked(dnnl_memory_create(&p->a, a, p->engine, (void *)(uintptr_t)a16), "memory A");
+    if (status == MW_OK) status = checked(dnnl_memory_create(&p->b, b, p->engine, (void *)(uintptr_t)t->b), "memory B");
     if (status == MW_OK) status = checked(dnnl_memory_create(&p->c, c, p->engine, t->c), "memory C");
     if (a) dnnl_memory_desc_destroy(a);
     if (b) dnnl_memory_desc_destroy(b);

@@ -144,8 +144,8 @@ DISPATCHED void mw_bf16_run(const float *x, uint16_t *out, int64_t n) {
     }
 }
 
-DISPATCHED void mw_adam_run(float *p, const float *g, float *m, float *v, int64_t n, float lr_corrected,
-                            float beta1, float beta2, float eps, float inverse_root2) {
+DISPATCHED void mw_adam_run(float *p, const float *g, float *m, float *v, int64_t n, float lr_corrected, float beta1,
+                            float beta2, float eps, float inverse_root2) {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
         m[i] = beta1 * m[i] + (1.0f - beta1) * g[i];

@@ -238,7 +238,8 @@ mw_status bpe_ready(bpe *b) {
     for (int i = 0; i < 256; i++) {
         char text[8], byte = (char)i;
         int n = snprintf(text, sizeof text, "<0x%02X>", (unsigned)i);
-        b->byte_id[i] = b->byte_level ? vocabulary_find(&b->words, &byte, 1) : vocabulary_find(&b->words, text, (size_t)n);
+        b->byte_id[i] =
+            b->byte_level ? vocabulary_find(&b->words, &byte, 1) : vocabulary_find(&b->words, text, (size_t)n);
     }
     /* with an unknown token that fuses, a cut could split a run of unknowns; byte fallback leaves none */
     b->words_end_at_mark = !b->byte_level && (b->byte_fallback || !b->fuse_unk) && marks_only_lead(&b->words);

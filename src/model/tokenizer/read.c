@@ -158,8 +158,8 @@ static mw_status read_decoder(const source *s, const json_t *d) {
         how->byte_fallback = true;
     } else if (strcmp(type, "Metaspace") == 0) {
         how->mark_to_space = true;
-        how->drop_first_space = strcmp(text_or(d, "prepend_scheme", "always"), "never") != 0 &&
-                                flag(d, "add_prefix_space", true);
+        how->drop_first_space =
+            strcmp(text_or(d, "prepend_scheme", "always"), "never") != 0 && flag(d, "add_prefix_space", true);
     } else if (strcmp(type, "Replace") == 0 &&
                strcmp(text_or(json_object_get(d, "pattern"), "String", ""), SPACE_MARK) == 0 &&
                strcmp(text_or(d, "content", ""), " ") == 0) {
@@ -187,8 +187,9 @@ static mw_status read_processor(const source *s, const json_t *p) {
     if (!name) return MW_OK;
     s->t->bos = vocabulary_find(&s->t->shown, name, strlen(name));
     s->t->adds_bos = s->t->bos >= 0;
-    return s->t->adds_bos ? MW_OK : mw_error(MW_ERR_FORMAT, "%s: the template's token '%s' is not in the vocabulary",
-                                             s->path, name);
+    return s->t->adds_bos
+               ? MW_OK
+               : mw_error(MW_ERR_FORMAT, "%s: the template's token '%s' is not in the vocabulary", s->path, name);
 }
 
 /* ---- vocabulary and merges --------------------------------------------------------------------------- */
@@ -280,9 +281,12 @@ static mw_status put_added(const source *s, const json_t *item) {
     if (known < 0) MW_TRY(vocabulary_put(&t->shown, content, strlen(content), id));
     if (!MW_GROW(t->added, t->n_added, t->added_capacity)) return MW_ERR_MEMORY;
     added_token *a = &t->added[t->n_added];
-    *a = (added_token){.id = known >= 0 ? known : id, .special = flag(item, "special", false),
-                       .normalized = flag(item, "normalized", true), .left_strip = flag(item, "lstrip", false),
-                       .right_strip = flag(item, "rstrip", false), .single_word = flag(item, "single_word", false)};
+    *a = (added_token){.id = known >= 0 ? known : id,
+                       .special = flag(item, "special", false),
+                       .normalized = flag(item, "normalized", true),
+                       .left_strip = flag(item, "lstrip", false),
+                       .right_strip = flag(item, "rstrip", false),
+                       .single_word = flag(item, "single_word", false)};
     mw_text text = {0}, scratch = {0};
     mw_text_add(&text, content, strlen(content));
     mw_status status = a->normalized ? steps_normalize(&t->normalizers, &text, &scratch) : MW_OK;
@@ -325,8 +329,8 @@ mw_status tokenizer_read_json(const char *path, mw_tokenizer *t) {
     json_t *root;
     MW_TRY(mw_json_load(path, &root));
     source s = {path, t};
-    mw_status status = json_is_object(root) ? read_root(&s, root)
-                                            : mw_error(MW_ERR_FORMAT, "%s: not a tokenizer", path);
+    mw_status status =
+        json_is_object(root) ? read_root(&s, root) : mw_error(MW_ERR_FORMAT, "%s: not a tokenizer", path);
     json_decref(root);
     return status == MW_OK ? mw_sha256_file(path, t->hash) : status;
 }

@@ -93,8 +93,8 @@ static void decode_pieces(const mw_tokenizer *t, const int32_t *ids, int64_t cou
         size_t length;
         const char *text = mw_tokenizer_token(t, ids[i], &length);
         bool known = ids[i] >= 0 && ids[i] < t->shown.size && t->shown.token[ids[i]];
-        bool is_byte = known && t->decoding.byte_fallback &&
-                       is_byte_token(t->shown.token[ids[i]], t->shown.length[ids[i]], &byte);
+        bool is_byte =
+            known && t->decoding.byte_fallback && is_byte_token(t->shown.token[ids[i]], t->shown.length[ids[i]], &byte);
         if (!is_byte) flush_bytes(&run, out);
         mw_text_add(is_byte ? &run : out, text, length);
     }

@@ -99,7 +99,8 @@ static mw_status split_piece(const step *s, const char *text, piece in, pieces *
             done = hit.end;
             continue;
         }
-        bool gap_kept = !(s->invert && s->behavior == SPLIT_REMOVED), hit_kept = s->invert || s->behavior != SPLIT_REMOVED;
+        bool gap_kept = !(s->invert && s->behavior == SPLIT_REMOVED),
+             hit_kept = s->invert || s->behavior != SPLIT_REMOVED;
         if (gap_kept) MW_TRY(put(out, done, hit.begin));
         if (s->behavior == SPLIT_WITH_NEXT) {
             done = hit.begin;
