@@ -102,6 +102,8 @@ typedef struct mw_text {
 } mw_text;
 void mw_text_add(mw_text *text, const char *bytes, size_t length);
 void mw_text_addf(mw_text *text, const char *fmt, ...) MW_PRINTF(2, 3);
+/* The same on one line of a terminal: control characters as \n, \t, \x1b; broken UTF-8 as U+FFFD. */
+void mw_text_add_visible(mw_text *text, const char *bytes, size_t length);
 void mw_text_free(mw_text *text);
 
 /* UTF-8: length of the valid character at `bytes`, 0 if there is none; whether all is valid; a copy in which each

@@ -54,3 +54,19 @@ void mw_utf8_repair(mw_text *out, const char *bytes, size_t length) {
     }
     mw_text_add(out, bytes + good, length - good);
 }
+
+void mw_text_add_visible(mw_text *out, const char *bytes, size_t length) {
+    for (size_t i = 0; i < length;) {
+        size_t n = mw_utf8_length(bytes + i, length - i);
+        unsigned char c = (unsigned char)bytes[i];
+        if (n == 0)
+            mw_utf8_repair(out, bytes + i, 1);
+        else if (c == '\n' || c == '\t' || c == '\r')
+            mw_text_addf(out, "\\%c", c == '\n' ? 'n' : c == '\t' ? 't' : 'r');
+        else if (c < 0x20 || c == 0x7f)
+            mw_text_addf(out, "\\x%02x", c);
+        else
+            mw_text_add(out, bytes + i, n);
+        i += n ? n : 1;
+    }
+}

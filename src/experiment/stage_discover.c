@@ -88,17 +88,25 @@ static int by_purity(const void *a, const void *b) {
 static void print_latent(const findings *f, const ranked *l, int64_t around) {
     const mw_discovery *d = &f->discovery;
     const mw_top *top = d->top + l->latent * d->top_k;
-    mw_text before = {0}, token = {0}, after = {0};
+    mw_text before = {0}, token = {0}, after = {0}, line = {0};
     printf("latent %lld \"%s\": active on %.2f %% of tokens", (long long)l->latent,
            f->names.name[l->latent] ? f->names.name[l->latent] : "", 100.0 * (double)l->count / (double)d->rows);
     if (l->category >= 0) printf(", category %s, purity %.2f", f->categories.names[l->category], l->purity);
     printf("\n");
-    for (int64_t i = 0; i < 3 && i < d->top_k && top[i].row >= 0; i++)
-        if (mw_context_text(&f->tokens, top[i].row, around < 6 ? around : 6, &before, &token, &after) == MW_OK)
-            printf("  %7.2f  %s[%s]%s\n", (double)top[i].score, before.data, token.data, after.data);
+    for (int64_t i = 0; i < 3 && i < d->top_k && top[i].row >= 0; i++) {
+        if (mw_context_text(&f->tokens, top[i].row, around < 6 ? around : 6, &before, &token, &after) != MW_OK) break;
+        line.length = 0;
+        mw_text_add_visible(&line, before.data, before.length);
+        mw_text_add(&line, "[", 1);
+        mw_text_add_visible(&line, token.data, token.length);
+        mw_text_add(&line, "]", 1);
+        mw_text_add_visible(&line, after.data, after.length);
+        if (!line.failed) printf("  %7.2f  %s\n", (double)top[i].score, line.data);
+    }
     mw_text_free(&before);
     mw_text_free(&token);
     mw_text_free(&after);
+    mw_text_free(&line);
 }
 
 /* One latent of each category before a second one of any. */

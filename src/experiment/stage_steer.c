@@ -207,6 +207,14 @@ static double percent(share s) {
     return s.words ? 100.0 * (double)s.hits / (double)s.words : 0;
 }
 
+static void print_line(const char *label, const char *text, size_t length) {
+    mw_text line = {0};
+    mw_text_add(&line, "", 0);
+    mw_text_add_visible(&line, text, length);
+    if (!line.failed) printf("  %s %s\n", label, line.data);
+    mw_text_free(&line);
+}
+
 static void print_texts(const lab *l, const edits *list, share before, share after) {
     const steer_settings *s = &l->r->e->steer;
     printf("steer:");
@@ -215,8 +223,10 @@ static void print_texts(const lab *l, const edits *list, share before, share aft
                list->items[i].add, i + 1 < list->count ? "," : "\n");
     for (int64_t i = 0; i < l->n; i++) {
         if (i % s->samples != 0 || i / s->samples >= 5) continue; /* all are in steer.json */
-        printf("  prompt:  %s\n  before: %s\n  after:  %s\n", s->prompts.items[i / s->samples], l->before[i].data,
-               l->after[i].data);
+        const char *prompt = s->prompts.items[i / s->samples];
+        print_line("prompt:", prompt, strlen(prompt));
+        print_line("before:", l->before[i].data, l->before[i].length);
+        print_line("after: ", l->after[i].data, l->after[i].length);
     }
     if (before.words || after.words)
         printf("  words of category %s: %.1f %% before (%lld words), %.1f %% after (%lld words)\n", s->concept,
