@@ -1,0 +1,220 @@
+/* Files from outside with seeded damage: any verdict will do, but no crash, no hang, no leak, and never a read outside
+ * (the debug preset watches for that). */
+#include "microw/concepts.h"
+#include "microw/dataset.h"
+#include "microw/experiment.h"
+#include "test.h"
+
+#include <unistd.h>
+
+static mw_backend *backend;
+static mw_comm *self;
+static mw_tokenizer *words;
+static char folder[] = "/tmp/microw-damage-XXXXXX";
+
+static mw_status open_tokenizer(const char *path) {
+    mw_tokenizer *t = NULL;
+    mw_ids ids = {0};
+    mw_text text = {0};
+    mw_status status = mw_tokenizer_open(path, &t);
+    if (status == MW_OK) status = mw_tokenizer_encode(t, "Once upon a time \xff\xe2\x82\xac 12", 24, &ids);
+    if (status == MW_OK) status = mw_tokenizer_decode(t, ids.data, ids.count, &text);
+    mw_ids_free(&ids);
+    mw_text_free(&text);
+    mw_tokenizer_free(&t);
+    return status;
+}
+
+/* The path is of config.json in a folder with the weights beside it. */
+static mw_status open_model(const char *path) {
+    mw_model *m = NULL;
+    char *directory = mw_path_directory(path);
+    float logits[61 * 4];
+    int32_t ids[3] = {1, 2, 3};
+    int64_t length = 3;
+    mw_batch batch = {.n_seq = 1, .ids = ids, .length = &length};
+    mw_status status = mw_model_open(directory, "f32", backend, &m);
+    if (status == MW_OK) status = mw_model_forward(m, &batch, logits);
+    mw_model_free(&m);
+    mw_free(directory);
+    return status;
+}
+
+static mw_status open_sae(const char *path) {
+    mw_sae *sae = NULL;
+    char *directory = mw_path_directory(path);
+    mw_status status = mw_sae_load(directory, backend, &sae);
+    mw_sae_free(&sae);
+    mw_free(directory);
+    return status;
+}
+
+static mw_status open_experiment(const char *path) {
+    mw_experiment *e = NULL;
+    mw_text text = {0};
+    mw_status status = mw_experiment_load(path, NULL, 0, &e);
+    if (status == MW_OK) status = mw_experiment_describe(e, true, &text);
+    mw_text_free(&text);
+    mw_experiment_free(&e);
+    return status;
+}
+
+static mw_status open_dataset(const char *path) {
+    mw_dataset *d = NULL;
+    mw_dataset_options o = {.paths = &path, .n_paths = 1, .text_field = "text", .context = 16, .pack = true};
+    mw_status status = mw_dataset_load(&o, words, self, &d);
+    mw_dataset_free(&d);
+    return status;
+}
+
+static mw_status open_names(const char *path) {
+    mw_names n;
+    if (mw_names_new(50, &n) != MW_OK) return MW_ERR_MEMORY;
+    mw_status status = mw_names_load(path, &n);
+    mw_names_free(&n);
+    return status;
+}
+
+/* Bytes changed, cut out, doubled, or the end cut off; digits and brackets are favoured, since they matter most. */
+static size_t damage(char *bytes, size_t length, uint64_t trial) {
+    static const char telling[] = "0123456789-\"{}[]:,\\ \n\t.eE\xff\xe2";
+    uint32_t r[4];
+    mw_philox(17, trial, 0, r);
+    int edits = 1 + (int)(r[0] % 4);
+    for (int i = 0; i < edits && length > 1; i++) {
+        mw_philox(17, trial, (uint64_t)i + 1, r);
+        size_t at = ((uint64_t)r[0] << 16 ^ r[1]) % length, n = r[3] % 16;
+        if (r[2] % 8 == 0) {
+            length = at + 1;
+        } else if (r[2] % 8 == 1 && at + n < length) {
+            memmove(bytes + at, bytes + at + n, length - at - n);
+            length -= n;
+        } else if (r[2] % 8 == 2) {
+            bytes[at] = (char)r[3];
+        } else {
+            bytes[at] = telling[r[3] % (sizeof telling - 1)];
+        }
+    }
+    return length;
+}
+
+/* `source` is copied to `name` in the work folder and damaged there `trials` times. */
+static void hurt(const char *source, const char *name, mw_status (*open_it)(const char *), int trials) {
+    char path[256], *original, *bytes;
+    size_t length;
+    int fine = 0;
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    NEED_OK(mw_file_read(source, &original, &length));
+    NEED(bytes = mw_alloc(length + 1));
+    NEED_OK(mw_file_write_atomic(path, original, length));
+    CHECK_OK(open_it(path)); /* unhurt it is good */
+    mw_log_quiet(true);
+    for (int trial = 0; trial < trials; trial++) {
+        memcpy(bytes, original, length);
+        size_t left = damage(bytes, length, (uint64_t)trial);
+        NEED_OK(mw_file_write_atomic(path, bytes, left));
+        fine += open_it(path) == MW_OK;
+        CHECK(mw_alloc_balance() < 1000000);
+    }
+    mw_log_quiet(false);
+    printf("%s: %d of %d damaged files were still read\n", name, fine, trials);
+    NEED_OK(mw_file_write_atomic(path, original, length));
+    mw_free(original);
+    mw_free(bytes);
+}
+
+static void put(const char *name, const void *data, size_t length) {
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    NEED_OK(mw_file_write_atomic(path, data, length));
+}
+
+static const char *in_folder(const char *name) {
+    static char path[256];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return path;
+}
+
+static void tokenizers(void) {
+    hurt(MICROW_GOLDEN "/tokenizers/gpt2.json", "byte_level.json", open_tokenizer, 300);
+    hurt(MICROW_GOLDEN "/tokenizers/llama2.json", "sentencepiece.json", open_tokenizer, 300);
+}
+
+static void models(void) {
+    char command[512];
+    snprintf(command, sizeof command, "cp %s/models/gemma3/model.safetensors %s/", MICROW_GOLDEN, folder);
+    NEED(system(command) == 0);
+    hurt(MICROW_GOLDEN "/models/gemma3/config.json", "config.json", open_model, 400);
+    char *bytes;
+    size_t length;
+    NEED_OK(mw_file_read(MICROW_GOLDEN "/models/gemma3/model.safetensors", &bytes, &length));
+    for (uint64_t trial = 0; trial < 300; trial++) { /* damage in the header, where it tells */
+        uint32_t r[4];
+        mw_philox(23, 0, trial, r);
+        char kept = bytes[r[0] % 4000];
+        bytes[r[0] % 4000] = (char)(r[1] % 3 ? '0' + r[2] % 10 : r[2]);
+        put("model.safetensors", bytes, trial % 10 ? length : r[3] % length);
+        mw_log_quiet(true);
+        mw_status status = open_model(in_folder("config.json"));
+        mw_log_quiet(false);
+        CHECK(status <= MW_ERR_BACKEND);
+        bytes[r[0] % 4000] = kept;
+    }
+    mw_free(bytes);
+}
+
+static void saes_and_names(void) {
+    mw_sae *sae = NULL;
+    NEED_OK(mw_sae_new(backend, 20, 6, 3, &sae));
+    NEED_OK(mw_sae_save(sae, folder));
+    mw_sae_free(&sae);
+    char source[256];
+    snprintf(source, sizeof source, "%s.cfg", folder);
+    char command[600];
+    snprintf(command, sizeof command, "cp %s/cfg.json %s", folder, source);
+    NEED(system(command) == 0);
+    hurt(source, "cfg.json", open_sae, 400);
+    unlink(source);
+    put("source.csv", "latent,name\n3,\"a, \"\"b\"\"\"\n4,c\n", 29);
+    hurt(in_folder("source.csv"), "names.csv", open_names, 400);
+    put("source.json", "{\"3\": \"a\", \"4\": \"\\u00e9\"}", 25);
+    hurt(in_folder("source.json"), "names.json", open_names, 400);
+}
+
+static void experiments(void) {
+    hurt(MICROW_SOURCE "/configs/quickstart.yaml", "exp.yaml", open_experiment, 600);
+    hurt(MICROW_SOURCE "/configs/reference.yaml", "ref.yaml", open_experiment, 300);
+}
+
+static void datasets(void) {
+    static const char jsonl[] =
+        "{\"text\": \"a b\", \"n\": 1}\n\"c\"\n{\"id\": [1, {}], \"text\": \"\\ud83d\\ude00 d\"}\n";
+    char npy[200] = "\x93NUMPY\x01\x00\x76\x00{'descr': '<u2', 'fortran_order': False, 'shape': (2, 3), }";
+    memset(npy + 10 + 56, ' ', 118 - 56);
+    put("source.jsonl", jsonl, sizeof jsonl - 1);
+    hurt(in_folder("source.jsonl"), "data.jsonl", open_dataset, 400);
+    put("source2.json", "[\"a\", {\"text\": \"b\"}]", 20);
+    hurt(in_folder("source2.json"), "data.json", open_dataset, 300);
+    put("source.npy", npy, 10 + 118 + 12);
+    hurt(in_folder("source.npy"), "data.npy", open_dataset, 600);
+}
+
+int main(void) {
+    NEED(mkdtemp(folder) != NULL);
+    mw_log_setup(0, 1, MW_LOG_ERROR);
+    NEED_OK(mw_backend_open("cpu", &backend));
+    NEED_OK(mw_comm_self(&self));
+    NEED_OK(mw_tokenizer_open(MICROW_GOLDEN "/tokenizers/gpt2.json", &words));
+    RUN(tokenizers);
+    RUN(models);
+    RUN(saes_and_names);
+    RUN(experiments);
+    RUN(datasets);
+    mw_tokenizer_free(&words);
+    mw_comm_free(&self);
+    mw_backend_close(&backend);
+    char command[96];
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    CHECK(system(command) == 0);
+    return test_end();
+}
