@@ -40,7 +40,18 @@ static mw_status list_pieces(sources *s, const source *f, const char *separator,
     return MW_OK;
 }
 
+/* A file of another kind (weights, an archive) is better refused than read as a very odd text. */
+static mw_status check_is_text(const source *f) {
+    enum { LOOKED_AT = 1 << 16 };
+    size_t length = f->map.length < LOOKED_AT ? f->map.length : LOOKED_AT;
+    const uint8_t *zero = length ? memchr(f->map.data, 0, length) : NULL;
+    if (!zero) return MW_OK;
+    return mw_error(MW_ERR_FORMAT, "%s: byte %lld is 0, so this is no text; expected .txt, .jsonl, .json or .npy",
+                    f->path, (long long)(zero - f->map.data));
+}
+
 static mw_status list_text(sources *s, const source *f, const mw_dataset_options *options) {
+    MW_TRY(check_is_text(f));
     if (options->split == MW_SPLIT_LINE) return list_pieces(s, f, "\n", 1);
     if (options->split == MW_SPLIT_FILE)
         return is_blank((const char *)f->map.data, f->map.length) ? MW_OK : add_document(s, 0, (int64_t)f->map.length);

@@ -13,6 +13,7 @@ refuses 2 "sae.k = 300 is larger than sae.n_latents = 256" $run --set sae.k=300
 refuses 2 "expected whole number from 1" $run --set sae.k=-1
 refuses 1 "neither a folder nor in the Hugging Face cache" $run --set model.path=no-such-model
 refuses 1 "no such file" $run --set "dataset.path=$work/none.txt"
+refuses 1 "so this is no text" $run --set "dataset.path=$SOURCE/configs/demo/model/model.safetensors"
 refuses 2 "site 9.resid_post is not in this model" $run --set "harvest.sites=[9.resid_post]"
 refuses 2 "did you mean stream 'resid_post'" $run --set "harvest.sites=[1.resid_pots]"
 refuses 2 "the model takes 64: lower dataset.context" $run --set dataset.context=65 --set dataset.pack=true
