@@ -7,12 +7,13 @@
  *     mw_backend_close(&cpu);
  *
  * All matrices are row-major; activations are f32, accumulations at least f32. Pointers are device pointers of
- * that backend (on the CPU, plain memory).
+ * that backend (on the CPU, plain memory), except those that the host works out itself and hands over small: indices of
+ * gather_rows, positions of rotary, the arrays of mw_attention (whose k and v point to device memory) and mw_latent_lists.
  *
  * Determinism: work is cut into tiles of fixed size and each output element is computed by one thread in a
- * fixed order, so results do not depend on the number of threads. A row's result of `matmul` depends only on
+ * fixed order, so results do not depend on the number of threads. On the CPU a row's result of `matmul` depends only on
  * the rows of its own MW_ROW_TILE-row tile, so callers who hand out whole tiles to ranks get the same bytes
- * at any number of ranks.
+ * at any number of ranks; cuBLAS chooses its method by the shape, so there that holds for equal shapes only.
  */
 #ifndef MICROW_BACKEND_H
 #define MICROW_BACKEND_H
@@ -75,7 +76,8 @@ typedef struct mw_backend mw_backend;
 
 typedef struct mw_backend_ops {
     const char *name;
-    bool host_memory; /* device pointers are plain pointers: no copy needed */
+    bool host_memory;      /* device pointers are plain pointers: no copy needed */
+    bool rows_stand_alone; /* matmul: a row depends only on its own tile of MW_ROW_TILE rows, see above */
 
     mw_status (*alloc)(mw_backend *, size_t bytes, void **out);
     void (*free)(mw_backend *, void *block);
@@ -129,7 +131,7 @@ struct mw_backend {
     void *state;
 };
 
-/* "auto" (a GPU where there is one, else cpu), "cpu", "cpu:onednn", "cpu:cblas", "cuda". A backend that this
+/* "auto" (a GPU where there is one, else cpu), "cpu", "cpu:onednn", "cpu:cblas", "cuda", "cuda:1". A backend that this
  * machine or this build lacks is MW_ERR_UNSUPPORTED. */
 mw_status mw_backend_open(const char *name, mw_backend **out) MW_MUST_USE;
 void mw_backend_close(mw_backend **backend);

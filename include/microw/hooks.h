@@ -102,6 +102,11 @@ bool mw_hooks_wanted(const mw_hooks *hooks, mw_site site);
 int64_t mw_hooks_last(const mw_hooks *hooks);
 mw_status mw_hooks_fire(mw_hooks *hooks, const mw_hook_event *event) MW_MUST_USE;
 
+/* For hooks that work in host memory: the event's rows themselves on a host backend, else a copy. Ended by
+ * mw_hook_return, which writes a changed copy back. */
+mw_status mw_hook_borrow(const mw_hook_event *event, float **rows) MW_MUST_USE;
+mw_status mw_hook_return(const mw_hook_event *event, float *rows, bool changed) MW_MUST_USE;
+
 /* ---- ready-made hooks ------------------------------------------------------------------------------- */
 
 /* Detector: keeps the rows of all passes, [rows, width] f32. */

@@ -9,7 +9,7 @@
 enum { EDITS_MAX = 64 };
 
 typedef struct session {
-    mw_backend *backend;
+    mw_backend *backend, *host; /* of the model, of the SAE */
     mw_model *model;
     mw_tokenizer *tokenizer;
     mw_sae *sae;
@@ -44,7 +44,8 @@ static mw_status attach_sae(const arguments *a, session *s) {
     }
     mw_hook hook = {.kind = MW_CONTROLLER, .call = mw_steer, .self = &s->steering, .name = "steer"};
     mw_hook_id id;
-    MW_TRY(mw_sae_load(folder, s->backend, &s->sae));
+    MW_TRY(mw_backend_open("cpu", &s->host));
+    MW_TRY(mw_sae_load(folder, s->host, &s->sae));
     s->steering = (mw_steering){.sae = s->sae,
                                 .edits = s->edits,
                                 .keep_error = !argument(a, "--drop-error"),
@@ -107,5 +108,6 @@ mw_status command_generate(const arguments *a) {
     mw_sae_free(&s.sae);
     mw_tokenizer_free(&s.tokenizer);
     mw_backend_close(&s.backend);
+    mw_backend_close(&s.host);
     return status;
 }

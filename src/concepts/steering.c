@@ -8,14 +8,14 @@ typedef struct row_codes {
     float *value;
 } row_codes;
 
-static mw_status codes_of(const mw_sae *sae, const mw_hook_event *event, row_codes *out) {
+static mw_status codes_of(const mw_sae *sae, const mw_hook_event *event, const float *x, row_codes *out) {
     int64_t rows = event->x.shape[0];
     if (event->x.shape[1] != sae->d)
         return mw_error(MW_ERR_ARG, "an SAE of width %lld met a site of width %lld", (long long)sae->d,
                         (long long)event->x.shape[1]);
     row_codes c = {mw_alloc((size_t)(rows * sae->k) * sizeof *c.index),
                    mw_alloc((size_t)(rows * sae->k) * sizeof *c.value)};
-    mw_status status = c.index && c.value ? mw_sae_encode(sae, event->x.data, rows, c.index, c.value) : MW_ERR_MEMORY;
+    mw_status status = c.index && c.value ? mw_sae_encode(sae, x, rows, c.index, c.value) : MW_ERR_MEMORY;
     if (status != MW_OK) {
         mw_free(c.index);
         mw_free(c.value);
@@ -43,17 +43,10 @@ static void edit_row(const mw_steering *s, const row_codes *c, int64_t row, floa
     }
 }
 
-mw_status mw_steer(void *self, const mw_hook_event *event) {
-    const mw_steering *s = self;
-    for (int64_t e = 0; e < s->n_edits; e++)
-        if (s->edits[e].latent < 0 || s->edits[e].latent >= s->sae->n)
-            return mw_error(MW_ERR_ARG, "latent %lld is not in this SAE of %lld latents", (long long)s->edits[e].latent,
-                            (long long)s->sae->n);
+static mw_status steer_rows(const mw_steering *s, const mw_hook_event *event, float *x) {
     row_codes c = {0};
-    MW_TRY(codes_of(s->sae, event, &c));
-    int64_t rows = event->x.shape[0], d = s->sae->d;
-    float *x = event->x.data;
-    int64_t k = s->sae->k;
+    MW_TRY(codes_of(s->sae, event, x, &c));
+    int64_t rows = event->x.shape[0], d = s->sae->d, k = s->sae->k;
     mw_status status = MW_OK;
     for (int64_t r = 0; status == MW_OK && r < rows; r++) {
         if (event->token && event->token[r] == s->untouched) continue;
@@ -65,30 +58,48 @@ mw_status mw_steer(void *self, const mw_hook_event *event) {
     return status;
 }
 
-mw_status mw_observe(void *self, const mw_hook_event *event) {
-    mw_code_log *log = self;
-    row_codes c = {0};
-    MW_TRY(codes_of(log->sae, event, &c));
-    int64_t rows = event->x.shape[0], k = log->sae->k;
-    mw_status status = MW_OK;
+mw_status mw_steer(void *self, const mw_hook_event *event) {
+    const mw_steering *s = self;
+    for (int64_t e = 0; e < s->n_edits; e++)
+        if (s->edits[e].latent < 0 || s->edits[e].latent >= s->sae->n)
+            return mw_error(MW_ERR_ARG, "latent %lld is not in this SAE of %lld latents", (long long)s->edits[e].latent,
+                            (long long)s->sae->n);
+    float *x = NULL;
+    MW_TRY(mw_hook_borrow(event, &x));
+    mw_status status = steer_rows(s, event, x), returned = mw_hook_return(event, x, status == MW_OK);
+    return status != MW_OK ? status : returned;
+}
+
+static mw_status keep_codes(mw_code_log *log, const row_codes *c, int64_t rows) {
+    int64_t k = log->sae->k;
     if (log->rows + rows > log->capacity) {
         int64_t capacity = 2 * (log->rows + rows);
         size_t old = (size_t)(log->rows * k) * 4, grown = (size_t)(capacity * k) * 4;
         int32_t *index = mw_realloc(log->index, old, grown);
-        if (index) log->index = index;
-        float *value = index ? mw_realloc(log->value, old, grown) : NULL;
-        if (value) log->value = value;
-        status = index && value ? MW_OK : MW_ERR_MEMORY;
-        if (status == MW_OK) log->capacity = capacity;
+        if (!index) return MW_ERR_MEMORY;
+        log->index = index;
+        float *value = mw_realloc(log->value, old, grown);
+        if (!value) return MW_ERR_MEMORY;
+        log->value = value;
+        log->capacity = capacity;
     }
-    if (status == MW_OK) {
-        memcpy(log->index + log->rows * k, c.index, (size_t)(rows * k) * sizeof *c.index);
-        memcpy(log->value + log->rows * k, c.value, (size_t)(rows * k) * sizeof *c.value);
-        log->rows += rows;
-    }
+    memcpy(log->index + log->rows * k, c->index, (size_t)(rows * k) * sizeof *c->index);
+    memcpy(log->value + log->rows * k, c->value, (size_t)(rows * k) * sizeof *c->value);
+    log->rows += rows;
+    return MW_OK;
+}
+
+mw_status mw_observe(void *self, const mw_hook_event *event) {
+    mw_code_log *log = self;
+    row_codes c = {0};
+    float *x = NULL;
+    MW_TRY(mw_hook_borrow(event, &x));
+    mw_status status = codes_of(log->sae, event, x, &c);
+    if (status == MW_OK) status = keep_codes(log, &c, event->x.shape[0]);
     mw_free(c.index);
     mw_free(c.value);
-    return status;
+    mw_status returned = mw_hook_return(event, x, false);
+    return status != MW_OK ? status : returned;
 }
 
 void mw_code_log_free(mw_code_log *log) {

@@ -20,6 +20,13 @@ mw_status run_model(run *r) {
     return mw_comm_agree(r->comm, status);
 }
 
+/* The model's device if that is a CPU, else the CPU beside it. */
+mw_status run_sae_backend(run *r) {
+    if (r->sae_backend) return MW_OK;
+    bool cpu = strncmp(r->e->model.device, "cpu", 3) == 0;
+    return mw_backend_open(cpu ? r->e->model.device : "cpu", &r->sae_backend);
+}
+
 mw_status run_tokenizer(run *r) {
     if (r->tokenizer) return MW_OK;
     return mw_comm_agree(r->comm, mw_tokenizer_open(r->e->model.path, &r->tokenizer));
@@ -61,8 +68,8 @@ mw_status run_sae(run *r) {
     mw_status status = path ? MW_OK : MW_ERR_MEMORY;
     if (status == MW_OK && !mw_file_exists(path))
         status = mw_error(MW_ERR_STATE, "%s is not there: run `microw train` first", path);
-    if (status == MW_OK && !r->backend) status = mw_backend_open(r->e->model.device, &r->backend);
-    if (status == MW_OK) status = mw_sae_load(r->sae_folder, r->backend, &r->sae);
+    if (status == MW_OK) status = run_sae_backend(r);
+    if (status == MW_OK) status = mw_sae_load(r->sae_folder, r->sae_backend, &r->sae);
     mw_free(path);
     return mw_comm_agree(r->comm, status);
 }
@@ -165,6 +172,7 @@ static void close_run(run *r) {
     mw_tokenizer_free(&r->tokenizer);
     mw_model_free(&r->model);
     mw_backend_close(&r->backend);
+    mw_backend_close(&r->sae_backend);
     json_decref(r->manifest);
     mw_free(r->folder);
     mw_free(r->activations);

@@ -13,7 +13,8 @@ typedef struct run {
     bool overwrite;
     char *folder, *activations, *sae_folder; /* store/runs/NAME, store/activations/NAME, store/sae_models/NAME */
     json_t *manifest;                        /* the same on all ranks: {"stages": {NAME: FINGERPRINT}} */
-    mw_backend *backend;
+    mw_backend *backend;                     /* of the model */
+    mw_backend *sae_backend;                 /* SAEs live in host memory */
     mw_model *model;
     mw_tokenizer *tokenizer;
     mw_dataset *dataset;
@@ -24,6 +25,7 @@ typedef struct run {
 bool run_is_root(const run *r);
 /* Opened at first use. Collective: all ranks agree. */
 mw_status run_model(run *r) MW_MUST_USE;
+mw_status run_sae_backend(run *r) MW_MUST_USE; /* local */
 mw_status run_tokenizer(run *r) MW_MUST_USE;
 mw_status run_dataset(run *r) MW_MUST_USE;
 mw_status run_store(run *r) MW_MUST_USE;

@@ -15,7 +15,8 @@ static const mw_field model_fields[] = {
      .doc = "a Hugging Face model folder, or a Hub id found in the local cache"},
     {"dtype", MW_FIELD_CHOICE, AT(model_settings, dtype), "auto", .choices = "auto|f32|bf16|f16",
      .doc = "type of the weight matrices in memory; auto: as stored, f16 as f32"},
-    {"device", MW_FIELD_STRING, AT(model_settings, device), "auto", .doc = "auto, cpu, cpu:onednn, cpu:cblas"},
+    {"device", MW_FIELD_STRING, AT(model_settings, device), "auto",
+     .doc = "auto, cpu, cpu:onednn, cpu:cblas, and in builds with CUDA cuda, cuda:1"},
     {0}};
 
 static const mw_field dataset_fields[] = {

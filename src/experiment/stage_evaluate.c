@@ -113,13 +113,15 @@ static double log_sum_exp(const float *x, int64_t n) {
 static mw_status add_entropy(void *self, const mw_hook_event *event) {
     entropy *h = self;
     int64_t rows = event->x.shape[0], vocab = event->x.shape[1];
+    float *all = NULL;
+    MW_TRY(mw_hook_borrow(event, &all));
     for (int64_t r = 0; r < rows; r++, h->next++, h->sequence++) {
         if (h->sequence[0] != h->sequence[1]) continue; /* the last token of a sequence has no next one */
-        const float *logits = (const float *)event->x.data + r * vocab;
+        const float *logits = all + r * vocab;
         h->sum += log_sum_exp(logits, vocab) - logits[*h->next];
         h->count++;
     }
-    return MW_OK;
+    return mw_hook_return(event, all, false);
 }
 
 typedef struct ablation {
@@ -129,10 +131,11 @@ typedef struct ablation {
 static mw_status zero_rows(void *self, const mw_hook_event *event) {
     const ablation *a = self;
     int64_t width = event->x.shape[1];
+    float *x = NULL;
+    MW_TRY(mw_hook_borrow(event, &x));
     for (int64_t r = 0; r < event->x.shape[0]; r++)
-        if (event->token[r] != a->untouched)
-            memset((float *)event->x.data + r * width, 0, (size_t)width * sizeof(float));
-    return MW_OK;
+        if (event->token[r] != a->untouched) memset(x + r * width, 0, (size_t)width * sizeof *x);
+    return mw_hook_return(event, x, true);
 }
 
 static mw_status entropy_block(run *r, int64_t first, int64_t n, entropy *h, double out[2]) {

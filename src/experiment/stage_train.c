@@ -61,10 +61,10 @@ static mw_status train(run *r, const mw_store_site *site, const char *fingerprin
     double start = mw_seconds();
     mw_train_options options = options_of(e, site->width, fingerprint);
     mw_step_report last = {0};
-    mw_status status = r->backend ? MW_OK : mw_backend_open(e->model.device, &r->backend);
+    mw_status status = run_sae_backend(r);
     mw_sae_free(&r->sae);
     if (status == MW_OK)
-        status = mw_sae_new(r->backend, or_auto(e->sae.n_latents, 8 * site->width), site->width, e->sae.k, &r->sae);
+        status = mw_sae_new(r->sae_backend, or_auto(e->sae.n_latents, 8 * site->width), site->width, e->sae.k, &r->sae);
     if (status == MW_OK) status = label(r->sae, settings_site(e), e->model.path);
     MW_TRY(mw_comm_agree(r->comm, status));
     MW_TRY(mw_sae_train(r->sae, r->store, site, r->comm, &options, r->sae_folder, &last));

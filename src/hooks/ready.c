@@ -30,16 +30,27 @@ void mw_collector_free(mw_collector *collector) {
     *collector = (mw_collector){0};
 }
 
-static mw_status host_rows(const mw_hook_event *event, float **out, bool *borrowed) {
-    *borrowed = event->backend->ops->host_memory;
-    if (*borrowed) {
-        *out = event->x.data;
+mw_status mw_hook_borrow(const mw_hook_event *event, float **rows) {
+    if (event->backend->ops->host_memory) {
+        *rows = event->x.data;
         return MW_OK;
     }
     size_t bytes = (size_t)mw_tensor_count(&event->x) * sizeof(float);
-    if (!(*out = mw_alloc(bytes))) return MW_ERR_MEMORY;
-    mw_status status = event->backend->ops->download(event->backend, *out, event->x.data, bytes);
-    if (status != MW_OK) mw_free(*out);
+    float *copy = mw_alloc(bytes);
+    if (!copy) return MW_ERR_MEMORY;
+    mw_status status = event->backend->ops->download(event->backend, copy, event->x.data, bytes);
+    if (status != MW_OK)
+        mw_free(copy);
+    else
+        *rows = copy;
+    return status;
+}
+
+mw_status mw_hook_return(const mw_hook_event *event, float *rows, bool changed) {
+    if (event->backend->ops->host_memory) return MW_OK;
+    size_t bytes = (size_t)mw_tensor_count(&event->x) * sizeof(float);
+    mw_status status = changed ? event->backend->ops->upload(event->backend, event->x.data, rows, bytes) : MW_OK;
+    mw_free(rows);
     return status;
 }
 
@@ -58,9 +69,8 @@ mw_status mw_measure(void *self, const mw_hook_event *event) {
     mw_statistics *s = self;
     int64_t rows = event->x.shape[0], width = event->x.shape[1];
     MW_TRY(begin_statistics(s, width));
-    float *x;
-    bool borrowed;
-    MW_TRY(host_rows(event, &x, &borrowed));
+    float *x = NULL;
+    MW_TRY(mw_hook_borrow(event, &x));
     for (int64_t r = 0; r < rows; r++) {
         const float *row = x + r * width;
         double squares = 0;
@@ -73,8 +83,7 @@ mw_status mw_measure(void *self, const mw_hook_event *event) {
         }
         s->norm_sum += sqrt(squares);
     }
-    if (!borrowed) mw_free(x);
-    return MW_OK;
+    return mw_hook_return(event, x, false);
 }
 
 void mw_statistics_free(mw_statistics *statistics) {
@@ -98,13 +107,8 @@ mw_status mw_apply_edit(void *self, const mw_hook_event *event) {
         if (rule->columns[j] < 0 || rule->columns[j] >= width)
             return mw_error(MW_ERR_ARG, "column %lld is not in 0..%lld", (long long)rule->columns[j],
                             (long long)width - 1);
-    float *x;
-    bool borrowed;
-    MW_TRY(host_rows(event, &x, &borrowed));
+    float *x = NULL;
+    MW_TRY(mw_hook_borrow(event, &x));
     for (int64_t r = 0; r < rows; r++) edit_row(rule, x + r * width, width);
-    if (borrowed) return MW_OK;
-    mw_status status =
-        event->backend->ops->upload(event->backend, event->x.data, x, (size_t)(rows * width) * sizeof(float));
-    mw_free(x);
-    return status;
+    return mw_hook_return(event, x, true);
 }

@@ -28,6 +28,7 @@ static void cpu_close(mw_backend *backend) {
 static const mw_backend_ops cpu_ops = {
     .name = "cpu",
     .host_memory = true,
+    .rows_stand_alone = true,
     .alloc = cpu_alloc,
     .free = cpu_free,
     .upload = cpu_copy,

@@ -1,0 +1,130 @@
+/* What the files of the CUDA backend share. Included from C++ (nvcc) and, for mw_cuda_open, from C. */
+#ifndef MICROW_CUDA_H
+#define MICROW_CUDA_H
+
+#include "microw/backend.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* `device`: number of the GPU; MW_ERR_UNSUPPORTED where there is none. */
+mw_status mw_cuda_open(int device, mw_backend **out) MW_MUST_USE;
+/* GPUs this process can see; 0 where there is no driver. */
+int mw_cuda_count(void);
+
+#ifdef __cplusplus
+}
+
+#include <cublas_v2.h>
+#include <cuda_runtime.h>
+
+/* One stream: operations run in the order they are called, as on the CPU. */
+struct mw_cuda_state {
+    int device;
+    cudaStream_t stream;
+    cublasHandle_t blas;
+};
+
+static inline mw_cuda_state *cuda_of(mw_backend *backend) {
+    return (mw_cuda_state *)backend->state;
+}
+
+static inline mw_status cuda_checked(cudaError_t code, const char *what) {
+    return code == cudaSuccess ? MW_OK
+                               : mw_error(MW_ERR_BACKEND, "CUDA: %s failed: %s", what, cudaGetErrorString(code));
+}
+
+/* After a kernel launch. */
+static inline mw_status cuda_launched(const char *kernel) {
+    return cuda_checked(cudaGetLastError(), kernel);
+}
+
+/* Device memory in stream order, freed when it goes out of scope (also in stream order). */
+template <typename T> struct cuda_scratch {
+    T *data = nullptr;
+    cudaStream_t stream;
+
+    explicit cuda_scratch(cudaStream_t s) : stream(s) {}
+    cuda_scratch(const cuda_scratch &) = delete;
+    cuda_scratch &operator=(const cuda_scratch &) = delete;
+    ~cuda_scratch() {
+        if (data) cudaFreeAsync(data, stream);
+    }
+    mw_status make(int64_t count) {
+        size_t bytes = (size_t)(count > 0 ? count : 1) * sizeof(T);
+        return cuda_checked(cudaMallocAsync((void **)&data, bytes, stream), "cudaMallocAsync");
+    }
+    /* A copy of host memory, which may be reused at once: pageable copies are staged before the call returns. */
+    mw_status copy(const T *host, int64_t count) {
+        MW_TRY(make(count));
+        return cuda_checked(cudaMemcpyAsync(data, host, (size_t)count * sizeof(T), cudaMemcpyHostToDevice, stream),
+                            "copy to the device");
+    }
+};
+
+/* Sum and maximum over a block; every thread gets the result. At most 1024 threads, whole warps. */
+static __device__ __forceinline__ float block_sum(float x) {
+    __shared__ float parts[32];
+    __shared__ float whole;
+    for (int o = 16; o > 0; o /= 2) x += __shfl_down_sync(0xffffffffu, x, o);
+    if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = x;
+    __syncthreads();
+    if (threadIdx.x < 32) {
+        x = threadIdx.x < blockDim.x / 32 ? parts[threadIdx.x] : 0;
+        for (int o = 16; o > 0; o /= 2) x += __shfl_down_sync(0xffffffffu, x, o);
+        if (threadIdx.x == 0) whole = x;
+    }
+    __syncthreads();
+    x = whole;
+    __syncthreads();
+    return x;
+}
+
+static __device__ __forceinline__ float block_max(float x) {
+    __shared__ float parts[32];
+    __shared__ float whole;
+    for (int o = 16; o > 0; o /= 2) x = fmaxf(x, __shfl_down_sync(0xffffffffu, x, o));
+    if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = x;
+    __syncthreads();
+    if (threadIdx.x < 32) {
+        x = threadIdx.x < blockDim.x / 32 ? parts[threadIdx.x] : -INFINITY;
+        for (int o = 16; o > 0; o /= 2) x = fmaxf(x, __shfl_down_sync(0xffffffffu, x, o));
+        if (threadIdx.x == 0) whole = x;
+    }
+    __syncthreads();
+    x = whole;
+    __syncthreads();
+    return x;
+}
+
+enum { CUDA_THREADS = 256 };
+
+static inline unsigned cuda_blocks(int64_t count) {
+    int64_t blocks = (count + CUDA_THREADS - 1) / CUDA_THREADS;
+    return (unsigned)(blocks < 65535 ? blocks : 65535); /* kernels stride over the rest */
+}
+
+mw_status mw_cuda_copy_2d(mw_backend *, float *, int64_t, const float *, int64_t, int64_t, int64_t);
+mw_status mw_cuda_matmul(mw_backend *, const mw_matmul *);
+mw_status mw_cuda_gather_rows(mw_backend *, float *, const void *, mw_dtype, const int32_t *, int64_t, int64_t, float,
+                              bool);
+mw_status mw_cuda_layer_norm(mw_backend *, float *, const float *, const float *, const float *, int64_t, int64_t,
+                             float);
+mw_status mw_cuda_rms_norm(mw_backend *, float *, const float *, const float *, int64_t, int64_t, float, float);
+mw_status mw_cuda_rotary(mw_backend *, float *, const float *, const int32_t *, int64_t, int64_t, int64_t, int64_t);
+mw_status mw_cuda_attention(mw_backend *, const mw_attention *);
+mw_status mw_cuda_activate(mw_backend *, mw_activation, float *, int64_t);
+mw_status mw_cuda_activate_gated(mw_backend *, mw_activation, float *, const float *, int64_t);
+mw_status mw_cuda_add(mw_backend *, float *, const float *, int64_t);
+mw_status mw_cuda_soft_cap(mw_backend *, float *, int64_t, float);
+mw_status mw_cuda_top_k(mw_backend *, const float *, int64_t, int64_t, int64_t, int32_t *, float *);
+mw_status mw_cuda_sparse_decode(mw_backend *, float *, const float *, const int32_t *, const float *, int64_t, int64_t,
+                                const float *, int64_t);
+mw_status mw_cuda_sparse_dot(mw_backend *, float *, const float *, const int32_t *, int64_t, int64_t, const float *,
+                             int64_t);
+mw_status mw_cuda_sparse_outer(mw_backend *, float *, const mw_latent_lists *, const float *, int64_t);
+mw_status mw_cuda_adam(mw_backend *, float *, const float *, float *, float *, int64_t, const mw_adam *);
+mw_status mw_cuda_unit_rows(mw_backend *, float *, float *, int64_t, int64_t);
+#endif
+#endif

@@ -1,0 +1,102 @@
+/* Memory, copies, and the table of the CUDA backend. */
+#include "backend/cuda/cuda.h"
+
+static mw_status cuda_alloc(mw_backend *backend, size_t bytes, void **out) {
+    (void)backend;
+    void *block = nullptr;
+    MW_TRY(cuda_checked(cudaMalloc(&block, bytes ? bytes : 1), "cudaMalloc"));
+    *out = block;
+    return MW_OK;
+}
+
+static void cuda_free(mw_backend *backend, void *block) {
+    cudaStreamSynchronize(cuda_of(backend)->stream);
+    cudaFree(block);
+}
+
+static mw_status cuda_upload(mw_backend *backend, void *to, const void *from, size_t bytes) {
+    cudaStream_t stream = cuda_of(backend)->stream;
+    MW_TRY(cuda_checked(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream), "copy to the device"));
+    return cuda_checked(cudaStreamSynchronize(stream), "copy to the device");
+}
+
+static mw_status cuda_download(mw_backend *backend, void *to, const void *from, size_t bytes) {
+    cudaStream_t stream = cuda_of(backend)->stream;
+    MW_TRY(cuda_checked(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream), "copy from the device"));
+    return cuda_checked(cudaStreamSynchronize(stream), "copy from the device");
+}
+
+static void cuda_close(mw_backend *backend) {
+    mw_cuda_state *s = cuda_of(backend);
+    if (s->blas) cublasDestroy(s->blas);
+    if (s->stream) cudaStreamDestroy(s->stream);
+    mw_free(s);
+    mw_free(backend);
+}
+
+static mw_backend_ops cuda_table(void) {
+    mw_backend_ops ops = {};
+    ops.name = "cuda";
+    ops.host_memory = false;
+    ops.rows_stand_alone = false;
+    ops.alloc = cuda_alloc;
+    ops.free = cuda_free;
+    ops.upload = cuda_upload;
+    ops.download = cuda_download;
+    ops.copy_2d = mw_cuda_copy_2d;
+    ops.matmul = mw_cuda_matmul;
+    ops.gather_rows = mw_cuda_gather_rows;
+    ops.layer_norm = mw_cuda_layer_norm;
+    ops.rms_norm = mw_cuda_rms_norm;
+    ops.rotary = mw_cuda_rotary;
+    ops.attention = mw_cuda_attention;
+    ops.activate = mw_cuda_activate;
+    ops.activate_gated = mw_cuda_activate_gated;
+    ops.add = mw_cuda_add;
+    ops.soft_cap = mw_cuda_soft_cap;
+    ops.top_k = mw_cuda_top_k;
+    ops.sparse_decode = mw_cuda_sparse_decode;
+    ops.sparse_dot = mw_cuda_sparse_dot;
+    ops.sparse_outer = mw_cuda_sparse_outer;
+    ops.adam = mw_cuda_adam;
+    ops.unit_rows = mw_cuda_unit_rows;
+    ops.close = cuda_close;
+    return ops;
+}
+
+static const mw_backend_ops cuda_ops = cuda_table();
+
+int mw_cuda_count(void) {
+    int count = 0;
+    return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+}
+
+static mw_status start(mw_cuda_state *s) {
+    MW_TRY(cuda_checked(cudaSetDevice(s->device), "cudaSetDevice"));
+    MW_TRY(cuda_checked(cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking), "cudaStreamCreate"));
+    if (cublasCreate(&s->blas) != CUBLAS_STATUS_SUCCESS || cublasSetStream(s->blas, s->stream) != CUBLAS_STATUS_SUCCESS)
+        return mw_error(MW_ERR_BACKEND, "cuBLAS cannot start on GPU %d", s->device);
+    return MW_OK;
+}
+
+mw_status mw_cuda_open(int device, mw_backend **out) {
+    int count = mw_cuda_count();
+    if (device < 0 || device >= count)
+        return mw_error(MW_ERR_UNSUPPORTED, "device 'cuda:%d' is not here; this machine has %d GPUs", device, count);
+    mw_backend *backend = (mw_backend *)mw_calloc(1, sizeof *backend);
+    mw_cuda_state *s = (mw_cuda_state *)mw_calloc(1, sizeof *s);
+    if (!backend || !s) {
+        mw_free(backend);
+        mw_free(s);
+        return MW_ERR_MEMORY;
+    }
+    s->device = device;
+    backend->ops = &cuda_ops;
+    backend->state = s;
+    mw_status status = start(s);
+    if (status != MW_OK)
+        cuda_close(backend);
+    else
+        *out = backend;
+    return status;
+}

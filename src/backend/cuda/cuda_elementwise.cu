@@ -1,0 +1,105 @@
+#include "backend/cuda/cuda.h"
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#define EACH(i, count)                                                                                                 \
+    for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < (count); i += (int64_t)gridDim.x * blockDim.x)
+
+static __device__ float activation_of(mw_activation kind, float x) {
+    switch (kind) {
+    case MW_ACT_GELU_TANH:
+        return 0.5f * x * (1.0f + tanhf(0.7978845608f * (x + 0.044715f * x * x * x)));
+    case MW_ACT_GELU_ERF:
+        return 0.5f * x * (1.0f + erff(x * 0.7071067812f));
+    case MW_ACT_SILU:
+        return x / (1.0f + expf(-x));
+    case MW_ACT_RELU:
+        return x > 0 ? x : 0;
+    }
+    return 0;
+}
+
+static __global__ void activate(mw_activation kind, float *x, const float *up, int64_t count) {
+    EACH(i, count) x[i] = activation_of(kind, x[i]) * (up ? up[i] : 1.0f);
+}
+
+static __global__ void add(float *x, const float *y, int64_t count) {
+    EACH(i, count) x[i] += y[i];
+}
+
+static __global__ void soft_cap(float *x, int64_t count, float cap) {
+    EACH(i, count) x[i] = cap * tanhf(x[i] / cap);
+}
+
+static __device__ float element(const void *table, mw_dtype dtype, int64_t i) {
+    if (dtype == MW_BF16) return __bfloat162float(((const __nv_bfloat16 *)table)[i]);
+    if (dtype == MW_F16) return __half2float(((const __half *)table)[i]);
+    return ((const float *)table)[i];
+}
+
+static __global__ void gather(float *out, const void *table, mw_dtype dtype, const int32_t *index, int64_t rows,
+                              int64_t width, float scale, bool add_to) {
+    EACH(i, rows * width) {
+        float x = scale * element(table, dtype, index[i / width] * width + i % width);
+        out[i] = add_to ? out[i] + x : x;
+    }
+}
+
+static __global__ void adam_step(float *p, const float *g, float *m, float *v, int64_t count, mw_adam a) {
+    float lr = a.lr / a.correction1, inverse_root2 = rsqrtf(a.correction2);
+    EACH(i, count) {
+        m[i] = a.beta1 * m[i] + (1.0f - a.beta1) * g[i];
+        v[i] = a.beta2 * v[i] + (1.0f - a.beta2) * g[i] * g[i];
+        p[i] -= lr * m[i] / (sqrtf(v[i]) * inverse_root2 + a.eps);
+    }
+}
+
+mw_status mw_cuda_activate(mw_backend *backend, mw_activation kind, float *x, int64_t count) {
+    return mw_cuda_activate_gated(backend, kind, x, nullptr, count);
+}
+
+mw_status mw_cuda_activate_gated(mw_backend *backend, mw_activation kind, float *gate, const float *up, int64_t count) {
+    if (count == 0) return MW_OK;
+    activate<<<cuda_blocks(count), CUDA_THREADS, 0, cuda_of(backend)->stream>>>(kind, gate, up, count);
+    return cuda_launched("activate");
+}
+
+mw_status mw_cuda_add(mw_backend *backend, float *x, const float *y, int64_t count) {
+    if (count == 0) return MW_OK;
+    add<<<cuda_blocks(count), CUDA_THREADS, 0, cuda_of(backend)->stream>>>(x, y, count);
+    return cuda_launched("add");
+}
+
+mw_status mw_cuda_soft_cap(mw_backend *backend, float *x, int64_t count, float cap) {
+    if (count == 0) return MW_OK;
+    soft_cap<<<cuda_blocks(count), CUDA_THREADS, 0, cuda_of(backend)->stream>>>(x, count, cap);
+    return cuda_launched("soft_cap");
+}
+
+mw_status mw_cuda_copy_2d(mw_backend *backend, float *to, int64_t to_stride, const float *from, int64_t from_stride,
+                          int64_t rows, int64_t width) {
+    if (rows == 0) return MW_OK;
+    return cuda_checked(cudaMemcpy2DAsync(to, (size_t)to_stride * sizeof *to, from, (size_t)from_stride * sizeof *from,
+                                          (size_t)width * sizeof *to, (size_t)rows, cudaMemcpyDeviceToDevice,
+                                          cuda_of(backend)->stream),
+                        "copy on the device");
+}
+
+mw_status mw_cuda_gather_rows(mw_backend *backend, float *out, const void *table, mw_dtype dtype, const int32_t *index,
+                              int64_t rows, int64_t width, float scale, bool add_to) {
+    if (rows == 0) return MW_OK;
+    mw_cuda_state *s = cuda_of(backend);
+    cuda_scratch<int32_t> where(s->stream);
+    MW_TRY(where.copy(index, rows));
+    gather<<<cuda_blocks(rows * width), CUDA_THREADS, 0, s->stream>>>(out, table, dtype, where.data, rows, width, scale,
+                                                                      add_to);
+    return cuda_launched("gather");
+}
+
+mw_status mw_cuda_adam(mw_backend *backend, float *param, const float *grad, float *m, float *v, int64_t count,
+                       const mw_adam *adam) {
+    if (count == 0) return MW_OK;
+    adam_step<<<cuda_blocks(count), CUDA_THREADS, 0, cuda_of(backend)->stream>>>(param, grad, m, v, count, *adam);
+    return cuda_launched("adam");
+}

@@ -1,0 +1,65 @@
+/* Matrix products by cuBLAS, accumulated in f32. cuBLAS is column-major: C' = B' A' on the same memory. */
+#include "backend/cuda/cuda.h"
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+static __global__ void to_bf16(const float *x, int64_t ld, __nv_bfloat16 *out, int64_t rows, int64_t width) {
+    for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < rows * width;
+         i += (int64_t)gridDim.x * blockDim.x)
+        out[i] = __float2bfloat16_rn(x[i / width * ld + i % width]);
+}
+
+static __global__ void widen_f16(const __half *x, int64_t ld, float *out, int64_t rows, int64_t width) {
+    for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < rows * width;
+         i += (int64_t)gridDim.x * blockDim.x)
+        out[i] = __half2float(x[i / width * ld + i % width]);
+}
+
+static __global__ void add_bias(float *c, int64_t ld, const float *bias, int64_t rows, int64_t width) {
+    for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < rows * width;
+         i += (int64_t)gridDim.x * blockDim.x)
+        c[i / width * ld + i % width] += bias[i % width];
+}
+
+static mw_status multiply(mw_cuda_state *s, const mw_matmul *t, const void *a, cudaDataType type, int64_t lda,
+                          const void *b, int64_t ldb) {
+    const float one = 1, beta = t->accumulate ? 1.0f : 0.0f;
+    cublasStatus_t code = cublasGemmEx(s->blas, t->b_transposed ? CUBLAS_OP_T : CUBLAS_OP_N, CUBLAS_OP_N, (int)t->n,
+                                       (int)t->m, (int)t->k, &one, b, type, (int)ldb, a, type, (int)lda, &beta, t->c,
+                                       CUDA_R_32F, (int)t->ldc, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
+    return code == CUBLAS_STATUS_SUCCESS
+               ? MW_OK
+               : mw_error(MW_ERR_BACKEND, "cuBLAS: product %lld x %lld x %lld failed with code %d", (long long)t->m,
+                          (long long)t->n, (long long)t->k, (int)code);
+}
+
+static mw_status with_bf16(mw_cuda_state *s, const mw_matmul *t) {
+    cuda_scratch<__nv_bfloat16> a(s->stream);
+    MW_TRY(a.make(t->m * t->k));
+    to_bf16<<<cuda_blocks(t->m * t->k), CUDA_THREADS, 0, s->stream>>>(t->a, t->lda, a.data, t->m, t->k);
+    MW_TRY(cuda_launched("to_bf16"));
+    return multiply(s, t, a.data, CUDA_R_16BF, t->k, t->b, t->ldb);
+}
+
+/* Activations may be too large for f16, so its weights are widened instead. */
+static mw_status with_f16(mw_cuda_state *s, const mw_matmul *t) {
+    int64_t rows = t->b_transposed ? t->n : t->k, width = t->b_transposed ? t->k : t->n;
+    cuda_scratch<float> b(s->stream);
+    MW_TRY(b.make(rows * width));
+    widen_f16<<<cuda_blocks(rows * width), CUDA_THREADS, 0, s->stream>>>((const __half *)t->b, t->ldb, b.data, rows,
+                                                                         width);
+    MW_TRY(cuda_launched("widen_f16"));
+    return multiply(s, t, t->a, CUDA_R_32F, t->lda, b.data, width);
+}
+
+mw_status mw_cuda_matmul(mw_backend *backend, const mw_matmul *t) {
+    mw_cuda_state *s = cuda_of(backend);
+    if (t->m <= 0 || t->n <= 0) return MW_OK;
+    MW_TRY(t->b_dtype == MW_BF16  ? with_bf16(s, t)
+           : t->b_dtype == MW_F16 ? with_f16(s, t)
+                                  : multiply(s, t, t->a, CUDA_R_32F, t->lda, t->b, t->ldb));
+    if (!t->bias) return MW_OK;
+    add_bias<<<cuda_blocks(t->m * t->n), CUDA_THREADS, 0, s->stream>>>(t->c, t->ldc, t->bias, t->m, t->n);
+    return cuda_launched("add_bias");
+}

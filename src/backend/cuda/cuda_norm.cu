@@ -1,0 +1,78 @@
+/* A block a row: norms, unit rows, rotary. */
+#include "backend/cuda/cuda.h"
+
+static __global__ void layer_norm(float *out, const float *x, const float *weight, const float *bias, int64_t width,
+                                  float eps) {
+    const float *in = x + blockIdx.x * width;
+    float *to = out + blockIdx.x * width, sum = 0, square = 0;
+    for (int64_t i = threadIdx.x; i < width; i += blockDim.x) sum += in[i];
+    float mean = block_sum(sum) / (float)width;
+    for (int64_t i = threadIdx.x; i < width; i += blockDim.x) square += (in[i] - mean) * (in[i] - mean);
+    float scale = 1.0f / sqrtf(block_sum(square) / (float)width + eps);
+    for (int64_t i = threadIdx.x; i < width; i += blockDim.x)
+        to[i] = (in[i] - mean) * scale * weight[i] + (bias ? bias[i] : 0.0f);
+}
+
+static __global__ void rms_norm(float *out, const float *x, const float *weight, int64_t width, float eps,
+                                float offset) {
+    const float *in = x + blockIdx.x * width;
+    float *to = out + blockIdx.x * width, square = 0;
+    for (int64_t i = threadIdx.x; i < width; i += blockDim.x) square += in[i] * in[i];
+    float scale = 1.0f / sqrtf(block_sum(square) / (float)width + eps);
+    for (int64_t i = threadIdx.x; i < width; i += blockDim.x) to[i] = in[i] * scale * (weight[i] + offset);
+}
+
+static __global__ void rotary(float *x, const float *cos_sin, const int32_t *position, int64_t heads, int64_t head_dim,
+                              int64_t pairs) {
+    const float *turn = cos_sin + (int64_t)position[blockIdx.x] * pairs * 2;
+    for (int64_t i = threadIdx.x; i < heads * pairs; i += blockDim.x) {
+        float *head = x + (blockIdx.x * heads + i / pairs) * head_dim;
+        int64_t p = i % pairs;
+        float c = turn[2 * p], s = turn[2 * p + 1], a = head[p], b = head[p + pairs];
+        head[p] = a * c - b * s;
+        head[p + pairs] = b * c + a * s;
+    }
+}
+
+static __global__ void unit_rows(float *w, float *g, int64_t d) {
+    float *row = w + blockIdx.x * d, *grad = g ? g + blockIdx.x * d : nullptr, square = 0, along = 0;
+    for (int64_t i = threadIdx.x; i < d; i += blockDim.x) square += row[i] * row[i];
+    float norm = sqrtf(block_sum(square)), scale = norm > 0 ? 1.0f / norm : 1.0f;
+    for (int64_t i = threadIdx.x; i < d; i += blockDim.x) {
+        row[i] *= scale;
+        if (grad) along += row[i] * grad[i];
+    }
+    if (!grad) return;
+    along = block_sum(along);
+    for (int64_t i = threadIdx.x; i < d; i += blockDim.x) grad[i] -= along * row[i];
+}
+
+mw_status mw_cuda_layer_norm(mw_backend *backend, float *out, const float *x, const float *weight, const float *bias,
+                             int64_t rows, int64_t width, float eps) {
+    if (rows == 0) return MW_OK;
+    layer_norm<<<(unsigned)rows, CUDA_THREADS, 0, cuda_of(backend)->stream>>>(out, x, weight, bias, width, eps);
+    return cuda_launched("layer_norm");
+}
+
+mw_status mw_cuda_rms_norm(mw_backend *backend, float *out, const float *x, const float *weight, int64_t rows,
+                           int64_t width, float eps, float offset) {
+    if (rows == 0) return MW_OK;
+    rms_norm<<<(unsigned)rows, CUDA_THREADS, 0, cuda_of(backend)->stream>>>(out, x, weight, width, eps, offset);
+    return cuda_launched("rms_norm");
+}
+
+mw_status mw_cuda_rotary(mw_backend *backend, float *x, const float *cos_sin, const int32_t *position, int64_t rows,
+                         int64_t heads, int64_t head_dim, int64_t pairs) {
+    if (rows == 0) return MW_OK;
+    mw_cuda_state *s = cuda_of(backend);
+    cuda_scratch<int32_t> where(s->stream);
+    MW_TRY(where.copy(position, rows));
+    rotary<<<(unsigned)rows, CUDA_THREADS, 0, s->stream>>>(x, cos_sin, where.data, heads, head_dim, pairs);
+    return cuda_launched("rotary");
+}
+
+mw_status mw_cuda_unit_rows(mw_backend *backend, float *w, float *g, int64_t rows, int64_t d) {
+    if (rows == 0) return MW_OK;
+    unit_rows<<<(unsigned)rows, CUDA_THREADS, 0, cuda_of(backend)->stream>>>(w, g, d);
+    return cuda_launched("unit_rows");
+}
