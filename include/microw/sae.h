@@ -39,8 +39,11 @@ mw_status mw_sae_decode(const mw_sae *sae, const int32_t *index, const float *va
 /* `folder`/sae.safetensors (W_enc, b_enc, W_dec, b_dec, f32) and cfg.json. */
 mw_status mw_sae_save(const mw_sae *sae, const char *folder) MW_MUST_USE;
 mw_status mw_sae_load(const char *folder, mw_backend *backend, mw_sae **out) MW_MUST_USE;
-/* `format`: "saelens" or "sparsify". Files as those libraries load them. */
+/* `format`: "saelens" (6.x), "sparsify" or "dictionary_learning" (AutoEncoderTopK). Files as those libraries load them. */
 mw_status mw_sae_export(const mw_sae *sae, const char *format, const char *folder) MW_MUST_USE;
+/* `format`: "saelens" or "sparsify"; TopK SAEs. What those leave outside the weights (decoder norms in the selection, no
+ * b_dec on the input) is folded in. MW_ERR_UNSUPPORTED names the setting that cannot be. */
+mw_status mw_sae_import(const char *format, const char *folder, mw_backend *backend, mw_sae **out) MW_MUST_USE;
 
 /* ---- training ------------------------------------------------------------------------------------------ */
 

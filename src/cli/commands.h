@@ -31,6 +31,7 @@ mw_status command_generate(const arguments *a) MW_MUST_USE;
 mw_status command_layers(const arguments *a) MW_MUST_USE;
 mw_status command_inspect(const arguments *a) MW_MUST_USE;
 mw_status command_export(const arguments *a) MW_MUST_USE;
+mw_status command_import(const arguments *a) MW_MUST_USE;
 mw_status command_config(const arguments *a) MW_MUST_USE;
 
 #endif

@@ -125,7 +125,7 @@ mw_status command_inspect(const arguments *a) {
     return ends_with(path, ".safetensors") ? inspect_tensors(path) : inspect_store(path);
 }
 
-/* ---- export, config ------------------------------------------------------------------------------------- */
+/* ---- export, import, config ------------------------------------------------------------------------------------- */
 
 mw_status command_export(const arguments *a) {
     const char *folder = argument(a, "--sae"), *format = argument(a, "--format"), *out = argument(a, "--out");
@@ -136,6 +136,26 @@ mw_status command_export(const arguments *a) {
     mw_status status = mw_sae_load(folder, backend, &sae);
     if (status == MW_OK) status = mw_sae_export(sae, format, out);
     if (status == MW_OK) printf("export: %s files in %s\n", format, out);
+    mw_sae_free(&sae);
+    mw_backend_close(&backend);
+    return status;
+}
+
+mw_status command_import(const arguments *a) {
+    const char *folder = argument(a, "--from"), *format = argument(a, "--format"), *out = argument(a, "--out");
+    const char *site = argument(a, "--site");
+    mw_backend *backend = NULL;
+    mw_sae *sae = NULL;
+    if (!folder || !format || !out) return mw_error(MW_ERR_CONFIG, "microw import needs --from, --format and --out");
+    MW_TRY(mw_backend_open("cpu", &backend));
+    mw_status status = mw_sae_import(format, folder, backend, &sae);
+    if (status == MW_OK && site) {
+        mw_free(sae->site);
+        if (!(sae->site = mw_strdup(site))) status = MW_ERR_MEMORY;
+    }
+    if (status == MW_OK) status = mw_sae_save(sae, out);
+    if (status == MW_OK)
+        printf("import: %lld latents of width %lld in %s\n", (long long)sae->n, (long long)sae->d, out);
     mw_sae_free(&sae);
     mw_backend_close(&backend);
     return status;

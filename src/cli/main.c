@@ -15,7 +15,8 @@ static const char usage[] =
     "                  [--drop-error]\n"
     "  microw layers   --model DIR          every site with its width\n"
     "  microw inspect  FILE|FOLDER          what a store, safetensors file or SAE holds, checksums verified\n"
-    "  microw export   --sae DIR --format saelens|sparsify --out DIR\n"
+    "  microw export   --sae DIR --format saelens|sparsify|dictionary_learning --out DIR\n"
+    "  microw import   --from DIR --format saelens|sparsify --out DIR [--site S]\n"
     "  microw config   [exp.yaml]           every key with its meaning, or the effective file\n"
     "  microw version\n\n"
     "All run alone or under mpirun and srun. Exit codes: 0 done, 1 failed, 2 usage or configuration.\n";
@@ -30,6 +31,8 @@ static const option_spec generate_options[] = {
 static const option_spec layers_options[] = {{"--model", true}, {0}};
 static const option_spec no_options[] = {{0}};
 static const option_spec export_options[] = {{"--sae", true}, {"--format", true}, {"--out", true}, {0}};
+static const option_spec import_options[] = {
+    {"--from", true}, {"--format", true}, {"--out", true}, {"--site", true}, {0}};
 static const option_spec config_options[] = {{"--set", true}, {0}};
 
 static const struct {
@@ -39,7 +42,7 @@ static const struct {
 } local_commands[] = {
     {"generate", generate_options, command_generate}, {"layers", layers_options, command_layers},
     {"inspect", no_options, command_inspect},         {"export", export_options, command_export},
-    {"config", config_options, command_config},
+    {"import", import_options, command_import},       {"config", config_options, command_config},
 };
 enum { LOCAL_COUNT = sizeof local_commands / sizeof *local_commands };
 
@@ -56,7 +59,7 @@ static mw_status run_experiment(const arguments *a, const mw_comm *world) {
 
 static mw_status unknown_command(const char *given) {
     static const char *const names[] = {"run",      "harvest", "train",   "discover", "evaluate", "steer",  "report",
-                                        "generate", "layers",  "inspect", "export",   "config",   "version"};
+                                        "generate", "layers",  "inspect", "export",   "import",   "config", "version"};
     const char *near = mw_nearest_name(given, names, sizeof names / sizeof *names);
     return mw_error(MW_ERR_CONFIG, "unknown command '%s'%s%s%s; `microw` alone lists them", given,
                     near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");

@@ -1,13 +1,11 @@
-/* SAEs on disk: our folder, and the folders of other libraries. */
-#include "base/json.h"
-#include "microw/safetensors.h"
-#include "microw/sae.h"
+/* SAEs on disk. */
+#include "sae/files.h"
 
 #include <string.h>
 
 enum { FORMAT_VERSION = 1 };
 
-static mw_status write_weights(const char *folder, const char *file, const mw_named_tensor *tensors) {
+mw_status sae_write_tensors(const char *folder, const char *file, const mw_named_tensor *tensors) {
     MW_TRY(mw_make_directories(folder));
     char *path = mw_path_join(folder, file);
     mw_status status = path ? mw_safetensors_write(path, tensors, 4, NULL) : MW_ERR_MEMORY;
@@ -15,8 +13,8 @@ static mw_status write_weights(const char *folder, const char *file, const mw_na
     return status;
 }
 
-static mw_status write_config(const char *folder, json_t *config) {
-    char *path = mw_path_join(folder, "cfg.json");
+mw_status sae_write_config(const char *folder, const char *file, json_t *config) {
+    char *path = mw_path_join(folder, file);
     mw_status status = path && config ? mw_json_save(path, config, 2) : MW_ERR_MEMORY;
     json_decref(config);
     mw_free(path);
@@ -28,11 +26,12 @@ mw_status mw_sae_save(const mw_sae *sae, const char *folder) {
                                        {"b_enc", mw_tensor_1d(MW_F32, sae->b_enc, sae->n)},
                                        {"W_dec", mw_tensor_2d(MW_F32, sae->w_dec, sae->n, sae->d)},
                                        {"b_dec", mw_tensor_1d(MW_F32, sae->b_dec, sae->d)}};
-    MW_TRY(write_weights(folder, "sae.safetensors", tensors));
-    return write_config(folder,
-                        json_pack("{s:s, s:i, s:s, s:I, s:I, s:I, s:s, s:s}", "format", "microw", "version",
-                                  FORMAT_VERSION, "variant", "topk", "n_latents", (json_int_t)sae->n, "d_in",
-                                  (json_int_t)sae->d, "k", (json_int_t)sae->k, "site", sae->site, "model", sae->model));
+    MW_TRY(sae_write_tensors(folder, "sae.safetensors", tensors));
+    return sae_write_config(folder, "cfg.json",
+                            json_pack("{s:s, s:i, s:s, s:I, s:I, s:I, s:s, s:s}", "format", "microw", "version",
+                                      FORMAT_VERSION, "variant", "topk", "n_latents", (json_int_t)sae->n, "d_in",
+                                      (json_int_t)sae->d, "k", (json_int_t)sae->k, "site", sae->site, "model",
+                                      sae->model));
 }
 
 /* ---- loading ------------------------------------------------------------------------------------------- */
@@ -60,8 +59,8 @@ static mw_status read_facts(const char *path, const json_t *config, facts *out) 
     return MW_OK;
 }
 
-static mw_status take(const mw_safetensors *file, const char *path, const char *name, int64_t rows, int64_t columns,
-                      float *to) {
+mw_status sae_take(const mw_safetensors *file, const char *path, const char *name, int64_t rows, int64_t columns,
+                   float *to) {
     mw_tensor t;
     bool fits = mw_safetensors_find(file, name, &t) && t.ndim == (columns ? 2 : 1) && t.shape[0] == rows &&
                 (!columns || t.shape[1] == columns);
@@ -74,15 +73,15 @@ static mw_status take(const mw_safetensors *file, const char *path, const char *
 static mw_status read_weights(const char *path, mw_sae *sae) {
     mw_safetensors *file;
     MW_TRY(mw_safetensors_open(path, &file));
-    mw_status status = take(file, path, "W_enc", sae->n, sae->d, sae->w_enc);
-    if (status == MW_OK) status = take(file, path, "W_dec", sae->n, sae->d, sae->w_dec);
-    if (status == MW_OK) status = take(file, path, "b_enc", sae->n, 0, sae->b_enc);
-    if (status == MW_OK) status = take(file, path, "b_dec", sae->d, 0, sae->b_dec);
+    mw_status status = sae_take(file, path, "W_enc", sae->n, sae->d, sae->w_enc);
+    if (status == MW_OK) status = sae_take(file, path, "W_dec", sae->n, sae->d, sae->w_dec);
+    if (status == MW_OK) status = sae_take(file, path, "b_enc", sae->n, 0, sae->b_enc);
+    if (status == MW_OK) status = sae_take(file, path, "b_dec", sae->d, 0, sae->b_dec);
     mw_safetensors_free(&file);
     return status;
 }
 
-static mw_status put_text(char **slot, const char *value) {
+mw_status sae_put_text(char **slot, const char *value) {
     mw_free(*slot);
     *slot = mw_strdup(value ? value : "");
     return *slot ? MW_OK : MW_ERR_MEMORY;
@@ -97,8 +96,8 @@ mw_status mw_sae_load(const char *folder, mw_backend *backend, mw_sae **out) {
     if (status == MW_OK) status = read_facts(config_path, config, &f);
     if (status == MW_OK) status = mw_sae_new(backend, f.n, f.d, f.k, &sae);
     if (status == MW_OK) status = read_weights(weights, sae);
-    if (status == MW_OK) status = put_text(&sae->site, f.site);
-    if (status == MW_OK) status = put_text(&sae->model, f.model);
+    if (status == MW_OK) status = sae_put_text(&sae->site, f.site);
+    if (status == MW_OK) status = sae_put_text(&sae->model, f.model);
     json_decref(config);
     mw_free(config_path);
     mw_free(weights);
@@ -107,54 +106,4 @@ mw_status mw_sae_load(const char *folder, mw_backend *backend, mw_sae **out) {
     else
         *out = sae;
     return status;
-}
-
-/* ---- exports ------------------------------------------------------------------------------------------- */
-
-static mw_status transposed(const mw_sae *sae, float **out) {
-    float *t = mw_alloc((size_t)(sae->n * sae->d) * sizeof *t);
-    if (!t) return MW_ERR_MEMORY;
-    for (int64_t i = 0; i < sae->n; i++)
-        for (int64_t j = 0; j < sae->d; j++) t[j * sae->n + i] = sae->w_enc[i * sae->d + j];
-    *out = t;
-    return MW_OK;
-}
-
-/* SAELens 6: W_enc is [d, n]. */
-static mw_status export_saelens(const mw_sae *sae, const char *folder) {
-    float *w_enc;
-    MW_TRY(transposed(sae, &w_enc));
-    const mw_named_tensor tensors[] = {{"W_enc", mw_tensor_2d(MW_F32, w_enc, sae->d, sae->n)},
-                                       {"W_dec", mw_tensor_2d(MW_F32, sae->w_dec, sae->n, sae->d)},
-                                       {"b_enc", mw_tensor_1d(MW_F32, sae->b_enc, sae->n)},
-                                       {"b_dec", mw_tensor_1d(MW_F32, sae->b_dec, sae->d)}};
-    mw_status status = write_weights(folder, "sae_weights.safetensors", tensors);
-    mw_free(w_enc);
-    if (status != MW_OK) return status;
-    json_t *metadata = json_pack("{s:s, s:s, s:s, s:s, s:b}", "sae_lens_version", "6.18.0", "sae_lens_training_version",
-                                 "6.18.0", "model_name", sae->model, "hook_name", sae->site, "prepend_bos", 1);
-    return write_config(
-        folder, json_pack("{s:s, s:I, s:I, s:I, s:s, s:s, s:b, s:s, s:s, s:b, s:o}", "architecture", "topk", "d_in",
-                          (json_int_t)sae->d, "d_sae", (json_int_t)sae->n, "k", (json_int_t)sae->k, "dtype", "float32",
-                          "device", "cpu", "apply_b_dec_to_input", 1, "normalize_activations", "none",
-                          "reshape_activations", "none", "rescale_acts_by_decoder_norm", 0, "metadata", metadata));
-}
-
-static mw_status export_sparsify(const mw_sae *sae, const char *folder) {
-    const mw_named_tensor tensors[] = {{"encoder.weight", mw_tensor_2d(MW_F32, sae->w_enc, sae->n, sae->d)},
-                                       {"encoder.bias", mw_tensor_1d(MW_F32, sae->b_enc, sae->n)},
-                                       {"W_dec", mw_tensor_2d(MW_F32, sae->w_dec, sae->n, sae->d)},
-                                       {"b_dec", mw_tensor_1d(MW_F32, sae->b_dec, sae->d)}};
-    MW_TRY(write_weights(folder, "sae.safetensors", tensors));
-    return write_config(folder,
-                        json_pack("{s:s, s:I, s:b, s:I, s:I, s:b, s:b, s:b, s:I}", "activation", "topk",
-                                  "expansion_factor", (json_int_t)(sae->n / sae->d ? sae->n / sae->d : 1),
-                                  "normalize_decoder", 1, "num_latents", (json_int_t)sae->n, "k", (json_int_t)sae->k,
-                                  "multi_topk", 0, "skip_connection", 0, "transcode", 0, "d_in", (json_int_t)sae->d));
-}
-
-mw_status mw_sae_export(const mw_sae *sae, const char *format, const char *folder) {
-    if (strcmp(format, "saelens") == 0) return export_saelens(sae, folder);
-    if (strcmp(format, "sparsify") == 0) return export_sparsify(sae, folder);
-    return mw_error(MW_ERR_CONFIG, "export format '%s': expected saelens or sparsify", format);
 }

@@ -37,9 +37,9 @@ check "continues the prompt" grep -q "^Anna and Boris ." "$work/plain"
 check "turning changes it" sh -c "! cmp -s $work/plain $work/turned"
 check "layers" sh -c "$MICROW layers --model $SOURCE/configs/demo/model | grep -q '^3.resid_post *128'"
 check "config" sh -c "$MICROW config $work/exp.yaml | grep -q 'n_latents: 256'"
-for format in saelens sparsify; do
+for format in saelens sparsify dictionary_learning; do
     check "export $format" "$MICROW" export --sae "$work/s2/sae_models/small" --format $format --out "$work/$format"
-    check "$format config" test -s "$work/$format/cfg.json"
+    check "$format config" sh -c "test -s $work/$format/cfg.json || test -s $work/$format/config.json"
 done
 # hooks from the file
 cat >>"$work/exp.yaml" <<'END'

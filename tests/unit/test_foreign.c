@@ -1,0 +1,121 @@
+/* SAEs written by SAELens and sparsify (kept by tools/check_exports.py) give the codes and reconstructions those libraries
+ * computed; exports read back are the same SAE; settings that cannot be read are refused by name. */
+#include "microw/safetensors.h"
+#include "microw/sae.h"
+#include "test.h"
+
+static mw_backend *backend;
+static char folder[] = "/tmp/microw-foreign-XXXXXX";
+
+static void check_import(const char *name, const char *format) {
+    char path[256];
+    mw_sae *sae = NULL;
+    mw_safetensors *golden = NULL;
+    mw_tensor x, z, x_hat;
+    snprintf(path, sizeof path, MICROW_GOLDEN "/foreign/%s", name);
+    NEED_OK(mw_sae_import(format, path, backend, &sae));
+    snprintf(path, sizeof path, MICROW_GOLDEN "/foreign/%s/golden.safetensors", name);
+    NEED_OK(mw_safetensors_open(path, &golden));
+    NEED(mw_safetensors_find(golden, "x", &x) && mw_safetensors_find(golden, "z", &z) &&
+         mw_safetensors_find(golden, "x_hat", &x_hat));
+    int64_t rows = x.shape[0], n = z.shape[1], d = x.shape[1];
+    CHECK(sae->n == n && sae->d == d);
+    int32_t *index = mw_alloc((size_t)(rows * sae->k) * 4);
+    float *value = mw_alloc((size_t)(rows * sae->k) * 4), *out = mw_alloc((size_t)(rows * d) * 4);
+    float *dense = mw_calloc((size_t)(rows * n), 4);
+    CHECK_OK(mw_sae_encode(sae, x.data, rows, index, value));
+    CHECK_OK(mw_sae_decode(sae, index, value, rows, out));
+    for (int64_t i = 0; i < rows * sae->k; i++) dense[i / sae->k * n + index[i]] = value[i];
+    CHECK(relative_error(dense, z.data, rows * n) < 1e-5);
+    CHECK(relative_error(out, x_hat.data, rows * d) < 1e-5);
+    if (strcmp(format, "saelens") == 0)
+        CHECK(strcmp(sae->site, "3.resid_post") == 0 && strcmp(sae->model, "tiny") == 0);
+    void *all[] = {index, value, out, dense};
+    for (int i = 0; i < 4; i++) mw_free(all[i]);
+    mw_safetensors_free(&golden);
+    mw_sae_free(&sae);
+}
+
+static void imports(void) {
+    check_import("saelens", "saelens");
+    check_import("saelens-no-b-dec", "saelens");
+    check_import("saelens-rescaled", "saelens");
+    check_import("sparsify", "sparsify");
+}
+
+static void exports_come_back(void) {
+    static const char *const formats[] = {"saelens", "sparsify"};
+    mw_sae *sae = NULL, *again = NULL;
+    char path[128];
+    NEED_OK(mw_sae_import("sparsify", MICROW_GOLDEN "/foreign/sparsify", backend, &sae));
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, formats[i]);
+        CHECK_OK(mw_sae_export(sae, formats[i], path));
+        NEED_OK(mw_sae_import(formats[i], path, backend, &again));
+        CHECK(again->k == sae->k && memcmp(again->w_enc, sae->w_enc, (size_t)(sae->n * sae->d) * 4) == 0 &&
+              memcmp(again->w_dec, sae->w_dec, (size_t)(sae->n * sae->d) * 4) == 0 &&
+              memcmp(again->b_enc, sae->b_enc, (size_t)sae->n * 4) == 0 &&
+              memcmp(again->b_dec, sae->b_dec, (size_t)sae->d * 4) == 0);
+        mw_sae_free(&again);
+    }
+    mw_sae_free(&sae);
+}
+
+/* ae.pt is a zip whose storages lie raw at multiples of 64 bytes; torch itself reads it in tools/check_exports.py. */
+static void torch_file(void) {
+    mw_sae *sae = NULL;
+    char path[128];
+    char *bytes;
+    size_t length;
+    NEED_OK(mw_sae_import("sparsify", MICROW_GOLDEN "/foreign/sparsify", backend, &sae));
+    snprintf(path, sizeof path, "%s/dictionary", folder);
+    CHECK_OK(mw_sae_export(sae, "dictionary_learning", path));
+    snprintf(path, sizeof path, "%s/dictionary/ae.pt", folder);
+    NEED_OK(mw_file_read(path, &bytes, &length));
+    CHECK(length > 22 && memcmp(bytes, "PK\3\4", 4) == 0 && memcmp(bytes + length - 22, "PK\5\6", 4) == 0);
+    bool found = false;
+    size_t size = (size_t)(sae->n * sae->d) * 4;
+    for (size_t at = 0; at + size <= length; at += 64) found = found || memcmp(bytes + at, sae->w_enc, size) == 0;
+    CHECK(found);
+    mw_free(bytes);
+    mw_sae_free(&sae);
+}
+
+static mw_status import_edited(const char *name, const char *format, const char *sed) {
+    char path[160], command[1024];
+    snprintf(path, sizeof path, "%s/edited", folder);
+    snprintf(command, sizeof command, "rm -rf %s && cp -r %s/foreign/%s %s && cd %s && sed -i '%s' cfg.json", path,
+             MICROW_GOLDEN, name, path, path, sed);
+    NEED(system(command) == 0);
+    mw_sae *sae = NULL;
+    mw_log_quiet(true);
+    mw_status status = mw_sae_import(format, path, backend, &sae);
+    mw_log_quiet(false);
+    mw_sae_free(&sae);
+    return status;
+}
+
+static void refusals(void) {
+    CHECK(import_edited("saelens", "saelens", "s/x/x/") == MW_OK);
+    CHECK(import_edited("saelens", "saelens", "s/\"topk\"/\"gated\"/") == MW_ERR_UNSUPPORTED);
+    CHECK(import_edited("saelens", "saelens", "s/\"d_sae\": *40/\"d_sae\": 41/") == MW_ERR_FORMAT);
+    CHECK(import_edited("saelens", "saelens", "s/\"k\": *4/\"k\": 400/") == MW_ERR_CONFIG);
+    CHECK(import_edited("sparsify", "sparsify", "s/\"transcode\": *false/\"transcode\": true/") == MW_ERR_UNSUPPORTED);
+    CHECK(import_edited("sparsify", "sparsify", "s/\"d_in\": *12/\"d_in\": 0/") == MW_ERR_CONFIG);
+    CHECK(import_edited("sparsify", "saelens", "s/x/x/") != MW_OK);
+    CHECK(import_edited("sparsify", "ggml", "s/x/x/") == MW_ERR_CONFIG);
+}
+
+int main(void) {
+    NEED(mkdtemp(folder) != NULL);
+    NEED_OK(mw_backend_open("cpu", &backend));
+    RUN(imports);
+    RUN(exports_come_back);
+    RUN(torch_file);
+    RUN(refusals);
+    mw_backend_close(&backend);
+    char command[96];
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    CHECK(system(command) == 0);
+    return test_end();
+}
