@@ -25,14 +25,15 @@ static void site_name(mw_site site, const char *what, char out[NAME_BYTES]) {
 
 /* ---- opening ------------------------------------------------------------------------------------------- */
 
-static mw_status check_header(const mw_store *store) {
+static mw_status check_header(const mw_store *store, bool partial) {
     int64_t schema, complete;
     MW_TRY(h5_get_int(store->file, store->path, "schema", &schema));
     if (schema != MW_STORE_SCHEMA)
         return mw_error(MW_ERR_FORMAT, "%s: store schema %lld; this microw reads schema %d", store->path,
                         (long long)schema, MW_STORE_SCHEMA);
     MW_TRY(h5_get_int(store->file, store->path, "complete", &complete));
-    return complete ? MW_OK : mw_error(MW_ERR_FORMAT, "%s: the harvest that wrote it did not finish", store->path);
+    return complete || partial ? MW_OK
+                               : mw_error(MW_ERR_FORMAT, "%s: the harvest that wrote it did not finish", store->path);
 }
 
 static mw_status stored_dtype(const mw_store *store, const char *name, mw_dtype *out) {
@@ -98,11 +99,11 @@ static herr_t visit_site(hid_t group, const char *name, const H5L_info_t *info, 
     return l->status == MW_OK ? 0 : 1;
 }
 
-static mw_status open_into(mw_store *store, const char *path) {
+static mw_status open_into(mw_store *store, const char *path, bool partial) {
     if (!(store->path = mw_strdup(path))) return MW_ERR_MEMORY;
     if (!mw_file_exists(path)) return mw_error(MW_ERR_IO, "%s: there is no such file", path);
     MW_TRY(h5_open(path, NULL, false, &store->file));
-    MW_TRY(check_header(store));
+    MW_TRY(check_header(store, partial));
     int64_t columns;
     MW_TRY(h5_shape(store->file, path, "/tokens/ids", &store->n_rows, &columns));
     listing l = {store, MW_OK};
@@ -117,17 +118,22 @@ static mw_status open_into(mw_store *store, const char *path) {
     return store->fd >= 0 ? MW_OK : mw_error(MW_ERR_IO, "%s: %s", path, strerror(errno));
 }
 
-mw_status mw_store_open(const char *path, mw_store **out) {
+/* `partial`: a file that its writer has not finished will do. */
+static mw_status open_store(const char *path, bool partial, mw_store **out) {
     mw_store *store = mw_calloc(1, sizeof *store);
     if (!store) return MW_ERR_MEMORY;
     store->file = -1;
     store->fd = -1;
-    mw_status status = open_into(store, path);
+    mw_status status = open_into(store, path, partial);
     if (status != MW_OK)
         mw_store_close(&store);
     else
         *out = store;
     return status;
+}
+
+mw_status mw_store_open(const char *path, mw_store **out) {
+    return open_store(path, false, out);
 }
 
 void mw_store_close(mw_store **slot) {
@@ -338,40 +344,62 @@ mw_status mw_store_blocks(const mw_store *store, int64_t *n_blocks, uint64_t **o
 
 /* ---- verification -------------------------------------------------------------------------------------- */
 
-static mw_status verify_block(const mw_store *store, const mw_store_site *s, int64_t block, uint64_t begin,
-                              uint64_t end, uint64_t expected) {
+static mw_status block_matches(const mw_store *store, const mw_store_site *s, uint64_t begin, uint64_t end,
+                               uint64_t expected, bool *matches) {
     size_t row = (size_t)s->width * mw_dtype_size(s->dtype), bytes = (size_t)(end - begin) * row;
     void *raw = mw_alloc(bytes);
     mw_status status = raw ? read_bytes(store, s->place + begin * row, raw, bytes) : MW_ERR_MEMORY;
-    if (status == MW_OK && mw_xxh64(raw, bytes) != expected) {
-        char text[MW_SITE_TEXT];
-        mw_site_format(s->site, text);
-        status = mw_error(MW_ERR_FORMAT, "%s: site %s, block %lld: the checksum does not match", store->path, text,
-                          (long long)block);
-    }
+    *matches = status == MW_OK && mw_xxh64(raw, bytes) == expected;
     mw_free(raw);
     return status;
 }
 
-static mw_status verify_site(const mw_store *store, const mw_store_site *s, const uint64_t *row, int64_t n_blocks) {
+/* Blocks from `from` on whose checksums match, up to the first that does not. */
+static mw_status matching_blocks(const mw_store *store, const mw_store_site *s, const uint64_t *row, int64_t n_blocks,
+                                 int64_t from, int64_t *good) {
     char name[NAME_BYTES];
     void *data = NULL;
     site_name(s->site, "checksum", name);
     MW_TRY(read_column(store, name, H5T_NATIVE_UINT64, 0, &n_blocks, &data));
     mw_status status = MW_OK;
-    for (int64_t b = 0; b < n_blocks && status == MW_OK; b++)
-        status = verify_block(store, s, b, row[b], row[b + 1], ((const uint64_t *)data)[b]);
+    bool matches = true;
+    for (*good = from; *good < n_blocks && status == MW_OK && matches; *good += matches)
+        status = block_matches(store, s, row[*good], row[*good + 1], ((const uint64_t *)data)[*good], &matches);
     mw_free(data);
     return status;
 }
 
 mw_status mw_store_verify(const mw_store *store) {
-    int64_t n_blocks;
+    int64_t n_blocks, good;
     uint64_t *row;
     MW_TRY(mw_store_blocks(store, &n_blocks, &row));
     mw_status status = MW_OK;
-    for (int64_t i = 0; i < store->n_sites && status == MW_OK; i++)
-        status = verify_site(store, &store->sites[i], row, n_blocks);
+    for (int64_t i = 0; i < store->n_sites && status == MW_OK; i++) {
+        status = matching_blocks(store, &store->sites[i], row, n_blocks, 0, &good);
+        if (status != MW_OK || good == n_blocks) continue;
+        char text[MW_SITE_TEXT];
+        mw_site_format(store->sites[i].site, text);
+        status = mw_error(MW_ERR_FORMAT, "%s: site %s, block %lld: the checksum does not match", store->path, text,
+                          (long long)good);
+    }
     mw_free(row);
+    return status;
+}
+
+mw_status store_finished_blocks(const char *path, int64_t from, int64_t *out) {
+    mw_store *store = NULL;
+    int64_t n_blocks;
+    uint64_t *row = NULL;
+    MW_TRY(open_store(path, true, &store));
+    mw_status status = mw_store_blocks(store, &n_blocks, &row);
+    int64_t least = n_blocks;
+    for (int64_t i = 0; status == MW_OK && i < store->n_sites; i++) {
+        int64_t good = from;
+        status = matching_blocks(store, &store->sites[i], row, n_blocks, from, &good);
+        if (good < least) least = good;
+    }
+    mw_free(row);
+    mw_store_close(&store);
+    if (status == MW_OK) *out = least;
     return status;
 }

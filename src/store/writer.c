@@ -144,23 +144,36 @@ static mw_status same_plan(const mw_store_writer *w, bool *same) {
     return MW_OK;
 }
 
-/* Blocks that a former run finished; 0 if there is none, or not of this plan. Local to rank 0. */
-static int64_t blocks_left_behind(const mw_store_writer *w) {
-    if (!mw_file_exists(w->partial) || !mw_file_exists(w->progress)) return 0;
-    json_t *root = NULL;
-    bool same = false;
+static mw_status is_ours(const mw_store_writer *w, bool *same) {
     hid_t file;
-    if (mw_json_load(w->progress, &root) != MW_OK) return 0;
-    int64_t done = json_integer_value(json_object_get(root, "blocks_done"));
-    json_decref(root);
-    if (h5_open(w->partial, NULL, false, &file) != MW_OK) return 0;
+    MW_TRY(h5_open(w->partial, NULL, false, &file));
     mw_store_writer probe = *w;
     probe.file = file;
-    mw_log_quiet(true); /* a file of another plan is no error: it is written anew */
-    mw_status status = same_plan(&probe, &same);
-    mw_log_quiet(false);
+    mw_status status = same_plan(&probe, same);
     H5Fclose(file);
-    return status == MW_OK && same && done > 0 && done <= w->plan->n_blocks ? done : 0;
+    return status;
+}
+
+/* Those that were flushed, and those after them whose checksums show that they were written whole. */
+static mw_status count_blocks(const mw_store_writer *w, int64_t *out) {
+    json_t *root = NULL;
+    bool same = false;
+    MW_TRY(mw_json_load(w->progress, &root));
+    int64_t flushed = json_integer_value(json_object_get(root, "blocks_done"));
+    json_decref(root);
+    MW_TRY(is_ours(w, &same));
+    if (!same || flushed < 0 || flushed > w->plan->n_blocks) return MW_ERR_STATE;
+    return store_finished_blocks(w->partial, flushed, out);
+}
+
+/* Blocks that a former run finished; 0 if there is none, or not of this plan. Local to rank 0. */
+static int64_t blocks_left_behind(const mw_store_writer *w) {
+    int64_t done = 0;
+    if (!mw_file_exists(w->partial) || !mw_file_exists(w->progress)) return 0;
+    mw_log_quiet(true); /* a file of another plan, or a broken one, is no error: it is written anew */
+    mw_status status = count_blocks(w, &done);
+    mw_log_quiet(false);
+    return status == MW_OK ? done : 0;
 }
 
 static mw_status start_or_resume(mw_store_writer *w, int64_t *first_block) {
