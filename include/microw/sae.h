@@ -45,6 +45,32 @@ mw_status mw_sae_export(const mw_sae *sae, const char *format, const char *folde
  * b_dec on the input) is folded in. MW_ERR_UNSUPPORTED names the setting that cannot be. */
 mw_status mw_sae_import(const char *format, const char *folder, mw_backend *backend, mw_sae **out) MW_MUST_USE;
 
+/* ---- metrics ------------------------------------------------------------------------------------------- */
+
+enum { MW_POSITION_BUCKETS = 24, MW_FREQUENCY_BINS = 10 };
+
+/* Exact over all rows of a site, summed in an order that does not depend on the number of ranks. */
+typedef struct mw_sae_metrics {
+    int64_t rows;
+    double mse;                /* mean over rows and dimensions of (x - x_hat)^2 */
+    double fvu;                /* sum (x - x_hat)^2 / sum (x - mean x)^2; R2 = 1 - fvu */
+    double explained_variance; /* 1 - sum of var(x - x_hat) / sum of var(x): a constant error does not count */
+    double cosine;             /* mean over rows of cos(x, x_hat) */
+    double l0, l0_deviation;   /* active latents a row: mean and standard deviation */
+    double l1;                 /* mean over rows of the sum of z */
+    int64_t l0_quantile[5];    /* of rows: 0 %, 25 %, 50 %, 75 %, 100 % */
+    int64_t dead, dense;       /* latents that are never active, and on more than a tenth of the rows */
+    /* Latents by how often they are active: bin b holds 10^-(b+1) < frequency <= 10^-b, the last all rarer ones. */
+    int64_t frequency_bin[MW_FREQUENCY_BINS];
+    /* FVU by position in the sequence: bucket b holds positions 2^b - 1 .. 2^(b+1) - 2; rows of each. */
+    double position_fvu[MW_POSITION_BUCKETS];
+    int64_t position_rows[MW_POSITION_BUCKETS];
+} mw_sae_metrics;
+
+/* Collective. */
+mw_status mw_sae_measure(const mw_sae *sae, const mw_store *store, const mw_store_site *site, const mw_comm *comm,
+                         mw_sae_metrics *out) MW_MUST_USE;
+
 /* ---- training ------------------------------------------------------------------------------------------ */
 
 typedef struct mw_train_options {

@@ -49,8 +49,8 @@ static void report_concepts(const run *r) {
 static void report_evaluation(const run *r) {
     json_t *e = load_quietly(r->folder, "evaluate.json");
     if (e) printf("evaluate  FVU %.4f, L0 %.1f, cosine %.4f", number(e, "fvu"), number(e, "l0"), number(e, "cosine"));
-    if (json_object_get(e, "ce_recovered"))
-        printf(", cross-entropy recovered %.1f %%", 100 * number(e, "ce_recovered"));
+    if (json_object_get(e, "ce_recovered_zero"))
+        printf(", cross-entropy recovered %.1f %%", 100 * number(e, "ce_recovered_zero"));
     if (e) printf("\n");
     json_decref(e);
 }

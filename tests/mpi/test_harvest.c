@@ -258,6 +258,81 @@ static void top_texts_are_exact(void) {
     mw_store_close(&store);
 }
 
+/* ---- metrics against brute force ------------------------------------------------------------------------ */
+
+static void metrics_are_exact(void) {
+    enum { N = 50, K = 5 };
+    mw_store *store = open_store("all-0");
+    mw_store_site site;
+    mw_store_tokens tokens;
+    mw_sae *sae = NULL;
+    mw_sae_metrics m, alone;
+    NEED_OK(mw_store_find(store, "1.resid_post", &site));
+    NEED_OK(mw_store_read_tokens(store, &tokens));
+    NEED_OK(mw_sae_new(backend, N, site.width, K, &sae));
+    fill_random(sae->w_enc, N * site.width, 1);
+    fill_random(sae->w_dec, N * site.width, 2);
+    for (int i = 0; i < N; i++) sae->b_enc[i] = i % 3 ? -2.0f : 0.0f; /* not every row has K active latents */
+    NEED_OK(mw_sae_measure(sae, store, &site, world, &m));
+    NEED_OK(mw_sae_measure(sae, store, &site, self, &alone));
+    CHECK(memcmp(&m, &alone, sizeof m) == 0);
+    int64_t rows = tokens.n_rows, d = site.width, fired[N] = {0}, dead = 0, dense = 0;
+    float *x = mw_alloc((size_t)(rows * d) * 4), *y = mw_alloc((size_t)(rows * d) * 4),
+          *value = mw_alloc((size_t)(rows * K) * 4);
+    int32_t *index = mw_alloc((size_t)(rows * K) * 4);
+    NEED_OK(mw_store_read_range(store, &site, 0, rows, x));
+    NEED_OK(mw_sae_encode(sae, x, rows, index, value));
+    NEED_OK(mw_sae_decode(sae, index, value, rows, y));
+    double e2 = 0, spread = 0, cosine = 0, l0 = 0, l1 = 0, error_spread = 0, late_e2 = 0, late_spread = 0;
+    for (int64_t j = 0; j < d; j++) {
+        double mean = 0, error = 0;
+        for (int64_t r = 0; r < rows; r++) {
+            mean += x[r * d + j] / (double)rows;
+            error += (x[r * d + j] - y[r * d + j]) / (double)rows;
+        }
+        for (int64_t r = 0; r < rows; r++) {
+            double e = x[r * d + j] - y[r * d + j], away = x[r * d + j] - mean;
+            e2 += e * e;
+            spread += away * away;
+            error_spread += (e - error) * (e - error);
+            if (tokens.position[r] >= 15 && tokens.position[r] <= 30) late_e2 += e * e, late_spread += away * away;
+        }
+    }
+    for (int64_t r = 0; r < rows; r++) {
+        double dot = 0, xx = 0, yy = 0;
+        for (int64_t j = 0; j < d; j++) {
+            dot += (double)x[r * d + j] * y[r * d + j];
+            xx += (double)x[r * d + j] * x[r * d + j];
+            yy += (double)y[r * d + j] * y[r * d + j];
+        }
+        if (xx > 0 && yy > 0) cosine += dot / sqrt(xx * yy) / (double)rows;
+        for (int64_t e = r * K; e < (r + 1) * K; e++) {
+            l0 += (value[e] > 0) / (double)rows;
+            l1 += value[e] / (double)rows;
+            fired[index[e]] += value[e] > 0;
+        }
+    }
+    for (int i = 0; i < N; i++) {
+        dead += fired[i] == 0;
+        dense += (double)fired[i] > 0.1 * (double)rows;
+    }
+    /* encoding in other chunks may round differently in the last place */
+    CHECK(fabs(m.fvu - e2 / spread) < 1e-5 * m.fvu && fabs(m.mse - e2 / (double)(rows * d)) < 1e-5 * m.mse);
+    CHECK(fabs(m.explained_variance - (1 - error_spread / spread)) < 1e-5 * fabs(m.explained_variance));
+    CHECK(fabs(m.cosine - cosine) < 1e-5 && fabs(m.l1 - l1) < 1e-4 * l1);
+    CHECK(fabs(m.l0 - l0) < 1e-9 && m.dead == dead && m.dense == dense && m.rows == rows && l0 < K);
+    CHECK(fabs(m.position_fvu[4] - late_e2 / late_spread) < 1e-5 * m.position_fvu[4]);
+    CHECK(m.l0_quantile[0] <= m.l0_quantile[2] && m.l0_quantile[2] <= m.l0_quantile[4] && m.l0_quantile[4] == K);
+    int64_t binned = 0;
+    for (int i = 0; i < MW_FREQUENCY_BINS; i++) binned += m.frequency_bin[i];
+    CHECK(binned == N - dead && m.frequency_bin[0] == dense);
+    void *all[] = {x, y, value, index};
+    for (int i = 0; i < 4; i++) mw_free(all[i]);
+    mw_sae_free(&sae);
+    mw_store_tokens_free(&tokens);
+    mw_store_close(&store);
+}
+
 /* ---- texts, in shares --------------------------------------------------------------------------------- */
 
 static void datasets_do_not_depend_on_ranks(void) {
@@ -316,6 +391,7 @@ int main(int argc, char **argv) {
     RUN(one_rank_fails_alone);
     RUN(refusals);
     RUN(top_texts_are_exact);
+    RUN(metrics_are_exact);
     RUN(datasets_do_not_depend_on_ranks);
     NEED_OK(mw_comm_barrier(world));
     if (mw_comm_rank(world) == 0) {

@@ -1,0 +1,21 @@
+/* What it does to the model's predictions when a site is replaced. */
+#ifndef MICROW_DAMAGE_H
+#define MICROW_DAMAGE_H
+
+#include "experiment/run.h"
+
+typedef enum damage_kind { DAMAGE_NONE, DAMAGE_SAE, DAMAGE_ZERO, DAMAGE_MEAN, DAMAGE_COUNT } damage_kind;
+
+/* Means over predicted tokens, in nats. */
+typedef struct damage {
+    double ce[DAMAGE_COUNT]; /* cross-entropy of the next token */
+    double kl[DAMAGE_COUNT]; /* from the undamaged prediction, KL(clean || damaged); 0 for DAMAGE_NONE */
+    int64_t tokens, sequences;
+} damage;
+
+/* On sequences of the dataset up to evaluate.tokens tokens. Collective; the same at any number of ranks. */
+mw_status measure_damage(run *r, const mw_store_site *site, damage *out) MW_MUST_USE;
+/* Share of the gap between a baseline (zero or mean ablation) and the clean model that the SAE keeps. */
+double recovered(double clean, double with_sae, double baseline);
+
+#endif
