@@ -20,14 +20,20 @@ import torch
 from safetensors.torch import load_file, save_file
 
 
+def config(folder):
+    with open(os.path.join(folder, "cfg.json"), encoding="utf-8") as f:
+        return json.load(f)
+
+
 def reference(folder, x):
     """codes [rows, n] and reconstructions of a microw SAE."""
     w = load_file(os.path.join(folder, "sae.safetensors"))
-    with open(os.path.join(folder, "cfg.json"), encoding="utf-8") as f:
-        k = json.load(f)["k"]
     a = (x - w["b_dec"]) @ w["W_enc"].T + w["b_enc"]
-    top = a.topk(k, dim=1)
-    z = torch.zeros_like(a).scatter(1, top.indices, torch.relu(top.values))
+    if config(folder)["variant"] == "batch_topk":
+        z = a * (a > config(folder)["threshold"])
+    else:
+        top = a.topk(config(folder)["k"], dim=1)
+        z = torch.zeros_like(a).scatter(1, top.indices, torch.relu(top.values))
     return z, z @ w["W_dec"] + w["b_dec"]
 
 
@@ -69,7 +75,7 @@ def check_dictionary_learning(args, x, z_ref, x_ref):
     torch.load(os.path.join(folder, "ae.pt"), weights_only=True)
     torch.load(os.path.join(folder, "ae.pt"), weights_only=True, mmap=True)
     sae, _ = load_dictionary(folder, device="cpu")
-    z = sae.encode(x)
+    z = sae.encode(x) if config(args.sae)["variant"] == "topk" else sae.encode(x, use_threshold=True)
     compare("dictionary_learning", z, sae.decode(z), z_ref, x_ref)
 
 
@@ -126,7 +132,8 @@ def main():
     x = w["b_dec"] + torch.randn(256, len(w["b_dec"]), generator=torch.Generator().manual_seed(1)) * 2
     z_ref, x_ref = reference(args.sae, x)
     check_saelens(args, x, z_ref, x_ref)
-    check_sparsify(args, x, z_ref, x_ref)
+    if config(args.sae)["variant"] == "topk":
+        check_sparsify(args, x, z_ref, x_ref)
     check_dictionary_learning(args, x, z_ref, x_ref)
 
     def dense(sae, v):

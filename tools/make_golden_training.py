@@ -1,11 +1,11 @@
-"""A reference training run of the TopK SAE with AuxK in torch, in double precision, for tests/golden/training.
+"""Reference training runs of TopK and BatchTopK SAEs with AuxK in torch, in double precision, for tests/golden/training.
 
     python tools/make_golden_training.py --out tests/golden/training.safetensors
 
 The formulas are written out for autograd from Gao et al. 2024 (arXiv 2406.04093), with the choices include/microw/sae.h
 states: the auxiliary residual is detached and normalized by its variance, b_dec stays out of the auxiliary
-reconstruction, only latents dead after this batch's firing take part. Data, initial weights and two loss curves are
-stored: one in double, and one in f32, whose distance from the first says how much rounding alone does to this run.
+reconstruction, only latents dead after this batch's firing take part. Data, initial weights and two loss curves of
+each are stored: one in double, and one in f32, whose distance from the first says how much rounding alone does to this run.
 """
 import argparse
 
@@ -28,10 +28,19 @@ def learning_rate(step):
     return LR * warm * (left / span if left < span else 1.0)
 
 
-def forward(x, w_enc, b_enc, w_dec, b_dec, since, scale):
+def select(a, variant):
+    """TopK: the K largest of a row. BatchTopK (arXiv 2412.06410): the K * rows largest of the batch."""
+    if variant == "topk":
+        top = a.topk(K, dim=1)
+        return torch.zeros_like(a).scatter(1, top.indices, torch.relu(top.values))
+    flat = torch.relu(a).flatten()
+    top = flat.topk(K * len(a))
+    return torch.zeros_like(flat).scatter(0, top.indices, top.values).view_as(a)
+
+
+def forward(x, w_enc, b_enc, w_dec, b_dec, since, scale, variant):
     a = (x - b_dec) @ w_enc.T + b_enc
-    top = a.topk(K, dim=1)
-    z = torch.zeros_like(a).scatter(1, top.indices, torch.relu(top.values))
+    z = select(a, variant)
     x_hat = z @ w_dec + b_dec
     since += len(x)
     since[(z > 1e-3).any(0)] = 0
@@ -50,7 +59,7 @@ def forward(x, w_enc, b_enc, w_dec, b_dec, since, scale):
     return scale * mse + ALPHA * aux, aux, fvu, (z > 0).sum(1).double().mean(), int(dead.sum())
 
 
-def train(start, dtype):
+def train(start, dtype, variant):
     """Loss curve [steps, 5]: loss, auxiliary loss, FVU, L0, dead latents; and the loss scale."""
     parameters = [start[name].to(dtype).requires_grad_() for name in ("W_enc", "b_enc", "W_dec", "b_dec")]
     x = start["x"].to(dtype)
@@ -61,7 +70,7 @@ def train(start, dtype):
     curve = []
     for step in range(STEPS):
         rows = torch.arange(step * BATCH, (step + 1) * BATCH) % ROWS
-        loss, aux, fvu, l0, dead = forward(x[rows], *parameters, since, scale)
+        loss, aux, fvu, l0, dead = forward(x[rows], *parameters, since, scale, variant)
         grads = list(torch.autograd.grad(loss, parameters))
         with torch.no_grad():
             w = parameters[2]
@@ -89,9 +98,13 @@ def main():
     b_enc[::10] = -4.0  # dead from the start: AuxK has work from the third step on
     start = {"W_enc": w_enc, "b_enc": b_enc, "W_dec": torch.nn.functional.normalize(w_enc, dim=1), "b_dec": x.mean(0),
              "x": x}
-    curve, scale = train({k: v.clone() for k, v in start.items()}, torch.float64)
-    curve32, _ = train({k: v.clone() for k, v in start.items()}, torch.float32)
-    save_file(dict(start, curve=curve, curve32=curve32, scale=torch.tensor([scale], dtype=torch.float64)), args.out)
+    tensors = dict(start)
+    for variant in ("topk", "batch_topk"):
+        for name, dtype in (("curve", torch.float64), ("curve32", torch.float32)):
+            curve, scale = train({k: v.clone() for k, v in start.items()}, dtype, variant)
+            tensors[f"{variant}.{name}"] = curve
+    tensors["scale"] = torch.tensor([scale], dtype=torch.float64)
+    save_file(tensors, args.out)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@
  *
  * All matrices are row-major; activations are f32, accumulations at least f32. Pointers are device pointers of
  * that backend (on the CPU, plain memory), except those that the host works out itself and hands over small: indices of
- * gather_rows, positions of rotary, the arrays of mw_attention (whose k and v point to device memory) and mw_latent_lists.
+ * gather_rows, positions of rotary, the arrays of mw_attention (whose k and v point to device memory), mw_latent_lists, and
+ * where the codes of a row start.
  *
  * Determinism: work is cut into tiles of fixed size and each output element is computed by one thread in a
  * fixed order, so results do not depend on the number of threads. On the CPU a row's result of `matmul` depends only on
@@ -110,12 +111,13 @@ typedef struct mw_backend_ops {
 
     /* The k largest of each row, ties to the lower index, written in index order. */
     mw_status (*top_k)(mw_backend *, const float *x, int64_t rows, int64_t n, int64_t k, int32_t *index, float *value);
-    /* out[r] = bias + sum_j value[r,j] W[index[r,j]]; bias may be NULL. W is [n, d]. */
-    mw_status (*sparse_decode)(mw_backend *, float *out, const float *bias, const int32_t *index, const float *value,
-                               int64_t rows, int64_t k, const float *w, int64_t d);
-    /* out[r,j] = <g[r], W[index[r,j]]> */
-    mw_status (*sparse_dot)(mw_backend *, float *out, const float *g, const int32_t *index, int64_t rows, int64_t k,
-                            const float *w, int64_t d);
+    /* Sparse codes: row r has entries start[r] .. start[r + 1]; `start` [rows + 1] is host memory.
+     * out[r] = bias + sum_j value[j] W[index[j]]; bias may be NULL. W is [n, d]. */
+    mw_status (*sparse_decode)(mw_backend *, float *out, const float *bias, const int64_t *start, const int32_t *index,
+                               const float *value, int64_t rows, const float *w, int64_t d);
+    /* out[j] = <g[r], W[index[j]]> for the entries j of row r */
+    mw_status (*sparse_dot)(mw_backend *, float *out, const float *g, const int64_t *start, const int32_t *index,
+                            int64_t rows, const float *w, int64_t d);
     /* out[i] = sum over latent i's entries of coefficient * x[row], in list order; out is [n, d]. */
     mw_status (*sparse_outer)(mw_backend *, float *out, const mw_latent_lists *, const float *x, int64_t d);
     mw_status (*adam)(mw_backend *, float *param, const float *grad, float *m, float *v, int64_t count,

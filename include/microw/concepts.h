@@ -37,9 +37,8 @@ mw_status mw_steer(void *steering, const mw_hook_event *event) MW_MUST_USE;
 /* Detector: `self` is a mw_code_log, which keeps the codes of every row it sees. */
 typedef struct mw_code_log {
     const mw_sae *sae;
-    int32_t *index; /* [rows, k] */
-    float *value;
-    int64_t rows, capacity;
+    mw_codes codes;
+    int64_t rows;
 } mw_code_log;
 mw_status mw_observe(void *code_log, const mw_hook_event *event) MW_MUST_USE;
 void mw_code_log_free(mw_code_log *log);

@@ -2,8 +2,10 @@
  *
  *     mw_sae *sae = NULL;
  *     MW_TRY(mw_sae_load("store/sae_models/demo", backend, &sae));
- *     MW_TRY(mw_sae_encode(sae, x, rows, index, value));            // x [rows, d] -> [rows, k] each
- *     MW_TRY(mw_sae_decode(sae, index, value, rows, x_hat));
+ *     mw_codes codes = {0};
+ *     MW_TRY(mw_sae_encode(sae, x, rows, &codes));                  // x [rows, d]
+ *     MW_TRY(mw_sae_decode(sae, &codes, x_hat));
+ *     mw_codes_free(&codes);
  *     mw_sae_free(&sae);
  *
  * TopK (Gao et al. 2024, arXiv 2406.04093, section 2): a = W_enc (x - b_dec) + b_enc; z = relu(a_i) at the k largest
@@ -20,7 +22,33 @@
 extern "C" {
 #endif
 
+/* Active latents by row: row r has entries start[r] .. start[r + 1], latents ascending, values > 0. {0} is empty; the
+ * arrays are kept and grown over uses. */
+typedef struct mw_codes {
+    int64_t rows;
+    int64_t *start; /* [rows + 1] */
+    int32_t *index;
+    float *value;
+    int64_t rows_capacity, capacity;
+} mw_codes;
+/* Makes room for rows, with start[0] = 0; for entries, of which the first `kept` are carried over. */
+mw_status mw_codes_begin(mw_codes *codes, int64_t rows) MW_MUST_USE;
+mw_status mw_codes_reserve(mw_codes *codes, int64_t kept, int64_t entries) MW_MUST_USE;
+void mw_codes_free(mw_codes *codes);
+/* Value of a latent in a row, 0 where it is silent. */
+float mw_codes_find(const mw_codes *codes, int64_t row, int64_t latent);
+
+/* How latents are selected. One table in variants.c says how each encodes and trains. */
+typedef enum mw_variant {
+    MW_TOPK,       /* Gao et al. 2024: the k largest of a row */
+    MW_BATCH_TOPK, /* Bussmann et al. 2024 (arXiv 2412.06410): the k * rows largest of a batch; a threshold afterwards */
+} mw_variant;
+const char *mw_variant_name(mw_variant variant);
+mw_status mw_variant_parse(const char *name, mw_variant *out) MW_MUST_USE;
+
 typedef struct mw_sae {
+    mw_variant variant;
+    float threshold; /* MW_BATCH_TOPK: latents above it are active outside training; < 0: not trained yet */
     int64_t n, d, k;
     float *w_enc, *b_enc, *w_dec, *b_dec; /* [n, d], [n], [n, d], [d]; memory of the backend */
     mw_backend *backend;                  /* borrowed */
@@ -31,10 +59,10 @@ typedef struct mw_sae {
 mw_status mw_sae_new(mw_backend *backend, int64_t n, int64_t d, int64_t k, mw_sae **out) MW_MUST_USE;
 void mw_sae_free(mw_sae **sae);
 
-/* index [rows, k] ascending within a row; value [rows, k] >= 0. Rows are worked on in tiles of MW_ROW_TILE. */
-mw_status mw_sae_encode(const mw_sae *sae, const float *x, int64_t rows, int32_t *index, float *value) MW_MUST_USE;
-mw_status mw_sae_decode(const mw_sae *sae, const int32_t *index, const float *value, int64_t rows,
-                        float *x_hat) MW_MUST_USE;
+/* As outside training. Rows are worked on in tiles of MW_ROW_TILE. */
+mw_status mw_sae_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) MW_MUST_USE;
+/* x_hat [codes->rows, d] */
+mw_status mw_sae_decode(const mw_sae *sae, const mw_codes *codes, float *x_hat) MW_MUST_USE;
 
 /* `folder`/sae.safetensors (W_enc, b_enc, W_dec, b_dec, f32) and cfg.json. */
 mw_status mw_sae_save(const mw_sae *sae, const char *folder) MW_MUST_USE;

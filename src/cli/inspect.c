@@ -100,8 +100,8 @@ static mw_status inspect_sae(const char *folder) {
     MW_TRY(mw_backend_open("cpu", &backend));
     mw_status status = mw_sae_load(folder, backend, &sae);
     if (status == MW_OK)
-        printf("TopK SAE: %lld latents, width %lld, k %lld, site %s, model %s\n", (long long)sae->n, (long long)sae->d,
-               (long long)sae->k, sae->site, sae->model);
+        printf("%s SAE: %lld latents, width %lld, k %lld, site %s, model %s\n", mw_variant_name(sae->variant),
+               (long long)sae->n, (long long)sae->d, (long long)sae->k, sae->site, sae->model);
     mw_sae_free(&sae);
     mw_backend_close(&backend);
     return status;

@@ -46,18 +46,18 @@ typedef struct search {
     const mw_store_tokens *tokens;
     const int32_t *category;
     mw_discovery *out;
-    float *x, *value;
-    int32_t *index;
+    float *x;
+    mw_codes codes;
 } search;
 
-static void take_row(search *s, int64_t row, const int32_t *index, const float *value) {
+static void take_row(search *s, int64_t row, int64_t begin, int64_t end) {
     mw_discovery *d = s->out;
     int32_t category = s->category ? s->category[s->tokens->ids[row]] : -1;
-    for (int64_t j = 0; j < s->sae->k; j++) {
-        if (!(value[j] > 0)) continue;
+    const int32_t *index = s->codes.index;
+    for (int64_t j = begin; j < end; j++) {
         d->count[index[j]]++;
         if (category >= 0) d->by_category[index[j] * d->n_categories + category]++;
-        offer(d->top + index[j] * d->top_k, d->top_k, (mw_top){value[j], row}, s->tokens->sequence);
+        offer(d->top + index[j] * d->top_k, d->top_k, (mw_top){s->codes.value[j], row}, s->tokens->sequence);
     }
 }
 
@@ -65,8 +65,8 @@ static mw_status search_block(search *s, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += CHUNK_ROWS) {
         int64_t n = end - at < CHUNK_ROWS ? end - at : CHUNK_ROWS;
         MW_TRY(mw_store_read_range(s->store, s->site, at, n, s->x));
-        MW_TRY(mw_sae_encode(s->sae, s->x, n, s->index, s->value));
-        for (int64_t r = 0; r < n; r++) take_row(s, at + r, s->index + r * s->sae->k, s->value + r * s->sae->k);
+        MW_TRY(mw_sae_encode(s->sae, s->x, n, &s->codes));
+        for (int64_t r = 0; r < n; r++) take_row(s, at + r, s->codes.start[r], s->codes.start[r + 1]);
     }
     return MW_OK;
 }
@@ -118,10 +118,7 @@ static mw_status prepare(search *s, int64_t top_k, int64_t n_categories) {
     d->top = mw_alloc((size_t)(d->n * top_k) * sizeof *d->top);
     if (s->category) d->by_category = mw_calloc((size_t)(d->n * n_categories), sizeof *d->by_category);
     s->x = mw_alloc((size_t)(CHUNK_ROWS * s->sae->d) * sizeof *s->x);
-    s->index = mw_alloc((size_t)(CHUNK_ROWS * s->sae->k) * sizeof *s->index);
-    s->value = mw_alloc((size_t)(CHUNK_ROWS * s->sae->k) * sizeof *s->value);
-    if (!d->count || !d->top || !s->x || !s->index || !s->value || (s->category && !d->by_category))
-        return MW_ERR_MEMORY;
+    if (!d->count || !d->top || !s->x || (s->category && !d->by_category)) return MW_ERR_MEMORY;
     for (int64_t i = 0; i < d->n * top_k; i++) d->top[i] = (mw_top){0, -1};
     return MW_OK;
 }
@@ -143,8 +140,7 @@ mw_status mw_discover(const mw_sae *sae, const mw_store *store, const mw_store_s
     status = mw_comm_agree(comm, status);
     if (status == MW_OK) status = merge(comm, &made);
     mw_free(s.x);
-    mw_free(s.index);
-    mw_free(s.value);
+    mw_codes_free(&s.codes);
     mw_store_tokens_free(&tokens);
     if (status != MW_OK)
         mw_discovery_free(&made);

@@ -3,39 +3,18 @@
 
 #include <string.h>
 
-typedef struct row_codes {
-    int32_t *index;
-    float *value;
-} row_codes;
-
-static mw_status codes_of(const mw_sae *sae, const mw_hook_event *event, const float *x, row_codes *out) {
-    int64_t rows = event->x.shape[0];
+static mw_status codes_of(const mw_sae *sae, const mw_hook_event *event, const float *x, mw_codes *out) {
     if (event->x.shape[1] != sae->d)
         return mw_error(MW_ERR_ARG, "an SAE of width %lld met a site of width %lld", (long long)sae->d,
                         (long long)event->x.shape[1]);
-    row_codes c = {mw_alloc((size_t)(rows * sae->k) * sizeof *c.index),
-                   mw_alloc((size_t)(rows * sae->k) * sizeof *c.value)};
-    mw_status status = c.index && c.value ? mw_sae_encode(sae, x, rows, c.index, c.value) : MW_ERR_MEMORY;
-    if (status != MW_OK) {
-        mw_free(c.index);
-        mw_free(c.value);
-        return status;
-    }
-    *out = c;
-    return MW_OK;
+    return mw_sae_encode(sae, x, event->x.shape[0], out);
 }
 
-static float value_of(const row_codes *c, int64_t row, int64_t k, int64_t latent) {
-    for (int64_t j = row * k; j < (row + 1) * k; j++)
-        if (c->index[j] == latent) return c->value[j];
-    return 0;
-}
-
-static void edit_row(const mw_steering *s, const row_codes *c, int64_t row, float *x) {
+static void edit_row(const mw_steering *s, const mw_codes *codes, int64_t row, float *x) {
     const mw_sae *sae = s->sae;
     for (int64_t e = 0; e < s->n_edits; e++) {
         const mw_latent_edit *edit = &s->edits[e];
-        float z = value_of(c, row, sae->k, edit->latent);
+        float z = mw_codes_find(codes, row, edit->latent);
         float change = (float)(edit->scale * z + edit->add) - z;
         const float *direction = sae->w_dec + edit->latent * sae->d;
         if (change != 0)
@@ -44,17 +23,18 @@ static void edit_row(const mw_steering *s, const row_codes *c, int64_t row, floa
 }
 
 static mw_status steer_rows(const mw_steering *s, const mw_hook_event *event, float *x) {
-    row_codes c = {0};
-    MW_TRY(codes_of(s->sae, event, x, &c));
-    int64_t rows = event->x.shape[0], d = s->sae->d, k = s->sae->k;
-    mw_status status = MW_OK;
+    mw_codes codes = {0};
+    int64_t rows = event->x.shape[0], d = s->sae->d;
+    mw_status status = codes_of(s->sae, event, x, &codes);
     for (int64_t r = 0; status == MW_OK && r < rows; r++) {
         if (event->token && event->token[r] == s->untouched) continue;
-        if (!s->keep_error) status = mw_sae_decode(s->sae, c.index + r * k, c.value + r * k, 1, x + r * d);
-        edit_row(s, &c, r, x + r * d);
+        mw_codes one = codes;
+        one.start += r;
+        one.rows = 1;
+        if (!s->keep_error) status = mw_sae_decode(s->sae, &one, x + r * d);
+        edit_row(s, &codes, r, x + r * d);
     }
-    mw_free(c.index);
-    mw_free(c.value);
+    mw_codes_free(&codes);
     return status;
 }
 
@@ -70,40 +50,42 @@ mw_status mw_steer(void *self, const mw_hook_event *event) {
     return status != MW_OK ? status : returned;
 }
 
-static mw_status keep_codes(mw_code_log *log, const row_codes *c, int64_t rows) {
-    int64_t k = log->sae->k;
-    if (log->rows + rows > log->capacity) {
-        int64_t capacity = 2 * (log->rows + rows);
-        size_t old = (size_t)(log->rows * k) * 4, grown = (size_t)(capacity * k) * 4;
-        int32_t *index = mw_realloc(log->index, old, grown);
-        if (!index) return MW_ERR_MEMORY;
-        log->index = index;
-        float *value = mw_realloc(log->value, old, grown);
-        if (!value) return MW_ERR_MEMORY;
-        log->value = value;
-        log->capacity = capacity;
+/* Appends: entries move behind those that are kept, starts are shifted by their number. */
+static mw_status keep_codes(mw_code_log *log, const mw_codes *c) {
+    int64_t kept = log->rows ? log->codes.start[log->rows] : 0, rows = log->rows + c->rows;
+    if (rows + 1 > log->codes.rows_capacity) {
+        int64_t capacity = 2 * (rows + 1);
+        int64_t *start = mw_realloc(log->codes.start, (size_t)(log->rows + 1) * (log->rows ? sizeof *start : 0),
+                                    (size_t)capacity * sizeof *start);
+        if (!start) return MW_ERR_MEMORY;
+        log->codes.start = start;
+        log->codes.rows_capacity = capacity;
     }
-    memcpy(log->index + log->rows * k, c->index, (size_t)(rows * k) * sizeof *c->index);
-    memcpy(log->value + log->rows * k, c->value, (size_t)(rows * k) * sizeof *c->value);
-    log->rows += rows;
+    int64_t entries = c->start[c->rows];
+    MW_TRY(mw_codes_reserve(&log->codes, kept, kept + entries));
+    log->codes.start[0] = 0;
+    for (int64_t r = 0; r < c->rows; r++) log->codes.start[log->rows + r + 1] = kept + c->start[r + 1];
+    if (entries) {
+        memcpy(log->codes.index + kept, c->index, (size_t)entries * sizeof *c->index);
+        memcpy(log->codes.value + kept, c->value, (size_t)entries * sizeof *c->value);
+    }
+    log->rows = log->codes.rows = rows;
     return MW_OK;
 }
 
 mw_status mw_observe(void *self, const mw_hook_event *event) {
     mw_code_log *log = self;
-    row_codes c = {0};
+    mw_codes c = {0};
     float *x = NULL;
     MW_TRY(mw_hook_borrow(event, &x));
     mw_status status = codes_of(log->sae, event, x, &c);
-    if (status == MW_OK) status = keep_codes(log, &c, event->x.shape[0]);
-    mw_free(c.index);
-    mw_free(c.value);
+    if (status == MW_OK) status = keep_codes(log, &c);
+    mw_codes_free(&c);
     mw_status returned = mw_hook_return(event, x, false);
     return status != MW_OK ? status : returned;
 }
 
 void mw_code_log_free(mw_code_log *log) {
-    mw_free(log->index);
-    mw_free(log->value);
+    mw_codes_free(&log->codes);
     *log = (mw_code_log){.sae = log->sae};
 }

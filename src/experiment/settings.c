@@ -71,7 +71,8 @@ static const mw_field harvest_fields[] = {
 
 static const mw_field sae_fields[] = {
     {"site", MW_FIELD_STRING, AT(sae_settings, site), "", .doc = "what the SAE reads; empty: the first harvested site"},
-    {"variant", MW_FIELD_CHOICE, AT(sae_settings, variant), "topk", .choices = "topk", .doc = "kind of SAE"},
+    {"variant", MW_FIELD_CHOICE, AT(sae_settings, variant), "topk", .choices = "topk|batch_topk",
+     .doc = "topk: k latents a token; batch_topk: k a token in the mean over a batch"},
     {"n_latents", MW_FIELD_INT, AT(sae_settings, n_latents), "auto", .min = 1, .max = 1 << 30,
      .doc = "latents; auto: 8 times the site's width"},
     {"k", MW_FIELD_INT, AT(sae_settings, k), "32", .min = 1, .max = 1 << 20, .doc = "active latents a token"},

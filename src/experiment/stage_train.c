@@ -49,10 +49,11 @@ static mw_status label(mw_sae *sae, const char *site, const char *model) {
 
 static void print_result(const mw_sae *sae, const mw_step_report *r, double seconds, int64_t tokens,
                          const char *folder) {
-    printf("train: %lld latents, k %lld, on %s: FVU %.4f, explained variance %.4f, L0 %.1f, dead %.2f %% in %s "
+    printf("train: %s, %lld latents, k %lld, on %s: FVU %.4f, explained variance %.4f, L0 %.1f, dead %.2f %% in %s "
            "(%.1f s, %.0f tokens/s)\n",
-           (long long)sae->n, (long long)sae->k, sae->site, r->fvu, r->explained_variance, r->l0,
-           100.0 * (double)r->dead / (double)sae->n, folder, seconds, (double)tokens / seconds);
+           mw_variant_name(sae->variant), (long long)sae->n, (long long)sae->k, sae->site, r->fvu,
+           r->explained_variance, r->l0, 100.0 * (double)r->dead / (double)sae->n, folder, seconds,
+           (double)tokens / seconds);
     fflush(stdout);
 }
 
@@ -65,6 +66,7 @@ static mw_status train(run *r, const mw_store_site *site, const char *fingerprin
     mw_sae_free(&r->sae);
     if (status == MW_OK)
         status = mw_sae_new(r->sae_backend, or_auto(e->sae.n_latents, 8 * site->width), site->width, e->sae.k, &r->sae);
+    if (status == MW_OK) r->sae->variant = (mw_variant)e->sae.variant;
     if (status == MW_OK) status = label(r->sae, settings_site(e), e->model.path);
     MW_TRY(mw_comm_agree(r->comm, status));
     MW_TRY(mw_sae_train(r->sae, r->store, site, r->comm, &options, r->sae_folder, &last));

@@ -5,10 +5,10 @@
 
 enum { FORMAT_VERSION = 1 };
 
-mw_status sae_write_tensors(const char *folder, const char *file, const mw_named_tensor *tensors) {
+mw_status sae_write_tensors(const char *folder, const char *file, const mw_named_tensor *tensors, int64_t count) {
     MW_TRY(mw_make_directories(folder));
     char *path = mw_path_join(folder, file);
-    mw_status status = path ? mw_safetensors_write(path, tensors, 4, NULL) : MW_ERR_MEMORY;
+    mw_status status = path ? mw_safetensors_write(path, tensors, count, NULL) : MW_ERR_MEMORY;
     mw_free(path);
     return status;
 }
@@ -26,10 +26,11 @@ mw_status mw_sae_save(const mw_sae *sae, const char *folder) {
                                        {"b_enc", mw_tensor_1d(MW_F32, sae->b_enc, sae->n)},
                                        {"W_dec", mw_tensor_2d(MW_F32, sae->w_dec, sae->n, sae->d)},
                                        {"b_dec", mw_tensor_1d(MW_F32, sae->b_dec, sae->d)}};
-    MW_TRY(sae_write_tensors(folder, "sae.safetensors", tensors));
+    MW_TRY(sae_write_tensors(folder, "sae.safetensors", tensors, 4));
     return sae_write_config(folder, "cfg.json",
-                            json_pack("{s:s, s:i, s:s, s:I, s:I, s:I, s:s, s:s}", "format", "microw", "version",
-                                      FORMAT_VERSION, "variant", "topk", "n_latents", (json_int_t)sae->n, "d_in",
+                            json_pack("{s:s, s:i, s:s, s:f, s:I, s:I, s:I, s:s, s:s}", "format", "microw", "version",
+                                      FORMAT_VERSION, "variant", mw_variant_name(sae->variant), "threshold",
+                                      (double)sae->threshold, "n_latents", (json_int_t)sae->n, "d_in",
                                       (json_int_t)sae->d, "k", (json_int_t)sae->k, "site", sae->site, "model",
                                       sae->model));
 }
@@ -37,6 +38,8 @@ mw_status mw_sae_save(const mw_sae *sae, const char *folder) {
 /* ---- loading ------------------------------------------------------------------------------------------- */
 
 typedef struct facts {
+    mw_variant variant;
+    double threshold;
     int64_t n, d, k;
     const char *site, *model;
 } facts;
@@ -48,9 +51,9 @@ static mw_status read_facts(const char *path, const json_t *config, facts *out) 
     if (json_integer_value(json_object_get(config, "version")) != FORMAT_VERSION)
         return mw_error(MW_ERR_FORMAT, "%s: format version %lld; this microw reads version %d", path,
                         (long long)json_integer_value(json_object_get(config, "version")), FORMAT_VERSION);
-    if (!variant || strcmp(variant, "topk") != 0)
-        return mw_error(MW_ERR_UNSUPPORTED, "%s: SAE variant '%s' is not supported", path,
-                        variant ? variant : "(none)");
+    MW_TRY(mw_variant_parse(variant ? variant : "(none)", &out->variant));
+    const json_t *threshold = json_object_get(config, "threshold");
+    out->threshold = threshold ? json_number_value(threshold) : -1;
     out->n = json_integer_value(json_object_get(config, "n_latents"));
     out->d = json_integer_value(json_object_get(config, "d_in"));
     out->k = json_integer_value(json_object_get(config, "k"));
@@ -95,6 +98,10 @@ mw_status mw_sae_load(const char *folder, mw_backend *backend, mw_sae **out) {
     mw_status status = config_path && weights ? mw_json_load(config_path, &config) : MW_ERR_MEMORY;
     if (status == MW_OK) status = read_facts(config_path, config, &f);
     if (status == MW_OK) status = mw_sae_new(backend, f.n, f.d, f.k, &sae);
+    if (status == MW_OK) {
+        sae->variant = f.variant;
+        sae->threshold = (float)f.threshold;
+    }
     if (status == MW_OK) status = read_weights(weights, sae);
     if (status == MW_OK) status = sae_put_text(&sae->site, f.site);
     if (status == MW_OK) status = sae_put_text(&sae->model, f.model);

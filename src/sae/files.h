@@ -6,8 +6,9 @@
 #include "microw/safetensors.h"
 #include "microw/sae.h"
 
-/* The four tensors of an SAE, in a folder that is made. */
-mw_status sae_write_tensors(const char *folder, const char *file, const mw_named_tensor *tensors) MW_MUST_USE;
+/* Tensors of an SAE, in a folder that is made. */
+mw_status sae_write_tensors(const char *folder, const char *file, const mw_named_tensor *tensors,
+                            int64_t count) MW_MUST_USE;
 /* `folder`/`file`; takes over the reference. NULL counts as out of memory. */
 mw_status sae_write_config(const char *folder, const char *file, json_t *config) MW_MUST_USE;
 /* Copies a tensor of this shape (columns 0: one dimension) as f32. */

@@ -66,35 +66,52 @@ static mw_status transposed(const float *w, int64_t rows, int64_t columns, float
     return MW_OK;
 }
 
-/* SAELens 6: W_enc is [d, n]. */
-static mw_status export_saelens(const mw_sae *sae, const char *folder) {
-    float *w_enc;
-    char hook[HOOK_TEXT];
-    hook_of(sae->site, hook);
+/* SAELens 6: W_enc is [d, n]. A BatchTopK SAE is a JumpReLU SAE there, with the same threshold for each latent. */
+static mw_status write_saelens_weights(const mw_sae *sae, const char *folder) {
+    float *w_enc, *threshold = NULL;
     MW_TRY(transposed(sae->w_enc, sae->n, sae->d, &w_enc));
+    bool jump = sae->variant == MW_BATCH_TOPK;
+    if (jump && !(threshold = mw_alloc((size_t)sae->n * sizeof *threshold))) {
+        mw_free(w_enc);
+        return MW_ERR_MEMORY;
+    }
+    for (int64_t i = 0; jump && i < sae->n; i++) threshold[i] = sae->threshold;
     const mw_named_tensor tensors[] = {{"W_enc", mw_tensor_2d(MW_F32, w_enc, sae->d, sae->n)},
                                        {"W_dec", mw_tensor_2d(MW_F32, sae->w_dec, sae->n, sae->d)},
                                        {"b_enc", mw_tensor_1d(MW_F32, sae->b_enc, sae->n)},
-                                       {"b_dec", mw_tensor_1d(MW_F32, sae->b_dec, sae->d)}};
-    mw_status status = sae_write_tensors(folder, "sae_weights.safetensors", tensors);
+                                       {"b_dec", mw_tensor_1d(MW_F32, sae->b_dec, sae->d)},
+                                       {"threshold", mw_tensor_1d(MW_F32, threshold, sae->n)}};
+    mw_status status = sae_write_tensors(folder, "sae_weights.safetensors", tensors, jump ? 5 : 4);
     mw_free(w_enc);
-    if (status != MW_OK) return status;
+    mw_free(threshold);
+    return status;
+}
+
+static mw_status export_saelens(const mw_sae *sae, const char *folder) {
+    char hook[HOOK_TEXT];
+    hook_of(sae->site, hook);
+    MW_TRY(write_saelens_weights(sae, folder));
     json_t *metadata = json_pack("{s:s, s:s, s:s, s:s, s:b}", "sae_lens_version", "6.18.0", "sae_lens_training_version",
                                  "6.18.0", "model_name", sae->model, "hook_name", hook, "prepend_bos", 1);
-    json_t *config =
-        json_pack("{s:s, s:I, s:I, s:I, s:s, s:s, s:b, s:s, s:s, s:b, s:o}", "architecture", "topk", "d_in",
-                  (json_int_t)sae->d, "d_sae", (json_int_t)sae->n, "k", (json_int_t)sae->k, "dtype", "float32",
-                  "device", "cpu", "apply_b_dec_to_input", 1, "normalize_activations", "none", "reshape_activations",
-                  "none", "rescale_acts_by_decoder_norm", 0, "metadata", metadata);
+    json_t *config = json_pack("{s:s, s:I, s:I, s:s, s:s, s:b, s:s, s:s, s:o}", "architecture",
+                               sae->variant == MW_TOPK ? "topk" : "jumprelu", "d_in", (json_int_t)sae->d, "d_sae",
+                               (json_int_t)sae->n, "dtype", "float32", "device", "cpu", "apply_b_dec_to_input", 1,
+                               "normalize_activations", "none", "reshape_activations", "none", "metadata", metadata);
+    if (config && sae->variant == MW_TOPK) {
+        json_object_set_new(config, "k", json_integer(sae->k));
+        json_object_set_new(config, "rescale_acts_by_decoder_norm", json_false());
+    }
     return sae_write_config(folder, "cfg.json", config);
 }
 
 static mw_status export_sparsify(const mw_sae *sae, const char *folder) {
+    if (sae->variant != MW_TOPK)
+        return mw_error(MW_ERR_UNSUPPORTED, "sparsify has no %s SAEs", mw_variant_name(sae->variant));
     const mw_named_tensor tensors[] = {{"encoder.weight", mw_tensor_2d(MW_F32, sae->w_enc, sae->n, sae->d)},
                                        {"encoder.bias", mw_tensor_1d(MW_F32, sae->b_enc, sae->n)},
                                        {"W_dec", mw_tensor_2d(MW_F32, sae->w_dec, sae->n, sae->d)},
                                        {"b_dec", mw_tensor_1d(MW_F32, sae->b_dec, sae->d)}};
-    MW_TRY(sae_write_tensors(folder, "sae.safetensors", tensors));
+    MW_TRY(sae_write_tensors(folder, "sae.safetensors", tensors, 4));
     json_t *config = json_pack("{s:s, s:I, s:b, s:I, s:I, s:b, s:b, s:b, s:I}", "activation", "topk",
                                "expansion_factor", (json_int_t)(sae->n / sae->d ? sae->n / sae->d : 1),
                                "normalize_decoder", 1, "num_latents", (json_int_t)sae->n, "k", (json_int_t)sae->k,
@@ -102,10 +119,11 @@ static mw_status export_sparsify(const mw_sae *sae, const char *folder) {
     return sae_write_config(folder, "cfg.json", config);
 }
 
-/* AutoEncoderTopK: decoder.weight is [d, n]; a threshold below zero means that none was kept. */
+/* AutoEncoderTopK and BatchTopKSAE: decoder.weight is [d, n]; a threshold below zero means that none was kept. */
 static mw_status export_dictionary(const mw_sae *sae, const char *folder) {
-    float *w_dec, threshold = -1;
+    float *w_dec, threshold = sae->threshold;
     int32_t k = (int32_t)sae->k;
+    bool topk = sae->variant == MW_TOPK;
     MW_TRY(mw_make_directories(folder));
     MW_TRY(transposed(sae->w_dec, sae->n, sae->d, &w_dec));
     const mw_named_tensor tensors[] = {{"k", {.dtype = MW_I32, .ndim = 0, .data = &k}},
@@ -120,9 +138,10 @@ static mw_status export_dictionary(const mw_sae *sae, const char *folder) {
     mw_free(w_dec);
     if (status != MW_OK) return status;
     json_t *trainer =
-        json_pack("{s:s, s:s, s:I, s:I, s:I, s:s, s:s, s:s}", "trainer_class", "TopKTrainer", "dict_class",
-                  "AutoEncoderTopK", "activation_dim", (json_int_t)sae->d, "dict_size", (json_int_t)sae->n, "k",
-                  (json_int_t)sae->k, "device", "cpu", "lm_name", sae->model, "submodule_name", sae->site);
+        json_pack("{s:s, s:s, s:I, s:I, s:I, s:s, s:s, s:s}", "trainer_class",
+                  topk ? "TopKTrainer" : "BatchTopKTrainer", "dict_class", topk ? "AutoEncoderTopK" : "BatchTopKSAE",
+                  "activation_dim", (json_int_t)sae->d, "dict_size", (json_int_t)sae->n, "k", (json_int_t)sae->k,
+                  "device", "cpu", "lm_name", sae->model, "submodule_name", sae->site);
     return sae_write_config(folder, "config.json", json_pack("{s:o, s:{}}", "trainer", trainer, "buffer"));
 }
 

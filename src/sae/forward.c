@@ -1,7 +1,7 @@
 /* The forward half of a step. Formulas: shared reference Gao et al. 2024, sections 2.3 and A.2; AuxK here detaches
  * the residual, leaves b_dec out of the auxiliary reconstruction, normalizes by the residual's variance, and picks
  * only among dead latents, dead over all ranks. */
-#include "sae/trainer.h"
+#include "sae/variants.h"
 
 #include <math.h>
 #include <string.h>
@@ -10,16 +10,6 @@ static const double fired_above = 1e-3;
 
 int64_t trainer_tiles(const mw_trainer *t) {
     return (t->options.batch + MW_ROW_TILE - 1) / MW_ROW_TILE;
-}
-
-mw_status gather_rows_of(mw_trainer *t, void *data, size_t row_bytes) {
-    int size = mw_comm_size(t->comm);
-    for (int r = 0; r < size; r++) {
-        int64_t begin, end;
-        mw_comm_share(r, size, t->options.batch, MW_ROW_TILE, &begin, &end);
-        t->bytes[r] = (size_t)(end - begin) * row_bytes;
-    }
-    return mw_comm_gather_all_v(t->comm, NULL, t->bytes, data);
 }
 
 /* ---- sums over rows, tile by tile ---------------------------------------------------------------------- */
@@ -37,7 +27,7 @@ static void sum_tile(const mw_trainer *t, int64_t tile, const float *x, const fl
             out[2 * d] += (double)xr[i] * xr[i];
             out[2 * d + 1] += (double)er[i] * er[i];
         }
-        for (int64_t j = 0; j < t->main.k; j++) out[2 * d + 2] += t->main.value[r * t->main.k + j] > 0;
+        out[2 * d + 2] += (double)(t->main.mine.start[r - t->begin + 1] - t->main.mine.start[r - t->begin]);
     }
 }
 
@@ -83,7 +73,7 @@ static mw_status measure(mw_trainer *t, const float *x, const float *e, batch_su
 
 /* Counts before the mask is taken, so a latent that fires in this batch is not dead in it. */
 static void count_dead(mw_trainer *t) {
-    int64_t n = t->sae->n, entries = t->options.batch * t->main.k;
+    int64_t n = t->sae->n, entries = t->main.start[t->options.batch];
     for (int64_t i = 0; i < n; i++) t->since_fired[i] += t->options.batch;
     for (int64_t j = 0; j < entries; j++)
         if (t->main.value[j] > fired_above) t->since_fired[t->main.index[j]] = 0;
@@ -94,52 +84,62 @@ static void count_dead(mw_trainer *t) {
 
 /* ---- main path ----------------------------------------------------------------------------------------- */
 
-static mw_status gather_codes(mw_trainer *t, codes *c, bool with_grad) {
-    size_t width = (size_t)c->k * 4;
-    if (with_grad) return gather_rows_of(t, c->grad, width);
-    MW_TRY(gather_rows_of(t, c->index, width));
-    return gather_rows_of(t, c->value, width);
-}
-
-/* dL/dz = <dL/dx_hat, W_dec,i>, zero where the relu is. */
+/* dL/dz = <dL/dx_hat, W_dec,i>; silent latents are not among the codes, as the relu wants it. */
 static mw_status code_gradients(mw_trainer *t, codes *c, const float *out_grad) {
-    int64_t rows = t->end - t->begin, at = t->begin * c->k;
-    MW_TRY(t->sae->backend->ops->sparse_dot(t->sae->backend, c->grad + at, out_grad, c->index + at, rows, c->k,
-                                            t->sae->w_dec, t->sae->d));
-    for (int64_t j = at; j < at + rows * c->k; j++)
-        if (!(c->value[j] > 0)) c->grad[j] = 0;
-    return MW_OK;
+    return t->sae->backend->ops->sparse_dot(t->sae->backend, c->grad + c->start[t->begin], out_grad, c->mine.start,
+                                            c->mine.index, t->end - t->begin, t->sae->w_dec, t->sae->d);
 }
 
 /* ---- auxiliary path ------------------------------------------------------------------------------------ */
 
-/* Pre-activations of the dead latents, [rows, n_dead], and the largest of them. */
-static mw_status encode_dead(mw_trainer *t, const float *centered, int64_t rows, float *weights, float *pre) {
+typedef struct dead_scratch {
+    float *weights; /* [n_dead, d], then biases [n_dead] */
+    float *pre;     /* [MW_ROW_TILE, n_dead] */
+    float *value;   /* [MW_ROW_TILE, aux_k] */
+    int32_t *index;
+} dead_scratch;
+
+static mw_status append_dead(mw_trainer *t, const dead_scratch *s, int64_t first, int64_t rows) {
+    mw_codes *out = &t->aux.mine;
+    int64_t k = t->aux_k, count = out->start[first];
+    MW_TRY(mw_codes_reserve(out, count, count + rows * k));
+    for (int64_t r = 0; r < rows; r++) {
+        for (int64_t j = r * k; j < (r + 1) * k; j++) {
+            if (!(s->value[j] > 0)) continue;
+            out->index[count] = t->dead[s->index[j]];
+            out->value[count++] = s->value[j];
+        }
+        out->start[first + r + 1] = count;
+    }
+    return MW_OK;
+}
+
+/* The largest pre-activations among the dead latents. */
+static mw_status encode_dead(mw_trainer *t, const float *centered, int64_t rows, dead_scratch *s) {
     const mw_sae *sae = t->sae;
     mw_backend *backend = sae->backend;
-    int64_t d = sae->d, n = t->n_dead, k = t->aux.k, at = t->begin * k;
-    MW_TRY(backend->ops->gather_rows(backend, weights, sae->w_enc, MW_F32, t->dead, n, d, 1, false));
-    float *bias = weights + n * d;
+    int64_t d = sae->d, n = t->n_dead;
+    MW_TRY(backend->ops->gather_rows(backend, s->weights, sae->w_enc, MW_F32, t->dead, n, d, 1, false));
+    float *bias = s->weights + n * d;
     for (int64_t i = 0; i < n; i++) bias[i] = sae->b_enc[t->dead[i]];
+    MW_TRY(mw_codes_begin(&t->aux.mine, rows));
     for (int64_t r = 0; r < rows; r += MW_ROW_TILE) {
         int64_t m = rows - r < MW_ROW_TILE ? rows - r : MW_ROW_TILE;
-        MW_TRY(backend->ops->matmul(backend, &(mw_matmul){.m = m,
-                                                          .n = n,
-                                                          .k = d,
-                                                          .a = centered + r * d,
-                                                          .lda = d,
-                                                          .b = weights,
-                                                          .b_dtype = MW_F32,
-                                                          .ldb = d,
-                                                          .b_transposed = true,
-                                                          .bias = bias,
-                                                          .c = pre,
-                                                          .ldc = n}));
-        MW_TRY(backend->ops->top_k(backend, pre, m, n, k, t->aux.index + at + r * k, t->aux.value + at + r * k));
-    }
-    for (int64_t j = at; j < at + rows * k; j++) {
-        t->aux.index[j] = t->dead[t->aux.index[j]];
-        if (!(t->aux.value[j] > 0)) t->aux.value[j] = 0;
+        mw_matmul product = {.m = m,
+                             .n = n,
+                             .k = d,
+                             .a = centered + r * d,
+                             .lda = d,
+                             .b = s->weights,
+                             .b_dtype = MW_F32,
+                             .ldb = d,
+                             .b_transposed = true,
+                             .bias = bias,
+                             .c = s->pre,
+                             .ldc = n};
+        MW_TRY(backend->ops->matmul(backend, &product));
+        MW_TRY(backend->ops->top_k(backend, s->pre, m, n, t->aux_k, s->index, s->value));
+        MW_TRY(append_dead(t, s, r, m));
     }
     return MW_OK;
 }
@@ -176,45 +176,57 @@ static mw_status gather_tile_errors(mw_trainer *t, double *tile_error, double *s
     return MW_OK;
 }
 
-static mw_status auxiliary(mw_trainer *t, const float *e, const batch_sums *sums) {
+static mw_status reconstruct_dead(mw_trainer *t, float *recon) {
     const mw_sae *sae = t->sae;
-    int64_t d = sae->d, rows = t->end - t->begin, at = t->begin * t->aux.k;
-    float *recon = t->out_grad + (t->options.batch + t->begin) * d;
-    float *weights = mw_alloc((size_t)(t->n_dead * (d + 1)) * sizeof *weights);
-    float *pre = mw_alloc((size_t)(MW_ROW_TILE * t->n_dead) * sizeof *pre);
-    double *tile_error = mw_calloc((size_t)trainer_tiles(t), sizeof *tile_error);
-    mw_status status = weights && pre && tile_error ? MW_OK : MW_ERR_MEMORY;
-    if (status == MW_OK) status = encode_dead(t, t->centered + t->begin * d, rows, weights, pre);
+    int64_t d = sae->d, rows = t->end - t->begin;
+    dead_scratch s = {0};
+    s.weights = mw_alloc((size_t)(t->n_dead * (d + 1)) * sizeof *s.weights);
+    s.pre = mw_alloc((size_t)(MW_ROW_TILE * t->n_dead) * sizeof *s.pre);
+    s.value = mw_alloc((size_t)(MW_ROW_TILE * t->aux_k) * sizeof *s.value);
+    s.index = mw_alloc((size_t)(MW_ROW_TILE * t->aux_k) * sizeof *s.index);
+    mw_status status = s.weights && s.pre && s.value && s.index ? MW_OK : MW_ERR_MEMORY;
+    if (status == MW_OK) status = encode_dead(t, t->centered + t->begin * d, rows, &s);
     if (status == MW_OK)
-        status = sae->backend->ops->sparse_decode(sae->backend, recon, NULL, t->aux.index + at, t->aux.value + at, rows,
-                                                  t->aux.k, sae->w_dec, d);
+        status = sae->backend->ops->sparse_decode(sae->backend, recon, NULL, t->aux.mine.start, t->aux.mine.index,
+                                                  t->aux.mine.value, rows, sae->w_dec, d);
+    void *all[] = {s.weights, s.pre, s.value, s.index};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) mw_free(all[i]);
+    return status;
+}
+
+static mw_status auxiliary(mw_trainer *t, const float *e, const batch_sums *sums) {
+    int64_t d = t->sae->d;
+    float *recon = t->out_grad + (t->options.batch + t->begin) * d;
+    double total = 0, *tile_error = mw_calloc((size_t)trainer_tiles(t), sizeof *tile_error);
+    mw_status status = mw_comm_agree(t->comm, tile_error ? reconstruct_dead(t, recon) : MW_ERR_MEMORY);
+    if (status == MW_OK) status = gather_codes(t, &t->aux);
     if (status == MW_OK) {
         aux_error(t, e, recon, sums, tile_error);
-        status = code_gradients(t, &t->aux, recon);
+        status = mw_comm_agree(t->comm, code_gradients(t, &t->aux, recon));
     }
-    double total = 0;
-    status = mw_comm_agree(t->comm, status);
     if (status == MW_OK) status = gather_tile_errors(t, tile_error, &total);
-    if (status == MW_OK) status = gather_codes(t, &t->aux, false);
-    if (status == MW_OK) status = gather_codes(t, &t->aux, true);
+    if (status == MW_OK) status = gather_code_grads(t, &t->aux);
     if (status == MW_OK) status = gather_rows_of(t, t->out_grad + t->options.batch * d, (size_t)d * sizeof(float));
     t->report.aux_loss = total / sums->e_spread;
-    mw_free(weights);
-    mw_free(pre);
     mw_free(tile_error);
     return status;
 }
 
 /* ---- the whole ----------------------------------------------------------------------------------------- */
 
+static mw_status select_codes(mw_trainer *t, const float *x) {
+    const variant_row *variant = variant_of(t->sae);
+    if (variant->select) return variant->select(t, x, &t->main.mine);
+    return mw_sae_encode(t->sae, x, t->end - t->begin, &t->main.mine);
+}
+
 static mw_status reconstruct(mw_trainer *t, const float *x) {
     const mw_sae *sae = t->sae;
-    int64_t d = sae->d, rows = t->end - t->begin, at = t->begin * sae->k;
+    int64_t d = sae->d, rows = t->end - t->begin;
     float *centered = t->centered + t->begin * d;
     for (int64_t r = 0; r < rows; r++)
         for (int64_t i = 0; i < d; i++) centered[r * d + i] = x[r * d + i] - sae->b_dec[i];
-    MW_TRY(mw_sae_encode(sae, x, rows, t->main.index + at, t->main.value + at));
-    MW_TRY(mw_sae_decode(sae, t->main.index + at, t->main.value + at, rows, t->x_hat));
+    MW_TRY(mw_sae_decode(sae, &t->main.mine, t->x_hat));
     for (int64_t i = 0; i < rows * d; i++) t->x_hat[i] -= x[i]; /* from here on the error e */
     return MW_OK;
 }
@@ -233,9 +245,11 @@ mw_status step_forward(mw_trainer *t, const float *x) {
     int64_t d = t->sae->d, rows = t->end - t->begin;
     batch_sums sums;
     t->report = (mw_step_report){0};
+    MW_TRY(mw_comm_agree(t->comm, select_codes(t, x)));
     MW_TRY(mw_comm_agree(t->comm, reconstruct(t, x)));
     MW_TRY(measure(t, x, t->x_hat, &sums));
-    MW_TRY(gather_codes(t, &t->main, false));
+    MW_TRY(gather_codes(t, &t->main));
+    if (variant_of(t->sae)->after_selection) variant_of(t->sae)->after_selection(t);
     count_dead(t);
     if (!isfinite(sums.e2))
         return mw_error(MW_ERR_STATE,
@@ -245,14 +259,12 @@ mw_status step_forward(mw_trainer *t, const float *x) {
           scale = (float)(2 * t->loss_scale / ((double)t->options.batch * (double)d));
     for (int64_t i = 0; i < rows * d; i++) out_grad[i] = scale * t->x_hat[i];
     MW_TRY(mw_comm_agree(t->comm, code_gradients(t, &t->main, out_grad)));
-    MW_TRY(gather_codes(t, &t->main, true));
+    MW_TRY(gather_code_grads(t, &t->main));
     MW_TRY(gather_rows_of(t, t->centered, (size_t)d * sizeof(float)));
     MW_TRY(gather_rows_of(t, t->out_grad, (size_t)d * sizeof(float)));
-    t->aux.k = t->options.aux_k < t->n_dead ? t->options.aux_k : t->n_dead;
-    if (t->aux.k > 0 && sums.e_spread > 0)
-        MW_TRY(auxiliary(t, t->x_hat, &sums));
-    else
-        t->aux.k = 0;
+    t->aux_k = t->options.aux_k < t->n_dead ? t->options.aux_k : t->n_dead;
+    if (!(sums.e_spread > 0)) t->aux_k = 0;
+    if (t->aux_k > 0) MW_TRY(auxiliary(t, t->x_hat, &sums));
     fill_report(t, &sums);
     return MW_OK;
 }

@@ -16,14 +16,14 @@ static bool is_mine(const mw_trainer *t, int32_t latent) {
 }
 
 static void count_codes(const mw_trainer *t, const codes *c, int64_t *start) {
-    for (int64_t j = 0; j < t->options.batch * c->k; j++)
-        if (c->value[j] > 0 && is_mine(t, c->index[j])) start[c->index[j] - t->first_latent + 1]++;
+    for (int64_t j = 0; j < c->start[t->options.batch]; j++)
+        if (is_mine(t, c->index[j])) start[c->index[j] - t->first_latent + 1]++;
 }
 
 static void place_codes(const mw_trainer *t, const codes *c, int64_t out_offset, int64_t *next, entries *e) {
     for (int64_t r = 0; r < t->options.batch; r++)
-        for (int64_t j = r * c->k; j < (r + 1) * c->k; j++) {
-            if (!(c->value[j] > 0) || !is_mine(t, c->index[j])) continue;
+        for (int64_t j = c->start[r]; j < c->start[r + 1]; j++) {
+            if (!is_mine(t, c->index[j])) continue;
             int64_t at = next[c->index[j] - t->first_latent]++;
             e->row[at] = (int32_t)r;
             e->out_row[at] = (int32_t)(r + out_offset);
@@ -47,7 +47,7 @@ static mw_status sort_entries(const mw_trainer *t, entries *e) {
         return MW_ERR_MEMORY;
     }
     count_codes(t, &t->main, e->start);
-    if (t->aux.k) count_codes(t, &t->aux, e->start);
+    if (t->aux_k) count_codes(t, &t->aux, e->start);
     for (int64_t i = 0; i < n; i++) e->start[i + 1] += e->start[i];
     e->count = e->start[n];
     e->row = mw_alloc((size_t)e->count * sizeof *e->row);
@@ -58,7 +58,7 @@ static mw_status sort_entries(const mw_trainer *t, entries *e) {
     if (good) {
         memcpy(next, e->start, (size_t)n * sizeof *next);
         place_codes(t, &t->main, 0, next, e);
-        if (t->aux.k) place_codes(t, &t->aux, t->options.batch, next, e);
+        if (t->aux_k) place_codes(t, &t->aux, t->options.batch, next, e);
     }
     mw_free(next);
     return good ? MW_OK : MW_ERR_MEMORY;

@@ -1,5 +1,5 @@
 /* Initial parameters as in Gao et al. 2024, appendix A.1. */
-#include "microw/sae.h"
+#include "sae/variants.h"
 
 #include <math.h>
 #include <string.h>
@@ -42,10 +42,10 @@ static mw_status geometric_median(const float *rows, int64_t n, int64_t d, doubl
 
 /* Mean length of x_hat - b_dec for x = b_dec + a random unit vector. */
 static mw_status reconstructed_length(const mw_sae *sae, int64_t seed, double *out) {
-    int64_t d = sae->d, k = sae->k;
-    float *x = mw_alloc((size_t)(PROBES * d) * sizeof *x), *value = mw_alloc((size_t)(PROBES * k) * sizeof *value);
-    int32_t *index = mw_alloc((size_t)(PROBES * k) * sizeof *index);
-    mw_status status = x && value && index ? MW_OK : MW_ERR_MEMORY;
+    int64_t d = sae->d;
+    mw_codes codes = {0};
+    float *x = mw_alloc((size_t)(PROBES * d) * sizeof *x);
+    mw_status status = x ? MW_OK : MW_ERR_MEMORY;
     for (int64_t r = 0; status == MW_OK && r < PROBES; r++) {
         double norm = 0;
         for (int64_t i = 0; i < d; i++) {
@@ -54,17 +54,17 @@ static mw_status reconstructed_length(const mw_sae *sae, int64_t seed, double *o
         }
         for (int64_t i = 0; i < d; i++) x[r * d + i] = (float)(x[r * d + i] / sqrt(norm)) + sae->b_dec[i];
     }
-    if (status == MW_OK) status = mw_sae_encode(sae, x, PROBES, index, value);
-    if (status == MW_OK) status = mw_sae_decode(sae, index, value, PROBES, x);
+    /* by rows for every variant: thresholds do not exist yet */
+    if (status == MW_OK) status = top_k_encode(sae, x, PROBES, &codes);
+    if (status == MW_OK) status = mw_sae_decode(sae, &codes, x);
     *out = 0;
     for (int64_t r = 0; status == MW_OK && r < PROBES; r++) {
         double norm = 0;
         for (int64_t i = 0; i < d; i++) norm += pow((double)x[r * d + i] - sae->b_dec[i], 2);
         *out += sqrt(norm) / PROBES;
     }
+    mw_codes_free(&codes);
     mw_free(x);
-    mw_free(value);
-    mw_free(index);
     return status;
 }
 

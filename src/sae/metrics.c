@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { GROUPS_MAX = 256, CHUNK_ROWS = 1024 };
+enum { GROUPS_MAX = 256, CHUNK_ROWS = 1024, L0_MAX = 1 << 16 };
 
 /* Sums of a group, followed by sum of e [d], then by position e^2 [buckets] and spread [buckets]. */
 typedef enum sum_index { SUM_E2, SUM_SPREAD, SUM_COSINE, SUM_L0, SUM_L0_SQUARE, SUM_L1, SUM_COUNT } sum_index;
@@ -18,9 +18,10 @@ typedef struct meter {
     double *mean;   /* [d] */
     double *groups; /* [n_groups, width] */
     int64_t width, n_groups;
-    int64_t *counts; /* active rows a latent [n], rows by l0 [k + 1], rows by position bucket */
-    float *x, *x_hat, *value;
-    int32_t *index;
+    int64_t *counts; /* active rows a latent [n], rows by l0 [l0_bins], rows by position bucket */
+    int64_t l0_bins; /* rows with more active latents count in the last */
+    float *x, *x_hat;
+    mw_codes codes;
 } meter;
 
 static int bucket_of(uint32_t position) {
@@ -30,7 +31,7 @@ static int bucket_of(uint32_t position) {
 }
 
 static void add_row(meter *m, int64_t row, int64_t r, double *sums) {
-    int64_t d = m->sae->d, k = m->sae->k, n = m->sae->n, active = 0;
+    int64_t d = m->sae->d, n = m->sae->n, active = m->codes.start[r + 1] - m->codes.start[r];
     const float *x = m->x + r * d, *y = m->x_hat + r * d;
     double dot = 0, xx = 0, yy = 0, e2 = 0, spread = 0;
     for (int64_t i = 0; i < d; i++) {
@@ -42,11 +43,9 @@ static void add_row(meter *m, int64_t row, int64_t r, double *sums) {
         xx += (double)x[i] * x[i];
         yy += (double)y[i] * y[i];
     }
-    for (int64_t j = r * k; j < (r + 1) * k; j++) {
-        if (!(m->value[j] > 0)) continue;
-        active++;
-        sums[SUM_L1] += m->value[j];
-        m->counts[m->index[j]]++;
+    for (int64_t j = m->codes.start[r]; j < m->codes.start[r + 1]; j++) {
+        sums[SUM_L1] += m->codes.value[j];
+        m->counts[m->codes.index[j]]++;
     }
     int bucket = bucket_of(m->tokens.position[row]);
     sums[SUM_E2] += e2;
@@ -56,33 +55,32 @@ static void add_row(meter *m, int64_t row, int64_t r, double *sums) {
     sums[SUM_L0_SQUARE] += (double)(active * active);
     sums[SUM_COUNT + d + bucket] += e2;
     sums[SUM_COUNT + d + MW_POSITION_BUCKETS + bucket] += spread;
-    m->counts[n + active]++;
-    m->counts[n + k + 1 + bucket]++;
+    m->counts[n + (active < m->l0_bins ? active : m->l0_bins - 1)]++;
+    m->counts[n + m->l0_bins + bucket]++;
 }
 
 static mw_status add_rows(meter *m, int64_t begin, int64_t end, double *sums) {
     for (int64_t at = begin; at < end; at += CHUNK_ROWS) {
         int64_t n = end - at < CHUNK_ROWS ? end - at : CHUNK_ROWS;
         MW_TRY(mw_store_read_range(m->store, m->site, at, n, m->x));
-        MW_TRY(mw_sae_encode(m->sae, m->x, n, m->index, m->value));
-        MW_TRY(mw_sae_decode(m->sae, m->index, m->value, n, m->x_hat));
+        MW_TRY(mw_sae_encode(m->sae, m->x, n, &m->codes));
+        MW_TRY(mw_sae_decode(m->sae, &m->codes, m->x_hat));
         for (int64_t r = 0; r < n; r++) add_row(m, at + r, r, sums);
     }
     return MW_OK;
 }
 
 static mw_status prepare(meter *m, int64_t n_blocks) {
-    int64_t d = m->sae->d, k = m->sae->k;
+    int64_t d = m->sae->d;
+    m->l0_bins = m->sae->n < L0_MAX ? m->sae->n + 1 : L0_MAX;
     m->n_groups = n_blocks < GROUPS_MAX ? n_blocks : GROUPS_MAX;
     m->width = SUM_COUNT + d + 2 * MW_POSITION_BUCKETS;
     m->mean = mw_alloc((size_t)d * sizeof *m->mean);
     m->groups = mw_calloc((size_t)(m->n_groups * m->width), sizeof *m->groups);
-    m->counts = mw_calloc((size_t)(m->sae->n + k + 1 + MW_POSITION_BUCKETS), sizeof *m->counts);
+    m->counts = mw_calloc((size_t)(m->sae->n + m->l0_bins + MW_POSITION_BUCKETS), sizeof *m->counts);
     m->x = mw_alloc((size_t)(CHUNK_ROWS * d) * sizeof *m->x);
     m->x_hat = mw_alloc((size_t)(CHUNK_ROWS * d) * sizeof *m->x_hat);
-    m->value = mw_alloc((size_t)(CHUNK_ROWS * k) * sizeof *m->value);
-    m->index = mw_alloc((size_t)(CHUNK_ROWS * k) * sizeof *m->index);
-    if (!m->mean || !m->groups || !m->counts || !m->x || !m->x_hat || !m->value || !m->index) return MW_ERR_MEMORY;
+    if (!m->mean || !m->groups || !m->counts || !m->x || !m->x_hat) return MW_ERR_MEMORY;
     MW_TRY(mw_store_read_mean(m->store, m->site, m->mean));
     return mw_store_read_tokens(m->store, &m->tokens);
 }
@@ -118,7 +116,7 @@ static mw_status gather_groups(meter *m, const mw_comm *comm) {
     mw_free(bytes);
     for (int64_t g = 1; status == MW_OK && g < m->n_groups; g++)
         for (int64_t i = 0; i < m->width; i++) m->groups[i] += m->groups[g * m->width + i];
-    if (status == MW_OK) status = mw_comm_sum_i64(comm, m->counts, m->sae->n + m->sae->k + 1 + MW_POSITION_BUCKETS);
+    if (status == MW_OK) status = mw_comm_sum_i64(comm, m->counts, m->sae->n + m->l0_bins + MW_POSITION_BUCKETS);
     return status;
 }
 
@@ -140,7 +138,7 @@ static void find_quantiles(const meter *m, mw_sae_metrics *out) {
     const int64_t *by_l0 = m->counts + m->sae->n;
     for (int q = 0; q < 5; q++) {
         int64_t wanted = (out->rows - 1) * q / 4, seen = 0, l0 = 0;
-        while (l0 < m->sae->k && seen + by_l0[l0] <= wanted) seen += by_l0[l0++];
+        while (l0 + 1 < m->l0_bins && seen + by_l0[l0] <= wanted) seen += by_l0[l0++];
         out->l0_quantile[q] = l0;
     }
 }
@@ -161,7 +159,7 @@ static mw_sae_metrics results(const meter *m) {
     for (int b = 0; b < MW_POSITION_BUCKETS; b++) {
         double spread = s[SUM_COUNT + d + MW_POSITION_BUCKETS + b];
         out.position_fvu[b] = spread > 0 ? s[SUM_COUNT + d + b] / spread : 0;
-        out.position_rows[b] = m->counts[m->sae->n + m->sae->k + 1 + b];
+        out.position_rows[b] = m->counts[m->sae->n + m->l0_bins + b];
     }
     count_latents(m, &out);
     find_quantiles(m, &out);
@@ -178,7 +176,8 @@ mw_status mw_sae_measure(const mw_sae *sae, const mw_store *store, const mw_stor
     if (status == MW_OK) status = gather_groups(&m, comm);
     if (status == MW_OK) *out = results(&m);
     mw_store_tokens_free(&m.tokens);
-    void *all[] = {m.mean, m.groups, m.counts, m.x, m.x_hat, m.value, m.index};
+    mw_codes_free(&m.codes);
+    void *all[] = {m.mean, m.groups, m.counts, m.x, m.x_hat};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) mw_free(all[i]);
     return status;
 }

@@ -1,7 +1,7 @@
 /* The training run: rows in order, steps, history, checkpoints. */
 #include "sae/history.h"
 #include "microw/safetensors.h"
-#include "sae/trainer.h"
+#include "sae/variants.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -144,6 +144,29 @@ static mw_status run_steps(training *t, mw_step_report *last) {
     return MW_OK;
 }
 
+/* The threshold followed weights that moved; now that they rest it is the mean over some more batches. */
+static mw_status calibrate(training *t) {
+    enum { BATCHES = 16 };
+    const variant_row *variant = variant_of(t->sae);
+    if (!variant->select) return MW_OK;
+    int64_t begin, end, seen = 0;
+    double sum = 0;
+    mw_trainer_rows(t->trainer, &begin, &end);
+    mw_codes codes = {0};
+    mw_status status = MW_OK;
+    for (int64_t b = 0; b < BATCHES && status == MW_OK; b++) {
+        int64_t first = (t->options->steps + b) * t->options->batch + begin;
+        status = mw_comm_agree(t->comm, read_positions(t, first, end - begin, t->rows, t->x));
+        if (status == MW_OK) status = mw_comm_agree(t->comm, variant->select(t->trainer, t->x, &codes));
+        if (status != MW_OK || !(t->trainer->kth > 0)) continue;
+        sum += t->trainer->kth;
+        seen++;
+    }
+    if (seen) t->sae->threshold = (float)(sum / (double)seen);
+    mw_codes_free(&codes);
+    return status;
+}
+
 /* x was scaled by s: a(s x) = s a'(x) with b_enc' = b_enc / s and b_dec' = b_dec / s, so the selection is the same, the
  * codes are in the data's own units, and the decoder keeps its unit rows. */
 static mw_status finish(training *t, const char *folder) {
@@ -151,6 +174,7 @@ static mw_status finish(training *t, const char *folder) {
     MW_TRY(sae->backend->ops->unit_rows(sae->backend, sae->w_dec, NULL, sae->n, sae->d));
     for (int64_t i = 0; i < sae->n; i++) sae->b_enc[i] /= t->scale;
     for (int64_t i = 0; i < sae->d; i++) sae->b_dec[i] /= t->scale;
+    if (sae->threshold > 0) sae->threshold /= t->scale;
     if (mw_comm_rank(t->comm) != 0) return MW_OK;
     MW_TRY(history_finish(&t->history));
     MW_TRY(mw_sae_save(sae, folder));
@@ -168,6 +192,7 @@ mw_status mw_sae_train(mw_sae *sae, const mw_store *store, const mw_store_site *
     mw_step_report report = {0};
     mw_status status = prepare(&t, folder);
     if (status == MW_OK) status = run_steps(&t, &report);
+    if (status == MW_OK) status = calibrate(&t);
     if (status == MW_OK) status = mw_comm_agree(comm, finish(&t, folder));
     history_close(&t.history);
     mw_trainer_free(&t.trainer);

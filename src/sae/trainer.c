@@ -20,7 +20,7 @@ typedef struct wanted {
 
 static mw_status allocate(mw_trainer *t) {
     int64_t n = t->sae->n, d = t->sae->d, batch = t->options.batch, share = t->n_latents, rows = t->end - t->begin;
-    int64_t aux = t->options.aux_k < n ? t->options.aux_k : n, blocks = (n + LATENT_BLOCK - 1) / LATENT_BLOCK;
+    int64_t blocks = (n + LATENT_BLOCK - 1) / LATENT_BLOCK;
     wanted all[] = {{&t->since_fired, n, 8},
                     {&t->dead, n, 4},
                     {&t->m_enc, share * d, 4},
@@ -38,13 +38,9 @@ static mw_status allocate(mw_trainer *t) {
                     {&t->centered, batch * d, 4},
                     {&t->out_grad, 2 * batch * d, 4},
                     {&t->x_hat, rows * d, 4},
-                    {&t->main.index, batch * t->main.k, 4},
-                    {&t->main.value, batch * t->main.k, 4},
-                    {&t->main.grad, batch * t->main.k, 4},
-                    {&t->aux.index, batch * aux, 4},
-                    {&t->aux.value, batch * aux, 4},
-                    {&t->aux.grad, batch * aux, 4},
                     {&t->tile_sums, trainer_tiles(t) * (2 * d + 3), 8},
+                    {&t->main.start, batch + 1, 8},
+                    {&t->aux.start, batch + 1, 8},
                     {&t->encoder_sums, blocks * d, 8},
                     {&t->bytes, mw_comm_size(t->comm), sizeof(size_t)}};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
@@ -61,7 +57,7 @@ mw_status mw_trainer_new(mw_sae *sae, const mw_comm *comm, const mw_train_option
     mw_trainer *t = mw_calloc(1, sizeof *t);
     MW_TRY(mw_comm_agree(comm, t ? MW_OK : MW_ERR_MEMORY));
     int rank = mw_comm_rank(comm), size = mw_comm_size(comm);
-    *t = (mw_trainer){.sae = sae, .comm = comm, .options = *options, .loss_scale = loss_scale, .main = {.k = sae->k}};
+    *t = (mw_trainer){.sae = sae, .comm = comm, .options = *options, .loss_scale = loss_scale};
     mw_comm_share(rank, size, options->batch, MW_ROW_TILE, &t->begin, &t->end);
     int64_t last;
     mw_comm_share(rank, size, sae->n, LATENT_BLOCK, &t->first_latent, &last);
@@ -77,15 +73,11 @@ mw_status mw_trainer_new(mw_sae *sae, const mw_comm *comm, const mw_train_option
 void mw_trainer_free(mw_trainer **slot) {
     mw_trainer *t = *slot;
     if (!t) return;
-    void *all[] = {t->since_fired,  t->dead,      t->m_enc,
-                   t->v_enc,        t->m_dec,     t->v_dec,
-                   t->m_benc,       t->v_benc,    t->m_bdec,
-                   t->v_bdec,       t->g_enc,     t->g_dec,
-                   t->g_benc,       t->g_bdec,    t->centered,
-                   t->out_grad,     t->x_hat,     t->main.index,
-                   t->main.value,   t->main.grad, t->aux.index,
-                   t->aux.value,    t->aux.grad,  t->tile_sums,
-                   t->encoder_sums, t->bytes,     t};
+    codes_free(&t->main);
+    codes_free(&t->aux);
+    void *all[] = {t->since_fired, t->dead,     t->m_enc,  t->v_enc,     t->m_dec,        t->v_dec,  t->m_benc,
+                   t->v_benc,      t->m_bdec,   t->v_bdec, t->g_enc,     t->g_dec,        t->g_benc, t->g_bdec,
+                   t->centered,    t->out_grad, t->x_hat,  t->tile_sums, t->encoder_sums, t->bytes,  t};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) mw_free(all[i]);
     *slot = NULL;
 }
@@ -160,14 +152,17 @@ static mw_status write_parts(const mw_trainer *t, const char *path, const part *
                                             : mw_tensor_1d(parts[i].dtype, data, parts[i].rows)};
     }
     char *step = mw_format("%lld", (long long)t->step), *scale = mw_format("%.17g", t->loss_scale);
+    char *threshold = mw_format("%.9g", (double)t->sae->threshold);
     mw_status status = MW_ERR_MEMORY;
-    if (step && scale) {
+    if (step && scale && threshold) {
         const char *mark = t->options.fingerprint ? t->options.fingerprint : "";
-        const char *const metadata[] = {"step", step, "loss_scale", scale, "fingerprint", mark, NULL};
+        const char *const metadata[] = {"step", step,        "loss_scale", scale, "fingerprint",
+                                        mark,   "threshold", threshold,    NULL};
         status = mw_safetensors_write(path, tensors, PARTS, metadata);
     }
     mw_free(step);
     mw_free(scale);
+    mw_free(threshold);
     return status;
 }
 
@@ -209,9 +204,13 @@ static mw_status read_parts(mw_trainer *t, const char *path) {
     const char *mark = mw_safetensors_metadata(file, "fingerprint");
     if (status == MW_OK && t->options.fingerprint && (!mark || strcmp(mark, t->options.fingerprint) != 0))
         status = mw_error(MW_ERR_STATE, "%s: a checkpoint of other data or settings", path);
-    if (status == MW_OK &&
-        (!step || !scale || !mw_parse_int(step, &t->step) || !mw_parse_double(scale, &t->loss_scale)))
-        status = mw_error(MW_ERR_FORMAT, "%s: step or loss_scale is missing", path);
+    const char *threshold = mw_safetensors_metadata(file, "threshold");
+    double kept = -1;
+    bool good = step && scale && threshold && mw_parse_int(step, &t->step) && mw_parse_double(scale, &t->loss_scale) &&
+                mw_parse_double(threshold, &kept);
+    if (status == MW_OK && !good)
+        status = mw_error(MW_ERR_FORMAT, "%s: step, loss_scale or threshold is missing", path);
+    t->sae->threshold = (float)kept;
     mw_safetensors_free(&file);
     return status;
 }

@@ -13,11 +13,13 @@
 
 enum { LATENT_BLOCK = 512 }; /* latents are shared out, and their partial sums taken, in blocks of this many */
 
-/* Sparse codes of all rows of a batch; a rank fills its own rows, then all are gathered. */
+/* Sparse codes of all rows of a batch, gathered from the ranks' own. */
 typedef struct codes {
-    int64_t k;
-    int32_t *index;      /* [batch, k] */
-    float *value, *grad; /* [batch, k]: z and dL/dz */
+    mw_codes mine;       /* of this rank's rows */
+    int64_t *start;      /* [batch + 1] */
+    int32_t *index;      /* by row, latents ascending */
+    float *value, *grad; /* z > 0 and dL/dz */
+    int64_t capacity;
 } codes;
 
 typedef struct mw_trainer {
@@ -39,6 +41,8 @@ typedef struct mw_trainer {
     float *out_grad;     /* [2 * batch, d]: dL/dx_hat, then dL/d(aux reconstruction) */
     float *x_hat;        /* this rank's rows */
     codes main, aux;
+    int64_t aux_k;        /* of this step; 0: no auxiliary part */
+    float kth;            /* BatchTopK: smallest value selected in the last batch; 0: there was none */
     double *tile_sums;    /* [tiles, 2 * d + 3] */
     double *encoder_sums; /* [latent blocks, d] */
     size_t *bytes;        /* [size] scratch of gathers */
@@ -49,6 +53,11 @@ int64_t trainer_tiles(const mw_trainer *t);
 
 /* Gathers rows [batch, width] of which each rank has filled its own. */
 mw_status gather_rows_of(mw_trainer *t, void *data, size_t row_bytes) MW_MUST_USE;
+/* From every rank's `mine`: start, index, value of all rows. */
+mw_status gather_codes(mw_trainer *t, codes *c) MW_MUST_USE;
+/* Gradients, of which this rank has filled those of its rows. */
+mw_status gather_code_grads(mw_trainer *t, codes *c) MW_MUST_USE;
+void codes_free(codes *c);
 /* The same for arrays with a row a latent: each rank has its share. */
 mw_status gather_latents(mw_trainer *t, void *data, size_t row_bytes) MW_MUST_USE;
 

@@ -13,6 +13,16 @@ check "no leak" sh -c "! grep -q 'not freed' $work/err1"
 for stage in harvest train discover evaluate steer; do check "prints $stage" grep -q "^$stage: " "$work/out1"; done
 check "history" grep -q '"fvu"' "$work/s1/sae_models/small/training_history.json"
 
+# BatchTopK selects over all ranks at once, and still does not depend on their number
+for ranks in 1 3 4; do
+    mpi $ranks "$MICROW" run "$work/exp.yaml" --set store="$work/s$ranks" --set name=batch --set sae.variant=batch_topk >"$work/out$ranks" 2>&1 ||
+        fail "batch_topk at $ranks ranks"
+    for f in sae_models/batch/sae.safetensors sae_models/batch/cfg.json runs/batch/evaluate.json; do
+        check "$f at $ranks ranks" cmp "$work/s1/$f" "$work/s$ranks/$f"
+    done
+done
+check "threshold" grep -q '"threshold": [0-9]' "$work/s1/sae_models/batch/cfg.json"
+
 "$MICROW" run "$work/exp.yaml" --set store="$work/s1" >"$work/again" 2>&1
 check "harvest skipped" grep -q "^harvest: complete" "$work/again"
 check "train skipped" grep -q "^train: complete" "$work/again"

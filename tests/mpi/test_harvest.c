@@ -223,18 +223,19 @@ static void top_texts_are_exact(void) {
     for (int i = 0; i < 61; i++) category[i] = i % 3;
     NEED_OK(mw_discover(sae, store, &site, world, TOP, category, 3, &found));
     int64_t rows = tokens.n_rows, total = 0;
-    float *x = mw_alloc((size_t)(rows * site.width) * 4), *value = mw_alloc((size_t)(rows * K) * 4);
-    int32_t *index = mw_alloc((size_t)(rows * K) * 4);
+    float *x = mw_alloc((size_t)(rows * site.width) * 4);
+    mw_codes codes = {0};
     hit *hits = mw_alloc((size_t)rows * sizeof *hits);
     NEED_OK(mw_store_read_range(store, &site, 0, rows, x));
-    NEED_OK(mw_sae_encode(sae, x, rows, index, value));
+    NEED_OK(mw_sae_encode(sae, x, rows, &codes));
     for (int64_t i = 0; i < N; i++) {
         int64_t n = 0, by_category[3] = {0}, place = 0;
-        for (int64_t e = 0; e < rows * K; e++)
-            if (index[e] == i && value[e] > 0) {
-                hits[n++] = (hit){value[e], e / K};
-                by_category[tokens.ids[e / K] % 3]++;
-            }
+        for (int64_t r = 0; r < rows; r++) {
+            float value = mw_codes_find(&codes, r, i);
+            if (!(value > 0)) continue;
+            hits[n++] = (hit){value, r};
+            by_category[tokens.ids[r] % 3]++;
+        }
         qsort(hits, (size_t)n, sizeof *hits, by_score);
         for (int64_t h = 0; h < n && place < TOP; h++) { /* the best row of each sequence */
             bool seen = false;
@@ -250,8 +251,9 @@ static void top_texts_are_exact(void) {
         total += n;
     }
     CHECK(total > rows); /* the SAE was active at all */
-    void *all[] = {x, value, index, hits};
-    for (int i = 0; i < 4; i++) mw_free(all[i]);
+    mw_codes_free(&codes);
+    mw_free(x);
+    mw_free(hits);
     mw_discovery_free(&found);
     mw_sae_free(&sae);
     mw_store_tokens_free(&tokens);
@@ -277,12 +279,11 @@ static void metrics_are_exact(void) {
     NEED_OK(mw_sae_measure(sae, store, &site, self, &alone));
     CHECK(memcmp(&m, &alone, sizeof m) == 0);
     int64_t rows = tokens.n_rows, d = site.width, fired[N] = {0}, dead = 0, dense = 0;
-    float *x = mw_alloc((size_t)(rows * d) * 4), *y = mw_alloc((size_t)(rows * d) * 4),
-          *value = mw_alloc((size_t)(rows * K) * 4);
-    int32_t *index = mw_alloc((size_t)(rows * K) * 4);
+    float *x = mw_alloc((size_t)(rows * d) * 4), *y = mw_alloc((size_t)(rows * d) * 4);
+    mw_codes codes = {0};
     NEED_OK(mw_store_read_range(store, &site, 0, rows, x));
-    NEED_OK(mw_sae_encode(sae, x, rows, index, value));
-    NEED_OK(mw_sae_decode(sae, index, value, rows, y));
+    NEED_OK(mw_sae_encode(sae, x, rows, &codes));
+    NEED_OK(mw_sae_decode(sae, &codes, y));
     double e2 = 0, spread = 0, cosine = 0, l0 = 0, l1 = 0, error_spread = 0, late_e2 = 0, late_spread = 0;
     for (int64_t j = 0; j < d; j++) {
         double mean = 0, error = 0;
@@ -306,10 +307,10 @@ static void metrics_are_exact(void) {
             yy += (double)y[r * d + j] * y[r * d + j];
         }
         if (xx > 0 && yy > 0) cosine += dot / sqrt(xx * yy) / (double)rows;
-        for (int64_t e = r * K; e < (r + 1) * K; e++) {
-            l0 += (value[e] > 0) / (double)rows;
-            l1 += value[e] / (double)rows;
-            fired[index[e]] += value[e] > 0;
+        for (int64_t e = codes.start[r]; e < codes.start[r + 1]; e++) {
+            l0 += 1 / (double)rows;
+            l1 += codes.value[e] / (double)rows;
+            fired[codes.index[e]]++;
         }
     }
     for (int i = 0; i < N; i++) {
@@ -326,8 +327,9 @@ static void metrics_are_exact(void) {
     int64_t binned = 0;
     for (int i = 0; i < MW_FREQUENCY_BINS; i++) binned += m.frequency_bin[i];
     CHECK(binned == N - dead && m.frequency_bin[0] == dense);
-    void *all[] = {x, y, value, index};
-    for (int i = 0; i < 4; i++) mw_free(all[i]);
+    mw_codes_free(&codes);
+    mw_free(x);
+    mw_free(y);
     mw_sae_free(&sae);
     mw_store_tokens_free(&tokens);
     mw_store_close(&store);

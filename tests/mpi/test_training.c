@@ -1,6 +1,6 @@
 /* Training against the torch run of tools/make_golden_training.py, and the same bytes at any number of ranks. */
 #include "microw/safetensors.h"
-#include "microw/sae.h"
+#include "sae/trainer.h"
 #include "test.h"
 
 enum { BATCH = 600, STEPS = 200, K = 6 };
@@ -31,12 +31,15 @@ static mw_train_options options_of(void) {
                               .dead_after = 1500};
 }
 
+static mw_variant variant;
+
 static void begin(const mw_comm *comm, mw_sae **sae, mw_trainer **trainer) {
     int64_t n, d;
     const float *w_enc = tensor("W_enc", &n, &d);
     const double *scale = (const double *)tensor("scale", NULL, NULL);
     mw_train_options options = options_of();
     NEED_OK(mw_sae_new(backend, n, d, K, sae));
+    (*sae)->variant = variant;
     memcpy((*sae)->w_enc, w_enc, (size_t)(n * d) * 4);
     memcpy((*sae)->w_dec, tensor("W_dec", NULL, NULL), (size_t)(n * d) * 4);
     memcpy((*sae)->b_enc, tensor("b_enc", NULL, NULL), (size_t)n * 4);
@@ -59,7 +62,7 @@ static bool same_bytes(const mw_sae *a, const mw_sae *b) {
     return memcmp(a->w_enc, b->w_enc, (size_t)(a->n * a->d) * 4) == 0 &&
            memcmp(a->b_dec, b->b_dec, (size_t)a->d * 4) == 0 &&
            memcmp(a->w_dec, b->w_dec, (size_t)(a->n * a->d) * 4) == 0 &&
-           memcmp(a->b_enc, b->b_enc, (size_t)a->n * 4) == 0;
+           memcmp(a->b_enc, b->b_enc, (size_t)a->n * 4) == 0 && a->threshold == b->threshold;
 }
 
 /* Rounding moves selections at near ties, and those move the curve: torch in f32 leaves torch in double by some 2 % on
@@ -68,8 +71,11 @@ static void loss_curve_equals_torch(void) {
     mw_sae *sae = NULL;
     mw_trainer *t = NULL;
     begin(world, &sae, &t);
-    const double *curve = (const double *)tensor("curve", NULL, NULL),
-                 *f32 = (const double *)tensor("curve32", NULL, NULL);
+    char name[64];
+    snprintf(name, sizeof name, "%s.curve", mw_variant_name(variant));
+    const double *curve = (const double *)tensor(name, NULL, NULL);
+    snprintf(name, sizeof name, "%s.curve32", mw_variant_name(variant));
+    const double *f32 = (const double *)tensor(name, NULL, NULL);
     double worst = 0, rounding = 0, mean = 0, dead = 0;
     for (int s = 0; s < STEPS; s++) {
         mw_step_report r;
@@ -143,13 +149,58 @@ static void checkpoints_lose_nothing(void) {
     mw_comm_free(&self);
 }
 
+/* Against a sort of all pre-activations of the batch; values are coarse, so that many are equal at the border. */
+static void batch_selection_is_exact(void) {
+    enum { N = 30, D = 4, B = 300, TOP = 3 };
+    mw_sae *sae = NULL;
+    mw_trainer *t = NULL;
+    mw_train_options options = options_of();
+    options.batch = B;
+    options.lr = 0;
+    options.aux_k = 0;
+    NEED_OK(mw_sae_new(backend, N, D, TOP, &sae));
+    sae->variant = MW_BATCH_TOPK;
+    float x[B * D], pre[B * N];
+    for (int i = 0; i < B * D; i++) x[i] = (float)(int)(3 * mw_rng_normal(1, 0, (uint64_t)i));
+    for (int i = 0; i < N * D; i++) sae->w_enc[i] = (float)(int)(2 * mw_rng_normal(2, 0, (uint64_t)i));
+    for (int i = 0; i < N * D; i++) sae->w_dec[i] = i % D == (i / D) % D;
+    NEED_OK(mw_trainer_new(sae, world, &options, 1, &t));
+    for (int r = 0; r < B; r++)
+        for (int i = 0; i < N; i++) {
+            pre[r * N + i] = 0;
+            for (int j = 0; j < D; j++) pre[r * N + i] += sae->w_enc[i * D + j] * x[r * D + j];
+        }
+    int64_t at, end;
+    mw_step_report report;
+    mw_trainer_rows(t, &at, &end);
+    for (int round = 0; round < 2; round++) { /* the second has a floor from the first */
+        NEED_OK(mw_trainer_step(t, x + at * D, &report));
+        CHECK(fabs(report.l0 - TOP) < 1e-12);
+        const codes *c = &t->main;
+        CHECK(c->start[B] == B * TOP);
+        for (int r = 0; r < B; r++)
+            for (int64_t j = c->start[r]; j < c->start[r + 1]; j++) {
+                int place = r * N + c->index[j], above = 0;
+                for (int o = 0; o < B * N; o++) above += pre[o] > pre[place] || (pre[o] == pre[place] && o < place);
+                CHECK(c->value[j] == pre[place] && above < B * TOP);
+            }
+    }
+    mw_trainer_free(&t);
+    mw_sae_free(&sae);
+}
+
 int main(int argc, char **argv) {
     NEED_OK(mw_comm_world(&argc, &argv, &world));
     NEED_OK(mw_backend_open("cpu", &backend));
     NEED_OK(mw_safetensors_open(MICROW_GOLDEN "/training.safetensors", &golden));
-    RUN(loss_curve_equals_torch);
-    RUN(ranks_do_not_matter);
-    RUN(checkpoints_lose_nothing);
+    for (int v = MW_TOPK; v <= MW_BATCH_TOPK; v++) {
+        variant = (mw_variant)v;
+        printf("%s\n", mw_variant_name(variant));
+        RUN(loss_curve_equals_torch);
+        RUN(ranks_do_not_matter);
+        RUN(checkpoints_lose_nothing);
+    }
+    RUN(batch_selection_is_exact);
     mw_safetensors_free(&golden);
     mw_backend_close(&backend);
     int64_t failed = test_failures;

@@ -41,18 +41,28 @@ static void naive_decode(const mw_sae *s, const double z[N], double out[D]) {
 
 static void encode_and_decode(void) {
     mw_sae *s = make_sae();
-    float x[ROWS * D], x_hat[ROWS * D], value[ROWS * K];
-    int32_t index[ROWS * K];
+    float x[ROWS * D], x_hat[ROWS * D];
+    mw_codes codes = {0};
     fill_random(x, ROWS * D, 5);
-    CHECK_OK(mw_sae_encode(s, x, ROWS, index, value));
-    CHECK_OK(mw_sae_decode(s, index, value, ROWS, x_hat));
+    CHECK_OK(mw_sae_encode(s, x, ROWS, &codes));
+    CHECK_OK(mw_sae_decode(s, &codes, x_hat));
     for (int r = 0; r < ROWS; r++) {
         double z[N], expected[D];
         naive_codes(s, x + r * D, z);
         naive_decode(s, z, expected);
-        for (int j = 0; j < K; j++) CHECK(fabs(value[r * K + j] - z[index[r * K + j]]) < 1e-5);
+        for (int i = 0; i < N; i++) CHECK(fabs(mw_codes_find(&codes, r, i) - z[i]) < 1e-5);
         for (int j = 0; j < D; j++) CHECK(fabs(x_hat[r * D + j] - expected[j]) < 1e-4);
     }
+    s->variant = MW_BATCH_TOPK; /* outside training: all above the threshold */
+    s->threshold = 1.25f;
+    CHECK_OK(mw_sae_encode(s, x, ROWS, &codes));
+    for (int r = 0; r < ROWS; r++)
+        for (int i = 0; i < N; i++) {
+            double a = s->b_enc[i];
+            for (int j = 0; j < D; j++) a += (double)s->w_enc[i * D + j] * (x[r * D + j] - s->b_dec[j]);
+            if (fabs(a - 1.25) > 1e-4) CHECK(fabs(mw_codes_find(&codes, r, i) - (a > 1.25 ? a : 0)) < 1e-4);
+        }
+    mw_codes_free(&codes);
     mw_sae_free(&s);
 }
 
@@ -97,7 +107,9 @@ static void steering(void) {
     event.x = mw_tensor_2d(MW_F32, x, ROWS, D);
     CHECK_OK(mw_observe(&log, &event));
     CHECK_OK(mw_observe(&log, &event));
-    CHECK(log.rows == 2 * ROWS && memcmp(log.value, log.value + ROWS * K, sizeof(float) * ROWS * K) == 0);
+    CHECK(log.rows == 2 * ROWS);
+    for (int r = 0; r < ROWS; r++)
+        for (int i = 0; i < N; i++) CHECK(mw_codes_find(&log.codes, r, i) == mw_codes_find(&log.codes, r + ROWS, i));
     mw_code_log_free(&log);
     mw_sae_free(&s);
 }

@@ -20,18 +20,19 @@ static void check_import(const char *name, const char *format) {
          mw_safetensors_find(golden, "x_hat", &x_hat));
     int64_t rows = x.shape[0], n = z.shape[1], d = x.shape[1];
     CHECK(sae->n == n && sae->d == d);
-    int32_t *index = mw_alloc((size_t)(rows * sae->k) * 4);
-    float *value = mw_alloc((size_t)(rows * sae->k) * 4), *out = mw_alloc((size_t)(rows * d) * 4);
-    float *dense = mw_calloc((size_t)(rows * n), 4);
-    CHECK_OK(mw_sae_encode(sae, x.data, rows, index, value));
-    CHECK_OK(mw_sae_decode(sae, index, value, rows, out));
-    for (int64_t i = 0; i < rows * sae->k; i++) dense[i / sae->k * n + index[i]] = value[i];
+    mw_codes codes = {0};
+    float *out = mw_alloc((size_t)(rows * d) * 4), *dense = mw_calloc((size_t)(rows * n), 4);
+    CHECK_OK(mw_sae_encode(sae, x.data, rows, &codes));
+    CHECK_OK(mw_sae_decode(sae, &codes, out));
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t j = codes.start[r]; j < codes.start[r + 1]; j++) dense[r * n + codes.index[j]] = codes.value[j];
     CHECK(relative_error(dense, z.data, rows * n) < 1e-5);
     CHECK(relative_error(out, x_hat.data, rows * d) < 1e-5);
     if (strcmp(format, "saelens") == 0)
         CHECK(strcmp(sae->site, "3.resid_post") == 0 && strcmp(sae->model, "tiny") == 0);
-    void *all[] = {index, value, out, dense};
-    for (int i = 0; i < 4; i++) mw_free(all[i]);
+    mw_codes_free(&codes);
+    mw_free(out);
+    mw_free(dense);
     mw_safetensors_free(&golden);
     mw_sae_free(&sae);
 }

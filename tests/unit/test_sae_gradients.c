@@ -24,18 +24,37 @@ static void select_top(const double *a, const bool *allowed, int k, double *z) {
     }
 }
 
+static mw_variant variant;
+
+static int falling(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? 1 : x > y ? -1 : 0;
+}
+
+/* BatchTopK: value that the K * B largest of all positive pre-activations reach. */
+static double batch_floor(double (*a)[N]) {
+    static double all[B * N];
+    memcpy(all, a, sizeof all);
+    qsort(all, B * N, sizeof *all, falling);
+    return all[K * B - 1];
+}
+
 /* The loss with the auxiliary target `residual` and its spread held fixed (they are detached). Fills `residual_out`. */
 static double loss_of(const parameters *p, double scale, double alpha, const double *residual, double spread,
                       double *residual_out) {
+    static double a[B][N];
     double mse = 0, aux = 0;
-    for (int r = 0; r < B; r++) {
-        double a[N], z[N], z_aux[N];
+    for (int r = 0; r < B; r++)
         for (int i = 0; i < N; i++) {
-            a[i] = p->b_enc[i];
-            for (int j = 0; j < D; j++) a[i] += p->w_enc[i * D + j] * (x[r * D + j] - p->b_dec[j]);
+            a[r][i] = p->b_enc[i];
+            for (int j = 0; j < D; j++) a[r][i] += p->w_enc[i * D + j] * (x[r * D + j] - p->b_dec[j]);
         }
-        select_top(a, NULL, K, z);
-        select_top(a, dead, AUX_K, z_aux);
+    double floor = variant == MW_BATCH_TOPK ? batch_floor(a) : 0;
+    for (int r = 0; r < B; r++) {
+        double z[N], z_aux[N];
+        if (variant == MW_TOPK) select_top(a[r], NULL, K, z);
+        for (int i = 0; i < N && variant == MW_BATCH_TOPK; i++) z[i] = a[r][i] >= floor && a[r][i] > 0 ? a[r][i] : 0;
+        select_top(a[r], dead, AUX_K, z_aux);
         for (int j = 0; j < D; j++) {
             double x_hat = p->b_dec[j], recon = 0;
             for (int i = 0; i < N; i++) {
@@ -88,6 +107,7 @@ static void check_gradients(double alpha, double scale) {
     NEED_OK(mw_backend_open("cpu", &backend));
     NEED_OK(mw_comm_self(&comm));
     NEED_OK(mw_sae_new(backend, N, D, K, &sae));
+    sae->variant = variant;
     mw_train_options options = {.batch = B,
                                 .steps = 1,
                                 .lr = 1e-3,
@@ -114,7 +134,7 @@ static void check_gradients(double alpha, double scale) {
     NEED_OK(step_forward(t, x));
     for (int i = 0; i < N; i++) dead[i] = false;
     for (int64_t i = 0; i < t->n_dead; i++) dead[t->dead[i]] = true; /* those that did not fire in this batch */
-    CHECK(t->n_dead >= AUX_K && t->aux.k == AUX_K);
+    CHECK(t->n_dead >= AUX_K && t->aux_k == AUX_K);
     NEED_OK(step_gradients(t));
     static double residual[B * D];
     double plain = loss_of(&p, scale, 0, NULL, 1, residual), spread = spread_of(residual);
@@ -147,8 +167,12 @@ static void learning_rates(void) {
 }
 
 int main(void) {
-    RUN(with_auxk);
-    RUN(almost_without_auxk);
+    for (int v = MW_TOPK; v <= MW_BATCH_TOPK; v++) {
+        variant = (mw_variant)v;
+        printf("%s\n", mw_variant_name(variant));
+        RUN(with_auxk);
+        RUN(almost_without_auxk);
+    }
     RUN(learning_rates);
     return test_end();
 }

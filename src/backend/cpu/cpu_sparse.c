@@ -74,8 +74,8 @@ mw_status mw_cpu_top_k(mw_backend *backend, const float *x, int64_t rows, int64_
     return MW_OK;
 }
 
-mw_status mw_cpu_sparse_decode(mw_backend *backend, float *out, const float *bias, const int32_t *index,
-                               const float *value, int64_t rows, int64_t k, const float *w, int64_t d) {
+mw_status mw_cpu_sparse_decode(mw_backend *backend, float *out, const float *bias, const int64_t *start,
+                               const int32_t *index, const float *value, int64_t rows, const float *w, int64_t d) {
     (void)backend;
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < rows; r++) {
@@ -84,18 +84,17 @@ mw_status mw_cpu_sparse_decode(mw_backend *backend, float *out, const float *bia
             memcpy(to, bias, (size_t)d * sizeof *to);
         else
             memset(to, 0, (size_t)d * sizeof *to);
-        for (int64_t j = r * k; j < (r + 1) * k; j++)
-            if (value[j] != 0) mw_axpy(value[j], w + (int64_t)index[j] * d, to, d);
+        for (int64_t j = start[r]; j < start[r + 1]; j++) mw_axpy(value[j], w + (int64_t)index[j] * d, to, d);
     }
     return MW_OK;
 }
 
-mw_status mw_cpu_sparse_dot(mw_backend *backend, float *out, const float *g, const int32_t *index, int64_t rows,
-                            int64_t k, const float *w, int64_t d) {
+mw_status mw_cpu_sparse_dot(mw_backend *backend, float *out, const float *g, const int64_t *start, const int32_t *index,
+                            int64_t rows, const float *w, int64_t d) {
     (void)backend;
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < rows; r++)
-        for (int64_t j = r * k; j < (r + 1) * k; j++) out[j] = mw_dot(g + r * d, w + (int64_t)index[j] * d, d);
+        for (int64_t j = start[r]; j < start[r + 1]; j++) out[j] = mw_dot(g + r * d, w + (int64_t)index[j] * d, d);
     return MW_OK;
 }
 

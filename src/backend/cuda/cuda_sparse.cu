@@ -92,27 +92,26 @@ mw_status mw_cuda_top_k(mw_backend *backend, const float *x, int64_t rows, int64
 
 /* ---- products with sparse codes ---------------------------------------------------------------------------- */
 
-static __global__ void decode(float *out, const float *bias, const int32_t *index, const float *value, int64_t k,
-                              const float *w, int64_t d) {
-    index += blockIdx.x * k;
-    value += blockIdx.x * k;
+static __global__ void decode(float *out, const float *bias, const int64_t *start, const int32_t *index,
+                              const float *value, const float *w, int64_t d) {
+    int64_t begin = start[blockIdx.x], end = start[blockIdx.x + 1];
     for (int64_t i = threadIdx.x; i < d; i += blockDim.x) {
         float sum = bias ? bias[i] : 0.0f;
-        for (int64_t j = 0; j < k; j++) sum += value[j] * w[(int64_t)index[j] * d + i];
+        for (int64_t j = begin; j < end; j++) sum += value[j] * w[(int64_t)index[j] * d + i];
         out[blockIdx.x * d + i] = sum;
     }
 }
 
-/* A warp an entry. */
-static __global__ void dots(float *out, const float *g, const int32_t *index, int64_t entries, int64_t k,
-                            const float *w, int64_t d) {
-    int64_t entry = (blockIdx.x * (int64_t)blockDim.x + threadIdx.x) / 32, step = (int64_t)gridDim.x * blockDim.x / 32;
-    for (; entry < entries; entry += step) {
-        const float *a = g + entry / k * d, *b = w + (int64_t)index[entry] * d;
+/* A block a row, a warp an entry. */
+static __global__ void dots(float *out, const float *g, const int64_t *start, const int32_t *index, const float *w,
+                            int64_t d) {
+    const float *a = g + blockIdx.x * d;
+    for (int64_t j = start[blockIdx.x] + threadIdx.x / 32; j < start[blockIdx.x + 1]; j += blockDim.x / 32) {
+        const float *b = w + (int64_t)index[j] * d;
         float sum = 0;
         for (int64_t i = threadIdx.x % 32; i < d; i += 32) sum += a[i] * b[i];
         for (int o = 16; o > 0; o /= 2) sum += __shfl_down_sync(0xffffffffu, sum, o);
-        if (threadIdx.x % 32 == 0) out[entry] = sum;
+        if (threadIdx.x % 32 == 0) out[j] = sum;
     }
 }
 
@@ -127,17 +126,23 @@ static __global__ void outer(float *out, const int64_t *start, const int32_t *ro
     }
 }
 
-mw_status mw_cuda_sparse_decode(mw_backend *backend, float *out, const float *bias, const int32_t *index,
-                                const float *value, int64_t rows, int64_t k, const float *w, int64_t d) {
+mw_status mw_cuda_sparse_decode(mw_backend *backend, float *out, const float *bias, const int64_t *start,
+                                const int32_t *index, const float *value, int64_t rows, const float *w, int64_t d) {
     if (rows == 0) return MW_OK;
-    decode<<<(unsigned)rows, CUDA_THREADS, 0, cuda_of(backend)->stream>>>(out, bias, index, value, k, w, d);
+    mw_cuda_state *s = cuda_of(backend);
+    cuda_scratch<int64_t> where(s->stream);
+    MW_TRY(where.copy(start, rows + 1));
+    decode<<<(unsigned)rows, CUDA_THREADS, 0, s->stream>>>(out, bias, where.data, index, value, w, d);
     return cuda_launched("sparse_decode");
 }
 
-mw_status mw_cuda_sparse_dot(mw_backend *backend, float *out, const float *g, const int32_t *index, int64_t rows,
-                             int64_t k, const float *w, int64_t d) {
+mw_status mw_cuda_sparse_dot(mw_backend *backend, float *out, const float *g, const int64_t *start,
+                             const int32_t *index, int64_t rows, const float *w, int64_t d) {
     if (rows == 0) return MW_OK;
-    dots<<<cuda_blocks(rows * k * 32), CUDA_THREADS, 0, cuda_of(backend)->stream>>>(out, g, index, rows * k, k, w, d);
+    mw_cuda_state *s = cuda_of(backend);
+    cuda_scratch<int64_t> where(s->stream);
+    MW_TRY(where.copy(start, rows + 1));
+    dots<<<(unsigned)rows, CUDA_THREADS, 0, s->stream>>>(out, g, where.data, index, w, d);
     return cuda_launched("sparse_dot");
 }
 

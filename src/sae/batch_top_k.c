@@ -1,0 +1,189 @@
+/* BatchTopK (Bussmann et al. 2024, arXiv 2412.06410): of a batch of B rows the k B largest positive pre-activations are
+ * kept, exactly and over all ranks. Each rank keeps its own k B largest at most; the value of the k B-th over all is
+ * found by a radix select on counts, 4 small sums of 256 numbers; entries equal to it are taken in row order.
+ * Outside training there is no batch: a latent is active above a threshold, the running mean of that k B-th value. */
+#include "sae/variants.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const double threshold_decay = 0.99;
+
+/* Positive floats have the order of their bits. */
+typedef struct candidate {
+    uint32_t bits;
+    int32_t latent;
+    int64_t row;
+} candidate;
+
+typedef struct collector {
+    int64_t n, limit; /* latents; candidates that may matter */
+    candidate *items;
+    int64_t count, capacity;
+    uint32_t floor; /* bits that a candidate must exceed */
+    bool pruned;    /* and so no longer in row order */
+} collector;
+
+static int by_bits_falling(const void *a, const void *b) {
+    uint32_t x = ((const candidate *)a)->bits, y = ((const candidate *)b)->bits;
+    return x < y ? 1 : x > y ? -1 : 0;
+}
+
+static int by_place(const void *a, const void *b) {
+    const candidate *x = a, *y = b;
+    if (x->row != y->row) return x->row < y->row ? -1 : 1;
+    return x->latent < y->latent ? -1 : x->latent > y->latent;
+}
+
+/* Drops what `limit` others beat; equals of the last are kept, since any of them may be chosen. */
+static void prune(collector *c) {
+    qsort(c->items, (size_t)c->count, sizeof *c->items, by_bits_falling);
+    uint32_t last = c->items[c->limit - 1].bits;
+    int64_t kept = c->limit;
+    while (kept < c->count && c->items[kept].bits == last) kept++;
+    c->count = kept;
+    c->floor = last - 1; /* bits of a positive float are at least 1 */
+    c->pruned = true;
+}
+
+/* Makes room for `more` candidates. */
+static mw_status reserve(collector *c, int64_t more) {
+    if (c->count + more <= c->capacity) return MW_OK;
+    int64_t capacity = c->count + more + more / 2;
+    candidate *moved = mw_realloc(c->items, (size_t)c->count * sizeof *moved, (size_t)capacity * sizeof *moved);
+    if (!moved) return MW_ERR_MEMORY;
+    c->items = moved;
+    c->capacity = capacity;
+    return MW_OK;
+}
+
+static void write_row(const collector *c, const float *row, float floor, int64_t number, candidate *to) {
+    for (int64_t i = 0; i < c->n; i++) {
+        if (!(row[i] > floor)) continue;
+        *to = (candidate){.latent = (int32_t)i, .row = number};
+        memcpy(&to->bits, &row[i], sizeof to->bits);
+        to++;
+    }
+}
+
+/* Counted first, then written, each row by one thread. */
+static mw_status collect(void *self, const float *pre, int64_t first, int64_t rows) {
+    collector *c = self;
+    float floor;
+    memcpy(&floor, &c->floor, sizeof floor);
+    int64_t *place = mw_alloc((size_t)(rows + 1) * sizeof *place);
+    if (!place) return MW_ERR_MEMORY;
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t above = 0;
+        for (int64_t i = 0; i < c->n; i++) above += pre[r * c->n + i] > floor;
+        place[r + 1] = above;
+    }
+    place[0] = 0;
+    for (int64_t r = 0; r < rows; r++) place[r + 1] += place[r];
+    mw_status status = reserve(c, place[rows]);
+    if (status == MW_OK) {
+#pragma omp parallel for schedule(static)
+        for (int64_t r = 0; r < rows; r++)
+            write_row(c, pre + r * c->n, floor, first + r, c->items + c->count + place[r]);
+        c->count += place[rows];
+        if (c->count > 4 * c->limit) prune(c);
+    }
+    mw_free(place);
+    return status;
+}
+
+/* Bits of the wanted-th largest of all ranks' candidates, and how many of its equals belong to the wanted. All ranks get
+ * the same. With fewer candidates than wanted: all, by bits 0. */
+static mw_status kth_of_all(const mw_comm *comm, const collector *c, int64_t wanted, uint32_t *bits, int64_t *equals) {
+    int64_t total = c->count;
+    uint32_t prefix = 0, mask = 0;
+    MW_TRY(mw_comm_sum_i64(comm, &total, 1));
+    *bits = 0;
+    *equals = 0;
+    if (total < wanted) return MW_OK;
+    for (int shift = 24; shift >= 0; shift -= 8) {
+        int64_t counts[256] = {0};
+        for (int64_t i = 0; i < c->count; i++)
+            if ((c->items[i].bits & mask) == prefix) counts[c->items[i].bits >> shift & 255]++;
+        MW_TRY(mw_comm_sum_i64(comm, counts, 256));
+        int digit = 255;
+        while (counts[digit] < wanted) wanted -= counts[digit--];
+        prefix |= (uint32_t)digit << shift;
+        mask |= UINT32_C(255) << shift;
+    }
+    *bits = prefix;
+    *equals = wanted;
+    return MW_OK;
+}
+
+/* Of `equals` places for entries equal to the k-th, how many are this rank's: ranks hold rows in order. */
+static mw_status share_of_equals(const mw_comm *comm, const collector *c, uint32_t bits, int64_t equals, int64_t *out) {
+    int size = mw_comm_size(comm);
+    int64_t mine = 0, before = 0, *all = mw_alloc((size_t)size * sizeof *all);
+    MW_TRY(mw_comm_agree(comm, all ? MW_OK : MW_ERR_MEMORY));
+    for (int64_t i = 0; i < c->count; i++) mine += bits && c->items[i].bits == bits;
+    mw_status status = mw_comm_gather_all(comm, &mine, sizeof mine, all);
+    for (int r = 0; status == MW_OK && r < mw_comm_rank(comm); r++) before += all[r];
+    mw_free(all);
+    int64_t left = equals > before ? equals - before : 0;
+    *out = left < mine ? left : mine;
+    return status;
+}
+
+/* `items` are in row order. */
+static mw_status write_codes(const collector *c, uint32_t bits, int64_t equals, int64_t rows, mw_codes *out) {
+    MW_TRY(mw_codes_begin(out, rows));
+    MW_TRY(mw_codes_reserve(out, 0, c->count));
+    int64_t count = 0, row = 0;
+    for (int64_t i = 0; i < c->count; i++) {
+        const candidate *e = &c->items[i];
+        bool tie = bits && e->bits == bits;
+        if (e->bits < bits || (tie && equals == 0)) continue;
+        equals -= tie;
+        while (row < e->row) out->start[++row] = count;
+        out->index[count] = e->latent;
+        memcpy(&out->value[count++], &e->bits, sizeof(float));
+    }
+    while (row < rows) out->start[++row] = count;
+    return MW_OK;
+}
+
+/* With a floor near the last batch's k-th value few candidates need be kept. If it was too high for all ranks together,
+ * the batch is gone through again without one, so the selection is exact either way. */
+static mw_status collect_enough(mw_trainer *t, const float *x, collector *c, int64_t wanted) {
+    float floor = 0.9f * t->kth;
+    memcpy(&c->floor, &floor, sizeof floor);
+    for (;;) {
+        MW_TRY(mw_comm_agree(t->comm, sae_visit(t->sae, x, t->end - t->begin, collect, c)));
+        int64_t total = c->count;
+        MW_TRY(mw_comm_sum_i64(t->comm, &total, 1));
+        if (total >= wanted || floor <= 0) return MW_OK;
+        floor = 0;
+        c->floor = 0;
+        c->count = 0;
+    }
+}
+
+mw_status batch_top_k_select(mw_trainer *t, const float *x, mw_codes *out) {
+    int64_t wanted = t->sae->k * t->options.batch, equals = 0;
+    collector c = {.n = t->sae->n, .limit = wanted};
+    uint32_t bits = 0;
+    mw_status status = collect_enough(t, x, &c, wanted);
+    if (status == MW_OK) status = kth_of_all(t->comm, &c, wanted, &bits, &equals);
+    if (status == MW_OK) status = share_of_equals(t->comm, &c, bits, equals, &equals);
+    if (status == MW_OK) {
+        if (c.pruned) qsort(c.items, (size_t)c.count, sizeof *c.items, by_place);
+        status = write_codes(&c, bits, equals, t->end - t->begin, out);
+        memcpy(&t->kth, &bits, sizeof bits);
+    }
+    mw_free(c.items);
+    return status;
+}
+
+/* The k-th value of the batch moves the threshold; a batch with fewer positive values than wanted says nothing. */
+void batch_top_k_threshold(mw_trainer *t) {
+    double old = t->sae->threshold;
+    if (t->kth > 0)
+        t->sae->threshold = (float)(old < 0 ? t->kth : threshold_decay * old + (1 - threshold_decay) * t->kth);
+}

@@ -1,0 +1,127 @@
+/* From activations to codes. */
+#include "sae/variants.h"
+
+#include <string.h>
+
+/* Rows whose pre-activations are in memory at once: whole tiles, about 64 MiB. */
+static int64_t chunk_rows(int64_t n) {
+    int64_t rows = (INT64_C(1) << 24) / n / MW_ROW_TILE * MW_ROW_TILE;
+    return rows < MW_ROW_TILE ? MW_ROW_TILE : rows > 1024 ? 1024 : rows;
+}
+
+static mw_status pre_activations(const mw_sae *sae, const float *x, int64_t rows, float *centered, float *pre) {
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < sae->d; i++) centered[r * sae->d + i] = x[r * sae->d + i] - sae->b_dec[i];
+    return sae->backend->ops->matmul(sae->backend, &(mw_matmul){.m = rows,
+                                                                .n = sae->n,
+                                                                .k = sae->d,
+                                                                .a = centered,
+                                                                .lda = sae->d,
+                                                                .b = sae->w_enc,
+                                                                .b_dtype = MW_F32,
+                                                                .ldb = sae->d,
+                                                                .b_transposed = true,
+                                                                .bias = sae->b_enc,
+                                                                .c = pre,
+                                                                .ldc = sae->n});
+}
+
+mw_status sae_visit(const mw_sae *sae, const float *x, int64_t rows, pre_visitor visit, void *self) {
+    int64_t chunk = chunk_rows(sae->n);
+    if (chunk > rows) chunk = rows;
+    float *centered = mw_alloc((size_t)(chunk * sae->d) * sizeof *centered);
+    float *pre = mw_alloc((size_t)(chunk * sae->n) * sizeof *pre);
+    mw_status status = centered && pre ? MW_OK : MW_ERR_MEMORY;
+    for (int64_t r = 0; r < rows && status == MW_OK; r += chunk) {
+        int64_t n = rows - r < chunk ? rows - r : chunk;
+        status = pre_activations(sae, x + r * sae->d, n, centered, pre);
+        if (status == MW_OK) status = visit(self, pre, r, n);
+    }
+    mw_free(centered);
+    mw_free(pre);
+    return status;
+}
+
+/* ---- the k largest of a row ------------------------------------------------------------------------------ */
+
+typedef struct top_k_reader {
+    const mw_sae *sae;
+    mw_codes *out;
+    int32_t *index; /* [chunk, k] */
+    float *value;
+} top_k_reader;
+
+static mw_status take_top_k(void *self, const float *pre, int64_t first, int64_t rows) {
+    top_k_reader *t = self;
+    int64_t k = t->sae->k, count = t->out->start[first];
+    MW_TRY(t->sae->backend->ops->top_k(t->sae->backend, pre, rows, t->sae->n, k, t->index, t->value));
+    MW_TRY(mw_codes_reserve(t->out, count, count + rows * k));
+    for (int64_t r = 0; r < rows; r++) {
+        for (int64_t j = r * k; j < (r + 1) * k; j++) {
+            if (!(t->value[j] > 0)) continue; /* the relu */
+            t->out->index[count] = t->index[j];
+            t->out->value[count++] = t->value[j];
+        }
+        t->out->start[first + r + 1] = count;
+    }
+    return MW_OK;
+}
+
+mw_status top_k_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) {
+    int64_t chunk = chunk_rows(sae->n);
+    top_k_reader t = {.sae = sae, .out = out};
+    t.index = mw_alloc((size_t)(chunk * sae->k) * sizeof *t.index);
+    t.value = mw_alloc((size_t)(chunk * sae->k) * sizeof *t.value);
+    mw_status status = t.index && t.value ? mw_codes_begin(out, rows) : MW_ERR_MEMORY;
+    if (status == MW_OK) status = sae_visit(sae, x, rows, take_top_k, &t);
+    mw_free(t.index);
+    mw_free(t.value);
+    return status;
+}
+
+/* ---- all above a threshold --------------------------------------------------------------------------------- */
+
+typedef struct threshold_reader {
+    const mw_sae *sae;
+    mw_codes *out;
+    float floor;
+} threshold_reader;
+
+/* Counted first, then written, each row by one thread. */
+static mw_status take_above(void *self, const float *pre, int64_t first, int64_t rows) {
+    threshold_reader *t = self;
+    int64_t n = t->sae->n, *start = t->out->start + first;
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t above = 0;
+        for (int64_t i = 0; i < n; i++) above += pre[r * n + i] > t->floor;
+        start[r + 1] = above;
+    }
+    for (int64_t r = 0; r < rows; r++) start[r + 1] += start[r];
+    MW_TRY(mw_codes_reserve(t->out, start[0], start[rows]));
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0, at = start[r]; i < n; i++)
+            if (pre[r * n + i] > t->floor) {
+                t->out->index[at] = (int32_t)i;
+                t->out->value[at++] = pre[r * n + i];
+            }
+    return MW_OK;
+}
+
+mw_status threshold_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) {
+    threshold_reader t = {sae, out, sae->threshold > 0 ? sae->threshold : 0};
+    MW_TRY(mw_codes_begin(out, rows));
+    return sae_visit(sae, x, rows, take_above, &t);
+}
+
+/* ---- use ---------------------------------------------------------------------------------------------------- */
+
+mw_status mw_sae_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) {
+    return variant_of(sae)->encode(sae, x, rows, out);
+}
+
+mw_status mw_sae_decode(const mw_sae *sae, const mw_codes *codes, float *x_hat) {
+    return sae->backend->ops->sparse_decode(sae->backend, x_hat, sae->b_dec, codes->start, codes->index, codes->value,
+                                            codes->rows, sae->w_dec, sae->d);
+}
