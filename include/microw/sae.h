@@ -108,6 +108,7 @@ typedef struct mw_train_options {
     double beta1, beta2, eps; /* Adam */
     int64_t warmup_steps;     /* linear from 0 */
     double decay_fraction;    /* the last part of the run, linear to 0 */
+    double clip_norm;         /* limit of the gradient's norm, for the loss summed over dimensions; 0: none */
     int64_t aux_k;            /* AuxK latents; 0: off */
     double aux_coefficient;   /* alpha, 1/32 */
     int64_t dead_after;       /* rows without firing (value > 1e-3) after which a latent is dead */

@@ -93,6 +93,8 @@ static const mw_field train_fields[] = {
      .doc = "steps in which the learning rate rises; auto: 1000, or a twentieth of a short run"},
     {"decay", MW_FIELD_REAL, AT(train_settings, decay), "0.2", .min = 0, .max = 1,
      .doc = "last part of the run, in which the learning rate falls to 0"},
+    {"clip_norm", MW_FIELD_REAL, AT(train_settings, clip_norm), "1", .min = 0, .max = 1e9,
+     .doc = "limit of the gradient's norm, of the squared error summed over dimensions; 0: none"},
     {"aux_k", MW_FIELD_INT, AT(train_settings, aux_k), "auto", .min = 0, .max = 1 << 20,
      .doc = "dead latents that rebuild the residual (AuxK); 0: off; auto: half the site's width"},
     {"aux_coefficient", MW_FIELD_REAL, AT(train_settings, aux_coefficient), "0.03125", .min = 0, .max = 1e6,

@@ -49,7 +49,7 @@ typedef struct sae_settings {
 
 typedef struct train_settings {
     int64_t tokens, batch, warmup, aux_k, dead_after, init_rows, log_every, checkpoint_every;
-    double lr, beta1, beta2, eps, decay, aux_coefficient;
+    double lr, beta1, beta2, eps, decay, clip_norm, aux_coefficient;
     bool normalize;
 } train_settings;
 

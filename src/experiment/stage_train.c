@@ -21,6 +21,7 @@ static mw_train_options options_of(const mw_experiment *e, int64_t width, const 
                               .eps = t->eps,
                               .warmup_steps = or_auto(t->warmup, steps < 20000 ? steps / 20 : 1000),
                               .decay_fraction = t->decay,
+                              .clip_norm = t->clip_norm,
                               .aux_k = or_auto(t->aux_k, width / 2),
                               .aux_coefficient = t->aux_coefficient,
                               .dead_after =

@@ -25,6 +25,7 @@ static mw_train_options options_of(void) {
                               .beta2 = 0.999,
                               .eps = 6.25e-10,
                               .warmup_steps = 20,
+                              .clip_norm = 1,
                               .decay_fraction = 0.25,
                               .aux_k = 8,
                               .aux_coefficient = 1.0 / 32,
@@ -65,8 +66,9 @@ static bool same_bytes(const mw_sae *a, const mw_sae *b) {
            memcmp(a->b_enc, b->b_enc, (size_t)a->n * 4) == 0 && a->threshold == b->threshold;
 }
 
-/* Rounding moves selections at near ties, and those move the curve: torch in f32 leaves torch in double by some 2 % on
- * this run. Ours must stay within twice that, agree closely before the first such step, and agree in the mean. */
+/* Rounding moves selections at near ties, and those move the curve: the golden file says how far torch itself gets from
+ * its curve in double when weights change in the last place of f32. Ours must stay within twice that, agree closely
+ * before the first such step, and agree in the mean. */
 static void loss_curve_equals_torch(void) {
     mw_sae *sae = NULL;
     mw_trainer *t = NULL;
@@ -74,9 +76,8 @@ static void loss_curve_equals_torch(void) {
     char name[64];
     snprintf(name, sizeof name, "%s.curve", mw_variant_name(variant));
     const double *curve = (const double *)tensor(name, NULL, NULL);
-    snprintf(name, sizeof name, "%s.curve32", mw_variant_name(variant));
-    const double *f32 = (const double *)tensor(name, NULL, NULL);
-    double worst = 0, rounding = 0, mean = 0, dead = 0;
+    snprintf(name, sizeof name, "%s.noise", mw_variant_name(variant));
+    double noise = *(const double *)tensor(name, NULL, NULL), worst = 0, mean = 0, dead = 0;
     for (int s = 0; s < STEPS; s++) {
         mw_step_report r;
         step(t, &r);
@@ -84,17 +85,15 @@ static void loss_curve_equals_torch(void) {
         double error = (r.loss - expected[0]) / expected[0];
         worst = fmax(worst, fabs(error));
         worst = fmax(worst, fabs(r.fvu - expected[2]) / expected[2]);
-        rounding = fmax(rounding, fabs(f32[s * 5] - expected[0]) / expected[0]);
-        rounding = fmax(rounding, fabs(f32[s * 5 + 2] - expected[2]) / expected[2]);
         dead = fmax(dead, fabs((double)r.dead - expected[4]));
         mean += error / STEPS;
         if (s < 20) CHECK(fabs(error) < 1e-5 && fabs(r.l0 - expected[3]) < 1e-6);
     }
     if (mw_comm_rank(world) == 0)
         printf(
-            "largest relative difference to torch in double: %.2e (torch in f32: %.2e); mean %.1e; dead latents %.0f\n",
-            worst, rounding, mean, dead);
-    CHECK(worst < 2 * rounding && fabs(mean) < 2e-3 && dead <= 6);
+            "largest relative difference to torch in double: %.2e (rounding in torch: %.2e); mean %.1e; dead latents %.0f\n",
+            worst, noise, mean, dead);
+    CHECK(worst < 2 * noise && fabs(mean) < 5e-3 && dead < 0.03 * (double)sae->n);
     mw_trainer_free(&t);
     mw_sae_free(&sae);
 }
