@@ -197,6 +197,12 @@ static mw_node *child_for(mw_node *map, const char *key) {
     return made->key ? made : NULL;
 }
 
+/* What --set gives is on no line of the file. */
+static void forget_lines(mw_node *node) {
+    node->line = 0;
+    for (mw_node *child = node->child; child; child = child->next) forget_lines(child);
+}
+
 mw_status mw_document_set(mw_document *document, const char *assignment) {
     const char *equals = strchr(assignment, '=');
     if (!equals || equals == assignment) return mw_error(MW_ERR_CONFIG, "--set %s: expected key=value", assignment);
@@ -221,6 +227,7 @@ mw_status mw_document_set(mw_document *document, const char *assignment) {
         at->child = value->child;
         at->value = value->value;
         at->quoted = value->quoted;
+        forget_lines(at);
         value->child = NULL;
         value->value = NULL;
     }

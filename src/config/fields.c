@@ -29,13 +29,25 @@ const char *mw_nearest_name(const char *word, const char *const *names, int coun
     return best;
 }
 
+enum { PLACE_TEXT = 512 };
+
+/* FILE:LINE; keys that came with --set have no line. */
+static const char *place_of(const char *file, int line, char out[PLACE_TEXT]) {
+    if (line > 0)
+        snprintf(out, PLACE_TEXT, "%s:%d", file, line);
+    else
+        snprintf(out, PLACE_TEXT, "--set");
+    return out;
+}
+
 static mw_status unknown_key(const char *file, const mw_node *node, const char *where, const mw_field *fields) {
     const char *names[128];
     int count = 0;
     for (const mw_field *f = fields; f->name && count < 128; f++) names[count++] = f->name;
     const char *near = mw_nearest_name(node->key, names, count);
-    return mw_error(MW_ERR_CONFIG, "%s:%d: unknown key '%s' in '%s'%s%s%s", file, node->line, node->key, where,
-                    near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+    char spot[PLACE_TEXT];
+    return mw_error(MW_ERR_CONFIG, "%s: unknown key '%s' in '%s'%s%s%s", place_of(file, node->line, spot), node->key,
+                    where, near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
 }
 
 /* Numbers whose default is worked out from the rest. */
@@ -50,10 +62,10 @@ typedef struct place {
 
 static mw_status expected(const place *at, const mw_node *node) {
     const mw_field *f = at->field;
-    char range[96] = "";
+    char range[96] = "", spot[PLACE_TEXT];
     if (f->min != 0 || f->max != 0) snprintf(range, sizeof range, " from %.10g to %.10g", f->min, f->max);
-    return mw_error(MW_ERR_CONFIG, "%s:%d: %s.%s: expected %s%s%s, found '%s'", at->file, node->line, at->where,
-                    f->name, f->type == MW_FIELD_CHOICE ? "one of " : type_names[f->type],
+    return mw_error(MW_ERR_CONFIG, "%s: %s.%s: expected %s%s%s, found '%s'", place_of(at->file, node->line, spot),
+                    at->where, f->name, f->type == MW_FIELD_CHOICE ? "one of " : type_names[f->type],
                     f->type == MW_FIELD_CHOICE ? f->choices : range, has_auto(f) ? " or auto" : "",
                     node->kind == MW_NODE_SCALAR ? node->value
                     : node->kind == MW_NODE_LIST ? "a list"
@@ -203,8 +215,9 @@ static mw_status bind_default(const place *at, void *slot) {
 
 mw_status mw_fields_bind(const char *file, const mw_node *map, const char *where, const mw_field *fields,
                          void *target) {
+    char spot[PLACE_TEXT];
     if (map && map->kind != MW_NODE_MAP)
-        return mw_error(MW_ERR_CONFIG, "%s:%d: '%s' must be a map of keys", file, map->line, where);
+        return mw_error(MW_ERR_CONFIG, "%s: '%s' must be a map of keys", place_of(file, map->line, spot), where);
     for (const mw_node *node = map ? map->child : NULL; node; node = node->next) {
         const mw_field *f = fields;
         while (f->name && strcmp(f->name, node->key) != 0) f++;
@@ -215,7 +228,8 @@ mw_status mw_fields_bind(const char *file, const mw_node *map, const char *where
         place at = {file, where, f};
         void *slot = (char *)target + f->offset;
         if (!node && !f->initial)
-            return mw_error(MW_ERR_CONFIG, "%s:%d: '%s.%s' is missing: %s", file, map ? map->line : 1, where, f->name,
+            return mw_error(MW_ERR_CONFIG, "%s: '%s.%s' is missing: %s",
+                            place_of(file, map && map->line ? map->line : 1, spot), where, f->name,
                             f->doc ? f->doc : type_names[f->type]);
         MW_TRY(node ? bind_one(&at, node, slot) : bind_default(&at, slot));
     }

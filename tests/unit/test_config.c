@@ -91,7 +91,8 @@ static void bad_files(void) {
     refuses("model: &x {path: m}\ndataset: *x\n", NULL, "anchors and aliases");
     refuses("name: ../x\nmodel: {path: m}\ndataset: {path: a}\n", NULL, "cannot be the name of a folder");
     refuses(good, "train.batch", "expected key=value");
-    refuses(good, "train.bach=3", "unknown key 'bach'");
+    refuses(good, "train.bach=3", "--set: unknown key 'bach' in 'train'; did you mean 'batch'");
+    refuses(good, "train.batch=x", "--set: train.batch: expected whole number");
     refuses(good, "name.x=3", "has no keys below it");
     refuses("model: {path: m}\ndataset: {path: a}\nsteer: {prompts: p, edits: {x: 1}}\n", NULL,
             "map of latent: number");
