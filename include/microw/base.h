@@ -104,6 +104,7 @@ void mw_text_add(mw_text *text, const char *bytes, size_t length);
 void mw_text_addf(mw_text *text, const char *fmt, ...) MW_PRINTF(2, 3);
 /* The same on one line of a terminal: control characters as \n, \t, \x1b; broken UTF-8 as U+FFFD. */
 void mw_text_add_visible(mw_text *text, const char *bytes, size_t length);
+void mw_text_swap(mw_text *a, mw_text *b);
 void mw_text_free(mw_text *text);
 
 /* UTF-8: length of the valid character at `bytes`, 0 if there is none; whether all is valid; a copy in which each
@@ -170,6 +171,7 @@ uint64_t mw_xxh64(const void *data, size_t length);
 /* Numbers in text, in the C locale: underscores between digits allowed, all of the text must be used. */
 bool mw_parse_int(const char *text, int64_t *out);
 bool mw_parse_double(const char *text, double *out);
+bool mw_ends_with(const char *text, const char *suffix);
 /* Number of edits between two words: for "did you mean". */
 int mw_edit_distance(const char *a, const char *b);
 

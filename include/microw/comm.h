@@ -54,6 +54,10 @@ mw_status mw_comm_max_f64(const mw_comm *comm, double *values, int64_t count) MW
 /* Contiguous share of 0..total-1 in whole blocks (the last may be short): ranks differ by at most one block. */
 void mw_comm_share(int rank, int size, int64_t total, int64_t block, int64_t *begin, int64_t *end);
 
+/* Each rank has filled its share, mw_comm_share(rank, size, total, block), of `total` items; all get all. In place. */
+mw_status mw_comm_gather_shares(const mw_comm *comm, void *data, int64_t total, int64_t block,
+                                size_t item_bytes) MW_MUST_USE;
+
 /* Prints each distinct held error once, with the ranks that had it. Collective; for the end of a program. */
 void mw_comm_report_errors(const mw_comm *comm);
 

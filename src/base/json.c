@@ -21,6 +21,11 @@ const char *mw_json_text(const json_t *object, const char *key) {
     return json_string_value(json_object_get(object, key));
 }
 
+bool mw_json_flag(const json_t *object, const char *key, bool initial) {
+    const json_t *value = json_object_get(object, key);
+    return json_is_boolean(value) ? json_is_true(value) : initial;
+}
+
 mw_status mw_json_save(const char *path, const json_t *value, int indent) {
     char *text = json_dumps(value, (size_t)JSON_INDENT(indent) | JSON_REAL_PRECISION(9));
     if (!text) return mw_error(MW_ERR_MEMORY, "%s: JSON cannot be written", path);

@@ -17,4 +17,7 @@ mw_status mw_json_save(const char *path, const json_t *value, int indent) MW_MUS
 /* `"text"` with escapes; invalid UTF-8 becomes U+FFFD. */
 void mw_json_quote(mw_text *out, const char *bytes, size_t length);
 
+/* A boolean member; `initial` where it is absent or something else. */
+bool mw_json_flag(const json_t *object, const char *key, bool initial);
+
 #endif

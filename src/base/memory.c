@@ -118,6 +118,12 @@ void mw_text_addf(mw_text *text, const char *fmt, ...) {
     va_end(args);
 }
 
+void mw_text_swap(mw_text *a, mw_text *b) {
+    mw_text kept = *a;
+    *a = *b;
+    *b = kept;
+}
+
 void mw_text_free(mw_text *text) {
     mw_free(text->data);
     *text = (mw_text){0};

@@ -49,6 +49,11 @@ bool mw_parse_int(const char *text, int64_t *out) {
     return true;
 }
 
+bool mw_ends_with(const char *text, const char *suffix) {
+    size_t n = strlen(text), k = strlen(suffix);
+    return n >= k && strcmp(text + n - k, suffix) == 0;
+}
+
 int mw_edit_distance(const char *a, const char *b) {
     size_t la = strlen(a), lb = strlen(b);
     if (la >= WORD_MAX || lb >= WORD_MAX) return WORD_MAX;

@@ -107,11 +107,6 @@ static mw_status inspect_sae(const char *folder) {
     return status;
 }
 
-static bool ends_with(const char *path, const char *suffix) {
-    size_t n = strlen(path), k = strlen(suffix);
-    return n >= k && strcmp(path + n - k, suffix) == 0;
-}
-
 mw_status command_inspect(const arguments *a) {
     if (a->n_positional != 1) return mw_error(MW_ERR_CONFIG, "microw inspect needs one file or SAE folder");
     const char *path = a->positional[0];
@@ -122,7 +117,7 @@ mw_status command_inspect(const arguments *a) {
         mw_free(inner);
         return status;
     }
-    return ends_with(path, ".safetensors") ? inspect_tensors(path) : inspect_store(path);
+    return mw_ends_with(path, ".safetensors") ? inspect_tensors(path) : inspect_store(path);
 }
 
 /* ---- export, import, config ------------------------------------------------------------------------------------- */

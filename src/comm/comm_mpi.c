@@ -170,6 +170,24 @@ void mw_comm_share(int rank, int size, int64_t total, int64_t block, int64_t *be
     *end = last < total ? last : total;
 }
 
+mw_status mw_comm_gather_shares(const mw_comm *comm, void *data, int64_t total, int64_t block, size_t item_bytes) {
+    enum { FEW = 4096 };
+    size_t few[FEW] = {0}, *bytes = few;
+    if (comm->size == 1) return MW_OK;
+    if (comm->size > FEW) {
+        bytes = mw_alloc((size_t)comm->size * sizeof *bytes);
+        MW_TRY(mw_comm_agree(comm, bytes ? MW_OK : MW_ERR_MEMORY));
+    }
+    for (int r = 0; r < comm->size; r++) {
+        int64_t begin, end;
+        mw_comm_share(r, comm->size, total, block, &begin, &end);
+        bytes[r] = (size_t)(end - begin) * item_bytes;
+    }
+    mw_status status = mw_comm_gather_all_v(comm, NULL, bytes, data);
+    if (bytes != few) mw_free(bytes);
+    return status;
+}
+
 static void print_once(const char *all, size_t slot, int size) {
     for (int r = 0; r < size; r++) {
         const char *text = all + (size_t)r * slot;

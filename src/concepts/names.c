@@ -27,11 +27,6 @@ mw_status mw_names_set(mw_names *names, int64_t latent, const char *name) {
     return MW_OK;
 }
 
-static bool is_csv(const char *path) {
-    size_t n = strlen(path);
-    return n >= 4 && strcmp(path + n - 4, ".csv") == 0;
-}
-
 /* ---- CSV (RFC 4180) ------------------------------------------------------------------------------------- */
 
 /* Reads one field; leaves `*at` behind its comma or at the line's end. */
@@ -130,14 +125,14 @@ mw_status mw_names_load(const char *path, mw_names *into) {
     char *text;
     size_t length;
     MW_TRY(mw_file_read(path, &text, &length));
-    mw_status status = is_csv(path) ? read_csv(path, text, into) : read_json(path, text, length, into);
+    mw_status status = mw_ends_with(path, ".csv") ? read_csv(path, text, into) : read_json(path, text, length, into);
     mw_free(text);
     return status;
 }
 
 mw_status mw_names_save(const char *path, const mw_names *names) {
     mw_text text = {0};
-    if (is_csv(path))
+    if (mw_ends_with(path, ".csv"))
         write_csv(names, &text);
     else
         write_json(names, &text);

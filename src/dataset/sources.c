@@ -73,21 +73,16 @@ static mw_status list_npy(sources *s, source *f) {
     return MW_OK;
 }
 
-static bool ends_with(const char *path, const char *suffix) {
-    size_t n = strlen(path), k = strlen(suffix);
-    return n >= k && strcmp(path + n - k, suffix) == 0;
-}
-
 static mw_status list_file(sources *s, const char *path, const mw_dataset_options *options) {
     if (!MW_GROW(s->files, s->n_files, s->files_capacity)) return MW_ERR_MEMORY;
     source *f = &s->files[s->n_files++];
     *f = (source){.path = mw_strdup(path)};
     if (!f->path) return MW_ERR_MEMORY;
     MW_TRY(mw_map_open(path, &f->map));
-    f->kind = ends_with(path, ".jsonl")  ? SOURCE_JSONL
-              : ends_with(path, ".json") ? SOURCE_JSON
-              : ends_with(path, ".npy")  ? SOURCE_NPY
-                                         : SOURCE_TEXT;
+    f->kind = mw_ends_with(path, ".jsonl")  ? SOURCE_JSONL
+              : mw_ends_with(path, ".json") ? SOURCE_JSON
+              : mw_ends_with(path, ".npy")  ? SOURCE_NPY
+                                            : SOURCE_TEXT;
     switch (f->kind) {
     case SOURCE_TEXT:
         return list_text(s, f, options);
@@ -107,7 +102,7 @@ static mw_status list_pattern(sources *s, const char *pattern, const mw_dataset_
     mw_status status = MW_OK;
     if (code != 0) status = mw_error(MW_ERR_IO, "dataset.path '%s': no such file", pattern);
     for (size_t i = 0; status == MW_OK && i < found.gl_pathc; i++)
-        if (!ends_with(found.gl_pathv[i], "/")) status = list_file(s, found.gl_pathv[i], options);
+        if (!mw_ends_with(found.gl_pathv[i], "/")) status = list_file(s, found.gl_pathv[i], options);
     globfree(&found);
     return status;
 }

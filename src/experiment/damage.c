@@ -114,18 +114,7 @@ static mw_status all_damages(study *s, int64_t pass, int64_t n_sequences) {
 
 /* Adds the passes in order, whatever rank made them. */
 static mw_status add_passes(study *s, damage *out) {
-    const mw_comm *comm = s->r->comm;
-    int size = mw_comm_size(comm);
-    size_t *bytes = mw_alloc((size_t)size * sizeof *bytes);
-    MW_TRY(mw_comm_agree(comm, bytes ? MW_OK : MW_ERR_MEMORY));
-    for (int r = 0; r < size; r++) {
-        int64_t begin, end;
-        mw_comm_share(r, size, s->n_passes, 1, &begin, &end);
-        bytes[r] = (size_t)((end - begin) * SUMS) * sizeof *s->sums;
-    }
-    mw_status status = mw_comm_gather_all_v(comm, NULL, bytes, s->sums);
-    mw_free(bytes);
-    MW_TRY(status);
+    MW_TRY(mw_comm_gather_shares(s->r->comm, s->sums, s->n_passes, 1, SUMS * sizeof *s->sums));
     double total[SUMS] = {0};
     for (int64_t p = 0; p < s->n_passes; p++)
         for (int i = 0; i < SUMS; i++) total[i] += s->sums[p * SUMS + i];

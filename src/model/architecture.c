@@ -44,11 +44,6 @@ static double real(const json_t *object, const char *keys, double initial) {
     return json_is_number(value) ? json_number_value(value) : initial;
 }
 
-static bool flag(const json_t *object, const char *key, bool initial) {
-    const json_t *value = json_object_get(object, key);
-    return json_is_boolean(value) ? json_is_true(value) : initial;
-}
-
 static mw_status read_activation(const source *s, mw_architecture *a) {
     static const struct {
         const char *name;
@@ -151,7 +146,7 @@ static bool is_windowed(const source *s, const mw_architecture *a, int64_t layer
         return pattern > 0 && (layer + 1) % pattern != 0;
     }
     case WINDOW_FROM_MAX:
-        return flag(s->config, "use_sliding_window", false) &&
+        return mw_json_flag(s->config, "use_sliding_window", false) &&
                layer >= (int64_t)real(s->config, "max_window_layers", 28);
     case WINDOW_ATTENTION_LAYERS:
         return neo_is_local(s->config, layer);
@@ -167,7 +162,7 @@ static mw_status read_windows(const source *s, mw_architecture *a) {
     int64_t window;
     MW_TRY(whole(s, a->family->window == WINDOW_ATTENTION_LAYERS ? "window_size" : "sliding_window", initial,
                  INT64_C(1) << 40, &window));
-    if (a->family->window == WINDOW_FROM_MAX && !flag(s->config, "use_sliding_window", false)) window = 0;
+    if (a->family->window == WINDOW_FROM_MAX && !mw_json_flag(s->config, "use_sliding_window", false)) window = 0;
     for (int64_t l = 0; l < a->n_layers; l++) a->window[l] = is_windowed(s, a, l) ? window : 0;
     return MW_OK;
 }
@@ -192,15 +187,16 @@ static mw_status read_facts(const source *s, mw_architecture *a) {
     a->eps = real(s->config, "rms_norm_eps|layer_norm_eps|layer_norm_epsilon", f->eps);
     double scaled = real(s->config, "query_pre_attn_scalar", (double)a->head_dim);
     if (!f->names.post_attn_norm) scaled = (double)a->head_dim;
-    a->attention_scale = f->unscaled_attention || !flag(s->config, "scale_attn_weights", true) ? 1 : 1 / sqrt(scaled);
+    a->attention_scale =
+        f->unscaled_attention || !mw_json_flag(s->config, "scale_attn_weights", true) ? 1 : 1 / sqrt(scaled);
     a->attention_softcap = real(s->config, "attn_logit_softcapping", 0);
     a->final_softcap = real(s->config, "final_logit_softcapping", 0);
     a->embedding_scale = f->scaled_embedding ? sqrt((double)a->d_model) : 1;
-    a->parallel = flag(s->config, "use_parallel_residual", f->parallel_default) && f->parallel_default;
-    a->tied = flag(s->config, "tie_word_embeddings", f->tied);
-    a->attention_bias = flag(s->config, "attention_bias", f->parallel_default);
-    a->mlp_bias = flag(s->config, "mlp_bias", false);
-    if (flag(s->config, "scale_attn_by_inverse_layer_idx", false))
+    a->parallel = mw_json_flag(s->config, "use_parallel_residual", f->parallel_default) && f->parallel_default;
+    a->tied = mw_json_flag(s->config, "tie_word_embeddings", f->tied);
+    a->attention_bias = mw_json_flag(s->config, "attention_bias", f->parallel_default);
+    a->mlp_bias = mw_json_flag(s->config, "mlp_bias", false);
+    if (mw_json_flag(s->config, "scale_attn_by_inverse_layer_idx", false))
         return mw_error(MW_ERR_UNSUPPORTED, "%s: scale_attn_by_inverse_layer_idx is not supported", s->path);
     if (!(a->eps >= 0 && a->eps < 1) || !(scaled > 0) || !(a->attention_softcap >= 0) || !(a->final_softcap >= 0))
         return mw_error(MW_ERR_FORMAT, "%s: impossible eps, scale or soft cap", s->path);

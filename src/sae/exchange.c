@@ -4,13 +4,7 @@
 #include <string.h>
 
 mw_status gather_rows_of(mw_trainer *t, void *data, size_t row_bytes) {
-    int size = mw_comm_size(t->comm);
-    for (int r = 0; r < size; r++) {
-        int64_t begin, end;
-        mw_comm_share(r, size, t->options.batch, MW_ROW_TILE, &begin, &end);
-        t->bytes[r] = (size_t)(end - begin) * row_bytes;
-    }
-    return mw_comm_gather_all_v(t->comm, NULL, t->bytes, data);
+    return mw_comm_gather_shares(t->comm, data, t->options.batch, MW_ROW_TILE, row_bytes);
 }
 
 /* Entries of which each rank has filled those of its rows; 4 bytes each. */

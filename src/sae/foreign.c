@@ -171,11 +171,6 @@ static mw_status unsupported(const import *in, const char *key, const char *why)
     return mw_error(MW_ERR_UNSUPPORTED, "%s: %s: %s", in->config_path, key, why);
 }
 
-static bool flag(const json_t *config, const char *key, bool initial) {
-    const json_t *value = json_object_get(config, key);
-    return json_is_boolean(value) ? json_is_true(value) : initial;
-}
-
 static bool is_text(const json_t *config, const char *key, const char *expected) {
     const char *value = mw_json_text(config, key);
     return value && strcmp(value, expected) == 0;
@@ -226,8 +221,8 @@ static mw_status import_saelens(import *in) {
     if (status == MW_OK) status = sae_take(in->file, in->weights_path, "b_enc", sae->n, 0, sae->b_enc);
     if (status == MW_OK) status = sae_take(in->file, in->weights_path, "b_dec", sae->d, 0, sae->b_dec);
     if (status != MW_OK) return status;
-    if (!flag(c, "apply_b_dec_to_input", true)) fold_input_bias(sae);
-    if (flag(c, "rescale_acts_by_decoder_norm", false)) fold_decoder_norms(sae);
+    if (!mw_json_flag(c, "apply_b_dec_to_input", true)) fold_input_bias(sae);
+    if (mw_json_flag(c, "rescale_acts_by_decoder_norm", false)) fold_decoder_norms(sae);
     const json_t *metadata = json_object_get(c, "metadata");
     char site[HOOK_TEXT] = "";
     if (mw_json_text(metadata, "hook_name")) site_of(mw_json_text(metadata, "hook_name"), site);
@@ -239,8 +234,8 @@ static mw_status import_sparsify(import *in) {
     const json_t *c = in->config;
     const char *activation = mw_json_text(c, "activation");
     if (activation && strcmp(activation, "topk") != 0) return unsupported(in, "activation", "only topk is read");
-    if (flag(c, "transcode", false)) return unsupported(in, "transcode", "transcoders are not read");
-    if (flag(c, "skip_connection", false)) return unsupported(in, "skip_connection", "it is not read");
+    if (mw_json_flag(c, "transcode", false)) return unsupported(in, "transcode", "transcoders are not read");
+    if (mw_json_flag(c, "skip_connection", false)) return unsupported(in, "skip_connection", "it is not read");
     int64_t d = whole(c, "d_in"), n = whole(c, "num_latents");
     MW_TRY(mw_sae_new(in->backend, n > 0 ? n : d * whole(c, "expansion_factor"), d, whole(c, "k"), &in->sae));
     mw_sae *sae = in->sae;

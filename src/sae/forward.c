@@ -55,16 +55,10 @@ static batch_sums add_tiles(mw_trainer *t) {
 
 static mw_status measure(mw_trainer *t, const float *x, const float *e, batch_sums *out) {
     int64_t width = 2 * t->sae->d + 3, tiles = trainer_tiles(t);
-    int size = mw_comm_size(t->comm);
 #pragma omp parallel for schedule(static)
     for (int64_t tile = t->begin / MW_ROW_TILE; tile < (t->end + MW_ROW_TILE - 1) / MW_ROW_TILE; tile++)
         sum_tile(t, tile, x, e, t->tile_sums + tile * width);
-    for (int r = 0; r < size; r++) {
-        int64_t begin, end;
-        mw_comm_share(r, size, tiles, 1, &begin, &end);
-        t->bytes[r] = (size_t)((end - begin) * width) * sizeof(double);
-    }
-    MW_TRY(mw_comm_gather_all_v(t->comm, NULL, t->bytes, t->tile_sums));
+    MW_TRY(mw_comm_gather_shares(t->comm, t->tile_sums, tiles, 1, (size_t)width * sizeof(double)));
     *out = add_tiles(t);
     return MW_OK;
 }
@@ -163,14 +157,8 @@ static void aux_error(mw_trainer *t, const float *e, float *recon, const batch_s
 }
 
 static mw_status gather_tile_errors(mw_trainer *t, double *tile_error, double *sum) {
-    int size = mw_comm_size(t->comm);
     int64_t tiles = trainer_tiles(t);
-    for (int r = 0; r < size; r++) {
-        int64_t begin, end;
-        mw_comm_share(r, size, tiles, 1, &begin, &end);
-        t->bytes[r] = (size_t)(end - begin) * sizeof(double);
-    }
-    MW_TRY(mw_comm_gather_all_v(t->comm, NULL, t->bytes, tile_error));
+    MW_TRY(mw_comm_gather_shares(t->comm, tile_error, tiles, 1, sizeof *tile_error));
     *sum = 0;
     for (int64_t i = 0; i < tiles; i++) *sum += tile_error[i];
     return MW_OK;

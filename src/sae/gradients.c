@@ -83,14 +83,8 @@ static void encoder_sums(mw_trainer *t) {
 
 static mw_status bias_gradient(mw_trainer *t) {
     int64_t d = t->sae->d, blocks = (t->sae->n + LATENT_BLOCK - 1) / LATENT_BLOCK;
-    int size = mw_comm_size(t->comm);
     encoder_sums(t);
-    for (int r = 0; r < size; r++) {
-        int64_t begin, end;
-        mw_comm_share(r, size, blocks, 1, &begin, &end);
-        t->bytes[r] = (size_t)((end - begin) * d) * sizeof(double);
-    }
-    MW_TRY(mw_comm_gather_all_v(t->comm, NULL, t->bytes, t->encoder_sums));
+    MW_TRY(mw_comm_gather_shares(t->comm, t->encoder_sums, blocks, 1, (size_t)d * sizeof(double)));
     double scale = 2 * t->loss_scale / ((double)t->options.batch * (double)d);
     for (int64_t j = 0; j < d; j++) {
         double sum = scale * t->tile_sums[d + j]; /* the decoder's part: the sum of dL/dx_hat over rows */

@@ -104,20 +104,10 @@ static mw_status measure_share(meter *m, const mw_comm *comm) {
 
 /* Leaves the sums of all groups in the first. */
 static mw_status gather_groups(meter *m, const mw_comm *comm) {
-    int size = mw_comm_size(comm);
-    size_t *bytes = mw_alloc((size_t)size * sizeof *bytes);
-    MW_TRY(mw_comm_agree(comm, bytes ? MW_OK : MW_ERR_MEMORY));
-    for (int r = 0; r < size; r++) {
-        int64_t begin, end;
-        mw_comm_share(r, size, m->n_groups, 1, &begin, &end);
-        bytes[r] = (size_t)((end - begin) * m->width) * sizeof *m->groups;
-    }
-    mw_status status = mw_comm_gather_all_v(comm, NULL, bytes, m->groups);
-    mw_free(bytes);
-    for (int64_t g = 1; status == MW_OK && g < m->n_groups; g++)
+    MW_TRY(mw_comm_gather_shares(comm, m->groups, m->n_groups, 1, (size_t)m->width * sizeof *m->groups));
+    for (int64_t g = 1; g < m->n_groups; g++)
         for (int64_t i = 0; i < m->width; i++) m->groups[i] += m->groups[g * m->width + i];
-    if (status == MW_OK) status = mw_comm_sum_i64(comm, m->counts, m->sae->n + m->l0_bins + MW_POSITION_BUCKETS);
-    return status;
+    return mw_comm_sum_i64(comm, m->counts, m->sae->n + m->l0_bins + MW_POSITION_BUCKETS);
 }
 
 /* ---- results ------------------------------------------------------------------------------------------- */

@@ -37,9 +37,9 @@ typedef struct mw_trainer {
     float *m_bdec, *v_bdec;
     float *g_enc, *g_dec, *g_benc; /* gradients of the share */
     float *g_bdec;
-    float *x, *centered; /* [batch, d] */
-    float *out_grad;     /* [2 * batch, d]: dL/dx_hat, then dL/d(aux reconstruction) */
-    float *x_hat;        /* this rank's rows */
+    float *centered; /* [batch, d] */
+    float *out_grad; /* [2 * batch, d]: dL/dx_hat, then dL/d(aux reconstruction) */
+    float *x_hat;    /* this rank's rows */
     codes main, aux;
     int64_t aux_k;        /* of this step; 0: no auxiliary part */
     float kth;            /* BatchTopK: smallest value selected in the last batch; 0: there was none */

@@ -12,13 +12,7 @@ double learning_rate(const mw_train_options *o, int64_t n, int64_t step) {
 }
 
 mw_status gather_latents(mw_trainer *t, void *data, size_t row_bytes) {
-    int size = mw_comm_size(t->comm);
-    for (int r = 0; r < size; r++) {
-        int64_t begin, end;
-        mw_comm_share(r, size, t->sae->n, LATENT_BLOCK, &begin, &end);
-        t->bytes[r] = (size_t)(end - begin) * row_bytes;
-    }
-    return mw_comm_gather_all_v(t->comm, NULL, t->bytes, data);
+    return mw_comm_gather_shares(t->comm, data, t->sae->n, LATENT_BLOCK, row_bytes);
 }
 
 /* ---- clipping -------------------------------------------------------------------------------------------- */
@@ -33,7 +27,6 @@ static double sum_of_squares(const float *x, int64_t n) {
 static mw_status gradient_norm(mw_trainer *t, double *out) {
     int64_t d = t->sae->d, blocks = (t->sae->n + LATENT_BLOCK - 1) / LATENT_BLOCK,
             last = t->first_latent + t->n_latents;
-    int size = mw_comm_size(t->comm);
     double *sums = t->encoder_sums; /* its first numbers are free by now */
 #pragma omp parallel for schedule(static)
     for (int64_t block = t->first_latent / LATENT_BLOCK; block < (last + LATENT_BLOCK - 1) / LATENT_BLOCK; block++) {
@@ -43,12 +36,7 @@ static mw_status gradient_norm(mw_trainer *t, double *out) {
                       sum_of_squares(t->g_dec + begin * d, (end - begin) * d) +
                       sum_of_squares(t->g_benc + begin, end - begin);
     }
-    for (int r = 0; r < size; r++) {
-        int64_t begin, end;
-        mw_comm_share(r, size, blocks, 1, &begin, &end);
-        t->bytes[r] = (size_t)(end - begin) * sizeof *sums;
-    }
-    MW_TRY(mw_comm_gather_all_v(t->comm, NULL, t->bytes, sums));
+    MW_TRY(mw_comm_gather_shares(t->comm, sums, blocks, 1, sizeof *sums));
     *out = sum_of_squares(t->g_bdec, d);
     for (int64_t b = 0; b < blocks; b++) *out += sums[b];
     *out = sqrt(*out);

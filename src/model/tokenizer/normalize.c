@@ -23,12 +23,6 @@ static mw_status unicode(const step *s, mw_text *text) {
     return MW_OK;
 }
 
-static void swap(mw_text *a, mw_text *b) {
-    mw_text kept = *a;
-    *a = *b;
-    *b = kept;
-}
-
 static void replace(const char *from, const char *to, mw_text *text, mw_text *scratch) {
     size_t from_length = strlen(from), to_length = strlen(to), done = 0;
     if (from_length == 0) return;
@@ -46,7 +40,7 @@ static void replace(const char *from, const char *to, mw_text *text, mw_text *sc
         done = i += from_length;
     }
     mw_text_add(scratch, text->data + done, text->length - done);
-    swap(text, scratch);
+    mw_text_swap(text, scratch);
 }
 
 mw_status steps_normalize(const steps *list, mw_text *text, mw_text *scratch) {
@@ -60,7 +54,7 @@ mw_status steps_normalize(const steps *list, mw_text *text, mw_text *scratch) {
             scratch->length = 0;
             mw_text_add(scratch, s->text, strlen(s->text));
             mw_text_add(scratch, text->data, text->length);
-            swap(text, scratch);
+            mw_text_swap(text, scratch);
         }
     }
     return text->failed || scratch->failed ? MW_ERR_MEMORY : MW_OK;

@@ -20,11 +20,6 @@ static const char *text_or(const json_t *object, const char *key, const char *in
     return value ? value : initial;
 }
 
-static bool flag(const json_t *object, const char *key, bool initial) {
-    const json_t *value = json_object_get(object, key);
-    return json_is_boolean(value) ? json_is_true(value) : initial;
-}
-
 static step *new_step(steps *list, step_kind kind) {
     if (!MW_GROW(list->items, list->count, list->capacity)) return NULL;
     step *s = &list->items[list->count++];
@@ -90,7 +85,7 @@ static mw_status read_split(const source *s, const json_t *p) {
     const char *behavior = text_or(p, "behavior", "");
     step *made = new_step(&s->t->splitters, STEP_SPLIT);
     if (!made) return MW_ERR_MEMORY;
-    made->invert = flag(p, "invert", false);
+    made->invert = mw_json_flag(p, "invert", false);
     int chosen = -1;
     for (int i = 0; i < 4; i++)
         if (strcmp(names[i], behavior) == 0) chosen = i;
@@ -112,10 +107,10 @@ static mw_status read_metaspace(const source *s, const json_t *p) {
     if (!made) return MW_ERR_MEMORY;
     if (strcmp(text_or(p, "replacement", SPACE_MARK), SPACE_MARK) != 0)
         return unsupported(s, "metaspace replacement", mw_json_text(p, "replacement"));
-    const char *scheme = text_or(p, "prepend_scheme", flag(p, "add_prefix_space", true) ? "always" : "never");
+    const char *scheme = text_or(p, "prepend_scheme", mw_json_flag(p, "add_prefix_space", true) ? "always" : "never");
     made->prefix_space = strcmp(scheme, "never") != 0;
     made->only_first = strcmp(scheme, "first") == 0;
-    made->split = flag(p, "split", true);
+    made->split = mw_json_flag(p, "split", true);
     made->behavior = SPLIT_WITH_NEXT;
     return made->split ? regex_compile(s->path, SPACE_MARK, made) : MW_OK;
 }
@@ -134,14 +129,14 @@ static mw_status read_splitter(const source *s, const json_t *p) {
     if (strcmp(type, "Split") == 0) return read_split(s, p);
     if (strcmp(type, "Metaspace") == 0) return read_metaspace(s, p);
     if (strcmp(type, "Digits") == 0)
-        return read_pattern_step(s, flag(p, "individual_digits", false) ? "\\p{N}" : "\\p{N}+", SPLIT_ISOLATED);
+        return read_pattern_step(s, mw_json_flag(p, "individual_digits", false) ? "\\p{N}" : "\\p{N}+", SPLIT_ISOLATED);
     if (strcmp(type, "WhitespaceSplit") == 0) return read_pattern_step(s, "\\s+", SPLIT_REMOVED);
     if (strcmp(type, "ByteLevel") != 0) return unsupported(s, "pre-tokenizer", type);
     step *made = new_step(&s->t->splitters, STEP_BYTE_LEVEL);
     if (!made) return MW_ERR_MEMORY;
-    made->prefix_space = flag(p, "add_prefix_space", true);
+    made->prefix_space = mw_json_flag(p, "add_prefix_space", true);
     s->t->model.byte_level = true;
-    return flag(p, "use_regex", true) ? regex_compile(s->path, gpt2_pattern, made) : MW_OK;
+    return mw_json_flag(p, "use_regex", true) ? regex_compile(s->path, gpt2_pattern, made) : MW_OK;
 }
 
 /* ---- decoders ---------------------------------------------------------------------------------------- */
@@ -159,7 +154,7 @@ static mw_status read_decoder(const source *s, const json_t *d) {
     } else if (strcmp(type, "Metaspace") == 0) {
         how->mark_to_space = true;
         how->drop_first_space =
-            strcmp(text_or(d, "prepend_scheme", "always"), "never") != 0 && flag(d, "add_prefix_space", true);
+            strcmp(text_or(d, "prepend_scheme", "always"), "never") != 0 && mw_json_flag(d, "add_prefix_space", true);
     } else if (strcmp(type, "Replace") == 0 &&
                strcmp(text_or(json_object_get(d, "pattern"), "String", ""), SPACE_MARK) == 0 &&
                strcmp(text_or(d, "content", ""), " ") == 0) {
@@ -282,11 +277,11 @@ static mw_status put_added(const source *s, const json_t *item) {
     if (!MW_GROW(t->added, t->n_added, t->added_capacity)) return MW_ERR_MEMORY;
     added_token *a = &t->added[t->n_added];
     *a = (added_token){.id = known >= 0 ? known : id,
-                       .special = flag(item, "special", false),
-                       .normalized = flag(item, "normalized", true),
-                       .left_strip = flag(item, "lstrip", false),
-                       .right_strip = flag(item, "rstrip", false),
-                       .single_word = flag(item, "single_word", false)};
+                       .special = mw_json_flag(item, "special", false),
+                       .normalized = mw_json_flag(item, "normalized", true),
+                       .left_strip = mw_json_flag(item, "lstrip", false),
+                       .right_strip = mw_json_flag(item, "rstrip", false),
+                       .single_word = mw_json_flag(item, "single_word", false)};
     mw_text text = {0}, scratch = {0};
     mw_text_add(&text, content, strlen(content));
     mw_status status = a->normalized ? steps_normalize(&t->normalizers, &text, &scratch) : MW_OK;
@@ -305,9 +300,9 @@ static mw_status read_model(const source *s, const json_t *root) {
     if (strcmp(type, "BPE") != 0) return unsupported(s, "tokenizer model", type);
     if (text_or(model, "continuing_subword_prefix", "")[0] || text_or(model, "end_of_word_suffix", "")[0])
         return unsupported(s, "subword prefix or suffix", "of this model");
-    b->byte_fallback = flag(model, "byte_fallback", false);
-    b->fuse_unk = flag(model, "fuse_unk", false);
-    b->ignore_merges = flag(model, "ignore_merges", false);
+    b->byte_fallback = mw_json_flag(model, "byte_fallback", false);
+    b->fuse_unk = mw_json_flag(model, "fuse_unk", false);
+    b->ignore_merges = mw_json_flag(model, "ignore_merges", false);
     MW_TRY(read_vocab(s, json_object_get(model, "vocab"), json_object_get(root, "added_tokens")));
     MW_TRY(read_merges(s, json_object_get(model, "merges")));
     const char *unk = mw_json_text(model, "unk_token");
@@ -404,7 +399,7 @@ mw_status tokenizer_read_config(const char *path, mw_tokenizer *t) {
     if (eos >= 0) t->eos = eos;
     if (!t->adds_bos && bos >= 0) {
         t->bos = bos;
-        t->adds_bos = flag(config, "add_bos_token", false);
+        t->adds_bos = mw_json_flag(config, "add_bos_token", false);
     }
     json_decref(config);
     return MW_OK;

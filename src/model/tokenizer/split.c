@@ -120,12 +120,6 @@ static mw_status split_all(const step *s, const char *text, pieces *in, pieces *
     return MW_OK;
 }
 
-static void swap(mw_text *a, mw_text *b) {
-    mw_text kept = *a;
-    *a = *b;
-    *b = kept;
-}
-
 /* Copies the pieces, each with `prefix` before it where it does not begin with it already. */
 static mw_status prefix_pieces(mw_text *text, mw_text *scratch, pieces *list, const char *prefix, bool only_first) {
     size_t n = strlen(prefix);
@@ -138,7 +132,7 @@ static mw_status prefix_pieces(mw_text *text, mw_text *scratch, pieces *list, co
         mw_text_add(scratch, text->data + p->begin, p->end - p->begin);
         *p = (piece){begin, scratch->length};
     }
-    swap(text, scratch);
+    mw_text_swap(text, scratch);
     return text->failed || scratch->failed ? MW_ERR_MEMORY : MW_OK;
 }
 
@@ -153,7 +147,7 @@ static mw_status mark_spaces(mw_text *text, mw_text *scratch, pieces *list) {
         }
         *p = (piece){begin, scratch->length};
     }
-    swap(text, scratch);
+    mw_text_swap(text, scratch);
     return text->failed || scratch->failed ? MW_ERR_MEMORY : MW_OK;
 }
 
