@@ -1,12 +1,12 @@
-"""Reference training runs of TopK and BatchTopK SAEs with AuxK in torch, in double precision, for tests/golden/training.
+"""Reference training runs of every SAE variant in torch, in double precision, for tests/golden/training.
 
     python tools/make_golden_training.py --out tests/golden/training.safetensors
 
-The formulas are written out for autograd from Gao et al. 2024 (arXiv 2406.04093), with the choices include/microw/sae.h
-states: the auxiliary residual is detached and normalized by its variance, b_dec stays out of the auxiliary
-reconstruction, only latents dead after this batch's firing take part. Data, initial weights and the loss curve
-in double of each are stored, and how far rounding alone takes a run from it: selections at near ties change, and with them
-the curve.
+The formulas are written out for autograd from the papers that include/microw/sae.h names, with the choices it states: the
+auxiliary residual of AuxK is detached and normalized by its variance, b_dec stays out of the auxiliary reconstruction, only
+latents dead after this batch's firing take part; Matryoshka takes the mean over its reconstructions; penalties are beside
+the squared error summed over dimensions. Data, initial weights and the loss curve in double of each are stored, and how far
+rounding alone takes a run from it: selections at near ties change, and with them the curve.
 """
 import argparse
 
@@ -14,7 +14,25 @@ import torch
 from safetensors.torch import save_file
 
 N, D, K, BATCH, STEPS, ROWS = 1100, 16, 6, 600, 200, 3000
-AUX_K, ALPHA, DEAD_AFTER, LR, WARMUP, DECAY, CLIP = 8, 1 / 32, 1500, 2e-3, 20, 0.25, 1.0
+ALPHA, DEAD_AFTER, LR, WARMUP, DECAY, CLIP = 1 / 32, 1500, 2e-3, 20, 0.25, 1.0
+GROUPS, PARTS = (100, 300, 700), (7, 9)
+
+# aux: AuxK's k; sparsity: coefficient of the penalty, risen to in 40 steps; k_start: falls to K in 50 steps
+RUNS = {
+    "topk": dict(select="topk", aux=8),
+    "batch_topk": dict(select="batch", aux=8),
+    "multi_topk": dict(select="topk", aux=8, multi=True),
+    "matryoshka_topk": dict(select="topk", aux=8, groups=GROUPS),
+    "matryoshka_batch_topk": dict(select="batch", aux=8, groups=GROUPS),
+    "relu": dict(select="relu", sparsity=0.2, parts=(D,)),
+    "jump_relu": dict(select="jump", sparsity=0.02, penalty="l0", bandwidth=0.3, theta=0.2, aux=8),
+    "jump_relu.tanh": dict(select="jump", sparsity=0.1, penalty="tanh", bandwidth=0.5, theta=0.3),
+    "jump_relu.target": dict(select="jump", sparsity=4.0, penalty="target", bandwidth=0.3, theta=0.2),
+    "gated": dict(select="gated", sparsity=0.2),
+    "topk.transcoder": dict(select="topk", aux=8, transcoder=True, skip=True),
+    "relu.crosscoder": dict(select="relu", sparsity=0.2, parts=PARTS),
+    "topk.annealed": dict(select="topk", aux=8, k_start=40, cosine=True),
+}
 
 
 def data(generator):
@@ -23,72 +41,178 @@ def data(generator):
     return (codes @ directions * 3 + 0.05 * torch.randn(ROWS, D, generator=generator) + 0.5).float()
 
 
-def learning_rate(step):
+def target(x):
+    """What the transcoder learns: the same in f32 and in double."""
+    return x.flip(1).abs()
+
+
+def learning_rate(step, run):
     warm = min(1.0, (step + 1) / WARMUP)
     left, span = STEPS - step, DECAY * STEPS
-    return LR * warm * (left / span if left < span else 1.0)
+    if left >= span:
+        return LR * warm
+    part = left / span
+    return LR * warm * (0.5 - 0.5 * torch.cos(torch.tensor(torch.pi * part, dtype=torch.float64)).item()
+                        if run.get("cosine") else part)
 
 
-def select(a, variant):
-    """TopK: the K largest of a row. BatchTopK (arXiv 2412.06410): the K * rows largest of the batch."""
-    if variant == "topk":
-        top = a.topk(K, dim=1)
-        return torch.zeros_like(a).scatter(1, top.indices, torch.relu(top.values))
-    flat = torch.relu(a).flatten()
-    top = flat.topk(K * len(a))
-    return torch.zeros_like(flat).scatter(0, top.indices, top.values).view_as(a)
+def k_of(step, run):
+    start = run.get("k_start", K)
+    return start - int((start - K) * step / 50) if step < 50 else K
 
 
-def forward(x, w_enc, b_enc, w_dec, b_dec, since, scale, variant):
-    a = (x - b_dec) @ w_enc.T + b_enc
-    z = select(a, variant)
-    x_hat = z @ w_dec + b_dec
+def top(a, k):
+    best = a.topk(k, dim=1)
+    return torch.zeros_like(a).scatter(1, best.indices, torch.relu(best.values))
+
+
+class Jump(torch.autograd.Function):
+    """z = a where a > theta; theta through a rectangle of width eps."""
+
+    @staticmethod
+    def forward(ctx, a, theta, eps):
+        ctx.save_for_backward(a, theta)
+        ctx.eps = eps
+        return a * (a > theta)
+
+    @staticmethod
+    def backward(ctx, g):
+        a, theta = ctx.saved_tensors
+        near = ((a - theta).abs() < ctx.eps / 2).to(a.dtype)
+        return g * (a > theta), (-theta / ctx.eps * near * g).sum(0), None
+
+
+class Count(torch.autograd.Function):
+    """L0 of each row, with the same kernel."""
+
+    @staticmethod
+    def forward(ctx, a, theta, eps):
+        ctx.save_for_backward(a, theta)
+        ctx.eps = eps
+        return (a > theta).to(a.dtype).sum(1)
+
+    @staticmethod
+    def backward(ctx, g):
+        a, theta = ctx.saved_tensors
+        near = ((a - theta).abs() < ctx.eps / 2).to(a.dtype)
+        return None, (-near / ctx.eps * g[:, None]).sum(0), None
+
+
+def select(a, p, run, k):
+    kind = run["select"]
+    if kind == "topk":
+        return top(a, k)
+    if kind == "batch":  # the k * rows largest of the batch
+        flat = torch.relu(a).flatten()
+        best = flat.topk(k * len(a))
+        return torch.zeros_like(flat).scatter(0, best.indices, best.values).view_as(a)
+    if kind == "jump":
+        return Jump.apply(a, p["threshold"], run["bandwidth"])
+    if kind == "gated":
+        return (a > 0) * torch.relu(p["r_mag"].exp() * (a - p["b_enc"]) + p["b_mag"])
+    return torch.relu(a)
+
+
+def reconstructions(z, a, x, p, run, k):
+    """Weights and reconstructions; the last is the one that is reported."""
+    skip = x @ p["W_skip"].T if run.get("skip") else 0
+    whole = z @ p["W_dec"] + p["b_dec"] + skip
+    if run.get("multi"):
+        return [(1 / 8, top(a, 4 * k) @ p["W_dec"] + p["b_dec"]), (1, whole)]
+    if "groups" in run:
+        ends = torch.tensor(run["groups"]).cumsum(0)
+        return [(1 / len(ends), z[:, :e] @ p["W_dec"][:e] + p["b_dec"]) for e in ends]
+    if run["select"] == "gated":
+        return [(1, torch.relu(a) @ p["W_dec"].detach() + p["b_dec"].detach()), (1, whole)]
+    return [(1, whole)]
+
+
+def penalty(z, a, p, run):
+    if run["select"] == "relu":
+        norms = sum(w.norm(dim=1) for w in p["W_dec"].split(run["parts"], dim=1))
+        return (z * norms).sum(1).mean()
+    if run["select"] == "gated":
+        return torch.relu(a).sum(1).mean()
+    if run["penalty"] == "tanh":
+        return torch.tanh(4 * z * p["W_dec"].detach().norm(dim=1)).sum(1).mean()
+    l0 = Count.apply(a, p["threshold"], run["bandwidth"]).mean()
+    return (l0 / K - 1) ** 2 if run["penalty"] == "target" else l0
+
+
+def auxiliary(a, residual, dead, p, k):
+    z = top(a.masked_fill(~dead, -torch.inf), k)
+    spread = ((residual - residual.mean(0)) ** 2).sum()
+    return ((z @ p["W_dec"] - residual) ** 2).sum() / spread
+
+
+def forward(x, y, p, since, scale, run, step):
+    k = k_of(step, run)
+    a = (x if run.get("transcoder") else x - p["b_dec"]) @ p["W_enc"].T + p["b_enc"]
+    z = select(a, p, run, k)
     since += len(x)
     since[(z > 1e-3).any(0)] = 0
     dead = since > DEAD_AFTER
-    mse = ((x_hat - x) ** 2).mean()
+    made = reconstructions(z, a, x, p, run, k)
+    loss = scale * sum(w * ((y_hat - y) ** 2).mean() for w, y_hat in made)
+    error = (y - made[-1][1]).detach()
     aux = torch.zeros((), dtype=x.dtype)
-    k_aux = min(AUX_K, int(dead.sum()))
+    k_aux = min(run.get("aux", 0), int(dead.sum()))
     if k_aux:
-        masked = a.masked_fill(~dead, -torch.inf)
-        top = masked.topk(k_aux, dim=1)
-        z_aux = torch.zeros_like(a).scatter(1, top.indices, torch.relu(top.values))
-        residual = (x - x_hat).detach()
-        spread = ((residual - residual.mean(0)) ** 2).sum()
-        aux = ((z_aux @ w_dec - residual) ** 2).sum() / spread
-    fvu = ((x_hat - x) ** 2).sum() / ((x - x.mean(0)) ** 2).sum()
-    return scale * mse + ALPHA * aux, aux, fvu, (z > 0).sum(1).double().mean(), int(dead.sum())
+        aux = auxiliary(a, error, dead, p, k_aux)
+        loss = loss + ALPHA * aux
+    if "sparsity" in run:
+        loss = loss + scale / D * run["sparsity"] * min(1, (step + 1) / 40) * penalty(z, a, p, run)
+    fvu = (error ** 2).sum() / ((y - y.mean(0)) ** 2).sum()
+    return loss, aux, fvu, (z > 0).sum(1).double().mean(), int(dead.sum())
 
 
-def train(start, dtype, variant):
+def parameters_of(start, run, dtype):
+    names = ["W_enc", "b_enc", "W_dec", "b_dec"]
+    p = {name: start[name].to(dtype) for name in names}
+    if run["select"] == "jump":
+        p["threshold"] = torch.full((N,), run["theta"]).to(dtype)
+    if run["select"] == "gated":
+        p["r_mag"], p["b_mag"] = torch.zeros(N, dtype=dtype), torch.zeros(N, dtype=dtype)
+    if run.get("skip"):
+        p["W_skip"] = torch.zeros(D, D, dtype=dtype)
+    return {name: value.requires_grad_() for name, value in p.items()}
+
+
+def train(start, dtype, run):
     """Loss curve [steps, 5]: loss, auxiliary loss, FVU, L0, dead latents; and the loss scale."""
-    parameters = [start[name].to(dtype).requires_grad_() for name in ("W_enc", "b_enc", "W_dec", "b_dec")]
+    p = parameters_of(start, run, dtype)
     x = start["x"].to(dtype)
-    scale = float(1 / ((x.double() - x.double().mean(0)) ** 2).mean())
+    y = target(x) if run.get("transcoder") else x
+    scale = float(1 / ((y.double() - y.double().mean(0)) ** 2).mean())
     since = torch.zeros(N, dtype=torch.int64)
-    m = [torch.zeros_like(p) for p in parameters]
-    v = [torch.zeros_like(p) for p in parameters]
+    m = {name: torch.zeros_like(value) for name, value in p.items()}
+    v = {name: torch.zeros_like(value) for name, value in p.items()}
     curve = []
     for step in range(STEPS):
         rows = torch.arange(step * BATCH, (step + 1) * BATCH) % ROWS
-        loss, aux, fvu, l0, dead = forward(x[rows], *parameters, since, scale, variant)
-        grads = list(torch.autograd.grad(loss, parameters))
+        loss, aux, fvu, l0, dead = forward(x[rows], y[rows], p, since, scale, run, step)
+        grads = dict(zip(p, torch.autograd.grad(loss, list(p.values()))))
         with torch.no_grad():
-            w = parameters[2]
-            w /= w.norm(dim=1, keepdim=True)
-            grads[2] -= (grads[2] * w).sum(1, keepdim=True) * w
-            norm = sum((g ** 2).sum() for g in grads).sqrt()
+            if run["select"] != "relu":
+                w = p["W_dec"]
+                w /= w.norm(dim=1, keepdim=True)
+                grads["W_dec"] = grads["W_dec"] - (grads["W_dec"] * w).sum(1, keepdim=True) * w
+            norm = sum((g ** 2).sum() for g in grads.values()).sqrt()
             factor = min(1.0, float(CLIP * scale / D / norm))
-            for p, g, mi, vi in zip(parameters, [g * factor for g in grads], m, v):
-                mi.mul_(0.9).add_(g, alpha=0.1)
-                vi.mul_(0.999).addcmul_(g, g, value=0.001)
-                hat = (vi / (1 - 0.999 ** (step + 1))).sqrt() + 6.25e-10
-                p -= learning_rate(step) * (mi / (1 - 0.9 ** (step + 1))) / hat
+            for name, value in p.items():
+                g = grads[name] * factor
+                m[name].mul_(0.9).add_(g, alpha=0.1)
+                v[name].mul_(0.999).addcmul_(g, g, value=0.001)
+                hat = (v[name] / (1 - 0.999 ** (step + 1))).sqrt() + 6.25e-10
+                lr = learning_rate(step, run) * (D ** 0.5 if name == "threshold" else 1)
+                value -= lr * (m[name] / (1 - 0.9 ** (step + 1))) / hat
+            if "threshold" in p:
+                p["threshold"].clamp_(min=0)
         curve.append([loss.item(), aux.item(), fvu.item(), l0.item(), float(dead)])
     return torch.tensor(curve, dtype=torch.float64), scale
 
 
-def noise(start, variant, curve):
+def noise(start, run, curve):
     """Largest relative difference of loss and FVU that changes of the weights in the last place of f32 make: runs in
     double from weights changed by parts in 2^24, and one in f32."""
     worst = 0.0
@@ -96,10 +220,9 @@ def noise(start, variant, curve):
         generator = torch.Generator().manual_seed(seed)
         near = {k: v.double() * (1 + torch.randn(v.shape, generator=generator) * 2.0 ** -24) if k != "x" else v.double()
                 for k, v in start.items()}
-        other, _ = train(near, torch.float64, variant) if seed else train(
-            {k: v.clone() for k, v in start.items()}, torch.float32, variant)
+        other, _ = train(near, torch.float64, run) if seed else train(
+            {k: v.clone() for k, v in start.items()}, torch.float32, run)
         worst = max(worst, ((other - curve).abs() / curve.abs())[:, [0, 2]].max().item())
-    print(variant, "noise", worst)
     return worst
 
 
@@ -115,11 +238,12 @@ def main():
     start = {"W_enc": w_enc, "b_enc": b_enc, "W_dec": torch.nn.functional.normalize(w_enc, dim=1), "b_dec": x.mean(0),
              "x": x}
     tensors = dict(start)
-    for variant in ("topk", "batch_topk"):
-        curve, scale = train({k: v.clone() for k, v in start.items()}, torch.float64, variant)
-        tensors[f"{variant}.curve"] = curve
-        tensors[f"{variant}.noise"] = torch.tensor([noise(start, variant, curve)], dtype=torch.float64)
-    tensors["scale"] = torch.tensor([scale], dtype=torch.float64)
+    for name, run in RUNS.items():
+        curve, scale = train({k: v.clone() for k, v in start.items()}, torch.float64, run)
+        tensors[f"{name}.curve"] = curve
+        tensors[f"{name}.scale"] = torch.tensor([scale], dtype=torch.float64)
+        tensors[f"{name}.noise"] = torch.tensor([noise(start, run, curve)], dtype=torch.float64)
+        print(name, "noise %.2e" % tensors[f"{name}.noise"].item(), "end", [round(v, 4) for v in curve[-1].tolist()])
     save_file(tensors, args.out)
 
 

@@ -68,9 +68,10 @@ typedef struct mw_latent_lists {
     const float *coefficient;
 } mw_latent_lists;
 
-/* Adam (Kingma & Ba 2015, alg. 1), bias corrections 1 - beta^t given by the caller. */
+/* Adam (Kingma & Ba 2015, alg. 1), with bias corrections 1 - beta^t and the rests 1 - beta given by the caller: taken from a
+ * rounded beta2 of 0.999, the rest would be off by 1e-5, and the steps by half of that. */
 typedef struct mw_adam {
-    float lr, beta1, beta2, eps, correction1, correction2;
+    float lr, beta1, beta2, rest1, rest2, eps, correction1, correction2;
 } mw_adam;
 
 typedef struct mw_backend mw_backend;

@@ -2,8 +2,9 @@
  *
  *     mw_latent_edit edit = {.latent = 42, .scale = 2.0};
  *     mw_steering steering = {.sae = sae, .edits = &edit, .n_edits = 1, .keep_error = true, .untouched = -1};
- *     mw_hook hook = {.site = site, .kind = MW_CONTROLLER, .call = mw_steer, .self = &steering};
- *     MW_TRY(mw_hooks_attach(mw_model_hooks(model), &hook, &id));
+ *     MW_TRY(mw_steering_attach(&steering, mw_model_hooks(model), NULL));
+ *     ... generate ...
+ *     mw_steering_detach(&steering, mw_model_hooks(model));
  */
 #ifndef MICROW_CONCEPTS_H
 #define MICROW_CONCEPTS_H
@@ -29,9 +30,22 @@ typedef struct mw_steering {
     int64_t n_edits;
     bool keep_error;   /* x + the change in x_hat; else x becomes the edited x_hat */
     int32_t untouched; /* rows of this token stay as they are (bos, which SAEs are rarely trained on); -1: none */
+
+    /* At work: */
+    mw_hook_id hook[MW_SITES_MAX];
+    int n_hooks;
+    mw_codes seen; /* transcoder: of the pass's rows, until they reach the site that is rebuilt */
+    float *x;
+    int64_t x_capacity;
 } mw_steering;
 
-/* Controller: `self` is a mw_steering. Errors: MW_ERR_ARG for a latent the SAE does not have. */
+/* Hooks the SAE to its sites. An autoencoder edits the site it reads (`site`, if given, in place of its own); a transcoder
+ * reads one and edits the other. A crosscoder reads sites that a pass has not reached yet, so its latents can be added
+ * to but not scaled, and the error is kept: else MW_ERR_UNSUPPORTED. */
+mw_status mw_steering_attach(mw_steering *steering, mw_hooks *hooks, const char *site) MW_MUST_USE;
+void mw_steering_detach(mw_steering *steering, mw_hooks *hooks);
+
+/* The controller of an autoencoder: `self` is a mw_steering. Errors: MW_ERR_ARG for a latent the SAE does not have. */
 mw_status mw_steer(void *steering, const mw_hook_event *event) MW_MUST_USE;
 
 /* Detector: `self` is a mw_code_log, which keeps the codes of every row it sees. */
@@ -60,8 +74,8 @@ typedef struct mw_discovery {
 
 /* Exact over all rows of the store, whatever the number of ranks: ranks take blocks, heaps are merged. Collective.
  * `category`: per vocabulary id, -1 for none; may be NULL. */
-mw_status mw_discover(const mw_sae *sae, const mw_store *store, const mw_store_site *site, const mw_comm *comm,
-                      int64_t top_k, const int32_t *category, int64_t n_categories, mw_discovery *out) MW_MUST_USE;
+mw_status mw_discover(const mw_sae *sae, const mw_store_view *in, const mw_comm *comm, int64_t top_k,
+                      const int32_t *category, int64_t n_categories, mw_discovery *out) MW_MUST_USE;
 void mw_discovery_free(mw_discovery *discovery);
 
 /* Words in known categories: {"words": {word: category}, "other": category}. */

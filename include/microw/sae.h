@@ -4,12 +4,16 @@
  *     MW_TRY(mw_sae_load("store/sae_models/demo", backend, &sae));
  *     mw_codes codes = {0};
  *     MW_TRY(mw_sae_encode(sae, x, rows, &codes));                  // x [rows, d]
- *     MW_TRY(mw_sae_decode(sae, &codes, x_hat));
+ *     MW_TRY(mw_sae_decode(sae, &codes, x, x_hat));
  *     mw_codes_free(&codes);
  *     mw_sae_free(&sae);
  *
- * TopK (Gao et al. 2024, arXiv 2406.04093, section 2): a = W_enc (x - b_dec) + b_enc; z = relu(a_i) at the k largest
- * a_i, else 0; x_hat = sum_i z_i W_dec,i + b_dec. W_enc and W_dec are [n, d] with one row a latent.
+ * a = W_enc (x - b_dec) + b_enc; z from a as the variant says; x_hat = sum_i z_i W_dec,i + b_dec. W_enc is [n, d] and
+ * W_dec [n, d_out], with one row a latent. Three kinds of SAE differ in what they read and rebuild:
+ *   autoencoder  d_out = d: rebuilds what it reads, one site, or several sites side by side (a crosscoder: Anthropic 2024,
+ *                "Sparse Crosscoders"; one dictionary, a decoder for each site);
+ *   transcoder   reads one site and rebuilds another (Dunefsky et al. 2024, arXiv 2406.11944); b_dec is not taken from x;
+ *   skip transcoder  adds W_skip x to the reconstruction (Paulo et al. 2025, arXiv 2501.18823).
  */
 #ifndef MICROW_SAE_H
 #define MICROW_SAE_H
@@ -38,33 +42,64 @@ void mw_codes_free(mw_codes *codes);
 /* Value of a latent in a row, 0 where it is silent. */
 float mw_codes_find(const mw_codes *codes, int64_t row, int64_t latent);
 
-/* How latents are selected. One table in variants.c says how each encodes and trains. */
+/* How codes come from pre-activations. One table in variants.c says how each encodes and trains. */
 typedef enum mw_variant {
-    MW_TOPK,       /* Gao et al. 2024: the k largest of a row */
-    MW_BATCH_TOPK, /* Bussmann et al. 2024 (arXiv 2412.06410): the k * rows largest of a batch; a threshold afterwards */
+    MW_TOPK,       /* Gao et al. 2024 (arXiv 2406.04093): the k largest of a row */
+    MW_BATCH_TOPK, /* Bussmann et al. 2024 (arXiv 2412.06410): the k * rows largest of a batch; a threshold later */
+    MW_MULTI_TOPK, /* Gao et al. 2024, 5.3: TopK that also learns to rebuild from the 4 k largest */
+    MW_MATRYOSHKA_TOPK,       /* Bussmann et al. 2025 (arXiv 2503.17547): each prefix of groups rebuilds x by itself */
+    MW_MATRYOSHKA_BATCH_TOPK, /* the same over BatchTopK */
+    MW_RELU,                  /* Anthropic, April 2024 update: z = relu(a), penalty sum_i z_i |W_dec,i| */
+    MW_JUMP_RELU,             /* Rajamanoharan et al. 2024 (arXiv 2407.14435): z = a where a > theta_i */
+    MW_GATED,                 /* Rajamanoharan et al. 2024 (arXiv 2404.16014): one path opens, another measures */
 } mw_variant;
+enum { MW_VARIANTS = MW_GATED + 1, MW_EXTRAS = 2, MW_GROUPS_MAX = 16, MW_SITES_MAX = 64 };
 const char *mw_variant_name(mw_variant variant);
 mw_status mw_variant_parse(const char *name, mw_variant *out) MW_MUST_USE;
+/* Whether it selects by k; whether it has groups of latents; whether a penalty keeps it sparse. */
+bool mw_variant_uses_k(mw_variant variant);
+bool mw_variant_uses_groups(mw_variant variant);
+bool mw_variant_uses_penalty(mw_variant variant);
+
+typedef struct mw_sae_shape {
+    mw_variant variant;
+    int64_t n, d;         /* latents; width of what is read */
+    int64_t k;            /* for the variants that use it */
+    int64_t d_out;        /* 0: an autoencoder; else a transcoder's output width */
+    bool skip;            /* of a transcoder */
+    int64_t n_groups;     /* Matryoshka: 0: halves, n/16, n/16, n/8, n/4, n/2 */
+    const int64_t *group; /* [n_groups] latents of each, n together */
+    int64_t n_parts;      /* sites side by side in what is rebuilt; 0: one */
+    const int64_t *part;  /* [n_parts] width of each, d_out together */
+} mw_sae_shape;
 
 typedef struct mw_sae {
     mw_variant variant;
-    float threshold; /* MW_BATCH_TOPK: latents above it are active outside training; < 0: not trained yet */
-    int64_t n, d, k;
-    float *w_enc, *b_enc, *w_dec, *b_dec; /* [n, d], [n], [n, d], [d]; memory of the backend */
-    mw_backend *backend;                  /* borrowed */
-    char *site, *model;                   /* what it was trained on; "" if unknown */
+    float threshold; /* BatchTopK: latents above it are active outside training; < 0: not trained yet */
+    int64_t n, d, d_out, k;
+    float *w_enc, *b_enc, *w_dec, *b_dec; /* [n, d], [n], [n, d_out], [d_out]; memory of the backend */
+    float *extra[MW_EXTRAS];              /* [n] each. MW_JUMP_RELU: theta. MW_GATED: r_mag, b_mag (b_enc is b_gate). */
+    float *w_skip;                        /* [d_out, d], or NULL */
+    bool transcoder;                      /* b_dec is not subtracted from x */
+    int64_t n_groups, group_end[MW_GROUPS_MAX];
+    int64_t n_parts, part_end[MW_SITES_MAX]; /* columns of the sites in x_hat */
+    mw_backend *backend;                     /* borrowed */
+    char *site, *target, *model;             /* what it was trained on, sites with commas between; target "": site */
 } mw_sae;
 
-/* Parameters are zero. Errors: MW_ERR_CONFIG unless 1 <= k <= n. */
-mw_status mw_sae_new(mw_backend *backend, int64_t n, int64_t d, int64_t k, mw_sae **out) MW_MUST_USE;
+/* MW_ERR_CONFIG names the number that cannot be. */
+mw_status mw_sae_check(const mw_sae_shape *shape) MW_MUST_USE;
+/* Parameters are zero. Errors: those of mw_sae_check. */
+mw_status mw_sae_new(mw_backend *backend, const mw_sae_shape *shape, mw_sae **out) MW_MUST_USE;
 void mw_sae_free(mw_sae **sae);
 
 /* As outside training. Rows are worked on in tiles of MW_ROW_TILE. */
 mw_status mw_sae_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) MW_MUST_USE;
-/* x_hat [codes->rows, d] */
-mw_status mw_sae_decode(const mw_sae *sae, const mw_codes *codes, float *x_hat) MW_MUST_USE;
+/* x_hat [codes->rows, d_out]; x, what was encoded, is needed with w_skip only, else NULL will do. */
+mw_status mw_sae_decode(const mw_sae *sae, const mw_codes *codes, const float *x, float *x_hat) MW_MUST_USE;
 
-/* `folder`/sae.safetensors (W_enc, b_enc, W_dec, b_dec, f32) and cfg.json. */
+/* `folder`/sae.safetensors (W_enc, b_enc, W_dec, b_dec, and by variant threshold, r_mag, b_mag, W_skip; f32) and
+ * cfg.json. */
 mw_status mw_sae_save(const mw_sae *sae, const char *folder) MW_MUST_USE;
 mw_status mw_sae_load(const char *folder, mw_backend *backend, mw_sae **out) MW_MUST_USE;
 /* `format`: "saelens" (6.x), "sparsify" or "dictionary_learning" (AutoEncoderTopK). Files as those libraries load them. */
@@ -77,7 +112,8 @@ mw_status mw_sae_import(const char *format, const char *folder, mw_backend *back
 
 enum { MW_POSITION_BUCKETS = 24, MW_FREQUENCY_BINS = 10 };
 
-/* Exact over all rows of a site, summed in an order that does not depend on the number of ranks. */
+/* Exact over all rows, summed in an order that does not depend on the number of ranks. x is what is rebuilt: for a
+ * transcoder the output. */
 typedef struct mw_sae_metrics {
     int64_t rows;
     double mse;                /* mean over rows and dimensions of (x - x_hat)^2 */
@@ -93,42 +129,67 @@ typedef struct mw_sae_metrics {
     /* FVU by position in the sequence: bucket b holds positions 2^b - 1 .. 2^(b+1) - 2; rows of each. */
     double position_fvu[MW_POSITION_BUCKETS];
     int64_t position_rows[MW_POSITION_BUCKETS];
+    double part_fvu[MW_SITES_MAX]; /* of each site that is rebuilt */
 } mw_sae_metrics;
 
-/* Collective. */
-mw_status mw_sae_measure(const mw_sae *sae, const mw_store *store, const mw_store_site *site, const mw_comm *comm,
-                         mw_sae_metrics *out) MW_MUST_USE;
+/* `out` NULL: an autoencoder's, the same as `in`. Collective. */
+mw_status mw_sae_measure(const mw_sae *sae, const mw_store_view *in, const mw_store_view *out, const mw_comm *comm,
+                         mw_sae_metrics *metrics) MW_MUST_USE;
 
 /* ---- training ------------------------------------------------------------------------------------------ */
 
+typedef enum mw_decay { MW_DECAY_LINEAR, MW_DECAY_COSINE, MW_DECAY_NONE } mw_decay;
+typedef enum mw_penalty { MW_PENALTY_L0, MW_PENALTY_TANH } mw_penalty;
+typedef enum mw_normalize { MW_NORMALIZE_NORM, MW_NORMALIZE_STANDARD, MW_NORMALIZE_NONE } mw_normalize;
+typedef enum mw_init { MW_INIT_AUTO, MW_INIT_SCALED, MW_INIT_TIED, MW_INIT_DATA } mw_init;
+typedef enum mw_center { MW_CENTER_MEDIAN, MW_CENTER_MEAN, MW_CENTER_ZERO } mw_center;
+
+/* NaN: the variant's own value, given with the field. Coefficients are of the loss E|x - x_hat|^2 on normalized data. */
 typedef struct mw_train_options {
     int64_t batch; /* rows of a step, over all ranks */
     int64_t steps;
     double lr;                /* NaN: 2e-4 / sqrt(n / 2^14), as dictionary_learning's trainers */
     double beta1, beta2, eps; /* Adam */
     int64_t warmup_steps;     /* linear from 0 */
-    double decay_fraction;    /* the last part of the run, linear to 0 */
-    double clip_norm;         /* limit of the gradient's norm, for the loss summed over dimensions; 0: none */
-    int64_t aux_k;            /* AuxK latents; 0: off */
-    double aux_coefficient;   /* alpha, 1/32 */
-    int64_t dead_after;       /* rows without firing (value > 1e-3) after which a latent is dead */
+    mw_decay decay;
+    double decay_fraction;           /* the last part of the run, in which the rate falls to 0 */
+    double clip_norm;                /* limit of the gradient's norm, for the loss summed over dimensions; 0: none */
+    double ema;                      /* decay of the mean of the weights that is saved; 0: the weights themselves */
+    int64_t aux_k;                   /* AuxK latents; 0: off */
+    double aux_coefficient;          /* alpha, 1/32 */
+    int64_t dead_after;              /* rows without firing (value > 1e-3) after which a latent is dead */
+    int64_t resample_every;          /* steps after which dead latents start anew (Bricken et al. 2023); 0: never */
+    int64_t k_start, k_anneal_steps; /* k falls linearly from k_start; 0 steps: it is k from the start */
+    double sparsity;           /* coefficient of the penalty; NaN: ReLU 5, Gated 2, JumpReLU 6e-4 d, with a target d */
+    int64_t sparsity_warmup;   /* steps in which it rises from 0 */
+    mw_penalty penalty;        /* JumpReLU: number of active latents, or sum of tanh(4 z |W_dec|) */
+    double l0_target;          /* JumpReLU: the penalty is (L0 / target - 1)^2; 0: L0 itself */
+    double bandwidth;          /* JumpReLU: of the rectangle kernel; NaN: 0.05, with tanh 2 */
+    double threshold_init;     /* JumpReLU: theta; NaN: 0.01, with tanh 0.1 */
+    int64_t threshold_batches; /* BatchTopK: batches after training over which the threshold is the mean; 0: none */
+    int64_t patience;          /* steps without a better loss after which training ends; 0: all steps are done */
+    double min_gain;           /* relative improvement that counts as better */
     int64_t seed;
-    bool normalize;                      /* train on x * sqrt(d) / E|x|; folded into the biases when saved */
-    int64_t init_rows;                   /* sample for b_dec (geometric median) and the loss scale */
+    mw_normalize normalize; /* |x| has mean sqrt(d); columns have deviation 1; or as it is. Folded in when saved */
+    mw_init init;
+    mw_center center;                    /* what b_dec starts as */
+    int64_t init_rows;                   /* sample for b_dec and the loss scale */
     int64_t log_every, checkpoint_every; /* steps; 0: none */
     const char *fingerprint; /* of data and settings: a checkpoint with another one is not gone on from; or NULL */
 } mw_train_options;
 
 /* Means over the rows of one step, exact over all ranks. */
 typedef struct mw_step_report {
-    double loss;               /* mse * scale + aux_coefficient * aux_loss */
+    double loss;               /* mse * scale, also of other reconstructions, + aux and penalty terms */
     double mse;                /* mean over rows and dimensions of (x_hat - x)^2 */
     double aux_loss;           /* normalized mse of the dead latents' reconstruction of the residual */
     double fvu;                /* sum (x - x_hat)^2 / sum (x - mean x)^2; R2 = 1 - fvu */
     double explained_variance; /* 1 - sum of var(x - x_hat) / sum of var(x), over dimensions */
+    double penalty;            /* what the sparsity coefficient multiplies: L0, L1, ... a row */
     double l0;                 /* latents with value > 0 a row */
     double lr;
-    int64_t dead; /* dead latents after this step */
+    int64_t dead;  /* dead latents after this step */
+    int64_t steps; /* done, with this one */
 } mw_step_report;
 
 typedef struct mw_trainer mw_trainer;
@@ -139,21 +200,29 @@ mw_status mw_trainer_new(mw_sae *sae, const mw_comm *comm, const mw_train_option
 void mw_trainer_free(mw_trainer **trainer);
 /* This rank's rows of a batch: begin .. end. Whole tiles of MW_ROW_TILE, so results do not depend on the ranks. */
 void mw_trainer_rows(const mw_trainer *trainer, int64_t *begin, int64_t *end);
-/* One step on this rank's rows x [end - begin, d]. Collective. */
-mw_status mw_trainer_step(mw_trainer *trainer, const float *x, mw_step_report *report) MW_MUST_USE;
+/* One step on this rank's rows x [end - begin, d] and what they should become, y [end - begin, d_out]; NULL: x itself.
+ * Collective. */
+mw_status mw_trainer_step(mw_trainer *trainer, const float *x, const float *y, mw_step_report *report) MW_MUST_USE;
 int64_t mw_trainer_steps_done(const mw_trainer *trainer);
+/* No better loss for `patience` steps, counted when all schedules have reached their end values. */
+bool mw_trainer_stalled(const mw_trainer *trainer);
 /* Everything a later run needs to go on bit for bit, at any number of ranks. Collective. */
 mw_status mw_trainer_save(const mw_trainer *trainer, const char *path) MW_MUST_USE;
 mw_status mw_trainer_load(mw_trainer *trainer, const char *path) MW_MUST_USE;
 
-/* b_dec: geometric median (Weiszfeld 1937) of rows [rows, d]; W_enc uniform +-1/sqrt(d), scaled so that random unit
- * vectors are reconstructed at their length; W_dec its transpose with unit rows. */
-mw_status mw_sae_initialize(mw_sae *sae, const float *rows, int64_t n_rows, int64_t seed) MW_MUST_USE;
+/* From a sample x [n_rows, d], y [n_rows, d_out] (NULL: x). b_dec: their center (geometric median: Weiszfeld 1937). Inits:
+ * SCALED  W_enc uniform +-1/sqrt(d), W_dec its rows at unit length, W_enc then scaled so that random unit vectors are
+ *         rebuilt at their length (Gao et al. 2024, A.1); the TopK family's own.
+ * TIED    random directions, W_enc = W_dec, at unit length, or 0.1 with a free decoder (ReLU); the others' own.
+ * DATA    as TIED, with directions of rows of the sample from their center.
+ * A transcoder's decoder is drawn by itself, and b_enc takes the center of x away. */
+mw_status mw_sae_initialize(mw_sae *sae, const float *x, const float *y, int64_t n_rows,
+                            const mw_train_options *options) MW_MUST_USE;
 
-/* Trains on one site of a store and writes `folder` (SAE, history.jsonl, training_history.json); goes on from
- * `folder`/checkpoint.safetensors where one of the same options is. Row order: a keyed permutation of the rows for
- * each pass over the data, a function of seed and position alone. Collective. */
-mw_status mw_sae_train(mw_sae *sae, const mw_store *store, const mw_store_site *site, const mw_comm *comm,
+/* Trains on what `in` and `out` (NULL: `in`) show of a store and writes `folder` (SAE, history.jsonl,
+ * training_history.json); goes on from `folder`/checkpoint.safetensors where one of the same options is. Row order: a keyed
+ * permutation of the rows for each pass over the data, a function of seed and position alone. Collective. */
+mw_status mw_sae_train(mw_sae *sae, const mw_store_view *in, const mw_store_view *out, const mw_comm *comm,
                        const mw_train_options *options, const char *folder, mw_step_report *last) MW_MUST_USE;
 
 #ifdef __cplusplus

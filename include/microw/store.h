@@ -106,6 +106,20 @@ mw_status mw_store_read_rows(const mw_store *store, const mw_store_site *site, c
 mw_status mw_store_read_range(const mw_store *store, const mw_store_site *site, int64_t begin, int64_t count,
                               float *out) MW_MUST_USE;
 mw_status mw_store_read_mean(const mw_store *store, const mw_store_site *site, double *out) MW_MUST_USE;
+
+/* Sites of a store side by side: rows are as wide as all of them. */
+enum { MW_VIEW_SITES = 64 };
+typedef struct mw_store_view {
+    const mw_store *store;
+    int64_t n_sites, width;
+    mw_store_site site[MW_VIEW_SITES];
+} mw_store_view;
+/* `sites` with commas between. */
+mw_status mw_store_view_open(const mw_store *store, const char *sites, mw_store_view *out) MW_MUST_USE;
+mw_status mw_store_view_rows(const mw_store_view *view, const int64_t *rows, int64_t count, float *out) MW_MUST_USE;
+mw_status mw_store_view_range(const mw_store_view *view, int64_t begin, int64_t count, float *out) MW_MUST_USE;
+mw_status mw_store_view_mean(const mw_store_view *view, double *out) MW_MUST_USE;
+
 mw_status mw_store_read_tokens(const mw_store *store, mw_store_tokens *out) MW_MUST_USE;
 void mw_store_tokens_free(mw_store_tokens *tokens);
 /* First rows of the blocks, [*n_blocks + 1]; caller frees. */

@@ -42,8 +42,6 @@ static mw_status attach_sae(const arguments *a, session *s) {
             return mw_error(MW_ERR_CONFIG, "--scale and --add need --sae FOLDER");
         return MW_OK;
     }
-    mw_hook hook = {.kind = MW_CONTROLLER, .call = mw_steer, .self = &s->steering, .name = "steer"};
-    mw_hook_id id;
     MW_TRY(mw_backend_open("cpu", &s->host));
     MW_TRY(mw_sae_load(folder, s->host, &s->sae));
     s->steering = (mw_steering){.sae = s->sae,
@@ -52,8 +50,7 @@ static mw_status attach_sae(const arguments *a, session *s) {
                                 .untouched = mw_tokenizer_bos(s->tokenizer)};
     MW_TRY(read_edits(argument(a, "--scale"), false, s));
     MW_TRY(read_edits(argument(a, "--add"), true, s));
-    MW_TRY(mw_site_parse(argument(a, "--site") ? argument(a, "--site") : s->sae->site, &hook.site));
-    return mw_hooks_attach(mw_model_hooks(s->model), &hook, &id);
+    return mw_steering_attach(&s->steering, mw_model_hooks(s->model), argument(a, "--site"));
 }
 
 static mw_status read_sampling(const arguments *a, const session *s, mw_sampling *how) {
@@ -104,6 +101,7 @@ mw_status command_generate(const arguments *a) {
     session s = {0};
     mw_status status = run(a, &s);
     mw_ids_free(&s.ids);
+    if (s.model) mw_steering_detach(&s.steering, mw_model_hooks(s.model));
     mw_model_free(&s.model);
     mw_sae_free(&s.sae);
     mw_tokenizer_free(&s.tokenizer);

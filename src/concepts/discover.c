@@ -41,8 +41,7 @@ static void offer(mw_top *heap, int64_t k, mw_top entry, const uint32_t *sequenc
 
 typedef struct search {
     const mw_sae *sae;
-    const mw_store *store;
-    const mw_store_site *site;
+    const mw_store_view *in;
     const mw_store_tokens *tokens;
     const int32_t *category;
     mw_discovery *out;
@@ -64,7 +63,7 @@ static void take_row(search *s, int64_t row, int64_t begin, int64_t end) {
 static mw_status search_block(search *s, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += CHUNK_ROWS) {
         int64_t n = end - at < CHUNK_ROWS ? end - at : CHUNK_ROWS;
-        MW_TRY(mw_store_read_range(s->store, s->site, at, n, s->x));
+        MW_TRY(mw_store_view_range(s->in, at, n, s->x));
         MW_TRY(mw_sae_encode(s->sae, s->x, n, &s->codes));
         for (int64_t r = 0; r < n; r++) take_row(s, at + r, s->codes.start[r], s->codes.start[r + 1]);
     }
@@ -74,7 +73,7 @@ static mw_status search_block(search *s, int64_t begin, int64_t end) {
 static mw_status search_share(search *s, const mw_comm *comm) {
     int64_t n_blocks, begin, end;
     uint64_t *row;
-    MW_TRY(mw_store_blocks(s->store, &n_blocks, &row));
+    MW_TRY(mw_store_blocks(s->in->store, &n_blocks, &row));
     mw_comm_share(mw_comm_rank(comm), mw_comm_size(comm), n_blocks, 1, &begin, &end);
     mw_progress progress;
     mw_progress_begin(&progress, "discover", "rows", (int64_t)(row[end] - row[begin]), mw_comm_rank(comm) == 0);
@@ -113,7 +112,8 @@ static mw_status merge(const mw_comm *comm, mw_discovery *d) {
 
 static mw_status prepare(search *s, int64_t top_k, int64_t n_categories) {
     mw_discovery *d = s->out;
-    *d = (mw_discovery){.n = s->sae->n, .top_k = top_k, .rows = mw_store_rows(s->store), .n_categories = n_categories};
+    *d = (mw_discovery){
+        .n = s->sae->n, .top_k = top_k, .rows = mw_store_rows(s->in->store), .n_categories = n_categories};
     d->count = mw_calloc((size_t)d->n, sizeof *d->count);
     d->top = mw_alloc((size_t)(d->n * top_k) * sizeof *d->top);
     if (s->category) d->by_category = mw_calloc((size_t)(d->n * n_categories), sizeof *d->by_category);
@@ -123,18 +123,18 @@ static mw_status prepare(search *s, int64_t top_k, int64_t n_categories) {
     return MW_OK;
 }
 
-mw_status mw_discover(const mw_sae *sae, const mw_store *store, const mw_store_site *site, const mw_comm *comm,
-                      int64_t top_k, const int32_t *category, int64_t n_categories, mw_discovery *out) {
+mw_status mw_discover(const mw_sae *sae, const mw_store_view *in, const mw_comm *comm, int64_t top_k,
+                      const int32_t *category, int64_t n_categories, mw_discovery *out) {
     mw_store_tokens tokens = {0};
     mw_discovery made = {0};
-    search s = {.sae = sae, .store = store, .site = site, .tokens = &tokens, .category = category, .out = &made};
+    search s = {.sae = sae, .in = in, .tokens = &tokens, .category = category, .out = &made};
     mw_status status =
         top_k >= 1 ? MW_OK
                    : mw_error(MW_ERR_CONFIG, "discover.top_texts is %lld: expected at least 1", (long long)top_k);
-    if (status == MW_OK && site->width != sae->d)
+    if (status == MW_OK && in->width != sae->d)
         status = mw_error(MW_ERR_CONFIG, "an SAE of width %lld cannot read a site of width %lld", (long long)sae->d,
-                          (long long)site->width);
-    if (status == MW_OK) status = mw_store_read_tokens(store, &tokens);
+                          (long long)in->width);
+    if (status == MW_OK) status = mw_store_read_tokens(in->store, &tokens);
     if (status == MW_OK) status = prepare(&s, top_k, n_categories);
     if (status == MW_OK) status = search_share(&s, comm);
     status = mw_comm_agree(comm, status);

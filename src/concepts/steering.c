@@ -10,45 +10,182 @@ static mw_status codes_of(const mw_sae *sae, const mw_hook_event *event, const f
     return mw_sae_encode(sae, x, event->x.shape[0], out);
 }
 
-static void edit_row(const mw_steering *s, const mw_codes *codes, int64_t row, float *x) {
+/* What the edits add, given a row's codes (NULL: silent), to columns first .. first + width of x_hat. */
+static void edit_row(const mw_steering *s, const mw_codes *codes, int64_t row, int64_t first, int64_t width, float *x) {
     const mw_sae *sae = s->sae;
     for (int64_t e = 0; e < s->n_edits; e++) {
         const mw_latent_edit *edit = &s->edits[e];
-        float z = mw_codes_find(codes, row, edit->latent);
+        float z = codes ? mw_codes_find(codes, row, edit->latent) : 0;
         float change = (float)(edit->scale * z + edit->add) - z;
-        const float *direction = sae->w_dec + edit->latent * sae->d;
+        const float *direction = sae->w_dec + edit->latent * sae->d_out + first;
         if (change != 0)
-            for (int64_t i = 0; i < sae->d; i++) x[i] += change * direction[i];
+            for (int64_t i = 0; i < width; i++) x[i] += change * direction[i];
     }
 }
 
-static mw_status steer_rows(const mw_steering *s, const mw_hook_event *event, float *x) {
-    mw_codes codes = {0};
-    int64_t rows = event->x.shape[0], d = s->sae->d;
-    mw_status status = codes_of(s->sae, event, x, &codes);
-    for (int64_t r = 0; status == MW_OK && r < rows; r++) {
+/* x [rows, d_out] from the codes of `read` [rows, d], which may be x itself. */
+static mw_status steer_rows(const mw_steering *s, const mw_hook_event *event, const mw_codes *codes, const float *read,
+                            float *x) {
+    int64_t d = s->sae->d_out;
+    mw_status status = MW_OK;
+    for (int64_t r = 0; status == MW_OK && r < event->x.shape[0]; r++) {
         if (event->token && event->token[r] == s->untouched) continue;
-        mw_codes one = codes;
+        mw_codes one = *codes;
         one.start += r;
         one.rows = 1;
-        if (!s->keep_error) status = mw_sae_decode(s->sae, &one, x + r * d);
-        edit_row(s, &codes, r, x + r * d);
+        if (!s->keep_error) status = mw_sae_decode(s->sae, &one, read + r * s->sae->d, x + r * d);
+        edit_row(s, codes, r, 0, d, x + r * d);
     }
-    mw_codes_free(&codes);
     return status;
 }
 
-mw_status mw_steer(void *self, const mw_hook_event *event) {
-    const mw_steering *s = self;
+static mw_status check_edits(const mw_steering *s) {
     for (int64_t e = 0; e < s->n_edits; e++)
         if (s->edits[e].latent < 0 || s->edits[e].latent >= s->sae->n)
             return mw_error(MW_ERR_ARG, "latent %lld is not in this SAE of %lld latents", (long long)s->edits[e].latent,
                             (long long)s->sae->n);
+    return MW_OK;
+}
+
+mw_status mw_steer(void *self, const mw_hook_event *event) {
+    const mw_steering *s = self;
+    mw_codes codes = {0};
     float *x = NULL;
+    MW_TRY(check_edits(s));
     MW_TRY(mw_hook_borrow(event, &x));
-    mw_status status = steer_rows(s, event, x), returned = mw_hook_return(event, x, status == MW_OK);
+    mw_status status = codes_of(s->sae, event, x, &codes);
+    if (status == MW_OK) status = steer_rows(s, event, &codes, x, x);
+    mw_codes_free(&codes);
+    mw_status returned = mw_hook_return(event, x, status == MW_OK);
     return status != MW_OK ? status : returned;
 }
+
+/* ---- a transcoder's two hooks ------------------------------------------------------------------------------ */
+
+static mw_status keep_input(mw_steering *s, const float *x, int64_t count) {
+    if (count > s->x_capacity) {
+        mw_free(s->x);
+        s->x_capacity = 0;
+        if (!(s->x = mw_alloc((size_t)count * sizeof *s->x))) return MW_ERR_MEMORY;
+        s->x_capacity = count;
+    }
+    memcpy(s->x, x, (size_t)count * sizeof *s->x);
+    return MW_OK;
+}
+
+static mw_status read_site(void *self, const mw_hook_event *event) {
+    mw_steering *s = self;
+    float *x = NULL;
+    MW_TRY(mw_hook_borrow(event, &x));
+    mw_status status = codes_of(s->sae, event, x, &s->seen);
+    if (status == MW_OK) status = keep_input(s, x, event->x.shape[0] * s->sae->d);
+    mw_status returned = mw_hook_return(event, x, false);
+    return status != MW_OK ? status : returned;
+}
+
+static mw_status write_site(void *self, const mw_hook_event *event) {
+    mw_steering *s = self;
+    float *x = NULL;
+    if (event->x.shape[1] != s->sae->d_out || event->x.shape[0] != s->seen.rows)
+        return mw_error(MW_ERR_ARG, "a transcoder to width %lld met a site of width %lld", (long long)s->sae->d_out,
+                        (long long)event->x.shape[1]);
+    MW_TRY(mw_hook_borrow(event, &x));
+    mw_status status = steer_rows(s, event, &s->seen, s->x, x), returned = mw_hook_return(event, x, status == MW_OK);
+    return status != MW_OK ? status : returned;
+}
+
+/* ---- a crosscoder's hooks ------------------------------------------------------------------------------------ */
+
+typedef struct span {
+    const mw_steering *s;
+    int64_t first, width;
+} span;
+
+static mw_status add_at_site(void *self, const mw_hook_event *event) {
+    const span *at = self;
+    float *x = NULL;
+    if (event->x.shape[1] != at->width)
+        return mw_error(MW_ERR_ARG, "an SAE with a site of width %lld met one of width %lld", (long long)at->width,
+                        (long long)event->x.shape[1]);
+    MW_TRY(mw_hook_borrow(event, &x));
+    for (int64_t r = 0; r < event->x.shape[0]; r++)
+        if (!event->token || event->token[r] != at->s->untouched)
+            edit_row(at->s, NULL, r, at->first, at->width, x + r * at->width);
+    return mw_hook_return(event, x, true);
+}
+
+static void free_span(void *self) {
+    mw_free(self);
+}
+
+/* ---- attaching ------------------------------------------------------------------------------------------------ */
+
+static mw_status attach(mw_steering *s, mw_hooks *hooks, const char *site, mw_hook hook) {
+    hook.name = "steer";
+    MW_TRY(mw_site_parse(site, &hook.site));
+    MW_TRY(mw_hooks_attach(hooks, &hook, &s->hook[s->n_hooks]));
+    s->n_hooks++;
+    return MW_OK;
+}
+
+static mw_status attach_transcoder(mw_steering *s, mw_hooks *hooks) {
+    mw_site from, to;
+    MW_TRY(mw_site_parse(s->sae->site, &from));
+    MW_TRY(mw_site_parse(s->sae->target, &to));
+    if (mw_site_order(from) >= mw_site_order(to))
+        return mw_error(MW_ERR_UNSUPPORTED, "a pass reaches %s after %s: this transcoder cannot steer", s->sae->site,
+                        s->sae->target);
+    MW_TRY(attach(s, hooks, s->sae->site, (mw_hook){.kind = MW_DETECTOR, .call = read_site, .self = s}));
+    return attach(s, hooks, s->sae->target, (mw_hook){.kind = MW_CONTROLLER, .call = write_site, .self = s});
+}
+
+static mw_status attach_crosscoder(mw_steering *s, mw_hooks *hooks) {
+    const char *p = s->sae->target[0] ? s->sae->target : s->sae->site;
+    for (int64_t e = 0; e < s->n_edits; e++)
+        if (s->edits[e].scale != 1 || !s->keep_error)
+            return mw_error(MW_ERR_UNSUPPORTED,
+                            "latent %lld: an SAE over several sites can be steered by adding to latents only",
+                            (long long)s->edits[e].latent);
+    for (int64_t i = 0; i < s->sae->n_parts; i++) {
+        int64_t first = i ? s->sae->part_end[i - 1] : 0;
+        size_t length = strcspn(p, ",");
+        char name[MW_SITE_TEXT] = "";
+        if (length < sizeof name) memcpy(name, p, length);
+        span *at = mw_alloc(sizeof *at);
+        if (!at) return MW_ERR_MEMORY;
+        *at = (span){s, first, s->sae->part_end[i] - first};
+        mw_hook hook = {.kind = MW_CONTROLLER, .call = add_at_site, .self = at, .release = free_span};
+        mw_status status = attach(s, hooks, name, hook);
+        if (status != MW_OK) mw_free(at);
+        MW_TRY(status);
+        p += length + (p[length] == ',');
+    }
+    return MW_OK;
+}
+
+mw_status mw_steering_attach(mw_steering *s, mw_hooks *hooks, const char *site) {
+    MW_TRY(check_edits(s));
+    mw_status status;
+    if (s->sae->n_parts > 1 || strchr(s->sae->site, ','))
+        status = attach_crosscoder(s, hooks);
+    else if (s->sae->transcoder)
+        status = attach_transcoder(s, hooks);
+    else
+        status =
+            attach(s, hooks, site ? site : s->sae->site, (mw_hook){.kind = MW_CONTROLLER, .call = mw_steer, .self = s});
+    if (status != MW_OK) mw_steering_detach(s, hooks);
+    return status;
+}
+
+void mw_steering_detach(mw_steering *s, mw_hooks *hooks) {
+    while (s->n_hooks > 0) mw_hooks_detach(hooks, s->hook[--s->n_hooks]);
+    mw_codes_free(&s->seen);
+    mw_free(s->x);
+    s->x = NULL;
+    s->x_capacity = 0;
+}
+
+/* ---- watching --------------------------------------------------------------------------------------------------- */
 
 /* Appends: entries move behind those that are kept, starts are shifted by their number. */
 static mw_status keep_codes(mw_code_log *log, const mw_codes *c) {

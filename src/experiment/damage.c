@@ -5,24 +5,48 @@
 
 enum { LOGITS_MAX = 1 << 24 }; /* clean logits kept at once, in floats */
 
-/* ---- replacing the site ---------------------------------------------------------------------------------- */
+/* ---- what the sites hold, and what takes their place ------------------------------------------------------- */
+
+/* Rows of a pass side by side: all sites of a view, [rows, width]. */
+typedef struct sheet {
+    float *data;
+    int64_t width;
+} sheet;
+
+/* One site's columns of a sheet. */
+typedef struct tap {
+    sheet *on;
+    int64_t column, width, row; /* row: of the pass, where the next event begins */
+} tap;
+
+static mw_status keep_rows(void *self, const mw_hook_event *event) {
+    tap *t = self;
+    float *x = NULL;
+    MW_TRY(mw_hook_borrow(event, &x));
+    for (int64_t r = 0; r < event->x.shape[0]; r++, t->row++)
+        memcpy(t->on->data + t->row * t->on->width + t->column, x + r * t->width, (size_t)t->width * sizeof *x);
+    return mw_hook_return(event, x, false);
+}
 
 typedef struct replacement {
+    tap at;
     int32_t untouched;
-    const float *row; /* [width]; NULL: zeros */
+    const float *row; /* [all columns] for every row; NULL: zeros, or the sheet's own rows */
+    bool own;
 } replacement;
 
 static mw_status replace_rows(void *self, const mw_hook_event *event) {
-    const replacement *by = self;
-    int64_t width = event->x.shape[1];
+    replacement *by = self;
+    tap *t = &by->at;
     float *x = NULL;
     MW_TRY(mw_hook_borrow(event, &x));
-    for (int64_t r = 0; r < event->x.shape[0]; r++) {
+    for (int64_t r = 0; r < event->x.shape[0]; r++, t->row++) {
+        const float *from = by->own ? t->on->data + t->row * t->on->width : by->row;
         if (event->token[r] == by->untouched) continue;
-        if (by->row)
-            memcpy(x + r * width, by->row, (size_t)width * sizeof *x);
+        if (from)
+            memcpy(x + r * t->width, from + t->column, (size_t)t->width * sizeof *x);
         else
-            memset(x + r * width, 0, (size_t)width * sizeof *x);
+            memset(x + r * t->width, 0, (size_t)t->width * sizeof *x);
     }
     return mw_hook_return(event, x, true);
 }
@@ -73,25 +97,71 @@ static mw_status read_logits(void *self, const mw_hook_event *event) {
 
 typedef struct study {
     run *r;
+    const mw_store_view *in, *out;
+    int32_t untouched;
+    const float *mean;          /* [out->width] */
     int64_t per_pass, n_passes; /* sequences a pass */
-    mw_hook damage[DAMAGE_COUNT];
-    double *sums; /* [n_passes, SUMS] */
+    double *sums;               /* [n_passes, SUMS] */
     float *clean;
     int32_t *next, *sequence;
+    sheet read, rebuilt; /* of the clean pass; what the SAE makes of it */
 } study;
 
-enum { SUMS = 2 * DAMAGE_COUNT + 1 };
+enum { SUMS = 2 * DAMAGE_COUNT + 1, HOOKS_MAX = MW_VIEW_SITES + 1 };
+
+typedef struct attached {
+    mw_hook_id id[HOOKS_MAX];
+    int count;
+    tap tap[MW_VIEW_SITES];
+    replacement by[MW_VIEW_SITES];
+} attached;
+
+static mw_status attach(study *s, attached *a, mw_hook hook) {
+    hook.name = "evaluate";
+    MW_TRY(mw_hooks_attach(mw_model_hooks(s->r->model), &hook, &a->id[a->count]));
+    a->count++;
+    return MW_OK;
+}
+
+/* The clean pass is written down where the SAE reads. */
+static mw_status attach_readers(study *s, attached *a) {
+    for (int64_t i = 0, at = 0; i < s->in->n_sites; at += s->in->site[i++].width) {
+        a->tap[i] = (tap){&s->read, at, s->in->site[i].width, 0};
+        MW_TRY(attach(
+            s, a, (mw_hook){.site = s->in->site[i].site, .kind = MW_DETECTOR, .call = keep_rows, .self = &a->tap[i]}));
+    }
+    return MW_OK;
+}
+
+static mw_status attach_damage(study *s, attached *a, damage_kind kind) {
+    for (int64_t i = 0, at = 0; i < s->out->n_sites; at += s->out->site[i++].width) {
+        a->by[i] = (replacement){{&s->rebuilt, at, s->out->site[i].width, 0},
+                                 s->untouched,
+                                 kind == DAMAGE_MEAN ? s->mean : NULL,
+                                 kind == DAMAGE_SAE};
+        MW_TRY(attach(
+            s, a,
+            (mw_hook){.site = s->out->site[i].site, .kind = MW_CONTROLLER, .call = replace_rows, .self = &a->by[i]}));
+    }
+    return MW_OK;
+}
+
+static mw_status rebuild(study *s, int64_t rows) {
+    mw_codes codes = {0};
+    mw_status status = mw_sae_encode(s->r->sae, s->read.data, rows, &codes);
+    if (status == MW_OK) status = mw_sae_decode(s->r->sae, &codes, s->read.data, s->rebuilt.data);
+    mw_codes_free(&codes);
+    return status;
+}
 
 static mw_status one_pass(study *s, const mw_batch *batch, damage_kind kind, double *sums) {
-    mw_hooks *hooks = mw_model_hooks(s->r->model);
     reader d = {.next = s->next, .sequence = s->sequence, .clean = s->clean, .keep = kind == DAMAGE_NONE};
-    mw_hook watch = {.site = {0, MW_LOGITS}, .kind = MW_DETECTOR, .call = read_logits, .self = &d, .name = "evaluate"};
-    mw_hook_id watching = 0, acting = 0;
-    MW_TRY(mw_hooks_attach(hooks, &watch, &watching));
-    mw_status status = kind == DAMAGE_NONE ? MW_OK : mw_hooks_attach(hooks, &s->damage[kind], &acting);
+    attached a = {0};
+    mw_status status =
+        attach(s, &a, (mw_hook){.site = {0, MW_LOGITS}, .kind = MW_DETECTOR, .call = read_logits, .self = &d});
+    if (status == MW_OK) status = kind == DAMAGE_NONE ? attach_readers(s, &a) : attach_damage(s, &a, kind);
     if (status == MW_OK) status = mw_model_forward(s->r->model, batch, NULL);
-    if (acting) mw_hooks_detach(hooks, acting);
-    mw_hooks_detach(hooks, watching);
+    while (a.count > 0) mw_hooks_detach(mw_model_hooks(s->r->model), a.id[--a.count]);
     sums[kind] = d.ce;
     sums[DAMAGE_COUNT + kind] = d.kl;
     sums[2 * DAMAGE_COUNT] = d.tokens;
@@ -107,8 +177,10 @@ static mw_status all_damages(study *s, int64_t pass, int64_t n_sequences) {
     s->sequence[rows] = -1;
     memcpy(s->next, d->ids + d->first[first] + 1, (size_t)(rows - 1) * sizeof *s->next);
     mw_batch batch = {.n_seq = n, .ids = d->ids + d->first[first], .length = d->length + first};
-    for (int kind = 0; kind < DAMAGE_COUNT; kind++)
+    for (int kind = 0; kind < DAMAGE_COUNT; kind++) {
         MW_TRY(one_pass(s, &batch, (damage_kind)kind, s->sums + pass * SUMS));
+        if (kind == DAMAGE_NONE) MW_TRY(rebuild(s, rows));
+    }
     return MW_OK;
 }
 
@@ -137,18 +209,21 @@ static mw_status run_passes(study *s, int64_t n_sequences, int64_t longest, dama
     s->clean = mw_alloc((size_t)(rows * vocab) * sizeof *s->clean);
     s->next = mw_calloc((size_t)rows + 1, sizeof *s->next);
     s->sequence = mw_alloc((size_t)(rows + 1) * sizeof *s->sequence);
-    mw_status status = s->sums && s->clean && s->next && s->sequence ? MW_OK : MW_ERR_MEMORY;
+    s->read = (sheet){mw_alloc((size_t)(rows * s->in->width) * sizeof(float)), s->in->width};
+    s->rebuilt = (sheet){mw_alloc((size_t)(rows * s->out->width) * sizeof(float)), s->out->width};
+    bool good = s->sums && s->clean && s->next && s->sequence && s->read.data && s->rebuilt.data;
+    mw_status status = good ? MW_OK : MW_ERR_MEMORY;
     mw_comm_share(mw_comm_rank(s->r->comm), mw_comm_size(s->r->comm), s->n_passes, 1, &begin, &end);
     for (int64_t p = begin; p < end && status == MW_OK; p++) status = all_damages(s, p, n_sequences);
     status = mw_comm_agree(s->r->comm, status);
     return status == MW_OK ? add_passes(s, out) : status;
 }
 
-static mw_status mean_row(run *r, const mw_store_site *site, float **out) {
-    double *mean = mw_alloc((size_t)site->width * sizeof *mean);
-    float *row = mw_alloc((size_t)site->width * sizeof *row);
-    mw_status status = mean && row ? mw_store_read_mean(r->store, site, mean) : MW_ERR_MEMORY;
-    for (int64_t i = 0; status == MW_OK && i < site->width; i++) row[i] = (float)mean[i];
+static mw_status mean_row(const mw_store_view *view, float **out) {
+    double *mean = mw_alloc((size_t)view->width * sizeof *mean);
+    float *row = mw_alloc((size_t)view->width * sizeof *row);
+    mw_status status = mean && row ? mw_store_view_mean(view, mean) : MW_ERR_MEMORY;
+    for (int64_t i = 0; status == MW_OK && i < view->width; i++) row[i] = (float)mean[i];
     mw_free(mean);
     if (status != MW_OK)
         mw_free(row);
@@ -157,30 +232,25 @@ static mw_status mean_row(run *r, const mw_store_site *site, float **out) {
     return status;
 }
 
-mw_status measure_damage(run *r, const mw_store_site *site, damage *out) {
+mw_status measure_damage(run *r, const views *v, damage *out) {
     int64_t n = 0, longest = 1;
     float *mean = NULL;
     MW_TRY(run_model(r));
     MW_TRY(run_dataset(r));
-    MW_TRY(mw_comm_agree(r->comm, mean_row(r, site, &mean)));
+    MW_TRY(mw_comm_agree(r->comm, mean_row(rebuilt(v), &mean)));
     *out = (damage){0};
     for (; n < r->dataset->n_sequences && out->tokens < r->e->evaluate.tokens; n++) {
         out->tokens += r->dataset->length[n];
         if (r->dataset->length[n] > longest) longest = r->dataset->length[n];
     }
     out->sequences = n;
-    int32_t untouched = r->e->harvest.skip == MW_SKIP_NONE ? -1 : mw_tokenizer_bos(r->tokenizer);
-    mw_steering splice = {.sae = r->sae, .keep_error = false, .untouched = untouched};
-    replacement zero = {untouched, NULL}, average = {untouched, mean};
-    mw_hook act = {.site = site->site, .kind = MW_CONTROLLER, .name = "evaluate"};
-    study s = {.r = r, .damage = {act, act, act, act}};
-    s.damage[DAMAGE_SAE].call = mw_steer;
-    s.damage[DAMAGE_SAE].self = &splice;
-    s.damage[DAMAGE_ZERO].call = s.damage[DAMAGE_MEAN].call = replace_rows;
-    s.damage[DAMAGE_ZERO].self = &zero;
-    s.damage[DAMAGE_MEAN].self = &average;
+    study s = {.r = r,
+               .in = &v->in,
+               .out = rebuilt(v),
+               .mean = mean,
+               .untouched = r->e->harvest.skip == MW_SKIP_NONE ? -1 : mw_tokenizer_bos(r->tokenizer)};
     mw_status status = run_passes(&s, n, longest, out);
-    void *all[] = {s.sums, s.clean, s.next, s.sequence, mean};
+    void *all[] = {s.sums, s.clean, s.next, s.sequence, s.read.data, s.rebuilt.data, mean};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) mw_free(all[i]);
     return status;
 }

@@ -1,4 +1,5 @@
-/* What it does to the model's predictions when a site is replaced. */
+/* What it does to the model's predictions when sites are replaced: all that the SAE rebuilds, by what it made of the sites it
+ * reads in the undamaged model, by zeros, or by their means. */
 #ifndef MICROW_DAMAGE_H
 #define MICROW_DAMAGE_H
 
@@ -14,7 +15,7 @@ typedef struct damage {
 } damage;
 
 /* On sequences of the dataset up to evaluate.tokens tokens. Collective; the same at any number of ranks. */
-mw_status measure_damage(run *r, const mw_store_site *site, damage *out) MW_MUST_USE;
+mw_status measure_damage(run *r, const views *v, damage *out) MW_MUST_USE;
 /* Share of the gap between a baseline (zero or mean ablation) and the clean model that the SAE keeps. */
 double recovered(double clean, double with_sae, double baseline);
 

@@ -74,11 +74,27 @@ mw_status run_sae(run *r) {
     return mw_comm_agree(r->comm, status);
 }
 
-mw_status run_site(run *r, mw_store_site *out) {
+static mw_status open_views(const run *r, views *out) {
+    char *sites = NULL;
+    const char *target = r->e->sae.target;
+    MW_TRY(settings_sites(r->e, &sites));
+    mw_status status = mw_store_view_open(r->store, sites, &out->in);
+    mw_free(sites);
+    if (status == MW_OK && target && target[0]) {
+        status = mw_store_view_open(r->store, target, &out->target);
+        out->out = &out->target;
+    }
+    return status;
+}
+
+mw_status run_views(run *r, views *out) {
+    *out = (views){0};
     MW_TRY(run_store(r));
-    const char *site = settings_site(r->e);
-    if (!site) return mw_error(MW_ERR_CONFIG, "%s: sae.site is not given, nor harvest.sites", r->e->document.file);
-    return mw_comm_agree(r->comm, mw_store_find(r->store, site, out));
+    return mw_comm_agree(r->comm, open_views(r, out));
+}
+
+const mw_store_view *rebuilt(const views *v) {
+    return v->out ? v->out : &v->in;
 }
 
 /* ---- what is done -------------------------------------------------------------------------------------- */

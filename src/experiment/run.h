@@ -30,8 +30,13 @@ mw_status run_tokenizer(run *r) MW_MUST_USE;
 mw_status run_dataset(run *r) MW_MUST_USE;
 mw_status run_store(run *r) MW_MUST_USE;
 mw_status run_sae(run *r) MW_MUST_USE;
-/* The place of the SAE's site in the store. */
-mw_status run_site(run *r, mw_store_site *out) MW_MUST_USE;
+/* What the SAE reads and rebuilds, in the store. */
+typedef struct views {
+    mw_store_view in, target;
+    const mw_store_view *out; /* `target`, or NULL: what is read is what is rebuilt */
+} views;
+mw_status run_views(run *r, views *out) MW_MUST_USE;
+const mw_store_view *rebuilt(const views *v);
 
 /* SHA-256 of these sections' effective values and of what the stage builds on. */
 mw_status run_fingerprint(const run *r, const char *const *sections, int count, const char *upstream,

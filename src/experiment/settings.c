@@ -1,5 +1,6 @@
 #include "experiment/settings.h"
 
+#include <math.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -71,11 +72,23 @@ static const mw_field harvest_fields[] = {
 
 static const mw_field sae_fields[] = {
     {"site", MW_FIELD_STRING, AT(sae_settings, site), "", .doc = "what the SAE reads; empty: the first harvested site"},
-    {"variant", MW_FIELD_CHOICE, AT(sae_settings, variant), "topk", .choices = "topk|batch_topk",
-     .doc = "topk: k latents a token; batch_topk: k a token in the mean over a batch"},
+    {"sites", MW_FIELD_STRINGS, AT(sae_settings, sites), "",
+     .doc = "in place of site: several, one dictionary for all (a crosscoder)"},
+    {"target", MW_FIELD_STRING, AT(sae_settings, target), "",
+     .doc = "what it rebuilds, if that is another site (a transcoder); empty: what it reads"},
+    {"skip", MW_FIELD_BOOL, AT(sae_settings, skip), "false",
+     .doc = "of a transcoder: a linear path from site to target"},
+    {"variant", MW_FIELD_STRING, AT(sae_settings, variant), "topk",
+     .doc =
+         "topk: k latents a token; batch_topk: k a token in the mean over a batch; multi_topk: topk that also rebuilds "
+         "from 4 k; matryoshka_topk, matryoshka_batch_topk: each prefix of groups rebuilds; relu: L1; jump_relu: a "
+         "threshold a latent; gated"},
     {"n_latents", MW_FIELD_INT, AT(sae_settings, n_latents), "auto", .min = 1, .max = 1 << 30,
      .doc = "latents; auto: 8 times the site's width"},
-    {"k", MW_FIELD_INT, AT(sae_settings, k), "32", .min = 1, .max = 1 << 20, .doc = "active latents a token"},
+    {"k", MW_FIELD_INT, AT(sae_settings, k), "32", .min = 1, .max = 1 << 20,
+     .doc = "active latents a token, for variants with topk"},
+    {"groups", MW_FIELD_INTS, AT(sae_settings, groups), "",
+     .doc = "Matryoshka: latents of each group, n_latents together; empty: n/16, n/16, n/8, n/4, n/2"},
     {"seed", MW_FIELD_INT, AT(sae_settings, seed), "0", .min = 0, .max = 1e15, .doc = "of weights and row order"},
     {0}};
 
@@ -91,20 +104,57 @@ static const mw_field train_fields[] = {
     {"eps", MW_FIELD_REAL, AT(train_settings, eps), "6.25e-10", .min = 0, .max = 1, .doc = "of Adam"},
     {"warmup", MW_FIELD_INT, AT(train_settings, warmup), "auto", .min = 0, .max = 1e12,
      .doc = "steps in which the learning rate rises; auto: 1000, or a twentieth of a short run"},
+    {"schedule", MW_FIELD_CHOICE, AT(train_settings, schedule), "linear", .choices = "linear|cosine|constant",
+     .doc = "how the learning rate falls in the last part of the run"},
     {"decay", MW_FIELD_REAL, AT(train_settings, decay), "0.2", .min = 0, .max = 1,
      .doc = "last part of the run, in which the learning rate falls to 0"},
     {"clip_norm", MW_FIELD_REAL, AT(train_settings, clip_norm), "1", .min = 0, .max = 1e9,
      .doc = "limit of the gradient's norm, of the squared error summed over dimensions; 0: none"},
+    {"ema", MW_FIELD_REAL, AT(train_settings, ema), "0", .min = 0, .max = 0.9999999,
+     .doc = "decay of the running mean of the weights that is saved in their place; 0: the weights of the last step"},
+    {"sparsity", MW_FIELD_REAL, AT(train_settings, sparsity), "auto", .min = 0, .max = 1e12,
+     .doc = "coefficient of the penalty, beside the squared error on normalized data; auto: relu 5, gated 2, jump_relu "
+            "6e-4 times the width, with l0_target the width"},
+    {"sparsity_warmup", MW_FIELD_INT, AT(train_settings, sparsity_warmup), "auto", .min = 0, .max = 1e12,
+     .doc = "steps in which it rises from 0; auto: a twentieth of the run"},
+    {"penalty", MW_FIELD_CHOICE, AT(train_settings, penalty), "l0", .choices = "l0|tanh",
+     .doc = "of jump_relu: the number of active latents, or the sum of tanh(4 z)"},
+    {"l0_target", MW_FIELD_REAL, AT(train_settings, l0_target), "0", .min = 0, .max = 1e9,
+     .doc = "of jump_relu: the penalty becomes (L0 / l0_target - 1)^2; 0: L0"},
+    {"bandwidth", MW_FIELD_REAL, AT(train_settings, bandwidth), "auto", .min = 1e-12, .max = 1e6,
+     .doc = "of jump_relu: width of the kernel through which thresholds learn; auto: 0.05, with tanh 2"},
+    {"threshold_init", MW_FIELD_REAL, AT(train_settings, threshold_init), "auto", .min = 1e-12, .max = 1e6,
+     .doc = "of jump_relu: first value of the thresholds; auto: 0.01, with tanh 0.1"},
+    {"threshold_batches", MW_FIELD_INT, AT(train_settings, threshold_batches), "16", .min = 0, .max = 1e9,
+     .doc = "of batch_topk: batches after training that set the threshold; 0: the running mean of training is kept"},
+    {"k_anneal", MW_FIELD_INT, AT(train_settings, k_anneal), "0", .min = 0, .max = 1e12,
+     .doc = "steps in which k falls from k_start to its value"},
+    {"k_start", MW_FIELD_INT, AT(train_settings, k_start), "auto", .min = 1, .max = 1 << 20,
+     .doc = "auto: half the site's width"},
     {"aux_k", MW_FIELD_INT, AT(train_settings, aux_k), "auto", .min = 0, .max = 1 << 20,
-     .doc = "dead latents that rebuild the residual (AuxK); 0: off; auto: half the site's width"},
+     .doc = "dead latents that rebuild the residual (AuxK); 0: off; auto: half the site's width with topk, else 0"},
     {"aux_coefficient", MW_FIELD_REAL, AT(train_settings, aux_coefficient), "0.03125", .min = 0, .max = 1e6,
      .doc = "weight of the AuxK loss"},
     {"dead_after", MW_FIELD_INT, AT(train_settings, dead_after), "auto", .min = 1, .max = 1e15,
      .doc = "rows without firing after which a latent is dead; auto: 10 million, or a tenth of a shorter run"},
-    {"normalize", MW_FIELD_BOOL, AT(train_settings, normalize), "true",
-     .doc = "train on activations scaled to a mean norm of sqrt(width); folded into the saved weights"},
+    {"resample_every", MW_FIELD_INT, AT(train_settings, resample_every), "0", .min = 0, .max = 1e12,
+     .doc = "steps after which dead latents start anew from badly rebuilt rows; 0: never"},
+    {"patience", MW_FIELD_INT, AT(train_settings, patience), "0", .min = 0, .max = 1e12,
+     .doc = "steps without a better loss after which training ends; 0: all tokens are used"},
+    {"min_gain", MW_FIELD_REAL, AT(train_settings, min_gain), "0.001", .min = 0, .max = 1,
+     .doc = "part by which a loss must be lower to be better"},
+    {"normalize", MW_FIELD_CHOICE, AT(train_settings, normalize), "norm", .choices = "norm|standard|none",
+     .doc =
+         "norm: activations scaled to a mean norm of sqrt(width); standard: each column to a deviation of 1; folded into "
+         "the saved weights"},
+    {"init", MW_FIELD_CHOICE, AT(train_settings, init), "auto", .choices = "auto|scaled|tied|data",
+     .doc =
+         "scaled: random, encoder scaled to rebuild unit vectors; tied: encoder equal to decoder; data: directions of "
+         "rows; auto: scaled with topk, else tied"},
+    {"center", MW_FIELD_CHOICE, AT(train_settings, center), "median", .choices = "median|mean|zero",
+     .doc = "what b_dec starts as: the geometric median or the mean of the sample, or zero"},
     {"init_rows", MW_FIELD_INT, AT(train_settings, init_rows), "32768", .min = 1, .max = 1 << 24,
-     .doc = "sample for the geometric median"},
+     .doc = "sample for center, data and standard"},
     {"log_every", MW_FIELD_INT, AT(train_settings, log_every), "10", .min = 1, .max = 1e12,
      .doc = "steps between lines of history.jsonl"},
     {"checkpoint_every", MW_FIELD_INT, AT(train_settings, checkpoint_every), "1000", .min = 0, .max = 1e12,
@@ -233,11 +283,59 @@ static mw_status bind_all(mw_experiment *e) {
     return MW_OK;
 }
 
-static mw_status check_values(const mw_experiment *e) {
-    int64_t n = e->sae.n_latents;
-    if (n != MW_AUTO_INT && e->sae.k > n)
+/* ---- what fields do not say by themselves --------------------------------------------------------------- */
+
+static mw_status refuse(const mw_experiment *e, const char *key, const char *why) {
+    return mw_error(MW_ERR_CONFIG, "%s: %s: %s", e->document.file, key, why);
+}
+
+static mw_status check_sites(const mw_experiment *e) {
+    const sae_settings *s = &e->sae;
+    if (s->site[0] && s->sites.count) return refuse(e, "sae.sites", "sae.site is given too");
+    if (s->skip && !s->target[0]) return refuse(e, "sae.skip", "only a transcoder (sae.target) has a skip connection");
+    if (s->target[0] && strcmp(s->site, s->target) == 0)
+        return refuse(e, "sae.target", "it is sae.site: leave it out for an autoencoder");
+    return MW_OK;
+}
+
+/* Whether what is given can be, as far as it does not depend on the width of the site. */
+static mw_status check_shape(const mw_experiment *e, mw_variant variant) {
+    const sae_settings *s = &e->sae;
+    int64_t n = s->n_latents;
+    if (s->groups.count && !mw_variant_uses_groups(variant))
+        return refuse(e, "sae.groups", "only the matryoshka variants have groups");
+    if (n == MW_AUTO_INT) return MW_OK;
+    if (mw_variant_uses_k(variant) && s->k > n)
         return mw_error(MW_ERR_CONFIG, "%s: sae.k = %lld is larger than sae.n_latents = %lld", e->document.file,
-                        (long long)e->sae.k, (long long)n);
+                        (long long)s->k, (long long)n);
+    return mw_sae_check(&(mw_sae_shape){
+        .variant = variant, .n = n, .d = 1, .k = s->k, .n_groups = s->groups.count, .group = s->groups.items});
+}
+
+static mw_status check_training(const mw_experiment *e, mw_variant variant) {
+    const train_settings *t = &e->train;
+    if (t->k_anneal > 0 && !mw_variant_uses_k(variant)) return refuse(e, "train.k_anneal", "this variant has no k");
+    if (t->k_anneal > 0 && t->k_start != MW_AUTO_INT && t->k_start < e->sae.k)
+        return refuse(e, "train.k_start", "smaller than sae.k: k falls, it does not rise");
+    if (!isnan(t->sparsity) && !mw_variant_uses_penalty(variant))
+        return refuse(e, "train.sparsity", "this variant has no penalty: sae.k makes it sparse");
+    bool jump = variant == MW_JUMP_RELU;
+    if (!jump && (t->l0_target > 0 || t->penalty || !isnan(t->bandwidth) || !isnan(t->threshold_init)))
+        return refuse(e, "train", "l0_target, penalty, bandwidth and threshold_init are of sae.variant jump_relu only");
+    if (t->aux_k > 0 && (variant == MW_RELU || variant == MW_GATED))
+        return refuse(e, "train.aux_k", "a dead latent of this variant has no positive value that AuxK could choose");
+    if (t->l0_target > 0 && t->penalty == MW_PENALTY_TANH)
+        return refuse(e, "train.l0_target", "it goes with penalty l0, not with tanh");
+    return MW_OK;
+}
+
+static mw_status check_values(const mw_experiment *e) {
+    mw_variant variant;
+    if (settings_has(e, "sae")) MW_TRY(check_sites(e));
+    mw_status known = mw_variant_parse(e->sae.variant, &variant);
+    if (known != MW_OK) return MW_ERR_CONFIG;
+    MW_TRY(check_shape(e, variant));
+    if (settings_has(e, "train")) MW_TRY(check_training(e, variant));
     for (const char *p = e->top.name; *p; p++)
         if (*p == '/' || e->top.name[0] == '.')
             return mw_error(MW_ERR_CONFIG, "%s: name '%s' cannot be the name of a folder", e->document.file,
@@ -313,7 +411,26 @@ mw_status mw_experiment_describe(const mw_experiment *experiment, bool document,
     return out->failed ? MW_ERR_MEMORY : MW_OK;
 }
 
-const char *settings_site(const mw_experiment *e) {
-    if (e->sae.site && e->sae.site[0]) return e->sae.site;
-    return e->harvest.sites.count ? e->harvest.sites.items[0] : NULL;
+mw_status settings_sites(const mw_experiment *e, char **out) {
+    mw_text text = {0};
+    const mw_strings *many = &e->sae.sites;
+    for (int64_t i = 0; i < many->count; i++) mw_text_addf(&text, "%s%s", i ? "," : "", many->items[i]);
+    if (!many->count && e->sae.site && e->sae.site[0])
+        mw_text_addf(&text, "%s", e->sae.site);
+    else if (!many->count && e->harvest.sites.count)
+        mw_text_addf(&text, "%s", e->harvest.sites.items[0]);
+    if (text.failed) {
+        mw_text_free(&text);
+        return MW_ERR_MEMORY;
+    }
+    if (!text.data) return mw_error(MW_ERR_CONFIG, "%s: sae.site is not given, nor harvest.sites", e->document.file);
+    *out = text.data;
+    return MW_OK;
+}
+
+mw_variant settings_variant(const mw_experiment *e) {
+    mw_variant variant = MW_TOPK;
+    mw_status known = mw_variant_parse(e->sae.variant, &variant);
+    (void)known; /* when the file was read */
+    return variant;
 }

@@ -4,6 +4,7 @@
 
 #include "microw/config.h"
 #include "microw/experiment.h"
+#include "microw/sae.h"
 
 typedef struct top_settings {
     char *name, *store;
@@ -42,15 +43,19 @@ typedef struct harvest_settings {
 } harvest_settings;
 
 typedef struct sae_settings {
-    char *site;
-    int variant;
+    char *site, *target, *variant;
+    mw_strings sites;
+    mw_ints groups;
+    bool skip;
     int64_t n_latents, k, seed;
 } sae_settings;
 
 typedef struct train_settings {
     int64_t tokens, batch, warmup, aux_k, dead_after, init_rows, log_every, checkpoint_every;
-    double lr, beta1, beta2, eps, decay, clip_norm, aux_coefficient;
-    bool normalize;
+    int64_t resample_every, k_start, k_anneal, sparsity_warmup, threshold_batches, patience;
+    double lr, beta1, beta2, eps, decay, clip_norm, ema, aux_coefficient;
+    double sparsity, l0_target, bandwidth, threshold_init, min_gain;
+    int schedule, penalty, normalize, init, center;
 } train_settings;
 
 typedef struct discover_settings {
@@ -90,7 +95,9 @@ struct mw_experiment {
 mw_status settings_write(const mw_experiment *e, const char *const *sections, int count, bool document,
                          mw_text *out) MW_MUST_USE;
 bool settings_has(const mw_experiment *e, const char *section);
-/* The site of the SAE: sae.site, else the first harvested one. NULL if there is none. */
-const char *settings_site(const mw_experiment *e);
+/* What the SAE reads, sites with commas between: sae.sites, or sae.site, else the first harvested one. Caller frees. */
+mw_status settings_sites(const mw_experiment *e, char **out) MW_MUST_USE;
+/* The SAE's variant, which has been checked. */
+mw_variant settings_variant(const mw_experiment *e);
 
 #endif

@@ -169,16 +169,16 @@ static mw_status save(run *r, const findings *f) {
 
 mw_status stage_discover(run *r) {
     const discover_settings *s = &r->e->discover;
-    mw_store_site site;
+    views v;
     findings f = {0};
     MW_TRY(run_sae(r));
-    MW_TRY(run_site(r, &site));
+    MW_TRY(run_views(r, &v));
     mw_status status = mw_store_read_tokens(r->store, &f.tokens);
     if (status == MW_OK && s->categories[0]) status = mw_categories_load(s->categories, &f.tokens, &f.categories);
     status = mw_comm_agree(r->comm, status);
     if (status == MW_OK)
-        status = mw_discover(r->sae, r->store, &site, r->comm, s->top_texts, f.categories.of_token, f.categories.count,
-                             &f.discovery);
+        status =
+            mw_discover(r->sae, &v.in, r->comm, s->top_texts, f.categories.of_token, f.categories.count, &f.discovery);
     if (status == MW_OK) {
         if (run_is_root(r)) status = give_names(&f, s->names);
         if (run_is_root(r) && status == MW_OK) status = save(r, &f);

@@ -21,7 +21,17 @@ static json_t *whole_numbers(const int64_t *values, int count) {
     return list;
 }
 
-static json_t *reconstruction(const mw_sae_metrics *m) {
+static json_t *by_site(const mw_store_view *out, const mw_sae_metrics *m) {
+    json_t *list = json_array();
+    for (int64_t i = 0; i < out->n_sites; i++) {
+        char name[MW_SITE_TEXT];
+        mw_site_format(out->site[i].site, name);
+        json_array_append_new(list, json_pack("{s:s, s:f}", "site", name, "fvu", m->part_fvu[i]));
+    }
+    return list;
+}
+
+static json_t *reconstruction(const mw_store_view *out, const mw_sae_metrics *m) {
     json_t *made = json_pack("{s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:I}", "rows", (json_int_t)m->rows,
                              "fvu", m->fvu, "r2", 1 - m->fvu, "explained_variance", m->explained_variance, "mse",
                              m->mse, "cosine", m->cosine, "l0", m->l0, "l0_deviation", m->l0_deviation, "l1", m->l1,
@@ -29,6 +39,7 @@ static json_t *reconstruction(const mw_sae_metrics *m) {
     json_object_set_new(made, "l0_quantiles", whole_numbers(m->l0_quantile, 5));
     json_object_set_new(made, "frequency_bins", whole_numbers(m->frequency_bin, MW_FREQUENCY_BINS));
     json_object_set_new(made, "by_position", positions(m));
+    json_object_set_new(made, "by_site", by_site(out, m));
     return made;
 }
 
@@ -50,9 +61,9 @@ static void add_damage(json_t *made, const damage *d) {
     json_object_set_new(made, "predicted_on_tokens", json_integer(d->tokens));
 }
 
-static mw_status save(const run *r, const mw_sae_metrics *m, const damage *d) {
+static mw_status save(const run *r, const views *v, const mw_sae_metrics *m, const damage *d) {
     char *path = mw_path_join(r->folder, "evaluate.json");
-    json_t *made = reconstruction(m);
+    json_t *made = reconstruction(rebuilt(v), m);
     if (d) add_damage(made, d);
     mw_status status = path && made ? mw_json_save(path, made, 1) : MW_ERR_MEMORY;
     json_decref(made);
@@ -74,14 +85,14 @@ static void print_result(const mw_sae *sae, const mw_sae_metrics *m, const damag
 }
 
 mw_status stage_evaluate(run *r) {
-    mw_store_site site;
+    views v;
     mw_sae_metrics metrics;
     damage harm;
     MW_TRY(run_sae(r));
-    MW_TRY(run_site(r, &site));
-    MW_TRY(mw_sae_measure(r->sae, r->store, &site, r->comm, &metrics));
+    MW_TRY(run_views(r, &v));
+    MW_TRY(mw_sae_measure(r->sae, &v.in, v.out, r->comm, &metrics));
     bool predict = r->e->evaluate.ce_recovered;
-    if (predict) MW_TRY(measure_damage(r, &site, &harm));
+    if (predict) MW_TRY(measure_damage(r, &v, &harm));
     if (run_is_root(r)) print_result(r->sae, &metrics, predict ? &harm : NULL);
-    return mw_comm_agree(r->comm, run_is_root(r) ? save(r, &metrics, predict ? &harm : NULL) : MW_OK);
+    return mw_comm_agree(r->comm, run_is_root(r) ? save(r, &v, &metrics, predict ? &harm : NULL) : MW_OK);
 }

@@ -158,13 +158,10 @@ static mw_status generate_both(lab *l, const edits *list) {
                             .n_edits = list->count,
                             .keep_error = r->e->steer.keep_error,
                             .untouched = r->e->harvest.skip == MW_SKIP_NONE ? -1 : mw_tokenizer_bos(r->tokenizer)};
-    mw_hook hook = {.kind = MW_CONTROLLER, .call = mw_steer, .self = &steering, .name = "steer"};
-    mw_hook_id id;
     MW_TRY(generate(l, l->before));
-    MW_TRY(mw_site_parse(r->sae->site, &hook.site));
-    MW_TRY(mw_hooks_attach(mw_model_hooks(r->model), &hook, &id));
+    MW_TRY(mw_steering_attach(&steering, mw_model_hooks(r->model), NULL));
     mw_status status = generate(l, l->after);
-    mw_hooks_detach(mw_model_hooks(r->model), id);
+    mw_steering_detach(&steering, mw_model_hooks(r->model));
     return status;
 }
 

@@ -165,8 +165,8 @@ static mw_status collect_enough(mw_trainer *t, const float *x, collector *c, int
     }
 }
 
-mw_status batch_top_k_select(mw_trainer *t, const float *x, mw_codes *out) {
-    int64_t wanted = t->sae->k * t->options.batch, equals = 0;
+mw_status batch_top_k_codes(mw_trainer *t, const float *x, mw_codes *out) {
+    int64_t wanted = t->k * t->options.batch, equals = 0;
     collector c = {.n = t->sae->n, .limit = wanted};
     uint32_t bits = 0;
     mw_status status = collect_enough(t, x, &c, wanted);
@@ -179,6 +179,14 @@ mw_status batch_top_k_select(mw_trainer *t, const float *x, mw_codes *out) {
     }
     mw_free(c.items);
     return status;
+}
+
+mw_status batch_top_k_select(mw_trainer *t, const float *x) {
+    return batch_top_k_codes(t, x, &t->part[0].c.mine);
+}
+
+mw_status threshold_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) {
+    return open_codes(sae, x, rows, &(opening){.level = sae->threshold > 0 ? sae->threshold : 0}, out);
 }
 
 /* The k-th value of the batch moves the threshold; a batch with fewer positive values than wanted says nothing. */

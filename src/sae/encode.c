@@ -1,6 +1,7 @@
-/* From activations to codes. */
+/* From activations to codes and back. */
 #include "sae/variants.h"
 
+#include <math.h>
 #include <string.h>
 
 /* Rows whose pre-activations are in memory at once: whole tiles, about 64 MiB. */
@@ -10,12 +11,12 @@ static int64_t chunk_rows(int64_t n) {
 }
 
 static mw_status pre_activations(const mw_sae *sae, const float *x, int64_t rows, float *centered, float *pre) {
-    for (int64_t r = 0; r < rows; r++)
+    for (int64_t r = 0; r < rows && centered; r++)
         for (int64_t i = 0; i < sae->d; i++) centered[r * sae->d + i] = x[r * sae->d + i] - sae->b_dec[i];
     return sae->backend->ops->matmul(sae->backend, &(mw_matmul){.m = rows,
                                                                 .n = sae->n,
                                                                 .k = sae->d,
-                                                                .a = centered,
+                                                                .a = centered ? centered : x,
                                                                 .lda = sae->d,
                                                                 .b = sae->w_enc,
                                                                 .b_dtype = MW_F32,
@@ -29,9 +30,9 @@ static mw_status pre_activations(const mw_sae *sae, const float *x, int64_t rows
 mw_status sae_visit(const mw_sae *sae, const float *x, int64_t rows, pre_visitor visit, void *self) {
     int64_t chunk = chunk_rows(sae->n);
     if (chunk > rows) chunk = rows;
-    float *centered = mw_alloc((size_t)(chunk * sae->d) * sizeof *centered);
+    float *centered = sae->transcoder ? NULL : mw_alloc((size_t)(chunk * sae->d) * sizeof *centered);
     float *pre = mw_alloc((size_t)(chunk * sae->n) * sizeof *pre);
-    mw_status status = centered && pre ? MW_OK : MW_ERR_MEMORY;
+    mw_status status = (centered || sae->transcoder) && pre ? MW_OK : MW_ERR_MEMORY;
     for (int64_t r = 0; r < rows && status == MW_OK; r += chunk) {
         int64_t n = rows - r < chunk ? rows - r : chunk;
         status = pre_activations(sae, x + r * sae->d, n, centered, pre);
@@ -47,13 +48,14 @@ mw_status sae_visit(const mw_sae *sae, const float *x, int64_t rows, pre_visitor
 typedef struct top_k_reader {
     const mw_sae *sae;
     mw_codes *out;
+    int64_t k;
     int32_t *index; /* [chunk, k] */
     float *value;
 } top_k_reader;
 
 static mw_status take_top_k(void *self, const float *pre, int64_t first, int64_t rows) {
     top_k_reader *t = self;
-    int64_t k = t->sae->k, count = t->out->start[first];
+    int64_t k = t->k, count = t->out->start[first];
     MW_TRY(t->sae->backend->ops->top_k(t->sae->backend, pre, rows, t->sae->n, k, t->index, t->value));
     MW_TRY(mw_codes_reserve(t->out, count, count + rows * k));
     for (int64_t r = 0; r < rows; r++) {
@@ -67,11 +69,11 @@ static mw_status take_top_k(void *self, const float *pre, int64_t first, int64_t
     return MW_OK;
 }
 
-mw_status top_k_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) {
+mw_status top_k_codes(const mw_sae *sae, const float *x, int64_t rows, int64_t k, mw_codes *out) {
     int64_t chunk = chunk_rows(sae->n);
-    top_k_reader t = {.sae = sae, .out = out};
-    t.index = mw_alloc((size_t)(chunk * sae->k) * sizeof *t.index);
-    t.value = mw_alloc((size_t)(chunk * sae->k) * sizeof *t.value);
+    top_k_reader t = {.sae = sae, .out = out, .k = k};
+    t.index = mw_alloc((size_t)(chunk * k) * sizeof *t.index);
+    t.value = mw_alloc((size_t)(chunk * k) * sizeof *t.value);
     mw_status status = t.index && t.value ? mw_codes_begin(out, rows) : MW_ERR_MEMORY;
     if (status == MW_OK) status = sae_visit(sae, x, rows, take_top_k, &t);
     mw_free(t.index);
@@ -79,40 +81,47 @@ mw_status top_k_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes
     return status;
 }
 
-/* ---- all above a threshold --------------------------------------------------------------------------------- */
+/* ---- all above a floor ----------------------------------------------------------------------------------- */
 
-typedef struct threshold_reader {
+typedef struct open_reader {
     const mw_sae *sae;
+    const opening *how;
     mw_codes *out;
-    float floor;
-} threshold_reader;
+} open_reader;
+
+static float opened(const open_reader *t, int64_t latent, float pre) {
+    float floor = t->how->floor ? t->how->floor[latent] : t->how->level;
+    if (!(pre > floor)) return NAN;
+    return t->how->value ? t->how->value(t->sae, latent, pre) : pre;
+}
 
 /* Counted first, then written, each row by one thread. */
-static mw_status take_above(void *self, const float *pre, int64_t first, int64_t rows) {
-    threshold_reader *t = self;
+static mw_status take_open(void *self, const float *pre, int64_t first, int64_t rows) {
+    open_reader *t = self;
     int64_t n = t->sae->n, *start = t->out->start + first;
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < rows; r++) {
         int64_t above = 0;
-        for (int64_t i = 0; i < n; i++) above += pre[r * n + i] > t->floor;
+        for (int64_t i = 0; i < n; i++) above += !isnan(opened(t, i, pre[r * n + i]));
         start[r + 1] = above;
     }
     for (int64_t r = 0; r < rows; r++) start[r + 1] += start[r];
     MW_TRY(mw_codes_reserve(t->out, start[0], start[rows]));
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < rows; r++)
-        for (int64_t i = 0, at = start[r]; i < n; i++)
-            if (pre[r * n + i] > t->floor) {
-                t->out->index[at] = (int32_t)i;
-                t->out->value[at++] = pre[r * n + i];
-            }
+        for (int64_t i = 0, at = start[r]; i < n; i++) {
+            float value = opened(t, i, pre[r * n + i]);
+            if (isnan(value)) continue;
+            t->out->index[at] = (int32_t)i;
+            t->out->value[at++] = value;
+        }
     return MW_OK;
 }
 
-mw_status threshold_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) {
-    threshold_reader t = {sae, out, sae->threshold > 0 ? sae->threshold : 0};
+mw_status open_codes(const mw_sae *sae, const float *x, int64_t rows, const opening *how, mw_codes *out) {
+    open_reader t = {sae, how, out};
     MW_TRY(mw_codes_begin(out, rows));
-    return sae_visit(sae, x, rows, take_above, &t);
+    return sae_visit(sae, x, rows, take_open, &t);
 }
 
 /* ---- use ---------------------------------------------------------------------------------------------------- */
@@ -121,7 +130,24 @@ mw_status mw_sae_encode(const mw_sae *sae, const float *x, int64_t rows, mw_code
     return variant_of(sae)->encode(sae, x, rows, out);
 }
 
-mw_status mw_sae_decode(const mw_sae *sae, const mw_codes *codes, float *x_hat) {
-    return sae->backend->ops->sparse_decode(sae->backend, x_hat, sae->b_dec, codes->start, codes->index, codes->value,
-                                            codes->rows, sae->w_dec, sae->d);
+mw_status sae_add_skip(const mw_sae *sae, const float *x, int64_t rows, float *out) {
+    if (!sae->w_skip) return MW_OK;
+    return sae->backend->ops->matmul(sae->backend, &(mw_matmul){.m = rows,
+                                                                .n = sae->d_out,
+                                                                .k = sae->d,
+                                                                .a = x,
+                                                                .lda = sae->d,
+                                                                .b = sae->w_skip,
+                                                                .b_dtype = MW_F32,
+                                                                .ldb = sae->d,
+                                                                .b_transposed = true,
+                                                                .c = out,
+                                                                .ldc = sae->d_out,
+                                                                .accumulate = true});
+}
+
+mw_status mw_sae_decode(const mw_sae *sae, const mw_codes *codes, const float *x, float *x_hat) {
+    MW_TRY(sae->backend->ops->sparse_decode(sae->backend, x_hat, sae->b_dec, codes->start, codes->index, codes->value,
+                                            codes->rows, sae->w_dec, sae->d_out));
+    return sae_add_skip(sae, x, codes->rows, x_hat);
 }

@@ -1,9 +1,10 @@
 /* SAEs on disk. */
 #include "sae/files.h"
+#include "sae/variants.h"
 
 #include <string.h>
 
-enum { FORMAT_VERSION = 1 };
+enum { FORMAT_VERSION = 2 }; /* 1: TopK and BatchTopK autoencoders */
 
 mw_status sae_write_tensors(const char *folder, const char *file, const mw_named_tensor *tensors, int64_t count) {
     MW_TRY(mw_make_directories(folder));
@@ -21,43 +22,91 @@ mw_status sae_write_config(const char *folder, const char *file, json_t *config)
     return status;
 }
 
+/* ---- saving ---------------------------------------------------------------------------------------------- */
+
+/* Differences of running ends. */
+static json_t *widths(const int64_t *end, int64_t count) {
+    json_t *list = json_array();
+    for (int64_t i = 0; i < count; i++) json_array_append_new(list, json_integer(end[i] - (i ? end[i - 1] : 0)));
+    return list;
+}
+
+static int64_t list_tensors(const mw_sae *sae, mw_named_tensor out[5 + MW_EXTRAS]) {
+    int64_t count = 0;
+    out[count++] = (mw_named_tensor){"W_enc", mw_tensor_2d(MW_F32, sae->w_enc, sae->n, sae->d)};
+    out[count++] = (mw_named_tensor){"b_enc", mw_tensor_1d(MW_F32, sae->b_enc, sae->n)};
+    out[count++] = (mw_named_tensor){"W_dec", mw_tensor_2d(MW_F32, sae->w_dec, sae->n, sae->d_out)};
+    out[count++] = (mw_named_tensor){"b_dec", mw_tensor_1d(MW_F32, sae->b_dec, sae->d_out)};
+    if (sae->w_skip) out[count++] = (mw_named_tensor){"W_skip", mw_tensor_2d(MW_F32, sae->w_skip, sae->d_out, sae->d)};
+    for (int i = 0; i < MW_EXTRAS; i++)
+        if (sae->extra[i])
+            out[count++] =
+                (mw_named_tensor){variant_of(sae)->extra[i].name, mw_tensor_1d(MW_F32, sae->extra[i], sae->n)};
+    return count;
+}
+
 mw_status mw_sae_save(const mw_sae *sae, const char *folder) {
-    const mw_named_tensor tensors[] = {{"W_enc", mw_tensor_2d(MW_F32, sae->w_enc, sae->n, sae->d)},
-                                       {"b_enc", mw_tensor_1d(MW_F32, sae->b_enc, sae->n)},
-                                       {"W_dec", mw_tensor_2d(MW_F32, sae->w_dec, sae->n, sae->d)},
-                                       {"b_dec", mw_tensor_1d(MW_F32, sae->b_dec, sae->d)}};
-    MW_TRY(sae_write_tensors(folder, "sae.safetensors", tensors, 4));
-    return sae_write_config(folder, "cfg.json",
-                            json_pack("{s:s, s:i, s:s, s:f, s:I, s:I, s:I, s:s, s:s}", "format", "microw", "version",
-                                      FORMAT_VERSION, "variant", mw_variant_name(sae->variant), "threshold",
-                                      (double)sae->threshold, "n_latents", (json_int_t)sae->n, "d_in",
-                                      (json_int_t)sae->d, "k", (json_int_t)sae->k, "site", sae->site, "model",
-                                      sae->model));
+    mw_named_tensor tensors[5 + MW_EXTRAS];
+    int64_t count = list_tensors(sae, tensors);
+    MW_TRY(sae_write_tensors(folder, "sae.safetensors", tensors, count));
+    json_t *config = json_pack("{s:s, s:i, s:s, s:I, s:I, s:s, s:s}", "format", "microw", "version", FORMAT_VERSION,
+                               "variant", mw_variant_name(sae->variant), "n_latents", (json_int_t)sae->n, "d_in",
+                               (json_int_t)sae->d, "site", sae->site, "model", sae->model);
+    if (sae->k) json_object_set_new(config, "k", json_integer(sae->k));
+    if (variant_of(sae)->after_selection) json_object_set_new(config, "threshold", json_real(sae->threshold));
+    if (sae->n_groups) json_object_set_new(config, "groups", widths(sae->group_end, sae->n_groups));
+    if (sae->n_parts > 1) json_object_set_new(config, "parts", widths(sae->part_end, sae->n_parts));
+    if (sae->transcoder) {
+        json_object_set_new(config, "d_out", json_integer(sae->d_out));
+        json_object_set_new(config, "target", json_string(sae->target));
+        json_object_set_new(config, "skip", json_boolean(sae->w_skip));
+    }
+    return sae_write_config(folder, "cfg.json", config);
 }
 
 /* ---- loading ------------------------------------------------------------------------------------------- */
 
 typedef struct facts {
-    mw_variant variant;
+    mw_sae_shape shape;
+    int64_t group[MW_GROUPS_MAX], part[MW_SITES_MAX];
     double threshold;
-    int64_t n, d, k;
-    const char *site, *model;
+    const char *site, *target, *model;
 } facts;
+
+static mw_status read_list(const char *path, const json_t *config, const char *key, int64_t most, int64_t *out,
+                           int64_t *count) {
+    const json_t *list = json_object_get(config, key);
+    *count = (int64_t)json_array_size(list);
+    if (*count > most)
+        return mw_error(MW_ERR_FORMAT, "%s: %s has %lld entries: at most %lld", path, key, (long long)*count,
+                        (long long)most);
+    for (int64_t i = 0; i < *count; i++) out[i] = json_integer_value(json_array_get(list, (size_t)i));
+    return MW_OK;
+}
 
 static mw_status read_facts(const char *path, const json_t *config, facts *out) {
     const char *format = mw_json_text(config, "format"), *variant = mw_json_text(config, "variant");
+    int64_t version = json_integer_value(json_object_get(config, "version"));
+    mw_sae_shape *s = &out->shape;
     if (!format || strcmp(format, "microw") != 0)
         return mw_error(MW_ERR_FORMAT, "%s: not the configuration of a microw SAE", path);
-    if (json_integer_value(json_object_get(config, "version")) != FORMAT_VERSION)
-        return mw_error(MW_ERR_FORMAT, "%s: format version %lld; this microw reads version %d", path,
-                        (long long)json_integer_value(json_object_get(config, "version")), FORMAT_VERSION);
-    MW_TRY(mw_variant_parse(variant ? variant : "(none)", &out->variant));
+    if (version < 1 || version > FORMAT_VERSION)
+        return mw_error(MW_ERR_FORMAT, "%s: format version %lld; this microw reads versions 1 to %d", path,
+                        (long long)version, FORMAT_VERSION);
+    MW_TRY(mw_variant_parse(variant ? variant : "(none)", &s->variant));
     const json_t *threshold = json_object_get(config, "threshold");
     out->threshold = threshold ? json_number_value(threshold) : -1;
-    out->n = json_integer_value(json_object_get(config, "n_latents"));
-    out->d = json_integer_value(json_object_get(config, "d_in"));
-    out->k = json_integer_value(json_object_get(config, "k"));
+    s->n = json_integer_value(json_object_get(config, "n_latents"));
+    s->d = json_integer_value(json_object_get(config, "d_in"));
+    s->k = json_integer_value(json_object_get(config, "k"));
+    s->d_out = json_integer_value(json_object_get(config, "d_out"));
+    s->skip = mw_json_flag(config, "skip", false);
+    MW_TRY(read_list(path, config, "groups", MW_GROUPS_MAX, out->group, &s->n_groups));
+    MW_TRY(read_list(path, config, "parts", MW_SITES_MAX, out->part, &s->n_parts));
+    s->group = out->group;
+    s->part = out->part;
     out->site = mw_json_text(config, "site");
+    out->target = mw_json_text(config, "target");
     out->model = mw_json_text(config, "model");
     return MW_OK;
 }
@@ -76,10 +125,13 @@ mw_status sae_take(const mw_safetensors *file, const char *path, const char *nam
 static mw_status read_weights(const char *path, mw_sae *sae) {
     mw_safetensors *file;
     MW_TRY(mw_safetensors_open(path, &file));
-    mw_status status = sae_take(file, path, "W_enc", sae->n, sae->d, sae->w_enc);
-    if (status == MW_OK) status = sae_take(file, path, "W_dec", sae->n, sae->d, sae->w_dec);
-    if (status == MW_OK) status = sae_take(file, path, "b_enc", sae->n, 0, sae->b_enc);
-    if (status == MW_OK) status = sae_take(file, path, "b_dec", sae->d, 0, sae->b_dec);
+    mw_named_tensor wanted[5 + MW_EXTRAS];
+    int64_t count = list_tensors(sae, wanted);
+    mw_status status = MW_OK;
+    for (int64_t i = 0; i < count && status == MW_OK; i++) {
+        const mw_tensor *t = &wanted[i].tensor;
+        status = sae_take(file, path, wanted[i].name, t->shape[0], t->ndim == 2 ? t->shape[1] : 0, t->data);
+    }
     mw_safetensors_free(&file);
     return status;
 }
@@ -97,13 +149,11 @@ mw_status mw_sae_load(const char *folder, mw_backend *backend, mw_sae **out) {
     facts f = {0};
     mw_status status = config_path && weights ? mw_json_load(config_path, &config) : MW_ERR_MEMORY;
     if (status == MW_OK) status = read_facts(config_path, config, &f);
-    if (status == MW_OK) status = mw_sae_new(backend, f.n, f.d, f.k, &sae);
-    if (status == MW_OK) {
-        sae->variant = f.variant;
-        sae->threshold = (float)f.threshold;
-    }
+    if (status == MW_OK) status = mw_sae_new(backend, &f.shape, &sae);
+    if (status == MW_OK) sae->threshold = (float)f.threshold;
     if (status == MW_OK) status = read_weights(weights, sae);
     if (status == MW_OK) status = sae_put_text(&sae->site, f.site);
+    if (status == MW_OK) status = sae_put_text(&sae->target, f.target);
     if (status == MW_OK) status = sae_put_text(&sae->model, f.model);
     json_decref(config);
     mw_free(config_path);

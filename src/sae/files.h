@@ -16,7 +16,7 @@ mw_status sae_take(const mw_safetensors *file, const char *path, const char *nam
                    float *to) MW_MUST_USE;
 mw_status sae_put_text(char **slot, const char *value) MW_MUST_USE;
 
-/* A state dict as torch.save writes it (a zip file with a pickle), for torch.load with weights_only. f32 and i32. */
+/* A state dict as torch.save writes it (a zip file with a pickle), for torch.load with weights_only. f32, i32 and i64. */
 mw_status torch_file_write(const char *path, const mw_named_tensor *tensors, int64_t count) MW_MUST_USE;
 
 #endif

@@ -1,34 +1,117 @@
-#include "microw/sae.h"
+#include "sae/variants.h"
 
 #include <string.h>
 
-mw_status mw_sae_new(mw_backend *backend, int64_t n, int64_t d, int64_t k, mw_sae **out) {
-    if (n < 1 || d < 1 || n > INT32_MAX)
-        return mw_error(MW_ERR_CONFIG, "an SAE of %lld latents and width %lld cannot be", (long long)n, (long long)d);
-    if (k < 1 || k > n)
-        return mw_error(MW_ERR_CONFIG, "sae.k = %lld: expected from 1 to the %lld latents", (long long)k, (long long)n);
+/* ---- shapes ---------------------------------------------------------------------------------------------- */
+
+static mw_status set_groups(mw_sae *sae, const mw_sae_shape *shape) {
+    if (!variant_of(sae)->grouped) {
+        if (!shape->n_groups) return MW_OK;
+        return mw_error(MW_ERR_CONFIG, "sae.groups: %s has none", mw_variant_name(shape->variant));
+    }
+    if (shape->n_groups > MW_GROUPS_MAX)
+        return mw_error(MW_ERR_CONFIG, "sae.groups: %lld groups; at most %d", (long long)shape->n_groups,
+                        MW_GROUPS_MAX);
+    int64_t end = 0, n = sae->n;
+    const int64_t halves[] = {n / 16, n / 16, n / 8, n / 4, n - n / 16 * 2 - n / 8 - n / 4};
+    const int64_t *group = shape->n_groups ? shape->group : halves;
+    int64_t count = shape->n_groups ? shape->n_groups : 5;
+    for (int64_t g = 0; g < count; g++) {
+        if (!shape->n_groups && group[g] == 0) continue; /* fewer than 16 latents */
+        if (group[g] < 1 || group[g] > n - end)
+            return mw_error(MW_ERR_CONFIG,
+                            "sae.groups: %lld as group %lld: groups are positive and sum to the %lld latents",
+                            (long long)group[g], (long long)g + 1, (long long)n);
+        sae->group_end[sae->n_groups++] = end += group[g];
+    }
+    if (end != n)
+        return mw_error(MW_ERR_CONFIG, "sae.groups sum to %lld: expected the %lld latents", (long long)end,
+                        (long long)n);
+    return MW_OK;
+}
+
+static mw_status set_parts(mw_sae *sae, const mw_sae_shape *shape) {
+    int64_t end = 0, count = shape->n_parts ? shape->n_parts : 1;
+    if (count > MW_SITES_MAX)
+        return mw_error(MW_ERR_CONFIG, "an SAE over %lld sites: at most %d", (long long)count, MW_SITES_MAX);
+    for (int64_t p = 0; p < count; p++) {
+        int64_t width = shape->n_parts ? shape->part[p] : sae->d_out;
+        if (width < 1 || width > sae->d_out - end)
+            return mw_error(MW_ERR_CONFIG, "site %lld of an SAE is %lld wide: expected widths that sum to %lld",
+                            (long long)p + 1, (long long)width, (long long)sae->d_out);
+        sae->part_end[sae->n_parts++] = end += width;
+    }
+    if (end != sae->d_out)
+        return mw_error(MW_ERR_CONFIG, "the sites of an SAE are %lld wide: expected %lld", (long long)end,
+                        (long long)sae->d_out);
+    return MW_OK;
+}
+
+static mw_status check_shape(const mw_sae_shape *s) {
+    if (s->n < 1 || s->d < 1 || s->d_out < 0 || s->n > INT32_MAX)
+        return mw_error(MW_ERR_CONFIG, "an SAE of %lld latents and width %lld cannot be", (long long)s->n,
+                        (long long)s->d);
+    if (mw_variant_uses_k(s->variant) && (s->k < 1 || s->k > s->n))
+        return mw_error(MW_ERR_CONFIG, "sae.k = %lld: expected from 1 to the %lld latents", (long long)s->k,
+                        (long long)s->n);
+    if (s->skip && !s->d_out)
+        return mw_error(MW_ERR_CONFIG, "sae.skip: only a transcoder (sae.target) has a skip connection");
+    return MW_OK;
+}
+
+/* ---- memory ---------------------------------------------------------------------------------------------- */
+
+static mw_status allocate(mw_sae *sae, bool skip) {
+    size_t n = (size_t)sae->n, d = (size_t)sae->d, d_out = (size_t)sae->d_out;
+    bool good = (sae->w_enc = mw_calloc(n * d, sizeof(float))) && (sae->w_dec = mw_calloc(n * d_out, sizeof(float))) &&
+                (sae->b_enc = mw_calloc(n, sizeof(float))) && (sae->b_dec = mw_calloc(d_out, sizeof(float))) &&
+                (!skip || (sae->w_skip = mw_calloc(d_out * d, sizeof(float))));
+    for (int i = 0; i < MW_EXTRAS && variant_of(sae)->extra[i].name && good; i++)
+        good = (sae->extra[i] = mw_calloc(n, sizeof(float)));
+    good = good && (sae->site = mw_strdup("")) && (sae->target = mw_strdup("")) && (sae->model = mw_strdup(""));
+    return good ? MW_OK : MW_ERR_MEMORY;
+}
+
+static mw_status set_shape(mw_sae *sae, const mw_sae_shape *shape) {
+    MW_TRY(check_shape(shape));
+    *sae = (mw_sae){.variant = shape->variant,
+                    .n = shape->n,
+                    .d = shape->d,
+                    .d_out = shape->d_out ? shape->d_out : shape->d,
+                    .transcoder = shape->d_out > 0,
+                    .k = mw_variant_uses_k(shape->variant) ? shape->k : 0,
+                    .threshold = -1};
+    MW_TRY(set_groups(sae, shape));
+    return set_parts(sae, shape);
+}
+
+mw_status mw_sae_check(const mw_sae_shape *shape) {
+    mw_sae sae;
+    return set_shape(&sae, shape);
+}
+
+mw_status mw_sae_new(mw_backend *backend, const mw_sae_shape *shape, mw_sae **out) {
+    mw_sae made;
+    MW_TRY(set_shape(&made, shape));
     if (!backend->ops->host_memory)
         return mw_error(MW_ERR_UNSUPPORTED, "SAEs on device '%s' are not in this build", backend->ops->name);
-    mw_sae *sae = mw_calloc(1, sizeof *sae);
+    mw_sae *sae = mw_alloc(sizeof *sae);
     if (!sae) return MW_ERR_MEMORY;
-    *sae = (mw_sae){
-        .n = n, .d = d, .k = k, .threshold = -1, .backend = backend, .site = mw_strdup(""), .model = mw_strdup("")};
-    sae->w_enc = mw_calloc((size_t)n * (size_t)d, sizeof(float));
-    sae->w_dec = mw_calloc((size_t)n * (size_t)d, sizeof(float));
-    sae->b_enc = mw_calloc((size_t)n, sizeof(float));
-    sae->b_dec = mw_calloc((size_t)d, sizeof(float));
-    if (!sae->w_enc || !sae->w_dec || !sae->b_enc || !sae->b_dec || !sae->site || !sae->model) {
+    *sae = made;
+    sae->backend = backend;
+    mw_status status = allocate(sae, shape->skip);
+    if (status != MW_OK)
         mw_sae_free(&sae);
-        return MW_ERR_MEMORY;
-    }
-    *out = sae;
-    return MW_OK;
+    else
+        *out = sae;
+    return status;
 }
 
 void mw_sae_free(mw_sae **slot) {
     mw_sae *sae = *slot;
     if (!sae) return;
-    void *all[] = {sae->w_enc, sae->w_dec, sae->b_enc, sae->b_dec, sae->site, sae->model, sae};
+    void *all[] = {sae->w_enc, sae->w_dec,  sae->b_enc, sae->b_dec, sae->extra[0], sae->extra[1], sae->w_skip,
+                   sae->site,  sae->target, sae->model, sae};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) mw_free(all[i]);
     *slot = NULL;
 }

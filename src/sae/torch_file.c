@@ -47,7 +47,9 @@ static void pickle_tensor(mw_text *out, const mw_tensor *t, int64_t number) {
     char *key = mw_format("%lld", (long long)number);
     put(out, "ctorch._utils\n_rebuild_tensor_v2\n((");
     pickle_text(out, "storage");
-    put(out, t->dtype == MW_I32 ? "ctorch\nIntStorage\n" : "ctorch\nFloatStorage\n");
+    put(out, t->dtype == MW_I32   ? "ctorch\nIntStorage\n"
+             : t->dtype == MW_I64 ? "ctorch\nLongStorage\n"
+                                  : "ctorch\nFloatStorage\n");
     pickle_text(out, key ? key : "");
     pickle_text(out, "cpu");
     pickle_int(out, mw_tensor_count(t));

@@ -10,55 +10,106 @@
 
 typedef struct training {
     mw_sae *sae;
-    const mw_store *store;
-    const mw_store_site *site;
+    const mw_store_view *in, *out; /* out NULL: what is read is what is rebuilt */
     const mw_comm *comm;
     const mw_train_options *options;
     mw_trainer *trainer;
-    float scale; /* of the input */
+    double *scale_in, *scale_out; /* [d], [d_out] */
     char *checkpoint;
     history history;
     int64_t *rows; /* scratch */
-    float *x;
+    float *x, *y;
 } training;
 
-/* Rows at positions begin .. begin + count of the training order. */
-static mw_status read_positions(training *t, int64_t begin, int64_t count, int64_t *rows, float *x) {
-    uint64_t n = (uint64_t)mw_store_rows(t->store);
+static void scale_columns(float *x, int64_t rows, int64_t width, const double *scale) {
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < width; i++) x[r * width + i] *= (float)scale[i];
+}
+
+/* Raw rows at positions begin .. begin + count of the training order. y may be NULL. */
+static mw_status read_positions(const training *t, int64_t begin, int64_t count, int64_t *rows, float *x, float *y) {
+    uint64_t n = (uint64_t)mw_store_rows(t->in->store);
     for (int64_t i = 0; i < count; i++) {
         uint64_t p = (uint64_t)(begin + i);
         rows[i] = (int64_t)mw_permute((uint64_t)t->options->seed, p / n, n, p % n);
     }
-    MW_TRY(mw_store_read_rows(t->store, t->site, rows, count, x));
-    if (t->scale != 1)
-        for (int64_t i = 0; i < count * t->site->width; i++) x[i] *= t->scale;
+    MW_TRY(mw_store_view_rows(t->in, rows, count, x));
+    return t->out ? mw_store_view_rows(t->out, rows, count, y) : MW_OK;
+}
+
+static mw_status read_batch(training *t, int64_t begin, int64_t count) {
+    MW_TRY(read_positions(t, begin, count, t->rows, t->x, t->y));
+    scale_columns(t->x, count, t->in->width, t->scale_in);
+    if (t->out) scale_columns(t->y, count, t->out->width, t->scale_out);
     return MW_OK;
 }
 
+/* ---- before the first step ------------------------------------------------------------------------------- */
+
+static void spread_of_column(const float *x, int64_t rows, int64_t d, int64_t column, double *out) {
+    double sum = 0, squares = 0;
+    for (int64_t r = 0; r < rows; r++) {
+        sum += x[r * d + column];
+        squares += (double)x[r * d + column] * x[r * d + column];
+    }
+    *out = squares - sum * sum / (double)rows;
+}
+
+/* norm: each site by itself, so that none outweighs the others. standard: deviations of the sample. */
+static void choose_scale(mw_normalize kind, const mw_store_view *view, const float *sample, int64_t rows, double *out) {
+    for (int64_t s = 0, at = 0; s < view->n_sites; at += view->site[s++].width) {
+        const mw_store_site *site = &view->site[s];
+        for (int64_t i = at; i < at + site->width; i++) {
+            double spread = 0;
+            out[i] = 1;
+            if (kind == MW_NORMALIZE_NORM && site->norm_mean > 0) out[i] = sqrt((double)site->width) / site->norm_mean;
+            if (kind == MW_NORMALIZE_STANDARD) spread_of_column(sample, rows, view->width, i, &spread);
+            if (spread > 0) out[i] = sqrt((double)rows / spread);
+        }
+    }
+}
+
 /* 1 / mean over dimensions of the sample's variance. */
-static double loss_scale_of(const float *x, int64_t rows, int64_t d) {
+static double loss_scale_of(const float *y, int64_t rows, int64_t d) {
     double spread = 0;
     for (int64_t i = 0; i < d; i++) {
-        double sum = 0, squares = 0;
-        for (int64_t r = 0; r < rows; r++) {
-            sum += x[r * d + i];
-            squares += (double)x[r * d + i] * x[r * d + i];
-        }
-        spread += squares - sum * sum / (double)rows;
+        double one;
+        spread_of_column(y, rows, d, i, &one);
+        spread += one;
     }
     return spread > 0 ? (double)rows * (double)d / spread : 1;
 }
 
+static mw_status start_from(training *t, float *x, float *y, int64_t rows, double *loss_scale) {
+    mw_normalize kind = t->options->normalize;
+    choose_scale(kind, t->in, x, rows, t->scale_in);
+    scale_columns(x, rows, t->in->width, t->scale_in);
+    const mw_store_view *out = t->out ? t->out : t->in;
+    if (t->out) {
+        choose_scale(kind, out, y, rows, t->scale_out);
+        scale_columns(y, rows, out->width, t->scale_out);
+    } else {
+        memcpy(t->scale_out, t->scale_in, (size_t)out->width * sizeof *t->scale_out);
+    }
+    *loss_scale = loss_scale_of(t->out ? y : x, rows, out->width);
+    return mw_sae_initialize(t->sae, x, t->out ? y : NULL, rows, t->options);
+}
+
 /* Every rank does the same on the same sample: nothing to communicate. */
 static mw_status initialize(training *t, double *loss_scale) {
-    int64_t n = t->options->init_rows < mw_store_rows(t->store) ? t->options->init_rows : mw_store_rows(t->store);
+    int64_t all = mw_store_rows(t->in->store), n = t->options->init_rows < all ? t->options->init_rows : all;
     int64_t *rows = mw_alloc((size_t)n * sizeof *rows);
-    float *x = mw_alloc((size_t)(n * t->site->width) * sizeof *x);
-    mw_status status = rows && x ? read_positions(t, 0, n, rows, x) : MW_ERR_MEMORY;
-    if (status == MW_OK) status = mw_sae_initialize(t->sae, x, n, t->options->seed);
-    if (status == MW_OK) *loss_scale = loss_scale_of(x, n, t->site->width);
+    float *x = mw_alloc((size_t)(n * t->in->width) * sizeof *x);
+    float *y = t->out ? mw_alloc((size_t)(n * t->out->width) * sizeof *y) : NULL;
+    t->scale_in = mw_alloc((size_t)t->sae->d * sizeof *t->scale_in);
+    t->scale_out = mw_alloc((size_t)t->sae->d_out * sizeof *t->scale_out);
+    mw_status status = rows && x && (y || !t->out) && t->scale_in && t->scale_out ? MW_OK : MW_ERR_MEMORY;
+    if (status == MW_OK) status = read_positions(t, 0, n, rows, x, y);
+    if (status == MW_OK) status = start_from(t, x, y, n, loss_scale);
     mw_free(rows);
     mw_free(x);
+    mw_free(y);
     return status;
 }
 
@@ -101,8 +152,9 @@ static mw_status prepare(training *t, const char *folder) {
     int64_t begin, end;
     mw_trainer_rows(t->trainer, &begin, &end);
     t->rows = mw_alloc((size_t)(end - begin) * sizeof *t->rows);
-    t->x = mw_alloc((size_t)((end - begin) * t->site->width) * sizeof *t->x);
-    mw_status status = t->rows && t->x ? MW_OK : MW_ERR_MEMORY;
+    t->x = mw_alloc((size_t)((end - begin) * t->in->width) * sizeof *t->x);
+    if (t->out) t->y = mw_alloc((size_t)((end - begin) * t->out->width) * sizeof *t->y);
+    mw_status status = t->rows && t->x && (t->y || !t->out) ? MW_OK : MW_ERR_MEMORY;
     if (status == MW_OK && mw_comm_rank(t->comm) == 0)
         status = history_open(folder, mw_trainer_steps_done(t->trainer), &t->history);
     return mw_comm_agree(t->comm, status);
@@ -130,8 +182,8 @@ static mw_status run_steps(training *t, mw_step_report *last) {
     mw_progress_begin(&progress, "train", "tokens", (o->steps - first) * o->batch, mw_comm_rank(t->comm) == 0);
     for (int64_t step = first; step < o->steps; step++) {
         char extra[96];
-        MW_TRY(mw_comm_agree(t->comm, read_positions(t, step * o->batch + begin, end - begin, t->rows, t->x)));
-        MW_TRY(mw_trainer_step(t->trainer, t->x, last));
+        MW_TRY(mw_comm_agree(t->comm, read_batch(t, step * o->batch + begin, end - begin)));
+        MW_TRY(mw_trainer_step(t->trainer, t->x, t->y, last));
         int64_t rows = (step + 1 - first) * o->batch;
         double seconds = mw_seconds() - start;
         mw_status status = after_step(t, last, step + 1, seconds, (step + 1) * o->batch);
@@ -139,66 +191,108 @@ static mw_status run_steps(training *t, mw_step_report *last) {
         snprintf(extra, sizeof extra, "\"loss\":%.4f,\"fvu\":%.4f,\"l0\":%.2f,\"dead\":%lld", last->loss, last->fvu,
                  last->l0, (long long)last->dead);
         mw_progress_update(&progress, rows, extra);
-        if (step + 1 == o->steps) mw_progress_end(&progress, rows, extra);
+        bool stalled = mw_trainer_stalled(t->trainer);
+        if (stalled || step + 1 == o->steps) mw_progress_end(&progress, rows, extra);
+        if (!stalled) continue;
+        if (mw_comm_rank(t->comm) == 0)
+            mw_log(MW_LOG_INFO, "training ends at step %lld of %lld: no better loss for %lld steps",
+                   (long long)step + 1, (long long)o->steps, (long long)o->patience);
+        break;
     }
     return MW_OK;
 }
 
+/* ---- after the last step --------------------------------------------------------------------------------- */
+
 /* The threshold followed weights that moved; now that they rest it is the mean over some more batches. */
 static mw_status calibrate(training *t) {
-    enum { BATCHES = 16 };
     const variant_row *variant = variant_of(t->sae);
-    if (!variant->select) return MW_OK;
-    int64_t begin, end, seen = 0;
+    mw_trainer *trainer = t->trainer;
+    if (!variant->after_selection) return MW_OK;
+    int64_t begin, end, seen = 0, done = mw_trainer_steps_done(trainer);
     double sum = 0;
-    mw_trainer_rows(t->trainer, &begin, &end);
-    mw_codes codes = {0};
+    mw_trainer_rows(trainer, &begin, &end);
     mw_status status = MW_OK;
-    for (int64_t b = 0; b < BATCHES && status == MW_OK; b++) {
-        int64_t first = (t->options->steps + b) * t->options->batch + begin;
-        status = mw_comm_agree(t->comm, read_positions(t, first, end - begin, t->rows, t->x));
-        if (status == MW_OK) status = mw_comm_agree(t->comm, variant->select(t->trainer, t->x, &codes));
-        if (status != MW_OK || !(t->trainer->kth > 0)) continue;
-        sum += t->trainer->kth;
+    for (int64_t b = 0; b < t->options->threshold_batches && status == MW_OK; b++) {
+        int64_t first = (done + b) * t->options->batch + begin;
+        status = mw_comm_agree(t->comm, read_batch(t, first, end - begin));
+        if (status == MW_OK) status = mw_comm_agree(t->comm, variant->select(trainer, t->x));
+        if (status != MW_OK || !(trainer->kth > 0)) continue;
+        sum += trainer->kth;
         seen++;
     }
     if (seen) t->sae->threshold = (float)(sum / (double)seen);
-    mw_codes_free(&codes);
     return status;
 }
 
-/* x was scaled by s: a(s x) = s a'(x) with b_enc' = b_enc / s and b_dec' = b_dec / s, so the selection is the same, the
- * codes are in the data's own units, and the decoder keeps its unit rows. */
+/* Decoder rows to unit length; where they were free the codes take up what they were: relu(c a) = c relu(a). */
+static mw_status unit_decoder(mw_sae *sae) {
+    for (int64_t i = 0; i < sae->n && variant_of(sae)->free_decoder; i++) {
+        float norm = (float)length_of(sae->w_dec + i * sae->d_out, sae->d_out);
+        for (int64_t j = 0; j < sae->d; j++) sae->w_enc[i * sae->d + j] *= norm;
+        sae->b_enc[i] *= norm;
+    }
+    return sae->backend->ops->unit_rows(sae->backend, sae->w_dec, NULL, sae->n, sae->d_out);
+}
+
+/* Codes are given in the unit of what is rebuilt: its scale, the mean (of logarithms) where columns have several. */
+static double code_scale(const training *t) {
+    bool same = true;
+    double sum = 0;
+    for (int64_t i = 0; i < t->sae->d_out; i++) {
+        same = same && t->scale_out[i] == t->scale_out[0];
+        sum += log(t->scale_out[i]);
+    }
+    return same ? t->scale_out[0] : exp(sum / (double)t->sae->d_out);
+}
+
+/* x was multiplied by s_in, y by s_out; codes become z / c. From z = relu(W_enc (s_in x - b_dec) + b_enc) and s_out x_hat =
+ * W_dec z + b_dec follow the weights that do the same with x and y as they are. With one scale W_dec does not change. */
+static void fold_scales(training *t) {
+    mw_sae *s = t->sae;
+    double c = code_scale(t);
+    for (int64_t i = 0; i < s->n; i++) {
+        for (int64_t j = 0; j < s->d; j++) s->w_enc[i * s->d + j] *= (float)(t->scale_in[j] / c);
+        for (int64_t j = 0; j < s->d_out; j++) s->w_dec[i * s->d_out + j] *= (float)(c / t->scale_out[j]);
+        s->b_enc[i] /= (float)c;
+        for (int e = 0; e < MW_EXTRAS; e++)
+            if (s->extra[e] && variant_of(s)->extra[e].scales) s->extra[e][i] /= (float)c;
+    }
+    for (int64_t i = 0; i < s->d_out; i++) {
+        s->b_dec[i] /= (float)t->scale_out[i];
+        for (int64_t j = 0; j < s->d && s->w_skip; j++)
+            s->w_skip[i * s->d + j] *= (float)(t->scale_in[j] / t->scale_out[i]);
+    }
+    if (s->threshold > 0) s->threshold /= (float)c;
+}
+
 static mw_status finish(training *t, const char *folder) {
-    mw_sae *sae = t->sae;
-    MW_TRY(sae->backend->ops->unit_rows(sae->backend, sae->w_dec, NULL, sae->n, sae->d));
-    for (int64_t i = 0; i < sae->n; i++) sae->b_enc[i] /= t->scale;
-    for (int64_t i = 0; i < sae->d; i++) sae->b_dec[i] /= t->scale;
-    if (sae->threshold > 0) sae->threshold /= t->scale;
+    MW_TRY(unit_decoder(t->sae));
+    fold_scales(t);
     if (mw_comm_rank(t->comm) != 0) return MW_OK;
     MW_TRY(history_finish(&t->history));
-    MW_TRY(mw_sae_save(sae, folder));
+    MW_TRY(mw_sae_save(t->sae, folder));
     unlink(t->checkpoint);
     return MW_OK;
 }
 
-mw_status mw_sae_train(mw_sae *sae, const mw_store *store, const mw_store_site *site, const mw_comm *comm,
+mw_status mw_sae_train(mw_sae *sae, const mw_store_view *in, const mw_store_view *out, const mw_comm *comm,
                        const mw_train_options *options, const char *folder, mw_step_report *last) {
-    if (sae->d != site->width)
-        return mw_error(MW_ERR_CONFIG, "an SAE of width %lld cannot be trained on a site of width %lld",
-                        (long long)sae->d, (long long)site->width);
-    training t = {.sae = sae, .store = store, .site = site, .comm = comm, .options = options, .scale = 1};
-    if (options->normalize && site->norm_mean > 0) t.scale = (float)(sqrt((double)site->width) / site->norm_mean);
+    int64_t width = out ? out->width : in->width;
+    if (sae->d != in->width || sae->d_out != width)
+        return mw_error(MW_ERR_CONFIG, "an SAE of width %lld to %lld cannot be trained on sites of width %lld to %lld",
+                        (long long)sae->d, (long long)sae->d_out, (long long)in->width, (long long)width);
+    training t = {.sae = sae, .in = in, .out = out, .comm = comm, .options = options};
     mw_step_report report = {0};
     mw_status status = prepare(&t, folder);
     if (status == MW_OK) status = run_steps(&t, &report);
+    if (status == MW_OK) status = take_means(t.trainer);
     if (status == MW_OK) status = calibrate(&t);
     if (status == MW_OK) status = mw_comm_agree(comm, finish(&t, folder));
     history_close(&t.history);
     mw_trainer_free(&t.trainer);
-    mw_free(t.checkpoint);
-    mw_free(t.rows);
-    mw_free(t.x);
+    void *all[] = {t.checkpoint, t.rows, t.x, t.y, t.scale_in, t.scale_out};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) mw_free(all[i]);
     if (status == MW_OK && last) *last = report;
     return status;
 }

@@ -5,6 +5,10 @@
  * Adam's moments, and the updated parameters are gathered. That moves about what an all-reduce of the gradient
  * would, needs no dense [batch, n] gradient, divides Adam's memory by the ranks, and gives the same bytes at any
  * number of ranks, which an all-reduce of partial sums does not.
+ *
+ * A step is made of parts and blocks. A part is a set of sparse codes and their gradients: the selected latents, those of
+ * one Matryoshka group, the dead ones of AuxK. A block is dL/d of one reconstruction [batch, d_out]; a code's gradient is the
+ * product of its decoder row and its row in the part's block. A variant lays them out; the rest is the same for all.
  */
 #ifndef MICROW_TRAINER_H
 #define MICROW_TRAINER_H
@@ -18,9 +22,59 @@ typedef struct codes {
     mw_codes mine;       /* of this rank's rows */
     int64_t *start;      /* [batch + 1] */
     int32_t *index;      /* by row, latents ascending */
-    float *value, *grad; /* z > 0 and dL/dz */
+    float *value, *grad; /* z and dL/dz, then what the variant makes of that: dL/da */
     int64_t capacity;
 } codes;
+
+typedef enum part_use {
+    PART_DECODES = 1, /* W_dec learns from its values */
+    PART_ENCODES = 2, /* W_enc learns from its gradients */
+    PART_BIASES = 4,  /* and b_enc */
+    PART_FIRES = 8,   /* its values count as activity: L0, dead latents */
+    PART_WHOLE = 15,
+} part_use;
+
+/* Sums over the rows of a part, for each latent of the share. */
+typedef enum part_sum { SUM_ENTRIES, SUM_VALUE, SUM_GRAD, SUM_GRAD_VALUE, PART_SUMS } part_sum;
+
+typedef struct part {
+    codes c;
+    double *sums; /* [n_latents, PART_SUMS], for variants that finish gradients themselves */
+} part;
+
+/* The last two are for AuxK. */
+enum { PARTS_MAX = MW_GROUPS_MAX + 2 };
+
+typedef struct layout {
+    int n_parts, n_blocks;
+    int bias_blocks; /* b_dec and W_skip learn from the first so many blocks */
+    bool
+        nested; /* reconstruction g is of parts 0 .. g, and the last is the one that is reported; else g is of part g, and
+                        the first is */
+    int uses[PARTS_MAX], block[PARTS_MAX];
+    double weight[PARTS_MAX]; /* of the reconstructions in the loss */
+} layout;
+
+typedef enum parameter_index {
+    P_W_ENC,
+    P_B_ENC,
+    P_W_DEC,
+    P_B_DEC,
+    P_W_SKIP,
+    P_EXTRA,
+    P_COUNT = P_EXTRA + MW_EXTRAS
+} parameter_index;
+
+/* A parameter of the SAE, whole on each rank, and what training keeps for it: of this rank's share of latents where
+ * `shared`, else whole and the same everywhere. */
+typedef struct parameter {
+    const char *name;
+    float *value; /* NULL: this SAE has none */
+    float *grad, *m, *v, *ema;
+    int64_t rows, columns; /* of the whole */
+    bool shared;
+    double lr_factor;
+} parameter;
 
 typedef struct mw_trainer {
     mw_sae *sae;
@@ -30,26 +84,35 @@ typedef struct mw_trainer {
     int64_t begin, end;              /* this rank's rows */
     int64_t first_latent, n_latents; /* this rank's share */
     int64_t step;
+    int64_t k;            /* of this step */
+    double penalty_unit;  /* of this step: dL/d(penalty of a row) */
     int64_t *since_fired; /* [n] rows since a latent fired; the same on all ranks */
     int32_t *dead;        /* [n_dead] */
     int64_t n_dead;
-    float *m_enc, *v_enc, *m_dec, *v_dec, *m_benc, *v_benc; /* of the share */
-    float *m_bdec, *v_bdec;
-    float *g_enc, *g_dec, *g_benc; /* gradients of the share */
-    float *g_bdec;
-    float *centered; /* [batch, d] */
-    float *out_grad; /* [2 * batch, d]: dL/dx_hat, then dL/d(aux reconstruction) */
-    float *x_hat;    /* this rank's rows */
-    codes main, aux;
+    parameter parameter[P_COUNT];
+    double *pre_sum; /* [n_latents] sum over rows of dL/da */
+    float *input;    /* [batch, d] what W_enc reads: x - b_dec, or a transcoder's x */
+    float *out_grad; /* [(blocks + 1) * batch, d_out]; the last is AuxK's */
+    float *error;    /* x_hat - y of this rank's rows */
+    layout layout;
+    part part[PARTS_MAX], aux;
+    mw_codes selection;   /* scratch of selections that are split into parts */
     int64_t aux_k;        /* of this step; 0: no auxiliary part */
     float kth;            /* BatchTopK: smallest value selected in the last batch; 0: there was none */
-    double *tile_sums;    /* [tiles, 2 * d + 3] */
+    float *norms;         /* [n] decoder norms, for variants that use them */
+    double *tile_sums;    /* [tiles, sums_width] */
     double *encoder_sums; /* [latent blocks, d] */
     size_t *bytes;        /* [size] scratch of gathers */
+    double smooth, best;  /* running mean of the loss, and the best of those */
+    int64_t best_step;
     mw_step_report report;
 } mw_trainer;
 
 int64_t trainer_tiles(const mw_trainer *t);
+int64_t trainer_sums_width(const mw_trainer *t);
+/* This rank's elements of what a parameter's training keeps; where they begin in the whole. */
+int64_t parameter_count(const mw_trainer *t, const parameter *p);
+int64_t parameter_first(const mw_trainer *t, const parameter *p);
 
 /* Gathers rows [batch, width] of which each rank has filled its own. */
 mw_status gather_rows_of(mw_trainer *t, void *data, size_t row_bytes) MW_MUST_USE;
@@ -61,13 +124,34 @@ void codes_free(codes *c);
 /* The same for arrays with a row a latent: each rank has its share. */
 mw_status gather_latents(mw_trainer *t, void *data, size_t row_bytes) MW_MUST_USE;
 
-/* Forward pass, loss, gradients with respect to codes and reconstructions, dead latents. */
-mw_status step_forward(mw_trainer *t, const float *x) MW_MUST_USE;
+/* out += W_skip x, where there is one */
+mw_status sae_add_skip(const mw_sae *sae, const float *x, int64_t rows, float *out) MW_MUST_USE;
+double length_of(const float *x, int64_t n);
+/* to = from at this length; as it is where `from` is 0. The same place will do. */
+void set_direction(float *to, const float *from, int64_t n, double length);
+/* Sum over the sites of |W_dec,i| at each, of latents first .. first + count. */
+void decoder_norms(const mw_sae *sae, int64_t first, int64_t count, float *out);
+
+/* Forward pass, loss, gradients with respect to codes and reconstructions, dead latents. y is what x should become. */
+mw_status step_forward(mw_trainer *t, const float *x, const float *y) MW_MUST_USE;
+/* dL/dz of a part's codes from its block of out_grad; this rank's rows. */
+mw_status code_gradients(mw_trainer *t, codes *c, int block) MW_MUST_USE;
+/* The auxiliary part: the dead latents rebuild the residual y - x_hat, whose spread is given. */
+mw_status auxiliary(mw_trainer *t, double spread) MW_MUST_USE;
 /* Gradients of the share's parameters and of b_dec. */
 mw_status step_gradients(mw_trainer *t) MW_MUST_USE;
-/* Unit decoder rows, gradient projection, Adam, exchange. */
+/* Unit decoder rows, gradient projection, Adam, new starts, exchange. */
 mw_status step_update(mw_trainer *t) MW_MUST_USE;
+/* Gives dead latents new directions from rows of the batch that are rebuilt badly. All parameters are gathered. */
+mw_status resample(mw_trainer *t) MW_MUST_USE;
+/* The SAE's parameters become their running means. */
+mw_status take_means(mw_trainer *t) MW_MUST_USE;
 
+/* Step counts from 0. */
 double learning_rate(const mw_train_options *options, int64_t n, int64_t step);
+int64_t k_of_step(const mw_train_options *options, const mw_sae *sae, int64_t step);
+double sparsity_of_step(const mw_train_options *options, const mw_sae *sae, int64_t step);
+/* The first step at which all of them have their end values, the final decay aside. */
+int64_t steps_of_schedules(const mw_train_options *options);
 
 #endif

@@ -1,18 +1,19 @@
 /* The update of a step: unit decoder rows, the gradient's part along them removed, its norm limited, Adam. */
-#include "sae/trainer.h"
+#include "sae/variants.h"
 
 #include <math.h>
-
-double learning_rate(const mw_train_options *o, int64_t n, int64_t step) {
-    double base = isnan(o->lr) ? 2e-4 / sqrt((double)n / 16384.0) : o->lr;
-    double warm = o->warmup_steps > 0 ? fmin(1, (double)(step + 1) / (double)o->warmup_steps) : 1;
-    double decay_steps = o->decay_fraction * (double)o->steps, left = (double)(o->steps - step);
-    double decay = decay_steps >= 1 && left < decay_steps ? left / decay_steps : 1;
-    return base * warm * decay;
-}
+#include <string.h>
 
 mw_status gather_latents(mw_trainer *t, void *data, size_t row_bytes) {
     return mw_comm_gather_shares(t->comm, data, t->sae->n, LATENT_BLOCK, row_bytes);
+}
+
+int64_t parameter_count(const mw_trainer *t, const parameter *p) {
+    return (p->shared ? t->n_latents : p->rows) * p->columns;
+}
+
+int64_t parameter_first(const mw_trainer *t, const parameter *p) {
+    return p->shared ? t->first_latent * p->columns : 0;
 }
 
 /* ---- clipping -------------------------------------------------------------------------------------------- */
@@ -23,21 +24,31 @@ static double sum_of_squares(const float *x, int64_t n) {
     return sum;
 }
 
-/* Squared norm of the whole gradient, by blocks of latents in order. */
+/* Of latents begin .. end of the share. */
+static double squares_of_latents(const mw_trainer *t, int64_t begin, int64_t end) {
+    double sum = 0;
+    for (int i = 0; i < P_COUNT; i++) {
+        const parameter *p = &t->parameter[i];
+        if (p->value && p->shared) sum += sum_of_squares(p->grad + begin * p->columns, (end - begin) * p->columns);
+    }
+    return sum;
+}
+
+/* Norm of the whole gradient, by blocks of latents in order. */
 static mw_status gradient_norm(mw_trainer *t, double *out) {
-    int64_t d = t->sae->d, blocks = (t->sae->n + LATENT_BLOCK - 1) / LATENT_BLOCK,
-            last = t->first_latent + t->n_latents;
+    int64_t blocks = (t->sae->n + LATENT_BLOCK - 1) / LATENT_BLOCK, last = t->first_latent + t->n_latents;
     double *sums = t->encoder_sums; /* its first numbers are free by now */
 #pragma omp parallel for schedule(static)
     for (int64_t block = t->first_latent / LATENT_BLOCK; block < (last + LATENT_BLOCK - 1) / LATENT_BLOCK; block++) {
         int64_t begin = block * LATENT_BLOCK - t->first_latent, end = begin + LATENT_BLOCK;
-        if (end > t->n_latents) end = t->n_latents;
-        sums[block] = sum_of_squares(t->g_enc + begin * d, (end - begin) * d) +
-                      sum_of_squares(t->g_dec + begin * d, (end - begin) * d) +
-                      sum_of_squares(t->g_benc + begin, end - begin);
+        sums[block] = squares_of_latents(t, begin, end > t->n_latents ? t->n_latents : end);
     }
     MW_TRY(mw_comm_gather_shares(t->comm, sums, blocks, 1, sizeof *sums));
-    *out = sum_of_squares(t->g_bdec, d);
+    *out = 0;
+    for (int i = 0; i < P_COUNT; i++) {
+        const parameter *p = &t->parameter[i];
+        if (p->value && !p->shared) *out += sum_of_squares(p->grad, p->rows * p->columns);
+    }
     for (int64_t b = 0; b < blocks; b++) *out += sums[b];
     *out = sqrt(*out);
     return MW_OK;
@@ -50,48 +61,85 @@ static void scale_run(float factor, float *x, int64_t n) {
 
 /* The limit is meant for the loss sum_d e^2; ours is loss_scale / d of that. */
 static mw_status clip(mw_trainer *t) {
-    int64_t d = t->sae->d;
-    double norm = 0, limit = t->options.clip_norm * t->loss_scale / (double)d;
+    double norm = 0, limit = t->options.clip_norm * t->loss_scale / (double)t->sae->d_out;
     if (!(t->options.clip_norm > 0)) return MW_OK;
     MW_TRY(gradient_norm(t, &norm));
     if (!(norm > limit)) return MW_OK;
-    float factor = (float)(limit / norm);
-    scale_run(factor, t->g_enc, t->n_latents * d);
-    scale_run(factor, t->g_dec, t->n_latents * d);
-    scale_run(factor, t->g_benc, t->n_latents);
-    scale_run(factor, t->g_bdec, d);
+    for (int i = 0; i < P_COUNT; i++) {
+        const parameter *p = &t->parameter[i];
+        if (p->value) scale_run((float)(limit / norm), p->grad, parameter_count(t, p));
+    }
     return MW_OK;
 }
 
 /* ---- the step -------------------------------------------------------------------------------------------- */
 
-static mw_status update_share(mw_trainer *t, const mw_adam *adam) {
-    mw_sae *sae = t->sae;
-    mw_backend *backend = sae->backend;
-    int64_t d = sae->d, n = t->n_latents, at = t->first_latent * d;
-    MW_TRY(backend->ops->adam(backend, sae->w_enc + at, t->g_enc, t->m_enc, t->v_enc, n * d, adam));
-    MW_TRY(backend->ops->adam(backend, sae->w_dec + at, t->g_dec, t->m_dec, t->v_dec, n * d, adam));
-    MW_TRY(backend->ops->adam(backend, sae->b_enc + t->first_latent, t->g_benc, t->m_benc, t->v_benc, n, adam));
-    return backend->ops->adam(backend, sae->b_dec, t->g_bdec, t->m_bdec, t->v_bdec, d, adam);
-}
-
-mw_status step_update(mw_trainer *t) {
+static mw_status update_share(mw_trainer *t) {
     const mw_train_options *o = &t->options;
+    mw_backend *backend = t->sae->backend;
     double count = (double)(t->step + 1);
-    t->report.lr = learning_rate(o, t->sae->n, t->step);
-    mw_adam adam = {.lr = (float)t->report.lr,
-                    .beta1 = (float)o->beta1,
+    mw_adam adam = {.beta1 = (float)o->beta1,
                     .beta2 = (float)o->beta2,
+                    .rest1 = (float)(1 - o->beta1),
+                    .rest2 = (float)(1 - o->beta2),
                     .eps = (float)o->eps,
                     .correction1 = (float)(1 - pow(o->beta1, count)),
                     .correction2 = (float)(1 - pow(o->beta2, count))};
-    mw_backend *backend = t->sae->backend;
-    float *share = t->sae->w_dec + t->first_latent * t->sae->d;
-    MW_TRY(mw_comm_agree(t->comm, backend->ops->unit_rows(backend, share, t->g_dec, t->n_latents, t->sae->d)));
+    for (int i = 0; i < P_COUNT; i++) {
+        parameter *p = &t->parameter[i];
+        if (!p->value) continue;
+        adam.lr = (float)(t->report.lr * p->lr_factor);
+        MW_TRY(backend->ops->adam(backend, p->value + parameter_first(t, p), p->grad, p->m, p->v, parameter_count(t, p),
+                                  &adam));
+    }
+    if (variant_of(t->sae)->constrain) variant_of(t->sae)->constrain(t);
+    return MW_OK;
+}
+
+static void update_means(mw_trainer *t) {
+    float keep = (float)t->options.ema;
+    for (int i = 0; i < P_COUNT && t->options.ema > 0; i++) {
+        parameter *p = &t->parameter[i];
+        if (!p->value) continue;
+        const float *now = p->value + parameter_first(t, p);
+#pragma omp parallel for schedule(static)
+        for (int64_t j = 0; j < parameter_count(t, p); j++) p->ema[j] = keep * p->ema[j] + (1 - keep) * now[j];
+    }
+}
+
+static mw_status gather_parameters(mw_trainer *t) {
+    for (int i = 0; i < P_COUNT; i++) {
+        parameter *p = &t->parameter[i];
+        if (p->value && p->shared) MW_TRY(gather_latents(t, p->value, (size_t)p->columns * sizeof(float)));
+    }
+    return MW_OK;
+}
+
+mw_status take_means(mw_trainer *t) {
+    double whole = 1 - pow(t->options.ema, (double)t->step);
+    if (!(t->options.ema > 0) || t->step == 0) return MW_OK;
+    for (int i = 0; i < P_COUNT; i++) {
+        parameter *p = &t->parameter[i];
+        if (!p->value) continue;
+        float *to = p->value + parameter_first(t, p);
+        for (int64_t j = 0; j < parameter_count(t, p); j++) to[j] = (float)(p->ema[j] / whole);
+    }
+    return gather_parameters(t);
+}
+
+mw_status step_update(mw_trainer *t) {
+    mw_sae *sae = t->sae;
+    mw_backend *backend = sae->backend;
+    t->report.lr = learning_rate(&t->options, sae->n, t->step);
+    float *share = sae->w_dec + t->first_latent * sae->d_out;
+    if (!variant_of(sae)->free_decoder)
+        MW_TRY(mw_comm_agree(
+            t->comm, backend->ops->unit_rows(backend, share, t->parameter[P_W_DEC].grad, t->n_latents, sae->d_out)));
     MW_TRY(clip(t));
-    MW_TRY(mw_comm_agree(t->comm, update_share(t, &adam)));
-    size_t row = (size_t)t->sae->d * sizeof(float);
-    MW_TRY(gather_latents(t, t->sae->w_enc, row));
-    MW_TRY(gather_latents(t, t->sae->w_dec, row));
-    return gather_latents(t, t->sae->b_enc, sizeof(float));
+    MW_TRY(mw_comm_agree(t->comm, update_share(t)));
+    MW_TRY(gather_parameters(t));
+    int64_t every = t->options.resample_every;
+    if (every > 0 && (t->step + 1) % every == 0) MW_TRY(resample(t));
+    update_means(t);
+    return MW_OK;
 }

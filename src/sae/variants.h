@@ -4,26 +4,98 @@
 
 #include "sae/trainer.h"
 
+typedef struct extra_row {
+    const char *name;          /* of the tensor */
+    bool scales;               /* with the codes, when their unit changes */
+    bool measures_activations; /* and not weights: its learning rate is sqrt(d) times theirs */
+} extra_row;
+
+/* Functions that are NULL have nothing to add. */
+typedef struct variant_row {
+    const char *name;
+    bool uses_k, grouped;
+    bool free_decoder; /* else decoder rows keep unit length */
+    mw_init init;      /* what MW_INIT_AUTO means */
+    extra_row extra[MW_EXTRAS];
+    double sparsity, sparsity_of_d; /* usual coefficient of the penalty: the sum of one and d times the other */
+
+    /* Codes outside training. */
+    mw_status (*encode)(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out);
+    /* Initial values of the extras of latents first .. first + count; they are 0. */
+    void (*start)(mw_sae *sae, const mw_train_options *options, int64_t first, int64_t count);
+
+    /* Parts and reconstructions of a step; as given: one of each. */
+    void (*lay_out)(const mw_trainer *t, layout *out);
+    /* Codes of this rank's rows in training, by part; may talk to the other ranks. NULL: part 0 as outside training. */
+    mw_status (*select)(mw_trainer *t, const float *x);
+    /* After a selection: the same on all ranks. */
+    void (*after_selection)(mw_trainer *t);
+    /* Makes dL/da, and what it wants to sum, of the dL/dz of this rank's rows. */
+    void (*shape)(mw_trainer *t);
+    /* What the sparsity coefficient multiplies in the loss, a mean over all rows. */
+    double (*penalty)(const mw_trainer *t);
+    /* Gradients of this rank's share of extras and whatever W_dec and b_enc get beside the usual. */
+    void (*finish)(mw_trainer *t);
+    /* Keeps this rank's share of the extras where they are allowed to be, after an update. */
+    void (*constrain)(mw_trainer *t);
+} variant_row;
+
+const variant_row *variant_of(const mw_sae *sae);
+
+/* ---- from activations to pre-activations to codes ---------------------------------------------------------- */
+
 /* Sees the pre-activations of rows first .. first + rows, [rows, n]. */
 typedef mw_status (*pre_visitor)(void *self, const float *pre, int64_t first, int64_t rows);
 /* Chunk after chunk, so that [all rows, n] is never in memory. */
 mw_status sae_visit(const mw_sae *sae, const float *x, int64_t rows, pre_visitor visit, void *self) MW_MUST_USE;
 
-typedef struct variant_row {
-    const char *name;
-    /* Codes outside training. */
-    mw_status (*encode)(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out);
-    /* Codes of this rank's rows in training; may talk to the other ranks. NULL: as outside training. */
-    mw_status (*select)(mw_trainer *t, const float *x, mw_codes *out);
-    /* After a selection in training: the same on all ranks. NULL: nothing. */
-    void (*after_selection)(mw_trainer *t);
-} variant_row;
+/* The k largest of each row, where positive. */
+mw_status top_k_codes(const mw_sae *sae, const float *x, int64_t rows, int64_t k, mw_codes *out) MW_MUST_USE;
 
-const variant_row *variant_of(const mw_sae *sae);
+/* What a latent's pre-activation is above its floor becomes a code; those that become NaN are left out. */
+typedef struct opening {
+    const float *floor; /* [n]; NULL: the same for all, `level` */
+    float level;
+    float (*value)(const mw_sae *sae, int64_t latent, float pre); /* NULL: the pre-activation */
+} opening;
+mw_status open_codes(const mw_sae *sae, const float *x, int64_t rows, const opening *how, mw_codes *out) MW_MUST_USE;
+
+/* ---- what rows of the table are made of ------------------------------------------------------------------------ */
 
 mw_status top_k_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) MW_MUST_USE;
+mw_status top_k_select(mw_trainer *t, const float *x) MW_MUST_USE;
+void multi_top_k_lay_out(const mw_trainer *t, layout *out);
+mw_status multi_top_k_select(mw_trainer *t, const float *x) MW_MUST_USE;
+
 mw_status threshold_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) MW_MUST_USE;
-mw_status batch_top_k_select(mw_trainer *t, const float *x, mw_codes *out) MW_MUST_USE;
+mw_status batch_top_k_select(mw_trainer *t, const float *x) MW_MUST_USE;
 void batch_top_k_threshold(mw_trainer *t);
+/* The codes of this rank's rows, and the smallest value taken in t->kth. Collective. */
+mw_status batch_top_k_codes(mw_trainer *t, const float *x, mw_codes *out) MW_MUST_USE;
+
+void matryoshka_lay_out(const mw_trainer *t, layout *out);
+mw_status matryoshka_top_k_select(mw_trainer *t, const float *x) MW_MUST_USE;
+mw_status matryoshka_batch_top_k_select(mw_trainer *t, const float *x) MW_MUST_USE;
+
+mw_status relu_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) MW_MUST_USE;
+void relu_shape(mw_trainer *t);
+double relu_penalty(const mw_trainer *t);
+void relu_finish(mw_trainer *t);
+
+mw_status jump_relu_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) MW_MUST_USE;
+void jump_relu_start(mw_sae *sae, const mw_train_options *options, int64_t first, int64_t count);
+void jump_relu_lay_out(const mw_trainer *t, layout *out);
+mw_status jump_relu_select(mw_trainer *t, const float *x) MW_MUST_USE;
+void jump_relu_shape(mw_trainer *t);
+double jump_relu_penalty(const mw_trainer *t);
+void jump_relu_finish(mw_trainer *t);
+void jump_relu_constrain(mw_trainer *t);
+
+mw_status gated_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) MW_MUST_USE;
+void gated_lay_out(const mw_trainer *t, layout *out);
+mw_status gated_select(mw_trainer *t, const float *x) MW_MUST_USE;
+void gated_shape(mw_trainer *t);
+double gated_penalty(const mw_trainer *t);
+void gated_finish(mw_trainer *t);
 
 #endif

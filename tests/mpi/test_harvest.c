@@ -211,22 +211,22 @@ static int by_score(const void *a, const void *b) {
 static void top_texts_are_exact(void) {
     enum { N = 50, K = 5, TOP = 4 };
     mw_store *store = open_store("all-1");
-    mw_store_site site;
+    mw_store_view site;
     mw_store_tokens tokens;
     mw_sae *sae = NULL;
     mw_discovery found;
-    NEED_OK(mw_store_find(store, "1.resid_post", &site));
+    NEED_OK(mw_store_view_open(store, "1.resid_post", &site));
     NEED_OK(mw_store_read_tokens(store, &tokens));
-    NEED_OK(mw_sae_new(backend, N, site.width, K, &sae));
+    NEED_OK(mw_sae_new(backend, &(mw_sae_shape){.n = N, .d = site.width, .k = K}, &sae));
     fill_random(sae->w_enc, N * site.width, 1);
     int32_t category[61];
     for (int i = 0; i < 61; i++) category[i] = i % 3;
-    NEED_OK(mw_discover(sae, store, &site, world, TOP, category, 3, &found));
+    NEED_OK(mw_discover(sae, &site, world, TOP, category, 3, &found));
     int64_t rows = tokens.n_rows, total = 0;
     float *x = mw_alloc((size_t)(rows * site.width) * 4);
     mw_codes codes = {0};
     hit *hits = mw_alloc((size_t)rows * sizeof *hits);
-    NEED_OK(mw_store_read_range(store, &site, 0, rows, x));
+    NEED_OK(mw_store_view_range(&site, 0, rows, x));
     NEED_OK(mw_sae_encode(sae, x, rows, &codes));
     for (int64_t i = 0; i < N; i++) {
         int64_t n = 0, by_category[3] = {0}, place = 0;
@@ -265,25 +265,25 @@ static void top_texts_are_exact(void) {
 static void metrics_are_exact(void) {
     enum { N = 50, K = 5 };
     mw_store *store = open_store("all-0");
-    mw_store_site site;
+    mw_store_view site;
     mw_store_tokens tokens;
     mw_sae *sae = NULL;
     mw_sae_metrics m, alone;
-    NEED_OK(mw_store_find(store, "1.resid_post", &site));
+    NEED_OK(mw_store_view_open(store, "1.resid_post", &site));
     NEED_OK(mw_store_read_tokens(store, &tokens));
-    NEED_OK(mw_sae_new(backend, N, site.width, K, &sae));
+    NEED_OK(mw_sae_new(backend, &(mw_sae_shape){.n = N, .d = site.width, .k = K}, &sae));
     fill_random(sae->w_enc, N * site.width, 1);
     fill_random(sae->w_dec, N * site.width, 2);
     for (int i = 0; i < N; i++) sae->b_enc[i] = i % 3 ? -2.0f : 0.0f; /* not every row has K active latents */
-    NEED_OK(mw_sae_measure(sae, store, &site, world, &m));
-    NEED_OK(mw_sae_measure(sae, store, &site, self, &alone));
+    NEED_OK(mw_sae_measure(sae, &site, NULL, world, &m));
+    NEED_OK(mw_sae_measure(sae, &site, NULL, self, &alone));
     CHECK(memcmp(&m, &alone, sizeof m) == 0);
     int64_t rows = tokens.n_rows, d = site.width, fired[N] = {0}, dead = 0, dense = 0;
     float *x = mw_alloc((size_t)(rows * d) * 4), *y = mw_alloc((size_t)(rows * d) * 4);
     mw_codes codes = {0};
-    NEED_OK(mw_store_read_range(store, &site, 0, rows, x));
+    NEED_OK(mw_store_view_range(&site, 0, rows, x));
     NEED_OK(mw_sae_encode(sae, x, rows, &codes));
-    NEED_OK(mw_sae_decode(sae, &codes, y));
+    NEED_OK(mw_sae_decode(sae, &codes, NULL, y));
     double e2 = 0, spread = 0, cosine = 0, l0 = 0, l1 = 0, error_spread = 0, late_e2 = 0, late_spread = 0;
     for (int64_t j = 0; j < d; j++) {
         double mean = 0, error = 0;
@@ -332,6 +332,65 @@ static void metrics_are_exact(void) {
     mw_free(y);
     mw_sae_free(&sae);
     mw_store_tokens_free(&tokens);
+    mw_store_close(&store);
+}
+
+/* A skip transcoder from one site to another, and a crosscoder over both: FVU of what is rebuilt, site by site. */
+static void several_sites_are_measured(void) {
+    enum { N = 50, K = 5 };
+    mw_store *store = open_store("all-0");
+    mw_store_view from, to, both;
+    NEED_OK(mw_store_view_open(store, "0.attn_k", &from));
+    NEED_OK(mw_store_view_open(store, "1.resid_post", &to));
+    NEED_OK(mw_store_view_open(store, "0.attn_k,1.resid_post", &both));
+    CHECK(both.width == from.width + to.width);
+    int64_t rows = mw_store_rows(store), widths[2] = {from.width, to.width};
+    for (int cross = 0; cross < 2; cross++) {
+        mw_sae *sae = NULL;
+        mw_sae_metrics m, alone;
+        mw_codes codes = {0};
+        const mw_store_view *in = cross ? &both : &from, *out = cross ? &both : &to;
+        mw_sae_shape shape = {.n = N,
+                              .d = in->width,
+                              .k = K,
+                              .d_out = cross ? 0 : to.width,
+                              .skip = !cross,
+                              .n_parts = cross ? 2 : 0,
+                              .part = widths};
+        NEED_OK(mw_sae_new(backend, &shape, &sae));
+        fill_random(sae->w_enc, N * sae->d, 1);
+        fill_random(sae->w_dec, N * sae->d_out, 2);
+        if (sae->w_skip) fill_random(sae->w_skip, sae->d * sae->d_out, 3);
+        NEED_OK(mw_sae_measure(sae, in, cross ? NULL : out, world, &m));
+        NEED_OK(mw_sae_measure(sae, in, cross ? NULL : out, self, &alone));
+        CHECK(memcmp(&m, &alone, sizeof m) == 0);
+        float *x = mw_alloc((size_t)(rows * in->width) * 4), *y = mw_alloc((size_t)(rows * out->width) * 4);
+        float *made = mw_alloc((size_t)(rows * out->width) * 4);
+        NEED_OK(mw_store_view_range(in, 0, rows, x));
+        NEED_OK(mw_store_view_range(out, 0, rows, y));
+        NEED_OK(mw_sae_encode(sae, x, rows, &codes));
+        NEED_OK(mw_sae_decode(sae, &codes, x, made));
+        double e2[2] = {0}, spread[2] = {0};
+        for (int64_t j = 0; j < out->width; j++) {
+            double mean = 0;
+            int part = cross && j >= from.width;
+            for (int64_t r = 0; r < rows; r++) mean += y[r * out->width + j] / (double)rows;
+            for (int64_t r = 0; r < rows; r++) {
+                e2[part] += pow(y[r * out->width + j] - made[r * out->width + j], 2);
+                spread[part] += pow(y[r * out->width + j] - mean, 2);
+            }
+        }
+        CHECK(fabs(m.fvu - (e2[0] + e2[1]) / (spread[0] + spread[1])) < 1e-5 * m.fvu);
+        for (int p = 0; p <= cross; p++) CHECK(fabs(m.part_fvu[p] - e2[p] / spread[p]) < 1e-5 * m.part_fvu[p]);
+        mw_codes_free(&codes);
+        mw_sae_free(&sae);
+        void *all[] = {x, y, made};
+        for (int i = 0; i < 3; i++) mw_free(all[i]);
+    }
+    mw_log_quiet(true);
+    CHECK(mw_store_view_open(store, "0.attn_k,0.attn_k", &both) == MW_ERR_CONFIG);
+    CHECK(mw_store_view_open(store, "0.attn_k,", &both) != MW_OK);
+    mw_log_quiet(false);
     mw_store_close(&store);
 }
 
@@ -394,6 +453,7 @@ int main(int argc, char **argv) {
     RUN(refusals);
     RUN(top_texts_are_exact);
     RUN(metrics_are_exact);
+    RUN(several_sites_are_measured);
     RUN(datasets_do_not_depend_on_ranks);
     NEED_OK(mw_comm_barrier(world));
     if (mw_comm_rank(world) == 0) {

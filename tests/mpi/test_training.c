@@ -1,10 +1,43 @@
-/* Training against the torch run of tools/make_golden_training.py, and the same bytes at any number of ranks. */
+/* Training against the torch runs of tools/make_golden_training.py, and the same bytes at any number of ranks. */
 #include "microw/safetensors.h"
 #include "sae/trainer.h"
 #include "test.h"
 
 enum { BATCH = 600, STEPS = 200, K = 6 };
 
+/* One run of the fixture script's table, and some more without a curve. */
+typedef struct setting {
+    const char *name;
+    mw_variant variant;
+    bool no_curve, transcoder;
+    int64_t aux_k, k_start, resample_every;
+    double sparsity, l0_target, bandwidth, theta, ema;
+    mw_penalty penalty;
+    mw_decay decay;
+    int64_t n_parts, part[2];
+} setting;
+
+static const setting settings[] = {
+    {"topk", MW_TOPK, .aux_k = 8},
+    {"batch_topk", MW_BATCH_TOPK, .aux_k = 8},
+    {"multi_topk", MW_MULTI_TOPK, .aux_k = 8},
+    {"matryoshka_topk", MW_MATRYOSHKA_TOPK, .aux_k = 8},
+    {"matryoshka_batch_topk", MW_MATRYOSHKA_BATCH_TOPK, .aux_k = 8},
+    {"relu", MW_RELU, .sparsity = 0.2},
+    {"jump_relu", MW_JUMP_RELU, .aux_k = 8, .sparsity = 0.02, .bandwidth = 0.3, .theta = 0.2},
+    {"jump_relu.tanh", MW_JUMP_RELU, .sparsity = 0.1, .bandwidth = 0.5, .theta = 0.3, .penalty = MW_PENALTY_TANH},
+    {"jump_relu.target", MW_JUMP_RELU, .sparsity = 4, .l0_target = K, .bandwidth = 0.3, .theta = 0.2},
+    {"gated", MW_GATED, .sparsity = 0.2},
+    {"topk.transcoder", MW_TOPK, .aux_k = 8, .transcoder = true},
+    {"relu.crosscoder", MW_RELU, .sparsity = 0.2, .n_parts = 2, .part = {7, 9}},
+    {"topk.annealed", MW_TOPK, .aux_k = 8, .k_start = 40, .decay = MW_DECAY_COSINE},
+    {"topk.resampled", MW_TOPK, .no_curve = true, .resample_every = 4, .ema = 0.9},
+    {"jump_relu.resampled", MW_JUMP_RELU, .no_curve = true, .resample_every = 4, .ema = 0.9, .sparsity = 0.02,
+     .bandwidth = 0.3, .theta = 0.2},
+};
+enum { SETTINGS = sizeof settings / sizeof *settings };
+
+static const setting *now;
 static mw_comm *world;
 static mw_backend *backend;
 static mw_safetensors *golden;
@@ -26,26 +59,54 @@ static mw_train_options options_of(void) {
                               .eps = 6.25e-10,
                               .warmup_steps = 20,
                               .clip_norm = 1,
+                              .decay = now->decay,
                               .decay_fraction = 0.25,
-                              .aux_k = 8,
+                              .ema = now->ema,
+                              .aux_k = now->aux_k,
                               .aux_coefficient = 1.0 / 32,
-                              .dead_after = 1500};
+                              .dead_after = 1500,
+                              .resample_every = now->resample_every,
+                              .k_start = now->k_start,
+                              .k_anneal_steps = now->k_start ? 50 : 0,
+                              .sparsity = now->sparsity,
+                              .sparsity_warmup = 40,
+                              .penalty = now->penalty,
+                              .l0_target = now->l0_target,
+                              .bandwidth = now->bandwidth,
+                              .threshold_init = now->theta,
+                              .patience = 5};
 }
 
-static mw_variant variant;
-
 static void begin(const mw_comm *comm, mw_sae **sae, mw_trainer **trainer) {
+    static const int64_t groups[] = {100, 300, 700};
     int64_t n, d;
+    char name[64];
     const float *w_enc = tensor("W_enc", &n, &d);
-    const double *scale = (const double *)tensor("scale", NULL, NULL);
+    snprintf(name, sizeof name, "%s.scale", now->no_curve ? "topk" : now->name);
+    const double *scale = (const double *)tensor(name, NULL, NULL);
     mw_train_options options = options_of();
-    NEED_OK(mw_sae_new(backend, n, d, K, sae));
-    (*sae)->variant = variant;
+    mw_sae_shape shape = {.variant = now->variant,
+                          .n = n,
+                          .d = d,
+                          .k = K,
+                          .d_out = now->transcoder ? d : 0,
+                          .skip = now->transcoder,
+                          .n_groups = mw_variant_uses_groups(now->variant) ? 3 : 0,
+                          .group = groups,
+                          .n_parts = now->n_parts,
+                          .part = now->part};
+    NEED_OK(mw_sae_new(backend, &shape, sae));
     memcpy((*sae)->w_enc, w_enc, (size_t)(n * d) * 4);
     memcpy((*sae)->w_dec, tensor("W_dec", NULL, NULL), (size_t)(n * d) * 4);
     memcpy((*sae)->b_enc, tensor("b_enc", NULL, NULL), (size_t)n * 4);
     memcpy((*sae)->b_dec, tensor("b_dec", NULL, NULL), (size_t)d * 4);
+    for (int64_t i = 0; i < n && now->variant == MW_JUMP_RELU; i++) (*sae)->extra[0][i] = (float)now->theta;
     NEED_OK(mw_trainer_new(*sae, comm, &options, *scale, trainer));
+}
+
+/* What the transcoder learns: the columns in reverse, without their signs. */
+static void target_of(const float *x, int64_t d, float *y) {
+    for (int64_t i = 0; i < d; i++) y[i] = fabsf(x[d - 1 - i]);
 }
 
 static void step(mw_trainer *t, mw_step_report *report) {
@@ -53,17 +114,25 @@ static void step(mw_trainer *t, mw_step_report *report) {
     const float *x = tensor("x", &rows, &d);
     mw_trainer_rows(t, &begin_row, &end_row);
     float *mine = mw_alloc((size_t)((end_row - begin_row) * d) * sizeof *mine);
-    for (int64_t r = begin_row; r < end_row; r++)
+    float *target = mw_alloc((size_t)((end_row - begin_row) * d) * sizeof *target);
+    for (int64_t r = begin_row; r < end_row; r++) {
         memcpy(mine + (r - begin_row) * d, x + ((at + r) % rows) * d, (size_t)d * sizeof *mine);
-    NEED_OK(mw_trainer_step(t, mine, report));
+        target_of(mine + (r - begin_row) * d, d, target + (r - begin_row) * d);
+    }
+    NEED_OK(mw_trainer_step(t, mine, now->transcoder ? target : NULL, report));
     mw_free(mine);
+    mw_free(target);
+}
+
+static bool same_run(const float *a, const float *b, int64_t count) {
+    return (!a && !b) || memcmp(a, b, (size_t)count * sizeof *a) == 0;
 }
 
 static bool same_bytes(const mw_sae *a, const mw_sae *b) {
-    return memcmp(a->w_enc, b->w_enc, (size_t)(a->n * a->d) * 4) == 0 &&
-           memcmp(a->b_dec, b->b_dec, (size_t)a->d * 4) == 0 &&
-           memcmp(a->w_dec, b->w_dec, (size_t)(a->n * a->d) * 4) == 0 &&
-           memcmp(a->b_enc, b->b_enc, (size_t)a->n * 4) == 0 && a->threshold == b->threshold;
+    return same_run(a->w_enc, b->w_enc, a->n * a->d) && same_run(a->b_dec, b->b_dec, a->d_out) &&
+           same_run(a->w_dec, b->w_dec, a->n * a->d_out) && same_run(a->b_enc, b->b_enc, a->n) &&
+           same_run(a->w_skip, b->w_skip, a->d_out * a->d) && same_run(a->extra[0], b->extra[0], a->n) &&
+           same_run(a->extra[1], b->extra[1], a->n) && a->threshold == b->threshold;
 }
 
 /* Rounding moves selections at near ties, and those move the curve: the golden file says how far torch itself gets from
@@ -74,10 +143,13 @@ static void loss_curve_equals_torch(void) {
     mw_trainer *t = NULL;
     begin(world, &sae, &t);
     char name[64];
-    snprintf(name, sizeof name, "%s.curve", mw_variant_name(variant));
+    snprintf(name, sizeof name, "%s.curve", now->name);
     const double *curve = (const double *)tensor(name, NULL, NULL);
-    snprintf(name, sizeof name, "%s.noise", mw_variant_name(variant));
-    double noise = *(const double *)tensor(name, NULL, NULL), worst = 0, mean = 0, dead = 0;
+    snprintf(name, sizeof name, "%s.noise", now->name);
+    double noise = *(const double *)tensor(name, NULL, NULL), ties = *(const double *)tensor("topk.noise", NULL, NULL);
+    bool ranked = mw_variant_uses_k(now->variant);
+    if (ranked && noise < ties) noise = ties; /* whether one of the fixture's few runs met a tie is chance */
+    double worst = 0, mean = 0, dead = 0;
     for (int s = 0; s < STEPS; s++) {
         mw_step_report r;
         step(t, &r);
@@ -87,13 +159,16 @@ static void loss_curve_equals_torch(void) {
         worst = fmax(worst, fabs(r.fvu - expected[2]) / expected[2]);
         dead = fmax(dead, fabs((double)r.dead - expected[4]));
         mean += error / STEPS;
-        if (s < 20) CHECK(fabs(error) < 1e-5 && fabs(r.l0 - expected[3]) < 1e-6);
+        /* Where nothing selects by rank, a pre-activation near 0 or a threshold may fall on the other side. */
+        if (s < 20)
+            CHECK(fabs(error) < (ranked ? 1e-6 : 1e-5) && fabs(r.l0 - expected[3]) < (ranked ? 1e-6 : 6.0 / BATCH));
     }
     if (mw_comm_rank(world) == 0)
         printf(
             "largest relative difference to torch in double: %.2e (rounding in torch: %.2e); mean %.1e; dead latents %.0f\n",
             worst, noise, mean, dead);
-    CHECK(worst < 2 * noise && fabs(mean) < 5e-3 && dead < 0.03 * (double)sae->n);
+    /* f32 sums of 600 rows beside double: 1e-4 where no selection is near a tie */
+    CHECK(worst < fmax(2 * noise, 1e-4) && fabs(mean) < 5e-3 && dead < 0.03 * (double)sae->n);
     mw_trainer_free(&t);
     mw_sae_free(&sae);
 }
@@ -111,8 +186,13 @@ static void ranks_do_not_matter(void) {
         step(a, &ra);
         step(b, &rb);
         CHECK(memcmp(&ra, &rb, sizeof ra) == 0);
+        CHECK(memcmp(a->since_fired, b->since_fired, (size_t)together->n * sizeof *a->since_fired) == 0);
+        CHECK(a->n_dead == b->n_dead && memcmp(a->dead, b->dead, (size_t)a->n_dead * sizeof *a->dead) == 0);
     }
-    CHECK(ra.dead > 0 && ra.aux_loss > 0); /* AuxK was at work */
+    if (now->aux_k && !now->k_start) CHECK(ra.dead > 0 && ra.aux_loss > 0); /* AuxK was at work */
+    CHECK(same_bytes(together, alone));
+    NEED_OK(take_means(a));
+    NEED_OK(take_means(b));
     CHECK(same_bytes(together, alone));
     mw_trainer_free(&a);
     mw_trainer_free(&b);
@@ -139,6 +219,10 @@ static void checkpoints_lose_nothing(void) {
     CHECK(mw_trainer_steps_done(b) == 7);
     for (int s = 0; s < 7; s++) step(b, NULL);
     CHECK(same_bytes(whole, broken));
+    NEED_OK(take_means(a));
+    NEED_OK(take_means(b));
+    CHECK(same_bytes(whole, broken));
+    CHECK(a->smooth == b->smooth && a->best == b->best && a->best_step == b->best_step);
     NEED_OK(mw_comm_barrier(world));
     if (mw_comm_rank(world) == 0) remove(path);
     mw_trainer_free(&a);
@@ -146,6 +230,41 @@ static void checkpoints_lose_nothing(void) {
     mw_sae_free(&whole);
     mw_sae_free(&broken);
     mw_comm_free(&self);
+}
+
+/* Dead latents of the fixture, which never fire, start anew where rows are rebuilt badly, and fire. */
+static void resampling_revives(void) {
+    mw_sae *sae = NULL;
+    mw_trainer *t = NULL;
+    mw_step_report report;
+    begin(world, &sae, &t);
+    for (int s = 0; s < 3; s++) step(t, &report);
+    int64_t dead = report.dead;
+    CHECK(dead > 100 && sae->b_enc[0] < -3.9f);
+    step(t, &report); /* the fourth */
+    CHECK(sae->b_enc[0] == 0 && t->since_fired[0] == 0 && fabs(length_of(sae->w_dec, sae->d) - 1) < 1e-2);
+    int64_t silent = 0;
+    step(t, &report);
+    for (int64_t i = 0; i < sae->n; i += 10) silent += t->since_fired[i] > 0;
+    CHECK(silent < sae->n / 10 / 2);
+    mw_trainer_free(&t);
+    mw_sae_free(&sae);
+}
+
+/* A run whose loss cannot fall ends by patience, and only when the schedules are through. */
+static void stalls_are_seen(void) {
+    mw_sae *sae = NULL;
+    mw_trainer *t = NULL;
+    begin(world, &sae, &t);
+    t->options.lr = 0;
+    int64_t stalled_at = 0;
+    for (int s = 1; s <= 60 && !stalled_at; s++) {
+        step(t, NULL);
+        if (mw_trainer_stalled(t)) stalled_at = s;
+    }
+    CHECK(stalled_at > 45 && stalled_at < 55); /* 40 steps of warm-up, and 5 of patience */
+    mw_trainer_free(&t);
+    mw_sae_free(&sae);
 }
 
 /* Against a sort of all pre-activations of the batch; values are coarse, so that many are equal at the border. */
@@ -157,8 +276,8 @@ static void batch_selection_is_exact(void) {
     options.batch = B;
     options.lr = 0;
     options.aux_k = 0;
-    NEED_OK(mw_sae_new(backend, N, D, TOP, &sae));
-    sae->variant = MW_BATCH_TOPK;
+    mw_sae_shape shape = {.variant = MW_BATCH_TOPK, .n = N, .d = D, .k = TOP};
+    NEED_OK(mw_sae_new(backend, &shape, &sae));
     float x[B * D], pre[B * N];
     for (int i = 0; i < B * D; i++) x[i] = (float)(int)(3 * mw_rng_normal(1, 0, (uint64_t)i));
     for (int i = 0; i < N * D; i++) sae->w_enc[i] = (float)(int)(2 * mw_rng_normal(2, 0, (uint64_t)i));
@@ -173,9 +292,9 @@ static void batch_selection_is_exact(void) {
     mw_step_report report;
     mw_trainer_rows(t, &at, &end);
     for (int round = 0; round < 2; round++) { /* the second has a floor from the first */
-        NEED_OK(mw_trainer_step(t, x + at * D, &report));
+        NEED_OK(mw_trainer_step(t, x + at * D, NULL, &report));
         CHECK(fabs(report.l0 - TOP) < 1e-12);
-        const codes *c = &t->main;
+        const codes *c = &t->part[0].c;
         CHECK(c->start[B] == B * TOP);
         for (int r = 0; r < B; r++)
             for (int64_t j = c->start[r]; j < c->start[r + 1]; j++) {
@@ -192,13 +311,16 @@ int main(int argc, char **argv) {
     NEED_OK(mw_comm_world(&argc, &argv, &world));
     NEED_OK(mw_backend_open("cpu", &backend));
     NEED_OK(mw_safetensors_open(MICROW_GOLDEN "/training.safetensors", &golden));
-    for (int v = MW_TOPK; v <= MW_BATCH_TOPK; v++) {
-        variant = (mw_variant)v;
-        printf("%s\n", mw_variant_name(variant));
-        RUN(loss_curve_equals_torch);
+    for (int i = 0; i < SETTINGS; i++) {
+        now = &settings[i];
+        if (mw_comm_rank(world) == 0) printf("%s\n", now->name);
+        if (!now->no_curve) RUN(loss_curve_equals_torch);
         RUN(ranks_do_not_matter);
         RUN(checkpoints_lose_nothing);
+        if (now->resample_every && now->variant == MW_TOPK) RUN(resampling_revives);
     }
+    now = &settings[0];
+    RUN(stalls_are_seen);
     RUN(batch_selection_is_exact);
     mw_safetensors_free(&golden);
     mw_backend_close(&backend);

@@ -10,7 +10,7 @@ static char folder[] = "/tmp/microw-concepts-XXXXXX";
 
 static mw_sae *make_sae(void) {
     mw_sae *sae = NULL;
-    NEED_OK(mw_sae_new(backend, N, D, K, &sae));
+    NEED_OK(mw_sae_new(backend, &(mw_sae_shape){.n = N, .d = D, .k = K}, &sae));
     fill_random(sae->w_enc, N * D, 1);
     fill_random(sae->w_dec, N * D, 2);
     fill_random(sae->b_enc, N, 3);
@@ -45,7 +45,7 @@ static void encode_and_decode(void) {
     mw_codes codes = {0};
     fill_random(x, ROWS * D, 5);
     CHECK_OK(mw_sae_encode(s, x, ROWS, &codes));
-    CHECK_OK(mw_sae_decode(s, &codes, x_hat));
+    CHECK_OK(mw_sae_decode(s, &codes, NULL, x_hat));
     for (int r = 0; r < ROWS; r++) {
         double z[N], expected[D];
         naive_codes(s, x + r * D, z);
@@ -135,8 +135,8 @@ static void saves_and_loads(void) {
         mw_log_quiet(false);
     }
     mw_log_quiet(true);
-    CHECK_FAILS(MW_ERR_CONFIG, mw_sae_new(backend, 4, 4, 5, &again));
-    CHECK_FAILS(MW_ERR_CONFIG, mw_sae_new(backend, 4, 4, 0, &again));
+    CHECK_FAILS(MW_ERR_CONFIG, mw_sae_new(backend, &(mw_sae_shape){.n = 4, .d = 4, .k = 5}, &again));
+    CHECK_FAILS(MW_ERR_CONFIG, mw_sae_new(backend, &(mw_sae_shape){.n = 4, .d = 4, .k = 0}, &again));
     CHECK_FAILS(MW_ERR_CONFIG, mw_sae_export(s, "gguf", path));
     mw_log_quiet(false);
     mw_sae_free(&s);

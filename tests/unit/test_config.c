@@ -32,6 +32,14 @@ static void refuses(const char *text, const char *set, const char *part) {
     mw_experiment_free(&e);
 }
 
+static bool reads(const mw_experiment *e, const char *sites) {
+    char *found = NULL;
+    NEED_OK(settings_sites(e, &found));
+    bool same = strcmp(found, sites) == 0;
+    mw_free(found);
+    return same;
+}
+
 static void good_file(void) {
     mw_experiment *e = NULL;
     NEED_OK(load(good, "train.batch=64", &e));
@@ -39,7 +47,7 @@ static void good_file(void) {
     CHECK(e->train.batch == 64 && e->train.lr == 1e-3 && isnan(e->train.lr) == 0 && e->train.aux_k == MW_AUTO_INT);
     CHECK(e->steer.edits.count == 2 && e->steer.edits.items[0].index == 42 && e->steer.edits.items[0].value == 1.5);
     CHECK(e->steer.prompts.count == 1 && settings_has(e, "steer") && !settings_has(e, "evaluate"));
-    CHECK(strcmp(settings_site(e), "0.resid_post") == 0);
+    CHECK(reads(e, "0.resid_post"));
     mw_experiment_free(&e);
 }
 
@@ -98,10 +106,50 @@ static void bad_files(void) {
             "map of latent: number");
 }
 
+/* Of variants and the options of training: each by its name. */
+static void bad_variants(void) {
+    refuses(good, "sae.variant=topkk", "sae.variant 'topkk': expected one of topk, batch_topk, multi_topk");
+    refuses(good, "sae.k=-4", "expected whole number from 1");
+    refuses(good, "sae={variant: matryoshka_topk, n_latents: 10, k: 4, groups: [3, 3]}",
+            "sae.groups sum to 6: expected the 10 latents");
+    refuses(good, "sae={variant: matryoshka_topk, n_latents: 10, k: 4, groups: [3, 0, 7]}", "0 as group 2");
+    refuses(good, "sae={variant: matryoshka_topk, n_latents: 10, k: 4, groups: [3, -3, 10]}", "-3 as group 2");
+    refuses(good, "sae={variant: matryoshka_topk, n_latents: 10, k: 4, groups: [9, 9]}", "9 as group 2");
+    refuses(good, "sae.groups=[3, 3]", "sae.groups: only the matryoshka variants have groups");
+    refuses(good, "sae.skip=true", "only a transcoder (sae.target)");
+    refuses(good, "sae={site: 1.mlp_out, target: 1.mlp_out}", "sae.target: it is sae.site");
+    refuses(good, "sae={site: 1.mlp_out, sites: [1.mlp_out, 2.mlp_out]}", "sae.sites: sae.site is given too");
+    refuses(good, "train.sparsity=3", "train.sparsity: this variant has no penalty");
+    refuses(good, "train.sparsity=-3", "expected number from 0");
+    refuses(good, "train.l0_target=16", "of sae.variant jump_relu only");
+    refuses(good, "train.bandwidth=0", "train.bandwidth: expected number from 1e-12");
+    refuses(good, "train.threshold_init=-1", "train.threshold_init: expected number from 1e-12");
+    refuses(good, "train={k_anneal: 100, k_start: 3}", "train.k_start: smaller than sae.k");
+    refuses(good, "train.schedule=square", "expected one of linear|cosine|constant");
+    refuses(good, "train.normalize=layer", "expected one of norm|standard|none");
+    refuses(good, "train.init=zeros", "expected one of auto|scaled|tied|data");
+    refuses(good, "train.ema=1", "train.ema: expected number");
+    refuses(good, "train.patience=-1", "expected whole number from 0");
+    refuses(good, "train.resample_every=-1", "expected whole number from 0");
+    refuses(good, "train.clip_norm=-1", "expected number from 0");
+    static const char jump[] =
+        "model: {path: m}\ndataset: {path: a}\nsae: {variant: jump_relu}\ntrain: {penalty: tanh}\n";
+    refuses(jump, "train.l0_target=16", "it goes with penalty l0");
+    refuses(jump, "train.k_anneal=16", "train.k_anneal: this variant has no k");
+    refuses(jump, "sae.variant=gated", "of sae.variant jump_relu only");
+    static const char relu[] = "model: {path: m}\ndataset: {path: a}\nsae: {variant: relu}\ntrain: {}\n";
+    refuses(relu, "train.aux_k=16", "train.aux_k: a dead latent");
+    mw_experiment *e = NULL;
+    NEED_OK(load(jump, "sae={variant: jump_relu, sites: [1.mlp_out, 2.mlp_out], target: 3.mlp_out, skip: true}", &e));
+    CHECK(reads(e, "1.mlp_out,2.mlp_out") && settings_variant(e) == MW_JUMP_RELU);
+    mw_experiment_free(&e);
+}
+
 int main(void) {
     RUN(good_file);
     RUN(effective_file_is_stable);
     RUN(reference_loads);
     RUN(bad_files);
+    RUN(bad_variants);
     return test_end();
 }

@@ -165,7 +165,7 @@ static void models(void) {
 
 static void saes_and_names(void) {
     mw_sae *sae = NULL;
-    NEED_OK(mw_sae_new(backend, 20, 6, 3, &sae));
+    NEED_OK(mw_sae_new(backend, &(mw_sae_shape){.n = 20, .d = 6, .k = 3}, &sae));
     NEED_OK(mw_sae_save(sae, folder));
     mw_sae_free(&sae);
     char source[256];

@@ -23,7 +23,7 @@ static void check_import(const char *name, const char *format) {
     mw_codes codes = {0};
     float *out = mw_alloc((size_t)(rows * d) * 4), *dense = mw_calloc((size_t)(rows * n), 4);
     CHECK_OK(mw_sae_encode(sae, x.data, rows, &codes));
-    CHECK_OK(mw_sae_decode(sae, &codes, out));
+    CHECK_OK(mw_sae_decode(sae, &codes, x.data, out));
     for (int64_t r = 0; r < rows; r++)
         for (int64_t j = codes.start[r]; j < codes.start[r + 1]; j++) dense[r * n + codes.index[j]] = codes.value[j];
     CHECK(relative_error(dense, z.data, rows * n) < 1e-5);
@@ -98,10 +98,15 @@ static mw_status import_edited(const char *name, const char *format, const char 
 
 static void refusals(void) {
     CHECK(import_edited("saelens", "saelens", "s/x/x/") == MW_OK);
-    CHECK(import_edited("saelens", "saelens", "s/\"topk\"/\"gated\"/") == MW_ERR_UNSUPPORTED);
+    CHECK(import_edited("saelens", "saelens", "s/\"topk\"/\"temporal\"/") == MW_ERR_UNSUPPORTED);
+    CHECK(import_edited("saelens", "saelens", "s/\"topk\"/\"gated\"/") == MW_ERR_FORMAT);      /* no b_gate */
+    CHECK(import_edited("saelens", "saelens", "s/\"topk\"/\"transcoder\"/") == MW_ERR_FORMAT); /* no d_out */
     CHECK(import_edited("saelens", "saelens", "s/\"d_sae\": *40/\"d_sae\": 41/") == MW_ERR_FORMAT);
     CHECK(import_edited("saelens", "saelens", "s/\"k\": *4/\"k\": 400/") == MW_ERR_CONFIG);
-    CHECK(import_edited("sparsify", "sparsify", "s/\"transcode\": *false/\"transcode\": true/") == MW_ERR_UNSUPPORTED);
+    CHECK(import_edited("sparsify", "sparsify", "s/\"activation\": *\"topk\"/\"activation\": \"groupmax\"/") ==
+          MW_ERR_UNSUPPORTED);
+    CHECK(import_edited("sparsify", "sparsify", "s/\"skip_connection\": *false/\"skip_connection\": true/") ==
+          MW_ERR_UNSUPPORTED); /* and no transcoder */
     CHECK(import_edited("sparsify", "sparsify", "s/\"d_in\": *12/\"d_in\": 0/") == MW_ERR_CONFIG);
     CHECK(import_edited("sparsify", "saelens", "s/x/x/") != MW_OK);
     CHECK(import_edited("sparsify", "ggml", "s/x/x/") == MW_ERR_CONFIG);

@@ -1,15 +1,34 @@
-/* Gradients of the TopK SAE against finite differences of the loss, written out in double. */
+/* Gradients of every variant against finite differences of the loss, written out densely in double. */
 #include "sae/trainer.h"
 #include "test.h"
 
-enum { N = 37, D = 7, K = 3, B = 150, AUX_K = 4, DEAD = 12 };
+enum { N = 37, D = 7, OUT_MAX = 9, K = 3, B = 150, AUX_K = 4, DEAD = 12, GROUPS = 3 };
+
+static const int64_t groups[GROUPS] = {5, 12, 20};
+static const double lambda = 0.7;
+
+/* What is under test. */
+typedef struct setting {
+    const char *name;
+    mw_variant variant;
+    int64_t d_out; /* 0: autoencoder */
+    bool skip;
+    int64_t n_parts, part[2];
+    mw_penalty penalty;
+    double l0_target, alpha, scale;
+} setting;
+
+static const setting *now;
+static int64_t d_out;
 
 typedef struct parameters {
-    double w_enc[N * D], b_enc[N], w_dec[N * D], b_dec[D];
+    double w_enc[N * D], b_enc[N], w_dec[N * OUT_MAX], b_dec[OUT_MAX], w_skip[OUT_MAX * D], extra[MW_EXTRAS][N];
 } parameters;
 
-static float x[B * D];
+static float x[B * D], y[B * OUT_MAX];
 static bool dead[N];
+
+/* ---- the loss ---------------------------------------------------------------------------------------------- */
 
 /* Largest `k` of a[] among allowed latents, as relu'd codes. */
 static void select_top(const double *a, const bool *allowed, int k, double *z) {
@@ -24,11 +43,9 @@ static void select_top(const double *a, const bool *allowed, int k, double *z) {
     }
 }
 
-static mw_variant variant;
-
 static int falling(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? 1 : x > y ? -1 : 0;
+    double p = *(const double *)a, q = *(const double *)b;
+    return p < q ? 1 : p > q ? -1 : 0;
 }
 
 /* BatchTopK: value that the K * B largest of all positive pre-activations reach. */
@@ -39,140 +56,368 @@ static double batch_floor(double (*a)[N]) {
     return all[K * B - 1];
 }
 
-/* The loss with the auxiliary target `residual` and its spread held fixed (they are detached). Fills `residual_out`. */
-static double loss_of(const parameters *p, double scale, double alpha, const double *residual, double spread,
-                      double *residual_out) {
-    static double a[B][N];
-    double mse = 0, aux = 0;
+static void encode(const parameters *p, double (*a)[N]) {
     for (int r = 0; r < B; r++)
         for (int i = 0; i < N; i++) {
             a[r][i] = p->b_enc[i];
-            for (int j = 0; j < D; j++) a[r][i] += p->w_enc[i * D + j] * (x[r * D + j] - p->b_dec[j]);
+            for (int j = 0; j < D; j++)
+                a[r][i] += p->w_enc[i * D + j] * (x[r * D + j] - (now->d_out ? 0 : p->b_dec[j]));
         }
-    double floor = variant == MW_BATCH_TOPK ? batch_floor(a) : 0;
-    for (int r = 0; r < B; r++) {
-        double z[N], z_aux[N];
-        if (variant == MW_TOPK) select_top(a[r], NULL, K, z);
-        for (int i = 0; i < N && variant == MW_BATCH_TOPK; i++) z[i] = a[r][i] >= floor && a[r][i] > 0 ? a[r][i] : 0;
-        select_top(a[r], dead, AUX_K, z_aux);
-        for (int j = 0; j < D; j++) {
-            double x_hat = p->b_dec[j], recon = 0;
-            for (int i = 0; i < N; i++) {
-                x_hat += z[i] * p->w_dec[i * D + j];
-                recon += z_aux[i] * p->w_dec[i * D + j];
-            }
-            double e = x_hat - x[r * D + j];
-            mse += e * e / (B * D);
-            if (residual_out) residual_out[r * D + j] = -e;
-            if (residual) aux += pow(recon - residual[r * D + j], 2) / spread;
-        }
+}
+
+static bool batched(void) {
+    return now->variant == MW_BATCH_TOPK || now->variant == MW_MATRYOSHKA_BATCH_TOPK;
+}
+
+static void codes_of(const parameters *p, const double *a, double floor, double *z) {
+    if (mw_variant_uses_k(now->variant) && !batched()) {
+        select_top(a, NULL, K, z);
+        return;
     }
-    return scale * mse + alpha * aux;
+    for (int i = 0; i < N; i++) {
+        double theta = now->variant == MW_JUMP_RELU ? p->extra[0][i] : 0;
+        z[i] = a[i] > theta && a[i] > 0 && (!batched() || a[i] >= floor) ? a[i] : 0;
+        if (now->variant != MW_GATED || a[i] <= 0) continue;
+        double m = exp(p->extra[0][i]) * (a[i] - p->b_enc[i]) + p->extra[1][i];
+        z[i] = m > 0 ? m : 0;
+    }
+}
+
+/* Squared error of a row rebuilt from z with latents below `end`, by weights w; error, if wanted, in e. */
+static double rebuild(const parameters *p, const parameters *w, int r, const double *z, int64_t end, double *e) {
+    double square = 0;
+    for (int64_t j = 0; j < d_out; j++) {
+        double y_hat = w->b_dec[j];
+        for (int i = 0; i < end; i++) y_hat += z[i] * w->w_dec[i * d_out + j];
+        for (int i = 0; i < D && now->skip; i++) y_hat += p->w_skip[j * D + i] * x[r * D + i];
+        double miss = y_hat - y[r * d_out + j];
+        square += miss * miss;
+        if (e) e[j] = miss;
+    }
+    return square;
+}
+
+static double norm_of(const parameters *p, int i) {
+    double norm = 0;
+    for (int64_t part = 0, j = 0; part < (now->n_parts ? now->n_parts : 1); part++) {
+        double square = 0;
+        for (int64_t end = j + (now->n_parts ? now->part[part] : d_out); j < end; j++)
+            square += pow(p->w_dec[i * d_out + j], 2);
+        norm += sqrt(square);
+    }
+    return norm;
+}
+
+/* `at_start` has what does not learn: a gated SAE's second decoder; norms within the tanh. */
+static double penalty_of(const parameters *p, const parameters *at_start, const double *a, const double *z) {
+    double sum = 0;
+    for (int i = 0; i < N; i++) {
+        if (now->variant == MW_RELU) sum += z[i] * norm_of(p, i);
+        if (now->variant == MW_GATED) sum += a[i] > 0 ? a[i] : 0;
+        if (now->variant == MW_JUMP_RELU)
+            sum += now->penalty == MW_PENALTY_TANH ? tanh(4 * z[i] * norm_of(at_start, i)) : z[i] > 0;
+    }
+    return sum;
+}
+
+typedef struct fixed {
+    parameters start;
+    double residual[B * OUT_MAX], spread; /* AuxK's target is detached */
+} fixed;
+
+/* Loss of row r from its codes. */
+static double row_error(const parameters *p, const fixed *f, int r, const double *a, const double *z, double *e) {
+    double square = 0, wide[N];
+    if (mw_variant_uses_groups(now->variant)) {
+        int64_t end = 0;
+        for (int g = 0; g < GROUPS; g++) square += rebuild(p, p, r, z, end += groups[g], e) / GROUPS;
+        return square;
+    }
+    square = rebuild(p, p, r, z, N, e);
+    if (now->variant == MW_MULTI_TOPK) {
+        select_top(a, NULL, 4 * K, wide);
+        square += rebuild(p, p, r, wide, N, NULL) / 8;
+    }
+    if (now->variant == MW_GATED) {
+        for (int i = 0; i < N; i++) wide[i] = a[i] > 0 ? a[i] : 0;
+        square += rebuild(p, &f->start, r, wide, N, NULL);
+    }
+    return square;
+}
+
+static double row_aux(const parameters *p, const fixed *f, int r, const double *a) {
+    double z[N], square = 0;
+    select_top(a, dead, AUX_K, z);
+    for (int64_t j = 0; j < d_out; j++) {
+        double recon = 0;
+        for (int i = 0; i < N; i++) recon += z[i] * p->w_dec[i * d_out + j];
+        square += pow(recon - f->residual[r * d_out + j], 2);
+    }
+    return square;
+}
+
+/* Fills `residual_out`, if wanted. */
+static double loss_of(const parameters *p, const fixed *f, bool aux, double *residual_out) {
+    static double a[B][N];
+    double error = 0, auxiliary = 0, penalty = 0, l0 = 0;
+    encode(p, a);
+    double floor = batched() ? batch_floor(a) : 0;
+    for (int r = 0; r < B; r++) {
+        double z[N], e[OUT_MAX];
+        codes_of(p, a[r], floor, z);
+        error += row_error(p, f, r, a[r], z, e);
+        penalty += penalty_of(p, &f->start, a[r], z) / B;
+        for (int i = 0; i < N; i++) l0 += (z[i] > 0) / (double)B;
+        for (int64_t j = 0; j < d_out && residual_out; j++) residual_out[r * d_out + j] = -e[j];
+        if (aux) auxiliary += row_aux(p, f, r, a[r]) / f->spread;
+    }
+    if (now->l0_target > 0) penalty = pow(l0 / now->l0_target - 1, 2);
+    if (!mw_variant_uses_penalty(now->variant)) penalty = 0;
+    double unit = now->scale / (double)d_out;
+    return unit * error / B + now->alpha * auxiliary + unit * lambda * penalty;
 }
 
 static double spread_of(const double *r) {
     double total = 0;
-    for (int j = 0; j < D; j++) {
+    for (int64_t j = 0; j < d_out; j++) {
         double mean = 0;
-        for (int i = 0; i < B; i++) mean += r[i * D + j] / B;
-        for (int i = 0; i < B; i++) total += pow(r[i * D + j] - mean, 2);
+        for (int i = 0; i < B; i++) mean += r[i * d_out + j] / B;
+        for (int i = 0; i < B; i++) total += pow(r[i * d_out + j] - mean, 2);
     }
     return total;
 }
 
-static void check_array(const char *name, parameters *p, double *values, const float *grad, int count, double scale,
-                        double alpha, const double *residual, double spread) {
+/* ---- comparing --------------------------------------------------------------------------------------------- */
+
+static void compare(const char *name, const double *expected, const float *grad, int64_t count) {
     /* Largest error over the largest gradient: f32 sums over 150 rows, and differences of step 1e-5 */
     double worst = 0, largest = 1e-12;
-    for (int i = 0; i < count; i++) {
-        double kept = values[i], h = 1e-5;
-        values[i] = kept + h;
-        double up = loss_of(p, scale, alpha, residual, spread, NULL);
-        values[i] = kept - h;
-        double down = loss_of(p, scale, alpha, residual, spread, NULL);
-        values[i] = kept;
-        double expected = (up - down) / (2 * h);
-        worst = fmax(worst, fabs(expected - grad[i]));
-        largest = fmax(largest, fabs(expected));
+    for (int64_t i = 0; i < count; i++) {
+        worst = fmax(worst, fabs(expected[i] - grad[i]));
+        largest = fmax(largest, fabs(expected[i]));
     }
-    if (!(worst < 2e-4 * largest)) fprintf(stderr, "%s: error %g of %g\n", name, worst, largest);
+    if (!(worst < 2e-4 * largest)) fprintf(stderr, "%s: %s: error %g of %g\n", now->name, name, worst, largest);
     CHECK(worst < 2e-4 * largest && largest > 1e-6);
 }
 
-static void check_gradients(double alpha, double scale) {
+static void check_array(const char *name, parameters *p, const fixed *f, double *values, const float *grad,
+                        int64_t count) {
+    static double expected[N * OUT_MAX];
+    NEED(count <= N * OUT_MAX);
+    for (int64_t i = 0; i < count; i++) {
+        double kept = values[i], h = 1e-5;
+        values[i] = kept + h;
+        double up = loss_of(p, f, true, NULL);
+        values[i] = kept - h;
+        double down = loss_of(p, f, true, NULL);
+        values[i] = kept;
+        expected[i] = (up - down) / (2 * h);
+    }
+    compare(name, expected, grad, count);
+}
+
+/* The thresholds' gradient is no derivative of the loss; it is what the kernel says, summed over the batch. */
+static void check_thresholds(const parameters *p, const float *grad, double eps) {
+    static double a[B][N], expected[N];
+    double l0 = 0, unit = now->scale / (double)d_out;
+    encode(p, a);
+    for (int r = 0; r < B; r++)
+        for (int i = 0; i < N; i++) l0 += (a[r][i] > p->extra[0][i]) / (double)B;
+    memset(expected, 0, sizeof expected);
+    for (int r = 0; r < B; r++) {
+        double z[N], e[OUT_MAX];
+        codes_of(p, a[r], 0, z);
+        rebuild(p, p, r, z, N, e);
+        for (int i = 0; i < N; i++) {
+            double theta = p->extra[0][i], slope = lambda, dz = 0, t = tanh(4 * z[i] * norm_of(p, i));
+            if (!(fabs(a[r][i] - theta) < eps / 2)) continue;
+            for (int64_t j = 0; j < d_out; j++) dz += 2 * e[j] * p->w_dec[i * d_out + j];
+            if (now->l0_target > 0) slope *= 2 * (l0 / now->l0_target - 1) / now->l0_target;
+            if (now->penalty == MW_PENALTY_TANH) {
+                dz += lambda * 4 * norm_of(p, i) * (1 - t * t);
+                slope = 0;
+            }
+            expected[i] -= unit / B * (theta * dz + slope) / eps;
+        }
+    }
+    compare("thresholds", expected, grad, N);
+}
+
+/* ---- the trainer under test ---------------------------------------------------------------------------------- */
+
+static mw_sae *make_sae(mw_backend *backend) {
+    mw_sae *sae = NULL;
+    mw_sae_shape shape = {.variant = now->variant,
+                          .n = N,
+                          .d = D,
+                          .k = K,
+                          .d_out = now->d_out,
+                          .skip = now->skip,
+                          .n_groups = mw_variant_uses_groups(now->variant) ? GROUPS : 0,
+                          .group = groups,
+                          .n_parts = now->n_parts,
+                          .part = now->part};
+    NEED_OK(mw_sae_new(backend, &shape, &sae));
+    d_out = sae->d_out;
+    fill_random(x, B * D, 1);
+    memcpy(y, x, sizeof x);
+    if (now->d_out) fill_random(y, B * d_out, 6);
+    fill_random(sae->w_enc, N * D, 2);
+    fill_random(sae->w_dec, N * d_out, 3); /* rows not of unit length: the gradient must hold there too */
+    fill_random(sae->b_dec, d_out, 4);
+    if (sae->w_skip) fill_random(sae->w_skip, d_out * D, 7);
+    for (int i = 0; i < N; i++) {
+        dead[i] = i % (N / DEAD) == 1;
+        /* Dead latents are not selected, which for ReLU and Gated means that they have no positive value at all. */
+        float low = mw_variant_uses_k(now->variant) ? -3.0f : -40.0f;
+        if (now->variant == MW_JUMP_RELU) low = 0;
+        sae->b_enc[i] = dead[i] ? low : 0.1f * mw_rng_normal(5, 0, (uint64_t)i);
+        if (now->variant == MW_JUMP_RELU) sae->extra[0][i] = dead[i] ? 40 : 0.3f + 0.02f * (float)i;
+        if (now->variant == MW_GATED) {
+            sae->extra[0][i] = 0.3f * mw_rng_normal(8, 0, (uint64_t)i);
+            sae->extra[1][i] = 0.3f * mw_rng_normal(9, 0, (uint64_t)i);
+        }
+    }
+    return sae;
+}
+
+static void widen(const float *from, int64_t count, double *to) {
+    for (int64_t i = 0; i < count && from; i++) to[i] = from[i];
+}
+
+static void copy_parameters(const mw_sae *sae, parameters *p) {
+    widen(sae->w_enc, N * D, p->w_enc);
+    widen(sae->b_enc, N, p->b_enc);
+    widen(sae->w_dec, N * d_out, p->w_dec);
+    widen(sae->b_dec, d_out, p->b_dec);
+    widen(sae->w_skip, d_out * D, p->w_skip);
+    for (int i = 0; i < MW_EXTRAS; i++) widen(sae->extra[i], N, p->extra[i]);
+}
+
+static void check_all(mw_trainer *t, parameters *p, fixed *f) {
+    const parameter *q = t->parameter;
+    f->start = *p;
+    f->spread = 1;
+    double plain = loss_of(p, f, false, f->residual);
+    f->spread = spread_of(f->residual);
+    double whole = loss_of(p, f, true, NULL);
+    (void)plain;
+    CHECK(fabs(t->report.loss - whole) < 1e-5 * whole);
+    check_array("W_enc", p, f, p->w_enc, q[P_W_ENC].grad, N * D);
+    check_array("b_enc", p, f, p->b_enc, q[P_B_ENC].grad, N);
+    check_array("W_dec", p, f, p->w_dec, q[P_W_DEC].grad, N * d_out);
+    check_array("b_dec", p, f, p->b_dec, q[P_B_DEC].grad, d_out);
+    if (now->skip) check_array("W_skip", p, f, p->w_skip, q[P_W_SKIP].grad, d_out * D);
+    if (now->variant == MW_GATED) {
+        check_array("r_mag", p, f, p->extra[0], q[P_EXTRA].grad, N);
+        check_array("b_mag", p, f, p->extra[1], q[P_EXTRA + 1].grad, N);
+    }
+    if (now->variant == MW_JUMP_RELU) check_thresholds(p, q[P_EXTRA].grad, 0.5);
+}
+
+static void check_setting(void) {
+    static parameters p;
+    static fixed f;
     mw_backend *backend = NULL;
     mw_comm *comm = NULL;
-    mw_sae *sae = NULL;
     mw_trainer *t = NULL;
     NEED_OK(mw_backend_open("cpu", &backend));
     NEED_OK(mw_comm_self(&comm));
-    NEED_OK(mw_sae_new(backend, N, D, K, &sae));
-    sae->variant = variant;
+    mw_sae *sae = make_sae(backend);
     mw_train_options options = {.batch = B,
                                 .steps = 1,
                                 .lr = 1e-3,
                                 .beta1 = 0.9,
                                 .beta2 = 0.999,
                                 .eps = 1e-8,
+                                .sparsity = lambda,
+                                .penalty = now->penalty,
+                                .l0_target = now->l0_target,
+                                .bandwidth = 0.5,
                                 .aux_k = AUX_K,
-                                .aux_coefficient = alpha,
+                                .aux_coefficient = now->alpha,
                                 .dead_after = 1000};
-    NEED_OK(mw_trainer_new(sae, comm, &options, scale, &t));
-    fill_random(x, B * D, 1);
-    fill_random(sae->w_enc, N * D, 2);
-    fill_random(sae->w_dec, N * D, 3); /* rows not of unit length: the gradient must hold there too */
-    fill_random(sae->b_dec, D, 4);
-    static parameters p;
-    for (int i = 0; i < N; i++) {
-        dead[i] = i % (N / DEAD) == 1;
-        sae->b_enc[i] = dead[i] ? -3.0f : 0.1f * mw_rng_normal(5, 0, (uint64_t)i);
-        t->since_fired[i] = dead[i] ? 5000 : 0;
-        p.b_enc[i] = sae->b_enc[i];
-    }
-    for (int i = 0; i < N * D; i++) p.w_enc[i] = sae->w_enc[i], p.w_dec[i] = sae->w_dec[i];
-    for (int i = 0; i < D; i++) p.b_dec[i] = sae->b_dec[i];
-    NEED_OK(step_forward(t, x));
+    NEED_OK(mw_trainer_new(sae, comm, &options, now->scale, &t));
+    for (int i = 0; i < N; i++) t->since_fired[i] = dead[i] ? 5000 : 0;
+    NEED_OK(step_forward(t, x, y));
     for (int i = 0; i < N; i++) dead[i] = false;
     for (int64_t i = 0; i < t->n_dead; i++) dead[t->dead[i]] = true; /* those that did not fire in this batch */
     CHECK(t->n_dead >= AUX_K && t->aux_k == AUX_K);
     NEED_OK(step_gradients(t));
-    static double residual[B * D];
-    double plain = loss_of(&p, scale, 0, NULL, 1, residual), spread = spread_of(residual);
-    double whole = loss_of(&p, scale, alpha, residual, spread, NULL);
-    CHECK(fabs(t->report.loss - whole) < 1e-5 * whole && fabs(t->report.mse * scale - plain) < 1e-5 * plain);
-    check_array("W_enc", &p, p.w_enc, t->g_enc, N * D, scale, alpha, residual, spread);
-    check_array("b_enc", &p, p.b_enc, t->g_benc, N, scale, alpha, residual, spread);
-    check_array("W_dec", &p, p.w_dec, t->g_dec, N * D, scale, alpha, residual, spread);
-    check_array("b_dec", &p, p.b_dec, t->g_bdec, D, scale, alpha, residual, spread);
+    copy_parameters(sae, &p);
+    check_all(t, &p, &f);
     mw_trainer_free(&t);
     mw_sae_free(&sae);
     mw_comm_free(&comm);
     mw_backend_close(&backend);
 }
 
-static void with_auxk(void) {
-    check_gradients(0.5, 1.7); /* a large weight, so that the auxiliary part matters */
+/* A large weight of AuxK, so that it matters; almost none; and by variant what it takes. */
+static const setting settings[] = {
+    {"topk", MW_TOPK, .alpha = 0.5, .scale = 1.7},
+    {"topk, no AuxK", MW_TOPK, .alpha = 1e-9, .scale = 1},
+    {"batch_topk", MW_BATCH_TOPK, .alpha = 0.5, .scale = 1.7},
+    {"batch_topk, no AuxK", MW_BATCH_TOPK, .alpha = 1e-9, .scale = 1},
+    {"multi_topk", MW_MULTI_TOPK, .alpha = 0.5, .scale = 1.7},
+    {"matryoshka_topk", MW_MATRYOSHKA_TOPK, .alpha = 0.5, .scale = 1.7},
+    {"matryoshka_batch_topk", MW_MATRYOSHKA_BATCH_TOPK, .alpha = 0.5, .scale = 1.7},
+    {"relu", MW_RELU, .alpha = 0.5, .scale = 1.7},
+    {"jump_relu", MW_JUMP_RELU, .alpha = 0.5, .scale = 1.7},
+    {"jump_relu, tanh", MW_JUMP_RELU, .penalty = MW_PENALTY_TANH, .alpha = 0.5, .scale = 1.7},
+    {"jump_relu, target", MW_JUMP_RELU, .l0_target = 4, .alpha = 0.5, .scale = 1.7},
+    {"gated", MW_GATED, .alpha = 0.5, .scale = 1.7},
+    {"topk transcoder", MW_TOPK, .d_out = 5, .alpha = 0.5, .scale = 1.7},
+    {"topk skip transcoder", MW_TOPK, .d_out = 5, .skip = true, .alpha = 0.5, .scale = 1.7},
+    {"multi_topk skip transcoder", MW_MULTI_TOPK, .d_out = 9, .skip = true, .alpha = 0.5, .scale = 1.7},
+    {"matryoshka skip transcoder", MW_MATRYOSHKA_TOPK, .d_out = 5, .skip = true, .alpha = 0.5, .scale = 1.7},
+    {"gated transcoder", MW_GATED, .d_out = 5, .alpha = 0.5, .scale = 1.7},
+    {"relu transcoder", MW_RELU, .d_out = 9, .alpha = 0.5, .scale = 1.7},
+    {"jump_relu skip transcoder", MW_JUMP_RELU, .d_out = 5, .skip = true, .alpha = 0.5, .scale = 1.7},
+    {"relu crosscoder", MW_RELU, .n_parts = 2, .part = {3, 4}, .alpha = 0.5, .scale = 1.7},
+    {"batch_topk crosscoder", MW_BATCH_TOPK, .n_parts = 2, .part = {3, 4}, .alpha = 0.5, .scale = 1.7},
+};
+
+static void every_setting(void) {
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
+        now = &settings[i];
+        printf("%s\n", now->name);
+        check_setting();
+    }
 }
 
-static void almost_without_auxk(void) {
-    check_gradients(1e-9, 1);
-}
+/* ---- schedules ------------------------------------------------------------------------------------------------- */
 
 static void learning_rates(void) {
     mw_train_options o = {.steps = 100, .lr = 1, .warmup_steps = 10, .decay_fraction = 0.2};
     CHECK(fabs(learning_rate(&o, 1, 0) - 0.1) < 1e-12 && learning_rate(&o, 1, 9) == 1 && learning_rate(&o, 1, 80) == 1);
     CHECK(fabs(learning_rate(&o, 1, 90) - 0.5) < 1e-12 && fabs(learning_rate(&o, 1, 99) - 0.05) < 1e-12);
+    o.decay = MW_DECAY_COSINE; /* 1/2 + 1/2 cos: half way down in the middle, slow at both ends */
+    CHECK(fabs(learning_rate(&o, 1, 90) - 0.5) < 1e-12 && learning_rate(&o, 1, 82) > 0.97 &&
+          learning_rate(&o, 1, 98) < 0.03);
+    o.decay = MW_DECAY_NONE;
+    CHECK(learning_rate(&o, 1, 99) == 1);
     o.lr = NAN;
     CHECK(fabs(learning_rate(&o, 65536, 50) - 1e-4) < 1e-12);
 }
 
+static void schedules(void) {
+    mw_sae topk = {.variant = MW_TOPK, .k = 8, .n = 100}, relu = {.variant = MW_RELU, .d = 10, .n = 100};
+    mw_train_options o = {.k_start = 40, .k_anneal_steps = 8, .sparsity = NAN, .sparsity_warmup = 10};
+    CHECK(k_of_step(&o, &topk, 0) == 40 && k_of_step(&o, &topk, 4) == 24 && k_of_step(&o, &topk, 8) == 8);
+    o.k_start = 1000;
+    CHECK(k_of_step(&o, &topk, 0) == 100); /* no more than there are latents */
+    CHECK(sparsity_of_step(&o, &topk, 5) == 0);
+    CHECK(fabs(sparsity_of_step(&o, &relu, 0) - 0.5) < 1e-12 && sparsity_of_step(&o, &relu, 9) == 5);
+    mw_sae jump = {.variant = MW_JUMP_RELU, .d = 100, .n = 100};
+    CHECK(fabs(sparsity_of_step(&o, &jump, 20) - 0.06) < 1e-12);
+    o.l0_target = 30;
+    CHECK(sparsity_of_step(&o, &jump, 20) == 100);
+    CHECK(steps_of_schedules(&o) == 10);
+}
+
 int main(void) {
-    for (int v = MW_TOPK; v <= MW_BATCH_TOPK; v++) {
-        variant = (mw_variant)v;
-        printf("%s\n", mw_variant_name(variant));
-        RUN(with_auxk);
-        RUN(almost_without_auxk);
-    }
+    RUN(every_setting);
     RUN(learning_rates);
+    RUN(schedules);
     return test_end();
 }

@@ -82,8 +82,6 @@ mw_status mw_cpu_gather_rows(mw_backend *backend, float *out, const void *table,
 mw_status mw_cpu_adam(mw_backend *backend, float *param, const float *grad, float *m, float *v, int64_t count,
                       const mw_adam *adam) {
     (void)backend;
-    float lr = adam->lr / adam->correction1, inverse_root2 = 1.0f / __builtin_sqrtf(adam->correction2);
-    FOR_RUNS(count, at, n)
-    mw_adam_run(param + at, grad + at, m + at, v + at, n, lr, adam->beta1, adam->beta2, adam->eps, inverse_root2);
+    FOR_RUNS(count, at, n) mw_adam_run(param + at, grad + at, m + at, v + at, n, adam);
     return MW_OK;
 }

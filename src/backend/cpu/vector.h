@@ -3,7 +3,7 @@
 #ifndef MICROW_VECTOR_H
 #define MICROW_VECTOR_H
 
-#include <stdint.h>
+#include "microw/backend.h"
 
 float mw_dot(const float *x, const float *y, int64_t n);
 void mw_axpy(float a, const float *x, float *y, int64_t n); /* y += a x */
@@ -21,7 +21,6 @@ void mw_relu(float *x, int64_t n);
 void mw_multiply(float *x, const float *y, int64_t n);
 void mw_soft_cap_run(float *x, float cap, int64_t n);
 void mw_bf16_run(const float *x, uint16_t *out, int64_t n);
-void mw_adam_run(float *p, const float *g, float *m, float *v, int64_t n, float lr_corrected, float beta1, float beta2,
-                 float eps, float inverse_root2);
+void mw_adam_run(float *p, const float *g, float *m, float *v, int64_t n, const mw_adam *adam);
 
 #endif

@@ -49,8 +49,8 @@ static __global__ void gather(float *out, const void *table, mw_dtype dtype, con
 static __global__ void adam_step(float *p, const float *g, float *m, float *v, int64_t count, mw_adam a) {
     float lr = a.lr / a.correction1, inverse_root2 = rsqrtf(a.correction2);
     EACH(i, count) {
-        m[i] = a.beta1 * m[i] + (1.0f - a.beta1) * g[i];
-        v[i] = a.beta2 * v[i] + (1.0f - a.beta2) * g[i] * g[i];
+        m[i] = a.beta1 * m[i] + a.rest1 * g[i];
+        v[i] = a.beta2 * v[i] + a.rest2 * g[i] * g[i];
         p[i] -= lr * m[i] / (sqrtf(v[i]) * inverse_root2 + a.eps);
     }
 }

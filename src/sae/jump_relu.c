@@ -1,0 +1,122 @@
+/* JumpReLU (Rajamanoharan et al. 2024, arXiv 2407.14435): z = a where a > theta_i. The loss adds lambda E L0, or with a target
+ * lambda (E L0 / target - 1)^2 (Gemma Scope's successor form, as in dictionary_learning), or lambda E sum_i tanh(4 z_i
+ * |W_dec,i|) (Anthropic, January 2025 update). theta learns through the rectangle kernel of width eps, K = 1 where
+ * |a - theta| < eps / 2:   dz/dtheta = -(theta / eps) K,   dL0/dtheta = -(1 / eps) K,   dL0/da = 0.
+ * theta itself is the parameter, not its logarithm, which Adam moves too slowly in runs of a usual length; its step is sqrt(d)
+ * times that of the weights, since it is measured on the activations' scale and not on the weights'.
+ * Part 0 holds the active latents, part 1 all that lie in the kernel, active or not. */
+#include "sae/variants.h"
+
+#include <math.h>
+
+static const double tanh_scale = 4;
+
+static double bandwidth(const mw_train_options *o) {
+    return !isnan(o->bandwidth) ? o->bandwidth : o->penalty == MW_PENALTY_TANH ? 2 : 0.05;
+}
+
+mw_status jump_relu_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) {
+    return open_codes(sae, x, rows, &(opening){.floor = sae->extra[0]}, out);
+}
+
+void jump_relu_start(mw_sae *sae, const mw_train_options *o, int64_t first, int64_t count) {
+    double theta = !isnan(o->threshold_init) ? o->threshold_init : o->penalty == MW_PENALTY_TANH ? 0.1 : 0.01;
+    for (int64_t i = first; i < first + count; i++) sae->extra[0][i] = (float)theta;
+}
+
+void jump_relu_lay_out(const mw_trainer *t, layout *out) {
+    (void)t;
+    *out = (layout){
+        .n_parts = 2, .n_blocks = 1, .bias_blocks = 1, .uses = {PART_WHOLE, 0}, .block = {0, 0}, .weight = {1}};
+}
+
+typedef struct kernel_reader {
+    const mw_sae *sae;
+    float half;
+    mw_codes *active, *near;
+} kernel_reader;
+
+static mw_status take_kernel(void *self, const float *pre, int64_t first, int64_t rows) {
+    kernel_reader *k = self;
+    const float *theta = k->sae->extra[0];
+    int64_t n = k->sae->n, at = k->active->start[first], at_near = k->near->start[first];
+    for (int64_t r = 0; r < rows; r++) {
+        MW_TRY(mw_codes_reserve(k->active, at, at + n));
+        MW_TRY(mw_codes_reserve(k->near, at_near, at_near + n));
+        for (int64_t i = 0; i < n; i++) {
+            float a = pre[r * n + i];
+            if (a > theta[i]) {
+                k->active->index[at] = (int32_t)i;
+                k->active->value[at++] = a;
+            }
+            if (fabsf(a - theta[i]) < k->half) {
+                k->near->index[at_near] = (int32_t)i;
+                k->near->value[at_near++] = a;
+            }
+        }
+        k->active->start[first + r + 1] = at;
+        k->near->start[first + r + 1] = at_near;
+    }
+    return MW_OK;
+}
+
+mw_status jump_relu_select(mw_trainer *t, const float *x) {
+    int64_t rows = t->end - t->begin;
+    kernel_reader k = {t->sae, (float)(bandwidth(&t->options) / 2), &t->part[0].c.mine, &t->part[1].c.mine};
+    MW_TRY(mw_codes_begin(k.active, rows));
+    MW_TRY(mw_codes_begin(k.near, rows));
+    return sae_visit(t->sae, x, rows, take_kernel, &k);
+}
+
+/* d tanh(4 z |W|) / dz */
+static double tanh_slope(double z, double norm) {
+    double h = tanh(tanh_scale * z * norm);
+    return tanh_scale * norm * (1 - h * h);
+}
+
+/* d penalty / d L0 of a row */
+static double l0_slope(const mw_trainer *t) {
+    double target = t->options.l0_target, l0 = (double)t->part[0].c.start[t->options.batch] / (double)t->options.batch;
+    return t->penalty_unit * (target > 0 ? 2 * (l0 / target - 1) / target : 1);
+}
+
+/* Leaves in part 1 the dL/dtheta of each entry, less its factor -1 / eps. */
+void jump_relu_shape(mw_trainer *t) {
+    codes *active = &t->part[0].c, *near = &t->part[1].c;
+    const float *theta = t->sae->extra[0];
+    bool smooth = t->options.penalty == MW_PENALTY_TANH;
+    double slope = smooth ? 0 : l0_slope(t);
+    decoder_norms(t->sae, 0, t->sae->n, t->norms);
+    for (int64_t j = active->start[t->begin]; smooth && j < active->start[t->end]; j++)
+        active->grad[j] += (float)(t->penalty_unit * tanh_slope(active->value[j], t->norms[active->index[j]]));
+    for (int64_t j = near->start[t->begin]; j < near->start[t->end]; j++) {
+        int32_t i = near->index[j];
+        double z = near->value[j] > theta[i] ? near->value[j] : 0, g = near->grad[j];
+        if (smooth) g += t->penalty_unit * tanh_slope(z, t->norms[i]);
+        near->grad[j] = (float)(theta[i] * g + slope);
+    }
+}
+
+double jump_relu_penalty(const mw_trainer *t) {
+    const mw_train_options *o = &t->options;
+    const codes *c = &t->part[0].c;
+    if (o->penalty == MW_PENALTY_L0) {
+        double l0 = (double)c->start[o->batch] / (double)o->batch;
+        return o->l0_target > 0 ? pow(l0 / o->l0_target - 1, 2) : l0;
+    }
+    double sum = 0;
+    for (int64_t j = 0; j < c->start[o->batch]; j++) sum += tanh(tanh_scale * c->value[j] * t->norms[c->index[j]]);
+    return sum / (double)o->batch;
+}
+
+void jump_relu_finish(mw_trainer *t) {
+    double eps = bandwidth(&t->options);
+    for (int64_t i = 0; i < t->n_latents; i++)
+        t->parameter[P_EXTRA].grad[i] = (float)(-t->part[1].sums[i * PART_SUMS + SUM_GRAD] / eps);
+}
+
+void jump_relu_constrain(mw_trainer *t) {
+    float *theta = t->sae->extra[0] + t->first_latent;
+    for (int64_t i = 0; i < t->n_latents; i++)
+        if (!(theta[i] > 0)) theta[i] = 0;
+}

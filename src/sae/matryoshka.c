@@ -1,0 +1,44 @@
+/* Matryoshka SAEs (Bussmann et al. 2025, arXiv 2503.17547): latents stand in groups, and each prefix of groups must rebuild x
+ * by itself: L = mean over g of E|x - x_hat_g|^2, x_hat_g = b_dec + sum over the latents of groups 1 .. g. One selection
+ * serves all. The paper sums over g; the mean keeps the weight of AuxK and of clipping what it is for TopK.
+ * Parts are groups; block g of dL/dx_hat holds the sum over the reconstructions that group g is part of. */
+#include "sae/variants.h"
+
+void matryoshka_lay_out(const mw_trainer *t, layout *out) {
+    int groups = (int)t->sae->n_groups;
+    *out = (layout){.n_parts = groups, .n_blocks = groups, .bias_blocks = 1, .nested = true};
+    for (int g = 0; g < groups; g++) {
+        out->uses[g] = PART_WHOLE;
+        out->block[g] = g;
+        out->weight[g] = 1.0 / groups;
+    }
+}
+
+/* Latents ascend within a row, so groups are runs. */
+static mw_status split(mw_trainer *t, const mw_codes *all) {
+    for (int g = 0; g < t->layout.n_parts; g++) {
+        int64_t first = g ? t->sae->group_end[g - 1] : 0, last = t->sae->group_end[g], at = 0;
+        mw_codes *out = &t->part[g].c.mine;
+        MW_TRY(mw_codes_begin(out, all->rows));
+        MW_TRY(mw_codes_reserve(out, 0, all->start[all->rows]));
+        for (int64_t r = 0; r < all->rows; r++) {
+            for (int64_t j = all->start[r]; j < all->start[r + 1]; j++) {
+                if (all->index[j] < first || all->index[j] >= last) continue;
+                out->index[at] = all->index[j];
+                out->value[at++] = all->value[j];
+            }
+            out->start[r + 1] = at;
+        }
+    }
+    return MW_OK;
+}
+
+mw_status matryoshka_top_k_select(mw_trainer *t, const float *x) {
+    MW_TRY(top_k_codes(t->sae, x, t->end - t->begin, t->k, &t->selection));
+    return split(t, &t->selection);
+}
+
+mw_status matryoshka_batch_top_k_select(mw_trainer *t, const float *x) {
+    MW_TRY(batch_top_k_codes(t, x, &t->selection));
+    return split(t, &t->selection);
+}
