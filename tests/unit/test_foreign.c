@@ -7,6 +7,28 @@
 static mw_backend *backend;
 static char folder[] = "/tmp/microw-foreign-XXXXXX";
 
+static const struct {
+    const char *name, *format;
+    mw_variant variant;
+    bool transcoder, skip;
+} fixtures[] = {
+    {"saelens", "saelens", MW_TOPK, false, false},
+    {"saelens-no-b-dec", "saelens", MW_TOPK, false, false},
+    {"saelens-rescaled", "saelens", MW_TOPK, false, false},
+    {"saelens-standard", "saelens", MW_RELU, false, false},
+    {"saelens-jumprelu", "saelens", MW_JUMP_RELU, false, false},
+    {"saelens-gated", "saelens", MW_GATED, false, false},
+    {"saelens-gated-no-b-dec", "saelens", MW_GATED, false, false},
+    {"saelens-transcoder", "saelens", MW_RELU, true, false},
+    {"saelens-skip-transcoder", "saelens", MW_RELU, true, true},
+    {"saelens-jumprelu-transcoder", "saelens", MW_JUMP_RELU, true, false},
+    {"saelens-jumprelu-skip", "saelens", MW_JUMP_RELU, true, true},
+    {"sparsify", "sparsify", MW_TOPK, false, false},
+    {"sparsify-transcoder", "sparsify", MW_TOPK, true, false},
+    {"sparsify-skip", "sparsify", MW_TOPK, true, true},
+};
+enum { FIXTURES = sizeof fixtures / sizeof *fixtures };
+
 static void check_import(const char *name, const char *format) {
     char path[256];
     mw_sae *sae = NULL;
@@ -18,8 +40,8 @@ static void check_import(const char *name, const char *format) {
     NEED_OK(mw_safetensors_open(path, &golden));
     NEED(mw_safetensors_find(golden, "x", &x) && mw_safetensors_find(golden, "z", &z) &&
          mw_safetensors_find(golden, "x_hat", &x_hat));
-    int64_t rows = x.shape[0], n = z.shape[1], d = x.shape[1];
-    CHECK(sae->n == n && sae->d == d);
+    int64_t rows = x.shape[0], n = z.shape[1], d = x_hat.shape[1];
+    CHECK(sae->n == n && sae->d == x.shape[1] && sae->d_out == d);
     mw_codes codes = {0};
     float *out = mw_alloc((size_t)(rows * d) * 4), *dense = mw_calloc((size_t)(rows * n), 4);
     CHECK_OK(mw_sae_encode(sae, x.data, rows, &codes));
@@ -38,28 +60,47 @@ static void check_import(const char *name, const char *format) {
 }
 
 static void imports(void) {
-    check_import("saelens", "saelens");
-    check_import("saelens-no-b-dec", "saelens");
-    check_import("saelens-rescaled", "saelens");
-    check_import("sparsify", "sparsify");
+    for (int i = 0; i < FIXTURES; i++) check_import(fixtures[i].name, fixtures[i].format);
+}
+
+static bool same(const float *a, const float *b, int64_t count) {
+    return (!a && !b) || (a && b && memcmp(a, b, (size_t)count * sizeof *a) == 0);
+}
+
+static void check_again(const mw_sae *sae, const char *format) {
+    mw_sae *again = NULL;
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s", folder, format);
+    CHECK_OK(mw_sae_export(sae, format, path));
+    NEED_OK(mw_sae_import(format, path, backend, &again));
+    CHECK(again->variant == sae->variant && again->k == sae->k && again->transcoder == sae->transcoder);
+    CHECK(same(again->w_enc, sae->w_enc, sae->n * sae->d) && same(again->w_dec, sae->w_dec, sae->n * sae->d_out));
+    CHECK(same(again->b_enc, sae->b_enc, sae->n) && same(again->b_dec, sae->b_dec, sae->d_out));
+    CHECK(same(again->extra[0], sae->extra[0], sae->n) && same(again->extra[1], sae->extra[1], sae->n));
+    CHECK(same(again->w_skip, sae->w_skip, sae->d_out * sae->d));
+    CHECK(strcmp(format, "saelens") != 0 || strcmp(again->site, sae->site) == 0);
+    mw_sae_free(&again);
 }
 
 static void exports_come_back(void) {
-    static const char *const formats[] = {"saelens", "sparsify"};
-    mw_sae *sae = NULL, *again = NULL;
-    char path[128];
-    NEED_OK(mw_sae_import("sparsify", MICROW_GOLDEN "/foreign/sparsify", backend, &sae));
-    for (int i = 0; i < 2; i++) {
-        snprintf(path, sizeof path, "%s/%s", folder, formats[i]);
-        CHECK_OK(mw_sae_export(sae, formats[i], path));
-        NEED_OK(mw_sae_import(formats[i], path, backend, &again));
-        CHECK(again->k == sae->k && memcmp(again->w_enc, sae->w_enc, (size_t)(sae->n * sae->d) * 4) == 0 &&
-              memcmp(again->w_dec, sae->w_dec, (size_t)(sae->n * sae->d) * 4) == 0 &&
-              memcmp(again->b_enc, sae->b_enc, (size_t)sae->n * 4) == 0 &&
-              memcmp(again->b_dec, sae->b_dec, (size_t)sae->d * 4) == 0);
-        mw_sae_free(&again);
+    for (int i = 0; i < FIXTURES; i++) {
+        mw_sae *sae = NULL;
+        char path[256];
+        snprintf(path, sizeof path, MICROW_GOLDEN "/foreign/%s", fixtures[i].name);
+        NEED_OK(mw_sae_import(fixtures[i].format, path, backend, &sae));
+        CHECK(sae->variant == fixtures[i].variant && sae->transcoder == fixtures[i].transcoder);
+        CHECK((sae->w_skip != NULL) == fixtures[i].skip);
+        bool top = sae->variant == MW_TOPK, plain = !sae->transcoder;
+        if (plain || !top) check_again(sae, "saelens");
+        if (top) check_again(sae, "sparsify");
+        mw_log_quiet(true);
+        snprintf(path, sizeof path, "%s/refused", folder);
+        if (!plain) CHECK(mw_sae_export(sae, "dictionary_learning", path) == MW_ERR_UNSUPPORTED);
+        if (!plain && top) CHECK(mw_sae_export(sae, "saelens", path) == MW_ERR_UNSUPPORTED);
+        if (!top) CHECK(mw_sae_export(sae, "sparsify", path) == MW_ERR_UNSUPPORTED);
+        mw_log_quiet(false);
+        mw_sae_free(&sae);
     }
-    mw_sae_free(&sae);
 }
 
 /* ae.pt is a zip whose storages lie raw at multiples of 64 bytes; torch itself reads it in tools/check_exports.py. */
