@@ -1,28 +1,40 @@
-"""Trains TopK and BatchTopK SAEs on the same activations with microw, dictionary_learning and SAELens (torch, CPU).
+"""Trains SAEs of every variant on the same activations with microw, dictionary_learning, SAELens and sparsify (torch, CPU).
 
     /tmp/peers/bin/pip install -r tools/requirements-peers.txt
     build/microw harvest configs/quickstart.yaml
     /tmp/peers/bin/python tools/compare_peers.py
 
 Same rows, scaled the same way, batch, learning rate, warm-up, decay, number of rows and definition of dead latents; each
-tool keeps its own initialization, AuxK and seed-dependent order. FVU, L0 and dead latents are computed here, over all
-rows, by the same code for all; BatchTopK SAEs use their thresholds. Time is of training alone, one tool after another in
-each round, medians of --rounds.
+tool keeps its own initialization, AuxK and seed-dependent order (microw's TopK family also with b_dec from 0, as SAELens
+starts). Variants that select by k have the same k; JumpReLU has
+the same target for L0; the coefficient of ReLU and Gated is searched, for each tool by itself, until L0 is that k. FVU, L0,
+dead latents and the recovered cross-entropy are computed here, by the same code for all; BatchTopK SAEs use their thresholds.
+Time is of training alone, one tool after another in each round; FVU and time are medians of --rounds.
 """
 import argparse
-import json
+import math
 import os
 import statistics
-import subprocess
-import tempfile
-import time
 
 import h5py
 import numpy as np
 import torch
-from safetensors.torch import load_file
+import transformers
+from check_evaluation import BOS, LAYER, MODEL, sequences
+from peers import BATCH, K, N, dictionary_learning, microw_runner, saelens, sparsify
 
-BATCH, LR, K, N = 2048, 1e-3, 16, 1024
+SEARCHED = {"relu": 9.0, "gated": 2.0}  # first coefficient
+ZERO = "microw, b_dec from 0"
+VARIANTS = {
+    "topk": (ZERO, "dictionary_learning", "SAELens", "sparsify"),
+    "multi_topk": (ZERO, "sparsify"),
+    "batch_topk": (ZERO, "dictionary_learning", "SAELens"),
+    "matryoshka_topk": (ZERO,),
+    "matryoshka_batch_topk": (ZERO, "dictionary_learning", "SAELens"),
+    "relu": ("dictionary_learning", "SAELens"),
+    "jump_relu": ("dictionary_learning", "SAELens"),
+    "gated": ("dictionary_learning", "SAELens"),
+}
 
 
 def activations(store, site):
@@ -32,25 +44,39 @@ def activations(store, site):
         return x, x.shape[1] ** 0.5 / f[f"sites/{site}/norm_mean"][0]
 
 
-class Batches:
-    def __init__(self, x, seed):
-        self.x, self.generator, self.at = x, torch.Generator().manual_seed(seed), 0
-        self.order = torch.randperm(len(x), generator=self.generator)
+class Damage:
+    """Cross-entropy of the demo model with something put in the place of the site; -> recovered against zero ablation."""
 
-    def __iter__(self):
-        return self
+    def __init__(self, scale, limit=5000):
+        self.model = transformers.AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32).eval()
+        self.scale, self.ids = scale, list(sequences(limit))
+        self.clean = self.cross_entropy(lambda x: x)
+        self.zero = self.cross_entropy(torch.zeros_like)
 
-    def __next__(self):
-        if self.at + BATCH > len(self.order):
-            rest = self.order[self.at:]
-            self.order = torch.cat([rest, torch.randperm(len(self.x), generator=self.generator)])
-            self.at = 0
-        rows = self.order[self.at:self.at + BATCH]
-        self.at += BATCH
-        return self.x[rows]
+    def cross_entropy(self, replace):
+        total, count = 0.0, 0
+        for ids in self.ids:
+            def hook(module, args, out):
+                x = out[0] if isinstance(out, tuple) else out
+                y = x.clone()
+                rows = ids[0] != BOS
+                y[:, rows] = replace(x[0, rows])
+                return (y,) + out[1:] if isinstance(out, tuple) else y
+
+            handle = self.model.transformer.h[LAYER].register_forward_hook(hook)
+            log_p = self.model(ids).logits[0].double().log_softmax(-1)
+            handle.remove()
+            total -= log_p[:-1].gather(1, ids[0, 1:, None]).sum().item()
+            count += ids.shape[1] - 1
+        return total / count
+
+    def recovered(self, encode_decode):
+        spliced = self.cross_entropy(lambda x: encode_decode(x * self.scale)[1] / self.scale)
+        return (self.zero - spliced) / (self.zero - self.clean)
 
 
-def measure(encode_decode, x):
+@torch.no_grad()
+def measure(encode_decode, x, damage):
     error, active, fired, mean = 0.0, 0, torch.zeros(N, dtype=torch.long), x.double().mean(0)
     spread = ((x.double() - mean) ** 2).sum().item()
     for part in x.split(4096):
@@ -58,81 +84,34 @@ def measure(encode_decode, x):
         error += ((part.double() - y.double()) ** 2).sum().item()
         active += (z > 0).sum().item()
         fired += (z > 0).sum(0)
-    return {"fvu": error / spread, "l0": active / len(x), "dead": (fired == 0).sum().item() / N}
+    return {"fvu": error / spread, "l0": active / len(x), "dead": (fired == 0).sum().item() / N,
+            "recovered": damage.recovered(encode_decode)}
 
 
-def dictionary_learning(variant, x, steps, seed):
-    from dictionary_learning.trainers.batch_top_k import BatchTopKTrainer
-    from dictionary_learning.trainers.top_k import TopKTrainer
-    kind = TopKTrainer if variant == "topk" else BatchTopKTrainer
-    trainer = kind(steps=steps, activation_dim=x.shape[1], dict_size=N, k=K, layer=2, lm_name="demo", lr=LR,
-                   warmup_steps=steps // 20, decay_start=int(0.8 * steps), threshold_start_step=steps // 2, seed=seed,
-                   device="cpu")
-    trainer.dead_feature_threshold = steps * BATCH // 10
-    batches, start = Batches(x, seed), time.perf_counter()
-    for step in range(steps):
-        trainer.update(step, next(batches))
-    seconds = time.perf_counter() - start
-    ae = trainer.ae
-
-    @torch.no_grad()
-    def encode_decode(v):
-        z = ae.encode(v, use_threshold=variant != "topk")
-        return z, ae.decode(z)
-
-    return seconds, encode_decode
+def run(train, variant, x, steps, seed, amount, damage):
+    seconds, encode_decode = train(variant, x, steps, seed, amount)
+    return dict(measure(encode_decode, x, damage), seconds=seconds, amount=amount)
 
 
-def saelens(variant, x, steps, seed):
-    from sae_lens import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig, TopKTrainingSAE, TopKTrainingSAEConfig
-    from sae_lens.config import SAETrainerConfig
-    from sae_lens.training.sae_trainer import SAETrainer
-    torch.manual_seed(seed)
-    if variant == "topk":
-        sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=x.shape[1], d_sae=N, k=K))
-    else:
-        sae = BatchTopKTrainingSAE(BatchTopKTrainingSAEConfig(d_in=x.shape[1], d_sae=N, k=K))
-    config = SAETrainerConfig(total_training_samples=steps * BATCH, train_batch_size_samples=BATCH, lr=LR, lr_end=0.0,
-                              lr_warm_up_steps=steps // 20, lr_decay_steps=steps // 5, dead_feature_window=steps // 10)
-    trainer = SAETrainer(config, sae, Batches(x, seed))
-    start = time.perf_counter()
-    trainer.fit()
-    seconds = time.perf_counter() - start
-    folder = tempfile.mkdtemp()
-    sae.save_inference_model(folder)
-    from sae_lens import SAE
-    saved = SAE.load_from_disk(folder)
-
-    @torch.no_grad()
-    def encode_decode(v):
-        z = saved.encode(v)
-        return z, saved.decode(z)
-
-    return seconds, encode_decode
+def next_amount(runs):
+    """By the line through the last two runs in logarithms; after one: more penalty for more latents."""
+    a, b = runs[-1], runs[-2] if len(runs) > 1 else None
+    slope = math.log(a["l0"] / b["l0"]) / math.log(a["amount"] / b["amount"]) if b else -0.8
+    change = math.log(K / max(a["l0"], 0.1)) / (slope if slope < -0.1 else -0.8)
+    return a["amount"] * math.exp(max(-2.0, min(2.0, change)))
 
 
-def microw(variant, x, steps, seed, args, scale):
-    with tempfile.TemporaryDirectory() as folder:
-        os.makedirs(folder + "/activations")
-        os.symlink(os.path.abspath(args.store + "/activations/quickstart"), folder + "/activations/peer")
-        subprocess.run([args.microw, "train", "configs/quickstart.yaml", "--set", f"store={folder}", "--set", "name=peer",
-                        "--set", f"sae.variant={variant}", "--set", f"sae.seed={seed}", "--set", f"train.tokens={steps * BATCH}"],
-                       check=True, capture_output=True)
-        rows = [json.loads(line) for line in open(folder + "/sae_models/peer/history.jsonl", encoding="utf-8")]
-        seconds = rows[-1]["tokens"] / rows[-1]["tokens_per_second"]
-        w = load_file(folder + "/sae_models/peer/sae.safetensors")
-        threshold = json.load(open(folder + "/sae_models/peer/cfg.json", encoding="utf-8"))["threshold"]
-
-    def encode_decode(v):
-        a = (v / scale - w["b_dec"]) @ w["W_enc"].T + w["b_enc"]
-        if variant == "topk":
-            top = a.topk(K, dim=1)
-            z = torch.zeros_like(a).scatter(1, top.indices, torch.relu(top.values))
-        else:
-            z = a * (a > threshold)
-        return z, (z @ w["W_dec"] + w["b_dec"]) * scale
-
-    return seconds, encode_decode
+def searched(train, variant, x, steps, seed, damage, state):
+    """The coefficient of the first round is kept for the next ones."""
+    runs, amount = [], state.get("amount", SEARCHED[variant])
+    for _ in range(5):
+        runs.append(run(train, variant, x, steps, seed, amount, damage))
+        if abs(runs[-1]["l0"] / K - 1) < 0.04:
+            break
+        amount = next_amount(runs)
+    best = min(runs, key=lambda r: abs(math.log(max(r["l0"], 0.1) / K)))
+    state["amount"] = best["amount"]
+    return best
 
 
 def main():
@@ -140,27 +119,34 @@ def main():
     parser.add_argument("--microw", default="build/microw")
     parser.add_argument("--store", default="store")
     parser.add_argument("--tokens", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--variants", nargs="*", default=list(VARIANTS))
     args = parser.parse_args()
     torch.set_num_threads(os.cpu_count())
     raw, scale = activations(args.store, "2.resid_post")
     x, steps = raw * scale, -(-args.tokens // BATCH)
-    tools = {"microw": lambda v, s: microw(v, x, steps, s, args, scale),
-             "dictionary_learning": lambda v, s: dictionary_learning(v, x, steps, s),
-             "SAELens": lambda v, s: saelens(v, x, steps, s)}
+    damage = Damage(scale)
+    tools = {"microw": microw_runner(args.microw, args.store, scale),
+             ZERO: microw_runner(args.microw, args.store, scale, ["train.center=zero"]), "dictionary_learning": dictionary_learning,
+             "SAELens": saelens, "sparsify": sparsify}
     print(f"{len(x)} rows of width {x.shape[1]}, {N} latents, k {K}, {steps} steps of {BATCH}, {args.rounds} rounds")
-    for variant in ("topk", "batch_topk"):
-        results = {name: [] for name in tools}
+    for variant in args.variants:
+        results = {name: [] for name in ("microw",) + VARIANTS[variant]}
+        states = {name: {} for name in results}
         for seed in range(args.rounds):
-            for name, train in tools.items():
-                seconds, encode_decode = train(variant, seed)
-                results[name].append(dict(measure(encode_decode, x), seconds=seconds))
+            for name in results:
+                if variant in SEARCHED:
+                    one = searched(tools[name], variant, x, steps, seed, damage, states[name])
+                else:
+                    one = run(tools[name], variant, x, steps, seed, None, damage)
+                results[name].append(one)
         for name, rounds in results.items():
-            middle = {key: statistics.median(r[key] for r in rounds) for key in rounds[0]}
+            middle = {key: statistics.median(r[key] for r in rounds) for key in rounds[0] if key != "amount"}
             spread = max(r["fvu"] for r in rounds) - min(r["fvu"] for r in rounds)
             ours = statistics.median(r["seconds"] for r in results["microw"])
-            print(f"{variant:10} {name:20} FVU {middle['fvu']:.4f} (range {spread:.4f})  L0 {middle['l0']:5.2f}  "
-                  f"dead {100 * middle['dead']:5.2f} %  {middle['seconds']:6.1f} s  {middle['seconds'] / ours:5.1f} x")
+            print(f"| {variant} | {name} | {middle['fvu']:.4f} ({spread:.4f}) | {middle['l0']:.2f} | "
+                  f"{100 * middle['dead']:.1f} % | {100 * middle['recovered']:.2f} % | {middle['seconds']:.1f} s | "
+                  f"{middle['seconds'] / ours:.1f} | {states[name].get('amount', '')}", flush=True)
 
 
 if __name__ == "__main__":

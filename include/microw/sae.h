@@ -142,7 +142,7 @@ typedef enum mw_decay { MW_DECAY_LINEAR, MW_DECAY_COSINE, MW_DECAY_NONE } mw_dec
 typedef enum mw_penalty { MW_PENALTY_L0, MW_PENALTY_TANH } mw_penalty;
 typedef enum mw_normalize { MW_NORMALIZE_NORM, MW_NORMALIZE_STANDARD, MW_NORMALIZE_NONE } mw_normalize;
 typedef enum mw_init { MW_INIT_AUTO, MW_INIT_SCALED, MW_INIT_TIED, MW_INIT_DATA } mw_init;
-typedef enum mw_center { MW_CENTER_MEDIAN, MW_CENTER_MEAN, MW_CENTER_ZERO } mw_center;
+typedef enum mw_center { MW_CENTER_AUTO, MW_CENTER_MEDIAN, MW_CENTER_MEAN, MW_CENTER_ZERO } mw_center;
 
 /* NaN: the variant's own value, given with the field. Coefficients are of the loss E|x - x_hat|^2 on normalized data. */
 typedef struct mw_train_options {
@@ -210,7 +210,8 @@ bool mw_trainer_stalled(const mw_trainer *trainer);
 mw_status mw_trainer_save(const mw_trainer *trainer, const char *path) MW_MUST_USE;
 mw_status mw_trainer_load(mw_trainer *trainer, const char *path) MW_MUST_USE;
 
-/* From a sample x [n_rows, d], y [n_rows, d_out] (NULL: x). b_dec: their center (geometric median: Weiszfeld 1937). Inits:
+/* From a sample x [n_rows, d], y [n_rows, d_out] (NULL: x). b_dec: their center (geometric median, Weiszfeld 1937, is the TopK
+ * family's own; zero the others'). Inits:
  * SCALED  W_enc uniform +-1/sqrt(d), W_dec its rows at unit length, W_enc then scaled so that random unit vectors are
  *         rebuilt at their length (Gao et al. 2024, A.1); the TopK family's own.
  * TIED    random directions, W_enc = W_dec, at unit length, or 0.1 with a free decoder (ReLU); the others' own.

@@ -151,8 +151,10 @@ static const mw_field train_fields[] = {
      .doc =
          "scaled: random, encoder scaled to rebuild unit vectors; tied: encoder equal to decoder; data: directions of "
          "rows; auto: scaled with topk, else tied"},
-    {"center", MW_FIELD_CHOICE, AT(train_settings, center), "median", .choices = "median|mean|zero",
-     .doc = "what b_dec starts as: the geometric median or the mean of the sample, or zero"},
+    {"center", MW_FIELD_CHOICE, AT(train_settings, center), "auto", .choices = "auto|median|mean|zero",
+     .doc =
+         "what b_dec starts as: the geometric median or the mean of the sample, or zero; auto: median with topk, else "
+         "zero"},
     {"init_rows", MW_FIELD_INT, AT(train_settings, init_rows), "32768", .min = 1, .max = 1 << 24,
      .doc = "sample for center, data and standard"},
     {"log_every", MW_FIELD_INT, AT(train_settings, log_every), "10", .min = 1, .max = 1e12,

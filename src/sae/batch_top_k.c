@@ -186,7 +186,7 @@ mw_status batch_top_k_select(mw_trainer *t, const float *x) {
 }
 
 mw_status threshold_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) {
-    return open_codes(sae, x, rows, &(opening){.level = sae->threshold > 0 ? sae->threshold : 0}, out);
+    return open_codes(sae, x, rows, (opening){.level = sae->threshold > 0 ? sae->threshold : 0}, out);
 }
 
 /* The k-th value of the batch moves the threshold; a batch with fewer positive values than wanted says nothing. */

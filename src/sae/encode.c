@@ -85,43 +85,58 @@ mw_status top_k_codes(const mw_sae *sae, const float *x, int64_t rows, int64_t k
 
 typedef struct open_reader {
     const mw_sae *sae;
-    const opening *how;
-    mw_codes *out;
+    int count;
+    const opening *how; /* [count] */
+    mw_codes *const *out;
 } open_reader;
 
-static float opened(const open_reader *t, int64_t latent, float pre) {
-    float floor = t->how->floor ? t->how->floor[latent] : t->how->level;
-    if (!(pre > floor)) return NAN;
-    return t->how->value ? t->how->value(t->sae, latent, pre) : pre;
+static float opened(const mw_sae *sae, const opening *how, int64_t latent, float pre) {
+    float floor = how->floor ? how->floor[latent] : how->level;
+    bool open = how->margin > 0 ? fabsf(pre - floor) < how->margin : pre > floor;
+    if (!open) return NAN;
+    return how->value ? how->value(sae, latent, pre) : pre;
 }
 
 /* Counted first, then written, each row by one thread. */
-static mw_status take_open(void *self, const float *pre, int64_t first, int64_t rows) {
-    open_reader *t = self;
-    int64_t n = t->sae->n, *start = t->out->start + first;
+static mw_status open_rows(const mw_sae *sae, const opening *how, const float *pre, int64_t first, int64_t rows,
+                           mw_codes *out) {
+    int64_t n = sae->n, *start = out->start + first;
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < rows; r++) {
         int64_t above = 0;
-        for (int64_t i = 0; i < n; i++) above += !isnan(opened(t, i, pre[r * n + i]));
+        for (int64_t i = 0; i < n; i++) above += !isnan(opened(sae, how, i, pre[r * n + i]));
         start[r + 1] = above;
     }
     for (int64_t r = 0; r < rows; r++) start[r + 1] += start[r];
-    MW_TRY(mw_codes_reserve(t->out, start[0], start[rows]));
+    MW_TRY(mw_codes_reserve(out, start[0], start[rows]));
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < rows; r++)
         for (int64_t i = 0, at = start[r]; i < n; i++) {
-            float value = opened(t, i, pre[r * n + i]);
+            float value = opened(sae, how, i, pre[r * n + i]);
             if (isnan(value)) continue;
-            t->out->index[at] = (int32_t)i;
-            t->out->value[at++] = value;
+            out->index[at] = (int32_t)i;
+            out->value[at++] = value;
         }
     return MW_OK;
 }
 
-mw_status open_codes(const mw_sae *sae, const float *x, int64_t rows, const opening *how, mw_codes *out) {
-    open_reader t = {sae, how, out};
-    MW_TRY(mw_codes_begin(out, rows));
-    return sae_visit(sae, x, rows, take_open, &t);
+static mw_status take_open(void *self, const float *pre, int64_t first, int64_t rows) {
+    open_reader *t = self;
+    for (int i = 0; i < t->count; i++) MW_TRY(open_rows(t->sae, &t->how[i], pre, first, rows, t->out[i]));
+    return MW_OK;
+}
+
+static mw_status open_all(open_reader *t, const float *x, int64_t rows) {
+    for (int i = 0; i < t->count; i++) MW_TRY(mw_codes_begin(t->out[i], rows));
+    return sae_visit(t->sae, x, rows, take_open, t);
+}
+
+mw_status open_codes(const mw_sae *sae, const float *x, int64_t rows, opening how, mw_codes *out) {
+    return open_all(&(open_reader){sae, 1, &how, &out}, x, rows);
+}
+
+mw_status open_both(const mw_sae *sae, const float *x, int64_t rows, const opening how[2], mw_codes *const out[2]) {
+    return open_all(&(open_reader){sae, 2, how, out}, x, rows);
 }
 
 /* ---- use ---------------------------------------------------------------------------------------------------- */

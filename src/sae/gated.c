@@ -16,7 +16,7 @@ static float positive_magnitude(const mw_sae *sae, int64_t i, float pi) {
 }
 
 mw_status gated_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) {
-    return open_codes(sae, x, rows, &(opening){.level = 0, .value = positive_magnitude}, out);
+    return open_codes(sae, x, rows, (opening){.level = 0, .value = positive_magnitude}, out);
 }
 
 void gated_lay_out(const mw_trainer *t, layout *out) {
@@ -31,7 +31,7 @@ void gated_lay_out(const mw_trainer *t, layout *out) {
 
 mw_status gated_select(mw_trainer *t, const float *x) {
     mw_codes *z = &t->part[0].c.mine, *gate = &t->part[1].c.mine;
-    MW_TRY(open_codes(t->sae, x, t->end - t->begin, &(opening){.level = 0}, gate));
+    MW_TRY(open_codes(t->sae, x, t->end - t->begin, (opening){.level = 0}, gate));
     MW_TRY(mw_codes_begin(z, gate->rows));
     MW_TRY(mw_codes_reserve(z, 0, gate->start[gate->rows]));
     for (int64_t r = 0; r < gate->rows; r++) z->start[r + 1] = gate->start[r + 1];

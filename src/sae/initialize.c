@@ -147,8 +147,9 @@ static void center_encoder(mw_sae *sae, const double *center) {
 
 mw_status mw_sae_initialize(mw_sae *sae, const float *x, const float *y, int64_t n_rows, const mw_train_options *o) {
     double *center = mw_alloc((size_t)sae->d * sizeof *center), *out = mw_alloc((size_t)sae->d_out * sizeof *out);
-    mw_status status = center && out ? center_of(o->center, x, n_rows, sae->d, center) : MW_ERR_MEMORY;
-    if (status == MW_OK) status = center_of(o->center, y ? y : x, n_rows, sae->d_out, out);
+    mw_center kind = o->center == MW_CENTER_AUTO ? variant_of(sae)->center : o->center;
+    mw_status status = center && out ? center_of(kind, x, n_rows, sae->d, center) : MW_ERR_MEMORY;
+    if (status == MW_OK) status = center_of(kind, y ? y : x, n_rows, sae->d_out, out);
     for (int64_t i = 0; status == MW_OK && i < sae->d_out; i++) sae->b_dec[i] = (float)out[i];
     if (status == MW_OK) {
         memset(sae->b_enc, 0, (size_t)sae->n * sizeof *sae->b_enc);

@@ -16,7 +16,7 @@ static double bandwidth(const mw_train_options *o) {
 }
 
 mw_status jump_relu_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) {
-    return open_codes(sae, x, rows, &(opening){.floor = sae->extra[0]}, out);
+    return open_codes(sae, x, rows, (opening){.floor = sae->extra[0]}, out);
 }
 
 void jump_relu_start(mw_sae *sae, const mw_train_options *o, int64_t first, int64_t count) {
@@ -30,42 +30,11 @@ void jump_relu_lay_out(const mw_trainer *t, layout *out) {
         .n_parts = 2, .n_blocks = 1, .bias_blocks = 1, .uses = {PART_WHOLE, 0}, .block = {0, 0}, .weight = {1}};
 }
 
-typedef struct kernel_reader {
-    const mw_sae *sae;
-    float half;
-    mw_codes *active, *near;
-} kernel_reader;
-
-static mw_status take_kernel(void *self, const float *pre, int64_t first, int64_t rows) {
-    kernel_reader *k = self;
-    const float *theta = k->sae->extra[0];
-    int64_t n = k->sae->n, at = k->active->start[first], at_near = k->near->start[first];
-    for (int64_t r = 0; r < rows; r++) {
-        MW_TRY(mw_codes_reserve(k->active, at, at + n));
-        MW_TRY(mw_codes_reserve(k->near, at_near, at_near + n));
-        for (int64_t i = 0; i < n; i++) {
-            float a = pre[r * n + i];
-            if (a > theta[i]) {
-                k->active->index[at] = (int32_t)i;
-                k->active->value[at++] = a;
-            }
-            if (fabsf(a - theta[i]) < k->half) {
-                k->near->index[at_near] = (int32_t)i;
-                k->near->value[at_near++] = a;
-            }
-        }
-        k->active->start[first + r + 1] = at;
-        k->near->start[first + r + 1] = at_near;
-    }
-    return MW_OK;
-}
-
 mw_status jump_relu_select(mw_trainer *t, const float *x) {
-    int64_t rows = t->end - t->begin;
-    kernel_reader k = {t->sae, (float)(bandwidth(&t->options) / 2), &t->part[0].c.mine, &t->part[1].c.mine};
-    MW_TRY(mw_codes_begin(k.active, rows));
-    MW_TRY(mw_codes_begin(k.near, rows));
-    return sae_visit(t->sae, x, rows, take_kernel, &k);
+    const float *theta = t->sae->extra[0];
+    const opening how[2] = {{.floor = theta}, {.floor = theta, .margin = (float)(bandwidth(&t->options) / 2)}};
+    mw_codes *const out[2] = {&t->part[0].c.mine, &t->part[1].c.mine};
+    return open_both(t->sae, x, t->end - t->begin, how, out);
 }
 
 /* d tanh(4 z |W|) / dz */

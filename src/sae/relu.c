@@ -6,7 +6,7 @@
 #include <math.h>
 
 mw_status relu_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) {
-    return open_codes(sae, x, rows, &(opening){.level = 0}, out);
+    return open_codes(sae, x, rows, (opening){.level = 0}, out);
 }
 
 void relu_shape(mw_trainer *t) {

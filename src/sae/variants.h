@@ -16,6 +16,7 @@ typedef struct variant_row {
     bool uses_k, grouped;
     bool free_decoder; /* else decoder rows keep unit length */
     mw_init init;      /* what MW_INIT_AUTO means */
+    mw_center center;  /* and MW_CENTER_AUTO */
     extra_row extra[MW_EXTRAS];
     double sparsity, sparsity_of_d; /* usual coefficient of the penalty: the sum of one and d times the other */
 
@@ -52,13 +53,16 @@ mw_status sae_visit(const mw_sae *sae, const float *x, int64_t rows, pre_visitor
 /* The k largest of each row, where positive. */
 mw_status top_k_codes(const mw_sae *sae, const float *x, int64_t rows, int64_t k, mw_codes *out) MW_MUST_USE;
 
-/* What a latent's pre-activation is above its floor becomes a code; those that become NaN are left out. */
+/* Pre-activations above a floor become codes; those that become NaN are left out. */
 typedef struct opening {
-    const float *floor; /* [n]; NULL: the same for all, `level` */
-    float level;
+    const float *floor;  /* [n]; NULL: the same for all, `level` */
+    float level, margin; /* margin > 0: those nearer to the floor than that, on either side */
     float (*value)(const mw_sae *sae, int64_t latent, float pre); /* NULL: the pre-activation */
 } opening;
-mw_status open_codes(const mw_sae *sae, const float *x, int64_t rows, const opening *how, mw_codes *out) MW_MUST_USE;
+mw_status open_codes(const mw_sae *sae, const float *x, int64_t rows, opening how, mw_codes *out) MW_MUST_USE;
+/* Two sets of codes from the same pre-activations. */
+mw_status open_both(const mw_sae *sae, const float *x, int64_t rows, const opening how[2],
+                    mw_codes *const out[2]) MW_MUST_USE;
 
 /* ---- what rows of the table are made of ------------------------------------------------------------------------ */
 

@@ -11,6 +11,11 @@ refuses 1 "cannot read" "$MICROW" run "$work/none.yaml"
 refuses 2 "unknown key 'contxt' in 'dataset'; did you mean 'context'" $run --set dataset.contxt=3
 refuses 2 "sae.k = 300 is larger than sae.n_latents = 256" $run --set sae.k=300
 refuses 2 "expected whole number from 1" $run --set sae.k=-1
+refuses 2 "expected one of topk, batch_topk" $run --set sae.variant=topk2
+refuses 2 "sae.groups sum to 6: expected the 256 latents" $run --set sae.variant=matryoshka_topk --set "sae.groups=[3, 3]"
+refuses 2 "this variant has no penalty" $run --set train.sparsity=3
+refuses 2 "expected number from 1e-12" $run --set sae.variant=jump_relu --set train.threshold_init=0
+refuses 2 "only a transcoder" $run --set sae.skip=true
 refuses 1 "neither a folder nor in the Hugging Face cache" $run --set model.path=no-such-model
 refuses 1 "no such file" $run --set "dataset.path=$work/none.txt"
 refuses 1 "so this is no text" $run --set "dataset.path=$SOURCE/configs/demo/model/model.safetensors"

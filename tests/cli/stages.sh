@@ -13,15 +13,42 @@ check "no leak" sh -c "! grep -q 'not freed' $work/err1"
 for stage in harvest train discover evaluate steer; do check "prints $stage" grep -q "^$stage: " "$work/out1"; done
 check "history" grep -q '"fvu"' "$work/s1/sae_models/small/training_history.json"
 
-# BatchTopK selects over all ranks at once, and still does not depend on their number
-for ranks in 1 3 4; do
-    mpi $ranks "$MICROW" run "$work/exp.yaml" --set store="$work/s$ranks" --set name=batch --set sae.variant=batch_topk >"$work/out$ranks" 2>&1 ||
-        fail "batch_topk at $ranks ranks"
-    for f in sae_models/batch/sae.safetensors sae_models/batch/cfg.json runs/batch/evaluate.json; do
-        check "$f at $ranks ranks" cmp "$work/s1/$f" "$work/s$ranks/$f"
+# Other variants and kinds, through every stage. BatchTopK selects over all ranks at once, and still does not depend on their
+# number. The harvest is that of the first experiment.
+kinds="batch_topk: sae.variant=batch_topk
+matryoshka: sae.variant=matryoshka_batch_topk sae.groups=[64,192] train.ema=0.9
+relu: sae.variant=relu train.sparsity=1
+jump_relu: sae.variant=jump_relu train.l0_target=8 train.resample_every=20 train.dead_after=4000
+gated: sae.variant=gated train.normalize=standard train.init=data
+transcoder: sae.site=1.resid_post sae.target=2.mlp_out sae.skip=true train.k_anneal=20
+crosscoder: sae.sites=[1.resid_post,2.mlp_out] sae.variant=multi_topk train.schedule=cosine"
+echo "$kinds" | while IFS=: read -r kind settings; do
+    sets="--set name=$kind"
+    for s in $settings; do sets="$sets --set $s"; done
+    for ranks in 1 3; do
+        ln -s small "$work/s$ranks/activations/$kind"
+        mkdir -p "$work/s$ranks/runs/$kind"
+        cp "$work/s$ranks/runs/small/manifest.json" "$work/s$ranks/runs/$kind/"
+        sed -i '/"harvest"/!{/": "[0-9a-f]*"/d}; s/\("harvest": "[0-9a-f]*"\),/\1/' "$work/s$ranks/runs/$kind/manifest.json"
+        mpi $ranks "$MICROW" run "$work/exp.yaml" --set store="$work/s$ranks" $sets >"$work/$kind.$ranks" 2>"$work/err" </dev/null ||
+            { echo "$kind at $ranks ranks"; cat "$work/err" >&2; }
+        grep -q 'not freed' "$work/err" && echo "leak: $kind at $ranks ranks"
+        grep -q "^harvest: complete" "$work/$kind.$ranks" || echo "harvest was made again: $kind"
     done
-done
-check "threshold" grep -q '"threshold": [0-9]' "$work/s1/sae_models/batch/cfg.json"
+    for f in sae_models/$kind/sae.safetensors sae_models/$kind/cfg.json sae_models/$kind/concepts.json \
+        runs/$kind/evaluate.json runs/$kind/steer.json; do
+        cmp "$work/s1/$f" "$work/s3/$f" || echo "$f differs"
+    done
+done >"$work/kinds" 2>&1
+checks=$((checks + 7))
+[ -s "$work/kinds" ] && { fail "variants and kinds"; cat "$work/kinds" >&2; }
+check "threshold" grep -q '"threshold": [0-9]' "$work/s1/sae_models/batch_topk/cfg.json"
+check "both sites of the crosscoder" sh -c "grep -q '2.mlp_out' $work/s1/runs/crosscoder/evaluate.json && grep -q '1.resid_post' $work/s1/runs/crosscoder/evaluate.json"
+check "the transcoder rebuilds its target" sh -c "! grep -q '\"site\": \"1.resid_post\"' $work/s1/runs/transcoder/evaluate.json"
+refuses 1 "can be steered by adding to latents only" "$MICROW" steer "$work/exp.yaml" --set store="$work/s1" --set name=crosscoder \
+    --set "sae.sites=[1.resid_post,2.mlp_out]" --set "steer={prompts: [a], edits: {3: 2}}"
+refuses 1 "sparsify has no relu SAEs" "$MICROW" export --sae "$work/s1/sae_models/relu" --format sparsify --out "$work/none"
+refuses 1 "SAELens has no multi_topk crosscoders" "$MICROW" export --sae "$work/s1/sae_models/crosscoder" --format saelens --out "$work/none"
 
 "$MICROW" run "$work/exp.yaml" --set store="$work/s1" >"$work/again" 2>&1
 check "harvest skipped" grep -q "^harvest: complete" "$work/again"
