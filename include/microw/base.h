@@ -23,10 +23,12 @@
 extern "C" {
 #endif
 
-/* One list: the enum and the texts cannot drift apart. MW_STOP is not an error: it ends a pass early. */
+/* One list: the enum and the texts cannot drift apart; what is further down is worse. MW_STOP is not an error: it ends a pass
+ * early. MW_INTERRUPTED is none either: asked to end, the program saved what it had, and a later run goes on. */
 #define MW_STATUS_LIST(X)                                                                                              \
     X(MW_OK, "ok")                                                                                                     \
     X(MW_STOP, "stopped early on request")                                                                             \
+    X(MW_INTERRUPTED, "interrupted by a signal")                                                                       \
     X(MW_ERR_ARG, "invalid argument")                                                                                  \
     X(MW_ERR_CONFIG, "invalid configuration")                                                                          \
     X(MW_ERR_MEMORY, "out of memory")                                                                                  \
@@ -61,6 +63,12 @@ typedef enum mw_status {
     } while (0)
 
 const char *mw_status_text(mw_status status);
+
+/* From here on SIGTERM, SIGUSR1 and SIGINT are noted, and end nothing by themselves the first time. */
+mw_status mw_signals_watch(void) MW_MUST_USE;
+int mw_signal_seen(void); /* its number; 0: none */
+/* MW_INTERRUPTED in place of MW_OK once a signal was seen: for long loops, at places where the ranks agree. */
+mw_status mw_if_interrupted(mw_status status) MW_MUST_USE;
 
 const char *mw_version(void);     /* "0.1.0" */
 const char *mw_version_git(void); /* of the tree it was built from, or "unknown" */

@@ -92,6 +92,8 @@ mw_status mw_sae_check(const mw_sae_shape *shape) MW_MUST_USE;
 /* Parameters are zero. Errors: those of mw_sae_check. */
 mw_status mw_sae_new(mw_backend *backend, const mw_sae_shape *shape, mw_sae **out) MW_MUST_USE;
 void mw_sae_free(mw_sae **sae);
+/* "topk, 1024 latents, k 16, on 2.resid_post", "relu skip transcoder, 256 latents, from 2.resid_mid to 2.mlp_out". */
+mw_status mw_sae_describe(const mw_sae *sae, mw_text *out) MW_MUST_USE;
 
 /* As outside training. Rows are worked on in tiles of MW_ROW_TILE. */
 mw_status mw_sae_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) MW_MUST_USE;
@@ -175,6 +177,7 @@ typedef struct mw_train_options {
     mw_center center;                    /* what b_dec starts as */
     int64_t init_rows;                   /* sample for b_dec and the loss scale */
     int64_t log_every, checkpoint_every; /* steps; 0: none */
+    int64_t keep_checkpoints;            /* the last so many; 0: one */
     const char *fingerprint; /* of data and settings: a checkpoint with another one is not gone on from; or NULL */
 } mw_train_options;
 
@@ -206,7 +209,8 @@ mw_status mw_trainer_step(mw_trainer *trainer, const float *x, const float *y, m
 int64_t mw_trainer_steps_done(const mw_trainer *trainer);
 /* No better loss for `patience` steps, counted when all schedules have reached their end values. */
 bool mw_trainer_stalled(const mw_trainer *trainer);
-/* Everything a later run needs to go on bit for bit, at any number of ranks. Collective. */
+/* Everything a later run needs to go on bit for bit, at any number of ranks, with a checksum. Collective. Loading changes
+ * nothing unless all of the file is right: MW_ERR_STATE if it is of other data or settings. */
 mw_status mw_trainer_save(const mw_trainer *trainer, const char *path) MW_MUST_USE;
 mw_status mw_trainer_load(mw_trainer *trainer, const char *path) MW_MUST_USE;
 
@@ -221,7 +225,8 @@ mw_status mw_sae_initialize(mw_sae *sae, const float *x, const float *y, int64_t
                             const mw_train_options *options) MW_MUST_USE;
 
 /* Trains on what `in` and `out` (NULL: `in`) show of a store and writes `folder` (SAE, history.jsonl,
- * training_history.json); goes on from `folder`/checkpoint.safetensors where one of the same options is. Row order: a keyed
+ * training_history.json); goes on from the newest whole `folder`/checkpoint-STEP.safetensors of the same options. Asked to end by a
+ * signal it saves one and gives MW_INTERRUPTED. Row order: a keyed
  * permutation of the rows for each pass over the data, a function of seed and position alone. Collective. */
 mw_status mw_sae_train(mw_sae *sae, const mw_store_view *in, const mw_store_view *out, const mw_comm *comm,
                        const mw_train_options *options, const char *folder, mw_step_report *last) MW_MUST_USE;

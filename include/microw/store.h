@@ -66,6 +66,8 @@ mw_status mw_store_writer_open(const char *folder, const mw_store_plan *plan, co
 mw_status mw_store_write_blocks(mw_store_writer *writer, int64_t block, const float *const *values, int64_t done,
                                 mw_status local) MW_MUST_USE;
 /* Computes the means, marks the file complete and gives it its name. Collective. */
+/* Puts on disk what has been written, so that a later writer goes on behind it. Collective. */
+mw_status mw_store_writer_keep(mw_store_writer *writer, int64_t *blocks_done) MW_MUST_USE;
 mw_status mw_store_writer_finish(mw_store_writer *writer) MW_MUST_USE;
 void mw_store_writer_free(mw_store_writer **writer);
 

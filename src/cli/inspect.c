@@ -99,9 +99,11 @@ static mw_status inspect_sae(const char *folder) {
     mw_sae *sae = NULL;
     MW_TRY(mw_backend_open("cpu", &backend));
     mw_status status = mw_sae_load(folder, backend, &sae);
+    mw_text what = {0};
+    if (status == MW_OK) status = mw_sae_describe(sae, &what);
     if (status == MW_OK)
-        printf("%s SAE: %lld latents, width %lld, k %lld, site %s, model %s\n", mw_variant_name(sae->variant),
-               (long long)sae->n, (long long)sae->d, (long long)sae->k, sae->site, sae->model);
+        printf("%s; width %lld to %lld, model %s\n", what.data, (long long)sae->d, (long long)sae->d_out, sae->model);
+    mw_text_free(&what);
     mw_sae_free(&sae);
     mw_backend_close(&backend);
     return status;

@@ -19,7 +19,8 @@ static const char usage[] =
     "  microw import   --from DIR --format saelens|sparsify --out DIR [--site S]\n"
     "  microw config   [exp.yaml]           every key with its meaning, or the effective file\n"
     "  microw version\n\n"
-    "All run alone or under mpirun and srun. Exit codes: 0 done, 1 failed, 2 usage or configuration.\n";
+    "All run alone or under mpirun and srun. Exit codes: 0 done, 1 failed, 2 usage or configuration,\n"
+    "75 interrupted by SIGTERM, SIGUSR1 or SIGINT: what was done is saved, the same command goes on.\n";
 
 static const option_spec experiment_options[] = {{"--set", true}, {"--overwrite", false}, {0}};
 static const option_spec generate_options[] = {
@@ -80,7 +81,8 @@ static mw_status dispatch(int argc, char **argv, const mw_comm *world) {
 }
 
 static int exit_code(mw_status status) {
-    return status == MW_OK ? 0 : status == MW_ERR_CONFIG ? 2 : 1;
+    enum { TRY_AGAIN = 75 }; /* EX_TEMPFAIL of sysexits.h: what jobs are requeued by */
+    return status == MW_OK ? 0 : status == MW_ERR_CONFIG ? 2 : status == MW_INTERRUPTED ? TRY_AGAIN : 1;
 }
 
 int main(int argc, char **argv) {
@@ -93,7 +95,8 @@ int main(int argc, char **argv) {
         return 0;
     }
     mw_comm *world = NULL;
-    mw_status status = mw_comm_world(&argc, &argv, &world);
+    mw_status status = mw_experiment_has_command(argv[1]) ? mw_signals_watch() : MW_OK; /* before MPI takes its time */
+    if (status == MW_OK) status = mw_comm_world(&argc, &argv, &world);
     if (status != MW_OK) return exit_code(status);
     mw_log_setup(mw_comm_rank(world), mw_comm_size(world), mw_environment("MICROW_DEBUG") ? MW_LOG_DEBUG : MW_LOG_INFO);
     status = dispatch(argc, argv, world);

@@ -220,6 +220,7 @@ static mw_status go(run *r, const char *command) {
             return mw_error(MW_ERR_CONFIG, "%s:1: section '%s' is missing", r->e->document.file, stages[i].section);
         MW_TRY(stages[i].go(r));
         done++;
+        if (all && i + 1 < STAGE_COUNT) MW_TRY(mw_comm_agree(r->comm, mw_if_interrupted(MW_OK)));
     }
     return done ? MW_OK
                 : mw_error(MW_ERR_CONFIG, "%s: no stage in the file (harvest, train, discover, evaluate, steer)",

@@ -160,7 +160,9 @@ static const mw_field train_fields[] = {
     {"log_every", MW_FIELD_INT, AT(train_settings, log_every), "10", .min = 1, .max = 1e12,
      .doc = "steps between lines of history.jsonl"},
     {"checkpoint_every", MW_FIELD_INT, AT(train_settings, checkpoint_every), "1000", .min = 0, .max = 1e12,
-     .doc = "steps between checkpoints; 0: none"},
+     .doc = "steps between checkpoints; 0: none, but when a signal asks for an end"},
+    {"keep_checkpoints", MW_FIELD_INT, AT(train_settings, keep_checkpoints), "2", .min = 1, .max = 1000,
+     .doc = "how many of the last are kept while training: a damaged one is skipped for the one before"},
     {0}};
 
 static const mw_field discover_fields[] = {

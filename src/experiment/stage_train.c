@@ -48,6 +48,7 @@ static mw_train_options options_of(const mw_experiment *e, int64_t width, const 
                               .init_rows = t->init_rows,
                               .log_every = t->log_every,
                               .checkpoint_every = t->checkpoint_every,
+                              .keep_checkpoints = t->keep_checkpoints,
                               .fingerprint = fingerprint};
 }
 
@@ -84,16 +85,17 @@ static mw_status new_sae(const run *r, const views *v, mw_sae **out) {
     return mw_sae_new(r->sae_backend, &shape, out);
 }
 
-static void print_result(const mw_sae *sae, const mw_step_report *r, double seconds, int64_t tokens,
-                         const char *folder) {
-    printf("train: %s, %lld latents", mw_variant_name(sae->variant), (long long)sae->n);
-    if (sae->k) printf(", k %lld", (long long)sae->k);
-    printf(", on %s", sae->site);
-    if (sae->transcoder) printf(" to %s%s", sae->target, sae->w_skip ? " with a skip connection" : "");
-    printf(": FVU %.4f, explained variance %.4f, L0 %.1f, dead %.2f %% in %s (%.1f s, %.0f tokens/s)\n", r->fvu,
-           r->explained_variance, r->l0, 100.0 * (double)r->dead / (double)sae->n, folder, seconds,
-           (double)tokens / seconds);
+static mw_status print_result(const mw_sae *sae, const mw_step_report *r, double seconds, int64_t tokens,
+                              const char *folder) {
+    mw_text what = {0};
+    mw_status status = mw_sae_describe(sae, &what);
+    if (status == MW_OK)
+        printf("train: %s: FVU %.4f, explained variance %.4f, L0 %.1f, dead %.2f %% in %s (%.1f s, %.0f tokens/s)\n",
+               what.data, r->fvu, r->explained_variance, r->l0, 100.0 * (double)r->dead / (double)sae->n, folder,
+               seconds, (double)tokens / seconds);
     fflush(stdout);
+    mw_text_free(&what);
+    return status;
 }
 
 static mw_status train(run *r, const views *v, const char *fingerprint) {
@@ -106,8 +108,10 @@ static mw_status train(run *r, const views *v, const char *fingerprint) {
     if (status == MW_OK) status = label(r->sae, r->e);
     MW_TRY(mw_comm_agree(r->comm, status));
     MW_TRY(mw_sae_train(r->sae, &v->in, v->out, r->comm, &options, r->sae_folder, &last));
-    if (run_is_root(r)) print_result(r->sae, &last, mw_seconds() - start, last.steps * options.batch, r->sae_folder);
-    return MW_OK;
+    status = run_is_root(r)
+                 ? print_result(r->sae, &last, mw_seconds() - start, last.steps * options.batch, r->sae_folder)
+                 : MW_OK;
+    return mw_comm_agree(r->comm, status);
 }
 
 mw_status stage_train(run *r) {

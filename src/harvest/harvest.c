@@ -76,7 +76,7 @@ static mw_status run_steps(harvest *h, block_pipe *pipe, const mw_comm *comm, in
         if (!slot) return MW_OK; /* pipe_close has the status */
         slot->done = at + size < n ? at + size : n;
         slot->block = at + rank < n ? at + rank : -1;
-        slot->local = slot->block >= 0 ? compute_block(h, slot->block, slot) : MW_OK;
+        slot->local = mw_if_interrupted(slot->block >= 0 ? compute_block(h, slot->block, slot) : MW_OK);
         bool failed = slot->local != MW_OK;
         int64_t reached = tokens_before(h->dataset, slot->done * h->options->batch) - skipped;
         pipe_give(pipe);
@@ -85,6 +85,16 @@ static mw_status run_steps(harvest *h, block_pipe *pipe, const mw_comm *comm, in
     }
     mw_progress_end(&progress, h->dataset->n_ids - skipped, NULL);
     return MW_OK;
+}
+
+/* Blocks that were written before the signal are not computed again. */
+static mw_status keep_what_is_done(mw_store_writer *writer) {
+    int64_t done = 0;
+    mw_status status = mw_store_writer_keep(writer, &done);
+    if (status == MW_OK)
+        mw_log(MW_LOG_INFO, "harvest interrupted by signal %d after %lld blocks; the same command goes on",
+               mw_signal_seen(), (long long)done);
+    return status;
 }
 
 static mw_status write_store(harvest *h, const mw_comm *comm, const mw_comm *writing, const char *folder,
@@ -105,6 +115,10 @@ static mw_status write_store(harvest *h, const mw_comm *comm, const mw_comm *wri
     }
     status = mw_comm_agree(comm, status);
     if (status == MW_OK) status = mw_store_writer_finish(writer);
+    if (status == MW_INTERRUPTED) {
+        mw_status kept = keep_what_is_done(writer);
+        if (kept != MW_OK) status = kept;
+    }
     mw_store_writer_free(&writer);
     report->resumed_blocks = first;
     return status;

@@ -67,21 +67,36 @@ static void list_numbers(const mw_trainer *t, number out[NUMBERS]) {
     memcpy(out, all, sizeof all);
 }
 
+/* Of all pieces in order. */
+typedef struct chain {
+    uint64_t sum;
+    char text[24];
+} chain;
+
+static void add_to_chain(chain *c, const void *data, const piece *p) {
+    uint64_t link[2] = {c->sum, mw_xxh64(data, (size_t)p->rows * row_bytes(p))};
+    c->sum = mw_xxh64(link, sizeof link);
+    snprintf(c->text, sizeof c->text, "%016llx", (unsigned long long)c->sum);
+}
+
 static mw_status write_pieces(const mw_trainer *t, const char *path, const piece *pieces, int count,
                               void *const *whole) {
     mw_named_tensor tensors[PIECES_MAX];
     number numbers[NUMBERS];
-    const char *metadata[2 * NUMBERS + 3] = {"fingerprint", t->options.fingerprint ? t->options.fingerprint : ""};
+    chain checksum = {0};
+    const char *metadata[2 * NUMBERS + 5] = {"fingerprint", t->options.fingerprint ? t->options.fingerprint : "",
+                                             "checksum", checksum.text};
     for (int i = 0; i < count; i++) {
         void *data = whole[i] ? whole[i] : pieces[i].data;
+        add_to_chain(&checksum, data, &pieces[i]);
         tensors[i] = (mw_named_tensor){
             pieces[i].name, pieces[i].columns ? mw_tensor_2d(pieces[i].dtype, data, pieces[i].rows, pieces[i].columns)
                                               : mw_tensor_1d(pieces[i].dtype, data, pieces[i].rows)};
     }
     list_numbers(t, numbers);
     for (int i = 0; i < NUMBERS; i++) {
-        metadata[2 * i + 2] = numbers[i].name;
-        metadata[2 * i + 3] = numbers[i].text;
+        metadata[2 * i + 4] = numbers[i].name;
+        metadata[2 * i + 5] = numbers[i].text;
     }
     return mw_safetensors_write(path, tensors, count, metadata);
 }
@@ -102,22 +117,23 @@ mw_status mw_trainer_save(const mw_trainer *t, const char *path) {
 
 /* ---- reading --------------------------------------------------------------------------------------------- */
 
-static mw_status read_piece(const mw_trainer *t, const mw_safetensors *file, const char *path, const piece *p) {
-    mw_tensor tensor;
-    bool fits = mw_safetensors_find(file, p->name, &tensor) && tensor.dtype == p->dtype &&
-                tensor.ndim == (p->columns ? 2 : 1) && tensor.shape[0] == p->rows &&
-                (!p->columns || tensor.shape[1] == p->columns);
-    if (!fits) return mw_error(MW_ERR_FORMAT, "%s: tensor '%s' is missing or of another shape", path, p->name);
-    size_t row = row_bytes(p);
-    if (p->shared)
-        memcpy(p->data, (const char *)tensor.data + (size_t)t->first_latent * row, (size_t)t->n_latents * row);
-    else
-        memcpy(p->data, tensor.data, (size_t)p->rows * row);
-    return MW_OK;
+static mw_status find_piece(const mw_safetensors *file, const char *path, const piece *p, mw_tensor *out) {
+    bool fits = mw_safetensors_find(file, p->name, out) && out->dtype == p->dtype &&
+                out->ndim == (p->columns ? 2 : 1) && out->shape[0] == p->rows &&
+                (!p->columns || out->shape[1] == p->columns);
+    return fits ? MW_OK : mw_error(MW_ERR_FORMAT, "%s: tensor '%s' is missing or of another shape", path, p->name);
 }
 
-static mw_status read_numbers(mw_trainer *t, const mw_safetensors *file, const char *path) {
-    number numbers[NUMBERS];
+static void copy_piece(const mw_trainer *t, const piece *p, const void *from) {
+    size_t row = row_bytes(p);
+    if (p->shared)
+        memcpy(p->data, (const char *)from + (size_t)t->first_latent * row, (size_t)t->n_latents * row);
+    else
+        memcpy(p->data, from, (size_t)p->rows * row);
+}
+
+static mw_status parse_numbers(const mw_trainer *t, const mw_safetensors *file, const char *path,
+                               number numbers[NUMBERS]) {
     list_numbers(t, numbers);
     for (int i = 0; i < NUMBERS; i++) {
         const char *text = mw_safetensors_metadata(file, numbers[i].name);
@@ -127,30 +143,56 @@ static mw_status read_numbers(mw_trainer *t, const mw_safetensors *file, const c
     for (int i = 0; i < NUMBERS; i += NUMBERS - 1) /* the steps */
         if (!(numbers[i].value >= 0 && numbers[i].value < 9e15))
             return mw_error(MW_ERR_FORMAT, "%s: %s is %g", path, numbers[i].name, numbers[i].value);
+    return MW_OK;
+}
+
+/* Everything that can be wrong is found before anything is changed. */
+static mw_status check_pieces(const mw_trainer *t, const mw_safetensors *file, const char *path, const piece *pieces,
+                              int count) {
+    chain found = {0};
+    const char *mark = mw_safetensors_metadata(file, "fingerprint"), *sum = mw_safetensors_metadata(file, "checksum");
+    if (t->options.fingerprint && (!mark || strcmp(mark, t->options.fingerprint) != 0))
+        return mw_error(MW_ERR_STATE, "%s: a checkpoint of other data or settings", path);
+    for (int i = 0; i < count; i++) {
+        mw_tensor tensor;
+        MW_TRY(find_piece(file, path, &pieces[i], &tensor));
+        add_to_chain(&found, tensor.data, &pieces[i]);
+    }
+    if (!sum || strcmp(sum, found.text) != 0)
+        return mw_error(MW_ERR_FORMAT, "%s: the checksum does not match: expected %s, found %s", path,
+                        sum ? sum : "one", found.text);
+    return MW_OK;
+}
+
+static mw_status check_file(const mw_trainer *t, const mw_safetensors *file, const char *path,
+                            number numbers[NUMBERS]) {
+    piece pieces[PIECES_MAX];
+    MW_TRY(check_pieces(t, file, path, pieces, list_pieces(t, pieces)));
+    return parse_numbers(t, file, path, numbers);
+}
+
+static void take_file(mw_trainer *t, const mw_safetensors *file, const number numbers[NUMBERS]) {
+    piece pieces[PIECES_MAX];
+    int count = list_pieces(t, pieces);
+    for (int i = 0; i < count; i++) {
+        mw_tensor tensor;
+        if (mw_safetensors_find(file, pieces[i].name, &tensor)) copy_piece(t, &pieces[i], tensor.data);
+    }
     t->step = (int64_t)numbers[0].value;
     t->loss_scale = numbers[1].value;
     t->sae->threshold = (float)numbers[2].value;
     t->smooth = numbers[3].value;
     t->best = numbers[4].value;
     t->best_step = (int64_t)numbers[5].value;
-    return MW_OK;
-}
-
-static mw_status read_pieces(mw_trainer *t, const char *path) {
-    mw_safetensors *file;
-    MW_TRY(mw_safetensors_open(path, &file));
-    piece pieces[PIECES_MAX];
-    int count = list_pieces(t, pieces);
-    mw_status status = MW_OK;
-    for (int i = 0; i < count && status == MW_OK; i++) status = read_piece(t, file, path, &pieces[i]);
-    const char *mark = mw_safetensors_metadata(file, "fingerprint");
-    if (status == MW_OK && t->options.fingerprint && (!mark || strcmp(mark, t->options.fingerprint) != 0))
-        status = mw_error(MW_ERR_STATE, "%s: a checkpoint of other data or settings", path);
-    if (status == MW_OK) status = read_numbers(t, file, path);
-    mw_safetensors_free(&file);
-    return status;
 }
 
 mw_status mw_trainer_load(mw_trainer *t, const char *path) {
-    return mw_comm_agree(t->comm, read_pieces(t, path));
+    mw_safetensors *file = NULL;
+    number numbers[NUMBERS];
+    mw_status status = mw_safetensors_open(path, &file);
+    if (status == MW_OK) status = check_file(t, file, path, numbers);
+    status = mw_comm_agree(t->comm, status);
+    if (status == MW_OK) take_file(t, file, numbers);
+    mw_safetensors_free(&file);
+    return status;
 }

@@ -115,3 +115,19 @@ void mw_sae_free(mw_sae **slot) {
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) mw_free(all[i]);
     *slot = NULL;
 }
+
+static const char *kind_of(const mw_sae *sae) {
+    if (sae->transcoder) return sae->w_skip ? " skip transcoder" : " transcoder";
+    return sae->n_parts > 1 ? " crosscoder" : "";
+}
+
+mw_status mw_sae_describe(const mw_sae *sae, mw_text *out) {
+    mw_text_addf(out, "%s%s, %lld latents", mw_variant_name(sae->variant), kind_of(sae), (long long)sae->n);
+    if (sae->k) mw_text_addf(out, ", k %lld", (long long)sae->k);
+    if (sae->n_groups) mw_text_addf(out, " in %lld groups", (long long)sae->n_groups);
+    if (sae->transcoder)
+        mw_text_addf(out, ", from %s to %s", sae->site, sae->target);
+    else if (sae->site[0])
+        mw_text_addf(out, ", on %s", sae->site);
+    return out->failed ? MW_ERR_MEMORY : MW_OK;
+}

@@ -1,12 +1,11 @@
 /* The training run: rows in order, steps, history, checkpoints. */
+#include "sae/checkpoints.h"
 #include "sae/history.h"
-#include "microw/safetensors.h"
 #include "sae/variants.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 typedef struct training {
     mw_sae *sae;
@@ -15,7 +14,7 @@ typedef struct training {
     const mw_train_options *options;
     mw_trainer *trainer;
     double *scale_in, *scale_out; /* [d], [d_out] */
-    char *checkpoint;
+    const char *folder;
     history history;
     int64_t *rows; /* scratch */
     float *x, *y;
@@ -113,40 +112,59 @@ static mw_status initialize(training *t, double *loss_scale) {
     return status;
 }
 
-/* A checkpoint that is damaged, or of other data or settings, is no error: the run starts anew. */
-static bool can_go_on(const training *t) {
-    if (!mw_file_exists(t->checkpoint)) return false;
-    mw_safetensors *file;
+/* One that is damaged, or of other data or settings, is no error: the one before it is tried, and with none left the
+ * run starts anew. */
+static mw_status try_checkpoint(training *t, int64_t step, bool *loaded) {
+    char *path = checkpoint_path(t->folder, step);
+    MW_TRY(mw_comm_agree(t->comm, path ? MW_OK : MW_ERR_MEMORY));
     mw_log_quiet(true);
-    mw_status status = mw_safetensors_open(t->checkpoint, &file);
+    mw_status status = mw_trainer_load(t->trainer, path);
     mw_log_quiet(false);
-    if (status == MW_OK) {
-        const char *mark = mw_safetensors_metadata(file, "fingerprint");
-        const char *wanted = t->options->fingerprint ? t->options->fingerprint : "";
-        bool same = mark && strcmp(mark, wanted) == 0;
-        mw_safetensors_free(&file);
-        if (same) return true;
-    }
-    mw_log(MW_LOG_WARNING, "%s is %s: training starts anew", t->checkpoint,
-           status == MW_OK ? "of other data or settings" : "damaged");
-    return false;
+    *loaded = status == MW_OK;
+    if (!*loaded)
+        mw_log(MW_LOG_WARNING, "%s is %s: it is not used", path,
+               status == MW_ERR_STATE ? "of other data or settings" : "damaged");
+    mw_free(path);
+    return status == MW_ERR_MEMORY || status == MW_ERR_COMM ? status : MW_OK;
 }
 
 static mw_status resume(training *t) {
-    int64_t go_on = mw_comm_rank(t->comm) == 0 && can_go_on(t);
-    MW_TRY(mw_comm_broadcast(t->comm, &go_on, sizeof go_on, 0));
-    if (!go_on) return MW_OK;
-    MW_TRY(mw_trainer_load(t->trainer, t->checkpoint));
-    mw_log(MW_LOG_INFO, "training goes on at step %lld of %lld", (long long)mw_trainer_steps_done(t->trainer),
-           (long long)t->options->steps);
+    enum { MOST = 64 };
+    int64_t steps[MOST] = {0}, count = 0;
+    bool loaded = false;
+    if (mw_comm_rank(t->comm) == 0) count = checkpoints_list(t->folder, steps, MOST);
+    MW_TRY(mw_comm_broadcast(t->comm, &count, sizeof count, 0));
+    MW_TRY(mw_comm_broadcast(t->comm, steps, sizeof steps, 0));
+    for (int64_t i = 0; i < count && !loaded; i++) MW_TRY(try_checkpoint(t, steps[i], &loaded));
+    if (loaded)
+        mw_log(MW_LOG_INFO, "training goes on at step %lld of %lld", (long long)mw_trainer_steps_done(t->trainer),
+               (long long)t->options->steps);
     return MW_OK;
+}
+
+static mw_status save_checkpoint(training *t) {
+    char *path = checkpoint_path(t->folder, mw_trainer_steps_done(t->trainer));
+    MW_TRY(mw_comm_agree(t->comm, path ? MW_OK : MW_ERR_MEMORY));
+    mw_status status = mw_trainer_save(t->trainer, path);
+    int64_t keep = t->options->keep_checkpoints > 0 ? t->options->keep_checkpoints : 1;
+    if (status == MW_OK && mw_comm_rank(t->comm) == 0) checkpoints_prune(t->folder, keep);
+    mw_free(path);
+    return status;
+}
+
+/* Asked to end: what the steps so far made is kept. */
+static mw_status interrupted(training *t) {
+    MW_TRY(save_checkpoint(t));
+    mw_log(MW_LOG_INFO, "training interrupted by signal %d at step %lld of %lld: saved; the same command goes on",
+           mw_signal_seen(), (long long)mw_trainer_steps_done(t->trainer), (long long)t->options->steps);
+    return MW_INTERRUPTED;
 }
 
 static mw_status prepare(training *t, const char *folder) {
     double loss_scale = 1;
     MW_TRY(mw_comm_agree(t->comm, mw_comm_rank(t->comm) == 0 ? mw_make_directories(folder) : MW_OK));
-    t->checkpoint = mw_path_join(folder, "checkpoint.safetensors");
-    MW_TRY(mw_comm_agree(t->comm, t->checkpoint ? initialize(t, &loss_scale) : MW_ERR_MEMORY));
+    t->folder = folder;
+    MW_TRY(mw_comm_agree(t->comm, initialize(t, &loss_scale)));
     MW_TRY(mw_trainer_new(t->sae, t->comm, t->options, loss_scale, &t->trainer));
     MW_TRY(resume(t));
     int64_t begin, end;
@@ -168,8 +186,7 @@ static mw_status after_step(training *t, const mw_step_report *report, int64_t s
         status = history_add(&t->history, step, rows, seconds, report);
     }
     if (log) MW_TRY(mw_comm_agree(t->comm, status));
-    if (o->checkpoint_every > 0 && step % o->checkpoint_every == 0 && step < o->steps)
-        return mw_trainer_save(t->trainer, t->checkpoint);
+    if (o->checkpoint_every > 0 && step % o->checkpoint_every == 0 && step < o->steps) return save_checkpoint(t);
     return MW_OK;
 }
 
@@ -182,7 +199,10 @@ static mw_status run_steps(training *t, mw_step_report *last) {
     mw_progress_begin(&progress, "train", "tokens", (o->steps - first) * o->batch, mw_comm_rank(t->comm) == 0);
     for (int64_t step = first; step < o->steps; step++) {
         char extra[96];
-        MW_TRY(mw_comm_agree(t->comm, read_batch(t, step * o->batch + begin, end - begin)));
+        mw_status ready = mw_if_interrupted(read_batch(t, step * o->batch + begin, end - begin));
+        ready = mw_comm_agree(t->comm, ready);
+        if (ready == MW_INTERRUPTED) return interrupted(t);
+        MW_TRY(ready);
         MW_TRY(mw_trainer_step(t->trainer, t->x, t->y, last));
         int64_t rows = (step + 1 - first) * o->batch;
         double seconds = mw_seconds() - start;
@@ -272,7 +292,7 @@ static mw_status finish(training *t, const char *folder) {
     if (mw_comm_rank(t->comm) != 0) return MW_OK;
     MW_TRY(history_finish(&t->history));
     MW_TRY(mw_sae_save(t->sae, folder));
-    unlink(t->checkpoint);
+    checkpoints_prune(folder, 0);
     return MW_OK;
 }
 
@@ -291,7 +311,7 @@ mw_status mw_sae_train(mw_sae *sae, const mw_store_view *in, const mw_store_view
     if (status == MW_OK) status = mw_comm_agree(comm, finish(&t, folder));
     history_close(&t.history);
     mw_trainer_free(&t.trainer);
-    void *all[] = {t.checkpoint, t.rows, t.x, t.y, t.scale_in, t.scale_out};
+    void *all[] = {t.rows, t.x, t.y, t.scale_in, t.scale_out};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) mw_free(all[i]);
     if (status == MW_OK && last) *last = report;
     return status;

@@ -14,9 +14,9 @@ struct mw_store_writer {
     const mw_comm *comm;
     hid_t file;
     char *final, *partial, *progress;
-    void *narrow; /* a block in the stored type */
-    double *sums; /* [largest width] */
-    int64_t steps;
+    void *narrow;        /* a block in the stored type */
+    double *sums;        /* [largest width] */
+    int64_t steps, done; /* blocks that all sites have */
 };
 
 static void site_name(const mw_store_plan *plan, int64_t s, const char *what, char out[NAME_BYTES]) {
@@ -328,8 +328,14 @@ mw_status mw_store_write_blocks(mw_store_writer *w, int64_t block, const float *
                                 mw_status local) {
     for (int64_t s = 0; s < w->plan->n_sites; s++)
         MW_TRY(write_site(w, s, block, block >= 0 && values ? values[s] : NULL, s == 0 ? local : MW_OK));
+    w->done = done;
     if (++w->steps % FLUSH_EVERY) return MW_OK;
     return mw_comm_agree(w->comm, save_progress(w, done));
+}
+
+mw_status mw_store_writer_keep(mw_store_writer *w, int64_t *blocks_done) {
+    *blocks_done = w->done;
+    return mw_comm_agree(w->comm, save_progress(w, w->done));
 }
 
 /* ---- finishing ----------------------------------------------------------------------------------------- */

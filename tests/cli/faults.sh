@@ -26,6 +26,56 @@ wait
 check "restart of training" mpi 2 "$MICROW" train "$work/exp.yaml" --set store="$work/train" --set train.tokens=200_000
 check "the same weights" cmp "$work/whole/sae_models/small/sae.safetensors" "$work/train/sae_models/small/sae.safetensors"
 
+# asked to end: what is done is kept, exit code 75, and the same command goes on to the same bytes, at other ranks too
+asked() { # asked SIGNAL DELAY COMMAND...
+    checks=$((checks + 1))
+    signal=$1
+    delay=$2
+    shift 2
+    "$@" >"$work/out" 2>"$work/err" </dev/null &
+    process=$!
+    sleep "$delay"
+    kill "-$signal" $process 2>/dev/null
+    wait $process
+    code=$?
+    [ $code = 75 ] || [ $code = 0 ] || { fail "exit code $code after SIG$signal: $*"; cat "$work/err" >&2; }
+    [ $code = 75 ] && interrupted=$((interrupted + 1))
+    if [ $code = 75 ] && ! grep -q "interrupted by signal" "$work/err"; then fail "nothing said about SIG$signal: $*"; fi
+    ! grep -q 'were not freed' "$work/err" || fail "memory was not freed after SIG$signal: $*"
+}
+interrupted=0
+store="$work/asked"
+for signal in TERM USR1 INT; do asked $signal 0.25 "$MICROW" harvest "$work/exp.yaml" --set store="$store"; done
+check "the harvest goes on" mpi 3 "$MICROW" harvest "$work/exp.yaml" --set store="$store"
+check "the same activations" cmp "$work/whole/$h5" "$store/$h5"
+long="--set train.tokens=200_000 --set train.checkpoint_every=0"
+for signal in TERM USR1 INT; do asked $signal 0.5 "$MICROW" train "$work/exp.yaml" --set store="$store" $long; done
+check "the training goes on" mpi 2 "$MICROW" train "$work/exp.yaml" --set store="$store" $long
+check "one of six was in time" test "$interrupted" -ge 1
+check "the same weights" cmp "$work/whole/sae_models/small/sae.safetensors" "$store/sae_models/small/sae.safetensors"
+check "no checkpoint is left" sh -c "! ls $store/sae_models/small | grep -q checkpoint"
+
+# a newest checkpoint with one bit turned: the one before it is used
+"$MICROW" train "$work/exp.yaml" --set store="$store" --set name=turned --set train.tokens=200_000 >/dev/null 2>&1 && fail "trained without a harvest"
+ln -s small "$store/activations/turned"
+(ulimit -t 600; "$MICROW" train "$work/exp.yaml" --set store="$store" --set name=turned --set train.tokens=200_000) >/dev/null 2>&1 &
+process=$!
+for i in $(seq 100); do
+    [ "$(ls "$store/sae_models/turned" 2>/dev/null | grep -c '^checkpoint-.*safetensors$')" = 2 ] && break
+    sleep 0.02
+done
+pkill -9 -n -f "train $work/exp.yaml --set store=$store --set name=turned"
+wait $process
+newest=$(ls "$store/sae_models/turned" | grep '^checkpoint-.*safetensors$' | tail -1)
+if [ -n "$newest" ]; then
+    at=$(($(stat -c %s "$store/sae_models/turned/$newest") / 2))
+    printf '\377' | dd of="$store/sae_models/turned/$newest" bs=1 seek=$at conv=notrunc 2>/dev/null
+    mpi 2 "$MICROW" train "$work/exp.yaml" --set store="$store" --set name=turned --set train.tokens=200_000 >"$work/out" 2>"$work/err" || fail "restart"
+    check "says that it is damaged" grep -q "$newest is damaged" "$work/err"
+    check "the one before is used" grep -q "training goes on at step" "$work/err"
+    check "the same weights again" cmp "$work/whole/sae_models/small/sae.safetensors" "$store/sae_models/turned/sae.safetensors"
+fi
+
 # a limit on file sizes stands in for a full disk
 checks=$((checks + 1))
 (trap '' XFSZ; ulimit -f 16384; "$MICROW" harvest "$work/exp.yaml" --set store="$work/full") >"$work/out" 2>"$work/err"

@@ -1,0 +1,14 @@
+/* The checkpoints of a run in its folder: checkpoint-STEP.safetensors, of which the last few are kept. */
+#ifndef MICROW_CHECKPOINTS_H
+#define MICROW_CHECKPOINTS_H
+
+#include "microw/sae.h"
+
+/* Caller frees; NULL: out of memory. */
+char *checkpoint_path(const char *folder, int64_t step);
+/* Steps of the checkpoints in a folder, newest first, at most `most`. A folder that is not there has none. */
+int64_t checkpoints_list(const char *folder, int64_t *steps, int64_t most);
+/* Removes all but the newest `keep`. */
+void checkpoints_prune(const char *folder, int64_t keep);
+
+#endif
