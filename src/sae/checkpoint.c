@@ -67,14 +67,14 @@ static void list_numbers(const mw_trainer *t, number out[NUMBERS]) {
     memcpy(out, all, sizeof all);
 }
 
-/* Of all pieces in order. */
+/* Of all pieces and numbers in order. */
 typedef struct chain {
     uint64_t sum;
     char text[24];
 } chain;
 
-static void add_to_chain(chain *c, const void *data, const piece *p) {
-    uint64_t link[2] = {c->sum, mw_xxh64(data, (size_t)p->rows * row_bytes(p))};
+static void add_to_chain(chain *c, const void *data, size_t bytes) {
+    uint64_t link[2] = {c->sum, mw_xxh64(data, bytes)};
     c->sum = mw_xxh64(link, sizeof link);
     snprintf(c->text, sizeof c->text, "%016llx", (unsigned long long)c->sum);
 }
@@ -88,7 +88,7 @@ static mw_status write_pieces(const mw_trainer *t, const char *path, const piece
                                              "checksum", checksum.text};
     for (int i = 0; i < count; i++) {
         void *data = whole[i] ? whole[i] : pieces[i].data;
-        add_to_chain(&checksum, data, &pieces[i]);
+        add_to_chain(&checksum, data, (size_t)pieces[i].rows * row_bytes(&pieces[i]));
         tensors[i] = (mw_named_tensor){
             pieces[i].name, pieces[i].columns ? mw_tensor_2d(pieces[i].dtype, data, pieces[i].rows, pieces[i].columns)
                                               : mw_tensor_1d(pieces[i].dtype, data, pieces[i].rows)};
@@ -97,6 +97,7 @@ static mw_status write_pieces(const mw_trainer *t, const char *path, const piece
     for (int i = 0; i < NUMBERS; i++) {
         metadata[2 * i + 4] = numbers[i].name;
         metadata[2 * i + 5] = numbers[i].text;
+        add_to_chain(&checksum, numbers[i].text, strlen(numbers[i].text));
     }
     return mw_safetensors_write(path, tensors, count, metadata);
 }
@@ -150,13 +151,19 @@ static mw_status parse_numbers(const mw_trainer *t, const mw_safetensors *file, 
 static mw_status check_pieces(const mw_trainer *t, const mw_safetensors *file, const char *path, const piece *pieces,
                               int count) {
     chain found = {0};
+    number numbers[NUMBERS];
     const char *mark = mw_safetensors_metadata(file, "fingerprint"), *sum = mw_safetensors_metadata(file, "checksum");
     if (t->options.fingerprint && (!mark || strcmp(mark, t->options.fingerprint) != 0))
         return mw_error(MW_ERR_STATE, "%s: a checkpoint of other data or settings", path);
     for (int i = 0; i < count; i++) {
         mw_tensor tensor;
         MW_TRY(find_piece(file, path, &pieces[i], &tensor));
-        add_to_chain(&found, tensor.data, &pieces[i]);
+        add_to_chain(&found, tensor.data, (size_t)pieces[i].rows * row_bytes(&pieces[i]));
+    }
+    list_numbers(t, numbers);
+    for (int i = 0; i < NUMBERS; i++) {
+        const char *text = mw_safetensors_metadata(file, numbers[i].name);
+        if (text) add_to_chain(&found, text, strlen(text));
     }
     if (!sum || strcmp(sum, found.text) != 0)
         return mw_error(MW_ERR_FORMAT, "%s: the checksum does not match: expected %s, found %s", path,

@@ -48,7 +48,7 @@ static mw_status set_parts(mw_sae *sae, const mw_sae_shape *shape) {
 }
 
 static mw_status check_shape(const mw_sae_shape *s) {
-    if (s->n < 1 || s->d < 1 || s->d_out < 0 || s->n > INT32_MAX)
+    if (s->n < 1 || s->d < 1 || s->d_out < 0 || s->n > INT32_MAX || s->d > INT32_MAX || s->d_out > INT32_MAX)
         return mw_error(MW_ERR_CONFIG, "an SAE of %lld latents and width %lld cannot be", (long long)s->n,
                         (long long)s->d);
     if (mw_variant_uses_k(s->variant) && (s->k < 1 || s->k > s->n))

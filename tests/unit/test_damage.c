@@ -163,18 +163,68 @@ static void models(void) {
     mw_free(bytes);
 }
 
-static void saes_and_names(void) {
-    mw_sae *sae = NULL;
-    NEED_OK(mw_sae_new(backend, &(mw_sae_shape){.n = 20, .d = 6, .k = 3}, &sae));
-    NEED_OK(mw_sae_save(sae, folder));
-    mw_sae_free(&sae);
-    char source[256];
-    snprintf(source, sizeof source, "%s.cfg", folder);
+static void copy_of(const char *name, char *source, size_t size) {
     char command[600];
-    snprintf(command, sizeof command, "cp %s/cfg.json %s", folder, source);
+    snprintf(source, size, "%s.%s", folder, name);
+    snprintf(command, sizeof command, "cp %s/%s %s", folder, name, source);
     NEED(system(command) == 0);
-    hurt(source, "cfg.json", open_sae, 400);
+}
+
+/* Configuration and weights of every kind of SAE. */
+static void saes(void) {
+    static const int64_t groups[] = {8, 12}, parts[] = {2, 4};
+    const mw_sae_shape shapes[] = {
+        {.n = 20, .d = 6, .k = 3},
+        {.variant = MW_MATRYOSHKA_BATCH_TOPK, .n = 20, .d = 6, .k = 3, .n_groups = 2, .group = groups},
+        {.variant = MW_JUMP_RELU, .n = 20, .d = 6, .d_out = 4, .skip = true},
+        {.variant = MW_GATED, .n = 20, .d = 6, .n_parts = 2, .part = parts}};
+    char source[256];
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        mw_sae *sae = NULL;
+        NEED_OK(mw_sae_new(backend, &shapes[i], &sae));
+        NEED_OK(mw_sae_save(sae, folder));
+        mw_sae_free(&sae);
+        copy_of("cfg.json", source, sizeof source);
+        hurt(source, "cfg.json", open_sae, 300);
+        NEED(rename(source, in_folder("cfg.json")) == 0);
+        copy_of("sae.safetensors", source, sizeof source);
+        hurt(source, "sae.safetensors", open_sae, 200);
+        unlink(source);
+    }
+}
+
+static mw_status open_checkpoint(const char *path) {
+    mw_sae *sae = NULL;
+    mw_trainer *t = NULL;
+    mw_train_options options = {.batch = 8, .steps = 9, .ema = 0.5};
+    NEED_OK(mw_sae_new(backend, &(mw_sae_shape){.variant = MW_GATED, .n = 20, .d = 6}, &sae));
+    NEED_OK(mw_trainer_new(sae, self, &options, 1, &t));
+    mw_status status = mw_trainer_load(t, path);
+    CHECK((mw_trainer_steps_done(t) == 0) == (status != MW_OK)); /* nothing is taken from a damaged one */
+    mw_trainer_free(&t);
+    mw_sae_free(&sae);
+    return status;
+}
+
+static void checkpoints(void) {
+    mw_sae *sae = NULL;
+    mw_trainer *t = NULL;
+    float x[8 * 6] = {1, 2, 3, 4};
+    char source[256];
+    mw_train_options options = {.batch = 8, .steps = 9, .ema = 0.5};
+    NEED_OK(mw_sae_new(backend, &(mw_sae_shape){.variant = MW_GATED, .n = 20, .d = 6}, &sae));
+    NEED_OK(mw_trainer_new(sae, self, &options, 1, &t));
+    NEED_OK(mw_trainer_step(t, x, NULL, NULL));
+    snprintf(source, sizeof source, "%s.checkpoint", folder);
+    NEED_OK(mw_trainer_save(t, source));
+    CHECK_OK(open_checkpoint(source));
+    hurt(source, "checkpoint.safetensors", open_checkpoint, 600);
+    mw_trainer_free(&t);
+    mw_sae_free(&sae);
     unlink(source);
+}
+
+static void names(void) {
     put("source.csv", "latent,name\n3,\"a, \"\"b\"\"\"\n4,c\n", 29);
     hurt(in_folder("source.csv"), "names.csv", open_names, 400);
     put("source.json", "{\"3\": \"a\", \"4\": \"\\u00e9\"}", 25);
@@ -207,7 +257,9 @@ int main(void) {
     NEED_OK(mw_tokenizer_open(MICROW_GOLDEN "/tokenizers/gpt2.json", &words));
     RUN(tokenizers);
     RUN(models);
-    RUN(saes_and_names);
+    RUN(saes);
+    RUN(checkpoints);
+    RUN(names);
     RUN(experiments);
     RUN(datasets);
     mw_tokenizer_free(&words);
