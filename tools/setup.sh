@@ -2,12 +2,14 @@
 # Installs what microw needs to build. Debian and Ubuntu: by apt. Elsewhere: prints what is needed.
 #     tools/setup.sh            install
 #     tools/setup.sh --list     only name the packages
+#     tools/setup.sh --slurm    install Slurm too, which the test of jobs/ starts on this machine
 set -eu
 
 packages="build-essential cmake ninja-build pkg-config python3
 openmpi-bin libopenmpi-dev libhdf5-openmpi-dev hdf5-tools libyaml-dev libdnnl-dev libopenblas-dev
 libpcre2-dev libjansson-dev libutf8proc-dev libxxhash-dev libssl-dev zlib1g-dev"
 
+[ "${1:-}" = "--slurm" ] && packages="$packages slurm-wlm munge"
 if [ "${1:-}" = "--list" ]; then
     echo $packages
     exit 0
