@@ -212,6 +212,7 @@ bool mw_experiment_has_command(const char *command) {
 static mw_status go(run *r, const char *command) {
     bool all = strcmp(command, "run") == 0;
     int done = 0;
+    if (all) MW_TRY(settings_check_harvested(r->e));
     for (int i = 0; i < STAGE_COUNT; i++) {
         bool wanted =
             all ? stages[i].section && settings_has(r->e, stages[i].section) : strcmp(stages[i].name, command) == 0;

@@ -432,6 +432,31 @@ mw_status settings_sites(const mw_experiment *e, char **out) {
     return MW_OK;
 }
 
+static bool same_site(const char *a, const char *b) {
+    mw_site x, y;
+    mw_log_quiet(true);
+    bool known = mw_site_parse(a, &x) == MW_OK && mw_site_parse(b, &y) == MW_OK;
+    mw_log_quiet(false);
+    return known ? x.layer == y.layer && x.stream == y.stream : strcmp(a, b) == 0;
+}
+
+/* "": none is asked for. */
+static mw_status check_harvested(const mw_experiment *e, const char *key, const char *site) {
+    const mw_strings *harvested = &e->harvest.sites;
+    if (!site[0]) return MW_OK;
+    for (int64_t i = 0; i < harvested->count; i++)
+        if (same_site(site, harvested->items[i])) return MW_OK;
+    return mw_error(MW_ERR_CONFIG, "%s: %s: %s is not among harvest.sites", e->document.file, key, site);
+}
+
+mw_status settings_check_harvested(const mw_experiment *e) {
+    const sae_settings *s = &e->sae;
+    if (!settings_has(e, "harvest") || !settings_has(e, "sae")) return MW_OK;
+    MW_TRY(check_harvested(e, "sae.site", s->site));
+    for (int64_t i = 0; i < s->sites.count; i++) MW_TRY(check_harvested(e, "sae.sites", s->sites.items[i]));
+    return check_harvested(e, "sae.target", s->target);
+}
+
 mw_variant settings_variant(const mw_experiment *e) {
     mw_variant variant = MW_TOPK;
     mw_status known = mw_variant_parse(e->sae.variant, &variant);

@@ -97,6 +97,8 @@ mw_status settings_write(const mw_experiment *e, const char *const *sections, in
 bool settings_has(const mw_experiment *e, const char *section);
 /* What the SAE reads, sites with commas between: sae.sites, or sae.site, else the first harvested one. Caller frees. */
 mw_status settings_sites(const mw_experiment *e, char **out) MW_MUST_USE;
+/* Whether the file's harvest will hold what its SAE needs: for runs of both, before a long harvest and not after it. */
+mw_status settings_check_harvested(const mw_experiment *e) MW_MUST_USE;
 /* The SAE's variant, which has been checked. */
 mw_variant settings_variant(const mw_experiment *e);
 

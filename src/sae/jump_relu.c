@@ -1,5 +1,5 @@
 /* JumpReLU (Rajamanoharan et al. 2024, arXiv 2407.14435): z = a where a > theta_i. The loss adds lambda E L0, or with a target
- * lambda (E L0 / target - 1)^2 (Gemma Scope's successor form, as in dictionary_learning), or lambda E sum_i tanh(4 z_i
+ * lambda (E L0 / target - 1)^2 (the form with a target of dictionary_learning and SAELens), or lambda E sum_i tanh(4 z_i
  * |W_dec,i|) (Anthropic, January 2025 update). theta learns through the rectangle kernel of width eps, K = 1 where
  * |a - theta| < eps / 2:   dz/dtheta = -(theta / eps) K,   dL0/dtheta = -(1 / eps) K,   dL0/da = 0.
  * theta itself is the parameter, not its logarithm, which Adam moves too slowly in runs of a usual length; its step is sqrt(d)

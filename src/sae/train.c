@@ -1,6 +1,7 @@
 /* The training run: rows in order, steps, history, checkpoints. */
 #include "sae/checkpoints.h"
 #include "sae/history.h"
+#include "sae/scales.h"
 #include "sae/variants.h"
 
 #include <math.h>
@@ -13,18 +14,12 @@ typedef struct training {
     const mw_comm *comm;
     const mw_train_options *options;
     mw_trainer *trainer;
-    double *scale_in, *scale_out; /* [d], [d_out] */
+    scales scales;
     const char *folder;
     history history;
     int64_t *rows; /* scratch */
     float *x, *y;
 } training;
-
-static void scale_columns(float *x, int64_t rows, int64_t width, const double *scale) {
-#pragma omp parallel for schedule(static)
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t i = 0; i < width; i++) x[r * width + i] *= (float)scale[i];
-}
 
 /* Raw rows at positions begin .. begin + count of the training order. y may be NULL. */
 static mw_status read_positions(const training *t, int64_t begin, int64_t count, int64_t *rows, float *x, float *y) {
@@ -39,57 +34,23 @@ static mw_status read_positions(const training *t, int64_t begin, int64_t count,
 
 static mw_status read_batch(training *t, int64_t begin, int64_t count) {
     MW_TRY(read_positions(t, begin, count, t->rows, t->x, t->y));
-    scale_columns(t->x, count, t->in->width, t->scale_in);
-    if (t->out) scale_columns(t->y, count, t->out->width, t->scale_out);
+    scale_columns(t->x, count, t->in->width, t->scales.in);
+    if (t->out) scale_columns(t->y, count, t->out->width, t->scales.out);
     return MW_OK;
 }
 
 /* ---- before the first step ------------------------------------------------------------------------------- */
 
-static void spread_of_column(const float *x, int64_t rows, int64_t d, int64_t column, double *out) {
-    double sum = 0, squares = 0;
-    for (int64_t r = 0; r < rows; r++) {
-        sum += x[r * d + column];
-        squares += (double)x[r * d + column] * x[r * d + column];
-    }
-    *out = squares - sum * sum / (double)rows;
-}
-
-/* norm: each site by itself, so that none outweighs the others. standard: deviations of the sample. */
-static void choose_scale(mw_normalize kind, const mw_store_view *view, const float *sample, int64_t rows, double *out) {
-    for (int64_t s = 0, at = 0; s < view->n_sites; at += view->site[s++].width) {
-        const mw_store_site *site = &view->site[s];
-        for (int64_t i = at; i < at + site->width; i++) {
-            double spread = 0;
-            out[i] = 1;
-            if (kind == MW_NORMALIZE_NORM && site->norm_mean > 0) out[i] = sqrt((double)site->width) / site->norm_mean;
-            if (kind == MW_NORMALIZE_STANDARD) spread_of_column(sample, rows, view->width, i, &spread);
-            if (spread > 0) out[i] = sqrt((double)rows / spread);
-        }
-    }
-}
-
-/* 1 / mean over dimensions of the sample's variance. */
-static double loss_scale_of(const float *y, int64_t rows, int64_t d) {
-    double spread = 0;
-    for (int64_t i = 0; i < d; i++) {
-        double one;
-        spread_of_column(y, rows, d, i, &one);
-        spread += one;
-    }
-    return spread > 0 ? (double)rows * (double)d / spread : 1;
-}
-
 static mw_status start_from(training *t, float *x, float *y, int64_t rows, double *loss_scale) {
     mw_normalize kind = t->options->normalize;
-    choose_scale(kind, t->in, x, rows, t->scale_in);
-    scale_columns(x, rows, t->in->width, t->scale_in);
+    choose_scale(kind, t->in, x, rows, t->scales.in);
+    scale_columns(x, rows, t->in->width, t->scales.in);
     const mw_store_view *out = t->out ? t->out : t->in;
     if (t->out) {
-        choose_scale(kind, out, y, rows, t->scale_out);
-        scale_columns(y, rows, out->width, t->scale_out);
+        choose_scale(kind, out, y, rows, t->scales.out);
+        scale_columns(y, rows, out->width, t->scales.out);
     } else {
-        memcpy(t->scale_out, t->scale_in, (size_t)out->width * sizeof *t->scale_out);
+        memcpy(t->scales.out, t->scales.in, (size_t)out->width * sizeof *t->scales.out);
     }
     *loss_scale = loss_scale_of(t->out ? y : x, rows, out->width);
     return mw_sae_initialize(t->sae, x, t->out ? y : NULL, rows, t->options);
@@ -101,9 +62,9 @@ static mw_status initialize(training *t, double *loss_scale) {
     int64_t *rows = mw_alloc((size_t)n * sizeof *rows);
     float *x = mw_alloc((size_t)(n * t->in->width) * sizeof *x);
     float *y = t->out ? mw_alloc((size_t)(n * t->out->width) * sizeof *y) : NULL;
-    t->scale_in = mw_alloc((size_t)t->sae->d * sizeof *t->scale_in);
-    t->scale_out = mw_alloc((size_t)t->sae->d_out * sizeof *t->scale_out);
-    mw_status status = rows && x && (y || !t->out) && t->scale_in && t->scale_out ? MW_OK : MW_ERR_MEMORY;
+    t->scales.in = mw_alloc((size_t)t->sae->d * sizeof *t->scales.in);
+    t->scales.out = mw_alloc((size_t)t->sae->d_out * sizeof *t->scales.out);
+    mw_status status = rows && x && (y || !t->out) && t->scales.in && t->scales.out ? MW_OK : MW_ERR_MEMORY;
     if (status == MW_OK) status = read_positions(t, 0, n, rows, x, y);
     if (status == MW_OK) status = start_from(t, x, y, n, loss_scale);
     mw_free(rows);
@@ -245,50 +206,9 @@ static mw_status calibrate(training *t) {
     return status;
 }
 
-/* Decoder rows to unit length; where they were free the codes take up what they were: relu(c a) = c relu(a). */
-static mw_status unit_decoder(mw_sae *sae) {
-    for (int64_t i = 0; i < sae->n && variant_of(sae)->free_decoder; i++) {
-        float norm = (float)length_of(sae->w_dec + i * sae->d_out, sae->d_out);
-        for (int64_t j = 0; j < sae->d; j++) sae->w_enc[i * sae->d + j] *= norm;
-        sae->b_enc[i] *= norm;
-    }
-    return sae->backend->ops->unit_rows(sae->backend, sae->w_dec, NULL, sae->n, sae->d_out);
-}
-
-/* Codes are given in the unit of what is rebuilt: its scale, the mean (of logarithms) where columns have several. */
-static double code_scale(const training *t) {
-    bool same = true;
-    double sum = 0;
-    for (int64_t i = 0; i < t->sae->d_out; i++) {
-        same = same && t->scale_out[i] == t->scale_out[0];
-        sum += log(t->scale_out[i]);
-    }
-    return same ? t->scale_out[0] : exp(sum / (double)t->sae->d_out);
-}
-
-/* x was multiplied by s_in, y by s_out; codes become z / c. From z = relu(W_enc (s_in x - b_dec) + b_enc) and s_out x_hat =
- * W_dec z + b_dec follow the weights that do the same with x and y as they are. With one scale W_dec does not change. */
-static void fold_scales(training *t) {
-    mw_sae *s = t->sae;
-    double c = code_scale(t);
-    for (int64_t i = 0; i < s->n; i++) {
-        for (int64_t j = 0; j < s->d; j++) s->w_enc[i * s->d + j] *= (float)(t->scale_in[j] / c);
-        for (int64_t j = 0; j < s->d_out; j++) s->w_dec[i * s->d_out + j] *= (float)(c / t->scale_out[j]);
-        s->b_enc[i] /= (float)c;
-        for (int e = 0; e < MW_EXTRAS; e++)
-            if (s->extra[e] && variant_of(s)->extra[e].scales) s->extra[e][i] /= (float)c;
-    }
-    for (int64_t i = 0; i < s->d_out; i++) {
-        s->b_dec[i] /= (float)t->scale_out[i];
-        for (int64_t j = 0; j < s->d && s->w_skip; j++)
-            s->w_skip[i * s->d + j] *= (float)(t->scale_in[j] / t->scale_out[i]);
-    }
-    if (s->threshold > 0) s->threshold /= (float)c;
-}
-
 static mw_status finish(training *t, const char *folder) {
     MW_TRY(unit_decoder(t->sae));
-    fold_scales(t);
+    fold_scales(t->sae, &t->scales);
     if (mw_comm_rank(t->comm) != 0) return MW_OK;
     MW_TRY(history_finish(&t->history));
     MW_TRY(mw_sae_save(t->sae, folder));
@@ -311,7 +231,7 @@ mw_status mw_sae_train(mw_sae *sae, const mw_store_view *in, const mw_store_view
     if (status == MW_OK) status = mw_comm_agree(comm, finish(&t, folder));
     history_close(&t.history);
     mw_trainer_free(&t.trainer);
-    void *all[] = {t.rows, t.x, t.y, t.scale_in, t.scale_out};
+    void *all[] = {t.rows, t.x, t.y, t.scales.in, t.scales.out};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) mw_free(all[i]);
     if (status == MW_OK && last) *last = report;
     return status;

@@ -69,6 +69,9 @@ cp "$work/kept.h5" "$h5"
 refuses 1 "store schema 99; this microw reads schema 1" "$MICROW" train "$work/exp.yaml"
 cp "$work/kept.h5" "$h5"
 refuses 2 "was not harvested; it holds: 1.resid_post, 2.mlp_out" "$MICROW" train "$work/exp.yaml" --set sae.site=0.resid_post
+refuses 2 "sae.site: 0.resid_post is not among harvest.sites" $run --set sae.site=0.resid_post
+refuses 2 "sae.sites: 3.mlp_out is not among harvest.sites" $run --set "sae.sites=[1.resid_post, 3.mlp_out]"
+refuses 2 "sae.target: 0.mlp_out is not among harvest.sites" $run --set sae.target=0.mlp_out
 
 # several ranks say it once, and all end
 for what in "--set sae.k=300" "--set model.path=no-such-model" "--set harvest.sites=[9.resid_post]" "--set dataset.path=$work/none.txt"; do
