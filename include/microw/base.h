@@ -98,6 +98,8 @@ void *mw_calloc(size_t count, size_t size);
 void *mw_realloc(void *block, size_t old_bytes, size_t new_bytes);
 void mw_free(void *block);
 char *mw_strdup(const char *text);
+/* An owned text becomes a copy of `value` (NULL: ""); stays as it is without memory. */
+mw_status mw_put_text(char **slot, const char *value) MW_MUST_USE;
 char *mw_strndup(const char *text, size_t length);
 char *mw_format(const char *fmt, ...) MW_PRINTF(1, 2);
 int64_t mw_alloc_balance(void);

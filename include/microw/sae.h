@@ -53,7 +53,7 @@ typedef enum mw_variant {
     MW_JUMP_RELU,             /* Rajamanoharan et al. 2024 (arXiv 2407.14435): z = a where a > theta_i */
     MW_GATED,                 /* Rajamanoharan et al. 2024 (arXiv 2404.16014): one path opens, another measures */
 } mw_variant;
-enum { MW_VARIANTS = MW_GATED + 1, MW_EXTRAS = 2, MW_GROUPS_MAX = 16, MW_SITES_MAX = 64 };
+enum { MW_VARIANTS = MW_GATED + 1, MW_EXTRAS = 2, MW_GROUPS_MAX = 16, MW_SITES_MAX = MW_VIEW_SITES };
 const char *mw_variant_name(mw_variant variant);
 mw_status mw_variant_parse(const char *name, mw_variant *out) MW_MUST_USE;
 /* Whether it selects by k; whether it has groups of latents; whether a penalty keeps it sparse. */

@@ -50,6 +50,14 @@ int64_t mw_alloc_balance(void) {
     return atomic_load(&balance);
 }
 
+mw_status mw_put_text(char **slot, const char *value) {
+    char *copy = mw_strdup(value ? value : "");
+    if (!copy) return MW_ERR_MEMORY;
+    mw_free(*slot);
+    *slot = copy;
+    return MW_OK;
+}
+
 char *mw_strndup(const char *text, size_t length) {
     char *copy = mw_alloc(length + 1);
     if (!copy) return NULL;

@@ -146,10 +146,7 @@ mw_status command_import(const arguments *a) {
     if (!folder || !format || !out) return mw_error(MW_ERR_CONFIG, "microw import needs --from, --format and --out");
     MW_TRY(mw_backend_open("cpu", &backend));
     mw_status status = mw_sae_import(format, folder, backend, &sae);
-    if (status == MW_OK && site) {
-        mw_free(sae->site);
-        if (!(sae->site = mw_strdup(site))) status = MW_ERR_MEMORY;
-    }
+    if (status == MW_OK && site) status = mw_put_text(&sae->site, site);
     if (status == MW_OK) status = mw_sae_save(sae, out);
     if (status == MW_OK)
         printf("import: %lld latents of width %lld in %s\n", (long long)sae->n, (long long)sae->d, out);

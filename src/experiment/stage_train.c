@@ -52,19 +52,13 @@ static mw_train_options options_of(const mw_experiment *e, int64_t width, const 
                               .fingerprint = fingerprint};
 }
 
-static mw_status put_text(char **slot, char *text) {
-    if (!text) return MW_ERR_MEMORY;
-    mw_free(*slot);
-    *slot = text;
-    return MW_OK;
-}
-
 static mw_status label(mw_sae *sae, const mw_experiment *e) {
     char *sites = NULL;
     MW_TRY(settings_sites(e, &sites));
-    MW_TRY(put_text(&sae->site, sites));
-    MW_TRY(put_text(&sae->target, mw_strdup(e->sae.target)));
-    return put_text(&sae->model, mw_strdup(e->model.path));
+    mw_status status = mw_put_text(&sae->site, sites);
+    mw_free(sites);
+    if (status == MW_OK) status = mw_put_text(&sae->target, e->sae.target);
+    return status == MW_OK ? mw_put_text(&sae->model, e->model.path) : status;
 }
 
 static mw_status new_sae(const run *r, const views *v, mw_sae **out) {

@@ -10,21 +10,6 @@ typedef struct dead_scratch {
     int32_t *index;
 } dead_scratch;
 
-static mw_status append_dead(mw_trainer *t, const dead_scratch *s, int64_t first, int64_t rows) {
-    mw_codes *out = &t->aux.c.mine;
-    int64_t k = t->aux_k, count = out->start[first];
-    MW_TRY(mw_codes_reserve(out, count, count + rows * k));
-    for (int64_t r = 0; r < rows; r++) {
-        for (int64_t j = r * k; j < (r + 1) * k; j++) {
-            if (!(s->value[j] > 0)) continue;
-            out->index[count] = t->dead[s->index[j]];
-            out->value[count++] = s->value[j];
-        }
-        out->start[first + r + 1] = count;
-    }
-    return MW_OK;
-}
-
 static mw_status encode_dead(mw_trainer *t, dead_scratch *s) {
     const mw_sae *sae = t->sae;
     mw_backend *backend = sae->backend;
@@ -49,7 +34,8 @@ static mw_status encode_dead(mw_trainer *t, dead_scratch *s) {
                              .ldc = n};
         MW_TRY(backend->ops->matmul(backend, &product));
         MW_TRY(backend->ops->top_k(backend, s->pre, m, n, t->aux_k, s->index, s->value));
-        MW_TRY(append_dead(t, s, r, m));
+        for (int64_t j = 0; j < m * t->aux_k; j++) s->index[j] = t->dead[s->index[j]];
+        MW_TRY(append_positive(&t->aux.c.mine, r, m, t->aux_k, s->index, s->value));
     }
     return MW_OK;
 }

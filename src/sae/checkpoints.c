@@ -22,7 +22,7 @@ static int64_t step_of(const char *name) {
     char digits[24];
     int64_t step;
     if (length <= before + after || length - before - after >= sizeof digits) return -1;
-    if (strncmp(name, prefix, before) != 0 || strcmp(name + length - after, suffix) != 0) return -1;
+    if (strncmp(name, prefix, before) != 0 || !mw_ends_with(name, suffix)) return -1;
     memcpy(digits, name + before, length - before - after);
     digits[length - before - after] = '\0';
     return mw_parse_int(digits, &step) && step >= 0 ? step : -1;

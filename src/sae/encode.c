@@ -53,20 +53,25 @@ typedef struct top_k_reader {
     float *value;
 } top_k_reader;
 
-static mw_status take_top_k(void *self, const float *pre, int64_t first, int64_t rows) {
-    top_k_reader *t = self;
-    int64_t k = t->k, count = t->out->start[first];
-    MW_TRY(t->sae->backend->ops->top_k(t->sae->backend, pre, rows, t->sae->n, k, t->index, t->value));
-    MW_TRY(mw_codes_reserve(t->out, count, count + rows * k));
+mw_status append_positive(mw_codes *out, int64_t first, int64_t rows, int64_t k, const int32_t *index,
+                          const float *value) {
+    int64_t count = out->start[first];
+    MW_TRY(mw_codes_reserve(out, count, count + rows * k));
     for (int64_t r = 0; r < rows; r++) {
         for (int64_t j = r * k; j < (r + 1) * k; j++) {
-            if (!(t->value[j] > 0)) continue; /* the relu */
-            t->out->index[count] = t->index[j];
-            t->out->value[count++] = t->value[j];
+            if (!(value[j] > 0)) continue; /* the relu */
+            out->index[count] = index[j];
+            out->value[count++] = value[j];
         }
-        t->out->start[first + r + 1] = count;
+        out->start[first + r + 1] = count;
     }
     return MW_OK;
+}
+
+static mw_status take_top_k(void *self, const float *pre, int64_t first, int64_t rows) {
+    top_k_reader *t = self;
+    MW_TRY(t->sae->backend->ops->top_k(t->sae->backend, pre, rows, t->sae->n, t->k, t->index, t->value));
+    return append_positive(t->out, first, rows, t->k, t->index, t->value);
 }
 
 mw_status top_k_codes(const mw_sae *sae, const float *x, int64_t rows, int64_t k, mw_codes *out) {

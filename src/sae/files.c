@@ -136,12 +136,6 @@ static mw_status read_weights(const char *path, mw_sae *sae) {
     return status;
 }
 
-mw_status sae_put_text(char **slot, const char *value) {
-    mw_free(*slot);
-    *slot = mw_strdup(value ? value : "");
-    return *slot ? MW_OK : MW_ERR_MEMORY;
-}
-
 mw_status mw_sae_load(const char *folder, mw_backend *backend, mw_sae **out) {
     char *config_path = mw_path_join(folder, "cfg.json"), *weights = mw_path_join(folder, "sae.safetensors");
     json_t *config = NULL;
@@ -152,9 +146,9 @@ mw_status mw_sae_load(const char *folder, mw_backend *backend, mw_sae **out) {
     if (status == MW_OK) status = mw_sae_new(backend, &f.shape, &sae);
     if (status == MW_OK) sae->threshold = (float)f.threshold;
     if (status == MW_OK) status = read_weights(weights, sae);
-    if (status == MW_OK) status = sae_put_text(&sae->site, f.site);
-    if (status == MW_OK) status = sae_put_text(&sae->target, f.target);
-    if (status == MW_OK) status = sae_put_text(&sae->model, f.model);
+    if (status == MW_OK) status = mw_put_text(&sae->site, f.site);
+    if (status == MW_OK) status = mw_put_text(&sae->target, f.target);
+    if (status == MW_OK) status = mw_put_text(&sae->model, f.model);
     json_decref(config);
     mw_free(config_path);
     mw_free(weights);

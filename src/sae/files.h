@@ -14,7 +14,6 @@ mw_status sae_write_config(const char *folder, const char *file, json_t *config)
 /* Copies a tensor of this shape (columns 0: one dimension) as f32. */
 mw_status sae_take(const mw_safetensors *file, const char *path, const char *name, int64_t rows, int64_t columns,
                    float *to) MW_MUST_USE;
-mw_status sae_put_text(char **slot, const char *value) MW_MUST_USE;
 
 /* A state dict as torch.save writes it (a zip file with a pickle), for torch.load with weights_only. f32, i32 and i64. */
 mw_status torch_file_write(const char *path, const mw_named_tensor *tensors, int64_t count) MW_MUST_USE;

@@ -103,7 +103,6 @@ static void sum_parts(mw_trainer *t) {
         for (int64_t j = 0; j < c->start[t->options.batch]; j++) {
             if (!is_mine(t, c->index[j])) continue;
             double *sums = t->part[p].sums + (c->index[j] - t->first_latent) * PART_SUMS;
-            sums[SUM_ENTRIES]++;
             sums[SUM_VALUE] += c->value[j];
             sums[SUM_GRAD] += c->grad[j];
             sums[SUM_GRAD_VALUE] += (double)c->grad[j] * c->value[j];

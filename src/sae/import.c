@@ -111,9 +111,9 @@ static mw_status label_saelens(foreign *in) {
     if (mw_json_text(metadata, "hook_name")) site_of(mw_json_text(metadata, "hook_name"), site);
     if (in->sae->transcoder && mw_json_text(metadata, "hook_name_out"))
         site_of(mw_json_text(metadata, "hook_name_out"), target);
-    MW_TRY(sae_put_text(&in->sae->site, site));
-    MW_TRY(sae_put_text(&in->sae->target, target));
-    return sae_put_text(&in->sae->model, mw_json_text(metadata, "model_name"));
+    MW_TRY(mw_put_text(&in->sae->site, site));
+    MW_TRY(mw_put_text(&in->sae->target, target));
+    return mw_put_text(&in->sae->model, mw_json_text(metadata, "model_name"));
 }
 
 static mw_status import_saelens(foreign *in) {

@@ -55,7 +55,7 @@ void jump_relu_shape(mw_trainer *t) {
     const float *theta = t->sae->extra[0];
     bool smooth = t->options.penalty == MW_PENALTY_TANH;
     double slope = smooth ? 0 : l0_slope(t);
-    decoder_norms(t->sae, 0, t->sae->n, t->norms);
+    if (smooth) decoder_norms(t->sae, 0, t->sae->n, t->norms);
     for (int64_t j = active->start[t->begin]; smooth && j < active->start[t->end]; j++)
         active->grad[j] += (float)(t->penalty_unit * tanh_slope(active->value[j], t->norms[active->index[j]]));
     for (int64_t j = near->start[t->begin]; j < near->start[t->end]; j++) {

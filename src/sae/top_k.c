@@ -25,22 +25,17 @@ void multi_top_k_lay_out(const mw_trainer *t, layout *out) {
 /* The k largest of each row's codes, found among their values with the places past a row's end left low. */
 static mw_status keep_largest(const mw_trainer *t, const mw_codes *all, int64_t width, float *padded, int32_t *index,
                               float *value, mw_codes *out) {
-    int64_t k = t->k, at = 0;
+    int64_t k = t->k;
     for (int64_t r = 0; r < all->rows; r++)
         for (int64_t i = 0; i < width; i++) {
             int64_t j = all->start[r] + i;
             padded[r * width + i] = j < all->start[r + 1] ? all->value[j] : 0;
         }
     MW_TRY(t->sae->backend->ops->top_k(t->sae->backend, padded, all->rows, width, k, index, value));
-    for (int64_t r = 0; r < all->rows; r++) {
-        for (int64_t j = r * k; j < (r + 1) * k; j++) {
-            if (!(value[j] > 0)) continue;
-            out->index[at] = all->index[all->start[r] + index[j]];
-            out->value[at++] = value[j];
-        }
-        out->start[r + 1] = at;
-    }
-    return MW_OK;
+    for (int64_t r = 0; r < all->rows; r++)
+        for (int64_t j = r * k; j < (r + 1) * k; j++)
+            if (value[j] > 0) index[j] = all->index[all->start[r] + index[j]];
+    return append_positive(out, 0, all->rows, k, index, value);
 }
 
 mw_status multi_top_k_select(mw_trainer *t, const float *x) {
@@ -48,7 +43,6 @@ mw_status multi_top_k_select(mw_trainer *t, const float *x) {
     mw_codes *few = &t->part[0].c.mine, *all = &t->part[1].c.mine;
     MW_TRY(top_k_codes(t->sae, x, rows, many, all));
     MW_TRY(mw_codes_begin(few, rows));
-    MW_TRY(mw_codes_reserve(few, 0, rows * t->k));
     float *padded = mw_alloc((size_t)(rows * many) * sizeof *padded);
     float *value = mw_alloc((size_t)(rows * t->k) * sizeof *value);
     int32_t *index = mw_alloc((size_t)(rows * t->k) * sizeof *index);

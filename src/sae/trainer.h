@@ -35,7 +35,7 @@ typedef enum part_use {
 } part_use;
 
 /* Sums over the rows of a part, for each latent of the share. */
-typedef enum part_sum { SUM_ENTRIES, SUM_VALUE, SUM_GRAD, SUM_GRAD_VALUE, PART_SUMS } part_sum;
+typedef enum part_sum { SUM_VALUE, SUM_GRAD, SUM_GRAD_VALUE, PART_SUMS } part_sum;
 
 typedef struct part {
     codes c;

@@ -50,6 +50,9 @@ typedef mw_status (*pre_visitor)(void *self, const float *pre, int64_t first, in
 /* Chunk after chunk, so that [all rows, n] is never in memory. */
 mw_status sae_visit(const mw_sae *sae, const float *x, int64_t rows, pre_visitor visit, void *self) MW_MUST_USE;
 
+/* Rows first .. first + rows of `out` from what the backend's top_k found, [rows, k]: the positive ones. */
+mw_status append_positive(mw_codes *out, int64_t first, int64_t rows, int64_t k, const int32_t *index,
+                          const float *value) MW_MUST_USE;
 /* The k largest of each row, where positive. */
 mw_status top_k_codes(const mw_sae *sae, const float *x, int64_t rows, int64_t k, mw_codes *out) MW_MUST_USE;
 
