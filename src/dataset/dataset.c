@@ -12,8 +12,8 @@ static void stream_free(token_stream *s) {
 }
 
 static mw_status reserve(token_stream *s, int64_t ids, int64_t documents) {
-    while (s->n_ids + ids > s->ids_capacity) {
-        int64_t capacity = s->ids_capacity ? s->ids_capacity * 2 : 1 << 16;
+    while (!s->ids || s->n_ids + ids > s->ids_capacity) {
+        int64_t capacity = s->ids_capacity ? s->ids_capacity * 2 : 1 << 16; /* never none: no NULL to add to */
         int32_t *moved = mw_realloc(s->ids, (size_t)s->n_ids * sizeof *moved, (size_t)capacity * sizeof *moved);
         if (!moved) return MW_ERR_MEMORY;
         s->ids = moved;

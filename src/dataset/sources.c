@@ -30,6 +30,7 @@ static bool is_blank(const char *text, size_t length) {
 
 /* Pieces between separators; blank ones are no documents. */
 static mw_status list_pieces(sources *s, const source *f, const char *separator, size_t n) {
+    if (f->map.length == 0) return MW_OK;
     const char *text = (const char *)f->map.data, *end = text + f->map.length;
     for (const char *at = text; at < end;) {
         const char *hit = memmem(at, (size_t)(end - at), separator, n);

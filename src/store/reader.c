@@ -305,6 +305,7 @@ static mw_status read_tokens(const mw_store *store, mw_store_tokens *t) {
     MW_TRY(read_column(store, "/documents/place", H5T_NATIVE_INT64, 3, &t->n_documents, (void **)&t->documents));
     MW_TRY(read_column(store, "/vocabulary/offset", H5T_NATIVE_UINT64, 0, &n_offsets, (void **)&t->vocabulary_offset));
     MW_TRY(read_column(store, "/vocabulary/bytes", H5T_NATIVE_UINT8, 0, &n_bytes, (void **)&t->vocabulary_bytes));
+    if (n_offsets < 1) return mw_error(MW_ERR_FORMAT, "%s: '/vocabulary/offset' is empty", store->path);
     t->n_vocabulary = n_offsets - 1;
     return check_tokens(store, t, n_bytes);
 }

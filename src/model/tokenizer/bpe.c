@@ -203,7 +203,7 @@ static mw_status encode_word(bpe *b, const char *word, size_t length, mw_ids *ou
     }
     int64_t first = out->count;
     MW_TRY(encode_plain(b, word, length, out));
-    cache_put(b->cache, slot, word, length, hash, out->data + first, out->count - first);
+    if (out->count > first) cache_put(b->cache, slot, word, length, hash, out->data + first, out->count - first);
     return MW_OK;
 }
 

@@ -1,0 +1,44 @@
+/* The first byte chooses a kind of file and how documents are cut; the rest is the file. */
+#include "fuzz.h"
+#include "microw/dataset.h"
+
+static mw_tokenizer *tokenizer;
+static mw_comm *comm;
+
+int LLVMFuzzerInitialize(int *argc, char ***argv) {
+    (void)argc;
+    (void)argv;
+    fuzz_need(mw_tokenizer_open(MICROW_SOURCE "/configs/demo/model", &tokenizer) == MW_OK, "no tokenizer");
+    fuzz_need(mw_comm_self(&comm) == MW_OK, "no communicator");
+    return 0;
+}
+
+static void check(const mw_dataset *d) {
+    for (int64_t s = 0; s < d->n_sequences; s++)
+        fuzz_need(d->first[s] >= 0 && d->length[s] > 0 && d->first[s] + d->length[s] <= d->n_ids &&
+                      d->document[s] >= 0 && d->document[s] < d->n_documents,
+                  "a sequence out of range");
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    static const char *const names[] = {"d.jsonl", "d.json", "d.txt", "d.npy"};
+    if (size == 0) return 0;
+    uint8_t how = data[0];
+    const char *name = names[how % 4], *path = fuzz_path(name);
+    fuzz_write(name, data + 1, size - 1);
+    mw_dataset_options options = {.paths = &path,
+                                  .n_paths = 1,
+                                  .text_field = "text",
+                                  .split = (mw_text_split)(how / 4 % 3),
+                                  .separator = "<|endoftext|>",
+                                  .context = 16,
+                                  .pack = how & 16,
+                                  .truncate = how & 32,
+                                  .eos = how & 64,
+                                  .limit_tokens = how & 128 ? 40 : 0};
+    mw_dataset *dataset = NULL;
+    /* No count of memory here: the tokenizer's cache of words grows. */
+    if (mw_dataset_load(&options, how % 4 == 3 ? NULL : tokenizer, comm, &dataset) == MW_OK) check(dataset);
+    mw_dataset_free(&dataset);
+    return 0;
+}
