@@ -157,6 +157,8 @@ mw_status mw_atomic_write(mw_atomic_file *file, const void *data, size_t length)
 mw_status mw_atomic_commit(mw_atomic_file *file) MW_MUST_USE; /* on failure the file is aborted */
 void mw_atomic_abort(mw_atomic_file *file);
 mw_status mw_make_directories(const char *path) MW_MUST_USE;
+/* Bytes of all files below a folder; 0 if it is not there. */
+mw_status mw_folder_size(const char *path, uint64_t *out) MW_MUST_USE;
 mw_status mw_free_space(const char *path, uint64_t *out) MW_MUST_USE;
 /* Directory and last component of a path, joined paths: new strings, caller frees. */
 char *mw_path_join(const char *directory, const char *name);

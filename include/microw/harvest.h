@@ -25,6 +25,8 @@ typedef struct mw_harvest_options {
     int64_t batch;          /* sequences of a block */
     mw_skip skip;           /* rows of these tokens are not stored */
     int64_t skip_positions; /* rows of a sequence's first positions are not stored */
+    bool keep_nan;          /* values that are not finite are stored; else they are an error */
+    double allowed_bytes;   /* the file may have; 0: what the disk has */
     const mw_pair *provenance;
     int64_t n_provenance;
 } mw_harvest_options;

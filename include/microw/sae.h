@@ -143,6 +143,8 @@ mw_status mw_sae_measure(const mw_sae *sae, const mw_store_view *in, const mw_st
 typedef enum mw_decay { MW_DECAY_LINEAR, MW_DECAY_COSINE, MW_DECAY_NONE } mw_decay;
 typedef enum mw_penalty { MW_PENALTY_L0, MW_PENALTY_TANH } mw_penalty;
 typedef enum mw_normalize { MW_NORMALIZE_NORM, MW_NORMALIZE_STANDARD, MW_NORMALIZE_NONE } mw_normalize;
+/* What becomes of a row that is not finite: training stops and names it, or takes the row behind it. */
+typedef enum mw_nan_rule { MW_NAN_STOP, MW_NAN_SKIP } mw_nan_rule;
 typedef enum mw_init { MW_INIT_AUTO, MW_INIT_SCALED, MW_INIT_TIED, MW_INIT_DATA } mw_init;
 typedef enum mw_center { MW_CENTER_AUTO, MW_CENTER_MEDIAN, MW_CENTER_MEAN, MW_CENTER_ZERO } mw_center;
 
@@ -171,12 +173,16 @@ typedef struct mw_train_options {
     int64_t threshold_batches; /* BatchTopK: batches after training over which the threshold is the mean; 0: none */
     int64_t patience;          /* steps without a better loss after which training ends; 0: all steps are done */
     double min_gain;           /* relative improvement that counts as better */
-    int64_t seed;
+    int64_t seed;       /* of the weights */
+    int64_t order_seed; /* of the order of rows */
+    int64_t shuffle_block, shuffle_window; /* rows of a block, blocks of a window; block 0: each row by itself */
+    mw_nan_rule nan_rule;
     mw_normalize normalize; /* |x| has mean sqrt(d); columns have deviation 1; or as it is. Folded in when saved */
     mw_init init;
     mw_center center;                    /* what b_dec starts as */
     int64_t init_rows;                   /* sample for b_dec and the loss scale */
     int64_t log_every, checkpoint_every; /* steps; 0: none */
+    double checkpoint_minutes;           /* time between checkpoints, looked at when a line is logged; 0: none */
     int64_t keep_checkpoints;            /* the last so many; 0: one */
     const char *fingerprint; /* of data and settings: a checkpoint with another one is not gone on from; or NULL */
 } mw_train_options;
@@ -225,11 +231,30 @@ mw_status mw_sae_initialize(mw_sae *sae, const float *x, const float *y, int64_t
                             const mw_train_options *options) MW_MUST_USE;
 
 /* Trains on what `in` and `out` (NULL: `in`) show of a store and writes `folder` (SAE, history.jsonl,
- * training_history.json); goes on from the newest whole `folder`/checkpoint-STEP.safetensors of the same options. Asked to end by a
- * signal it saves one and gives MW_INTERRUPTED. Row order: a keyed
- * permutation of the rows for each pass over the data, a function of seed and position alone. Collective. */
+ * training_history.json); goes on from the newest whole `folder`/checkpoint-STEP.safetensors of the same options. Asked to
+ * end by a signal it saves one and gives MW_INTERRUPTED. Rows come in an order that is a function of order_seed and
+ * position alone. Collective. */
 mw_status mw_sae_train(mw_sae *sae, const mw_store_view *in, const mw_store_view *out, const mw_comm *comm,
                        const mw_train_options *options, const char *folder, mw_step_report *last) MW_MUST_USE;
+
+/* One SAE of several that are trained on the same batches. */
+typedef struct mw_training {
+    mw_sae *sae;
+    const mw_train_options *options;
+    const char *folder;
+    /* results */
+    mw_status status;
+    mw_step_report last;
+    double seconds;   /* in its own steps */
+    int64_t replaced; /* rows that were not finite */
+} mw_training;
+/* Each batch is read once and every SAE takes its step on it: all need the same options of order (batch, order_seed, shuffle_*,
+ * nan_rule). The bytes of each are those of training it alone. One that fails ends, its status says how, and the
+ * others go on. MW_OK unless none can go on, or all were asked to end. Collective. */
+mw_status mw_sae_train_many(mw_training *jobs, int64_t n, const mw_store_view *in, const mw_store_view *out,
+                            const mw_comm *comm) MW_MUST_USE;
+/* Bytes that training takes on the rank of `ranks` that has most, weights included. */
+int64_t mw_training_bytes(const mw_sae_shape *shape, const mw_train_options *options, int ranks);
 
 #ifdef __cplusplus
 }

@@ -51,6 +51,8 @@ typedef struct mw_store_plan {
     const uint64_t *vocabulary_offset; /* [n_vocabulary + 1] */
     const char *vocabulary_bytes;
     int64_t n_vocabulary;
+    bool keep_nan;        /* values that are not finite are stored, and left out of the means; else an error */
+    double allowed_bytes; /* the file may have; 0: what the disk has */
     const mw_pair *provenance; /* root attributes; a resumed file must have the same */
     int64_t n_provenance;
 } mw_store_plan;
@@ -79,7 +81,7 @@ typedef struct mw_store_site {
     mw_site site;
     int64_t width;
     mw_dtype dtype;
-    uint64_t place;                /* byte of the file where row 0 lies */
+    int64_t index;                 /* among the sites of the store */
     double norm_mean, square_mean; /* mean of |x| and of |x|^2 over rows */
 } mw_store_site;
 
@@ -94,13 +96,15 @@ typedef struct mw_store_tokens {
 
 /* Local: every rank opens for itself. Refuses a file that is incomplete or of another schema. */
 mw_status mw_store_open(const char *path, mw_store **out) MW_MUST_USE;
+/* Several as one: rows, sequences and documents of the first, then of the next. It has the sites that all have, and means over
+ * all rows. MW_ERR_CONFIG if they are of different models. */
+mw_status mw_store_open_many(const char *const *paths, int64_t n, mw_store **out) MW_MUST_USE;
 void mw_store_close(mw_store **store);
-const char *mw_store_path(const mw_store *store);
 int64_t mw_store_rows(const mw_store *store);
 int64_t mw_store_site_count(const mw_store *store);
 const mw_store_site *mw_store_site_at(const mw_store *store, int64_t index);
 mw_status mw_store_find(const mw_store *store, const char *site, mw_store_site *out) MW_MUST_USE;
-/* Value of a root attribute; caller frees. */
+/* Value of a root attribute, a line for each file; caller frees. */
 mw_status mw_store_provenance(const mw_store *store, const char *key, char **out) MW_MUST_USE;
 /* Rows in the order asked for, as f32. Threads may call at once. */
 mw_status mw_store_read_rows(const mw_store *store, const mw_store_site *site, const int64_t *rows, int64_t count,
@@ -128,6 +132,8 @@ void mw_store_tokens_free(mw_store_tokens *tokens);
 mw_status mw_store_blocks(const mw_store *store, int64_t *n_blocks, uint64_t **out) MW_MUST_USE;
 /* Reads everything and compares the checksums. */
 mw_status mw_store_verify(const mw_store *store) MW_MUST_USE;
+/* The same for the sites of a view, each rank its share. Collective. */
+mw_status mw_store_view_verify(const mw_store_view *view, const mw_comm *comm) MW_MUST_USE;
 
 #ifdef __cplusplus
 }

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <fts.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -115,6 +116,18 @@ mw_status mw_make_directories(const char *path) {
         status = mw_error(MW_ERR_IO, "%s: exists and is not a directory", path);
     mw_free(copy);
     return status;
+}
+
+mw_status mw_folder_size(const char *path, uint64_t *out) {
+    char *root[] = {(char *)(uintptr_t)path, NULL};
+    *out = 0;
+    if (!mw_is_directory(path)) return MW_OK;
+    FTS *walk = fts_open(root, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
+    if (!walk) return mw_error(MW_ERR_IO, "%s: %s", path, strerror(errno));
+    for (FTSENT *entry; (entry = fts_read(walk));)
+        if (entry->fts_info == FTS_F) *out += (uint64_t)entry->fts_statp->st_size;
+    fts_close(walk);
+    return MW_OK;
 }
 
 mw_status mw_free_space(const char *path, uint64_t *out) {

@@ -261,16 +261,29 @@ void mw_fields_release(const mw_field *fields, void *target) {
     }
 }
 
+/* What YAML takes for a line's end, or does not take as it is: C1 controls, U+2028, U+2029, U+FEFF, U+FFFE, U+FFFF. */
+static uint32_t code_to_escape(const unsigned char *p, size_t length) {
+    uint32_t two = length == 2 ? (uint32_t)(p[0] & 31) << 6 | (p[1] & 63) : 0;
+    uint32_t three = length == 3 ? (uint32_t)(p[0] & 15) << 12 | (uint32_t)(p[1] & 63) << 6 | (p[2] & 63) : 0;
+    if (two >= 0x80 && two < 0xa0) return two;
+    return three == 0x2028 || three == 0x2029 || three == 0xfeff || three >= 0xfffe ? three : 0;
+}
+
 static void write_quoted(mw_text *out, const char *value) {
     mw_text_add(out, "\"", 1);
-    for (const char *p = value; *p; p++) {
-        unsigned char c = (unsigned char)*p;
-        if (c == '"' || c == '\\')
+    for (size_t length, left = strlen(value); left; value += length, left -= length) {
+        unsigned char c = (unsigned char)*value;
+        length = mw_utf8_length(value, left);
+        if (length == 0) length = 1;
+        uint32_t code = code_to_escape((const unsigned char *)value, length);
+        if (code)
+            mw_text_addf(out, "\\u%04x", code);
+        else if (c == '"' || c == '\\')
             mw_text_addf(out, "\\%c", c);
         else if (c < 0x20 || c == 0x7f)
             mw_text_addf(out, "\\x%02x", c);
         else
-            mw_text_add(out, p, 1);
+            mw_text_add(out, value, length);
     }
     mw_text_add(out, "\"", 1);
 }

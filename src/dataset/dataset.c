@@ -11,7 +11,14 @@ static void stream_free(token_stream *s) {
     *s = (token_stream){0};
 }
 
-static mw_status reserve(token_stream *s, int64_t ids, int64_t documents) {
+static mw_status reserve_documents(token_stream *s, int64_t documents) {
+    while (s->n_documents + documents > s->documents_capacity)
+        if (!mw_grow_((void **)&s->document_length, &s->documents_capacity, sizeof *s->document_length))
+            return MW_ERR_MEMORY;
+    return MW_OK;
+}
+
+static mw_status reserve_ids(token_stream *s, int64_t ids) {
     while (!s->ids || s->n_ids + ids > s->ids_capacity) {
         int64_t capacity = s->ids_capacity ? s->ids_capacity * 2 : 1 << 16; /* never none: no NULL to add to */
         int32_t *moved = mw_realloc(s->ids, (size_t)s->n_ids * sizeof *moved, (size_t)capacity * sizeof *moved);
@@ -19,9 +26,6 @@ static mw_status reserve(token_stream *s, int64_t ids, int64_t documents) {
         s->ids = moved;
         s->ids_capacity = capacity;
     }
-    while (s->n_documents + documents > s->documents_capacity)
-        if (!mw_grow_((void **)&s->document_length, &s->documents_capacity, sizeof *s->document_length))
-            return MW_ERR_MEMORY;
     return MW_OK;
 }
 
@@ -54,7 +58,9 @@ static mw_status gather(const mw_comm *comm, const void *mine, int64_t count, si
 static mw_status gather_wave(const mw_comm *comm, const wave *w, token_stream *stream) {
     int64_t total = w->ids.count;
     MW_TRY(mw_comm_sum_i64(comm, &total, 1));
-    MW_TRY(mw_comm_agree(comm, reserve(stream, total, w->end - w->begin)));
+    mw_status room = reserve_documents(stream, w->end - w->begin);
+    if (room == MW_OK) room = reserve_ids(stream, total);
+    MW_TRY(mw_comm_agree(comm, room));
     MW_TRY(gather(comm, w->length, w->mine_end - w->mine, sizeof *w->length,
                   stream->document_length + stream->n_documents));
     MW_TRY(gather(comm, w->ids.data ? (const void *)w->ids.data : "", w->ids.count, sizeof *w->ids.data,
@@ -128,7 +134,7 @@ mw_status mw_dataset_load(const mw_dataset_options *options, mw_tokenizer *token
 
 static mw_status stream_texts(const char *const *texts, int64_t n, mw_tokenizer *tokenizer, token_stream *stream) {
     mw_ids ids = {0};
-    mw_status status = reserve(stream, 0, n);
+    mw_status status = reserve_documents(stream, n);
     for (int64_t i = 0; status == MW_OK && i < n; i++) {
         int64_t before = ids.count;
         status = mw_tokenizer_encode(tokenizer, texts[i], strlen(texts[i]), &ids);

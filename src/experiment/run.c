@@ -51,15 +51,32 @@ mw_status run_dataset(run *r) {
     return mw_dataset_load(&options, r->tokenizer, r->comm, &r->dataset);
 }
 
+/* Where a harvest lies: a name among this store's, or a folder. */
+static char *activations_of(const run *r, const char *name) {
+    return strchr(name, '/') ? mw_path_join(name, "activations.h5")
+                             : mw_format("%s/activations/%s/activations.h5", r->e->top.store, name);
+}
+
+static mw_status open_store(run *r) {
+    const mw_strings *given = &r->e->sae.activations;
+    int64_t n = given->count ? given->count : 1;
+    char **paths = mw_calloc((size_t)n, sizeof *paths);
+    mw_status status = paths ? MW_OK : MW_ERR_MEMORY;
+    for (int64_t i = 0; i < n && status == MW_OK; i++) {
+        paths[i] = activations_of(r, given->count ? given->items[i] : r->e->top.name);
+        if (!paths[i])
+            status = MW_ERR_MEMORY;
+        else if (!mw_file_exists(paths[i]))
+            status = mw_error(MW_ERR_STATE, "%s is not there: run `microw harvest` first", paths[i]);
+    }
+    if (status == MW_OK) status = mw_store_open_many((const char *const *)paths, n, &r->store);
+    for (int64_t i = 0; i < n && paths; i++) mw_free(paths[i]);
+    mw_free(paths);
+    return status;
+}
+
 mw_status run_store(run *r) {
-    if (r->store) return MW_OK;
-    char *path = mw_path_join(r->activations, "activations.h5");
-    mw_status status = path ? MW_OK : MW_ERR_MEMORY;
-    if (status == MW_OK && !mw_file_exists(path))
-        status = mw_error(MW_ERR_STATE, "%s is not there: run `microw harvest` first", path);
-    if (status == MW_OK) status = mw_store_open(path, &r->store);
-    mw_free(path);
-    return mw_comm_agree(r->comm, status);
+    return r->store ? MW_OK : mw_comm_agree(r->comm, open_store(r));
 }
 
 mw_status run_sae(run *r) {
@@ -95,6 +112,40 @@ mw_status run_views(run *r, views *out) {
 
 const mw_store_view *rebuilt(const views *v) {
     return v->out ? v->out : &v->in;
+}
+
+/* ---- what may be written ------------------------------------------------------------------------------- */
+
+mw_status run_quota(const run *r, double *left) {
+    double quota = r->e->top.quota_gb * 1e9;
+    uint64_t held = 0;
+    *left = 0;
+    if (!(quota > 0)) return MW_OK;
+    mw_status status = run_is_root(r) ? mw_folder_size(r->e->top.store, &held) : MW_OK;
+    MW_TRY(mw_comm_agree(r->comm, status));
+    MW_TRY(mw_comm_broadcast(r->comm, &held, sizeof held, 0));
+    *left = quota - (double)held;
+    return *left > 0 ? MW_OK
+                     : mw_error(MW_ERR_IO, "%s holds %.3g GB, quota_gb is %.3g", r->e->top.store, (double)held / 1e9,
+                                r->e->top.quota_gb);
+}
+
+static mw_status check_disk(const run *r, double bytes, const char *what) {
+    uint64_t there = 0;
+    MW_TRY(mw_make_directories(r->e->top.store));
+    MW_TRY(mw_free_space(r->e->top.store, &there));
+    if (bytes <= (double)there) return MW_OK;
+    return mw_error(MW_ERR_IO, "%s: %s need %.3g GB, but only %.3g GB are free", r->e->top.store, what, bytes / 1e9,
+                    (double)there / 1e9);
+}
+
+mw_status run_room(const run *r, double bytes, const char *what) {
+    double left;
+    MW_TRY(mw_comm_agree(r->comm, run_is_root(r) ? check_disk(r, bytes, what) : MW_OK));
+    MW_TRY(run_quota(r, &left));
+    if (left == 0 || bytes <= left) return MW_OK;
+    return mw_error(MW_ERR_IO, "%s: %s need %.3g GB, but quota_gb leaves %.3g GB", r->e->top.store, what, bytes / 1e9,
+                    left / 1e9);
 }
 
 /* ---- what is done -------------------------------------------------------------------------------------- */

@@ -38,6 +38,11 @@ typedef struct views {
 mw_status run_views(run *r, views *out) MW_MUST_USE;
 const mw_store_view *rebuilt(const views *v);
 
+/* Bytes that quota_gb leaves in the store's folder; 0: there is no quota. An error if nothing is left. Collective. */
+mw_status run_quota(const run *r, double *left) MW_MUST_USE;
+/* Whether so many bytes more fit into the store, by the disk and by the quota. `what` is in the message. Collective. */
+mw_status run_room(const run *r, double bytes, const char *what) MW_MUST_USE;
+
 /* SHA-256 of these sections' effective values and of what the stage builds on. */
 mw_status run_fingerprint(const run *r, const char *const *sections, int count, const char *upstream,
                           char out[MW_SHA256_TEXT]) MW_MUST_USE;

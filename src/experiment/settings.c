@@ -9,6 +9,9 @@
 static const mw_field top_fields[] = {
     {"name", MW_FIELD_STRING, AT(top_settings, name), "experiment", .doc = "names the run's folders in the store"},
     {"store", MW_FIELD_STRING, AT(top_settings, store), "store", .doc = "folder for activations, runs and SAEs"},
+    {"quota_gb", MW_FIELD_REAL, AT(top_settings, quota_gb), "0", .min = 0, .max = 1e9,
+     .doc = "what the store's folder may hold, in units of 10^9 bytes; a stage that would pass it does not start; 0: what "
+            "the disk has"},
     {0}};
 
 static const mw_field model_fields[] = {
@@ -68,6 +71,9 @@ static const mw_field harvest_fields[] = {
      .doc = "tokens whose rows are not stored"},
     {"skip_positions", MW_FIELD_INT, AT(harvest_settings, skip_positions), "0", .min = 0, .max = 1 << 24,
      .doc = "rows of the first positions of a sequence that are not stored"},
+    {"nan", MW_FIELD_CHOICE, AT(harvest_settings, nan), "stop", .choices = "stop|keep",
+     .doc = "a value that is not finite in the stored type ends the run with its place; keep: it is stored, and left out of "
+            "the means"},
     {0}};
 
 static const mw_field sae_fields[] = {
@@ -89,7 +95,9 @@ static const mw_field sae_fields[] = {
      .doc = "active latents a token, for variants with topk"},
     {"groups", MW_FIELD_INTS, AT(sae_settings, groups), "",
      .doc = "Matryoshka: latents of each group, n_latents together; empty: n/16, n/16, n/8, n/4, n/2"},
-    {"seed", MW_FIELD_INT, AT(sae_settings, seed), "0", .min = 0, .max = 1e15, .doc = "of weights and row order"},
+    {"seed", MW_FIELD_INT, AT(sae_settings, seed), "0", .min = 0, .max = 1e15, .doc = "of the weights"},
+    {"activations", MW_FIELD_STRINGS, AT(sae_settings, activations), "",
+     .doc = "harvests it reads, by name or folder; several are read as one; empty: this experiment's own"},
     {0}};
 
 static const mw_field train_fields[] = {
@@ -97,6 +105,18 @@ static const mw_field train_fields[] = {
      .doc = "rows to train on; the data is gone through again, in another order, as often as needed"},
     {"batch", MW_FIELD_INT, AT(train_settings, batch), "4096", .min = 1, .max = 1 << 24,
      .doc = "rows in a step, over all ranks"},
+    {"order", MW_FIELD_INT, AT(train_settings, order), "0", .min = 0, .max = 1e15, .doc = "seed of the order of rows"},
+    {"shuffle", MW_FIELD_CHOICE, AT(train_settings, shuffle), "rows", .choices = "rows|blocks",
+     .doc = "rows: a permutation of all rows, each read by itself; blocks: of blocks of neighbouring rows, mixed in windows: for "
+            "data that is larger than memory"},
+    {"shuffle_block", MW_FIELD_INT, AT(train_settings, shuffle_block), "32", .min = 1, .max = 1 << 20,
+     .doc = "rows of a block"},
+    {"shuffle_window", MW_FIELD_INT, AT(train_settings, shuffle_window), "32", .min = 1, .max = 1 << 20,
+     .doc = "blocks that are mixed; each 128 rows of a batch have a window of their own in memory"},
+    {"nan", MW_FIELD_CHOICE, AT(train_settings, nan), "stop", .choices = "stop|skip",
+     .doc = "a row that is not finite ends the run with its number; skip: the row behind it takes its place"},
+    {"verify", MW_FIELD_BOOL, AT(train_settings, verify), "true",
+     .doc = "compare the checksums of the activations first, the ranks sharing the work"},
     {"lr", MW_FIELD_REAL, AT(train_settings, lr), "auto", .min = 0, .max = 10,
      .doc = "learning rate; auto: 2e-4 / sqrt(n_latents / 16384)"},
     {"beta1", MW_FIELD_REAL, AT(train_settings, beta1), "0.9", .min = 0, .max = 0.999999, .doc = "of Adam"},
@@ -161,6 +181,8 @@ static const mw_field train_fields[] = {
      .doc = "steps between lines of history.jsonl"},
     {"checkpoint_every", MW_FIELD_INT, AT(train_settings, checkpoint_every), "1000", .min = 0, .max = 1e12,
      .doc = "steps between checkpoints; 0: none, but when a signal asks for an end"},
+    {"checkpoint_minutes", MW_FIELD_REAL, AT(train_settings, checkpoint_minutes), "10", .min = 0, .max = 1e6,
+     .doc = "time after which one is saved whatever the steps, looked at when a line is logged; 0: never"},
     {"keep_checkpoints", MW_FIELD_INT, AT(train_settings, keep_checkpoints), "2", .min = 1, .max = 1000,
      .doc = "how many of the last are kept while training: a damaged one is skipped for the one before"},
     {0}};

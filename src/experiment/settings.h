@@ -8,6 +8,7 @@
 
 typedef struct top_settings {
     char *name, *store;
+    double quota_gb;
 } top_settings;
 
 typedef struct model_settings {
@@ -40,11 +41,12 @@ typedef struct harvest_settings {
     int dtype; /* f32|bf16|f16 */
     int skip;  /* mw_skip */
     int64_t skip_positions;
+    int nan; /* stop|keep */
 } harvest_settings;
 
 typedef struct sae_settings {
     char *site, *target, *variant;
-    mw_strings sites;
+    mw_strings sites, activations;
     mw_ints groups;
     bool skip;
     int64_t n_latents, k, seed;
@@ -52,10 +54,12 @@ typedef struct sae_settings {
 
 typedef struct train_settings {
     int64_t tokens, batch, warmup, aux_k, dead_after, init_rows, log_every, checkpoint_every;
+    int64_t order, shuffle_block, shuffle_window;
     int64_t keep_checkpoints, resample_every, k_start, k_anneal, sparsity_warmup, threshold_batches, patience;
     double lr, beta1, beta2, eps, decay, clip_norm, ema, aux_coefficient;
-    double sparsity, l0_target, bandwidth, threshold_init, min_gain;
-    int schedule, penalty, normalize, init, center;
+    double sparsity, l0_target, bandwidth, threshold_init, min_gain, checkpoint_minutes;
+    bool verify;
+    int shuffle, nan, schedule, penalty, normalize, init, center;
 } train_settings;
 
 typedef struct discover_settings {

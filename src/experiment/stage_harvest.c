@@ -95,8 +95,10 @@ static mw_status harvest(run *r, provenance *p, const char *output) {
                                   .batch = r->e->dataset.batch,
                                   .skip = (mw_skip)h->skip,
                                   .skip_positions = h->skip_positions,
+                                  .keep_nan = h->nan != 0,
                                   .provenance = p->pairs,
                                   .n_provenance = PAIRS};
+    if (status == MW_OK) status = run_quota(r, &options.allowed_bytes);
     mw_harvest_report report = {0};
     yaml_hooks hooks = {0};
     if (status == MW_OK) status = mw_comm_agree(r->comm, yaml_hooks_attach(&r->e->hooks, r->model, &hooks));

@@ -126,6 +126,8 @@ static mw_status make(const mw_model *model, const mw_dataset *d, const mw_token
                                .vocabulary_offset = p->vocabulary_offset,
                                .vocabulary_bytes = p->vocabulary.data,
                                .n_vocabulary = mw_model_about(model)->vocab,
+                               .keep_nan = options->keep_nan,
+                               .allowed_bytes = options->allowed_bytes,
                                .provenance = options->provenance,
                                .n_provenance = options->n_provenance};
     fill_rows(d, options->batch, p);

@@ -53,14 +53,14 @@ mw_status history_open(const char *folder, int64_t step, history *out) {
     return status;
 }
 
-mw_status history_add(history *h, int64_t step, int64_t rows, double seconds, const mw_step_report *r) {
+mw_status history_add(history *h, int64_t step, int64_t rows, double rate, const mw_step_report *r) {
     int n = fprintf(
         h->stream,
         "{\"step\": %lld, \"tokens\": %lld, \"loss\": %.9g, \"mse\": %.9g, \"aux_loss\": %.9g, \"penalty\": %.9g, \"fvu\": %.9g, "
         "\"r2\": %.9g, \"explained_variance\": %.9g, \"l0\": %.9g, \"dead\": %lld, \"lr\": %.9g, "
         "\"tokens_per_second\": %.6g}\n",
         (long long)step, (long long)rows, r->loss, r->mse, r->aux_loss, r->penalty, r->fvu, 1 - r->fvu,
-        r->explained_variance, r->l0, (long long)r->dead, r->lr, seconds > 0 ? (double)rows / seconds : 0);
+        r->explained_variance, r->l0, (long long)r->dead, r->lr, rate);
     if (n < 0 || fflush(h->stream) != 0) return mw_error(MW_ERR_IO, "%s: write failed", h->lines_path);
     return MW_OK;
 }

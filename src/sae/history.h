@@ -11,7 +11,8 @@ typedef struct history {
 
 /* Lines of steps after `step` are dropped: a resumed run writes them again. */
 mw_status history_open(const char *folder, int64_t step, history *out) MW_MUST_USE;
-mw_status history_add(history *h, int64_t step, int64_t rows, double seconds, const mw_step_report *r) MW_MUST_USE;
+/* rate: rows a second. */
+mw_status history_add(history *h, int64_t step, int64_t rows, double rate, const mw_step_report *r) MW_MUST_USE;
 /* Writes training_history.json. */
 mw_status history_finish(history *h) MW_MUST_USE;
 void history_close(history *h);

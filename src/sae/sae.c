@@ -72,7 +72,7 @@ static mw_status allocate(mw_sae *sae, bool skip) {
     return good ? MW_OK : MW_ERR_MEMORY;
 }
 
-static mw_status set_shape(mw_sae *sae, const mw_sae_shape *shape) {
+mw_status sae_set_shape(mw_sae *sae, const mw_sae_shape *shape) {
     MW_TRY(check_shape(shape));
     *sae = (mw_sae){.variant = shape->variant,
                     .n = shape->n,
@@ -87,12 +87,12 @@ static mw_status set_shape(mw_sae *sae, const mw_sae_shape *shape) {
 
 mw_status mw_sae_check(const mw_sae_shape *shape) {
     mw_sae sae;
-    return set_shape(&sae, shape);
+    return sae_set_shape(&sae, shape);
 }
 
 mw_status mw_sae_new(mw_backend *backend, const mw_sae_shape *shape, mw_sae **out) {
     mw_sae made;
-    MW_TRY(set_shape(&made, shape));
+    MW_TRY(sae_set_shape(&made, shape));
     if (!backend->ops->host_memory)
         return mw_error(MW_ERR_UNSUPPORTED, "SAEs on device '%s' are not in this build", backend->ops->name);
     mw_sae *sae = mw_alloc(sizeof *sae);

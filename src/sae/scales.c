@@ -20,21 +20,28 @@ static void spread_of_column(const float *x, int64_t rows, int64_t d, int64_t co
     *out = squares - sum * sum / (double)rows;
 }
 
-/* norm: each site by itself, so that none outweighs the others. standard: deviations of the sample. */
+/* Mean length of the sample's rows in columns first .. first + width. */
+static double mean_norm(const float *sample, int64_t rows, int64_t d, int64_t first, int64_t width) {
+    double sum = 0;
+    for (int64_t r = 0; r < rows; r++) sum += length_of(sample + r * d + first, width);
+    return sum / (double)rows;
+}
+
 void choose_scale(mw_normalize kind, const mw_store_view *view, const float *sample, int64_t rows, double *out) {
     for (int64_t s = 0, at = 0; s < view->n_sites; at += view->site[s++].width) {
         const mw_store_site *site = &view->site[s];
+        double norm = site->norm_mean; /* no number where a harvest kept rows that are none */
+        if (!isfinite(norm)) norm = mean_norm(sample, rows, view->width, at, site->width);
         for (int64_t i = at; i < at + site->width; i++) {
             double spread = 0;
             out[i] = 1;
-            if (kind == MW_NORMALIZE_NORM && site->norm_mean > 0) out[i] = sqrt((double)site->width) / site->norm_mean;
+            if (kind == MW_NORMALIZE_NORM && norm > 0) out[i] = sqrt((double)site->width) / norm;
             if (kind == MW_NORMALIZE_STANDARD) spread_of_column(sample, rows, view->width, i, &spread);
             if (spread > 0) out[i] = sqrt((double)rows / spread);
         }
     }
 }
 
-/* 1 / mean over dimensions of the sample's variance. */
 double loss_scale_of(const float *y, int64_t rows, int64_t d) {
     double spread = 0;
     for (int64_t i = 0; i < d; i++) {
@@ -47,7 +54,7 @@ double loss_scale_of(const float *y, int64_t rows, int64_t d) {
 
 /* ---- after training --------------------------------------------------------------------------------------- */
 
-/* Decoder rows to unit length; where they were free the codes take up what they were: relu(c a) = c relu(a). */
+/* Where rows were free the codes take up what they were: relu(c a) = c relu(a). */
 mw_status unit_decoder(mw_sae *sae) {
     for (int64_t i = 0; i < sae->n && variant_of(sae)->free_decoder; i++) {
         float norm = (float)length_of(sae->w_dec + i * sae->d_out, sae->d_out);

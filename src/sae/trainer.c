@@ -10,7 +10,7 @@ static mw_status check_options(const mw_train_options *o) {
     return MW_OK;
 }
 
-/* ---- memory ---------------------------------------------------------------------------------------------- */
+/* ---- parameters ------------------------------------------------------------------------------------------ */
 
 static void list_parameters(mw_trainer *t) {
     mw_sae *s = t->sae;
@@ -28,30 +28,7 @@ static void list_parameters(mw_trainer *t) {
         if (variant_of(s)->extra[i].measures_activations) p[P_EXTRA + i].lr_factor = sqrt((double)s->d);
 }
 
-static mw_status allocate_parameters(mw_trainer *t) {
-    for (int i = 0; i < P_COUNT; i++) {
-        parameter *p = &t->parameter[i];
-        if (!p->value) continue;
-        size_t count = (size_t)parameter_count(t, p);
-        p->grad = mw_calloc(count, sizeof(float));
-        p->m = mw_calloc(count, sizeof(float));
-        p->v = mw_calloc(count, sizeof(float));
-        if (t->options.ema > 0) p->ema = mw_calloc(count, sizeof(float));
-        if (!p->grad || !p->m || !p->v || (t->options.ema > 0 && !p->ema)) return MW_ERR_MEMORY;
-    }
-    return MW_OK;
-}
-
-static mw_status allocate_parts(mw_trainer *t) {
-    bool sums = variant_of(t->sae)->finish;
-    for (int p = 0; p < t->layout.n_parts; p++) {
-        part *it = &t->part[p];
-        if (!(it->c.start = mw_calloc((size_t)t->options.batch + 1, sizeof *it->c.start))) return MW_ERR_MEMORY;
-        if (sums && !(it->sums = mw_calloc((size_t)(t->n_latents * PART_SUMS), sizeof *it->sums))) return MW_ERR_MEMORY;
-    }
-    t->aux.c.start = mw_calloc((size_t)t->options.batch + 1, sizeof *t->aux.c.start);
-    return t->aux.c.start ? MW_OK : MW_ERR_MEMORY;
-}
+/* ---- memory ---------------------------------------------------------------------------------------------- */
 
 typedef struct wanted {
     void *slot;
@@ -59,28 +36,109 @@ typedef struct wanted {
     size_t item;
 } wanted;
 
-static mw_status allocate(mw_trainer *t) {
+enum { WANTED_MAX = 10 + 4 * P_COUNT + 2 * PARTS_MAX + 1 };
+
+static int list_parameter_memory(mw_trainer *t, wanted *out) {
+    int n = 0;
+    for (int i = 0; i < P_COUNT; i++) {
+        parameter *p = &t->parameter[i];
+        if (!p->value) continue;
+        int64_t count = parameter_count(t, p);
+        out[n++] = (wanted){&p->grad, count, sizeof(float)};
+        out[n++] = (wanted){&p->m, count, sizeof(float)};
+        out[n++] = (wanted){&p->v, count, sizeof(float)};
+        if (t->options.ema > 0) out[n++] = (wanted){&p->ema, count, sizeof(float)};
+    }
+    return n;
+}
+
+static int list_part_memory(mw_trainer *t, wanted *out) {
+    int n = 0;
+    for (int p = 0; p < t->layout.n_parts; p++) {
+        out[n++] = (wanted){&t->part[p].c.start, t->options.batch + 1, sizeof(int64_t)};
+        if (variant_of(t->sae)->finish)
+            out[n++] = (wanted){&t->part[p].sums, t->n_latents * PART_SUMS, sizeof(double)};
+    }
+    out[n++] = (wanted){&t->aux.c.start, t->options.batch + 1, sizeof(int64_t)};
+    return n;
+}
+
+/* All but the sparse codes, which grow with what a batch has of them. */
+static int list_memory(mw_trainer *t, wanted out[WANTED_MAX]) {
     int64_t n = t->sae->n, d = t->sae->d, d_out = t->sae->d_out, batch = t->options.batch, rows = t->end - t->begin;
     int64_t latent_blocks = (n + LATENT_BLOCK - 1) / LATENT_BLOCK,
             out_blocks = t->layout.n_blocks + (t->options.aux_k > 0);
     int64_t tile_sums = trainer_tiles(t) * trainer_sums_width(t);
-    wanted all[] = {{&t->since_fired, n, 8},
-                    {&t->dead, n, 4},
-                    {&t->norms, variant_of(t->sae)->penalty ? n : 0, 4},
-                    {&t->pre_sum, t->n_latents, 8},
-                    {&t->input, batch * d, 4},
-                    {&t->out_grad, out_blocks * batch * d_out, 4},
-                    {&t->error, rows * d_out, 4},
-                    {&t->tile_sums, tile_sums > d_out ? tile_sums : d_out, 8},
-                    {&t->encoder_sums, latent_blocks * d, 8},
-                    {&t->bytes, mw_comm_size(t->comm), sizeof(size_t)}};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    const wanted fixed[] = {{&t->since_fired, n, 8},
+                            {&t->dead, n, 4},
+                            {&t->norms, variant_of(t->sae)->penalty ? n : 0, 4},
+                            {&t->pre_sum, t->n_latents, 8},
+                            {&t->input, batch * d, 4},
+                            {&t->out_grad, out_blocks * batch * d_out, 4},
+                            {&t->error, rows * d_out, 4},
+                            {&t->tile_sums, tile_sums > d_out ? tile_sums : d_out, 8},
+                            {&t->encoder_sums, latent_blocks * d, 8},
+                            {&t->bytes, t->comm ? mw_comm_size(t->comm) : 1, sizeof(size_t)}};
+    int count = sizeof fixed / sizeof *fixed;
+    memcpy(out, fixed, sizeof fixed);
+    count += list_parameter_memory(t, out + count);
+    return count + list_part_memory(t, out + count);
+}
+
+static mw_status allocate(mw_trainer *t) {
+    wanted all[WANTED_MAX];
+    int count = list_memory(t, all);
+    for (int i = 0; i < count; i++) {
         void *block = mw_calloc((size_t)all[i].count, all[i].item);
         if (!block) return MW_ERR_MEMORY;
         memcpy(all[i].slot, &block, sizeof block);
     }
-    MW_TRY(allocate_parameters(t));
-    return allocate_parts(t);
+    return MW_OK;
+}
+
+/* What is known before anything is allocated. */
+static void lay_out(mw_trainer *t, int rank, int size) {
+    int64_t last;
+    mw_comm_share(rank, size, t->options.batch, MW_ROW_TILE, &t->begin, &t->end);
+    mw_comm_share(rank, size, t->sae->n, LATENT_BLOCK, &t->first_latent, &last);
+    t->n_latents = last - t->first_latent;
+    t->layout = (layout){.n_parts = 1, .n_blocks = 1, .bias_blocks = 1, .uses = {PART_WHOLE}, .weight = {1}};
+    if (variant_of(t->sae)->lay_out) variant_of(t->sae)->lay_out(t, &t->layout);
+    list_parameters(t);
+}
+
+static int64_t codes_bytes(const mw_trainer *t) {
+    int64_t active = t->sae->k ? t->sae->k : t->sae->n / 16; /* of a penalty's early steps nothing sure can be said */
+    if (t->options.k_anneal_steps && t->options.k_start > active) active = t->options.k_start;
+    int64_t each = 2 * t->layout.n_parts * active + t->options.aux_k;
+    int64_t pre = t->sae->n * 1024 < INT64_C(1) << 24 ? t->sae->n * 1024 : INT64_C(1) << 24; /* chunk of the encoder */
+    return each * t->options.batch * 12 + pre * 4;
+}
+
+int64_t mw_training_bytes(const mw_sae_shape *shape, const mw_train_options *options, int ranks) {
+    float there; /* stands for parameters that exist */
+    mw_sae sae;
+    wanted all[WANTED_MAX];
+    mw_log_quiet(true);
+    mw_status known = sae_set_shape(&sae, shape);
+    mw_log_quiet(false);
+    if (known != MW_OK) return 0;
+    sae.w_enc = sae.b_enc = sae.w_dec = sae.b_dec = &there;
+    if (shape->skip) sae.w_skip = &there;
+    for (int i = 0; i < MW_EXTRAS; i++)
+        if (variant_of(&sae)->extra[i].name) sae.extra[i] = &there;
+    mw_trainer *t = mw_calloc(1, sizeof *t);
+    if (!t) return 0;
+    t->sae = &sae;
+    t->options = *options;
+    lay_out(t, ranks - 1, ranks); /* the last has the largest share */
+    int64_t bytes = codes_bytes(t);
+    int count = list_memory(t, all);
+    for (int i = 0; i < count; i++) bytes += all[i].count * (int64_t)all[i].item;
+    for (int i = 0; i < P_COUNT; i++)
+        if (t->parameter[i].value) bytes += t->parameter[i].rows * t->parameter[i].columns * (int64_t)sizeof(float);
+    mw_free(t);
+    return bytes;
 }
 
 mw_status mw_trainer_new(mw_sae *sae, const mw_comm *comm, const mw_train_options *options, double loss_scale,
@@ -90,13 +148,7 @@ mw_status mw_trainer_new(mw_sae *sae, const mw_comm *comm, const mw_train_option
     MW_TRY(mw_comm_agree(comm, t ? MW_OK : MW_ERR_MEMORY));
     int rank = mw_comm_rank(comm), size = mw_comm_size(comm);
     *t = (mw_trainer){.sae = sae, .comm = comm, .options = *options, .loss_scale = loss_scale};
-    mw_comm_share(rank, size, options->batch, MW_ROW_TILE, &t->begin, &t->end);
-    int64_t last;
-    mw_comm_share(rank, size, sae->n, LATENT_BLOCK, &t->first_latent, &last);
-    t->n_latents = last - t->first_latent;
-    t->layout = (layout){.n_parts = 1, .n_blocks = 1, .bias_blocks = 1, .uses = {PART_WHOLE}, .weight = {1}};
-    if (variant_of(sae)->lay_out) variant_of(sae)->lay_out(t, &t->layout);
-    list_parameters(t);
+    lay_out(t, rank, size);
     mw_status status = mw_comm_agree(comm, allocate(t));
     if (status != MW_OK)
         mw_trainer_free(&t);

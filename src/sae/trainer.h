@@ -124,6 +124,8 @@ void codes_free(codes *c);
 /* The same for arrays with a row a latent: each rank has its share. */
 mw_status gather_latents(mw_trainer *t, void *data, size_t row_bytes) MW_MUST_USE;
 
+/* An SAE of this shape, without its arrays. */
+mw_status sae_set_shape(mw_sae *sae, const mw_sae_shape *shape) MW_MUST_USE;
 /* out += W_skip x, where there is one */
 mw_status sae_add_skip(const mw_sae *sae, const float *x, int64_t rows, float *out) MW_MUST_USE;
 double length_of(const float *x, int64_t n);

@@ -1,130 +1,98 @@
-/* Reads a store: HDF5 for what is small, plain reads at known places for activations. */
-#include "store/h5_file.h"
+/* A store as its readers see it: one file, or several one behind the other. */
+#include "store/part.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
-
-enum { NAME_BYTES = 96 };
 
 struct mw_store {
-    char *path;
-    hid_t file;
-    int fd;
-    int64_t n_rows, n_sites, capacity;
-    mw_store_site *sites;
+    int64_t n_parts, n_rows, n_sites;
+    store_part *parts;    /* sites of all are those of the first, at the same index */
+    mw_store_site *sites; /* [n_sites] */
 };
-
-static void site_name(mw_site site, const char *what, char out[NAME_BYTES]) {
-    char text[MW_SITE_TEXT];
-    mw_site_format(site, text);
-    snprintf(out, NAME_BYTES, "/sites/%s/%s", text, what);
-}
 
 /* ---- opening ------------------------------------------------------------------------------------------- */
 
-static mw_status check_header(const mw_store *store, bool partial) {
-    int64_t schema, complete;
-    MW_TRY(h5_get_int(store->file, store->path, "schema", &schema));
-    if (schema != MW_STORE_SCHEMA)
-        return mw_error(MW_ERR_FORMAT, "%s: store schema %lld; this microw reads schema %d", store->path,
-                        (long long)schema, MW_STORE_SCHEMA);
-    MW_TRY(h5_get_int(store->file, store->path, "complete", &complete));
-    return complete || partial ? MW_OK
-                               : mw_error(MW_ERR_FORMAT, "%s: the harvest that wrote it did not finish", store->path);
+static bool same_site(const mw_store_site *a, const mw_store_site *b) {
+    return a->site.layer == b->site.layer && a->site.stream == b->site.stream && a->width == b->width;
 }
 
-static mw_status stored_dtype(const mw_store *store, const char *name, mw_dtype *out) {
-    hid_t data = H5Dopen2(store->file, name, H5P_DEFAULT);
-    if (data < 0) return mw_error(MW_ERR_FORMAT, "%s: data set '%s' is missing", store->path, name);
-    char *text = NULL;
-    mw_status status = h5_get_text(data, store->path, "dtype", &text);
-    if (status == MW_OK) {
-        static const mw_dtype known[] = {MW_F32, MW_BF16, MW_F16};
-        status = MW_ERR_FORMAT;
-        for (int i = 0; i < 3; i++)
-            if (strcmp(text, mw_dtype_name(known[i])) == 0) {
-                *out = known[i];
-                status = MW_OK;
-            }
-        if (status != MW_OK) mw_error(status, "%s: '%s' has dtype '%s'", store->path, name, text);
-        hid_t type = H5Dget_type(data);
-        if (status == MW_OK && H5Tget_size(type) != mw_dtype_size(*out))
-            status = mw_error(MW_ERR_FORMAT, "%s: '%s' says %s, but its elements have %zu bytes", store->path, name,
-                              text, H5Tget_size(type));
-        H5Tclose(type);
+/* Index of a site of the same width in a part; -1: it has none. */
+static int64_t find_in_part(const store_part *part, const mw_store_site *wanted) {
+    for (int64_t i = 0; i < part->n_sites; i++)
+        if (same_site(&part->sites[i].about, wanted)) return i;
+    return -1;
+}
+
+/* Only sites that every part has, in the order of the first. */
+static void keep_common_sites(mw_store *store) {
+    int64_t kept = 0;
+    for (int64_t i = 0; i < store->parts[0].n_sites; i++) {
+        const mw_store_site wanted = store->parts[0].sites[i].about;
+        bool everywhere = true;
+        for (int64_t p = 1; p < store->n_parts; p++)
+            everywhere = everywhere && find_in_part(&store->parts[p], &wanted) >= kept;
+        for (int64_t p = 0; p < store->n_parts && everywhere; p++) {
+            part_site *sites = store->parts[p].sites, moved = sites[kept];
+            int64_t at = find_in_part(&store->parts[p], &wanted);
+            sites[kept] = sites[at];
+            sites[at] = moved;
+        }
+        kept += everywhere;
     }
-    mw_free(text);
-    H5Dclose(data);
-    return status;
+    store->n_sites = kept;
 }
 
-static mw_status add_site(mw_store *store, const char *text) {
-    mw_store_site s = {0};
-    MW_TRY(mw_site_parse(text, &s.site));
-    char name[NAME_BYTES];
-    int64_t rows;
-    site_name(s.site, "values", name);
-    MW_TRY(h5_shape(store->file, store->path, name, &rows, &s.width));
-    if (rows != store->n_rows || s.width < 1)
-        return mw_error(MW_ERR_FORMAT, "%s: '%s' has %lld rows of width %lld, expected %lld rows", store->path, name,
-                        (long long)rows, (long long)s.width, (long long)store->n_rows);
-    MW_TRY(stored_dtype(store, name, &s.dtype));
-    MW_TRY(h5_place(store->file, store->path, name, &s.place));
-    site_name(s.site, "norm_mean", name);
-    MW_TRY(h5_read_all(store->file, store->path, name, H5T_NATIVE_DOUBLE, 1, &s.norm_mean));
-    site_name(s.site, "square_mean", name);
-    MW_TRY(h5_read_all(store->file, store->path, name, H5T_NATIVE_DOUBLE, 1, &s.square_mean));
-    uint64_t size;
-    MW_TRY(mw_file_size(store->path, &size));
-    if (s.place + (uint64_t)rows * (uint64_t)s.width * mw_dtype_size(s.dtype) > size)
-        return mw_error(MW_ERR_FORMAT, "%s: truncated: site %s ends behind the end of the file", store->path, text);
-    if (!MW_GROW(store->sites, store->n_sites, store->capacity)) return MW_ERR_MEMORY;
-    store->sites[store->n_sites++] = s;
+static mw_status list_sites(mw_store *store) {
+    if (!(store->sites = mw_calloc((size_t)store->n_sites, sizeof *store->sites))) return MW_ERR_MEMORY;
+    for (int64_t i = 0; i < store->n_sites; i++) {
+        mw_store_site *s = &store->sites[i];
+        *s = store->parts[0].sites[i].about;
+        s->index = i;
+        s->norm_mean = s->square_mean = 0;
+        for (int64_t p = 0; p < store->n_parts; p++) {
+            const mw_store_site *theirs = &store->parts[p].sites[i].about;
+            double share = (double)store->parts[p].n_rows / (double)store->n_rows;
+            s->norm_mean += share * theirs->norm_mean;
+            s->square_mean += share * theirs->square_mean;
+        }
+    }
     return MW_OK;
 }
 
-typedef struct listing {
-    mw_store *store;
-    mw_status status;
-} listing;
-
-static herr_t visit_site(hid_t group, const char *name, const H5L_info_t *info, void *data) {
-    (void)group;
-    (void)info;
-    listing *l = data;
-    l->status = add_site(l->store, name);
-    return l->status == MW_OK ? 0 : 1;
+/* Activations of two models in one dictionary would be a mistake that nothing later shows. */
+static mw_status check_same_model(const mw_store *store) {
+    char *first = NULL, *other = NULL;
+    MW_TRY(h5_get_text(store->parts[0].file, store->parts[0].path, "model_sha256", &first));
+    mw_status status = MW_OK;
+    for (int64_t p = 1; p < store->n_parts && status == MW_OK; p++) {
+        status = h5_get_text(store->parts[p].file, store->parts[p].path, "model_sha256", &other);
+        if (status == MW_OK && strcmp(first, other) != 0)
+            status = mw_error(MW_ERR_CONFIG, "%s and %s are of different models", store->parts[0].path,
+                              store->parts[p].path);
+        mw_free(other);
+        other = NULL;
+    }
+    mw_free(first);
+    return status;
 }
 
-static mw_status open_into(mw_store *store, const char *path, bool partial) {
-    if (!(store->path = mw_strdup(path))) return MW_ERR_MEMORY;
-    if (!mw_file_exists(path)) return mw_error(MW_ERR_IO, "%s: there is no such file", path);
-    MW_TRY(h5_open(path, NULL, false, &store->file));
-    MW_TRY(check_header(store, partial));
-    int64_t columns;
-    MW_TRY(h5_shape(store->file, path, "/tokens/ids", &store->n_rows, &columns));
-    listing l = {store, MW_OK};
-    hsize_t at = 0;
-    hid_t group = H5Gopen2(store->file, "/sites", H5P_DEFAULT);
-    if (group < 0) return mw_error(MW_ERR_FORMAT, "%s: group '/sites' is missing", path);
-    herr_t code = H5Literate(group, H5_INDEX_NAME, H5_ITER_INC, &at, visit_site, &l);
-    H5Gclose(group);
-    MW_TRY(l.status);
-    if (code < 0) return h5_error(path, "sites cannot be listed");
-    store->fd = open(path, O_RDONLY | O_CLOEXEC);
-    return store->fd >= 0 ? MW_OK : mw_error(MW_ERR_IO, "%s: %s", path, strerror(errno));
+static mw_status open_parts(mw_store *store, const char *const *paths, int64_t n) {
+    if (!(store->parts = mw_calloc((size_t)n, sizeof *store->parts))) return MW_ERR_MEMORY;
+    for (int64_t p = 0; p < n; p++) {
+        MW_TRY(part_open(paths[p], false, &store->parts[p]));
+        store->parts[p].first = store->n_rows;
+        store->n_rows += store->parts[p].n_rows;
+        store->n_parts = p + 1;
+    }
+    if (n > 1) MW_TRY(check_same_model(store));
+    keep_common_sites(store);
+    return list_sites(store);
 }
 
-/* `partial`: a file that its writer has not finished will do. */
-static mw_status open_store(const char *path, bool partial, mw_store **out) {
+mw_status mw_store_open_many(const char *const *paths, int64_t n, mw_store **out) {
     mw_store *store = mw_calloc(1, sizeof *store);
     if (!store) return MW_ERR_MEMORY;
-    store->file = -1;
-    store->fd = -1;
-    mw_status status = open_into(store, path, partial);
+    mw_status status = n > 0 ? open_parts(store, paths, n) : mw_error(MW_ERR_ARG, "a store of no file");
     if (status != MW_OK)
         mw_store_close(&store);
     else
@@ -133,25 +101,20 @@ static mw_status open_store(const char *path, bool partial, mw_store **out) {
 }
 
 mw_status mw_store_open(const char *path, mw_store **out) {
-    return open_store(path, false, out);
+    return mw_store_open_many(&path, 1, out);
 }
 
 void mw_store_close(mw_store **slot) {
     mw_store *store = *slot;
     if (!store) return;
-    if (store->fd >= 0) close(store->fd);
-    if (store->file >= 0) H5Fclose(store->file);
+    for (int64_t p = 0; p < store->n_parts; p++) part_close(&store->parts[p]);
+    mw_free(store->parts);
     mw_free(store->sites);
-    mw_free(store->path);
     mw_free(store);
     *slot = NULL;
 }
 
 /* ---- facts --------------------------------------------------------------------------------------------- */
-
-const char *mw_store_path(const mw_store *store) {
-    return store->path;
-}
 
 int64_t mw_store_rows(const mw_store *store) {
     return store->n_rows;
@@ -180,59 +143,66 @@ mw_status mw_store_find(const mw_store *store, const char *site, mw_store_site *
         mw_site_format(s->site, text);
         mw_text_addf(&known, "%s%s", i ? ", " : "", text);
     }
-    mw_status status = mw_error(MW_ERR_CONFIG, "%s: site %s was not harvested; it holds: %s", store->path, site,
-                                known.data ? known.data : "none");
+    mw_status status = mw_error(MW_ERR_CONFIG, "%s%s: site %s was not harvested; it holds: %s", store->parts[0].path,
+                                store->n_parts > 1 ? " and the others" : "", site, known.data ? known.data : "none");
     mw_text_free(&known);
     return status;
 }
 
 mw_status mw_store_provenance(const mw_store *store, const char *key, char **out) {
-    return h5_get_text(store->file, store->path, key, out);
+    mw_text text = {0};
+    mw_status status = MW_OK;
+    for (int64_t p = 0; p < store->n_parts && status == MW_OK; p++) {
+        char *value = NULL;
+        status = h5_get_text(store->parts[p].file, store->parts[p].path, key, &value);
+        if (status == MW_OK) mw_text_addf(&text, "%s%s", p ? "\n" : "", value);
+        mw_free(value);
+    }
+    if (status == MW_OK && text.failed) status = MW_ERR_MEMORY;
+    if (status != MW_OK)
+        mw_text_free(&text);
+    else
+        *out = text.data;
+    return status;
 }
 
 /* ---- rows ---------------------------------------------------------------------------------------------- */
 
-static mw_status read_bytes(const mw_store *store, uint64_t place, void *out, size_t bytes) {
-    for (char *to = out; bytes > 0;) {
-        ssize_t got = pread(store->fd, to, bytes, (off_t)place);
-        if (got < 0 && errno == EINTR) continue;
-        if (got <= 0)
-            return mw_error(MW_ERR_IO, "%s: read failed at byte %llu: %s", store->path, (unsigned long long)place,
-                            got < 0 ? strerror(errno) : "end of file");
-        to += got;
-        place += (uint64_t)got;
-        bytes -= (size_t)got;
+/* The last part that begins at or before a row. */
+static const store_part *part_of(const mw_store *store, int64_t row) {
+    int64_t low = 0, high = store->n_parts - 1;
+    while (low < high) {
+        int64_t middle = (low + high + 1) / 2;
+        if (store->parts[middle].first <= row)
+            low = middle;
+        else
+            high = middle - 1;
     }
-    return MW_OK;
-}
-
-static mw_status read_run(const mw_store *store, const mw_store_site *s, int64_t begin, int64_t count, char *raw,
-                          float *out) {
-    size_t row = (size_t)s->width * mw_dtype_size(s->dtype);
-    void *into = s->dtype == MW_F32 ? (void *)out : raw;
-    MW_TRY(read_bytes(store, s->place + (uint64_t)begin * row, into, (size_t)count * row));
-    return s->dtype == MW_F32 ? MW_OK : mw_convert_to_f32(s->dtype, raw, count * s->width, out);
+    return &store->parts[low];
 }
 
 static mw_status check_row(const mw_store *store, int64_t begin, int64_t count) {
     if (begin >= 0 && count >= 0 && begin <= store->n_rows - count) return MW_OK;
-    return mw_error(MW_ERR_ARG, "%s: rows %lld to %lld were asked for, it has %lld", store->path, (long long)begin,
-                    (long long)(begin + count), (long long)store->n_rows);
+    return mw_error(MW_ERR_ARG, "%s: rows %lld to %lld were asked for, it has %lld", store->parts[0].path,
+                    (long long)begin, (long long)(begin + count), (long long)store->n_rows);
+}
+
+static mw_status read_row(const mw_store *store, const mw_store_site *s, int64_t row, char *raw, float *out) {
+    MW_TRY(check_row(store, row, 1));
+    const store_part *part = part_of(store, row);
+    return part_read(part, s->index, row - part->first, 1, raw, out);
 }
 
 mw_status mw_store_read_rows(const mw_store *store, const mw_store_site *s, const int64_t *rows, int64_t count,
                              float *out) {
     mw_status worst = MW_OK;
-    size_t row = (size_t)s->width * mw_dtype_size(s->dtype);
 #pragma omp parallel reduction(max : worst)
     {
-        char *raw = mw_alloc(row);
+        char *raw = mw_alloc((size_t)s->width * sizeof(float));
         mw_status status = raw ? MW_OK : MW_ERR_MEMORY;
 #pragma omp for schedule(static)
-        for (int64_t i = 0; i < count; i++) {
-            if (status == MW_OK) status = check_row(store, rows[i], 1);
-            if (status == MW_OK) status = read_run(store, s, rows[i], 1, raw, out + i * s->width);
-        }
+        for (int64_t i = 0; i < count; i++)
+            if (status == MW_OK) status = read_row(store, s, rows[i], raw, out + i * s->width);
         mw_free(raw);
         worst = status;
     }
@@ -241,84 +211,39 @@ mw_status mw_store_read_rows(const mw_store *store, const mw_store_site *s, cons
 
 mw_status mw_store_read_range(const mw_store *store, const mw_store_site *s, int64_t begin, int64_t count, float *out) {
     MW_TRY(check_row(store, begin, count));
-    char *raw = mw_alloc((size_t)(count * s->width) * mw_dtype_size(s->dtype));
-    mw_status status = raw ? read_run(store, s, begin, count, raw, out) : MW_ERR_MEMORY;
+    char *raw = mw_alloc((size_t)(count * s->width) * sizeof(float));
+    mw_status status = raw ? MW_OK : MW_ERR_MEMORY;
+    while (count > 0 && status == MW_OK) {
+        const store_part *part = part_of(store, begin);
+        int64_t left = part->first + part->n_rows - begin, take = left < count ? left : count;
+        status = part_read(part, s->index, begin - part->first, take, raw, out);
+        begin += take;
+        count -= take;
+        out += take * s->width;
+    }
     mw_free(raw);
     return status;
 }
 
 mw_status mw_store_read_mean(const mw_store *store, const mw_store_site *s, double *out) {
-    char name[NAME_BYTES];
-    site_name(s->site, "mean", name);
-    return h5_read_all(store->file, store->path, name, H5T_NATIVE_DOUBLE, s->width, out);
+    char name[STORE_NAME];
+    store_site_name(s->site, "mean", name);
+    const store_part *first = &store->parts[0];
+    if (store->n_parts == 1) return h5_read_all(first->file, first->path, name, H5T_NATIVE_DOUBLE, s->width, out);
+    double *one = mw_alloc((size_t)s->width * sizeof *one);
+    mw_status status = one ? MW_OK : MW_ERR_MEMORY;
+    memset(out, 0, (size_t)s->width * sizeof *out);
+    for (int64_t p = 0; p < store->n_parts && status == MW_OK; p++) {
+        const store_part *part = &store->parts[p];
+        double share = (double)part->n_rows / (double)store->n_rows;
+        status = h5_read_all(part->file, part->path, name, H5T_NATIVE_DOUBLE, s->width, one);
+        for (int64_t i = 0; i < s->width && status == MW_OK; i++) out[i] += share * one[i];
+    }
+    mw_free(one);
+    return status;
 }
 
 /* ---- tokens -------------------------------------------------------------------------------------------- */
-
-/* A 1-D data set (or [*, columns]) of `count` elements, `count` < 0: any; caller frees. */
-static mw_status read_column(const mw_store *store, const char *name, hid_t type, int64_t columns, int64_t *count,
-                             void **out) {
-    int64_t rows, width;
-    MW_TRY(h5_shape(store->file, store->path, name, &rows, &width));
-    if (width != columns || (*count >= 0 && rows != *count))
-        return mw_error(MW_ERR_FORMAT, "%s: '%s' has shape [%lld, %lld]", store->path, name, (long long)rows,
-                        (long long)width);
-    void *data = mw_alloc((size_t)rows * (size_t)(columns ? columns : 1) * H5Tget_size(type));
-    if (!data) return MW_ERR_MEMORY;
-    mw_status status = h5_read_all(store->file, store->path, name, type, rows * (columns ? columns : 1), data);
-    if (status != MW_OK) {
-        mw_free(data);
-        return status;
-    }
-    *count = rows;
-    *out = data;
-    return MW_OK;
-}
-
-/* What the file says of itself must hold together before anything is looked up by it. */
-static mw_status check_tokens(const mw_store *store, const mw_store_tokens *t, int64_t n_bytes) {
-    for (int64_t i = 0; i < t->n_vocabulary; i++)
-        if (t->vocabulary_offset[i] > t->vocabulary_offset[i + 1] || t->vocabulary_offset[i + 1] > (uint64_t)n_bytes)
-            return mw_error(MW_ERR_FORMAT, "%s: the vocabulary's offsets are not in order", store->path);
-    for (int64_t i = 0; i < t->n_rows; i++)
-        if (t->ids[i] >= (uint64_t)t->n_vocabulary || t->sequence[i] >= (uint64_t)t->n_sequences)
-            return mw_error(MW_ERR_FORMAT, "%s: row %lld has token %u of sequence %u, out of range", store->path,
-                            (long long)i, t->ids[i], t->sequence[i]);
-    for (int64_t i = 0; i < t->n_sequences; i++)
-        if (t->offset[i] > (uint64_t)t->n_rows || t->length[i] > (uint64_t)t->n_rows - t->offset[i] ||
-            t->document[i] >= (uint64_t)t->n_documents)
-            return mw_error(MW_ERR_FORMAT, "%s: sequence %lld is out of range", store->path, (long long)i);
-    return MW_OK;
-}
-
-static mw_status read_tokens(const mw_store *store, mw_store_tokens *t) {
-    int64_t any, n_bytes = -1, n_offsets = -1;
-    t->n_rows = store->n_rows;
-    t->n_sequences = t->n_documents = -1;
-    MW_TRY(read_column(store, "/tokens/ids", H5T_NATIVE_UINT32, 0, &t->n_rows, (void **)&t->ids));
-    MW_TRY(read_column(store, "/tokens/sequence", H5T_NATIVE_UINT32, 0, &t->n_rows, (void **)&t->sequence));
-    MW_TRY(read_column(store, "/tokens/position", H5T_NATIVE_UINT32, 0, &t->n_rows, (void **)&t->position));
-    MW_TRY(read_column(store, "/sequences/document", H5T_NATIVE_UINT64, 0, &t->n_sequences, (void **)&t->document));
-    any = t->n_sequences;
-    MW_TRY(read_column(store, "/sequences/offset", H5T_NATIVE_UINT64, 0, &any, (void **)&t->offset));
-    MW_TRY(read_column(store, "/sequences/length", H5T_NATIVE_UINT64, 0, &any, (void **)&t->length));
-    MW_TRY(read_column(store, "/documents/place", H5T_NATIVE_INT64, 3, &t->n_documents, (void **)&t->documents));
-    MW_TRY(read_column(store, "/vocabulary/offset", H5T_NATIVE_UINT64, 0, &n_offsets, (void **)&t->vocabulary_offset));
-    MW_TRY(read_column(store, "/vocabulary/bytes", H5T_NATIVE_UINT8, 0, &n_bytes, (void **)&t->vocabulary_bytes));
-    if (n_offsets < 1) return mw_error(MW_ERR_FORMAT, "%s: '/vocabulary/offset' is empty", store->path);
-    t->n_vocabulary = n_offsets - 1;
-    return check_tokens(store, t, n_bytes);
-}
-
-mw_status mw_store_read_tokens(const mw_store *store, mw_store_tokens *out) {
-    mw_store_tokens t = {0};
-    mw_status status = read_tokens(store, &t);
-    if (status != MW_OK)
-        mw_store_tokens_free(&t);
-    else
-        *out = t;
-    return status;
-}
 
 void mw_store_tokens_free(mw_store_tokens *t) {
     void *all[] = {t->ids,    t->sequence,  t->position,          t->document,        t->offset,
@@ -327,80 +252,144 @@ void mw_store_tokens_free(mw_store_tokens *t) {
     *t = (mw_store_tokens){0};
 }
 
-mw_status mw_store_blocks(const mw_store *store, int64_t *n_blocks, uint64_t **out) {
-    int64_t count = -1;
-    void *rows = NULL;
-    MW_TRY(read_column(store, "/blocks/row", H5T_NATIVE_UINT64, 0, &count, &rows));
-    const uint64_t *row = rows;
-    bool good = count >= 1 && row[0] == 0 && row[count - 1] == (uint64_t)store->n_rows;
-    for (int64_t i = 1; good && i < count; i++) good = row[i] >= row[i - 1];
-    if (!good) {
-        mw_free(rows);
-        return mw_error(MW_ERR_FORMAT, "%s: '/blocks/row' is not in order", store->path);
+/* `*to` grows by `count` items of `from`. */
+static bool append(void *to, int64_t have, const void *from, int64_t count, size_t item) {
+    void *old, *grown;
+    memcpy(&old, to, sizeof old);
+    if (!(grown = mw_realloc(old, (size_t)have * item, (size_t)(have + count) * item))) return false;
+    memcpy((char *)grown + (size_t)have * item, from, (size_t)count * item);
+    memcpy(to, &grown, sizeof grown);
+    return true;
+}
+
+static bool same_vocabulary(const mw_store_tokens *a, const mw_store_tokens *b) {
+    size_t offsets = (size_t)(a->n_vocabulary + 1) * sizeof *a->vocabulary_offset;
+    return a->n_vocabulary == b->n_vocabulary && memcmp(a->vocabulary_offset, b->vocabulary_offset, offsets) == 0 &&
+           memcmp(a->vocabulary_bytes, b->vocabulary_bytes, a->vocabulary_offset[a->n_vocabulary]) == 0;
+}
+
+/* What counts rows, sequences and documents of one part goes on counting from those before it. */
+static bool append_tokens(mw_store_tokens *t, mw_store_tokens *more) {
+    for (int64_t i = 0; i < more->n_rows; i++) more->sequence[i] += (uint32_t)t->n_sequences;
+    for (int64_t i = 0; i < more->n_sequences; i++) {
+        more->document[i] += (uint64_t)t->n_documents;
+        more->offset[i] += (uint64_t)t->n_rows;
     }
-    *n_blocks = count - 1;
-    *out = rows;
+    bool good = append(&t->ids, t->n_rows, more->ids, more->n_rows, sizeof *t->ids) &&
+                append(&t->sequence, t->n_rows, more->sequence, more->n_rows, sizeof *t->sequence) &&
+                append(&t->position, t->n_rows, more->position, more->n_rows, sizeof *t->position) &&
+                append(&t->document, t->n_sequences, more->document, more->n_sequences, sizeof *t->document) &&
+                append(&t->offset, t->n_sequences, more->offset, more->n_sequences, sizeof *t->offset) &&
+                append(&t->length, t->n_sequences, more->length, more->n_sequences, sizeof *t->length) &&
+                append(&t->documents, t->n_documents, more->documents, more->n_documents, sizeof *t->documents);
+    t->n_rows += more->n_rows;
+    t->n_sequences += more->n_sequences;
+    t->n_documents += more->n_documents;
+    return good;
+}
+
+static mw_status add_tokens(const mw_store *store, int64_t p, mw_store_tokens *t) {
+    mw_store_tokens more = {0};
+    mw_status status = part_read_tokens(&store->parts[p], &more);
+    if (status == MW_OK && !same_vocabulary(t, &more))
+        status =
+            mw_error(MW_ERR_CONFIG, "%s and %s have different vocabularies", store->parts[0].path, store->parts[p].path);
+    if (status == MW_OK && t->n_sequences + more.n_sequences > UINT32_MAX)
+        status = mw_error(MW_ERR_UNSUPPORTED, "%s: more than 2^32 sequences in all", store->parts[p].path);
+    if (status == MW_OK && !append_tokens(t, &more)) status = MW_ERR_MEMORY;
+    mw_store_tokens_free(&more);
+    return status;
+}
+
+mw_status mw_store_read_tokens(const mw_store *store, mw_store_tokens *out) {
+    mw_store_tokens t = {0};
+    mw_status status = part_read_tokens(&store->parts[0], &t);
+    for (int64_t p = 1; p < store->n_parts && status == MW_OK; p++) status = add_tokens(store, p, &t);
+    if (status != MW_OK)
+        mw_store_tokens_free(&t);
+    else
+        *out = t;
+    return status;
+}
+
+mw_status mw_store_blocks(const mw_store *store, int64_t *n_blocks, uint64_t **out) {
+    uint64_t *all = NULL;
+    int64_t count = 0;
+    mw_status status = MW_OK;
+    for (int64_t p = 0; p < store->n_parts && status == MW_OK; p++) {
+        uint64_t *row = NULL;
+        int64_t n = 0;
+        status = part_blocks(&store->parts[p], &n, &row);
+        for (int64_t i = 0; i <= n && status == MW_OK; i++) row[i] += (uint64_t)store->parts[p].first;
+        /* the last boundary of one part is the first of the next */
+        if (status == MW_OK && !append(&all, count, row, n + 1, sizeof *row)) status = MW_ERR_MEMORY;
+        if (status == MW_OK) count += n;
+        mw_free(row);
+    }
+    if (status != MW_OK) {
+        mw_free(all);
+        return status;
+    }
+    *n_blocks = count;
+    *out = all;
     return MW_OK;
 }
 
 /* ---- verification -------------------------------------------------------------------------------------- */
 
-static mw_status block_matches(const mw_store *store, const mw_store_site *s, uint64_t begin, uint64_t end,
-                               uint64_t expected, bool *matches) {
-    size_t row = (size_t)s->width * mw_dtype_size(s->dtype), bytes = (size_t)(end - begin) * row;
-    void *raw = mw_alloc(bytes);
-    mw_status status = raw ? read_bytes(store, s->place + begin * row, raw, bytes) : MW_ERR_MEMORY;
-    *matches = status == MW_OK && mw_xxh64(raw, bytes) == expected;
-    mw_free(raw);
-    return status;
+/* Blocks begin .. end of a site of one part. */
+static mw_status verify_blocks(const store_part *part, int64_t site, const uint64_t *row, int64_t n_blocks,
+                               int64_t begin, int64_t end) {
+    int64_t good = begin;
+    MW_TRY(part_matching_blocks(part, site, row, n_blocks, begin, end, &good));
+    if (good == end) return MW_OK;
+    char text[MW_SITE_TEXT];
+    mw_site_format(part->sites[site].about.site, text);
+    return mw_error(MW_ERR_FORMAT, "%s: site %s, block %lld (rows %llu to %llu): the checksum does not match",
+                    part->path, text, (long long)good, (unsigned long long)row[good],
+                    (unsigned long long)row[good + 1]);
 }
 
-/* Blocks from `from` on whose checksums match, up to the first that does not. */
-static mw_status matching_blocks(const mw_store *store, const mw_store_site *s, const uint64_t *row, int64_t n_blocks,
-                                 int64_t from, int64_t *good) {
-    char name[NAME_BYTES];
-    void *data = NULL;
-    site_name(s->site, "checksum", name);
-    MW_TRY(read_column(store, name, H5T_NATIVE_UINT64, 0, &n_blocks, &data));
+static mw_status verify_site(const mw_store *store, int64_t site, const mw_comm *comm) {
     mw_status status = MW_OK;
-    bool matches = true;
-    for (*good = from; *good < n_blocks && status == MW_OK && matches; *good += matches)
-        status = block_matches(store, s, row[*good], row[*good + 1], ((const uint64_t *)data)[*good], &matches);
-    mw_free(data);
+    for (int64_t p = 0; p < store->n_parts && status == MW_OK; p++) {
+        int64_t n_blocks = 0, begin = 0, end;
+        uint64_t *row = NULL;
+        status = part_blocks(&store->parts[p], &n_blocks, &row);
+        end = n_blocks;
+        if (comm) mw_comm_share(mw_comm_rank(comm), mw_comm_size(comm), n_blocks, 1, &begin, &end);
+        if (status == MW_OK) status = verify_blocks(&store->parts[p], site, row, n_blocks, begin, end);
+        mw_free(row);
+    }
     return status;
 }
 
 mw_status mw_store_verify(const mw_store *store) {
-    int64_t n_blocks, good;
-    uint64_t *row;
-    MW_TRY(mw_store_blocks(store, &n_blocks, &row));
+    for (int64_t i = 0; i < store->n_sites; i++) MW_TRY(verify_site(store, i, NULL));
+    return MW_OK;
+}
+
+mw_status mw_store_view_verify(const mw_store_view *view, const mw_comm *comm) {
     mw_status status = MW_OK;
-    for (int64_t i = 0; i < store->n_sites && status == MW_OK; i++) {
-        status = matching_blocks(store, &store->sites[i], row, n_blocks, 0, &good);
-        if (status != MW_OK || good == n_blocks) continue;
-        char text[MW_SITE_TEXT];
-        mw_site_format(store->sites[i].site, text);
-        status = mw_error(MW_ERR_FORMAT, "%s: site %s, block %lld: the checksum does not match", store->path, text,
-                          (long long)good);
-    }
-    mw_free(row);
-    return status;
+    for (int64_t i = 0; i < view->n_sites && status == MW_OK; i++)
+        status = verify_site(view->store, view->site[i].index, comm);
+    return mw_comm_agree(comm, status);
 }
 
 mw_status store_finished_blocks(const char *path, int64_t from, int64_t *out) {
-    mw_store *store = NULL;
+    store_part part;
     int64_t n_blocks;
     uint64_t *row = NULL;
-    MW_TRY(open_store(path, true, &store));
-    mw_status status = mw_store_blocks(store, &n_blocks, &row);
+    MW_TRY(part_open(path, true, &part));
+    mw_status status = part_blocks(&part, &n_blocks, &row);
     int64_t least = n_blocks;
-    for (int64_t i = 0; status == MW_OK && i < store->n_sites; i++) {
+    for (int64_t i = 0; status == MW_OK && i < part.n_sites; i++) {
         int64_t good = from;
-        status = matching_blocks(store, &store->sites[i], row, n_blocks, from, &good);
+        status = part_matching_blocks(&part, i, row, n_blocks, from, n_blocks, &good);
         if (good < least) least = good;
     }
     mw_free(row);
-    mw_store_close(&store);
+    part_close(&part);
     if (status == MW_OK) *out = least;
     return status;
 }

@@ -9,7 +9,7 @@ static mw_status add_site(mw_store_view *view, const char *name, const char *sit
     mw_store_site *site = &view->site[view->n_sites];
     MW_TRY(mw_store_find(view->store, name, site));
     for (int64_t i = 0; i < view->n_sites; i++)
-        if (view->site[i].place == site->place)
+        if (view->site[i].index == site->index)
             return mw_error(MW_ERR_CONFIG, "sites '%s': %s is there twice", sites, name);
     view->n_sites++;
     view->width += site->width;

@@ -1,13 +1,13 @@
 /* Writes a store: everything known beforehand at once, activations block by block, means at the end. */
 #include "base/json.h"
-#include "store/h5_file.h"
+#include "store/part.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { FLUSH_EVERY = 16, NAME_BYTES = 96 };
+enum { FLUSH_EVERY = 16 };
 
 struct mw_store_writer {
     const mw_store_plan *plan;
@@ -18,12 +18,6 @@ struct mw_store_writer {
     double *sums;        /* [largest width] */
     int64_t steps, done; /* blocks that all sites have */
 };
-
-static void site_name(const mw_store_plan *plan, int64_t s, const char *what, char out[NAME_BYTES]) {
-    char site[MW_SITE_TEXT];
-    mw_site_format(plan->sites[s], site);
-    snprintf(out, NAME_BYTES, "/sites/%s%s%s", site, what[0] ? "/" : "", what);
-}
 
 /* HDF5 1.10 has no name for f16, so a type is made; bf16 is kept as u16. */
 static hid_t make_type(mw_dtype dtype) {
@@ -39,10 +33,10 @@ static hid_t make_type(mw_dtype dtype) {
 
 static mw_status make_site(const mw_store_writer *w, int64_t s) {
     const mw_store_plan *p = w->plan;
-    char name[NAME_BYTES];
-    site_name(p, s, "", name);
+    char name[STORE_NAME];
+    store_site_name(p->sites[s], "", name);
     MW_TRY(h5_make_group(w->file, w->partial, name));
-    site_name(p, s, "values", name);
+    store_site_name(p->sites[s], "values", name);
     hid_t type = make_type(p->dtype);
     mw_status status = h5_make_data(w->file, w->partial, name, type, p->n_rows, p->widths[s], mw_dtype_name(p->dtype));
     H5Tclose(type);
@@ -56,7 +50,7 @@ static mw_status make_site(const mw_store_writer *w, int64_t s) {
         {"square_mean", H5T_IEEE_F64LE, 1, 0},          {"block_sum", H5T_IEEE_F64LE, p->n_blocks, p->widths[s]},
         {"block_norm", H5T_IEEE_F64LE, p->n_blocks, 2}, {"checksum", H5T_STD_U64LE, p->n_blocks, 0}};
     for (size_t i = 0; i < sizeof rest / sizeof *rest; i++) {
-        site_name(p, s, rest[i].what, name);
+        store_site_name(p->sites[s], rest[i].what, name);
         MW_TRY(h5_make_data(w->file, w->partial, name, rest[i].type, rest[i].rows, rest[i].columns, NULL));
     }
     return MW_OK;
@@ -205,9 +199,13 @@ static mw_status check_space(const mw_store_writer *w, const char *folder) {
     uint64_t free_bytes, need = bytes_needed(w->plan), held = 0;
     MW_TRY(mw_free_space(folder, &free_bytes));
     if (mw_file_exists(w->partial)) MW_TRY(mw_file_size(w->partial, &held));
-    if (need <= free_bytes + held) return MW_OK;
-    return mw_error(MW_ERR_IO, "%s: the activations need %.3g GB, but only %.3g GB are free", folder,
-                    (double)need / 1e9, (double)free_bytes / 1e9);
+    if (need > free_bytes + held)
+        return mw_error(MW_ERR_IO, "%s: the activations need %.3g GB, but only %.3g GB are free", folder,
+                        (double)need / 1e9, (double)free_bytes / 1e9);
+    double left = w->plan->allowed_bytes > 0 ? w->plan->allowed_bytes + (double)held : INFINITY;
+    if ((double)need <= left) return MW_OK;
+    return mw_error(MW_ERR_IO, "%s: the activations need %.3g GB, but quota_gb leaves %.3g GB", folder,
+                    (double)need / 1e9, left / 1e9);
 }
 
 static mw_status prepare(mw_store_writer *w, const char *folder) {
@@ -270,25 +268,44 @@ void mw_store_writer_free(mw_store_writer **slot) {
 
 /* ---- blocks -------------------------------------------------------------------------------------------- */
 
-/* Sums over the values as they are stored, so that a reader finds the same. */
-static mw_status measure(const mw_store_writer *w, int64_t rows, int64_t width, double norm[2]) {
+static mw_status refuse_value(const mw_store_writer *w, int64_t s, int64_t row) {
+    const mw_store_plan *p = w->plan;
+    char site[MW_SITE_TEXT];
+    mw_site_format(p->sites[s], site);
+    return mw_error(MW_ERR_STATE,
+                    "site %s is not finite in %s at token %u, position %u of sequence %u; another harvest.dtype may hold "
+                    "it, harvest.nan: keep stores it as it is",
+                    site, mw_dtype_name(p->dtype), p->ids[row], p->position[row], p->sequence[row]);
+}
+
+/* Sums over the values as they are stored, so that a reader finds the same. Rows that are not finite have no part in them. */
+static mw_status measure(const mw_store_writer *w, int64_t s, int64_t begin, int64_t rows, float *row, double norm[2]) {
     mw_dtype dtype = w->plan->dtype;
-    float *row = mw_alloc((size_t)width * sizeof *row);
-    if (!row) return MW_ERR_MEMORY;
+    int64_t width = w->plan->widths[s];
+    const char *stored = w->narrow;
     memset(w->sums, 0, (size_t)width * sizeof *w->sums);
     norm[0] = norm[1] = 0;
-    mw_status status = MW_OK;
-    for (int64_t r = 0; r < rows && status == MW_OK; r++) {
-        status =
-            mw_convert_to_f32(dtype, (const char *)w->narrow + (size_t)(r * width) * mw_dtype_size(dtype), width, row);
+    for (int64_t r = 0; r < rows; r++) {
+        MW_TRY(mw_convert_to_f32(dtype, stored + (size_t)(r * width) * mw_dtype_size(dtype), width, row));
         double squares = 0;
-        for (int64_t i = 0; i < width; i++) {
-            w->sums[i] += row[i];
-            squares += (double)row[i] * row[i];
-        }
+        for (int64_t i = 0; i < width; i++) squares += (double)row[i] * row[i];
+        if (!isfinite(squares) && !w->plan->keep_nan) return refuse_value(w, s, begin + r);
+        if (!isfinite(squares)) continue;
+        for (int64_t i = 0; i < width; i++) w->sums[i] += row[i];
         norm[0] += sqrt(squares);
         norm[1] += squares;
     }
+    return MW_OK;
+}
+
+/* The block in the stored type, its sums and its checksum. */
+static mw_status prepare_block(mw_store_writer *w, int64_t s, int64_t begin, int64_t rows, const float *values,
+                               double norm[2], uint64_t *checksum) {
+    int64_t width = w->plan->widths[s];
+    float *row = mw_alloc((size_t)width * sizeof *row);
+    mw_status status = row ? mw_convert_from_f32(w->plan->dtype, values, rows * width, w->narrow) : MW_ERR_MEMORY;
+    if (status == MW_OK) status = measure(w, s, begin, rows, row, norm);
+    *checksum = mw_xxh64(w->narrow, (size_t)(rows * width) * mw_dtype_size(w->plan->dtype));
     mw_free(row);
     return status;
 }
@@ -300,26 +317,21 @@ static mw_status write_site(mw_store_writer *w, int64_t s, int64_t block, const 
     int64_t width = p->widths[s], one = have ? 1 : 0, at = have ? block : 0;
     double norm[2] = {0, 0};
     uint64_t checksum = 0;
-    mw_status status = local;
-    if (have) {
-        status = mw_convert_from_f32(p->dtype, values, rows * width, w->narrow);
-        if (status == MW_OK) status = measure(w, rows, width, norm);
-        checksum = mw_xxh64(w->narrow, (size_t)(rows * width) * mw_dtype_size(p->dtype));
-    }
+    mw_status status = have ? prepare_block(w, s, begin, rows, values, norm, &checksum) : local;
     MW_TRY(mw_comm_agree(w->comm, status));
-    char name[NAME_BYTES];
-    site_name(p, s, "values", name);
+    char name[STORE_NAME];
+    store_site_name(p->sites[s], "values", name);
     hid_t type = make_type(p->dtype);
     status = h5_write_rows(w->file, w->partial, name, type, begin, rows, width, w->narrow, w->comm);
     H5Tclose(type);
     MW_TRY(mw_comm_agree(w->comm, status));
-    site_name(p, s, "block_sum", name);
+    store_site_name(p->sites[s], "block_sum", name);
     MW_TRY(mw_comm_agree(
         w->comm, h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, at, one, width, w->sums, w->comm)));
-    site_name(p, s, "block_norm", name);
+    store_site_name(p->sites[s], "block_norm", name);
     MW_TRY(
         mw_comm_agree(w->comm, h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, at, one, 2, norm, w->comm)));
-    site_name(p, s, "checksum", name);
+    store_site_name(p->sites[s], "checksum", name);
     return mw_comm_agree(w->comm,
                          h5_write_rows(w->file, w->partial, name, H5T_NATIVE_UINT64, at, one, 0, &checksum, w->comm));
 }
@@ -354,12 +366,12 @@ static mw_status write_means(const mw_store_writer *w, int64_t s, const double *
     for (int64_t i = 0; i < width; i++) w->sums[i] /= n;
     norm_mean /= n;
     square_mean /= n;
-    char name[NAME_BYTES];
-    site_name(p, s, "mean", name);
+    char name[STORE_NAME];
+    store_site_name(p->sites[s], "mean", name);
     MW_TRY(h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, 0, width, 0, w->sums, NULL));
-    site_name(p, s, "norm_mean", name);
+    store_site_name(p->sites[s], "norm_mean", name);
     MW_TRY(h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, 0, 1, 0, &norm_mean, NULL));
-    site_name(p, s, "square_mean", name);
+    store_site_name(p->sites[s], "square_mean", name);
     return h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, 0, 1, 0, &square_mean, NULL);
 }
 
@@ -369,11 +381,11 @@ static mw_status finish_site(const mw_store_writer *w, int64_t s) {
     double *sums = mw_alloc((size_t)(p->n_blocks * p->widths[s]) * sizeof *sums);
     double *norms = mw_alloc((size_t)p->n_blocks * 2 * sizeof *norms);
     mw_status status = sums && norms ? MW_OK : MW_ERR_MEMORY;
-    char name[NAME_BYTES];
-    site_name(p, s, "block_sum", name);
+    char name[STORE_NAME];
+    store_site_name(p->sites[s], "block_sum", name);
     if (status == MW_OK)
         status = h5_read_all(w->file, w->partial, name, H5T_NATIVE_DOUBLE, p->n_blocks * p->widths[s], sums);
-    site_name(p, s, "block_norm", name);
+    store_site_name(p->sites[s], "block_norm", name);
     if (status == MW_OK) status = h5_read_all(w->file, w->partial, name, H5T_NATIVE_DOUBLE, 2 * p->n_blocks, norms);
     if (status == MW_OK) status = write_means(w, s, sums, norms);
     mw_free(sums);

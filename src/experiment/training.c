@@ -1,0 +1,156 @@
+#include "experiment/training.h"
+
+#include <math.h>
+#include <stdio.h>
+
+static int64_t or_auto(int64_t value, int64_t otherwise) {
+    return value == MW_AUTO_INT ? otherwise : value;
+}
+
+static mw_train_options options_of(const mw_experiment *e, int64_t width, const char *fingerprint) {
+    const train_settings *t = &e->train;
+    int64_t steps = (t->tokens + t->batch - 1) / t->batch;
+    int64_t aux = mw_variant_uses_k(settings_variant(e)) ? width / 2 : 0;
+    return (mw_train_options){.batch = t->batch,
+                              .steps = steps,
+                              .lr = t->lr,
+                              .beta1 = t->beta1,
+                              .beta2 = t->beta2,
+                              .eps = t->eps,
+                              .warmup_steps = or_auto(t->warmup, steps < 20000 ? steps / 20 : 1000),
+                              .decay = (mw_decay)t->schedule,
+                              .decay_fraction = t->decay,
+                              .clip_norm = t->clip_norm,
+                              .ema = t->ema,
+                              .aux_k = or_auto(t->aux_k, aux),
+                              .aux_coefficient = t->aux_coefficient,
+                              .dead_after =
+                                  or_auto(t->dead_after, t->tokens < 100000000 ? t->tokens / 10 + 1 : 10000000),
+                              .resample_every = t->resample_every,
+                              .k_start = or_auto(t->k_start, width / 2),
+                              .k_anneal_steps = t->k_anneal,
+                              .sparsity = t->sparsity,
+                              .sparsity_warmup = or_auto(t->sparsity_warmup, steps / 20),
+                              .penalty = (mw_penalty)t->penalty,
+                              .l0_target = t->l0_target,
+                              .bandwidth = t->bandwidth,
+                              .threshold_init = t->threshold_init,
+                              .threshold_batches = t->threshold_batches,
+                              .patience = t->patience,
+                              .min_gain = t->min_gain,
+                              .seed = e->sae.seed,
+                              .order_seed = t->order,
+                              .shuffle_block = t->shuffle ? t->shuffle_block : 0,
+                              .shuffle_window = t->shuffle_window,
+                              .nan_rule = (mw_nan_rule)t->nan,
+                              .normalize = (mw_normalize)t->normalize,
+                              .init = (mw_init)t->init,
+                              .center = (mw_center)t->center,
+                              .init_rows = t->init_rows,
+                              .log_every = t->log_every,
+                              .checkpoint_every = t->checkpoint_every,
+                              .checkpoint_minutes = t->checkpoint_minutes,
+                              .keep_checkpoints = t->keep_checkpoints,
+                              .fingerprint = fingerprint};
+}
+
+static mw_status label(mw_sae *sae, const mw_experiment *e) {
+    char *sites = NULL;
+    MW_TRY(settings_sites(e, &sites));
+    mw_status status = mw_put_text(&sae->site, sites);
+    mw_free(sites);
+    if (status == MW_OK) status = mw_put_text(&sae->target, e->sae.target);
+    return status == MW_OK ? mw_put_text(&sae->model, e->model.path) : status;
+}
+
+mw_status training_shape(const run *r, const views *v, mw_sae_shape *out, int64_t width[MW_SITES_MAX]) {
+    const sae_settings *s = &r->e->sae;
+    const mw_store_view *made = rebuilt(v);
+    for (int64_t i = 0; i < made->n_sites; i++) width[i] = made->site[i].width;
+    *out = (mw_sae_shape){.variant = settings_variant(r->e),
+                          .n = or_auto(s->n_latents, 8 * v->in.width),
+                          .d = v->in.width,
+                          .k = s->k,
+                          .d_out = v->out ? v->out->width : 0,
+                          .skip = s->skip,
+                          .n_groups = s->groups.count,
+                          .group = s->groups.items,
+                          .n_parts = made->n_sites,
+                          .part = width};
+    return mw_sae_check(out);
+}
+
+static mw_status new_sae(run *r, const views *v) {
+    mw_sae_shape shape;
+    int64_t width[MW_SITES_MAX];
+    mw_sae_free(&r->sae);
+    MW_TRY(training_shape(r, v, &shape, width));
+    MW_TRY(run_sae_backend(r));
+    MW_TRY(mw_sae_new(r->sae_backend, &shape, &r->sae));
+    return label(r->sae, r->e);
+}
+
+/* ---- the stage ------------------------------------------------------------------------------------------- */
+
+static mw_status fingerprint_of(run *r, char out[MW_SHA256_TEXT]) {
+    static const char *const sections[] = {"sae", "train"};
+    char *upstream = NULL;
+    mw_status status = mw_store_provenance(r->store, "fingerprint", &upstream);
+    if (status == MW_OK) status = run_fingerprint(r, sections, 2, upstream, out);
+    mw_free(upstream);
+    return mw_comm_agree(r->comm, status);
+}
+
+mw_status training_plan(run *r, train_job *job) {
+    *job = (train_job){0};
+    MW_TRY(run_views(r, &job->v));
+    MW_TRY(fingerprint_of(r, job->fingerprint));
+    job->options = options_of(r->e, job->v.in.width, job->fingerprint);
+    char *output = mw_path_join(r->sae_folder, "sae.safetensors");
+    mw_status status = mw_comm_agree(r->comm, output ? MW_OK : MW_ERR_MEMORY);
+    if (status == MW_OK) status = run_check_stage(r, "train", job->fingerprint, output, &job->complete);
+    if (status == MW_OK && job->complete && run_is_root(r)) printf("train: complete, %s\n", output);
+    mw_free(output);
+    return status;
+}
+
+mw_status training_verify(const run *r, const train_job *job) {
+    if (!r->e->train.verify) return MW_OK;
+    MW_TRY(mw_store_view_verify(&job->v.in, r->comm));
+    return job->v.out ? mw_store_view_verify(job->v.out, r->comm) : MW_OK;
+}
+
+/* The weights, and checkpoints of them with both moments of Adam, of which one more is there while it is written. */
+static double bytes_written(const mw_sae *sae, const mw_train_options *o) {
+    double weights = 4.0 * (double)sae->n * (double)(sae->d + sae->d_out + 1);
+    double saved = 3 + (o->ema > 0), kept = (double)o->keep_checkpoints + 1;
+    bool saves = o->checkpoint_every > 0 || o->checkpoint_minutes > 0;
+    return weights + (saves ? saved * kept * weights : 0);
+}
+
+mw_status training_open(run *r, const train_job *job, mw_training *out) {
+    MW_TRY(mw_comm_agree(r->comm, new_sae(r, &job->v)));
+    MW_TRY(run_room(r, bytes_written(r->sae, &job->options), "the weights and checkpoints"));
+    *out = (mw_training){.sae = r->sae, .options = &job->options, .folder = r->sae_folder};
+    return MW_OK;
+}
+
+static mw_status print_result(const run *r, const train_job *job, const mw_training *done) {
+    mw_text what = {0};
+    const mw_step_report *last = &done->last;
+    double rows = (double)(last->steps * job->options.batch), seconds = done->seconds > 0 ? done->seconds : 1;
+    mw_status status = mw_sae_describe(r->sae, &what);
+    if (status == MW_OK)
+        printf("train: %s: FVU %.4f, explained variance %.4f, L0 %.1f, dead %.2f %% in %s (%.1f s, %.0f tokens/s)\n",
+               what.data, last->fvu, last->explained_variance, last->l0,
+               100.0 * (double)last->dead / (double)r->sae->n, r->sae_folder, done->seconds, rows / seconds);
+    fflush(stdout);
+    mw_text_free(&what);
+    return status;
+}
+
+mw_status training_close(run *r, const train_job *job, const mw_training *done) {
+    if (done->status != MW_OK) return done->status;
+    MW_TRY(mw_comm_agree(r->comm, run_is_root(r) ? print_result(r, job, done) : MW_OK));
+    return run_stage_done(r, "train", job->fingerprint);
+}

@@ -1,0 +1,25 @@
+/* From an experiment to an SAE that is trained: before, and after. */
+#ifndef MICROW_TRAINING_H
+#define MICROW_TRAINING_H
+
+#include "experiment/run.h"
+
+typedef struct train_job {
+    views v;
+    mw_train_options options;
+    char fingerprint[MW_SHA256_TEXT];
+    bool complete; /* it is there already */
+} train_job;
+
+/* Opens the store and says what is to be done. Collective, as all of these. */
+mw_status training_plan(run *r, train_job *job) MW_MUST_USE;
+/* What the SAE is to be, as far as `v` says. Local. */
+mw_status training_shape(const run *r, const views *v, mw_sae_shape *out, int64_t width[MW_SITES_MAX]) MW_MUST_USE;
+/* Compares the checksums of what is read, if the experiment asks for it. */
+mw_status training_verify(const run *r, const train_job *job) MW_MUST_USE;
+/* r->sae: new, untrained; `out` is ready for mw_sae_train_many. */
+mw_status training_open(run *r, const train_job *job, mw_training *out) MW_MUST_USE;
+/* Prints the result and marks the stage as done. */
+mw_status training_close(run *r, const train_job *job, const mw_training *done) MW_MUST_USE;
+
+#endif

@@ -1,0 +1,156 @@
+#include "sae/feed.h"
+
+#include <math.h>
+#include <string.h>
+
+mw_status feed_open(const mw_store_view *in, const mw_store_view *out, const mw_train_options *options, feed *f) {
+    *f = (feed){.in = in, .out = out, .skip_bad = options->nan_rule == MW_NAN_SKIP};
+    f->order = (row_order){.seed = (uint64_t)options->order_seed,
+                           .rows = mw_store_rows(in->store),
+                           .batch = options->batch,
+                           .block = options->shuffle_block,
+                           .window = options->shuffle_window};
+    if (f->order.block == 0) return MW_OK;
+    f->streams = (options->batch + MW_ROW_TILE - 1) / MW_ROW_TILE;
+    if (!(f->buffers = mw_calloc((size_t)f->streams, sizeof *f->buffers))) return MW_ERR_MEMORY;
+    for (int64_t s = 0; s < f->streams; s++) f->buffers[s].window = -1;
+    return MW_OK;
+}
+
+void feed_close(feed *f) {
+    for (int64_t s = 0; s < f->streams; s++) {
+        mw_free(f->buffers[s].x);
+        mw_free(f->buffers[s].y);
+    }
+    mw_free(f->buffers);
+    mw_free(f->rows);
+    *f = (feed){0};
+}
+
+static mw_status list_rows(feed *f, int64_t begin, int64_t count) {
+    if (count > f->capacity) {
+        mw_free(f->rows);
+        f->capacity = 0;
+        if (!(f->rows = mw_alloc((size_t)count * sizeof *f->rows))) return MW_ERR_MEMORY;
+        f->capacity = count;
+    }
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < count; i++) f->rows[i] = order_row(&f->order, begin + i);
+    return MW_OK;
+}
+
+/* ---- windows ------------------------------------------------------------------------------------------- */
+
+/* `count` rows from `begin`, on from row 0 behind the last. */
+static mw_status read_around(const mw_store_view *view, int64_t rows, int64_t begin, int64_t count, float *out) {
+    while (count > 0) {
+        int64_t take = rows - begin < count ? rows - begin : count;
+        MW_TRY(mw_store_view_range(view, begin, take, out));
+        out += take * view->width;
+        count -= take;
+        begin = 0;
+    }
+    return MW_OK;
+}
+
+static mw_status fill_side(const feed *f, const mw_store_view *view, int64_t stream, int64_t window, float **buffer) {
+    const row_order *o = &f->order;
+    size_t bytes = (size_t)(o->block * o->window * view->width) * sizeof **buffer;
+    if (!*buffer && !(*buffer = mw_alloc(bytes))) return MW_ERR_MEMORY;
+    for (int64_t j = 0; j < o->window; j++)
+        MW_TRY(read_around(view, o->rows, order_block(o, stream, window, j), o->block,
+                           *buffer + j * o->block * view->width));
+    return MW_OK;
+}
+
+static mw_status fill_window(feed *f, int64_t stream, int64_t window) {
+    window_buffer *b = &f->buffers[stream];
+    b->window = -1;
+    MW_TRY(fill_side(f, f->in, stream, window, &b->x));
+    if (f->out) MW_TRY(fill_side(f, f->out, stream, window, &b->y));
+    b->window = window;
+    return MW_OK;
+}
+
+static mw_status read_windows(feed *f, int64_t begin, int64_t count, float *x, float *y) {
+    for (int64_t i = 0; i < count; i++) {
+        order_place p = order_place_of(&f->order, begin + i);
+        window_buffer *b = &f->buffers[p.stream];
+        if (b->window != p.window) MW_TRY(fill_window(f, p.stream, p.window));
+        int64_t at = order_within(&f->order, p.stream, p.window, p.at), width = f->in->width;
+        memcpy(x + i * width, b->x + at * width, (size_t)width * sizeof *x);
+        if (f->out) memcpy(y + i * f->out->width, b->y + at * f->out->width, (size_t)f->out->width * sizeof *y);
+    }
+    return MW_OK;
+}
+
+/* ---- rows that are no numbers ----------------------------------------------------------------------------- */
+
+/* First column that is not finite; the width if all are. A sum of zeros times x is NaN exactly when one is not. */
+static int64_t first_bad(const float *x, int64_t width) {
+    float sum = 0;
+    for (int64_t i = 0; i < width; i++) sum += 0 * x[i];
+    if (sum == 0) return width;
+    int64_t i = 0;
+    while (isfinite(x[i])) i++;
+    return i;
+}
+
+static mw_status refuse_row(const mw_store_view *view, int64_t row, int64_t column, float value) {
+    int64_t i = 0;
+    char site[MW_SITE_TEXT];
+    while (column >= view->site[i].width) column -= view->site[i++].width;
+    mw_site_format(view->site[i].site, site);
+    return mw_error(MW_ERR_STATE,
+                    "activations: row %lld, column %lld of site %s is %f; train.nan: skip puts the next row in its place",
+                    (long long)row, (long long)column, site, (double)value);
+}
+
+static mw_status row_is_finite(const feed *f, int64_t row, const float *x, const float *y, bool *good) {
+    int64_t bad_x = first_bad(x, f->in->width), bad_y = f->out ? first_bad(y, f->out->width) : 0;
+    *good = bad_x == f->in->width && (!f->out || bad_y == f->out->width);
+    if (*good || f->skip_bad) return MW_OK;
+    return bad_x < f->in->width ? refuse_row(f->in, row, bad_x, x[bad_x]) : refuse_row(f->out, row, bad_y, y[bad_y]);
+}
+
+/* A function of the data alone, so the same at any number of ranks. */
+static mw_status replace_bad(feed *f, int64_t count, float *x, float *y) {
+    for (int64_t i = 0; i < count; i++) {
+        float *xi = x + i * f->in->width, *yi = f->out ? y + i * f->out->width : NULL;
+        int64_t row = f->rows[i];
+        bool good = false;
+        MW_TRY(row_is_finite(f, row, xi, yi, &good));
+        f->replaced += !good;
+        for (int64_t tried = 1; !good; tried++) {
+            if (tried == f->order.rows) return mw_error(MW_ERR_STATE, "activations: no row is finite");
+            row = (row + 1) % f->order.rows;
+            MW_TRY(mw_store_view_range(f->in, row, 1, xi));
+            if (f->out) MW_TRY(mw_store_view_range(f->out, row, 1, yi));
+            MW_TRY(row_is_finite(f, row, xi, yi, &good));
+        }
+    }
+    return MW_OK;
+}
+
+/* ---- reading ------------------------------------------------------------------------------------------- */
+
+mw_status feed_sample(feed *f, int64_t begin, int64_t count, float *x, float *y) {
+    MW_TRY(list_rows(f, begin, count));
+    MW_TRY(mw_store_view_rows(f->in, f->rows, count, x));
+    if (f->out) MW_TRY(mw_store_view_rows(f->out, f->rows, count, y));
+    return replace_bad(f, count, x, y);
+}
+
+mw_status feed_read(feed *f, int64_t begin, int64_t count, float *x, float *y) {
+    double start = mw_seconds();
+    mw_status status = MW_OK;
+    if (f->order.block == 0) {
+        status = feed_sample(f, begin, count, x, y);
+    } else {
+        status = list_rows(f, begin, count);
+        if (status == MW_OK) status = read_windows(f, begin, count, x, y);
+        if (status == MW_OK) status = replace_bad(f, count, x, y);
+    }
+    f->waiting += mw_seconds() - start;
+    return status;
+}

@@ -1,0 +1,32 @@
+/* One SAE of a training run: what it has of its own beside the batches that all share. */
+#ifndef MICROW_MEMBER_H
+#define MICROW_MEMBER_H
+
+#include "sae/feed.h"
+#include "sae/history.h"
+#include "sae/scales.h"
+
+typedef struct member {
+    mw_training *job;
+    const mw_comm *comm;
+    feed *feed;   /* shared */
+    float *x, *y; /* shared scratch: this rank's rows, scaled; y NULL: x is rebuilt */
+    mw_trainer *trainer;
+    scales scales;
+    history history;
+    int64_t first;  /* step it began at */
+    double saved;   /* when the last checkpoint was */
+    bool active;
+} member;
+
+/* Initial weights from the sample, or those of the newest whole checkpoint. Collective, as all of these. */
+mw_status member_begin(member *m) MW_MUST_USE;
+/* Its step on rows of the batch as stored, [rows, width]. Ends it after its last one. */
+mw_status member_step(member *m, const float *raw_x, const float *raw_y) MW_MUST_USE;
+/* Asked to end: what the steps so far made is kept. */
+mw_status member_interrupt(member *m) MW_MUST_USE;
+/* After its last step: means, threshold, scales folded in, saved. */
+mw_status member_finish(member *m) MW_MUST_USE;
+void member_free(member *m);
+
+#endif
