@@ -160,6 +160,8 @@ mw_status mw_make_directories(const char *path) MW_MUST_USE;
 /* Bytes of all files below a folder; 0 if it is not there. */
 mw_status mw_folder_size(const char *path, uint64_t *out) MW_MUST_USE;
 mw_status mw_free_space(const char *path, uint64_t *out) MW_MUST_USE;
+/* Bytes of memory that processes can still have on this machine; 0: not known. */
+uint64_t mw_free_memory(void);
 /* Directory and last component of a path, joined paths: new strings, caller frees. */
 char *mw_path_join(const char *directory, const char *name);
 char *mw_path_directory(const char *path);

@@ -24,6 +24,10 @@ mw_status mw_comm_world(int *argc, char ***argv, mw_comm **out) MW_MUST_USE;
 mw_status mw_comm_self(mw_comm **out) MW_MUST_USE;
 /* Same ranks, separate messages: for a second thread. Collective. */
 mw_status mw_comm_duplicate(const mw_comm *comm, mw_comm **out) MW_MUST_USE;
+/* The ranks of `comm` that give the same `color` >= 0, in their order. Collective. */
+mw_status mw_comm_split(const mw_comm *comm, int color, mw_comm **out) MW_MUST_USE;
+/* Ranks of `comm` on this rank's node. Collective. */
+mw_status mw_comm_node_size(const mw_comm *comm, int *out) MW_MUST_USE;
 /* Freeing the world ends MPI. */
 void mw_comm_free(mw_comm **comm);
 

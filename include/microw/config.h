@@ -39,6 +39,11 @@ mw_status mw_document_load(const char *path, mw_document *out) MW_MUST_USE;
 mw_status mw_document_parse(const char *name, const char *text, size_t length, mw_document *out) MW_MUST_USE;
 /* `a.b=value`: the value is parsed as YAML, so lists and maps work too. */
 mw_status mw_document_set(mw_document *document, const char *assignment) MW_MUST_USE;
+/* The same for a node, which is copied, with its lines. */
+mw_status mw_document_put(mw_document *document, const char *path, const mw_node *value) MW_MUST_USE;
+mw_status mw_document_copy(const mw_document *from, mw_document *out) MW_MUST_USE;
+/* Removes a key of the top level, if it is there. */
+void mw_document_drop(mw_document *document, const char *key);
 void mw_document_free(mw_document *document);
 const mw_node *mw_node_find(const mw_node *map, const char *key);
 

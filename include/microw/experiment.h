@@ -23,11 +23,22 @@ mw_status mw_experiment_load(const char *path, const char *const *sets, int64_t 
 void mw_experiment_free(mw_experiment **experiment);
 
 /* "run": every stage whose section is in the file, skipping those that are complete; else one of harvest, train,
- * discover, evaluate, steer, report, sweep. A stage that is complete with other settings is refused unless `overwrite`.
+ * discover, evaluate, steer, report. A stage that is complete with other settings is refused unless `overwrite`.
  * Collective. */
 mw_status mw_experiment_run(mw_experiment *experiment, const char *command, const mw_comm *comm,
                             bool overwrite) MW_MUST_USE;
 bool mw_experiment_has_command(const char *command);
+
+/* The points of the file's `sweep` section: experiments BASE.POINT that differ in a few keys of sae, train, discover, evaluate and
+ * steer. One harvest serves all; points that read the same rows are trained on shared batches, as many at once as
+ * fit into memory, on teams of ranks; each gives the bytes of being run alone. Finished ones are skipped, one that fails does not
+ * stop the others (MW_ERR_STATE at the end). `point`: only this one, by name or number; NULL: all. Collective. */
+mw_status mw_sweep_run(mw_experiment *experiment, const mw_comm *comm, bool overwrite, const char *point) MW_MUST_USE;
+/* Prints the points, a line each: number, name, values. Local. */
+mw_status mw_sweep_list(const mw_experiment *experiment) MW_MUST_USE;
+/* Prints the finished ones with L0, FVU, dead latents and cross-entropy kept, and writes them to the base's run folder with
+ * a figure. Local. */
+mw_status mw_sweep_table(const mw_experiment *experiment) MW_MUST_USE;
 
 /* Every key with its effective value; with `document`, also type, range and meaning. A NULL experiment: defaults. */
 mw_status mw_experiment_describe(const mw_experiment *experiment, bool document, mw_text *out) MW_MUST_USE;

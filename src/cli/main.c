@@ -10,6 +10,7 @@ static const char usage[] =
     "microw - harvest activations, train sparse autoencoders, find and turn concepts\n\n"
     "  microw run exp.yaml [--set key=value ...] [--overwrite]   every stage the file names\n"
     "  microw harvest|train|discover|evaluate|steer|report exp.yaml [--set ...] [--overwrite]\n"
+    "  microw sweep    exp.yaml [--list | --table | --point N] [--set ...] [--overwrite]   all points, or one\n"
     "  microw generate --model DIR --prompt TEXT [--max-new-tokens N] [--temperature T] [--top-k K] [--top-p P]\n"
     "                  [--seed S] [--dtype D] [--device D] [--sae DIR] [--site S] [--scale 42=1.5,7=0] [--add 42=3]\n"
     "                  [--drop-error]\n"
@@ -23,6 +24,8 @@ static const char usage[] =
     "75 interrupted by SIGTERM, SIGUSR1 or SIGINT: what was done is saved, the same command goes on.\n";
 
 static const option_spec experiment_options[] = {{"--set", true}, {"--overwrite", false}, {0}};
+static const option_spec sweep_options[] = {{"--set", true},    {"--overwrite", false}, {"--list", false},
+                                            {"--table", false}, {"--point", true},      {0}};
 static const option_spec generate_options[] = {
     {"--model", true},       {"--prompt", true},      {"--max-new-tokens", true},
     {"--temperature", true}, {"--top-k", true},       {"--top-p", true},
@@ -47,20 +50,35 @@ static const struct {
 };
 enum { LOCAL_COUNT = sizeof local_commands / sizeof *local_commands };
 
-static mw_status run_experiment(const arguments *a, const mw_comm *world) {
+static mw_status go_experiment(const arguments *a, mw_experiment *experiment, const mw_comm *world) {
+    return mw_experiment_run(experiment, a->command, world, argument(a, "--overwrite") != NULL);
+}
+
+static mw_status go_sweep(const arguments *a, mw_experiment *experiment, const mw_comm *world) {
+    bool list = argument(a, "--list") != NULL, table = argument(a, "--table") != NULL;
+    if (!list && !table)
+        return mw_sweep_run(experiment, world, argument(a, "--overwrite") != NULL, argument(a, "--point"));
+    mw_status status = MW_OK;
+    if (mw_comm_rank(world) == 0) status = list ? mw_sweep_list(experiment) : mw_sweep_table(experiment);
+    return mw_comm_agree(world, status);
+}
+
+static mw_status with_experiment(const arguments *a, const mw_comm *world,
+                                 mw_status (*go)(const arguments *, mw_experiment *, const mw_comm *)) {
     mw_experiment *experiment = NULL;
     mw_status status = a->n_positional == 1
                            ? mw_experiment_load(a->positional[0], a->sets, a->n_sets, &experiment)
                            : mw_error(MW_ERR_CONFIG, "microw %s needs one experiment file", a->command);
     status = mw_comm_agree(world, status);
-    if (status == MW_OK) status = mw_experiment_run(experiment, a->command, world, argument(a, "--overwrite") != NULL);
+    if (status == MW_OK) status = go(a, experiment, world);
     mw_experiment_free(&experiment);
     return status;
 }
 
 static mw_status unknown_command(const char *given) {
-    static const char *const names[] = {"run",      "harvest", "train",   "discover", "evaluate", "steer",  "report",
-                                        "generate", "layers",  "inspect", "export",   "import",   "config", "version"};
+    static const char *const names[] = {"run",     "harvest", "train",  "discover", "evaluate",
+                                        "steer",   "report",  "sweep",  "generate", "layers",
+                                        "inspect", "export",  "import", "config",   "version"};
     const char *near = mw_nearest_name(given, names, sizeof names / sizeof *names);
     return mw_error(MW_ERR_CONFIG, "unknown command '%s'%s%s%s; `microw` alone lists them", given,
                     near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
@@ -70,7 +88,11 @@ static mw_status dispatch(int argc, char **argv, const mw_comm *world) {
     arguments a = {.command = argv[1]};
     if (mw_experiment_has_command(a.command)) {
         MW_TRY(mw_comm_agree(world, arguments_parse(argc, argv, experiment_options, &a)));
-        return run_experiment(&a, world);
+        return with_experiment(&a, world, go_experiment);
+    }
+    if (strcmp(a.command, "sweep") == 0) {
+        MW_TRY(mw_comm_agree(world, arguments_parse(argc, argv, sweep_options, &a)));
+        return with_experiment(&a, world, go_sweep);
     }
     for (int i = 0; i < LOCAL_COUNT; i++) {
         if (strcmp(local_commands[i].name, a.command) != 0) continue;
@@ -95,7 +117,8 @@ int main(int argc, char **argv) {
         return 0;
     }
     mw_comm *world = NULL;
-    mw_status status = mw_experiment_has_command(argv[1]) ? mw_signals_watch() : MW_OK; /* before MPI takes its time */
+    bool long_work = mw_experiment_has_command(argv[1]) || strcmp(argv[1], "sweep") == 0;
+    mw_status status = long_work ? mw_signals_watch() : MW_OK; /* before MPI takes its time */
     if (status == MW_OK) status = mw_comm_world(&argc, &argv, &world);
     if (status != MW_OK) return exit_code(status);
     mw_log_setup(mw_comm_rank(world), mw_comm_size(world), mw_environment("MICROW_DEBUG") ? MW_LOG_DEBUG : MW_LOG_INFO);

@@ -46,20 +46,48 @@ mw_status mw_comm_world(int *argc, char ***argv, mw_comm **out) {
     return MW_OK;
 }
 
-mw_status mw_comm_duplicate(const mw_comm *comm, mw_comm **out) {
+/* A communicator of some of the ranks of another; `made` is consumed. */
+static mw_status wrap(const mw_comm *from, MPI_Comm made, mw_comm *copy) {
+    *copy = *from;
+    copy->world = false;
+    copy->mpi = made;
+    MPI_Comm_rank(made, &copy->rank);
+    MPI_Comm_size(made, &copy->size);
+    return checked(MPI_Comm_set_errhandler(made, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+}
+
+/* color < 0: all ranks. */
+static mw_status derive(const mw_comm *comm, int color, mw_comm **out) {
     if (comm->alone) return mw_comm_self(out);
+    MPI_Comm made = MPI_COMM_NULL;
     mw_comm *copy = mw_calloc(1, sizeof *copy);
     MW_TRY(mw_comm_agree(comm, copy ? MW_OK : MW_ERR_MEMORY));
-    *copy = *comm;
-    copy->world = false;
-    mw_status status = checked(MPI_Comm_dup(comm->mpi, &copy->mpi), "MPI_Comm_dup");
-    if (status != MW_OK) {
+    mw_status status = color < 0 ? checked(MPI_Comm_dup(comm->mpi, &made), "MPI_Comm_dup")
+                                 : checked(MPI_Comm_split(comm->mpi, color, comm->rank, &made), "MPI_Comm_split");
+    if (status == MW_OK) status = wrap(comm, made, copy);
+    if (status != MW_OK)
         mw_free(copy);
-        return status;
-    }
-    MPI_Comm_set_errhandler(copy->mpi, MPI_ERRORS_RETURN);
-    *out = copy;
-    return MW_OK;
+    else
+        *out = copy;
+    return status;
+}
+
+mw_status mw_comm_duplicate(const mw_comm *comm, mw_comm **out) {
+    return derive(comm, -1, out);
+}
+
+mw_status mw_comm_split(const mw_comm *comm, int color, mw_comm **out) {
+    return derive(comm, color, out);
+}
+
+mw_status mw_comm_node_size(const mw_comm *comm, int *out) {
+    *out = 1;
+    if (comm->size == 1) return MW_OK;
+    MPI_Comm node;
+    MW_TRY(checked(MPI_Comm_split_type(comm->mpi, MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &node),
+                   "MPI_Comm_split_type"));
+    MPI_Comm_size(node, out);
+    return checked(MPI_Comm_free(&node), "MPI_Comm_free");
 }
 
 void mw_comm_free(mw_comm **comm) {

@@ -203,34 +203,94 @@ static void forget_lines(mw_node *node) {
     for (mw_node *child = node->child; child; child = child->next) forget_lines(child);
 }
 
+static mw_node *copy_node(const mw_node *from);
+
+/* A copy of a node and of the nodes after it. */
+static mw_status copy_list(const mw_node *from, mw_node **out) {
+    for (mw_node **tail = out; from; from = from->next, tail = &(*tail)->next)
+        if (!(*tail = copy_node(from))) return MW_ERR_MEMORY;
+    return MW_OK;
+}
+
+/* Without its neighbours; NULL: out of memory. */
+static mw_node *copy_node(const mw_node *from) {
+    mw_node *made = mw_calloc(1, sizeof *made);
+    if (!made) return NULL;
+    *made = (mw_node){.kind = from->kind, .quoted = from->quoted, .line = from->line};
+    bool good = (!from->key || (made->key = mw_strdup(from->key))) &&
+                (!from->value || (made->value = mw_strdup(from->value))) &&
+                copy_list(from->child, &made->child) == MW_OK;
+    if (good) return made;
+    node_free(made);
+    return NULL;
+}
+
+mw_status mw_document_copy(const mw_document *from, mw_document *out) {
+    mw_document made = {.file = mw_strdup(from->file), .root = copy_node(from->root)};
+    if (!made.file || !made.root) {
+        mw_document_free(&made);
+        return MW_ERR_MEMORY;
+    }
+    *out = made;
+    return MW_OK;
+}
+
+/* The node at a path of keys, made where it is not there. */
+static mw_status node_at(mw_document *document, const char *path, mw_node **out) {
+    char *words = mw_strdup(path);
+    mw_status status = words ? MW_OK : MW_ERR_MEMORY;
+    mw_node *at = document->root;
+    for (char *part = words, *dot; status == MW_OK && part; part = dot) {
+        dot = strchr(part, '.');
+        if (dot) *dot++ = '\0';
+        if (at->kind != MW_NODE_MAP)
+            status = mw_error(MW_ERR_CONFIG, "%s: '%s' has no keys below it", path, at->key);
+        else if (!(at = child_for(at, part)))
+            status = MW_ERR_MEMORY;
+    }
+    mw_free(words);
+    *out = at;
+    return status;
+}
+
+mw_status mw_document_put(mw_document *document, const char *path, const mw_node *value) {
+    mw_node *at, *copy;
+    MW_TRY(node_at(document, path, &at));
+    if (!(copy = copy_node(value))) return MW_ERR_MEMORY;
+    /* the value takes the node's place, keeping key and neighbours */
+    node_free(at->child);
+    mw_free(at->value);
+    at->kind = copy->kind;
+    at->child = copy->child;
+    at->value = copy->value;
+    at->quoted = copy->quoted;
+    at->line = copy->line;
+    copy->child = NULL;
+    copy->value = NULL;
+    node_free(copy);
+    return MW_OK;
+}
+
+void mw_document_drop(mw_document *document, const char *key) {
+    for (mw_node **at = &document->root->child; *at; at = &(*at)->next)
+        if (strcmp((*at)->key, key) == 0) {
+            mw_node *gone = *at;
+            *at = gone->next;
+            gone->next = NULL;
+            node_free(gone);
+            return;
+        }
+}
+
 mw_status mw_document_set(mw_document *document, const char *assignment) {
     const char *equals = strchr(assignment, '=');
     if (!equals || equals == assignment) return mw_error(MW_ERR_CONFIG, "--set %s: expected key=value", assignment);
     mw_node *value = NULL;
     const char *text = equals[1] ? equals + 1 : "\"\"";
     MW_TRY(parse_value("--set", text, strlen(text), &value));
+    forget_lines(value);
     char *path = mw_strndup(assignment, (size_t)(equals - assignment));
-    mw_status status = path ? MW_OK : MW_ERR_MEMORY;
-    mw_node *at = document->root;
-    for (char *part = path, *dot; status == MW_OK && part; part = dot) {
-        dot = strchr(part, '.');
-        if (dot) *dot++ = '\0';
-        if (at->kind != MW_NODE_MAP)
-            status = mw_error(MW_ERR_CONFIG, "--set %s: '%s' has no keys below it", assignment, at->key);
-        else if (!(at = child_for(at, part)))
-            status = MW_ERR_MEMORY;
-    }
-    if (status == MW_OK) { /* the value takes the node's place, keeping key and neighbours */
-        node_free(at->child);
-        mw_free(at->value);
-        at->kind = value->kind;
-        at->child = value->child;
-        at->value = value->value;
-        at->quoted = value->quoted;
-        forget_lines(at);
-        value->child = NULL;
-        value->value = NULL;
-    }
+    mw_status status = path ? mw_document_put(document, path, value) : MW_ERR_MEMORY;
     node_free(value);
     mw_free(path);
     return status;

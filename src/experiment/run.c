@@ -232,7 +232,7 @@ static mw_status save_config(const run *r) {
     return status;
 }
 
-static void close_run(run *r) {
+void run_close(run *r) {
     mw_sae_free(&r->sae);
     mw_store_close(&r->store);
     mw_dataset_free(&r->dataset);
@@ -244,6 +244,20 @@ static void close_run(run *r) {
     mw_free(r->folder);
     mw_free(r->activations);
     mw_free(r->sae_folder);
+    *r = (run){0};
+}
+
+mw_status run_open(const mw_experiment *e, const mw_comm *comm, bool overwrite, run *out) {
+    run r = {.e = e, .comm = comm, .overwrite = overwrite};
+    mw_status status = make_paths(&r);
+    if (status == MW_OK) status = read_manifest(&r);
+    if (status == MW_OK && run_is_root(&r)) status = save_config(&r);
+    status = mw_comm_agree(comm, status);
+    if (status != MW_OK)
+        run_close(&r);
+    else
+        *out = r;
+    return status;
 }
 
 /* ---- stages -------------------------------------------------------------------------------------------- */
@@ -258,6 +272,16 @@ bool mw_experiment_has_command(const char *command) {
     for (int i = 0; i < STAGE_COUNT; i++)
         if (strcmp(stages[i].name, command) == 0) return true;
     return strcmp(command, "run") == 0;
+}
+
+mw_status run_stages(run *r, const char *const *names) {
+    for (; *names; names++)
+        for (int i = 0; i < STAGE_COUNT; i++) {
+            if (strcmp(stages[i].name, *names) != 0 || !settings_has(r->e, stages[i].section)) continue;
+            MW_TRY(stages[i].go(r));
+            MW_TRY(mw_comm_agree(r->comm, mw_if_interrupted(MW_OK)));
+        }
+    return MW_OK;
 }
 
 static mw_status go(run *r, const char *command) {
@@ -280,12 +304,9 @@ static mw_status go(run *r, const char *command) {
 }
 
 mw_status mw_experiment_run(mw_experiment *experiment, const char *command, const mw_comm *comm, bool overwrite) {
-    run r = {.e = experiment, .comm = comm, .overwrite = overwrite};
-    mw_status status = make_paths(&r);
-    if (status == MW_OK) status = read_manifest(&r);
-    if (status == MW_OK && run_is_root(&r)) status = save_config(&r);
-    status = mw_comm_agree(comm, status);
-    if (status == MW_OK) status = go(&r, command);
-    close_run(&r);
+    run r;
+    MW_TRY(run_open(experiment, comm, overwrite, &r));
+    mw_status status = go(&r, command);
+    run_close(&r);
     return status;
 }

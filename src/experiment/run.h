@@ -22,6 +22,9 @@ typedef struct run {
     mw_sae *sae;
 } run;
 
+/* Makes the run's folder, with the effective configuration. Collective. */
+mw_status run_open(const mw_experiment *e, const mw_comm *comm, bool overwrite, run *out) MW_MUST_USE;
+void run_close(run *r);
 bool run_is_root(const run *r);
 /* Opened at first use. Collective: all ranks agree. */
 mw_status run_model(run *r) MW_MUST_USE;
@@ -58,6 +61,8 @@ typedef struct stage {
     const char *name, *section; /* section: what in the file asks for it */
     mw_status (*go)(run *r);
 } stage;
+/* Those of the stages, named up to a NULL, that the experiment has. Collective. */
+mw_status run_stages(run *r, const char *const *names) MW_MUST_USE;
 mw_status stage_harvest(run *r) MW_MUST_USE;
 mw_status stage_train(run *r) MW_MUST_USE;
 mw_status stage_discover(run *r) MW_MUST_USE;

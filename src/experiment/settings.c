@@ -10,8 +10,9 @@ static const mw_field top_fields[] = {
     {"name", MW_FIELD_STRING, AT(top_settings, name), "experiment", .doc = "names the run's folders in the store"},
     {"store", MW_FIELD_STRING, AT(top_settings, store), "store", .doc = "folder for activations, runs and SAEs"},
     {"quota_gb", MW_FIELD_REAL, AT(top_settings, quota_gb), "0", .min = 0, .max = 1e9,
-     .doc = "what the store's folder may hold, in units of 10^9 bytes; a stage that would pass it does not start; 0: what "
-            "the disk has"},
+     .doc =
+         "what the store's folder may hold, in units of 10^9 bytes; a stage that would pass it does not start; 0: what "
+         "the disk has"},
     {0}};
 
 static const mw_field model_fields[] = {
@@ -72,8 +73,9 @@ static const mw_field harvest_fields[] = {
     {"skip_positions", MW_FIELD_INT, AT(harvest_settings, skip_positions), "0", .min = 0, .max = 1 << 24,
      .doc = "rows of the first positions of a sequence that are not stored"},
     {"nan", MW_FIELD_CHOICE, AT(harvest_settings, nan), "stop", .choices = "stop|keep",
-     .doc = "a value that is not finite in the stored type ends the run with its place; keep: it is stored, and left out of "
-            "the means"},
+     .doc =
+         "a value that is not finite in the stored type ends the run with its place; keep: it is stored, and left out of "
+         "the means"},
     {0}};
 
 static const mw_field sae_fields[] = {
@@ -107,8 +109,9 @@ static const mw_field train_fields[] = {
      .doc = "rows in a step, over all ranks"},
     {"order", MW_FIELD_INT, AT(train_settings, order), "0", .min = 0, .max = 1e15, .doc = "seed of the order of rows"},
     {"shuffle", MW_FIELD_CHOICE, AT(train_settings, shuffle), "rows", .choices = "rows|blocks",
-     .doc = "rows: a permutation of all rows, each read by itself; blocks: of blocks of neighbouring rows, mixed in windows: for "
-            "data that is larger than memory"},
+     .doc =
+         "rows: a permutation of all rows, each read by itself; blocks: of blocks of neighbouring rows, mixed in windows: for "
+         "data that is larger than memory"},
     {"shuffle_block", MW_FIELD_INT, AT(train_settings, shuffle_block), "32", .min = 1, .max = 1 << 20,
      .doc = "rows of a block"},
     {"shuffle_window", MW_FIELD_INT, AT(train_settings, shuffle_window), "32", .min = 1, .max = 1 << 20,
@@ -260,12 +263,12 @@ static bool is_top_field(const char *name) {
 }
 
 static mw_status check_keys(const mw_experiment *e) {
-    const char *names[SECTION_COUNT + 8];
-    int count = 0;
+    const char *names[SECTION_COUNT + 9] = {SWEEP_SECTION};
+    int count = 1;
     for (int i = 0; i < SECTION_COUNT; i++) names[count++] = sections[i].name;
     for (const mw_field *f = top_fields; f->name; f++) names[count++] = f->name;
     for (const mw_node *n = e->document.root->child; n; n = n->next) {
-        if (is_top_field(n->key) || find_section(n->key)) continue;
+        if (is_top_field(n->key) || find_section(n->key) || strcmp(n->key, SWEEP_SECTION) == 0) continue;
         const char *near = mw_nearest_name(n->key, names, count);
         return mw_error(MW_ERR_CONFIG, "%s:%d: unknown section '%s'%s%s%s", e->document.file, n->line, n->key,
                         near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
@@ -369,17 +372,28 @@ static mw_status check_values(const mw_experiment *e) {
     return e->top.name[0] ? MW_OK : mw_error(MW_ERR_CONFIG, "%s: name is empty", e->document.file);
 }
 
-mw_status mw_experiment_load(const char *path, const char *const *sets, int64_t n_sets, mw_experiment **out) {
+mw_status settings_bind(mw_document *document, mw_experiment **out) {
     mw_experiment *e = mw_calloc(1, sizeof *e);
-    if (!e) return MW_ERR_MEMORY;
-    mw_status status = mw_document_load(path, &e->document);
-    for (int64_t i = 0; i < n_sets && status == MW_OK; i++) status = mw_document_set(&e->document, sets[i]);
-    if (status == MW_OK) status = bind_all(e);
+    if (e)
+        e->document = *document;
+    else
+        mw_document_free(document);
+    *document = (mw_document){0};
+    mw_status status = e ? bind_all(e) : MW_ERR_MEMORY;
     if (status == MW_OK) status = check_values(e);
     if (status != MW_OK)
         mw_experiment_free(&e);
     else
         *out = e;
+    return status;
+}
+
+mw_status mw_experiment_load(const char *path, const char *const *sets, int64_t n_sets, mw_experiment **out) {
+    mw_document document = {0};
+    mw_status status = mw_document_load(path, &document);
+    for (int64_t i = 0; i < n_sets && status == MW_OK; i++) status = mw_document_set(&document, sets[i]);
+    if (status == MW_OK) return settings_bind(&document, out);
+    mw_document_free(&document);
     return status;
 }
 

@@ -95,6 +95,11 @@ struct mw_experiment {
     steer_settings steer;
 };
 
+/* The section that sweep.c reads; it is of no stage. */
+#define SWEEP_SECTION "sweep"
+
+/* From a document, which it takes over also where it fails. */
+mw_status settings_bind(mw_document *document, mw_experiment **out) MW_MUST_USE;
 /* Appends the effective values of these sections ("model", ...); used for display and for fingerprints. */
 mw_status settings_write(const mw_experiment *e, const char *const *sections, int count, bool document,
                          mw_text *out) MW_MUST_USE;

@@ -102,8 +102,8 @@ static mw_status read_ropes(const source *s, mw_architecture *a) {
         a->local_rope = a->rope;
     double fraction = real(full ? full : table, "partial_rotary_factor",
                            real(s->config, "partial_rotary_factor|rotary_pct", a->family->rotary_fraction));
+    if (!(fraction >= 0 && fraction <= 1)) return mw_error(MW_ERR_FORMAT, "%s: impossible rotary fraction", s->path);
     a->rotary_pairs = a->family->rotary ? (int64_t)((double)a->head_dim * fraction) / 2 : 0;
-    if (fraction < 0 || fraction > 1) return mw_error(MW_ERR_FORMAT, "%s: impossible rotary fraction", s->path);
     return MW_OK;
 }
 

@@ -111,6 +111,17 @@ static mw_status read_facts(const char *path, const json_t *config, facts *out) 
     return MW_OK;
 }
 
+mw_status sae_new_for_file(mw_backend *backend, const mw_sae_shape *shape, const char *weights, mw_sae **out) {
+    uint64_t size = 0;
+    MW_TRY(mw_sae_check(shape)); /* so the product below is in range */
+    MW_TRY(mw_file_size(weights, &size));
+    uint64_t least = (uint64_t)shape->n * (uint64_t)(shape->d + (shape->d_out ? shape->d_out : shape->d));
+    if (least > size)
+        return mw_error(MW_ERR_FORMAT, "%s: too small for the %lld latents of width %lld that its configuration says",
+                        weights, (long long)shape->n, (long long)shape->d);
+    return mw_sae_new(backend, shape, out);
+}
+
 mw_status sae_take(const mw_safetensors *file, const char *path, const char *name, int64_t rows, int64_t columns,
                    float *to) {
     mw_tensor t;
@@ -143,7 +154,7 @@ mw_status mw_sae_load(const char *folder, mw_backend *backend, mw_sae **out) {
     facts f = {0};
     mw_status status = config_path && weights ? mw_json_load(config_path, &config) : MW_ERR_MEMORY;
     if (status == MW_OK) status = read_facts(config_path, config, &f);
-    if (status == MW_OK) status = mw_sae_new(backend, &f.shape, &sae);
+    if (status == MW_OK) status = sae_new_for_file(backend, &f.shape, weights, &sae);
     if (status == MW_OK) sae->threshold = (float)f.threshold;
     if (status == MW_OK) status = read_weights(weights, sae);
     if (status == MW_OK) status = mw_put_text(&sae->site, f.site);

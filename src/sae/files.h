@@ -11,6 +11,9 @@ mw_status sae_write_tensors(const char *folder, const char *file, const mw_named
                             int64_t count) MW_MUST_USE;
 /* `folder`/`file`; takes over the reference. NULL counts as out of memory. */
 mw_status sae_write_config(const char *folder, const char *file, json_t *config) MW_MUST_USE;
+/* mw_sae_new, unless `weights` is too small to hold such an SAE: what a configuration says is not yet true. */
+mw_status sae_new_for_file(mw_backend *backend, const mw_sae_shape *shape, const char *weights,
+                           mw_sae **out) MW_MUST_USE;
 /* Copies a tensor of this shape (columns 0: one dimension) as f32. */
 mw_status sae_take(const mw_safetensors *file, const char *path, const char *name, int64_t rows, int64_t columns,
                    float *to) MW_MUST_USE;

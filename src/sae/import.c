@@ -80,7 +80,7 @@ static mw_status new_saelens(foreign *in) {
                               .skip = architectures[i].skip};
         if (architectures[i].transcoder && shape.d_out < 1)
             return mw_error(MW_ERR_FORMAT, "%s: d_out is missing", in->config_path);
-        return mw_sae_new(in->backend, &shape, &in->sae);
+        return sae_new_for_file(in->backend, &shape, in->weights_path, &in->sae);
     }
     return unsupported(in, "architecture",
                        "read are topk, standard, jumprelu, gated, and (jumprelu_)(skip_)transcoder");
@@ -137,14 +137,15 @@ static mw_status import_sparsify(foreign *in) {
     if (activation && strcmp(activation, "topk") != 0) return unsupported(in, "activation", "only topk is read");
     int64_t d = whole(c, "d_in"), n = whole(c, "num_latents");
     bool transcode = mw_json_flag(c, "transcode", false), skip = mw_json_flag(c, "skip_connection", false);
+    if (n <= 0 && __builtin_mul_overflow(d, whole(c, "expansion_factor"), &n)) n = -1; /* refused as a shape */
     if (skip && !transcode) return unsupported(in, "skip_connection", "read with transcode only");
     mw_sae_shape shape = {.variant = mw_json_flag(c, "multi_topk", false) ? MW_MULTI_TOPK : MW_TOPK,
-                          .n = n > 0 ? n : d * whole(c, "expansion_factor"),
+                          .n = n,
                           .d = d,
                           .k = whole(c, "k"),
                           .d_out = transcode ? d : 0,
                           .skip = skip};
-    MW_TRY(mw_sae_new(in->backend, &shape, &in->sae));
+    MW_TRY(sae_new_for_file(in->backend, &shape, in->weights_path, &in->sae));
     mw_sae *sae = in->sae;
     MW_TRY(take(in, "encoder.weight", sae->n, sae->d, sae->w_enc));
     MW_TRY(take(in, "encoder.bias", sae->n, 0, sae->b_enc));

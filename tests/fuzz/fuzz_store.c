@@ -11,17 +11,28 @@
 
 enum { ROWS = 6, SEQUENCES = 2, VOCAB = 3, WIDTH = 4 };
 
-static const char *const sets[] = {"/tokens/ids",        "/tokens/sequence",
-                                   "/tokens/position",   "/sequences/document",
-                                   "/sequences/offset",  "/sequences/length",
-                                   "/documents/place",   "/blocks/row",
-                                   "/vocabulary/offset", "/vocabulary/bytes",
-                                   "/sites/0.embed/values",       "/sites/0.embed/mean",
-                                   "/sites/0.embed/norm_mean",    "/sites/0.embed/square_mean",
-                                   "/sites/0.embed/block_sum",    "/sites/0.embed/checksum",
-                                   "/sites/1.resid_post/values",  "/sites/1.resid_post/checksum",
-                                   "/sites/9.bogus/values",       "/sites/0.embed",
-                                   "/sites",                      "/blocks"};
+static const char *const sets[] = {"/tokens/ids",
+                                   "/tokens/sequence",
+                                   "/tokens/position",
+                                   "/sequences/document",
+                                   "/sequences/offset",
+                                   "/sequences/length",
+                                   "/documents/place",
+                                   "/blocks/row",
+                                   "/vocabulary/offset",
+                                   "/vocabulary/bytes",
+                                   "/sites/0.embed/values",
+                                   "/sites/0.embed/mean",
+                                   "/sites/0.embed/norm_mean",
+                                   "/sites/0.embed/square_mean",
+                                   "/sites/0.embed/block_sum",
+                                   "/sites/0.embed/checksum",
+                                   "/sites/1.resid_post/values",
+                                   "/sites/1.resid_post/checksum",
+                                   "/sites/9.bogus/values",
+                                   "/sites/0.embed",
+                                   "/sites",
+                                   "/blocks"};
 enum { SETS = sizeof sets / sizeof *sets };
 
 static void write_good(void) {
@@ -33,12 +44,27 @@ static void write_good(void) {
     static const mw_site sites[] = {{0, MW_EMBED}, {1, MW_RESID_POST}};
     static const int64_t widths[] = {WIDTH, WIDTH};
     static const mw_pair provenance[] = {{"fingerprint", "abc"}, {"model", "none"}};
-    const mw_store_plan plan = {.n_rows = ROWS, .n_sequences = SEQUENCES, .n_blocks = 2, .n_sites = 2,
-                                .ids = ids, .sequence = sequence, .position = position, .document = document,
-                                .offset = offset, .length = length, .documents = documents, .n_documents = 1,
-                                .block_row = block_row, .sites = sites, .widths = widths, .dtype = MW_F32,
-                                .vocabulary_offset = vocabulary_offset, .vocabulary_bytes = "abc",
-                                .n_vocabulary = VOCAB, .provenance = provenance, .n_provenance = 2};
+    const mw_store_plan plan = {.n_rows = ROWS,
+                                .n_sequences = SEQUENCES,
+                                .n_blocks = 2,
+                                .n_sites = 2,
+                                .ids = ids,
+                                .sequence = sequence,
+                                .position = position,
+                                .document = document,
+                                .offset = offset,
+                                .length = length,
+                                .documents = documents,
+                                .n_documents = 1,
+                                .block_row = block_row,
+                                .sites = sites,
+                                .widths = widths,
+                                .dtype = MW_F32,
+                                .vocabulary_offset = vocabulary_offset,
+                                .vocabulary_bytes = "abc",
+                                .n_vocabulary = VOCAB,
+                                .provenance = provenance,
+                                .n_provenance = 2};
     float x[3 * WIDTH];
     const float *values[] = {x, x};
     mw_comm *comm = NULL;
@@ -80,7 +106,7 @@ static uint64_t number(bytes *b) {
 }
 
 static hid_t type_of(uint8_t which, hid_t *text) {
-    const hid_t all[] = {H5T_STD_U8LE, H5T_STD_U16LE, H5T_STD_U32LE, H5T_STD_U64LE,
+    const hid_t all[] = {H5T_STD_U8LE,  H5T_STD_U16LE,  H5T_STD_U32LE,  H5T_STD_U64LE,
                          H5T_STD_I64LE, H5T_IEEE_F32LE, H5T_IEEE_F64LE, *text};
     return all[which % 8];
 }
@@ -91,10 +117,11 @@ static void remake(hid_t file, bytes *b, hid_t *text) {
     hsize_t dims[3] = {next(b) % 40u, next(b) % 10u, next(b) % 3u};
     int rank = next(b) % 4;
     uint8_t layout = next(b);
-    static uint8_t content[40 * 10 * 3 * 8];
+    static uint8_t content[40 * 10 * 3 * 32]; /* of the largest type */
     for (size_t i = 0; i < sizeof content; i++) content[i] = (uint8_t)(i % 8 ? 0 : i / 8 % 4);
     H5Ldelete(file, name, H5P_DEFAULT);
-    hid_t space = rank ? H5Screate_simple(rank, dims, NULL) : H5Screate(H5S_SCALAR), how = H5Pcreate(H5P_DATASET_CREATE);
+    hid_t space = rank ? H5Screate_simple(rank, dims, NULL) : H5Screate(H5S_SCALAR),
+          how = H5Pcreate(H5P_DATASET_CREATE);
     hsize_t chunk[3] = {2, 2, 1};
     if (layout % 3 == 1 && rank) H5Pset_chunk(how, rank, chunk);
     if (layout % 3 == 2) H5Pset_layout(how, H5D_COMPACT);
@@ -113,7 +140,8 @@ static void change_value(hid_t file, bytes *b) {
     hid_t space = H5Dget_space(set), one = H5Screate(H5S_SCALAR);
     int rank = H5Sget_simple_extent_ndims(space);
     if (rank >= 1 && rank <= 3) H5Sget_simple_extent_dims(space, dims, NULL);
-    hsize_t columns = rank >= 2 ? dims[1] : 1, at[3] = {columns ? place / columns : 0, columns ? place % columns : 0, 0};
+    hsize_t columns = rank >= 2 ? dims[1] : 1,
+            at[3] = {columns ? place / columns : 0, columns ? place % columns : 0, 0};
     if (rank >= 1 && rank <= 2 && at[0] < dims[0] && (rank == 1 || at[1] < dims[1]) &&
         H5Sselect_elements(space, H5S_SELECT_SET, 1, at) >= 0)
         H5Dwrite(set, H5T_NATIVE_INT64, one, space, H5P_DEFAULT, &value);

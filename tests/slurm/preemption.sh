@@ -1,28 +1,13 @@
 # The real jobs/run.sbatch under a Slurm of this machine's own: a run to its end; one that a job of a higher partition
 # pre-empts, which saves, is requeued, and ends with the same weights; one that fails.
 . "$SOURCE/tests/cli/common.sh"
-slurm="$work/slurm"
-"$SOURCE/tools/slurm_local.sh" start "$slurm" 1 >"$work/start" 2>&1
-code=$?
-trap '"$SOURCE/tools/slurm_local.sh" stop "$slurm"; sleep 1; rm -rf "$work"' EXIT
-[ $code = 0 ] || { cat "$work/start"; exit 77; }
-export SLURM_CONF="$slurm/slurm.conf" MICROW
+. "$SOURCE/tests/slurm/common.sh"
 small | sed 's/tokens: 40_000/tokens: 1_500_000/; s/checkpoint_every: 20/checkpoint_every: 0/' >"$work/exp.yaml"
-cd "$work" || exit 1
-
-state_of() { scontrol show job "$1" | sed -n 's/.*JobState=\([A-Z_]*\).*/\1/p'; }
-wait_for() { # wait_for JOB STATE SECONDS
-    for i in $(seq $(($3 * 5))); do
-        [ "$(state_of "$1")" = "$2" ] && return 0
-        sleep 0.2
-    done
-    return 1
-}
 submit() { sbatch --parsable --ntasks-per-node=2 "$@"; }
 
 "$MICROW" run "$work/exp.yaml" --set store="$work/plain" >/dev/null 2>&1 || fail "the plain run"
 whole=$(submit "$SOURCE/jobs/run.sbatch" "$work/exp.yaml" --set store="$work/whole")
-wait_for "$whole" COMPLETED 120 || { fail "job $whole is $(state_of "$whole")"; scontrol show job $whole >&2; scontrol show node >&2; tail -n 5 "$slurm"/log/* >&2; finish; exit; }
+wait_for "$whole" COMPLETED 120 || { tell "$whole"; finish; exit; }
 check "two tasks, the same weights" cmp "$work/plain/sae_models/small/sae.safetensors" "$work/whole/sae_models/small/sae.safetensors"
 check "the log has the result" grep -q "^evaluate: " "microw-$whole.log"
 

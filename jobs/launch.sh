@@ -1,0 +1,23 @@
+# Sourced by the job files: starts a microw command on the job's tasks, passes on what asks it to end, and requeues the job when
+# it ended with 75: saved, not done. MICROW names the program (microw), MICROW_LAUNCH how tasks are started.
+
+launch() { # launch COMMAND ARGUMENTS...
+    export OMP_NUM_THREADS="${SLURM_CPUS_PER_TASK:-1}"
+    ${MICROW_LAUNCH:-srun --mpi=pmix --cpu-bind=cores} "${MICROW:-microw}" "$@" &
+    launcher=$!
+    trap 'kill -USR1 $launcher' USR1 TERM
+    wait $launcher
+    code=$?
+    while kill -0 $launcher 2>/dev/null; do # a signal ended the wait, not the launcher
+        wait $launcher
+        code=$?
+    done
+    if [ $code = 75 ]; then
+        echo "saved; requeued"
+        # the number of an array's last task is that of the whole array
+        job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
+        scontrol requeue "${job:-$SLURM_JOB_ID}" || exit $code
+        sleep 30 # the requeue ends this script
+    fi
+    exit $code
+}

@@ -1,0 +1,29 @@
+/* The points of a sweep that were given to these ranks: trained on shared batches, then each through its other stages. */
+#ifndef MICROW_SWEEP_RUN_H
+#define MICROW_SWEEP_RUN_H
+
+#include "experiment/sweep.h"
+#include "experiment/training.h"
+
+typedef struct point_run {
+    const sweep_point *point;
+    mw_experiment *e;
+    run r;
+    train_job job;
+    mw_training training;
+    mw_status status;
+    bool finished; /* before: nothing to do */
+    bool opened;   /* r is open */
+    bool chosen;   /* in the round at hand */
+    bool tried;
+} point_run;
+
+/* What is to be done, one by one. A point that cannot be has a status. Collective. */
+mw_status points_plan(const sweep *s, const mw_comm *comm, bool overwrite, point_run *points) MW_MUST_USE;
+/* Trains those of `points` that are not finished, as many at once as fit into `bytes` of memory a rank, and takes
+ * each through discover, evaluate and steer. `base` lends model and texts. MW_INTERRUPTED if asked to end; what goes wrong with a
+ * point is in its status. Collective. */
+mw_status points_go(point_run *const *points, int64_t n, double bytes, run *base) MW_MUST_USE;
+void points_close(point_run *points, int64_t n);
+
+#endif

@@ -1,0 +1,221 @@
+#include "experiment/sweep_table.h"
+#include "base/json.h"
+
+#include <errno.h>
+#include <math.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+extern char **environ;
+
+/* NaN: not measured. */
+typedef struct outcome {
+    const sweep_point *point;
+    double fvu, l0, dead, ce, steps;
+    bool best_fvu, best_ce; /* no other point is as sparse and better, or as good and sparser */
+} outcome;
+
+/* ---- reading ------------------------------------------------------------------------------------------- */
+
+static json_t *load_if_there(const sweep *s, const sweep_point *p, const char *kind, const char *file) {
+    json_t *root = NULL;
+    char *path = mw_format("%s/%s/%s.%s/%s", s->base->top.store, kind, s->base->top.name, p->name, file);
+    if (path && mw_file_exists(path) && mw_json_load(path, &root) != MW_OK) root = NULL;
+    mw_free(path);
+    return root;
+}
+
+static double number_of(const json_t *object, const char *key) {
+    const json_t *value = json_object_get(object, key);
+    return json_is_number(value) ? json_number_value(value) : NAN;
+}
+
+static double last_of(const json_t *columns, const char *key) {
+    const json_t *column = json_object_get(columns, key);
+    size_t n = json_array_size(column);
+    return n ? json_number_value(json_array_get(column, n - 1)) : NAN;
+}
+
+/* Over all rows where it was evaluated, else of the last step. */
+static bool read_outcome(const sweep *s, const sweep_point *p, outcome *out) {
+    json_t *history = load_if_there(s, p, "sae_models", "training_history.json");
+    json_t *evaluated = load_if_there(s, p, "runs", "evaluate.json");
+    *out = (outcome){.point = p, .ce = NAN};
+    out->fvu = evaluated ? number_of(evaluated, "fvu") : last_of(history, "fvu");
+    out->l0 = evaluated ? number_of(evaluated, "l0") : last_of(history, "l0");
+    out->dead = evaluated ? number_of(evaluated, "dead") : last_of(history, "dead");
+    out->steps = last_of(history, "step");
+    if (evaluated) out->ce = number_of(evaluated, "ce_recovered_zero");
+    json_decref(history);
+    json_decref(evaluated);
+    return isfinite(out->fvu) && isfinite(out->l0);
+}
+
+static int sparsest_first(const void *a, const void *b) {
+    const outcome *x = a, *y = b;
+    if (x->l0 != y->l0) return x->l0 < y->l0 ? -1 : 1;
+    return x->fvu < y->fvu ? -1 : x->fvu > y->fvu;
+}
+
+static bool dominates(double l0, double loss, double other_l0, double other_loss) {
+    return l0 <= other_l0 && loss <= other_loss && (l0 < other_l0 || loss < other_loss);
+}
+
+static void mark_best(outcome *list, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        list[i].best_fvu = true;
+        list[i].best_ce = isfinite(list[i].ce);
+        for (int64_t j = 0; j < n; j++) {
+            if (dominates(list[j].l0, list[j].fvu, list[i].l0, list[i].fvu)) list[i].best_fvu = false;
+            if (isfinite(list[j].ce) && dominates(list[j].l0, -list[j].ce, list[i].l0, -list[i].ce))
+                list[i].best_ce = false;
+        }
+    }
+}
+
+/* ---- writing ------------------------------------------------------------------------------------------- */
+
+static void print_table(const sweep *s, const outcome *list, int64_t n) {
+    printf("%-32s %8s %8s %8s %9s\n", "point", "L0", "FVU", "dead", "CE kept");
+    for (int64_t i = 0; i < n; i++) {
+        const outcome *o = &list[i];
+        printf("%-32s %8.2f %8.4f %8.0f ", o->point->name, o->l0, o->fvu, o->dead);
+        if (isfinite(o->ce))
+            printf("%7.2f %%", 100 * o->ce);
+        else
+            printf("%9s", "-");
+        printf("%s%s\n", o->best_fvu ? "  best FVU at its L0" : "", o->best_ce ? ", best CE" : "");
+    }
+    printf("%lld of %lld points are finished\n", (long long)n, (long long)s->n);
+    fflush(stdout);
+}
+
+static json_t *as_json(const outcome *o) {
+    json_t *made = json_pack("{s:s, s:f, s:f, s:f, s:b, s:b}", "point", o->point->name, "l0", o->l0, "fvu", o->fvu,
+                             "dead", o->dead, "best_fvu", o->best_fvu, "best_ce", o->best_ce);
+    if (isfinite(o->steps)) json_object_set_new(made, "steps", json_real(o->steps));
+    if (isfinite(o->ce)) json_object_set_new(made, "ce_recovered_zero", json_real(o->ce));
+    json_t *values = json_object();
+    mw_text text = {0};
+    for (int64_t v = 0; v < o->point->n_values; v++) {
+        text.length = 0;
+        sweep_value_text(o->point->values[v].node, &text);
+        if (!text.failed) json_object_set_new(values, o->point->values[v].key, json_string(text.data));
+    }
+    mw_text_free(&text);
+    json_object_set_new(made, "values", values);
+    return made;
+}
+
+static mw_status write_json(const char *folder, const outcome *list, int64_t n) {
+    char *path = mw_path_join(folder, "sweep.json");
+    json_t *all = json_array();
+    for (int64_t i = 0; i < n; i++) json_array_append_new(all, as_json(&list[i]));
+    mw_status status = path && all ? mw_json_save(path, all, 1) : MW_ERR_MEMORY;
+    json_decref(all);
+    mw_free(path);
+    return status;
+}
+
+static void add_number(mw_text *out, double value) {
+    if (isfinite(value))
+        mw_text_addf(out, ",%.9g", value);
+    else
+        mw_text_addf(out, ",");
+}
+
+static mw_status write_text(const char *folder, const char *name, mw_text *text) {
+    char *path = mw_path_join(folder, name);
+    mw_status status = path && !text->failed ? mw_file_write_atomic(path, text->data, text->length) : MW_ERR_MEMORY;
+    mw_text_free(text);
+    mw_free(path);
+    return status;
+}
+
+static mw_status write_csv(const char *folder, const outcome *list, int64_t n) {
+    mw_text text = {0};
+    mw_text_addf(&text, "point,l0,fvu,dead,ce_recovered_zero,best_fvu,best_ce\n");
+    for (int64_t i = 0; i < n; i++) {
+        mw_text_addf(&text, "%s", list[i].point->name);
+        const double values[] = {list[i].l0, list[i].fvu, list[i].dead, list[i].ce};
+        for (int v = 0; v < 4; v++) add_number(&text, values[v]);
+        mw_text_addf(&text, ",%d,%d\n", list[i].best_fvu, list[i].best_ce);
+    }
+    return write_text(folder, "sweep.csv", &text);
+}
+
+static void add_data(mw_text *out, const char *name, const outcome *list, int64_t n, bool ce, bool best) {
+    mw_text_addf(out, "$%s << END\n", name);
+    for (int64_t i = 0; i < n; i++)
+        if (!best || (ce ? list[i].best_ce : list[i].best_fvu))
+            if (!ce || isfinite(list[i].ce))
+                mw_text_addf(out, "%.9g %.9g \"%s\"\n", list[i].l0, ce ? list[i].ce : list[i].fvu, list[i].point->name);
+    mw_text_addf(out, "END\n");
+}
+
+static bool any_ce(const outcome *list, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        if (isfinite(list[i].ce)) return true;
+    return false;
+}
+
+/* A script with its data, so that a figure can be made anew with other sizes or terminals. */
+static mw_status write_plot(const sweep *s, const char *folder, const outcome *list, int64_t n) {
+    mw_text text = {0};
+    bool ce = any_ce(list, n);
+    mw_text_addf(
+        &text,
+        "# gnuplot pareto.gp\nset terminal svg noenhanced size %d,480 font \"sans,12\" background rgb \"white\"\n",
+        ce ? 1200 : 640);
+    mw_text_addf(&text, "set output \"pareto.svg\"\nset logscale x 2\nset grid\nset xlabel \"L0\"\nset key off\n");
+    add_data(&text, "all", list, n, false, false);
+    add_data(&text, "best", list, n, false, true);
+    if (ce) add_data(&text, "all_ce", list, n, true, false);
+    if (ce) add_data(&text, "best_ce", list, n, true, true);
+    static const char plot[] = "plot $%s using 1:2 with linespoints pt 7, $%s using 1:2 with points pt 6, "
+                               "'' using 1:2:3 with labels font \",8\" offset 0,0.8\n";
+    mw_text_addf(&text, "set multiplot layout 1,%d title \"%s\"\nset logscale y\nset ylabel \"FVU\"\n", ce ? 2 : 1,
+                 s->base->top.name);
+    mw_text_addf(&text, plot, "best", "all");
+    if (ce) mw_text_addf(&text, "unset logscale y\nset ylabel \"cross-entropy recovered\"\n");
+    if (ce) mw_text_addf(&text, plot, "best_ce", "all_ce");
+    mw_text_addf(&text, "unset multiplot\n");
+    return write_text(folder, "pareto.gp", &text);
+}
+
+/* A figure is nothing that a run may fail for. */
+static void draw(const char *folder) {
+    char *command = mw_format("cd \"$1\" && command -v gnuplot >/dev/null && exec gnuplot pareto.gp >/dev/null 2>&1");
+    char *const arguments[] = {"sh", "-c", command, "sh", (char *)(uintptr_t)folder, NULL};
+    pid_t child;
+    int result = 1;
+    if (command && posix_spawnp(&child, "sh", NULL, NULL, arguments, environ) == 0)
+        while (waitpid(child, &result, 0) < 0 && errno == EINTR) {
+        }
+    printf(result == 0 ? "figure: %s/pareto.svg\n" : "no gnuplot here: the figure's script is %s/pareto.gp\n", folder);
+    fflush(stdout);
+    mw_free(command);
+}
+
+mw_status sweep_table(const sweep *s) {
+    outcome *list = mw_calloc((size_t)s->n, sizeof *list);
+    char *folder = mw_format("%s/runs/%s", s->base->top.store, s->base->top.name);
+    int64_t n = 0;
+    mw_status status = list && folder ? mw_make_directories(folder) : MW_ERR_MEMORY;
+    for (int64_t i = 0; i < s->n && status == MW_OK; i++) n += read_outcome(s, &s->points[i], &list[n]);
+    if (status == MW_OK) {
+        qsort(list, (size_t)n, sizeof *list, sparsest_first);
+        mark_best(list, n);
+        print_table(s, list, n);
+        status = write_json(folder, list, n);
+    }
+    if (status == MW_OK) status = write_csv(folder, list, n);
+    if (status == MW_OK && n) status = write_plot(s, folder, list, n);
+    if (status == MW_OK && n) draw(folder);
+    mw_free(list);
+    mw_free(folder);
+    return status;
+}
