@@ -156,6 +156,17 @@ mw_status mw_atomic_begin(const char *path, mw_atomic_file *out) MW_MUST_USE;
 mw_status mw_atomic_write(mw_atomic_file *file, const void *data, size_t length) MW_MUST_USE;
 mw_status mw_atomic_commit(mw_atomic_file *file) MW_MUST_USE; /* on failure the file is aborted */
 void mw_atomic_abort(mw_atomic_file *file);
+/* A file that several processes fill, each at its own places: opened by all, made anew by the one that says so. */
+typedef struct mw_shared_file {
+    const char *path; /* borrowed */
+    int fd;
+} mw_shared_file;
+mw_status mw_shared_open(const char *path, bool make, mw_shared_file *out) MW_MUST_USE;
+mw_status mw_shared_write(const mw_shared_file *file, uint64_t place, const void *data, size_t length) MW_MUST_USE;
+/* What was written is on disk, unless the status says otherwise. */
+mw_status mw_shared_close(mw_shared_file *file) MW_MUST_USE;
+/* Gives a synced file its name, in place of one that has it. */
+mw_status mw_file_publish(const char *temporary, const char *path) MW_MUST_USE;
 mw_status mw_make_directories(const char *path) MW_MUST_USE;
 /* Bytes of all files below a folder; 0 if it is not there. */
 mw_status mw_folder_size(const char *path, uint64_t *out) MW_MUST_USE;

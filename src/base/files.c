@@ -74,18 +74,62 @@ void mw_atomic_abort(mw_atomic_file *file) {
     *file = (mw_atomic_file){0};
 }
 
+/* A rename is safe when the folder is synced too; some file systems cannot do that, which is no error. */
+static void sync_folder_of(const char *path) {
+    char *folder = mw_path_directory(path);
+    int fd = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (fd >= 0) {
+        fsync(fd);
+        close(fd);
+    }
+    mw_free(folder);
+}
+
+mw_status mw_file_publish(const char *temporary, const char *path) {
+    if (rename(temporary, path) != 0) return mw_error(MW_ERR_IO, "%s: rename failed: %s", path, strerror(errno));
+    sync_folder_of(path);
+    return MW_OK;
+}
+
 mw_status mw_atomic_commit(mw_atomic_file *file) {
     mw_status status = MW_OK;
     if (fflush(file->stream) != 0 || fsync(fileno(file->stream)) != 0)
         status = mw_error(MW_ERR_IO, "%s: write failed: %s", file->temporary, strerror(errno));
-    else if (rename(file->temporary, file->path) != 0)
-        status = mw_error(MW_ERR_IO, "%s: rename failed: %s", file->path, strerror(errno));
+    else
+        status = mw_file_publish(file->temporary, file->path);
     if (status == MW_OK) { /* renamed: nothing left to unlink */
         fclose(file->stream);
         file->stream = NULL;
     }
     mw_atomic_abort(file);
     return status;
+}
+
+mw_status mw_shared_open(const char *path, bool make, mw_shared_file *out) {
+    int fd = open(path, O_WRONLY | O_CLOEXEC | (make ? O_CREAT | O_TRUNC : 0), 0644);
+    if (fd < 0) return mw_error(MW_ERR_IO, "%s: cannot be written: %s", path, strerror(errno));
+    *out = (mw_shared_file){path, fd};
+    return MW_OK;
+}
+
+mw_status mw_shared_write(const mw_shared_file *file, uint64_t place, const void *data, size_t length) {
+    for (const char *from = data; length > 0;) {
+        ssize_t done = pwrite(file->fd, from, length, (off_t)place);
+        if (done < 0 && errno == EINTR) continue;
+        if (done <= 0) return mw_error(MW_ERR_IO, "%s: write failed: %s", file->path, strerror(errno));
+        from += done;
+        place += (uint64_t)done;
+        length -= (size_t)done;
+    }
+    return MW_OK;
+}
+
+mw_status mw_shared_close(mw_shared_file *file) {
+    bool good = fsync(file->fd) == 0;
+    int why = errno;
+    good = close(file->fd) == 0 && good;
+    file->fd = -1;
+    return good ? MW_OK : mw_error(MW_ERR_IO, "%s: write failed: %s", file->path, strerror(why));
 }
 
 mw_status mw_file_write_atomic(const char *path, const void *data, size_t length) {

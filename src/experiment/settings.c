@@ -112,9 +112,9 @@ static const mw_field train_fields[] = {
      .doc =
          "rows: a permutation of all rows, each read by itself; blocks: of blocks of neighbouring rows, mixed in windows: for "
          "data that is larger than memory"},
-    {"shuffle_block", MW_FIELD_INT, AT(train_settings, shuffle_block), "32", .min = 1, .max = 1 << 20,
+    {"shuffle_block", MW_FIELD_INT, AT(train_settings, shuffle_block), "16", .min = 1, .max = 1 << 20,
      .doc = "rows of a block"},
-    {"shuffle_window", MW_FIELD_INT, AT(train_settings, shuffle_window), "32", .min = 1, .max = 1 << 20,
+    {"shuffle_window", MW_FIELD_INT, AT(train_settings, shuffle_window), "128", .min = 1, .max = 1 << 20,
      .doc = "blocks that are mixed; each 128 rows of a batch have a window of their own in memory"},
     {"nan", MW_FIELD_CHOICE, AT(train_settings, nan), "stop", .choices = "stop|skip",
      .doc = "a row that is not finite ends the run with its number; skip: the row behind it takes its place"},

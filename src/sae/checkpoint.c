@@ -1,18 +1,21 @@
-/* Checkpoints: everything a run needs to go on bit for bit, at any number of ranks. */
+/* Checkpoints: everything a run needs to go on bit for bit, at any number of ranks, written and checked by all of them. */
 #include "base/json.h"
 #include "microw/safetensors.h"
 #include "sae/trainer.h"
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
-/* What a checkpoint holds: whole arrays, of which some are shares of latents until they are gathered. */
+/* What a checkpoint holds. Arrays with a row a latent are written and checked by the ranks in shares of latents, the others
+ * by rank 0. */
 typedef struct piece {
     char name[32];
     void *data;
     mw_dtype dtype;
     int64_t rows, columns; /* columns 0: one dimension */
-    bool shared;           /* `data` is this rank's share of latents */
+    bool by_latent;
+    bool shared; /* `data` is this rank's share of latents, else the whole */
 } piece;
 
 enum { KINDS = 4, PIECES_MAX = KINDS * P_COUNT + 1 };
@@ -30,10 +33,11 @@ static int list_pieces(const mw_trainer *t, piece out[PIECES_MAX]) {
                           .dtype = MW_F32,
                           .rows = p->rows,
                           .columns = p->columns > 1 ? p->columns : 0,
+                          .by_latent = p->shared,
                           .shared = kind > 0 && p->shared};
             snprintf(it->name, sizeof it->name, "%s%s", prefix[kind], p->name);
         }
-    out[count++] = (piece){"since_fired", t->since_fired, MW_I64, t->sae->n, 0, false};
+    out[count++] = (piece){"since_fired", t->since_fired, MW_I64, t->sae->n, 0, true, false};
     return count;
 }
 
@@ -41,15 +45,22 @@ static size_t row_bytes(const piece *p) {
     return (size_t)(p->columns ? p->columns : 1) * mw_dtype_size(p->dtype);
 }
 
-/* ---- writing --------------------------------------------------------------------------------------------- */
+/* This rank's rows of a piece, where `whole` is the array in a file, or NULL: in the trainer. */
+typedef struct extent {
+    const char *data;
+    int64_t first, count;
+} extent;
 
-static mw_status gather_piece(const mw_trainer *t, const piece *p, void **whole) {
-    void *data = mw_alloc((size_t)p->rows * row_bytes(p));
-    MW_TRY(mw_comm_agree(t->comm, data ? MW_OK : MW_ERR_MEMORY));
-    memcpy((char *)data + (size_t)t->first_latent * row_bytes(p), p->data, (size_t)t->n_latents * row_bytes(p));
-    *whole = data;
-    return gather_latents((mw_trainer *)(uintptr_t)t, data, row_bytes(p));
+static extent share_of(const mw_trainer *t, const piece *p, const void *whole) {
+    extent e = {whole ? whole : p->data, 0, p->rows};
+    if (!p->by_latent) return e;
+    e.first = t->first_latent;
+    e.count = t->n_latents;
+    if (whole || !p->shared) e.data += (size_t)e.first * row_bytes(p);
+    return e;
 }
+
+/* ---- checksum -------------------------------------------------------------------------------------------- */
 
 typedef struct number {
     const char *name;
@@ -79,40 +90,110 @@ static void add_to_chain(chain *c, const void *data, size_t bytes) {
     snprintf(c->text, sizeof c->text, "%016llx", (unsigned long long)c->sum);
 }
 
-static mw_status write_pieces(const mw_trainer *t, const char *path, const piece *pieces, int count,
-                              void *const *whole) {
+/* A piece's sums, one for each block of latents: every rank computes those of its share, and all get all. */
+static mw_status sum_piece(const mw_trainer *t, const piece *p, const void *whole, uint64_t *sums, chain *c) {
+    int64_t blocks = p->by_latent ? (p->rows + LATENT_BLOCK - 1) / LATENT_BLOCK : 1;
+    int64_t step = p->by_latent ? LATENT_BLOCK : p->rows;
+    extent mine = share_of(t, p, whole);
+#pragma omp parallel for schedule(static)
+    for (int64_t at = 0; at < mine.count; at += step) {
+        int64_t rows = mine.count - at < step ? mine.count - at : step;
+        sums[(mine.first + at) / step] = mw_xxh64(mine.data + (size_t)at * row_bytes(p), (size_t)rows * row_bytes(p));
+    }
+    if (p->by_latent) MW_TRY(mw_comm_gather_shares(t->comm, sums, blocks, 1, sizeof *sums));
+    add_to_chain(c, sums, (size_t)blocks * sizeof *sums);
+    return MW_OK;
+}
+
+/* `whole` NULL: of what the trainer holds. */
+static mw_status sum_all(const mw_trainer *t, const piece *pieces, int count, const void *const *whole, chain *c) {
+    uint64_t *sums = mw_calloc((size_t)(t->sae->n / LATENT_BLOCK + 2), sizeof *sums);
+    mw_status status = mw_comm_agree(t->comm, sums ? MW_OK : MW_ERR_MEMORY);
+    for (int i = 0; i < count && status == MW_OK; i++)
+        status = sum_piece(t, &pieces[i], whole ? whole[i] : NULL, sums, c);
+    mw_free(sums);
+    return status;
+}
+
+/* ---- writing --------------------------------------------------------------------------------------------- */
+
+static void describe(const piece *pieces, int count, mw_named_tensor *out) {
+    for (int i = 0; i < count; i++) {
+        const piece *p = &pieces[i];
+        out[i] = (mw_named_tensor){p->name, p->columns ? mw_tensor_2d(p->dtype, p->data, p->rows, p->columns)
+                                                       : mw_tensor_1d(p->dtype, p->data, p->rows)};
+    }
+}
+
+static mw_status make_head(const mw_trainer *t, const piece *pieces, int count, chain checksum, mw_text *head,
+                           uint64_t *place) {
     mw_named_tensor tensors[PIECES_MAX];
     number numbers[NUMBERS];
-    chain checksum = {0};
     const char *metadata[2 * NUMBERS + 5] = {"fingerprint", t->options.fingerprint ? t->options.fingerprint : "",
                                              "checksum", checksum.text};
-    for (int i = 0; i < count; i++) {
-        void *data = whole[i] ? whole[i] : pieces[i].data;
-        add_to_chain(&checksum, data, (size_t)pieces[i].rows * row_bytes(&pieces[i]));
-        tensors[i] = (mw_named_tensor){
-            pieces[i].name, pieces[i].columns ? mw_tensor_2d(pieces[i].dtype, data, pieces[i].rows, pieces[i].columns)
-                                              : mw_tensor_1d(pieces[i].dtype, data, pieces[i].rows)};
-    }
     list_numbers(t, numbers);
     for (int i = 0; i < NUMBERS; i++) {
         metadata[2 * i + 4] = numbers[i].name;
         metadata[2 * i + 5] = numbers[i].text;
         add_to_chain(&checksum, numbers[i].text, strlen(numbers[i].text));
     }
-    return mw_safetensors_write(path, tensors, count, metadata);
+    describe(pieces, count, tensors);
+    return mw_safetensors_head(tensors, count, metadata, head, place);
+}
+
+static mw_status write_share(const mw_trainer *t, const mw_shared_file *file, const piece *pieces, int count,
+                             const mw_text *head, const uint64_t *place) {
+    bool root = mw_comm_rank(t->comm) == 0;
+    if (root) MW_TRY(mw_shared_write(file, 0, head->data, head->length));
+    for (int i = 0; i < count; i++) {
+        const piece *p = &pieces[i];
+        extent mine = share_of(t, p, NULL);
+        if (!p->by_latent && !root) continue;
+        MW_TRY(mw_shared_write(file, place[i] + (uint64_t)mine.first * row_bytes(p), mine.data,
+                               (size_t)mine.count * row_bytes(p)));
+    }
+    return MW_OK;
+}
+
+/* Every rank opens what rank 0 has made, writes its part, and syncs it. */
+static mw_status fill_file(const mw_trainer *t, const char *path, const piece *pieces, int count, const mw_text *head,
+                           const uint64_t *place) {
+    mw_shared_file file;
+    bool root = mw_comm_rank(t->comm) == 0;
+    mw_status status = root ? mw_shared_open(path, true, &file) : MW_OK;
+    MW_TRY(mw_comm_agree(t->comm, status));
+    if (!root) status = mw_shared_open(path, false, &file);
+    if (status == MW_OK) {
+        status = write_share(t, &file, pieces, count, head, place);
+        mw_status closed = mw_shared_close(&file);
+        if (status == MW_OK) status = closed;
+    }
+    return mw_comm_agree(t->comm, status);
+}
+
+static mw_status save_as(const mw_trainer *t, const char *temporary, const char *path) {
+    piece pieces[PIECES_MAX];
+    uint64_t place[PIECES_MAX];
+    int count = list_pieces(t, pieces);
+    mw_text head = {0};
+    chain checksum = {0};
+    mw_status status = sum_all(t, pieces, count, NULL, &checksum);
+    if (status == MW_OK) status = mw_comm_agree(t->comm, make_head(t, pieces, count, checksum, &head, place));
+    if (status == MW_OK) status = fill_file(t, temporary, pieces, count, &head, place);
+    mw_text_free(&head);
+    if (mw_comm_rank(t->comm) != 0) return mw_comm_agree(t->comm, status);
+    if (status == MW_OK)
+        status = mw_file_publish(temporary, path);
+    else
+        unlink(temporary);
+    return mw_comm_agree(t->comm, status);
 }
 
 mw_status mw_trainer_save(const mw_trainer *t, const char *path) {
-    piece pieces[PIECES_MAX];
-    void *whole[PIECES_MAX] = {0};
-    int count = list_pieces(t, pieces);
-    mw_status status = MW_OK;
-    for (int i = 0; i < count && status == MW_OK; i++)
-        if (pieces[i].shared) status = gather_piece(t, &pieces[i], &whole[i]);
-    if (status == MW_OK)
-        status =
-            mw_comm_agree(t->comm, mw_comm_rank(t->comm) == 0 ? write_pieces(t, path, pieces, count, whole) : MW_OK);
-    for (int i = 0; i < count; i++) mw_free(whole[i]);
+    char *temporary = mw_format("%s.tmp", path);
+    mw_status status = mw_comm_agree(t->comm, temporary ? MW_OK : MW_ERR_MEMORY);
+    if (status == MW_OK) status = save_as(t, temporary, path);
+    mw_free(temporary);
     return status;
 }
 
@@ -126,11 +207,11 @@ static mw_status find_piece(const mw_safetensors *file, const char *path, const 
 }
 
 static void copy_piece(const mw_trainer *t, const piece *p, const void *from) {
-    size_t row = row_bytes(p);
+    extent share = share_of(t, p, from);
     if (p->shared)
-        memcpy(p->data, (const char *)from + (size_t)t->first_latent * row, (size_t)t->n_latents * row);
+        memcpy(p->data, share.data, (size_t)share.count * row_bytes(p));
     else
-        memcpy(p->data, from, (size_t)p->rows * row);
+        memcpy(p->data, from, (size_t)p->rows * row_bytes(p));
 }
 
 static mw_status parse_numbers(const mw_trainer *t, const mw_safetensors *file, const char *path,
@@ -147,19 +228,22 @@ static mw_status parse_numbers(const mw_trainer *t, const mw_safetensors *file, 
     return MW_OK;
 }
 
-/* Everything that can be wrong is found before anything is changed. */
-static mw_status check_pieces(const mw_trainer *t, const mw_safetensors *file, const char *path, const piece *pieces,
-                              int count) {
-    chain found = {0};
-    number numbers[NUMBERS];
-    const char *mark = mw_safetensors_metadata(file, "fingerprint"), *sum = mw_safetensors_metadata(file, "checksum");
+static mw_status find_pieces(const mw_trainer *t, const mw_safetensors *file, const char *path, const piece *pieces,
+                             int count, const void **whole) {
+    const char *mark = mw_safetensors_metadata(file, "fingerprint");
     if (t->options.fingerprint && (!mark || strcmp(mark, t->options.fingerprint) != 0))
         return mw_error(MW_ERR_STATE, "%s: a checkpoint of other data or settings", path);
     for (int i = 0; i < count; i++) {
         mw_tensor tensor;
         MW_TRY(find_piece(file, path, &pieces[i], &tensor));
-        add_to_chain(&found, tensor.data, (size_t)pieces[i].rows * row_bytes(&pieces[i]));
+        whole[i] = tensor.data;
     }
+    return MW_OK;
+}
+
+static mw_status compare(const mw_trainer *t, const mw_safetensors *file, const char *path, chain found) {
+    number numbers[NUMBERS];
+    const char *sum = mw_safetensors_metadata(file, "checksum");
     list_numbers(t, numbers);
     for (int i = 0; i < NUMBERS; i++) {
         const char *text = mw_safetensors_metadata(file, numbers[i].name);
@@ -171,11 +255,18 @@ static mw_status check_pieces(const mw_trainer *t, const mw_safetensors *file, c
     return MW_OK;
 }
 
-static mw_status check_file(const mw_trainer *t, const mw_safetensors *file, const char *path,
+/* Everything that can be wrong is found before anything is changed. Collective. */
+static mw_status check_file(const mw_trainer *t, const mw_safetensors *file, const char *path, mw_status opened,
                             number numbers[NUMBERS]) {
     piece pieces[PIECES_MAX];
-    MW_TRY(check_pieces(t, file, path, pieces, list_pieces(t, pieces)));
-    return parse_numbers(t, file, path, numbers);
+    const void *whole[PIECES_MAX];
+    int count = list_pieces(t, pieces);
+    chain found = {0};
+    MW_TRY(mw_comm_agree(t->comm, opened == MW_OK ? find_pieces(t, file, path, pieces, count, whole) : opened));
+    MW_TRY(sum_all(t, pieces, count, whole, &found));
+    mw_status status = compare(t, file, path, found);
+    if (status == MW_OK) status = parse_numbers(t, file, path, numbers);
+    return mw_comm_agree(t->comm, status);
 }
 
 static void take_file(mw_trainer *t, const mw_safetensors *file, const number numbers[NUMBERS]) {
@@ -196,9 +287,8 @@ static void take_file(mw_trainer *t, const mw_safetensors *file, const number nu
 mw_status mw_trainer_load(mw_trainer *t, const char *path) {
     mw_safetensors *file = NULL;
     number numbers[NUMBERS];
-    mw_status status = mw_safetensors_open(path, &file);
-    if (status == MW_OK) status = check_file(t, file, path, numbers);
-    status = mw_comm_agree(t->comm, status);
+    mw_status opened = mw_safetensors_open(path, &file);
+    mw_status status = check_file(t, file, path, opened, numbers);
     if (status == MW_OK) take_file(t, file, numbers);
     mw_safetensors_free(&file);
     return status;

@@ -47,7 +47,21 @@ int64_t checkpoints_list(const char *folder, int64_t *steps, int64_t most) {
     return count;
 }
 
+/* What a killed run had begun to write. */
+static void remove_begun(const char *folder) {
+    DIR *directory = opendir(folder);
+    for (struct dirent *entry; directory && (entry = readdir(directory));) {
+        const char *name = entry->d_name;
+        char *path =
+            strncmp(name, prefix, sizeof prefix - 1) == 0 && strstr(name, ".tmp") ? mw_path_join(folder, name) : NULL;
+        if (path) unlink(path);
+        mw_free(path);
+    }
+    if (directory) closedir(directory);
+}
+
 void checkpoints_prune(const char *folder, int64_t keep) {
+    remove_begun(folder);
     int64_t steps[MOST], count = checkpoints_list(folder, steps, MOST);
     for (int64_t i = keep; i < count; i++) {
         char *path = checkpoint_path(folder, steps[i]);

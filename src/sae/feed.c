@@ -57,7 +57,7 @@ static mw_status fill_side(const feed *f, const mw_store_view *view, int64_t str
     const row_order *o = &f->order;
     size_t bytes = (size_t)(o->block * o->window * view->width) * sizeof **buffer;
     if (!*buffer && !(*buffer = mw_alloc(bytes))) return MW_ERR_MEMORY;
-    for (int64_t j = 0; j < o->window; j++)
+    for (int64_t j = 0; j < order_window(o, stream); j++)
         MW_TRY(read_around(view, o->rows, order_block(o, stream, window, j), o->block,
                            *buffer + j * o->block * view->width));
     return MW_OK;
@@ -101,9 +101,10 @@ static mw_status refuse_row(const mw_store_view *view, int64_t row, int64_t colu
     char site[MW_SITE_TEXT];
     while (column >= view->site[i].width) column -= view->site[i++].width;
     mw_site_format(view->site[i].site, site);
-    return mw_error(MW_ERR_STATE,
-                    "activations: row %lld, column %lld of site %s is %f; train.nan: skip puts the next row in its place",
-                    (long long)row, (long long)column, site, (double)value);
+    return mw_error(
+        MW_ERR_STATE,
+        "activations: row %lld, column %lld of site %s is %f; train.nan: skip puts the next row in its place",
+        (long long)row, (long long)column, site, (double)value);
 }
 
 static mw_status row_is_finite(const feed *f, int64_t row, const float *x, const float *y, bool *good) {

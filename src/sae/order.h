@@ -24,6 +24,8 @@ int64_t order_row(const row_order *o, int64_t position);
 typedef struct order_place {
     int64_t stream, window, at;
 } order_place;
+/* Blocks in a stream's windows. */
+int64_t order_window(const row_order *o, int64_t stream);
 order_place order_place_of(const row_order *o, int64_t position);
 /* First row of a window's block j; it goes on at row 0 behind the last. */
 int64_t order_block(const row_order *o, int64_t stream, int64_t window, int64_t j);
