@@ -40,6 +40,16 @@ mw_status mw_sweep_list(const mw_experiment *experiment) MW_MUST_USE;
  * a figure. Local. */
 mw_status mw_sweep_table(const mw_experiment *experiment) MW_MUST_USE;
 
+typedef struct mw_plan_options {
+    int64_t ranks, nodes; /* 0: as many ranks as there are; one node */
+    int64_t tokens;       /* of the dataset; 0: as the file says, or estimated from its files */
+    const char *device;   /* "a100", "h100", "h200", or "measured": on these ranks */
+} mw_plan_options;
+/* Prints what the experiment takes: disk, memory of a rank, harvest and training time, and how they scale from one rank to so
+ * many. Needs config.json of the model, neither weights nor texts. Collective. */
+mw_status mw_experiment_plan(const mw_experiment *experiment, const mw_comm *comm,
+                             const mw_plan_options *options) MW_MUST_USE;
+
 /* Every key with its effective value; with `document`, also type, range and meaning. A NULL experiment: defaults. */
 mw_status mw_experiment_describe(const mw_experiment *experiment, bool document, mw_text *out) MW_MUST_USE;
 

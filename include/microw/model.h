@@ -33,6 +33,8 @@ typedef struct mw_model_info {
 /* `model`: a folder, or a Hub id in the local cache. `dtype`: "auto" (as stored; f16 becomes f32), "f32",
  * "bf16", "f16". Matrices stored in that type are used where they lie in the mapped file. */
 mw_status mw_model_open(const char *model, const char *dtype, mw_backend *backend, mw_model **out) MW_MUST_USE;
+/* From config.json alone: shape and sites, but no weights, so it cannot be run. `parameters` is counted from the shape. */
+mw_status mw_model_outline(const char *model, mw_model **out) MW_MUST_USE;
 void mw_model_free(mw_model **model);
 const mw_model_info *mw_model_about(const mw_model *model);
 mw_hooks *mw_model_hooks(mw_model *model);

@@ -220,6 +220,14 @@ bool mw_trainer_stalled(const mw_trainer *trainer);
 mw_status mw_trainer_save(const mw_trainer *trainer, const char *path) MW_MUST_USE;
 mw_status mw_trainer_load(mw_trainer *trainer, const char *path) MW_MUST_USE;
 
+/* What a checkpoint says of itself, when its checksum matches; MW_ERR_FORMAT if it does not, or the file is none. */
+typedef struct mw_checkpoint_info {
+    int64_t step, n, d, d_out;
+    double threshold;
+    char fingerprint[MW_SHA256_TEXT];
+} mw_checkpoint_info;
+mw_status mw_checkpoint_read(const char *path, mw_checkpoint_info *out) MW_MUST_USE;
+
 /* From a sample x [n_rows, d], y [n_rows, d_out] (NULL: x). b_dec: their center (geometric median, Weiszfeld 1937, is the TopK
  * family's own; zero the others'). Inits:
  * SCALED  W_enc uniform +-1/sqrt(d), W_dec its rows at unit length, W_enc then scaled so that random unit vectors are

@@ -1,5 +1,7 @@
 #include "base/json.h"
 
+#include <math.h>
+
 mw_status mw_json_parse(const char *where, const char *text, size_t length, json_t **out) {
     json_error_t error;
     json_t *value = json_loadb(text, length, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
@@ -53,4 +55,20 @@ void mw_json_quote(mw_text *out, const char *bytes, size_t length) {
         i += n ? n : 1;
     }
     mw_text_add(out, "\"", 1);
+}
+
+json_t *mw_json_if_there(const char *folder, const char *name) {
+    char *path = mw_path_join(folder, name);
+    json_t *root = NULL;
+    mw_log_quiet(true);
+    if (path && mw_file_exists(path) && mw_json_load(path, &root) != MW_OK) root = NULL;
+    mw_log_quiet(false);
+    mw_free(path);
+    return root;
+}
+
+double mw_json_last(const json_t *columns, const char *key) {
+    const json_t *column = json_object_get(columns, key);
+    size_t n = json_array_size(column);
+    return n ? json_number_value(json_array_get(column, n - 1)) : (double)NAN;
 }

@@ -17,6 +17,10 @@ mw_status mw_json_save(const char *path, const json_t *value, int indent) MW_MUS
 /* `"text"` with escapes; invalid UTF-8 becomes U+FFFD. */
 void mw_json_quote(mw_text *out, const char *bytes, size_t length);
 
+/* Of a file `folder`/`name` that may not be there, or may not be whole; NULL then. */
+json_t *mw_json_if_there(const char *folder, const char *name);
+/* Last number of a member that is an array; NaN where there is none. */
+double mw_json_last(const json_t *columns, const char *key);
 /* A boolean member; `initial` where it is absent or something else. */
 bool mw_json_flag(const json_t *object, const char *key, bool initial);
 

@@ -1,45 +1,15 @@
-/* microw layers, inspect, export, config. */
+/* microw inspect: what a file or folder is, and whether it is whole. */
+#include "base/json.h"
 #include "cli/commands.h"
 #include "microw/concepts.h"
 #include "microw/experiment.h"
 #include "microw/safetensors.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-/* ---- layers --------------------------------------------------------------------------------------------- */
-
-static void print_sites(const mw_model *model) {
-    const mw_model_info *m = mw_model_about(model);
-    printf("%s: %lld layers, width %lld, %lld heads, vocabulary %lld, context %lld, %.3g million parameters\n",
-           m->family, (long long)m->n_layers, (long long)m->d_model, (long long)m->n_heads, (long long)m->vocab,
-           (long long)m->context, (double)m->parameters / 1e6);
-    for (int64_t l = 0; l < m->n_layers; l++)
-        for (int s = 0; s < MW_STREAM_COUNT; s++) {
-            mw_site site = {(int)l, (mw_stream)s};
-            int64_t width = mw_model_site_width(model, site);
-            char name[MW_SITE_TEXT];
-            if (width == 0 || s == MW_LOGITS) continue;
-            mw_site_format(site, name);
-            printf("%-20s %lld\n", name, (long long)width);
-        }
-    printf("%-20s %lld\n", "logits", (long long)m->vocab);
-}
-
-mw_status command_layers(const arguments *a) {
-    const char *path = argument(a, "--model");
-    mw_backend *backend = NULL;
-    mw_model *model = NULL;
-    if (!path) return mw_error(MW_ERR_CONFIG, "microw layers needs --model");
-    MW_TRY(mw_backend_open("cpu", &backend));
-    mw_status status = mw_model_open(path, "auto", backend, &model);
-    if (status == MW_OK) print_sites(model);
-    mw_model_free(&model);
-    mw_backend_close(&backend);
-    return status;
-}
-
-/* ---- inspect -------------------------------------------------------------------------------------------- */
+/* ---- activations --------------------------------------------------------------------------------------- */
 
 static mw_status print_provenance(const mw_store *store) {
     static const char *const keys[] = {"model",          "model_sha256", "tokenizer_sha256", "dataset_sha256",
@@ -76,7 +46,17 @@ static mw_status inspect_store(const char *path) {
     return status;
 }
 
-static mw_status inspect_tensors(const char *path) {
+static mw_status inspect_unfinished(const char *path) {
+    int64_t done, all;
+    MW_TRY(mw_store_progress(path, &done, &all));
+    printf("a harvest that has not finished: %lld of %lld blocks are whole; `microw harvest` goes on\n",
+           (long long)done, (long long)all);
+    return MW_OK;
+}
+
+/* ---- tensors ------------------------------------------------------------------------------------------- */
+
+static mw_status list_tensors(const char *path) {
     mw_safetensors *file;
     MW_TRY(mw_safetensors_open(path, &file));
     for (int64_t i = 0; i < mw_safetensors_count(file); i++) {
@@ -94,75 +74,213 @@ static mw_status inspect_tensors(const char *path) {
     return status;
 }
 
+static mw_status inspect_checkpoint(const char *path) {
+    mw_checkpoint_info c;
+    MW_TRY(mw_checkpoint_read(path, &c));
+    printf("checkpoint at step %lld: %lld latents, width %lld to %lld; the checksum matches\nfingerprint %s\n",
+           (long long)c.step, (long long)c.n, (long long)c.d, (long long)c.d_out, c.fingerprint);
+    return MW_OK;
+}
+
+static bool is_checkpoint(const char *path) {
+    return strncmp(mw_path_basename(path), "checkpoint-", 11) == 0;
+}
+
+static mw_status inspect_tensors(const char *path) {
+    if (is_checkpoint(path)) MW_TRY(inspect_checkpoint(path));
+    return list_tensors(path);
+}
+
+/* ---- folders ------------------------------------------------------------------------------------------- */
+
+static void print_training(const char *folder) {
+    json_t *history = mw_json_if_there(folder, "training_history.json");
+    if (history)
+        printf("trained %.0f steps: FVU %.4f, L0 %.1f, %.0f dead latents\n", mw_json_last(history, "step"),
+               mw_json_last(history, "fvu"), mw_json_last(history, "l0"), mw_json_last(history, "dead"));
+    json_decref(history);
+}
+
 static mw_status inspect_sae(const char *folder) {
     mw_backend *backend = NULL;
     mw_sae *sae = NULL;
+    mw_text what = {0};
     MW_TRY(mw_backend_open("cpu", &backend));
     mw_status status = mw_sae_load(folder, backend, &sae);
-    mw_text what = {0};
     if (status == MW_OK) status = mw_sae_describe(sae, &what);
     if (status == MW_OK)
-        printf("%s; width %lld to %lld, model %s\n", what.data, (long long)sae->d, (long long)sae->d_out, sae->model);
+        printf("SAE: %s; width %lld to %lld, model %s\n", what.data, (long long)sae->d, (long long)sae->d_out,
+               sae->model);
+    if (status == MW_OK) print_training(folder);
     mw_text_free(&what);
     mw_sae_free(&sae);
     mw_backend_close(&backend);
     return status;
 }
 
-mw_status command_inspect(const arguments *a) {
-    if (a->n_positional != 1) return mw_error(MW_ERR_CONFIG, "microw inspect needs one file or SAE folder");
-    const char *path = a->positional[0];
-    if (mw_is_directory(path)) {
-        char *inner = mw_path_join(path, "activations.h5");
-        if (!inner) return MW_ERR_MEMORY;
-        mw_status status = mw_file_exists(inner) ? inspect_store(inner) : inspect_sae(path);
-        mw_free(inner);
-        return status;
+static void print_number(const json_t *object, const char *key, const char *label) {
+    const json_t *value = json_object_get(object, key);
+    if (json_is_number(value)) printf(", %s %.4f", label, json_number_value(value));
+}
+
+static mw_status inspect_run(const char *folder) {
+    json_t *manifest = mw_json_if_there(folder, "manifest.json"), *stages = json_object_get(manifest, "stages"), *mark;
+    json_t *evaluated = mw_json_if_there(folder, "evaluate.json");
+    const char *stage;
+    printf("run %s: finished stages", mw_path_basename(folder));
+    json_object_foreach(stages, stage, mark) printf(" %s", stage);
+    if (!json_object_size(stages)) printf(" none");
+    if (evaluated) {
+        printf("\nevaluated");
+        print_number(evaluated, "fvu", "FVU");
+        print_number(evaluated, "l0", "L0");
+        print_number(evaluated, "ce_recovered_zero", "cross-entropy recovered");
     }
-    return mw_ends_with(path, ".safetensors") ? inspect_tensors(path) : inspect_store(path);
+    printf("\n");
+    json_decref(manifest);
+    json_decref(evaluated);
+    return MW_OK;
 }
 
-/* ---- export, import, config ------------------------------------------------------------------------------------- */
-
-mw_status command_export(const arguments *a) {
-    const char *folder = argument(a, "--sae"), *format = argument(a, "--format"), *out = argument(a, "--out");
+static mw_status inspect_model(const char *folder) {
     mw_backend *backend = NULL;
-    mw_sae *sae = NULL;
-    if (!folder || !format || !out) return mw_error(MW_ERR_CONFIG, "microw export needs --sae, --format and --out");
+    mw_model *model = NULL;
     MW_TRY(mw_backend_open("cpu", &backend));
-    mw_status status = mw_sae_load(folder, backend, &sae);
-    if (status == MW_OK) status = mw_sae_export(sae, format, out);
-    if (status == MW_OK) printf("export: %s files in %s\n", format, out);
-    mw_sae_free(&sae);
+    mw_status status = mw_model_open(folder, "auto", backend, &model);
+    if (status == MW_OK) {
+        const mw_model_info *m = mw_model_about(model);
+        printf("model: %s, %lld layers, width %lld, vocabulary %lld, context %lld, %.3g million parameters in %s\n",
+               m->family, (long long)m->n_layers, (long long)m->d_model, (long long)m->vocab, (long long)m->context,
+               (double)m->parameters / 1e6, mw_dtype_name(m->dtype));
+    }
+    mw_model_free(&model);
     mw_backend_close(&backend);
     return status;
 }
 
-mw_status command_import(const arguments *a) {
-    const char *folder = argument(a, "--from"), *format = argument(a, "--format"), *out = argument(a, "--out");
-    const char *site = argument(a, "--site");
-    mw_backend *backend = NULL;
-    mw_sae *sae = NULL;
-    if (!folder || !format || !out) return mw_error(MW_ERR_CONFIG, "microw import needs --from, --format and --out");
-    MW_TRY(mw_backend_open("cpu", &backend));
-    mw_status status = mw_sae_import(format, folder, backend, &sae);
-    if (status == MW_OK && site) status = mw_put_text(&sae->site, site);
-    if (status == MW_OK) status = mw_sae_save(sae, out);
-    if (status == MW_OK)
-        printf("import: %lld latents of width %lld in %s\n", (long long)sae->n, (long long)sae->d, out);
-    mw_sae_free(&sae);
-    mw_backend_close(&backend);
+static mw_status inspect_inner(const char *folder, const char *name, mw_status (*use)(const char *)) {
+    char *inner = mw_path_join(folder, name);
+    mw_status status = inner ? use(inner) : MW_ERR_MEMORY;
+    mw_free(inner);
     return status;
 }
 
-mw_status command_config(const arguments *a) {
+/* By the file that makes a folder what it is; `inner`: that file is looked at, else the folder. */
+static const struct folder_kind {
+    const char *file;
+    bool inner;
+    mw_status (*use)(const char *);
+} folder_kinds[] = {
+    {"activations.h5", true, inspect_store}, {"activations.h5.partial", true, inspect_unfinished},
+    {"sae.safetensors", false, inspect_sae}, {"manifest.json", false, inspect_run},
+    {"config.json", false, inspect_model},
+};
+enum { FOLDER_KINDS = sizeof folder_kinds / sizeof *folder_kinds };
+
+static mw_status inspect_folder(const char *path) {
+    for (int i = 0; i < FOLDER_KINDS; i++) {
+        char *inner = mw_path_join(path, folder_kinds[i].file);
+        bool there = inner && mw_file_exists(inner);
+        mw_free(inner);
+        if (there)
+            return folder_kinds[i].inner ? inspect_inner(path, folder_kinds[i].file, folder_kinds[i].use)
+                                         : folder_kinds[i].use(path);
+    }
+    return mw_error(MW_ERR_FORMAT, "%s: neither activations, an SAE, a run nor a model is in this folder", path);
+}
+
+/* ---- other files --------------------------------------------------------------------------------------- */
+
+static mw_status inspect_tokenizer(const char *path) {
+    mw_tokenizer *tokenizer = NULL;
+    MW_TRY(mw_tokenizer_open(path, &tokenizer));
+    printf("tokenizer: %lld ids, bos %d, eos %d\nsha256 %s\n", (long long)mw_tokenizer_size(tokenizer),
+           mw_tokenizer_bos(tokenizer), mw_tokenizer_eos(tokenizer), mw_tokenizer_hash(tokenizer));
+    mw_tokenizer_free(&tokenizer);
+    return MW_OK;
+}
+
+static mw_status inspect_experiment(const char *path) {
     mw_experiment *experiment = NULL;
     mw_text text = {0};
-    if (a->n_positional > 1) return mw_error(MW_ERR_CONFIG, "microw config takes at most one experiment file");
-    if (a->n_positional == 1) MW_TRY(mw_experiment_load(a->positional[0], a->sets, a->n_sets, &experiment));
-    mw_status status = mw_experiment_describe(experiment, !experiment, &text);
+    MW_TRY(mw_experiment_load(path, NULL, 0, &experiment));
+    mw_status status = mw_experiment_describe(experiment, false, &text);
     if (status == MW_OK) fputs(text.data, stdout);
     mw_text_free(&text);
     mw_experiment_free(&experiment);
     return status;
+}
+
+static mw_status inspect_json(const char *path) {
+    json_t *value = NULL;
+    if (strcmp(mw_path_basename(path), "tokenizer.json") == 0) return inspect_tokenizer(path);
+    MW_TRY(mw_json_load(path, &value));
+    const char *key;
+    json_t *member;
+    if (json_is_array(value)) printf("JSON: a list of %zu\n", json_array_size(value));
+    json_object_foreach(value, key, member) {
+        char *text = json_dumps(member, JSON_ENCODE_ANY | JSON_COMPACT);
+        if (text && strlen(text) <= 60)
+            printf("%-24s %s\n", key, text);
+        else
+            printf("%-24s %s of %zu\n", key, json_is_array(member) ? "list" : "map",
+                   json_is_array(member) ? json_array_size(member) : json_object_size(member));
+        free(text);
+    }
+    json_decref(value);
+    return MW_OK;
+}
+
+/* Token ids and texts: as `dataset` would read them, without a tokenizer. */
+static mw_status inspect_lines(const char *path) {
+    char *text = NULL;
+    size_t length = 0, lines = 0, bad = 0;
+    MW_TRY(mw_file_read(path, &text, &length));
+    for (char *line = text, *next; line && *line; line = next, lines++) {
+        next = strchr(line, '\n');
+        if (next) *next++ = '\0';
+        json_t *value = json_loads(line, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+        bad += !value;
+        json_decref(value);
+    }
+    mw_free(text);
+    printf("%zu lines, %zu bytes; %zu are no JSON\n", lines, length, bad);
+    return MW_OK;
+}
+
+static mw_status inspect_ids(const char *path) {
+    mw_comm *self = NULL;
+    mw_dataset *dataset = NULL;
+    const mw_dataset_options options = {.paths = &path, .n_paths = 1, .text_field = "text", .context = 1 << 20};
+    MW_TRY(mw_comm_self(&self));
+    mw_status status = mw_dataset_load(&options, NULL, self, &dataset);
+    if (status == MW_OK)
+        printf("%lld token ids in %lld rows\n", (long long)dataset->n_ids, (long long)dataset->n_documents);
+    mw_dataset_free(&dataset);
+    mw_comm_free(&self);
+    return status;
+}
+
+static const struct file_kind {
+    const char *suffix;
+    mw_status (*use)(const char *);
+} file_kinds[] = {
+    {".safetensors", inspect_tensors},
+    {".h5.partial", inspect_unfinished},
+    {".json", inspect_json},
+    {".jsonl", inspect_lines},
+    {".yaml", inspect_experiment},
+    {".yml", inspect_experiment},
+    {".npy", inspect_ids},
+    {".h5", inspect_store},
+};
+enum { FILE_KINDS = sizeof file_kinds / sizeof *file_kinds };
+
+mw_status command_inspect(const arguments *a) {
+    if (a->n_positional != 1) return mw_error(MW_ERR_CONFIG, "microw inspect needs one file or folder");
+    const char *path = a->positional[0];
+    if (mw_is_directory(path)) return inspect_folder(path);
+    for (int i = 0; i < FILE_KINDS; i++)
+        if (mw_ends_with(path, file_kinds[i].suffix)) return file_kinds[i].use(path);
+    return inspect_store(path); /* whatever it is called */
 }

@@ -11,11 +11,13 @@ static const char usage[] =
     "  microw run exp.yaml [--set key=value ...] [--overwrite]   every stage the file names\n"
     "  microw harvest|train|discover|evaluate|steer|report exp.yaml [--set ...] [--overwrite]\n"
     "  microw sweep    exp.yaml [--list | --table | --point N] [--set ...] [--overwrite]   all points, or one\n"
+    "  microw plan     exp.yaml [--gpus N | --ranks N] [--nodes N] [--device h100|h200|a100|measured] [--tokens N]\n"
+    "                  disk, memory and time of an experiment, and how they scale\n"
     "  microw generate --model DIR --prompt TEXT [--max-new-tokens N] [--temperature T] [--top-k K] [--top-p P]\n"
     "                  [--seed S] [--dtype D] [--device D] [--sae DIR] [--site S] [--scale 42=1.5,7=0] [--add 42=3]\n"
     "                  [--drop-error]\n"
     "  microw layers   --model DIR          every site with its width\n"
-    "  microw inspect  FILE|FOLDER          what a store, safetensors file or SAE holds, checksums verified\n"
+    "  microw inspect  FILE|FOLDER          what any file or folder of ours, or a model, holds; checksums verified\n"
     "  microw export   --sae DIR --format saelens|sparsify|dictionary_learning --out DIR\n"
     "  microw import   --from DIR --format saelens|sparsify --out DIR [--site S]\n"
     "  microw config   [exp.yaml]           every key with its meaning, or the effective file\n"
@@ -26,6 +28,13 @@ static const char usage[] =
 static const option_spec experiment_options[] = {{"--set", true}, {"--overwrite", false}, {0}};
 static const option_spec sweep_options[] = {{"--set", true},    {"--overwrite", false}, {"--list", false},
                                             {"--table", false}, {"--point", true},      {0}};
+static const option_spec plan_options[] = {{"--set", true},
+                                           {"--gpus", true},
+                                           {"--ranks", true},
+                                           {"--nodes", true},
+                                           {"--device", true},
+                                           {"--tokens", true},
+                                           {0}};
 static const option_spec generate_options[] = {
     {"--model", true},       {"--prompt", true},      {"--max-new-tokens", true},
     {"--temperature", true}, {"--top-k", true},       {"--top-p", true},
@@ -63,6 +72,19 @@ static mw_status go_sweep(const arguments *a, mw_experiment *experiment, const m
     return mw_comm_agree(world, status);
 }
 
+/* GPUs are those of a data sheet, ranks without further word those of this machine. */
+static mw_status go_plan(const arguments *a, mw_experiment *experiment, const mw_comm *world) {
+    mw_plan_options options = {.device = argument(a, "--device")};
+    bool gpus = argument(a, "--gpus") != NULL;
+    if (!options.device) options.device = gpus ? "h100" : "measured";
+    MW_TRY(argument_int(a, gpus ? "--gpus" : "--ranks", 0, &options.ranks));
+    MW_TRY(argument_int(a, "--nodes", 0, &options.nodes));
+    MW_TRY(argument_int(a, "--tokens", 0, &options.tokens));
+    if (options.ranks < 0 || options.ranks > 1 << 20 || options.nodes < 0 || options.nodes > 1 << 20)
+        return mw_error(MW_ERR_CONFIG, "%s and --nodes: expected from 1 to %d", gpus ? "--gpus" : "--ranks", 1 << 20);
+    return mw_experiment_plan(experiment, world, &options);
+}
+
 static mw_status with_experiment(const arguments *a, const mw_comm *world,
                                  mw_status (*go)(const arguments *, mw_experiment *, const mw_comm *)) {
     mw_experiment *experiment = NULL;
@@ -93,6 +115,10 @@ static mw_status dispatch(int argc, char **argv, const mw_comm *world) {
     if (strcmp(a.command, "sweep") == 0) {
         MW_TRY(mw_comm_agree(world, arguments_parse(argc, argv, sweep_options, &a)));
         return with_experiment(&a, world, go_sweep);
+    }
+    if (strcmp(a.command, "plan") == 0) {
+        MW_TRY(mw_comm_agree(world, arguments_parse(argc, argv, plan_options, &a)));
+        return with_experiment(&a, world, go_plan);
     }
     for (int i = 0; i < LOCAL_COUNT; i++) {
         if (strcmp(local_commands[i].name, a.command) != 0) continue;

@@ -21,10 +21,9 @@ typedef struct outcome {
 /* ---- reading ------------------------------------------------------------------------------------------- */
 
 static json_t *load_if_there(const sweep *s, const sweep_point *p, const char *kind, const char *file) {
-    json_t *root = NULL;
-    char *path = mw_format("%s/%s/%s.%s/%s", s->base->top.store, kind, s->base->top.name, p->name, file);
-    if (path && mw_file_exists(path) && mw_json_load(path, &root) != MW_OK) root = NULL;
-    mw_free(path);
+    char *folder = mw_format("%s/%s/%s.%s", s->base->top.store, kind, s->base->top.name, p->name);
+    json_t *root = folder ? mw_json_if_there(folder, file) : NULL;
+    mw_free(folder);
     return root;
 }
 
@@ -33,21 +32,15 @@ static double number_of(const json_t *object, const char *key) {
     return json_is_number(value) ? json_number_value(value) : NAN;
 }
 
-static double last_of(const json_t *columns, const char *key) {
-    const json_t *column = json_object_get(columns, key);
-    size_t n = json_array_size(column);
-    return n ? json_number_value(json_array_get(column, n - 1)) : NAN;
-}
-
 /* Over all rows where it was evaluated, else of the last step. */
 static bool read_outcome(const sweep *s, const sweep_point *p, outcome *out) {
     json_t *history = load_if_there(s, p, "sae_models", "training_history.json");
     json_t *evaluated = load_if_there(s, p, "runs", "evaluate.json");
     *out = (outcome){.point = p, .ce = NAN};
-    out->fvu = evaluated ? number_of(evaluated, "fvu") : last_of(history, "fvu");
-    out->l0 = evaluated ? number_of(evaluated, "l0") : last_of(history, "l0");
-    out->dead = evaluated ? number_of(evaluated, "dead") : last_of(history, "dead");
-    out->steps = last_of(history, "step");
+    out->fvu = evaluated ? number_of(evaluated, "fvu") : mw_json_last(history, "fvu");
+    out->l0 = evaluated ? number_of(evaluated, "l0") : mw_json_last(history, "l0");
+    out->dead = evaluated ? number_of(evaluated, "dead") : mw_json_last(history, "dead");
+    out->steps = mw_json_last(history, "step");
     if (evaluated) out->ce = number_of(evaluated, "ce_recovered_zero");
     json_decref(history);
     json_decref(evaluated);

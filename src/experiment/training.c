@@ -7,7 +7,7 @@ static int64_t or_auto(int64_t value, int64_t otherwise) {
     return value == MW_AUTO_INT ? otherwise : value;
 }
 
-static mw_train_options options_of(const mw_experiment *e, int64_t width, const char *fingerprint) {
+mw_train_options training_options(const mw_experiment *e, int64_t width, const char *fingerprint) {
     const train_settings *t = &e->train;
     int64_t steps = (t->tokens + t->batch - 1) / t->batch;
     int64_t aux = mw_variant_uses_k(settings_variant(e)) ? width / 2 : 0;
@@ -105,7 +105,7 @@ mw_status training_plan(run *r, train_job *job) {
     *job = (train_job){0};
     MW_TRY(run_views(r, &job->v));
     MW_TRY(fingerprint_of(r, job->fingerprint));
-    job->options = options_of(r->e, job->v.in.width, job->fingerprint);
+    job->options = training_options(r->e, job->v.in.width, job->fingerprint);
     char *output = mw_path_join(r->sae_folder, "sae.safetensors");
     mw_status status = mw_comm_agree(r->comm, output ? MW_OK : MW_ERR_MEMORY);
     if (status == MW_OK) status = run_check_stage(r, "train", job->fingerprint, output, &job->complete);
@@ -142,8 +142,8 @@ static mw_status print_result(const run *r, const train_job *job, const mw_train
     mw_status status = mw_sae_describe(r->sae, &what);
     if (status == MW_OK)
         printf("train: %s: FVU %.4f, explained variance %.4f, L0 %.1f, dead %.2f %% in %s (%.1f s, %.0f tokens/s)\n",
-               what.data, last->fvu, last->explained_variance, last->l0,
-               100.0 * (double)last->dead / (double)r->sae->n, r->sae_folder, done->seconds, rows / seconds);
+               what.data, last->fvu, last->explained_variance, last->l0, 100.0 * (double)last->dead / (double)r->sae->n,
+               r->sae_folder, done->seconds, rows / seconds);
     fflush(stdout);
     mw_text_free(&what);
     return status;

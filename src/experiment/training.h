@@ -11,6 +11,8 @@ typedef struct train_job {
     bool complete; /* it is there already */
 } train_job;
 
+/* What the file says, for what is read being so wide. */
+mw_train_options training_options(const mw_experiment *e, int64_t width, const char *fingerprint);
 /* Opens the store and says what is to be done. Collective, as all of these. */
 mw_status training_plan(run *r, train_job *job) MW_MUST_USE;
 /* What the SAE is to be, as far as `v` says. Local. */

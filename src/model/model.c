@@ -53,17 +53,8 @@ static mw_status choose_dtype(const mw_model *model, const char *dtype, mw_dtype
     return MW_OK;
 }
 
-static mw_status open_into(mw_model *model, const char *name, const char *dtype) {
-    MW_TRY(mw_hub_folder(name, &model->folder));
-    MW_TRY(mw_architecture_read(model->folder, &model->arch));
-    MW_TRY(mw_safetensors_open_folder(model->folder, &model->file));
+static void fill_info(mw_model *model, mw_dtype dtype, int64_t parameters) {
     const mw_architecture *a = &model->arch;
-    mw_dtype working = MW_F32;
-    MW_TRY(choose_dtype(model, dtype, &working));
-    if (!(model->layers = mw_calloc((size_t)a->n_layers, sizeof *model->layers))) return MW_ERR_MEMORY;
-    MW_TRY(mw_weights_bind(model, working));
-    MW_TRY(mw_hooks_new(width_of, model, &model->hooks));
-    int64_t parameters = model->info.parameters;
     model->info = (mw_model_info){.family = a->family->type,
                                   .folder = model->folder,
                                   .n_layers = a->n_layers,
@@ -74,9 +65,42 @@ static mw_status open_into(mw_model *model, const char *name, const char *dtype)
                                   .d_mlp = a->d_mlp,
                                   .vocab = a->vocab,
                                   .context = a->context,
-                                  .dtype = working,
+                                  .dtype = dtype,
                                   .parameters = parameters};
+}
+
+static mw_status open_into(mw_model *model, const char *name, const char *dtype) {
+    MW_TRY(mw_hub_folder(name, &model->folder));
+    MW_TRY(mw_architecture_read(model->folder, &model->arch));
+    MW_TRY(mw_safetensors_open_folder(model->folder, &model->file));
+    mw_dtype working = MW_F32;
+    MW_TRY(choose_dtype(model, dtype, &working));
+    if (!(model->layers = mw_calloc((size_t)model->arch.n_layers, sizeof *model->layers))) return MW_ERR_MEMORY;
+    MW_TRY(mw_weights_bind(model, working));
+    MW_TRY(mw_hooks_new(width_of, model, &model->hooks));
+    fill_info(model, working, model->info.parameters);
     return MW_OK;
+}
+
+/* Matrices only: what else a family has is less than a thousandth. */
+static int64_t count_parameters(const mw_architecture *a) {
+    int64_t q = a->n_heads * a->head_dim, kv = a->n_kv_heads * a->head_dim;
+    int64_t attention = a->d_model * (2 * q + 2 * kv), mlp = (a->family->names.gate ? 3 : 2) * a->d_model * a->d_mlp;
+    int64_t positions = a->family->names.position ? a->context * a->d_model : 0;
+    return a->vocab * a->d_model * (a->tied ? 1 : 2) + positions + a->n_layers * (attention + mlp);
+}
+
+mw_status mw_model_outline(const char *name, mw_model **out) {
+    mw_model *model = mw_calloc(1, sizeof *model);
+    if (!model) return MW_ERR_MEMORY;
+    mw_status status = mw_hub_folder(name, &model->folder);
+    if (status == MW_OK) status = mw_architecture_read(model->folder, &model->arch);
+    if (status == MW_OK) fill_info(model, MW_F32, count_parameters(&model->arch));
+    if (status != MW_OK)
+        mw_model_free(&model);
+    else
+        *out = model;
+    return status;
 }
 
 mw_status mw_model_open(const char *name, const char *dtype, mw_backend *backend, mw_model **out) {

@@ -70,12 +70,20 @@ typedef struct number {
 
 enum { NUMBERS = 6 };
 
+static void name_numbers(number out[NUMBERS]) {
+    static const char *const names[NUMBERS] = {"step",        "loss_scale", "threshold",
+                                               "smooth_loss", "best_loss",  "best_step"};
+    for (int i = 0; i < NUMBERS; i++) out[i] = (number){.name = names[i]};
+}
+
 static void list_numbers(const mw_trainer *t, number out[NUMBERS]) {
-    number all[NUMBERS] = {
-        {"step", (double)t->step, ""},  {"loss_scale", t->loss_scale, ""}, {"threshold", (double)t->sae->threshold, ""},
-        {"smooth_loss", t->smooth, ""}, {"best_loss", t->best, ""},        {"best_step", (double)t->best_step, ""}};
-    for (int i = 0; i < NUMBERS; i++) snprintf(all[i].text, sizeof all[i].text, "%.17g", all[i].value);
-    memcpy(out, all, sizeof all);
+    const double values[NUMBERS] = {(double)t->step, t->loss_scale, (double)t->sae->threshold,
+                                    t->smooth,       t->best,       (double)t->best_step};
+    name_numbers(out);
+    for (int i = 0; i < NUMBERS; i++) {
+        out[i].value = values[i];
+        snprintf(out[i].text, sizeof out[i].text, "%.17g", values[i]);
+    }
 }
 
 /* Of all pieces and numbers in order. */
@@ -90,16 +98,20 @@ static void add_to_chain(chain *c, const void *data, size_t bytes) {
     snprintf(c->text, sizeof c->text, "%016llx", (unsigned long long)c->sum);
 }
 
+/* Sums of these rows' blocks of latents; gives the number of blocks of the whole piece. */
+static int64_t sums_of(const piece *p, extent rows, uint64_t *sums) {
+    int64_t step = p->by_latent ? LATENT_BLOCK : p->rows;
+#pragma omp parallel for schedule(static)
+    for (int64_t at = 0; at < rows.count; at += step) {
+        int64_t count = rows.count - at < step ? rows.count - at : step;
+        sums[(rows.first + at) / step] = mw_xxh64(rows.data + (size_t)at * row_bytes(p), (size_t)count * row_bytes(p));
+    }
+    return p->by_latent ? (p->rows + LATENT_BLOCK - 1) / LATENT_BLOCK : 1;
+}
+
 /* A piece's sums, one for each block of latents: every rank computes those of its share, and all get all. */
 static mw_status sum_piece(const mw_trainer *t, const piece *p, const void *whole, uint64_t *sums, chain *c) {
-    int64_t blocks = p->by_latent ? (p->rows + LATENT_BLOCK - 1) / LATENT_BLOCK : 1;
-    int64_t step = p->by_latent ? LATENT_BLOCK : p->rows;
-    extent mine = share_of(t, p, whole);
-#pragma omp parallel for schedule(static)
-    for (int64_t at = 0; at < mine.count; at += step) {
-        int64_t rows = mine.count - at < step ? mine.count - at : step;
-        sums[(mine.first + at) / step] = mw_xxh64(mine.data + (size_t)at * row_bytes(p), (size_t)rows * row_bytes(p));
-    }
+    int64_t blocks = sums_of(p, share_of(t, p, whole), sums);
     if (p->by_latent) MW_TRY(mw_comm_gather_shares(t->comm, sums, blocks, 1, sizeof *sums));
     add_to_chain(c, sums, (size_t)blocks * sizeof *sums);
     return MW_OK;
@@ -214,9 +226,8 @@ static void copy_piece(const mw_trainer *t, const piece *p, const void *from) {
         memcpy(p->data, from, (size_t)p->rows * row_bytes(p));
 }
 
-static mw_status parse_numbers(const mw_trainer *t, const mw_safetensors *file, const char *path,
-                               number numbers[NUMBERS]) {
-    list_numbers(t, numbers);
+static mw_status parse_numbers(const mw_safetensors *file, const char *path, number numbers[NUMBERS]) {
+    name_numbers(numbers);
     for (int i = 0; i < NUMBERS; i++) {
         const char *text = mw_safetensors_metadata(file, numbers[i].name);
         if (!text || !mw_parse_double(text, &numbers[i].value))
@@ -241,18 +252,17 @@ static mw_status find_pieces(const mw_trainer *t, const mw_safetensors *file, co
     return MW_OK;
 }
 
-static mw_status compare(const mw_trainer *t, const mw_safetensors *file, const char *path, chain found) {
-    number numbers[NUMBERS];
+static mw_status compare_sum(const mw_safetensors *file, const char *path, chain found) {
     const char *sum = mw_safetensors_metadata(file, "checksum");
-    list_numbers(t, numbers);
+    number numbers[NUMBERS];
+    name_numbers(numbers);
     for (int i = 0; i < NUMBERS; i++) {
         const char *text = mw_safetensors_metadata(file, numbers[i].name);
         if (text) add_to_chain(&found, text, strlen(text));
     }
-    if (!sum || strcmp(sum, found.text) != 0)
-        return mw_error(MW_ERR_FORMAT, "%s: the checksum does not match: expected %s, found %s", path,
-                        sum ? sum : "one", found.text);
-    return MW_OK;
+    if (sum && strcmp(sum, found.text) == 0) return MW_OK;
+    return mw_error(MW_ERR_FORMAT, "%s: the checksum does not match: expected %s, found %s", path, sum ? sum : "one",
+                    found.text);
 }
 
 /* Everything that can be wrong is found before anything is changed. Collective. */
@@ -264,8 +274,8 @@ static mw_status check_file(const mw_trainer *t, const mw_safetensors *file, con
     chain found = {0};
     MW_TRY(mw_comm_agree(t->comm, opened == MW_OK ? find_pieces(t, file, path, pieces, count, whole) : opened));
     MW_TRY(sum_all(t, pieces, count, whole, &found));
-    mw_status status = compare(t, file, path, found);
-    if (status == MW_OK) status = parse_numbers(t, file, path, numbers);
+    mw_status status = compare_sum(file, path, found);
+    if (status == MW_OK) status = parse_numbers(file, path, numbers);
     return mw_comm_agree(t->comm, status);
 }
 
@@ -290,6 +300,66 @@ mw_status mw_trainer_load(mw_trainer *t, const char *path) {
     mw_status opened = mw_safetensors_open(path, &file);
     mw_status status = check_file(t, file, path, opened, numbers);
     if (status == MW_OK) take_file(t, file, numbers);
+    mw_safetensors_free(&file);
+    return status;
+}
+
+/* ---- looking at one ---------------------------------------------------------------------------------------- */
+
+/* Pieces as they lie in the file, which is the order of the checksum. */
+static int pieces_of(const mw_safetensors *file, piece out[PIECES_MAX]) {
+    int count = 0;
+    for (int64_t i = 0; i < mw_safetensors_count(file) && count < PIECES_MAX; i++) {
+        mw_tensor t;
+        const char *name = mw_safetensors_name(file, i);
+        if (!mw_safetensors_find(file, name, &t) || strlen(name) >= sizeof out->name) continue;
+        piece p = {.data = t.data, .dtype = t.dtype, .rows = t.shape[0], .columns = t.ndim == 2 ? t.shape[1] : 0};
+        memcpy(p.name, name, strlen(name) + 1);
+        p.by_latent = !mw_ends_with(name, "b_dec") && !mw_ends_with(name, "W_skip");
+        int at = count++;
+        for (; at > 0 && (uintptr_t)out[at - 1].data > (uintptr_t)p.data; at--) out[at] = out[at - 1];
+        out[at] = p;
+    }
+    return count;
+}
+
+static mw_status sum_file(const piece *pieces, int count, int64_t n, chain *found) {
+    uint64_t *sums = mw_calloc((size_t)(n / LATENT_BLOCK + 2), sizeof *sums);
+    if (!sums) return MW_ERR_MEMORY;
+    for (int i = 0; i < count; i++) {
+        if (pieces[i].by_latent && pieces[i].rows != n) continue; /* then the sum does not match */
+        int64_t blocks = sums_of(&pieces[i], (extent){pieces[i].data, 0, pieces[i].rows}, sums);
+        add_to_chain(found, sums, (size_t)blocks * sizeof *sums);
+    }
+    mw_free(sums);
+    return MW_OK;
+}
+
+static mw_status read_info(const mw_safetensors *file, const char *path, mw_checkpoint_info *out) {
+    piece pieces[PIECES_MAX];
+    number numbers[NUMBERS];
+    chain found = {0};
+    mw_tensor enc, dec;
+    const char *mark = mw_safetensors_metadata(file, "fingerprint");
+    if (!mark || !mw_safetensors_find(file, "W_enc", &enc) || !mw_safetensors_find(file, "W_dec", &dec) ||
+        enc.ndim != 2 || dec.ndim != 2)
+        return mw_error(MW_ERR_FORMAT, "%s: not a checkpoint", path);
+    MW_TRY(sum_file(pieces, pieces_of(file, pieces), enc.shape[0], &found));
+    MW_TRY(compare_sum(file, path, found));
+    MW_TRY(parse_numbers(file, path, numbers));
+    *out = (mw_checkpoint_info){.step = (int64_t)numbers[0].value,
+                                .threshold = numbers[2].value,
+                                .n = enc.shape[0],
+                                .d = enc.shape[1],
+                                .d_out = dec.shape[1]};
+    snprintf(out->fingerprint, sizeof out->fingerprint, "%s", mark);
+    return MW_OK;
+}
+
+mw_status mw_checkpoint_read(const char *path, mw_checkpoint_info *out) {
+    mw_safetensors *file = NULL;
+    MW_TRY(mw_safetensors_open(path, &file));
+    mw_status status = read_info(file, path, out);
     mw_safetensors_free(&file);
     return status;
 }

@@ -393,3 +393,13 @@ mw_status store_finished_blocks(const char *path, int64_t from, int64_t *out) {
     if (status == MW_OK) *out = least;
     return status;
 }
+
+mw_status mw_store_progress(const char *path, int64_t *done, int64_t *all) {
+    store_part part;
+    uint64_t *row = NULL;
+    MW_TRY(part_open(path, true, &part));
+    mw_status status = part_blocks(&part, all, &row);
+    mw_free(row);
+    part_close(&part);
+    return status == MW_OK ? store_finished_blocks(path, 0, done) : status;
+}

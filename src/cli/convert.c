@@ -1,0 +1,84 @@
+/* microw layers, export, import, config. */
+#include "cli/commands.h"
+#include "microw/concepts.h"
+#include "microw/experiment.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* ---- layers --------------------------------------------------------------------------------------------- */
+
+static void print_sites(const mw_model *model) {
+    const mw_model_info *m = mw_model_about(model);
+    printf("%s: %lld layers, width %lld, %lld heads, vocabulary %lld, context %lld, %.3g million parameters\n",
+           m->family, (long long)m->n_layers, (long long)m->d_model, (long long)m->n_heads, (long long)m->vocab,
+           (long long)m->context, (double)m->parameters / 1e6);
+    for (int64_t l = 0; l < m->n_layers; l++)
+        for (int s = 0; s < MW_STREAM_COUNT; s++) {
+            mw_site site = {(int)l, (mw_stream)s};
+            int64_t width = mw_model_site_width(model, site);
+            char name[MW_SITE_TEXT];
+            if (width == 0 || s == MW_LOGITS) continue;
+            mw_site_format(site, name);
+            printf("%-20s %lld\n", name, (long long)width);
+        }
+    printf("%-20s %lld\n", "logits", (long long)m->vocab);
+}
+
+mw_status command_layers(const arguments *a) {
+    const char *path = argument(a, "--model");
+    mw_backend *backend = NULL;
+    mw_model *model = NULL;
+    if (!path) return mw_error(MW_ERR_CONFIG, "microw layers needs --model");
+    MW_TRY(mw_backend_open("cpu", &backend));
+    mw_status status = mw_model_open(path, "auto", backend, &model);
+    if (status == MW_OK) print_sites(model);
+    mw_model_free(&model);
+    mw_backend_close(&backend);
+    return status;
+}
+
+/* ---- export, import, config ------------------------------------------------------------------------------------- */
+
+mw_status command_export(const arguments *a) {
+    const char *folder = argument(a, "--sae"), *format = argument(a, "--format"), *out = argument(a, "--out");
+    mw_backend *backend = NULL;
+    mw_sae *sae = NULL;
+    if (!folder || !format || !out) return mw_error(MW_ERR_CONFIG, "microw export needs --sae, --format and --out");
+    MW_TRY(mw_backend_open("cpu", &backend));
+    mw_status status = mw_sae_load(folder, backend, &sae);
+    if (status == MW_OK) status = mw_sae_export(sae, format, out);
+    if (status == MW_OK) printf("export: %s files in %s\n", format, out);
+    mw_sae_free(&sae);
+    mw_backend_close(&backend);
+    return status;
+}
+
+mw_status command_import(const arguments *a) {
+    const char *folder = argument(a, "--from"), *format = argument(a, "--format"), *out = argument(a, "--out");
+    const char *site = argument(a, "--site");
+    mw_backend *backend = NULL;
+    mw_sae *sae = NULL;
+    if (!folder || !format || !out) return mw_error(MW_ERR_CONFIG, "microw import needs --from, --format and --out");
+    MW_TRY(mw_backend_open("cpu", &backend));
+    mw_status status = mw_sae_import(format, folder, backend, &sae);
+    if (status == MW_OK && site) status = mw_put_text(&sae->site, site);
+    if (status == MW_OK) status = mw_sae_save(sae, out);
+    if (status == MW_OK)
+        printf("import: %lld latents of width %lld in %s\n", (long long)sae->n, (long long)sae->d, out);
+    mw_sae_free(&sae);
+    mw_backend_close(&backend);
+    return status;
+}
+
+mw_status command_config(const arguments *a) {
+    mw_experiment *experiment = NULL;
+    mw_text text = {0};
+    if (a->n_positional > 1) return mw_error(MW_ERR_CONFIG, "microw config takes at most one experiment file");
+    if (a->n_positional == 1) MW_TRY(mw_experiment_load(a->positional[0], a->sets, a->n_sets, &experiment));
+    mw_status status = mw_experiment_describe(experiment, !experiment, &text);
+    if (status == MW_OK) fputs(text.data, stdout);
+    mw_text_free(&text);
+    mw_experiment_free(&experiment);
+    return status;
+}
