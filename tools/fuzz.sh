@@ -15,7 +15,7 @@ search() {
     if "build-fuzz/tests/fuzz_$1" -max_total_time="$seconds" -rss_limit_mb=4096 -timeout=20 -max_len=4096 \
         -dict=tests/fuzz/json.dict -artifact_prefix="build-fuzz/findings/$1/" \
         "build-fuzz/corpus/$1" "tests/fuzz/corpus/$1" >"build-fuzz/$1.log" 2>&1; then
-        echo "$1: $(grep -o 'Done.*' "build-fuzz/$1.log"), nothing found; $(grep -o 'cov: [0-9]*' "build-fuzz/$1.log" | tail -1)"
+        echo "$1: $(grep -ao 'Done.*' "build-fuzz/$1.log"), nothing found; $(grep -ao 'cov: [0-9]*' "build-fuzz/$1.log" | tail -1)"
     else
         echo "$1: FOUND, see build-fuzz/$1.log"
         tail -n 30 "build-fuzz/$1.log"

@@ -97,6 +97,8 @@ void *mw_calloc(size_t count, size_t size);
 /* Grows or shrinks a block made by the calls here; old contents are kept up to `old_bytes`. */
 void *mw_realloc(void *block, size_t old_bytes, size_t new_bytes);
 void mw_free(void *block);
+/* For programs, at their start: freed blocks are kept for the next that want them. */
+void mw_memory_keep(void);
 char *mw_strdup(const char *text);
 /* An owned text becomes a copy of `value` (NULL: ""); stays as it is without memory. */
 mw_status mw_put_text(char **slot, const char *value) MW_MUST_USE;

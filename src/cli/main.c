@@ -143,6 +143,7 @@ int main(int argc, char **argv) {
         return 0;
     }
     mw_comm *world = NULL;
+    mw_memory_keep();
     bool long_work = mw_experiment_has_command(argv[1]) || strcmp(argv[1], "sweep") == 0;
     mw_status status = long_work ? mw_signals_watch() : MW_OK; /* before MPI takes its time */
     if (status == MW_OK) status = mw_comm_world(&argc, &argv, &world);

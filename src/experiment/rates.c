@@ -26,12 +26,13 @@ mw_status rates_of_device(const char *name, rates *out) {
         if (strcmp(d->name, name) != 0) continue;
         double memory = 0.8 * d->memory_rate;
         /* What is not a matrix product is bound by memory: a pre-activation is written and read, a product of sparse decoding
-         * reads one number for two operations, Adam moves seven. */
+         * reads one number for two operations, an update moves ten. */
         *out = (rates){.matmul = 0.6 * d->tf32,
                        .attention = 0.3 * d->tf32,
                        .select = memory / 8,
                        .sparse = memory / 2,
-                       .adam = memory / 28,
+                       .adam = memory / 40,
+                       .passes = memory / 8,
                        .inside = 0.7 * d->link,
                        .between = 0.8 * d->network,
                        .latency = 2e-5,
@@ -44,10 +45,9 @@ mw_status rates_of_device(const char *name, rates *out) {
 }
 
 void rates_print(const rates *r) {
-    printf(
-        "rates      matrix products %.4g GFLOP/s, attention %.4g GFLOP/s, top-k %.4g M/s, sparse %.4g GFLOP/s, Adam %.4g "
-        "M/s a rank\n",
-        r->matmul / 1e9, r->attention / 1e9, r->select / 1e6, r->sparse / 1e9, r->adam / 1e6);
+    printf("rates      matrix products %.4g GFLOP/s, attention %.4g GFLOP/s, top-k %.4g M/s, sparse %.4g GFLOP/s, "
+           "updates %.4g M/s a rank\n",
+           r->matmul / 1e9, r->attention / 1e9, r->select / 1e6, r->sparse / 1e9, r->adam / 1e6);
     printf(
         "           gathers %.3g GB/s in a node, %.3g GB/s between, %.3g us each; disk %.3g GB/s out, %.3g GB/s in\n",
         r->inside / 1e9, r->between / 1e9, r->latency * 1e6, r->disk_write / 1e9, r->disk_read / 1e9);
@@ -62,8 +62,8 @@ typedef struct bench {
     const char *folder;
     float *a, *b, *c, *v; /* [room] each */
     int64_t room;
-    int32_t *index;
-    int64_t *start;
+    int32_t *index, *row;
+    int64_t *start, *first, lists;
 } bench;
 
 static int by_size(const void *a, const void *b) {
@@ -85,7 +85,7 @@ static mw_status timed(bench *t, mw_status (*call)(bench *), double *out) {
     return MW_OK;
 }
 
-enum { ROWS = MW_ROW_TILE * 4, ADAM_MOST = 1 << 22, SEQUENCES = 4 };
+enum { ROWS = MW_ROW_TILE * 4, ADAM_MOST = 1 << 23, SEQUENCES = 4 };
 
 static mw_status multiply(bench *t, int64_t n, int64_t k) {
     return t->backend->ops->matmul(t->backend, &(mw_matmul){.m = ROWS,
@@ -136,8 +136,29 @@ static mw_status select_codes(bench *t) {
     return t->backend->ops->top_k(t->backend, t->c, ROWS, t->s->n, t->s->k, t->index, t->v);
 }
 
+/* Decoding, and the sums by latent of a gradient, which go through memory in another order. */
 static mw_status decode(bench *t) {
-    return t->backend->ops->sparse_decode(t->backend, t->a, NULL, t->start, t->index, t->v, ROWS, t->b, t->s->d);
+    const mw_latent_lists lists = {t->lists, t->first, t->row, t->v};
+    MW_TRY(t->backend->ops->sparse_decode(t->backend, t->a, NULL, t->start, t->index, t->v, ROWS, t->b, t->s->d));
+    return t->backend->ops->sparse_outer(t->backend, t->b, &lists, t->a, t->s->d);
+}
+
+/* As many lists as latents, of the same length each. */
+static void make_lists(bench *t) {
+    int64_t entries = ROWS * t->s->k;
+    t->lists = t->s->n < entries ? t->s->n : entries;
+    for (int64_t i = 0; i <= t->lists; i++) t->first[i] = entries * i / t->lists;
+    for (int64_t i = 0; i < entries; i++) t->row[i] = (int32_t)(i * 131 % ROWS);
+}
+
+/* What is done to each number of a batch beside all that: copies, scales, sums, in about ten passes. */
+static mw_status pass_over(bench *t) {
+    int64_t count = ROWS * t->s->d;
+    double sum = 0;
+    for (int64_t i = 0; i < count; i++) t->a[i] = 0.5f * t->a[i] - t->v[i];
+    for (int64_t i = 0; i < count; i++) sum += (double)t->a[i] * t->a[i];
+    t->v[0] = sum > 0 ? 0.25f : 0.5f; /* the sum is wanted */
+    return MW_OK;
 }
 
 static int64_t adam_count(const bench *t) {
@@ -155,7 +176,11 @@ static mw_status update(bench *t) {
                           .correction1 = 1,
                           .correction2 = 1};
     int64_t count = adam_count(t), rows = count / t->s->d;
+    double squares = 0;
+    memset(t->a, 0, (size_t)count * sizeof *t->a);
     MW_TRY(t->backend->ops->unit_rows(t->backend, t->b, t->a, rows > 0 ? rows : 1, t->s->d));
+    for (int64_t i = 0; i < count; i++) squares += (double)t->a[i] * t->a[i]; /* the norm that is limited */
+    if (squares > 1) t->a[0] = 0;
     return t->backend->ops->adam(t->backend, t->b, t->a, t->c, t->v, count, &adam);
 }
 
@@ -219,8 +244,11 @@ static mw_status measure_compute(bench *t, rates *out) {
     MW_TRY(timed(t, select_codes, &seconds)); /* of what the encoder's product left */
     out->select = (double)(ROWS * s->n) / seconds;
     for (int64_t r = 0; r <= ROWS; r++) t->start[r] = r * s->k;
+    make_lists(t);
     MW_TRY(timed(t, decode, &seconds));
-    out->sparse = 2.0 * (double)(ROWS * s->k * s->d) / seconds;
+    out->sparse = 4.0 * (double)(ROWS * s->k * s->d) / seconds;
+    MW_TRY(timed(t, pass_over, &seconds));
+    out->passes = 2.0 * (double)(ROWS * s->d) / seconds;
     MW_TRY(timed(t, attend, &seconds));
     out->attention = 2.0 * SEQUENCES * (double)(s->context * s->context * s->heads * s->head_dim) / seconds;
     MW_TRY(timed(t, update, &seconds));
@@ -251,14 +279,19 @@ static mw_status allocate(bench *t) {
                               ROWS * s->n,     s->n * s->d,     SEQUENCES * s->context * s->heads * s->head_dim,
                               ROWS * s->k,     ROWS * s->d,     1 << 24};
     t->room = largest(wanted, sizeof wanted / sizeof *wanted);
+    enum { NOISE = 1 << 16 }; /* as odd as activations are: top-k is faster on what is regular */
+    float noise[NOISE];
+    for (int i = 0; i < NOISE; i++) noise[i] = mw_rng_normal(1, 0, (uint64_t)i);
     float **const all[] = {&t->a, &t->b, &t->c, &t->v};
     for (int i = 0; i < 4; i++) {
         if (!(*all[i] = mw_alloc((size_t)t->room * sizeof(float)))) return MW_ERR_MEMORY;
-        for (int64_t j = 0; j < t->room; j++) (*all[i])[j] = (float)((j * 7919 + i) % 1009) * 1e-3f - 0.5f;
+        for (int64_t j = 0; j < t->room; j++) (*all[i])[j] = noise[(j * 7919 + i) % NOISE];
     }
     t->index = mw_calloc((size_t)(ROWS * s->k), sizeof *t->index);
+    t->row = mw_calloc((size_t)(ROWS * s->k), sizeof *t->row);
     t->start = mw_calloc(ROWS + 1, sizeof *t->start);
-    return t->index && t->start ? MW_OK : MW_ERR_MEMORY;
+    t->first = mw_calloc((size_t)(ROWS * s->k) + 1, sizeof *t->first);
+    return t->index && t->row && t->start && t->first ? MW_OK : MW_ERR_MEMORY;
 }
 
 mw_status rates_measure(mw_backend *backend, const mw_comm *comm, const rate_sizes *sizes, const char *folder,
@@ -269,7 +302,7 @@ mw_status rates_measure(mw_backend *backend, const mw_comm *comm, const rate_siz
     if (status == MW_OK) status = mw_comm_agree(comm, measure_compute(&t, &made));
     if (status == MW_OK) status = measure_gathers(&t, &made);
     if (status == MW_OK) status = mw_comm_agree(comm, mw_comm_rank(comm) == 0 ? try_disk(&t, &made) : MW_OK);
-    void *all[] = {t.a, t.b, t.c, t.v, t.index, t.start};
+    void *all[] = {t.a, t.b, t.c, t.v, t.index, t.row, t.start, t.first};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) mw_free(all[i]);
     if (status == MW_OK) *out = made;
     return status;

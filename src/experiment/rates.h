@@ -11,6 +11,7 @@ typedef struct rates {
     double select;     /* pre-activations that top-k looks at */
     double sparse;     /* floating-point operations of sparse decoding and of its gradients */
     double adam;       /* parameters, updated with everything that goes with them */
+    double passes;     /* numbers of a batch, in one pass over it */
     double inside;     /* bytes a rank receives in a gather within a node */
     double between;    /* and between nodes, by its own share of the network */
     double latency;    /* seconds of a collective */

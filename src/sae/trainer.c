@@ -111,7 +111,7 @@ static int64_t codes_bytes(const mw_trainer *t) {
     int64_t active = t->sae->k ? t->sae->k : t->sae->n / 16; /* of a penalty's early steps nothing sure can be said */
     if (t->options.k_anneal_steps && t->options.k_start > active) active = t->options.k_start;
     int64_t each = 2 * t->layout.n_parts * active + t->options.aux_k;
-    int64_t pre = t->sae->n * 1024 < INT64_C(1) << 24 ? t->sae->n * 1024 : INT64_C(1) << 24; /* chunk of the encoder */
+    int64_t tile = t->sae->n * MW_ROW_TILE, pre = tile > ENCODE_FLOATS ? tile : ENCODE_FLOATS;
     return each * t->options.batch * 12 + pre * 4;
 }
 
