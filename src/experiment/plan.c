@@ -122,7 +122,7 @@ static double gather_seconds(const rates *r, place p, double bytes) {
 }
 
 static double weight_bytes(const job *j) {
-    return (double)mw_model_about(j->model)->parameters * (j->e->model.dtype == 1 ? 4 : 2);
+    return (double)mw_model_about(j->model)->parameters * (j->e->model.dtype < 2 ? 4 : 2); /* auto: as if f32 */
 }
 
 /* Products of the layers up to the last site, and half of the square of the context for attention. */

@@ -487,7 +487,7 @@ static mw_status check_harvested(const mw_experiment *e, const char *key, const 
 
 mw_status settings_check_harvested(const mw_experiment *e) {
     const sae_settings *s = &e->sae;
-    if (!settings_has(e, "harvest") || !settings_has(e, "sae")) return MW_OK;
+    if (!settings_has(e, "harvest") || !settings_has(e, "sae") || s->activations.count) return MW_OK;
     MW_TRY(check_harvested(e, "sae.site", s->site));
     for (int64_t i = 0; i < s->sites.count; i++) MW_TRY(check_harvested(e, "sae.sites", s->sites.items[i]));
     return check_harvested(e, "sae.target", s->target);

@@ -60,6 +60,25 @@ check "report" "$MICROW" report "$work/exp.yaml" --set store="$work/s1"
 
 check "inspect store" "$MICROW" inspect "$work/s2/activations/small"
 check "inspect sae" "$MICROW" inspect "$work/s2/sae_models/small"
+for what in runs/small sae_models/small/cfg.json sae_models/small/history.jsonl sae_models/small/concepts.json; do
+    check "inspect $what" "$MICROW" inspect "$work/s2/$what"
+done
+check "inspect model" sh -c "$MICROW inspect $SOURCE/configs/demo/model | grep -q '4 layers, width 128'"
+check "inspect tokenizer" sh -c "$MICROW inspect $SOURCE/configs/demo/model/tokenizer.json | grep -q '962 ids'"
+check "inspect experiment" sh -c "$MICROW inspect $work/exp.yaml | grep -q 'n_latents: 256'"
+timeout --preserve-status -s TERM 1 "$MICROW" train "$work/exp.yaml" --set store="$work/s1" --set name=stopped --set sae.activations=small --set train.tokens=50_000_000 >/dev/null 2>&1
+check "inspect checkpoint" sh -c "$MICROW inspect \$(ls $work/s1/sae_models/stopped/checkpoint-*.safetensors | tail -n 1) | grep -q 'the checksum matches'"
+refuses 1 "neither activations, an SAE, a run nor a model" "$MICROW" inspect "$work/s1/sae_models"
+refuses 1 "cannot be opened as HDF5" "$MICROW" inspect "$SOURCE/README.md"
+
+# what it would take
+"$MICROW" plan "$work/exp.yaml" --gpus 64 --nodes 8 >"$work/plan" 2>"$work/err"
+check "a row for 64 GPUs" grep -q "^ *64 *8 " "$work/plan"
+check "measured" sh -c "$MICROW plan $work/exp.yaml --set store=$work/planned | grep -q '^ *1 *1 '"
+check "at 3 ranks" mpi 3 "$MICROW" plan "$work/exp.yaml" --set store="$work/planned"
+for model in gpt2 gemma2-9b llama31-8b; do check "plan $model" sh -c "cd $SOURCE && $MICROW plan configs/plan/$model.yaml --gpus 8"; done
+refuses 2 "expected a100, h100, h200, or measured" "$MICROW" plan "$work/exp.yaml" --device tpu
+refuses 2 "4 ranks on 8 nodes" "$MICROW" plan "$work/exp.yaml" --gpus 4 --nodes 8
 check "inspect tensors" "$MICROW" inspect "$work/s2/sae_models/small/sae.safetensors"
 if command -v h5dump >/dev/null; then
     check "h5dump reads it" sh -c "h5dump -d /tokens/position -c 5 $work/s1/activations/small/activations.h5 | grep -q '(0): '"

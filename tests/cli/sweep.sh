@@ -28,7 +28,10 @@ alone plain_k4_lr1e-3 1 --set sae.k=4 --set train.lr=1e-3
 alone wide_k8_lr2e-3 2 --set sae.k=8 --set train.lr=2e-3 --set sae.variant=matryoshka_batch_topk --set sae.n_latents=384 --set train.tokens=60_000
 alone cosine_k8_lr1e-3 1 --set sae.k=8 --set train.lr=1e-3 --set sae.seed=3 --set train.schedule=cosine
 
-for how in "1" "3" "3 --set sweep.teams=1" "2 --set sweep.memory_gb=0.0001"; do
+# MICROW_QUICK: two of the ways, for slow builds
+set -- "1" "3" "3 --set sweep.teams=1" "2 --set sweep.memory_gb=0.0001"
+[ -z "${MICROW_QUICK:-}" ] || set -- "1" "2 --set sweep.memory_gb=0.0001"
+for how in "$@"; do
     set -- $how
     ranks=$1
     shift

@@ -40,12 +40,15 @@ for damage in turned cut; do
         text="$file"
     fi
     for ranks in 1 2 3; do refuses_train $ranks "$text" --set store="$work/$damage" --set sae.site=1.resid_post --set sae.sites=[] --set sae.target=2.mlp_out; done
+    if [ $damage = turned ]; then
+        check "unless told not to look" train 1 --set store="$work/turned" --set train.verify=false
+        rm -r "$work/turned/sae_models"
+    fi
     check "harvested again" mpi 2 "$MICROW" harvest "$work/exp.yaml" --set store="$work/$damage" --overwrite
     check "the same bytes after '$damage'" cmp "$whole/$h5" "$file"
     check "trained" train 2 --set store="$work/$damage"
     check "the same weights after '$damage'" cmp "$whole/$sae" "$work/$damage/$sae"
 done
-check "unless told not to look" train 1 --set store="$work/turned" --set name=small --set train.verify=false --overwrite
 
 # the disk is full when a checkpoint is written; room is made; it goes on
 mkdir "$work/disk"
@@ -131,6 +134,11 @@ rows() { "$MICROW" inspect "$1" | sed -n 's/^\([0-9]*\) rows.*/\1/p'; }
 check "all rows" grep -q "on $(($(rows "$many/activations/a/activations.h5") + $(rows "$many/activations/b/activations.h5"))) tokens" "$work/out"
 "$MICROW" train "$work/exp.yaml" --set store="$many" --set name=turn --set sae.activations="[b, a]" >/dev/null 2>&1
 check "another order is other data" sh -c "! cmp -s $many/sae_models/turn/sae.safetensors $many/sae_models/both1/sae.safetensors"
+cp -r "$SOURCE/configs/demo/model" "$work/model"
+chmod -R u+w "$work/model"
+printf '\001' | dd of="$work/model/model.safetensors" bs=1 seek=100000 conv=notrunc 2>/dev/null
+check "a harvest of other weights" "$MICROW" harvest "$work/a.yaml" --set store="$many" --set name=c --set model.path="$work/model"
+refuses 2 "are of different models" "$MICROW" train "$work/exp.yaml" --set store="$many" --set sae.activations="[a, c]"
 refuses 1 "none/activations.h5 is not there" "$MICROW" train "$work/exp.yaml" --set store="$many" --set sae.activations="[a, none]"
 
 # by blocks: the same at any number of ranks, and after a kill

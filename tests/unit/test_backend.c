@@ -338,7 +338,8 @@ static void check_top_k(int64_t rows, int64_t n, int64_t k, bool with_ties) {
 }
 
 static void top_k(void) {
-    static const int64_t sizes[][3] = {{1, 1, 1}, {3, 17, 1}, {3, 17, 17}, {2, 1000, 32}, {5, 333, 100}};
+    static const int64_t sizes[][3] = {{1, 1, 1},     {3, 17, 1},   {3, 17, 17},    {2, 1000, 32}, {5, 333, 100},
+                                       {3, 5000, 32}, {4, 4173, 7}, {2, 16384, 64}, {2, 512, 16}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (int ties = 0; ties < 2; ties++) check_top_k(sizes[i][0], sizes[i][1], sizes[i][2], ties);
     mw_log_quiet(true);

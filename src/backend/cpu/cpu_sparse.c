@@ -2,6 +2,7 @@
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/vector.h"
 
+#include <math.h>
 #include <string.h>
 
 enum { LANE = 16 };
@@ -65,12 +66,109 @@ static void top_k_row(const float *x, int64_t n, int64_t k, int32_t *index, floa
     sort_by_index(value, index, k);
 }
 
+/* ---- by a floor ------------------------------------------------------------------------------------------ */
+
+/* The k-th largest of x, which is reordered. Hoare 1961. */
+static float kth_largest(float *x, int64_t n, int64_t k) {
+    int64_t low = 0, high = n - 1, want = k - 1;
+    while (low < high) {
+        float pivot = x[(low + high) / 2];
+        int64_t i = low, j = high;
+        while (i <= j) {
+            while (x[i] > pivot) i++;
+            while (x[j] < pivot) j--;
+            if (i > j) break;
+            float moved = x[i];
+            x[i++] = x[j];
+            x[j--] = moved;
+        }
+        if (want <= j)
+            high = j;
+        else if (want >= i)
+            low = i;
+        else
+            break;
+    }
+    return x[want];
+}
+
+/* Scratch of a row of n. */
+typedef struct chooser {
+    float *maxima, *order, *candidate; /* [n / 16], the same, [n] */
+    int32_t *place;                    /* [n] */
+} chooser;
+
+/* Places of what reaches the floor, in order: only blocks of which a column does are looked at. */
+static int64_t reach(const float *x, int64_t n, float floor, const chooser *c) {
+    int64_t blocks = n / MAX_BLOCK, count = 0;
+    for (int64_t b = 0; b < blocks; b++)
+        if (mw_max(c->maxima + b * MAX_LANES, MAX_LANES) >= floor)
+            count += mw_at_least(x + b * MAX_BLOCK, MAX_BLOCK, floor, (int32_t)(b * MAX_BLOCK), c->place + count);
+    int64_t rest = blocks * MAX_BLOCK;
+    return count + mw_at_least(x + rest, n - rest, floor, (int32_t)rest, c->place + count);
+}
+
+/* Maxima of wider columns, as long as there are many more of them than k: fewer to choose from, and as good a floor. */
+static int64_t fold(float *x, int64_t columns, int64_t k) {
+    while (columns % 2 == 0 && columns / 2 >= 8 * k) {
+        columns /= 2;
+        for (int64_t i = 0; i < columns; i++) x[i] = x[columns + i] > x[i] ? x[columns + i] : x[i];
+    }
+    return columns;
+}
+
+/* The k-th largest of the columns' maxima is a floor that at least k values reach, and few more. False where that cannot be: few
+ * columns, or values that are no numbers. */
+static bool choose_by_floor(const float *x, int64_t n, int64_t k, chooser *c, int32_t *index, float *value) {
+    int64_t columns = n / MAX_BLOCK * MAX_LANES, above = 0, at = 0;
+    if (columns < 2 * k) return false;
+    mw_column_max(x, n / MAX_BLOCK, c->maxima);
+    memcpy(c->order, c->maxima, (size_t)columns * sizeof *c->order);
+    float floor = kth_largest(c->order, fold(c->order, columns, k), k);
+    if (!(floor > -INFINITY)) return false;
+    int64_t count = reach(x, n, floor, c);
+    for (int64_t i = 0; i < count; i++) c->candidate[i] = x[c->place[i]];
+    float last = count > k ? kth_largest(c->candidate, count, k) : floor;
+    for (int64_t i = 0; i < count; i++) above += x[c->place[i]] > last;
+    for (int64_t i = 0, equal = k - above; i < count && at < k; i++) { /* of values like the last the first few */
+        float v = x[c->place[i]];
+        if (v < last || (v == last && equal-- <= 0)) continue;
+        index[at] = c->place[i];
+        value[at++] = v;
+    }
+    return at == k;
+}
+
+static bool make_chooser(chooser *c, int64_t n) {
+    size_t columns = (size_t)(n / MAX_BLOCK * MAX_LANES);
+    c->maxima = mw_alloc(columns * sizeof(float));
+    c->order = mw_alloc(columns * sizeof(float));
+    c->candidate = mw_alloc((size_t)n * sizeof(float));
+    c->place = mw_alloc((size_t)n * sizeof(int32_t));
+    return c->maxima && c->order && c->candidate && c->place;
+}
+
+static void free_chooser(chooser *c) {
+    mw_free(c->maxima);
+    mw_free(c->order);
+    mw_free(c->candidate);
+    mw_free(c->place);
+}
+
 mw_status mw_cpu_top_k(mw_backend *backend, const float *x, int64_t rows, int64_t n, int64_t k, int32_t *index,
                        float *value) {
     (void)backend;
     if (k > n) return mw_error(MW_ERR_ARG, "top-k: k = %lld is larger than n = %lld", (long long)k, (long long)n);
-#pragma omp parallel for schedule(static)
-    for (int64_t r = 0; r < rows; r++) top_k_row(x + r * n, n, k, index + r * k, value + r * k);
+#pragma omp parallel
+    {
+        chooser c = {0};
+        bool ready = make_chooser(&c, n); /* without memory there is the slower way */
+#pragma omp for schedule(static)
+        for (int64_t r = 0; r < rows; r++)
+            if (!ready || !choose_by_floor(x + r * n, n, k, &c, index + r * k, value + r * k))
+                top_k_row(x + r * n, n, k, index + r * k, value + r * k);
+        free_chooser(&c);
+    }
     return MW_OK;
 }
 

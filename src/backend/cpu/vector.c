@@ -154,3 +154,26 @@ DISPATCHED void mw_adam_run(float *p, const float *g, float *m, float *v, int64_
         p[i] -= lr_corrected * m[i] / (sqrtf(v[i]) * inverse_root2 + eps);
     }
 }
+
+DISPATCHED void mw_column_max(const float *x, int64_t blocks, float *out) {
+    for (int64_t b = 0; b < blocks; b++, x += MAX_BLOCK, out += MAX_LANES) {
+        float best[MAX_LANES];
+        for (int l = 0; l < MAX_LANES; l++) best[l] = -INFINITY;
+        for (int r = 0; r < MAX_BLOCK; r += MAX_LANES)
+            for (int l = 0; l < MAX_LANES; l++) best[l] = x[r + l] > best[l] ? x[r + l] : best[l];
+        memcpy(out, best, sizeof best);
+    }
+}
+
+DISPATCHED int64_t mw_at_least(const float *x, int64_t n, float floor, int32_t first, int32_t *index) {
+    int64_t count = 0;
+    for (int64_t i = 0; i < n; i += MAX_LANES) {
+        int64_t run = n - i < MAX_LANES ? n - i : MAX_LANES;
+        int any = 0;
+#pragma omp simd reduction(| : any)
+        for (int64_t l = 0; l < run; l++) any |= x[i + l] >= floor;
+        for (int64_t l = 0; any && l < run; l++)
+            if (x[i + l] >= floor) index[count++] = first + (int32_t)(i + l);
+    }
+    return count;
+}

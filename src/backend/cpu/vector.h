@@ -12,6 +12,11 @@ void mw_add_run(float *x, const float *y, int64_t n);
 float mw_sum(const float *x, int64_t n);
 float mw_sum_squares(const float *x, float center, int64_t n); /* sum of (x - center)^2 */
 float mw_max(const float *x, int64_t n);
+/* Blocks of MAX_BLOCK floats, each as MAX_LANES columns: the largest of each column. NaN counts as nothing. */
+enum { MAX_LANES = 16, MAX_BLOCK = 256 };
+void mw_column_max(const float *x, int64_t blocks, float *out);
+/* Appends the places of what is at least `floor` to `index`, in order; returns how many. */
+int64_t mw_at_least(const float *x, int64_t n, float floor, int32_t first, int32_t *index);
 /* x = exp(x - shift); returns the sum. */
 float mw_exp_shift(float *x, float shift, int64_t n);
 void mw_gelu_tanh(float *x, int64_t n);
