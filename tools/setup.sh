@@ -7,7 +7,7 @@ set -eu
 
 packages="build-essential cmake ninja-build pkg-config python3
 openmpi-bin libopenmpi-dev libhdf5-openmpi-dev hdf5-tools libyaml-dev libdnnl-dev libopenblas-dev
-libpcre2-dev libjansson-dev libutf8proc-dev libxxhash-dev libssl-dev zlib1g-dev"
+libpcre2-dev libjansson-dev libutf8proc-dev libxxhash-dev libssl-dev zlib1g-dev gnuplot-nox"
 
 [ "${1:-}" = "--slurm" ] && packages="$packages slurm-wlm munge"
 if [ "${1:-}" = "--list" ]; then

@@ -39,9 +39,12 @@ static void add_name(mw_text *out, const char *text) {
 static mw_status add_value_name(const sweep_value *value, mw_text *out) {
     mw_text text = {0};
     sweep_value_text(value->node, &text);
+    const char *given = text.data ? text.data : "";
+    bool speaks = (*given >= 'a' && *given <= 'z') && strcmp(given, "true") != 0 && strcmp(given, "false") != 0 &&
+                  strcmp(given, "auto") != 0; /* a word says what it is, a number does not */
     if (out->length) mw_text_add(out, "_", 1);
-    mw_text_addf(out, "%s", last_word(value->key));
-    add_name(out, text.data ? text.data : "");
+    if (!speaks) mw_text_addf(out, "%s", last_word(value->key));
+    add_name(out, given);
     mw_status status = text.failed || out->failed ? MW_ERR_MEMORY : MW_OK;
     mw_text_free(&text);
     return status;

@@ -72,7 +72,7 @@ static void mark_best(outcome *list, int64_t n) {
 /* ---- writing ------------------------------------------------------------------------------------------- */
 
 static void print_table(const sweep *s, const outcome *list, int64_t n) {
-    printf("%-32s %8s %8s %8s %9s\n", "point", "L0", "FVU", "dead", "CE kept");
+    printf("%-32s %8s %8s %8s %9s  %s\n", "point", "L0", "FVU", "dead", "CE kept", "best at its L0");
     for (int64_t i = 0; i < n; i++) {
         const outcome *o = &list[i];
         printf("%-32s %8.2f %8.4f %8.0f ", o->point->name, o->l0, o->fvu, o->dead);
@@ -80,7 +80,8 @@ static void print_table(const sweep *s, const outcome *list, int64_t n) {
             printf("%7.2f %%", 100 * o->ce);
         else
             printf("%9s", "-");
-        printf("%s%s\n", o->best_fvu ? "  best FVU at its L0" : "", o->best_ce ? ", best CE" : "");
+        const char *best = o->best_fvu && o->best_ce ? "FVU, CE" : o->best_fvu ? "FVU" : o->best_ce ? "CE" : "";
+        printf("%s%s\n", best[0] ? "  " : "", best);
     }
     printf("%lld of %lld points are finished\n", (long long)n, (long long)s->n);
     fflush(stdout);
