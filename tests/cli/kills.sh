@@ -52,7 +52,10 @@ kill_one() { # kill_one STAGE RANKS OTHER-RANKS DELAY-MS VICTIM
 }
 
 for stage in harvest train; do
-    for ranks in 1 2 3; do eval "${stage}_$ranks=$(took $stage $ranks)"; done
+    for ranks in 1 2 3; do
+        [ $ranks != 1 ] && [ -n "${MICROW_QUICK:-}" ] || time=$(took $stage $ranks) # quick: as if all took the same time
+        eval "${stage}_$ranks=$time"
+    done
 done
 i=0
 while [ $i -lt "$kills" ]; do
