@@ -158,7 +158,7 @@ def microw_runner(program, store, scale, extra=()):
         with tempfile.TemporaryDirectory() as folder:
             os.makedirs(folder + "/activations")
             os.symlink(os.path.abspath(store + "/activations/quickstart"), folder + "/activations/peer")
-            sets = [f"store={folder}", "name=peer", f"sae.variant={variant}", f"sae.seed={seed}",
+            sets = [f"store={folder}", "name=peer", f"sae.variant={variant}", f"sae.seed={seed}", f"train.order={seed}",
                     f"train.tokens={steps * BATCH}", *extra]
             if variant == "jump_relu":
                 sets.append(f"train.l0_target={K}")

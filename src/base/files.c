@@ -47,8 +47,15 @@ mw_status mw_file_read(const char *path, char **out, size_t *length) {
     return MW_OK;
 }
 
+/* Processes of other nodes may have the same number, and write to the same folder. */
+static char *temporary_name(const char *path) {
+    char host[64] = "";
+    gethostname(host, sizeof host - 1);
+    return mw_format("%s.tmp.%s.%ld", path, host, (long)getpid());
+}
+
 mw_status mw_atomic_begin(const char *path, mw_atomic_file *out) {
-    mw_atomic_file file = {.path = mw_strdup(path), .temporary = mw_format("%s.tmp.%ld", path, (long)getpid())};
+    mw_atomic_file file = {.path = mw_strdup(path), .temporary = temporary_name(path)};
     mw_status status = file.path && file.temporary ? MW_OK : MW_ERR_MEMORY;
     if (status == MW_OK && !(file.stream = fopen(file.temporary, "wbe")))
         status = mw_error(MW_ERR_IO, "%s: cannot create: %s", file.temporary, strerror(errno));

@@ -313,6 +313,7 @@ static int pieces_of(const mw_safetensors *file, piece out[PIECES_MAX]) {
         mw_tensor t;
         const char *name = mw_safetensors_name(file, i);
         if (!mw_safetensors_find(file, name, &t) || strlen(name) >= sizeof out->name) continue;
+        if (t.ndim < 1 || mw_tensor_count(&t) == 0) continue; /* of no checkpoint of ours */
         piece p = {.data = t.data, .dtype = t.dtype, .rows = t.shape[0], .columns = t.ndim == 2 ? t.shape[1] : 0};
         memcpy(p.name, name, strlen(name) + 1);
         p.by_latent = !mw_ends_with(name, "b_dec") && !mw_ends_with(name, "W_skip");
@@ -342,7 +343,7 @@ static mw_status read_info(const mw_safetensors *file, const char *path, mw_chec
     mw_tensor enc, dec;
     const char *mark = mw_safetensors_metadata(file, "fingerprint");
     if (!mark || !mw_safetensors_find(file, "W_enc", &enc) || !mw_safetensors_find(file, "W_dec", &dec) ||
-        enc.ndim != 2 || dec.ndim != 2)
+        enc.ndim != 2 || dec.ndim != 2 || mw_tensor_count(&enc) == 0)
         return mw_error(MW_ERR_FORMAT, "%s: not a checkpoint", path);
     MW_TRY(sum_file(pieces, pieces_of(file, pieces), enc.shape[0], &found));
     MW_TRY(compare_sum(file, path, found));

@@ -89,6 +89,7 @@ static mw_status read_windows(feed *f, int64_t begin, int64_t count, float *x, f
 /* First column that is not finite; the width if all are. A sum of zeros times x is NaN exactly when one is not. */
 static int64_t first_bad(const float *x, int64_t width) {
     float sum = 0;
+#pragma omp simd reduction(+ : sum)
     for (int64_t i = 0; i < width; i++) sum += 0 * x[i];
     if (sum == 0) return width;
     int64_t i = 0;
@@ -143,15 +144,8 @@ mw_status feed_sample(feed *f, int64_t begin, int64_t count, float *x, float *y)
 }
 
 mw_status feed_read(feed *f, int64_t begin, int64_t count, float *x, float *y) {
-    double start = mw_seconds();
-    mw_status status = MW_OK;
-    if (f->order.block == 0) {
-        status = feed_sample(f, begin, count, x, y);
-    } else {
-        status = list_rows(f, begin, count);
-        if (status == MW_OK) status = read_windows(f, begin, count, x, y);
-        if (status == MW_OK) status = replace_bad(f, count, x, y);
-    }
-    f->waiting += mw_seconds() - start;
-    return status;
+    if (f->order.block == 0) return feed_sample(f, begin, count, x, y);
+    MW_TRY(list_rows(f, begin, count));
+    MW_TRY(read_windows(f, begin, count, x, y));
+    return replace_bad(f, count, x, y);
 }

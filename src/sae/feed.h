@@ -19,7 +19,6 @@ typedef struct feed {
     window_buffer *buffers; /* [streams], those of this rank filled */
     int64_t streams;
     int64_t replaced; /* rows that were not finite, since the feed was opened */
-    double waiting;   /* seconds in reads */
 } feed;
 
 mw_status feed_open(const mw_store_view *in, const mw_store_view *out, const mw_train_options *options,

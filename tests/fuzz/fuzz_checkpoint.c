@@ -61,8 +61,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     fuzz_write("checkpoint.safetensors", file, made);
     mw_free(file);
     fuzz_begin();
+    mw_checkpoint_info info;
+    mw_status looked_at = mw_checkpoint_read(fuzz_path("checkpoint.safetensors"), &info);
     mw_status loaded = mw_trainer_load(trainer, fuzz_path("checkpoint.safetensors"));
     fuzz_end();
+    fuzz_need(loaded != MW_OK || looked_at == MW_OK, "what is loaded cannot be looked at");
     if (loaded == MW_OK) {
         mw_status status = mw_trainer_step(trainer, x, NULL, NULL);
         fuzz_need(status == MW_OK, "a checkpoint that was taken does not go on");
