@@ -173,8 +173,8 @@ typedef struct mw_train_options {
     int64_t threshold_batches; /* BatchTopK: batches after training over which the threshold is the mean; 0: none */
     int64_t patience;          /* steps without a better loss after which training ends; 0: all steps are done */
     double min_gain;           /* relative improvement that counts as better */
-    int64_t seed;       /* of the weights */
-    int64_t order_seed; /* of the order of rows */
+    int64_t seed;              /* of the weights */
+    int64_t order_seed;        /* of the order of rows */
     int64_t shuffle_block, shuffle_window; /* rows of a block, blocks of a window; block 0: each row by itself */
     mw_nan_rule nan_rule;
     mw_normalize normalize; /* |x| has mean sqrt(d); columns have deviation 1; or as it is. Folded in when saved */

@@ -51,8 +51,8 @@ typedef struct mw_store_plan {
     const uint64_t *vocabulary_offset; /* [n_vocabulary + 1] */
     const char *vocabulary_bytes;
     int64_t n_vocabulary;
-    bool keep_nan;        /* values that are not finite are stored, and left out of the means; else an error */
-    double allowed_bytes; /* the file may have; 0: what the disk has */
+    bool keep_nan;             /* values that are not finite are stored, and left out of the means; else an error */
+    double allowed_bytes;      /* the file may have; 0: what the disk has */
     const mw_pair *provenance; /* root attributes; a resumed file must have the same */
     int64_t n_provenance;
 } mw_store_plan;

@@ -14,8 +14,8 @@ typedef struct member {
     mw_trainer *trainer;
     scales scales;
     history history;
-    int64_t first;  /* step it began at */
-    double saved;   /* when the last checkpoint was */
+    int64_t first; /* step it began at */
+    double saved;  /* when the last checkpoint was */
     bool active;
 } member;
 

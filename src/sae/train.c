@@ -28,8 +28,7 @@ static bool same_order(const mw_train_options *a, const mw_train_options *b) {
 
 static mw_status open_group(group *g, mw_training *jobs, const mw_store_view *in, const mw_store_view *out) {
     const mw_train_options *first = jobs[0].options;
-    if (first->batch < 1)
-        return mw_error(MW_ERR_CONFIG, "train.batch = %lld cannot be", (long long)first->batch);
+    if (first->batch < 1) return mw_error(MW_ERR_CONFIG, "train.batch = %lld cannot be", (long long)first->batch);
     mw_comm_share(mw_comm_rank(g->comm), mw_comm_size(g->comm), first->batch, MW_ROW_TILE, &g->begin, &g->end);
     int64_t rows = g->end - g->begin;
     for (int64_t i = 0; i < g->n; i++) {

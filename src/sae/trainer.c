@@ -56,8 +56,7 @@ static int list_part_memory(mw_trainer *t, wanted *out) {
     int n = 0;
     for (int p = 0; p < t->layout.n_parts; p++) {
         out[n++] = (wanted){&t->part[p].c.start, t->options.batch + 1, sizeof(int64_t)};
-        if (variant_of(t->sae)->finish)
-            out[n++] = (wanted){&t->part[p].sums, t->n_latents * PART_SUMS, sizeof(double)};
+        if (variant_of(t->sae)->finish) out[n++] = (wanted){&t->part[p].sums, t->n_latents * PART_SUMS, sizeof(double)};
     }
     out[n++] = (wanted){&t->aux.c.start, t->options.batch + 1, sizeof(int64_t)};
     return n;

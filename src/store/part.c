@@ -154,7 +154,7 @@ mw_status part_read(const store_part *part, int64_t site, int64_t begin, int64_t
 /* ---- tokens -------------------------------------------------------------------------------------------- */
 
 mw_status part_column(const store_part *part, const char *name, hid_t type, int64_t columns, int64_t *count,
-                             void **out) {
+                      void **out) {
     int64_t rows, width;
     MW_TRY(h5_shape(part->file, part->path, name, &rows, &width));
     if (width != columns || (*count >= 0 && rows != *count))
@@ -225,8 +225,8 @@ mw_status part_blocks(const store_part *part, int64_t *n_blocks, uint64_t **out)
 
 /* ---- verification -------------------------------------------------------------------------------------- */
 
-static mw_status block_matches(const store_part *part, int64_t site, uint64_t begin, uint64_t end,
-                               uint64_t expected, bool *matches) {
+static mw_status block_matches(const store_part *part, int64_t site, uint64_t begin, uint64_t end, uint64_t expected,
+                               bool *matches) {
     const mw_store_site *s = &part->sites[site].about;
     size_t row = (size_t)s->width * mw_dtype_size(s->dtype), bytes = (size_t)(end - begin) * row;
     void *raw = mw_alloc(bytes);

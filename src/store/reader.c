@@ -292,8 +292,8 @@ static mw_status add_tokens(const mw_store *store, int64_t p, mw_store_tokens *t
     mw_store_tokens more = {0};
     mw_status status = part_read_tokens(&store->parts[p], &more);
     if (status == MW_OK && !same_vocabulary(t, &more))
-        status =
-            mw_error(MW_ERR_CONFIG, "%s and %s have different vocabularies", store->parts[0].path, store->parts[p].path);
+        status = mw_error(MW_ERR_CONFIG, "%s and %s have different vocabularies", store->parts[0].path,
+                          store->parts[p].path);
     if (status == MW_OK && t->n_sequences + more.n_sequences > UINT32_MAX)
         status = mw_error(MW_ERR_UNSUPPORTED, "%s: more than 2^32 sequences in all", store->parts[p].path);
     if (status == MW_OK && !append_tokens(t, &more)) status = MW_ERR_MEMORY;

@@ -272,10 +272,11 @@ static mw_status refuse_value(const mw_store_writer *w, int64_t s, int64_t row) 
     const mw_store_plan *p = w->plan;
     char site[MW_SITE_TEXT];
     mw_site_format(p->sites[s], site);
-    return mw_error(MW_ERR_STATE,
-                    "site %s is not finite in %s at token %u, position %u of sequence %u; another harvest.dtype may hold "
-                    "it, harvest.nan: keep stores it as it is",
-                    site, mw_dtype_name(p->dtype), p->ids[row], p->position[row], p->sequence[row]);
+    return mw_error(
+        MW_ERR_STATE,
+        "site %s is not finite in %s at token %u, position %u of sequence %u; another harvest.dtype may hold "
+        "it, harvest.nan: keep stores it as it is",
+        site, mw_dtype_name(p->dtype), p->ids[row], p->position[row], p->sequence[row]);
 }
 
 /* Sums over the values as they are stored, so that a reader finds the same. Rows that are not finite have no part in them. */

@@ -16,8 +16,16 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
     (void)argc;
     (void)argv;
     static const mw_sae_shape shape = {.variant = MW_BATCH_TOPK, .n = N, .d = D, .k = 2};
-    const mw_train_options options = {.batch = BATCH, .steps = 100, .lr = 1e-3, .beta1 = 0.9, .beta2 = 0.999,
-                                      .eps = 1e-8, .aux_k = 2, .dead_after = 10, .ema = 0.9, .init_rows = BATCH,
+    const mw_train_options options = {.batch = BATCH,
+                                      .steps = 100,
+                                      .lr = 1e-3,
+                                      .beta1 = 0.9,
+                                      .beta2 = 0.999,
+                                      .eps = 1e-8,
+                                      .aux_k = 2,
+                                      .dead_after = 10,
+                                      .ema = 0.9,
+                                      .init_rows = BATCH,
                                       .fingerprint = "abc"};
     for (int i = 0; i < BATCH * D; i++) x[i] = mw_rng_normal(1, 0, (uint64_t)i);
     fuzz_need(mw_comm_self(&comm) == MW_OK && mw_backend_open("cpu", &backend) == MW_OK, "no backend");
