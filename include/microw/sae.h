@@ -85,6 +85,7 @@ typedef struct mw_sae {
     int64_t n_parts, part_end[MW_SITES_MAX]; /* columns of the sites in x_hat */
     mw_backend *backend;                     /* borrowed */
     char *site, *target, *model;             /* what it was trained on, sites with commas between; target "": site */
+    char *fingerprint;                       /* of data and settings it was trained with; "": not known */
 } mw_sae;
 
 /* MW_ERR_CONFIG names the number that cannot be. */

@@ -179,25 +179,42 @@ mw_status run_stage_done(run *r, const char *stage, const char *fingerprint) {
     return mw_comm_agree(r->comm, run_is_root(r) ? save_manifest(r) : MW_OK);
 }
 
-static mw_status remove_output(const char *output) {
+mw_status run_remove(const char *output) {
     if (unlink(output) != 0) return mw_error(MW_ERR_IO, "%s cannot be removed", output);
     return MW_OK;
 }
 
-mw_status run_check_stage(run *r, const char *stage, const char *fingerprint, const char *output, bool *complete) {
-    const char *mark = run_stage_mark(r, stage);
-    int64_t there = run_is_root(r) && mw_file_exists(output);
-    MW_TRY(mw_comm_broadcast(r->comm, &there, sizeof there, 0));
-    bool same = strcmp(mark, fingerprint) == 0;
-    *complete = there && same;
-    if (!there || same) return MW_OK;
+/* 0: not there; 1: there, by other settings; 2: there, by these. Local to rank 0. */
+static mw_status look_at_output(const run *r, const char *stage, const char *fingerprint, const char *output,
+                                mw_status (*own)(const char *, char[MW_SHA256_TEXT]), int64_t *verdict) {
+    char mark[MW_SHA256_TEXT];
+    *verdict = mw_file_exists(output);
+    if (!*verdict) return MW_OK;
+    bool same = strcmp(run_stage_mark(r, stage), fingerprint) == 0;
+    if (!same) {
+        MW_TRY(own(output, mark));
+        same = strcmp(mark, fingerprint) == 0;
+    }
+    *verdict += same;
+    return MW_OK;
+}
+
+mw_status run_check_stage(run *r, const char *stage, const char *fingerprint, const char *output,
+                          mw_status (*own)(const char *output, char out[MW_SHA256_TEXT]), bool *complete) {
+    int64_t verdict = 0;
+    mw_status status = run_is_root(r) ? look_at_output(r, stage, fingerprint, output, own, &verdict) : MW_OK;
+    MW_TRY(mw_comm_agree(r->comm, status));
+    MW_TRY(mw_comm_broadcast(r->comm, &verdict, sizeof verdict, 0));
+    *complete = verdict == 2;
+    if (*complete && strcmp(run_stage_mark(r, stage), fingerprint) != 0) return run_stage_done(r, stage, fingerprint);
+    if (verdict != 1) return MW_OK;
     if (!r->overwrite) {
         /* every rank has the same verdict and the same message */
         return mw_error(MW_ERR_STATE,
                         "%s was made with other settings; give the experiment another name, or pass --overwrite",
                         output);
     }
-    return mw_comm_agree(r->comm, run_is_root(r) ? remove_output(output) : MW_OK);
+    return mw_comm_agree(r->comm, run_is_root(r) ? run_remove(output) : MW_OK);
 }
 
 /* ---- opening and closing ------------------------------------------------------------------------------- */

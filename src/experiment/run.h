@@ -52,10 +52,13 @@ mw_status run_fingerprint(const run *r, const char *const *sections, int count, 
 /* What the manifest says of a stage; "" if nothing. */
 const char *run_stage_mark(const run *r, const char *stage);
 mw_status run_stage_done(run *r, const char *stage, const char *fingerprint) MW_MUST_USE;
-/* Whether a stage with this fingerprint is complete. Complete with another one: refused, unless overwriting, when
- * `remove` is deleted. Collective. */
+/* Whether a stage with this fingerprint is complete: by the manifest, or, where a run was killed before it could say so there, by
+ * what the output says of itself (`own`). Complete with another one: refused, unless overwriting, when `output` is deleted.
+ * Collective. */
 mw_status run_check_stage(run *r, const char *stage, const char *fingerprint, const char *output,
-                          bool *complete) MW_MUST_USE;
+                          mw_status (*own)(const char *output, char out[MW_SHA256_TEXT]), bool *complete) MW_MUST_USE;
+
+mw_status run_remove(const char *output) MW_MUST_USE; /* a file */
 
 typedef struct stage {
     const char *name, *section; /* section: what in the file asks for it */

@@ -113,6 +113,42 @@ static mw_status harvest(run *r, provenance *p, const char *output) {
     return save_meta(r, &report, p);
 }
 
+/* What the file that is there says of itself; "" if it cannot be read. */
+static mw_status own_fingerprint(const char *output, char out[MW_SHA256_TEXT]) {
+    mw_store *store = NULL;
+    char *mark = NULL;
+    mw_log_quiet(true);
+    mw_status status = mw_store_open(output, &store);
+    if (status == MW_OK) status = mw_store_provenance(store, "fingerprint", &mark);
+    mw_log_quiet(false);
+    snprintf(out, MW_SHA256_TEXT, "%s", status == MW_OK ? mark : "");
+    mw_free(mark);
+    mw_store_close(&store);
+    return status == MW_ERR_MEMORY ? status : MW_OK;
+}
+
+static mw_status verify(const char *path) {
+    mw_store *store = NULL;
+    mw_status status = mw_store_open(path, &store);
+    if (status == MW_OK) status = mw_store_verify(store);
+    mw_store_close(&store);
+    return status;
+}
+
+/* Overwriting what is complete is for what is damaged. */
+static mw_status look_for_damage(run *r, const char *output, bool *complete) {
+    int64_t damaged = 0;
+    if (run_is_root(r)) {
+        mw_log_quiet(true);
+        damaged = verify(output) != MW_OK;
+        mw_log_quiet(false);
+        if (damaged) mw_log(MW_LOG_WARNING, "%s is damaged: it is made again", output);
+    }
+    MW_TRY(mw_comm_broadcast(r->comm, &damaged, sizeof damaged, 0));
+    *complete = !damaged;
+    return damaged ? mw_comm_agree(r->comm, run_is_root(r) ? run_remove(output) : MW_OK) : MW_OK;
+}
+
 mw_status stage_harvest(run *r) {
     provenance p = {0};
     bool complete = false;
@@ -121,7 +157,8 @@ mw_status stage_harvest(run *r) {
     char *output = mw_path_join(r->activations, "activations.h5");
     mw_status status = mw_comm_agree(r->comm, output ? MW_OK : MW_ERR_MEMORY);
     if (status == MW_OK) status = describe(r, &p);
-    if (status == MW_OK) status = run_check_stage(r, "harvest", p.fingerprint, output, &complete);
+    if (status == MW_OK) status = run_check_stage(r, "harvest", p.fingerprint, output, own_fingerprint, &complete);
+    if (status == MW_OK && complete && r->overwrite) status = look_for_damage(r, output, &complete);
     if (status == MW_OK && complete && run_is_root(r)) printf("harvest: complete, %s\n", output);
     if (status == MW_OK && !complete) {
         status = mw_comm_agree(r->comm, harvest(r, &p, output));

@@ -101,6 +101,17 @@ static mw_status fingerprint_of(run *r, char out[MW_SHA256_TEXT]) {
     return mw_comm_agree(r->comm, status);
 }
 
+/* What the SAE that is there says of itself. */
+static mw_status own_fingerprint(const char *output, char out[MW_SHA256_TEXT]) {
+    char *folder = mw_path_directory(output);
+    json_t *config = folder ? mw_json_if_there(folder, "cfg.json") : NULL;
+    const char *mark = mw_json_text(config, "fingerprint");
+    snprintf(out, MW_SHA256_TEXT, "%s", mark ? mark : "");
+    json_decref(config);
+    mw_free(folder);
+    return MW_OK;
+}
+
 mw_status training_plan(run *r, train_job *job) {
     *job = (train_job){0};
     MW_TRY(run_views(r, &job->v));
@@ -108,7 +119,8 @@ mw_status training_plan(run *r, train_job *job) {
     job->options = training_options(r->e, job->v.in.width, job->fingerprint);
     char *output = mw_path_join(r->sae_folder, "sae.safetensors");
     mw_status status = mw_comm_agree(r->comm, output ? MW_OK : MW_ERR_MEMORY);
-    if (status == MW_OK) status = run_check_stage(r, "train", job->fingerprint, output, &job->complete);
+    if (status == MW_OK)
+        status = run_check_stage(r, "train", job->fingerprint, output, own_fingerprint, &job->complete);
     if (status == MW_OK && job->complete && run_is_root(r)) printf("train: complete, %s\n", output);
     mw_free(output);
     return status;
@@ -129,7 +141,9 @@ static double bytes_written(const mw_sae *sae, const mw_train_options *o) {
 }
 
 mw_status training_open(run *r, const train_job *job, mw_training *out) {
-    MW_TRY(mw_comm_agree(r->comm, new_sae(r, &job->v)));
+    mw_status status = new_sae(r, &job->v);
+    if (status == MW_OK) status = mw_put_text(&r->sae->fingerprint, job->fingerprint);
+    MW_TRY(mw_comm_agree(r->comm, status));
     MW_TRY(run_room(r, bytes_written(r->sae, &job->options), "the weights and checkpoints"));
     *out = (mw_training){.sae = r->sae, .options = &job->options, .folder = r->sae_folder};
     return MW_OK;

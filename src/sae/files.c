@@ -48,7 +48,6 @@ static int64_t list_tensors(const mw_sae *sae, mw_named_tensor out[5 + MW_EXTRAS
 mw_status mw_sae_save(const mw_sae *sae, const char *folder) {
     mw_named_tensor tensors[5 + MW_EXTRAS];
     int64_t count = list_tensors(sae, tensors);
-    MW_TRY(sae_write_tensors(folder, "sae.safetensors", tensors, count));
     json_t *config = json_pack("{s:s, s:i, s:s, s:I, s:I, s:s, s:s}", "format", "microw", "version", FORMAT_VERSION,
                                "variant", mw_variant_name(sae->variant), "n_latents", (json_int_t)sae->n, "d_in",
                                (json_int_t)sae->d, "site", sae->site, "model", sae->model);
@@ -61,7 +60,13 @@ mw_status mw_sae_save(const mw_sae *sae, const char *folder) {
         json_object_set_new(config, "target", json_string(sae->target));
         json_object_set_new(config, "skip", json_boolean(sae->w_skip));
     }
-    return sae_write_config(folder, "cfg.json", config);
+    if (sae->fingerprint[0]) json_object_set_new(config, "fingerprint", json_string(sae->fingerprint));
+    /* the weights come last: where they are, the configuration is theirs */
+    mw_status status = mw_make_directories(folder);
+    if (status != MW_OK) json_decref(config);
+    MW_TRY(status);
+    MW_TRY(sae_write_config(folder, "cfg.json", config));
+    return sae_write_tensors(folder, "sae.safetensors", tensors, count);
 }
 
 /* ---- loading ------------------------------------------------------------------------------------------- */
@@ -70,7 +75,7 @@ typedef struct facts {
     mw_sae_shape shape;
     int64_t group[MW_GROUPS_MAX], part[MW_SITES_MAX];
     double threshold;
-    const char *site, *target, *model;
+    const char *site, *target, *model, *fingerprint;
 } facts;
 
 static mw_status read_list(const char *path, const json_t *config, const char *key, int64_t most, int64_t *out,
@@ -108,6 +113,7 @@ static mw_status read_facts(const char *path, const json_t *config, facts *out) 
     out->site = mw_json_text(config, "site");
     out->target = mw_json_text(config, "target");
     out->model = mw_json_text(config, "model");
+    out->fingerprint = mw_json_text(config, "fingerprint");
     return MW_OK;
 }
 
@@ -160,6 +166,7 @@ mw_status mw_sae_load(const char *folder, mw_backend *backend, mw_sae **out) {
     if (status == MW_OK) status = mw_put_text(&sae->site, f.site);
     if (status == MW_OK) status = mw_put_text(&sae->target, f.target);
     if (status == MW_OK) status = mw_put_text(&sae->model, f.model);
+    if (status == MW_OK) status = mw_put_text(&sae->fingerprint, f.fingerprint);
     json_decref(config);
     mw_free(config_path);
     mw_free(weights);

@@ -68,7 +68,8 @@ static mw_status allocate(mw_sae *sae, bool skip) {
                 (!skip || (sae->w_skip = mw_calloc(d_out * d, sizeof(float))));
     for (int i = 0; i < MW_EXTRAS && variant_of(sae)->extra[i].name && good; i++)
         good = (sae->extra[i] = mw_calloc(n, sizeof(float)));
-    good = good && (sae->site = mw_strdup("")) && (sae->target = mw_strdup("")) && (sae->model = mw_strdup(""));
+    good = good && (sae->site = mw_strdup("")) && (sae->target = mw_strdup("")) && (sae->model = mw_strdup("")) &&
+           (sae->fingerprint = mw_strdup(""));
     return good ? MW_OK : MW_ERR_MEMORY;
 }
 
@@ -110,8 +111,8 @@ mw_status mw_sae_new(mw_backend *backend, const mw_sae_shape *shape, mw_sae **ou
 void mw_sae_free(mw_sae **slot) {
     mw_sae *sae = *slot;
     if (!sae) return;
-    void *all[] = {sae->w_enc, sae->w_dec,  sae->b_enc, sae->b_dec, sae->extra[0], sae->extra[1], sae->w_skip,
-                   sae->site,  sae->target, sae->model, sae};
+    void *all[] = {sae->w_enc,  sae->w_dec, sae->b_enc,  sae->b_dec, sae->extra[0],    sae->extra[1],
+                   sae->w_skip, sae->site,  sae->target, sae->model, sae->fingerprint, sae};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) mw_free(all[i]);
     *slot = NULL;
 }

@@ -345,9 +345,10 @@ static mw_status verify_blocks(const store_part *part, int64_t site, const uint6
     if (good == end) return MW_OK;
     char text[MW_SITE_TEXT];
     mw_site_format(part->sites[site].about.site, text);
-    return mw_error(MW_ERR_FORMAT, "%s: site %s, block %lld (rows %llu to %llu): the checksum does not match",
-                    part->path, text, (long long)good, (unsigned long long)row[good],
-                    (unsigned long long)row[good + 1]);
+    return mw_error(
+        MW_ERR_FORMAT,
+        "%s: site %s, block %lld (rows %llu to %llu): the checksum does not match; harvest with --overwrite makes it again",
+        part->path, text, (long long)good, (unsigned long long)row[good], (unsigned long long)row[good + 1]);
 }
 
 static mw_status verify_site(const mw_store *store, int64_t site, const mw_comm *comm) {
