@@ -2,7 +2,7 @@
 # pre-empted and one cannot be; a task that is lost ends its job, and the job that is sent again ends with the same bytes.
 . "$SOURCE/tests/cli/common.sh"
 . "$SOURCE/tests/slurm/common.sh"
-small | sed '/^steer/d; s/tokens: 40_000/tokens: 600_000/; s/checkpoint_every: 20/checkpoint_every: 50/' >"$work/exp.yaml"
+small | sed '/^steer/d; s/tokens: 40_000/tokens: 900_000/; s/checkpoint_every: 20/checkpoint_every: 50/' >"$work/exp.yaml"
 cat >>"$work/exp.yaml" <<'END'
 sweep:
   points: [{name: a, sae.k: 4}, {name: b, sae.k: 8}, {name: c, sae.variant: batch_topk}, {name: d, sae.k: 16, train.lr: 10, train.clip_norm: 0, train.beta2: 0, train.eps: 0}]
@@ -30,7 +30,7 @@ done
 check "the table" grep -q "3 of 4 points are finished" "$work/out"
 
 # a lost task: what a node takes with it when it fails
-sed 's/^sweep:.*//; /^  points/d; s/tokens: 600_000/tokens: 1_500_000/' "$work/exp.yaml" >"$work/one.yaml"
+sed 's/^sweep:.*//; /^  points/d; s/tokens: 900_000/tokens: 1_500_000/' "$work/exp.yaml" >"$work/one.yaml"
 "$MICROW" run "$work/one.yaml" --set store="$work/whole" >/dev/null 2>&1 || fail "the whole run"
 lost=$(sbatch --parsable --ntasks-per-node=2 "$SOURCE/jobs/run.sbatch" "$work/one.yaml" --set store="$work/lost")
 for i in $(seq 300); do
