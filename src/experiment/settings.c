@@ -485,12 +485,16 @@ static mw_status check_harvested(const mw_experiment *e, const char *key, const 
     return mw_error(MW_ERR_CONFIG, "%s: %s: %s is not among harvest.sites", e->document.file, key, site);
 }
 
-mw_status settings_check_harvested(const mw_experiment *e) {
+mw_status settings_check_sites(const mw_experiment *e) {
     const sae_settings *s = &e->sae;
-    if (!settings_has(e, "harvest") || !settings_has(e, "sae") || s->activations.count) return MW_OK;
+    if (!settings_has(e, "harvest") || !settings_has(e, "sae")) return MW_OK;
     MW_TRY(check_harvested(e, "sae.site", s->site));
     for (int64_t i = 0; i < s->sites.count; i++) MW_TRY(check_harvested(e, "sae.sites", s->sites.items[i]));
     return check_harvested(e, "sae.target", s->target);
+}
+
+mw_status settings_check_harvested(const mw_experiment *e) {
+    return e->sae.activations.count ? MW_OK : settings_check_sites(e);
 }
 
 mw_variant settings_variant(const mw_experiment *e) {

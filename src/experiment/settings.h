@@ -108,6 +108,8 @@ bool settings_has(const mw_experiment *e, const char *section);
 mw_status settings_sites(const mw_experiment *e, char **out) MW_MUST_USE;
 /* Whether the file's harvest will hold what its SAE needs: for runs of both, before a long harvest and not after it. */
 mw_status settings_check_harvested(const mw_experiment *e) MW_MUST_USE;
+/* The same, also where the SAE reads harvests by name. */
+mw_status settings_check_sites(const mw_experiment *e) MW_MUST_USE;
 /* The SAE's variant, which has been checked. */
 mw_variant settings_variant(const mw_experiment *e);
 

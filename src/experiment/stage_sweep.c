@@ -107,11 +107,24 @@ static mw_status run_one(const sweep *s, int64_t index, const mw_comm *comm, boo
     return status;
 }
 
+/* What is wrong with a point's keys is better told before a long harvest than after it. */
+static mw_status check_points(const sweep *s) {
+    for (int64_t i = 0; i < s->n; i++) {
+        mw_experiment *e = NULL;
+        MW_TRY(sweep_experiment(s, i, &e));
+        mw_status status = s->base->sae.activations.count ? MW_OK : settings_check_sites(e);
+        mw_experiment_free(&e);
+        if (status != MW_OK) return status;
+    }
+    return MW_OK;
+}
+
 mw_status mw_sweep_run(mw_experiment *experiment, const mw_comm *comm, bool overwrite, const char *point) {
     sweep s = {0};
     int64_t index = 0;
     mw_status status = sweep_read(experiment, &s);
     if (status == MW_OK && point) status = sweep_find(&s, point, &index);
+    if (status == MW_OK) status = check_points(&s);
     status = mw_comm_agree(comm, status);
     if (status == MW_OK)
         status = point ? run_one(&s, index, comm, overwrite) : run_all(experiment, &s, comm, overwrite);

@@ -115,6 +115,10 @@ refuses 2 "section 'sweep' is missing" "$MICROW" sweep "$work/plain.yaml"
 bad "wrong.yaml:11: sweep: 'dataset.context' is no key of sae, train" 'sweep:\n  dataset.context: [1, 2]\n'
 bad "needs a list of values" 'sweep:\n  sae.k: 3\n'
 bad "did you mean 'k_start'" 'sweep:\n  train.k_star: [1, 2]\n'
+bad "3.mlp_out is not among harvest.sites" 'sweep:\n  sae.site: [1.resid_post, 3.mlp_out]\n'
+{ cat "$work/plain.yaml"; printf 'sweep:\n  train.k_star: [1]\n'; } >"$work/wrong.yaml"
+refuses 2 "did you mean 'k_start'" "$MICROW" sweep "$work/wrong.yaml" --set store="$work/unharvested"
+check "nothing is harvested before a mistake is told" test ! -e "$work/unharvested/activations"
 bad "expected whole number from 1" 'sweep:\n  sae.k: [3, 0]\n'
 bad "is the name of two points" 'sweep:\n  points: [{name: a, sae.k: 3}, {name: a, sae.k: 4}]\n'
 bad "has no keys to go over" 'sweep: {teams: 2}\n'
