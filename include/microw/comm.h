@@ -26,8 +26,9 @@ mw_status mw_comm_self(mw_comm **out) MW_MUST_USE;
 mw_status mw_comm_duplicate(const mw_comm *comm, mw_comm **out) MW_MUST_USE;
 /* The ranks of `comm` that give the same `color` >= 0, in their order. Collective. */
 mw_status mw_comm_split(const mw_comm *comm, int color, mw_comm **out) MW_MUST_USE;
-/* Ranks of `comm` on this rank's node. Collective. */
-mw_status mw_comm_node_size(const mw_comm *comm, int *out) MW_MUST_USE;
+/* Bytes of memory that each rank can still have: what its node has free, by its ranks there; the least of all. 0: not
+ * known. Collective. */
+mw_status mw_comm_free_memory(const mw_comm *comm, double *out) MW_MUST_USE;
 /* Freeing the world ends MPI. */
 void mw_comm_free(mw_comm **comm);
 

@@ -104,6 +104,11 @@ typedef struct mw_section {
 /* Binds a map node (NULL: only defaults) to `target`, zero-filled before. `where` names it in messages. */
 mw_status mw_fields_bind(const char *file, const mw_node *map, const char *where, const mw_field *fields,
                          void *target) MW_MUST_USE;
+/* The same for a map that holds other keys too: those are left alone. */
+mw_status mw_fields_bind_known(const char *file, const mw_node *map, const char *where, const mw_field *fields,
+                               void *target) MW_MUST_USE;
+/* Whether a field has this name. */
+bool mw_fields_have(const mw_field *fields, const char *name);
 /* Release is safe on a zero-filled or half-bound target. */
 void mw_fields_release(const mw_field *fields, void *target);
 /* Appends `name: value` lines, with `indent` spaces; with `document` also type, range and doc as comments. */

@@ -254,11 +254,11 @@ typedef struct mw_training {
     /* results */
     mw_status status;
     mw_step_report last;
-    double seconds;   /* in its own steps */
-    int64_t replaced; /* rows that were not finite */
+    double seconds; /* in its own steps */
 } mw_training;
-/* Each batch is read once and every SAE takes its step on it: all need the same options of order (batch, order_seed, shuffle_*,
- * nan_rule). The bytes of each are those of training it alone. One that fails ends, its status says how, and the
+/* Whether two trainings on the same sites read the same batches: batch, order_seed, shuffle_*, nan_rule. */
+bool mw_training_same_batches(const mw_train_options *a, const mw_train_options *b);
+/* Each batch is read once and every SAE takes its step on it: all need the same batches. The bytes of each are those of training it alone. One that fails ends, its status says how, and the
  * others go on. MW_OK unless none can go on, or all were asked to end. Collective. */
 mw_status mw_sae_train_many(mw_training *jobs, int64_t n, const mw_store_view *in, const mw_store_view *out,
                             const mw_comm *comm) MW_MUST_USE;

@@ -130,8 +130,9 @@ mw_status mw_store_read_tokens(const mw_store *store, mw_store_tokens *out) MW_M
 void mw_store_tokens_free(mw_store_tokens *tokens);
 /* First rows of the blocks, [*n_blocks + 1]; caller frees. */
 mw_status mw_store_blocks(const mw_store *store, int64_t *n_blocks, uint64_t **out) MW_MUST_USE;
-/* Of a file whose harvest may not have finished: blocks from the first on whose checksums match, of how many. */
-mw_status mw_store_progress(const char *path, int64_t *done, int64_t *all) MW_MUST_USE;
+/* Of a file whose writer may have been killed: blocks that are whole on every site, the first `from` taken on trust; of how
+ * many. */
+mw_status mw_store_progress(const char *path, int64_t from, int64_t *done, int64_t *all) MW_MUST_USE;
 /* Reads everything and compares the checksums. */
 mw_status mw_store_verify(const mw_store *store) MW_MUST_USE;
 /* The same for the sites of a view, each rank its share. Collective. */

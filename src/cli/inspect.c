@@ -5,7 +5,6 @@
 #include "microw/experiment.h"
 #include "microw/safetensors.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -48,7 +47,7 @@ static mw_status inspect_store(const char *path) {
 
 static mw_status inspect_unfinished(const char *path) {
     int64_t done, all;
-    MW_TRY(mw_store_progress(path, &done, &all));
+    MW_TRY(mw_store_progress(path, 0, &done, &all));
     printf("a harvest that has not finished: %lld of %lld blocks are whole; `microw harvest` goes on\n",
            (long long)done, (long long)all);
     return MW_OK;
@@ -158,13 +157,6 @@ static mw_status inspect_model(const char *folder) {
     return status;
 }
 
-static mw_status inspect_inner(const char *folder, const char *name, mw_status (*use)(const char *)) {
-    char *inner = mw_path_join(folder, name);
-    mw_status status = inner ? use(inner) : MW_ERR_MEMORY;
-    mw_free(inner);
-    return status;
-}
-
 /* By the file that makes a folder what it is; `inner`: that file is looked at, else the folder. */
 static const struct folder_kind {
     const char *file;
@@ -179,12 +171,13 @@ enum { FOLDER_KINDS = sizeof folder_kinds / sizeof *folder_kinds };
 
 static mw_status inspect_folder(const char *path) {
     for (int i = 0; i < FOLDER_KINDS; i++) {
-        char *inner = mw_path_join(path, folder_kinds[i].file);
-        bool there = inner && mw_file_exists(inner);
+        const struct folder_kind *kind = &folder_kinds[i];
+        char *inner = mw_path_join(path, kind->file);
+        if (!inner) return MW_ERR_MEMORY;
+        bool there = mw_file_exists(inner);
+        mw_status status = there ? kind->use(kind->inner ? inner : path) : MW_OK;
         mw_free(inner);
-        if (there)
-            return folder_kinds[i].inner ? inspect_inner(path, folder_kinds[i].file, folder_kinds[i].use)
-                                         : folder_kinds[i].use(path);
+        if (there) return status;
     }
     return mw_error(MW_ERR_FORMAT, "%s: neither activations, an SAE, a run nor a model is in this folder", path);
 }
@@ -201,14 +194,7 @@ static mw_status inspect_tokenizer(const char *path) {
 }
 
 static mw_status inspect_experiment(const char *path) {
-    mw_experiment *experiment = NULL;
-    mw_text text = {0};
-    MW_TRY(mw_experiment_load(path, NULL, 0, &experiment));
-    mw_status status = mw_experiment_describe(experiment, false, &text);
-    if (status == MW_OK) fputs(text.data, stdout);
-    mw_text_free(&text);
-    mw_experiment_free(&experiment);
-    return status;
+    return command_config(&(arguments){.positional = {path}, .n_positional = 1});
 }
 
 static mw_status inspect_json(const char *path) {

@@ -85,22 +85,37 @@ static mw_status go_plan(const arguments *a, mw_experiment *experiment, const mw
     return mw_experiment_plan(experiment, world, &options);
 }
 
-static mw_status with_experiment(const arguments *a, const mw_comm *world,
-                                 mw_status (*go)(const arguments *, mw_experiment *, const mw_comm *)) {
+/* What runs on an experiment file; NULL: another command. */
+static const struct file_command {
+    const char *name;
+    const option_spec *options;
+    mw_status (*go)(const arguments *, mw_experiment *, const mw_comm *);
+    bool heeds_signals;
+} file_commands[] = {{"sweep", sweep_options, go_sweep, true}, {"plan", plan_options, go_plan, false}};
+enum { FILE_COUNT = sizeof file_commands / sizeof *file_commands };
+
+static const struct file_command *file_command_of(const char *name) {
+    static const struct file_command stage = {NULL, experiment_options, go_experiment, true};
+    for (int i = 0; i < FILE_COUNT; i++)
+        if (strcmp(file_commands[i].name, name) == 0) return &file_commands[i];
+    return mw_experiment_has_command(name) ? &stage : NULL;
+}
+
+static mw_status run_on_file(const struct file_command *command, const arguments *a, const mw_comm *world) {
     mw_experiment *experiment = NULL;
     mw_status status = a->n_positional == 1
                            ? mw_experiment_load(a->positional[0], a->sets, a->n_sets, &experiment)
                            : mw_error(MW_ERR_CONFIG, "microw %s needs one experiment file", a->command);
     status = mw_comm_agree(world, status);
-    if (status == MW_OK) status = go(a, experiment, world);
+    if (status == MW_OK) status = command->go(a, experiment, world);
     mw_experiment_free(&experiment);
     return status;
 }
 
 static mw_status unknown_command(const char *given) {
-    static const char *const names[] = {"run",     "harvest", "train",  "discover", "evaluate",
-                                        "steer",   "report",  "sweep",  "generate", "layers",
-                                        "inspect", "export",  "import", "config",   "version"};
+    static const char *const names[] = {"run",    "harvest", "train",  "discover", "evaluate", "steer",
+                                        "report", "sweep",   "plan",   "generate", "layers",   "inspect",
+                                        "export", "import",  "config", "version"};
     const char *near = mw_nearest_name(given, names, sizeof names / sizeof *names);
     return mw_error(MW_ERR_CONFIG, "unknown command '%s'%s%s%s; `microw` alone lists them", given,
                     near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
@@ -108,17 +123,10 @@ static mw_status unknown_command(const char *given) {
 
 static mw_status dispatch(int argc, char **argv, const mw_comm *world) {
     arguments a = {.command = argv[1]};
-    if (mw_experiment_has_command(a.command)) {
-        MW_TRY(mw_comm_agree(world, arguments_parse(argc, argv, experiment_options, &a)));
-        return with_experiment(&a, world, go_experiment);
-    }
-    if (strcmp(a.command, "sweep") == 0) {
-        MW_TRY(mw_comm_agree(world, arguments_parse(argc, argv, sweep_options, &a)));
-        return with_experiment(&a, world, go_sweep);
-    }
-    if (strcmp(a.command, "plan") == 0) {
-        MW_TRY(mw_comm_agree(world, arguments_parse(argc, argv, plan_options, &a)));
-        return with_experiment(&a, world, go_plan);
+    const struct file_command *command = file_command_of(a.command);
+    if (command) {
+        MW_TRY(mw_comm_agree(world, arguments_parse(argc, argv, command->options, &a)));
+        return run_on_file(command, &a, world);
     }
     for (int i = 0; i < LOCAL_COUNT; i++) {
         if (strcmp(local_commands[i].name, a.command) != 0) continue;
@@ -144,8 +152,8 @@ int main(int argc, char **argv) {
     }
     mw_comm *world = NULL;
     mw_memory_keep();
-    bool long_work = mw_experiment_has_command(argv[1]) || strcmp(argv[1], "sweep") == 0;
-    mw_status status = long_work ? mw_signals_watch() : MW_OK; /* before MPI takes its time */
+    const struct file_command *command = file_command_of(argv[1]);
+    mw_status status = command && command->heeds_signals ? mw_signals_watch() : MW_OK; /* before MPI takes its time */
     if (status == MW_OK) status = mw_comm_world(&argc, &argv, &world);
     if (status != MW_OK) return exit_code(status);
     mw_log_setup(mw_comm_rank(world), mw_comm_size(world), mw_environment("MICROW_DEBUG") ? MW_LOG_DEBUG : MW_LOG_INFO);

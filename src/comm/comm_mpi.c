@@ -80,14 +80,24 @@ mw_status mw_comm_split(const mw_comm *comm, int color, mw_comm **out) {
     return derive(comm, color, out);
 }
 
-mw_status mw_comm_node_size(const mw_comm *comm, int *out) {
+/* Ranks of `comm` on this rank's node. */
+static mw_status node_size(const mw_comm *comm, int *out) {
+    MPI_Comm node;
     *out = 1;
     if (comm->size == 1) return MW_OK;
-    MPI_Comm node;
     MW_TRY(checked(MPI_Comm_split_type(comm->mpi, MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &node),
                    "MPI_Comm_split_type"));
     MPI_Comm_size(node, out);
     return checked(MPI_Comm_free(&node), "MPI_Comm_free");
+}
+
+mw_status mw_comm_free_memory(const mw_comm *comm, double *out) {
+    int ranks;
+    MW_TRY(node_size(comm, &ranks));
+    double least = -(double)mw_free_memory() / ranks; /* the largest negative one */
+    MW_TRY(mw_comm_max_f64(comm, &least, 1));
+    *out = -least;
+    return MW_OK;
 }
 
 void mw_comm_free(mw_comm **comm) {

@@ -213,16 +213,14 @@ static mw_status bind_default(const place *at, void *slot) {
     return bind_one(at, &node, slot);
 }
 
-mw_status mw_fields_bind(const char *file, const mw_node *map, const char *where, const mw_field *fields,
-                         void *target) {
+bool mw_fields_have(const mw_field *fields, const char *name) {
+    while (fields->name && strcmp(fields->name, name) != 0) fields++;
+    return fields->name != NULL;
+}
+
+mw_status mw_fields_bind_known(const char *file, const mw_node *map, const char *where, const mw_field *fields,
+                               void *target) {
     char spot[PLACE_TEXT];
-    if (map && map->kind != MW_NODE_MAP)
-        return mw_error(MW_ERR_CONFIG, "%s: '%s' must be a map of keys", place_of(file, map->line, spot), where);
-    for (const mw_node *node = map ? map->child : NULL; node; node = node->next) {
-        const mw_field *f = fields;
-        while (f->name && strcmp(f->name, node->key) != 0) f++;
-        if (!f->name) return unknown_key(file, node, where, fields);
-    }
     for (const mw_field *f = fields; f->name; f++) {
         const mw_node *node = mw_node_find(map, f->name);
         place at = {file, where, f};
@@ -234,6 +232,16 @@ mw_status mw_fields_bind(const char *file, const mw_node *map, const char *where
         MW_TRY(node ? bind_one(&at, node, slot) : bind_default(&at, slot));
     }
     return MW_OK;
+}
+
+mw_status mw_fields_bind(const char *file, const mw_node *map, const char *where, const mw_field *fields,
+                         void *target) {
+    char spot[PLACE_TEXT];
+    if (map && map->kind != MW_NODE_MAP)
+        return mw_error(MW_ERR_CONFIG, "%s: '%s' must be a map of keys", place_of(file, map->line, spot), where);
+    for (const mw_node *node = map ? map->child : NULL; node; node = node->next)
+        if (!mw_fields_have(fields, node->key)) return unknown_key(file, node, where, fields);
+    return mw_fields_bind_known(file, map, where, fields, target);
 }
 
 void mw_fields_release(const mw_field *fields, void *target) {

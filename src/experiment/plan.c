@@ -64,28 +64,18 @@ static mw_status count_tokens(job *j, int64_t given) {
 }
 
 static mw_status read_sae(job *j) {
-    const sae_settings *s = &j->e->sae;
+    const char *target = j->e->sae.target;
     char *sites = NULL;
     int64_t d = 0, out = 0, count = 0;
     MW_TRY(settings_sites(j->e, &sites));
     mw_status status = add_sites(j, sites, &d, j->part, &count);
     mw_free(sites);
-    bool transcoder = s->target && s->target[0];
+    bool transcoder = target && target[0];
     if (transcoder) count = 0;
-    if (status == MW_OK && transcoder) status = add_sites(j, s->target, &out, j->part, &count);
+    if (status == MW_OK && transcoder) status = add_sites(j, target, &out, j->part, &count);
     if (status != MW_OK) return status;
-    j->shape = (mw_sae_shape){.variant = settings_variant(j->e),
-                              .n = s->n_latents == MW_AUTO_INT ? 8 * d : s->n_latents,
-                              .d = d,
-                              .k = s->k,
-                              .d_out = out,
-                              .skip = s->skip,
-                              .n_groups = s->groups.count,
-                              .group = s->groups.items,
-                              .n_parts = count,
-                              .part = j->part};
     j->options = training_options(j->e, d, NULL);
-    return mw_sae_check(&j->shape);
+    return training_shape(j->e, d, transcoder, j->part, count, &j->shape);
 }
 
 static mw_status read_job(const mw_experiment *e, int64_t tokens, job *j) {
@@ -121,6 +111,10 @@ static double gather_seconds(const rates *r, place p, double bytes) {
     return bytes * (p.ranks - 1) / p.ranks / rate + r->latency * ceil(log2(p.ranks));
 }
 
+static double numbers_of_sae(const mw_sae_shape *s) {
+    return (double)s->n * (double)(s->d + (s->d_out ? s->d_out : s->d));
+}
+
 static double weight_bytes(const job *j) {
     return (double)mw_model_about(j->model)->parameters * (j->e->model.dtype < 2 ? 4 : 2); /* auto: as if f32 */
 }
@@ -151,7 +145,7 @@ static step_cost cost_of_step(const job *j, const rates *r, place p) {
     const mw_sae_shape *s = &j->shape;
     double batch = (double)j->options.batch, n = (double)s->n, d = (double)s->d;
     double out = (double)(s->d_out ? s->d_out : s->d), active = mw_variant_uses_k(s->variant) ? (double)s->k : n / 64;
-    double ranks = p.ranks, weights = n * (d + out);
+    double ranks = p.ranks, weights = numbers_of_sae(s);
     step_cost c = {0};
     c.encode = 2 * batch * n * d / r->matmul / ranks;
     c.select = batch * n / r->select / ranks;
@@ -195,7 +189,7 @@ static void print_job(const job *j) {
                (long long)j->e->harvest.sites.count, (long long)j->site_width, j->stored,
                (double)j->tokens * ((double)j->site_width * (double)j->stored + 12) / 1e9, harvest_memory(j) / 1e9);
     if (!j->options.batch) return;
-    double weights = (double)j->shape.n * (double)(j->shape.d + (j->shape.d_out ? j->shape.d_out : j->shape.d)) * 4;
+    double weights = 4 * numbers_of_sae(&j->shape);
     printf(
         "train      %s, %lld latents, width %lld: %lld steps of %lld; SAE %.3g GB, a checkpoint %.3g GB, %lld kept\n",
         mw_variant_name(j->shape.variant), (long long)j->shape.n, (long long)j->shape.d, (long long)j->options.steps,
@@ -260,8 +254,7 @@ static mw_status find_rates(const job *j, const mw_comm *comm, const char *devic
                               .context = j->e->dataset.context,
                               .d = sae ? j->shape.d : m->d_model,
                               .n = sae ? j->shape.n : 4 * m->d_model,
-                              .k = sae && j->shape.k ? j->shape.k : 32,
-                              .batch = sae ? j->options.batch : 1024};
+                              .k = sae && j->shape.k ? j->shape.k : 32};
     mw_status status = mw_comm_agree(comm, mw_backend_open("cpu", &backend));
     if (status == MW_OK) status = rates_measure(backend, comm, &sizes, j->e->top.store, out);
     mw_backend_close(&backend);

@@ -297,8 +297,9 @@ static mw_status allocate(bench *t) {
 mw_status rates_measure(mw_backend *backend, const mw_comm *comm, const rate_sizes *sizes, const char *folder,
                         rates *out) {
     bench t = {.backend = backend, .comm = comm, .s = sizes, .folder = folder};
-    rates made = {.memory = (double)mw_free_memory() / mw_comm_size(comm)};
-    mw_status status = mw_comm_agree(comm, allocate(&t));
+    rates made = {0};
+    mw_status status = mw_comm_free_memory(comm, &made.memory); /* before any of it is taken */
+    if (status == MW_OK) status = mw_comm_agree(comm, allocate(&t));
     if (status == MW_OK) status = mw_comm_agree(comm, measure_compute(&t, &made));
     if (status == MW_OK) status = measure_gathers(&t, &made);
     if (status == MW_OK) status = mw_comm_agree(comm, mw_comm_rank(comm) == 0 ? try_disk(&t, &made) : MW_OK);

@@ -26,7 +26,7 @@ mw_status rates_of_device(const char *name, rates *out) MW_MUST_USE;
 /* Sizes at which they are measured. */
 typedef struct rate_sizes {
     int64_t width, d_mlp, heads, head_dim, context; /* of the model */
-    int64_t d, n, k, batch;                         /* of the SAE */
+    int64_t d, n, k;                                /* of the SAE */
 } rate_sizes;
 /* On this machine with these ranks; `folder` is where the disk is tried. Collective. */
 mw_status rates_measure(mw_backend *backend, const mw_comm *comm, const rate_sizes *sizes, const char *folder,

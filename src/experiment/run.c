@@ -285,36 +285,40 @@ static const stage stages[] = {
 };
 enum { STAGE_COUNT = sizeof stages / sizeof *stages };
 
-bool mw_experiment_has_command(const char *command) {
-    for (int i = 0; i < STAGE_COUNT; i++)
-        if (strcmp(stages[i].name, command) == 0) return true;
-    return strcmp(command, "run") == 0;
+/* STAGE_COUNT: there is none of this name. */
+static int stage_index(const char *name) {
+    int i = 0;
+    while (i < STAGE_COUNT && strcmp(stages[i].name, name) != 0) i++;
+    return i;
 }
 
-mw_status run_stages(run *r, const char *const *names) {
-    for (; *names; names++)
-        for (int i = 0; i < STAGE_COUNT; i++) {
-            if (strcmp(stages[i].name, *names) != 0 || !settings_has(r->e, stages[i].section)) continue;
-            MW_TRY(stages[i].go(r));
-            MW_TRY(mw_comm_agree(r->comm, mw_if_interrupted(MW_OK)));
-        }
+bool mw_experiment_has_command(const char *command) {
+    return stage_index(command) < STAGE_COUNT || strcmp(command, "run") == 0;
+}
+
+mw_status run_stages(run *r, const char *first, int *done) {
+    for (int i = stage_index(first); i < STAGE_COUNT; i++) {
+        if (!stages[i].section || !settings_has(r->e, stages[i].section)) continue;
+        MW_TRY(stages[i].go(r));
+        ++*done;
+        MW_TRY(mw_comm_agree(r->comm, mw_if_interrupted(MW_OK)));
+    }
     return MW_OK;
 }
 
+static mw_status run_one(run *r, const char *command) {
+    int i = stage_index(command);
+    if (i == STAGE_COUNT) return mw_error(MW_ERR_CONFIG, "there is no stage '%s'", command);
+    if (stages[i].section && !settings_has(r->e, stages[i].section))
+        return mw_error(MW_ERR_CONFIG, "%s:1: section '%s' is missing", r->e->document.file, stages[i].section);
+    return stages[i].go(r);
+}
+
 static mw_status go(run *r, const char *command) {
-    bool all = strcmp(command, "run") == 0;
     int done = 0;
-    if (all) MW_TRY(settings_check_harvested(r->e));
-    for (int i = 0; i < STAGE_COUNT; i++) {
-        bool wanted =
-            all ? stages[i].section && settings_has(r->e, stages[i].section) : strcmp(stages[i].name, command) == 0;
-        if (!wanted) continue;
-        if (!all && stages[i].section && !settings_has(r->e, stages[i].section))
-            return mw_error(MW_ERR_CONFIG, "%s:1: section '%s' is missing", r->e->document.file, stages[i].section);
-        MW_TRY(stages[i].go(r));
-        done++;
-        if (all && i + 1 < STAGE_COUNT) MW_TRY(mw_comm_agree(r->comm, mw_if_interrupted(MW_OK)));
-    }
+    if (strcmp(command, "run") != 0) return run_one(r, command);
+    MW_TRY(settings_check_harvested(r->e));
+    MW_TRY(run_stages(r, stages[0].name, &done));
     return done ? MW_OK
                 : mw_error(MW_ERR_CONFIG, "%s: no stage in the file (harvest, train, discover, evaluate, steer)",
                            r->e->document.file);

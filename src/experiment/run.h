@@ -64,8 +64,9 @@ typedef struct stage {
     const char *name, *section; /* section: what in the file asks for it */
     mw_status (*go)(run *r);
 } stage;
-/* Those of the stages, named up to a NULL, that the experiment has. Collective. */
-mw_status run_stages(run *r, const char *const *names) MW_MUST_USE;
+/* The stages that the experiment has, from one on, and how many those were; between them a request to end is heeded.
+ * Collective. */
+mw_status run_stages(run *r, const char *first, int *done) MW_MUST_USE;
 mw_status stage_harvest(run *r) MW_MUST_USE;
 mw_status stage_train(run *r) MW_MUST_USE;
 mw_status stage_discover(run *r) MW_MUST_USE;

@@ -256,39 +256,18 @@ static const mw_section *find_section(const char *name) {
     return NULL;
 }
 
-static bool is_top_field(const char *name) {
-    for (const mw_field *f = top_fields; f->name; f++)
-        if (strcmp(f->name, name) == 0) return true;
-    return false;
-}
-
 static mw_status check_keys(const mw_experiment *e) {
     const char *names[SECTION_COUNT + 9] = {SWEEP_SECTION};
     int count = 1;
     for (int i = 0; i < SECTION_COUNT; i++) names[count++] = sections[i].name;
     for (const mw_field *f = top_fields; f->name; f++) names[count++] = f->name;
     for (const mw_node *n = e->document.root->child; n; n = n->next) {
-        if (is_top_field(n->key) || find_section(n->key) || strcmp(n->key, SWEEP_SECTION) == 0) continue;
+        if (mw_fields_have(top_fields, n->key) || find_section(n->key) || strcmp(n->key, SWEEP_SECTION) == 0) continue;
         const char *near = mw_nearest_name(n->key, names, count);
         return mw_error(MW_ERR_CONFIG, "%s:%d: unknown section '%s'%s%s%s", e->document.file, n->line, n->key,
                         near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
     }
     return MW_OK;
-}
-
-/* The top level holds single keys beside sections: they are bound through a map of their own. */
-static mw_status bind_top(mw_experiment *e) {
-    mw_node only[8], map = {.kind = MW_NODE_MAP, .line = 1};
-    int count = 0;
-    for (const mw_node *n = e->document.root->child; n; n = n->next) {
-        if (!is_top_field(n->key) || count == 8) continue;
-        only[count] = *n;
-        only[count].next = NULL;
-        if (count) only[count - 1].next = &only[count];
-        count++;
-    }
-    map.child = count ? only : NULL;
-    return mw_fields_bind(e->document.file, &map, "the top level", top_fields, &e->top);
 }
 
 static void *target_of(const mw_experiment *e, const mw_section *s) {
@@ -297,7 +276,7 @@ static void *target_of(const mw_experiment *e, const mw_section *s) {
 
 static mw_status bind_all(mw_experiment *e) {
     MW_TRY(check_keys(e));
-    MW_TRY(bind_top(e));
+    MW_TRY(mw_fields_bind_known(e->document.file, e->document.root, "the top level", top_fields, &e->top));
     static const char *const needed[] = {"model", "dataset"};
     for (int i = 0; i < 2; i++)
         if (!settings_has(e, needed[i]))

@@ -13,13 +13,13 @@ static int team_count(const sweep *s, int64_t left, int ranks) {
     return wanted > ranks ? ranks : wanted < 1 ? 1 : (int)wanted;
 }
 
-/* Half of what is free, by the ranks of the node: activations in the page cache want some too. The least of all ranks. */
+/* Half of what is free: activations in the page cache want some too. */
 static mw_status memory_of_rank(const sweep *s, const mw_comm *comm, double *out) {
-    int neighbours = 1;
-    MW_TRY(mw_comm_node_size(comm, &neighbours));
-    double least = -(s->memory_gb > 0 ? s->memory_gb * 1e9 : (double)mw_free_memory() / 2 / neighbours);
-    MW_TRY(mw_comm_max_f64(comm, &least, 1));
-    *out = -least > 0 ? -least : 1e18; /* not known: no limit */
+    MW_TRY(mw_comm_free_memory(comm, out));
+    if (s->memory_gb > 0)
+        *out = s->memory_gb * 1e9;
+    else
+        *out = *out > 0 ? *out / 2 : 1e18; /* not known: no limit */
     return MW_OK;
 }
 
@@ -113,6 +113,8 @@ static mw_status check_points(const sweep *s) {
         mw_experiment *e = NULL;
         MW_TRY(sweep_experiment(s, i, &e));
         mw_status status = s->base->sae.activations.count ? MW_OK : settings_check_sites(e);
+        if (status == MW_OK && !settings_has(e, "train"))
+            status = mw_error(MW_ERR_CONFIG, "%s:1: section 'train' is missing", e->document.file);
         mw_experiment_free(&e);
         if (status != MW_OK) return status;
     }

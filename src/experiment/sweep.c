@@ -182,25 +182,9 @@ static const mw_field option_fields[] = {
     {"teams", MW_FIELD_INT, offsetof(sweep_options, teams), "auto", .min = 1, .max = 1 << 24},
     {0}};
 
-static bool is_option(const char *key) {
-    for (const mw_field *f = option_fields; f->name; f++)
-        if (strcmp(f->name, key) == 0) return true;
-    return false;
-}
-
 static mw_status read_options(sweep *s, const mw_node *map) {
-    mw_node found[2], only = {.kind = MW_NODE_MAP, .line = map->line};
-    int count = 0;
-    for (const mw_node *node = map->child; node; node = node->next) {
-        if (!is_option(node->key)) continue;
-        found[count] = *node;
-        found[count].next = NULL;
-        if (count) found[count - 1].next = &found[count];
-        count++;
-    }
-    only.child = count ? found : NULL;
     sweep_options options = {0};
-    MW_TRY(mw_fields_bind(s->base->document.file, &only, SWEEP_SECTION, option_fields, &options));
+    MW_TRY(mw_fields_bind_known(s->base->document.file, map, SWEEP_SECTION, option_fields, &options));
     s->memory_gb = options.memory_gb;
     s->teams = options.teams;
     return MW_OK;
@@ -229,7 +213,8 @@ static mw_status read_all(sweep *s, const mw_node *map) {
     MW_TRY(read_options(s, map));
     MW_TRY(read_points(s, mw_node_find(map, "points")));
     for (const mw_node *node = map->child; node; node = node->next)
-        if (strcmp(node->key, "points") != 0 && !is_option(node->key)) MW_TRY(each_key(s, node, multiply));
+        if (strcmp(node->key, "points") != 0 && !mw_fields_have(option_fields, node->key))
+            MW_TRY(each_key(s, node, multiply));
     if (s->n == 1 && !s->points[0].n_values && !mw_node_find(map, "points"))
         return mw_error(MW_ERR_CONFIG, "%s:%d: sweep has no keys to go over", s->base->document.file, map->line);
     return check_names(s, map);

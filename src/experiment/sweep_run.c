@@ -3,8 +3,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const rest[] = {"discover", "evaluate", "steer", NULL};
-
 /* Without the other ranks nothing goes on, and a request to end is for all; anything else is one point's own trouble. */
 static bool is_general(mw_status status) {
     return status == MW_ERR_COMM || status == MW_INTERRUPTED;
@@ -38,8 +36,6 @@ static mw_status plan_point(const sweep *s, int64_t i, const mw_comm *comm, bool
     char mark[MW_SHA256_TEXT];
     *p = (point_run){.point = &s->points[i]};
     MW_TRY(mw_comm_agree(comm, sweep_experiment(s, i, &p->e)));
-    if (!settings_has(p->e, "train"))
-        return mw_error(MW_ERR_CONFIG, "%s:1: section 'train' is missing", p->e->document.file);
     mw_status status = open_point(p, comm, overwrite);
     if (status == MW_OK) status = mw_comm_agree(comm, whole_mark(&p->r, mark));
     if (status == MW_OK) p->finished = p->job.complete && strcmp(run_stage_mark(&p->r, "sweep"), mark) == 0;
@@ -58,34 +54,25 @@ mw_status points_plan(const sweep *s, const mw_comm *comm, bool overwrite, point
 
 /* ---- training together --------------------------------------------------------------------------------- */
 
-/* Points that read the same rows in the same order can share them. */
-static mw_status shares_batches(const point_run *a, const point_run *b, bool *same) {
-    char *sites_a = NULL, *sites_b = NULL;
-    const train_settings *x = &a->e->train, *y = &b->e->train;
-    mw_status status = settings_sites(a->e, &sites_a);
-    if (status == MW_OK) status = settings_sites(b->e, &sites_b);
-    *same = status == MW_OK && strcmp(sites_a, sites_b) == 0 && strcmp(a->e->sae.target, b->e->sae.target) == 0 &&
-            x->batch == y->batch && x->order == y->order && x->shuffle == y->shuffle && x->nan == y->nan &&
-            x->shuffle_block == y->shuffle_block && x->shuffle_window == y->shuffle_window;
-    mw_free(sites_a);
-    mw_free(sites_b);
-    return status;
+static bool same_sites(const mw_store_view *a, const mw_store_view *b) {
+    bool same = a->n_sites == b->n_sites;
+    for (int64_t i = 0; same && i < a->n_sites; i++) same = a->site[i].index == b->site[i].index;
+    return same;
 }
 
-static mw_status bytes_of(const point_run *p, int ranks, double *out) {
-    mw_sae_shape shape;
-    int64_t width[MW_SITES_MAX];
-    MW_TRY(training_shape(&p->r, &p->job.v, &shape, width));
-    *out = (double)mw_training_bytes(&shape, &p->job.options, ranks);
-    return MW_OK;
+/* All points read the same harvests: what may differ is which sites of them, and in which order. */
+static bool shares_batches(const train_job *a, const train_job *b) {
+    return same_sites(&a->v.in, &b->v.in) && !a->v.out == !b->v.out && same_sites(&a->v.target, &b->v.target) &&
+           mw_training_same_batches(&a->options, &b->options);
 }
 
+/* `need`: bytes of memory on a rank. */
 static mw_status can_join(const point_run *p, const point_run *first, double left, double *need, bool *joins) {
-    *joins = true;
-    MW_TRY(bytes_of(p, mw_comm_size(p->r.comm), need));
-    if (!first) return MW_OK; /* one must go, whatever it takes */
-    MW_TRY(shares_batches(first, p, joins));
-    *joins = *joins && *need <= left;
+    mw_sae_shape shape;
+    int64_t part[MW_SITES_MAX];
+    MW_TRY(training_shape_of(&p->job, p->e, part, &shape));
+    *need = (double)mw_training_bytes(&shape, &p->job.options, mw_comm_size(p->r.comm));
+    *joins = !first || (shares_batches(&first->job, &p->job) && *need <= left); /* one must go, whatever it takes */
     return MW_OK;
 }
 
@@ -155,7 +142,8 @@ static void lend(run *from, run *to) {
 static mw_status other_stages(point_run *p, run *base) {
     char mark[MW_SHA256_TEXT];
     lend(base, &p->r);
-    mw_status status = run_stages(&p->r, rest);
+    int done = 0;
+    mw_status status = run_stages(&p->r, "discover", &done);
     lend(&p->r, base);
     if (status == MW_OK) status = mw_comm_agree(p->r.comm, whole_mark(&p->r, mark));
     return status == MW_OK ? run_stage_done(&p->r, "sweep", mark) : status;

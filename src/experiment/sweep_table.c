@@ -182,16 +182,15 @@ static mw_status write_plot(const sweep *s, const char *folder, const outcome *l
 
 /* A figure is nothing that a run may fail for. */
 static void draw(const char *folder) {
-    char *command = mw_format("cd \"$1\" && command -v gnuplot >/dev/null && exec gnuplot pareto.gp >/dev/null 2>&1");
+    char command[] = "cd \"$1\" && command -v gnuplot >/dev/null && exec gnuplot pareto.gp >/dev/null 2>&1";
     char *const arguments[] = {"sh", "-c", command, "sh", (char *)(uintptr_t)folder, NULL};
     pid_t child;
     int result = 1;
-    if (command && posix_spawnp(&child, "sh", NULL, NULL, arguments, environ) == 0)
+    if (posix_spawnp(&child, "sh", NULL, NULL, arguments, environ) == 0)
         while (waitpid(child, &result, 0) < 0 && errno == EINTR) {
         }
     printf(result == 0 ? "figure: %s/pareto.svg\n" : "no gnuplot here: the figure's script is %s/pareto.gp\n", folder);
     fflush(stdout);
-    mw_free(command);
 }
 
 mw_status sweep_table(const sweep *s) {

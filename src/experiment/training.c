@@ -63,28 +63,36 @@ static mw_status label(mw_sae *sae, const mw_experiment *e) {
     return status == MW_OK ? mw_put_text(&sae->model, e->model.path) : status;
 }
 
-mw_status training_shape(const run *r, const views *v, mw_sae_shape *out, int64_t width[MW_SITES_MAX]) {
-    const sae_settings *s = &r->e->sae;
-    const mw_store_view *made = rebuilt(v);
-    for (int64_t i = 0; i < made->n_sites; i++) width[i] = made->site[i].width;
-    *out = (mw_sae_shape){.variant = settings_variant(r->e),
-                          .n = or_auto(s->n_latents, 8 * v->in.width),
-                          .d = v->in.width,
+mw_status training_shape(const mw_experiment *e, int64_t d, bool transcoder, const int64_t *part, int64_t n_parts,
+                         mw_sae_shape *out) {
+    const sae_settings *s = &e->sae;
+    int64_t made = 0;
+    for (int64_t i = 0; i < n_parts; i++) made += part[i];
+    *out = (mw_sae_shape){.variant = settings_variant(e),
+                          .n = or_auto(s->n_latents, 8 * d),
+                          .d = d,
                           .k = s->k,
-                          .d_out = v->out ? v->out->width : 0,
+                          .d_out = transcoder ? made : 0,
                           .skip = s->skip,
                           .n_groups = s->groups.count,
                           .group = s->groups.items,
-                          .n_parts = made->n_sites,
-                          .part = width};
+                          .n_parts = n_parts,
+                          .part = part};
     return mw_sae_check(out);
 }
 
-static mw_status new_sae(run *r, const views *v) {
+mw_status training_shape_of(const train_job *job, const mw_experiment *e, int64_t part[MW_SITES_MAX],
+                            mw_sae_shape *out) {
+    const mw_store_view *made = rebuilt(&job->v);
+    for (int64_t i = 0; i < made->n_sites; i++) part[i] = made->site[i].width;
+    return training_shape(e, job->v.in.width, job->v.out != NULL, part, made->n_sites, out);
+}
+
+static mw_status new_sae(run *r, const train_job *job) {
     mw_sae_shape shape;
-    int64_t width[MW_SITES_MAX];
+    int64_t part[MW_SITES_MAX];
     mw_sae_free(&r->sae);
-    MW_TRY(training_shape(r, v, &shape, width));
+    MW_TRY(training_shape_of(job, r->e, part, &shape));
     MW_TRY(run_sae_backend(r));
     MW_TRY(mw_sae_new(r->sae_backend, &shape, &r->sae));
     return label(r->sae, r->e);
@@ -141,7 +149,7 @@ static double bytes_written(const mw_sae *sae, const mw_train_options *o) {
 }
 
 mw_status training_open(run *r, const train_job *job, mw_training *out) {
-    mw_status status = new_sae(r, &job->v);
+    mw_status status = new_sae(r, job);
     if (status == MW_OK) status = mw_put_text(&r->sae->fingerprint, job->fingerprint);
     MW_TRY(mw_comm_agree(r->comm, status));
     MW_TRY(run_room(r, bytes_written(r->sae, &job->options), "the weights and checkpoints"));

@@ -15,8 +15,12 @@ typedef struct train_job {
 mw_train_options training_options(const mw_experiment *e, int64_t width, const char *fingerprint);
 /* Opens the store and says what is to be done. Collective, as all of these. */
 mw_status training_plan(run *r, train_job *job) MW_MUST_USE;
-/* What the SAE is to be, as far as `v` says. Local. */
-mw_status training_shape(const run *r, const views *v, mw_sae_shape *out, int64_t width[MW_SITES_MAX]) MW_MUST_USE;
+/* What the file says the SAE is to be: reading so many columns, and rebuilding sites of these widths, as a transcoder or not. */
+mw_status training_shape(const mw_experiment *e, int64_t d, bool transcoder, const int64_t *part, int64_t n_parts,
+                         mw_sae_shape *out) MW_MUST_USE;
+/* The same for what the store holds; `part` must live as long as `out`. */
+mw_status training_shape_of(const train_job *job, const mw_experiment *e, int64_t part[MW_SITES_MAX],
+                            mw_sae_shape *out) MW_MUST_USE;
 /* Compares the checksums of what is read, if the experiment asks for it. */
 mw_status training_verify(const run *r, const train_job *job) MW_MUST_USE;
 /* r->sae: new, untrained; `out` is ready for mw_sae_train_many. */

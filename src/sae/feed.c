@@ -97,7 +97,11 @@ static int64_t first_bad(const float *x, int64_t width) {
     return i;
 }
 
-static mw_status refuse_row(const mw_store_view *view, int64_t row, int64_t column, float value) {
+static bool is_finite(const feed *f, const float *x, const float *y) {
+    return first_bad(x, f->in->width) == f->in->width && (!f->out || first_bad(y, f->out->width) == f->out->width);
+}
+
+static mw_status refuse_value(const mw_store_view *view, int64_t row, int64_t column, float value) {
     int64_t i = 0;
     char site[MW_SITE_TEXT];
     while (column >= view->site[i].width) column -= view->site[i++].width;
@@ -108,28 +112,32 @@ static mw_status refuse_row(const mw_store_view *view, int64_t row, int64_t colu
         (long long)row, (long long)column, site, (double)value);
 }
 
-static mw_status row_is_finite(const feed *f, int64_t row, const float *x, const float *y, bool *good) {
-    int64_t bad_x = first_bad(x, f->in->width), bad_y = f->out ? first_bad(y, f->out->width) : 0;
-    *good = bad_x == f->in->width && (!f->out || bad_y == f->out->width);
-    if (*good || f->skip_bad) return MW_OK;
-    return bad_x < f->in->width ? refuse_row(f->in, row, bad_x, x[bad_x]) : refuse_row(f->out, row, bad_y, y[bad_y]);
+static mw_status refuse_row(const feed *f, int64_t row, const float *x, const float *y) {
+    int64_t bad = first_bad(x, f->in->width);
+    if (bad < f->in->width) return refuse_value(f->in, row, bad, x[bad]);
+    bad = first_bad(y, f->out->width);
+    return refuse_value(f->out, row, bad, y[bad]);
 }
 
-/* A function of the data alone, so the same at any number of ranks. */
-static mw_status replace_bad(feed *f, int64_t count, float *x, float *y) {
+/* The next row that is finite: a function of the data alone, so the same at any number of ranks. */
+static mw_status replace_row(const feed *f, int64_t row, float *x, float *y) {
+    for (int64_t tried = 1; tried < f->order.rows; tried++) {
+        row = (row + 1) % f->order.rows;
+        MW_TRY(mw_store_view_range(f->in, row, 1, x));
+        if (f->out) MW_TRY(mw_store_view_range(f->out, row, 1, y));
+        if (is_finite(f, x, y)) return MW_OK;
+    }
+    return mw_error(MW_ERR_STATE, "activations: no row is finite");
+}
+
+static mw_status replace_bad(feed *f, int64_t begin, int64_t count, float *x, float *y) {
     for (int64_t i = 0; i < count; i++) {
         float *xi = x + i * f->in->width, *yi = f->out ? y + i * f->out->width : NULL;
-        int64_t row = f->rows[i];
-        bool good = false;
-        MW_TRY(row_is_finite(f, row, xi, yi, &good));
-        f->replaced += !good;
-        for (int64_t tried = 1; !good; tried++) {
-            if (tried == f->order.rows) return mw_error(MW_ERR_STATE, "activations: no row is finite");
-            row = (row + 1) % f->order.rows;
-            MW_TRY(mw_store_view_range(f->in, row, 1, xi));
-            if (f->out) MW_TRY(mw_store_view_range(f->out, row, 1, yi));
-            MW_TRY(row_is_finite(f, row, xi, yi, &good));
-        }
+        if (is_finite(f, xi, yi)) continue;
+        int64_t row = order_row(&f->order, begin + i);
+        if (!f->skip_bad) return refuse_row(f, row, xi, yi);
+        f->replaced++;
+        MW_TRY(replace_row(f, row, xi, yi));
     }
     return MW_OK;
 }
@@ -140,12 +148,11 @@ mw_status feed_sample(feed *f, int64_t begin, int64_t count, float *x, float *y)
     MW_TRY(list_rows(f, begin, count));
     MW_TRY(mw_store_view_rows(f->in, f->rows, count, x));
     if (f->out) MW_TRY(mw_store_view_rows(f->out, f->rows, count, y));
-    return replace_bad(f, count, x, y);
+    return replace_bad(f, begin, count, x, y);
 }
 
 mw_status feed_read(feed *f, int64_t begin, int64_t count, float *x, float *y) {
     if (f->order.block == 0) return feed_sample(f, begin, count, x, y);
-    MW_TRY(list_rows(f, begin, count));
     MW_TRY(read_windows(f, begin, count, x, y));
-    return replace_bad(f, count, x, y);
+    return replace_bad(f, begin, count, x, y);
 }

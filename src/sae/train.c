@@ -21,7 +21,7 @@ static mw_status check_width(const mw_sae *sae, const mw_store_view *in, const m
                     (long long)sae->d, (long long)sae->d_out, (long long)in->width, (long long)width);
 }
 
-static bool same_order(const mw_train_options *a, const mw_train_options *b) {
+bool mw_training_same_batches(const mw_train_options *a, const mw_train_options *b) {
     return a->batch == b->batch && a->order_seed == b->order_seed && a->shuffle_block == b->shuffle_block &&
            a->shuffle_window == b->shuffle_window && a->nan_rule == b->nan_rule;
 }
@@ -33,7 +33,7 @@ static mw_status open_group(group *g, mw_training *jobs, const mw_store_view *in
     int64_t rows = g->end - g->begin;
     for (int64_t i = 0; i < g->n; i++) {
         MW_TRY(check_width(jobs[i].sae, in, out));
-        if (!same_order(first, jobs[i].options))
+        if (!mw_training_same_batches(first, jobs[i].options))
             return mw_error(MW_ERR_ARG, "SAEs with other batches cannot be trained on the same");
     }
     MW_TRY(feed_open(in, out, first, &g->feed));
@@ -46,7 +46,6 @@ static mw_status open_group(group *g, mw_training *jobs, const mw_store_view *in
         jobs[i].status = MW_OK;
         jobs[i].last = (mw_step_report){0};
         jobs[i].seconds = 0;
-        jobs[i].replaced = 0;
         g->members[i] = (member){.job = &jobs[i], .comm = g->comm, .feed = &g->feed, .x = g->x, .y = g->y};
     }
     return MW_OK;
@@ -153,10 +152,9 @@ static mw_status run_steps(group *g) {
 }
 
 /* Each rank counted those of its rows. */
-static mw_status count_replaced(group *g) {
+static mw_status tell_replaced(group *g) {
     int64_t replaced = g->feed.replaced;
     MW_TRY(mw_comm_sum_i64(g->comm, &replaced, 1));
-    for (int64_t i = 0; i < g->n; i++) g->members[i].job->replaced = replaced;
     if (replaced && mw_comm_rank(g->comm) == 0)
         mw_log(MW_LOG_WARNING, "activations: %lld rows were not finite; the rows behind them took their places",
                (long long)replaced);
@@ -169,7 +167,7 @@ mw_status mw_sae_train_many(mw_training *jobs, int64_t n, const mw_store_view *i
     mw_status status = mw_comm_agree(comm, open_group(&g, jobs, in, out));
     if (status == MW_OK) status = begin_all(&g);
     if (status == MW_OK) status = run_steps(&g);
-    if (status == MW_OK) status = count_replaced(&g);
+    if (status == MW_OK) status = tell_replaced(&g);
     close_group(&g);
     return status;
 }

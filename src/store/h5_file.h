@@ -31,7 +31,4 @@ mw_status h5_get_text(hid_t object, const char *path, const char *key, char **ou
 mw_status h5_put_int(hid_t file, const char *path, const char *key, int64_t value) MW_MUST_USE; /* makes or replaces */
 mw_status h5_get_int(hid_t file, const char *path, const char *key, int64_t *out) MW_MUST_USE;
 
-/* Of a file whose writer may have been killed: blocks that are whole on every site, the first `from` taken on trust. */
-mw_status store_finished_blocks(const char *path, int64_t from, int64_t *out) MW_MUST_USE;
-
 #endif

@@ -377,7 +377,7 @@ mw_status mw_store_view_verify(const mw_store_view *view, const mw_comm *comm) {
     return mw_comm_agree(comm, status);
 }
 
-mw_status store_finished_blocks(const char *path, int64_t from, int64_t *out) {
+mw_status mw_store_progress(const char *path, int64_t from, int64_t *done, int64_t *all) {
     store_part part;
     int64_t n_blocks;
     uint64_t *row = NULL;
@@ -391,16 +391,8 @@ mw_status store_finished_blocks(const char *path, int64_t from, int64_t *out) {
     }
     mw_free(row);
     part_close(&part);
-    if (status == MW_OK) *out = least;
-    return status;
-}
-
-mw_status mw_store_progress(const char *path, int64_t *done, int64_t *all) {
-    store_part part;
-    uint64_t *row = NULL;
-    MW_TRY(part_open(path, true, &part));
-    mw_status status = part_blocks(&part, all, &row);
-    mw_free(row);
-    part_close(&part);
-    return status == MW_OK ? store_finished_blocks(path, 0, done) : status;
+    if (status != MW_OK) return status;
+    *done = least;
+    *all = n_blocks;
+    return MW_OK;
 }

@@ -157,7 +157,8 @@ static mw_status count_blocks(const mw_store_writer *w, int64_t *out) {
     json_decref(root);
     MW_TRY(is_ours(w, &same));
     if (!same || flushed < 0 || flushed > w->plan->n_blocks) return MW_ERR_STATE;
-    return store_finished_blocks(w->partial, flushed, out);
+    int64_t all;
+    return mw_store_progress(w->partial, flushed, out, &all);
 }
 
 /* Blocks that a former run finished; 0 if there is none, or not of this plan. Local to rank 0. */
