@@ -54,6 +54,8 @@ mw_status mw_comm_gather_all(const mw_comm *comm, const void *in, size_t bytes, 
  * `out` at its offset when `in` is NULL. Lengths are in bytes and may pass 2 GiB in total. */
 mw_status mw_comm_gather_all_v(const mw_comm *comm, const void *in, const size_t *bytes, void *out) MW_MUST_USE;
 mw_status mw_comm_sum_i64(const mw_comm *comm, int64_t *values, int64_t count) MW_MUST_USE;
+/* Every byte is 0 on all ranks but (at most) one: all get the whole. In place. */
+mw_status mw_comm_merge(const mw_comm *comm, void *data, size_t bytes) MW_MUST_USE;
 mw_status mw_comm_max_f64(const mw_comm *comm, double *values, int64_t count) MW_MUST_USE;
 
 /* Contiguous share of 0..total-1 in whole blocks (the last may be short): ranks differ by at most one block. */

@@ -69,6 +69,11 @@ typedef struct mw_batch {
 enum { MW_LOGIT_ROWS = 512 };
 mw_status mw_model_forward(mw_model *model, const mw_batch *batch, float *last_logits) MW_MUST_USE;
 
+/* What directions x [rows, d_model] of the residual stream add to the logits [rows, vocab], both on the host, where only the
+ * final norm's weights and the unembedding lie between: no division by the norm's length, no bias, no soft cap (the "logit
+ * lens" of nostalgebraist 2020, for directions). */
+mw_status mw_model_unembed(mw_model *model, const float *x, int64_t rows, float *logits) MW_MUST_USE;
+
 /* ---- generation --------------------------------------------------------------------------------------- */
 
 typedef struct mw_sampling {

@@ -128,6 +128,15 @@ mw_status mw_store_view_mean(const mw_store_view *view, double *out) MW_MUST_USE
 
 mw_status mw_store_read_tokens(const mw_store *store, mw_store_tokens *out) MW_MUST_USE;
 void mw_store_tokens_free(mw_store_tokens *tokens);
+/* The data files that the rows were made from, of all harvests in order. */
+typedef struct mw_store_sources {
+    int64_t n;
+    char **name;
+    int32_t *of_sequence; /* [sequences] */
+} mw_store_sources;
+mw_status mw_store_read_sources(const mw_store *store, const mw_store_tokens *tokens,
+                                mw_store_sources *out) MW_MUST_USE;
+void mw_store_sources_free(mw_store_sources *sources);
 /* First rows of the blocks, [*n_blocks + 1]; caller frees. */
 mw_status mw_store_blocks(const mw_store *store, int64_t *n_blocks, uint64_t **out) MW_MUST_USE;
 /* Of a file whose writer may have been killed: blocks that are whole on every site, the first `from` taken on trust; of how
@@ -137,6 +146,31 @@ mw_status mw_store_progress(const char *path, int64_t from, int64_t *done, int64
 mw_status mw_store_verify(const mw_store *store) MW_MUST_USE;
 /* The same for the sites of a view, each rank its share. Collective. */
 mw_status mw_store_view_verify(const mw_store_view *view, const mw_comm *comm) MW_MUST_USE;
+
+/* ---- files of arrays ----------------------------------------------------------------------------------- */
+
+/* Named arrays in one HDF5 file, for what is computed from a store. */
+typedef enum mw_array_type { MW_ARRAY_F32, MW_ARRAY_I32, MW_ARRAY_I64, MW_ARRAY_U64, MW_ARRAY_U8 } mw_array_type;
+typedef struct mw_array {
+    const char *name; /* "latents/count"; groups are made */
+    mw_array_type type;
+    int64_t rows, columns; /* columns 0: one dimension */
+    const void *data;
+} mw_array;
+/* Written whole or not at all; attributes are texts of the root. */
+mw_status mw_arrays_save(const char *path, const mw_array *arrays, int64_t n, const mw_pair *attributes,
+                         int64_t n_attributes) MW_MUST_USE;
+
+typedef struct mw_arrays mw_arrays;
+mw_status mw_arrays_open(const char *path, mw_arrays **out) MW_MUST_USE;
+void mw_arrays_close(mw_arrays **file);
+bool mw_arrays_have(const mw_arrays *file, const char *name);
+/* The whole array, converted to `type`. A dimension that is >= 0 is what it must be (columns 0: one dimension), a negative one
+ * is set. Caller frees. MW_ERR_FORMAT names the array. */
+mw_status mw_arrays_read(const mw_arrays *file, const char *name, mw_array_type type, int64_t *rows, int64_t *columns,
+                         void **out) MW_MUST_USE;
+/* Caller frees. */
+mw_status mw_arrays_text(const mw_arrays *file, const char *key, char **out) MW_MUST_USE;
 
 #ifdef __cplusplus
 }

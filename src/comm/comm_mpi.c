@@ -192,8 +192,24 @@ mw_status mw_comm_gather_all(const mw_comm *comm, const void *in, size_t bytes, 
 }
 
 mw_status mw_comm_sum_i64(const mw_comm *comm, int64_t *values, int64_t count) {
+    for (int64_t at = 0, n; at < count && comm->size > 1; at += n) {
+        n = count - at < INT_MAX ? count - at : INT_MAX;
+        MW_TRY(checked(MPI_Allreduce(MPI_IN_PLACE, values + at, (int)n, MPI_INT64_T, MPI_SUM, comm->mpi),
+                       "MPI_Allreduce"));
+    }
+    return MW_OK;
+}
+
+mw_status mw_comm_merge(const mw_comm *comm, void *data, size_t bytes) {
     if (comm->size == 1) return MW_OK;
-    return checked(MPI_Allreduce(MPI_IN_PLACE, values, (int)count, MPI_INT64_T, MPI_SUM, comm->mpi), "MPI_Allreduce");
+    char *at = data;
+    while (bytes > 0) {
+        int count = bytes < (size_t)INT_MAX ? (int)bytes : INT_MAX;
+        MW_TRY(checked(MPI_Allreduce(MPI_IN_PLACE, at, count, MPI_BYTE, MPI_BOR, comm->mpi), "MPI_Allreduce"));
+        at += count;
+        bytes -= (size_t)count;
+    }
+    return MW_OK;
 }
 
 mw_status mw_comm_max_f64(const mw_comm *comm, double *values, int64_t count) {

@@ -58,23 +58,3 @@ mw_status mw_categories_load(const char *path, const mw_store_tokens *tokens, mw
         *out = c;
     return status;
 }
-
-int32_t mw_best_category(const mw_discovery *d, const mw_store_tokens *tokens, const mw_categories *c, int64_t latent,
-                         double *purity) {
-    int64_t texts = 0, best_count = 0;
-    int32_t best = -1;
-    const mw_top *top = d->top + latent * d->top_k;
-    for (int64_t i = 0; i < d->top_k && top[i].row >= 0; i++) {
-        int32_t category = c->of_token[tokens->ids[top[i].row]];
-        int64_t same = 0;
-        for (int64_t j = 0; j < d->top_k && top[j].row >= 0; j++)
-            same += c->of_token[tokens->ids[top[j].row]] == category;
-        if (same > best_count) {
-            best_count = same;
-            best = category;
-        }
-        texts++;
-    }
-    *purity = texts ? (double)best_count / (double)texts : 0;
-    return best;
-}

@@ -1,80 +1,86 @@
-/* The top texts of every latent: a heap a latent on each rank, merged exactly. */
-#include "microw/concepts.h"
+/* One pass over all rows of a store: counts, histograms, the best and some random rows of every latent. Each rank takes its
+ * blocks; what they found is merged so that nothing depends on who found it. */
+#include "concepts/discovery.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 enum { CHUNK_ROWS = 1024, MERGE_LATENTS = 4096 };
 
-static bool better(mw_top a, mw_top b) {
-    if (a.row < 0 || b.row < 0) return b.row < 0 && a.row >= 0;
-    return a.score != b.score ? a.score > b.score : a.row < b.row;
-}
-
-static int best_first(const void *a, const void *b) {
-    return better(*(const mw_top *)a, *(const mw_top *)b) ? -1 : better(*(const mw_top *)b, *(const mw_top *)a);
-}
-
-/* The root is the worst kept. Replaces the entry at `at`, then restores the order below it. */
-static void replace(mw_top *heap, int64_t k, int64_t at, mw_top entry) {
-    for (;;) {
-        int64_t child = 2 * at + 1;
-        if (child >= k) break;
-        if (child + 1 < k && better(heap[child], heap[child + 1])) child++;
-        if (!better(entry, heap[child])) break;
-        heap[at] = heap[child];
-        at = child;
-    }
-    heap[at] = entry;
-}
-
-/* Keeps the best row of each sequence. */
-static void offer(mw_top *heap, int64_t k, mw_top entry, const uint32_t *sequence) {
-    if (!better(entry, heap[0])) return;
-    for (int64_t i = 0; i < k; i++)
-        if (heap[i].row >= 0 && sequence[heap[i].row] == sequence[entry.row]) {
-            if (better(entry, heap[i])) replace(heap, k, i, entry);
-            return;
-        }
-    replace(heap, k, 0, entry);
-}
-
 typedef struct search {
     const mw_sae *sae;
     const mw_store_view *in;
     const mw_store_tokens *tokens;
-    const int32_t *category;
+    const mw_discover_options *options;
+    mw_store_sources sources;
     mw_discovery *out;
+    heap_entry *heap; /* [n, per]: one of the best, one of the samples */
+    kept_rows kept;
     float *x;
     mw_codes codes;
 } search;
 
-static void take_row(search *s, int64_t row, int64_t begin, int64_t end) {
-    mw_discovery *d = s->out;
-    int32_t category = s->category ? s->category[s->tokens->ids[row]] : -1;
-    const int32_t *index = s->codes.index;
-    for (int64_t j = begin; j < end; j++) {
-        d->count[index[j]]++;
-        if (category >= 0) d->by_category[index[j] * d->n_categories + category]++;
-        offer(d->top + index[j] * d->top_k, d->top_k, (mw_top){s->codes.value[j], row}, s->tokens->sequence);
-    }
+/* ---- a row ---------------------------------------------------------------------------------------------- */
+
+static uint64_t draw(uint64_t seed, int64_t latent, int64_t row) {
+    uint32_t bits[4];
+    mw_philox(seed, (uint64_t)latent, (uint64_t)row, bits);
+    return (uint64_t)bits[0] << 32 | bits[1];
 }
+
+/* Positive floats are ordered like their bits. */
+static uint64_t key_of(float score) {
+    uint32_t bits;
+    memcpy(&bits, &score, sizeof bits);
+    return bits;
+}
+
+static void take_entry(search *s, int64_t latent, float z, int64_t row, int32_t category, int32_t source) {
+    mw_discovery *d = s->out;
+    heap_entry *heap = s->heap + latent * d->per;
+    d->count[latent]++;
+    if (category >= 0) d->by_category[latent * d->n_categories + category]++;
+    if (d->n_sources) d->by_source[latent * d->n_sources + source]++;
+    histogram_add(&d->bin_exponent[latent], d->bin + latent * MW_BINS, z);
+    heap_offer(heap, d->top_texts, (heap_entry){key_of(z), row, z}, s->tokens->sequence);
+    if (d->samples)
+        heap_offer(heap + d->top_texts, d->samples, (heap_entry){draw((uint64_t)s->options->seed, latent, row), row, z},
+                   NULL);
+}
+
+static mw_status take_row(search *s, int64_t row, int64_t begin, int64_t end) {
+    const mw_discovery *d = s->out;
+    int32_t category = d->n_categories ? s->options->categories->of_token[s->tokens->ids[row]] : -1;
+    int32_t source = s->sources.of_sequence[s->tokens->sequence[row]];
+    for (int64_t j = begin; j < end; j++) take_entry(s, s->codes.index[j], s->codes.value[j], row, category, source);
+    bool kept = mw_permute((uint64_t)s->options->seed, 0, (uint64_t)d->rows, (uint64_t)row) <
+                (uint64_t)s->options->together_rows;
+    return kept ? kept_rows_add(&s->kept, s->codes.index + begin, end - begin) : MW_OK;
+}
+
+/* ---- this rank's rows ------------------------------------------------------------------------------------- */
 
 static mw_status search_block(search *s, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += CHUNK_ROWS) {
         int64_t n = end - at < CHUNK_ROWS ? end - at : CHUNK_ROWS;
         MW_TRY(mw_store_view_range(s->in, at, n, s->x));
         MW_TRY(mw_sae_encode(s->sae, s->x, n, &s->codes));
-        for (int64_t r = 0; r < n; r++) take_row(s, at + r, s->codes.start[r], s->codes.start[r + 1]);
+        for (int64_t r = 0; r < n; r++) MW_TRY(take_row(s, at + r, s->codes.start[r], s->codes.start[r + 1]));
     }
     return MW_OK;
 }
 
+mw_status share_blocks(const mw_store *store, const mw_comm *comm, uint64_t **row, int64_t *begin, int64_t *end) {
+    int64_t n_blocks;
+    MW_TRY(mw_store_blocks(store, &n_blocks, row));
+    mw_comm_share(mw_comm_rank(comm), mw_comm_size(comm), n_blocks, 1, begin, end);
+    return MW_OK;
+}
+
 static mw_status search_share(search *s, const mw_comm *comm) {
-    int64_t n_blocks, begin, end;
+    int64_t begin, end;
     uint64_t *row;
-    MW_TRY(mw_store_blocks(s->in->store, &n_blocks, &row));
-    mw_comm_share(mw_comm_rank(comm), mw_comm_size(comm), n_blocks, 1, &begin, &end);
+    MW_TRY(share_blocks(s->in->store, comm, &row, &begin, &end));
     mw_progress progress;
     mw_progress_begin(&progress, "discover", "rows", (int64_t)(row[end] - row[begin]), mw_comm_rank(comm) == 0);
     mw_status status = MW_OK;
@@ -87,60 +93,196 @@ static mw_status search_share(search *s, const mw_comm *comm) {
     return status;
 }
 
-/* Sequences lie on one rank each, so the best of all ranks' entries are the best of all. */
-static mw_status merge(const mw_comm *comm, mw_discovery *d) {
+/* ---- all ranks' rows -------------------------------------------------------------------------------------- */
+
+/* Of one latent: the best of all ranks' best, sorted, and the same of their samples. Sequences lie on one rank each. */
+static void merge_heaps(const heap_entry *all, int64_t stride, int ranks, heap_entry *line, int64_t first, int64_t k,
+                        heap_entry *out) {
+    for (int r = 0; r < ranks; r++) memcpy(line + r * k, all + r * stride + first, (size_t)k * sizeof *line);
+    qsort(line, (size_t)(ranks * k), sizeof *line, heap_best_first);
+    memcpy(out + first, line, (size_t)k * sizeof *line);
+}
+
+static mw_status merge_texts(search *s, const mw_comm *comm) {
+    mw_discovery *d = s->out;
     int size = mw_comm_size(comm);
-    mw_top *all = mw_alloc((size_t)(size * MERGE_LATENTS * d->top_k) * sizeof *all);
-    mw_top *line = mw_alloc((size_t)(size * d->top_k) * sizeof *line);
+    int64_t per_chunk = MERGE_LATENTS < d->n ? MERGE_LATENTS : d->n;
+    heap_entry *all = mw_alloc((size_t)(size * per_chunk * d->per) * sizeof *all);
+    heap_entry *line = mw_alloc((size_t)(size * d->per) * sizeof *line);
     mw_status status = mw_comm_agree(comm, all && line ? MW_OK : MW_ERR_MEMORY);
-    for (int64_t first = 0; first < d->n && status == MW_OK; first += MERGE_LATENTS) {
-        int64_t n = d->n - first < MERGE_LATENTS ? d->n - first : MERGE_LATENTS;
-        status = mw_comm_gather_all(comm, d->top + first * d->top_k, (size_t)(n * d->top_k) * sizeof *all, all);
+    for (int64_t first = 0; first < d->n && status == MW_OK; first += per_chunk) {
+        int64_t n = d->n - first < per_chunk ? d->n - first : per_chunk;
+        heap_entry *own = s->heap + first * d->per;
+        status = mw_comm_gather_all(comm, own, (size_t)(n * d->per) * sizeof *all, all);
         for (int64_t i = 0; i < n && status == MW_OK; i++) {
-            for (int r = 0; r < size; r++)
-                memcpy(line + r * d->top_k, all + ((int64_t)r * n + i) * d->top_k, (size_t)d->top_k * sizeof *line);
-            qsort(line, (size_t)(size * d->top_k), sizeof *line, best_first);
-            memcpy(d->top + (first + i) * d->top_k, line, (size_t)d->top_k * sizeof *line);
+            merge_heaps(all + i * d->per, n * d->per, size, line, 0, d->top_texts, own + i * d->per);
+            merge_heaps(all + i * d->per, n * d->per, size, line, d->top_texts, d->samples, own + i * d->per);
         }
     }
     mw_free(all);
     mw_free(line);
-    MW_TRY(status);
-    MW_TRY(mw_comm_sum_i64(comm, d->count, d->n));
-    return d->by_category ? mw_comm_sum_i64(comm, d->by_category, d->n * d->n_categories) : MW_OK;
+    return status;
 }
 
-static mw_status prepare(search *s, int64_t top_k, int64_t n_categories) {
+static mw_status merge_histograms(mw_discovery *d, const mw_comm *comm) {
+    double *widest = mw_alloc((size_t)d->n * sizeof *widest);
+    MW_TRY(mw_comm_agree(comm, widest ? MW_OK : MW_ERR_MEMORY));
+    for (int64_t i = 0; i < d->n; i++) widest[i] = d->bin_exponent[i];
+    mw_status status = mw_comm_max_f64(comm, widest, d->n);
+    for (int64_t i = 0; i < d->n && status == MW_OK; i++)
+        histogram_widen(&d->bin_exponent[i], d->bin + i * MW_BINS, (int32_t)widest[i]);
+    mw_free(widest);
+    return status == MW_OK ? mw_comm_sum_i64(comm, d->bin, d->n * MW_BINS) : status;
+}
+
+static mw_status merge(search *s, const mw_comm *comm) {
     mw_discovery *d = s->out;
-    *d = (mw_discovery){
-        .n = s->sae->n, .top_k = top_k, .rows = mw_store_rows(s->in->store), .n_categories = n_categories};
-    d->count = mw_calloc((size_t)d->n, sizeof *d->count);
-    d->top = mw_alloc((size_t)(d->n * top_k) * sizeof *d->top);
-    if (s->category) d->by_category = mw_calloc((size_t)(d->n * n_categories), sizeof *d->by_category);
-    s->x = mw_alloc((size_t)(CHUNK_ROWS * s->sae->d) * sizeof *s->x);
-    if (!d->count || !d->top || !s->x || (s->category && !d->by_category)) return MW_ERR_MEMORY;
-    for (int64_t i = 0; i < d->n * top_k; i++) d->top[i] = (mw_top){0, -1};
+    MW_TRY(merge_texts(s, comm));
+    MW_TRY(merge_histograms(d, comm));
+    MW_TRY(mw_comm_sum_i64(comm, d->count, d->n));
+    MW_TRY(mw_comm_sum_i64(comm, d->by_source, d->n * d->n_sources));
+    return mw_comm_sum_i64(comm, d->by_category, d->n * d->n_categories);
+}
+
+/* ---- what the texts say ------------------------------------------------------------------------------------ */
+
+static int best_score_first(const void *a, const void *b) {
+    const heap_entry *x = a, *y = b;
+    heap_entry by_score[2] = {{key_of(x->score), x->row, 0}, {key_of(y->score), y->row, 0}};
+    return heap_best_first(&by_score[0], &by_score[1]);
+}
+
+static mw_status write_texts(search *s) {
+    mw_discovery *d = s->out;
+    d->text_row = mw_alloc((size_t)(d->n * d->per) * sizeof *d->text_row);
+    d->text_score = mw_alloc((size_t)(d->n * d->per) * sizeof *d->text_score);
+    if (!d->text_row || !d->text_score) return MW_ERR_MEMORY;
+    for (int64_t i = 0; i < d->n; i++)
+        qsort(s->heap + i * d->per + d->top_texts, (size_t)d->samples, sizeof *s->heap, best_score_first);
+    for (int64_t t = 0; t < d->n * d->per; t++) {
+        d->text_row[t] = s->heap[t].row;
+        d->text_score[t] = s->heap[t].score;
+    }
     return MW_OK;
 }
 
-mw_status mw_discover(const mw_sae *sae, const mw_store_view *in, const mw_comm *comm, int64_t top_k,
-                      const int32_t *category, int64_t n_categories, mw_discovery *out) {
+/* The category of most top texts of a latent and its share of them; how often the latent means it. */
+static void judge(mw_discovery *d, const mw_store_tokens *tokens, const int32_t *of_token, int64_t latent) {
+    const int64_t *row = d->text_row + latent * d->per;
+    int64_t texts = 0, best = 0;
+    d->category[latent] = -1;
+    for (int64_t i = 0; i < d->top_texts && row[i] >= 0; i++, texts++) {
+        int32_t category = of_token[tokens->ids[row[i]]];
+        int64_t same = 0;
+        for (int64_t j = 0; j < d->top_texts && row[j] >= 0; j++) same += of_token[tokens->ids[row[j]]] == category;
+        if (same > best) best = same, d->category[latent] = category;
+    }
+    if (!texts) return;
+    d->purity[latent] = (float)((double)best / (double)texts);
+    int64_t hits = d->by_category[latent * d->n_categories + d->category[latent]];
+    d->precision[latent] = (float)((double)hits / (double)d->count[latent]);
+}
+
+/* ---- the whole -------------------------------------------------------------------------------------------- */
+
+static mw_status copy_names(char *const *from, int64_t n, char ***out) {
+    if (!(*out = mw_calloc((size_t)n, sizeof **out))) return MW_ERR_MEMORY;
+    for (int64_t i = 0; i < n; i++)
+        if (!((*out)[i] = mw_strdup(from[i]))) return MW_ERR_MEMORY;
+    return MW_OK;
+}
+
+static mw_status prepare_groups(search *s) {
+    mw_discovery *d = s->out;
+    const mw_categories *c = s->options->categories;
+    int64_t sources = s->sources.n <= MW_SOURCES_MAX ? s->sources.n : 0, categories = c ? c->count : 0;
+    MW_TRY(copy_names(s->sources.name, sources, &d->source));
+    d->n_sources = sources;
+    if (c) MW_TRY(copy_names(c->names, categories, &d->category_name));
+    d->n_categories = categories;
+    d->source_rows = mw_calloc((size_t)sources, sizeof *d->source_rows);
+    d->by_source = mw_calloc((size_t)(d->n * sources), sizeof *d->by_source);
+    d->by_category = mw_calloc((size_t)(d->n * categories), sizeof *d->by_category);
+    d->category = mw_calloc((size_t)d->n, sizeof *d->category);
+    d->purity = mw_calloc((size_t)d->n, sizeof *d->purity);
+    d->precision = mw_calloc((size_t)d->n, sizeof *d->precision);
+    if (!d->source_rows || !d->by_source || !d->by_category || !d->category || !d->purity || !d->precision)
+        return MW_ERR_MEMORY;
+    for (int64_t r = 0; r < d->rows && sources; r++) d->source_rows[s->sources.of_sequence[s->tokens->sequence[r]]]++;
+    return MW_OK;
+}
+
+static mw_status prepare_vocabulary(mw_discovery *d, const mw_store_tokens *t) {
+    size_t bytes = (size_t)t->vocabulary_offset[t->n_vocabulary],
+           offsets = (size_t)(t->n_vocabulary + 1) * sizeof *d->vocabulary_offset;
+    d->n_vocabulary = t->n_vocabulary;
+    d->vocabulary_offset = mw_alloc(offsets);
+    d->vocabulary_bytes = mw_alloc(bytes);
+    if (!d->vocabulary_offset || !d->vocabulary_bytes) return MW_ERR_MEMORY;
+    memcpy(d->vocabulary_offset, t->vocabulary_offset, offsets);
+    memcpy(d->vocabulary_bytes, t->vocabulary_bytes, bytes);
+    return MW_OK;
+}
+
+static mw_status prepare(search *s) {
+    const mw_discover_options *o = s->options;
+    mw_discovery *d = s->out;
+    *d = (mw_discovery){.n = s->sae->n,
+                        .rows = mw_store_rows(s->in->store),
+                        .top_texts = o->top_texts,
+                        .samples = o->samples,
+                        .per = o->top_texts + o->samples,
+                        .around = o->around};
+    d->count = mw_calloc((size_t)d->n, sizeof *d->count);
+    d->bin_exponent = mw_alloc((size_t)d->n * sizeof *d->bin_exponent);
+    d->bin = mw_calloc((size_t)(d->n * MW_BINS), sizeof *d->bin);
+    s->heap = mw_alloc((size_t)(d->n * d->per) * sizeof *s->heap);
+    s->x = mw_alloc((size_t)(CHUNK_ROWS * s->sae->d) * sizeof *s->x);
+    if (!d->count || !d->bin_exponent || !d->bin || !s->heap || !s->x) return MW_ERR_MEMORY;
+    for (int64_t i = 0; i < d->n; i++) d->bin_exponent[i] = BIN_NONE;
+    for (int64_t i = 0; i < d->n * d->per; i++) s->heap[i] = (heap_entry){0, -1, 0};
+    MW_TRY(prepare_vocabulary(d, s->tokens));
+    return prepare_groups(s);
+}
+
+static mw_status check(const search *s) {
+    const mw_discover_options *o = s->options;
+    if (o->top_texts < 1)
+        return mw_error(MW_ERR_CONFIG, "discover.top_texts is %lld: expected at least 1", (long long)o->top_texts);
+    if (s->in->width != s->sae->d)
+        return mw_error(MW_ERR_CONFIG, "an SAE of width %lld cannot read a site of width %lld", (long long)s->sae->d,
+                        (long long)s->in->width);
+    return MW_OK;
+}
+
+static mw_status search_all(search *s, const mw_comm *comm, mw_store_tokens *tokens) {
+    mw_status status = check(s);
+    if (status == MW_OK) status = mw_store_read_tokens(s->in->store, tokens);
+    if (status == MW_OK) status = mw_store_read_sources(s->in->store, tokens, &s->sources);
+    if (status == MW_OK) status = prepare(s);
+    if (status == MW_OK) status = search_share(s, comm);
+    MW_TRY(mw_comm_agree(comm, status));
+    MW_TRY(merge(s, comm));
+    MW_TRY(mw_comm_agree(comm, write_texts(s)));
+    for (int64_t i = 0; i < s->out->n && s->out->n_categories; i++)
+        judge(s->out, tokens, s->options->categories->of_token, i);
+    MW_TRY(find_texts(s->sae, s->in, tokens, comm, s->out));
+    if (s->options->neighbours == 0) return MW_OK;
+    MW_TRY(find_together(&s->kept, comm, s->options->neighbours, s->out));
+    return find_cosines(s->sae, comm, s->options->neighbours, s->out);
+}
+
+mw_status mw_discover(const mw_sae *sae, const mw_store_view *in, const mw_comm *comm,
+                      const mw_discover_options *options, mw_discovery *out) {
     mw_store_tokens tokens = {0};
     mw_discovery made = {0};
-    search s = {.sae = sae, .in = in, .tokens = &tokens, .category = category, .out = &made};
-    mw_status status =
-        top_k >= 1 ? MW_OK
-                   : mw_error(MW_ERR_CONFIG, "discover.top_texts is %lld: expected at least 1", (long long)top_k);
-    if (status == MW_OK && in->width != sae->d)
-        status = mw_error(MW_ERR_CONFIG, "an SAE of width %lld cannot read a site of width %lld", (long long)sae->d,
-                          (long long)in->width);
-    if (status == MW_OK) status = mw_store_read_tokens(in->store, &tokens);
-    if (status == MW_OK) status = prepare(&s, top_k, n_categories);
-    if (status == MW_OK) status = search_share(&s, comm);
-    status = mw_comm_agree(comm, status);
-    if (status == MW_OK) status = merge(comm, &made);
+    search s = {.sae = sae, .in = in, .tokens = &tokens, .options = options, .out = &made};
+    mw_status status = search_all(&s, comm, &tokens);
+    mw_free(s.heap);
     mw_free(s.x);
     mw_codes_free(&s.codes);
+    kept_rows_free(&s.kept);
+    mw_store_sources_free(&s.sources);
     mw_store_tokens_free(&tokens);
     if (status != MW_OK)
         mw_discovery_free(&made);
@@ -149,9 +291,39 @@ mw_status mw_discover(const mw_sae *sae, const mw_store_view *in, const mw_comm 
     return status;
 }
 
+static void free_names(char **names, int64_t n) {
+    for (int64_t i = 0; i < n && names; i++) mw_free(names[i]);
+    mw_free(names);
+}
+
 void mw_discovery_free(mw_discovery *d) {
-    mw_free(d->count);
-    mw_free(d->top);
-    mw_free(d->by_category);
+    free_names(d->source, d->n_sources);
+    free_names(d->category_name, d->n_categories);
+    void *all[] = {d->count,
+                   d->bin_exponent,
+                   d->bin,
+                   d->text_row,
+                   d->text_score,
+                   d->text_start,
+                   d->text_center,
+                   d->text_id,
+                   d->text_value,
+                   d->source_rows,
+                   d->by_source,
+                   d->by_category,
+                   d->category,
+                   d->purity,
+                   d->precision,
+                   d->cosine.index,
+                   d->cosine.value,
+                   d->together.index,
+                   d->together.value,
+                   d->promoted.index,
+                   d->promoted.value,
+                   d->suppressed.index,
+                   d->suppressed.value,
+                   d->vocabulary_offset,
+                   d->vocabulary_bytes};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) mw_free(all[i]);
     *d = (mw_discovery){0};
 }

@@ -114,6 +114,26 @@ const mw_store_view *rebuilt(const views *v) {
     return v->out ? v->out : &v->in;
 }
 
+mw_status run_names_load(const run *r, int64_t n, mw_names *out) {
+    char *path = mw_path_join(r->sae_folder, "names.csv");
+    mw_names names = {0};
+    mw_status status = path ? mw_names_new(n, &names) : MW_ERR_MEMORY;
+    if (status == MW_OK && mw_file_exists(path)) status = mw_names_load(path, MW_NAMES_CSV, NULL, &names);
+    mw_free(path);
+    if (status != MW_OK)
+        mw_names_free(&names);
+    else
+        *out = names;
+    return status;
+}
+
+mw_status run_names_save(const run *r, const mw_names *names) {
+    char *path = mw_path_join(r->sae_folder, "names.csv");
+    mw_status status = path ? mw_names_save(path, MW_NAMES_CSV, names, "", "") : MW_ERR_MEMORY;
+    mw_free(path);
+    return status;
+}
+
 /* ---- what may be written ------------------------------------------------------------------------------- */
 
 mw_status run_quota(const run *r, double *left) {

@@ -46,6 +46,10 @@ mw_status run_quota(const run *r, double *left) MW_MUST_USE;
 /* Whether so many bytes more fit into the store, by the disk and by the quota. `what` is in the message. Collective. */
 mw_status run_room(const run *r, double bytes, const char *what) MW_MUST_USE;
 
+/* names.csv of the SAE: those that there are, for n latents. Local. */
+mw_status run_names_load(const run *r, int64_t n, mw_names *out) MW_MUST_USE;
+mw_status run_names_save(const run *r, const mw_names *names) MW_MUST_USE;
+
 /* SHA-256 of these sections' effective values and of what the stage builds on. */
 mw_status run_fingerprint(const run *r, const char *const *sections, int count, const char *upstream,
                           char out[MW_SHA256_TEXT]) MW_MUST_USE;

@@ -193,8 +193,18 @@ static const mw_field train_fields[] = {
 static const mw_field discover_fields[] = {
     {"top_texts", MW_FIELD_INT, AT(discover_settings, top_texts), "10", .min = 1, .max = 10000,
      .doc = "texts kept for each latent, at most one of a sequence"},
+    {"samples", MW_FIELD_INT, AT(discover_settings, samples), "15", .min = 0, .max = 10000,
+     .doc =
+         "texts of each latent drawn at random from all rows on which it is active: what it does away from its maximum"},
     {"context_tokens", MW_FIELD_INT, AT(discover_settings, context_tokens), "12", .min = 0, .max = 10000,
      .doc = "tokens shown on each side"},
+    {"neighbours", MW_FIELD_INT, AT(discover_settings, neighbours), "8", .min = 0, .max = 1000,
+     .doc = "latents listed as alike (decoder cosine) and as active together; 0: neither"},
+    {"together_rows", MW_FIELD_INT, AT(discover_settings, together_rows), "200_000", .min = 1, .max = 1e8,
+     .doc = "rows, drawn at random, on which latents that are active together are counted"},
+    {"logit_tokens", MW_FIELD_INT, AT(discover_settings, logit_tokens), "10", .min = 0, .max = 1000,
+     .doc = "tokens that a latent promotes and suppresses, through the unembedding; 0: none, and no model is needed"},
+    {"seed", MW_FIELD_INT, AT(discover_settings, seed), "0", .min = 0, .max = 1e15, .doc = "of what is drawn"},
     {"show", MW_FIELD_INT, AT(discover_settings, show), "5", .min = 0, .max = 1000, .doc = "latents printed"},
     {"categories", MW_FIELD_STRING, AT(discover_settings, categories), "",
      .doc = "JSON of words in known categories, to score latents against"},

@@ -63,7 +63,7 @@ typedef struct train_settings {
 } train_settings;
 
 typedef struct discover_settings {
-    int64_t top_texts, context_tokens, show;
+    int64_t top_texts, samples, context_tokens, neighbours, together_rows, logit_tokens, seed, show;
     char *categories, *names;
 } discover_settings;
 

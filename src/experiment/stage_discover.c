@@ -1,5 +1,6 @@
 #include "experiment/run.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,52 +19,21 @@ static void free_findings(findings *f) {
     mw_discovery_free(&f->discovery);
 }
 
-/* ---- names from the data -------------------------------------------------------------------------------- */
+/* ---- names ----------------------------------------------------------------------------------------------- */
 
-static void token_text(const mw_store_tokens *t, uint32_t id, const char **text, size_t *length) {
-    *text = t->vocabulary_bytes + t->vocabulary_offset[id];
-    *length = (size_t)(t->vocabulary_offset[id + 1] - t->vocabulary_offset[id]);
-    while (*length && **text == ' ') ++*text, --*length;
-}
-
-/* The (up to three) tokens that the top texts peak on most often: a name until somebody gives a better one. */
-static mw_status name_by_tokens(const findings *f, int64_t latent, mw_text *out) {
-    const mw_top *top = f->discovery.top + latent * f->discovery.top_k;
-    int64_t k = f->discovery.top_k;
-    uint32_t used[3];
-    int n_used = 0;
-    out->length = 0;
-    while (n_used < 3) {
-        int64_t best = 0;
-        uint32_t best_id = 0;
-        for (int64_t i = 0; i < k && top[i].row >= 0; i++) {
-            uint32_t id = f->tokens.ids[top[i].row];
-            int64_t same = 0;
-            for (int64_t j = 0; j < k && top[j].row >= 0; j++) same += f->tokens.ids[top[j].row] == id;
-            for (int u = 0; u < n_used; u++)
-                if (used[u] == id) same = 0;
-            if (same > best) best = same, best_id = id;
-        }
-        if (best == 0) break;
-        const char *text;
-        size_t length;
-        token_text(&f->tokens, best_id, &text, &length);
-        mw_text_addf(out, "%s", n_used ? " / " : "");
-        mw_utf8_repair(out, text, length);
-        used[n_used++] = best_id;
-    }
-    mw_text_add(out, "", 0);
-    return out->failed ? MW_ERR_MEMORY : MW_OK;
-}
-
-static mw_status give_names(findings *f, const char *given) {
+/* Names that somebody gave stay when a discovery is made again; those of the file come before them. */
+static mw_status give_names(const run *r, findings *f) {
+    const char *given = r->e->discover.names;
     mw_text text = {0};
-    MW_TRY(mw_names_new(f->discovery.n, &f->names));
-    mw_status status = given[0] ? mw_names_load(given, &f->names) : MW_OK;
+    MW_TRY(run_names_load(r, f->discovery.n, &f->names));
+    mw_status status = given[0] ? mw_names_load(given, MW_NAMES_AUTO, mw_path_basename(given), &f->names) : MW_OK;
     for (int64_t i = 0; i < f->discovery.n && status == MW_OK; i++) {
-        if (f->names.name[i] || !f->discovery.count[i]) continue;
-        status = name_by_tokens(f, i, &text);
-        if (status == MW_OK) status = mw_names_set(&f->names, i, text.data);
+        const mw_name *name = &f->names.of[i];
+        bool automatic = !name->name || (name->by && strcmp(name->by, "tokens") == 0);
+        if (!automatic || !f->discovery.count[i]) continue;
+        status = mw_name_by_tokens(&f->discovery, i, &text);
+        mw_name made = {.name = text.data, .by = (char *)(uintptr_t) "tokens", .score = NAN};
+        if (status == MW_OK) status = mw_names_set(&f->names, i, &made);
     }
     mw_text_free(&text);
     return status;
@@ -85,23 +55,37 @@ static int by_purity(const void *a, const void *b) {
     return x->latent < y->latent ? -1 : 1;
 }
 
-static void print_latent(const findings *f, const ranked *l, int64_t around) {
+static void print_promoted(const mw_discovery *d, int64_t latent) {
+    mw_text line = {0};
+    for (int64_t i = 0; i < 3 && i < d->promoted.m && d->promoted.index[latent * d->promoted.m + i] >= 0; i++) {
+        size_t length;
+        const char *bytes = mw_discovery_token(d, d->promoted.index[latent * d->promoted.m + i], &length);
+        mw_text_addf(&line, i ? ", \"" : "; promotes \"");
+        mw_text_add_visible(&line, bytes, length);
+        mw_text_addf(&line, "\"");
+    }
+    if (line.data && !line.failed) printf("%s", line.data);
+    mw_text_free(&line);
+}
+
+static void print_latent(const findings *f, const ranked *l) {
     const mw_discovery *d = &f->discovery;
-    const mw_top *top = d->top + l->latent * d->top_k;
+    int64_t first = l->latent * d->per;
     mw_text before = {0}, token = {0}, after = {0}, line = {0};
     printf("latent %lld \"%s\": active on %.2f %% of tokens", (long long)l->latent,
-           f->names.name[l->latent] ? f->names.name[l->latent] : "", 100.0 * (double)l->count / (double)d->rows);
-    if (l->category >= 0) printf(", category %s, purity %.2f", f->categories.names[l->category], l->purity);
+           f->names.of[l->latent].name ? f->names.of[l->latent].name : "", 100.0 * (double)l->count / (double)d->rows);
+    if (l->category >= 0) printf(", category %s, purity %.2f", d->category_name[l->category], l->purity);
+    print_promoted(d, l->latent);
     printf("\n");
-    for (int64_t i = 0; i < 3 && i < d->top_k && top[i].row >= 0; i++) {
-        if (mw_context_text(&f->tokens, top[i].row, around < 6 ? around : 6, &before, &token, &after) != MW_OK) break;
+    for (int64_t t = first; t < first + 3 && t < first + d->top_texts && d->text_row[t] >= 0; t++) {
+        if (mw_discovery_text(d, t, 6, &before, &token, &after) != MW_OK) break;
         line.length = 0;
         mw_text_add_visible(&line, before.data, before.length);
         mw_text_add(&line, "[", 1);
         mw_text_add_visible(&line, token.data, token.length);
         mw_text_add(&line, "]", 1);
         mw_text_add_visible(&line, after.data, after.length);
-        if (!line.failed) printf("  %7.2f  %s\n", (double)top[i].score, line.data);
+        if (!line.failed) printf("  %7.2f  %s\n", (double)d->text_score[t], line.data);
     }
     mw_text_free(&before);
     mw_text_free(&token);
@@ -134,8 +118,8 @@ static mw_status print_findings(const findings *f, const discover_settings *s, c
         if (!d->count[i]) continue;
         ranked *l = &list[n++];
         *l = (ranked){i, d->count[i], -1, 0};
-        bool full = d->top[i * d->top_k + d->top_k - 1].row >= 0; /* few texts make purity easy */
-        if (f->categories.count) l->category = mw_best_category(d, &f->tokens, &f->categories, i, &l->purity);
+        bool full = d->text_row[i * d->per + d->top_texts - 1] >= 0; /* few texts make purity easy */
+        if (d->n_categories) l->category = d->category[i], l->purity = d->purity[i];
         purity_sum += l->purity;
         if (!full) l->purity = 0;
     }
@@ -143,9 +127,9 @@ static mw_status print_findings(const findings *f, const discover_settings *s, c
     choose_varied(list, n, s->show);
     printf("discover: %lld of %lld latents are active on %lld tokens", (long long)n, (long long)d->n,
            (long long)d->rows);
-    if (f->categories.count && n) printf("; mean purity of their top texts %.3f", purity_sum / (double)n);
+    if (d->n_categories && n) printf("; mean purity of their top texts %.3f", purity_sum / (double)n);
     printf("; %s\n", path);
-    for (int64_t i = 0; i < n && i < s->show; i++) print_latent(f, &list[i], s->context_tokens);
+    for (int64_t i = 0; i < n && i < s->show; i++) print_latent(f, &list[i]);
     fflush(stdout);
     mw_free(list);
     return MW_OK;
@@ -153,37 +137,55 @@ static mw_status print_findings(const findings *f, const discover_settings *s, c
 
 /* ---- the stage ------------------------------------------------------------------------------------------ */
 
-static mw_status save(run *r, const findings *f) {
-    const discover_settings *s = &r->e->discover;
-    char *concepts = mw_path_join(r->sae_folder, "concepts.json"), *names = mw_path_join(r->sae_folder, "names.csv");
-    mw_status status = concepts && names ? MW_OK : MW_ERR_MEMORY;
-    if (status == MW_OK)
-        status = mw_concepts_save(concepts, &f->discovery, &f->tokens, f->categories.count ? &f->categories : NULL,
-                                  &f->names, s->context_tokens);
-    if (status == MW_OK) status = mw_names_save(names, &f->names);
-    if (status == MW_OK) status = print_findings(f, s, concepts);
-    mw_free(concepts);
-    mw_free(names);
+static mw_status save_concepts(const run *r, const findings *f) {
+    char *path = mw_path_join(r->sae_folder, "concepts.json");
+    mw_status status = path ? mw_concepts_save(path, &f->discovery, &f->names) : MW_ERR_MEMORY;
+    if (status == MW_OK) status = print_findings(f, &r->e->discover, path);
+    mw_free(path);
     return status;
 }
 
-mw_status stage_discover(run *r) {
+static mw_status save(run *r, findings *f) {
+    char *arrays = mw_path_join(r->sae_folder, "discovery.h5");
+    mw_status status = arrays ? give_names(r, f) : MW_ERR_MEMORY;
+    if (status == MW_OK) status = mw_discovery_save(&f->discovery, arrays, r->sae->fingerprint);
+    if (status == MW_OK) status = run_names_save(r, &f->names);
+    if (status == MW_OK) status = save_concepts(r, f);
+    mw_free(arrays);
+    return status;
+}
+
+static mw_status load_categories(run *r, findings *f) {
+    const char *path = r->e->discover.categories;
+    mw_status status = path[0] ? mw_store_read_tokens(r->store, &f->tokens) : MW_OK;
+    if (status == MW_OK && path[0]) status = mw_categories_load(path, &f->tokens, &f->categories);
+    mw_store_tokens_free(&f->tokens);
+    return mw_comm_agree(r->comm, status);
+}
+
+static mw_status discover(run *r, const views *v, findings *f) {
     const discover_settings *s = &r->e->discover;
+    mw_discover_options options = {.top_texts = s->top_texts,
+                                   .samples = s->samples,
+                                   .around = s->context_tokens,
+                                   .neighbours = s->neighbours,
+                                   .together_rows = s->together_rows,
+                                   .seed = s->seed,
+                                   .categories = s->categories[0] ? &f->categories : NULL};
+    MW_TRY(load_categories(r, f));
+    MW_TRY(mw_discover(r->sae, &v->in, r->comm, &options, &f->discovery));
+    if (s->logit_tokens == 0) return MW_OK;
+    MW_TRY(run_model(r));
+    return mw_discover_logits(r->sae, r->model, r->comm, s->logit_tokens, &f->discovery);
+}
+
+mw_status stage_discover(run *r) {
     views v;
     findings f = {0};
     MW_TRY(run_sae(r));
     MW_TRY(run_views(r, &v));
-    mw_status status = mw_store_read_tokens(r->store, &f.tokens);
-    if (status == MW_OK && s->categories[0]) status = mw_categories_load(s->categories, &f.tokens, &f.categories);
-    status = mw_comm_agree(r->comm, status);
-    if (status == MW_OK)
-        status =
-            mw_discover(r->sae, &v.in, r->comm, s->top_texts, f.categories.of_token, f.categories.count, &f.discovery);
-    if (status == MW_OK) {
-        if (run_is_root(r)) status = give_names(&f, s->names);
-        if (run_is_root(r) && status == MW_OK) status = save(r, &f);
-        status = mw_comm_agree(r->comm, status);
-    }
+    mw_status status = discover(r, &v, &f);
+    if (status == MW_OK) status = mw_comm_agree(r->comm, run_is_root(r) ? save(r, &f) : MW_OK);
     free_findings(&f);
     return status;
 }

@@ -1,14 +1,8 @@
 /* A store as its readers see it: one file, or several one behind the other. */
-#include "store/part.h"
+#include "store/reader.h"
 
 #include <stdio.h>
 #include <string.h>
-
-struct mw_store {
-    int64_t n_parts, n_rows, n_sites;
-    store_part *parts;    /* sites of all are those of the first, at the same index */
-    mw_store_site *sites; /* [n_sites] */
-};
 
 /* ---- opening ------------------------------------------------------------------------------------------- */
 

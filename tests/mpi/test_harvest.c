@@ -208,55 +208,213 @@ static int by_score(const void *a, const void *b) {
     return x->row < y->row ? -1 : 1;
 }
 
-static void top_texts_are_exact(void) {
-    enum { N = 50, K = 5, TOP = 4 };
+enum { N_FOUND = 50, TOP = 4, SAMPLES = 6, AROUND = 3, NEAR = 5, FEW_ROWS = 40 };
+
+/* All that a discovery is judged by: the codes of all rows, by an encoding in one piece. */
+typedef struct known {
+    mw_store_tokens tokens;
+    mw_codes codes;
+    mw_sae *sae;
+    const mw_discovery *found;
+} known;
+
+static void check_top(const known *k, int64_t latent, const hit *hits, int64_t n) {
+    const mw_discovery *d = k->found;
+    int64_t place = 0, first = latent * d->per;
+    for (int64_t h = 0; h < n && place < TOP; h++) { /* the best row of each sequence */
+        bool seen = false;
+        for (int64_t p = 0; p < h; p++)
+            seen = seen || k->tokens.sequence[hits[p].row] == k->tokens.sequence[hits[h].row];
+        if (seen) continue;
+        CHECK(d->text_row[first + place] == hits[h].row);
+        /* encoding in other chunks may round differently in the last place */
+        CHECK(fabs(d->text_score[first + place] - hits[h].score) < 1e-5);
+        place++;
+    }
+    for (; place < TOP; place++) CHECK(d->text_row[first + place] == -1);
+}
+
+/* The samples are those active rows whose drawn numbers are largest. */
+static void check_samples(const known *k, int64_t latent, const hit *hits, int64_t n) {
+    const mw_discovery *d = k->found;
+    int64_t first = latent * d->per + TOP, kept = n < SAMPLES ? n : SAMPLES;
+    for (int64_t i = 0; i < SAMPLES; i++) CHECK((d->text_row[first + i] >= 0) == (i < kept));
+    for (int64_t i = 1; i < kept; i++) CHECK(d->text_score[first + i - 1] >= d->text_score[first + i]);
+    for (int64_t h = 0; h < n; h++) {
+        uint32_t bits[4];
+        int64_t larger = 0;
+        bool chosen = false;
+        mw_philox(9, (uint64_t)latent, (uint64_t)hits[h].row, bits);
+        uint64_t own = (uint64_t)bits[0] << 32 | bits[1];
+        for (int64_t o = 0; o < n; o++) {
+            mw_philox(9, (uint64_t)latent, (uint64_t)hits[o].row, bits);
+            larger += ((uint64_t)bits[0] << 32 | bits[1]) > own;
+        }
+        for (int64_t i = 0; i < kept; i++) chosen = chosen || d->text_row[first + i] == hits[h].row;
+        CHECK(chosen == (larger < SAMPLES));
+    }
+}
+
+static void check_histogram(const known *k, int64_t latent, const hit *hits, int64_t n) {
+    const mw_discovery *d = k->found;
+    int64_t bin[MW_BINS] = {0}, difference = 0;
+    if (n == 0) return;
+    double width = ldexp(1, d->bin_exponent[latent]);
+    CHECK(hits[0].score >= 32 * width && hits[0].score < 64 * width);
+    for (int64_t h = 0; h < n; h++) bin[(int)(hits[h].score / width)]++;
+    for (int b = 0; b < MW_BINS; b++) difference += llabs(bin[b] - d->bin[latent * MW_BINS + b]);
+    CHECK(difference <= 2); /* a value at a bin's edge may round to the other side */
+}
+
+static void check_windows(const known *k, int64_t latent) {
+    const mw_discovery *d = k->found;
+    for (int64_t t = latent * d->per; t < (latent + 1) * d->per; t++) {
+        int64_t row = d->text_row[t], begin = d->text_start[t], length = d->text_start[t + 1] - begin;
+        if (row < 0) {
+            CHECK(length == 0);
+            continue;
+        }
+        int64_t q = k->tokens.sequence[row], first = row - d->text_center[t], start = (int64_t)k->tokens.offset[q],
+                end = start + (int64_t)k->tokens.length[q];
+        CHECK(first == (row - AROUND > start ? row - AROUND : start));
+        CHECK(first + length == (row + AROUND + 1 < end ? row + AROUND + 1 : end));
+        CHECK(d->text_value[begin + d->text_center[t]] == d->text_score[t]);
+        for (int64_t i = 0; i < length; i++) {
+            CHECK(d->text_id[begin + i] == (int32_t)k->tokens.ids[first + i]);
+            CHECK(fabs(d->text_value[begin + i] - mw_codes_find(&k->codes, first + i, latent)) < 1e-5);
+        }
+    }
+}
+
+/* Every pair over the rows that are drawn; the list has the best by value, then by number. */
+static void check_together(const known *k, int64_t latent) {
+    const mw_discovery *d = k->found;
+    double jaccard[N_FOUND], last = 2;
+    for (int64_t o = 0; o < N_FOUND; o++) {
+        int64_t both = 0, either = 0;
+        for (int64_t r = 0; r < d->rows; r++) {
+            if (mw_permute(9, 0, (uint64_t)d->rows, (uint64_t)r) >= FEW_ROWS) continue;
+            bool a = mw_codes_find(&k->codes, r, latent) > 0, b = mw_codes_find(&k->codes, r, o) > 0;
+            both += a && b;
+            either += a || b;
+        }
+        jaccard[o] = both && o != latent ? (double)both / (double)either : 0;
+    }
+    for (int64_t i = latent * NEAR; i < (latent + 1) * NEAR; i++) {
+        int64_t better = 0, other = d->together.index[i];
+        if (other < 0) break;
+        CHECK(fabs(jaccard[other] - d->together.value[i]) < 1e-6 && d->together.value[i] <= last);
+        for (int64_t o = 0; o < N_FOUND; o++)
+            better += jaccard[o] > jaccard[other] || (jaccard[o] == jaccard[other] && o < other);
+        CHECK(better == i - latent * NEAR);
+        last = d->together.value[i];
+    }
+    for (int64_t o = 0, n = 0; o < N_FOUND; o++) {
+        n += jaccard[o] > 0;
+        if (o == N_FOUND - 1) CHECK((d->together.index[(latent + 1) * NEAR - 1] >= 0) == (n >= NEAR));
+    }
+    CHECK(d->together_rows == FEW_ROWS);
+}
+
+static void check_cosines(const known *k, int64_t latent) {
+    const mw_discovery *d = k->found;
+    const float *w = k->sae->w_dec;
+    int64_t width = k->sae->d_out;
+    double cosine[N_FOUND];
+    for (int64_t o = 0; o < N_FOUND; o++) {
+        double dot = 0, a = 0, b = 0;
+        for (int64_t j = 0; j < width; j++) {
+            dot += (double)w[latent * width + j] * w[o * width + j];
+            a += (double)w[latent * width + j] * w[latent * width + j];
+            b += (double)w[o * width + j] * w[o * width + j];
+        }
+        cosine[o] = dot / sqrt(a * b);
+    }
+    for (int64_t i = 0; i < NEAR; i++) {
+        int64_t better = 0, other = d->cosine.index[latent * NEAR + i];
+        NEED(other >= 0 && other != latent);
+        CHECK(fabs(cosine[other] - d->cosine.value[latent * NEAR + i]) < 1e-5);
+        for (int64_t o = 0; o < N_FOUND; o++) better += o != latent && cosine[o] > cosine[other] + 1e-5;
+        CHECK(better <= i);
+    }
+}
+
+static void round_trip(const mw_discovery *d) {
+    mw_discovery again;
+    char path[256], *mark = NULL;
+    snprintf(path, sizeof path, "%s/discovery-%d.h5", folder, mw_comm_rank(world));
+    NEED_OK(mw_discovery_save(d, path, "abc"));
+    NEED_OK(mw_discovery_load(path, &again, &mark));
+    CHECK(strcmp(mark, "abc") == 0 && again.n == d->n && again.per == d->per && again.rows == d->rows);
+    size_t texts = (size_t)(d->n * d->per), tokens = (size_t)d->text_start[texts];
+    CHECK(memcmp(again.text_row, d->text_row, texts * 8) == 0 &&
+          memcmp(again.text_value, d->text_value, tokens * 4) == 0);
+    CHECK(memcmp(again.bin, d->bin, (size_t)d->n * MW_BINS * 8) == 0 && again.n_sources == d->n_sources);
+    CHECK(memcmp(again.cosine.index, d->cosine.index, (size_t)(d->n * NEAR) * 4) == 0 && again.promoted.m == 0);
+    CHECK(again.n_categories == 3 && strcmp(again.category_name[2], "two") == 0);
+    mw_discovery_free(&again);
+    mw_free(mark);
+    mw_log_quiet(true);
+    d->text_id[tokens - 1] = (int32_t)d->n_vocabulary; /* one past the end */
+    NEED_OK(mw_discovery_save(d, path, "abc"));
+    CHECK_FAILS(MW_ERR_FORMAT, mw_discovery_load(path, &again, NULL));
+    mw_log_quiet(false);
+}
+
+static void discovery_is_exact(void) {
     mw_store *store = open_store("all-1");
     mw_store_view site;
-    mw_store_tokens tokens;
-    mw_sae *sae = NULL;
     mw_discovery found;
+    known k = {.found = &found};
     NEED_OK(mw_store_view_open(store, "1.resid_post", &site));
-    NEED_OK(mw_store_read_tokens(store, &tokens));
-    NEED_OK(mw_sae_new(backend, &(mw_sae_shape){.n = N, .d = site.width, .k = K}, &sae));
-    fill_random(sae->w_enc, N * site.width, 1);
+    NEED_OK(mw_store_read_tokens(store, &k.tokens));
+    NEED_OK(mw_sae_new(backend, &(mw_sae_shape){.n = N_FOUND, .d = site.width, .k = 5}, &k.sae));
+    fill_random(k.sae->w_enc, N_FOUND * site.width, 1);
+    fill_random(k.sae->w_dec, N_FOUND * site.width, 2);
     int32_t category[61];
+    char *names[] = {"zero", "one", "two"};
     for (int i = 0; i < 61; i++) category[i] = i % 3;
-    NEED_OK(mw_discover(sae, &site, world, TOP, category, 3, &found));
-    int64_t rows = tokens.n_rows, total = 0;
+    mw_categories categories = {names, 3, category, 61};
+    mw_discover_options options = {.top_texts = TOP,
+                                   .samples = SAMPLES,
+                                   .around = AROUND,
+                                   .neighbours = NEAR,
+                                   .together_rows = FEW_ROWS,
+                                   .seed = 9,
+                                   .categories = &categories};
+    NEED_OK(mw_discover(k.sae, &site, world, &options, &found));
+    int64_t rows = k.tokens.n_rows, total = 0;
     float *x = mw_alloc((size_t)(rows * site.width) * 4);
-    mw_codes codes = {0};
     hit *hits = mw_alloc((size_t)rows * sizeof *hits);
     NEED_OK(mw_store_view_range(&site, 0, rows, x));
-    NEED_OK(mw_sae_encode(sae, x, rows, &codes));
-    for (int64_t i = 0; i < N; i++) {
-        int64_t n = 0, by_category[3] = {0}, place = 0;
+    NEED_OK(mw_sae_encode(k.sae, x, rows, &k.codes));
+    for (int64_t i = 0; i < N_FOUND; i++) {
+        int64_t n = 0, by_category[3] = {0};
         for (int64_t r = 0; r < rows; r++) {
-            float value = mw_codes_find(&codes, r, i);
+            float value = mw_codes_find(&k.codes, r, i);
             if (!(value > 0)) continue;
             hits[n++] = (hit){value, r};
-            by_category[tokens.ids[r] % 3]++;
+            by_category[k.tokens.ids[r] % 3]++;
         }
         qsort(hits, (size_t)n, sizeof *hits, by_score);
-        for (int64_t h = 0; h < n && place < TOP; h++) { /* the best row of each sequence */
-            bool seen = false;
-            for (int64_t p = 0; p < h; p++) seen = seen || tokens.sequence[hits[p].row] == tokens.sequence[hits[h].row];
-            if (seen) continue;
-            CHECK(found.top[i * TOP + place].row == hits[h].row);
-            /* encoding in other chunks may round differently in the last place */
-            CHECK(fabs(found.top[i * TOP + place].score - hits[h].score) < 1e-5);
-            place++;
-        }
-        for (; place < TOP; place++) CHECK(found.top[i * TOP + place].row == -1);
         CHECK(found.count[i] == n && memcmp(found.by_category + i * 3, by_category, sizeof by_category) == 0);
+        CHECK(found.n_sources == 1 && found.by_source[i] == n && found.source_rows[0] == rows);
+        check_top(&k, i, hits, n);
+        check_samples(&k, i, hits, n);
+        check_histogram(&k, i, hits, n);
+        check_windows(&k, i);
+        check_together(&k, i);
+        check_cosines(&k, i);
         total += n;
     }
     CHECK(total > rows); /* the SAE was active at all */
-    mw_codes_free(&codes);
+    round_trip(&found);
+    mw_codes_free(&k.codes);
     mw_free(x);
     mw_free(hits);
     mw_discovery_free(&found);
-    mw_sae_free(&sae);
-    mw_store_tokens_free(&tokens);
+    mw_sae_free(&k.sae);
+    mw_store_tokens_free(&k.tokens);
     mw_store_close(&store);
 }
 
@@ -451,7 +609,7 @@ int main(int argc, char **argv) {
     RUN(resumes_after_a_failure);
     RUN(one_rank_fails_alone);
     RUN(refusals);
-    RUN(top_texts_are_exact);
+    RUN(discovery_is_exact);
     RUN(metrics_are_exact);
     RUN(several_sites_are_measured);
     RUN(datasets_do_not_depend_on_ranks);

@@ -166,34 +166,78 @@ static void exports(void) {
 
 static void names_round_trip(void) {
     static const char *const odd[] = {"plain", "with, comma", "a \"quoted\" one", "two\nlines", "caf\xc3\xa9"};
-    static const char *const files[] = {"names.csv", "names.json"};
-    for (int f = 0; f < 2; f++) {
+    static const char *const files[] = {"names.csv", "names.json", "names.neuronpedia.json"};
+    for (int f = 0; f < 3; f++) {
         mw_names a, b;
         char path[128];
+        mw_names_format format = f == 2 ? MW_NAMES_NEURONPEDIA : MW_NAMES_AUTO;
         snprintf(path, sizeof path, "%s/%s", folder, files[f]);
         NEED_OK(mw_names_new(9, &a));
         NEED_OK(mw_names_new(9, &b));
-        for (int i = 0; i < 5; i++) NEED_OK(mw_names_set(&a, i + 2, odd[i]));
-        CHECK_OK(mw_names_save(path, &a));
-        CHECK_OK(mw_names_load(path, &b));
-        for (int i = 0; i < 5; i++) CHECK(b.name[i + 2] && strcmp(b.name[i + 2], odd[i]) == 0);
-        CHECK(!b.name[0] && !b.name[8]);
+        for (int i = 0; i < 5; i++) {
+            mw_name name = {(char *)(uintptr_t)odd[i], i == 1 ? "a \"note\", long" : NULL, i ? "me" : NULL,
+                            i == 2 ? 0.75 : NAN};
+            NEED_OK(mw_names_set(&a, i + 2, &name));
+        }
+        CHECK_OK(mw_names_save(path, format, &a, "gpt2", "8.resid_post"));
+        CHECK_OK(mw_names_load(path, format, "file", &b));
+        for (int i = 0; i < 5; i++) {
+            const mw_name *n = &b.of[i + 2];
+            CHECK(n->name && strcmp(n->name, odd[i]) == 0);
+            CHECK(i == 1 ? n->note && strcmp(n->note, "a \"note\", long") == 0 : !n->note);
+            CHECK(n->by && strcmp(n->by, i ? "me" : f == 2 ? "microw" : "file") == 0);
+            CHECK(i == 2 ? n->score == 0.75 : isnan(n->score));
+        }
+        CHECK(!b.of[0].name && !b.of[8].name);
         mw_names_free(&a);
         mw_names_free(&b);
     }
+}
+
+static void names_of_others(void) {
     static const struct {
         const char *name, *text;
-    } bad[] = {{"b.csv", "latent,name\nx,y\n"}, {"b.csv", "9,outside\n"}, {"b.csv", "3\n"}, {"b.json", "[]"},
-               {"b.json", "{\"a\": \"b\"}"},    {"b.json", "{\"1\": 2}"}, {"b.json", "{"}};
+        mw_names_format format;
+    } good[] = {{"a.csv", "3,sea\n", MW_NAMES_AUTO},
+                {"a.csv", "latent,name\r\n3,\"sea\"\r\n", MW_NAMES_AUTO},
+                {"a.csv", "score,latent,other,name\n,3,x,sea\n", MW_NAMES_AUTO},
+                {"a.json", "{\"3\": \"sea\"}", MW_NAMES_AUTO},
+                {"a.json",
+                 "[{\"modelId\": \"gpt2-small\", \"layer\": \"8-res-jb\", \"index\": \"3\", \"description\": \"sea\"}]",
+                 MW_NAMES_AUTO},
+                {"a.jsonl", "{\"index\": 3, \"description\": \"sea\"}\n\n", MW_NAMES_AUTO}};
+    static const struct {
+        const char *name, *text;
+    } bad[] = {{"b.csv", "latent,name\nx,y\n"},
+               {"b.csv", "9,outside\n"},
+               {"b.csv", "3\n"},
+               {"b.csv", "latent,name,score\n3,a,high\n"},
+               {"b.json", "[3]"},
+               {"b.json", "7"},
+               {"b.json", "{\"a\": \"b\"}"},
+               {"b.json", "{\"1\": 2}"},
+               {"b.json", "{"},
+               {"b.json", "[{\"index\": 99, \"description\": \"a\"}]"},
+               {"b.jsonl", "{\"index\": 1}\n"},
+               {"b.csv", "latent,name\n1,kept?\n99,outside\n"}};
+    mw_names n;
+    char path[128];
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, good[i].name);
+        NEED_OK(mw_file_write_atomic(path, good[i].text, strlen(good[i].text)));
+        NEED_OK(mw_names_new(9, &n));
+        CHECK_OK(mw_names_load(path, good[i].format, NULL, &n));
+        CHECK(n.of[3].name && strcmp(n.of[3].name, "sea") == 0);
+        mw_names_free(&n);
+    }
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        mw_names n;
-        char path[128];
         snprintf(path, sizeof path, "%s/%s", folder, bad[i].name);
         NEED_OK(mw_file_write_atomic(path, bad[i].text, strlen(bad[i].text)));
         NEED_OK(mw_names_new(9, &n));
         mw_log_quiet(true);
-        CHECK_FAILS(MW_ERR_FORMAT, mw_names_load(path, &n));
+        CHECK_FAILS(MW_ERR_FORMAT, mw_names_load(path, MW_NAMES_AUTO, NULL, &n));
         mw_log_quiet(false);
+        for (int l = 0; l < 9; l++) CHECK(!n.of[l].name);
         mw_names_free(&n);
     }
 }
@@ -206,6 +250,7 @@ int main(void) {
     RUN(saves_and_loads);
     RUN(exports);
     RUN(names_round_trip);
+    RUN(names_of_others);
     mw_backend_close(&backend);
     char command[96];
     snprintf(command, sizeof command, "rm -r %s", folder);

@@ -70,7 +70,7 @@ static mw_status open_dataset(const char *path) {
 static mw_status open_names(const char *path) {
     mw_names n;
     if (mw_names_new(50, &n) != MW_OK) return MW_ERR_MEMORY;
-    mw_status status = mw_names_load(path, &n);
+    mw_status status = mw_names_load(path, MW_NAMES_AUTO, NULL, &n);
     mw_names_free(&n);
     return status;
 }

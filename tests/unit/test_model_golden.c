@@ -1,6 +1,6 @@
 /* Every family against activations that transformers computed (tools/make_golden_models.py). */
-#include "microw/model.h"
 #include "microw/safetensors.h"
+#include "model/model_private.h"
 #include "test.h"
 
 static const char *const families[] = {"gpt2",    "gpt_neo", "gpt_neox", "gpt_neox_serial", "llama", "llama3",
@@ -24,6 +24,38 @@ static void attach_all(mw_model *model, const mw_safetensors *golden, watch *wat
         NEED(mw_safetensors_find(golden, name, &watches[*count].expected));
         ++*count;
     }
+}
+
+/* The last residual stream read as directions, divided by the norm's length, is the logits but for what the norm's bias adds to
+ * every row alike. */
+static void check_unembedding(mw_model *model, const mw_safetensors *golden) {
+    const mw_architecture *a = &model->arch;
+    mw_tensor x, logits;
+    char name[32];
+    snprintf(name, sizeof name, "%lld.resid_post", (long long)a->n_layers - 1);
+    NEED(mw_safetensors_find(golden, name, &x) && mw_safetensors_find(golden, "logits", &logits));
+    int64_t rows = x.shape[0], d = a->d_model, vocab = a->vocab;
+    float *made = mw_alloc((size_t)(rows * vocab) * sizeof *made),
+          *want = mw_alloc((size_t)(rows * vocab) * sizeof *want);
+    CHECK_OK(mw_model_unembed(model, x.data, rows, made));
+    for (int64_t r = 0; r < rows; r++) {
+        const float *row = (const float *)x.data + r * d;
+        double mean = 0, square = 0;
+        for (int64_t i = 0; i < d && !a->family->rms_norm; i++) mean += row[i] / (double)d;
+        for (int64_t i = 0; i < d; i++) square += (row[i] - mean) * (row[i] - mean) / (double)d;
+        for (int64_t v = 0; v < vocab; v++) {
+            double logit = ((const float *)logits.data)[r * vocab + v], cap = a->final_softcap;
+            want[r * vocab + v] = (float)(cap > 0 ? cap * atanh(logit / cap) : logit);
+            made[r * vocab + v] = (float)(made[r * vocab + v] / sqrt(square + a->eps));
+        }
+    }
+    for (int64_t v = 0; v < vocab && !a->family->rms_norm; v++) { /* the same bias in every row */
+        double bias = want[v] - made[v];
+        for (int64_t r = 0; r < rows; r++) made[r * vocab + v] += (float)bias;
+    }
+    CHECK(relative_error(made, want, rows * vocab) < 1e-4); /* as for the sites */
+    mw_free(made);
+    mw_free(want);
 }
 
 static void check_family(const char *family, const char *device) {
@@ -54,6 +86,7 @@ static void check_family(const char *family, const char *device) {
         CHECK(error < 1e-4); /* f32 sums in another order: 1e-6 is usual, 1e-4 is the bar */
         mw_collector_free(&watches[i].seen);
     }
+    check_unembedding(model, golden);
     mw_model_free(&model);
     mw_backend_close(&backend);
     mw_safetensors_free(&golden);

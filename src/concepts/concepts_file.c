@@ -1,0 +1,158 @@
+/* concepts.json: what was found, for programs and people. */
+#include "base/json.h"
+#include "microw/concepts.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { QUANTILES = 5 };
+
+typedef struct page {
+    const mw_discovery *d;
+    const mw_names *names;
+    mw_text out, before, token, after;
+} page;
+
+static void quoted(page *p, const char *key, const char *text, size_t length) {
+    mw_text_addf(&p->out, "\"%s\": ", key);
+    mw_json_quote(&p->out, text, length);
+}
+
+static mw_status write_text(page *p, int64_t t) {
+    MW_TRY(mw_discovery_text(p->d, t, p->d->around, &p->before, &p->token, &p->after));
+    mw_text_addf(&p->out, "\n   {\"score\": %.6g, \"row\": %lld, ", (double)p->d->text_score[t],
+                 (long long)p->d->text_row[t]);
+    quoted(p, "before", p->before.data, p->before.length);
+    mw_text_addf(&p->out, ", ");
+    quoted(p, "token", p->token.data, p->token.length);
+    mw_text_addf(&p->out, ", ");
+    quoted(p, "after", p->after.data, p->after.length);
+    mw_text_addf(&p->out, "}");
+    return MW_OK;
+}
+
+static mw_status write_top(page *p, int64_t latent) {
+    const mw_discovery *d = p->d;
+    mw_text_addf(&p->out, "\"top_texts\": [");
+    for (int64_t i = 0; i < d->top_texts && d->text_row[latent * d->per + i] >= 0; i++) {
+        if (i) mw_text_addf(&p->out, ",");
+        MW_TRY(write_text(p, latent * d->per + i));
+    }
+    mw_text_addf(&p->out, "]");
+    return MW_OK;
+}
+
+/* From the strongest fifth of the active rows to the weakest, one each. */
+static mw_status write_quantiles(page *p, int64_t latent) {
+    const char *comma = "";
+    mw_text_addf(&p->out, ", \"quantile_texts\": [");
+    for (int64_t q = 0; q < QUANTILES; q++) {
+        int64_t t = mw_discovery_quantile(p->d, latent, q, QUANTILES);
+        if (t < 0) continue;
+        mw_text_addf(&p->out, "%s", comma);
+        MW_TRY(write_text(p, t));
+        comma = ",";
+    }
+    mw_text_addf(&p->out, "]");
+    return MW_OK;
+}
+
+static void write_latents(page *p, const char *key, const mw_near *near, int64_t latent) {
+    if (near->m == 0) return;
+    mw_text_addf(&p->out, ", \"%s\": [", key);
+    for (int64_t i = 0; i < near->m && near->index[latent * near->m + i] >= 0; i++)
+        mw_text_addf(&p->out, "%s[%d, %.4g]", i ? ", " : "", near->index[latent * near->m + i],
+                     (double)near->value[latent * near->m + i]);
+    mw_text_addf(&p->out, "]");
+}
+
+static void write_tokens(page *p, const char *key, const mw_near *near, int64_t latent) {
+    if (near->m == 0) return;
+    mw_text_addf(&p->out, ", \"%s\": [", key);
+    for (int64_t i = 0; i < near->m && near->index[latent * near->m + i] >= 0; i++) {
+        size_t length;
+        const char *bytes = mw_discovery_token(p->d, near->index[latent * near->m + i], &length);
+        mw_text_addf(&p->out, "%s[", i ? ", " : "");
+        mw_json_quote(&p->out, bytes, length);
+        mw_text_addf(&p->out, ", %.4g]", (double)near->value[latent * near->m + i]);
+    }
+    mw_text_addf(&p->out, "]");
+}
+
+static void write_name(page *p, const mw_name *name) {
+    const struct {
+        const char *key, *text;
+    } parts[] = {{"name", name->name}, {"note", name->note}, {"named_by", name->by}};
+    for (int i = 0; i < 3 && name->name; i++) {
+        if (!parts[i].text) continue;
+        quoted(p, parts[i].key, parts[i].text, strlen(parts[i].text));
+        mw_text_addf(&p->out, ", ");
+    }
+    if (name->name && isfinite(name->score)) mw_text_addf(&p->out, "\"detection\": %.4g, ", name->score);
+}
+
+static void write_groups(page *p, int64_t latent) {
+    const mw_discovery *d = p->d;
+    if (d->n_categories && d->category[latent] >= 0) {
+        const char *category = d->category_name[d->category[latent]];
+        quoted(p, "category", category, strlen(category));
+        mw_text_addf(&p->out, ", \"purity\": %.4g, \"precision\": %.4g, ", (double)d->purity[latent],
+                     (double)d->precision[latent]);
+    }
+    if (d->n_sources < 2) return;
+    mw_text_addf(&p->out, "\"frequency_by_source\": [");
+    for (int64_t s = 0; s < d->n_sources; s++)
+        mw_text_addf(&p->out, "%s%.4g", s ? ", " : "",
+                     d->source_rows[s] ? (double)d->by_source[latent * d->n_sources + s] / (double)d->source_rows[s]
+                                       : 0);
+    mw_text_addf(&p->out, "], ");
+}
+
+static mw_status write_latent(page *p, int64_t latent) {
+    const mw_discovery *d = p->d;
+    mw_text_addf(&p->out, "{\"latent\": %lld, ", (long long)latent);
+    if (p->names) write_name(p, &p->names->of[latent]);
+    mw_text_addf(&p->out, "\"frequency\": %.6g, \"max\": %.6g, ", (double)d->count[latent] / (double)d->rows,
+                 (double)d->text_score[latent * d->per]);
+    write_groups(p, latent);
+    MW_TRY(write_top(p, latent));
+    if (d->samples) MW_TRY(write_quantiles(p, latent));
+    write_tokens(p, "promoted", &d->promoted, latent);
+    write_tokens(p, "suppressed", &d->suppressed, latent);
+    write_latents(p, "alike", &d->cosine, latent);
+    write_latents(p, "together", &d->together, latent);
+    mw_text_addf(&p->out, "}");
+    return MW_OK;
+}
+
+static void write_sources(page *p) {
+    if (p->d->n_sources < 2) return;
+    mw_text_addf(&p->out, "\"sources\": [");
+    for (int64_t s = 0; s < p->d->n_sources; s++) {
+        if (s) mw_text_addf(&p->out, ", ");
+        mw_json_quote(&p->out, p->d->source[s], strlen(p->d->source[s]));
+    }
+    mw_text_addf(&p->out, "], ");
+}
+
+mw_status mw_concepts_save(const char *path, const mw_discovery *d, const mw_names *names) {
+    page p = {.d = d, .names = names};
+    mw_status status = MW_OK;
+    bool first = true;
+    mw_text_addf(&p.out, "{\"n_latents\": %lld, \"rows\": %lld, ", (long long)d->n, (long long)d->rows);
+    write_sources(&p);
+    mw_text_addf(&p.out, "\"latents\": [");
+    for (int64_t i = 0; i < d->n && status == MW_OK; i++) {
+        if (!d->count[i]) continue;
+        mw_text_addf(&p.out, first ? "\n  " : ",\n  ");
+        status = write_latent(&p, i);
+        first = false;
+    }
+    mw_text_addf(&p.out, "\n]}\n");
+    if (status == MW_OK) status = p.out.failed ? MW_ERR_MEMORY : mw_file_write_atomic(path, p.out.data, p.out.length);
+    mw_text_free(&p.out);
+    mw_text_free(&p.before);
+    mw_text_free(&p.token);
+    mw_text_free(&p.after);
+    return status;
+}

@@ -1,0 +1,247 @@
+/* discovery.h5: a discovery as named arrays. */
+#include "concepts/discovery.h"
+
+#include <string.h>
+
+static const char file_kind[] = "microw discovery 1";
+
+/* One row an array, for writing and for reading: where it is, what it is called, how many rows and columns it has. */
+typedef struct slot {
+    const char *name;
+    mw_array_type type;
+    void **data;
+    int64_t rows, columns; /* rows -1: any, when it is read */
+} slot;
+enum { SLOTS_MAX = 32 };
+
+static void *place_of(const void *member) {
+    return (void *)(uintptr_t)member;
+}
+
+static int64_t list_slots(const mw_discovery *d, slot out[SLOTS_MAX]) {
+    int64_t n = d->n, texts = d->n * d->per, tokens = d->text_start ? d->text_start[texts] : -1;
+    const slot slots[] = {
+        {"latents/count", MW_ARRAY_I64, place_of(&d->count), n, 0},
+        {"latents/histogram", MW_ARRAY_I64, place_of(&d->bin), n, MW_BINS},
+        {"latents/histogram_exponent", MW_ARRAY_I32, place_of(&d->bin_exponent), n, 0},
+        {"latents/category", MW_ARRAY_I32, place_of(&d->category), n, 0},
+        {"latents/purity", MW_ARRAY_F32, place_of(&d->purity), n, 0},
+        {"latents/precision", MW_ARRAY_F32, place_of(&d->precision), n, 0},
+        {"texts/row", MW_ARRAY_I64, place_of(&d->text_row), n, d->per},
+        {"texts/activation", MW_ARRAY_F32, place_of(&d->text_score), n, d->per},
+        {"texts/center", MW_ARRAY_I32, place_of(&d->text_center), n, d->per},
+        {"texts/start", MW_ARRAY_I64, place_of(&d->text_start), texts + 1, 0},
+        {"texts/tokens", MW_ARRAY_I32, place_of(&d->text_id), tokens, 0},
+        {"texts/activations", MW_ARRAY_F32, place_of(&d->text_value), tokens, 0},
+        {"vocabulary/offset", MW_ARRAY_U64, place_of(&d->vocabulary_offset), d->n_vocabulary + 1, 0},
+        {"vocabulary/bytes", MW_ARRAY_U8, place_of(&d->vocabulary_bytes),
+         d->vocabulary_offset ? (int64_t)d->vocabulary_offset[d->n_vocabulary] : -1, 0},
+        {"sources/rows", MW_ARRAY_I64, place_of(&d->source_rows), d->n_sources, 0},
+        {"sources/count", MW_ARRAY_I64, place_of(&d->by_source), n, d->n_sources},
+        {"categories/count", MW_ARRAY_I64, place_of(&d->by_category), n, d->n_categories},
+        {"neighbours/cosine_index", MW_ARRAY_I32, place_of(&d->cosine.index), n, d->cosine.m},
+        {"neighbours/cosine", MW_ARRAY_F32, place_of(&d->cosine.value), n, d->cosine.m},
+        {"neighbours/together_index", MW_ARRAY_I32, place_of(&d->together.index), n, d->together.m},
+        {"neighbours/together", MW_ARRAY_F32, place_of(&d->together.value), n, d->together.m},
+        {"logits/promoted_token", MW_ARRAY_I32, place_of(&d->promoted.index), n, d->promoted.m},
+        {"logits/promoted", MW_ARRAY_F32, place_of(&d->promoted.value), n, d->promoted.m},
+        {"logits/suppressed_token", MW_ARRAY_I32, place_of(&d->suppressed.index), n, d->suppressed.m},
+        {"logits/suppressed", MW_ARRAY_F32, place_of(&d->suppressed.value), n, d->suppressed.m},
+    };
+    memcpy(out, slots, sizeof slots);
+    return sizeof slots / sizeof *slots;
+}
+
+/* What a list of latents has no columns for is not in the file. */
+static bool absent(const slot *s) {
+    bool optional = strncmp(s->name, "neighbours/", 11) == 0 || strncmp(s->name, "logits/", 7) == 0 ||
+                    strcmp(s->name, "sources/count") == 0 || strcmp(s->name, "categories/count") == 0;
+    return optional && s->columns == 0;
+}
+
+/* ---- names, one behind the other -------------------------------------------------------------------------- */
+
+static void join(char *const *names, int64_t n, mw_text *out) {
+    mw_text_add(out, "", 0);
+    for (int64_t i = 0; i < n; i++) mw_text_addf(out, "%s\n", names[i]);
+}
+
+static mw_status split(const char *text, char ***out, int64_t *n) {
+    char **names = NULL;
+    int64_t count = 0, capacity = 0;
+    for (const char *line = text; *line;) {
+        size_t length = strcspn(line, "\n");
+        if (!MW_GROW(names, count, capacity)) return MW_ERR_MEMORY;
+        if (!(names[count] = mw_strndup(line, length))) return MW_ERR_MEMORY;
+        count++;
+        line += length + (line[length] == '\n');
+    }
+    *out = names;
+    *n = count;
+    return MW_OK;
+}
+
+/* ---- writing ------------------------------------------------------------------------------------------------ */
+
+mw_status mw_discovery_save(const mw_discovery *d, const char *path, const char *fingerprint) {
+    slot slots[SLOTS_MAX];
+    mw_array arrays[SLOTS_MAX];
+    int64_t count = list_slots(d, slots), n = 0;
+    mw_text numbers = {0}, sources = {0}, categories = {0};
+    for (int64_t i = 0; i < count; i++)
+        if (!absent(&slots[i]))
+            arrays[n++] = (mw_array){slots[i].name, slots[i].type, slots[i].rows, slots[i].columns, *slots[i].data};
+    mw_text_addf(&numbers, "%lld %lld %lld %lld %lld %lld", (long long)d->n, (long long)d->rows,
+                 (long long)d->top_texts, (long long)d->samples, (long long)d->around, (long long)d->together_rows);
+    join(d->source, d->n_sources, &sources);
+    join(d->category_name, d->n_categories, &categories);
+    bool good = !numbers.failed && !sources.failed && !categories.failed;
+    const mw_pair pairs[] = {{"kind", file_kind},
+                             {"sae", fingerprint},
+                             {"latents rows top_texts samples around together_rows", numbers.data},
+                             {"sources", sources.data},
+                             {"categories", categories.data}};
+    mw_status status = good ? mw_arrays_save(path, arrays, n, pairs, 5) : MW_ERR_MEMORY;
+    mw_text_free(&numbers);
+    mw_text_free(&sources);
+    mw_text_free(&categories);
+    return status;
+}
+
+/* ---- reading ------------------------------------------------------------------------------------------------ */
+
+static mw_status read_numbers(const mw_arrays *file, const char *path, mw_discovery *d) {
+    char *text = NULL, *kind = NULL;
+    MW_TRY(mw_arrays_text(file, "kind", &kind));
+    bool ours = strcmp(kind, file_kind) == 0;
+    mw_free(kind);
+    if (!ours) return mw_error(MW_ERR_FORMAT, "%s: not a discovery of this version", path);
+    MW_TRY(mw_arrays_text(file, "latents rows top_texts samples around together_rows", &text));
+    int64_t *const into[] = {&d->n, &d->rows, &d->top_texts, &d->samples, &d->around, &d->together_rows};
+    bool good = true;
+    char *word = text;
+    for (int i = 0; i < 6 && good; i++) {
+        size_t length = strcspn(word, " ");
+        bool last = word[length] == '\0';
+        word[length] = '\0';
+        good = mw_parse_int(word, into[i]) && *into[i] >= 0 && *into[i] < (int64_t)1 << 40 && last == (i == 5);
+        word += length + 1;
+    }
+    mw_free(text);
+    d->per = d->top_texts + d->samples;
+    if (good && d->n < 1 << 30 && d->per < 1 << 20) return MW_OK;
+    return mw_error(MW_ERR_FORMAT, "%s: its sizes cannot be", path);
+}
+
+static mw_status read_groups(const mw_arrays *file, mw_discovery *d) {
+    char *text = NULL;
+    MW_TRY(mw_arrays_text(file, "sources", &text));
+    mw_status status = split(text, &d->source, &d->n_sources);
+    mw_free(text);
+    text = NULL;
+    if (status == MW_OK) status = mw_arrays_text(file, "categories", &text);
+    if (status == MW_OK) status = split(text, &d->category_name, &d->n_categories);
+    mw_free(text);
+    return status;
+}
+
+static mw_status near_width(const mw_arrays *file, const char *name, int64_t n, mw_near *near) {
+    int64_t rows = n, columns = -1;
+    void *data;
+    if (!mw_arrays_have(file, name)) return MW_OK;
+    MW_TRY(mw_arrays_read(file, name, MW_ARRAY_I32, &rows, &columns, &data));
+    mw_free(data);
+    near->m = columns;
+    return MW_OK;
+}
+
+static mw_status read_widths(const mw_arrays *file, mw_discovery *d) {
+    int64_t rows = -1, columns = 0;
+    MW_TRY(near_width(file, "neighbours/cosine_index", d->n, &d->cosine));
+    MW_TRY(near_width(file, "neighbours/together_index", d->n, &d->together));
+    MW_TRY(near_width(file, "logits/promoted_token", d->n, &d->promoted));
+    MW_TRY(near_width(file, "logits/suppressed_token", d->n, &d->suppressed));
+    MW_TRY(mw_arrays_read(file, "vocabulary/offset", MW_ARRAY_U64, &rows, &columns, (void **)&d->vocabulary_offset));
+    d->n_vocabulary = rows - 1;
+    mw_free(d->vocabulary_offset);
+    d->vocabulary_offset = NULL;
+    return MW_OK;
+}
+
+static mw_status read_slots(const mw_arrays *file, mw_discovery *d) {
+    slot slots[SLOTS_MAX];
+    int64_t count = list_slots(d, slots);
+    for (int64_t i = 0; i < count; i++) {
+        list_slots(d, slots); /* lengths that follow from what has been read */
+        int64_t rows = slots[i].rows, columns = slots[i].columns;
+        if (absent(&slots[i])) continue;
+        MW_TRY(mw_arrays_read(file, slots[i].name, slots[i].type, &rows, &columns, slots[i].data));
+    }
+    return MW_OK;
+}
+
+static bool in_order(const int64_t *start, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        if (start[i] > start[i + 1]) return false;
+    return start[0] == 0;
+}
+
+static bool near_in_range(const mw_near *near, int64_t n, int64_t limit) {
+    for (int64_t i = 0; i < n * near->m; i++)
+        if (near->index[i] < -1 || near->index[i] >= limit) return false;
+    return true;
+}
+
+static bool texts_in_range(const mw_discovery *d) {
+    int64_t texts = d->n * d->per;
+    for (int64_t t = 0; t < texts; t++) {
+        int64_t length = d->text_start[t + 1] - d->text_start[t];
+        if (d->text_row[t] >= 0 && (d->text_center[t] < 0 || d->text_center[t] >= length)) return false;
+    }
+    for (int64_t i = 0; i < d->text_start[texts]; i++)
+        if (d->text_id[i] < 0 || d->text_id[i] >= d->n_vocabulary) return false;
+    return true;
+}
+
+static bool counts_in_range(const mw_discovery *d) {
+    for (int64_t i = 0; i < d->n; i++) {
+        bool category = d->category[i] >= -1 && d->category[i] < (d->n_categories ? d->n_categories : 1);
+        if (d->count[i] < 0 || d->count[i] > d->rows || !category) return false;
+    }
+    return true;
+}
+
+static mw_status check_all(const mw_discovery *d, const char *path) {
+    bool vocabulary = d->n_vocabulary >= 0 && d->vocabulary_offset[0] == 0;
+    for (int64_t i = 0; i < d->n_vocabulary && vocabulary; i++)
+        vocabulary = d->vocabulary_offset[i] <= d->vocabulary_offset[i + 1];
+    if (!vocabulary) return mw_error(MW_ERR_FORMAT, "%s: the vocabulary's offsets are not in order", path);
+    bool good = in_order(d->text_start, d->n * d->per) && texts_in_range(d) && counts_in_range(d) &&
+                near_in_range(&d->cosine, d->n, d->n) && near_in_range(&d->together, d->n, d->n) &&
+                near_in_range(&d->promoted, d->n, d->n_vocabulary) &&
+                near_in_range(&d->suppressed, d->n, d->n_vocabulary);
+    return good ? MW_OK : mw_error(MW_ERR_FORMAT, "%s: numbers that are looked up are out of range", path);
+}
+
+/* Text starts must be known, and in order, before anything is as long as their last. */
+static mw_status read_all(const mw_arrays *file, const char *path, mw_discovery *d, char **fingerprint) {
+    MW_TRY(read_numbers(file, path, d));
+    MW_TRY(read_groups(file, d));
+    MW_TRY(read_widths(file, d));
+    MW_TRY(read_slots(file, d));
+    MW_TRY(check_all(d, path));
+    return fingerprint ? mw_arrays_text(file, "sae", fingerprint) : MW_OK;
+}
+
+mw_status mw_discovery_load(const char *path, mw_discovery *out, char **fingerprint) {
+    mw_arrays *file = NULL;
+    mw_discovery d = {0};
+    MW_TRY(mw_arrays_open(path, &file));
+    mw_status status = read_all(file, path, &d, fingerprint);
+    mw_arrays_close(&file);
+    if (status != MW_OK)
+        mw_discovery_free(&d);
+    else
+        *out = d;
+    return status;
+}

@@ -1,0 +1,137 @@
+/* Latents that are active on the same rows, counted on a random sample of rows that all ranks share. */
+#include "concepts/discovery.h"
+
+#include <string.h>
+
+mw_status kept_rows_add(kept_rows *kept, const int32_t *index, int64_t count) {
+    if (!kept->start || kept->rows + 1 >= kept->rows_capacity) {
+        bool first = !kept->start;
+        if (!mw_grow_((void **)&kept->start, &kept->rows_capacity, sizeof *kept->start)) return MW_ERR_MEMORY;
+        if (first) kept->start[0] = 0;
+    }
+    while (kept->entries + count > kept->capacity)
+        if (!mw_grow_((void **)&kept->index, &kept->capacity, sizeof *kept->index)) return MW_ERR_MEMORY;
+    memcpy(kept->index + kept->entries, index, (size_t)count * sizeof *index);
+    kept->entries += count;
+    kept->start[++kept->rows] = kept->entries;
+    return MW_OK;
+}
+
+void kept_rows_free(kept_rows *kept) {
+    mw_free(kept->start);
+    mw_free(kept->index);
+    *kept = (kept_rows){0};
+}
+
+/* Rows of all ranks, and for each latent the rows it is active on. */
+typedef struct crowd {
+    int64_t rows, entries;
+    int64_t *start;  /* [rows + 1] */
+    int32_t *latent; /* [entries] by row */
+    int64_t *first;  /* [n + 1] */
+    int32_t *row;    /* [entries] by latent */
+} crowd;
+
+static void free_crowd(crowd *c) {
+    mw_free(c->start);
+    mw_free(c->latent);
+    mw_free(c->first);
+    mw_free(c->row);
+}
+
+/* Lengths of all ranks' rows, as they lie behind one another. */
+static mw_status gather_starts(const kept_rows *mine, const mw_comm *comm, const int64_t *sizes, crowd *c) {
+    int size = mw_comm_size(comm);
+    int64_t *length = mw_alloc((size_t)mine->rows * sizeof *length), *all = mw_alloc((size_t)c->rows * sizeof *all);
+    size_t *bytes = mw_alloc((size_t)size * sizeof *bytes);
+    c->start = mw_alloc((size_t)(c->rows + 1) * sizeof *c->start);
+    mw_status status = mw_comm_agree(comm, length && all && bytes && c->start ? MW_OK : MW_ERR_MEMORY);
+    if (status == MW_OK) {
+        for (int64_t r = 0; r < mine->rows; r++) length[r] = mine->start[r + 1] - mine->start[r];
+        for (int r = 0; r < size; r++) bytes[r] = (size_t)sizes[2 * r] * sizeof *length;
+        status = mw_comm_gather_all_v(comm, length, bytes, all);
+    }
+    if (status == MW_OK) {
+        c->start[0] = 0;
+        for (int64_t r = 0; r < c->rows; r++) c->start[r + 1] = c->start[r] + all[r];
+    }
+    mw_free(length);
+    mw_free(all);
+    mw_free(bytes);
+    return status;
+}
+
+static mw_status gather_latents(const kept_rows *mine, const mw_comm *comm, const int64_t *sizes, crowd *c) {
+    int size = mw_comm_size(comm);
+    size_t *bytes = mw_alloc((size_t)size * sizeof *bytes);
+    c->latent = mw_alloc((size_t)c->entries * sizeof *c->latent);
+    static const int32_t none[1] = {0};
+    mw_status status = mw_comm_agree(comm, bytes && c->latent ? MW_OK : MW_ERR_MEMORY);
+    if (status == MW_OK) {
+        for (int r = 0; r < size; r++) bytes[r] = (size_t)sizes[2 * r + 1] * sizeof *c->latent;
+        status = mw_comm_gather_all_v(comm, mine->index ? mine->index : none, bytes, c->latent);
+    }
+    mw_free(bytes);
+    return status;
+}
+
+static mw_status gather(const kept_rows *mine, const mw_comm *comm, crowd *c) {
+    int size = mw_comm_size(comm);
+    int64_t own[2] = {mine->rows, mine->entries}, *sizes = mw_alloc((size_t)(2 * size) * sizeof *sizes);
+    mw_status status = mw_comm_agree(comm, sizes ? MW_OK : MW_ERR_MEMORY);
+    if (status == MW_OK) status = mw_comm_gather_all(comm, own, sizeof own, sizes);
+    for (int r = 0; r < size && status == MW_OK; r++) {
+        c->rows += sizes[2 * r];
+        c->entries += sizes[2 * r + 1];
+    }
+    if (status == MW_OK) status = gather_starts(mine, comm, sizes, c);
+    if (status == MW_OK) status = gather_latents(mine, comm, sizes, c);
+    mw_free(sizes);
+    return status;
+}
+
+static mw_status sort_by_latent(crowd *c, int64_t n) {
+    c->first = mw_calloc((size_t)n + 2, sizeof *c->first);
+    c->row = mw_alloc((size_t)c->entries * sizeof *c->row);
+    if (!c->first || !c->row) return MW_ERR_MEMORY;
+    int64_t *at = c->first + 1; /* shifted by one while it is filled, so that it ends as the firsts */
+    for (int64_t e = 0; e < c->entries; e++) at[c->latent[e] + 1]++;
+    for (int64_t i = 0; i < n; i++) at[i + 1] += at[i];
+    for (int64_t r = 0; r < c->rows; r++)
+        for (int64_t e = c->start[r]; e < c->start[r + 1]; e++) c->row[at[c->latent[e]]++] = (int32_t)r;
+    return MW_OK;
+}
+
+/* `count` [n] is zero before and after. */
+static void meet(const crowd *c, int64_t latent, int32_t *count, int32_t *met, mw_near *near) {
+    int64_t n_met = 0, own = c->first[latent + 1] - c->first[latent];
+    for (int64_t i = c->first[latent]; i < c->first[latent + 1]; i++)
+        for (int64_t e = c->start[c->row[i]]; e < c->start[c->row[i] + 1]; e++)
+            if (count[c->latent[e]]++ == 0) met[n_met++] = c->latent[e];
+    for (int64_t i = 0; i < n_met; i++) {
+        int32_t other = met[i];
+        int64_t theirs = c->first[other + 1] - c->first[other], both = count[other];
+        count[other] = 0;
+        if (other != latent) near_offer(near, latent, other, (float)((double)both / (double)(own + theirs - both)));
+    }
+}
+
+mw_status find_together(const kept_rows *mine, const mw_comm *comm, int64_t m, mw_discovery *d) {
+    crowd c = {0};
+    int64_t begin, end;
+    int32_t *count = mw_calloc((size_t)d->n, sizeof *count), *met = mw_alloc((size_t)d->n * sizeof *met);
+    mw_status status = count && met ? near_new(&d->together, d->n, m) : MW_ERR_MEMORY;
+    status = mw_comm_agree(comm, status);
+    if (status == MW_OK) status = gather(mine, comm, &c);
+    if (status == MW_OK) status = mw_comm_agree(comm, sort_by_latent(&c, d->n));
+    if (status == MW_OK) {
+        mw_comm_share(mw_comm_rank(comm), mw_comm_size(comm), d->n, 1, &begin, &end);
+        for (int64_t i = begin; i < end; i++) meet(&c, i, count, met, &d->together);
+        status = near_gather(&d->together, comm, d->n, 1);
+    }
+    d->together_rows = c.rows;
+    free_crowd(&c);
+    mw_free(count);
+    mw_free(met);
+    return status;
+}

@@ -1,0 +1,183 @@
+/* Texts around the rows that were found, with the latent's activation on each of their tokens: a second pass, over the tiles
+ * that hold such rows only. Tiles begin where the first pass had them, so activations are the same bytes. */
+#include "concepts/discovery.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- which tokens -------------------------------------------------------------------------------------------- */
+
+static void window_of(const mw_discovery *d, const mw_store_tokens *tokens, int64_t t, int64_t *begin, int64_t *end) {
+    int64_t row = d->text_row[t];
+    *begin = *end = 0;
+    if (row < 0) return;
+    uint32_t sequence = tokens->sequence[row];
+    int64_t first = (int64_t)tokens->offset[sequence], last = first + (int64_t)tokens->length[sequence];
+    *begin = row - d->around > first ? row - d->around : first;
+    *end = row + d->around + 1 < last ? row + d->around + 1 : last;
+}
+
+static mw_status lay_out(const mw_store_tokens *tokens, mw_discovery *d) {
+    int64_t n = d->n * d->per, at = 0, begin, end;
+    d->text_start = mw_alloc((size_t)(n + 1) * sizeof *d->text_start);
+    d->text_center = mw_calloc((size_t)n, sizeof *d->text_center);
+    if (!d->text_start || !d->text_center) return MW_ERR_MEMORY;
+    for (int64_t t = 0; t < n; t++) {
+        window_of(d, tokens, t, &begin, &end);
+        d->text_start[t] = at;
+        if (end > begin) d->text_center[t] = (int32_t)(d->text_row[t] - begin);
+        at += end - begin;
+    }
+    d->text_start[n] = at;
+    d->text_id = mw_alloc((size_t)at * sizeof *d->text_id);
+    d->text_value = mw_calloc((size_t)at, sizeof *d->text_value);
+    if (!d->text_id || !d->text_value) return MW_ERR_MEMORY;
+    for (int64_t t = 0; t < n; t++) {
+        window_of(d, tokens, t, &begin, &end);
+        for (int64_t r = begin; r < end; r++) d->text_id[d->text_start[t] + r - begin] = (int32_t)tokens->ids[r];
+    }
+    return MW_OK;
+}
+
+/* ---- their activations ---------------------------------------------------------------------------------------- */
+
+typedef struct window {
+    int64_t begin, end, text; /* rows */
+} window;
+
+static int earliest_first(const void *a, const void *b) {
+    const window *x = a, *y = b;
+    if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
+    return x->text < y->text ? -1 : 1;
+}
+
+typedef struct second_pass {
+    const mw_sae *sae;
+    const mw_store_view *in;
+    mw_discovery *d;
+    window *list; /* this rank's, earliest first */
+    int64_t count;
+    bool *wanted; /* tiles of a block */
+    float *x;
+    mw_codes codes;
+} second_pass;
+
+enum { RUN_TILES = 8 };
+
+static void fill(second_pass *p, const window *w, int64_t first, int64_t rows) {
+    int64_t begin = w->begin > first ? w->begin : first, end = w->end < first + rows ? w->end : first + rows;
+    float *value = p->d->text_value + p->d->text_start[w->text];
+    for (int64_t r = begin; r < end; r++)
+        value[r - w->begin] = mw_codes_find(&p->codes, r - first, w->text / p->d->per);
+}
+
+/* Rows first .. first + rows, for windows from .. to. */
+static mw_status encode_run(second_pass *p, int64_t first, int64_t rows, int64_t from, int64_t to) {
+    MW_TRY(mw_store_view_range(p->in, first, rows, p->x));
+    MW_TRY(mw_sae_encode(p->sae, p->x, rows, &p->codes));
+    for (int64_t i = from; i < to; i++) fill(p, &p->list[i], first, rows);
+    return MW_OK;
+}
+
+/* A block's windows lie within it, since sequences do. */
+static mw_status encode_block(second_pass *p, int64_t begin, int64_t end, int64_t from, int64_t to) {
+    int64_t tiles = (end - begin + MW_ROW_TILE - 1) / MW_ROW_TILE;
+    memset(p->wanted, 0, (size_t)tiles * sizeof *p->wanted);
+    for (int64_t i = from; i < to; i++)
+        for (int64_t t = (p->list[i].begin - begin) / MW_ROW_TILE; t <= (p->list[i].end - 1 - begin) / MW_ROW_TILE; t++)
+            p->wanted[t] = true;
+    for (int64_t t = 0, n; t < tiles; t += n) {
+        for (n = 0; n < RUN_TILES && t + n < tiles && p->wanted[t + n];) n++;
+        int64_t first = begin + t * MW_ROW_TILE, last = first + n * MW_ROW_TILE;
+        if (n)
+            MW_TRY(encode_run(p, first, (last < end ? last : end) - first, from, to));
+        else
+            n = 1;
+    }
+    return MW_OK;
+}
+
+static mw_status prepare(second_pass *p, const mw_store_tokens *tokens, const uint64_t *row, int64_t begin,
+                         int64_t end) {
+    int64_t n = p->d->n * p->d->per, largest = 0;
+    p->list = mw_alloc((size_t)n * sizeof *p->list);
+    for (int64_t b = begin; b < end; b++)
+        if ((int64_t)(row[b + 1] - row[b]) > largest) largest = (int64_t)(row[b + 1] - row[b]);
+    p->wanted = mw_alloc((size_t)(largest / MW_ROW_TILE + 1) * sizeof *p->wanted);
+    p->x = mw_alloc((size_t)(RUN_TILES * MW_ROW_TILE * p->sae->d) * sizeof *p->x);
+    if (!p->list || !p->wanted || !p->x) return MW_ERR_MEMORY;
+    for (int64_t t = 0; t < n; t++) {
+        window w = {.text = t};
+        int64_t at = p->d->text_row[t];
+        if (at < (int64_t)row[begin] || at >= (int64_t)row[end]) continue;
+        window_of(p->d, tokens, t, &w.begin, &w.end);
+        p->list[p->count++] = w;
+    }
+    qsort(p->list, (size_t)p->count, sizeof *p->list, earliest_first);
+    return MW_OK;
+}
+
+static mw_status encode_share(second_pass *p, const uint64_t *row, int64_t begin, int64_t end, bool shown) {
+    mw_progress progress;
+    mw_progress_begin(&progress, "texts", "rows", (int64_t)(row[end] - row[begin]), shown);
+    for (int64_t b = begin, from = 0, to; b < end; b++, from = to) {
+        for (to = from; to < p->count && p->list[to].begin < (int64_t)row[b + 1];) to++;
+        MW_TRY(encode_block(p, (int64_t)row[b], (int64_t)row[b + 1], from, to));
+        mw_progress_update(&progress, (int64_t)(row[b + 1] - row[begin]), NULL);
+    }
+    return MW_OK;
+}
+
+mw_status find_texts(const mw_sae *sae, const mw_store_view *in, const mw_store_tokens *tokens, const mw_comm *comm,
+                     mw_discovery *d) {
+    int64_t begin = 0, end = 0;
+    uint64_t *row = NULL;
+    second_pass p = {.sae = sae, .in = in, .d = d};
+    mw_status status = lay_out(tokens, d);
+    if (status == MW_OK) status = share_blocks(in->store, comm, &row, &begin, &end);
+    if (status == MW_OK) status = prepare(&p, tokens, row, begin, end);
+    if (status == MW_OK) status = encode_share(&p, row, begin, end, mw_comm_rank(comm) == 0);
+    mw_free(row);
+    mw_free(p.list);
+    mw_free(p.wanted);
+    mw_free(p.x);
+    mw_codes_free(&p.codes);
+    MW_TRY(mw_comm_agree(comm, status));
+    return mw_comm_merge(comm, d->text_value, (size_t)d->text_start[d->n * d->per] * sizeof *d->text_value);
+}
+
+/* ---- as text ------------------------------------------------------------------------------------------------ */
+
+const char *mw_discovery_token(const mw_discovery *d, int64_t id, size_t *length) {
+    *length = (size_t)(d->vocabulary_offset[id + 1] - d->vocabulary_offset[id]);
+    return d->vocabulary_bytes + d->vocabulary_offset[id];
+}
+
+static void add_tokens(const mw_discovery *d, int64_t begin, int64_t end, mw_text *out) {
+    out->length = 0;
+    mw_text_add(out, "", 0);
+    for (int64_t i = begin; i < end; i++) {
+        size_t length;
+        const char *bytes = mw_discovery_token(d, d->text_id[i], &length);
+        mw_text_add(out, bytes, length);
+    }
+}
+
+mw_status mw_discovery_text(const mw_discovery *d, int64_t t, int64_t around, mw_text *before, mw_text *token,
+                            mw_text *after) {
+    if (t < 0 || t >= d->n * d->per || d->text_row[t] < 0)
+        return mw_error(MW_ERR_ARG, "there is no text %lld", (long long)t);
+    int64_t begin = d->text_start[t], end = d->text_start[t + 1], center = begin + d->text_center[t];
+    if (begin < center - around) begin = center - around;
+    if (end > center + 1 + around) end = center + 1 + around;
+    add_tokens(d, begin, center, before);
+    add_tokens(d, center, center + 1, token);
+    add_tokens(d, center + 1, end, after);
+    return before->failed || token->failed || after->failed ? MW_ERR_MEMORY : MW_OK;
+}
+
+int64_t mw_discovery_quantile(const mw_discovery *d, int64_t latent, int64_t q, int64_t of) {
+    int64_t first = latent * d->per + d->top_texts, n = 0;
+    while (n < d->samples && d->text_row[first + n] >= 0) n++;
+    return n > q && q < of ? first + (2 * q + 1) * n / (2 * of) : -1;
+}

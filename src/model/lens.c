@@ -1,0 +1,53 @@
+/* Directions of the residual stream read by the unembedding. */
+#include "model/model_private.h"
+
+/* Directions have no length that the final norm could divide by: what is left of it is its weight, and for LayerNorm the
+ * mean that it takes away. */
+static void through_norm(const mw_model *m, const float *weight, const float *x, int64_t rows, float *out) {
+    int64_t d = m->arch.d_model;
+    float offset = m->arch.family->rms_norm && m->arch.family->norm_plus_one ? 1.0f : 0.0f;
+    for (int64_t r = 0; r < rows; r++) {
+        double mean = 0;
+        for (int64_t i = 0; i < d && !m->arch.family->rms_norm; i++) mean += x[r * d + i];
+        mean /= (double)d;
+        for (int64_t i = 0; i < d; i++)
+            out[r * d + i] = (x[r * d + i] - (float)mean) * (weight ? weight[i] + offset : 1.0f);
+    }
+}
+
+static mw_status multiply(mw_model *m, const float *x, int64_t rows, float *logits) {
+    const mw_weight *w = &m->head;
+    mw_backend *b = m->backend;
+    mw_workspace *work = &m->work;
+    MW_TRY(mw_workspace_reserve(m, rows));
+    if (!work->logits) MW_TRY(mw_backend_floats(b, MW_LOGIT_ROWS * w->out, &work->logits));
+    MW_TRY(b->ops->upload(b, work->h, x, (size_t)(rows * w->in) * sizeof *x));
+    MW_TRY(b->ops->matmul(b, &(mw_matmul){.m = rows,
+                                          .n = w->out,
+                                          .k = w->in,
+                                          .a = work->h,
+                                          .lda = w->in,
+                                          .b = w->data,
+                                          .b_dtype = w->dtype,
+                                          .ldb = w->ld,
+                                          .b_transposed = w->transposed,
+                                          .c = work->logits,
+                                          .ldc = w->out}));
+    return b->ops->download(b, logits, work->logits, (size_t)(rows * w->out) * sizeof *logits);
+}
+
+mw_status mw_model_unembed(mw_model *m, const float *x, int64_t rows, float *logits) {
+    int64_t d = m->arch.d_model;
+    float *weight = mw_alloc((size_t)d * sizeof *weight), *scaled = mw_alloc((size_t)(rows * d) * sizeof *scaled);
+    mw_status status = weight && scaled ? MW_OK : MW_ERR_MEMORY;
+    if (status == MW_OK && m->final_norm.weight)
+        status = m->backend->ops->download(m->backend, weight, m->final_norm.weight, (size_t)d * sizeof *weight);
+    if (status == MW_OK) through_norm(m, m->final_norm.weight ? weight : NULL, x, rows, scaled);
+    for (int64_t r = 0; r < rows && status == MW_OK; r += MW_LOGIT_ROWS) {
+        int64_t n = rows - r < MW_LOGIT_ROWS ? rows - r : MW_LOGIT_ROWS;
+        status = multiply(m, scaled + r * d, n, logits + r * m->arch.vocab);
+    }
+    mw_free(weight);
+    mw_free(scaled);
+    return status;
+}
