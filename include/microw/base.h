@@ -188,6 +188,11 @@ typedef struct mw_map {
 mw_status mw_map_open(const char *path, mw_map *out) MW_MUST_USE;
 void mw_map_close(mw_map *map);
 
+/* Runs a shell command with `input` on its standard input, and takes what it writes to standard output into `out`; at most
+ * `seconds` long and about `most` bytes, else it is killed. MW_ERR_IO says how it ended, unless with exit code 0. */
+mw_status mw_command_run(const char *command, const char *input, size_t length, double seconds, size_t most,
+                         mw_text *out) MW_MUST_USE;
+
 /* SHA-256 as 64 hex digits and a NUL. */
 #define MW_SHA256_TEXT 65
 mw_status mw_sha256(const void *data, size_t length, char out[MW_SHA256_TEXT]) MW_MUST_USE;

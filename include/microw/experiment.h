@@ -8,7 +8,7 @@
 #ifndef MICROW_EXPERIMENT_H
 #define MICROW_EXPERIMENT_H
 
-#include "microw/comm.h"
+#include "microw/concepts.h"
 #include "microw/config.h"
 
 #ifdef __cplusplus
@@ -23,7 +23,7 @@ mw_status mw_experiment_load(const char *path, const char *const *sets, int64_t 
 void mw_experiment_free(mw_experiment **experiment);
 
 /* "run": every stage whose section is in the file, skipping those that are complete; else one of harvest, train,
- * discover, evaluate, steer, report. A stage that is complete with other settings is refused unless `overwrite`.
+ * discover, name, evaluate, steer, report. A stage that is complete with other settings is refused unless `overwrite`.
  * Collective. */
 mw_status mw_experiment_run(mw_experiment *experiment, const char *command, const mw_comm *comm,
                             bool overwrite) MW_MUST_USE;
@@ -49,6 +49,15 @@ typedef struct mw_plan_options {
  * many. Needs config.json of the model, neither weights nor texts. Collective. */
 mw_status mw_experiment_plan(const mw_experiment *experiment, const mw_comm *comm,
                              const mw_plan_options *options) MW_MUST_USE;
+
+/* Reads names into the experiment's names.csv and concepts.json, then writes all there are; either may be NULL. AUTO: the format is
+ * told by the file. Collective; one rank works. */
+typedef struct mw_names_exchange {
+    const char *in, *out;
+    mw_names_format format;
+} mw_names_exchange;
+mw_status mw_experiment_names(const mw_experiment *experiment, const mw_comm *comm,
+                              const mw_names_exchange *how) MW_MUST_USE;
 
 /* Every key with its effective value; with `document`, also type, range and meaning. A NULL experiment: defaults. */
 mw_status mw_experiment_describe(const mw_experiment *experiment, bool document, mw_text *out) MW_MUST_USE;

@@ -9,8 +9,9 @@
 static const char usage[] =
     "microw - harvest activations, train sparse autoencoders, find and turn concepts\n\n"
     "  microw run exp.yaml [--set key=value ...] [--overwrite]   every stage the file names\n"
-    "  microw harvest|train|discover|evaluate|steer|report exp.yaml [--set ...] [--overwrite]\n"
+    "  microw harvest|train|discover|name|evaluate|steer|report exp.yaml [--set ...] [--overwrite]\n"
     "  microw sweep    exp.yaml [--list | --table | --point N] [--set ...] [--overwrite]   all points, or one\n"
+    "  microw names    exp.yaml [--import FILE] [--export FILE] [--format csv|json|neuronpedia]   names of latents\n"
     "  microw plan     exp.yaml [--gpus N | --ranks N] [--nodes N] [--device h100|h200|a100|measured] [--tokens N]\n"
     "                  disk, memory and time of an experiment, and how they scale\n"
     "  microw generate --model DIR --prompt TEXT [--max-new-tokens N] [--temperature T] [--top-k K] [--top-p P]\n"
@@ -28,6 +29,8 @@ static const char usage[] =
 static const option_spec experiment_options[] = {{"--set", true}, {"--overwrite", false}, {0}};
 static const option_spec sweep_options[] = {{"--set", true},    {"--overwrite", false}, {"--list", false},
                                             {"--table", false}, {"--point", true},      {0}};
+static const option_spec names_options[] = {
+    {"--set", true}, {"--import", true}, {"--export", true}, {"--format", true}, {0}};
 static const option_spec plan_options[] = {{"--set", true},
                                            {"--gpus", true},
                                            {"--ranks", true},
@@ -85,13 +88,21 @@ static mw_status go_plan(const arguments *a, mw_experiment *experiment, const mw
     return mw_experiment_plan(experiment, world, &options);
 }
 
+static mw_status go_names(const arguments *a, mw_experiment *experiment, const mw_comm *world) {
+    mw_names_exchange how = {.in = argument(a, "--import"), .out = argument(a, "--export")};
+    if (argument(a, "--format")) MW_TRY(mw_names_format_parse(argument(a, "--format"), &how.format));
+    return mw_experiment_names(experiment, world, &how);
+}
+
 /* What runs on an experiment file; NULL: another command. */
 static const struct file_command {
     const char *name;
     const option_spec *options;
     mw_status (*go)(const arguments *, mw_experiment *, const mw_comm *);
     bool heeds_signals;
-} file_commands[] = {{"sweep", sweep_options, go_sweep, true}, {"plan", plan_options, go_plan, false}};
+} file_commands[] = {{"sweep", sweep_options, go_sweep, true},
+                     {"names", names_options, go_names, false},
+                     {"plan", plan_options, go_plan, false}};
 enum { FILE_COUNT = sizeof file_commands / sizeof *file_commands };
 
 static const struct file_command *file_command_of(const char *name) {
@@ -113,9 +124,9 @@ static mw_status run_on_file(const struct file_command *command, const arguments
 }
 
 static mw_status unknown_command(const char *given) {
-    static const char *const names[] = {"run",    "harvest", "train",  "discover", "evaluate", "steer",
-                                        "report", "sweep",   "plan",   "generate", "layers",   "inspect",
-                                        "export", "import",  "config", "version"};
+    static const char *const names[] = {"run",      "harvest", "train",  "discover", "name",   "names",
+                                        "evaluate", "steer",   "report", "sweep",    "plan",   "generate",
+                                        "layers",   "inspect", "export", "import",   "config", "version"};
     const char *near = mw_nearest_name(given, names, sizeof names / sizeof *names);
     return mw_error(MW_ERR_CONFIG, "unknown command '%s'%s%s%s; `microw` alone lists them", given,
                     near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");

@@ -134,6 +134,31 @@ mw_status run_names_save(const run *r, const mw_names *names) {
     return status;
 }
 
+mw_status run_discovery(const run *r, mw_discovery *out) {
+    char *path = mw_path_join(r->sae_folder, "discovery.h5"), *mark = NULL;
+    mw_discovery d = {0};
+    mw_status status = path ? MW_OK : MW_ERR_MEMORY;
+    if (status == MW_OK && !mw_file_exists(path))
+        status = mw_error(MW_ERR_STATE, "%s is not there: run `microw discover` first", path);
+    if (status == MW_OK) status = mw_discovery_load(path, &d, &mark);
+    if (status == MW_OK && (d.n != r->sae->n || strcmp(mark, r->sae->fingerprint) != 0))
+        status = mw_error(MW_ERR_STATE, "%s is of another SAE than there is now: run `microw discover` again", path);
+    mw_free(path);
+    mw_free(mark);
+    if (status != MW_OK)
+        mw_discovery_free(&d);
+    else
+        *out = d;
+    return status;
+}
+
+mw_status run_concepts_save(const run *r, const mw_discovery *d, const mw_names *names) {
+    char *path = mw_path_join(r->sae_folder, "concepts.json");
+    mw_status status = path ? mw_concepts_save(path, d, names) : MW_ERR_MEMORY;
+    mw_free(path);
+    return status;
+}
+
 /* ---- what may be written ------------------------------------------------------------------------------- */
 
 mw_status run_quota(const run *r, double *left) {
@@ -300,8 +325,10 @@ mw_status run_open(const mw_experiment *e, const mw_comm *comm, bool overwrite, 
 /* ---- stages -------------------------------------------------------------------------------------------- */
 
 static const stage stages[] = {
-    {"harvest", "harvest", stage_harvest},    {"train", "train", stage_train}, {"discover", "discover", stage_discover},
-    {"evaluate", "evaluate", stage_evaluate}, {"steer", "steer", stage_steer}, {"report", NULL, stage_report},
+    {"harvest", "harvest", stage_harvest},    {"train", "train", stage_train},
+    {"discover", "discover", stage_discover}, {"name", "naming", stage_name},
+    {"evaluate", "evaluate", stage_evaluate}, {"steer", "steer", stage_steer},
+    {"report", NULL, stage_report},
 };
 enum { STAGE_COUNT = sizeof stages / sizeof *stages };
 
@@ -339,9 +366,10 @@ static mw_status go(run *r, const char *command) {
     if (strcmp(command, "run") != 0) return run_one(r, command);
     MW_TRY(settings_check_harvested(r->e));
     MW_TRY(run_stages(r, stages[0].name, &done));
-    return done ? MW_OK
-                : mw_error(MW_ERR_CONFIG, "%s: no stage in the file (harvest, train, discover, evaluate, steer)",
-                           r->e->document.file);
+    return done
+               ? MW_OK
+               : mw_error(MW_ERR_CONFIG, "%s: no stage in the file (harvest, train, discover, naming, evaluate, steer)",
+                          r->e->document.file);
 }
 
 mw_status mw_experiment_run(mw_experiment *experiment, const char *command, const mw_comm *comm, bool overwrite) {

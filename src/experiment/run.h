@@ -49,6 +49,9 @@ mw_status run_room(const run *r, double bytes, const char *what) MW_MUST_USE;
 /* names.csv of the SAE: those that there are, for n latents. Local. */
 mw_status run_names_load(const run *r, int64_t n, mw_names *out) MW_MUST_USE;
 mw_status run_names_save(const run *r, const mw_names *names) MW_MUST_USE;
+/* What stage discover found about the run's SAE, which is open; and its file for people. Local. */
+mw_status run_discovery(const run *r, mw_discovery *out) MW_MUST_USE;
+mw_status run_concepts_save(const run *r, const mw_discovery *d, const mw_names *names) MW_MUST_USE;
 
 /* SHA-256 of these sections' effective values and of what the stage builds on. */
 mw_status run_fingerprint(const run *r, const char *const *sections, int count, const char *upstream,
@@ -74,6 +77,7 @@ mw_status run_stages(run *r, const char *first, int *done) MW_MUST_USE;
 mw_status stage_harvest(run *r) MW_MUST_USE;
 mw_status stage_train(run *r) MW_MUST_USE;
 mw_status stage_discover(run *r) MW_MUST_USE;
+mw_status stage_name(run *r) MW_MUST_USE;
 mw_status stage_evaluate(run *r) MW_MUST_USE;
 mw_status stage_steer(run *r) MW_MUST_USE;
 mw_status stage_report(run *r) MW_MUST_USE;

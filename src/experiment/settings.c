@@ -211,6 +211,24 @@ static const mw_field discover_fields[] = {
     {"names", MW_FIELD_STRING, AT(discover_settings, names), "", .doc = "CSV or JSON with names given to latents"},
     {0}};
 
+static const mw_field naming_fields[] = {
+    {"command", MW_FIELD_STRING, AT(naming_settings, command), NULL,
+     .doc = "a shell command that reads a JSON request and writes a JSON answer, as tools/name_latents.py does"},
+    {"latents", MW_FIELD_INTS, AT(naming_settings, latents), "", .doc = "which to name; none: the most frequent ones"},
+    {"limit", MW_FIELD_INT, AT(naming_settings, limit), "100", .min = 0, .max = 1 << 30,
+     .doc = "how many of the most frequent ones; 0: all"},
+    {"again", MW_FIELD_BOOL, AT(naming_settings, again), "false",
+     .doc = "also those that have a name which somebody gave"},
+    {"texts", MW_FIELD_INT, AT(naming_settings, texts), "10", .min = 1, .max = 1000,
+     .doc = "top texts of each latent that the command is shown"},
+    {"test_texts", MW_FIELD_INT, AT(naming_settings, test_texts), "10", .min = 0, .max = 1000,
+     .doc =
+         "texts with the latent, and as many without, that it was not shown and must tell apart by the name; 0: no test"},
+    {"batch", MW_FIELD_INT, AT(naming_settings, batch), "8", .min = 1, .max = 10000, .doc = "latents in a request"},
+    {"timeout", MW_FIELD_REAL, AT(naming_settings, timeout), "600", .min = 0.1, .max = 1e6,
+     .doc = "seconds that an answer may take"},
+    {0}};
+
 static const mw_field evaluate_fields[] = {
     {"ce_recovered", MW_FIELD_BOOL, AT(evaluate_settings, ce_recovered), "true",
      .doc = "cross-entropy of the model with the SAE spliced in, against zero ablation"},
@@ -249,6 +267,7 @@ static const mw_section sections[] = {
     {"sae", sae_fields, AT(mw_experiment, sae), "the sparse autoencoder"},
     {"train", train_fields, AT(mw_experiment, train), "stage: train the SAE"},
     {"discover", discover_fields, AT(mw_experiment, discover), "stage: top texts and names of latents"},
+    {"naming", naming_fields, AT(mw_experiment, naming), "stage: names of latents from another program"},
     {"evaluate", evaluate_fields, AT(mw_experiment, evaluate), "stage: how good the SAE is"},
     {"steer", steer_fields, AT(mw_experiment, steer), "stage: generate before and after turning latents"},
 };
@@ -293,7 +312,8 @@ static mw_status bind_all(mw_experiment *e) {
             return mw_error(MW_ERR_CONFIG, "%s:1: section '%s' is missing", e->document.file, needed[i]);
     for (int i = 0; i < SECTION_COUNT; i++) {
         const mw_node *node = mw_node_find(e->document.root, sections[i].name);
-        bool optional = sections[i].fields == harvest_fields || sections[i].fields == steer_fields;
+        bool optional = sections[i].fields == harvest_fields || sections[i].fields == steer_fields ||
+                        sections[i].fields == naming_fields;
         if (!node && optional) continue; /* they have keys that must be given, and are not used */
         MW_TRY(
             mw_fields_bind(e->document.file, node, sections[i].name, sections[i].fields, target_of(e, &sections[i])));
@@ -415,7 +435,7 @@ mw_status settings_write(const mw_experiment *e, const char *const *names, int c
 /* Defaults of a whole file: keys that must be given get an example. */
 static const char example[] =
     "model: {path: gpt2}\ndataset: {path: 'data/*.jsonl'}\nhooks: {}\nharvest: {sites: [8.resid_post]}\nsae: {}\ntrain: {}\n"
-    "discover: {}\nevaluate: {}\nsteer: {prompts: ['Once upon a time']}\n";
+    "discover: {}\nnaming: {command: 'python3 tools/name_latents.py'}\nevaluate: {}\nsteer: {prompts: ['Once upon a time']}\n";
 
 static mw_status example_experiment(mw_experiment **out) {
     mw_experiment *e = mw_calloc(1, sizeof *e);

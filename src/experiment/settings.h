@@ -67,6 +67,14 @@ typedef struct discover_settings {
     char *categories, *names;
 } discover_settings;
 
+typedef struct naming_settings {
+    char *command;
+    mw_ints latents;
+    int64_t limit, texts, test_texts, batch;
+    double timeout;
+    bool again;
+} naming_settings;
+
 typedef struct evaluate_settings {
     bool ce_recovered;
     int64_t tokens;
@@ -91,6 +99,7 @@ struct mw_experiment {
     sae_settings sae;
     train_settings train;
     discover_settings discover;
+    naming_settings naming;
     evaluate_settings evaluate;
     steer_settings steer;
 };

@@ -137,21 +137,16 @@ static mw_status print_findings(const findings *f, const discover_settings *s, c
 
 /* ---- the stage ------------------------------------------------------------------------------------------ */
 
-static mw_status save_concepts(const run *r, const findings *f) {
-    char *path = mw_path_join(r->sae_folder, "concepts.json");
-    mw_status status = path ? mw_concepts_save(path, &f->discovery, &f->names) : MW_ERR_MEMORY;
-    if (status == MW_OK) status = print_findings(f, &r->e->discover, path);
-    mw_free(path);
-    return status;
-}
-
 static mw_status save(run *r, findings *f) {
-    char *arrays = mw_path_join(r->sae_folder, "discovery.h5");
-    mw_status status = arrays ? give_names(r, f) : MW_ERR_MEMORY;
+    char *arrays = mw_path_join(r->sae_folder, "discovery.h5"),
+         *concepts = mw_path_join(r->sae_folder, "concepts.json");
+    mw_status status = arrays && concepts ? give_names(r, f) : MW_ERR_MEMORY;
     if (status == MW_OK) status = mw_discovery_save(&f->discovery, arrays, r->sae->fingerprint);
     if (status == MW_OK) status = run_names_save(r, &f->names);
-    if (status == MW_OK) status = save_concepts(r, f);
+    if (status == MW_OK) status = run_concepts_save(r, &f->discovery, &f->names);
+    if (status == MW_OK) status = print_findings(f, &r->e->discover, concepts);
     mw_free(arrays);
+    mw_free(concepts);
     return status;
 }
 

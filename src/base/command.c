@@ -1,0 +1,104 @@
+/* Other programs: text in, text out. */
+#include "microw/base.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+extern char **environ;
+
+typedef struct child {
+    pid_t pid;
+    int in, out; /* what it reads and writes; -1: closed */
+} child;
+
+static void close_end(int *end) {
+    if (*end >= 0) close(*end);
+    *end = -1;
+}
+
+/* In a process group of its own, so that what it starts ends with it. A socket for its input, since writing to one that is
+ * closed can be told not to raise a signal. */
+static mw_status start(const char *command, child *c) {
+    int in[2] = {-1, -1}, out[2] = {-1, -1};
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t how;
+    char *const words[] = {"sh", "-c", (char *)(uintptr_t)command, NULL};
+    int error = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, in) || pipe2(out, O_CLOEXEC) ? errno : 0;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawnattr_init(&how);
+    posix_spawnattr_setflags(&how, POSIX_SPAWN_SETPGROUP);
+    if (!error) error = posix_spawn_file_actions_adddup2(&actions, in[1], 0);
+    if (!error) error = posix_spawn_file_actions_adddup2(&actions, out[1], 1);
+    if (!error) error = posix_spawn(&c->pid, "/bin/sh", &actions, &how, words, environ);
+    posix_spawn_file_actions_destroy(&actions);
+    posix_spawnattr_destroy(&how);
+    close_end(&in[1]);
+    close_end(&out[1]);
+    c->in = in[0];
+    c->out = out[0];
+    if (!error) return MW_OK;
+    close_end(&c->in);
+    close_end(&c->out);
+    return mw_error(MW_ERR_IO, "'%s' cannot be started: %s", command, strerror(error));
+}
+
+static void give(child *c, const char *input, size_t length, size_t *given) {
+    ssize_t n = send(c->in, input + *given, length - *given, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n > 0) *given += (size_t)n;
+    bool broken = n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR;
+    if (*given == length || broken) close_end(&c->in); /* it may answer without reading everything */
+}
+
+static void take(child *c, mw_text *out) {
+    char piece[65536];
+    ssize_t n = read(c->out, piece, sizeof piece);
+    if (n > 0)
+        mw_text_add(out, piece, (size_t)n);
+    else if (n == 0 || errno != EINTR)
+        close_end(&c->out);
+}
+
+/* Until it has said all, or the time or the room is over; which is told by `why`. */
+static const char *talk(child *c, const char *input, size_t length, double until, size_t most, mw_text *out) {
+    size_t given = 0;
+    if (length == 0) close_end(&c->in);
+    while (c->out >= 0) {
+        double left = until - mw_seconds();
+        struct pollfd ends[2] = {{c->out, POLLIN, 0}, {c->in, POLLOUT, 0}};
+        if (left <= 0) return "took too long";
+        if (mw_signal_seen()) return "was ended by a signal to this program";
+        int ready = poll(ends, c->in >= 0 ? 2 : 1, left < 1 ? (int)(left * 1000) + 1 : 1000);
+        if (ready <= 0) continue;
+        if (c->in >= 0 && ends[1].revents) give(c, input, length, &given);
+        if (ends[0].revents) take(c, out);
+        if (out->failed) return "filled the memory";
+        if (out->length > most) return "wrote more than was asked for";
+    }
+    return NULL;
+}
+
+mw_status mw_command_run(const char *command, const char *input, size_t length, double seconds, size_t most,
+                         mw_text *out) {
+    child c = {.pid = -1, .in = -1, .out = -1};
+    int result = 0;
+    out->length = 0;
+    mw_text_add(out, "", 0);
+    MW_TRY(start(command, &c));
+    const char *why = talk(&c, input, length, mw_seconds() + seconds, most, out);
+    close_end(&c.in);
+    close_end(&c.out);
+    if (why) kill(-c.pid, SIGKILL);
+    while (waitpid(c.pid, &result, 0) < 0 && errno == EINTR) {
+    }
+    if (why) return mw_error(MW_ERR_IO, "'%s' %s", command, why);
+    if (WIFEXITED(result) && WEXITSTATUS(result) == 0) return MW_OK;
+    if (WIFSIGNALED(result)) return mw_error(MW_ERR_IO, "'%s' was ended by signal %d", command, WTERMSIG(result));
+    return mw_error(MW_ERR_IO, "'%s' ended with exit code %d", command, WEXITSTATUS(result));
+}
