@@ -124,6 +124,8 @@ void mw_text_free(mw_text *text);
 size_t mw_utf8_length(const char *bytes, size_t left);
 bool mw_utf8_valid(const char *bytes, size_t length);
 void mw_utf8_repair(mw_text *out, const char *bytes, size_t length);
+/* The same, of what is longer than `most` bytes only the first whole characters, and an ellipsis. */
+void mw_utf8_repair_cut(mw_text *out, const char *bytes, size_t length, size_t most);
 
 /* Makes room for one more element in a growing array: `array`, its count and its capacity (int64_t). */
 #define MW_GROW(array, count, capacity)                                                                                \
@@ -197,6 +199,10 @@ mw_status mw_command_run(const char *command, const char *input, size_t length, 
 #define MW_SHA256_TEXT 65
 mw_status mw_sha256(const void *data, size_t length, char out[MW_SHA256_TEXT]) MW_MUST_USE;
 mw_status mw_sha256_file(const char *path, char out[MW_SHA256_TEXT]) MW_MUST_USE;
+/* Appended to `out`: bytes in base64; the same of their zlib stream; the same of their SHA-256. */
+mw_status mw_base64(const void *data, size_t length, mw_text *out) MW_MUST_USE;
+mw_status mw_pack(const void *data, size_t length, mw_text *out) MW_MUST_USE;
+mw_status mw_sha256_base64(const void *data, size_t length, mw_text *out) MW_MUST_USE;
 /* XXH64 with seed 0. */
 uint64_t mw_xxh64(const void *data, size_t length);
 

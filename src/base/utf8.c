@@ -70,3 +70,18 @@ void mw_text_add_visible(mw_text *out, const char *bytes, size_t length) {
         i += n ? n : 1;
     }
 }
+
+void mw_utf8_repair_cut(mw_text *out, const char *bytes, size_t length, size_t most) {
+    size_t cut = 0;
+    if (length <= most) {
+        mw_utf8_repair(out, bytes, length);
+        return;
+    }
+    for (size_t n; cut < most; cut += n) {
+        n = mw_utf8_length(bytes + cut, length - cut);
+        if (n == 0) n = 1;
+        if (cut + n > most) break;
+    }
+    mw_utf8_repair(out, bytes, cut);
+    mw_text_addf(out, "\u2026");
+}

@@ -4,6 +4,8 @@
 #include <math.h>
 #include <string.h>
 
+enum { WORD_BYTES = 48 };
+
 mw_status mw_names_new(int64_t n, mw_names *out) {
     mw_name *of = mw_calloc((size_t)n, sizeof *of);
     if (!of) return MW_ERR_MEMORY;
@@ -66,7 +68,7 @@ mw_status mw_name_by_tokens(const mw_discovery *d, int64_t latent, mw_text *out)
         const char *text = mw_discovery_token(d, used[n], &length);
         while (length && *text == ' ') text++, length--;
         mw_text_addf(out, "%s", n ? " / " : "");
-        mw_utf8_repair(out, text, length);
+        mw_utf8_repair_cut(out, text, length, WORD_BYTES);
     }
     mw_text_add(out, "", 0);
     return out->failed ? MW_ERR_MEMORY : MW_OK;

@@ -79,7 +79,7 @@ mw_status run_store(run *r) {
     return r->store ? MW_OK : mw_comm_agree(r->comm, open_store(r));
 }
 
-mw_status run_sae(run *r) {
+mw_status run_sae_here(run *r) {
     if (r->sae) return MW_OK;
     char *path = mw_path_join(r->sae_folder, "sae.safetensors");
     mw_status status = path ? MW_OK : MW_ERR_MEMORY;
@@ -88,7 +88,11 @@ mw_status run_sae(run *r) {
     if (status == MW_OK) status = run_sae_backend(r);
     if (status == MW_OK) status = mw_sae_load(r->sae_folder, r->sae_backend, &r->sae);
     mw_free(path);
-    return mw_comm_agree(r->comm, status);
+    return status;
+}
+
+mw_status run_sae(run *r) {
+    return r->sae ? MW_OK : mw_comm_agree(r->comm, run_sae_here(r));
 }
 
 static mw_status open_views(const run *r, views *out) {
@@ -325,10 +329,10 @@ mw_status run_open(const mw_experiment *e, const mw_comm *comm, bool overwrite, 
 /* ---- stages -------------------------------------------------------------------------------------------- */
 
 static const stage stages[] = {
-    {"harvest", "harvest", stage_harvest},    {"train", "train", stage_train},
-    {"discover", "discover", stage_discover}, {"name", "naming", stage_name},
-    {"evaluate", "evaluate", stage_evaluate}, {"steer", "steer", stage_steer},
-    {"report", NULL, stage_report},
+    {"harvest", "harvest", stage_harvest, false},    {"train", "train", stage_train, false},
+    {"discover", "discover", stage_discover, false}, {"name", "naming", stage_name, false},
+    {"evaluate", "evaluate", stage_evaluate, false}, {"steer", "steer", stage_steer, false},
+    {"report", "report", stage_report, true},
 };
 enum { STAGE_COUNT = sizeof stages / sizeof *stages };
 
@@ -345,7 +349,7 @@ bool mw_experiment_has_command(const char *command) {
 
 mw_status run_stages(run *r, const char *first, int *done) {
     for (int i = stage_index(first); i < STAGE_COUNT; i++) {
-        if (!stages[i].section || !settings_has(r->e, stages[i].section)) continue;
+        if (!settings_has(r->e, stages[i].section)) continue;
         MW_TRY(stages[i].go(r));
         ++*done;
         MW_TRY(mw_comm_agree(r->comm, mw_if_interrupted(MW_OK)));
@@ -356,7 +360,7 @@ mw_status run_stages(run *r, const char *first, int *done) {
 static mw_status run_one(run *r, const char *command) {
     int i = stage_index(command);
     if (i == STAGE_COUNT) return mw_error(MW_ERR_CONFIG, "there is no stage '%s'", command);
-    if (stages[i].section && !settings_has(r->e, stages[i].section))
+    if (!stages[i].optional && !settings_has(r->e, stages[i].section))
         return mw_error(MW_ERR_CONFIG, "%s:1: section '%s' is missing", r->e->document.file, stages[i].section);
     return stages[i].go(r);
 }

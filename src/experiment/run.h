@@ -33,6 +33,7 @@ mw_status run_tokenizer(run *r) MW_MUST_USE;
 mw_status run_dataset(run *r) MW_MUST_USE;
 mw_status run_store(run *r) MW_MUST_USE;
 mw_status run_sae(run *r) MW_MUST_USE;
+mw_status run_sae_here(run *r) MW_MUST_USE; /* local */
 /* What the SAE reads and rebuilds, in the store. */
 typedef struct views {
     mw_store_view in, target;
@@ -70,6 +71,7 @@ mw_status run_remove(const char *output) MW_MUST_USE; /* a file */
 typedef struct stage {
     const char *name, *section; /* section: what in the file asks for it */
     mw_status (*go)(run *r);
+    bool optional; /* by itself it does without the section */
 } stage;
 /* The stages that the experiment has, from one on, and how many those were; between them a request to end is heeded.
  * Collective. */

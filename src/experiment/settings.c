@@ -259,6 +259,12 @@ static const mw_field steer_fields[] = {
     {"seed", MW_FIELD_INT, AT(steer_settings, seed), "0", .min = 0, .max = 1e15, .doc = "of sampling"},
     {0}};
 
+static const mw_field report_fields[] = {
+    {"embed_mb", MW_FIELD_REAL, AT(report_settings, embed_mb), "32", .min = 0, .max = 100000,
+     .doc =
+         "packed latents up to this size are in the page itself, larger ones in files beside it, in units of 10^6 bytes"},
+    {0}};
+
 static const mw_section sections[] = {
     {"model", model_fields, AT(mw_experiment, model), "the language model"},
     {"dataset", dataset_fields, AT(mw_experiment, dataset), "what the model reads"},
@@ -270,6 +276,7 @@ static const mw_section sections[] = {
     {"naming", naming_fields, AT(mw_experiment, naming), "stage: names of latents from another program"},
     {"evaluate", evaluate_fields, AT(mw_experiment, evaluate), "stage: how good the SAE is"},
     {"steer", steer_fields, AT(mw_experiment, steer), "stage: generate before and after turning latents"},
+    {"report", report_fields, AT(mw_experiment, report), "stage: the run as a page of HTML"},
 };
 enum { SECTION_COUNT = sizeof sections / sizeof *sections };
 
@@ -435,7 +442,7 @@ mw_status settings_write(const mw_experiment *e, const char *const *names, int c
 /* Defaults of a whole file: keys that must be given get an example. */
 static const char example[] =
     "model: {path: gpt2}\ndataset: {path: 'data/*.jsonl'}\nhooks: {}\nharvest: {sites: [8.resid_post]}\nsae: {}\ntrain: {}\n"
-    "discover: {}\nnaming: {command: 'python3 tools/name_latents.py'}\nevaluate: {}\nsteer: {prompts: ['Once upon a time']}\n";
+    "discover: {}\nnaming: {command: 'python3 tools/name_latents.py'}\nevaluate: {}\nsteer: {prompts: ['Once upon a time']}\nreport: {}\n";
 
 static mw_status example_experiment(mw_experiment **out) {
     mw_experiment *e = mw_calloc(1, sizeof *e);

@@ -89,6 +89,10 @@ typedef struct steer_settings {
     bool keep_error;
 } steer_settings;
 
+typedef struct report_settings {
+    double embed_mb;
+} report_settings;
+
 struct mw_experiment {
     mw_document document;
     top_settings top;
@@ -102,6 +106,7 @@ struct mw_experiment {
     naming_settings naming;
     evaluate_settings evaluate;
     steer_settings steer;
+    report_settings report;
 };
 
 /* The section that sweep.c reads; it is of no stage. */

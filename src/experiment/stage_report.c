@@ -1,53 +1,209 @@
-/* What an experiment's folders hold, in a few lines. */
+/* What an experiment's folders hold: in a few lines, and as a page. */
 #include "experiment/run.h"
+#include "report/report.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static double number(const json_t *object, const char *key) {
     return json_number_value(json_object_get(object, key));
 }
 
-static void report_harvest(const run *r) {
-    json_t *meta = mw_json_if_there(r->activations, "meta.json");
-    if (meta)
-        printf("harvest   %lld rows, %s, in %s\n", (long long)number(meta, "rows"), mw_json_text(meta, "dtype"),
-               r->activations);
-    json_decref(meta);
+/* ---- what there is ------------------------------------------------------------------------------------------- */
+
+/* Files of a run; NULL what is not there. */
+typedef struct material {
+    json_t *harvest, *history, *evaluation, *steering, *sweep;
+    mw_discovery discovery;
+    bool discovered;
+    mw_names names;
+} material;
+
+/* A point BASE.POINT of a sweep shows the whole sweep. */
+static json_t *find_sweep(const run *r) {
+    json_t *own = mw_json_if_there(r->folder, "sweep.json");
+    const char *dot = strrchr(r->e->top.name, '.');
+    if (own || !dot) return own;
+    char *base = mw_format("%s/runs/%.*s", r->e->top.store, (int)(dot - r->e->top.name), r->e->top.name);
+    if (base) own = mw_json_if_there(base, "sweep.json");
+    mw_free(base);
+    return own;
 }
 
-static void report_train(const run *r) {
-    json_t *history = mw_json_if_there(r->sae_folder, "training_history.json");
-    if (history)
+static mw_status collect(run *r, material *m) {
+    m->harvest = mw_json_if_there(r->activations, "meta.json");
+    m->history = mw_json_if_there(r->sae_folder, "training_history.json");
+    m->evaluation = mw_json_if_there(r->folder, "evaluate.json");
+    m->steering = mw_json_if_there(r->folder, "steer.json");
+    m->sweep = find_sweep(r);
+    char *path = mw_path_join(r->sae_folder, "discovery.h5"), *sae = mw_path_join(r->sae_folder, "sae.safetensors");
+    mw_status status = path && sae ? MW_OK : MW_ERR_MEMORY;
+    if (status == MW_OK && mw_file_exists(sae)) status = run_sae_here(r);
+    m->discovered = status == MW_OK && r->sae && mw_file_exists(path);
+    if (m->discovered) status = run_discovery(r, &m->discovery);
+    if (m->discovered && status == MW_OK) status = run_names_load(r, m->discovery.n, &m->names);
+    mw_free(path);
+    mw_free(sae);
+    return status;
+}
+
+static void release(material *m) {
+    json_decref(m->harvest);
+    json_decref(m->history);
+    json_decref(m->evaluation);
+    json_decref(m->steering);
+    json_decref(m->sweep);
+    mw_discovery_free(&m->discovery);
+    mw_names_free(&m->names);
+}
+
+/* ---- in a few lines --------------------------------------------------------------------------------------------- */
+
+static int64_t active_latents(const mw_discovery *d) {
+    int64_t n = 0;
+    for (int64_t i = 0; i < d->n; i++) n += d->count[i] > 0;
+    return n;
+}
+
+static void print_summary(const run *r, const material *m) {
+    printf("%s, model %s\n", r->e->top.name, r->e->model.path);
+    if (m->harvest)
+        printf("harvest   %lld rows, %s, in %s\n", (long long)number(m->harvest, "rows"),
+               mw_json_text(m->harvest, "dtype"), r->activations);
+    if (m->history)
         printf("train     %.0f steps, loss %.4f, FVU %.4f, R2 %.4f, L0 %.1f, %.0f dead latents, in %s\n",
-               mw_json_last(history, "step"), mw_json_last(history, "loss"), mw_json_last(history, "fvu"),
-               mw_json_last(history, "r2"), mw_json_last(history, "l0"), mw_json_last(history, "dead"), r->sae_folder);
-    json_decref(history);
-}
-
-static void report_concepts(const run *r) {
-    json_t *concepts = mw_json_if_there(r->sae_folder, "concepts.json");
-    if (concepts)
-        printf("discover  %zu active of %lld latents\n", json_array_size(json_object_get(concepts, "latents")),
-               (long long)number(concepts, "n_latents"));
-    json_decref(concepts);
-}
-
-static void report_evaluation(const run *r) {
-    json_t *e = mw_json_if_there(r->folder, "evaluate.json");
+               mw_json_last(m->history, "step"), mw_json_last(m->history, "loss"), mw_json_last(m->history, "fvu"),
+               mw_json_last(m->history, "r2"), mw_json_last(m->history, "l0"), mw_json_last(m->history, "dead"),
+               r->sae_folder);
+    if (m->discovered)
+        printf("discover  %lld active of %lld latents\n", (long long)active_latents(&m->discovery),
+               (long long)m->discovery.n);
+    const json_t *e = m->evaluation;
     if (e) printf("evaluate  FVU %.4f, L0 %.1f, cosine %.4f", number(e, "fvu"), number(e, "l0"), number(e, "cosine"));
     if (json_object_get(e, "ce_recovered_zero"))
         printf(", cross-entropy recovered %.1f %%", 100 * number(e, "ce_recovered_zero"));
     if (e) printf("\n");
-    json_decref(e);
 }
 
-mw_status stage_report(run *r) {
-    if (!run_is_root(r)) return MW_OK;
-    printf("%s, model %s\n", r->e->top.name, r->e->model.path);
-    report_harvest(r);
-    report_train(r);
-    report_concepts(r);
-    report_evaluation(r);
+/* ---- as a page --------------------------------------------------------------------------------------------------- */
+
+static json_t *text_of(const char *text) {
+    mw_text good = {0};
+    mw_text_add(&good, "", 0);
+    mw_utf8_repair(&good, text, strlen(text));
+    json_t *made = good.failed || !good.data ? NULL : json_stringn(good.data, good.length);
+    mw_text_free(&good);
+    return made ? made : json_string("");
+}
+
+static json_t *names_of(char *const *names, int64_t n) {
+    json_t *list = json_array();
+    for (int64_t i = 0; i < n; i++) json_array_append_new(list, text_of(names[i]));
+    return list;
+}
+
+static json_t *counts_of(const int64_t *counts, int64_t n) {
+    json_t *list = json_array();
+    for (int64_t i = 0; i < n; i++) json_array_append_new(list, json_integer(counts[i]));
+    return list;
+}
+
+static void add_fact(json_t *facts, const char *key, const char *value) {
+    if (value && value[0]) json_object_set_new(facts, key, text_of(value));
+}
+
+/* What the activations say of where they come from. */
+static void add_provenance(const run *r, json_t *facts) {
+    static const char *const keys[][2] = {{"model_sha256", "SHA-256 of the model's weights"},
+                                          {"tokenizer_sha256", "SHA-256 of the tokenizer"},
+                                          {"dataset_sha256", "SHA-256 of the data files"},
+                                          {"microw_version", "harvested by microw"},
+                                          {"microw_git", "at"}};
+    for (size_t i = 0; r->store && i < sizeof keys / sizeof *keys; i++) {
+        char *value = NULL;
+        if (mw_store_provenance(r->store, keys[i][0], &value) == MW_OK) add_fact(facts, keys[i][1], value);
+        mw_free(value);
+    }
+}
+
+static json_t *facts_of(const run *r, const material *m) {
+    json_t *facts = json_object();
+    mw_text sae = {0};
+    char now[32];
+    mw_timestamp(now);
+    add_fact(facts, "experiment", r->e->top.name);
+    add_fact(facts, "model", r->e->model.path);
+    if (r->sae && mw_sae_describe(r->sae, &sae) == MW_OK) add_fact(facts, "SAE", sae.data);
+    if (r->sae) add_fact(facts, "fingerprint of data and settings", r->sae->fingerprint);
+    if (m->harvest)
+        json_object_set_new(facts, "rows of the harvest", json_integer((json_int_t)number(m->harvest, "rows")));
+    add_provenance(r, facts);
+    add_fact(facts, "page made by microw", mw_version());
+    add_fact(facts, "from", mw_version_git());
+    add_fact(facts, "on", now);
+    mw_text_free(&sae);
+    return facts;
+}
+
+static json_t *describe(const run *r, const material *m) {
+    const mw_discovery *d = &m->discovery;
+    mw_text config = {0};
+    if (mw_experiment_describe(r->e, false, &config) != MW_OK) return NULL;
+    json_t *meta = json_pack("{s:o, s:o, s:o, s:I, s:o, s:o, s:o}", "title", text_of(r->e->top.name), "facts",
+                             facts_of(r, m), "config", text_of(config.data), "rows", (json_int_t)d->rows, "categories",
+                             names_of(d->category_name, d->n_categories), "sources", names_of(d->source, d->n_sources),
+                             "source_rows", counts_of(d->source_rows, d->n_sources));
+    const struct {
+        const char *key;
+        json_t *value;
+    } parts[] = {
+        {"history", m->history}, {"evaluation", m->evaluation}, {"sweep", m->sweep}, {"steering", m->steering}};
+    for (int i = 0; i < 4; i++)
+        if (parts[i].value) json_object_set(meta, parts[i].key, parts[i].value);
+    mw_text_free(&config);
+    return meta;
+}
+
+/* Where from is told by the activations, if they are still there. */
+static void open_activations(run *r) {
+    char *path = mw_path_join(r->activations, "activations.h5");
+    mw_log_quiet(true);
+    if (path && !r->store && mw_file_exists(path) && mw_store_open(path, &r->store) != MW_OK) r->store = NULL;
+    mw_log_quiet(false);
+    mw_free(path);
+}
+
+static mw_status make_page(run *r, const material *m) {
+    double bytes;
+    int64_t beside;
+    open_activations(r);
+    report page = {.path = mw_path_join(r->folder, "report.html"),
+                   .meta = describe(r, m),
+                   .discovery = m->discovered ? &m->discovery : NULL,
+                   .names = &m->names,
+                   .embed_bytes = r->e->report.embed_mb * 1e6};
+    mw_status status = page.path && page.meta ? report_write(&page, &bytes, &beside) : MW_ERR_MEMORY;
+    if (status == MW_OK) {
+        printf("report: %s (%.1f MB", page.path, bytes / 1e6);
+        if (beside) printf("; %lld files of latents beside it in %s/report_data", (long long)beside, r->folder);
+        printf(")\n");
+    }
+    json_decref(page.meta);
+    mw_free((char *)(uintptr_t)page.path);
+    return status;
+}
+
+static mw_status report_all(run *r) {
+    material m = {0};
+    mw_status status = collect(r, &m);
+    if (status == MW_OK) print_summary(r, &m);
+    if (status == MW_OK) status = make_page(r, &m);
     fflush(stdout);
-    return MW_OK;
+    release(&m);
+    return status;
+}
+
+/* One rank writes. */
+mw_status stage_report(run *r) {
+    return mw_comm_agree(r->comm, run_is_root(r) ? report_all(r) : MW_OK);
 }

@@ -1,7 +1,7 @@
 # Includes point one way only, and outside libraries are called only where they belong.
 set -u
 cd "$SOURCE"
-floors="base config tensor backend comm hooks model dataset store harvest sae concepts experiment cli"
+floors="base config tensor backend comm hooks model dataset store harvest sae concepts report experiment cli"
 failed=0
 
 rank_of() {

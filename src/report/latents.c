@@ -1,0 +1,247 @@
+/* What the page knows of latents: a table of all, and everything of a few at a time. */
+#include "report/report.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { TOKEN_BYTES = 160, SHOWN_OF_FIFTH = 3, FIFTHS = 5, CATEGORIES_SHOWN = 6 };
+
+/* ---- the table ------------------------------------------------------------------------------------------------ */
+
+static void quote_or_null(mw_text *out, const char *text) {
+    if (text)
+        mw_json_quote(out, text, strlen(text));
+    else
+        mw_text_add(out, "null", 4);
+}
+
+static void number_or_null(mw_text *out, double value) {
+    if (isfinite(value))
+        mw_text_addf(out, "%.5g", value);
+    else
+        mw_text_add(out, "null", 4);
+}
+
+typedef void (*cell)(const report *r, int64_t latent, mw_text *out);
+
+static void count_cell(const report *r, int64_t i, mw_text *out) {
+    mw_text_addf(out, "%lld", (long long)r->discovery->count[i]);
+}
+static void max_cell(const report *r, int64_t i, mw_text *out) {
+    const mw_discovery *d = r->discovery;
+    number_or_null(out, d->count[i] ? (double)d->text_score[i * d->per] : 0);
+}
+static void category_cell(const report *r, int64_t i, mw_text *out) {
+    mw_text_addf(out, "%d", r->discovery->count[i] ? r->discovery->category[i] : -1);
+}
+static void purity_cell(const report *r, int64_t i, mw_text *out) {
+    number_or_null(out, (double)r->discovery->purity[i]);
+}
+static void precision_cell(const report *r, int64_t i, mw_text *out) {
+    number_or_null(out, (double)r->discovery->precision[i]);
+}
+static void name_cell(const report *r, int64_t i, mw_text *out) {
+    quote_or_null(out, r->names->of[i].name);
+}
+static void note_cell(const report *r, int64_t i, mw_text *out) {
+    quote_or_null(out, r->names->of[i].note);
+}
+static void by_cell(const report *r, int64_t i, mw_text *out) {
+    quote_or_null(out, r->names->of[i].by);
+}
+static void score_cell(const report *r, int64_t i, mw_text *out) {
+    number_or_null(out, r->names->of[i].score);
+}
+/* To be found by, where the name says something else. */
+static void words_cell(const report *r, int64_t i, mw_text *out) {
+    mw_text words = {0};
+    const mw_name *name = &r->names->of[i];
+    bool known = name->name && name->by && strcmp(name->by, "tokens") == 0;
+    bool made = !known && r->discovery->count[i] && mw_name_by_tokens(r->discovery, i, &words) == MW_OK;
+    quote_or_null(out, made ? words.data : NULL);
+    mw_text_free(&words);
+}
+
+static void write_column(const report *r, const char *name, cell write, mw_text *out) {
+    mw_text_addf(out, "\"%s\":[", name);
+    for (int64_t i = 0; i < r->discovery->n; i++) {
+        if (i) mw_text_add(out, ",", 1);
+        write(r, i, out);
+    }
+    mw_text_add(out, "]", 1);
+}
+
+mw_status report_table(const report *r, mw_text *out) {
+    static const struct {
+        const char *name;
+        cell write;
+        bool of_category;
+    } columns[] = {{"count", count_cell, false},  {"max", max_cell, false},
+                   {"name", name_cell, false},    {"note", note_cell, false},
+                   {"by", by_cell, false},        {"score", score_cell, false},
+                   {"words", words_cell, false},  {"category", category_cell, true},
+                   {"purity", purity_cell, true}, {"precision", precision_cell, true}};
+    const char *comma = "{";
+    for (size_t c = 0; c < sizeof columns / sizeof *columns; c++) {
+        if (columns[c].of_category && r->discovery->n_categories == 0) continue;
+        mw_text_addf(out, "%s", comma);
+        write_column(r, columns[c].name, columns[c].write, out);
+        comma = ",\n";
+    }
+    mw_text_add(out, "}", 1);
+    return out->failed ? MW_ERR_MEMORY : MW_OK;
+}
+
+/* ---- a shard ----------------------------------------------------------------------------------------------------- */
+
+/* Tokens are written once a shard, and named by their place there. */
+typedef struct shard {
+    const mw_discovery *d;
+    int32_t *place; /* [vocabulary] place + 1; 0: not used yet */
+    int32_t used;
+    mw_text tokens, *out;
+} shard;
+
+/* A very long token is cut, and says how long it is. */
+static void write_token(shard *s, int64_t id) {
+    size_t length;
+    const char *bytes = mw_discovery_token(s->d, id, &length);
+    mw_text shown = {0};
+    mw_utf8_repair_cut(&shown, bytes, length, TOKEN_BYTES);
+    if (length > TOKEN_BYTES) mw_text_addf(&shown, " (%zu bytes)", length);
+    mw_text_add(&s->tokens, s->used ? ",\n" : "", s->used ? 2 : 0);
+    mw_json_quote(&s->tokens, shown.data ? shown.data : "", shown.length);
+    if (shown.failed) s->tokens.failed = true;
+    mw_text_free(&shown);
+}
+
+static int32_t place_of(shard *s, int64_t id) {
+    if (s->place[id] == 0) {
+        write_token(s, id);
+        s->place[id] = ++s->used;
+    }
+    return s->place[id] - 1;
+}
+
+static void write_text(shard *s, int64_t t) {
+    const mw_discovery *d = s->d;
+    int64_t begin = d->text_start[t], end = d->text_start[t + 1], last = begin;
+    mw_text_addf(s->out, "{\"c\":%d,\"r\":%lld,\"t\":[", d->text_center[t], (long long)d->text_row[t]);
+    for (int64_t i = begin; i < end; i++) {
+        mw_text_addf(s->out, "%s%d", i > begin ? "," : "", place_of(s, d->text_id[i]));
+        if (d->text_value[i] > 0) last = i + 1;
+    }
+    mw_text_addf(s->out, "],\"v\":[");
+    for (int64_t i = begin; i < last; i++) {
+        double value = isfinite(d->text_value[i]) ? (double)d->text_value[i] : 0;
+        mw_text_addf(s->out, "%s%.4g", i > begin ? "," : "", value);
+    }
+    mw_text_addf(s->out, "]}");
+}
+
+static void write_texts(shard *s, const char *name, int64_t begin, int64_t end) {
+    const char *comma = "";
+    mw_text_addf(s->out, "%s[", name);
+    for (int64_t t = begin; t < end && s->d->text_row[t] >= 0; t++, comma = ",") {
+        mw_text_addf(s->out, "%s", comma);
+        write_text(s, t);
+    }
+    mw_text_addf(s->out, "]");
+}
+
+static void write_samples(shard *s, int64_t latent) {
+    const mw_discovery *d = s->d;
+    int64_t first = latent * d->per + d->top_texts, n = 0;
+    while (n < d->samples && d->text_row[first + n] >= 0) n++;
+    mw_text_addf(s->out, ",\"samples\":[");
+    for (int64_t q = 0; q < FIFTHS; q++) {
+        int64_t begin = first + q * n / FIFTHS, end = first + (q + 1) * n / FIFTHS;
+        if (end > begin + SHOWN_OF_FIFTH) end = begin + SHOWN_OF_FIFTH;
+        write_texts(s, q ? "," : "", begin, end);
+    }
+    mw_text_addf(s->out, "]");
+}
+
+static void write_near(shard *s, const char *name, const mw_near *near, int64_t latent, bool tokens) {
+    const char *comma = "";
+    mw_text_addf(s->out, ",\"%s\":[", name);
+    for (int64_t i = latent * near->m; i < (latent + 1) * near->m && near->index[i] >= 0; i++, comma = ",")
+        mw_text_addf(s->out, "%s[%d,%.4g]", comma, tokens ? place_of(s, near->index[i]) : near->index[i],
+                     (double)near->value[i]);
+    mw_text_addf(s->out, "]");
+}
+
+static void write_bins(shard *s, int64_t latent) {
+    const int64_t *bin = s->d->bin + latent * MW_BINS;
+    int last = MW_BINS;
+    while (last > 0 && bin[last - 1] == 0) last--;
+    mw_text_addf(s->out, "{\"width\":%.9g,\"bins\":[", last ? ldexp(1, s->d->bin_exponent[latent]) : 1);
+    for (int b = 0; b < last; b++) mw_text_addf(s->out, "%s%lld", b ? "," : "", (long long)bin[b]);
+    mw_text_addf(s->out, "]");
+}
+
+static void write_sources(shard *s, int64_t latent) {
+    const mw_discovery *d = s->d;
+    mw_text_addf(s->out, ",\"sources\":[");
+    for (int64_t i = 0; i < d->n_sources; i++)
+        mw_text_addf(s->out, "%s%lld", i ? "," : "", (long long)d->by_source[latent * d->n_sources + i]);
+    mw_text_addf(s->out, "]");
+}
+
+/* The commonest few. */
+static void write_categories(shard *s, int64_t latent) {
+    const mw_discovery *d = s->d;
+    const int64_t *count = d->by_category + latent * d->n_categories;
+    if (d->n_categories == 0) return;
+    mw_text_addf(s->out, ",\"categories\":[");
+    int64_t bound = INT64_MAX,
+            bound_place = -1; /* what was written last: fewer, or as many and further on, come next */
+    for (int shown = 0; shown < CATEGORIES_SHOWN; shown++) {
+        int64_t best = -1;
+        for (int64_t c = 0; c < d->n_categories; c++) {
+            bool next = count[c] > 0 && (count[c] < bound || (count[c] == bound && c > bound_place));
+            if (next && (best < 0 || count[c] > count[best])) best = c;
+        }
+        if (best < 0) break;
+        mw_text_addf(s->out, "%s[%lld,%lld]", shown ? "," : "", (long long)best, (long long)count[best]);
+        bound = count[best];
+        bound_place = best;
+    }
+    mw_text_addf(s->out, "]");
+}
+
+static void write_latent(shard *s, int64_t latent) {
+    const mw_discovery *d = s->d;
+    if (!d->count[latent]) {
+        mw_text_addf(s->out, "null");
+        return;
+    }
+    write_bins(s, latent);
+    write_texts(s, ",\"top\":", latent * d->per, latent * d->per + d->top_texts);
+    write_samples(s, latent);
+    write_near(s, "promoted", &d->promoted, latent, true);
+    write_near(s, "suppressed", &d->suppressed, latent, true);
+    write_near(s, "alike", &d->cosine, latent, false);
+    write_near(s, "together", &d->together, latent, false);
+    write_sources(s, latent);
+    write_categories(s, latent);
+    mw_text_addf(s->out, "}");
+}
+
+mw_status report_shard(const report *r, int64_t first, mw_text *out) {
+    const mw_discovery *d = r->discovery;
+    shard s = {.d = d, .out = out, .place = mw_calloc((size_t)d->n_vocabulary, sizeof *s.place)};
+    if (!s.place) return MW_ERR_MEMORY;
+    mw_text_addf(out, "{\"latents\":[");
+    for (int64_t i = first; i < first + REPORT_SHARD && i < d->n; i++) {
+        if (i > first) mw_text_addf(out, ",\n");
+        write_latent(&s, i);
+    }
+    mw_text_addf(out, "],\n\"tokens\":[");
+    mw_text_add(out, s.tokens.data ? s.tokens.data : "", s.tokens.length);
+    mw_text_addf(out, "]}");
+    bool failed = s.tokens.failed || out->failed;
+    mw_free(s.place);
+    mw_text_free(&s.tokens);
+    return failed ? MW_ERR_MEMORY : MW_OK;
+}

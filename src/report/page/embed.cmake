@@ -1,0 +1,10 @@
+# cmake -DOUT=page_parts.c -DFOLDER=... -P embed.cmake: the files of the page as arrays.
+set(text "#include \"report/report.h\"\n")
+foreach(part html css js)
+  file(READ ${FOLDER}/page.${part} bytes HEX)
+  string(LENGTH "${bytes}" digits)
+  math(EXPR length "${digits} / 2")
+  string(REGEX REPLACE "(..)" "'\\\\x\\1'," bytes "${bytes}")
+  string(APPEND text "const char page_${part}[] = {${bytes}0};\nconst size_t page_${part}_length = ${length};\n")
+endforeach()
+file(WRITE ${OUT} "${text}")
