@@ -55,6 +55,7 @@ typedef enum mw_field_type {
     MW_FIELD_CHOICE,  /* int: index into `choices` */
     MW_FIELD_STRINGS, /* mw_strings */
     MW_FIELD_INTS,    /* mw_ints */
+    MW_FIELD_REALS,   /* mw_reals */
     MW_FIELD_EDITS,   /* mw_edits: a map from latent to number */
     MW_FIELD_TABLE,   /* mw_items: list of maps with fields `sub` */
 } mw_field_type;
@@ -69,6 +70,10 @@ typedef struct mw_ints {
     int64_t *items;
     int64_t count;
 } mw_ints;
+typedef struct mw_reals {
+    double *items;
+    int64_t count;
+} mw_reals;
 typedef struct mw_edit {
     int64_t index;
     double value;

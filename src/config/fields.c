@@ -5,15 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const type_names[] = {"text",
-                                         "whole number",
-                                         "number",
-                                         "true or false",
-                                         "choice",
-                                         "list of texts",
-                                         "list of whole numbers",
-                                         "map of latent: number",
-                                         "list of maps"};
+static const char *const type_names[] = {
+    "text",          "whole number",          "number",          "true or false",         "choice",
+    "list of texts", "list of whole numbers", "list of numbers", "map of latent: number", "list of maps"};
 
 const char *mw_nearest_name(const char *word, const char *const *names, int count) {
     const char *best = NULL;
@@ -150,6 +144,16 @@ static mw_status bind_list(const place *at, const mw_node *node, void *slot) {
         }
         return MW_OK;
     }
+    if (at->field->type == MW_FIELD_REALS) {
+        mw_reals *list = slot;
+        if (!(list->items = mw_calloc((size_t)count, sizeof *list->items))) return MW_ERR_MEMORY;
+        list->count = count;
+        for (int64_t i = 0; i < count; i++, item = item->next)
+            if (item->kind != MW_NODE_SCALAR || !mw_parse_double(item->value, &list->items[i]) ||
+                !in_range(at->field, list->items[i]))
+                return expected(at, item);
+        return MW_OK;
+    }
     mw_ints *list = slot;
     if (!(list->items = mw_calloc((size_t)count, sizeof *list->items))) return MW_ERR_MEMORY;
     list->count = count;
@@ -192,6 +196,7 @@ static mw_status bind_one(const place *at, const mw_node *node, void *slot) {
     switch (at->field->type) {
     case MW_FIELD_STRINGS:
     case MW_FIELD_INTS:
+    case MW_FIELD_REALS:
         return bind_list(at, node, slot);
     case MW_FIELD_EDITS:
         return bind_edits(at, node, slot);
@@ -205,7 +210,7 @@ static mw_status bind_one(const place *at, const mw_node *node, void *slot) {
 static mw_status bind_default(const place *at, void *slot) {
     const mw_field *f = at->field;
     if (f->type == MW_FIELD_EDITS || f->type == MW_FIELD_TABLE) return MW_OK; /* empty */
-    if (f->type == MW_FIELD_STRINGS || f->type == MW_FIELD_INTS) {
+    if (f->type == MW_FIELD_STRINGS || f->type == MW_FIELD_INTS || f->type == MW_FIELD_REALS) {
         mw_node empty = {.kind = MW_NODE_LIST};
         if (!f->initial[0]) return bind_list(at, &empty, slot);
     }
@@ -261,7 +266,7 @@ void mw_fields_release(const mw_field *fields, void *target) {
                 mw_fields_release(f->sub, (char *)list->items + (size_t)i * f->sub_size);
             mw_free(list->items);
             *list = (mw_items){0};
-        } else if (f->type == MW_FIELD_INTS || f->type == MW_FIELD_EDITS) {
+        } else if (f->type == MW_FIELD_INTS || f->type == MW_FIELD_REALS || f->type == MW_FIELD_EDITS) {
             mw_items *list = slot; /* all list types have the same shape: items, count */
             mw_free(list->items);
             *list = (mw_items){0};
@@ -339,6 +344,13 @@ static void write_value(mw_text *out, const mw_field *f, const void *slot, int i
         const mw_ints *list = slot;
         mw_text_addf(out, "[");
         for (int64_t i = 0; i < list->count; i++) mw_text_addf(out, "%s%lld", i ? ", " : "", (long long)list->items[i]);
+        mw_text_addf(out, "]");
+        return;
+    }
+    case MW_FIELD_REALS: {
+        const mw_reals *list = slot;
+        mw_text_addf(out, "[");
+        for (int64_t i = 0; i < list->count; i++) mw_text_addf(out, "%s%.10g", i ? ", " : "", list->items[i]);
         mw_text_addf(out, "]");
         return;
     }

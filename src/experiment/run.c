@@ -32,22 +32,25 @@ mw_status run_tokenizer(run *r) {
     return mw_comm_agree(r->comm, mw_tokenizer_open(r->e->model.path, &r->tokenizer));
 }
 
+mw_dataset_options run_dataset_options(const dataset_settings *d) {
+    return (mw_dataset_options){.paths = (const char *const *)d->path.items,
+                                .n_paths = d->path.count,
+                                .text_field = d->text_field,
+                                .split = (mw_text_split)d->split,
+                                .separator = d->separator,
+                                .context = d->context,
+                                .pack = d->pack,
+                                .truncate = d->truncate,
+                                .bos = (mw_bos_rule)d->bos,
+                                .eos = d->eos,
+                                .limit_tokens = d->limit_tokens,
+                                .limit_documents = d->limit_documents};
+}
+
 mw_status run_dataset(run *r) {
     if (r->dataset) return MW_OK;
-    const dataset_settings *d = &r->e->dataset;
     MW_TRY(run_tokenizer(r));
-    mw_dataset_options options = {.paths = (const char *const *)d->path.items,
-                                  .n_paths = d->path.count,
-                                  .text_field = d->text_field,
-                                  .split = (mw_text_split)d->split,
-                                  .separator = d->separator,
-                                  .context = d->context,
-                                  .pack = d->pack,
-                                  .truncate = d->truncate,
-                                  .bos = (mw_bos_rule)d->bos,
-                                  .eos = d->eos,
-                                  .limit_tokens = d->limit_tokens,
-                                  .limit_documents = d->limit_documents};
+    mw_dataset_options options = run_dataset_options(&r->e->dataset);
     return mw_dataset_load(&options, r->tokenizer, r->comm, &r->dataset);
 }
 

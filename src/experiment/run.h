@@ -31,6 +31,7 @@ mw_status run_model(run *r) MW_MUST_USE;
 mw_status run_sae_backend(run *r) MW_MUST_USE; /* local */
 mw_status run_tokenizer(run *r) MW_MUST_USE;
 mw_status run_dataset(run *r) MW_MUST_USE;
+mw_dataset_options run_dataset_options(const dataset_settings *d);
 mw_status run_store(run *r) MW_MUST_USE;
 mw_status run_sae(run *r) MW_MUST_USE;
 mw_status run_sae_here(run *r) MW_MUST_USE; /* local */

@@ -236,16 +236,44 @@ static const mw_field evaluate_fields[] = {
      .doc = "tokens of the dataset it is measured on"},
     {0}};
 
+/* Keys of an edit_settings at `base` of a struct: of the section, and of each of its variants. */
+#define EDIT_FIELDS(type)                                                                                              \
+    {"edits", MW_FIELD_EDITS, AT(type, turn.edits), "", .doc = "latent: factor of its activation"},                    \
+        {"add", MW_FIELD_EDITS, AT(type, turn.add), "", .doc = "latent: amount added to its activation, everywhere"},  \
+        {"clamp", MW_FIELD_EDITS, AT(type, turn.clamp), "", .doc = "latent: what its activation becomes, everywhere"}, \
+        {"ablate", MW_FIELD_INTS, AT(type, turn.ablate), "", .doc = "latents whose activation becomes 0"},             \
+        {"concept", MW_FIELD_STRING, AT(type, turn.concept), "",                                                       \
+         .doc = "category or name: the latents that match it best are turned up by `strength`"},                       \
+        {"concept_latents", MW_FIELD_INT, AT(type, turn.concept_latents),          "3",                                \
+         .min = 1,          .max = 1000,  .doc = "how many latents of the concept"},                                   \
+        {"strength",                                                                                                   \
+         MW_FIELD_REAL,                                                                                                \
+         AT(type, turn.strength),                                                                                      \
+         "1",                                                                                                          \
+         .min = -1000,                                                                                                 \
+         .max = 1000,                                                                                                  \
+         .doc = "added to each latent of the concept, in units of its largest activation"},                            \
+    {                                                                                                                  \
+        "category", MW_FIELD_STRING, AT(type, turn.category), "",                                                      \
+            .doc = "whose words are counted in what is written (discover.categories); empty: the concept's"            \
+    }
+
+static const mw_field variant_fields[] = {
+    {"name", MW_FIELD_STRING, AT(variant_settings, name), NULL, .doc = "what it is called"},
+    EDIT_FIELDS(variant_settings),
+    {0}};
+
 static const mw_field steer_fields[] = {
     {"prompts", MW_FIELD_STRINGS, AT(steer_settings, prompts), NULL, .doc = "texts to continue"},
-    {"edits", MW_FIELD_EDITS, AT(steer_settings, edits), "", .doc = "latent: factor of its activation"},
-    {"add", MW_FIELD_EDITS, AT(steer_settings, add), "", .doc = "latent: amount added to its activation, everywhere"},
-    {"concept", MW_FIELD_STRING, AT(steer_settings, concept), "",
-     .doc = "category or name: the latents that match it best are turned up by `strength`"},
-    {"concept_latents", MW_FIELD_INT, AT(steer_settings, concept_latents), "3", .min = 1, .max = 1000,
-     .doc = "how many latents of the concept"},
-    {"strength", MW_FIELD_REAL, AT(steer_settings, strength), "1", .min = -1000, .max = 1000,
-     .doc = "added to each latent of the concept, in units of its largest activation"},
+    EDIT_FIELDS(steer_settings),
+    {"variants", MW_FIELD_TABLE, AT(steer_settings, variants), "", .sub = variant_fields,
+     .sub_size = sizeof(variant_settings), .doc = "several ways to turn latents, side by side"},
+    {"scales", MW_FIELD_REALS, AT(steer_settings, scales), "1", .min = -1000, .max = 1000,
+     .doc = "each variant at several strengths: 1 is as it is given, 0 is no change, 2 twice the change"},
+    {"measure_tokens", MW_FIELD_INT, AT(steer_settings, measure_tokens), "10_000", .min = 0, .max = 1e12,
+     .doc = "tokens of text on which cross-entropy and KL are measured with each variant; 0: not measured"},
+    {"measure_path", MW_FIELD_STRINGS, AT(steer_settings, measure_path), "",
+     .doc = "files of that text, which the SAE was not trained on; none: the last sequences of the dataset"},
     {"keep_error", MW_FIELD_BOOL, AT(steer_settings, keep_error), "true",
      .doc = "keep what the SAE does not explain; false: the stream becomes the edited reconstruction"},
     {"samples", MW_FIELD_INT, AT(steer_settings, samples), "1", .min = 1, .max = 10000,

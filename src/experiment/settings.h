@@ -80,12 +80,27 @@ typedef struct evaluate_settings {
     int64_t tokens;
 } evaluate_settings;
 
+/* What is done to latents. */
+typedef struct edit_settings {
+    mw_edits edits, add, clamp;
+    mw_ints ablate;
+    char *concept, *category;
+    double strength;
+    int64_t concept_latents;
+} edit_settings;
+
+typedef struct variant_settings {
+    char *name;
+    edit_settings turn;
+} variant_settings;
+
 typedef struct steer_settings {
-    mw_strings prompts;
-    mw_edits edits, add;
-    char *concept;
-    double strength, temperature, top_p;
-    int64_t concept_latents, max_new_tokens, top_k, seed, samples;
+    mw_strings prompts, measure_path;
+    edit_settings turn;
+    mw_items variants;
+    mw_reals scales;
+    double temperature, top_p;
+    int64_t max_new_tokens, top_k, seed, samples, measure_tokens;
     bool keep_error;
 } steer_settings;
 

@@ -1,259 +1,350 @@
-/* Generation before and after latents are turned. */
-#include "experiment/run.h"
+/* What turning latents does: texts of each variant side by side, words of a category, and next-token prediction. */
+#include "experiment/edits.h"
+#include "experiment/generation.h"
+#include "experiment/predictions.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-typedef struct edits {
-    mw_latent_edit *items;
-    int64_t count, capacity;
-} edits;
-
-static mw_status put_edit(edits *list, int64_t latent, bool adds, double value) {
-    for (int64_t i = 0; i < list->count; i++)
-        if (list->items[i].latent == latent) {
-            *(adds ? &list->items[i].add : &list->items[i].scale) = value;
-            return MW_OK;
-        }
-    if (!MW_GROW(list->items, list->count, list->capacity)) return MW_ERR_MEMORY;
-    list->items[list->count++] = (mw_latent_edit){latent, adds ? 1 : value, adds ? value : 0};
-    return MW_OK;
-}
-
-/* ---- a concept's latents -------------------------------------------------------------------------------- */
-
-/* weight: how often the latent is active on the concept's words, times the purity of its top texts: pure latents that
- * carry much of the concept come first, rare ones last. A latent named like the concept beats any. */
-typedef struct match {
-    int64_t latent;
-    double weight, max;
-    bool named;
-} match;
-
-static int best_match(const void *a, const void *b) {
-    const match *x = a, *y = b;
-    if (x->named != y->named) return x->named ? -1 : 1;
-    if (x->weight != y->weight) return x->weight < y->weight ? 1 : -1;
-    return x->latent < y->latent ? -1 : 1;
-}
-
-static double number(const json_t *object, const char *key) {
-    return json_number_value(json_object_get(object, key));
-}
-
-static bool same_text(const json_t *object, const char *key, const char *text) {
-    const char *value = mw_json_text(object, key);
-    return value && strcmp(value, text) == 0;
-}
-
-static mw_status matches_of(const json_t *latents, const char *concept, match **out, int64_t *count) {
-    size_t n = json_array_size(latents);
-    match *list = mw_calloc(n, sizeof *list);
-    if (!list) return MW_ERR_MEMORY;
-    *count = 0;
-    for (size_t i = 0; i < n; i++) {
-        const json_t *l = json_array_get(latents, i);
-        bool named = same_text(l, "name", concept);
-        if (!named && !same_text(l, "category", concept)) continue;
-        list[(*count)++] =
-            (match){json_integer_value(json_object_get(l, "latent")),
-                    number(l, "purity") * number(l, "precision") * number(l, "frequency"), number(l, "max"), named};
-    }
-    qsort(list, (size_t)*count, sizeof *list, best_match);
-    *out = list;
-    return MW_OK;
-}
-
-/* Reads the latents that stage discover found for it. */
-static mw_status add_concept(const run *r, edits *list) {
-    const steer_settings *s = &r->e->steer;
-    if (!s->concept[0]) return MW_OK;
-    char *path = mw_path_join(r->sae_folder, "concepts.json");
-    json_t *root = NULL;
-    match *matches = NULL;
-    int64_t count = 0;
-    mw_status status = path ? mw_json_load(path, &root) : MW_ERR_MEMORY;
-    if (status == MW_OK) status = matches_of(json_object_get(root, "latents"), s->concept, &matches, &count);
-    if (status == MW_OK && count == 0)
-        status =
-            mw_error(MW_ERR_CONFIG, "steer.concept '%s': no latent in %s has this name or category", s->concept, path);
-    for (int64_t i = 0; status == MW_OK && i < count && i < s->concept_latents; i++)
-        status = put_edit(list, matches[i].latent, true, s->strength * matches[i].max);
-    json_decref(root);
-    mw_free(matches);
-    mw_free(path);
-    return status;
-}
-
-static mw_status collect_edits(const run *r, edits *list) {
-    const steer_settings *s = &r->e->steer;
-    MW_TRY(add_concept(r, list));
-    for (int64_t i = 0; i < s->edits.count; i++)
-        MW_TRY(put_edit(list, s->edits.items[i].index, false, s->edits.items[i].value));
-    for (int64_t i = 0; i < s->add.count; i++)
-        MW_TRY(put_edit(list, s->add.items[i].index, true, s->add.items[i].value));
-    for (int64_t i = 0; i < list->count; i++)
-        if (list->items[i].latent >= r->sae->n)
-            return mw_error(MW_ERR_CONFIG, "steer: latent %lld: the SAE has %lld latents",
-                            (long long)list->items[i].latent, (long long)r->sae->n);
-    return list->count ? MW_OK : mw_error(MW_ERR_CONFIG, "steer: no edits, no add and no concept: nothing to turn");
-}
-
-/* ---- generation ----------------------------------------------------------------------------------------- */
+/* One way to turn latents; the first of all turns none. */
+typedef struct variant {
+    char *name;
+    const char *category; /* "": not measured */
+    double scale;
+    edits edits;
+    mw_text *texts; /* [prompts * samples] */
+    word_share *shares;
+    mw_steering steering;
+    prediction predicted;
+} variant;
 
 typedef struct lab {
     run *r;
-    mw_ids ids;
-    int64_t *length, n;      /* prompts times samples */
-    mw_text *before, *after; /* [n] texts without and with the edits */
+    const steer_settings *s;
+    variant *list;
+    int64_t n, capacity;
+    prompt_set prompts;
+    json_t *words; /* word -> category, or NULL */
+    int64_t tokens;
 } lab;
 
-static mw_status encode_prompts(lab *l) {
-    const steer_settings *s = &l->r->e->steer;
-    l->n = s->prompts.count * s->samples;
-    l->length = mw_calloc((size_t)l->n, sizeof *l->length);
-    l->before = mw_calloc((size_t)l->n, sizeof *l->before);
-    l->after = mw_calloc((size_t)l->n, sizeof *l->after);
-    if (!l->length || !l->before || !l->after) return MW_ERR_MEMORY;
-    int32_t bos = l->r->e->dataset.bos == MW_BOS_NONE ? -1 : mw_tokenizer_bos(l->r->tokenizer);
-    for (int64_t i = 0; i < l->n; i++) {
-        const char *prompt = s->prompts.items[i / s->samples];
-        int64_t before = l->ids.count;
-        if (bos >= 0) MW_TRY(mw_ids_add(&l->ids, bos));
-        MW_TRY(mw_tokenizer_encode(l->r->tokenizer, prompt, strlen(prompt), &l->ids));
-        l->length[i] = l->ids.count - before;
+/* ---- variants ------------------------------------------------------------------------------------------------- */
+
+static bool turns_anything(const edit_settings *s) {
+    return s->edits.count || s->add.count || s->clamp.count || s->ablate.count || s->concept[0];
+}
+
+static mw_status new_variant(lab *l, char *name, const edit_settings *s, double scale) {
+    if (!name || !MW_GROW(l->list, l->n, l->capacity)) {
+        mw_free(name);
+        return MW_ERR_MEMORY;
+    }
+    const char *category = !s ? "" : s->category[0] ? s->category : s->concept;
+    l->list[l->n++] = (variant){.name = name, .category = category, .scale = scale};
+    return MW_OK;
+}
+
+/* At each of the scales. */
+static mw_status add_variants(lab *l, const dictionary *d, const char *name, const edit_settings *s) {
+    const mw_reals *scales = &l->s->scales;
+    for (int64_t i = 0; i < scales->count; i++) {
+        double scale = scales->items[i];
+        MW_TRY(new_variant(l, scale == 1 ? mw_strdup(name) : mw_format("%s x %.4g", name, scale), s, scale));
+        edits *made = &l->list[l->n - 1].edits;
+        MW_TRY(edits_collect(l->r, d, s, name, made));
+        edits_strengthen(made, scale);
     }
     return MW_OK;
 }
 
-static mw_status generate(lab *l, mw_text *texts) {
-    const steer_settings *s = &l->r->e->steer;
+static mw_status make_variants(lab *l, const dictionary *d) {
+    const steer_settings *s = l->s;
+    const variant_settings *given = s->variants.items;
+    MW_TRY(new_variant(l, mw_strdup("unchanged"), NULL, 0));
+    if (turns_anything(&s->turn) || !s->variants.count)
+        MW_TRY(add_variants(l, d, s->turn.concept[0] ? s->turn.concept : "steer", &s->turn));
+    for (int64_t i = 0; i < s->variants.count; i++) MW_TRY(add_variants(l, d, given[i].name, &given[i].turn));
+    return MW_OK;
+}
+
+static mw_status prepare(lab *l) {
+    dictionary d;
+    MW_TRY(dictionary_open(l->r, &d));
+    mw_status status = make_variants(l, &d);
+    dictionary_close(&d);
+    if (status == MW_OK) status = prompts_encode(l->r, &l->s->prompts, l->s->samples, &l->prompts);
+    for (int64_t v = 0; v < l->n && status == MW_OK; v++) {
+        variant *one = &l->list[v];
+        one->texts = mw_calloc((size_t)l->prompts.n, sizeof *one->texts);
+        one->shares = mw_calloc((size_t)l->prompts.n, sizeof *one->shares);
+        one->steering = (mw_steering){.sae = l->r->sae,
+                                      .edits = one->edits.items,
+                                      .n_edits = one->edits.count,
+                                      .keep_error = l->s->keep_error || v == 0,
+                                      .untouched = untouched_token(l->r)};
+        if (!one->texts || !one->shares) status = MW_ERR_MEMORY;
+    }
+    return status;
+}
+
+static void release(lab *l) {
+    for (int64_t v = 0; v < l->n; v++) {
+        variant *one = &l->list[v];
+        for (int64_t i = 0; i < l->prompts.n && one->texts; i++) mw_text_free(&one->texts[i]);
+        mw_free(one->texts);
+        mw_free(one->shares);
+        mw_free(one->name);
+        edits_free(&one->edits);
+    }
+    mw_free(l->list);
+    prompts_free(&l->prompts);
+    json_decref(l->words);
+}
+
+/* ---- texts: each variant on one rank, then all at rank 0 --------------------------------------------------------- */
+
+static mw_status attach(void *self, mw_hooks *hooks) {
+    variant *one = self;
+    return one->edits.count ? mw_steering_attach(&one->steering, hooks, NULL) : MW_OK;
+}
+
+static void detach(void *self, mw_hooks *hooks) {
+    mw_steering_detach(&((variant *)self)->steering, hooks);
+}
+
+static mw_status write(lab *l, variant *one) {
+    const steer_settings *s = l->s;
     mw_sampling how = {.max_new_tokens = s->max_new_tokens,
                        .temperature = s->temperature,
                        .top_k = s->top_k,
                        .top_p = s->top_p,
                        .seed = s->seed,
                        .stop_id = mw_tokenizer_eos(l->r->tokenizer)};
-    mw_batch batch = {.n_seq = l->n, .ids = l->ids.data, .length = l->length};
-    int32_t **out = mw_calloc((size_t)l->n, sizeof *out);
-    int64_t *made = mw_calloc((size_t)l->n, sizeof *made);
-    mw_status status = out && made ? mw_generate(l->r->model, &batch, &how, out, made) : MW_ERR_MEMORY;
-    for (int64_t i = 0; out && i < l->n; i++) {
-        if (status == MW_OK) {
-            mw_text_add(&texts[i], "", 0);
-            status = mw_tokenizer_decode(l->r->tokenizer, out[i], made[i], &texts[i]);
-        }
-        mw_free(out[i]);
-    }
-    mw_free(out);
-    mw_free(made);
+    mw_hooks *hooks = mw_model_hooks(l->r->model);
+    MW_TRY(attach(one, hooks));
+    mw_status status = prompts_continue(l->r, &l->prompts, &how, one->texts);
+    detach(one, hooks);
     return status;
 }
 
-static mw_status generate_both(lab *l, const edits *list) {
-    run *r = l->r;
-    mw_steering steering = {.sae = r->sae,
-                            .edits = list->items,
-                            .n_edits = list->count,
-                            .keep_error = r->e->steer.keep_error,
-                            .untouched = r->e->harvest.skip == MW_SKIP_NONE ? -1 : mw_tokenizer_bos(r->tokenizer)};
-    MW_TRY(generate(l, l->before));
-    MW_TRY(mw_steering_attach(&steering, mw_model_hooks(r->model), NULL));
-    mw_status status = generate(l, l->after);
-    mw_steering_detach(&steering, mw_model_hooks(r->model));
-    return status;
+static bool is_mine(const lab *l, int64_t variant) {
+    return variant % mw_comm_size(l->r->comm) == mw_comm_rank(l->r->comm);
 }
 
-/* ---- what came out -------------------------------------------------------------------------------------- */
+static mw_status write_mine(lab *l) {
+    for (int64_t v = 0; v < l->n; v++)
+        if (is_mine(l, v)) MW_TRY(write(l, &l->list[v]));
+    return MW_OK;
+}
 
-typedef struct share {
-    int64_t hits, words;
-} share;
-
-static void count_words(const json_t *words, const char *category, const mw_text *text, share *out) {
-    for (const char *p = text->data; *p;) {
-        size_t n = strcspn(p, " \n\t");
-        char word[64];
-        if (n > 0 && n < sizeof word) {
-            memcpy(word, p, n);
-            word[n] = '\0';
-            out->hits += same_text(words, word, category);
+/* Texts of this rank's variants, each ended by a NUL. */
+static mw_status join_mine(const lab *l, mw_text *out) {
+    mw_text_add(out, "", 0);
+    for (int64_t v = 0; v < l->n; v++)
+        for (int64_t i = 0; i < l->prompts.n && is_mine(l, v); i++) {
+            mw_text_add(out, l->list[v].texts[i].data, strlen(l->list[v].texts[i].data));
+            mw_text_add(out, "", 1);
         }
-        out->words += n > 0;
-        p += n + (p[n] != '\0');
+    return out->failed ? MW_ERR_MEMORY : MW_OK;
+}
+
+static void split_all(lab *l, const char *all, const size_t *bytes) {
+    int size = mw_comm_size(l->r->comm);
+    for (int rank = 0; rank < size; all += bytes[rank++]) {
+        const char *at = all;
+        for (int64_t v = rank; v < l->n; v += size)
+            for (int64_t i = 0; i < l->prompts.n; i++, at += strlen(at) + 1) {
+                l->list[v].texts[i].length = 0;
+                mw_text_add(&l->list[v].texts[i], at, strlen(at));
+            }
     }
 }
 
-/* Share of the words in the concept's category, where categories are known. */
-static mw_status measure(const lab *l, share *before, share *after) {
+static mw_status gather_texts(lab *l) {
+    const mw_comm *comm = l->r->comm;
+    mw_text mine = {0};
+    size_t *bytes = mw_alloc((size_t)mw_comm_size(comm) * sizeof *bytes), total = 0;
+    mw_status status = mw_comm_agree(comm, bytes ? join_mine(l, &mine) : MW_ERR_MEMORY);
+    if (status == MW_OK) status = mw_comm_gather_all(comm, &mine.length, sizeof *bytes, bytes);
+    for (int r = 0; r < mw_comm_size(comm) && status == MW_OK; r++) total += bytes[r];
+    char *all = status == MW_OK ? mw_alloc(total + 1) : NULL;
+    if (status == MW_OK) status = mw_comm_agree(comm, all ? MW_OK : MW_ERR_MEMORY);
+    if (status == MW_OK) status = mw_comm_gather_all_v(comm, mine.data, bytes, all);
+    if (status == MW_OK) split_all(l, all, bytes);
+    mw_text_free(&mine);
+    mw_free(bytes);
+    mw_free(all);
+    return status;
+}
+
+/* ---- prediction on text that is not the model's own ---------------------------------------------------------------- */
+
+/* The last sequences of the dataset until they have so many tokens. */
+static int64_t first_of_last(const mw_dataset *d, int64_t tokens) {
+    int64_t first = d->n_sequences;
+    for (int64_t have = 0; first > 0 && have < tokens;) have += d->length[--first];
+    return first;
+}
+
+static mw_status load_text(lab *l, mw_dataset **own) {
+    const dataset_settings *d = &l->r->e->dataset;
+    const mw_strings *paths = &l->s->measure_path;
+    if (!paths->count) return run_dataset(l->r);
+    mw_dataset_options options = run_dataset_options(d);
+    options.paths = (const char *const *)paths->items;
+    options.n_paths = paths->count;
+    options.limit_tokens = l->s->measure_tokens;
+    options.limit_documents = 0;
+    return mw_dataset_load(&options, l->r->tokenizer, l->r->comm, own);
+}
+
+static mw_status predict(lab *l) {
+    mw_dataset *own = NULL;
+    if (l->s->measure_tokens == 0) return MW_OK;
+    MW_TRY(load_text(l, &own));
+    const mw_dataset *text = own ? own : l->r->dataset;
+    int64_t first = own ? 0 : first_of_last(text, l->s->measure_tokens);
+    prediction_plan plan = plan_predictions(l->r, text, first, text->n_sequences - first);
+    treatment *treatments = mw_calloc((size_t)l->n, sizeof *treatments);
+    prediction *found = mw_calloc((size_t)l->n, sizeof *found);
+    mw_status status = mw_comm_agree(l->r->comm, treatments && found ? MW_OK : MW_ERR_MEMORY);
+    for (int64_t v = 0; v < l->n && status == MW_OK; v++)
+        treatments[v] = (treatment){attach, detach, NULL, &l->list[v]};
+    if (status == MW_OK) status = measure_predictions(l->r, &plan, treatments, l->n, found, &l->tokens);
+    for (int64_t v = 0; v < l->n && status == MW_OK; v++) l->list[v].predicted = found[v];
+    mw_free(treatments);
+    mw_free(found);
+    mw_dataset_free(&own);
+    return status;
+}
+
+/* ---- words ------------------------------------------------------------------------------------------------------------ */
+
+static mw_status load_words(lab *l) {
     const char *path = l->r->e->discover.categories;
-    if (!path || !path[0] || !l->r->e->steer.concept[0]) return MW_OK;
-    json_t *root;
+    json_t *root = NULL;
+    if (!path || !path[0]) return MW_OK;
     MW_TRY(mw_json_load(path, &root));
-    const json_t *words = json_object_get(root, "words");
-    for (int64_t i = 0; i < l->n; i++) {
-        count_words(words, l->r->e->steer.concept, &l->before[i], before);
-        count_words(words, l->r->e->steer.concept, &l->after[i], after);
-    }
+    l->words = json_incref(json_object_get(root, "words"));
     json_decref(root);
     return MW_OK;
 }
 
-static double percent(share s) {
-    return s.words ? 100.0 * (double)s.hits / (double)s.words : 0;
+typedef struct effect {
+    estimate before, after, change;
+} effect;
+
+static effect effect_of(const lab *l, const variant *one, word_share *before) {
+    for (int64_t i = 0; i < l->prompts.n; i++) {
+        before[i] = count_words(l->words, one->category, l->list[0].texts[i].data);
+        one->shares[i] = count_words(l->words, one->category, one->texts[i].data);
+    }
+    return (effect){estimate_share(before, l->prompts.n), estimate_share(one->shares, l->prompts.n),
+                    estimate_change(before, one->shares, l->prompts.n)};
 }
 
-static void print_line(const char *label, const char *text, size_t length) {
+/* ---- out ---------------------------------------------------------------------------------------------------------------- */
+
+static void print_line(const char *label, const char *text) {
     mw_text line = {0};
     mw_text_add(&line, "", 0);
-    mw_text_add_visible(&line, text, length);
-    if (!line.failed) printf("  %s %s\n", label, line.data);
+    mw_text_add_visible(&line, text, strlen(text));
+    if (!line.failed) printf("  %-12s %s\n", label, line.data);
     mw_text_free(&line);
 }
 
-static void print_texts(const lab *l, const edits *list, share before, share after) {
-    const steer_settings *s = &l->r->e->steer;
-    printf("steer:");
-    for (int64_t i = 0; i < list->count; i++)
-        printf(" latent %lld x %.3g + %.3g%s", (long long)list->items[i].latent, list->items[i].scale,
-               list->items[i].add, i + 1 < list->count ? "," : "\n");
-    for (int64_t i = 0; i < l->n; i++) {
-        if (i % s->samples != 0 || i / s->samples >= 5) continue; /* all are in steer.json */
-        const char *prompt = s->prompts.items[i / s->samples];
-        print_line("prompt:", prompt, strlen(prompt));
-        print_line("before:", l->before[i].data, l->before[i].length);
-        print_line("after: ", l->after[i].data, l->after[i].length);
-    }
-    if (before.words || after.words)
-        printf("  words of category %s: %.1f %% before (%lld words), %.1f %% after (%lld words)\n", s->concept,
-               percent(before), (long long)before.words, percent(after), (long long)after.words);
-    fflush(stdout);
+static void print_edits(const variant *one) {
+    printf("steer: %s:", one->name);
+    for (int64_t i = 0; i < one->edits.count; i++)
+        printf(" latent %lld x %.3g + %.3g%s", (long long)one->edits.items[i].latent, one->edits.items[i].scale,
+               one->edits.items[i].add, i + 1 < one->edits.count ? "," : "\n");
 }
 
-static void add_text(json_t *object, const char *key, const mw_text *text) {
-    json_t *value = json_stringn(text->data, text->length);
-    json_object_set_new(object, key, value ? value : json_string(""));
+static void print_texts(const lab *l) {
+    for (int64_t v = 1; v < l->n; v++) print_edits(&l->list[v]);
+    for (int64_t p = 0; p < l->s->prompts.count && p < 5; p++) { /* all are in steer.json */
+        print_line("prompt:", l->s->prompts.items[p]);
+        for (int64_t v = 0; v < l->n; v++) print_line(l->list[v].name, l->list[v].texts[p * l->s->samples].data);
+    }
 }
 
-static mw_status save_texts(const lab *l, const edits *list, share before, share after) {
-    json_t *root = json_object(), *turned = json_array(), *texts = json_array();
-    for (int64_t i = 0; i < list->count; i++)
-        json_array_append_new(turned, json_pack("{s:I, s:f, s:f}", "latent", (json_int_t)list->items[i].latent, "scale",
-                                                list->items[i].scale, "add", list->items[i].add));
-    for (int64_t i = 0; i < l->n; i++) {
-        json_t *one = json_object();
-        json_object_set_new(one, "prompt", json_string(l->r->e->steer.prompts.items[i / l->r->e->steer.samples]));
-        add_text(one, "before", &l->before[i]);
-        add_text(one, "after", &l->after[i]);
-        json_array_append_new(texts, one);
+static void print_share(const char *category, const effect *e) {
+    char share[96], change[64];
+    snprintf(share, sizeof share, "%.40s %.1f %% (%.1f to %.1f)", category, e->after.percent, e->after.low,
+             e->after.high);
+    snprintf(change, sizeof change, "%+.1f (%+.1f to %+.1f)", e->change.percent, e->change.low, e->change.high);
+    printf("  %-32s %-24s", share, change);
+}
+
+static void print_table(const lab *l, const effect *effects) {
+    bool words = l->words != NULL;
+    printf("  %-20s", "");
+    if (words) printf("  %-32s %-24s", "words of the category (95 %)", "change");
+    if (l->tokens) printf("%10s %10s", "CE", "KL");
+    printf("\n");
+    for (int64_t v = 0; v < l->n; v++) {
+        const variant *one = &l->list[v];
+        bool counted = words && one->category[0];
+        printf("  %-20s", one->name);
+        if (counted) print_share(one->category, &effects[v]);
+        if (words && !counted) printf("  %-32s %-24s", "", "");
+        if (l->tokens && v == 0) printf("%10.4f", one->predicted.ce);
+        if (l->tokens && v > 0)
+            printf("%+10.4f %10.4f", one->predicted.ce - l->list[0].predicted.ce, one->predicted.kl);
+        printf("\n");
     }
-    json_object_set_new(root, "edits", turned);
-    if (before.words || after.words)
-        json_object_set_new(root, "category",
-                            json_pack("{s:s, s:f, s:f}", "name", l->r->e->steer.concept, "percent_before",
-                                      percent(before), "percent_after", percent(after)));
-    json_object_set_new(root, "texts", texts);
+    if (words && l->n > 1 && l->list[1].category[0])
+        printf("  unchanged, the category %s has %.1f %% (%.1f to %.1f) of the words\n", l->list[1].category,
+               effects[1].before.percent, effects[1].before.low, effects[1].before.high);
+    if (l->tokens) printf("  CE and KL on %lld tokens of text\n", (long long)l->tokens);
+}
+
+static json_t *text_or_empty(const mw_text *text) {
+    json_t *value = json_stringn(text->data, strlen(text->data));
+    return value ? value : json_string("");
+}
+
+static json_t *estimate_json(estimate e) {
+    return json_pack("{s:f, s:f, s:f}", "percent", e.percent, "low", e.low, "high", e.high);
+}
+
+static json_t *effect_json(const variant *one, const effect *e) {
+    json_t *made = estimate_json(e->after);
+    json_object_set_new(made, "name", json_string(one->category));
+    json_object_set_new(made, "unchanged", estimate_json(e->before));
+    json_object_set_new(made, "change", estimate_json(e->change));
+    return made;
+}
+
+static json_t *variant_json(const lab *l, const variant *one, const effect *e) {
+    json_t *turned = json_array(), *texts = json_array();
+    for (int64_t i = 0; i < one->edits.count; i++)
+        json_array_append_new(turned, json_pack("{s:I, s:f, s:f}", "latent", (json_int_t)one->edits.items[i].latent,
+                                                "scale", one->edits.items[i].scale, "add", one->edits.items[i].add));
+    for (int64_t p = 0; p < l->s->prompts.count; p++) {
+        json_t *samples = json_array();
+        for (int64_t i = 0; i < l->s->samples; i++)
+            json_array_append_new(samples, text_or_empty(&one->texts[p * l->s->samples + i]));
+        json_array_append_new(texts, samples);
+    }
+    json_t *made = json_pack("{s:s, s:f, s:o}", "name", one->name, "scale", one->scale, "edits", turned);
+    if (l->words && one->category[0]) json_object_set_new(made, "category", effect_json(one, e));
+    if (l->tokens)
+        json_object_set_new(made, "predictions",
+                            json_pack("{s:f, s:f, s:f}", "cross_entropy", one->predicted.ce, "change",
+                                      one->predicted.ce - l->list[0].predicted.ce, "kl", one->predicted.kl));
+    json_object_set_new(made, "texts", texts);
+    return made;
+}
+
+static mw_status save(const lab *l, const effect *effects) {
+    json_t *root = json_object(), *prompts = json_array(), *list = json_array();
+    for (int64_t p = 0; p < l->s->prompts.count; p++)
+        json_array_append_new(prompts, json_string(l->s->prompts.items[p]));
+    for (int64_t v = 0; v < l->n; v++) json_array_append_new(list, variant_json(l, &l->list[v], &effects[v]));
+    json_object_set_new(root, "prompts", prompts);
+    json_object_set_new(root, "predicted_on_tokens", json_integer(l->tokens));
+    json_object_set_new(root, "variants", list);
     char *path = mw_path_join(l->r->folder, "steer.json");
     mw_status status = path ? mw_json_save(path, root, 1) : MW_ERR_MEMORY;
     json_decref(root);
@@ -261,32 +352,37 @@ static mw_status save_texts(const lab *l, const edits *list, share before, share
     return status;
 }
 
-static mw_status steer(run *r) {
-    lab l = {.r = r};
-    edits list = {0};
-    share before = {0}, after = {0};
-    mw_status status = collect_edits(r, &list);
-    if (status == MW_OK) status = encode_prompts(&l);
-    if (status == MW_OK) status = generate_both(&l, &list);
-    if (status == MW_OK) status = measure(&l, &before, &after);
-    if (status == MW_OK) print_texts(&l, &list, before, after);
-    if (status == MW_OK) status = save_texts(&l, &list, before, after);
-    for (int64_t i = 0; i < l.n; i++) {
-        if (l.before) mw_text_free(&l.before[i]);
-        if (l.after) mw_text_free(&l.after[i]);
+static mw_status tell(lab *l) {
+    effect *effects = mw_calloc((size_t)l->n, sizeof *effects);
+    word_share *before = mw_calloc((size_t)l->prompts.n, sizeof *before);
+    mw_status status = effects && before ? load_words(l) : MW_ERR_MEMORY;
+    for (int64_t v = 1; v < l->n && status == MW_OK && l->words; v++)
+        if (l->list[v].category[0]) effects[v] = effect_of(l, &l->list[v], before);
+    if (status == MW_OK) {
+        print_texts(l);
+        print_table(l, effects);
+        fflush(stdout);
+        status = save(l, effects);
     }
-    mw_ids_free(&l.ids);
-    mw_free(l.length);
-    mw_free(l.before);
-    mw_free(l.after);
-    mw_free(list.items);
+    mw_free(effects);
+    mw_free(before);
     return status;
 }
 
-/* A few prompts are one rank's work; the others wait. */
+static mw_status steer(lab *l) {
+    MW_TRY(mw_comm_agree(l->r->comm, prepare(l)));
+    MW_TRY(mw_comm_agree(l->r->comm, write_mine(l)));
+    MW_TRY(gather_texts(l));
+    MW_TRY(predict(l));
+    return mw_comm_agree(l->r->comm, run_is_root(l->r) ? tell(l) : MW_OK);
+}
+
 mw_status stage_steer(run *r) {
+    lab l = {.r = r, .s = &r->e->steer};
     MW_TRY(run_sae(r));
     MW_TRY(run_model(r));
     MW_TRY(run_tokenizer(r));
-    return mw_comm_agree(r->comm, run_is_root(r) ? steer(r) : MW_OK);
+    mw_status status = steer(&l);
+    release(&l);
+    return status;
 }

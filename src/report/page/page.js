@@ -352,7 +352,7 @@ const steeringPage = () => {
   page.append(make("table", {}, make("tr", {}, ...["variant", "edits", "words of the category", "cross-entropy", "KL from clean"].map((t) => make("th", {}, t))),
     ...s.variants.map((v) => make("tr", {}, make("td", { dir: "auto" }, ...visible(v.name)),
       make("td", {}, ...v.edits.map((e) => make("div", {}, make("a", { href: "#latent=" + e.latent }, String(e.latent)), ` × ${short(e.scale)} + ${short(e.add)}`))),
-      make("td", {}, v.category ? interval(v.category) : "–"), make("td", { class: "number" }, v.predictions ? short(v.predictions.cross_entropy) : "–"), make("td", { class: "number" }, v.predictions ? short(v.predictions.kl) : "–")))));
+      make("td", {}, v.category ? `${v.category.name}: ${interval(v.category)}, unchanged ${interval(v.category.unchanged)}` : "–"), make("td", { class: "number" }, v.predictions ? short(v.predictions.cross_entropy) : "–"), make("td", { class: "number" }, v.predictions ? short(v.predictions.kl) : "–")))));
   s.prompts.forEach((prompt, p) => {
     page.append(make("h3", {}, ""), make("p", { dir: "auto" }, make("b", {}, ...visible(prompt))));
     page.append(make("table", {}, ...s.variants.map((v) => make("tr", {}, make("th", {}, ...visible(v.name)), make("td", { class: "side", dir: "auto" }, ...visible((v.texts[p] || [])[0] || ""))))));

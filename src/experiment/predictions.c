@@ -1,0 +1,154 @@
+#include "experiment/predictions.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { LOGITS_MAX = 1 << 24 }; /* clean logits kept at once, in floats */
+
+/* ---- reading the logits ---------------------------------------------------------------------------------- */
+
+/* Detector on logits, which come in pieces: keeps the clean ones, compares the damaged ones. */
+typedef struct reader {
+    const int32_t *next;     /* next token of each row of the pass */
+    const int32_t *sequence; /* sequence of each row, one more than there are rows */
+    float *clean;            /* [rows, vocab] logits minus their log-sum-exp */
+    bool keep;
+    int64_t row;
+    double ce, kl, tokens;
+} reader;
+
+static double log_sum_exp(const float *x, int64_t n) {
+    double best = x[0], sum = 0;
+    for (int64_t i = 1; i < n; i++) best = x[i] > best ? x[i] : best;
+    for (int64_t i = 0; i < n; i++) sum += exp(x[i] - best);
+    return best + log(sum);
+}
+
+static void read_row(reader *d, const float *logits, int64_t vocab) {
+    double total = log_sum_exp(logits, vocab);
+    float *clean = d->clean + d->row * vocab;
+    if (d->keep) {
+        for (int64_t i = 0; i < vocab; i++) clean[i] = (float)(logits[i] - total);
+    } else {
+        for (int64_t i = 0; i < vocab; i++) d->kl += exp(clean[i]) * (clean[i] - (logits[i] - total));
+    }
+    d->ce += total - logits[d->next[d->row]];
+    d->tokens++;
+}
+
+static mw_status read_logits(void *self, const mw_hook_event *event) {
+    reader *d = self;
+    int64_t vocab = event->x.shape[1];
+    float *all = NULL;
+    MW_TRY(mw_hook_borrow(event, &all));
+    for (int64_t r = 0; r < event->x.shape[0]; r++, d->row++)
+        if (d->sequence[d->row] == d->sequence[d->row + 1]) /* a sequence's last token has no next one */
+            read_row(d, all + r * vocab, vocab);
+    return mw_hook_return(event, all, false);
+}
+
+/* ---- passes ---------------------------------------------------------------------------------------------- */
+
+typedef struct study {
+    run *r;
+    const prediction_plan *plan;
+    const treatment *treatments;
+    int64_t n, n_passes;
+    double *sums; /* [n_passes, 2 n + 1]: cross-entropies, divergences, tokens */
+    float *clean;
+    int32_t *next, *sequence;
+} study;
+
+static mw_status treated_pass(study *s, const mw_batch *batch, int64_t t, double *sums) {
+    const treatment *how = &s->treatments[t];
+    mw_hooks *hooks = mw_model_hooks(s->r->model);
+    reader d = {.next = s->next, .sequence = s->sequence, .clean = s->clean, .keep = t == 0};
+    mw_hook_id id;
+    MW_TRY(mw_hooks_attach(
+        hooks,
+        &(mw_hook){.site = {0, MW_LOGITS}, .kind = MW_DETECTOR, .call = read_logits, .self = &d, .name = "predictions"},
+        &id));
+    mw_status status = how->attach ? how->attach(how->self, hooks) : MW_OK;
+    if (status == MW_OK) status = mw_model_forward(s->r->model, batch, NULL);
+    if (how->detach) how->detach(how->self, hooks);
+    mw_hooks_detach(hooks, id);
+    sums[t] = d.ce;
+    sums[s->n + t] = d.kl;
+    sums[2 * s->n] = d.tokens;
+    return status;
+}
+
+static mw_status all_treatments(study *s, int64_t pass) {
+    const prediction_plan *plan = s->plan;
+    const mw_dataset *d = plan->dataset;
+    int64_t first = plan->first + pass * plan->per_pass, end = plan->first + plan->count;
+    int64_t n = end - first < plan->per_pass ? end - first : plan->per_pass;
+    int64_t rows = d->first[first + n - 1] + d->length[first + n - 1] - d->first[first], at = 0;
+    for (int64_t q = 0; q < n; q++)
+        for (int64_t i = 0; i < d->length[first + q]; i++) s->sequence[at++] = (int32_t)q;
+    s->sequence[rows] = -1;
+    memcpy(s->next, d->ids + d->first[first] + 1, (size_t)(rows - 1) * sizeof *s->next);
+    mw_batch batch = {.n_seq = n, .ids = d->ids + d->first[first], .length = d->length + first};
+    for (int64_t t = 0; t < s->n; t++) {
+        MW_TRY(treated_pass(s, &batch, t, s->sums + pass * (2 * s->n + 1)));
+        if (s->treatments[t].after) MW_TRY(s->treatments[t].after(s->treatments[t].self, rows));
+    }
+    return MW_OK;
+}
+
+/* Adds the passes in order, whatever rank made them. */
+static mw_status add_passes(study *s, prediction *out, int64_t *tokens) {
+    int64_t width = 2 * s->n + 1;
+    MW_TRY(mw_comm_gather_shares(s->r->comm, s->sums, s->n_passes, 1, (size_t)width * sizeof *s->sums));
+    double all = 0;
+    for (int64_t t = 0; t < s->n; t++) out[t] = (prediction){0, 0};
+    for (int64_t p = 0; p < s->n_passes; p++) {
+        for (int64_t t = 0; t < s->n; t++) {
+            out[t].ce += s->sums[p * width + t];
+            out[t].kl += s->sums[p * width + s->n + t];
+        }
+        all += s->sums[p * width + 2 * s->n];
+    }
+    for (int64_t t = 0; t < s->n && all > 0; t++) {
+        out[t].ce /= all;
+        out[t].kl /= all;
+    }
+    *tokens = (int64_t)all;
+    return MW_OK;
+}
+
+prediction_plan plan_predictions(const run *r, const mw_dataset *dataset, int64_t first, int64_t count) {
+    int64_t vocab = mw_model_about(r->model)->vocab, longest = 1;
+    for (int64_t q = first; q < first + count; q++)
+        if (dataset->length[q] > longest) longest = dataset->length[q];
+    prediction_plan plan = {.dataset = dataset, .first = first, .count = count};
+    plan.per_pass = LOGITS_MAX / vocab / longest;
+    if (plan.per_pass < 1) plan.per_pass = 1;
+    if (plan.per_pass > r->e->dataset.batch) plan.per_pass = r->e->dataset.batch;
+    plan.rows = plan.per_pass * longest;
+    return plan;
+}
+
+static mw_status prepare(study *s) {
+    int64_t rows = s->plan->rows;
+    s->n_passes = (s->plan->count + s->plan->per_pass - 1) / s->plan->per_pass;
+    s->sums = mw_calloc((size_t)(s->n_passes * (2 * s->n + 1)), sizeof *s->sums);
+    s->clean = mw_alloc((size_t)(rows * mw_model_about(s->r->model)->vocab) * sizeof *s->clean);
+    s->next = mw_calloc((size_t)rows + 1, sizeof *s->next);
+    s->sequence = mw_alloc((size_t)(rows + 1) * sizeof *s->sequence);
+    return s->sums && s->clean && s->next && s->sequence ? MW_OK : MW_ERR_MEMORY;
+}
+
+mw_status measure_predictions(run *r, const prediction_plan *plan, const treatment *treatments, int64_t n,
+                              prediction *out, int64_t *tokens) {
+    int64_t begin, end;
+    study s = {.r = r, .plan = plan, .treatments = treatments, .n = n};
+    mw_status status = prepare(&s);
+    mw_comm_share(mw_comm_rank(r->comm), mw_comm_size(r->comm), s.n_passes, 1, &begin, &end);
+    for (int64_t p = begin; p < end && status == MW_OK; p++) status = all_treatments(&s, p);
+    status = mw_comm_agree(r->comm, status);
+    if (status == MW_OK) status = add_passes(&s, out, tokens);
+    void *all[] = {s.sums, s.clean, s.next, s.sequence};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) mw_free(all[i]);
+    return status;
+}

@@ -1,0 +1,33 @@
+/* How well the model predicts the next token, untouched and treated. */
+#ifndef MICROW_PREDICTIONS_H
+#define MICROW_PREDICTIONS_H
+
+#include "experiment/run.h"
+
+/* What is done to a pass. Any of the functions may be NULL. */
+typedef struct treatment {
+    mw_status (*attach)(void *self, mw_hooks *hooks);
+    void (*detach)(void *self, mw_hooks *hooks);  /* also where attach failed */
+    mw_status (*after)(void *self, int64_t rows); /* of a pass */
+    void *self;
+} treatment;
+
+/* Means over predicted tokens, in nats. */
+typedef struct prediction {
+    double ce; /* cross-entropy of the next token */
+    double kl; /* from the untouched prediction, KL(clean || treated); 0 for treatment 0 */
+} prediction;
+
+/* Sequences `first` .. `first + count` of a dataset, in passes of `per_pass` sequences and at most `rows` rows. */
+typedef struct prediction_plan {
+    const mw_dataset *dataset;
+    int64_t first, count, per_pass, rows;
+} prediction_plan;
+prediction_plan plan_predictions(const run *r, const mw_dataset *dataset, int64_t first, int64_t count);
+
+/* Treatment 0 leaves the model as it is, and comes first on every pass. `out` [n]. `tokens`: predicted ones. Collective; the same
+ * at any number of ranks. */
+mw_status measure_predictions(run *r, const prediction_plan *plan, const treatment *treatments, int64_t n,
+                              prediction *out, int64_t *tokens) MW_MUST_USE;
+
+#endif
