@@ -59,6 +59,10 @@ typedef struct mw_names_exchange {
 mw_status mw_experiment_names(const mw_experiment *experiment, const mw_comm *comm,
                               const mw_names_exchange *how) MW_MUST_USE;
 
+/* Reads lines from standard input until it ends: texts, which the model continues with latents turned, and commands (":help" lists
+ * them). A line that cannot be obeyed is told and costs nothing. One rank only. */
+mw_status mw_experiment_lab(const mw_experiment *experiment, const mw_comm *comm) MW_MUST_USE;
+
 /* Every key with its effective value; with `document`, also type, range and meaning. A NULL experiment: defaults. */
 mw_status mw_experiment_describe(const mw_experiment *experiment, bool document, mw_text *out) MW_MUST_USE;
 

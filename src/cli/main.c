@@ -12,6 +12,7 @@ static const char usage[] =
     "  microw harvest|train|discover|name|evaluate|steer|report exp.yaml [--set ...] [--overwrite]\n"
     "  microw sweep    exp.yaml [--list | --table | --point N] [--set ...] [--overwrite]   all points, or one\n"
     "  microw names    exp.yaml [--import FILE] [--export FILE] [--format csv|json|neuronpedia]   names of latents\n"
+    "  microw lab      exp.yaml               lines from the keyboard, continued with latents turned between them\n"
     "  microw plan     exp.yaml [--gpus N | --ranks N] [--nodes N] [--device h100|h200|a100|measured] [--tokens N]\n"
     "                  disk, memory and time of an experiment, and how they scale\n"
     "  microw generate --model DIR --prompt TEXT [--max-new-tokens N] [--temperature T] [--top-k K] [--top-p P]\n"
@@ -94,6 +95,11 @@ static mw_status go_names(const arguments *a, mw_experiment *experiment, const m
     return mw_experiment_names(experiment, world, &how);
 }
 
+static mw_status go_lab(const arguments *a, mw_experiment *experiment, const mw_comm *world) {
+    (void)a;
+    return mw_experiment_lab(experiment, world);
+}
+
 /* What runs on an experiment file; NULL: another command. */
 static const struct file_command {
     const char *name;
@@ -102,6 +108,7 @@ static const struct file_command {
     bool heeds_signals;
 } file_commands[] = {{"sweep", sweep_options, go_sweep, true},
                      {"names", names_options, go_names, false},
+                     {"lab", config_options, go_lab, false},
                      {"plan", plan_options, go_plan, false}};
 enum { FILE_COUNT = sizeof file_commands / sizeof *file_commands };
 
