@@ -59,6 +59,19 @@ typedef struct mw_names_exchange {
 mw_status mw_experiment_names(const mw_experiment *experiment, const mw_comm *comm,
                               const mw_names_exchange *how) MW_MUST_USE;
 
+/* Draws what there is of a run, by gnuplot: training curves, how often latents are active, FVU by position, steering, the Pareto
+ * front of a sweep; and histograms of the activations of `latents`. `folder` NULL: the run's own. Where there is no gnuplot, the
+ * scripts are written all the same. Collective; one rank works. */
+typedef enum mw_plot_format { MW_PLOT_SVG, MW_PLOT_PNG, MW_PLOT_PDF } mw_plot_format;
+typedef struct mw_plot_options {
+    const char *folder;
+    mw_plot_format format;
+    const int64_t *latents;
+    int64_t n_latents;
+} mw_plot_options;
+mw_status mw_experiment_plot(const mw_experiment *experiment, const mw_comm *comm,
+                             const mw_plot_options *options) MW_MUST_USE;
+
 /* Reads lines from standard input until it ends: texts, which the model continues with latents turned, and commands (":help" lists
  * them). A line that cannot be obeyed is told and costs nothing. One rank only. */
 mw_status mw_experiment_lab(const mw_experiment *experiment, const mw_comm *comm) MW_MUST_USE;

@@ -12,6 +12,7 @@ static const char usage[] =
     "  microw harvest|train|discover|name|evaluate|steer|report exp.yaml [--set ...] [--overwrite]\n"
     "  microw sweep    exp.yaml [--list | --table | --point N] [--set ...] [--overwrite]   all points, or one\n"
     "  microw names    exp.yaml [--import FILE] [--export FILE] [--format csv|json|neuronpedia]   names of latents\n"
+    "  microw plot     exp.yaml [--format svg|png|pdf] [--out DIR] [--latents 42,7]   figures of a run\n"
     "  microw lab      exp.yaml               lines from the keyboard, continued with latents turned between them\n"
     "  microw plan     exp.yaml [--gpus N | --ranks N] [--nodes N] [--device h100|h200|a100|measured] [--tokens N]\n"
     "                  disk, memory and time of an experiment, and how they scale\n"
@@ -32,6 +33,8 @@ static const option_spec sweep_options[] = {{"--set", true},    {"--overwrite", 
                                             {"--table", false}, {"--point", true},      {0}};
 static const option_spec names_options[] = {
     {"--set", true}, {"--import", true}, {"--export", true}, {"--format", true}, {0}};
+static const option_spec plot_options[] = {
+    {"--set", true}, {"--format", true}, {"--out", true}, {"--latents", true}, {0}};
 static const option_spec plan_options[] = {{"--set", true},
                                            {"--gpus", true},
                                            {"--ranks", true},
@@ -95,6 +98,38 @@ static mw_status go_names(const arguments *a, mw_experiment *experiment, const m
     return mw_experiment_names(experiment, world, &how);
 }
 
+static mw_status read_format(const char *text, mw_plot_format *out) {
+    static const char *const names[] = {"svg", "png", "pdf"};
+    for (int i = 0; i < 3; i++)
+        if (strcmp(text, names[i]) == 0) return *out = (mw_plot_format)i, MW_OK;
+    return mw_error(MW_ERR_CONFIG, "--format %s: expected svg, png or pdf", text);
+}
+
+static mw_status read_latents(const char *text, int64_t *out, int64_t most, int64_t *count) {
+    char word[32];
+    for (*count = 0; *text; text += text[strcspn(text, ",")] ? strcspn(text, ",") + 1 : strlen(text)) {
+        size_t length = strcspn(text, ",");
+        if (*count == most || length >= sizeof word)
+            return mw_error(MW_ERR_CONFIG, "--latents: expected up to %lld numbers with commas between",
+                            (long long)most);
+        memcpy(word, text, length);
+        word[length] = '\0';
+        if (!mw_parse_int(word, &out[(*count)++]))
+            return mw_error(MW_ERR_CONFIG, "--latents: '%s' is not a number", word);
+    }
+    return MW_OK;
+}
+
+static mw_status go_plot(const arguments *a, mw_experiment *experiment, const mw_comm *world) {
+    enum { LATENTS_MAX = 256 };
+    int64_t latents[LATENTS_MAX];
+    mw_plot_options options = {.folder = argument(a, "--out"), .latents = latents};
+    if (argument(a, "--format")) MW_TRY(read_format(argument(a, "--format"), &options.format));
+    if (argument(a, "--latents"))
+        MW_TRY(read_latents(argument(a, "--latents"), latents, LATENTS_MAX, &options.n_latents));
+    return mw_experiment_plot(experiment, world, &options);
+}
+
 static mw_status go_lab(const arguments *a, mw_experiment *experiment, const mw_comm *world) {
     (void)a;
     return mw_experiment_lab(experiment, world);
@@ -108,6 +143,7 @@ static const struct file_command {
     bool heeds_signals;
 } file_commands[] = {{"sweep", sweep_options, go_sweep, true},
                      {"names", names_options, go_names, false},
+                     {"plot", plot_options, go_plot, false},
                      {"lab", config_options, go_lab, false},
                      {"plan", plan_options, go_plan, false}};
 enum { FILE_COUNT = sizeof file_commands / sizeof *file_commands };

@@ -1,5 +1,5 @@
 /* What an experiment's folders hold: in a few lines, and as a page. */
-#include "experiment/run.h"
+#include "experiment/material.h"
 #include "report/report.h"
 
 #include <stdio.h>
@@ -7,54 +7,6 @@
 
 static double number(const json_t *object, const char *key) {
     return json_number_value(json_object_get(object, key));
-}
-
-/* ---- what there is ------------------------------------------------------------------------------------------- */
-
-/* Files of a run; NULL what is not there. */
-typedef struct material {
-    json_t *harvest, *history, *evaluation, *steering, *sweep;
-    mw_discovery discovery;
-    bool discovered;
-    mw_names names;
-} material;
-
-/* A point BASE.POINT of a sweep shows the whole sweep. */
-static json_t *find_sweep(const run *r) {
-    json_t *own = mw_json_if_there(r->folder, "sweep.json");
-    const char *dot = strrchr(r->e->top.name, '.');
-    if (own || !dot) return own;
-    char *base = mw_format("%s/runs/%.*s", r->e->top.store, (int)(dot - r->e->top.name), r->e->top.name);
-    if (base) own = mw_json_if_there(base, "sweep.json");
-    mw_free(base);
-    return own;
-}
-
-static mw_status collect(run *r, material *m) {
-    m->harvest = mw_json_if_there(r->activations, "meta.json");
-    m->history = mw_json_if_there(r->sae_folder, "training_history.json");
-    m->evaluation = mw_json_if_there(r->folder, "evaluate.json");
-    m->steering = mw_json_if_there(r->folder, "steer.json");
-    m->sweep = find_sweep(r);
-    char *path = mw_path_join(r->sae_folder, "discovery.h5"), *sae = mw_path_join(r->sae_folder, "sae.safetensors");
-    mw_status status = path && sae ? MW_OK : MW_ERR_MEMORY;
-    if (status == MW_OK && mw_file_exists(sae)) status = run_sae_here(r);
-    m->discovered = status == MW_OK && r->sae && mw_file_exists(path);
-    if (m->discovered) status = run_discovery(r, &m->discovery);
-    if (m->discovered && status == MW_OK) status = run_names_load(r, m->discovery.n, &m->names);
-    mw_free(path);
-    mw_free(sae);
-    return status;
-}
-
-static void release(material *m) {
-    json_decref(m->harvest);
-    json_decref(m->history);
-    json_decref(m->evaluation);
-    json_decref(m->steering);
-    json_decref(m->sweep);
-    mw_discovery_free(&m->discovery);
-    mw_names_free(&m->names);
 }
 
 /* ---- in a few lines --------------------------------------------------------------------------------------------- */
@@ -195,11 +147,11 @@ static mw_status make_page(run *r, const material *m) {
 
 static mw_status report_all(run *r) {
     material m = {0};
-    mw_status status = collect(r, &m);
+    mw_status status = material_collect(r, &m);
     if (status == MW_OK) print_summary(r, &m);
     if (status == MW_OK) status = make_page(r, &m);
     fflush(stdout);
-    release(&m);
+    material_release(&m);
     return status;
 }
 

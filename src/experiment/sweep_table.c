@@ -1,15 +1,10 @@
 #include "experiment/sweep_table.h"
-#include "base/json.h"
+#include "experiment/figure.h"
 
-#include <errno.h>
 #include <math.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-
-extern char **environ;
 
 /* NaN: not measured. */
 typedef struct outcome {
@@ -104,11 +99,12 @@ static json_t *as_json(const outcome *o) {
     return made;
 }
 
-static mw_status write_json(const char *folder, const outcome *list, int64_t n) {
+static mw_status write_json(const char *title, const char *folder, const outcome *list, int64_t n) {
     char *path = mw_path_join(folder, "sweep.json");
     json_t *all = json_array();
     for (int64_t i = 0; i < n; i++) json_array_append_new(all, as_json(&list[i]));
     mw_status status = path && all ? mw_json_save(path, all, 1) : MW_ERR_MEMORY;
+    if (status == MW_OK) status = figure_pareto(all, title, folder, FIGURE_SVG);
     json_decref(all);
     mw_free(path);
     return status;
@@ -141,58 +137,6 @@ static mw_status write_csv(const char *folder, const outcome *list, int64_t n) {
     return write_text(folder, "sweep.csv", &text);
 }
 
-static void add_data(mw_text *out, const char *name, const outcome *list, int64_t n, bool ce, bool best) {
-    mw_text_addf(out, "$%s << END\n", name);
-    for (int64_t i = 0; i < n; i++)
-        if (!best || (ce ? list[i].best_ce : list[i].best_fvu))
-            if (!ce || isfinite(list[i].ce))
-                mw_text_addf(out, "%.9g %.9g \"%s\"\n", list[i].l0, ce ? list[i].ce : list[i].fvu, list[i].point->name);
-    mw_text_addf(out, "END\n");
-}
-
-static bool any_ce(const outcome *list, int64_t n) {
-    for (int64_t i = 0; i < n; i++)
-        if (isfinite(list[i].ce)) return true;
-    return false;
-}
-
-/* A script with its data, so that a figure can be made anew with other sizes or terminals. */
-static mw_status write_plot(const sweep *s, const char *folder, const outcome *list, int64_t n) {
-    mw_text text = {0};
-    bool ce = any_ce(list, n);
-    mw_text_addf(
-        &text,
-        "# gnuplot pareto.gp\nset terminal svg noenhanced size %d,480 font \"sans,12\" background rgb \"white\"\n",
-        ce ? 1200 : 640);
-    mw_text_addf(&text, "set output \"pareto.svg\"\nset logscale x 2\nset grid\nset xlabel \"L0\"\nset key off\n");
-    add_data(&text, "all", list, n, false, false);
-    add_data(&text, "best", list, n, false, true);
-    if (ce) add_data(&text, "all_ce", list, n, true, false);
-    if (ce) add_data(&text, "best_ce", list, n, true, true);
-    static const char plot[] = "plot $%s using 1:2 with linespoints pt 7, $%s using 1:2 with points pt 6, "
-                               "'' using 1:2:3 with labels font \",8\" offset 0,0.8\n";
-    mw_text_addf(&text, "set multiplot layout 1,%d title \"%s\"\nset logscale y\nset ylabel \"FVU\"\n", ce ? 2 : 1,
-                 s->base->top.name);
-    mw_text_addf(&text, plot, "best", "all");
-    if (ce) mw_text_addf(&text, "unset logscale y\nset ylabel \"cross-entropy recovered\"\n");
-    if (ce) mw_text_addf(&text, plot, "best_ce", "all_ce");
-    mw_text_addf(&text, "unset multiplot\n");
-    return write_text(folder, "pareto.gp", &text);
-}
-
-/* A figure is nothing that a run may fail for. */
-static void draw(const char *folder) {
-    char command[] = "cd \"$1\" && command -v gnuplot >/dev/null && exec gnuplot pareto.gp >/dev/null 2>&1";
-    char *const arguments[] = {"sh", "-c", command, "sh", (char *)(uintptr_t)folder, NULL};
-    pid_t child;
-    int result = 1;
-    if (posix_spawnp(&child, "sh", NULL, NULL, arguments, environ) == 0)
-        while (waitpid(child, &result, 0) < 0 && errno == EINTR) {
-        }
-    printf(result == 0 ? "figure: %s/pareto.svg\n" : "no gnuplot here: the figure's script is %s/pareto.gp\n", folder);
-    fflush(stdout);
-}
-
 mw_status sweep_table(const sweep *s) {
     outcome *list = mw_calloc((size_t)s->n, sizeof *list);
     char *folder = mw_format("%s/runs/%s", s->base->top.store, s->base->top.name);
@@ -203,11 +147,9 @@ mw_status sweep_table(const sweep *s) {
         qsort(list, (size_t)n, sizeof *list, sparsest_first);
         mark_best(list, n);
         print_table(s, list, n);
-        status = write_json(folder, list, n);
+        status = write_csv(folder, list, n);
     }
-    if (status == MW_OK) status = write_csv(folder, list, n);
-    if (status == MW_OK && n) status = write_plot(s, folder, list, n);
-    if (status == MW_OK && n) draw(folder);
+    if (status == MW_OK) status = write_json(s->base->top.name, folder, list, n);
     mw_free(list);
     mw_free(folder);
     return status;

@@ -1,0 +1,253 @@
+#include "experiment/figure.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char *const endings[] = {"svg", "png", "pdf"};
+
+void figure_begin(figure *f, const char *folder, const char *name, figure_format format, int width, int height) {
+    *f = (figure){.folder = folder, .name = name, .format = format};
+    mw_text_addf(&f->script, "# gnuplot %s.gp\n", name);
+    if (format == FIGURE_SVG)
+        mw_text_addf(&f->script, "set terminal svg noenhanced size %d,%d font \"sans,12\" background rgb \"white\"\n",
+                     width, height);
+    else if (format == FIGURE_PNG)
+        mw_text_addf(&f->script, "set terminal pngcairo noenhanced size %d,%d font \"sans,10\"\n", 2 * width,
+                     2 * height);
+    else
+        mw_text_addf(&f->script, "set terminal pdfcairo noenhanced size %.2f,%.2f font \"sans,12\"\n", width / 96.0,
+                     height / 96.0);
+    mw_text_addf(&f->script, "set output \"%s.%s\"\nset grid\nset key off\n", name, endings[format]);
+}
+
+void figure_quote(figure *f, const char *text) {
+    mw_text_add(&f->script, "\"", 1);
+    for (const char *p = text; *p; p++) {
+        bool plain = *p != '"' && *p != '\\' && *p != '`' && (unsigned char)*p >= 0x20 && *p != 0x7f;
+        mw_text_add(&f->script, plain ? p : "'", 1);
+    }
+    mw_text_add(&f->script, "\"", 1);
+}
+
+/* The folder's name is no part of the command: it may hold anything. */
+static bool draw(const figure *f) {
+    mw_text said = {0}, command = {0};
+    mw_text_addf(&command, "cd '");
+    for (const char *p = f->folder; *p; p++) mw_text_addf(&command, *p == '\'' ? "'\\''" : "%c", *p);
+    mw_text_addf(&command, "' && command -v gnuplot >/dev/null && exec gnuplot %s.gp 2>/dev/null", f->name);
+    mw_log_quiet(true);
+    bool drawn = !command.failed && mw_command_run(command.data, "", 0, 60, 1 << 20, &said) == MW_OK;
+    mw_log_quiet(false);
+    mw_text_free(&said);
+    mw_text_free(&command);
+    return drawn;
+}
+
+mw_status figure_end(figure *f) {
+    char *path = mw_format("%s/%s.gp", f->folder, f->name);
+    bool good = path && !f->script.failed;
+    mw_status status = good ? mw_make_directories(f->folder) : MW_ERR_MEMORY;
+    if (status == MW_OK) status = mw_file_write_atomic(path, f->script.data, f->script.length);
+    if (status == MW_OK && draw(f))
+        printf("figure: %s/%s.%s\n", f->folder, f->name, endings[f->format]);
+    else if (status == MW_OK)
+        printf("no gnuplot here: the figure's script is %s\n", path);
+    fflush(stdout);
+    mw_text_free(&f->script);
+    mw_free(path);
+    return status;
+}
+
+/* ---- figures ----------------------------------------------------------------------------------------------------- */
+
+static double number_of(const json_t *object, const char *key) {
+    const json_t *value = json_object_get(object, key);
+    return json_is_number(value) ? json_number_value(value) : NAN;
+}
+
+static void add_title(figure *f, const char *command, const char *title) {
+    mw_text_addf(&f->script, "%s ", command);
+    figure_quote(f, title);
+    mw_text_addf(&f->script, "\n");
+}
+
+static bool has_curve(const json_t *history, const char *key) {
+    return json_array_size(json_object_get(history, key)) > 1;
+}
+
+static void add_curve(figure *f, const json_t *history, const char *key) {
+    const json_t *x = json_object_get(history, "tokens"), *y = json_object_get(history, key);
+    mw_text_addf(&f->script, "$%s << END\n", key);
+    for (size_t i = 0; i < json_array_size(y) && i < json_array_size(x); i++)
+        mw_text_addf(&f->script, "%.9g %.9g\n", json_number_value(json_array_get(x, i)),
+                     json_number_value(json_array_get(y, i)));
+    mw_text_addf(&f->script, "END\n");
+}
+
+mw_status figure_training(const json_t *history, const char *title, const char *folder, figure_format format) {
+    static const struct {
+        const char *key, *label;
+        bool log;
+    } curves[] = {{"loss", "loss", true}, {"fvu", "FVU", true}, {"l0", "L0", false}, {"dead", "dead latents", false}};
+    figure f;
+    if (!has_curve(history, "fvu") || !has_curve(history, "tokens")) return MW_OK;
+    figure_begin(&f, folder, "training", format, 960, 640);
+    add_title(&f, "set multiplot layout 2,2 title", title);
+    mw_text_addf(&f.script, "set xlabel \"tokens\"\nset format x \"%%.1s%%c\"\n");
+    for (size_t i = 0; i < sizeof curves / sizeof *curves; i++) {
+        add_curve(&f, history, curves[i].key);
+        mw_text_addf(&f.script, "set ylabel \"%s\"\n%s logscale y\nplot $%s with lines lw 2\n", curves[i].label,
+                     curves[i].log ? "set" : "unset", curves[i].key);
+    }
+    mw_text_addf(&f.script, "unset multiplot\n");
+    return figure_end(&f);
+}
+
+mw_status figure_frequencies(const mw_discovery *d, const char *title, const char *folder, figure_format format) {
+    enum { PER_DECADE = 5, BINS = 10 * PER_DECADE };
+    int64_t bin[BINS] = {0}, dead = 0;
+    figure f;
+    for (int64_t i = 0; i < d->n; i++) {
+        if (d->count[i] == 0) {
+            dead++;
+            continue;
+        }
+        int at = (int)floor(-log10((double)d->count[i] / (double)d->rows) * PER_DECADE);
+        bin[at < BINS ? at : BINS - 1]++;
+    }
+    figure_begin(&f, folder, "frequencies", format, 640, 420);
+    add_title(&f, "set title", title);
+    mw_text_addf(&f.script,
+                 "set xlabel \"log10 of the share of tokens on which a latent is active; %lld of %lld are never\"\n"
+                 "set ylabel \"latents\"\nset style fill solid 0.7\nset boxwidth %.4f\n$latents << END\n",
+                 (long long)dead, (long long)d->n, 1.0 / PER_DECADE);
+    for (int b = 0; b < BINS; b++)
+        if (bin[b]) mw_text_addf(&f.script, "%.4f %lld\n", -(b + 0.5) / PER_DECADE, (long long)bin[b]);
+    mw_text_addf(&f.script, "END\nplot $latents with boxes\n");
+    return figure_end(&f);
+}
+
+mw_status figure_activations(const mw_discovery *d, const mw_names *names, int64_t latent, const char *folder,
+                             figure_format format) {
+    figure f;
+    char name[48];
+    if (d->count[latent] == 0) return MW_OK;
+    snprintf(name, sizeof name, "latent-%lld", (long long)latent);
+    char *title = mw_format("latent %lld %s", (long long)latent, names->of[latent].name ? names->of[latent].name : "");
+    double width = ldexp(1, d->bin_exponent[latent]);
+    if (!title) return MW_ERR_MEMORY;
+    figure_begin(&f, folder, name, format, 640, 420);
+    add_title(&f, "set title", title);
+    mw_free(title);
+    mw_text_addf(
+        &f.script,
+        "set xlabel \"activation\"\nset ylabel \"tokens\"\nset logscale y\nset yrange [0.5:*]\nset style fill solid "
+        "0.7\nset boxwidth %.9g\n$tokens << END\n",
+        width);
+    for (int b = 0; b < MW_BINS; b++)
+        if (d->bin[latent * MW_BINS + b])
+            mw_text_addf(&f.script, "%.9g %lld\n", (b + 0.5) * width, (long long)d->bin[latent * MW_BINS + b]);
+    mw_text_addf(&f.script, "END\nplot $tokens with boxes\n");
+    return figure_end(&f);
+}
+
+mw_status figure_positions(const json_t *evaluation, const char *title, const char *folder, figure_format format) {
+    const json_t *list = json_object_get(evaluation, "by_position");
+    figure f;
+    if (json_array_size(list) < 2) return MW_OK;
+    figure_begin(&f, folder, "positions", format, 640, 420);
+    add_title(&f, "set title", title);
+    mw_text_addf(&f.script,
+                 "set xlabel \"position in the sequence\"\nset ylabel \"FVU\"\nset logscale x 2\n$fvu << END\n");
+    for (size_t i = 0; i < json_array_size(list); i++)
+        mw_text_addf(&f.script, "%.9g %.9g\n", number_of(json_array_get(list, i), "first") + 1,
+                     number_of(json_array_get(list, i), "fvu"));
+    mw_text_addf(&f.script, "END\nplot $fvu with linespoints pt 7 lw 2\n");
+    return figure_end(&f);
+}
+
+/* Points of a sweep: {"point", "l0", "fvu", "ce_recovered_zero", "best_fvu", "best_ce"}. */
+static void add_points(figure *f, const char *name, const json_t *points, const char *key, const char *best) {
+    mw_text_addf(&f->script, "$%s << END\n", name);
+    for (size_t i = 0; i < json_array_size(points); i++) {
+        const json_t *p = json_array_get(points, i);
+        double y = number_of(p, key);
+        if (!isfinite(y) || (best && !mw_json_flag(p, best, false))) continue;
+        const char *point = mw_json_text(p, "point");
+        mw_text_addf(&f->script, "%.9g %.9g ", number_of(p, "l0"), y);
+        figure_quote(f, point ? point : "");
+        mw_text_addf(&f->script, "\n");
+    }
+    mw_text_addf(&f->script, "END\n");
+}
+
+static bool any_ce(const json_t *points) {
+    for (size_t i = 0; i < json_array_size(points); i++)
+        if (isfinite(number_of(json_array_get(points, i), "ce_recovered_zero"))) return true;
+    return false;
+}
+
+mw_status figure_pareto(const json_t *points, const char *title, const char *folder, figure_format format) {
+    static const char plot[] = "plot $%s using 1:2 with linespoints pt 7, $%s using 1:2 with points pt 6, "
+                               "'' using 1:2:3 with labels font \",8\" offset 0,0.8\n";
+    figure f;
+    bool ce = any_ce(points);
+    if (json_array_size(points) == 0) return MW_OK;
+    figure_begin(&f, folder, "pareto", format, ce ? 1200 : 640, 480);
+    mw_text_addf(&f.script, "set logscale x 2\nset xlabel \"L0\"\n");
+    add_points(&f, "all", points, "fvu", NULL);
+    add_points(&f, "best", points, "fvu", "best_fvu");
+    if (ce) add_points(&f, "all_ce", points, "ce_recovered_zero", NULL);
+    if (ce) add_points(&f, "best_ce", points, "ce_recovered_zero", "best_ce");
+    mw_text_addf(&f.script, "set multiplot layout 1,%d title ", ce ? 2 : 1);
+    figure_quote(&f, title);
+    mw_text_addf(&f.script, "\nset logscale y\nset ylabel \"FVU\"\n");
+    mw_text_addf(&f.script, plot, "best", "all");
+    if (ce) mw_text_addf(&f.script, "unset logscale y\nset ylabel \"cross-entropy recovered\"\n");
+    if (ce) mw_text_addf(&f.script, plot, "best_ce", "all_ce");
+    mw_text_addf(&f.script, "unset multiplot\n");
+    return figure_end(&f);
+}
+
+/* One line a variant, numbered; which of them say what `get` wants. */
+static void add_variants(figure *f, const json_t *variants, bool words) {
+    mw_text_addf(&f->script, "$%s << END\n", words ? "words" : "kl");
+    for (size_t i = 0; i < json_array_size(variants); i++) {
+        const json_t *v = json_array_get(variants, i), *of = json_object_get(v, words ? "category" : "predictions");
+        double value = number_of(of, words ? "percent" : "kl");
+        const char *name = mw_json_text(v, "name");
+        if (!isfinite(value)) continue;
+        mw_text_addf(&f->script, "%zu %.9g %.9g %.9g ", i, value, words ? number_of(of, "low") : value,
+                     words ? number_of(of, "high") : value);
+        figure_quote(f, name ? name : "");
+        mw_text_addf(&f->script, "\n");
+    }
+    mw_text_addf(&f->script, "END\n");
+}
+
+mw_status figure_steering(const json_t *steering, const char *title, const char *folder, figure_format format) {
+    const json_t *variants = json_object_get(steering, "variants");
+    bool words = false, kl = false;
+    figure f;
+    for (size_t i = 0; i < json_array_size(variants); i++) {
+        words = words || json_object_get(json_array_get(variants, i), "category");
+        kl = kl || json_object_get(json_array_get(variants, i), "predictions");
+    }
+    if (!words && !kl) return MW_OK;
+    figure_begin(&f, folder, "steering", format, words && kl ? 1100 : 640, 480);
+    mw_text_addf(&f.script, "set xtics rotate by -30\nset style fill solid 0.7\nset boxwidth 0.6\n");
+    if (words) add_variants(&f, variants, true);
+    if (kl) add_variants(&f, variants, false);
+    mw_text_addf(&f.script, "set multiplot layout 1,%d title ", words && kl ? 2 : 1);
+    figure_quote(&f, title);
+    if (words)
+        mw_text_addf(&f.script,
+                     "\nset ylabel \"%% of the words are of the category (95 %% interval)\"\nplot $words using "
+                     "1:2:3:4:(0.6):xtic(5) with boxerrorbars\n");
+    if (kl)
+        mw_text_addf(&f.script,
+                     "\nset ylabel \"KL from the unchanged model\"\nplot $kl using 1:2:xtic(5) with boxes\n");
+    mw_text_addf(&f.script, "unset multiplot\n");
+    return figure_end(&f);
+}
