@@ -155,7 +155,7 @@ static mw_status near_width(const mw_arrays *file, const char *name, int64_t n, 
     return MW_OK;
 }
 
-static mw_status read_widths(const mw_arrays *file, mw_discovery *d) {
+static mw_status read_widths(const mw_arrays *file, const char *path, mw_discovery *d) {
     int64_t rows = -1, columns = 0;
     MW_TRY(near_width(file, "neighbours/cosine_index", d->n, &d->cosine));
     MW_TRY(near_width(file, "neighbours/together_index", d->n, &d->together));
@@ -165,16 +165,18 @@ static mw_status read_widths(const mw_arrays *file, mw_discovery *d) {
     d->n_vocabulary = rows - 1;
     mw_free(d->vocabulary_offset);
     d->vocabulary_offset = NULL;
-    return MW_OK;
+    return rows > 0 ? MW_OK : mw_error(MW_ERR_FORMAT, "%s: the vocabulary has no offsets", path);
 }
 
-static mw_status read_slots(const mw_arrays *file, mw_discovery *d) {
+static mw_status read_slots(const mw_arrays *file, const char *path, mw_discovery *d) {
     slot slots[SLOTS_MAX];
     int64_t count = list_slots(d, slots);
     for (int64_t i = 0; i < count; i++) {
         list_slots(d, slots); /* lengths that follow from what has been read */
         int64_t rows = slots[i].rows, columns = slots[i].columns;
         if (absent(&slots[i])) continue;
+        if (rows < 0)
+            return mw_error(MW_ERR_FORMAT, "%s: '%s' cannot have %lld rows", path, slots[i].name, (long long)rows);
         MW_TRY(mw_arrays_read(file, slots[i].name, slots[i].type, &rows, &columns, slots[i].data));
     }
     return MW_OK;
@@ -227,8 +229,8 @@ static mw_status check_all(const mw_discovery *d, const char *path) {
 static mw_status read_all(const mw_arrays *file, const char *path, mw_discovery *d, char **fingerprint) {
     MW_TRY(read_numbers(file, path, d));
     MW_TRY(read_groups(file, d));
-    MW_TRY(read_widths(file, d));
-    MW_TRY(read_slots(file, d));
+    MW_TRY(read_widths(file, path, d));
+    MW_TRY(read_slots(file, path, d));
     MW_TRY(check_all(d, path));
     return fingerprint ? mw_arrays_text(file, "sae", fingerprint) : MW_OK;
 }
