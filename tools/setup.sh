@@ -2,14 +2,14 @@
 # Installs what microw needs to build. Debian and Ubuntu: by apt. Elsewhere: prints what is needed.
 #     tools/setup.sh            install
 #     tools/setup.sh --list     only name the packages
-#     tools/setup.sh --slurm    install Slurm too, which the test of jobs/ starts on this machine
+#     tools/setup.sh --tests    install Slurm too, which the test of jobs/ starts on this machine, and a browser for the report's
 set -eu
 
 packages="build-essential cmake ninja-build pkg-config python3
 openmpi-bin libopenmpi-dev libhdf5-openmpi-dev hdf5-tools libyaml-dev libdnnl-dev libopenblas-dev
-libpcre2-dev libjansson-dev libutf8proc-dev libxxhash-dev libssl-dev zlib1g-dev gnuplot-nox"
+libpcre2-dev libjansson-dev libutf8proc-dev libxxhash-dev libssl-dev zlib1g-dev gnuplot-nox libmicrohttpd-dev"
 
-[ "${1:-}" = "--slurm" ] && packages="$packages slurm-wlm munge"
+[ "${1:-}" = "--tests" ] && packages="$packages slurm-wlm munge chromium"
 if [ "${1:-}" = "--list" ]; then
     echo $packages
     exit 0
@@ -18,7 +18,8 @@ fi
 if ! command -v apt-get >/dev/null 2>&1; then
     cat <<'END'
 microw needs: a C17 compiler with OpenMP, CMake 3.20+, Ninja, pkg-config, Open MPI, parallel HDF5 1.10+, libyaml,
-PCRE2 (8 bit), jansson, utf8proc, xxHash, OpenSSL (libcrypto), zlib, and oneDNN or a CBLAS (OpenBLAS, MKL, BLIS).
+PCRE2 (8 bit), jansson, utf8proc, xxHash, OpenSSL (libcrypto), zlib, and oneDNN or a CBLAS (OpenBLAS, MKL, BLIS). gnuplot draws figures, libmicrohttpd serves the report, where
+they are found.
 On a cluster most are modules, for instance:
     module load gcc cmake openmpi hdf5/1.14-parallel openblas
 The small ones (libyaml pcre2 jansson utf8proc xxhash) install into a prefix with Spack or conda-forge:

@@ -76,6 +76,12 @@ mw_status mw_experiment_plot(const mw_experiment *experiment, const mw_comm *com
  * them). A line that cannot be obeyed is told and costs nothing. One rank only. */
 mw_status mw_experiment_lab(const mw_experiment *experiment, const mw_comm *comm) MW_MUST_USE;
 
+/* Makes the report and serves it on 127.0.0.1 alone until a signal comes, at an address with a random token that is printed; port 0:
+ * any that is free. GET of the page and its shards; POST to `generate` with {"prompt", "edits": [{"latent", "scale", "add"}],
+ * "max_new_tokens", "temperature", "top_k", "top_p", "seed"} gives {"unchanged", "turned"}. One request at a time, of at most
+ * 65536 bytes. MW_ERR_UNSUPPORTED where microw was built without libmicrohttpd. One rank only. */
+mw_status mw_experiment_serve(const mw_experiment *experiment, const mw_comm *comm, int64_t port) MW_MUST_USE;
+
 /* Every key with its effective value; with `document`, also type, range and meaning. A NULL experiment: defaults. */
 mw_status mw_experiment_describe(const mw_experiment *experiment, bool document, mw_text *out) MW_MUST_USE;
 

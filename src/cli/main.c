@@ -14,6 +14,7 @@ static const char usage[] =
     "  microw names    exp.yaml [--import FILE] [--export FILE] [--format csv|json|neuronpedia]   names of latents\n"
     "  microw plot     exp.yaml [--format svg|png|pdf] [--out DIR] [--latents 42,7]   figures of a run\n"
     "  microw lab      exp.yaml               lines from the keyboard, continued with latents turned between them\n"
+    "  microw serve    exp.yaml [--port N]    the report, and generation with latents turned, on this machine alone\n"
     "  microw plan     exp.yaml [--gpus N | --ranks N] [--nodes N] [--device h100|h200|a100|measured] [--tokens N]\n"
     "                  disk, memory and time of an experiment, and how they scale\n"
     "  microw generate --model DIR --prompt TEXT [--max-new-tokens N] [--temperature T] [--top-k K] [--top-p P]\n"
@@ -35,6 +36,7 @@ static const option_spec names_options[] = {
     {"--set", true}, {"--import", true}, {"--export", true}, {"--format", true}, {0}};
 static const option_spec plot_options[] = {
     {"--set", true}, {"--format", true}, {"--out", true}, {"--latents", true}, {0}};
+static const option_spec serve_options[] = {{"--set", true}, {"--port", true}, {0}};
 static const option_spec plan_options[] = {{"--set", true},
                                            {"--gpus", true},
                                            {"--ranks", true},
@@ -130,6 +132,12 @@ static mw_status go_plot(const arguments *a, mw_experiment *experiment, const mw
     return mw_experiment_plot(experiment, world, &options);
 }
 
+static mw_status go_serve(const arguments *a, mw_experiment *experiment, const mw_comm *world) {
+    int64_t port;
+    MW_TRY(argument_int(a, "--port", 0, &port));
+    return mw_experiment_serve(experiment, world, port);
+}
+
 static mw_status go_lab(const arguments *a, mw_experiment *experiment, const mw_comm *world) {
     (void)a;
     return mw_experiment_lab(experiment, world);
@@ -141,11 +149,9 @@ static const struct file_command {
     const option_spec *options;
     mw_status (*go)(const arguments *, mw_experiment *, const mw_comm *);
     bool heeds_signals;
-} file_commands[] = {{"sweep", sweep_options, go_sweep, true},
-                     {"names", names_options, go_names, false},
-                     {"plot", plot_options, go_plot, false},
-                     {"lab", config_options, go_lab, false},
-                     {"plan", plan_options, go_plan, false}};
+} file_commands[] = {{"sweep", sweep_options, go_sweep, true}, {"names", names_options, go_names, false},
+                     {"plot", plot_options, go_plot, false},   {"lab", config_options, go_lab, false},
+                     {"serve", serve_options, go_serve, true}, {"plan", plan_options, go_plan, false}};
 enum { FILE_COUNT = sizeof file_commands / sizeof *file_commands };
 
 static const struct file_command *file_command_of(const char *name) {

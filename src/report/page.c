@@ -142,7 +142,7 @@ static mw_status add_head(mw_text *page) {
             "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n"
             "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
             "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'sha256-%s'; "
-            "script-src 'sha256-%s' 'self' file:; base-uri 'none'; form-action 'none'\">\n<title>microw</title>\n"
+            "script-src 'sha256-%s' 'self' file:; connect-src 'self'; base-uri 'none'; form-action 'none'\">\n<title>microw</title>\n"
             "<style>",
             style.data, script.data);
     mw_text_add(page, page_css, page_css_length);

@@ -52,6 +52,7 @@ only_in 'yaml_(parser|event)' src/config
 only_in 'cuda[A-Z]|cublas' src/backend/cuda src/comm/comm_nccl.c
 only_in '\b(getenv|exit) *\(' src/base src/cli
 only_in 'cblas_sgemm|dnnl_' src/backend/cpu
+only_in 'MHD_[a-z]' src/experiment/serve.c
 only_in 'pcre2_' src/model/tokenizer
 only_in '\b(malloc|calloc|realloc|strdup) *\(' src/base/memory.c
 [ $failed = 0 ] && echo "layers: all includes and calls point down"

@@ -8,6 +8,12 @@ small >"$work/exp.yaml"
 echo "report: {}" >>"$work/exp.yaml"
 "$MICROW" run "$work/exp.yaml" >"$work/out" 2>"$work/err" || { fail "run"; cat "$work/err" >&2; }
 check "the page is named" grep -q "^report: $work/store/runs/small/report.html" "$work/out"
-python3 "$SOURCE/tests/report/test_page.py" "$MAKE_PAGE" "$work/pages" "$work/store/runs/small/report.html" "${SCREENSHOT:-}" ||
+"$MICROW" serve "$work/exp.yaml" >"$work/served" 2>"$work/err" &
+server=$!
+for i in $(seq 100); do grep -q "^serve:" "$work/served" || ! kill -0 $server 2>/dev/null || sleep 0.1; done
+address=$(sed -n 's/^serve: \(http[^ ]*\).*/\1/p' "$work/served") # "": built without libmicrohttpd
+python3 "$SOURCE/tests/report/test_page.py" "$MAKE_PAGE" "$work/pages" "$work/store/runs/small/report.html" "${SCREENSHOT:-}" "$address" ||
     fail "in the browser"
+kill $server 2>/dev/null
+wait $server
 finish

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The report in a real browser: python3 test_page.py MAKE_PAGE WORK [REPORT.html SCREENSHOT.png]
+"""The report in a real browser: python3 test_page.py MAKE_PAGE WORK [REPORT.html SCREENSHOT.png [ADDRESS]]
 
 Hostile texts are shown as texts; a page of 100000 latents opens soon and reads its shards from file://; a real report is
 searched, sorted, opened and walked through by keys. Nothing may reach the console."""
@@ -123,7 +123,7 @@ def real(page, path, picture):
     check("neighbours", page.run("document.querySelectorAll('#detail .list a').length") > 8)
     page.run("document.querySelector('#detail .list a').click()")
     page.until(f"state.chosen !== {before}")
-    if picture:
+    if picture:  # "": none
         page.until("document.querySelectorAll('.text').length > 0")
         page.screenshot(picture)
     titles = page.run("[...byId('tabs').children].map((b) => b.textContent).join()")
@@ -140,6 +140,18 @@ def real(page, path, picture):
     check("the keys are told", page.run("byId('keys').open"))
 
 
+def serve(page, address):
+    page.open(address)
+    page.run("document.querySelectorAll('.row')[3].click()")
+    page.until("document.querySelector('#detail input[type=number]')")
+    page.run("(() => { document.querySelectorAll('#detail input[type=number]')[1].value = 20; })()")
+    page.run("[...document.querySelectorAll('#detail button')].find((b) => b.textContent === 'turn in the lab').click()")
+    page.run("[...byId('tabs').children].find((b) => b.textContent === 'Lab').click()")
+    page.run("(() => { const p = byId('lab-prompt'); p.value = 'Anna'; p.dispatchEvent(new Event('input')); byId('lab-go').click(); })()")
+    page.until("document.querySelectorAll('#lab-out td').length === 2")
+    check("the model answered", page.run("[...document.querySelectorAll('#lab-out td')].every((t) => t.textContent.length > 3)"))
+
+
 def main():
     if not program():
         print("no Chromium here: skipped")
@@ -151,6 +163,8 @@ def main():
         large(page, make, work)
         if len(sys.argv) > 3:
             real(page, sys.argv[3], sys.argv[4] if len(sys.argv) > 4 else None)
+        if len(sys.argv) > 5 and sys.argv[5]:
+            serve(page, sys.argv[5])
         for error in page.errors:
             check("the console: " + error, False)
     print(f"{checks} checks, {failed} failed")

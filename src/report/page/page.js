@@ -280,6 +280,7 @@ const latentPage = (i, data, tokens) => {
     [`detection by its name${by}`, table.score[i] === null ? null : table.score[i].toFixed(2)]]));
   if (table.note[i]) parts.push(make("p", { dir: "auto" }, ...visible(table.note[i])));
   if (!data) return parts;
+  if (served) parts.push(turnTools(i));
   if (data.bins.length) {
     const edges = Array.from({ length: data.bins.length + 1 }, (_, b) => b * data.width);
     parts.push(make("div", { class: "columns" }, bars("activations, tokens by strength (log scale)", edges, data.bins, true)));
@@ -366,10 +367,54 @@ const runPage = () => {
   return page;
 };
 
+/* ---- the lab, where a server answers ----------------------------------------------------------------------------- */
+
+const served = location.protocol.startsWith("http");
+const turned = new Map(); /* latent -> {scale, add} */
+const lab = { prompt: "", temperature: 0, tokens: 40, said: null };
+
+const turnTools = (latent) => {
+  const now = turned.get(latent) || { scale: 1, add: 0 };
+  const field = (key) => make("input", { type: "number", step: "any", value: now[key], "aria-label": key });
+  const scale = field("scale"), add = field("add"), said = make("span", { class: "faint" }, turned.has(latent) ? " in the lab" : "");
+  const set = () => {
+    turned.set(latent, { scale: Number(scale.value), add: Number(add.value) });
+    said.textContent = " in the lab";
+  };
+  return make("p", {}, "× ", scale, " + ", add, " ", make("button", { type: "button", onclick: set }, "turn in the lab"), said);
+};
+const ask = async (out) => {
+  const edits = [...turned].map(([latent, e]) => ({ latent, scale: e.scale, add: e.add }));
+  out.replaceChildren(make("p", { class: "faint" }, "…"));
+  try {
+    const reply = await fetch("generate", { method: "POST", body: JSON.stringify({ prompt: lab.prompt, temperature: lab.temperature, max_new_tokens: lab.tokens, edits }) });
+    const said = await reply.json();
+    if (said.error) throw new Error(said.error);
+    out.replaceChildren(make("table", {}, ...[["unchanged", said.unchanged], ["turned", said.turned]].filter((line) => line[1] !== undefined)
+      .map(([name, text]) => make("tr", {}, make("th", {}, name), make("td", { class: "side", dir: "auto" }, ...visible(text))))));
+  } catch (error) {
+    out.replaceChildren(make("p", { class: "empty" }, error.message));
+  }
+};
+const labPage = () => {
+  const out = make("div", { id: "lab-out" });
+  const prompt = make("textarea", { id: "lab-prompt", rows: 3, cols: 80, oninput: () => { lab.prompt = prompt.value; } });
+  prompt.value = lab.prompt;
+  const number = (key, step) => {
+    const input = make("input", { type: "number", value: lab[key], step, min: 0, oninput: () => { lab[key] = Number(input.value); } });
+    return input;
+  };
+  const rows = [...turned].map(([latent, e]) => make("tr", {}, make("td", {}, latentLink(latent)), make("td", {}, `× ${short(e.scale)} + ${short(e.add)}`),
+    make("td", {}, make("button", { type: "button", onclick: () => { turned.delete(latent); show("lab"); } }, "leave alone"))));
+  return make("div", { class: "page" }, make("h2", {}, "Lab"),
+    rows.length ? make("table", {}, ...rows) : make("p", { class: "faint" }, "no latent is turned: the page of each latent turns it"),
+    make("p", {}, prompt), make("p", {}, "temperature ", number("temperature", 0.1), " tokens ", number("tokens", 1), " ", make("button", { type: "button", id: "lab-go", onclick: () => ask(out) }, "continue")), out);
+};
+
 /* ---- the whole -------------------------------------------------------------------------------------------------- */
 
-const views = [["latents", "Latents", null], ["training", "Training", trainingPage], ["evaluation", "Evaluation", evaluationPage], ["sweep", "Sweep", sweepPage], ["steering", "Steering", steeringPage], ["run", "Run", runPage]];
-const has = (key) => ({ latents: table, training: meta.history, evaluation: meta.evaluation, sweep: meta.sweep, steering: meta.steering, run: true })[key];
+const views = [["latents", "Latents", null], ["training", "Training", trainingPage], ["evaluation", "Evaluation", evaluationPage], ["sweep", "Sweep", sweepPage], ["steering", "Steering", steeringPage], ["run", "Run", runPage], ["lab", "Lab", labPage]];
+const has = (key) => ({ latents: table, training: meta.history, evaluation: meta.evaluation, sweep: meta.sweep, steering: meta.steering, run: true, lab: table && served })[key];
 
 const show = (key) => {
   const main = byId("view");
@@ -402,6 +447,7 @@ const turnTheme = () => {
 };
 const press = (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.matches && event.target.matches("textarea, input[type=number]")) return;
   const typing = event.target.matches && event.target.matches("input[type=search]");
   if (typing && event.key === "Escape") { event.target.blur(); return; }
   if (typing && event.key !== "ArrowDown" && event.key !== "ArrowUp" && event.key !== "Enter") return;
