@@ -68,7 +68,10 @@ mw_status mw_name_by_tokens(const mw_discovery *d, int64_t latent, mw_text *out)
         const char *text = mw_discovery_token(d, used[n], &length);
         while (length && *text == ' ') text++, length--;
         mw_text_addf(out, "%s", n ? " / " : "");
-        mw_utf8_repair_cut(out, text, length, WORD_BYTES);
+        if (length)
+            mw_utf8_repair_cut(out, text, length, WORD_BYTES);
+        else
+            mw_text_addf(out, "\u2423"); /* the sign of a space */
     }
     mw_text_add(out, "", 0);
     return out->failed ? MW_ERR_MEMORY : MW_OK;

@@ -21,16 +21,17 @@ static char *copy_or_null(const char *text) {
     return text && text[0] ? mw_strdup(text) : NULL;
 }
 
+/* An empty name takes the name away. */
 static mw_status found(reader *r, const char *where, const char *latent, const mw_name *name) {
     int64_t number;
-    if (!latent || !mw_parse_int(latent, &number) || number < 0 || number >= r->n || !name->name || !name->name[0])
+    if (!latent || !mw_parse_int(latent, &number) || number < 0 || number >= r->n || !name->name)
         return mw_error(MW_ERR_FORMAT, "%s: expected a latent from 0 to %lld with a name, found latent '%s', name '%s'",
                         where, (long long)r->n - 1, latent ? latent : "", name->name ? name->name : "");
     if (!MW_GROW(r->list, r->count, r->capacity)) return MW_ERR_MEMORY;
     const char *by = name->by && name->by[0] ? name->by : r->by;
     r->list[r->count++] =
         (struct found){number, {copy_or_null(name->name), copy_or_null(name->note), copy_or_null(by), name->score}};
-    return r->list[r->count - 1].name.name ? MW_OK : MW_ERR_MEMORY;
+    return r->list[r->count - 1].name.name || !name->name[0] ? MW_OK : MW_ERR_MEMORY;
 }
 
 /* ---- CSV (RFC 4180) ------------------------------------------------------------------------------------- */

@@ -210,7 +210,7 @@ static void names_of_others(void) {
         const char *name, *text;
     } bad[] = {{"b.csv", "latent,name\nx,y\n"},
                {"b.csv", "9,outside\n"},
-               {"b.csv", "3\n"},
+               {"b.csv", "x\n"},
                {"b.csv", "latent,name,score\n3,a,high\n"},
                {"b.json", "[3]"},
                {"b.json", "7"},
