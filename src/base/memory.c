@@ -141,6 +141,6 @@ void mw_text_free(mw_text *text) {
 /* Blocks of a step or a pass are freed and asked for again thousands of times: without this each comes from the system anew,
  * and its pages are cleared anew, which takes a third of a step's time. */
 void mw_memory_keep(void) {
-    mallopt(M_MMAP_THRESHOLD, 32 << 20); /* the largest that glibc takes */
+    mallopt(M_MMAP_MAX, 0); /* what is mapped is given back when it is freed */
     mallopt(M_TRIM_THRESHOLD, 1 << 30);
 }
