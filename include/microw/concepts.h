@@ -152,6 +152,8 @@ const char *mw_discovery_token(const mw_discovery *discovery, int64_t id, size_t
 /* Text `t` as three pieces, with at most `around` tokens on each side. */
 mw_status mw_discovery_text(const mw_discovery *discovery, int64_t t, int64_t around, mw_text *before, mw_text *token,
                             mw_text *after) MW_MUST_USE;
+/* The same on one line of a terminal, the token in brackets; replaces `line`. */
+mw_status mw_discovery_line(const mw_discovery *discovery, int64_t t, int64_t around, mw_text *line) MW_MUST_USE;
 /* Text of a latent's samples at `q` of `of` steps down from its largest activation, `q` from 0; -1: it has none. */
 int64_t mw_discovery_quantile(const mw_discovery *discovery, int64_t latent, int64_t q, int64_t of);
 

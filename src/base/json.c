@@ -23,6 +23,20 @@ const char *mw_json_text(const json_t *object, const char *key) {
     return json_string_value(json_object_get(object, key));
 }
 
+double mw_json_number(const json_t *object, const char *key, double initial) {
+    const json_t *value = json_object_get(object, key);
+    return json_is_number(value) ? json_number_value(value) : initial;
+}
+
+json_t *mw_json_string(const char *bytes, size_t length) {
+    mw_text good = {0};
+    mw_text_add(&good, "", 0);
+    mw_utf8_repair(&good, bytes, length);
+    json_t *made = good.failed ? NULL : json_stringn(good.data, good.length);
+    mw_text_free(&good);
+    return made;
+}
+
 bool mw_json_flag(const json_t *object, const char *key, bool initial) {
     const json_t *value = json_object_get(object, key);
     return json_is_boolean(value) ? json_is_true(value) : initial;

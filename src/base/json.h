@@ -21,6 +21,10 @@ void mw_json_quote(mw_text *out, const char *bytes, size_t length);
 json_t *mw_json_if_there(const char *folder, const char *name);
 /* Last number of a member that is an array; NaN where there is none. */
 double mw_json_last(const json_t *columns, const char *key);
+/* A member that is a number; `initial` where it is absent or something else. */
+double mw_json_number(const json_t *object, const char *key, double initial);
+/* Bytes as a text, in which each broken piece of UTF-8 is U+FFFD; NULL without memory. */
+json_t *mw_json_string(const char *bytes, size_t length);
 /* A boolean member; `initial` where it is absent or something else. */
 bool mw_json_flag(const json_t *object, const char *key, bool initial);
 

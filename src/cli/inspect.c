@@ -247,12 +247,47 @@ static mw_status inspect_ids(const char *path) {
     return status;
 }
 
+static mw_status inspect_discovery(const char *path) {
+    mw_discovery d;
+    char *mark = NULL;
+    int64_t active = 0;
+    MW_TRY(mw_discovery_load(path, &d, &mark));
+    for (int64_t i = 0; i < d.n; i++) active += d.count[i] > 0;
+    printf(
+        "discovery: %lld of %lld latents active on %lld rows; %lld strongest texts and %lld at random of each, %lld tokens "
+        "around\n%lld neighbours, %lld tokens promoted, %lld data files, %lld categories\nof the SAE with fingerprint %s\n",
+        (long long)active, (long long)d.n, (long long)d.rows, (long long)d.top_texts, (long long)d.samples,
+        (long long)d.around, (long long)d.cosine.m, (long long)d.promoted.m, (long long)d.n_sources,
+        (long long)d.n_categories, mark);
+    mw_discovery_free(&d);
+    mw_free(mark);
+    return MW_OK;
+}
+
+/* Of an SAE of any size. */
+static mw_status inspect_names(const char *path) {
+    enum { LATENTS_MAX = 1 << 21 };
+    mw_names names;
+    int64_t named = 0, tested = 0;
+    MW_TRY(mw_names_new(LATENTS_MAX, &names));
+    mw_status status = mw_names_load(path, MW_NAMES_CSV, NULL, &names);
+    for (int64_t i = 0; i < names.n; i++) {
+        named += names.of[i].name != NULL;
+        tested += names.of[i].name && names.of[i].score == names.of[i].score;
+    }
+    if (status == MW_OK) printf("names of %lld latents, %lld of them tested\n", (long long)named, (long long)tested);
+    mw_names_free(&names);
+    return status;
+}
+
 static const struct file_kind {
     const char *suffix;
     mw_status (*use)(const char *);
 } file_kinds[] = {
     {".safetensors", inspect_tensors},
     {".h5.partial", inspect_unfinished},
+    {"discovery.h5", inspect_discovery},
+    {".csv", inspect_names},
     {".json", inspect_json},
     {".jsonl", inspect_lines},
     {".yaml", inspect_experiment},

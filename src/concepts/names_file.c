@@ -160,18 +160,13 @@ static void write_csv(const mw_names *names, mw_text *out) {
 
 /* ---- JSON ----------------------------------------------------------------------------------------------- */
 
-static double score_of(const json_t *object, const char *key) {
-    const json_t *value = json_object_get(object, key);
-    return json_is_number(value) ? json_number_value(value) : NAN;
-}
-
 static mw_status read_map(reader *r, json_t *root) {
     const char *key;
     json_t *value;
     json_object_foreach(root, key, value) {
         char where[512];
         snprintf(where, sizeof where, "%s: key '%s'", r->path, key);
-        mw_name name = {.score = score_of(value, "score")};
+        mw_name name = {.score = mw_json_number(value, "score", NAN)};
         name.name = (char *)(uintptr_t)(json_is_string(value) ? json_string_value(value) : mw_json_text(value, "name"));
         name.note = (char *)(uintptr_t)mw_json_text(value, "note");
         name.by = (char *)(uintptr_t)mw_json_text(value, "by");
@@ -187,7 +182,7 @@ static mw_status read_explanation(reader *r, const char *where, const json_t *o)
     if (json_is_integer(index)) snprintf(number, sizeof number, "%lld", (long long)json_integer_value(index));
     const char *latent = json_is_string(index) ? json_string_value(index) : number;
     const char *by = mw_json_text(o, "explanationModelName");
-    mw_name name = {.score = score_of(o, "score")};
+    mw_name name = {.score = mw_json_number(o, "score", NAN)};
     name.name = (char *)(uintptr_t)mw_json_text(o, "description");
     name.note = (char *)(uintptr_t)mw_json_text(o, "notes");
     name.by = (char *)(uintptr_t)(by ? by : mw_json_text(o, "typeName"));

@@ -176,6 +176,19 @@ mw_status mw_discovery_text(const mw_discovery *d, int64_t t, int64_t around, mw
     return before->failed || token->failed || after->failed ? MW_ERR_MEMORY : MW_OK;
 }
 
+mw_status mw_discovery_line(const mw_discovery *d, int64_t t, int64_t around, mw_text *line) {
+    static const char *const behind[3] = {"[", "]", ""};
+    mw_text pieces[3] = {{0}};
+    mw_status status = mw_discovery_text(d, t, around, &pieces[0], &pieces[1], &pieces[2]);
+    line->length = 0;
+    for (int i = 0; i < 3 && status == MW_OK; i++) {
+        mw_text_add_visible(line, pieces[i].data, pieces[i].length);
+        mw_text_addf(line, "%s", behind[i]);
+    }
+    for (int i = 0; i < 3; i++) mw_text_free(&pieces[i]);
+    return status == MW_OK && line->failed ? MW_ERR_MEMORY : status;
+}
+
 int64_t mw_discovery_quantile(const mw_discovery *d, int64_t latent, int64_t q, int64_t of) {
     int64_t first = latent * d->per + d->top_texts, n = 0;
     while (n < d->samples && d->text_row[first + n] >= 0) n++;

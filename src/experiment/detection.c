@@ -8,8 +8,8 @@ struct detection_pool {
     int64_t n; /* windows */
     int64_t *row, *begin, *end;
     mw_text *text;
-    int64_t n_latents;
-    uint8_t *active; /* [n, n_latents] */
+    int64_t width;   /* bytes of a window's bits */
+    uint8_t *active; /* [n, width] a bit for each latent */
 };
 
 enum { POOL_SEED = 1717 };
@@ -39,7 +39,8 @@ static mw_status fill_window(detection_pool *p, const mw_sae *sae, const mw_stor
     MW_TRY(window_text(t, p->begin[w], p->end[w], &p->text[w]));
     MW_TRY(mw_store_view_range(in, p->begin[w], n, x));
     MW_TRY(mw_sae_encode(sae, x, n, codes));
-    for (int64_t j = 0; j < codes->start[n]; j++) p->active[w * p->n_latents + codes->index[j]] = 1;
+    for (int64_t j = 0; j < codes->start[n]; j++)
+        p->active[w * p->width + codes->index[j] / 8] |= (uint8_t)(1 << codes->index[j] % 8);
     return MW_OK;
 }
 
@@ -48,13 +49,13 @@ static mw_status fill_pool(detection_pool *p, const mw_sae *sae, const mw_store_
     mw_store_tokens t = {0};
     mw_codes codes = {0};
     MW_TRY(mw_store_read_tokens(in->store, &t));
-    p->n_latents = sae->n;
+    p->width = (sae->n + 7) / 8;
     windows = windows < t.n_rows ? windows : t.n_rows;
     p->row = mw_calloc((size_t)windows, sizeof *p->row);
     p->begin = mw_calloc((size_t)windows, sizeof *p->begin);
     p->end = mw_calloc((size_t)windows, sizeof *p->end);
     p->text = mw_calloc((size_t)windows, sizeof *p->text);
-    p->active = mw_calloc((size_t)windows, (size_t)sae->n);
+    p->active = mw_calloc((size_t)windows, (size_t)p->width);
     float *x = mw_alloc((size_t)((2 * d->around + 1) * sae->d) * sizeof *x);
     mw_status status = p->row && p->begin && p->end && p->text && p->active && x ? MW_OK : MW_ERR_MEMORY;
     if (p->text) p->n = windows;
@@ -111,14 +112,9 @@ static bool was_shown(const mw_discovery *d, int64_t latent, int64_t shown, int6
 
 static json_t *sample_text(const mw_discovery *d, int64_t t) {
     mw_text pieces[3] = {{0}}, whole = {0};
-    json_t *made = NULL;
-    if (mw_discovery_text(d, t, d->around, &pieces[0], &pieces[1], &pieces[2]) == MW_OK) {
-        mw_text bytes = {0};
-        for (int i = 0; i < 3; i++) mw_text_add(&bytes, pieces[i].data, pieces[i].length);
-        if (!bytes.failed) mw_utf8_repair(&whole, bytes.data, bytes.length);
-        if (!whole.failed && whole.data) made = json_stringn(whole.data, whole.length);
-        mw_text_free(&bytes);
-    }
+    mw_status status = mw_discovery_text(d, t, d->around, &pieces[0], &pieces[1], &pieces[2]);
+    for (int i = 0; i < 3 && status == MW_OK; i++) mw_text_add(&whole, pieces[i].data, pieces[i].length);
+    json_t *made = status == MW_OK && !whole.failed ? mw_json_string(whole.data, whole.length) : NULL;
     for (int i = 0; i < 3; i++) mw_text_free(&pieces[i]);
     mw_text_free(&whole);
     return made;
@@ -148,7 +144,7 @@ static int64_t add_silent(const detection_pool *p, int64_t latent, int64_t each,
     int64_t taken = 0;
     for (int64_t i = 0; i < p->n && taken < each; i++) {
         int64_t w = (i + latent * 7919) % p->n; /* other latents get other texts */
-        if (p->active[w * p->n_latents + latent]) continue;
+        if (p->active[w * p->width + latent / 8] >> latent % 8 & 1) continue;
         json_t *text = json_stringn(p->text[w].data, p->text[w].length);
         list[taken++] = (candidate){draw(latent, p->row[w]), false, text};
     }

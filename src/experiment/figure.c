@@ -61,11 +61,6 @@ mw_status figure_end(figure *f) {
 
 /* ---- figures ----------------------------------------------------------------------------------------------------- */
 
-static double number_of(const json_t *object, const char *key) {
-    const json_t *value = json_object_get(object, key);
-    return json_is_number(value) ? json_number_value(value) : NAN;
-}
-
 static void add_title(figure *f, const char *command, const char *title) {
     mw_text_addf(&f->script, "%s ", command);
     figure_quote(f, title);
@@ -161,8 +156,8 @@ mw_status figure_positions(const json_t *evaluation, const char *title, const ch
     mw_text_addf(&f.script,
                  "set xlabel \"position in the sequence\"\nset ylabel \"FVU\"\nset logscale x 2\n$fvu << END\n");
     for (size_t i = 0; i < json_array_size(list); i++)
-        mw_text_addf(&f.script, "%.9g %.9g\n", number_of(json_array_get(list, i), "first") + 1,
-                     number_of(json_array_get(list, i), "fvu"));
+        mw_text_addf(&f.script, "%.9g %.9g\n", mw_json_number(json_array_get(list, i), "first", NAN) + 1,
+                     mw_json_number(json_array_get(list, i), "fvu", NAN));
     mw_text_addf(&f.script, "END\nplot $fvu with linespoints pt 7 lw 2\n");
     return figure_end(&f);
 }
@@ -172,10 +167,10 @@ static void add_points(figure *f, const char *name, const json_t *points, const 
     mw_text_addf(&f->script, "$%s << END\n", name);
     for (size_t i = 0; i < json_array_size(points); i++) {
         const json_t *p = json_array_get(points, i);
-        double y = number_of(p, key);
+        double y = mw_json_number(p, key, NAN);
         if (!isfinite(y) || (best && !mw_json_flag(p, best, false))) continue;
         const char *point = mw_json_text(p, "point");
-        mw_text_addf(&f->script, "%.9g %.9g ", number_of(p, "l0"), y);
+        mw_text_addf(&f->script, "%.9g %.9g ", mw_json_number(p, "l0", NAN), y);
         figure_quote(f, point ? point : "");
         mw_text_addf(&f->script, "\n");
     }
@@ -184,7 +179,7 @@ static void add_points(figure *f, const char *name, const json_t *points, const 
 
 static bool any_ce(const json_t *points) {
     for (size_t i = 0; i < json_array_size(points); i++)
-        if (isfinite(number_of(json_array_get(points, i), "ce_recovered_zero"))) return true;
+        if (isfinite(mw_json_number(json_array_get(points, i), "ce_recovered_zero", NAN))) return true;
     return false;
 }
 
@@ -215,11 +210,11 @@ static void add_variants(figure *f, const json_t *variants, bool words) {
     mw_text_addf(&f->script, "$%s << END\n", words ? "words" : "kl");
     for (size_t i = 0; i < json_array_size(variants); i++) {
         const json_t *v = json_array_get(variants, i), *of = json_object_get(v, words ? "category" : "predictions");
-        double value = number_of(of, words ? "percent" : "kl");
+        double value = mw_json_number(of, words ? "percent" : "kl", NAN);
         const char *name = mw_json_text(v, "name");
         if (!isfinite(value)) continue;
-        mw_text_addf(&f->script, "%zu %.9g %.9g %.9g ", i, value, words ? number_of(of, "low") : value,
-                     words ? number_of(of, "high") : value);
+        mw_text_addf(&f->script, "%zu %.9g %.9g %.9g ", i, value, words ? mw_json_number(of, "low", NAN) : value,
+                     words ? mw_json_number(of, "high", NAN) : value);
         figure_quote(f, name ? name : "");
         mw_text_addf(&f->script, "\n");
     }

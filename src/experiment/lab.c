@@ -180,21 +180,14 @@ static mw_status go_texts(lab *l, char *rest) {
     int64_t latent;
     MW_TRY(read_latent(l, next_word(&rest), &latent));
     if (!l->d.known) return mw_error(MW_ERR_STATE, "`microw discover` finds the texts: it has not been run");
-    mw_text pieces[3] = {{0}}, line = {0};
+    mw_text line = {0};
     mw_status status = MW_OK;
     print_latent(l, latent, NAN);
     for (int64_t t = latent * l->d.found.per, n = 0; status == MW_OK && n < 5 && n < l->d.found.top_texts; n++, t++) {
         if (l->d.found.text_row[t] < 0) break;
-        status = mw_discovery_text(&l->d.found, t, 12, &pieces[0], &pieces[1], &pieces[2]);
-        line.length = 0;
-        for (int i = 0; i < 3 && status == MW_OK; i++) {
-            mw_text_addf(&line, "%s", i == 1 ? "[" : i == 2 ? "]" : "");
-            mw_text_add_visible(&line, pieces[i].data, pieces[i].length);
-        }
-        if (status == MW_OK && !line.failed)
-            printf("  %8.3f  %s\n", (double)l->d.found.text_score[t], line.data ? line.data : "");
+        status = mw_discovery_line(&l->d.found, t, 12, &line);
+        if (status == MW_OK) printf("  %8.3f  %s\n", (double)l->d.found.text_score[t], line.data);
     }
-    for (int i = 0; i < 3; i++) mw_text_free(&pieces[i]);
     mw_text_free(&line);
     return status;
 }

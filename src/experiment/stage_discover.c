@@ -22,11 +22,15 @@ static void free_findings(findings *f) {
 /* ---- names ----------------------------------------------------------------------------------------------- */
 
 /* Names that somebody gave stay when a discovery is made again; those of the file come before them. */
-static mw_status give_names(const run *r, findings *f) {
+static mw_status load_names(const run *r, findings *f) {
     const char *given = r->e->discover.names;
+    MW_TRY(run_names_load(r, r->sae->n, &f->names));
+    return given[0] ? mw_names_load(given, MW_NAMES_AUTO, mw_path_basename(given), &f->names) : MW_OK;
+}
+
+static mw_status give_names(findings *f) {
     mw_text text = {0};
-    MW_TRY(run_names_load(r, f->discovery.n, &f->names));
-    mw_status status = given[0] ? mw_names_load(given, MW_NAMES_AUTO, mw_path_basename(given), &f->names) : MW_OK;
+    mw_status status = MW_OK;
     for (int64_t i = 0; i < f->discovery.n && status == MW_OK; i++) {
         const mw_name *name = &f->names.of[i];
         bool automatic = !name->name || (name->by && strcmp(name->by, "tokens") == 0);
@@ -71,25 +75,16 @@ static void print_promoted(const mw_discovery *d, int64_t latent) {
 static void print_latent(const findings *f, const ranked *l) {
     const mw_discovery *d = &f->discovery;
     int64_t first = l->latent * d->per;
-    mw_text before = {0}, token = {0}, after = {0}, line = {0};
+    mw_text line = {0};
     printf("latent %lld \"%s\": active on %.2f %% of tokens", (long long)l->latent,
            f->names.of[l->latent].name ? f->names.of[l->latent].name : "", 100.0 * (double)l->count / (double)d->rows);
     if (l->category >= 0) printf(", category %s, purity %.2f", d->category_name[l->category], l->purity);
     print_promoted(d, l->latent);
     printf("\n");
     for (int64_t t = first; t < first + 3 && t < first + d->top_texts && d->text_row[t] >= 0; t++) {
-        if (mw_discovery_text(d, t, 6, &before, &token, &after) != MW_OK) break;
-        line.length = 0;
-        mw_text_add_visible(&line, before.data, before.length);
-        mw_text_add(&line, "[", 1);
-        mw_text_add_visible(&line, token.data, token.length);
-        mw_text_add(&line, "]", 1);
-        mw_text_add_visible(&line, after.data, after.length);
-        if (!line.failed) printf("  %7.2f  %s\n", (double)d->text_score[t], line.data);
+        if (mw_discovery_line(d, t, 6, &line) != MW_OK) break;
+        printf("  %7.2f  %s\n", (double)d->text_score[t], line.data);
     }
-    mw_text_free(&before);
-    mw_text_free(&token);
-    mw_text_free(&after);
     mw_text_free(&line);
 }
 
@@ -140,7 +135,7 @@ static mw_status print_findings(const findings *f, const discover_settings *s, c
 static mw_status save(run *r, findings *f) {
     char *arrays = mw_path_join(r->sae_folder, "discovery.h5"),
          *concepts = mw_path_join(r->sae_folder, "concepts.json");
-    mw_status status = arrays && concepts ? give_names(r, f) : MW_ERR_MEMORY;
+    mw_status status = arrays && concepts ? give_names(f) : MW_ERR_MEMORY;
     if (status == MW_OK) status = mw_discovery_save(&f->discovery, arrays, r->sae->fingerprint);
     if (status == MW_OK) status = run_names_save(r, &f->names);
     if (status == MW_OK) status = run_concepts_save(r, &f->discovery, &f->names);
@@ -150,12 +145,15 @@ static mw_status save(run *r, findings *f) {
     return status;
 }
 
-static mw_status load_categories(run *r, findings *f) {
+/* Whatever may be wrong with what was given is better told before a long pass than after it. */
+static mw_status load_given(run *r, findings *f) {
     const char *path = r->e->discover.categories;
     mw_status status = path[0] ? mw_store_read_tokens(r->store, &f->tokens) : MW_OK;
     if (status == MW_OK && path[0]) status = mw_categories_load(path, &f->tokens, &f->categories);
     mw_store_tokens_free(&f->tokens);
-    return mw_comm_agree(r->comm, status);
+    if (status == MW_OK && run_is_root(r)) status = load_names(r, f);
+    MW_TRY(mw_comm_agree(r->comm, status));
+    return r->e->discover.logit_tokens ? run_model(r) : MW_OK;
 }
 
 static mw_status discover(run *r, const views *v, findings *f) {
@@ -167,10 +165,9 @@ static mw_status discover(run *r, const views *v, findings *f) {
                                    .together_rows = s->together_rows,
                                    .seed = s->seed,
                                    .categories = s->categories[0] ? &f->categories : NULL};
-    MW_TRY(load_categories(r, f));
+    MW_TRY(load_given(r, f));
     MW_TRY(mw_discover(r->sae, &v->in, r->comm, &options, &f->discovery));
     if (s->logit_tokens == 0) return MW_OK;
-    MW_TRY(run_model(r));
     return mw_discover_logits(r->sae, r->model, r->comm, s->logit_tokens, &f->discovery);
 }
 

@@ -75,15 +75,6 @@ static mw_status choose(naming *g) {
 
 /* ---- asking ----------------------------------------------------------------------------------------------------- */
 
-static json_t *valid_text(const char *bytes, size_t length) {
-    mw_text good = {0};
-    mw_text_add(&good, "", 0);
-    mw_utf8_repair(&good, bytes, length);
-    json_t *made = good.failed ? NULL : json_stringn(good.data, good.length);
-    mw_text_free(&good);
-    return made;
-}
-
 static json_t *shown_text(const mw_discovery *d, int64_t t) {
     json_t *tokens = json_array(), *activations = json_array();
     mw_text whole = {0};
@@ -92,10 +83,10 @@ static json_t *shown_text(const mw_discovery *d, int64_t t) {
         size_t length;
         const char *bytes = mw_discovery_token(d, d->text_id[i], &length);
         mw_text_add(&whole, bytes, length);
-        json_array_append_new(tokens, valid_text(bytes, length));
+        json_array_append_new(tokens, mw_json_string(bytes, length));
         json_array_append_new(activations, json_real((double)d->text_value[i]));
     }
-    json_t *made = json_pack("{s:o, s:o, s:o}", "text", valid_text(whole.data ? whole.data : "", whole.length),
+    json_t *made = json_pack("{s:o, s:o, s:o}", "text", mw_json_string(whole.data ? whole.data : "", whole.length),
                              "tokens", tokens, "activations", activations);
     mw_text_free(&whole);
     return made;
@@ -106,7 +97,7 @@ static json_t *token_list(const mw_discovery *d, const mw_near *near, int64_t la
     for (int64_t i = latent * near->m; i < (latent + 1) * near->m && near->index[i] >= 0; i++) {
         size_t length;
         const char *bytes = mw_discovery_token(d, near->index[i], &length);
-        json_array_append_new(list, valid_text(bytes, length));
+        json_array_append_new(list, mw_json_string(bytes, length));
     }
     return list;
 }

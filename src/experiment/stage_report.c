@@ -5,10 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static double number(const json_t *object, const char *key) {
-    return json_number_value(json_object_get(object, key));
-}
-
 /* ---- in a few lines --------------------------------------------------------------------------------------------- */
 
 static int64_t active_latents(const mw_discovery *d) {
@@ -20,7 +16,7 @@ static int64_t active_latents(const mw_discovery *d) {
 static void print_summary(const run *r, const material *m) {
     printf("%s, model %s\n", r->e->top.name, r->e->model.path);
     if (m->harvest)
-        printf("harvest   %lld rows, %s, in %s\n", (long long)number(m->harvest, "rows"),
+        printf("harvest   %lld rows, %s, in %s\n", (long long)mw_json_number(m->harvest, "rows", 0),
                mw_json_text(m->harvest, "dtype"), r->activations);
     if (m->history)
         printf("train     %.0f steps, loss %.4f, FVU %.4f, R2 %.4f, L0 %.1f, %.0f dead latents, in %s\n",
@@ -31,26 +27,19 @@ static void print_summary(const run *r, const material *m) {
         printf("discover  %lld active of %lld latents\n", (long long)active_latents(&m->discovery),
                (long long)m->discovery.n);
     const json_t *e = m->evaluation;
-    if (e) printf("evaluate  FVU %.4f, L0 %.1f, cosine %.4f", number(e, "fvu"), number(e, "l0"), number(e, "cosine"));
+    if (e)
+        printf("evaluate  FVU %.4f, L0 %.1f, cosine %.4f", mw_json_number(e, "fvu", 0), mw_json_number(e, "l0", 0),
+               mw_json_number(e, "cosine", 0));
     if (json_object_get(e, "ce_recovered_zero"))
-        printf(", cross-entropy recovered %.1f %%", 100 * number(e, "ce_recovered_zero"));
+        printf(", cross-entropy recovered %.1f %%", 100 * mw_json_number(e, "ce_recovered_zero", 0));
     if (e) printf("\n");
 }
 
 /* ---- as a page --------------------------------------------------------------------------------------------------- */
 
-static json_t *text_of(const char *text) {
-    mw_text good = {0};
-    mw_text_add(&good, "", 0);
-    mw_utf8_repair(&good, text, strlen(text));
-    json_t *made = good.failed || !good.data ? NULL : json_stringn(good.data, good.length);
-    mw_text_free(&good);
-    return made ? made : json_string("");
-}
-
 static json_t *names_of(char *const *names, int64_t n) {
     json_t *list = json_array();
-    for (int64_t i = 0; i < n; i++) json_array_append_new(list, text_of(names[i]));
+    for (int64_t i = 0; i < n; i++) json_array_append_new(list, mw_json_string(names[i], strlen(names[i])));
     return list;
 }
 
@@ -61,7 +50,7 @@ static json_t *counts_of(const int64_t *counts, int64_t n) {
 }
 
 static void add_fact(json_t *facts, const char *key, const char *value) {
-    if (value && value[0]) json_object_set_new(facts, key, text_of(value));
+    if (value && value[0]) json_object_set_new(facts, key, mw_json_string(value, strlen(value)));
 }
 
 /* What the activations say of where they come from. */
@@ -88,7 +77,8 @@ static json_t *facts_of(const run *r, const material *m) {
     if (r->sae && mw_sae_describe(r->sae, &sae) == MW_OK) add_fact(facts, "SAE", sae.data);
     if (r->sae) add_fact(facts, "fingerprint of data and settings", r->sae->fingerprint);
     if (m->harvest)
-        json_object_set_new(facts, "rows of the harvest", json_integer((json_int_t)number(m->harvest, "rows")));
+        json_object_set_new(facts, "rows of the harvest",
+                            json_integer((json_int_t)mw_json_number(m->harvest, "rows", 0)));
     add_provenance(r, facts);
     add_fact(facts, "page made by microw", mw_version());
     add_fact(facts, "from", mw_version_git());
@@ -101,8 +91,9 @@ static json_t *describe(const run *r, const material *m) {
     const mw_discovery *d = &m->discovery;
     mw_text config = {0};
     if (mw_experiment_describe(r->e, false, &config) != MW_OK) return NULL;
-    json_t *meta = json_pack("{s:o, s:o, s:o, s:I, s:o, s:o, s:o}", "title", text_of(r->e->top.name), "facts",
-                             facts_of(r, m), "config", text_of(config.data), "rows", (json_int_t)d->rows, "categories",
+    json_t *meta = json_pack("{s:o, s:o, s:o, s:I, s:o, s:o, s:o}", "title",
+                             mw_json_string(r->e->top.name, strlen(r->e->top.name)), "facts", facts_of(r, m), "config",
+                             mw_json_string(config.data, config.length), "rows", (json_int_t)d->rows, "categories",
                              names_of(d->category_name, d->n_categories), "sources", names_of(d->source, d->n_sources),
                              "source_rows", counts_of(d->source_rows, d->n_sources));
     const struct {

@@ -299,11 +299,6 @@ static void print_table(const lab *l, const effect *effects) {
     if (l->tokens) printf("  CE and KL on %lld tokens of text\n", (long long)l->tokens);
 }
 
-static json_t *text_or_empty(const mw_text *text) {
-    json_t *value = json_stringn(text->data, strlen(text->data));
-    return value ? value : json_string("");
-}
-
 static json_t *estimate_json(estimate e) {
     return json_pack("{s:f, s:f, s:f}", "percent", e.percent, "low", e.low, "high", e.high);
 }
@@ -324,7 +319,8 @@ static json_t *variant_json(const lab *l, const variant *one, const effect *e) {
     for (int64_t p = 0; p < l->s->prompts.count; p++) {
         json_t *samples = json_array();
         for (int64_t i = 0; i < l->s->samples; i++)
-            json_array_append_new(samples, text_or_empty(&one->texts[p * l->s->samples + i]));
+            json_array_append_new(samples, mw_json_string(one->texts[p * l->s->samples + i].data,
+                                                          strlen(one->texts[p * l->s->samples + i].data)));
         json_array_append_new(texts, samples);
     }
     json_t *made = json_pack("{s:s, s:f, s:o}", "name", one->name, "scale", one->scale, "edits", turned);

@@ -22,21 +22,16 @@ static json_t *load_if_there(const sweep *s, const sweep_point *p, const char *k
     return root;
 }
 
-static double number_of(const json_t *object, const char *key) {
-    const json_t *value = json_object_get(object, key);
-    return json_is_number(value) ? json_number_value(value) : NAN;
-}
-
 /* Over all rows where it was evaluated, else of the last step. */
 static bool read_outcome(const sweep *s, const sweep_point *p, outcome *out) {
     json_t *history = load_if_there(s, p, "sae_models", "training_history.json");
     json_t *evaluated = load_if_there(s, p, "runs", "evaluate.json");
     *out = (outcome){.point = p, .ce = NAN};
-    out->fvu = evaluated ? number_of(evaluated, "fvu") : mw_json_last(history, "fvu");
-    out->l0 = evaluated ? number_of(evaluated, "l0") : mw_json_last(history, "l0");
-    out->dead = evaluated ? number_of(evaluated, "dead") : mw_json_last(history, "dead");
+    out->fvu = evaluated ? mw_json_number(evaluated, "fvu", NAN) : mw_json_last(history, "fvu");
+    out->l0 = evaluated ? mw_json_number(evaluated, "l0", NAN) : mw_json_last(history, "l0");
+    out->dead = evaluated ? mw_json_number(evaluated, "dead", NAN) : mw_json_last(history, "dead");
     out->steps = mw_json_last(history, "step");
-    if (evaluated) out->ce = number_of(evaluated, "ce_recovered_zero");
+    if (evaluated) out->ce = mw_json_number(evaluated, "ce_recovered_zero", NAN);
     json_decref(history);
     json_decref(evaluated);
     return isfinite(out->fvu) && isfinite(out->l0);

@@ -144,6 +144,9 @@ check "it ends when told" sh -c "! grep -q 'no more' $work/talk"
 check "no leak in the lab" sh -c "! grep -q 'not freed' $work/err"
 refuses 2 "one rank, not 2" "$MPIRUN" --oversubscribe -np 2 "$MICROW" lab "$work/exp.yaml" --set store="$work/s1"
 
+for f in discovery.h5 names.csv; do check "inspect $f" "$MICROW" inspect "$work/s1/$sae/$f"; done
+check "what a discovery holds" sh -c "$MICROW inspect $work/s1/$sae/discovery.h5 | grep -q '5 strongest texts and 15 at random'"
+
 # the page, also where there is less to show
 check "page" sh -c "$MICROW report $work/exp.yaml --set store=$work/s1 | grep -q 'report: .*report.html'"
 check "beside the page" sh -c "$MICROW report $work/exp.yaml --set store=$work/s1 --set report.embed_mb=0 | grep -q '4 files of latents beside it'"

@@ -113,9 +113,12 @@ static void make_names(int64_t n, bool hostile, mw_names *names) {
 static json_t *make_meta(const char *title, const mw_discovery *d) {
     json_t *steering = json_pack("{s:[s], s:[{s:s, s:[{s:i, s:f, s:f}], s:[[s]]}]}", "prompts", EVIL, "variants",
                                  "name", EVIL, "edits", "latent", 1, "scale", 1.0, "add", 2.0, "texts", EVIL);
-    return json_pack("{s:s, s:{s:s}, s:s, s:I, s:[s], s:[s, s], s:[i, i], s:o}", "title", title, "facts", EVIL, EVIL,
-                     "config", EVIL, "rows", (json_int_t)d->rows, "categories", EVIL, "sources", EVIL, "other.jsonl",
-                     "source_rows", 10, 0, "steering", steering);
+    json_t *sweep = json_pack("[{s:s, s:f, s:f, s:i, s:b, s:f}, {s:s, s:f, s:f, s:i, s:b}]", "point", EVIL, "l0", 16.0,
+                              "fvu", 0.02, "dead", 3, "best_fvu", 1, "ce_recovered_zero", 0.99, "point", "other", "l0",
+                              32.0, "fvu", 0.01, "dead", 0, "best_fvu", 1);
+    return json_pack("{s:s, s:{s:s}, s:s, s:I, s:[s], s:[s, s], s:[i, i], s:o, s:o}", "title", title, "facts", EVIL,
+                     EVIL, "config", EVIL, "rows", (json_int_t)d->rows, "categories", EVIL, "sources", EVIL,
+                     "other.jsonl", "source_rows", 10, 0, "steering", steering, "sweep", sweep);
 }
 
 int main(int argc, char **argv) {

@@ -12,8 +12,9 @@ check "the page is named" grep -q "^report: $work/store/runs/small/report.html" 
 server=$!
 for i in $(seq 100); do grep -q "^serve:" "$work/served" || ! kill -0 $server 2>/dev/null || sleep 0.1; done
 address=$(sed -n 's/^serve: \(http[^ ]*\).*/\1/p' "$work/served") # "": built without libmicrohttpd
-python3 "$SOURCE/tests/report/test_page.py" "$MAKE_PAGE" "$work/pages" "$work/store/runs/small/report.html" "${SCREENSHOT:-}" "$address" ||
+python3 "$SOURCE/tests/report/test_page.py" "$MAKE_PAGE" "$work/pages" "$work/store/runs/small/report.html" "${SCREENSHOT:-$work/page.png}" "$address" ||
     fail "in the browser"
+check "a picture of it" test -s "${SCREENSHOT:-$work/page.png}"
 kill $server 2>/dev/null
 wait $server
 finish

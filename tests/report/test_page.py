@@ -53,9 +53,10 @@ def hostile(page, make, work):
     check("right to left is kept apart", page.run("getComputedStyle(document.querySelector('.words span')).unicodeBidi") == "isolate")
     check("bytes that are no text are marked", "\ufffd" in page.run("byId('detail').textContent"))
     check("an emoji stays whole", "\U0001f469\u200d\U0001f52c" in page.run("byId('detail').textContent"))
-    for key in ("2", "3"):
+    for key, least in (("2", "document.querySelectorAll('circle.dot').length === 3"), ("3", "byId('view').textContent.includes('script')"),
+                       ("4", "document.querySelector('pre').textContent.includes('script')")):
         page.press(key)
-        check("view " + key, page.run("byId('view').textContent.length") > 10)
+        check("view " + key, page.run(least))
     check("nobody was owned", page.run("document.title") == evil)
     check("a script that gets in does not run", page.run(
         "(() => { const s = document.createElement('script'); s.textContent = 'globalThis.ran = 1'; document.body.append(s); return globalThis.ran === undefined; })()"))

@@ -52,7 +52,11 @@ globalThis.microwShard = (number, text) => {
 const fetchShard = (number) =>
   new Promise((resolve, reject) => {
     const script = make("script", { src: `${meta.shard_folder}/${number}.js` });
-    waiting.set(number, resolve);
+    waiting.set(number, (text) => {
+      waiting.delete(number);
+      script.remove();
+      resolve(text);
+    });
     script.addEventListener("error", () => reject(new Error(`${meta.shard_folder}/${number}.js is not beside this page`)));
     document.head.append(script);
   });
@@ -414,7 +418,7 @@ const labPage = () => {
 /* ---- the whole -------------------------------------------------------------------------------------------------- */
 
 const views = [["latents", "Latents", null], ["training", "Training", trainingPage], ["evaluation", "Evaluation", evaluationPage], ["sweep", "Sweep", sweepPage], ["steering", "Steering", steeringPage], ["run", "Run", runPage], ["lab", "Lab", labPage]];
-const has = (key) => ({ latents: table, training: meta.history, evaluation: meta.evaluation, sweep: meta.sweep, steering: meta.steering, run: true, lab: table && served })[key];
+const has = (key) => ({ latents: table, training: meta.history, evaluation: meta.evaluation, sweep: meta.sweep, steering: meta.steering && meta.steering.variants, run: true, lab: table && served })[key];
 
 const show = (key) => {
   const main = byId("view");
