@@ -267,11 +267,10 @@ static void naive_attention(const shape *s, const float *q, const float *k, cons
 }
 
 static void attention(void) {
-    static const shape shapes[] = {{9, 9, 4, 4, 8, 0, 0},
-                                   {1, 300, 4, 2, 16, 0, 0},
-                                   {150, 150, 2, 1, 5, 0, 2.0f},
-                                   {140, 270, 3, 3, 7, 20, 0},
-                                   {4, 4, 6, 2, 64, 1, 0}};
+    static const shape shapes[] = {{9, 9, 4, 4, 8, 0, 0},        {1, 300, 4, 2, 16, 0, 0},
+                                   {150, 150, 2, 1, 5, 0, 2.0f}, {140, 270, 3, 3, 7, 20, 0},
+                                   {4, 4, 6, 2, 64, 1, 0},       {65, 130, 2, 2, 24, 0, 0},
+                                   {3, 70, 4, 4, 20, 9, 0},      {131, 131, 2, 2, 32, 65, 5.0f}};
     for (size_t n = 0; n < sizeof shapes / sizeof *shapes; n++) {
         const shape *s = &shapes[n];
         int64_t nq = s->q_len * s->heads * s->d, nk = s->kv_len * s->kv_heads * s->d;
@@ -303,6 +302,41 @@ static void attention(void) {
         void *host[] = {q, k, v, expected, got};
         for (int i = 0; i < 5; i++) mw_free(host[i]);
     }
+}
+
+/* What a query does not see cannot spoil it, whatever it is. */
+static void attention_keeps_to_what_it_sees(void) {
+    enum { ROWS = 70, D = 16, SPOILT = 41 };
+    float *q = numbers(ROWS * D, 1), *k = numbers(ROWS * D, 2), *v = numbers(ROWS * D, 3);
+    float *got = mw_alloc(ROWS * D * sizeof *got);
+    for (int c = 0; c < D; c++) k[SPOILT * D + c] = v[SPOILT * D + c] = c % 2 ? NAN : INFINITY;
+    float *dq = put(q, ROWS * D), *dk = put(k, ROWS * D), *dv = put(v, ROWS * D), *out = put(NULL, ROWS * D);
+    const float *keys[1] = {dk}, *values[1] = {dv};
+    const int64_t row = 0, rows = ROWS;
+    mw_attention task = {.n_seq = 1,
+                         .q_row = &row,
+                         .q_len = &rows,
+                         .kv_len = &rows,
+                         .k = keys,
+                         .v = values,
+                         .q = dq,
+                         .out = out,
+                         .n_heads = 1,
+                         .n_kv_heads = 1,
+                         .head_dim = D,
+                         .scale = 0.25f,
+                         .window = 5};
+    CHECK_OK(b->ops->attention(b, &task));
+    get(got, out, ROWS * D);
+    for (int i = 0; i < ROWS; i++) {
+        bool sees = i >= SPOILT && i < SPOILT + 5, finite = true;
+        for (int c = 0; c < D; c++) finite = finite && isfinite(got[i * D + c]);
+        CHECK(finite != sees);
+    }
+    void *device[] = {dq, dk, dv, out};
+    for (int i = 0; i < 4; i++) b->ops->free(b, device[i]);
+    void *host[] = {q, k, v, got};
+    for (int i = 0; i < 4; i++) mw_free(host[i]);
 }
 
 /* ---- the sparse side ------------------------------------------------------------------------------------ */
@@ -466,6 +500,7 @@ int main(int argc, char **argv) {
     RUN(activations);
     RUN(rows_and_sums);
     RUN(attention);
+    RUN(attention_keeps_to_what_it_sees);
     RUN(top_k);
     RUN(sparse_products);
     RUN(adam_and_unit_rows);

@@ -45,7 +45,8 @@ static void good_file(void) {
     NEED_OK(load(good, "train.batch=64", &e));
     CHECK(strcmp(e->top.name, "x") == 0 && e->dataset.path.count == 2 && e->sae.k == 4 && e->train.tokens == 1000);
     CHECK(e->train.batch == 64 && e->train.lr == 1e-3 && isnan(e->train.lr) == 0 && e->train.aux_k == MW_AUTO_INT);
-    CHECK(e->steer.turn.edits.count == 2 && e->steer.turn.edits.items[0].index == 42 && e->steer.turn.edits.items[0].value == 1.5);
+    CHECK(e->steer.turn.edits.count == 2 && e->steer.turn.edits.items[0].index == 42 &&
+          e->steer.turn.edits.items[0].value == 1.5);
     CHECK(e->steer.prompts.count == 1 && settings_has(e, "steer") && !settings_has(e, "evaluate"));
     CHECK(reads(e, "0.resid_post"));
     mw_experiment_free(&e);

@@ -177,3 +177,60 @@ DISPATCHED int64_t mw_at_least(const float *x, int64_t n, float floor, int32_t f
     }
     return count;
 }
+
+/* ---- attention ------------------------------------------------------------------------------------------------ */
+
+/* Vectors by name, where the compiler would not find them by itself: sixteen and eight floats at any address. */
+typedef float lanes16 __attribute__((vector_size(64), aligned(4), may_alias));
+typedef float lanes8 __attribute__((vector_size(32), aligned(4), may_alias));
+typedef float lanes1;
+enum { LANES = 16 };
+
+/* c[rows, lanes] = (c +) a[rows, n] b[n, lanes], the sums kept in registers: `rows` is a constant where it is called. */
+#define TILE_PRODUCT(name, lanes)                                                                                      \
+    static inline __attribute__((always_inline)) void name(const float *a, int64_t a_stride, int rows, const float *b, \
+                                                           int64_t b_stride, int64_t n, float *c, int64_t c_stride,    \
+                                                           bool add) {                                                 \
+        lanes sum[MW_QUERY_TILE];                                                                                      \
+        for (int r = 0; r < rows; r++) {                                                                               \
+            sum[r] = (lanes){0};                                                                                       \
+            if (add) sum[r] = *(const lanes *)(c + r * c_stride);                                                      \
+        }                                                                                                              \
+        for (int64_t i = 0; i < n; i++) {                                                                              \
+            lanes line = *(const lanes *)(b + i * b_stride);                                                           \
+            for (int r = 0; r < rows; r++) sum[r] += a[r * a_stride + i] * line;                                       \
+        }                                                                                                              \
+        for (int r = 0; r < rows; r++) *(lanes *)(c + r * c_stride) = sum[r];                                          \
+    }
+TILE_PRODUCT(tile_product16, lanes16)
+TILE_PRODUCT(tile_product8, lanes8)
+TILE_PRODUCT(tile_product1, lanes1)
+
+DISPATCHED void mw_scores_tile(const float *q, int64_t q_stride, int64_t rows, const float *turned, int64_t d,
+                               int64_t from, int64_t to, float *scores) {
+    for (int64_t j = from / LANES * LANES; j < to; j += LANES) {
+        if (rows == MW_QUERY_TILE)
+            tile_product16(q, q_stride, MW_QUERY_TILE, turned + j, MW_KEY_BLOCK, d, scores + j, MW_KEY_BLOCK, false);
+        else
+            for (int64_t r = 0; r < rows; r++)
+                tile_product16(q + r * q_stride, q_stride, 1, turned + j, MW_KEY_BLOCK, d,
+                               scores + r * MW_KEY_BLOCK + j, MW_KEY_BLOCK, false);
+    }
+}
+
+DISPATCHED void mw_values_tile(const float *scores, int64_t rows, const float *values, int64_t stride, int64_t n,
+                               int64_t d, float *out, int64_t out_stride) {
+    int64_t c = 0;
+    for (; c + 16 <= d && rows == MW_QUERY_TILE; c += 16)
+        tile_product16(scores, MW_KEY_BLOCK, MW_QUERY_TILE, values + c, stride, n, out + c, out_stride, true);
+    for (; c + 8 <= d && rows == MW_QUERY_TILE; c += 8)
+        tile_product8(scores, MW_KEY_BLOCK, MW_QUERY_TILE, values + c, stride, n, out + c, out_stride, true);
+    for (; c + 8 <= d; c += 8)
+        for (int64_t r = 0; r < rows; r++)
+            tile_product8(scores + r * MW_KEY_BLOCK, MW_KEY_BLOCK, 1, values + c, stride, n, out + r * out_stride + c,
+                          out_stride, true);
+    for (; c < d; c++)
+        for (int64_t r = 0; r < rows; r++)
+            tile_product1(scores + r * MW_KEY_BLOCK, MW_KEY_BLOCK, 1, values + c, stride, n, out + r * out_stride + c,
+                          out_stride, true);
+}

@@ -19,6 +19,13 @@ void mw_column_max(const float *x, int64_t blocks, float *out);
 int64_t mw_at_least(const float *x, int64_t n, float floor, int32_t first, int32_t *index);
 /* x = exp(x - shift); returns the sum. */
 float mw_exp_shift(float *x, float shift, int64_t n);
+/* Pieces of attention. q: `rows` (at most MW_QUERY_TILE) queries; turned [d, MW_KEY_BLOCK]: a block of keys, a column each;
+ * scores [rows, MW_KEY_BLOCK]: their products, at least those with keys from .. to - 1. out += scores [rows, first n of MW_KEY_BLOCK] times values [n, d]. */
+enum { MW_KEY_BLOCK = 64, MW_QUERY_TILE = 4 };
+void mw_scores_tile(const float *q, int64_t q_stride, int64_t rows, const float *turned, int64_t d, int64_t from,
+                    int64_t to, float *scores);
+void mw_values_tile(const float *scores, int64_t rows, const float *values, int64_t stride, int64_t n, int64_t d,
+                    float *out, int64_t out_stride);
 void mw_gelu_tanh(float *x, int64_t n);
 void mw_gelu_erf(float *x, int64_t n);
 void mw_silu(float *x, int64_t n);
