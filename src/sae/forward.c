@@ -187,6 +187,14 @@ static void begin_step(mw_trainer *t) {
                       ((double)t->options.batch * (double)t->sae->d_out);
 }
 
+/* The same on all ranks, as the sums are. */
+static mw_status check_loss(const mw_trainer *t, double loss) {
+    if (isfinite(loss)) return MW_OK;
+    return mw_error(MW_ERR_STATE,
+                    "step %lld: the loss is not finite; lower train.lr or look for NaN in the activations",
+                    (long long)t->step);
+}
+
 mw_status step_forward(mw_trainer *t, const float *x, const float *y) {
     const variant_row *variant = variant_of(t->sae);
     batch_sums sums;
@@ -197,10 +205,7 @@ mw_status step_forward(mw_trainer *t, const float *x, const float *y) {
     for (int p = 0; p < t->layout.n_parts; p++) MW_TRY(gather_codes(t, &t->part[p].c));
     if (variant->after_selection) variant->after_selection(t);
     count_dead(t);
-    if (!isfinite(sums.weighted))
-        return mw_error(MW_ERR_STATE,
-                        "step %lld: the loss is not finite; lower train.lr or look for NaN in the activations",
-                        (long long)t->step);
+    MW_TRY(check_loss(t, sums.weighted));
     read_input(t, x);
     scale_blocks(t);
     MW_TRY(gradients_of_parts(t));
@@ -212,5 +217,5 @@ mw_status step_forward(mw_trainer *t, const float *x, const float *y) {
     if (!(sums.e_spread > 0)) t->aux_k = 0;
     if (t->aux_k > 0) MW_TRY(auxiliary(t, sums.e_spread));
     fill_report(t, &sums);
-    return MW_OK;
+    return check_loss(t, t->report.loss); /* the penalty is in it too */
 }

@@ -66,10 +66,10 @@ check "one point" mpi 2 "$MICROW" sweep "$work/exp.yaml" --set store="$first" --
 check "the same bytes" cmp "$work/alone/sae_models/small.plain_k4_lr1e-3/sae.safetensors" "$first/sae_models/small.plain_k4_lr1e-3/sae.safetensors"
 check "the table" "$MICROW" sweep "$work/exp.yaml" --set store="$first" --table
 
-# one that fails: a rate at which the loss is soon not finite; the others are done, and it is said
+# one that fails: a penalty that no number can hold, so that the loss is not finite; the others are done, and it is said
 {
     cat "$work/plain.yaml"
-    echo 'sweep: {points: [{name: a, sae.k: 4}, {name: bad, sae.k: 16, train.lr: 10, train.clip_norm: 0, train.beta2: 0, train.eps: 0, train.tokens: 600_000}, {name: b, sae.k: 6}]}'
+    echo 'sweep: {points: [{name: a, sae.k: 4}, {name: bad, sae.variant: jump_relu, train.l0_target: 1e-200}, {name: b, sae.k: 6}]}'
 } >"$work/bad.yaml"
 set -- "2 --set sweep.teams=1"
 [ -n "${MICROW_QUICK:-}" ] || set -- "1" "2 --set sweep.teams=1" "3"

@@ -5,7 +5,7 @@
 small | sed '/^steer/d; s/tokens: 40_000/tokens: 900_000/; s/checkpoint_every: 20/checkpoint_every: 50/' >"$work/exp.yaml"
 cat >>"$work/exp.yaml" <<'END'
 sweep:
-  points: [{name: a, sae.k: 4}, {name: b, sae.k: 8}, {name: c, sae.variant: batch_topk}, {name: d, sae.k: 16, train.lr: 10, train.clip_norm: 0, train.beta2: 0, train.eps: 0}]
+  points: [{name: a, sae.k: 4}, {name: b, sae.k: 8}, {name: c, sae.variant: batch_topk}, {name: d, sae.variant: jump_relu, train.l0_target: 1e-200}]
 END
 "$MICROW" sweep "$work/exp.yaml" --set store="$work/plain" >/dev/null 2>&1
 
