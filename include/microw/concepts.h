@@ -90,7 +90,7 @@ enum { MW_BINS = 64, MW_SOURCES_MAX = 64 };
 
 /* What a pass over a store's rows finds about an SAE's n latents. It stands alone: texts and vocabulary are in it. Each
  * latent has `per` = top_texts + samples texts: rows with the largest activations first, then the samples, both by falling
- * activation. Memory: 8 (MW_BINS + sources + categories) + 20 per + 8 bytes for each token shown, a latent. */
+ * activation. Memory: 8 (MW_BINS + sources + categories) + 32 per + 8 bytes for each token shown, a latent. */
 typedef struct mw_discovery {
     int64_t n, rows, top_texts, samples, per, around;
     int64_t *count; /* [n] rows on which the latent was active */
@@ -100,12 +100,14 @@ typedef struct mw_discovery {
     int64_t *bin;          /* [n, MW_BINS] */
 
     /* Texts: windows of tokens around a row. Text t has tokens text_start[t] .. text_start[t + 1]. */
-    int64_t *text_row;    /* [n, per] row of the store; -1: unused place */
-    float *text_score;    /* [n, per] activation */
-    int64_t *text_start;  /* [n per + 1] */
-    int32_t *text_center; /* [n, per] which of its tokens the row is */
-    int32_t *text_id;     /* [tokens shown] */
-    float *text_value;    /* [tokens shown] the latent's activation, 0 where it is silent */
+    int64_t *text_row;      /* [n, per] row of the store; -1: unused place */
+    float *text_score;      /* [n, per] activation */
+    int64_t *text_start;    /* [n per + 1] */
+    int32_t *text_center;   /* [n, per] which of its tokens the row is */
+    int64_t *text_document; /* [n, per] of the store */
+    int32_t *text_position; /* [n, per] of the row in its sequence */
+    int32_t *text_id;       /* [tokens shown] */
+    float *text_value;      /* [tokens shown] the latent's activation, 0 where it is silent */
     int64_t n_vocabulary;
     uint64_t *vocabulary_offset;
     char *vocabulary_bytes;

@@ -20,8 +20,9 @@ static void quoted(page *p, const char *key, const char *text, size_t length) {
 
 static mw_status write_text(page *p, int64_t t) {
     MW_TRY(mw_discovery_text(p->d, t, p->d->around, &p->before, &p->token, &p->after));
-    mw_text_addf(&p->out, "\n   {\"score\": %.6g, \"row\": %lld, ", (double)p->d->text_score[t],
-                 (long long)p->d->text_row[t]);
+    mw_text_addf(&p->out, "\n   {\"score\": %.6g, \"row\": %lld, \"document\": %lld, \"position\": %d, ",
+                 (double)p->d->text_score[t], (long long)p->d->text_row[t], (long long)p->d->text_document[t],
+                 p->d->text_position[t]);
     quoted(p, "before", p->before.data, p->before.length);
     mw_text_addf(&p->out, ", ");
     quoted(p, "token", p->token.data, p->token.length);

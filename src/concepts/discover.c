@@ -306,6 +306,8 @@ void mw_discovery_free(mw_discovery *d) {
                    d->text_score,
                    d->text_start,
                    d->text_center,
+                   d->text_document,
+                   d->text_position,
                    d->text_id,
                    d->text_value,
                    d->source_rows,

@@ -30,6 +30,8 @@ static int64_t list_slots(const mw_discovery *d, slot out[SLOTS_MAX]) {
         {"texts/row", MW_ARRAY_I64, place_of(&d->text_row), n, d->per},
         {"texts/activation", MW_ARRAY_F32, place_of(&d->text_score), n, d->per},
         {"texts/center", MW_ARRAY_I32, place_of(&d->text_center), n, d->per},
+        {"texts/document", MW_ARRAY_I64, place_of(&d->text_document), n, d->per},
+        {"texts/position", MW_ARRAY_I32, place_of(&d->text_position), n, d->per},
         {"texts/start", MW_ARRAY_I64, place_of(&d->text_start), texts + 1, 0},
         {"texts/tokens", MW_ARRAY_I32, place_of(&d->text_id), tokens, 0},
         {"texts/activations", MW_ARRAY_F32, place_of(&d->text_value), tokens, 0},

@@ -17,15 +17,24 @@ static void window_of(const mw_discovery *d, const mw_store_tokens *tokens, int6
     *end = row + d->around + 1 < last ? row + d->around + 1 : last;
 }
 
+static void place(const mw_store_tokens *tokens, mw_discovery *d, int64_t t, int64_t begin) {
+    int64_t row = d->text_row[t];
+    d->text_center[t] = (int32_t)(row - begin);
+    d->text_document[t] = (int64_t)tokens->document[tokens->sequence[row]];
+    d->text_position[t] = (int32_t)tokens->position[row];
+}
+
 static mw_status lay_out(const mw_store_tokens *tokens, mw_discovery *d) {
     int64_t n = d->n * d->per, at = 0, begin, end;
     d->text_start = mw_alloc((size_t)(n + 1) * sizeof *d->text_start);
     d->text_center = mw_calloc((size_t)n, sizeof *d->text_center);
-    if (!d->text_start || !d->text_center) return MW_ERR_MEMORY;
+    d->text_document = mw_calloc((size_t)n, sizeof *d->text_document);
+    d->text_position = mw_calloc((size_t)n, sizeof *d->text_position);
+    if (!d->text_start || !d->text_center || !d->text_document || !d->text_position) return MW_ERR_MEMORY;
     for (int64_t t = 0; t < n; t++) {
         window_of(d, tokens, t, &begin, &end);
         d->text_start[t] = at;
-        if (end > begin) d->text_center[t] = (int32_t)(d->text_row[t] - begin);
+        if (end > begin) place(tokens, d, t, begin);
         at += end - begin;
     }
     d->text_start[n] = at;

@@ -126,7 +126,8 @@ static int32_t place_of(shard *s, int64_t id) {
 static void write_text(shard *s, int64_t t) {
     const mw_discovery *d = s->d;
     int64_t begin = d->text_start[t], end = d->text_start[t + 1], last = begin;
-    mw_text_addf(s->out, "{\"c\":%d,\"r\":%lld,\"t\":[", d->text_center[t], (long long)d->text_row[t]);
+    mw_text_addf(s->out, "{\"c\":%d,\"d\":%lld,\"p\":%d,\"t\":[", d->text_center[t], (long long)d->text_document[t],
+                 d->text_position[t]);
     for (int64_t i = begin; i < end; i++) {
         mw_text_addf(s->out, "%s%d", i > begin ? "," : "", place_of(s, d->text_id[i]));
         if (d->text_value[i] > 0) last = i + 1;

@@ -279,6 +279,8 @@ static void check_windows(const known *k, int64_t latent) {
         CHECK(first == (row - AROUND > start ? row - AROUND : start));
         CHECK(first + length == (row + AROUND + 1 < end ? row + AROUND + 1 : end));
         CHECK(d->text_value[begin + d->text_center[t]] == d->text_score[t]);
+        CHECK(d->text_document[t] == (int64_t)k->tokens.document[q] &&
+              d->text_position[t] == (int32_t)k->tokens.position[row]);
         for (int64_t i = 0; i < length; i++) {
             CHECK(d->text_id[begin + i] == (int32_t)k->tokens.ids[first + i]);
             CHECK(fabs(d->text_value[begin + i] - mw_codes_find(&k->codes, first + i, latent)) < 1e-5);

@@ -48,6 +48,8 @@ static void make_texts(mw_discovery *d, int64_t tokens) {
     d->text_row = need(mw_alloc((size_t)texts * sizeof *d->text_row));
     d->text_score = need(mw_alloc((size_t)texts * sizeof *d->text_score));
     d->text_center = need(mw_alloc((size_t)texts * sizeof *d->text_center));
+    d->text_document = need(mw_calloc((size_t)texts, sizeof *d->text_document));
+    d->text_position = need(mw_calloc((size_t)texts, sizeof *d->text_position));
     d->text_start = need(mw_alloc((size_t)(texts + 1) * sizeof *d->text_start));
     d->text_id = need(mw_alloc((size_t)(texts * tokens) * sizeof *d->text_id));
     d->text_value = need(mw_calloc((size_t)(texts * tokens), sizeof *d->text_value));

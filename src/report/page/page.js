@@ -266,7 +266,7 @@ const textLine = (text, tokens, most) => {
     if (value > 0) span.style.backgroundColor = `color-mix(in srgb, var(--mark) ${Math.min(90, Math.round(12 + (70 * value) / most))}%, transparent)`;
     words.append(span);
   });
-  return make("div", { class: "text" }, make("span", { class: "value" }, short(text.v[text.c])), words);
+  return make("div", { class: "text" }, make("span", { class: "value", title: `document ${text.d}, position ${text.p}` }, short(text.v[text.c])), words);
 };
 const latentLink = (latent) => make("a", { href: "#latent=" + latent }, String(latent), " ", ...visible(nameOf(latent)));
 const nearList = (title, list) => (list.length ? make("div", {}, make("h3", {}, title), make("div", { class: "list" }, ...list.flatMap(([latent, value]) => [make("span", { class: "name", dir: "auto" }, latentLink(latent)), make("span", { class: "number faint" }, value.toFixed(3))]))) : null);
