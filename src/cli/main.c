@@ -173,9 +173,9 @@ static mw_status run_on_file(const struct file_command *command, const arguments
 }
 
 static mw_status unknown_command(const char *given) {
-    static const char *const names[] = {"run",      "harvest", "train",  "discover", "name",   "names",
-                                        "evaluate", "steer",   "report", "sweep",    "plan",   "generate",
-                                        "layers",   "inspect", "export", "import",   "config", "version"};
+    static const char *const names[] = {"run",      "harvest", "train",    "discover", "name",   "names",  "lab",
+                                        "plot",     "serve",   "evaluate", "steer",    "report", "sweep",  "plan",
+                                        "generate", "layers",  "inspect",  "export",   "import", "config", "version"};
     const char *near = mw_nearest_name(given, names, sizeof names / sizeof *names);
     return mw_error(MW_ERR_CONFIG, "unknown command '%s'%s%s%s; `microw` alone lists them", given,
                     near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");

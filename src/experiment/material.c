@@ -43,6 +43,10 @@ mw_status material_collect(run *r, material *m) {
     return status;
 }
 
+bool material_is_empty(const material *m) {
+    return !m->harvest && !m->history && !m->discovered && !m->evaluation && !m->steering && !m->sweep;
+}
+
 void material_release(material *m) {
     json_decref(m->harvest);
     json_decref(m->history);

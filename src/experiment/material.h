@@ -13,6 +13,7 @@ typedef struct material {
 } material;
 /* Local; opens the run's SAE if there is one. */
 mw_status material_collect(run *r, material *out) MW_MUST_USE;
+bool material_is_empty(const material *m);
 void material_release(material *m);
 
 #endif

@@ -29,7 +29,7 @@ static mw_status plot_all(run *r, const mw_plot_options *o) {
     if (status == MW_OK) status = figure_steering(m.steering, title, folder, format);
     if (status == MW_OK) status = figure_pareto(m.sweep, title, folder, format);
     if (status == MW_OK) status = plot_latents(&m, o, folder);
-    bool nothing = !m.history && !m.discovered && !m.evaluation && !m.steering && !m.sweep;
+    bool nothing = material_is_empty(&m);
     material_release(&m);
     if (status == MW_OK && nothing) return mw_error(MW_ERR_STATE, "%s: there is nothing to draw yet", folder);
     return status;

@@ -139,6 +139,8 @@ static mw_status make_page(run *r, const material *m) {
 static mw_status report_all(run *r) {
     material m = {0};
     mw_status status = material_collect(r, &m);
+    if (status == MW_OK && material_is_empty(&m))
+        status = mw_error(MW_ERR_STATE, "%s: there is nothing to report yet", r->folder);
     if (status == MW_OK) print_summary(r, &m);
     if (status == MW_OK) status = make_page(r, &m);
     fflush(stdout);

@@ -158,5 +158,5 @@ check "of another SAE" grep -q "is of another SAE than there is now and is left 
 refuses 1 "is of another SAE than there is now" "$MICROW" steer "$work/exp.yaml" --set store="$work/s1"
 printf 'not HDF5' >"$work/s3/$sae/discovery.h5"
 refuses 1 "discovery.h5: cannot be opened as HDF5" "$MICROW" report "$work/exp.yaml" --set store="$work/s3"
-check "a page of nothing" "$MICROW" report "$work/exp.yaml" --set store="$work/s1" --set name=none
+refuses 1 "nothing to report yet" "$MICROW" report "$work/exp.yaml" --set store="$work/s1" --set name=none
 finish
