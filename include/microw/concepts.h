@@ -151,6 +151,8 @@ mw_status mw_discovery_load(const char *path, mw_discovery *out, char **fingerpr
 
 /* Bytes of a token of the vocabulary. */
 const char *mw_discovery_token(const mw_discovery *discovery, int64_t id, size_t *length);
+/* Name of the category of most top texts of a latent; NULL: it has none. */
+const char *mw_discovery_category(const mw_discovery *discovery, int64_t latent);
 /* Text `t` as three pieces, with at most `around` tokens on each side. */
 mw_status mw_discovery_text(const mw_discovery *discovery, int64_t t, int64_t around, mw_text *before, mw_text *token,
                             mw_text *after) MW_MUST_USE;
@@ -183,9 +185,8 @@ typedef enum mw_names_format { MW_NAMES_AUTO, MW_NAMES_CSV, MW_NAMES_JSON, MW_NA
 mw_status mw_names_format_parse(const char *text, mw_names_format *out) MW_MUST_USE;
 /* CSV: a header line of latent,name,note,by,score, of which latent and name must be; or without one, latent,name.
  * JSON: {"42": "name"} or {"42": {"name": ..., "note": ...}}. Neuronpedia: a list, or lines, of objects with "index" and
- * "description", as its explanation exports have. AUTO: by the file's ending. An empty name takes
- * the name away. `by`: who gave those that do
- * not say so; may be NULL. Nothing is changed unless all of the file is right. */
+ * "description", as its explanation exports have. AUTO: by the file's ending. An empty name takes the name
+ * away. `by`: who gave those that do not say so; may be NULL. Nothing is changed unless all of the file is right. */
 mw_status mw_names_load(const char *path, mw_names_format format, const char *by, mw_names *into) MW_MUST_USE;
 /* AUTO: by the ending. `model` and `site` are what a Neuronpedia file has as modelId and layer. */
 mw_status mw_names_save(const char *path, mw_names_format format, const mw_names *names, const char *model,

@@ -94,8 +94,8 @@ static void write_name(page *p, const mw_name *name) {
 
 static void write_groups(page *p, int64_t latent) {
     const mw_discovery *d = p->d;
-    if (d->n_categories && d->category[latent] >= 0) {
-        const char *category = d->category_name[d->category[latent]];
+    const char *category = mw_discovery_category(d, latent);
+    if (category) {
         quoted(p, "category", category, strlen(category));
         mw_text_addf(&p->out, ", \"purity\": %.4g, \"precision\": %.4g, ", (double)d->purity[latent],
                      (double)d->precision[latent]);

@@ -162,6 +162,11 @@ const char *mw_discovery_token(const mw_discovery *d, int64_t id, size_t *length
     return d->vocabulary_bytes + d->vocabulary_offset[id];
 }
 
+const char *mw_discovery_category(const mw_discovery *d, int64_t latent) {
+    bool known = d->n_categories && d->count[latent] && d->category[latent] >= 0;
+    return known ? d->category_name[d->category[latent]] : NULL;
+}
+
 static void add_tokens(const mw_discovery *d, int64_t begin, int64_t end, mw_text *out) {
     out->length = 0;
     mw_text_add(out, "", 0);

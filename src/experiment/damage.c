@@ -162,7 +162,7 @@ mw_status measure_damage(run *r, const views *v, damage *out) {
     MW_TRY(run_model(r));
     MW_TRY(run_dataset(r));
     MW_TRY(mw_comm_agree(r->comm, mean_row(s.out, &s.mean)));
-    s.untouched = r->e->harvest.skip == MW_SKIP_NONE ? -1 : mw_tokenizer_bos(r->tokenizer);
+    s.untouched = untouched_token(r);
     *out = (damage){.sequences = count_sequences(r->dataset, r->e->evaluate.tokens)};
     prediction_plan plan = plan_predictions(r, r->dataset, 0, out->sequences);
     mw_status status = operate(&s, &plan, out);

@@ -91,17 +91,13 @@ static int best_match(const void *a, const void *b) {
     return x->latent < y->latent ? -1 : 1;
 }
 
-static bool is_of_category(const mw_discovery *d, int64_t latent, const char *concept) {
-    return d->n_categories && d->count[latent] && d->category[latent] >= 0 &&
-           strcmp(d->category_name[d->category[latent]], concept) == 0;
-}
-
 static int64_t collect_matches(const dictionary *d, const char *concept, match *list) {
     int64_t count = 0;
     const mw_discovery *f = &d->found;
     for (int64_t i = 0; i < d->names.n; i++) {
         const char *name = d->names.of[i].name;
-        bool named = name && strcmp(name, concept) == 0, meant = d->known && is_of_category(f, i, concept);
+        const char *category = d->known ? mw_discovery_category(f, i) : NULL;
+        bool named = name && strcmp(name, concept) == 0, meant = category && strcmp(category, concept) == 0;
         if (!named && !meant) continue;
         double weight = meant ? (double)f->purity[i] * (double)f->precision[i] * (double)f->count[i] : 0;
         list[count++] = (match){i, weight, named};

@@ -6,13 +6,13 @@
 
 static const char *const endings[] = {"svg", "png", "pdf"};
 
-void figure_begin(figure *f, const char *folder, const char *name, figure_format format, int width, int height) {
+void figure_begin(figure *f, const char *folder, const char *name, mw_plot_format format, int width, int height) {
     *f = (figure){.folder = folder, .name = name, .format = format};
     mw_text_addf(&f->script, "# gnuplot %s.gp\n", name);
-    if (format == FIGURE_SVG)
+    if (format == MW_PLOT_SVG)
         mw_text_addf(&f->script, "set terminal svg noenhanced size %d,%d font \"sans,12\" background rgb \"white\"\n",
                      width, height);
-    else if (format == FIGURE_PNG)
+    else if (format == MW_PLOT_PNG)
         mw_text_addf(&f->script, "set terminal pngcairo noenhanced size %d,%d font \"sans,10\"\n", 2 * width,
                      2 * height);
     else
@@ -80,7 +80,7 @@ static void add_curve(figure *f, const json_t *history, const char *key) {
     mw_text_addf(&f->script, "END\n");
 }
 
-mw_status figure_training(const json_t *history, const char *title, const char *folder, figure_format format) {
+mw_status figure_training(const json_t *history, const char *title, const char *folder, mw_plot_format format) {
     static const struct {
         const char *key, *label;
         bool log;
@@ -99,7 +99,7 @@ mw_status figure_training(const json_t *history, const char *title, const char *
     return figure_end(&f);
 }
 
-mw_status figure_frequencies(const mw_discovery *d, const char *title, const char *folder, figure_format format) {
+mw_status figure_frequencies(const mw_discovery *d, const char *title, const char *folder, mw_plot_format format) {
     enum { PER_DECADE = 5, BINS = 10 * PER_DECADE };
     int64_t bin[BINS] = {0}, dead = 0;
     figure f;
@@ -124,7 +124,7 @@ mw_status figure_frequencies(const mw_discovery *d, const char *title, const cha
 }
 
 mw_status figure_activations(const mw_discovery *d, const mw_names *names, int64_t latent, const char *folder,
-                             figure_format format) {
+                             mw_plot_format format) {
     figure f;
     char name[48];
     if (d->count[latent] == 0) return MW_OK;
@@ -147,7 +147,7 @@ mw_status figure_activations(const mw_discovery *d, const mw_names *names, int64
     return figure_end(&f);
 }
 
-mw_status figure_positions(const json_t *evaluation, const char *title, const char *folder, figure_format format) {
+mw_status figure_positions(const json_t *evaluation, const char *title, const char *folder, mw_plot_format format) {
     const json_t *list = json_object_get(evaluation, "by_position");
     figure f;
     if (json_array_size(list) < 2) return MW_OK;
@@ -183,7 +183,7 @@ static bool any_ce(const json_t *points) {
     return false;
 }
 
-mw_status figure_pareto(const json_t *points, const char *title, const char *folder, figure_format format) {
+mw_status figure_pareto(const json_t *points, const char *title, const char *folder, mw_plot_format format) {
     static const char plot[] = "plot $%s using 1:2 with linespoints pt 7, $%s using 1:2 with points pt 6, "
                                "'' using 1:2:3 with labels font \",8\" offset 0,0.8\n";
     figure f;
@@ -205,7 +205,7 @@ mw_status figure_pareto(const json_t *points, const char *title, const char *fol
     return figure_end(&f);
 }
 
-/* One line a variant, numbered; which of them say what `get` wants. */
+/* One line for each variant that has the measure, by its number. */
 static void add_variants(figure *f, const json_t *variants, bool words) {
     mw_text_addf(&f->script, "$%s << END\n", words ? "words" : "kl");
     for (size_t i = 0; i < json_array_size(variants); i++) {
@@ -221,7 +221,7 @@ static void add_variants(figure *f, const json_t *variants, bool words) {
     mw_text_addf(&f->script, "END\n");
 }
 
-mw_status figure_steering(const json_t *steering, const char *title, const char *folder, figure_format format) {
+mw_status figure_steering(const json_t *steering, const char *title, const char *folder, mw_plot_format format) {
     const json_t *variants = json_object_get(steering, "variants");
     bool words = false, kl = false;
     figure f;

@@ -5,10 +5,6 @@
 
 /* ---- texts -------------------------------------------------------------------------------------------------- */
 
-int32_t untouched_token(const run *r) {
-    return r->e->harvest.skip == MW_SKIP_NONE ? -1 : mw_tokenizer_bos(r->tokenizer);
-}
-
 mw_status prompts_encode(const run *r, const mw_strings *prompts, int64_t samples, prompt_set *out) {
     int32_t bos = r->e->dataset.bos == MW_BOS_NONE ? -1 : mw_tokenizer_bos(r->tokenizer);
     out->n = prompts->count * samples;

@@ -13,8 +13,6 @@ mw_status prompts_encode(const run *r, const mw_strings *prompts, int64_t sample
 void prompts_free(prompt_set *set);
 /* What the model writes on; `texts` [set->n] of the caller's, empty. */
 mw_status prompts_continue(const run *r, const prompt_set *set, const mw_sampling *how, mw_text *texts) MW_MUST_USE;
-/* The rows that edits leave alone: beginning-of-sequence tokens, unless the harvest kept them. */
-int32_t untouched_token(const run *r);
 
 /* Words of a text in a category, where categories are known. */
 typedef struct word_share {

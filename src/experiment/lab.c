@@ -147,8 +147,7 @@ static void print_latent(const lab *l, int64_t latent, double value) {
     printf("  %6lld", (long long)latent);
     if (isfinite(value)) printf(" %8.3f", value);
     if (l->d.known) printf("  %6.2f %%", 100 * (double)f->count[latent] / (double)f->rows);
-    if (l->d.known && f->n_categories && f->count[latent] && f->category[latent] >= 0)
-        printf("  %s", f->category_name[f->category[latent]]);
+    if (l->d.known && mw_discovery_category(f, latent)) printf("  %s", mw_discovery_category(f, latent));
     printf("  %s\n", name_of(l, latent));
 }
 
@@ -165,9 +164,7 @@ static mw_status go_find(lab *l, char *rest) {
     rest += strspn(rest, " \t");
     for (int64_t i = 0; i < l->d.names.n; i++) {
         const mw_name *name = &l->d.names.of[i];
-        const mw_discovery *f = &l->d.found;
-        bool category = l->d.known && f->n_categories && f->count[i] && f->category[i] >= 0 &&
-                        has_word(f->category_name[f->category[i]], rest);
+        bool category = l->d.known && has_word(mw_discovery_category(&l->d.found, i), rest);
         if (!category && !has_word(name->name, rest) && !has_word(name->note, rest)) continue;
         if (found++ < SHOWN) print_latent(l, i, NAN);
     }

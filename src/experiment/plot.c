@@ -13,7 +13,7 @@ static mw_status plot_latents(const material *m, const mw_plot_options *o, const
                             (long long)m->discovery.n);
         if (m->discovery.count[o->latents[i]] == 0)
             return mw_error(MW_ERR_STATE, "latent %lld is never active", (long long)o->latents[i]);
-        MW_TRY(figure_activations(&m->discovery, &m->names, o->latents[i], folder, (figure_format)o->format));
+        MW_TRY(figure_activations(&m->discovery, &m->names, o->latents[i], folder, o->format));
     }
     return MW_OK;
 }
@@ -21,7 +21,7 @@ static mw_status plot_latents(const material *m, const mw_plot_options *o, const
 static mw_status plot_all(run *r, const mw_plot_options *o) {
     material m = {0};
     const char *title = r->e->top.name, *folder = o->folder ? o->folder : r->folder;
-    figure_format format = (figure_format)o->format;
+    mw_plot_format format = o->format;
     mw_status status = material_collect(r, &m);
     if (status == MW_OK) status = figure_training(m.history, title, folder, format);
     if (status == MW_OK && m.discovered) status = figure_frequencies(&m.discovery, title, folder, format);

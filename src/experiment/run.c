@@ -32,6 +32,10 @@ mw_status run_tokenizer(run *r) {
     return mw_comm_agree(r->comm, mw_tokenizer_open(r->e->model.path, &r->tokenizer));
 }
 
+int32_t untouched_token(const run *r) {
+    return r->e->harvest.skip == MW_SKIP_NONE ? -1 : mw_tokenizer_bos(r->tokenizer);
+}
+
 mw_dataset_options run_dataset_options(const dataset_settings *d) {
     return (mw_dataset_options){.paths = (const char *const *)d->path.items,
                                 .n_paths = d->path.count,

@@ -236,7 +236,7 @@ static const mw_field evaluate_fields[] = {
      .doc = "tokens of the dataset it is measured on"},
     {0}};
 
-/* Keys of an edit_settings at `base` of a struct: of the section, and of each of its variants. */
+/* Keys of the edit_settings `turn` of a struct: of the section, and of each of its variants. */
 #define EDIT_FIELDS(type)                                                                                              \
     {"edits", MW_FIELD_EDITS, AT(type, turn.edits), "", .doc = "latent: factor of its activation"},                    \
         {"add", MW_FIELD_EDITS, AT(type, turn.add), "", .doc = "latent: amount added to its activation, everywhere"},  \

@@ -99,7 +99,7 @@ static mw_status write_json(const char *title, const char *folder, const outcome
     json_t *all = json_array();
     for (int64_t i = 0; i < n; i++) json_array_append_new(all, as_json(&list[i]));
     mw_status status = path && all ? mw_json_save(path, all, 1) : MW_ERR_MEMORY;
-    if (status == MW_OK) status = figure_pareto(all, title, folder, FIGURE_SVG);
+    if (status == MW_OK) status = figure_pareto(all, title, folder, MW_PLOT_SVG);
     json_decref(all);
     mw_free(path);
     return status;
