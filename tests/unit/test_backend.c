@@ -1,5 +1,6 @@
 /* One suite for every backend: each operation against a naive loop in double. Sizes are odd on purpose. */
 #include "microw/backend.h"
+#include "device.h"
 #include "test.h"
 
 /* f32 accumulation over n terms errs by about n * 2^-24 of the terms' scale; bf16 operands by 2^-8. */
@@ -486,13 +487,8 @@ static void adam_and_unit_rows(void) {
 
 int main(int argc, char **argv) {
     const char *device = argc > 1 ? argv[1] : "cpu";
-    mw_log_quiet(true);
-    mw_status status = mw_backend_open(device, &b);
-    mw_log_quiet(false);
-    if (status != MW_OK) {
-        printf("skipped: device '%s' is not here\n", device);
-        return TEST_SKIPPED;
-    }
+    if (!test_has_device(device)) return TEST_SKIPPED;
+    NEED_OK(mw_backend_open(device, &b));
     RUN(matrix_products);
     RUN(rows_do_not_depend_on_other_tiles);
     RUN(norms);

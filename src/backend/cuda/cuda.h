@@ -19,6 +19,12 @@ int mw_cuda_count(void);
 #include <cublas_v2.h>
 #include <cuda_runtime.h>
 
+/* The emulator of the tests (tests/cuda_emulator) has its own: C++ compilers know no <<<>>>. */
+#ifndef MW_LAUNCH
+#define MW_LAUNCH(kernel, grid, block, shared, stream, ...) kernel<<<grid, block, shared, stream>>>(__VA_ARGS__)
+#define MW_DYNAMIC_SHARED(type, name) extern __shared__ type name[]
+#endif
+
 /* One stream: operations run in the order they are called, as on the CPU. */
 struct mw_cuda_state {
     int device;

@@ -16,7 +16,7 @@ typedef struct sizes {
 /* Shared: q [d], scores [KEY_TILE]; a thread owns output elements threadIdx.x, + blockDim.x, ... in `out` itself. */
 static __global__ void attend(const float *q, float *out, const float *const *k, const float *const *v,
                               const row_place *rows, const int64_t *row_index, sizes n) {
-    extern __shared__ float shared[];
+    MW_DYNAMIC_SHARED(float, shared);
     float *mine = shared, *scores = shared + n.d;
     int64_t row = row_index[blockIdx.x], h = blockIdx.y, kh = h / (n.heads / n.kv_heads), stride = n.kv_heads * n.d;
     row_place place = rows[blockIdx.x];
@@ -78,7 +78,7 @@ static mw_status launch(mw_cuda_state *s, const mw_attention *at, const row_plac
     sizes n = {at->n_heads, at->n_kv_heads, at->head_dim, at->window, at->scale, at->softcap};
     dim3 grid((unsigned)total, (unsigned)at->n_heads);
     size_t shared = (size_t)(at->head_dim + KEY_TILE) * sizeof(float);
-    attend<<<grid, KEY_TILE, shared, s->stream>>>(at->q, at->out, k.data, v.data, places.data, where.data, n);
+    MW_LAUNCH(attend, grid, KEY_TILE, shared, s->stream, at->q, at->out, k.data, v.data, places.data, where.data, n);
     return cuda_launched("attention");
 }
 

@@ -61,19 +61,19 @@ mw_status mw_cuda_activate(mw_backend *backend, mw_activation kind, float *x, in
 
 mw_status mw_cuda_activate_gated(mw_backend *backend, mw_activation kind, float *gate, const float *up, int64_t count) {
     if (count == 0) return MW_OK;
-    activate<<<cuda_blocks(count), CUDA_THREADS, 0, cuda_of(backend)->stream>>>(kind, gate, up, count);
+    MW_LAUNCH(activate, cuda_blocks(count), CUDA_THREADS, 0, cuda_of(backend)->stream, kind, gate, up, count);
     return cuda_launched("activate");
 }
 
 mw_status mw_cuda_add(mw_backend *backend, float *x, const float *y, int64_t count) {
     if (count == 0) return MW_OK;
-    add<<<cuda_blocks(count), CUDA_THREADS, 0, cuda_of(backend)->stream>>>(x, y, count);
+    MW_LAUNCH(add, cuda_blocks(count), CUDA_THREADS, 0, cuda_of(backend)->stream, x, y, count);
     return cuda_launched("add");
 }
 
 mw_status mw_cuda_soft_cap(mw_backend *backend, float *x, int64_t count, float cap) {
     if (count == 0) return MW_OK;
-    soft_cap<<<cuda_blocks(count), CUDA_THREADS, 0, cuda_of(backend)->stream>>>(x, count, cap);
+    MW_LAUNCH(soft_cap, cuda_blocks(count), CUDA_THREADS, 0, cuda_of(backend)->stream, x, count, cap);
     return cuda_launched("soft_cap");
 }
 
@@ -92,7 +92,7 @@ mw_status mw_cuda_gather_rows(mw_backend *backend, float *out, const void *table
     mw_cuda_state *s = cuda_of(backend);
     cuda_scratch<int32_t> where(s->stream);
     MW_TRY(where.copy(index, rows));
-    gather<<<cuda_blocks(rows * width), CUDA_THREADS, 0, s->stream>>>(out, table, dtype, where.data, rows, width, scale,
+    MW_LAUNCH(gather, cuda_blocks(rows * width), CUDA_THREADS, 0, s->stream, out, table, dtype, where.data, rows, width, scale,
                                                                       add_to);
     return cuda_launched("gather");
 }
@@ -100,6 +100,6 @@ mw_status mw_cuda_gather_rows(mw_backend *backend, float *out, const void *table
 mw_status mw_cuda_adam(mw_backend *backend, float *param, const float *grad, float *m, float *v, int64_t count,
                        const mw_adam *adam) {
     if (count == 0) return MW_OK;
-    adam_step<<<cuda_blocks(count), CUDA_THREADS, 0, cuda_of(backend)->stream>>>(param, grad, m, v, count, *adam);
+    MW_LAUNCH(adam_step, cuda_blocks(count), CUDA_THREADS, 0, cuda_of(backend)->stream, param, grad, m, v, count, *adam);
     return cuda_launched("adam");
 }

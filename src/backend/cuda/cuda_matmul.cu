@@ -37,7 +37,7 @@ static mw_status multiply(mw_cuda_state *s, const mw_matmul *t, const void *a, c
 static mw_status with_bf16(mw_cuda_state *s, const mw_matmul *t) {
     cuda_scratch<__nv_bfloat16> a(s->stream);
     MW_TRY(a.make(t->m * t->k));
-    to_bf16<<<cuda_blocks(t->m * t->k), CUDA_THREADS, 0, s->stream>>>(t->a, t->lda, a.data, t->m, t->k);
+    MW_LAUNCH(to_bf16, cuda_blocks(t->m * t->k), CUDA_THREADS, 0, s->stream, t->a, t->lda, a.data, t->m, t->k);
     MW_TRY(cuda_launched("to_bf16"));
     return multiply(s, t, a.data, CUDA_R_16BF, t->k, t->b, t->ldb);
 }
@@ -47,7 +47,7 @@ static mw_status with_f16(mw_cuda_state *s, const mw_matmul *t) {
     int64_t rows = t->b_transposed ? t->n : t->k, width = t->b_transposed ? t->k : t->n;
     cuda_scratch<float> b(s->stream);
     MW_TRY(b.make(rows * width));
-    widen_f16<<<cuda_blocks(rows * width), CUDA_THREADS, 0, s->stream>>>((const __half *)t->b, t->ldb, b.data, rows,
+    MW_LAUNCH(widen_f16, cuda_blocks(rows * width), CUDA_THREADS, 0, s->stream, (const __half *)t->b, t->ldb, b.data, rows,
                                                                          width);
     MW_TRY(cuda_launched("widen_f16"));
     return multiply(s, t, t->a, CUDA_R_32F, t->lda, b.data, width);
@@ -60,6 +60,6 @@ mw_status mw_cuda_matmul(mw_backend *backend, const mw_matmul *t) {
            : t->b_dtype == MW_F16 ? with_f16(s, t)
                                   : multiply(s, t, t->a, CUDA_R_32F, t->lda, t->b, t->ldb));
     if (!t->bias) return MW_OK;
-    add_bias<<<cuda_blocks(t->m * t->n), CUDA_THREADS, 0, s->stream>>>(t->c, t->ldc, t->bias, t->m, t->n);
+    MW_LAUNCH(add_bias, cuda_blocks(t->m * t->n), CUDA_THREADS, 0, s->stream, t->c, t->ldc, t->bias, t->m, t->n);
     return cuda_launched("add_bias");
 }

@@ -86,7 +86,7 @@ mw_status mw_cuda_top_k(mw_backend *backend, const float *x, int64_t rows, int64
                         float *value) {
     if (k > n) return mw_error(MW_ERR_ARG, "top-k: k = %lld is larger than n = %lld", (long long)k, (long long)n);
     if (rows == 0) return MW_OK;
-    top_k<<<(unsigned)rows, CUDA_THREADS, 0, cuda_of(backend)->stream>>>(x, n, k, index, value);
+    MW_LAUNCH(top_k, (unsigned)rows, CUDA_THREADS, 0, cuda_of(backend)->stream, x, n, k, index, value);
     return cuda_launched("top_k");
 }
 
@@ -132,7 +132,7 @@ mw_status mw_cuda_sparse_decode(mw_backend *backend, float *out, const float *bi
     mw_cuda_state *s = cuda_of(backend);
     cuda_scratch<int64_t> where(s->stream);
     MW_TRY(where.copy(start, rows + 1));
-    decode<<<(unsigned)rows, CUDA_THREADS, 0, s->stream>>>(out, bias, where.data, index, value, w, d);
+    MW_LAUNCH(decode, (unsigned)rows, CUDA_THREADS, 0, s->stream, out, bias, where.data, index, value, w, d);
     return cuda_launched("sparse_decode");
 }
 
@@ -142,7 +142,7 @@ mw_status mw_cuda_sparse_dot(mw_backend *backend, float *out, const float *g, co
     mw_cuda_state *s = cuda_of(backend);
     cuda_scratch<int64_t> where(s->stream);
     MW_TRY(where.copy(start, rows + 1));
-    dots<<<(unsigned)rows, CUDA_THREADS, 0, s->stream>>>(out, g, where.data, index, w, d);
+    MW_LAUNCH(dots, (unsigned)rows, CUDA_THREADS, 0, s->stream, out, g, where.data, index, w, d);
     return cuda_launched("sparse_dot");
 }
 
@@ -157,6 +157,6 @@ mw_status mw_cuda_sparse_outer(mw_backend *backend, float *out, const mw_latent_
     MW_TRY(start.copy(lists->start, lists->n + 1));
     MW_TRY(row.copy(lists->row, entries));
     MW_TRY(coefficient.copy(lists->coefficient, entries));
-    outer<<<(unsigned)lists->n, CUDA_THREADS, 0, s->stream>>>(out, start.data, row.data, coefficient.data, x, d);
+    MW_LAUNCH(outer, (unsigned)lists->n, CUDA_THREADS, 0, s->stream, out, start.data, row.data, coefficient.data, x, d);
     return cuda_launched("sparse_outer");
 }

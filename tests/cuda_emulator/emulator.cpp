@@ -1,0 +1,456 @@
+#include "cublas_v2.h"
+#include "cuda_bf16.h"
+#include "cuda_fp16.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <random>
+#include <sys/mman.h>
+#include <ucontext.h>
+#include <unistd.h>
+#include <vector>
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#define POISON(p, n) __asan_poison_memory_region(p, n)
+#define UNPOISON(p, n) __asan_unpoison_memory_region(p, n)
+#else
+#define POISON(p, n) ((void)(p), (void)(n))
+#define UNPOISON(p, n) ((void)(p), (void)(n))
+#endif
+
+uint3 threadIdx, blockIdx;
+dim3 blockDim, gridDim;
+
+namespace {
+
+[[noreturn]] void give_up(const char *what) {
+    fprintf(stderr, "CUDA emulator: %s\n", what);
+    abort();
+}
+
+/* ---- device memory: one region, closed to the host --------------------------------------------------------- */
+
+struct heap {
+    static constexpr size_t size = size_t(16) << 30, edge = 256;
+    char *base = nullptr, *next = nullptr;
+    int open = 0;
+    std::multimap<size_t, char *> spare;
+    std::map<char *, size_t> used;
+
+    void start() {
+        if (base) return;
+        void *p = mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (p == MAP_FAILED) give_up("no address space for device memory");
+        base = next = (char *)p;
+        POISON(base, size_t(1) << 20);
+    }
+    void *take(size_t bytes) {
+        start();
+        size_t whole = (bytes + edge - 1) / edge * edge;
+        char *block;
+        auto found = spare.find(whole);
+        if (found != spare.end()) {
+            block = found->second;
+            spare.erase(found);
+        } else {
+            if (next + whole + 2 * edge > base + size) return nullptr;
+            block = next + edge;
+            next = block + whole;
+            POISON(block - edge, whole + 2 * edge);
+        }
+        used[block] = bytes;
+        UNPOISON(block, bytes);
+        emulator::opened here;
+        memset(block, 0xff, bytes); /* NaN */
+        return block;
+    }
+    bool give(void *block) {
+        auto found = used.find((char *)block);
+        if (found == used.end()) return false;
+        size_t whole = (found->second + edge - 1) / edge * edge;
+        POISON(block, whole);
+        spare.emplace(whole, (char *)block);
+        used.erase(found);
+        return true;
+    }
+    ~heap() {
+        if (used.empty()) return;
+        fprintf(stderr, "CUDA emulator: %zu blocks of device memory were not freed\n", used.size());
+        _exit(1);
+    }
+} device;
+
+} // namespace
+
+namespace emulator {
+
+opened::opened() {
+    device.start();
+    if (device.open++ == 0) mprotect(device.base, size_t(device.next - device.base) + heap::edge, PROT_READ | PROT_WRITE);
+}
+
+opened::~opened() {
+    if (--device.open == 0) mprotect(device.base, size_t(device.next - device.base) + heap::edge, PROT_NONE);
+}
+
+bool is_device(const void *p) {
+    return device.base && (const char *)p >= device.base && (const char *)p < device.base + heap::size;
+}
+
+/* ---- blocks of fibers ---------------------------------------------------------------------------------------- */
+
+namespace {
+
+enum { STACK = 256 << 10, LANES = 32, THREADS_MAX = 1024 };
+
+struct meeting { /* of a block's threads, or of lanes of a warp */
+    unsigned arrived = 0;
+    uint64_t round = 0;
+};
+
+struct warp {
+    meeting m;
+    unsigned mask = 0;
+    uint64_t slot[2][LANES]; /* of even and odd rounds: a lane may leave for the next while others still read */
+};
+
+struct fiber {
+    ucontext_t context;
+    void *stack = nullptr;
+    bool done = true;
+    const meeting *waits = nullptr;
+    uint64_t for_round = 0;
+};
+
+struct machine {
+    fiber fibers[THREADS_MAX];
+    warp warps[THREADS_MAX / LANES];
+    meeting all;
+    ucontext_t host;
+    unsigned threads = 0, alive = 0, current = 0;
+    const std::function<void()> *kernel = nullptr;
+    std::vector<char> shared;
+    bool running = false;
+} m;
+
+std::vector<unsigned> order_of(size_t n, std::mt19937 &random) {
+    static const char *how = getenv("EMULATOR_ORDER");
+    std::vector<unsigned> order(n);
+    for (size_t i = 0; i < n; i++) order[i] = unsigned(i);
+    if (how && strcmp(how, "backward") == 0)
+        for (size_t i = 0; i < n; i++) order[i] = unsigned(n - 1 - i);
+    else if (how && strcmp(how, "forward") != 0)
+        for (size_t i = n; i > 1; i--) std::swap(order[i - 1], order[random() % i]);
+    return order;
+}
+
+void yield() {
+    fiber &f = m.fibers[m.current];
+#if defined(__SANITIZE_ADDRESS__)
+    void *fake = nullptr;
+    __sanitizer_start_switch_fiber(f.done ? nullptr : &fake, m.host.uc_stack.ss_sp, m.host.uc_stack.ss_size);
+#endif
+    swapcontext(&f.context, &m.host);
+#if defined(__SANITIZE_ADDRESS__)
+    __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
+#endif
+}
+
+void body() {
+#if defined(__SANITIZE_ADDRESS__)
+    __sanitizer_finish_switch_fiber(nullptr, (const void **)&m.host.uc_stack.ss_sp, &m.host.uc_stack.ss_size);
+#endif
+    (*m.kernel)();
+    m.fibers[m.current].done = true;
+    m.alive--;
+    if (m.all.arrived && m.all.arrived == m.alive) give_up("a thread ended while others of its block wait at a barrier");
+    yield();
+}
+
+void enter(unsigned i) {
+    fiber &f = m.fibers[i];
+    m.current = i;
+    threadIdx = {i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y};
+#if defined(__SANITIZE_ADDRESS__)
+    void *fake = nullptr;
+    __sanitizer_start_switch_fiber(&fake, f.stack, STACK);
+#endif
+    swapcontext(&m.host, &f.context);
+#if defined(__SANITIZE_ADDRESS__)
+    __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
+#endif
+}
+
+void start_fiber(fiber &f) {
+    if (!f.stack) {
+        f.stack = mmap(nullptr, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (f.stack == MAP_FAILED) give_up("no memory for threads");
+    }
+    getcontext(&f.context);
+    f.context.uc_stack.ss_sp = f.stack;
+    f.context.uc_stack.ss_size = STACK;
+    f.context.uc_link = nullptr;
+    f.done = false;
+    f.waits = nullptr;
+    makecontext(&f.context, body, 0);
+}
+
+void run_block(std::mt19937 &random) {
+    m.alive = m.threads;
+    m.all = meeting();
+    for (warp &w : m.warps) w = warp();
+    for (unsigned i = 0; i < m.threads; i++) start_fiber(m.fibers[i]);
+    memset(m.shared.data(), 0xff, m.shared.size());
+    std::vector<unsigned> order = order_of(m.threads, random);
+    while (m.alive > 0) {
+        bool moved = false;
+        for (unsigned i : order) {
+            fiber &f = m.fibers[i];
+            if (f.done || (f.waits && f.waits->round < f.for_round)) continue;
+            f.waits = nullptr;
+            moved = true;
+            enter(i);
+        }
+        if (!moved) give_up("threads of a block wait for each other: a barrier that not all of them reach");
+    }
+}
+
+void wait_for(meeting &at, unsigned wanted) {
+    fiber &f = m.fibers[m.current];
+    f.waits = &at;
+    f.for_round = at.round + 1;
+    if (++at.arrived == wanted) {
+        at.arrived = 0;
+        at.round++;
+    }
+    uint3 mine = threadIdx;
+    yield();
+    threadIdx = mine;
+}
+
+} // namespace
+
+void block_barrier() {
+    wait_for(m.all, m.alive);
+}
+
+const uint64_t *warp_exchange(unsigned mask, uint64_t mine) {
+    unsigned lane = m.current % LANES;
+    warp &w = m.warps[m.current / LANES];
+    if (!(mask >> lane & 1u)) give_up("a lane takes part in an exchange whose mask leaves it out");
+    if (w.m.arrived && w.mask != mask) give_up("lanes of a warp name different masks");
+    w.mask = mask;
+    uint64_t *slot = w.slot[w.m.round % 2];
+    slot[lane] = mine;
+    wait_for(w.m, (unsigned)__builtin_popcount(mask));
+    return slot;
+}
+
+void *shared_memory() {
+    return m.shared.data();
+}
+
+void run(dim3 grid, dim3 block, size_t shared, const std::function<void()> &kernel) {
+    size_t blocks = size_t(grid.x) * grid.y * grid.z, threads = size_t(block.x) * block.y * block.z;
+    if (m.running) give_up("a kernel starts a kernel");
+    if (threads == 0 || threads > THREADS_MAX || blocks == 0 || grid.y > 65535 || grid.z > 65535 || shared > (227u << 10))
+        give_up("a launch with a size that no device has");
+    opened here;
+    std::mt19937 random(1);
+    m.running = true;
+    m.threads = unsigned(threads);
+    m.kernel = &kernel;
+    m.shared.resize(shared + 16);
+    blockDim = block;
+    gridDim = grid;
+    for (unsigned b : order_of(blocks, random)) {
+        blockIdx = {b % grid.x, b / grid.x % grid.y, b / grid.x / grid.y};
+        run_block(random);
+    }
+    m.running = false;
+}
+
+} // namespace emulator
+
+unsigned emulated_lane_id() {
+    return emulator::m.current % 32;
+}
+
+/* ---- runtime -------------------------------------------------------------------------------------------------- */
+
+struct emulated_stream {
+    int device;
+};
+struct emulated_event {
+    int device;
+};
+
+cudaError_t cudaGetDeviceCount(int *count) {
+    *count = 2; /* so that ranks of a node have something to choose from */
+    return cudaSuccess;
+}
+cudaError_t cudaSetDevice(int device) {
+    return device == 0 || device == 1 ? cudaSuccess : cudaErrorInvalidValue;
+}
+cudaError_t cudaGetLastError(void) {
+    return cudaSuccess;
+}
+const char *cudaGetErrorString(cudaError_t code) {
+    return code == cudaErrorMemoryAllocation ? "out of memory" : "invalid value";
+}
+cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr what, int) {
+    *value = what == cudaDevAttrMultiProcessorCount ? 4 : 227 << 10;
+    return cudaSuccess;
+}
+cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total) {
+    *total = heap::size;
+    *free_bytes = heap::size - size_t(device.next - device.base);
+    return cudaSuccess;
+}
+cudaError_t cudaMalloc(void **out, size_t bytes) {
+    *out = device.take(bytes);
+    return *out ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+cudaError_t cudaFree(void *block) {
+    return !block || device.give(block) ? cudaSuccess : cudaErrorInvalidValue;
+}
+cudaError_t cudaMallocHost(void **out, size_t bytes) {
+    *out = malloc(bytes ? bytes : 1);
+    return *out ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+cudaError_t cudaFreeHost(void *block) {
+    free(block);
+    return cudaSuccess;
+}
+cudaError_t cudaMallocAsync(void **out, size_t bytes, cudaStream_t) {
+    return cudaMalloc(out, bytes);
+}
+cudaError_t cudaFreeAsync(void *block, cudaStream_t) {
+    return cudaFree(block);
+}
+
+static void check_sides(const void *to, const void *from, cudaMemcpyKind kind) {
+    bool to_device = kind != cudaMemcpyDeviceToHost, from_device = kind != cudaMemcpyHostToDevice;
+    if (emulator::is_device(to) != to_device || emulator::is_device(from) != from_device)
+        give_up("a copy whose pointers are not where its kind says");
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
+    if (bytes == 0) return cudaSuccess;
+    check_sides(to, from, kind);
+    emulator::opened here;
+    memmove(to, from, bytes);
+    return cudaSuccess;
+}
+cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t rows,
+                              cudaMemcpyKind kind, cudaStream_t) {
+    if (rows == 0 || width == 0) return cudaSuccess;
+    if (width > to_pitch || width > from_pitch) return cudaErrorInvalidValue;
+    check_sides(to, from, kind);
+    emulator::opened here;
+    for (size_t r = 0; r < rows; r++) memmove((char *)to + r * to_pitch, (const char *)from + r * from_pitch, width);
+    return cudaSuccess;
+}
+cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t) {
+    if (bytes && !emulator::is_device(to)) give_up("cudaMemset of host memory");
+    emulator::opened here;
+    memset(to, value, bytes);
+    return cudaSuccess;
+}
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned) {
+    *out = new emulated_stream();
+    return cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+    delete stream;
+    return cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t) {
+    return cudaSuccess;
+}
+cudaError_t cudaStreamQuery(cudaStream_t) {
+    return cudaSuccess;
+}
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) {
+    return cudaSuccess;
+}
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned) {
+    *out = new emulated_event();
+    return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) {
+    return cudaSuccess;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t) {
+    return cudaSuccess;
+}
+cudaError_t cudaEventQuery(cudaEvent_t) {
+    return cudaSuccess;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+    delete event;
+    return cudaSuccess;
+}
+
+/* ---- cuBLAS ---------------------------------------------------------------------------------------------------- */
+
+struct emulated_blas {
+    int device;
+};
+
+cublasStatus_t cublasCreate(cublasHandle_t *out) {
+    *out = new emulated_blas();
+    return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasDestroy(cublasHandle_t handle) {
+    delete handle;
+    return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasSetStream(cublasHandle_t, cudaStream_t) {
+    return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasSetWorkspace(cublasHandle_t, void *, size_t) {
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+/* The elements of op(A) [rows, columns], column-major, by rows of k: what the product reads one after the other. */
+static std::vector<float> packed(const void *from, cudaDataType type, int64_t ld, int64_t rows, int64_t k, bool across) {
+    std::vector<float> out(size_t(rows * k));
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t l = 0; l < k; l++) {
+            int64_t at = across ? i * ld + l : l * ld + i;
+            out[size_t(i * k + l)] = type == CUDA_R_32F    ? ((const float *)from)[at]
+                                     : type == CUDA_R_16BF ? __bfloat162float(((const __nv_bfloat16 *)from)[at])
+                                                           : __half2float(((const __half *)from)[at]);
+        }
+    return out;
+}
+
+cublasStatus_t cublasGemmEx(cublasHandle_t, cublasOperation_t op_a, cublasOperation_t op_b, int m, int n, int k,
+                            const void *alpha, const void *a, cudaDataType a_type, int lda, const void *b,
+                            cudaDataType b_type, int ldb, const void *beta, void *c, cudaDataType c_type, int ldc,
+                            cublasComputeType_t, cublasGemmAlgo_t) {
+    if (m < 0 || n < 0 || k < 0 || a_type != b_type || ldc < m || lda < (op_a == CUBLAS_OP_N ? m : k) ||
+        ldb < (op_b == CUBLAS_OP_N ? k : n) || (c_type != CUDA_R_32F && c_type != CUDA_R_16BF))
+        return CUBLAS_STATUS_INVALID_VALUE;
+    if (!emulator::is_device(a) || !emulator::is_device(b) || !emulator::is_device(c)) give_up("cuBLAS got host memory");
+    emulator::opened here;
+    std::vector<float> left = packed(a, a_type, lda, m, k, op_a == CUBLAS_OP_T),
+                       right = packed(b, b_type, ldb, n, k, op_b == CUBLAS_OP_N);
+    float scale = *(const float *)alpha, keep = *(const float *)beta;
+    for (int64_t j = 0; j < n; j++)
+        for (int64_t i = 0; i < m; i++) {
+            const float *x = &left[size_t(i * k)], *y = &right[size_t(j * k)];
+            float sum = 0;
+            for (int64_t l = 0; l < k; l++) sum += x[l] * y[l];
+            float *to = (float *)c + j * ldc + i;
+            if (c_type == CUDA_R_32F)
+                *to = scale * sum + (keep != 0 ? keep * *to : 0);
+            else
+                ((__nv_bfloat16 *)c)[j * ldc + i] = __float2bfloat16_rn(scale * sum);
+        }
+    return CUBLAS_STATUS_SUCCESS;
+}
