@@ -8,8 +8,8 @@
  *
  * All matrices are row-major; activations are f32, accumulations at least f32. Pointers are device pointers of
  * that backend (on the CPU, plain memory), except those that the host works out itself and hands over small: indices of
- * gather_rows, positions of rotary, the arrays of mw_attention (whose k and v point to device memory), mw_latent_lists, and
- * where the codes of a row start.
+ * gather_rows, positions of rotary, the arrays of mw_attention (whose k and v point to device memory), where the codes of a row
+ * start, and single numbers.
  *
  * Determinism: work is cut into tiles of fixed size and each output element is computed by one thread in a
  * fixed order, so results do not depend on the number of threads. On the CPU a row's result of `matmul` depends only on
@@ -60,13 +60,36 @@ typedef struct mw_attention {
     int64_t window;       /* 0: all; else a query sees itself and the window - 1 keys before it */
 } mw_attention;
 
+/* Sparse codes of some rows: row r has entries start[r] .. start[r + 1] with latents `index` and these coefficients. When listed by
+ * latent its rows count from first_row. */
+typedef struct mw_code_run {
+    int64_t rows, first_row;
+    const int64_t *start; /* [rows + 1] host memory */
+    const int32_t *index;
+    const float *coefficient;
+} mw_code_run;
+
 /* Entries of a sparse [n, rows] matrix by latent: latent i has entries start[i] .. start[i + 1]. */
 typedef struct mw_latent_lists {
-    int64_t n;
-    const int64_t *start;
-    const int32_t *row;
-    const float *coefficient;
+    int64_t n, room; /* room for entries: at least for all of the runs they are made of */
+    int64_t *start;  /* [n + 1] */
+    int32_t *row;    /* [room] */
+    float *coefficient;
 } mw_latent_lists;
+
+/* Which values of a matrix become codes: those above a floor; with margin > 0 those nearer to it than that, on either side. What
+ * is no number never does. */
+typedef struct mw_opening {
+    const float *floor; /* [n]; NULL: the same for all, `level` */
+    float level, margin;
+    const int32_t *labels; /* [rows, n] the index of each value; NULL: its column */
+} mw_opening;
+
+/* Columns of a row that belong together: 0 .. end[0], end[0] .. end[1], ... `end` is host memory. */
+typedef struct mw_parts {
+    int64_t n;
+    const int64_t *end;
+} mw_parts;
 
 /* Adam (Kingma & Ba 2015, alg. 1), with bias corrections 1 - beta^t and the rests 1 - beta given by the caller: taken from a
  * rounded beta2 of 0.999, the rest would be off by 1e-5, and the steps by half of that. */
@@ -112,6 +135,14 @@ typedef struct mw_backend_ops {
 
     /* The k largest of each row, ties to the lower index, written in index order. */
     mw_status (*top_k)(mw_backend *, const float *x, int64_t rows, int64_t n, int64_t k, int32_t *index, float *value);
+    /* index[r, j] = table[r * stride + index[r, j]], in place. */
+    mw_status (*pick)(mw_backend *, int32_t *index, const int32_t *table, int64_t stride, int64_t rows, int64_t k);
+    /* Codes of a matrix [rows, n] in two passes: entries of each row into `count` (host memory), then, with the place of each
+     * row's first, indices ascending by column, and values. */
+    mw_status (*count_open)(mw_backend *, const mw_opening *, const float *x, int64_t rows, int64_t n, int64_t *count);
+    mw_status (*write_open)(mw_backend *, const mw_opening *, const float *x, int64_t rows, int64_t n,
+                            const int64_t *start, int32_t *index, float *value);
+
     /* Sparse codes: row r has entries start[r] .. start[r + 1]; `start` [rows + 1] is host memory.
      * out[r] = bias + sum_j value[j] W[index[j]]; bias may be NULL. W is [n, d]. */
     mw_status (*sparse_decode)(mw_backend *, float *out, const float *bias, const int64_t *start, const int32_t *index,
@@ -119,12 +150,49 @@ typedef struct mw_backend_ops {
     /* out[j] = <g[r], W[index[j]]> for the entries j of row r */
     mw_status (*sparse_dot)(mw_backend *, float *out, const float *g, const int64_t *start, const int32_t *index,
                             int64_t rows, const float *w, int64_t d);
+    /* The entries of runs whose latent is first .. first + out->n, by latent: run after run, each in row order. */
+    mw_status (*list_latents)(mw_backend *, const mw_code_run *runs, int n_runs, int64_t first, mw_latent_lists *out);
+    /* out[i] = sum of latent i's coefficients, in list order */
+    mw_status (*list_sums)(mw_backend *, double *out, const mw_latent_lists *);
     /* out[i] = sum over latent i's entries of coefficient * x[row], in list order; out is [n, d]. */
     mw_status (*sparse_outer)(mw_backend *, float *out, const mw_latent_lists *, const float *x, int64_t d);
+    /* since[i] += by for all n; then 0 for those with a value above `above`. */
+    mw_status (*mark_fired)(mw_backend *, int64_t *since, int64_t n, int64_t by, const int32_t *index,
+                            const float *value, int64_t entries, float above);
+    /* The i with since[i] > after, ascending, into out [n]; their number into `count`. */
+    mw_status (*list_silent)(mw_backend *, const int64_t *since, int64_t n, int64_t after, int32_t *out,
+                             int64_t *count);
+    mw_status (*count_positive)(mw_backend *, const float *x, int64_t n, int64_t *count);
+
     mw_status (*adam)(mw_backend *, float *param, const float *grad, float *m, float *v, int64_t count,
                       const mw_adam *);
     /* Each row of w to unit length; removes from the same row of g its component along it. g may be NULL. */
     mw_status (*unit_rows)(mw_backend *, float *w, float *g, int64_t rows, int64_t d);
+    /* out[i] = sum over the parts of the length of row i's columns there */
+    mw_status (*row_lengths)(mw_backend *, float *out, const float *w, int64_t rows, int64_t d, const mw_parts *);
+    /* g[i] += weight[i] * w[i] / |w[i]|, part by part; `weight` [rows]. Parts of length 0 are left alone. */
+    mw_status (*add_directions)(mw_backend *, float *g, const double *weight, const float *w, int64_t rows, int64_t d,
+                                const mw_parts *);
+
+    /* out = x - row, for each of the rows; `row` NULL: out = x. */
+    mw_status (*subtract_row)(mw_backend *, float *out, const float *x, const float *row, int64_t rows, int64_t d);
+    /* out = a x + b y; y NULL: out = a x. out may be x or y. */
+    mw_status (*combine)(mw_backend *, float *out, float a, const float *x, float b, const float *y, int64_t count);
+    mw_status (*transpose)(mw_backend *, float *out, const float *x, int64_t rows, int64_t columns);
+    mw_status (*fill_zero)(mw_backend *, void *to, size_t bytes);
+
+    /* Sums in double, in fixed orders. Of each tile of MW_ROW_TILE rows the columns and, behind them, all squares: out is
+     * [tiles, d + 1]. */
+    mw_status (*tile_sums)(mw_backend *, double *out, const float *x, int64_t rows, int64_t d);
+    /* out = sum of the columns (+ out, with `add`) */
+    mw_status (*add_rows)(mw_backend *, double *out, const double *x, int64_t rows, int64_t width, bool add);
+    mw_status (*column_sums)(mw_backend *, double *out, const float *x, int64_t rows, int64_t d);
+    /* out[i] = -sum over the rows of block i of weight * w[row]; out is [blocks, d]. */
+    mw_status (*weigh_rows)(mw_backend *, double *out, const double *weight, const float *w, int64_t rows, int64_t d,
+                            int64_t block);
+    /* out[i] = sum of squares of run i of `block` numbers (+ out[i], with `add`) */
+    mw_status (*square_sums)(mw_backend *, double *out, const float *x, int64_t count, int64_t block, bool add);
+    mw_status (*narrow)(mw_backend *, float *out, const double *x, int64_t count);
 
     void (*close)(mw_backend *);
 } mw_backend_ops;
@@ -141,6 +209,8 @@ void mw_backend_close(mw_backend **backend);
 
 /* A device block of `count` floats. */
 mw_status mw_backend_floats(mw_backend *backend, int64_t count, float **out) MW_MUST_USE;
+/* A device block of `count` items, all bytes 0. `out` points to a pointer. */
+mw_status mw_backend_zeros(mw_backend *backend, int64_t count, size_t item, void *out) MW_MUST_USE;
 
 #ifdef __cplusplus
 }

@@ -41,3 +41,15 @@ mw_status mw_backend_floats(mw_backend *backend, int64_t count, float **out) {
     *out = block;
     return MW_OK;
 }
+
+mw_status mw_backend_zeros(mw_backend *backend, int64_t count, size_t item, void *out) {
+    void *block = NULL;
+    size_t bytes = (size_t)count * item;
+    MW_TRY(backend->ops->alloc(backend, bytes, &block));
+    mw_status status = backend->ops->fill_zero(backend, block, bytes);
+    if (status != MW_OK)
+        backend->ops->free(backend, block);
+    else
+        memcpy(out, &block, sizeof block);
+    return status;
+}

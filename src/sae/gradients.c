@@ -76,7 +76,7 @@ static mw_status list_entries(const mw_trainer *t, part_use use, entries *e) {
 static mw_status multiply(mw_trainer *t, part_use use, const float *x, int64_t width, float *out) {
     entries e = {0};
     mw_status status = list_entries(t, use, &e);
-    mw_latent_lists lists = {t->n_latents, e.start, e.row, e.coefficient};
+    mw_latent_lists lists = {t->n_latents, 0, e.start, e.row, e.coefficient};
     if (status == MW_OK) status = t->sae->backend->ops->sparse_outer(t->sae->backend, out, &lists, x, width);
     free_entries(&e);
     return status;

@@ -89,7 +89,8 @@ namespace emulator {
 
 opened::opened() {
     device.start();
-    if (device.open++ == 0) mprotect(device.base, size_t(device.next - device.base) + heap::edge, PROT_READ | PROT_WRITE);
+    if (device.open++ == 0)
+        mprotect(device.base, size_t(device.next - device.base) + heap::edge, PROT_READ | PROT_WRITE);
 }
 
 opened::~opened() {
@@ -166,7 +167,8 @@ void body() {
     (*m.kernel)();
     m.fibers[m.current].done = true;
     m.alive--;
-    if (m.all.arrived && m.all.arrived == m.alive) give_up("a thread ended while others of its block wait at a barrier");
+    if (m.all.arrived && m.all.arrived == m.alive)
+        give_up("a thread ended while others of its block wait at a barrier");
     yield();
 }
 
@@ -256,7 +258,8 @@ void *shared_memory() {
 void run(dim3 grid, dim3 block, size_t shared, const std::function<void()> &kernel) {
     size_t blocks = size_t(grid.x) * grid.y * grid.z, threads = size_t(block.x) * block.y * block.z;
     if (m.running) give_up("a kernel starts a kernel");
-    if (threads == 0 || threads > THREADS_MAX || blocks == 0 || grid.y > 65535 || grid.z > 65535 || shared > (227u << 10))
+    if (threads == 0 || threads > THREADS_MAX || blocks == 0 || grid.y > 65535 || grid.z > 65535 ||
+        shared > (227u << 10))
         give_up("a launch with a size that no device has");
     opened here;
     std::mt19937 random(1);
@@ -303,6 +306,13 @@ const char *cudaGetErrorString(cudaError_t code) {
 }
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr what, int) {
     *value = what == cudaDevAttrMultiProcessorCount ? 4 : 227 << 10;
+    return cudaSuccess;
+}
+cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t *out, int) {
+    *out = nullptr;
+    return cudaSuccess;
+}
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void *) {
     return cudaSuccess;
 }
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total) {
@@ -417,7 +427,8 @@ cublasStatus_t cublasSetWorkspace(cublasHandle_t, void *, size_t) {
 }
 
 /* The elements of op(A) [rows, columns], column-major, by rows of k: what the product reads one after the other. */
-static std::vector<float> packed(const void *from, cudaDataType type, int64_t ld, int64_t rows, int64_t k, bool across) {
+static std::vector<float> packed(const void *from, cudaDataType type, int64_t ld, int64_t rows, int64_t k,
+                                 bool across) {
     std::vector<float> out(size_t(rows * k));
     for (int64_t i = 0; i < rows; i++)
         for (int64_t l = 0; l < k; l++) {
@@ -436,7 +447,8 @@ cublasStatus_t cublasGemmEx(cublasHandle_t, cublasOperation_t op_a, cublasOperat
     if (m < 0 || n < 0 || k < 0 || a_type != b_type || ldc < m || lda < (op_a == CUBLAS_OP_N ? m : k) ||
         ldb < (op_b == CUBLAS_OP_N ? k : n) || (c_type != CUDA_R_32F && c_type != CUDA_R_16BF))
         return CUBLAS_STATUS_INVALID_VALUE;
-    if (!emulator::is_device(a) || !emulator::is_device(b) || !emulator::is_device(c)) give_up("cuBLAS got host memory");
+    if (!emulator::is_device(a) || !emulator::is_device(b) || !emulator::is_device(c))
+        give_up("cuBLAS got host memory");
     emulator::opened here;
     std::vector<float> left = packed(a, a_type, lda, m, k, op_a == CUBLAS_OP_T),
                        right = packed(b, b_type, ldb, n, k, op_b == CUBLAS_OP_N);

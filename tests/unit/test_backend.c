@@ -6,33 +6,6 @@
 /* f32 accumulation over n terms errs by about n * 2^-24 of the terms' scale; bf16 operands by 2^-8. */
 static const double f32_tolerance = 2e-5, bf16_tolerance = 1e-2;
 
-static mw_backend *b; /* under test */
-
-static float *put(const float *host, int64_t n) {
-    float *device = NULL;
-    NEED_OK(mw_backend_floats(b, n > 0 ? n : 1, &device));
-    if (host) NEED_OK(b->ops->upload(b, device, host, (size_t)n * sizeof(float)));
-    return device;
-}
-
-static void *put_bytes(const void *host, size_t bytes) {
-    void *device = NULL;
-    NEED_OK(b->ops->alloc(b, bytes ? bytes : 1, &device));
-    if (host) NEED_OK(b->ops->upload(b, device, host, bytes));
-    return device;
-}
-
-static float *numbers(int64_t n, uint64_t seed) {
-    float *x = mw_alloc((size_t)n * sizeof *x);
-    NEED(x != NULL);
-    fill_random(x, n, seed);
-    return x;
-}
-
-static void get(float *host, const float *device, int64_t n) {
-    NEED_OK(b->ops->download(b, host, device, (size_t)n * sizeof(float)));
-}
-
 /* ---- matrix product ------------------------------------------------------------------------------------- */
 
 static void check_matmul(int64_t m, int64_t n, int64_t k, mw_dtype dtype, bool transposed, bool bias, bool accumulate) {
@@ -431,12 +404,12 @@ static void sparse_products(void) {
     CHECK_OK(b->ops->sparse_dot(b, out, dg, row_start, di, ROWS, dw, D));
     get(got, out, ROWS * K);
     CHECK(relative_error(got, dots, ROWS * K) < f32_tolerance);
-    mw_latent_lists lists = {N, start, rows, coefficient};
+    mw_latent_lists lists = {N, at, put_bytes(start, sizeof start), put_bytes(rows, sizeof rows), put(coefficient, at)};
     CHECK_OK(b->ops->sparse_outer(b, out, &lists, dg, D));
     get(got, out, N * D);
     CHECK(relative_error(got, outer, N * D) < f32_tolerance);
-    void *device[] = {dw, dg, dv, db, out, di};
-    for (int i = 0; i < 6; i++) b->ops->free(b, device[i]);
+    void *device[] = {dw, dg, dv, db, out, di, lists.start, lists.row, lists.coefficient};
+    for (int i = 0; i < 9; i++) b->ops->free(b, device[i]);
     void *host[] = {w, g, value, bias};
     for (int i = 0; i < 4; i++) mw_free(host[i]);
 }

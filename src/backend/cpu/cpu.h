@@ -40,5 +40,27 @@ mw_status mw_cpu_sparse_dot(mw_backend *, float *, const float *, const int64_t 
 mw_status mw_cpu_sparse_outer(mw_backend *, float *, const mw_latent_lists *, const float *, int64_t);
 mw_status mw_cpu_adam(mw_backend *, float *, const float *, float *, float *, int64_t, const mw_adam *);
 mw_status mw_cpu_unit_rows(mw_backend *, float *, float *, int64_t, int64_t);
+mw_status mw_cpu_pick(mw_backend *, int32_t *, const int32_t *, int64_t, int64_t, int64_t);
+mw_status mw_cpu_count_open(mw_backend *, const mw_opening *, const float *, int64_t, int64_t, int64_t *);
+mw_status mw_cpu_write_open(mw_backend *, const mw_opening *, const float *, int64_t, int64_t, const int64_t *,
+                            int32_t *, float *);
+mw_status mw_cpu_list_latents(mw_backend *, const mw_code_run *, int, int64_t, mw_latent_lists *);
+mw_status mw_cpu_list_sums(mw_backend *, double *, const mw_latent_lists *);
+mw_status mw_cpu_mark_fired(mw_backend *, int64_t *, int64_t, int64_t, const int32_t *, const float *, int64_t, float);
+mw_status mw_cpu_list_silent(mw_backend *, const int64_t *, int64_t, int64_t, int32_t *, int64_t *);
+mw_status mw_cpu_count_positive(mw_backend *, const float *, int64_t, int64_t *);
+mw_status mw_cpu_row_lengths(mw_backend *, float *, const float *, int64_t, int64_t, const mw_parts *);
+mw_status mw_cpu_add_directions(mw_backend *, float *, const double *, const float *, int64_t, int64_t,
+                                const mw_parts *);
+mw_status mw_cpu_subtract_row(mw_backend *, float *, const float *, const float *, int64_t, int64_t);
+mw_status mw_cpu_combine(mw_backend *, float *, float, const float *, float, const float *, int64_t);
+mw_status mw_cpu_transpose(mw_backend *, float *, const float *, int64_t, int64_t);
+mw_status mw_cpu_fill_zero(mw_backend *, void *, size_t);
+mw_status mw_cpu_tile_sums(mw_backend *, double *, const float *, int64_t, int64_t);
+mw_status mw_cpu_add_rows(mw_backend *, double *, const double *, int64_t, int64_t, bool);
+mw_status mw_cpu_column_sums(mw_backend *, double *, const float *, int64_t, int64_t);
+mw_status mw_cpu_weigh_rows(mw_backend *, double *, const double *, const float *, int64_t, int64_t, int64_t);
+mw_status mw_cpu_square_sums(mw_backend *, double *, const float *, int64_t, int64_t, bool);
+mw_status mw_cpu_narrow(mw_backend *, float *, const double *, int64_t);
 
 #endif

@@ -69,42 +69,68 @@ template <typename T> struct cuda_scratch {
     }
 };
 
-/* Sum and maximum over a block; every thread gets the result. At most 1024 threads, whole warps. */
-static __device__ __forceinline__ float block_sum(float x) {
-    __shared__ float parts[32];
-    __shared__ float whole;
-    for (int o = 16; o > 0; o /= 2) x += __shfl_down_sync(0xffffffffu, x, o);
+/* Sum and maximum over a block in a fixed order; every thread gets the result. At most 1024 threads, whole warps. */
+template <typename T, typename F> static __device__ __forceinline__ T block_reduce(T x, T nothing, F join) {
+    __shared__ T parts[32];
+    __shared__ T whole;
+    for (int o = 16; o > 0; o /= 2) x = join(x, __shfl_down_sync(0xffffffffu, x, o));
     if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = x;
     __syncthreads();
     if (threadIdx.x < 32) {
-        x = threadIdx.x < blockDim.x / 32 ? parts[threadIdx.x] : 0;
-        for (int o = 16; o > 0; o /= 2) x += __shfl_down_sync(0xffffffffu, x, o);
+        x = threadIdx.x < blockDim.x / 32 ? parts[threadIdx.x] : nothing;
+        for (int o = 16; o > 0; o /= 2) x = join(x, __shfl_down_sync(0xffffffffu, x, o));
         if (threadIdx.x == 0) whole = x;
     }
     __syncthreads();
     x = whole;
     __syncthreads();
     return x;
+}
+
+template <typename T> struct add_two {
+    __device__ T operator()(T a, T b) const {
+        return a + b;
+    }
+};
+struct larger_of_two {
+    __device__ float operator()(float a, float b) const {
+        return fmaxf(a, b);
+    }
+};
+
+template <typename T> static __device__ __forceinline__ T block_sum(T x) {
+    return block_reduce(x, (T)0, add_two<T>());
 }
 
 static __device__ __forceinline__ float block_max(float x) {
-    __shared__ float parts[32];
-    __shared__ float whole;
-    for (int o = 16; o > 0; o /= 2) x = fmaxf(x, __shfl_down_sync(0xffffffffu, x, o));
-    if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = x;
-    __syncthreads();
-    if (threadIdx.x < 32) {
-        x = threadIdx.x < blockDim.x / 32 ? parts[threadIdx.x] : -INFINITY;
-        for (int o = 16; o > 0; o /= 2) x = fmaxf(x, __shfl_down_sync(0xffffffffu, x, o));
-        if (threadIdx.x == 0) whole = x;
-    }
-    __syncthreads();
-    x = whole;
-    __syncthreads();
-    return x;
+    return block_reduce(x, -INFINITY, larger_of_two());
 }
 
+/* Every index below `count`, shared out over the grid. */
+#define EACH(i, count)                                                                                                 \
+    for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < (count); i += (int64_t)gridDim.x * blockDim.x)
+
 enum { CUDA_THREADS = 256 };
+
+/* Exclusive sum over a block of CUDA_THREADS of two counts packed into one number; `all` gets the total. */
+static __device__ __forceinline__ unsigned block_scan(unsigned x, unsigned *all) {
+    __shared__ unsigned parts[CUDA_THREADS / 32];
+    unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, sum = x;
+    for (int o = 1; o < 32; o *= 2) {
+        unsigned y = __shfl_up_sync(0xffffffffu, sum, o);
+        if (lane >= (unsigned)o) sum += y;
+    }
+    if (lane == 31) parts[warp] = sum;
+    __syncthreads();
+    unsigned before = 0, total = 0;
+    for (unsigned w = 0; w < CUDA_THREADS / 32; w++) {
+        if (w < warp) before += parts[w];
+        total += parts[w];
+    }
+    __syncthreads();
+    *all = total;
+    return before + sum - x;
+}
 
 static inline unsigned cuda_blocks(int64_t count) {
     int64_t blocks = (count + CUDA_THREADS - 1) / CUDA_THREADS;
@@ -132,5 +158,27 @@ mw_status mw_cuda_sparse_dot(mw_backend *, float *, const float *, const int64_t
 mw_status mw_cuda_sparse_outer(mw_backend *, float *, const mw_latent_lists *, const float *, int64_t);
 mw_status mw_cuda_adam(mw_backend *, float *, const float *, float *, float *, int64_t, const mw_adam *);
 mw_status mw_cuda_unit_rows(mw_backend *, float *, float *, int64_t, int64_t);
+mw_status mw_cuda_pick(mw_backend *, int32_t *, const int32_t *, int64_t, int64_t, int64_t);
+mw_status mw_cuda_count_open(mw_backend *, const mw_opening *, const float *, int64_t, int64_t, int64_t *);
+mw_status mw_cuda_write_open(mw_backend *, const mw_opening *, const float *, int64_t, int64_t, const int64_t *,
+                             int32_t *, float *);
+mw_status mw_cuda_list_latents(mw_backend *, const mw_code_run *, int, int64_t, mw_latent_lists *);
+mw_status mw_cuda_list_sums(mw_backend *, double *, const mw_latent_lists *);
+mw_status mw_cuda_mark_fired(mw_backend *, int64_t *, int64_t, int64_t, const int32_t *, const float *, int64_t, float);
+mw_status mw_cuda_list_silent(mw_backend *, const int64_t *, int64_t, int64_t, int32_t *, int64_t *);
+mw_status mw_cuda_count_positive(mw_backend *, const float *, int64_t, int64_t *);
+mw_status mw_cuda_row_lengths(mw_backend *, float *, const float *, int64_t, int64_t, const mw_parts *);
+mw_status mw_cuda_add_directions(mw_backend *, float *, const double *, const float *, int64_t, int64_t,
+                                 const mw_parts *);
+mw_status mw_cuda_subtract_row(mw_backend *, float *, const float *, const float *, int64_t, int64_t);
+mw_status mw_cuda_combine(mw_backend *, float *, float, const float *, float, const float *, int64_t);
+mw_status mw_cuda_transpose(mw_backend *, float *, const float *, int64_t, int64_t);
+mw_status mw_cuda_fill_zero(mw_backend *, void *, size_t);
+mw_status mw_cuda_tile_sums(mw_backend *, double *, const float *, int64_t, int64_t);
+mw_status mw_cuda_add_rows(mw_backend *, double *, const double *, int64_t, int64_t, bool);
+mw_status mw_cuda_column_sums(mw_backend *, double *, const float *, int64_t, int64_t);
+mw_status mw_cuda_weigh_rows(mw_backend *, double *, const double *, const float *, int64_t, int64_t, int64_t);
+mw_status mw_cuda_square_sums(mw_backend *, double *, const float *, int64_t, int64_t, bool);
+mw_status mw_cuda_narrow(mw_backend *, float *, const double *, int64_t);
 #endif
 #endif

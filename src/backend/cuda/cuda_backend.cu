@@ -1,17 +1,16 @@
 /* Memory, copies, and the table of the CUDA backend. */
 #include "backend/cuda/cuda.h"
 
+/* From the device's pool and in stream order: neither waits for what is still running. */
 static mw_status cuda_alloc(mw_backend *backend, size_t bytes, void **out) {
-    (void)backend;
     void *block = nullptr;
-    MW_TRY(cuda_checked(cudaMalloc(&block, bytes ? bytes : 1), "cudaMalloc"));
+    MW_TRY(cuda_checked(cudaMallocAsync(&block, bytes ? bytes : 1, cuda_of(backend)->stream), "cudaMallocAsync"));
     *out = block;
     return MW_OK;
 }
 
 static void cuda_free(mw_backend *backend, void *block) {
-    cudaStreamSynchronize(cuda_of(backend)->stream);
-    cudaFree(block);
+    if (block) cudaFreeAsync(block, cuda_of(backend)->stream);
 }
 
 static mw_status cuda_upload(mw_backend *backend, void *to, const void *from, size_t bytes) {
@@ -60,6 +59,26 @@ static mw_backend_ops cuda_table(void) {
     ops.sparse_outer = mw_cuda_sparse_outer;
     ops.adam = mw_cuda_adam;
     ops.unit_rows = mw_cuda_unit_rows;
+    ops.pick = mw_cuda_pick;
+    ops.count_open = mw_cuda_count_open;
+    ops.write_open = mw_cuda_write_open;
+    ops.list_latents = mw_cuda_list_latents;
+    ops.list_sums = mw_cuda_list_sums;
+    ops.mark_fired = mw_cuda_mark_fired;
+    ops.list_silent = mw_cuda_list_silent;
+    ops.count_positive = mw_cuda_count_positive;
+    ops.row_lengths = mw_cuda_row_lengths;
+    ops.add_directions = mw_cuda_add_directions;
+    ops.subtract_row = mw_cuda_subtract_row;
+    ops.combine = mw_cuda_combine;
+    ops.transpose = mw_cuda_transpose;
+    ops.fill_zero = mw_cuda_fill_zero;
+    ops.tile_sums = mw_cuda_tile_sums;
+    ops.add_rows = mw_cuda_add_rows;
+    ops.column_sums = mw_cuda_column_sums;
+    ops.weigh_rows = mw_cuda_weigh_rows;
+    ops.square_sums = mw_cuda_square_sums;
+    ops.narrow = mw_cuda_narrow;
     ops.close = cuda_close;
     return ops;
 }
@@ -71,8 +90,18 @@ int mw_cuda_count(void) {
     return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
 }
 
+/* The pool keeps what is freed: a step takes and gives back the same blocks again and again. */
+static mw_status keep_memory(int device) {
+    cudaMemPool_t pool;
+    uint64_t all = UINT64_MAX;
+    MW_TRY(cuda_checked(cudaDeviceGetDefaultMemPool(&pool, device), "cudaDeviceGetDefaultMemPool"));
+    return cuda_checked(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &all),
+                        "cudaMemPoolSetAttribute");
+}
+
 static mw_status start(mw_cuda_state *s) {
     MW_TRY(cuda_checked(cudaSetDevice(s->device), "cudaSetDevice"));
+    MW_TRY(keep_memory(s->device));
     MW_TRY(cuda_checked(cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking), "cudaStreamCreate"));
     if (cublasCreate(&s->blas) != CUBLAS_STATUS_SUCCESS || cublasSetStream(s->blas, s->stream) != CUBLAS_STATUS_SUCCESS)
         return mw_error(MW_ERR_BACKEND, "cuBLAS cannot start on GPU %d", s->device);

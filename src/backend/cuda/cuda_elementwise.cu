@@ -3,9 +3,6 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-#define EACH(i, count)                                                                                                 \
-    for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < (count); i += (int64_t)gridDim.x * blockDim.x)
-
 static __device__ float activation_of(mw_activation kind, float x) {
     switch (kind) {
     case MW_ACT_GELU_TANH:
@@ -92,14 +89,15 @@ mw_status mw_cuda_gather_rows(mw_backend *backend, float *out, const void *table
     mw_cuda_state *s = cuda_of(backend);
     cuda_scratch<int32_t> where(s->stream);
     MW_TRY(where.copy(index, rows));
-    MW_LAUNCH(gather, cuda_blocks(rows * width), CUDA_THREADS, 0, s->stream, out, table, dtype, where.data, rows, width, scale,
-                                                                      add_to);
+    MW_LAUNCH(gather, cuda_blocks(rows * width), CUDA_THREADS, 0, s->stream, out, table, dtype, where.data, rows, width,
+              scale, add_to);
     return cuda_launched("gather");
 }
 
 mw_status mw_cuda_adam(mw_backend *backend, float *param, const float *grad, float *m, float *v, int64_t count,
                        const mw_adam *adam) {
     if (count == 0) return MW_OK;
-    MW_LAUNCH(adam_step, cuda_blocks(count), CUDA_THREADS, 0, cuda_of(backend)->stream, param, grad, m, v, count, *adam);
+    MW_LAUNCH(adam_step, cuda_blocks(count), CUDA_THREADS, 0, cuda_of(backend)->stream, param, grad, m, v, count,
+              *adam);
     return cuda_launched("adam");
 }

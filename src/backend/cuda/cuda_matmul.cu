@@ -47,8 +47,8 @@ static mw_status with_f16(mw_cuda_state *s, const mw_matmul *t) {
     int64_t rows = t->b_transposed ? t->n : t->k, width = t->b_transposed ? t->k : t->n;
     cuda_scratch<float> b(s->stream);
     MW_TRY(b.make(rows * width));
-    MW_LAUNCH(widen_f16, cuda_blocks(rows * width), CUDA_THREADS, 0, s->stream, (const __half *)t->b, t->ldb, b.data, rows,
-                                                                         width);
+    MW_LAUNCH(widen_f16, cuda_blocks(rows * width), CUDA_THREADS, 0, s->stream, (const __half *)t->b, t->ldb, b.data,
+              rows, width);
     MW_TRY(cuda_launched("widen_f16"));
     return multiply(s, t, t->a, CUDA_R_32F, t->lda, b.data, width);
 }

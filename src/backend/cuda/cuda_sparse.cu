@@ -1,32 +1,12 @@
 /* The sparse side of an SAE. No floating-point atomics: the same bytes on every run. */
 #include "backend/cuda/cuda.h"
 
-/* ---- top-k: radix select of the k-th key, then compaction in index order ----------------------------------- */
+/* ---- top-k of many: radix select of the k-th key, then compaction in index order ---------------------------- */
 
 /* Orders floats as unsigned numbers. */
 static __device__ __forceinline__ unsigned key_of(float x) {
     unsigned bits = __float_as_uint(x);
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-}
-
-/* Exclusive sum over the block of two counts packed into one number; `all` gets the total. */
-static __device__ unsigned block_scan(unsigned x, unsigned *all) {
-    __shared__ unsigned parts[CUDA_THREADS / 32];
-    unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, sum = x;
-    for (int o = 1; o < 32; o *= 2) {
-        unsigned y = __shfl_up_sync(0xffffffffu, sum, o);
-        if (lane >= (unsigned)o) sum += y;
-    }
-    if (lane == 31) parts[warp] = sum;
-    __syncthreads();
-    unsigned before = 0, total = 0;
-    for (unsigned w = 0; w < CUDA_THREADS / 32; w++) {
-        if (w < warp) before += parts[w];
-        total += parts[w];
-    }
-    __syncthreads();
-    *all = total;
-    return before + sum - x;
 }
 
 /* Finds the k-th largest key of a row and how many of its equals belong to the k. */
@@ -58,10 +38,7 @@ static __device__ void select(const float *x, int64_t n, int64_t k, unsigned *kt
     *equals = left;
 }
 
-static __global__ void top_k(const float *x, int64_t n, int64_t k, int32_t *index, float *value) {
-    const float *row = x + blockIdx.x * n;
-    int32_t *to_index = index + blockIdx.x * k;
-    float *to_value = value + blockIdx.x * k;
+static __device__ void top_of_row(const float *row, int64_t n, int64_t k, int32_t *to_index, float *to_value) {
     unsigned kth, equals, written = 0, ties = 0;
     select(row, n, k, &kth, &equals);
     for (int64_t start = 0; start < n && written < k; start += blockDim.x) {
@@ -82,11 +59,88 @@ static __global__ void top_k(const float *x, int64_t n, int64_t k, int32_t *inde
     }
 }
 
+static __global__ void top_many(const float *x, int64_t n, int64_t k, int32_t *index, float *value) {
+    top_of_row(x + blockIdx.x * n, n, k, index + blockIdx.x * k, value + blockIdx.x * k);
+}
+
+/* ---- top-k of few: by a floor ------------------------------------------------------------------------------ */
+
+enum { FEW = CUDA_THREADS / 2, CANDIDATES = 2048 };
+
+typedef struct candidates {
+    unsigned key[CANDIDATES];
+    int32_t place[CANDIDATES];
+} candidates;
+
+/* A floor that at least k values of the row reach, and few more: the k-th largest of the threads' own maxima. */
+static __device__ unsigned floor_of(const float *row, int64_t n, unsigned k) {
+    __shared__ unsigned maxima[CUDA_THREADS];
+    __shared__ unsigned floor;
+    unsigned best = 0, before = 0;
+    for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
+        unsigned key = key_of(row[i]);
+        if (key > best) best = key;
+    }
+    maxima[threadIdx.x] = best;
+    __syncthreads();
+    for (unsigned t = 0; t < blockDim.x; t++)
+        before += maxima[t] > best || (maxima[t] == best && t < threadIdx.x) ? 1u : 0u;
+    if (before == k - 1) floor = best;
+    __syncthreads();
+    return floor;
+}
+
+/* Writes the k best of the candidates by index. Candidates come in any order; their ranks do not depend on it. */
+static __device__ void write_best(const candidates *all, unsigned count, unsigned k, const float *row, int32_t *index,
+                                  float *value) {
+    __shared__ int32_t best[FEW];
+    for (unsigned c = threadIdx.x; c < count; c += blockDim.x) {
+        unsigned rank = 0;
+        for (unsigned o = 0; o < count; o++)
+            rank +=
+                all->key[o] > all->key[c] || (all->key[o] == all->key[c] && all->place[o] < all->place[c]) ? 1u : 0u;
+        if (rank < k) best[rank] = all->place[c];
+    }
+    __syncthreads();
+    for (unsigned c = threadIdx.x; c < k; c += blockDim.x) {
+        unsigned at = 0;
+        for (unsigned o = 0; o < k; o++) at += best[o] < best[c] ? 1u : 0u;
+        index[at] = best[c];
+        value[at] = row[best[c]];
+    }
+}
+
+/* Two passes over the row; if too many values reach the floor, as where many are equal, the way that always works. */
+static __global__ void top_few(const float *x, int64_t n, int64_t k, int32_t *index, float *value) {
+    __shared__ candidates all;
+    __shared__ unsigned count;
+    const float *row = x + blockIdx.x * n;
+    if (threadIdx.x == 0) count = 0;
+    unsigned floor = floor_of(row, n, (unsigned)k);
+    for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
+        unsigned key = key_of(row[i]);
+        if (key < floor) continue;
+        unsigned at = atomicAdd(&count, 1u);
+        if (at >= CANDIDATES) continue;
+        all.key[at] = key;
+        all.place[at] = (int32_t)i;
+    }
+    __syncthreads();
+    if (count <= CANDIDATES)
+        write_best(&all, count, (unsigned)k, row, index + blockIdx.x * k, value + blockIdx.x * k);
+    else
+        top_of_row(row, n, k, index + blockIdx.x * k, value + blockIdx.x * k);
+}
+
 mw_status mw_cuda_top_k(mw_backend *backend, const float *x, int64_t rows, int64_t n, int64_t k, int32_t *index,
                         float *value) {
     if (k > n) return mw_error(MW_ERR_ARG, "top-k: k = %lld is larger than n = %lld", (long long)k, (long long)n);
     if (rows == 0) return MW_OK;
-    MW_LAUNCH(top_k, (unsigned)rows, CUDA_THREADS, 0, cuda_of(backend)->stream, x, n, k, index, value);
+    cudaStream_t stream = cuda_of(backend)->stream;
+    if (k <= FEW && n >= CUDA_THREADS)
+        MW_LAUNCH(top_few, (unsigned)rows, CUDA_THREADS, 0, stream, x, n, k, index, value);
+    else
+        MW_LAUNCH(top_many, (unsigned)rows, CUDA_THREADS, 0, stream, x, n, k, index, value);
     return cuda_launched("top_k");
 }
 
@@ -115,14 +169,56 @@ static __global__ void dots(float *out, const float *g, const int64_t *start, co
     }
 }
 
-/* A block a latent: its entries in list order. */
-static __global__ void outer(float *out, const int64_t *start, const int32_t *row, const float *coefficient,
-                             const float *x, int64_t d) {
-    int64_t begin = start[blockIdx.x], end = start[blockIdx.x + 1];
-    for (int64_t i = threadIdx.x; i < d; i += blockDim.x) {
-        float sum = 0;
-        for (int64_t e = begin; e < end; e++) sum += coefficient[e] * x[(int64_t)row[e] * d + i];
-        out[blockIdx.x * d + i] = sum;
+/* ---- gradients by latent ------------------------------------------------------------------------------------ */
+
+/* Latents differ in their number of entries by far, so a block takes SPAN entries, of however many latents. What a latent has in
+ * several spans is left as parts (the end of its first span, then heads of later ones), which are then added in order. */
+enum { SPAN = 128 };
+
+typedef struct spread {
+    const int64_t *start;
+    int64_t n, d;
+    float *head, *tail; /* [spans, d]: of a latent that began before the span; of one that goes on behind it */
+} spread;
+
+/* The latent that entry `at` belongs to. */
+static __device__ int64_t latent_of(const spread &s, int64_t at) {
+    int64_t low = 0, high = s.n;
+    while (high - low > 1) {
+        int64_t middle = (low + high) / 2;
+        if (s.start[middle] <= at)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static __global__ void add_spans(float *out, const int32_t *row, const float *coefficient, const float *x, spread s) {
+    int64_t begin = (int64_t)blockIdx.x * SPAN, end = begin + SPAN < s.start[s.n] ? begin + SPAN : s.start[s.n];
+    for (int64_t at = begin; at < end;) {
+        int64_t latent = latent_of(s, at), stop = s.start[latent + 1] < end ? s.start[latent + 1] : end;
+        float *to = s.start[latent] < begin     ? s.head + blockIdx.x * s.d
+                    : s.start[latent + 1] > end ? s.tail + blockIdx.x * s.d
+                                                : out + latent * s.d;
+        for (int64_t i = threadIdx.x; i < s.d; i += blockDim.x) {
+            float sum = 0;
+            for (int64_t e = at; e < stop; e++) sum += coefficient[e] * x[(int64_t)row[e] * s.d + i];
+            to[i] = sum;
+        }
+        at = stop;
+    }
+}
+
+static __global__ void join_spans(float *out, spread s) {
+    int64_t begin = (int64_t)blockIdx.x * SPAN, end = begin + SPAN;
+    if (end >= s.start[s.n]) return;
+    int64_t latent = latent_of(s, end - 1), stop = s.start[latent + 1];
+    if (s.start[latent] < begin || stop <= end) return; /* it began before, or ends here */
+    for (int64_t i = threadIdx.x; i < s.d; i += blockDim.x) {
+        float sum = s.tail[blockIdx.x * s.d + i];
+        for (int64_t span = blockIdx.x + 1; span * SPAN < stop; span++) sum += s.head[span * s.d + i];
+        out[latent * s.d + i] = sum;
     }
 }
 
@@ -148,15 +244,15 @@ mw_status mw_cuda_sparse_dot(mw_backend *backend, float *out, const float *g, co
 
 mw_status mw_cuda_sparse_outer(mw_backend *backend, float *out, const mw_latent_lists *lists, const float *x,
                                int64_t d) {
-    if (lists->n == 0) return MW_OK;
-    mw_cuda_state *s = cuda_of(backend);
-    cuda_scratch<int64_t> start(s->stream);
-    cuda_scratch<int32_t> row(s->stream);
-    cuda_scratch<float> coefficient(s->stream);
-    int64_t entries = lists->start[lists->n];
-    MW_TRY(start.copy(lists->start, lists->n + 1));
-    MW_TRY(row.copy(lists->row, entries));
-    MW_TRY(coefficient.copy(lists->coefficient, entries));
-    MW_LAUNCH(outer, (unsigned)lists->n, CUDA_THREADS, 0, s->stream, out, start.data, row.data, coefficient.data, x, d);
+    if (lists->n == 0 || d == 0) return MW_OK;
+    cudaStream_t stream = cuda_of(backend)->stream;
+    int64_t spans = (lists->room + SPAN - 1) / SPAN;
+    MW_TRY(mw_cuda_fill_zero(backend, out, (size_t)(lists->n * d) * sizeof *out));
+    if (spans == 0) return MW_OK;
+    cuda_scratch<float> parts(stream);
+    MW_TRY(parts.make(2 * spans * d));
+    spread s = {lists->start, lists->n, d, parts.data, parts.data + spans * d};
+    MW_LAUNCH(add_spans, (unsigned)spans, CUDA_THREADS, 0, stream, out, lists->row, lists->coefficient, x, s);
+    MW_LAUNCH(join_spans, (unsigned)spans, CUDA_THREADS, 0, stream, out, s);
     return cuda_launched("sparse_outer");
 }

@@ -1,0 +1,332 @@
+/* What training asks of a backend beside products: making codes, turning them over, sums. Against naive loops. */
+#include "device.h"
+
+/* Sums in double err by their order alone; a device's f32 division and root by a few roundings. */
+static const double double_tolerance = 1e-12, f32_tolerance = 1e-6;
+
+static double worst_of(const double *got, const double *expected, int64_t n) {
+    double worst = 0, scale = 1e-30;
+    for (int64_t i = 0; i < n; i++) {
+        double e = fabs(got[i] - expected[i]);
+        if (!(e <= worst)) worst = e;
+        scale = fmax(scale, fabs(expected[i]));
+    }
+    return worst / scale;
+}
+
+static void *fetch(const void *device, size_t bytes) {
+    void *host = mw_alloc(bytes ? bytes : 1);
+    NEED(host != NULL);
+    NEED_OK(b->ops->download(b, host, device, bytes));
+    return host;
+}
+
+static void drop(void *device) {
+    b->ops->free(b, device);
+}
+
+/* ---- vectors and sums ---------------------------------------------------------------------------------------- */
+
+static void vectors(void) {
+    enum { R = 71, D = 37, N = R * D };
+    float *x = numbers(N, 1), *y = numbers(N, 2), *row = numbers(D, 3), expected[N], got[N];
+    float *dx = put(x, N), *dy = put(y, N), *drow = put(row, D), *out = put(NULL, N);
+    for (int i = 0; i < N; i++) expected[i] = x[i] - row[i % D];
+    CHECK_OK(b->ops->subtract_row(b, out, dx, drow, R, D));
+    get(got, out, N);
+    CHECK(relative_error(got, expected, N) == 0);
+    CHECK_OK(b->ops->subtract_row(b, out, dx, NULL, R, D));
+    get(got, out, N);
+    CHECK(relative_error(got, x, N) == 0);
+    for (int i = 0; i < N; i++) expected[i] = 0.3f * x[i] - 1.7f * y[i];
+    CHECK_OK(b->ops->combine(b, out, 0.3f, dx, -1.7f, dy, N));
+    get(got, out, N);
+    CHECK(relative_error(got, expected, N) < f32_tolerance);
+    CHECK_OK(b->ops->combine(b, dy, 2, dy, 0, NULL, N)); /* in place */
+    get(got, dy, N);
+    for (int i = 0; i < N; i++) CHECK(got[i] == 2 * y[i]);
+    CHECK_OK(b->ops->transpose(b, out, dx, R, D));
+    get(got, out, N);
+    for (int i = 0; i < N; i++) CHECK(got[i % D * R + i / D] == x[i]);
+    CHECK_OK(b->ops->fill_zero(b, out, (N - 1) * sizeof(float)));
+    get(got, out, N);
+    for (int i = 0; i < N - 1; i++) CHECK(got[i] == 0);
+    CHECK(got[N - 1] == x[N - 1]);
+    void *device[] = {dx, dy, drow, out}, *host[] = {x, y, row};
+    for (int i = 0; i < 4; i++) drop(device[i]);
+    for (int i = 0; i < 3; i++) mw_free(host[i]);
+}
+
+static void check_sums(int64_t rows, int64_t d) {
+    int64_t tiles = (rows + MW_ROW_TILE - 1) / MW_ROW_TILE, width = d + 1;
+    float *x = numbers(rows * d, 1), *dx = put(x, rows * d), *narrow = put(NULL, width);
+    double *expected = mw_calloc((size_t)(tiles * width), sizeof *expected), *got;
+    double *total = mw_calloc((size_t)width, sizeof *total);
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < d; i++) {
+            expected[r / MW_ROW_TILE * width + i] += x[r * d + i];
+            expected[r / MW_ROW_TILE * width + d] += (double)x[r * d + i] * x[r * d + i];
+            total[i] += x[r * d + i];
+            total[d] += (double)x[r * d + i] * x[r * d + i];
+        }
+    double *sums = put_bytes(NULL, (size_t)(tiles * width) * 8), *whole = put_bytes(NULL, (size_t)width * 8);
+    CHECK_OK(b->ops->tile_sums(b, sums, dx, rows, d));
+    CHECK(worst_of(got = fetch(sums, (size_t)(tiles * width) * 8), expected, tiles * width) < double_tolerance);
+    mw_free(got);
+    CHECK_OK(b->ops->add_rows(b, whole, sums, tiles, width, false));
+    CHECK(worst_of(got = fetch(whole, (size_t)width * 8), total, width) < double_tolerance);
+    mw_free(got);
+    CHECK_OK(b->ops->narrow(b, narrow, whole, width));
+    float *as_float = fetch(narrow, (size_t)width * 4);
+    for (int64_t i = 0; i < width; i++) CHECK(fabs(as_float[i] - total[i]) <= 1e-6 * (fabs(total[i]) + 1));
+    mw_free(as_float);
+    CHECK_OK(b->ops->add_rows(b, whole, sums, tiles, width, true));
+    for (int64_t i = 0; i < width; i++) total[i] *= 2;
+    CHECK(worst_of(got = fetch(whole, (size_t)width * 8), total, width) < double_tolerance);
+    mw_free(got);
+    CHECK_OK(b->ops->column_sums(b, whole, dx, rows, d));
+    for (int64_t i = 0; i < width; i++) total[i] /= 2;
+    CHECK(worst_of(got = fetch(whole, (size_t)width * 8), total, d) < double_tolerance);
+    mw_free(got);
+    void *device[] = {dx, narrow, sums, whole}, *host[] = {x, expected, total};
+    for (int i = 0; i < 4; i++) drop(device[i]);
+    for (int i = 0; i < 3; i++) mw_free(host[i]);
+}
+
+static void sums_of_rows(void) {
+    static const int64_t sizes[][2] = {{1, 1}, {128, 5}, {129, 300}, {500, 37}};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) check_sums(sizes[i][0], sizes[i][1]);
+}
+
+static void weighted_and_squares(void) {
+    enum { R = 205, D = 41, BLOCK = 64, BLOCKS = 4, N = R * D };
+    float *w = numbers(N, 1), *dw = put(w, N);
+    double weight[R], expected[BLOCKS * D] = {0}, squares[BLOCKS] = {0}, *got;
+    for (int i = 0; i < R; i++) weight[i] = i % 3 ? sin(i) : 0;
+    for (int i = 0; i < N; i++) {
+        expected[i / D / BLOCK * D + i % D] -= weight[i / D] * w[i];
+        squares[i / (BLOCK * D)] += 2.0 * w[i] * w[i];
+    }
+    double *dweight = put_bytes(weight, sizeof weight), *out = put_bytes(NULL, sizeof expected);
+    CHECK_OK(b->ops->weigh_rows(b, out, dweight, dw, R, D, BLOCK));
+    CHECK(worst_of(got = fetch(out, sizeof expected), expected, BLOCKS * D) < double_tolerance);
+    mw_free(got);
+    CHECK_OK(b->ops->square_sums(b, out, dw, N, BLOCK * D, false));
+    CHECK_OK(b->ops->square_sums(b, out, dw, N, BLOCK * D, true));
+    CHECK(worst_of(got = fetch(out, sizeof squares), squares, BLOCKS) < double_tolerance);
+    mw_free(got);
+    drop(dw);
+    drop(dweight);
+    drop(out);
+    mw_free(w);
+}
+
+static void lengths(void) {
+    enum { R = 9, D = 301, N = R * D };
+    static const int64_t end[3] = {100, 101, D};
+    const mw_parts parts = {3, end};
+    float *w = numbers(N, 1), *g = numbers(N, 2), expected[N], length[R], got[N];
+    double weight[R];
+    memset(w + 2 * D, 0, 100 * sizeof *w); /* a part of length 0 */
+    memcpy(expected, g, sizeof expected);
+    for (int r = 0; r < R; r++) {
+        double sum = 0;
+        weight[r] = cos(r);
+        for (int p = 0; p < 3; p++) {
+            double square = 0;
+            for (int64_t j = p ? end[p - 1] : 0; j < end[p]; j++) square += (double)w[r * D + j] * w[r * D + j];
+            sum += sqrt(square);
+            for (int64_t j = p ? end[p - 1] : 0; j < end[p] && square > 0; j++)
+                expected[r * D + j] += (float)(weight[r] * w[r * D + j] / sqrt(square));
+        }
+        length[r] = (float)sum;
+    }
+    float *dw = put(w, N), *dg = put(g, N), *out = put(NULL, R);
+    double *dweight = put_bytes(weight, sizeof weight);
+    CHECK_OK(b->ops->row_lengths(b, out, dw, R, D, &parts));
+    get(got, out, R);
+    CHECK(relative_error(got, length, R) < f32_tolerance);
+    CHECK_OK(b->ops->add_directions(b, dg, dweight, dw, R, D, &parts));
+    get(got, dg, N);
+    CHECK(relative_error(got, expected, N) < f32_tolerance);
+    void *device[] = {dw, dg, out, dweight}, *host[] = {w, g};
+    for (int i = 0; i < 4; i++) drop(device[i]);
+    for (int i = 0; i < 2; i++) mw_free(host[i]);
+}
+
+/* ---- making codes -------------------------------------------------------------------------------------------- */
+
+static bool opens(const mw_opening *how, const float *floor, int64_t i, float x) {
+    float at = floor ? floor[i] : how->level;
+    return how->margin > 0 ? fabsf(x - at) < how->margin : x > at;
+}
+
+static void check_opening(int64_t rows, int64_t n, bool floors, float margin, bool labelled) {
+    float *x = numbers(rows * n, 1), *floor = numbers(n, 2);
+    int32_t *labels = mw_alloc((size_t)(rows * n) * 4);
+    for (int64_t i = 0; i < rows * n; i++) labels[i] = (int32_t)(7 * i % 1009);
+    if (n > 2) x[2] = NAN;
+    float *dx = put(x, rows * n), *dfloor = put(floor, n), *value = put(NULL, rows * n + 3);
+    int32_t *dlabels = put_bytes(labels, (size_t)(rows * n) * 4), *index = put_bytes(NULL, (size_t)(rows * n + 3) * 4);
+    mw_opening how = {
+        .floor = floors ? dfloor : NULL, .level = 0.4f, .margin = margin, .labels = labelled ? dlabels : NULL};
+    int64_t *count = mw_alloc((size_t)rows * 8), *start = mw_alloc((size_t)(rows + 1) * 8);
+    CHECK_OK(b->ops->count_open(b, &how, dx, rows, n, count));
+    start[0] = 3; /* they need not begin at 0 */
+    for (int64_t r = 0; r < rows; r++) start[r + 1] = start[r] + count[r];
+    CHECK_OK(b->ops->write_open(b, &how, dx, rows, n, start, index, value));
+    int32_t *got_index = fetch(index, (size_t)(rows * n + 3) * 4);
+    float *got = fetch(value, (size_t)(rows * n + 3) * 4);
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t at = start[r];
+        for (int64_t i = 0; i < n; i++) {
+            if (!opens(&how, floors ? floor : NULL, i, x[r * n + i])) continue;
+            CHECK(at < start[r + 1] && got_index[at] == (labelled ? labels[r * n + i] : i) && got[at] == x[r * n + i]);
+            at++;
+        }
+        CHECK(at == start[r + 1]);
+    }
+    void *device[] = {dx, dfloor, value, dlabels, index}, *host[] = {x, floor, labels, count, start, got_index, got};
+    for (int i = 0; i < 5; i++) drop(device[i]);
+    for (int i = 0; i < 7; i++) mw_free(host[i]);
+}
+
+static void opening(void) {
+    static const int64_t sizes[][2] = {{1, 1}, {7, 300}, {3, 1025}};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (int how = 0; how < 8; how++) check_opening(sizes[i][0], sizes[i][1], how & 1, how & 2 ? 0.3f : 0, how & 4);
+}
+
+static void picking(void) {
+    enum { R = 13, K = 7, N = 50 };
+    int32_t index[R * K], table[R * N];
+    for (int i = 0; i < R * K; i++) index[i] = i * 11 % N;
+    for (int i = 0; i < R * N; i++) table[i] = i * 3;
+    int32_t *dindex = put_bytes(index, sizeof index), *dtable = put_bytes(table, sizeof table);
+    CHECK_OK(b->ops->pick(b, dindex, dtable, N, R, K));
+    int32_t *got = fetch(dindex, sizeof index);
+    for (int i = 0; i < R * K; i++) CHECK(got[i] == table[i / K * N + index[i]]);
+    mw_free(got);
+    NEED_OK(b->ops->upload(b, dindex, index, sizeof index));
+    CHECK_OK(b->ops->pick(b, dindex, dtable, 0, R, K)); /* one table for all rows */
+    got = fetch(dindex, sizeof index);
+    for (int i = 0; i < R * K; i++) CHECK(got[i] == table[index[i]]);
+    mw_free(got);
+    drop(dindex);
+    drop(dtable);
+}
+
+/* ---- by latent ----------------------------------------------------------------------------------------------- */
+
+/* Codes of `rows` rows: some empty, and latent 5 in most of them. */
+static int64_t make_codes(int64_t rows, int64_t n, int64_t most, int64_t base, int64_t *start, int32_t *index) {
+    int64_t at = base;
+    for (int64_t r = 0; r < rows; r++) {
+        start[r] = at;
+        int64_t k = r % 5 == 3 ? 0 : most;
+        for (int64_t j = 0, latent = r % 3; j < k && latent < n; j++, latent += 1 + (r * j) % 4)
+            index[at++] = (int32_t)latent;
+    }
+    start[rows] = at;
+    return at;
+}
+
+static void check_lists(int64_t rows, int64_t n, int64_t most, int64_t first, int64_t count, int64_t d) {
+    int64_t *start[2] = {mw_alloc((size_t)(rows + 1) * 8), mw_alloc((size_t)(rows + 1) * 8)};
+    int32_t *index = mw_alloc((size_t)(2 * rows * most + 9) * 4);
+    int64_t middle = make_codes(rows, n, most, 2, start[0], index),
+            end = make_codes(rows, n, most - 1, middle, start[1], index);
+    float *coefficient = numbers(end, 3), *dcoefficient = put(coefficient, end), *x = numbers(2 * rows * d, 4),
+          *dx = put(x, 2 * rows * d);
+    int32_t *dindex = put_bytes(index, (size_t)end * 4);
+    mw_code_run runs[2];
+    for (int i = 0; i < 2; i++) runs[i] = (mw_code_run){rows, i * rows, start[i], dindex, dcoefficient};
+    mw_latent_lists lists = {.n = count, .room = end - 2};
+    lists.start = put_bytes(NULL, (size_t)(count + 1) * 8);
+    lists.row = put_bytes(NULL, (size_t)end * 4);
+    lists.coefficient = put(NULL, end);
+    float *out = put(NULL, count * d), *expected = mw_calloc((size_t)(count * d + 1), 4);
+    double *sums = put_bytes(NULL, (size_t)count * 8), *expected_sums = mw_calloc((size_t)count, 8);
+    CHECK_OK(b->ops->list_latents(b, runs, 2, first, &lists));
+    CHECK_OK(b->ops->list_sums(b, sums, &lists));
+    CHECK_OK(b->ops->sparse_outer(b, out, &lists, dx, d));
+    int64_t *got_start = fetch(lists.start, (size_t)(count + 1) * 8), at = 0;
+    int32_t *got_row = fetch(lists.row, (size_t)end * 4);
+    float *got = fetch(lists.coefficient, (size_t)end * 4), *product = fetch(out, (size_t)(count * d) * 4);
+    double *got_sums = fetch(sums, (size_t)count * 8);
+    for (int64_t i = 0; i < count; i++) {
+        CHECK(got_start[i] == at);
+        for (int run = 0; run < 2; run++)
+            for (int64_t r = 0; r < rows; r++)
+                for (int64_t j = start[run][r]; j < start[run][r + 1]; j++) {
+                    if (index[j] != first + i) continue;
+                    CHECK(got_row[at] == run * rows + r && got[at] == coefficient[j]);
+                    at++;
+                    expected_sums[i] += coefficient[j];
+                    for (int64_t c = 0; c < d; c++) expected[i * d + c] += coefficient[j] * x[(run * rows + r) * d + c];
+                }
+    }
+    CHECK(got_start[count] == at);
+    CHECK(worst_of(got_sums, expected_sums, count) < double_tolerance);
+    CHECK(relative_error(product, expected, count * d) < 2e-5); /* sums of some hundred terms in f32 */
+    void *device[] = {dcoefficient, dx, dindex, lists.start, lists.row, lists.coefficient, out, sums};
+    for (int i = 0; i < 8; i++) drop(device[i]);
+    void *host[] = {start[0],      start[1],  index,   coefficient, x,       expected,
+                    expected_sums, got_start, got_row, got,         product, got_sums};
+    for (int i = 0; i < 12; i++) mw_free(host[i]);
+}
+
+static void listing(void) {
+    check_lists(1, 1, 2, 0, 1, 1);
+    check_lists(40, 33, 5, 0, 33, 19);
+    check_lists(600, 50, 6, 0, 50, 7);  /* latents with more entries than a block takes at once */
+    check_lists(600, 300, 6, 10, 3, 5); /* a share, of which most entries are not */
+    check_lists(30, 40, 3, 35, 5, 300); /* a share that nobody fires */
+}
+
+static void firing(void) {
+    enum { N = 777, ENTRIES = 300 };
+    int64_t since[N], expected[N], count = 0, positive = 0, found = 0;
+    int32_t index[ENTRIES];
+    float *value = numbers(ENTRIES, 9);
+    for (int i = 0; i < N; i++) expected[i] = (since[i] = i % 50) + 8;
+    for (int j = 0; j < ENTRIES; j++) {
+        index[j] = j * 31 % N;
+        if (value[j] > 0.1f) expected[index[j]] = 0;
+        positive += value[j] > 0;
+    }
+    int64_t *dsince = put_bytes(since, sizeof since);
+    int32_t *dindex = put_bytes(index, sizeof index), *silent = put_bytes(NULL, N * 4);
+    float *dvalue = put(value, ENTRIES);
+    CHECK_OK(b->ops->mark_fired(b, dsince, N, 8, dindex, dvalue, ENTRIES, 0.1f));
+    int64_t *got = fetch(dsince, sizeof since);
+    CHECK(memcmp(got, expected, sizeof since) == 0);
+    CHECK_OK(b->ops->list_silent(b, dsince, N, 30, silent, &count));
+    int32_t *list = fetch(silent, N * 4);
+    for (int i = 0; i < N; i++)
+        if (expected[i] > 30) CHECK(found < count && list[found++] == i);
+    CHECK(found == count);
+    CHECK_OK(b->ops->list_silent(b, dsince, N, 1000, silent, &count));
+    CHECK(count == 0);
+    CHECK_OK(b->ops->count_positive(b, dvalue, ENTRIES, &count));
+    CHECK(count == positive);
+    void *device[] = {dsince, dindex, silent, dvalue}, *host[] = {value, got, list};
+    for (int i = 0; i < 4; i++) drop(device[i]);
+    for (int i = 0; i < 3; i++) mw_free(host[i]);
+}
+
+int main(int argc, char **argv) {
+    const char *device = argc > 1 ? argv[1] : "cpu";
+    if (!test_has_device(device)) return TEST_SKIPPED;
+    NEED_OK(mw_backend_open(device, &b));
+    RUN(vectors);
+    RUN(sums_of_rows);
+    RUN(weighted_and_squares);
+    RUN(lengths);
+    RUN(opening);
+    RUN(picking);
+    RUN(listing);
+    RUN(firing);
+    mw_backend_close(&b);
+    return test_end();
+}
