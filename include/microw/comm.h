@@ -11,7 +11,7 @@
 #ifndef MICROW_COMM_H
 #define MICROW_COMM_H
 
-#include "microw/base.h"
+#include "microw/backend.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -64,6 +64,9 @@ void mw_comm_share(int rank, int size, int64_t total, int64_t block, int64_t *be
 /* Each rank has filled its share, mw_comm_share(rank, size, total, block), of `total` items; all get all. In place. */
 mw_status mw_comm_gather_shares(const mw_comm *comm, void *data, int64_t total, int64_t block,
                                 size_t item_bytes) MW_MUST_USE;
+
+/* As mw_comm_gather_all_v, in place, for `data` in a backend's memory. Ranks' devices may be different ones. */
+mw_status mw_comm_gather_device(const mw_comm *comm, mw_backend *backend, const size_t *bytes, void *data) MW_MUST_USE;
 
 /* Prints each distinct held error once, with the ranks that had it. Collective; for the end of a program. */
 void mw_comm_report_errors(const mw_comm *comm);

@@ -30,10 +30,11 @@ extern "C" {
  * arrays are kept and grown over uses. */
 typedef struct mw_codes {
     int64_t rows;
-    int64_t *start; /* [rows + 1] */
+    int64_t *start; /* [rows + 1]; always plain memory */
     int32_t *index;
     float *value;
     int64_t rows_capacity, capacity;
+    mw_backend *memory; /* whose memory index and value are; NULL: plain memory */
 } mw_codes;
 /* Makes room for rows, with start[0] = 0; for entries, of which the first `kept` are carried over. */
 mw_status mw_codes_begin(mw_codes *codes, int64_t rows) MW_MUST_USE;
@@ -186,6 +187,7 @@ typedef struct mw_train_options {
     double checkpoint_minutes;           /* time between checkpoints, looked at when a line is logged; 0: none */
     int64_t keep_checkpoints;            /* the last so many; 0: one */
     const char *fingerprint; /* of data and settings: a checkpoint with another one is not gone on from; or NULL */
+    mw_backend *device;      /* that steps run on, with memory of its own or not; NULL: the SAE's */
 } mw_train_options;
 
 /* Means over the rows of one step, exact over all ranks. */
@@ -204,7 +206,8 @@ typedef struct mw_step_report {
 
 typedef struct mw_trainer mw_trainer;
 
-/* The trainer changes `sae` in place; `loss_scale` is 1 / mean variance of the data (1: plain mse). Collective. */
+/* The trainer changes `sae` in place, after each step, or, where steps run on a device with its own memory, when it is told
+ * to (mw_trainer_pull). `loss_scale` is 1 / mean variance of the data (1: plain mse). Collective. */
 mw_status mw_trainer_new(mw_sae *sae, const mw_comm *comm, const mw_train_options *options, double loss_scale,
                          mw_trainer **out) MW_MUST_USE;
 void mw_trainer_free(mw_trainer **trainer);
@@ -213,6 +216,8 @@ void mw_trainer_rows(const mw_trainer *trainer, int64_t *begin, int64_t *end);
 /* One step on this rank's rows x [end - begin, d] and what they should become, y [end - begin, d_out]; NULL: x itself.
  * Collective. */
 mw_status mw_trainer_step(mw_trainer *trainer, const float *x, const float *y, mw_step_report *report) MW_MUST_USE;
+/* Brings the parameters into the SAE's own arrays. */
+mw_status mw_trainer_pull(mw_trainer *trainer) MW_MUST_USE;
 int64_t mw_trainer_steps_done(const mw_trainer *trainer);
 /* No better loss for `patience` steps, counted when all schedules have reached their end values. */
 bool mw_trainer_stalled(const mw_trainer *trainer);

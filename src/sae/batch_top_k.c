@@ -17,7 +17,9 @@ typedef struct candidate {
 } candidate;
 
 typedef struct collector {
+    mw_backend *backend;
     int64_t n, limit; /* latents; candidates that may matter */
+    mw_codes found;   /* of one chunk of rows, where the device found them */
     candidate *items;
     int64_t count, capacity;
     uint32_t floor; /* bits that a candidate must exceed */
@@ -57,39 +59,30 @@ static mw_status reserve(collector *c, int64_t more) {
     return MW_OK;
 }
 
-static void write_row(const collector *c, const float *row, float floor, int64_t number, candidate *to) {
-    for (int64_t i = 0; i < c->n; i++) {
-        if (!(row[i] > floor)) continue;
-        *to = (candidate){.latent = (int32_t)i, .row = number};
-        memcpy(&to->bits, &row[i], sizeof to->bits);
-        to++;
-    }
+static void add_codes(collector *c, const mw_codes *codes, int64_t first) {
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < codes->rows; r++)
+        for (int64_t j = codes->start[r]; j < codes->start[r + 1]; j++) {
+            candidate *to = &c->items[c->count + j];
+            *to = (candidate){.latent = codes->index[j], .row = first + r};
+            memcpy(&to->bits, &codes->value[j], sizeof to->bits);
+        }
+    c->count += codes->start[codes->rows];
+    if (c->count > 4 * c->limit) prune(c);
 }
 
-/* Counted first, then written, each row by one thread. */
+/* The device finds what is above the floor; candidates are the host's. */
 static mw_status collect(void *self, const float *pre, int64_t first, int64_t rows) {
     collector *c = self;
-    float floor;
-    memcpy(&floor, &c->floor, sizeof floor);
-    int64_t *place = mw_alloc((size_t)(rows + 1) * sizeof *place);
-    if (!place) return MW_ERR_MEMORY;
-#pragma omp parallel for schedule(static)
-    for (int64_t r = 0; r < rows; r++) {
-        int64_t above = 0;
-        for (int64_t i = 0; i < c->n; i++) above += pre[r * c->n + i] > floor;
-        place[r + 1] = above;
-    }
-    place[0] = 0;
-    for (int64_t r = 0; r < rows; r++) place[r + 1] += place[r];
-    mw_status status = reserve(c, place[rows]);
-    if (status == MW_OK) {
-#pragma omp parallel for schedule(static)
-        for (int64_t r = 0; r < rows; r++)
-            write_row(c, pre + r * c->n, floor, first + r, c->items + c->count + place[r]);
-        c->count += place[rows];
-        if (c->count > 4 * c->limit) prune(c);
-    }
-    mw_free(place);
+    mw_codes host = {0};
+    mw_opening how = {0};
+    memcpy(&how.level, &c->floor, sizeof how.level);
+    MW_TRY(mw_codes_begin(&c->found, rows));
+    MW_TRY(append_open(c->backend, &c->found, 0, rows, c->n, &how, pre));
+    mw_status status = c->found.memory ? codes_to_host(&c->found, &host) : MW_OK;
+    if (status == MW_OK) status = reserve(c, c->found.start[rows]);
+    if (status == MW_OK) add_codes(c, c->found.memory ? &host : &c->found, first);
+    mw_codes_free(&host);
     return status;
 }
 
@@ -133,9 +126,9 @@ static mw_status share_of_equals(const mw_comm *comm, const collector *c, uint32
 
 /* `items` are in row order. */
 static mw_status write_codes(const collector *c, uint32_t bits, int64_t equals, int64_t rows, mw_codes *out) {
+    int64_t count = 0, row = 0;
     MW_TRY(mw_codes_begin(out, rows));
     MW_TRY(mw_codes_reserve(out, 0, c->count));
-    int64_t count = 0, row = 0;
     for (int64_t i = 0; i < c->count; i++) {
         const candidate *e = &c->items[i];
         bool tie = bits && e->bits == bits;
@@ -165,18 +158,27 @@ static mw_status collect_enough(mw_trainer *t, const float *x, collector *c, int
     }
 }
 
+/* Sorted out on the host, then to where the codes are wanted. */
+static mw_status deliver(collector *c, uint32_t bits, int64_t equals, int64_t rows, mw_codes *out) {
+    mw_codes host = {0};
+    if (c->pruned) qsort(c->items, (size_t)c->count, sizeof *c->items, by_place);
+    if (!out->memory) return write_codes(c, bits, equals, rows, out);
+    mw_status status = write_codes(c, bits, equals, rows, &host);
+    if (status == MW_OK) status = codes_from_host(&host, out);
+    mw_codes_free(&host);
+    return status;
+}
+
 mw_status batch_top_k_codes(mw_trainer *t, const float *x, mw_codes *out) {
     int64_t wanted = t->k * t->options.batch, equals = 0;
-    collector c = {.n = t->sae->n, .limit = wanted};
+    collector c = {.backend = t->backend, .n = t->sae->n, .limit = wanted, .found = {.memory = out->memory}};
     uint32_t bits = 0;
     mw_status status = collect_enough(t, x, &c, wanted);
     if (status == MW_OK) status = kth_of_all(t->comm, &c, wanted, &bits, &equals);
     if (status == MW_OK) status = share_of_equals(t->comm, &c, bits, equals, &equals);
-    if (status == MW_OK) {
-        if (c.pruned) qsort(c.items, (size_t)c.count, sizeof *c.items, by_place);
-        status = write_codes(&c, bits, equals, t->end - t->begin, out);
-        memcpy(&t->kth, &bits, sizeof bits);
-    }
+    if (status == MW_OK) status = deliver(&c, bits, equals, t->end - t->begin, out);
+    if (status == MW_OK) memcpy(&t->kth, &bits, sizeof bits);
+    mw_codes_free(&c.found);
     mw_free(c.items);
     return status;
 }
@@ -186,7 +188,7 @@ mw_status batch_top_k_select(mw_trainer *t, const float *x) {
 }
 
 mw_status threshold_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) {
-    return open_codes(sae, x, rows, (opening){.level = sae->threshold > 0 ? sae->threshold : 0}, out);
+    return open_codes(sae, x, rows, (mw_opening){.level = sae->threshold > 0 ? sae->threshold : 0}, out);
 }
 
 /* The k-th value of the batch moves the threshold; a batch with fewer positive values than wanted says nothing. */

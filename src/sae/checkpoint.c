@@ -11,7 +11,7 @@
  * by rank 0. */
 typedef struct piece {
     char name[32];
-    void *data;
+    void *data; /* the device's, or, once `stage` has been there, the host's */
     mw_dtype dtype;
     int64_t rows, columns; /* columns 0: one dimension */
     bool by_latent;
@@ -43,6 +43,26 @@ static int list_pieces(const mw_trainer *t, piece out[PIECES_MAX]) {
 
 static size_t row_bytes(const piece *p) {
     return (size_t)(p->columns ? p->columns : 1) * mw_dtype_size(p->dtype);
+}
+
+/* Rows of a piece that the trainer holds. */
+static size_t held_bytes(const mw_trainer *t, const piece *p) {
+    return (size_t)(p->shared ? t->n_latents : p->rows) * row_bytes(p);
+}
+
+static void unstage(const mw_trainer *t, piece *pieces, int count) {
+    for (int i = 0; i < count && !t->backend->ops->host_memory; i++) mw_free(pieces[i].data);
+}
+
+/* Brings all pieces to the host. */
+static mw_status stage(const mw_trainer *t, piece *pieces, int count) {
+    for (int i = 0; i < count; i++) {
+        mw_status status = borrow(t->backend, pieces[i].data, held_bytes(t, &pieces[i]), &pieces[i].data);
+        if (status == MW_OK) continue;
+        unstage(t, pieces, i);
+        return status;
+    }
+    return MW_OK;
 }
 
 /* This rank's rows of a piece, where `whole` is the array in a file, or NULL: in the trainer. */
@@ -189,10 +209,12 @@ static mw_status save_as(const mw_trainer *t, const char *temporary, const char 
     int count = list_pieces(t, pieces);
     mw_text head = {0};
     chain checksum = {0};
-    mw_status status = sum_all(t, pieces, count, NULL, &checksum);
+    mw_status staged = stage(t, pieces, count), status = mw_comm_agree(t->comm, staged);
+    if (status == MW_OK) status = sum_all(t, pieces, count, NULL, &checksum);
     if (status == MW_OK) status = mw_comm_agree(t->comm, make_head(t, pieces, count, checksum, &head, place));
     if (status == MW_OK) status = fill_file(t, temporary, pieces, count, &head, place);
     mw_text_free(&head);
+    if (staged == MW_OK) unstage(t, pieces, count);
     if (mw_comm_rank(t->comm) != 0) return mw_comm_agree(t->comm, status);
     if (status == MW_OK)
         status = mw_file_publish(temporary, path);
@@ -218,12 +240,9 @@ static mw_status find_piece(const mw_safetensors *file, const char *path, const 
     return fits ? MW_OK : mw_error(MW_ERR_FORMAT, "%s: tensor '%s' is missing or of another shape", path, p->name);
 }
 
-static void copy_piece(const mw_trainer *t, const piece *p, const void *from) {
-    extent share = share_of(t, p, from);
-    if (p->shared)
-        memcpy(p->data, share.data, (size_t)share.count * row_bytes(p));
-    else
-        memcpy(p->data, from, (size_t)p->rows * row_bytes(p));
+static mw_status copy_piece(const mw_trainer *t, const piece *p, const void *from) {
+    const void *rows = p->shared ? share_of(t, p, from).data : from;
+    return t->backend->ops->upload(t->backend, p->data, rows, held_bytes(t, p));
 }
 
 static mw_status parse_numbers(const mw_safetensors *file, const char *path, number numbers[NUMBERS]) {
@@ -279,12 +298,12 @@ static mw_status check_file(const mw_trainer *t, const mw_safetensors *file, con
     return mw_comm_agree(t->comm, status);
 }
 
-static void take_file(mw_trainer *t, const mw_safetensors *file, const number numbers[NUMBERS]) {
+static mw_status take_file(mw_trainer *t, const mw_safetensors *file, const number numbers[NUMBERS]) {
     piece pieces[PIECES_MAX];
     int count = list_pieces(t, pieces);
     for (int i = 0; i < count; i++) {
         mw_tensor tensor;
-        if (mw_safetensors_find(file, pieces[i].name, &tensor)) copy_piece(t, &pieces[i], tensor.data);
+        if (mw_safetensors_find(file, pieces[i].name, &tensor)) MW_TRY(copy_piece(t, &pieces[i], tensor.data));
     }
     t->step = (int64_t)numbers[0].value;
     t->loss_scale = numbers[1].value;
@@ -292,6 +311,7 @@ static void take_file(mw_trainer *t, const mw_safetensors *file, const number nu
     t->smooth = numbers[3].value;
     t->best = numbers[4].value;
     t->best_step = (int64_t)numbers[5].value;
+    return MW_OK;
 }
 
 mw_status mw_trainer_load(mw_trainer *t, const char *path) {
@@ -299,7 +319,7 @@ mw_status mw_trainer_load(mw_trainer *t, const char *path) {
     number numbers[NUMBERS];
     mw_status opened = mw_safetensors_open(path, &file);
     mw_status status = check_file(t, file, path, opened, numbers);
-    if (status == MW_OK) take_file(t, file, numbers);
+    if (status == MW_OK) status = mw_comm_agree(t->comm, take_file(t, file, numbers));
     mw_safetensors_free(&file);
     return status;
 }

@@ -1,39 +1,97 @@
 #include "microw/sae.h"
+#include "sae/trainer.h"
 
 #include <string.h>
 
-static mw_status grow(void **array, int64_t *capacity, int64_t wanted, size_t old_bytes, size_t item) {
-    if (wanted <= *capacity && *array) return MW_OK;
-    int64_t grown = wanted + wanted / 2 + 16;
-    void *moved = mw_realloc(*array, old_bytes, (size_t)grown * item);
-    if (!moved) return MW_ERR_MEMORY;
-    *array = moved;
-    *capacity = grown;
-    return MW_OK;
-}
-
 mw_status mw_codes_begin(mw_codes *codes, int64_t rows) {
-    MW_TRY(grow((void **)&codes->start, &codes->rows_capacity, rows + 1, 0, sizeof *codes->start));
+    if (rows + 1 > codes->rows_capacity || !codes->start) {
+        int64_t grown = rows + rows / 2 + 16;
+        int64_t *moved = mw_realloc(codes->start, 0, (size_t)grown * sizeof *moved);
+        if (!moved) return MW_ERR_MEMORY;
+        codes->start = moved;
+        codes->rows_capacity = grown;
+    }
     codes->rows = rows;
     codes->start[0] = 0;
     return MW_OK;
 }
 
+/* ---- entries, in whose memory they are -------------------------------------------------------------------------- */
+
+/* Items are of 4 bytes, as latents and values are. */
+static mw_status grow_plain(void **array, int64_t kept, int64_t capacity) {
+    void *moved = mw_realloc(*array, (size_t)kept * 4, (size_t)capacity * 4);
+    if (!moved) return MW_ERR_MEMORY;
+    *array = moved;
+    return MW_OK;
+}
+
+static mw_status grow_there(mw_backend *memory, void **array, int64_t kept, int64_t capacity) {
+    float *grown = NULL;
+    MW_TRY(mw_backend_floats(memory, capacity, &grown));
+    if (kept) MW_TRY(memory->ops->copy_2d(memory, grown, kept, *array, kept, 1, kept));
+    memory->ops->free(memory, *array);
+    *array = grown;
+    return MW_OK;
+}
+
+static mw_status grow(mw_backend *memory, void **array, int64_t kept, int64_t capacity) {
+    return memory ? grow_there(memory, array, kept, capacity) : grow_plain(array, kept, capacity);
+}
+
 mw_status mw_codes_reserve(mw_codes *codes, int64_t kept, int64_t entries) {
     if (entries <= codes->capacity && codes->index && codes->value) return MW_OK;
-    int64_t capacity = codes->capacity;
-    MW_TRY(grow((void **)&codes->index, &capacity, entries, (size_t)kept * sizeof *codes->index, sizeof *codes->index));
-    capacity = codes->capacity;
-    MW_TRY(grow((void **)&codes->value, &capacity, entries, (size_t)kept * sizeof *codes->value, sizeof *codes->value));
+    int64_t capacity = entries + entries / 2 + 16;
+    MW_TRY(grow(codes->memory, (void **)&codes->index, kept, capacity));
+    MW_TRY(grow(codes->memory, (void **)&codes->value, kept, capacity));
     codes->capacity = capacity;
     return MW_OK;
 }
 
 void mw_codes_free(mw_codes *codes) {
+    mw_backend *memory = codes->memory;
     mw_free(codes->start);
-    mw_free(codes->index);
-    mw_free(codes->value);
-    *codes = (mw_codes){0};
+    void *all[] = {codes->index, codes->value};
+    for (int i = 0; i < 2; i++) {
+        if (memory && all[i])
+            memory->ops->free(memory, all[i]);
+        else
+            mw_free(all[i]);
+    }
+    *codes = (mw_codes){.memory = memory};
+}
+
+/* ---- there and back ------------------------------------------------------------------------------------------------ */
+
+static mw_status take_rows(const mw_codes *from, mw_codes *to) {
+    int64_t entries = from->start[from->rows];
+    MW_TRY(mw_codes_begin(to, from->rows));
+    memcpy(to->start, from->start, (size_t)(from->rows + 1) * sizeof *to->start);
+    return mw_codes_reserve(to, 0, entries);
+}
+
+mw_status codes_to_host(const mw_codes *from, mw_codes *host) {
+    MW_TRY(take_rows(from, host));
+    size_t bytes = (size_t)from->start[from->rows] * 4;
+    if (from->memory) {
+        MW_TRY(from->memory->ops->download(from->memory, host->index, from->index, bytes));
+        return from->memory->ops->download(from->memory, host->value, from->value, bytes);
+    }
+    memcpy(host->index, from->index, bytes);
+    memcpy(host->value, from->value, bytes);
+    return MW_OK;
+}
+
+mw_status codes_from_host(const mw_codes *host, mw_codes *to) {
+    MW_TRY(take_rows(host, to));
+    size_t bytes = (size_t)host->start[host->rows] * 4;
+    if (to->memory) {
+        MW_TRY(to->memory->ops->upload(to->memory, to->index, host->index, bytes));
+        return to->memory->ops->upload(to->memory, to->value, host->value, bytes);
+    }
+    memcpy(to->index, host->index, bytes);
+    memcpy(to->value, host->value, bytes);
+    return MW_OK;
 }
 
 float mw_codes_find(const mw_codes *codes, int64_t row, int64_t latent) {

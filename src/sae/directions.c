@@ -14,13 +14,15 @@ void set_direction(float *to, const float *from, int64_t n, double length) {
     for (int64_t i = 0; i < n && now > 0; i++) to[i] = (float)(from[i] * length / now);
 }
 
-void decoder_norms(const mw_sae *sae, int64_t first, int64_t count, float *out) {
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < count; i++) {
-        const float *w = sae->w_dec + (first + i) * sae->d_out;
-        double norm = 0;
-        for (int64_t p = 0, at = 0; p < sae->n_parts; at = sae->part_end[p++])
-            norm += length_of(w + at, sae->part_end[p] - at);
-        out[i] = (float)norm;
-    }
+mw_status decoder_norms(mw_trainer *t) {
+    mw_backend *b = t->backend;
+    const mw_sae *sae = t->sae;
+    const mw_parts parts = parts_of(sae);
+    float *there = NULL;
+    if (b->ops->host_memory) return b->ops->row_lengths(b, t->norms, sae->w_dec, sae->n, sae->d_out, &parts);
+    MW_TRY(mw_backend_floats(b, sae->n, &there));
+    mw_status status = b->ops->row_lengths(b, there, sae->w_dec, sae->n, sae->d_out, &parts);
+    if (status == MW_OK) status = b->ops->download(b, t->norms, there, (size_t)sae->n * sizeof *t->norms);
+    b->ops->free(b, there);
+    return status;
 }

@@ -3,8 +3,28 @@
 
 #include <string.h>
 
+/* Every rank has filled its bytes of the device's `data`. */
+static mw_status gather(mw_trainer *t, const size_t *bytes, void *data) {
+    if (mw_comm_size(t->comm) == 1) return MW_OK;
+    return mw_comm_gather_device(t->comm, t->backend, bytes, data);
+}
+
+mw_status gather_shares(mw_trainer *t, void *data, int64_t total, int64_t block, size_t item_bytes) {
+    int size = mw_comm_size(t->comm);
+    for (int r = 0; r < size; r++) {
+        int64_t begin, end;
+        mw_comm_share(r, size, total, block, &begin, &end);
+        t->bytes[r] = (size_t)(end - begin) * item_bytes;
+    }
+    return gather(t, t->bytes, data);
+}
+
 mw_status gather_rows_of(mw_trainer *t, void *data, size_t row_bytes) {
-    return mw_comm_gather_shares(t->comm, data, t->options.batch, MW_ROW_TILE, row_bytes);
+    return gather_shares(t, data, t->options.batch, MW_ROW_TILE, row_bytes);
+}
+
+mw_status gather_latents(mw_trainer *t, void *data, size_t row_bytes) {
+    return gather_shares(t, data, t->sae->n, LATENT_BLOCK, row_bytes);
 }
 
 /* Entries of which each rank has filled those of its rows; 4 bytes each. */
@@ -15,35 +35,51 @@ static mw_status gather_entries(mw_trainer *t, const codes *c, void *data) {
         mw_comm_share(r, size, t->options.batch, MW_ROW_TILE, &begin, &end);
         t->bytes[r] = (size_t)(c->start[end] - c->start[begin]) * 4;
     }
-    return mw_comm_gather_all_v(t->comm, NULL, t->bytes, data);
+    return gather(t, t->bytes, data);
 }
 
-static mw_status reserve_entries(codes *c, int64_t entries) {
+static void free_entries(mw_backend *b, codes *c) {
+    void *all[] = {c->index, c->value, c->grad};
+    for (int i = 0; i < 3; i++)
+        if (all[i]) b->ops->free(b, all[i]);
+    c->index = NULL;
+    c->value = c->grad = NULL;
+    c->capacity = 0;
+}
+
+static mw_status reserve_entries(mw_backend *b, codes *c, int64_t entries) {
     if (entries <= c->capacity && c->index) return MW_OK;
     int64_t capacity = entries + entries / 4 + 64;
-    mw_free(c->index);
-    mw_free(c->value);
-    mw_free(c->grad);
-    c->index = mw_alloc((size_t)capacity * sizeof *c->index);
-    c->value = mw_alloc((size_t)capacity * sizeof *c->value);
-    c->grad = mw_alloc((size_t)capacity * sizeof *c->grad);
+    void *index = NULL;
+    free_entries(b, c);
+    MW_TRY(b->ops->alloc(b, (size_t)capacity * sizeof *c->index, &index));
+    c->index = index;
+    MW_TRY(mw_backend_floats(b, capacity, &c->value));
+    MW_TRY(mw_backend_floats(b, capacity, &c->grad));
     c->capacity = capacity;
-    return c->index && c->value && c->grad ? MW_OK : MW_ERR_MEMORY;
+    return MW_OK;
+}
+
+/* This rank's own entries to their place among all. */
+static mw_status place_mine(mw_trainer *t, codes *c) {
+    mw_backend *b = t->backend;
+    int64_t at = c->start[t->begin], count = c->start[t->end] - at;
+    MW_TRY(reserve_entries(b, c, c->start[t->options.batch]));
+    if (count == 0) return MW_OK;
+    /* latents are moved as 4 bytes, as floats are */
+    MW_TRY(b->ops->copy_2d(b, (float *)(void *)(c->index + at), count, (const float *)(void *)c->mine.index, count, 1,
+                           count));
+    return b->ops->copy_2d(b, c->value + at, count, c->mine.value, count, 1, count);
 }
 
 mw_status gather_codes(mw_trainer *t, codes *c) {
     int64_t batch = t->options.batch, *counts = c->start + 1; /* counts first, then their running sum in place */
     for (int64_t r = t->begin; r < t->end; r++)
         counts[r] = c->mine.start[r - t->begin + 1] - c->mine.start[r - t->begin];
-    MW_TRY(gather_rows_of(t, counts, sizeof *counts));
+    MW_TRY(mw_comm_gather_shares(t->comm, counts, batch, MW_ROW_TILE, sizeof *counts));
     c->start[0] = 0;
     for (int64_t r = 0; r < batch; r++) c->start[r + 1] += c->start[r];
-    MW_TRY(mw_comm_agree(t->comm, reserve_entries(c, c->start[batch])));
-    size_t mine = (size_t)(c->start[t->end] - c->start[t->begin]) * 4;
-    if (mine) {
-        memcpy(c->index + c->start[t->begin], c->mine.index, mine);
-        memcpy(c->value + c->start[t->begin], c->mine.value, mine);
-    }
+    MW_TRY(mw_comm_agree(t->comm, place_mine(t, c)));
     MW_TRY(gather_entries(t, c, c->index));
     return gather_entries(t, c, c->value);
 }
@@ -52,9 +88,9 @@ mw_status gather_code_grads(mw_trainer *t, codes *c) {
     return gather_entries(t, c, c->grad);
 }
 
-void codes_free(codes *c) {
+void codes_free(mw_backend *backend, codes *c) {
     mw_codes_free(&c->mine);
-    void *all[] = {c->start, c->index, c->value, c->grad};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) mw_free(all[i]);
+    free_entries(backend, c);
+    mw_free(c->start);
     *c = (codes){0};
 }

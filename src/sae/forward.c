@@ -12,43 +12,12 @@ int64_t trainer_tiles(const mw_trainer *t) {
 
 /* ---- sums over rows, tile by tile ---------------------------------------------------------------------- */
 
-/* Per tile: sum of y [d], sum of e [d], sum of y^2, sum of e^2, number of positive codes, sum of e^2 by reconstruction. */
 int64_t trainer_sums_width(const mw_trainer *t) {
-    return 2 * t->sae->d_out + 3 + t->layout.n_blocks;
+    return 2 * (t->sae->d_out + 1) + t->layout.n_blocks;
 }
 
 static float *block_rows(const mw_trainer *t, int block) {
     return t->out_grad + (block * t->options.batch + t->begin) * t->sae->d_out;
-}
-
-static int64_t positive_codes(const mw_trainer *t, int64_t row) {
-    int64_t count = 0;
-    for (int p = 0; p < t->layout.n_parts; p++) {
-        const mw_codes *c = &t->part[p].c.mine;
-        if (!(t->layout.uses[p] & PART_FIRES)) continue;
-        for (int64_t j = c->start[row]; j < c->start[row + 1]; j++) count += c->value[j] > 0;
-    }
-    return count;
-}
-
-static void sum_tile(const mw_trainer *t, int64_t tile, const float *y, double *out) {
-    int64_t d = t->sae->d_out, begin = tile * MW_ROW_TILE, end = begin + MW_ROW_TILE;
-    if (end > t->options.batch) end = t->options.batch;
-    memset(out, 0, (size_t)trainer_sums_width(t) * sizeof *out);
-    for (int64_t r = begin - t->begin; r < end - t->begin; r++) {
-        const float *yr = y + r * d, *er = t->error + r * d;
-        for (int64_t i = 0; i < d; i++) {
-            out[i] += yr[i];
-            out[d + i] += er[i];
-            out[2 * d] += (double)yr[i] * yr[i];
-            out[2 * d + 1] += (double)er[i] * er[i];
-        }
-        out[2 * d + 2] += (double)positive_codes(t, r);
-        for (int b = 0; b < t->layout.n_blocks && t->layout.n_blocks > 1; b++)
-            for (int64_t i = r * d; i < (r + 1) * d; i++)
-                out[2 * d + 3 + b] += (double)block_rows(t, b)[i] * block_rows(t, b)[i];
-    }
-    if (t->layout.n_blocks == 1) out[2 * d + 3] = out[2 * d + 1];
 }
 
 typedef struct batch_sums {
@@ -57,49 +26,89 @@ typedef struct batch_sums {
     double weighted;           /* sum of e^2 of all reconstructions by their weights */
 } batch_sums;
 
-/* Adds the tiles in order. */
-static batch_sums add_tiles(mw_trainer *t) {
-    int64_t d = t->sae->d_out, width = trainer_sums_width(t);
-    double *total = t->tile_sums;
-    for (int64_t tile = 1; tile < trainer_tiles(t); tile++)
-        for (int64_t i = 0; i < width; i++) total[i] += t->tile_sums[tile * width + i];
-    batch_sums s = {.y2 = total[2 * d], .e2 = total[2 * d + 1], .positive = total[2 * d + 2]};
+static batch_sums sums_of(const mw_trainer *t, int64_t positive) {
+    int64_t d = t->sae->d_out;
+    const double *y = t->totals, *e = y + d + 1, *blocks = e + d + 1;
+    batch_sums s = {.y2 = y[d], .e2 = e[d], .positive = (double)positive};
     double mean_y2 = 0, mean_e2 = 0, rows = (double)t->options.batch;
     for (int64_t i = 0; i < d; i++) {
-        mean_y2 += total[i] * total[i] / rows;
-        mean_e2 += total[d + i] * total[d + i] / rows;
+        mean_y2 += y[i] * y[i] / rows;
+        mean_e2 += e[i] * e[i] / rows;
     }
     s.y_spread = fmax(s.y2 - mean_y2, 0);
     s.e_spread = fmax(s.e2 - mean_e2, 0);
-    for (int b = 0; b < t->layout.n_blocks; b++) s.weighted += t->layout.weight[b] * total[2 * d + 3 + b];
+    for (int b = 0; b < t->layout.n_blocks; b++) s.weighted += t->layout.weight[b] * blocks[b];
     return s;
 }
 
+/* Sums of this rank's tiles: y, e, and squares of each reconstruction's error. */
+static mw_status sum_mine(mw_trainer *t, const float *y) {
+    mw_backend *b = t->backend;
+    int64_t d = t->sae->d_out, rows = t->end - t->begin, tiles = trainer_tiles(t), first = t->begin / MW_ROW_TILE;
+    double *of_y = t->tile_sums, *of_e = of_y + tiles * (d + 1), *of_blocks = of_e + tiles * (d + 1);
+    MW_TRY(b->ops->tile_sums(b, of_y + first * (d + 1), y, rows, d));
+    MW_TRY(b->ops->tile_sums(b, of_e + first * (d + 1), t->error, rows, d));
+    for (int i = 0; i < t->layout.n_blocks; i++)
+        MW_TRY(b->ops->square_sums(b, of_blocks + i * tiles + first, block_rows(t, i), rows * d, MW_ROW_TILE * d,
+                                   false));
+    return MW_OK;
+}
+
+/* All tiles, in order. */
+static mw_status add_tiles(mw_trainer *t) {
+    mw_backend *b = t->backend;
+    int64_t d = t->sae->d_out, tiles = trainer_tiles(t);
+    const double *of_blocks = t->tile_sums + 2 * tiles * (d + 1);
+    for (int i = 0; i < 2; i++)
+        MW_TRY(b->ops->add_rows(b, t->sums + i * (d + 1), t->tile_sums + i * tiles * (d + 1), tiles, d + 1, false));
+    for (int i = 0; i < t->layout.n_blocks; i++)
+        MW_TRY(b->ops->add_rows(b, t->sums + 2 * (d + 1) + i, of_blocks + i * tiles, tiles, 1, false));
+    return b->ops->download(b, t->totals, t->sums, (size_t)trainer_sums_width(t) * sizeof *t->totals);
+}
+
+static mw_status count_positive(mw_trainer *t, int64_t *out) {
+    mw_backend *b = t->backend;
+    *out = 0;
+    for (int p = 0; p < t->layout.n_parts; p++) {
+        const mw_codes *c = &t->part[p].c.mine;
+        int64_t count = 0;
+        if (!(t->layout.uses[p] & PART_FIRES)) continue;
+        MW_TRY(b->ops->count_positive(b, c->value, c->start[c->rows], &count));
+        *out += count;
+    }
+    return MW_OK;
+}
+
 static mw_status measure(mw_trainer *t, const float *y, batch_sums *out) {
-    int64_t width = trainer_sums_width(t), tiles = trainer_tiles(t);
-#pragma omp parallel for schedule(static)
-    for (int64_t tile = t->begin / MW_ROW_TILE; tile < (t->end + MW_ROW_TILE - 1) / MW_ROW_TILE; tile++)
-        sum_tile(t, tile, y, t->tile_sums + tile * width);
-    MW_TRY(mw_comm_gather_shares(t->comm, t->tile_sums, tiles, 1, (size_t)width * sizeof(double)));
-    *out = add_tiles(t);
+    int64_t width = t->sae->d_out + 1, tiles = trainer_tiles(t), positive = 0;
+    mw_status status = sum_mine(t, y);
+    if (status == MW_OK) status = count_positive(t, &positive);
+    MW_TRY(mw_comm_agree(t->comm, status));
+    for (int i = 0; i < 2; i++)
+        MW_TRY(gather_shares(t, t->tile_sums + i * tiles * width, tiles, 1, (size_t)width * sizeof(double)));
+    for (int i = 0; i < t->layout.n_blocks; i++)
+        MW_TRY(gather_shares(t, t->tile_sums + 2 * tiles * width + i * tiles, tiles, 1, sizeof(double)));
+    MW_TRY(mw_comm_sum_i64(t->comm, &positive, 1));
+    MW_TRY(mw_comm_agree(t->comm, add_tiles(t)));
+    *out = sums_of(t, positive);
     return MW_OK;
 }
 
 /* ---- dead latents -------------------------------------------------------------------------------------- */
 
-/* Counts before the mask is taken, so a latent that fires in this batch is not dead in it. */
-static void count_dead(mw_trainer *t) {
-    int64_t n = t->sae->n;
-    for (int64_t i = 0; i < n; i++) t->since_fired[i] += t->options.batch;
+/* Counts before the list is made, so a latent that fires in this batch is not dead in it. */
+static mw_status count_dead(mw_trainer *t) {
+    mw_backend *b = t->backend;
+    int64_t n = t->sae->n, by = t->options.batch;
     for (int p = 0; p < t->layout.n_parts; p++) {
         const codes *c = &t->part[p].c;
         if (!(t->layout.uses[p] & PART_FIRES)) continue;
-        for (int64_t j = 0; j < c->start[t->options.batch]; j++)
-            if (c->value[j] > fired_above) t->since_fired[c->index[j]] = 0;
+        MW_TRY(b->ops->mark_fired(b, t->since_fired, n, by, c->index, c->value, c->start[t->options.batch],
+                                  fired_above));
+        by = 0;
     }
-    t->n_dead = 0;
-    for (int64_t i = 0; i < n; i++)
-        if (t->since_fired[i] > t->options.dead_after) t->dead[t->n_dead++] = (int32_t)i;
+    MW_TRY(b->ops->list_silent(b, t->since_fired, n, t->options.dead_after, t->silent, &t->n_dead));
+    return t->n_dead ? b->ops->download(b, t->dead, t->silent, (size_t)t->n_dead * sizeof *t->dead) : MW_OK;
 }
 
 /* ---- reconstructions ----------------------------------------------------------------------------------- */
@@ -107,64 +116,113 @@ static void count_dead(mw_trainer *t) {
 /* Errors x_hat - y of each reconstruction into its block. A nested one is the one before it and its own part. */
 static mw_status reconstruct(mw_trainer *t, const float *x, const float *y) {
     const mw_sae *sae = t->sae;
-    mw_backend *backend = sae->backend;
+    mw_backend *b = t->backend;
     int64_t rows = t->end - t->begin, count = rows * sae->d_out;
-    for (int b = 0; b < t->layout.n_blocks; b++) {
-        const mw_codes *c = &t->part[b].c.mine;
-        float *e = block_rows(t, b);
-        const float *before = b && t->layout.nested ? block_rows(t, b - 1) : NULL;
-        MW_TRY(backend->ops->sparse_decode(backend, e, before ? NULL : sae->b_dec, c->start, c->index, c->value, rows,
-                                           sae->w_dec, sae->d_out));
+    for (int i = 0; i < t->layout.n_blocks; i++) {
+        const mw_codes *c = &t->part[i].c.mine;
+        float *e = block_rows(t, i);
+        const float *before = i && t->layout.nested ? block_rows(t, i - 1) : NULL;
+        MW_TRY(b->ops->sparse_decode(b, e, before ? NULL : sae->b_dec, c->start, c->index, c->value, rows, sae->w_dec,
+                                     sae->d_out));
         if (!before) MW_TRY(sae_add_skip(sae, x, rows, e));
-        for (int64_t i = 0; i < count; i++) e[i] += before ? before[i] : -y[i];
+        MW_TRY(b->ops->combine(b, e, 1, e, before ? 1 : -1, before ? before : y, count));
     }
-    memcpy(t->error, block_rows(t, t->layout.nested ? t->layout.n_blocks - 1 : 0), (size_t)count * sizeof *t->error);
-    return MW_OK;
+    const float *reported = block_rows(t, t->layout.nested ? t->layout.n_blocks - 1 : 0);
+    return b->ops->combine(b, t->error, 1, reported, 0, NULL, count);
 }
 
-static void read_input(mw_trainer *t, const float *x) {
+static mw_status read_input(mw_trainer *t, const float *x) {
     const mw_sae *sae = t->sae;
-    int64_t d = sae->d;
-    float *to = t->input + t->begin * d;
-    for (int64_t r = 0; r < t->end - t->begin; r++)
-        for (int64_t i = 0; i < d; i++) to[r * d + i] = x[r * d + i] - (sae->transcoder ? 0 : sae->b_dec[i]);
+    return t->backend->ops->subtract_row(t->backend, t->input + t->begin * sae->d, x,
+                                         sae->transcoder ? NULL : sae->b_dec, t->end - t->begin, sae->d);
 }
 
 /* Errors become dL/dx_hat; of nested reconstructions block g collects all that group g is part of. */
-static void scale_blocks(mw_trainer *t) {
+static mw_status scale_blocks(mw_trainer *t) {
+    mw_backend *backend = t->backend;
     int64_t count = (t->end - t->begin) * t->sae->d_out;
     double unit = 2 * t->loss_scale / ((double)t->options.batch * (double)t->sae->d_out);
     for (int b = t->layout.n_blocks - 1; b >= 0; b--) {
         float *g = block_rows(t, b), scale = (float)(unit * t->layout.weight[b]);
         const float *after = t->layout.nested && b + 1 < t->layout.n_blocks ? block_rows(t, b + 1) : NULL;
-        for (int64_t i = 0; i < count; i++) g[i] = scale * g[i] + (after ? after[i] : 0);
+        MW_TRY(backend->ops->combine(backend, g, scale, g, 1, after, count));
     }
+    return MW_OK;
 }
 
 /* ---- gradients of codes -------------------------------------------------------------------------------- */
 
 mw_status code_gradients(mw_trainer *t, codes *c, int block) {
-    return t->sae->backend->ops->sparse_dot(t->sae->backend, c->grad + c->start[t->begin], block_rows(t, block),
-                                            c->mine.start, c->mine.index, t->end - t->begin, t->sae->w_dec,
-                                            t->sae->d_out);
+    return t->backend->ops->sparse_dot(t->backend, c->grad + c->start[t->begin], block_rows(t, block), c->mine.start,
+                                       c->mine.index, t->end - t->begin, t->sae->w_dec, t->sae->d_out);
+}
+
+/* What a variant makes of this rank's gradients, on the host. */
+static mw_status shape_gradients(mw_trainer *t) {
+    entries of[PARTS_MAX] = {{0}};
+    mw_status status = MW_OK;
+    if (!variant_of(t->sae)->shape) return MW_OK;
+    for (int p = 0; p < t->layout.n_parts && status == MW_OK; p++) {
+        codes *c = &t->part[p].c;
+        status = open_entries(t, c, c->start[t->begin], c->start[t->end], &of[p]);
+    }
+    bool good = status == MW_OK;
+    if (good) status = variant_of(t->sae)->shape(t, of);
+    for (int p = 0; p < t->layout.n_parts; p++) {
+        codes *c = &t->part[p].c;
+        mw_status closed = close_entries(t, c, c->start[t->begin], c->start[t->end], &of[p], good);
+        if (status == MW_OK) status = closed;
+    }
+    return status;
 }
 
 static mw_status gradients_of_parts(mw_trainer *t) {
     mw_status status = MW_OK;
     for (int p = 0; p < t->layout.n_parts && status == MW_OK; p++)
         status = code_gradients(t, &t->part[p].c, t->layout.block[p]);
+    if (status == MW_OK) status = shape_gradients(t);
     MW_TRY(mw_comm_agree(t->comm, status));
-    if (variant_of(t->sae)->shape) variant_of(t->sae)->shape(t);
     for (int p = 0; p < t->layout.n_parts; p++) MW_TRY(gather_code_grads(t, &t->part[p].c));
     return MW_OK;
+}
+
+/* Sums of a part for each latent of the share. */
+static void sum_part(const mw_trainer *t, const part *p, const entries *e) {
+    memset(p->sums, 0, (size_t)(t->n_latents * PART_SUMS) * sizeof(double));
+    for (int64_t j = 0; j < p->c.start[t->options.batch]; j++) {
+        int64_t i = e->index[j] - t->first_latent;
+        if (i < 0 || i >= t->n_latents) continue;
+        double *sums = p->sums + i * PART_SUMS;
+        sums[SUM_VALUE] += e->value[j];
+        sums[SUM_GRAD] += e->grad[j];
+        sums[SUM_GRAD_VALUE] += (double)e->grad[j] * e->value[j];
+    }
+}
+
+/* What a variant's penalty and its own gradients need of all entries, on the host. */
+static mw_status sum_parts(mw_trainer *t) {
+    entries of[PARTS_MAX] = {{0}};
+    const variant_row *variant = variant_of(t->sae);
+    mw_status status = MW_OK;
+    t->report.penalty = 0;
+    if (!variant->penalty) return MW_OK;
+    for (int p = 0; p < t->layout.n_parts && status == MW_OK; p++)
+        status = open_entries(t, &t->part[p].c, 0, t->part[p].c.start[t->options.batch], &of[p]);
+    if (status == MW_OK) {
+        t->report.penalty = variant->penalty(t, of);
+        for (int p = 0; p < t->layout.n_parts; p++) sum_part(t, &t->part[p], &of[p]);
+    }
+    for (int p = 0; p < t->layout.n_parts; p++) {
+        mw_status closed = close_entries(t, &t->part[p].c, 0, t->part[p].c.start[t->options.batch], &of[p], false);
+        if (status == MW_OK) status = closed;
+    }
+    return status;
 }
 
 /* ---- the whole ----------------------------------------------------------------------------------------- */
 
 static void fill_report(mw_trainer *t, const batch_sums *s) {
     double rows = (double)t->options.batch, d = (double)t->sae->d_out;
-    const variant_row *variant = variant_of(t->sae);
-    t->report.penalty = variant->penalty ? variant->penalty(t) : 0;
     t->report.mse = s->e2 / (rows * d);
     t->report.loss = t->loss_scale * s->weighted / (rows * d) + t->options.aux_coefficient * t->report.aux_loss +
                      t->penalty_unit * rows * t->report.penalty;
@@ -177,7 +235,20 @@ static void fill_report(mw_trainer *t, const batch_sums *s) {
 static mw_status choose_codes(mw_trainer *t, const float *x) {
     const variant_row *variant = variant_of(t->sae);
     if (variant->select) return variant->select(t, x);
-    return mw_sae_encode(t->sae, x, t->end - t->begin, &t->part[0].c.mine);
+    return variant->encode(t->sae, x, t->end - t->begin, &t->part[0].c.mine);
+}
+
+/* This rank's rows where the device reads them. */
+static mw_status bring(mw_trainer *t, const float *from, int64_t width, float *there, const float **out) {
+    *out = from;
+    if (t->backend->ops->host_memory) return MW_OK;
+    *out = there;
+    return t->backend->ops->upload(t->backend, there, from, (size_t)((t->end - t->begin) * width) * sizeof *from);
+}
+
+mw_status trainer_select(mw_trainer *t, const float *x) {
+    MW_TRY(mw_comm_agree(t->comm, bring(t, x, t->sae->d, t->x, &x)));
+    return choose_codes(t, x);
 }
 
 static void begin_step(mw_trainer *t) {
@@ -195,27 +266,42 @@ static mw_status check_loss(const mw_trainer *t, double loss) {
                     (long long)t->step);
 }
 
-mw_status step_forward(mw_trainer *t, const float *x, const float *y) {
-    const variant_row *variant = variant_of(t->sae);
-    batch_sums sums;
-    begin_step(t);
-    MW_TRY(mw_comm_agree(t->comm, choose_codes(t, x)));
-    MW_TRY(mw_comm_agree(t->comm, reconstruct(t, x, y)));
-    MW_TRY(measure(t, y, &sums));
-    for (int p = 0; p < t->layout.n_parts; p++) MW_TRY(gather_codes(t, &t->part[p].c));
-    if (variant->after_selection) variant->after_selection(t);
-    count_dead(t);
-    MW_TRY(check_loss(t, sums.weighted));
-    read_input(t, x);
-    scale_blocks(t);
-    MW_TRY(gradients_of_parts(t));
+static mw_status gather_dense(mw_trainer *t) {
     MW_TRY(gather_rows_of(t, t->input, (size_t)t->sae->d * sizeof(float)));
     for (int b = 0; b < t->layout.n_blocks; b++)
         MW_TRY(gather_rows_of(t, t->out_grad + b * t->options.batch * t->sae->d_out,
                               (size_t)t->sae->d_out * sizeof(float)));
+    return MW_OK;
+}
+
+/* Codes, reconstructions and their errors, gathered. */
+static mw_status choose_and_rebuild(mw_trainer *t, const float *x, const float *y, batch_sums *sums) {
+    MW_TRY(mw_comm_agree(t->comm, choose_codes(t, x)));
+    MW_TRY(mw_comm_agree(t->comm, reconstruct(t, x, y)));
+    MW_TRY(measure(t, y, sums));
+    for (int p = 0; p < t->layout.n_parts; p++) MW_TRY(gather_codes(t, &t->part[p].c));
+    if (variant_of(t->sae)->after_selection) variant_of(t->sae)->after_selection(t);
+    return mw_comm_agree(t->comm, count_dead(t));
+}
+
+mw_status step_forward(mw_trainer *t, const float *x, const float *y) {
+    batch_sums sums;
+    bool same = x == y;
+    begin_step(t);
+    mw_status status = bring(t, x, t->sae->d, t->x, &x);
+    if (status == MW_OK && !same) status = bring(t, y, t->sae->d_out, t->y, &y);
+    MW_TRY(mw_comm_agree(t->comm, status));
+    MW_TRY(choose_and_rebuild(t, x, same ? x : y, &sums));
+    MW_TRY(check_loss(t, sums.weighted));
+    status = read_input(t, x);
+    if (status == MW_OK) status = scale_blocks(t);
+    MW_TRY(mw_comm_agree(t->comm, status));
+    MW_TRY(gradients_of_parts(t));
+    MW_TRY(gather_dense(t));
     t->aux_k = t->options.aux_k < t->n_dead ? t->options.aux_k : t->n_dead;
     if (!(sums.e_spread > 0)) t->aux_k = 0;
     if (t->aux_k > 0) MW_TRY(auxiliary(t, sums.e_spread));
+    MW_TRY(mw_comm_agree(t->comm, sum_parts(t)));
     fill_report(t, &sums);
     return check_loss(t, t->report.loss); /* the penalty is in it too */
 }

@@ -6,17 +6,64 @@
 
 #include <math.h>
 
-static float magnitude(const mw_sae *sae, int64_t i, float pi) {
-    return expf(sae->extra[0][i]) * (pi - sae->b_enc[i]) + sae->extra[1][i];
+/* What is by latent, on the host. */
+typedef struct gate {
+    float *r_mag, *b_mag, *b_gate;
+} gate;
+
+static mw_status close_gate(const mw_sae *s, gate *g) {
+    size_t bytes = (size_t)s->n * sizeof(float);
+    mw_status status[3] = {lend_back(s->backend, s->extra[0], bytes, g->r_mag, false),
+                           lend_back(s->backend, s->extra[1], bytes, g->b_mag, false),
+                           lend_back(s->backend, s->b_enc, bytes, g->b_gate, false)};
+    return status[0] != MW_OK ? status[0] : status[1] != MW_OK ? status[1] : status[2];
 }
 
-static float positive_magnitude(const mw_sae *sae, int64_t i, float pi) {
-    float m = magnitude(sae, i, pi);
-    return m > 0 ? m : NAN;
+static mw_status open_gate(const mw_sae *s, gate *g) {
+    size_t bytes = (size_t)s->n * sizeof(float);
+    *g = (gate){0};
+    mw_status status = borrow(s->backend, s->extra[0], bytes, &g->r_mag);
+    if (status == MW_OK) status = borrow(s->backend, s->extra[1], bytes, &g->b_mag);
+    if (status == MW_OK) status = borrow(s->backend, s->b_enc, bytes, &g->b_gate);
+    if (status == MW_OK) return MW_OK;
+    mw_status closed = close_gate(s, g);
+    return status != MW_OK ? status : closed;
+}
+
+static float magnitude(const gate *g, int64_t i, float pi) {
+    return expf(g->r_mag[i]) * (pi - g->b_gate[i]) + g->b_mag[i];
+}
+
+/* pi of open gates becomes z; where that is not positive the entry goes, or stays as 0. */
+static mw_status measure(const mw_sae *sae, mw_codes *codes, bool keep) {
+    gate g;
+    int64_t at = 0, j = 0;
+    MW_TRY(open_gate(sae, &g));
+    for (int64_t r = 0; r < codes->rows; r++) {
+        for (; j < codes->start[r + 1]; j++) {
+            float m = magnitude(&g, codes->index[j], codes->value[j]);
+            if (!(m > 0) && !keep) continue;
+            codes->index[at] = codes->index[j];
+            codes->value[at++] = fmaxf(m, 0);
+        }
+        codes->start[r + 1] = at;
+    }
+    return close_gate(sae, &g);
+}
+
+/* From the pi of open gates in `from`, by the host. */
+static mw_status magnitudes(const mw_sae *sae, const mw_codes *from, bool keep, mw_codes *out) {
+    mw_codes host = {0};
+    mw_status status = codes_to_host(from, &host);
+    if (status == MW_OK) status = measure(sae, &host, keep);
+    if (status == MW_OK) status = codes_from_host(&host, out);
+    mw_codes_free(&host);
+    return status;
 }
 
 mw_status gated_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) {
-    return open_codes(sae, x, rows, (opening){.level = 0, .value = positive_magnitude}, out);
+    MW_TRY(open_codes(sae, x, rows, (mw_opening){.level = 0}, out));
+    return magnitudes(sae, out, false, out);
 }
 
 void gated_lay_out(const mw_trainer *t, layout *out) {
@@ -30,40 +77,53 @@ void gated_lay_out(const mw_trainer *t, layout *out) {
 }
 
 mw_status gated_select(mw_trainer *t, const float *x) {
-    mw_codes *z = &t->part[0].c.mine, *gate = &t->part[1].c.mine;
-    MW_TRY(open_codes(t->sae, x, t->end - t->begin, (opening){.level = 0}, gate));
-    MW_TRY(mw_codes_begin(z, gate->rows));
-    MW_TRY(mw_codes_reserve(z, 0, gate->start[gate->rows]));
-    for (int64_t r = 0; r < gate->rows; r++) z->start[r + 1] = gate->start[r + 1];
-    for (int64_t j = 0; j < gate->start[gate->rows]; j++) {
-        z->index[j] = gate->index[j];
-        z->value[j] = fmaxf(magnitude(t->sae, gate->index[j], gate->value[j]), 0);
-    }
-    return MW_OK;
+    mw_codes *gates = &t->part[1].c.mine;
+    MW_TRY(open_codes(t->sae, x, t->end - t->begin, (mw_opening){.level = 0}, gates));
+    return magnitudes(t->sae, gates, true, &t->part[0].c.mine);
 }
 
 /* Gradients with respect to u. */
-void gated_shape(mw_trainer *t) {
-    codes *z = &t->part[0].c, *gate = &t->part[1].c;
-    for (int64_t j = z->start[t->begin]; j < z->start[t->end]; j++) {
-        z->grad[j] *= z->value[j] > 0 ? expf(t->sae->extra[0][z->index[j]]) : 0;
-        gate->grad[j] += (float)t->penalty_unit;
+mw_status gated_shape(mw_trainer *t, entries *of) {
+    const codes *c = &t->part[0].c;
+    gate g;
+    MW_TRY(open_gate(t->sae, &g));
+    for (int64_t j = 0; j < c->start[t->end] - c->start[t->begin]; j++) {
+        of[0].grad[j] *= of[0].value[j] > 0 ? expf(g.r_mag[of[0].index[j]]) : 0;
+        of[1].grad[j] += (float)t->penalty_unit;
     }
+    return close_gate(t->sae, &g);
 }
 
-double gated_penalty(const mw_trainer *t) {
-    const codes *gate = &t->part[1].c;
+double gated_penalty(const mw_trainer *t, const entries *of) {
     double sum = 0;
-    for (int64_t j = 0; j < gate->start[t->options.batch]; j++) sum += gate->value[j];
+    for (int64_t j = 0; j < t->part[1].c.start[t->options.batch]; j++) sum += of[1].value[j];
     return sum / (double)t->options.batch;
 }
 
 /* dm/dr_mag = exp(r_mag) u = m - b_mag, and dL/dm = dL/du exp(-r_mag). */
-void gated_finish(mw_trainer *t) {
+static void finish_share(const mw_trainer *t, const gate *g, float *r_grad, float *b_grad) {
     for (int64_t i = 0; i < t->n_latents; i++) {
         const double *sums = t->part[0].sums + i * PART_SUMS;
-        double shrink = exp(-(double)t->sae->extra[0][t->first_latent + i]), b = t->sae->extra[1][t->first_latent + i];
-        t->parameter[P_EXTRA].grad[i] = (float)(shrink * (sums[SUM_GRAD_VALUE] - b * sums[SUM_GRAD]));
-        t->parameter[P_EXTRA + 1].grad[i] = (float)(shrink * sums[SUM_GRAD]);
+        double shrink = exp(-(double)g->r_mag[t->first_latent + i]), b = g->b_mag[t->first_latent + i];
+        r_grad[i] = (float)(shrink * (sums[SUM_GRAD_VALUE] - b * sums[SUM_GRAD]));
+        b_grad[i] = (float)(shrink * sums[SUM_GRAD]);
     }
+}
+
+mw_status gated_finish(mw_trainer *t) {
+    parameter *p = &t->parameter[P_EXTRA];
+    size_t bytes = (size_t)t->n_latents * sizeof(float);
+    float *grad[MW_EXTRAS] = {NULL};
+    gate g;
+    MW_TRY(open_gate(t->sae, &g));
+    mw_status status = borrow(t->backend, p[0].grad, bytes, &grad[0]);
+    if (status == MW_OK) status = borrow(t->backend, p[1].grad, bytes, &grad[1]);
+    bool good = status == MW_OK;
+    if (good) finish_share(t, &g, grad[0], grad[1]);
+    for (int i = 0; i < MW_EXTRAS; i++) {
+        mw_status back = lend_back(t->backend, p[i].grad, bytes, grad[i], good);
+        if (status == MW_OK) status = back;
+    }
+    mw_status closed = close_gate(t->sae, &g);
+    return status != MW_OK ? status : closed;
 }

@@ -16,7 +16,7 @@ static double bandwidth(const mw_train_options *o) {
 }
 
 mw_status jump_relu_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) {
-    return open_codes(sae, x, rows, (opening){.floor = sae->extra[0]}, out);
+    return open_codes(sae, x, rows, (mw_opening){.floor = sae->extra[0]}, out);
 }
 
 void jump_relu_start(mw_sae *sae, const mw_train_options *o, int64_t first, int64_t count) {
@@ -32,7 +32,7 @@ void jump_relu_lay_out(const mw_trainer *t, layout *out) {
 
 mw_status jump_relu_select(mw_trainer *t, const float *x) {
     const float *theta = t->sae->extra[0];
-    const opening how[2] = {{.floor = theta}, {.floor = theta, .margin = (float)(bandwidth(&t->options) / 2)}};
+    const mw_opening how[2] = {{.floor = theta}, {.floor = theta, .margin = (float)(bandwidth(&t->options) / 2)}};
     mw_codes *const out[2] = {&t->part[0].c.mine, &t->part[1].c.mine};
     return open_both(t->sae, x, t->end - t->begin, how, out);
 }
@@ -50,23 +50,26 @@ static double l0_slope(const mw_trainer *t) {
 }
 
 /* Leaves in part 1 the dL/dtheta of each entry, less its factor -1 / eps. */
-void jump_relu_shape(mw_trainer *t) {
-    codes *active = &t->part[0].c, *near = &t->part[1].c;
-    const float *theta = t->sae->extra[0];
+mw_status jump_relu_shape(mw_trainer *t, entries *of) {
+    const codes *active = &t->part[0].c, *near = &t->part[1].c;
+    size_t bytes = (size_t)t->sae->n * sizeof(float);
     bool smooth = t->options.penalty == MW_PENALTY_TANH;
     double slope = smooth ? 0 : l0_slope(t);
-    if (smooth) decoder_norms(t->sae, 0, t->sae->n, t->norms);
-    for (int64_t j = active->start[t->begin]; smooth && j < active->start[t->end]; j++)
-        active->grad[j] += (float)(t->penalty_unit * tanh_slope(active->value[j], t->norms[active->index[j]]));
-    for (int64_t j = near->start[t->begin]; j < near->start[t->end]; j++) {
-        int32_t i = near->index[j];
-        double z = near->value[j] > theta[i] ? near->value[j] : 0, g = near->grad[j];
+    float *theta = NULL;
+    if (smooth) MW_TRY(decoder_norms(t));
+    MW_TRY(borrow(t->backend, t->sae->extra[0], bytes, &theta));
+    for (int64_t j = 0; smooth && j < active->start[t->end] - active->start[t->begin]; j++)
+        of[0].grad[j] += (float)(t->penalty_unit * tanh_slope(of[0].value[j], t->norms[of[0].index[j]]));
+    for (int64_t j = 0; j < near->start[t->end] - near->start[t->begin]; j++) {
+        int32_t i = of[1].index[j];
+        double z = of[1].value[j] > theta[i] ? of[1].value[j] : 0, g = of[1].grad[j];
         if (smooth) g += t->penalty_unit * tanh_slope(z, t->norms[i]);
-        near->grad[j] = (float)(theta[i] * g + slope);
+        of[1].grad[j] = (float)(theta[i] * g + slope);
     }
+    return lend_back(t->backend, t->sae->extra[0], bytes, theta, false);
 }
 
-double jump_relu_penalty(const mw_trainer *t) {
+double jump_relu_penalty(const mw_trainer *t, const entries *of) {
     const mw_train_options *o = &t->options;
     const codes *c = &t->part[0].c;
     if (o->penalty == MW_PENALTY_L0) {
@@ -74,18 +77,24 @@ double jump_relu_penalty(const mw_trainer *t) {
         return o->l0_target > 0 ? pow(l0 / o->l0_target - 1, 2) : l0;
     }
     double sum = 0;
-    for (int64_t j = 0; j < c->start[o->batch]; j++) sum += tanh(tanh_scale * c->value[j] * t->norms[c->index[j]]);
+    for (int64_t j = 0; j < c->start[o->batch]; j++) sum += tanh(tanh_scale * of->value[j] * t->norms[of->index[j]]);
     return sum / (double)o->batch;
 }
 
-void jump_relu_finish(mw_trainer *t) {
+mw_status jump_relu_finish(mw_trainer *t) {
     double eps = bandwidth(&t->options);
-    for (int64_t i = 0; i < t->n_latents; i++)
-        t->parameter[P_EXTRA].grad[i] = (float)(-t->part[1].sums[i * PART_SUMS + SUM_GRAD] / eps);
+    size_t bytes = (size_t)t->n_latents * sizeof(float);
+    float *grad = NULL;
+    MW_TRY(borrow(t->backend, t->parameter[P_EXTRA].grad, bytes, &grad));
+    for (int64_t i = 0; i < t->n_latents; i++) grad[i] = (float)(-t->part[1].sums[i * PART_SUMS + SUM_GRAD] / eps);
+    return lend_back(t->backend, t->parameter[P_EXTRA].grad, bytes, grad, true);
 }
 
-void jump_relu_constrain(mw_trainer *t) {
-    float *theta = t->sae->extra[0] + t->first_latent;
+mw_status jump_relu_constrain(mw_trainer *t) {
+    float *share = t->sae->extra[0] + t->first_latent, *theta = NULL;
+    size_t bytes = (size_t)t->n_latents * sizeof(float);
+    MW_TRY(borrow(t->backend, share, bytes, &theta));
     for (int64_t i = 0; i < t->n_latents; i++)
         if (!(theta[i] > 0)) theta[i] = 0;
+    return lend_back(t->backend, share, bytes, theta, true);
 }

@@ -184,7 +184,7 @@ static mw_status calibrate(member *m) {
     double sum = 0;
     for (int64_t b = 0; b < o->threshold_batches; b++) {
         MW_TRY(mw_comm_agree(m->comm, read_scaled(m, (steps_done(m) + b) * o->batch)));
-        MW_TRY(mw_comm_agree(m->comm, variant->select(m->trainer, m->x)));
+        MW_TRY(mw_comm_agree(m->comm, trainer_select(m->trainer, m->x)));
         if (!(m->trainer->kth > 0)) continue;
         sum += m->trainer->kth;
         seen++;
@@ -205,6 +205,7 @@ static mw_status save(member *m) {
 
 mw_status member_finish(member *m) {
     MW_TRY(take_means(m->trainer));
+    MW_TRY(mw_comm_agree(m->comm, mw_trainer_pull(m->trainer)));
     MW_TRY(calibrate(m));
     return mw_comm_agree(m->comm, save(m));
 }

@@ -3,40 +3,41 @@
  * with a free decoder. For a crosscoder |W_dec,i| is the sum of the norms at the sites (Anthropic 2024, Crosscoders). */
 #include "sae/variants.h"
 
-#include <math.h>
-
 mw_status relu_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) {
-    return open_codes(sae, x, rows, (opening){.level = 0}, out);
+    return open_codes(sae, x, rows, (mw_opening){.level = 0}, out);
 }
 
-void relu_shape(mw_trainer *t) {
-    codes *c = &t->part[0].c;
-    decoder_norms(t->sae, 0, t->sae->n, t->norms);
-    for (int64_t j = c->start[t->begin]; j < c->start[t->end]; j++)
-        c->grad[j] += (float)(t->penalty_unit * t->norms[c->index[j]]);
-}
-
-double relu_penalty(const mw_trainer *t) {
+mw_status relu_shape(mw_trainer *t, entries *of) {
     const codes *c = &t->part[0].c;
+    MW_TRY(decoder_norms(t));
+    for (int64_t j = 0; j < c->start[t->end] - c->start[t->begin]; j++)
+        of->grad[j] += (float)(t->penalty_unit * t->norms[of->index[j]]);
+    return MW_OK;
+}
+
+double relu_penalty(const mw_trainer *t, const entries *of) {
     double sum = 0;
-    for (int64_t j = 0; j < c->start[t->options.batch]; j++) sum += (double)c->value[j] * t->norms[c->index[j]];
+    for (int64_t j = 0; j < t->part[0].c.start[t->options.batch]; j++)
+        sum += (double)of->value[j] * t->norms[of->index[j]];
     return sum / (double)t->options.batch;
 }
 
 /* d|W_dec,i| / dW_dec,i = W_dec,i / |W_dec,i|, at each site. */
-void relu_finish(mw_trainer *t) {
+mw_status relu_finish(mw_trainer *t) {
+    mw_backend *b = t->backend;
     const mw_sae *sae = t->sae;
-    int64_t d = sae->d_out;
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < t->n_latents; i++) {
-        double weight = t->penalty_unit * t->part[0].sums[i * PART_SUMS + SUM_VALUE];
-        const float *w = sae->w_dec + (t->first_latent + i) * d;
-        float *g = t->parameter[P_W_DEC].grad + i * d;
-        for (int64_t p = 0, at = 0; p < sae->n_parts; at = sae->part_end[p++]) {
-            double square = 0;
-            for (int64_t j = at; j < sae->part_end[p]; j++) square += (double)w[j] * w[j];
-            if (!(square > 0)) continue;
-            for (int64_t j = at; j < sae->part_end[p]; j++) g[j] += (float)(weight * w[j] / sqrt(square));
-        }
-    }
+    const mw_parts parts = parts_of(sae);
+    size_t bytes = (size_t)t->n_latents * sizeof(double);
+    double *weight = mw_alloc(bytes ? bytes : 1);
+    void *there = NULL;
+    if (!weight) return MW_ERR_MEMORY;
+    for (int64_t i = 0; i < t->n_latents; i++) weight[i] = t->penalty_unit * t->part[0].sums[i * PART_SUMS + SUM_VALUE];
+    mw_status status = b->ops->alloc(b, bytes, &there);
+    if (status == MW_OK) status = b->ops->upload(b, there, weight, bytes);
+    if (status == MW_OK)
+        status = b->ops->add_directions(b, t->parameter[P_W_DEC].grad, there,
+                                        sae->w_dec + t->first_latent * sae->d_out, t->n_latents, sae->d_out, &parts);
+    if (there) b->ops->free(b, there);
+    mw_free(weight);
+    return status;
 }

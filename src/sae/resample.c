@@ -5,22 +5,27 @@
  * seed, the step and the latent alone. */
 #include "sae/variants.h"
 
-#include <math.h>
-#include <string.h>
-
 enum { STREAM_RESAMPLE = 3 };
 
 static const double timid_length = 0.2;
 
+/* Losses of this rank's rows. */
+static mw_status row_losses(mw_trainer *t, double *losses) {
+    mw_backend *b = t->backend;
+    int64_t d = t->sae->d_out, rows = t->end - t->begin;
+    void *there = NULL;
+    MW_TRY(b->ops->alloc(b, (size_t)rows * sizeof *losses, &there));
+    mw_status status = b->ops->square_sums(b, there, t->error, rows * d, d, false);
+    if (status == MW_OK) status = b->ops->download(b, losses, there, (size_t)rows * sizeof *losses);
+    b->ops->free(b, there);
+    return status;
+}
+
 /* Running sums over rows of the squared loss of a row. */
 static mw_status weigh_rows(mw_trainer *t, double *sums) {
-    int64_t d = t->sae->d_out;
-    for (int64_t r = t->begin; r < t->end; r++) {
-        double loss = 0;
-        for (int64_t i = 0; i < d; i++) loss += pow(t->error[(r - t->begin) * d + i], 2);
-        sums[r] = loss * loss;
-    }
-    MW_TRY(gather_rows_of(t, sums, sizeof *sums));
+    MW_TRY(mw_comm_agree(t->comm, row_losses(t, sums + t->begin)));
+    for (int64_t r = t->begin; r < t->end; r++) sums[r] *= sums[r];
+    MW_TRY(mw_comm_gather_shares(t->comm, sums, t->options.batch, MW_ROW_TILE, sizeof *sums));
     for (int64_t r = 1; r < t->options.batch; r++) sums[r] += sums[r - 1];
     return MW_OK;
 }
@@ -40,52 +45,88 @@ static int64_t draw_row(const mw_trainer *t, const double *sums, int32_t latent)
 }
 
 /* Mean length of rows [n, width] of live latents. */
-static double live_length(const mw_trainer *t, const float *w, int64_t width) {
+static mw_status live_length(const mw_trainer *t, const float *w, int64_t width, double *out) {
+    mw_backend *b = t->backend;
+    const mw_parts whole = {1, &width};
+    size_t bytes = (size_t)t->sae->n * sizeof(float);
+    float *there = NULL, *length = NULL;
     double sum = 0;
     int64_t live = 0;
-    for (int64_t i = 0, next = 0; i < t->sae->n; i++) {
-        if (next < t->n_dead && t->dead[next] == i) {
-            next++;
-            continue;
-        }
-        sum += length_of(w + i * width, width);
-        live++;
+    MW_TRY(mw_backend_floats(b, t->sae->n, &there));
+    mw_status status = b->ops->row_lengths(b, there, w, t->sae->n, width, &whole);
+    if (status == MW_OK) status = borrow(b, there, bytes, &length);
+    for (int64_t i = 0, next = 0; status == MW_OK && i < t->sae->n; i++) {
+        bool dead = next < t->n_dead && t->dead[next] == i;
+        next += dead;
+        live += !dead;
+        sum += dead ? 0 : length[i];
     }
-    return live ? sum / (double)live : 1;
+    *out = live ? sum / (double)live : 1;
+    mw_status back = lend_back(b, there, bytes, length, false);
+    b->ops->free(b, there);
+    return status != MW_OK ? status : back;
 }
 
-/* Parameters are whole on every rank and set by each; moments are of the share. */
-static void start_anew(mw_trainer *t, int32_t latent, int64_t row, double decoder, double encoder) {
-    mw_sae *sae = t->sae;
-    int64_t d = sae->d, d_out = sae->d_out, mine = latent - t->first_latent;
-    const float *input = t->input + row * d, *residual = t->out_grad + row * d_out; /* dL/dx_hat: the other way round */
-    set_direction(sae->w_enc + latent * d, input, d, encoder);
-    set_direction(sae->w_dec + latent * d_out, sae->transcoder ? residual : input, d_out,
-                  sae->transcoder ? -decoder : decoder);
-    sae->b_enc[latent] = 0;
-    for (int i = 0; i < MW_EXTRAS && sae->extra[i]; i++) sae->extra[i][latent] = 0;
-    if (variant_of(sae)->start) variant_of(sae)->start(sae, &t->options, latent, 1);
+/* The direction of a row of the device's, at this length, to another. */
+static mw_status redirect(mw_backend *b, float *to, const float *from, int64_t width, double length, float *scratch) {
+    size_t bytes = (size_t)width * sizeof *scratch;
+    MW_TRY(b->ops->download(b, scratch, from, bytes));
+    double now = length_of(scratch, width);
+    if (!(now > 0)) return MW_OK;
+    set_direction(scratch, scratch, width, length);
+    return b->ops->upload(b, to, scratch, bytes);
+}
+
+/* What is by latent: parameters are whole on every rank and set by each; moments are of the share. */
+static mw_status forget(mw_trainer *t, int32_t latent) {
+    mw_backend *b = t->backend;
+    mw_sae *host = t->host;
+    int64_t mine = latent - t->first_latent;
+    MW_TRY(b->ops->fill_zero(b, t->sae->b_enc + latent, sizeof(float)));
+    for (int i = 0; i < MW_EXTRAS && host->extra[i]; i++) host->extra[i][latent] = 0;
+    if (variant_of(host)->start) variant_of(host)->start(host, &t->options, latent, 1);
+    for (int i = 0; i < MW_EXTRAS && host->extra[i]; i++)
+        MW_TRY(b->ops->upload(b, t->sae->extra[i] + latent, host->extra[i] + latent, sizeof(float)));
     for (int i = 0; i < P_COUNT && mine >= 0 && mine < t->n_latents; i++) {
         parameter *p = &t->parameter[i];
         if (!p->value || !p->shared) continue;
-        memset(p->m + mine * p->columns, 0, (size_t)p->columns * sizeof *p->m);
-        memset(p->v + mine * p->columns, 0, (size_t)p->columns * sizeof *p->v);
+        MW_TRY(b->ops->fill_zero(b, p->m + mine * p->columns, (size_t)p->columns * sizeof *p->m));
+        MW_TRY(b->ops->fill_zero(b, p->v + mine * p->columns, (size_t)p->columns * sizeof *p->v));
     }
+    return b->ops->fill_zero(b, t->since_fired + latent, sizeof *t->since_fired);
+}
+
+static mw_status start_anew(mw_trainer *t, int32_t latent, int64_t row, double decoder, double encoder, float *scratch) {
+    const mw_sae *sae = t->sae;
+    mw_backend *b = t->backend;
+    int64_t d = sae->d, d_out = sae->d_out;
+    const float *input = t->input + row * d, *residual = t->out_grad + row * d_out; /* dL/dx_hat: the other way round */
+    MW_TRY(redirect(b, sae->w_enc + latent * d, input, d, encoder, scratch));
+    MW_TRY(redirect(b, sae->w_dec + latent * d_out, sae->transcoder ? residual : input, d_out,
+                    sae->transcoder ? -decoder : decoder, scratch));
+    return forget(t, latent);
+}
+
+static mw_status start_all(mw_trainer *t, const double *sums) {
+    const mw_sae *sae = t->sae;
+    double decoder = 0, encoder = 0;
+    MW_TRY(live_length(t, sae->w_dec, sae->d_out, &decoder));
+    MW_TRY(live_length(t, sae->w_enc, sae->d, &encoder));
+    if (!variant_of(sae)->uses_k) encoder *= timid_length;
+    float *scratch = mw_alloc((size_t)(sae->d > sae->d_out ? sae->d : sae->d_out) * sizeof *scratch);
+    mw_status status = scratch ? MW_OK : MW_ERR_MEMORY;
+    for (int64_t i = 0; i < t->n_dead && status == MW_OK; i++)
+        status = start_anew(t, t->dead[i], draw_row(t, sums, t->dead[i]), decoder, encoder, scratch);
+    mw_free(scratch);
+    return status;
 }
 
 mw_status resample(mw_trainer *t) {
-    const mw_sae *sae = t->sae;
     double *sums = mw_calloc((size_t)t->options.batch, sizeof *sums);
     mw_status status = mw_comm_agree(t->comm, sums ? MW_OK : MW_ERR_MEMORY);
     if (status == MW_OK) status = weigh_rows(t, sums);
-    if (status == MW_OK && t->n_dead < sae->n && sums[t->options.batch - 1] > 0) {
-        double decoder = live_length(t, sae->w_dec, sae->d_out), encoder = live_length(t, sae->w_enc, sae->d);
-        if (!variant_of(sae)->uses_k) encoder *= timid_length;
-        for (int64_t i = 0; i < t->n_dead; i++) {
-            start_anew(t, t->dead[i], draw_row(t, sums, t->dead[i]), decoder, encoder);
-            t->since_fired[t->dead[i]] = 0;
-        }
-    }
+    if (status == MW_OK && t->n_dead < t->sae->n && sums[t->options.batch - 1] > 0)
+        status = mw_comm_agree(t->comm, start_all(t, sums));
     mw_free(sums);
     return status;
 }

@@ -1,8 +1,6 @@
 /* TopK and Multi-TopK (Gao et al. 2024, 2.3 and 5.3). */
 #include "sae/variants.h"
 
-#include <string.h>
-
 mw_status top_k_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) {
     return top_k_codes(sae, x, rows, sae->k, out);
 }
@@ -22,33 +20,38 @@ void multi_top_k_lay_out(const mw_trainer *t, layout *out) {
                     .weight = {1, 0.125}};
 }
 
-/* The k largest of each row's codes, found among their values with the places past a row's end left low. */
-static mw_status keep_largest(const mw_trainer *t, const mw_codes *all, int64_t width, float *padded, int32_t *index,
-                              float *value, mw_codes *out) {
-    int64_t k = t->k;
-    for (int64_t r = 0; r < all->rows; r++)
-        for (int64_t i = 0; i < width; i++) {
-            int64_t j = all->start[r] + i;
-            padded[r * width + i] = j < all->start[r + 1] ? all->value[j] : 0;
-        }
-    MW_TRY(t->sae->backend->ops->top_k(t->sae->backend, padded, all->rows, width, k, index, value));
-    for (int64_t r = 0; r < all->rows; r++)
-        for (int64_t j = r * k; j < (r + 1) * k; j++)
-            if (value[j] > 0) index[j] = all->index[all->start[r] + index[j]];
-    return append_positive(out, 0, all->rows, k, index, value);
+typedef struct two_readers {
+    mw_trainer *t;
+    int64_t many;
+    int32_t *index, *few; /* [chunk, many], [chunk, k] */
+    float *value, *few_values;
+} two_readers;
+
+/* The k largest are looked for among the 4 k largest. */
+static mw_status take_both(void *self, const float *pre, int64_t first, int64_t rows) {
+    const two_readers *w = self;
+    mw_trainer *t = w->t;
+    mw_backend *b = t->backend;
+    MW_TRY(b->ops->top_k(b, pre, rows, t->sae->n, w->many, w->index, w->value));
+    MW_TRY(append_positive(b, &t->part[1].c.mine, first, rows, w->many, w->index, w->value));
+    MW_TRY(b->ops->top_k(b, w->value, rows, w->many, t->k, w->few, w->few_values));
+    MW_TRY(b->ops->pick(b, w->few, w->index, w->many, rows, t->k));
+    return append_positive(b, &t->part[0].c.mine, first, rows, t->k, w->few, w->few_values);
 }
 
 mw_status multi_top_k_select(mw_trainer *t, const float *x) {
-    int64_t rows = t->end - t->begin, many = 4 * t->k < t->sae->n ? 4 * t->k : t->sae->n;
-    mw_codes *few = &t->part[0].c.mine, *all = &t->part[1].c.mine;
-    MW_TRY(top_k_codes(t->sae, x, rows, many, all));
-    MW_TRY(mw_codes_begin(few, rows));
-    float *padded = mw_alloc((size_t)(rows * many) * sizeof *padded);
-    float *value = mw_alloc((size_t)(rows * t->k) * sizeof *value);
-    int32_t *index = mw_alloc((size_t)(rows * t->k) * sizeof *index);
-    mw_status status = padded && value && index ? keep_largest(t, all, many, padded, index, value, few) : MW_ERR_MEMORY;
-    mw_free(padded);
-    mw_free(value);
-    mw_free(index);
+    mw_backend *b = t->backend;
+    int64_t rows = t->end - t->begin, chunk = chunk_rows(b, t->sae->n);
+    int64_t many = 4 * t->k < t->sae->n ? 4 * t->k : t->sae->n;
+    float *block[4] = {NULL};
+    const int64_t width[4] = {many, many, t->k, t->k};
+    mw_status status = mw_codes_begin(&t->part[0].c.mine, rows);
+    if (status == MW_OK) status = mw_codes_begin(&t->part[1].c.mine, rows);
+    for (int i = 0; i < 4 && status == MW_OK; i++) status = mw_backend_floats(b, chunk * width[i], &block[i]);
+    two_readers w = {.t = t, .many = many, .index = (int32_t *)(void *)block[0], .value = block[1],
+                     .few = (int32_t *)(void *)block[2], .few_values = block[3]};
+    if (status == MW_OK) status = sae_visit(t->sae, x, rows, take_both, &w);
+    for (int i = 0; i < 4; i++)
+        if (block[i]) b->ops->free(b, block[i]);
     return status;
 }

@@ -34,9 +34,10 @@ typedef struct wanted {
     void *slot;
     int64_t count;
     size_t item;
+    bool host; /* else the device's */
 } wanted;
 
-enum { WANTED_MAX = 10 + 4 * P_COUNT + 2 * PARTS_MAX + 1 };
+enum { WANTED_MAX = 17 + 4 * P_COUNT + 2 * PARTS_MAX + 1 };
 
 static int list_parameter_memory(mw_trainer *t, wanted *out) {
     int n = 0;
@@ -44,10 +45,10 @@ static int list_parameter_memory(mw_trainer *t, wanted *out) {
         parameter *p = &t->parameter[i];
         if (!p->value) continue;
         int64_t count = parameter_count(t, p);
-        out[n++] = (wanted){&p->grad, count, sizeof(float)};
-        out[n++] = (wanted){&p->m, count, sizeof(float)};
-        out[n++] = (wanted){&p->v, count, sizeof(float)};
-        if (t->options.ema > 0) out[n++] = (wanted){&p->ema, count, sizeof(float)};
+        out[n++] = (wanted){&p->grad, count, sizeof(float), false};
+        out[n++] = (wanted){&p->m, count, sizeof(float), false};
+        out[n++] = (wanted){&p->v, count, sizeof(float), false};
+        if (t->options.ema > 0) out[n++] = (wanted){&p->ema, count, sizeof(float), false};
     }
     return n;
 }
@@ -55,29 +56,39 @@ static int list_parameter_memory(mw_trainer *t, wanted *out) {
 static int list_part_memory(mw_trainer *t, wanted *out) {
     int n = 0;
     for (int p = 0; p < t->layout.n_parts; p++) {
-        out[n++] = (wanted){&t->part[p].c.start, t->options.batch + 1, sizeof(int64_t)};
-        if (variant_of(t->sae)->finish) out[n++] = (wanted){&t->part[p].sums, t->n_latents * PART_SUMS, sizeof(double)};
+        out[n++] = (wanted){&t->part[p].c.start, t->options.batch + 1, sizeof(int64_t), true};
+        if (variant_of(t->sae)->penalty)
+            out[n++] = (wanted){&t->part[p].sums, t->n_latents * PART_SUMS, sizeof(double), true};
     }
-    out[n++] = (wanted){&t->aux.c.start, t->options.batch + 1, sizeof(int64_t)};
+    out[n++] = (wanted){&t->aux.c.start, t->options.batch + 1, sizeof(int64_t), true};
     return n;
 }
 
 /* All but the sparse codes, which grow with what a batch has of them. */
 static int list_memory(mw_trainer *t, wanted out[WANTED_MAX]) {
     int64_t n = t->sae->n, d = t->sae->d, d_out = t->sae->d_out, batch = t->options.batch, rows = t->end - t->begin;
-    int64_t latent_blocks = (n + LATENT_BLOCK - 1) / LATENT_BLOCK,
+    int64_t latent_blocks = (n + LATENT_BLOCK - 1) / LATENT_BLOCK, tiles = trainer_tiles(t),
             out_blocks = t->layout.n_blocks + (t->options.aux_k > 0);
-    int64_t tile_sums = trainer_tiles(t) * trainer_sums_width(t);
-    const wanted fixed[] = {{&t->since_fired, n, 8},
-                            {&t->dead, n, 4},
-                            {&t->norms, variant_of(t->sae)->penalty ? n : 0, 4},
-                            {&t->pre_sum, t->n_latents, 8},
-                            {&t->input, batch * d, 4},
-                            {&t->out_grad, out_blocks * batch * d_out, 4},
-                            {&t->error, rows * d_out, 4},
-                            {&t->tile_sums, tile_sums > d_out ? tile_sums : d_out, 8},
-                            {&t->encoder_sums, latent_blocks * d, 8},
-                            {&t->bytes, t->comm ? mw_comm_size(t->comm) : 1, sizeof(size_t)}};
+    int64_t copied = !t->backend || t->backend->ops->host_memory ? 0 : rows;
+    const wanted fixed[] = {
+        {&t->since_fired, n, 8, false},
+        {&t->silent, n, 4, false},
+        {&t->dead, n, 4, true},
+        {&t->norms, variant_of(t->sae)->penalty ? n : 0, 4, true},
+        {&t->pre_sum, t->n_latents, 8, false},
+        {&t->x, copied * d, 4, false},
+        {&t->y, copied * d_out, 4, false},
+        {&t->input, batch * d, 4, false},
+        {&t->out_grad, out_blocks * batch * d_out, 4, false},
+        {&t->error, rows * d_out, 4, false},
+        {&t->lists.start, t->n_latents + 1, 8, false},
+        {&t->tile_sums, 2 * tiles * (d_out + 1) + t->layout.n_blocks * tiles, 8, false},
+        {&t->sums, trainer_sums_width(t), 8, false},
+        {&t->totals, trainer_sums_width(t), 8, true},
+        {&t->encoder_sums, latent_blocks * d, 8, false},
+        {&t->block_sums, latent_blocks, 8, true},
+        {&t->bytes, t->comm ? mw_comm_size(t->comm) : 1, sizeof(size_t), true},
+    };
     int count = sizeof fixed / sizeof *fixed;
     memcpy(out, fixed, sizeof fixed);
     count += list_parameter_memory(t, out + count);
@@ -88,8 +99,11 @@ static mw_status allocate(mw_trainer *t) {
     wanted all[WANTED_MAX];
     int count = list_memory(t, all);
     for (int i = 0; i < count; i++) {
-        void *block = mw_calloc((size_t)all[i].count, all[i].item);
-        if (!block) return MW_ERR_MEMORY;
+        void *block = NULL;
+        if (!all[i].host)
+            MW_TRY(mw_backend_zeros(t->backend, all[i].count, all[i].item, &block));
+        else if (!(block = mw_calloc((size_t)all[i].count, all[i].item)))
+            return MW_ERR_MEMORY;
         memcpy(all[i].slot, &block, sizeof block);
     }
     return MW_OK;
@@ -100,7 +114,7 @@ static void lay_out(mw_trainer *t, int rank, int size) {
     int64_t last;
     mw_comm_share(rank, size, t->options.batch, MW_ROW_TILE, &t->begin, &t->end);
     mw_comm_share(rank, size, t->sae->n, LATENT_BLOCK, &t->first_latent, &last);
-    t->n_latents = last - t->first_latent;
+    t->n_latents = t->lists.n = last - t->first_latent;
     t->layout = (layout){.n_parts = 1, .n_blocks = 1, .bias_blocks = 1, .uses = {PART_WHOLE}, .weight = {1}};
     if (variant_of(t->sae)->lay_out) variant_of(t->sae)->lay_out(t, &t->layout);
     list_parameters(t);
@@ -110,7 +124,7 @@ static int64_t codes_bytes(const mw_trainer *t) {
     int64_t active = t->sae->k ? t->sae->k : t->sae->n / 16; /* of a penalty's early steps nothing sure can be said */
     if (t->options.k_anneal_steps && t->options.k_start > active) active = t->options.k_start;
     int64_t each = 2 * t->layout.n_parts * active + t->options.aux_k;
-    int64_t tile = t->sae->n * MW_ROW_TILE, pre = tile > ENCODE_FLOATS ? tile : ENCODE_FLOATS;
+    int64_t tile = t->sae->n * MW_ROW_TILE, pre = tile > NEAR_FLOATS ? tile : NEAR_FLOATS;
     return each * t->options.batch * 12 + pre * 4;
 }
 
@@ -140,15 +154,34 @@ int64_t mw_training_bytes(const mw_sae_shape *shape, const mw_train_options *opt
     return bytes;
 }
 
+/* Codes lie where the steps run. */
+static void set_memory(mw_trainer *t) {
+    mw_backend *memory = t->backend->ops->host_memory ? NULL : t->backend;
+    for (int p = 0; p < PARTS_MAX; p++) t->part[p].c.mine.memory = memory;
+    t->aux.c.mine.memory = t->selection.memory = memory;
+}
+
+static mw_status prepare(mw_trainer *t) {
+    if (t->backend->ops->host_memory && t->backend == t->host->backend)
+        t->sae = t->host;
+    else
+        MW_TRY(sae_copy_to(t->host, t->backend, &t->sae));
+    lay_out(t, mw_comm_rank(t->comm), mw_comm_size(t->comm));
+    set_memory(t);
+    return allocate(t);
+}
+
 mw_status mw_trainer_new(mw_sae *sae, const mw_comm *comm, const mw_train_options *options, double loss_scale,
                          mw_trainer **out) {
     MW_TRY(mw_comm_agree(comm, check_options(options)));
     mw_trainer *t = mw_calloc(1, sizeof *t);
     MW_TRY(mw_comm_agree(comm, t ? MW_OK : MW_ERR_MEMORY));
-    int rank = mw_comm_rank(comm), size = mw_comm_size(comm);
-    *t = (mw_trainer){.sae = sae, .comm = comm, .options = *options, .loss_scale = loss_scale};
-    lay_out(t, rank, size);
-    mw_status status = mw_comm_agree(comm, allocate(t));
+    *t = (mw_trainer){.host = sae,
+                      .backend = options->device ? options->device : sae->backend,
+                      .comm = comm,
+                      .options = *options,
+                      .loss_scale = loss_scale};
+    mw_status status = mw_comm_agree(comm, prepare(t));
     if (status != MW_OK)
         mw_trainer_free(&t);
     else
@@ -156,25 +189,40 @@ mw_status mw_trainer_new(mw_sae *sae, const mw_comm *comm, const mw_train_option
     return status;
 }
 
-static void free_part(part *p) {
-    codes_free(&p->c);
-    mw_free(p->sums);
+static void free_parts(mw_trainer *t) {
+    for (int p = 0; p <= PARTS_MAX; p++) {
+        part *it = p < PARTS_MAX ? &t->part[p] : &t->aux;
+        codes_free(t->backend, &it->c);
+        mw_free(it->sums);
+        it->sums = NULL;
+    }
+    mw_codes_free(&t->selection);
 }
 
 void mw_trainer_free(mw_trainer **slot) {
     mw_trainer *t = *slot;
+    wanted all[WANTED_MAX];
     if (!t) return;
-    for (int p = 0; p < PARTS_MAX; p++) free_part(&t->part[p]);
-    free_part(&t->aux);
-    mw_codes_free(&t->selection);
-    for (int i = 0; i < P_COUNT; i++) {
-        void *all[] = {t->parameter[i].grad, t->parameter[i].m, t->parameter[i].v, t->parameter[i].ema};
-        for (size_t j = 0; j < sizeof all / sizeof *all; j++) mw_free(all[j]);
+    int count = t->sae ? list_memory(t, all) : 0;
+    for (int i = 0; i < count; i++) {
+        void *block;
+        memcpy(&block, all[i].slot, sizeof block);
+        memset(all[i].slot, 0, sizeof block);
+        if (all[i].host)
+            mw_free(block);
+        else if (block)
+            t->backend->ops->free(t->backend, block);
     }
-    void *all[] = {t->since_fired, t->dead,      t->norms,        t->pre_sum, t->input, t->out_grad,
-                   t->error,       t->tile_sums, t->encoder_sums, t->bytes,   t};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) mw_free(all[i]);
+    free_parts(t);
+    if (t->lists.row) t->backend->ops->free(t->backend, t->lists.row);
+    if (t->lists.coefficient) t->backend->ops->free(t->backend, t->lists.coefficient);
+    if (t->sae != t->host) sae_free_copy(&t->sae);
+    mw_free(t);
     *slot = NULL;
+}
+
+mw_status mw_trainer_pull(mw_trainer *t) {
+    return t->sae == t->host ? MW_OK : sae_fetch(t->sae, t->host);
 }
 
 /* ---- use ------------------------------------------------------------------------------------------------- */

@@ -6,6 +6,9 @@
  * would, needs no dense [batch, n] gradient, divides Adam's memory by the ranks, and gives the same bytes at any
  * number of ranks, which an all-reduce of partial sums does not.
  *
+ * All of a step is done by operations of a backend, in its memory; where that is not the host's, the trainer has a copy of
+ * the SAE there. What stays on the host is small: where codes of a row start, the list of dead latents, sums.
+ *
  * A step is made of parts and blocks. A part is a set of sparse codes and their gradients: the selected latents, those of
  * one Matryoshka group, the dead ones of AuxK. A block is dL/d of one reconstruction [batch, d_out]; a code's gradient is the
  * product of its decoder row and its row in the part's block. A variant lays them out; the rest is the same for all.
@@ -15,17 +18,23 @@
 
 #include "microw/sae.h"
 
-enum { ENCODE_FLOATS = 1 << 21 }; /* pre-activations in memory at once, or a tile of them */
-enum { LATENT_BLOCK = 512 };      /* latents are shared out, and their partial sums taken, in blocks of this many */
+enum { NEAR_FLOATS = 1 << 21 }; /* pre-activations in memory at once on a CPU, or a tile of them */
+enum { LATENT_BLOCK = 512 }; /* latents are shared out, and their partial sums taken, in blocks of this many */
 
 /* Sparse codes of all rows of a batch, gathered from the ranks' own. */
 typedef struct codes {
     mw_codes mine;       /* of this rank's rows */
-    int64_t *start;      /* [batch + 1] */
+    int64_t *start;      /* [batch + 1], on the host; the others are the device's */
     int32_t *index;      /* by row, latents ascending */
     float *value, *grad; /* z and dL/dz, then what the variant makes of that: dL/da */
     int64_t capacity;
 } codes;
+
+/* A view of codes for the host, see open_entries. */
+typedef struct entries {
+    int32_t *index;
+    float *value, *grad;
+} entries;
 
 typedef enum part_use {
     PART_DECODES = 1, /* W_dec learns from its values */
@@ -78,7 +87,9 @@ typedef struct parameter {
 } parameter;
 
 typedef struct mw_trainer {
-    mw_sae *sae;
+    mw_sae *sae;  /* in the memory of `backend` */
+    mw_sae *host; /* the caller's; the same where that is the host's memory */
+    mw_backend *backend;
     const mw_comm *comm;
     mw_train_options options;
     double loss_scale;
@@ -88,21 +99,27 @@ typedef struct mw_trainer {
     int64_t k;            /* of this step */
     double penalty_unit;  /* of this step: dL/d(penalty of a row) */
     int64_t *since_fired; /* [n] rows since a latent fired; the same on all ranks */
-    int32_t *dead;        /* [n_dead] */
+    int32_t *silent;      /* [n]; the first n_dead: those that are dead */
+    int32_t *dead;        /* the same on the host */
     int64_t n_dead;
     parameter parameter[P_COUNT];
-    double *pre_sum; /* [n_latents] sum over rows of dL/da */
-    float *input;    /* [batch, d] what W_enc reads: x - b_dec, or a transcoder's x */
-    float *out_grad; /* [(blocks + 1) * batch, d_out]; the last is AuxK's */
-    float *error;    /* x_hat - y of this rank's rows */
+    mw_latent_lists lists; /* scratch */
+    double *pre_sum;       /* [n_latents] sum over rows of dL/da */
+    float *x, *y;          /* copies of what the caller gives, where it is not read in place */
+    float *input;          /* [batch, d] what W_enc reads: x - b_dec, or a transcoder's x */
+    float *out_grad;       /* [(blocks + 1) * batch, d_out]; the last is AuxK's */
+    float *error;          /* x_hat - y of this rank's rows */
     layout layout;
     part part[PARTS_MAX], aux;
     mw_codes selection;   /* scratch of selections that are split into parts */
     int64_t aux_k;        /* of this step; 0: no auxiliary part */
     float kth;            /* BatchTopK: smallest value selected in the last batch; 0: there was none */
-    float *norms;         /* [n] decoder norms, for variants that use them */
-    double *tile_sums;    /* [tiles, sums_width] */
+    float *norms;         /* [n] decoder norms, for variants that use them; on the host */
+    double *tile_sums;    /* [2, tiles, d_out + 1], then [blocks, tiles] */
+    double *sums;         /* [sums_width] their totals */
+    double *totals;       /* the same on the host */
     double *encoder_sums; /* [latent blocks, d] */
+    double *block_sums;   /* [latent blocks], on the host */
     size_t *bytes;        /* [size] scratch of gathers */
     double smooth, best;  /* running mean of the loss, and the best of those */
     int64_t best_step;
@@ -110,20 +127,45 @@ typedef struct mw_trainer {
 } mw_trainer;
 
 int64_t trainer_tiles(const mw_trainer *t);
+/* Sums of y and of e by column, with their squares, and squares by reconstruction. */
 int64_t trainer_sums_width(const mw_trainer *t);
 /* This rank's elements of what a parameter's training keeps; where they begin in the whole. */
 int64_t parameter_count(const mw_trainer *t, const parameter *p);
 int64_t parameter_first(const mw_trainer *t, const parameter *p);
 
+/* ---- what the ranks tell each other; `data` is the device's -------------------------------------------------------- */
+
 /* Gathers rows [batch, width] of which each rank has filled its own. */
 mw_status gather_rows_of(mw_trainer *t, void *data, size_t row_bytes) MW_MUST_USE;
+/* Each rank has filled its share, mw_comm_share(rank, size, total, block), of `total` items. */
+mw_status gather_shares(mw_trainer *t, void *data, int64_t total, int64_t block, size_t item_bytes) MW_MUST_USE;
+/* The same for arrays with a row a latent. */
+mw_status gather_latents(mw_trainer *t, void *data, size_t row_bytes) MW_MUST_USE;
 /* From every rank's `mine`: start, index, value of all rows. */
 mw_status gather_codes(mw_trainer *t, codes *c) MW_MUST_USE;
 /* Gradients, of which this rank has filled those of its rows. */
 mw_status gather_code_grads(mw_trainer *t, codes *c) MW_MUST_USE;
-void codes_free(codes *c);
-/* The same for arrays with a row a latent: each rank has its share. */
-mw_status gather_latents(mw_trainer *t, void *data, size_t row_bytes) MW_MUST_USE;
+void codes_free(mw_backend *backend, codes *c);
+
+/* ---- the device's memory for the host ------------------------------------------------------------------------- */
+
+/* A device's array as host memory: itself, or a copy that `lend_back` writes back (with `changed`) and frees. */
+mw_status borrow(mw_backend *backend, void *device, size_t bytes, void *out) MW_MUST_USE;
+mw_status lend_back(mw_backend *backend, void *device, size_t bytes, void *host, bool changed) MW_MUST_USE;
+/* The same for entries first .. last of codes; gradients of them are written back. */
+mw_status open_entries(mw_trainer *t, codes *c, int64_t first, int64_t last, entries *out) MW_MUST_USE;
+mw_status close_entries(mw_trainer *t, codes *c, int64_t first, int64_t last, entries *e, bool changed) MW_MUST_USE;
+/* Codes in plain memory, and back; `host` is freed by the caller with mw_codes_free. */
+mw_status codes_to_host(const mw_codes *from, mw_codes *host) MW_MUST_USE;
+mw_status codes_from_host(const mw_codes *host, mw_codes *to) MW_MUST_USE;
+/* A copy of the SAE in a backend's memory; its parameters there and back. */
+mw_status sae_copy_to(const mw_sae *sae, mw_backend *backend, mw_sae **out) MW_MUST_USE;
+void sae_free_copy(mw_sae **copy);
+mw_status sae_send(const mw_sae *from, mw_sae *copy) MW_MUST_USE;
+mw_status sae_fetch(const mw_sae *copy, mw_sae *to) MW_MUST_USE;
+/* The smallest alignment of rows that keeps a device busy and intermediate results in its cache. */
+int64_t chunk_rows(const mw_backend *backend, int64_t n);
+mw_parts parts_of(const mw_sae *sae);
 
 /* An SAE of this shape, without its arrays. */
 mw_status sae_set_shape(mw_sae *sae, const mw_sae_shape *shape) MW_MUST_USE;
@@ -132,9 +174,11 @@ mw_status sae_add_skip(const mw_sae *sae, const float *x, int64_t rows, float *o
 double length_of(const float *x, int64_t n);
 /* to = from at this length; as it is where `from` is 0. The same place will do. */
 void set_direction(float *to, const float *from, int64_t n, double length);
-/* Sum over the sites of |W_dec,i| at each, of latents first .. first + count. */
-void decoder_norms(const mw_sae *sae, int64_t first, int64_t count, float *out);
+/* Sum over the sites of |W_dec,i| at each, of all latents, into t->norms. */
+mw_status decoder_norms(mw_trainer *t) MW_MUST_USE;
 
+/* This rank's codes of rows x of a batch, by part, as in a step; x is the caller's. May talk to the other ranks. */
+mw_status trainer_select(mw_trainer *t, const float *x) MW_MUST_USE;
 /* Forward pass, loss, gradients with respect to codes and reconstructions, dead latents. y is what x should become. */
 mw_status step_forward(mw_trainer *t, const float *x, const float *y) MW_MUST_USE;
 /* dL/dz of a part's codes from its block of out_grad; this rank's rows. */

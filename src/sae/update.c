@@ -2,11 +2,6 @@
 #include "sae/variants.h"
 
 #include <math.h>
-#include <string.h>
-
-mw_status gather_latents(mw_trainer *t, void *data, size_t row_bytes) {
-    return mw_comm_gather_shares(t->comm, data, t->sae->n, LATENT_BLOCK, row_bytes);
-}
 
 int64_t parameter_count(const mw_trainer *t, const parameter *p) {
     return (p->shared ? t->n_latents : p->rows) * p->columns;
@@ -18,45 +13,56 @@ int64_t parameter_first(const mw_trainer *t, const parameter *p) {
 
 /* ---- clipping -------------------------------------------------------------------------------------------- */
 
-static double sum_of_squares(const float *x, int64_t n) {
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += (double)x[i] * x[i];
-    return sum;
-}
-
-/* Of latents begin .. end of the share. */
-static double squares_of_latents(const mw_trainer *t, int64_t begin, int64_t end) {
-    double sum = 0;
+/* Squares of the share's gradients by block of latents, over all their parameters. */
+static mw_status squares_of_share(mw_trainer *t) {
+    mw_backend *b = t->backend;
+    double *mine = t->encoder_sums + t->first_latent / LATENT_BLOCK; /* its first numbers are free by now */
+    bool add = false;
     for (int i = 0; i < P_COUNT; i++) {
         const parameter *p = &t->parameter[i];
-        if (p->value && p->shared) sum += sum_of_squares(p->grad + begin * p->columns, (end - begin) * p->columns);
+        if (!p->value || !p->shared) continue;
+        MW_TRY(b->ops->square_sums(b, mine, p->grad, t->n_latents * p->columns, LATENT_BLOCK * p->columns, add));
+        add = true;
     }
-    return sum;
+    return MW_OK;
+}
+
+/* The others are whole on every rank. */
+static mw_status squares_of_whole(mw_trainer *t, double *out) {
+    mw_backend *b = t->backend;
+    *out = 0;
+    for (int i = 0; i < P_COUNT; i++) {
+        const parameter *p = &t->parameter[i];
+        double one = 0;
+        if (!p->value || p->shared) continue;
+        MW_TRY(b->ops->square_sums(b, t->sums, p->grad, p->rows * p->columns, p->rows * p->columns, false));
+        MW_TRY(b->ops->download(b, &one, t->sums, sizeof one));
+        *out += one;
+    }
+    return MW_OK;
 }
 
 /* Norm of the whole gradient, by blocks of latents in order. */
 static mw_status gradient_norm(mw_trainer *t, double *out) {
-    int64_t blocks = (t->sae->n + LATENT_BLOCK - 1) / LATENT_BLOCK, last = t->first_latent + t->n_latents;
-    double *sums = t->encoder_sums; /* its first numbers are free by now */
-#pragma omp parallel for schedule(static)
-    for (int64_t block = t->first_latent / LATENT_BLOCK; block < (last + LATENT_BLOCK - 1) / LATENT_BLOCK; block++) {
-        int64_t begin = block * LATENT_BLOCK - t->first_latent, end = begin + LATENT_BLOCK;
-        sums[block] = squares_of_latents(t, begin, end > t->n_latents ? t->n_latents : end);
-    }
-    MW_TRY(mw_comm_gather_shares(t->comm, sums, blocks, 1, sizeof *sums));
-    *out = 0;
-    for (int i = 0; i < P_COUNT; i++) {
-        const parameter *p = &t->parameter[i];
-        if (p->value && !p->shared) *out += sum_of_squares(p->grad, p->rows * p->columns);
-    }
-    for (int64_t b = 0; b < blocks; b++) *out += sums[b];
+    int64_t blocks = (t->sae->n + LATENT_BLOCK - 1) / LATENT_BLOCK;
+    MW_TRY(mw_comm_agree(t->comm, squares_of_share(t)));
+    MW_TRY(gather_shares(t, t->encoder_sums, blocks, 1, sizeof(double)));
+    mw_status status = squares_of_whole(t, out);
+    if (status == MW_OK)
+        status = t->backend->ops->download(t->backend, t->block_sums, t->encoder_sums, (size_t)blocks * sizeof(double));
+    MW_TRY(mw_comm_agree(t->comm, status));
+    for (int64_t b = 0; b < blocks; b++) *out += t->block_sums[b];
     *out = sqrt(*out);
     return MW_OK;
 }
 
-static void scale_run(float factor, float *x, int64_t n) {
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < n; i++) x[i] *= factor;
+static mw_status scale_gradients(mw_trainer *t, float factor) {
+    mw_backend *b = t->backend;
+    for (int i = 0; i < P_COUNT; i++) {
+        const parameter *p = &t->parameter[i];
+        if (p->value) MW_TRY(b->ops->combine(b, p->grad, factor, p->grad, 0, NULL, parameter_count(t, p)));
+    }
+    return MW_OK;
 }
 
 /* The limit is meant for the loss sum_d e^2; ours is loss_scale / d of that. */
@@ -64,19 +70,14 @@ static mw_status clip(mw_trainer *t) {
     double norm = 0, limit = t->options.clip_norm * t->loss_scale / (double)t->sae->d_out;
     if (!(t->options.clip_norm > 0)) return MW_OK;
     MW_TRY(gradient_norm(t, &norm));
-    if (!(norm > limit)) return MW_OK;
-    for (int i = 0; i < P_COUNT; i++) {
-        const parameter *p = &t->parameter[i];
-        if (p->value) scale_run((float)(limit / norm), p->grad, parameter_count(t, p));
-    }
-    return MW_OK;
+    return norm > limit ? mw_comm_agree(t->comm, scale_gradients(t, (float)(limit / norm))) : MW_OK;
 }
 
 /* ---- the step -------------------------------------------------------------------------------------------- */
 
 static mw_status update_share(mw_trainer *t) {
     const mw_train_options *o = &t->options;
-    mw_backend *backend = t->sae->backend;
+    mw_backend *backend = t->backend;
     double count = (double)(t->step + 1);
     mw_adam adam = {.beta1 = (float)o->beta1,
                     .beta2 = (float)o->beta2,
@@ -92,19 +93,18 @@ static mw_status update_share(mw_trainer *t) {
         MW_TRY(backend->ops->adam(backend, p->value + parameter_first(t, p), p->grad, p->m, p->v, parameter_count(t, p),
                                   &adam));
     }
-    if (variant_of(t->sae)->constrain) variant_of(t->sae)->constrain(t);
-    return MW_OK;
+    return variant_of(t->sae)->constrain ? variant_of(t->sae)->constrain(t) : MW_OK;
 }
 
-static void update_means(mw_trainer *t) {
+static mw_status update_means(mw_trainer *t) {
     float keep = (float)t->options.ema;
     for (int i = 0; i < P_COUNT && t->options.ema > 0; i++) {
         parameter *p = &t->parameter[i];
-        if (!p->value) continue;
-        const float *now = p->value + parameter_first(t, p);
-#pragma omp parallel for schedule(static)
-        for (int64_t j = 0; j < parameter_count(t, p); j++) p->ema[j] = keep * p->ema[j] + (1 - keep) * now[j];
+        if (p->value)
+            MW_TRY(t->backend->ops->combine(t->backend, p->ema, keep, p->ema, 1 - keep,
+                                            p->value + parameter_first(t, p), parameter_count(t, p)));
     }
+    return MW_OK;
 }
 
 static mw_status gather_parameters(mw_trainer *t) {
@@ -115,31 +115,41 @@ static mw_status gather_parameters(mw_trainer *t) {
     return MW_OK;
 }
 
+/* value = ema / whole */
+static mw_status take_mean(mw_trainer *t, parameter *p, double whole) {
+    size_t bytes = (size_t)parameter_count(t, p) * sizeof(float);
+    float *to = p->value + parameter_first(t, p), *value = NULL, *ema = NULL;
+    mw_status status = borrow(t->backend, to, bytes, &value);
+    if (status == MW_OK) status = borrow(t->backend, p->ema, bytes, &ema);
+    for (int64_t j = 0; status == MW_OK && j < parameter_count(t, p); j++) value[j] = (float)(ema[j] / whole);
+    mw_status back = lend_back(t->backend, p->ema, bytes, ema, false);
+    if (status == MW_OK) status = back;
+    back = lend_back(t->backend, to, bytes, value, status == MW_OK);
+    return status != MW_OK ? status : back;
+}
+
 mw_status take_means(mw_trainer *t) {
     double whole = 1 - pow(t->options.ema, (double)t->step);
+    mw_status status = MW_OK;
     if (!(t->options.ema > 0) || t->step == 0) return MW_OK;
-    for (int i = 0; i < P_COUNT; i++) {
-        parameter *p = &t->parameter[i];
-        if (!p->value) continue;
-        float *to = p->value + parameter_first(t, p);
-        for (int64_t j = 0; j < parameter_count(t, p); j++) to[j] = (float)(p->ema[j] / whole);
-    }
+    for (int i = 0; i < P_COUNT && status == MW_OK; i++)
+        if (t->parameter[i].value) status = take_mean(t, &t->parameter[i], whole);
+    MW_TRY(mw_comm_agree(t->comm, status));
     return gather_parameters(t);
 }
 
 mw_status step_update(mw_trainer *t) {
     mw_sae *sae = t->sae;
-    mw_backend *backend = sae->backend;
+    mw_backend *b = t->backend;
     t->report.lr = learning_rate(&t->options, sae->n, t->step);
     float *share = sae->w_dec + t->first_latent * sae->d_out;
     if (!variant_of(sae)->free_decoder)
-        MW_TRY(mw_comm_agree(
-            t->comm, backend->ops->unit_rows(backend, share, t->parameter[P_W_DEC].grad, t->n_latents, sae->d_out)));
+        MW_TRY(mw_comm_agree(t->comm,
+                             b->ops->unit_rows(b, share, t->parameter[P_W_DEC].grad, t->n_latents, sae->d_out)));
     MW_TRY(clip(t));
     MW_TRY(mw_comm_agree(t->comm, update_share(t)));
     MW_TRY(gather_parameters(t));
     int64_t every = t->options.resample_every;
     if (every > 0 && (t->step + 1) % every == 0) MW_TRY(resample(t));
-    update_means(t);
-    return MW_OK;
+    return mw_comm_agree(t->comm, update_means(t));
 }

@@ -20,7 +20,7 @@ typedef struct variant_row {
     extra_row extra[MW_EXTRAS];
     double sparsity, sparsity_of_d; /* usual coefficient of the penalty: the sum of one and d times the other */
 
-    /* Codes outside training. */
+    /* Codes outside training; x and codes are in the memory of the SAE's backend, as in all that follows. */
     mw_status (*encode)(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out);
     /* Initial values of the extras of latents first .. first + count; they are 0. */
     void (*start)(mw_sae *sae, const mw_train_options *options, int64_t first, int64_t count);
@@ -31,14 +31,15 @@ typedef struct variant_row {
     mw_status (*select)(mw_trainer *t, const float *x);
     /* After a selection: the same on all ranks. */
     void (*after_selection)(mw_trainer *t);
-    /* Makes dL/da, and what it wants to sum, of the dL/dz of this rank's rows. */
-    void (*shape)(mw_trainer *t);
-    /* What the sparsity coefficient multiplies in the loss, a mean over all rows. */
-    double (*penalty)(const mw_trainer *t);
-    /* Gradients of this rank's share of extras and whatever W_dec and b_enc get beside the usual. */
-    void (*finish)(mw_trainer *t);
+    /* Makes dL/da, and what it wants to sum, of the dL/dz of this rank's rows: `of` has the parts, for entries from this rank's
+     * first on. */
+    mw_status (*shape)(mw_trainer *t, entries *of);
+    /* What the sparsity coefficient multiplies in the loss, a mean over all rows; `of` has all entries of the parts. */
+    double (*penalty)(const mw_trainer *t, const entries *of);
+    /* Gradients of this rank's share of extras and whatever W_dec gets beside the usual. */
+    mw_status (*finish)(mw_trainer *t);
     /* Keeps this rank's share of the extras where they are allowed to be, after an update. */
-    void (*constrain)(mw_trainer *t);
+    mw_status (*constrain)(mw_trainer *t);
 } variant_row;
 
 const variant_row *variant_of(const mw_sae *sae);
@@ -51,20 +52,17 @@ typedef mw_status (*pre_visitor)(void *self, const float *pre, int64_t first, in
 mw_status sae_visit(const mw_sae *sae, const float *x, int64_t rows, pre_visitor visit, void *self) MW_MUST_USE;
 
 /* Rows first .. first + rows of `out` from what the backend's top_k found, [rows, k]: the positive ones. */
-mw_status append_positive(mw_codes *out, int64_t first, int64_t rows, int64_t k, const int32_t *index,
-                          const float *value) MW_MUST_USE;
+mw_status append_positive(mw_backend *backend, mw_codes *out, int64_t first, int64_t rows, int64_t k,
+                          const int32_t *index, const float *value) MW_MUST_USE;
 /* The k largest of each row, where positive. */
 mw_status top_k_codes(const mw_sae *sae, const float *x, int64_t rows, int64_t k, mw_codes *out) MW_MUST_USE;
 
-/* Pre-activations above a floor become codes; those that become NaN are left out. */
-typedef struct opening {
-    const float *floor;  /* [n]; NULL: the same for all, `level` */
-    float level, margin; /* margin > 0: those nearer to the floor than that, on either side */
-    float (*value)(const mw_sae *sae, int64_t latent, float pre); /* NULL: the pre-activation */
-} opening;
-mw_status open_codes(const mw_sae *sae, const float *x, int64_t rows, opening how, mw_codes *out) MW_MUST_USE;
+/* Rows first .. first + rows of `out`: what opens of a matrix [rows, n]. */
+mw_status append_open(mw_backend *backend, mw_codes *out, int64_t first, int64_t rows, int64_t n, const mw_opening *how,
+                      const float *x) MW_MUST_USE;
+mw_status open_codes(const mw_sae *sae, const float *x, int64_t rows, mw_opening how, mw_codes *out) MW_MUST_USE;
 /* Two sets of codes from the same pre-activations. */
-mw_status open_both(const mw_sae *sae, const float *x, int64_t rows, const opening how[2],
+mw_status open_both(const mw_sae *sae, const float *x, int64_t rows, const mw_opening how[2],
                     mw_codes *const out[2]) MW_MUST_USE;
 
 /* ---- what rows of the table are made of ------------------------------------------------------------------------ */
@@ -85,24 +83,24 @@ mw_status matryoshka_top_k_select(mw_trainer *t, const float *x) MW_MUST_USE;
 mw_status matryoshka_batch_top_k_select(mw_trainer *t, const float *x) MW_MUST_USE;
 
 mw_status relu_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) MW_MUST_USE;
-void relu_shape(mw_trainer *t);
-double relu_penalty(const mw_trainer *t);
-void relu_finish(mw_trainer *t);
+mw_status relu_shape(mw_trainer *t, entries *of);
+double relu_penalty(const mw_trainer *t, const entries *of);
+mw_status relu_finish(mw_trainer *t);
 
 mw_status jump_relu_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) MW_MUST_USE;
 void jump_relu_start(mw_sae *sae, const mw_train_options *options, int64_t first, int64_t count);
 void jump_relu_lay_out(const mw_trainer *t, layout *out);
 mw_status jump_relu_select(mw_trainer *t, const float *x) MW_MUST_USE;
-void jump_relu_shape(mw_trainer *t);
-double jump_relu_penalty(const mw_trainer *t);
-void jump_relu_finish(mw_trainer *t);
-void jump_relu_constrain(mw_trainer *t);
+mw_status jump_relu_shape(mw_trainer *t, entries *of);
+double jump_relu_penalty(const mw_trainer *t, const entries *of);
+mw_status jump_relu_finish(mw_trainer *t);
+mw_status jump_relu_constrain(mw_trainer *t);
 
 mw_status gated_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) MW_MUST_USE;
 void gated_lay_out(const mw_trainer *t, layout *out);
 mw_status gated_select(mw_trainer *t, const float *x) MW_MUST_USE;
-void gated_shape(mw_trainer *t);
-double gated_penalty(const mw_trainer *t);
-void gated_finish(mw_trainer *t);
+mw_status gated_shape(mw_trainer *t, entries *of);
+double gated_penalty(const mw_trainer *t, const entries *of);
+mw_status gated_finish(mw_trainer *t);
 
 #endif

@@ -1,0 +1,126 @@
+/* The device's memory for the host: where that is the host's own, nothing moves. */
+#include "sae/variants.h"
+
+#include <string.h>
+
+mw_status borrow(mw_backend *backend, void *device, size_t bytes, void *out) {
+    void *host = device;
+    if (!backend->ops->host_memory) {
+        if (!(host = mw_alloc(bytes ? bytes : 1))) return MW_ERR_MEMORY;
+        mw_status status = bytes ? backend->ops->download(backend, host, device, bytes) : MW_OK;
+        if (status != MW_OK) {
+            mw_free(host);
+            return status;
+        }
+    }
+    memcpy(out, &host, sizeof host);
+    return MW_OK;
+}
+
+mw_status lend_back(mw_backend *backend, void *device, size_t bytes, void *host, bool changed) {
+    if (!host || backend->ops->host_memory) return MW_OK;
+    mw_status status = changed && bytes ? backend->ops->upload(backend, device, host, bytes) : MW_OK;
+    mw_free(host);
+    return status;
+}
+
+mw_status open_entries(mw_trainer *t, codes *c, int64_t first, int64_t last, entries *out) {
+    size_t bytes = (size_t)(last - first) * 4;
+    *out = (entries){0};
+    mw_status status = borrow(t->backend, c->index + first, bytes, &out->index);
+    if (status == MW_OK) status = borrow(t->backend, c->value + first, bytes, &out->value);
+    if (status == MW_OK) status = borrow(t->backend, c->grad + first, bytes, &out->grad);
+    if (status == MW_OK) return MW_OK;
+    mw_status closed = close_entries(t, c, first, last, out, false);
+    return status != MW_OK ? status : closed;
+}
+
+mw_status close_entries(mw_trainer *t, codes *c, int64_t first, int64_t last, entries *e, bool changed) {
+    size_t bytes = (size_t)(last - first) * 4;
+    mw_status index = lend_back(t->backend, c->index + first, bytes, e->index, false);
+    mw_status value = lend_back(t->backend, c->value + first, bytes, e->value, false);
+    mw_status grad = lend_back(t->backend, c->grad + first, bytes, e->grad, changed);
+    *e = (entries){0};
+    return index != MW_OK ? index : value != MW_OK ? value : grad;
+}
+
+/* ---- the whole SAE ------------------------------------------------------------------------------------------- */
+
+enum { ARRAYS = 5 + MW_EXTRAS };
+
+typedef struct array {
+    float **slot;
+    int64_t count;
+} array;
+
+static void list_arrays(mw_sae *s, array out[ARRAYS]) {
+    out[0] = (array){&s->w_enc, s->n * s->d};
+    out[1] = (array){&s->b_enc, s->n};
+    out[2] = (array){&s->w_dec, s->n * s->d_out};
+    out[3] = (array){&s->b_dec, s->d_out};
+    out[4] = (array){&s->w_skip, s->d_out * s->d};
+    for (int i = 0; i < MW_EXTRAS; i++) out[5 + i] = (array){&s->extra[i], s->n};
+}
+
+/* Both lists are of the same SAE, so the same arrays are there. */
+static mw_status move(mw_backend *backend, const mw_sae *from, mw_sae *to, bool out) {
+    array source[ARRAYS], target[ARRAYS];
+    mw_sae reader = *from;
+    list_arrays(&reader, source);
+    list_arrays(to, target);
+    for (int i = 0; i < ARRAYS; i++) {
+        if (!*target[i].slot) continue;
+        size_t bytes = (size_t)target[i].count * sizeof(float);
+        if (out)
+            MW_TRY(backend->ops->upload(backend, *target[i].slot, *source[i].slot, bytes));
+        else
+            MW_TRY(backend->ops->download(backend, *target[i].slot, *source[i].slot, bytes));
+    }
+    to->threshold = from->threshold;
+    return MW_OK;
+}
+
+mw_status sae_send(const mw_sae *from, mw_sae *copy) {
+    return move(copy->backend, from, copy, true);
+}
+
+mw_status sae_fetch(const mw_sae *copy, mw_sae *to) {
+    return move(copy->backend, copy, to, false);
+}
+
+mw_status sae_copy_to(const mw_sae *sae, mw_backend *backend, mw_sae **out) {
+    mw_sae *copy = mw_alloc(sizeof *copy);
+    if (!copy) return MW_ERR_MEMORY;
+    array from[ARRAYS], to[ARRAYS];
+    *copy = *sae;
+    copy->backend = backend;
+    list_arrays(copy, to);
+    for (int i = 0; i < ARRAYS; i++) {
+        from[i].slot = *to[i].slot ? to[i].slot : NULL; /* which ones there are */
+        *to[i].slot = NULL;
+    }
+    mw_status status = MW_OK;
+    for (int i = 0; i < ARRAYS && status == MW_OK; i++)
+        if (from[i].slot) status = mw_backend_floats(backend, to[i].count, to[i].slot);
+    if (status == MW_OK) status = sae_send(sae, copy);
+    if (status != MW_OK)
+        sae_free_copy(&copy);
+    else
+        *out = copy;
+    return status;
+}
+
+void sae_free_copy(mw_sae **slot) {
+    mw_sae *copy = *slot;
+    array all[ARRAYS];
+    if (!copy) return;
+    list_arrays(copy, all);
+    for (int i = 0; i < ARRAYS; i++)
+        if (*all[i].slot) copy->backend->ops->free(copy->backend, *all[i].slot);
+    mw_free(copy);
+    *slot = NULL;
+}
+
+mw_parts parts_of(const mw_sae *sae) {
+    return (mw_parts){sae->n_parts, sae->part_end};
+}
