@@ -205,6 +205,9 @@ struct mw_backend {
 /* "auto" (a GPU where there is one, else cpu), "cpu", "cpu:onednn", "cpu:cblas", "cuda", "cuda:1". A backend that this
  * machine or this build lacks is MW_ERR_UNSUPPORTED. */
 mw_status mw_backend_open(const char *name, mw_backend **out) MW_MUST_USE;
+/* The same for one of several processes of a node: where the name leaves open which GPU, process `place` takes the GPU of that
+ * number, and with more processes than GPUs they share. Of the GPUs that Slurm or CUDA_VISIBLE_DEVICES let it see, that is. */
+mw_status mw_backend_open_at(const char *name, int place, mw_backend **out) MW_MUST_USE;
 void mw_backend_close(mw_backend **backend);
 
 /* A device block of `count` floats. */

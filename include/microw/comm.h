@@ -26,6 +26,8 @@ mw_status mw_comm_self(mw_comm **out) MW_MUST_USE;
 mw_status mw_comm_duplicate(const mw_comm *comm, mw_comm **out) MW_MUST_USE;
 /* The ranks of `comm` that give the same `color` >= 0, in their order. Collective. */
 mw_status mw_comm_split(const mw_comm *comm, int color, mw_comm **out) MW_MUST_USE;
+/* This process's number among all of the program that run on its node, whatever `comm` is a part of. */
+int mw_comm_place(const mw_comm *comm);
 /* Bytes of memory that each rank can still have: what its node has free, by its ranks there; the least of all. 0: not
  * known. Collective. */
 mw_status mw_comm_free_memory(const mw_comm *comm, double *out) MW_MUST_USE;
@@ -65,8 +67,12 @@ void mw_comm_share(int rank, int size, int64_t total, int64_t block, int64_t *be
 mw_status mw_comm_gather_shares(const mw_comm *comm, void *data, int64_t total, int64_t block,
                                 size_t item_bytes) MW_MUST_USE;
 
-/* As mw_comm_gather_all_v, in place, for `data` in a backend's memory. Ranks' devices may be different ones. */
+/* As mw_comm_gather_all_v, in place, for `data` in a backend's memory: by NCCL where every rank has a GPU of its own and the
+ * build has NCCL, else through the host. By NCCL it is done in the order of the backend's other work, and a rank that has gone is
+ * noticed where the host next waits for the device (MW_ERR_COMM, with this rank's number). */
 mw_status mw_comm_gather_device(const mw_comm *comm, mw_backend *backend, const size_t *bytes, void *data) MW_MUST_USE;
+/* Before `comm` ends or when `backend` has had its last gather: it no longer looks for ranks that have gone. */
+void mw_comm_leave_device(const mw_comm *comm, mw_backend *backend);
 
 /* Prints each distinct held error once, with the ranks that had it. Collective; for the end of a program. */
 void mw_comm_report_errors(const mw_comm *comm);

@@ -6,8 +6,9 @@
 #define CUDA_DEVICES ", cuda"
 
 /* "cuda" or "cuda:N" */
-static mw_status open_cuda(const char *name, mw_backend **out) {
-    int64_t device = 0;
+static mw_status open_cuda(const char *name, int place, mw_backend **out) {
+    int count = mw_cuda_count();
+    int64_t device = count > 0 ? place % count : 0;
     if (name[4] && (name[4] != ':' || !mw_parse_int(name + 5, &device) || device < 0 || device > 1023))
         return mw_error(MW_ERR_UNSUPPORTED, "device '%s': expected cuda or cuda:NUMBER", name);
     return mw_cuda_open((int)device, out);
@@ -18,15 +19,20 @@ static mw_status open_cuda(const char *name, mw_backend **out) {
 
 #include <string.h>
 
-mw_status mw_backend_open(const char *name, mw_backend **out) {
+mw_status mw_backend_open_at(const char *name, int place, mw_backend **out) {
 #ifdef MICROW_HAVE_CUDA
     bool automatic = strcmp(name, "auto") == 0 && mw_cuda_count() > 0;
-    if (automatic || strncmp(name, "cuda", 4) == 0) return open_cuda(automatic ? "cuda" : name, out);
+    if (automatic || strncmp(name, "cuda", 4) == 0) return open_cuda(automatic ? "cuda" : name, place, out);
 #endif
+    (void)place;
     if (strcmp(name, "auto") == 0 || strcmp(name, "cpu") == 0) return mw_cpu_open(NULL, out);
     if (strncmp(name, "cpu:", 4) == 0) return mw_cpu_open(name + 4, out);
     return mw_error(MW_ERR_UNSUPPORTED, "device '%s' is not in this build; it has: auto, cpu%s%s", name,
                     mw_cpu_products(), CUDA_DEVICES);
+}
+
+mw_status mw_backend_open(const char *name, mw_backend **out) {
+    return mw_backend_open_at(name, 0, out);
 }
 
 void mw_backend_close(mw_backend **backend) {

@@ -1,5 +1,5 @@
-/* Collectives on a device's memory, by way of the host. */
-#include "microw/comm.h"
+/* Collectives on a device's memory: by NCCL where every rank has a GPU of its own, else by way of the host. */
+#include "comm/comm_nccl.h"
 
 /* The others' bytes before and behind this rank's own. */
 static mw_status bring(mw_backend *backend, const char *host, char *data, size_t before, size_t mine, size_t total) {
@@ -27,5 +27,15 @@ static mw_status by_host(const mw_comm *comm, mw_backend *backend, const size_t 
 mw_status mw_comm_gather_device(const mw_comm *comm, mw_backend *backend, const size_t *bytes, void *data) {
     if (mw_comm_size(comm) == 1) return MW_OK;
     if (backend->ops->host_memory) return mw_comm_gather_all_v(comm, NULL, bytes, data);
+    mw_comm_device *device = mw_comm_device_of(comm);
+    if (!device->known) {
+        MW_TRY(mw_nccl_open(comm, backend, &device->nccl));
+        device->known = true;
+    }
+    if (device->nccl) return mw_nccl_gather(device->nccl, backend, bytes, data);
     return by_host(comm, backend, bytes, data);
+}
+
+void mw_comm_leave_device(const mw_comm *comm, mw_backend *backend) {
+    if (mw_comm_device_of(comm)->nccl) mw_nccl_leave(backend);
 }

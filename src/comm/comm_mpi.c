@@ -1,4 +1,4 @@
-#include "microw/comm.h"
+#include "comm/comm_nccl.h"
 
 #include <limits.h>
 #include <mpi.h>
@@ -7,10 +7,21 @@
 
 struct mw_comm {
     MPI_Comm mpi;
-    int rank, size;
+    int rank, size, place;
     bool alone, world, threads;
     bool *abandoned; /* shared by the world and its duplicates; the world owns it */
+    mw_comm_device *device;
 };
+
+/* Both or none. */
+static mw_status make(mw_comm **comm, mw_comm_device **device) {
+    *comm = mw_calloc(1, sizeof **comm);
+    *device = mw_calloc(1, sizeof **device);
+    if (*comm && *device) return MW_OK;
+    mw_free(*comm);
+    mw_free(*device);
+    return MW_ERR_MEMORY;
+}
 
 static mw_status checked(int code, const char *call) {
     if (code == MPI_SUCCESS) return MW_OK;
@@ -21,34 +32,53 @@ static mw_status checked(int code, const char *call) {
 }
 
 mw_status mw_comm_self(mw_comm **out) {
-    mw_comm *comm = mw_calloc(1, sizeof *comm);
-    if (!comm) return MW_ERR_MEMORY;
-    *comm = (mw_comm){.mpi = MPI_COMM_NULL, .size = 1, .alone = true, .threads = true};
+    mw_comm *comm;
+    mw_comm_device *device;
+    MW_TRY(make(&comm, &device));
+    *comm = (mw_comm){.mpi = MPI_COMM_NULL, .size = 1, .alone = true, .threads = true, .device = device};
     *out = comm;
     return MW_OK;
+}
+
+/* This rank among those of `comm` on its node. */
+static mw_status find_node(const mw_comm *comm, int *place, int *ranks) {
+    MPI_Comm node;
+    *place = 0;
+    *ranks = 1;
+    if (comm->size == 1) return MW_OK;
+    MW_TRY(checked(MPI_Comm_split_type(comm->mpi, MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &node),
+                   "MPI_Comm_split_type"));
+    MPI_Comm_rank(node, place);
+    MPI_Comm_size(node, ranks);
+    return checked(MPI_Comm_free(&node), "MPI_Comm_free");
 }
 
 mw_status mw_comm_world(int *argc, char ***argv, mw_comm **out) {
     int provided = MPI_THREAD_SINGLE;
     if (MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &provided) != MPI_SUCCESS)
         return mw_error(MW_ERR_COMM, "MPI cannot start");
-    mw_comm *comm = mw_calloc(1, sizeof *comm);
-    if (!comm) return MW_ERR_MEMORY;
-    *comm = (mw_comm){.mpi = MPI_COMM_WORLD, .world = true, .threads = provided == MPI_THREAD_MULTIPLE};
+    mw_comm *comm;
+    mw_comm_device *device;
+    MW_TRY(make(&comm, &device));
+    *comm =
+        (mw_comm){.mpi = MPI_COMM_WORLD, .world = true, .threads = provided == MPI_THREAD_MULTIPLE, .device = device};
     if (!(comm->abandoned = mw_calloc(1, sizeof *comm->abandoned))) {
+        mw_free(device);
         mw_free(comm);
         return MW_ERR_MEMORY;
     }
     MPI_Comm_rank(comm->mpi, &comm->rank);
     MPI_Comm_size(comm->mpi, &comm->size);
     MPI_Comm_set_errhandler(comm->mpi, MPI_ERRORS_RETURN);
+    int ranks;
     *out = comm;
-    return MW_OK;
+    return find_node(comm, &comm->place, &ranks);
 }
 
 /* A communicator of some of the ranks of another; `made` is consumed. */
-static mw_status wrap(const mw_comm *from, MPI_Comm made, mw_comm *copy) {
+static mw_status wrap(const mw_comm *from, MPI_Comm made, mw_comm_device *device, mw_comm *copy) {
     *copy = *from;
+    copy->device = device;
     copy->world = false;
     copy->mpi = made;
     MPI_Comm_rank(made, &copy->rank);
@@ -60,15 +90,18 @@ static mw_status wrap(const mw_comm *from, MPI_Comm made, mw_comm *copy) {
 static mw_status derive(const mw_comm *comm, int color, mw_comm **out) {
     if (comm->alone) return mw_comm_self(out);
     MPI_Comm made = MPI_COMM_NULL;
-    mw_comm *copy = mw_calloc(1, sizeof *copy);
-    MW_TRY(mw_comm_agree(comm, copy ? MW_OK : MW_ERR_MEMORY));
+    mw_comm *copy;
+    mw_comm_device *device;
+    MW_TRY(mw_comm_agree(comm, make(&copy, &device)));
     mw_status status = color < 0 ? checked(MPI_Comm_dup(comm->mpi, &made), "MPI_Comm_dup")
                                  : checked(MPI_Comm_split(comm->mpi, color, comm->rank, &made), "MPI_Comm_split");
-    if (status == MW_OK) status = wrap(comm, made, copy);
-    if (status != MW_OK)
-        mw_free(copy);
-    else
+    if (status == MW_OK) status = wrap(comm, made, device, copy);
+    if (status == MW_OK) {
         *out = copy;
+        return MW_OK;
+    }
+    mw_free(device);
+    mw_free(copy);
     return status;
 }
 
@@ -80,20 +113,17 @@ mw_status mw_comm_split(const mw_comm *comm, int color, mw_comm **out) {
     return derive(comm, color, out);
 }
 
-/* Ranks of `comm` on this rank's node. */
-static mw_status node_size(const mw_comm *comm, int *out) {
-    MPI_Comm node;
-    *out = 1;
-    if (comm->size == 1) return MW_OK;
-    MW_TRY(checked(MPI_Comm_split_type(comm->mpi, MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &node),
-                   "MPI_Comm_split_type"));
-    MPI_Comm_size(node, out);
-    return checked(MPI_Comm_free(&node), "MPI_Comm_free");
+mw_comm_device *mw_comm_device_of(const mw_comm *comm) {
+    return comm->device;
+}
+
+int mw_comm_place(const mw_comm *comm) {
+    return comm->place;
 }
 
 mw_status mw_comm_free_memory(const mw_comm *comm, double *out) {
-    int ranks;
-    MW_TRY(node_size(comm, &ranks));
+    int place, ranks;
+    MW_TRY(find_node(comm, &place, &ranks));
     double least = -(double)mw_free_memory() / ranks; /* the largest negative one */
     MW_TRY(mw_comm_max_f64(comm, &least, 1));
     *out = -least;
@@ -103,6 +133,8 @@ mw_status mw_comm_free_memory(const mw_comm *comm, double *out) {
 void mw_comm_free(mw_comm **comm) {
     mw_comm *c = *comm;
     if (!c) return;
+    mw_nccl_free(&c->device->nccl);
+    mw_free(c->device);
     if (c->world) {
         mw_free(c->abandoned);
         MPI_Finalize();

@@ -12,11 +12,16 @@ bool run_is_root(const run *r) {
 
 static const char *const dtype_names[] = {"auto", "f32", "bf16", "f16"};
 
+/* Ranks of a node take its GPUs in turn. */
+mw_status run_backend(run *r) {
+    if (r->backend) return MW_OK;
+    return mw_comm_agree(r->comm, mw_backend_open_at(r->e->model.device, mw_comm_place(r->comm), &r->backend));
+}
+
 mw_status run_model(run *r) {
     if (r->model) return MW_OK;
-    mw_status status = r->backend ? MW_OK : mw_backend_open(r->e->model.device, &r->backend);
-    if (status == MW_OK)
-        status = mw_model_open(r->e->model.path, dtype_names[r->e->model.dtype], r->backend, &r->model);
+    MW_TRY(run_backend(r));
+    mw_status status = mw_model_open(r->e->model.path, dtype_names[r->e->model.dtype], r->backend, &r->model);
     return mw_comm_agree(r->comm, status);
 }
 

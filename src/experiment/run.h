@@ -13,8 +13,8 @@ typedef struct run {
     bool overwrite;
     char *folder, *activations, *sae_folder; /* store/runs/NAME, store/activations/NAME, store/sae_models/NAME */
     json_t *manifest;                        /* the same on all ranks: {"stages": {NAME: FINGERPRINT}} */
-    mw_backend *backend;                     /* of the model */
-    mw_backend *sae_backend;                 /* SAEs live in host memory */
+    mw_backend *backend;                     /* of the model and of training steps */
+    mw_backend *sae_backend;                 /* SAEs live in host memory but while they are trained */
     mw_model *model;
     mw_tokenizer *tokenizer;
     mw_dataset *dataset;
@@ -27,6 +27,7 @@ mw_status run_open(const mw_experiment *e, const mw_comm *comm, bool overwrite, 
 void run_close(run *r);
 bool run_is_root(const run *r);
 /* Opened at first use. Collective: all ranks agree. */
+mw_status run_backend(run *r) MW_MUST_USE;
 mw_status run_model(run *r) MW_MUST_USE;
 mw_status run_sae_backend(run *r) MW_MUST_USE; /* local */
 mw_status run_tokenizer(run *r) MW_MUST_USE;

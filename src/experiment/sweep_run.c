@@ -129,11 +129,14 @@ static mw_status train_round(point_run *const *points, int64_t n, int64_t count,
 
 /* What is open once serves all points in turn. */
 static void lend(run *from, run *to) {
-    to->backend = from->backend;
+    if (from->backend) {
+        mw_backend_close(&to->backend); /* of its training, which is over */
+        to->backend = from->backend;
+        from->backend = NULL;
+    }
     to->model = from->model;
     to->tokenizer = from->tokenizer;
     to->dataset = from->dataset;
-    from->backend = NULL;
     from->model = NULL;
     from->tokenizer = NULL;
     from->dataset = NULL;

@@ -148,7 +148,9 @@ static double bytes_written(const mw_sae *sae, const mw_train_options *o) {
     return weights + (saves ? saved * kept * weights : 0);
 }
 
-mw_status training_open(run *r, const train_job *job, mw_training *out) {
+mw_status training_open(run *r, train_job *job, mw_training *out) {
+    MW_TRY(run_backend(r));
+    job->options.device = r->backend;
     mw_status status = new_sae(r, job);
     if (status == MW_OK) status = mw_put_text(&r->sae->fingerprint, job->fingerprint);
     MW_TRY(mw_comm_agree(r->comm, status));

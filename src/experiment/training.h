@@ -24,7 +24,7 @@ mw_status training_shape_of(const train_job *job, const mw_experiment *e, int64_
 /* Compares the checksums of what is read, if the experiment asks for it. */
 mw_status training_verify(const run *r, const train_job *job) MW_MUST_USE;
 /* r->sae: new, untrained; `out` is ready for mw_sae_train_many. */
-mw_status training_open(run *r, const train_job *job, mw_training *out) MW_MUST_USE;
+mw_status training_open(run *r, train_job *job, mw_training *out) MW_MUST_USE;
 /* Prints the result and marks the stage as done. */
 mw_status training_close(run *r, const train_job *job, const mw_training *done) MW_MUST_USE;
 

@@ -49,8 +49,8 @@ static mw_status sum_mine(mw_trainer *t, const float *y) {
     MW_TRY(b->ops->tile_sums(b, of_y + first * (d + 1), y, rows, d));
     MW_TRY(b->ops->tile_sums(b, of_e + first * (d + 1), t->error, rows, d));
     for (int i = 0; i < t->layout.n_blocks; i++)
-        MW_TRY(b->ops->square_sums(b, of_blocks + i * tiles + first, block_rows(t, i), rows * d, MW_ROW_TILE * d,
-                                   false));
+        MW_TRY(
+            b->ops->square_sums(b, of_blocks + i * tiles + first, block_rows(t, i), rows * d, MW_ROW_TILE * d, false));
     return MW_OK;
 }
 
@@ -103,8 +103,8 @@ static mw_status count_dead(mw_trainer *t) {
     for (int p = 0; p < t->layout.n_parts; p++) {
         const codes *c = &t->part[p].c;
         if (!(t->layout.uses[p] & PART_FIRES)) continue;
-        MW_TRY(b->ops->mark_fired(b, t->since_fired, n, by, c->index, c->value, c->start[t->options.batch],
-                                  fired_above));
+        MW_TRY(
+            b->ops->mark_fired(b, t->since_fired, n, by, c->index, c->value, c->start[t->options.batch], fired_above));
         by = 0;
     }
     MW_TRY(b->ops->list_silent(b, t->since_fired, n, t->options.dead_after, t->silent, &t->n_dead));

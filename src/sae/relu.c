@@ -35,8 +35,8 @@ mw_status relu_finish(mw_trainer *t) {
     mw_status status = b->ops->alloc(b, bytes, &there);
     if (status == MW_OK) status = b->ops->upload(b, there, weight, bytes);
     if (status == MW_OK)
-        status = b->ops->add_directions(b, t->parameter[P_W_DEC].grad, there,
-                                        sae->w_dec + t->first_latent * sae->d_out, t->n_latents, sae->d_out, &parts);
+        status = b->ops->add_directions(b, t->parameter[P_W_DEC].grad, there, sae->w_dec + t->first_latent * sae->d_out,
+                                        t->n_latents, sae->d_out, &parts);
     if (there) b->ops->free(b, there);
     mw_free(weight);
     return status;

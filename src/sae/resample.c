@@ -96,7 +96,8 @@ static mw_status forget(mw_trainer *t, int32_t latent) {
     return b->ops->fill_zero(b, t->since_fired + latent, sizeof *t->since_fired);
 }
 
-static mw_status start_anew(mw_trainer *t, int32_t latent, int64_t row, double decoder, double encoder, float *scratch) {
+static mw_status start_anew(mw_trainer *t, int32_t latent, int64_t row, double decoder, double encoder,
+                            float *scratch) {
     const mw_sae *sae = t->sae;
     mw_backend *b = t->backend;
     int64_t d = sae->d, d_out = sae->d_out;

@@ -48,8 +48,12 @@ mw_status multi_top_k_select(mw_trainer *t, const float *x) {
     mw_status status = mw_codes_begin(&t->part[0].c.mine, rows);
     if (status == MW_OK) status = mw_codes_begin(&t->part[1].c.mine, rows);
     for (int i = 0; i < 4 && status == MW_OK; i++) status = mw_backend_floats(b, chunk * width[i], &block[i]);
-    two_readers w = {.t = t, .many = many, .index = (int32_t *)(void *)block[0], .value = block[1],
-                     .few = (int32_t *)(void *)block[2], .few_values = block[3]};
+    two_readers w = {.t = t,
+                     .many = many,
+                     .index = (int32_t *)(void *)block[0],
+                     .value = block[1],
+                     .few = (int32_t *)(void *)block[2],
+                     .few_values = block[3]};
     if (status == MW_OK) status = sae_visit(t->sae, x, rows, take_both, &w);
     for (int i = 0; i < 4; i++)
         if (block[i]) b->ops->free(b, block[i]);

@@ -162,10 +162,12 @@ static void set_memory(mw_trainer *t) {
 }
 
 static mw_status prepare(mw_trainer *t) {
-    if (t->backend->ops->host_memory && t->backend == t->host->backend)
+    if (t->backend->ops->host_memory) { /* then in place, and as the SAE is used otherwise */
         t->sae = t->host;
-    else
+        t->backend = t->host->backend;
+    } else {
         MW_TRY(sae_copy_to(t->host, t->backend, &t->sae));
+    }
     lay_out(t, mw_comm_rank(t->comm), mw_comm_size(t->comm));
     set_memory(t);
     return allocate(t);
@@ -217,6 +219,7 @@ void mw_trainer_free(mw_trainer **slot) {
     if (t->lists.row) t->backend->ops->free(t->backend, t->lists.row);
     if (t->lists.coefficient) t->backend->ops->free(t->backend, t->lists.coefficient);
     if (t->sae != t->host) sae_free_copy(&t->sae);
+    if (t->comm) mw_comm_leave_device(t->comm, t->backend);
     mw_free(t);
     *slot = NULL;
 }

@@ -19,7 +19,7 @@
 #include "microw/sae.h"
 
 enum { NEAR_FLOATS = 1 << 21 }; /* pre-activations in memory at once on a CPU, or a tile of them */
-enum { LATENT_BLOCK = 512 }; /* latents are shared out, and their partial sums taken, in blocks of this many */
+enum { LATENT_BLOCK = 512 };    /* latents are shared out, and their partial sums taken, in blocks of this many */
 
 /* Sparse codes of all rows of a batch, gathered from the ranks' own. */
 typedef struct codes {

@@ -144,8 +144,8 @@ mw_status step_update(mw_trainer *t) {
     t->report.lr = learning_rate(&t->options, sae->n, t->step);
     float *share = sae->w_dec + t->first_latent * sae->d_out;
     if (!variant_of(sae)->free_decoder)
-        MW_TRY(mw_comm_agree(t->comm,
-                             b->ops->unit_rows(b, share, t->parameter[P_W_DEC].grad, t->n_latents, sae->d_out)));
+        MW_TRY(
+            mw_comm_agree(t->comm, b->ops->unit_rows(b, share, t->parameter[P_W_DEC].grad, t->n_latents, sae->d_out)));
     MW_TRY(clip(t));
     MW_TRY(mw_comm_agree(t->comm, update_share(t)));
     MW_TRY(gather_parameters(t));

@@ -7,7 +7,9 @@
 #include <map>
 #include <random>
 #include <sys/mman.h>
+#if !defined(__x86_64__)
 #include <ucontext.h>
+#endif
 #include <unistd.h>
 #include <vector>
 
@@ -47,9 +49,15 @@ struct heap {
         base = next = (char *)p;
         POISON(base, size_t(1) << 20);
     }
+    /* Few sizes, so that what is given back fits what is taken next. */
+    static size_t room(size_t bytes) {
+        size_t step = edge;
+        while (step * 8 < bytes) step *= 2;
+        return bytes ? (bytes + step - 1) / step * step : edge;
+    }
     void *take(size_t bytes) {
         start();
-        size_t whole = (bytes + edge - 1) / edge * edge;
+        size_t whole = room(bytes);
         char *block;
         auto found = spare.find(whole);
         if (found != spare.end()) {
@@ -70,7 +78,7 @@ struct heap {
     bool give(void *block) {
         auto found = used.find((char *)block);
         if (found == used.end()) return false;
-        size_t whole = (found->second + edge - 1) / edge * edge;
+        size_t whole = room(found->second);
         POISON(block, whole);
         spare.emplace(whole, (char *)block);
         used.erase(found);
@@ -105,6 +113,63 @@ bool is_device(const void *p) {
 
 namespace {
 
+/* Switching between fibers. swapcontext asks the kernel about signals each time, which takes most of a test's time; so on
+ * x86-64 the registers that a call keeps are moved by hand. */
+#if defined(__x86_64__)
+struct context_t {
+    void *sp = nullptr;
+};
+extern "C" void emulator_switch(void **from, void *to);
+asm(R"(
+    .text
+    .globl emulator_switch
+    .type emulator_switch, @function
+emulator_switch:
+    pushq %rbp
+    pushq %rbx
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movq %rsp, (%rdi)
+    movq %rsi, %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbx
+    popq %rbp
+    ret
+    .size emulator_switch, .-emulator_switch
+    .section .note.GNU-stack,"",@progbits
+    .text
+)");
+void switch_to(context_t &from, context_t &to) {
+    emulator_switch(&from.sp, to.sp);
+}
+void prepare(context_t &c, void *stack, size_t size, void (*body)()) {
+    void **top = (void **)((char *)stack + size) - 3; /* as a call leaves it: 8 more than a multiple of 16 */
+    *top = (void *)give_up;                           /* body never returns */
+    *--top = (void *)body;
+    for (int i = 0; i < 6; i++) *--top = nullptr;
+    c.sp = top;
+}
+#else
+struct context_t {
+    ucontext_t u;
+};
+void switch_to(context_t &from, context_t &to) {
+    swapcontext(&from.u, &to.u);
+}
+void prepare(context_t &c, void *stack, size_t size, void (*body)()) {
+    getcontext(&c.u);
+    c.u.uc_stack.ss_sp = stack;
+    c.u.uc_stack.ss_size = size;
+    c.u.uc_link = nullptr;
+    makecontext(&c.u, body, 0);
+}
+#endif
+
 enum { STACK = 256 << 10, LANES = 32, THREADS_MAX = 1024 };
 
 struct meeting { /* of a block's threads, or of lanes of a warp */
@@ -119,7 +184,7 @@ struct warp {
 };
 
 struct fiber {
-    ucontext_t context;
+    context_t context;
     void *stack = nullptr;
     bool done = true;
     const meeting *waits = nullptr;
@@ -130,7 +195,9 @@ struct machine {
     fiber fibers[THREADS_MAX];
     warp warps[THREADS_MAX / LANES];
     meeting all;
-    ucontext_t host;
+    context_t host;
+    const void *host_stack = nullptr; /* for AddressSanitizer */
+    size_t host_stack_size = 0;
     unsigned threads = 0, alive = 0, current = 0;
     const std::function<void()> *kernel = nullptr;
     std::vector<char> shared;
@@ -152,9 +219,9 @@ void yield() {
     fiber &f = m.fibers[m.current];
 #if defined(__SANITIZE_ADDRESS__)
     void *fake = nullptr;
-    __sanitizer_start_switch_fiber(f.done ? nullptr : &fake, m.host.uc_stack.ss_sp, m.host.uc_stack.ss_size);
+    __sanitizer_start_switch_fiber(f.done ? nullptr : &fake, m.host_stack, m.host_stack_size);
 #endif
-    swapcontext(&f.context, &m.host);
+    switch_to(f.context, m.host);
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
 #endif
@@ -162,7 +229,7 @@ void yield() {
 
 void body() {
 #if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_finish_switch_fiber(nullptr, (const void **)&m.host.uc_stack.ss_sp, &m.host.uc_stack.ss_size);
+    __sanitizer_finish_switch_fiber(nullptr, &m.host_stack, &m.host_stack_size);
 #endif
     (*m.kernel)();
     m.fibers[m.current].done = true;
@@ -180,7 +247,7 @@ void enter(unsigned i) {
     void *fake = nullptr;
     __sanitizer_start_switch_fiber(&fake, f.stack, STACK);
 #endif
-    swapcontext(&m.host, &f.context);
+    switch_to(m.host, f.context);
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
 #endif
@@ -191,13 +258,9 @@ void start_fiber(fiber &f) {
         f.stack = mmap(nullptr, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (f.stack == MAP_FAILED) give_up("no memory for threads");
     }
-    getcontext(&f.context);
-    f.context.uc_stack.ss_sp = f.stack;
-    f.context.uc_stack.ss_size = STACK;
-    f.context.uc_link = nullptr;
+    prepare(f.context, f.stack, STACK, body);
     f.done = false;
     f.waits = nullptr;
-    makecontext(&f.context, body, 0);
 }
 
 void run_block(std::mt19937 &random) {
@@ -297,6 +360,10 @@ cudaError_t cudaGetDeviceCount(int *count) {
 }
 cudaError_t cudaSetDevice(int device) {
     return device == 0 || device == 1 ? cudaSuccess : cudaErrorInvalidValue;
+}
+cudaError_t cudaDeviceGetPCIBusId(char *out, int bytes, int device) {
+    snprintf(out, size_t(bytes), "emulated:%d", device);
+    return cudaSuccess;
 }
 cudaError_t cudaGetLastError(void) {
     return cudaSuccess;

@@ -1,9 +1,16 @@
 /* Training against the torch runs of tools/make_golden_training.py, and the same bytes at any number of ranks. */
+#include "device.h"
 #include "microw/safetensors.h"
 #include "sae/trainer.h"
-#include "test.h"
 
-enum { BATCH = 600, STEPS = 200, K = 6 };
+enum { BATCH = 600, K = 6 };
+
+/* An emulated device takes some thousand times as long as a real one; test_sae_gradients has every variant on it. */
+#ifdef MICROW_CUDA_EMULATED
+enum { STEPS = 200, CURVE = 5, SOME = 2, FIRST = 1, STRIDE = 4 };
+#else
+enum { STEPS = 200, CURVE = 200, SOME = 7, FIRST = 0, STRIDE = 1 };
+#endif
 
 /* One run of the fixture script's table, and some more without a curve. */
 typedef struct setting {
@@ -39,7 +46,7 @@ enum { SETTINGS = sizeof settings / sizeof *settings };
 
 static const setting *now;
 static mw_comm *world;
-static mw_backend *backend;
+static mw_backend *backend; /* of the SAEs; steps run on the device under test */
 static mw_safetensors *golden;
 
 static const float *tensor(const char *name, int64_t *rows, int64_t *columns) {
@@ -74,7 +81,8 @@ static mw_train_options options_of(void) {
                               .l0_target = now->l0_target,
                               .bandwidth = now->bandwidth,
                               .threshold_init = now->theta,
-                              .patience = 5};
+                              .patience = 5,
+                              .device = b};
 }
 
 static void begin(const mw_comm *comm, mw_sae **sae, mw_trainer **trainer) {
@@ -150,7 +158,7 @@ static void loss_curve_equals_torch(void) {
     bool ranked = mw_variant_uses_k(now->variant);
     if (ranked && noise < ties) noise = ties; /* whether one of the fixture's few runs met a tie is chance */
     double worst = 0, mean = 0, dead = 0;
-    for (int s = 0; s < STEPS; s++) {
+    for (int s = 0; s < CURVE; s++) {
         mw_step_report r;
         step(t, &r);
         const double *expected = curve + s * 5;
@@ -158,7 +166,7 @@ static void loss_curve_equals_torch(void) {
         worst = fmax(worst, fabs(error));
         worst = fmax(worst, fabs(r.fvu - expected[2]) / expected[2]);
         dead = fmax(dead, fabs((double)r.dead - expected[4]));
-        mean += error / STEPS;
+        mean += error / CURVE;
         /* Where nothing selects by rank, a pre-activation near 0 or a threshold may fall on the other side. */
         if (s < 20)
             CHECK(fabs(error) < (ranked ? 1e-6 : 1e-5) && fabs(r.l0 - expected[3]) < (ranked ? 1e-6 : 6.0 / BATCH));
@@ -173,29 +181,62 @@ static void loss_curve_equals_torch(void) {
     mw_sae_free(&sae);
 }
 
+static void *fetch(const void *device, int64_t count, size_t item) {
+    void *host = mw_alloc((size_t)count * item + 1);
+    NEED(host != NULL);
+    if (count) NEED_OK(b->ops->download(b, host, device, (size_t)count * item));
+    return host;
+}
+
+/* The same bytes: where a row's product depends on its own tile alone, at any number of ranks; where a library chooses its
+ * method by the shape, on as many rows. */
+static bool bytes_are_due(void) {
+#ifdef MICROW_CUDA_EMULATED
+    return true;
+#else
+    return b->ops->rows_stand_alone || mw_comm_size(world) == 1;
+#endif
+}
+
+static bool same_silence(const mw_trainer *x, const mw_trainer *y) {
+    int64_t n = x->sae->n, *one = fetch(x->since_fired, n, sizeof *one), *two = fetch(y->since_fired, n, sizeof *two);
+    bool same = memcmp(one, two, (size_t)n * sizeof *one) == 0 && x->n_dead == y->n_dead &&
+                memcmp(x->dead, y->dead, (size_t)x->n_dead * sizeof *x->dead) == 0;
+    mw_free(one);
+    mw_free(two);
+    return same;
+}
+
+static void compare_weights(mw_trainer *x, mw_trainer *y) {
+    NEED_OK(mw_trainer_pull(x));
+    NEED_OK(mw_trainer_pull(y));
+    CHECK(!bytes_are_due() || same_bytes(x->host, y->host));
+}
+
 /* All ranks together, and this rank alone. */
 static void ranks_do_not_matter(void) {
     mw_sae *together = NULL, *alone = NULL;
-    mw_trainer *a = NULL, *b = NULL;
+    mw_trainer *x = NULL, *y = NULL;
     mw_comm *self = NULL;
-    mw_step_report ra, rb;
+    mw_step_report rx, ry;
     NEED_OK(mw_comm_self(&self));
-    begin(world, &together, &a);
-    begin(self, &alone, &b);
-    for (int s = 0; s < 12; s++) {
-        step(a, &ra);
-        step(b, &rb);
-        CHECK(memcmp(&ra, &rb, sizeof ra) == 0);
-        CHECK(memcmp(a->since_fired, b->since_fired, (size_t)together->n * sizeof *a->since_fired) == 0);
-        CHECK(a->n_dead == b->n_dead && memcmp(a->dead, b->dead, (size_t)a->n_dead * sizeof *a->dead) == 0);
+    begin(world, &together, &x);
+    begin(self, &alone, &y);
+    for (int s = 0; s < 2 * SOME; s++) {
+        step(x, &rx);
+        step(y, &ry);
+        CHECK(fabs(rx.loss - ry.loss) < 1e-4 * ry.loss); /* products in other orders, and near ties */
+        if (!bytes_are_due()) continue;
+        CHECK(memcmp(&rx, &ry, sizeof rx) == 0);
+        CHECK(same_silence(x, y));
     }
-    if (now->aux_k && !now->k_start) CHECK(ra.dead > 0 && ra.aux_loss > 0); /* AuxK was at work */
-    CHECK(same_bytes(together, alone));
-    NEED_OK(take_means(a));
-    NEED_OK(take_means(b));
-    CHECK(same_bytes(together, alone));
-    mw_trainer_free(&a);
-    mw_trainer_free(&b);
+    if (now->aux_k && !now->k_start) CHECK(rx.dead > 0 && rx.aux_loss > 0); /* AuxK was at work */
+    compare_weights(x, y);
+    NEED_OK(take_means(x));
+    NEED_OK(take_means(y));
+    compare_weights(x, y);
+    mw_trainer_free(&x);
+    mw_trainer_free(&y);
     mw_sae_free(&together);
     mw_sae_free(&alone);
     mw_comm_free(&self);
@@ -204,29 +245,29 @@ static void ranks_do_not_matter(void) {
 /* Saved by all ranks, gone on with by each alone: the same bytes as without the break. */
 static void checkpoints_lose_nothing(void) {
     mw_sae *whole = NULL, *broken = NULL;
-    mw_trainer *a = NULL, *b = NULL;
+    mw_trainer *x = NULL, *y = NULL;
     mw_comm *self = NULL;
     char path[64] = "/tmp/microw-ckpt-XXXXXX";
     if (mw_comm_rank(world) == 0) NEED(mkstemp(path) >= 0);
     NEED_OK(mw_comm_broadcast(world, path, sizeof path, 0));
     NEED_OK(mw_comm_self(&self));
-    begin(world, &whole, &a);
-    for (int s = 0; s < 7; s++) step(a, NULL);
-    NEED_OK(mw_trainer_save(a, path));
-    for (int s = 0; s < 7; s++) step(a, NULL);
-    begin(self, &broken, &b);
-    NEED_OK(mw_trainer_load(b, path));
-    CHECK(mw_trainer_steps_done(b) == 7);
-    for (int s = 0; s < 7; s++) step(b, NULL);
-    CHECK(same_bytes(whole, broken));
-    NEED_OK(take_means(a));
-    NEED_OK(take_means(b));
-    CHECK(same_bytes(whole, broken));
-    CHECK(a->smooth == b->smooth && a->best == b->best && a->best_step == b->best_step);
+    begin(world, &whole, &x);
+    for (int s = 0; s < SOME; s++) step(x, NULL);
+    NEED_OK(mw_trainer_save(x, path));
+    for (int s = 0; s < SOME; s++) step(x, NULL);
+    begin(self, &broken, &y);
+    NEED_OK(mw_trainer_load(y, path));
+    CHECK(mw_trainer_steps_done(y) == SOME);
+    for (int s = 0; s < SOME; s++) step(y, NULL);
+    compare_weights(x, y);
+    NEED_OK(take_means(x));
+    NEED_OK(take_means(y));
+    compare_weights(x, y);
+    if (bytes_are_due()) CHECK(x->smooth == y->smooth && x->best == y->best && x->best_step == y->best_step);
     NEED_OK(mw_comm_barrier(world));
     if (mw_comm_rank(world) == 0) remove(path);
-    mw_trainer_free(&a);
-    mw_trainer_free(&b);
+    mw_trainer_free(&x);
+    mw_trainer_free(&y);
     mw_sae_free(&whole);
     mw_sae_free(&broken);
     mw_comm_free(&self);
@@ -239,14 +280,18 @@ static void resampling_revives(void) {
     mw_step_report report;
     begin(world, &sae, &t);
     for (int s = 0; s < 3; s++) step(t, &report);
-    int64_t dead = report.dead;
-    CHECK(dead > 100 && sae->b_enc[0] < -3.9f);
+    NEED_OK(mw_trainer_pull(t));
+    CHECK(report.dead > 100 && sae->b_enc[0] < -3.9f);
     step(t, &report); /* the fourth */
-    CHECK(sae->b_enc[0] == 0 && t->since_fired[0] == 0 && fabs(length_of(sae->w_dec, sae->d) - 1) < 1e-2);
-    int64_t silent = 0;
+    int64_t *since = fetch(t->since_fired, sae->n, sizeof *since), silent = 0;
+    NEED_OK(mw_trainer_pull(t));
+    CHECK(sae->b_enc[0] == 0 && since[0] == 0 && fabs(length_of(sae->w_dec, sae->d) - 1) < 1e-2);
+    mw_free(since);
     step(t, &report);
-    for (int64_t i = 0; i < sae->n; i += 10) silent += t->since_fired[i] > 0;
+    since = fetch(t->since_fired, sae->n, sizeof *since);
+    for (int64_t i = 0; i < sae->n; i += 10) silent += since[i] > 0;
     CHECK(silent < sae->n / 10 / 2);
+    mw_free(since);
     mw_trainer_free(&t);
     mw_sae_free(&sae);
 }
@@ -295,13 +340,17 @@ static void batch_selection_is_exact(void) {
         NEED_OK(mw_trainer_step(t, x + at * D, NULL, &report));
         CHECK(fabs(report.l0 - TOP) < 1e-12);
         const codes *c = &t->part[0].c;
-        CHECK(c->start[B] == B * TOP);
+        NEED(c->start[B] == B * TOP);
+        int32_t *index = fetch(c->index, B * TOP, sizeof *index);
+        float *value = fetch(c->value, B * TOP, sizeof *value);
         for (int r = 0; r < B; r++)
             for (int64_t j = c->start[r]; j < c->start[r + 1]; j++) {
-                int place = r * N + c->index[j], above = 0;
+                int place = r * N + index[j], above = 0;
                 for (int o = 0; o < B * N; o++) above += pre[o] > pre[place] || (pre[o] == pre[place] && o < place);
-                CHECK(c->value[j] == pre[place] && above < B * TOP);
+                CHECK(value[j] == pre[place] && above < B * TOP);
             }
+        mw_free(index);
+        mw_free(value);
     }
     mw_trainer_free(&t);
     mw_sae_free(&sae);
@@ -309,9 +358,15 @@ static void batch_selection_is_exact(void) {
 
 int main(int argc, char **argv) {
     NEED_OK(mw_comm_world(&argc, &argv, &world));
+    const char *device = argc > 1 ? argv[1] : "cpu";
+    if (!test_has_device(device)) {
+        mw_comm_free(&world);
+        return TEST_SKIPPED;
+    }
+    NEED_OK(mw_backend_open_at(device, mw_comm_rank(world), &b));
     NEED_OK(mw_backend_open("cpu", &backend));
     NEED_OK(mw_safetensors_open(MICROW_GOLDEN "/training.safetensors", &golden));
-    for (int i = 0; i < SETTINGS; i++) {
+    for (int i = FIRST; i < SETTINGS; i += STRIDE) {
         now = &settings[i];
         if (mw_comm_rank(world) == 0) printf("%s\n", now->name);
         /* ranks_do_not_matter says the rest: what several ranks do is what one does, byte by byte */
@@ -321,10 +376,11 @@ int main(int argc, char **argv) {
         if (now->resample_every && now->variant == MW_TOPK) RUN(resampling_revives);
     }
     now = &settings[0];
-    RUN(stalls_are_seen);
+    if (CURVE == STEPS) RUN(stalls_are_seen);
     RUN(batch_selection_is_exact);
     mw_safetensors_free(&golden);
     mw_backend_close(&backend);
+    mw_backend_close(&b);
     int64_t failed = test_failures;
     NEED_OK(mw_comm_sum_i64(world, &failed, 1));
     test_failures = (int)failed;

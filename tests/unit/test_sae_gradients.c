@@ -1,6 +1,6 @@
 /* Gradients of every variant against finite differences of the loss, written out densely in double. */
+#include "device.h"
 #include "sae/trainer.h"
-#include "test.h"
 
 enum { N = 37, D = 7, OUT_MAX = 9, K = 3, B = 150, AUX_K = 4, DEAD = 12, GROUPS = 3 };
 
@@ -294,8 +294,17 @@ static void copy_parameters(const mw_sae *sae, parameters *p) {
     for (int i = 0; i < MW_EXTRAS; i++) widen(sae->extra[i], N, p->extra[i]);
 }
 
+static float *fetch_grad(const parameter *p) {
+    int64_t count = p->value ? p->rows * p->columns : 0;
+    float *grad = mw_alloc((size_t)count * sizeof *grad + 1);
+    NEED(grad != NULL);
+    if (count) get(grad, p->grad, count);
+    return grad;
+}
+
 static void check_all(mw_trainer *t, parameters *p, fixed *f) {
-    const parameter *q = t->parameter;
+    float *grad[P_COUNT];
+    for (int i = 0; i < P_COUNT; i++) grad[i] = fetch_grad(&t->parameter[i]);
     f->start = *p;
     f->spread = 1;
     double plain = loss_of(p, f, false, f->residual);
@@ -303,16 +312,17 @@ static void check_all(mw_trainer *t, parameters *p, fixed *f) {
     double whole = loss_of(p, f, true, NULL);
     (void)plain;
     CHECK(fabs(t->report.loss - whole) < 1e-5 * whole);
-    check_array("W_enc", p, f, p->w_enc, q[P_W_ENC].grad, N * D);
-    check_array("b_enc", p, f, p->b_enc, q[P_B_ENC].grad, N);
-    check_array("W_dec", p, f, p->w_dec, q[P_W_DEC].grad, N * d_out);
-    check_array("b_dec", p, f, p->b_dec, q[P_B_DEC].grad, d_out);
-    if (now->skip) check_array("W_skip", p, f, p->w_skip, q[P_W_SKIP].grad, d_out * D);
+    check_array("W_enc", p, f, p->w_enc, grad[P_W_ENC], N * D);
+    check_array("b_enc", p, f, p->b_enc, grad[P_B_ENC], N);
+    check_array("W_dec", p, f, p->w_dec, grad[P_W_DEC], N * d_out);
+    check_array("b_dec", p, f, p->b_dec, grad[P_B_DEC], d_out);
+    if (now->skip) check_array("W_skip", p, f, p->w_skip, grad[P_W_SKIP], d_out * D);
     if (now->variant == MW_GATED) {
-        check_array("r_mag", p, f, p->extra[0], q[P_EXTRA].grad, N);
-        check_array("b_mag", p, f, p->extra[1], q[P_EXTRA + 1].grad, N);
+        check_array("r_mag", p, f, p->extra[0], grad[P_EXTRA], N);
+        check_array("b_mag", p, f, p->extra[1], grad[P_EXTRA + 1], N);
     }
-    if (now->variant == MW_JUMP_RELU) check_thresholds(p, q[P_EXTRA].grad, 0.5);
+    if (now->variant == MW_JUMP_RELU) check_thresholds(p, grad[P_EXTRA], 0.5);
+    for (int i = 0; i < P_COUNT; i++) mw_free(grad[i]);
 }
 
 static void check_setting(void) {
@@ -321,6 +331,7 @@ static void check_setting(void) {
     mw_backend *backend = NULL;
     mw_comm *comm = NULL;
     mw_trainer *t = NULL;
+    int64_t since[N];
     NEED_OK(mw_backend_open("cpu", &backend));
     NEED_OK(mw_comm_self(&comm));
     mw_sae *sae = make_sae(backend);
@@ -336,9 +347,11 @@ static void check_setting(void) {
                                 .bandwidth = 0.5,
                                 .aux_k = AUX_K,
                                 .aux_coefficient = now->alpha,
-                                .dead_after = 1000};
+                                .dead_after = 1000,
+                                .device = b};
     NEED_OK(mw_trainer_new(sae, comm, &options, now->scale, &t));
-    for (int i = 0; i < N; i++) t->since_fired[i] = dead[i] ? 5000 : 0;
+    for (int i = 0; i < N; i++) since[i] = dead[i] ? 5000 : 0;
+    NEED_OK(b->ops->upload(b, t->since_fired, since, sizeof since));
     NEED_OK(step_forward(t, x, y));
     for (int i = 0; i < N; i++) dead[i] = false;
     for (int64_t i = 0; i < t->n_dead; i++) dead[t->dead[i]] = true; /* those that did not fire in this batch */
@@ -415,9 +428,13 @@ static void schedules(void) {
     CHECK(steps_of_schedules(&o) == 10);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    const char *device = argc > 1 ? argv[1] : "cpu";
+    if (!test_has_device(device)) return TEST_SKIPPED;
+    NEED_OK(mw_backend_open(device, &b));
     RUN(every_setting);
     RUN(learning_rates);
     RUN(schedules);
+    mw_backend_close(&b);
     return test_end();
 }

@@ -13,6 +13,14 @@ mw_status mw_cuda_open(int device, mw_backend **out) MW_MUST_USE;
 /* GPUs this process can see; 0 where there is no driver. */
 int mw_cuda_count(void);
 
+/* For NCCL: the stream, a cudaStream_t; this thread's calls go to this GPU; a name that no other GPU of the cluster has; what to
+ * look at while the host waits for the device. */
+enum { MW_CUDA_NAME = 128 };
+void *mw_cuda_stream(mw_backend *backend);
+mw_status mw_cuda_bind(mw_backend *backend) MW_MUST_USE;
+mw_status mw_cuda_name(mw_backend *backend, char out[MW_CUDA_NAME]) MW_MUST_USE;
+void mw_cuda_watch(mw_backend *backend, mw_status (*look)(void *self), void *self);
+
 #ifdef __cplusplus
 }
 
@@ -30,6 +38,8 @@ struct mw_cuda_state {
     int device;
     cudaStream_t stream;
     cublasHandle_t blas;
+    mw_status (*look)(void *self); /* while waiting, see mw_cuda_watch */
+    void *looked_at;
 };
 
 static inline mw_cuda_state *cuda_of(mw_backend *backend) {
@@ -112,7 +122,13 @@ static __device__ __forceinline__ float block_max(float x) {
 
 enum { CUDA_THREADS = 256 };
 
-/* Exclusive sum over a block of CUDA_THREADS of two counts packed into one number; `all` gets the total. */
+/* Threads of a block that goes over `width` numbers: whole warps, and no more than there is work for. */
+static inline unsigned cuda_threads(int64_t width) {
+    int64_t whole = (width + 31) / 32 * 32, most = CUDA_THREADS;
+    return (unsigned)(whole > most ? most : whole < 32 ? 32 : whole);
+}
+
+/* Exclusive sum over a block of at most CUDA_THREADS of two counts packed into one number; `all` gets the total. */
 static __device__ __forceinline__ unsigned block_scan(unsigned x, unsigned *all) {
     __shared__ unsigned parts[CUDA_THREADS / 32];
     unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, sum = x;
@@ -123,7 +139,7 @@ static __device__ __forceinline__ unsigned block_scan(unsigned x, unsigned *all)
     if (lane == 31) parts[warp] = sum;
     __syncthreads();
     unsigned before = 0, total = 0;
-    for (unsigned w = 0; w < CUDA_THREADS / 32; w++) {
+    for (unsigned w = 0; w < blockDim.x / 32; w++) {
         if (w < warp) before += parts[w];
         total += parts[w];
     }

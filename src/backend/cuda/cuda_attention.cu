@@ -30,7 +30,7 @@ static __global__ void attend(const float *q, float *out, const float *const *k,
     int64_t last = place.last, first = n.window > 0 && last > n.window ? last - n.window : 0;
     __syncthreads();
     for (int64_t start = first; start < last; start += KEY_TILE) {
-        int64_t count = last - start < KEY_TILE ? last - start : KEY_TILE;
+        int64_t count = last - start < KEY_TILE ? last - start : (int64_t)KEY_TILE;
         float score = -INFINITY;
         if (threadIdx.x < count) {
             const float *key = keys + (start + threadIdx.x) * stride;

@@ -1,6 +1,9 @@
 /* Memory, copies, and the table of the CUDA backend. */
 #include "backend/cuda/cuda.h"
 
+#include <string.h>
+#include <unistd.h>
+
 /* From the device's pool and in stream order: neither waits for what is still running. */
 static mw_status cuda_alloc(mw_backend *backend, size_t bytes, void **out) {
     void *block = nullptr;
@@ -13,16 +16,32 @@ static void cuda_free(mw_backend *backend, void *block) {
     if (block) cudaFreeAsync(block, cuda_of(backend)->stream);
 }
 
+/* Until all that was asked of the device is done. What is looked at meanwhile is looked at now and then: waits are short. */
+static mw_status cuda_wait(mw_cuda_state *s, const char *what) {
+    enum { SPINS = 1 << 12 };
+    if (!s->look) return cuda_checked(cudaStreamSynchronize(s->stream), what);
+    for (int64_t spin = 1;; spin++) {
+        cudaError_t code = cudaStreamQuery(s->stream);
+        if (code != cudaErrorNotReady) return cuda_checked(code, what);
+        if (spin % SPINS) continue;
+        mw_status status = s->look(s->looked_at);
+        if (status != MW_OK) {
+            s->look = nullptr;
+            return status;
+        }
+    }
+}
+
 static mw_status cuda_upload(mw_backend *backend, void *to, const void *from, size_t bytes) {
     cudaStream_t stream = cuda_of(backend)->stream;
     MW_TRY(cuda_checked(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream), "copy to the device"));
-    return cuda_checked(cudaStreamSynchronize(stream), "copy to the device");
+    return cuda_wait(cuda_of(backend), "copy to the device");
 }
 
 static mw_status cuda_download(mw_backend *backend, void *to, const void *from, size_t bytes) {
     cudaStream_t stream = cuda_of(backend)->stream;
     MW_TRY(cuda_checked(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream), "copy from the device"));
-    return cuda_checked(cudaStreamSynchronize(stream), "copy from the device");
+    return cuda_wait(cuda_of(backend), "copy from the device");
 }
 
 static void cuda_close(mw_backend *backend) {
@@ -88,6 +107,28 @@ static const mw_backend_ops cuda_ops = cuda_table();
 int mw_cuda_count(void) {
     int count = 0;
     return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+}
+
+void *mw_cuda_stream(mw_backend *backend) {
+    return cuda_of(backend)->stream;
+}
+
+mw_status mw_cuda_bind(mw_backend *backend) {
+    return cuda_checked(cudaSetDevice(cuda_of(backend)->device), "cudaSetDevice");
+}
+
+/* Node and bus. */
+mw_status mw_cuda_name(mw_backend *backend, char out[MW_CUDA_NAME]) {
+    enum { HOST = 96 };
+    memset(out, 0, MW_CUDA_NAME);
+    if (gethostname(out, HOST - 1) != 0) out[0] = 0;
+    return cuda_checked(cudaDeviceGetPCIBusId(out + HOST, MW_CUDA_NAME - HOST, cuda_of(backend)->device),
+                        "cudaDeviceGetPCIBusId");
+}
+
+void mw_cuda_watch(mw_backend *backend, mw_status (*look)(void *self), void *self) {
+    cuda_of(backend)->look = look;
+    cuda_of(backend)->looked_at = self;
 }
 
 /* The pool keeps what is freed: a step takes and gives back the same blocks again and again. */

@@ -53,7 +53,7 @@ mw_status mw_cuda_count_open(mw_backend *backend, const mw_opening *how, const f
     cudaStream_t stream = cuda_of(backend)->stream;
     cuda_scratch<int64_t> found(stream);
     MW_TRY(found.make(rows));
-    MW_LAUNCH(count_rows, (unsigned)rows, CUDA_THREADS, 0, stream, *how, x, n, found.data);
+    MW_LAUNCH(count_rows, (unsigned)rows, cuda_threads(n), 0, stream, *how, x, n, found.data);
     MW_TRY(cuda_launched("count_open"));
     return backend->ops->download(backend, count, found.data, (size_t)rows * sizeof *count);
 }
@@ -64,7 +64,7 @@ mw_status mw_cuda_write_open(mw_backend *backend, const mw_opening *how, const f
     cudaStream_t stream = cuda_of(backend)->stream;
     cuda_scratch<int64_t> where(stream);
     MW_TRY(where.copy(start, rows));
-    MW_LAUNCH(write_rows, (unsigned)rows, CUDA_THREADS, 0, stream, *how, x, n, where.data, index, value);
+    MW_LAUNCH(write_rows, (unsigned)rows, cuda_threads(n), 0, stream, *how, x, n, where.data, index, value);
     return cuda_launched("write_open");
 }
 

@@ -50,14 +50,16 @@ static __global__ void unit_rows(float *w, float *g, int64_t d) {
 mw_status mw_cuda_layer_norm(mw_backend *backend, float *out, const float *x, const float *weight, const float *bias,
                              int64_t rows, int64_t width, float eps) {
     if (rows == 0) return MW_OK;
-    MW_LAUNCH(layer_norm, (unsigned)rows, CUDA_THREADS, 0, cuda_of(backend)->stream, out, x, weight, bias, width, eps);
+    MW_LAUNCH(layer_norm, (unsigned)rows, cuda_threads(width), 0, cuda_of(backend)->stream, out, x, weight, bias, width,
+              eps);
     return cuda_launched("layer_norm");
 }
 
 mw_status mw_cuda_rms_norm(mw_backend *backend, float *out, const float *x, const float *weight, int64_t rows,
                            int64_t width, float eps, float offset) {
     if (rows == 0) return MW_OK;
-    MW_LAUNCH(rms_norm, (unsigned)rows, CUDA_THREADS, 0, cuda_of(backend)->stream, out, x, weight, width, eps, offset);
+    MW_LAUNCH(rms_norm, (unsigned)rows, cuda_threads(width), 0, cuda_of(backend)->stream, out, x, weight, width, eps,
+              offset);
     return cuda_launched("rms_norm");
 }
 
@@ -67,12 +69,13 @@ mw_status mw_cuda_rotary(mw_backend *backend, float *x, const float *cos_sin, co
     mw_cuda_state *s = cuda_of(backend);
     cuda_scratch<int32_t> where(s->stream);
     MW_TRY(where.copy(position, rows));
-    MW_LAUNCH(rotary, (unsigned)rows, CUDA_THREADS, 0, s->stream, x, cos_sin, where.data, heads, head_dim, pairs);
+    MW_LAUNCH(rotary, (unsigned)rows, cuda_threads(heads * pairs), 0, s->stream, x, cos_sin, where.data, heads,
+              head_dim, pairs);
     return cuda_launched("rotary");
 }
 
 mw_status mw_cuda_unit_rows(mw_backend *backend, float *w, float *g, int64_t rows, int64_t d) {
     if (rows == 0) return MW_OK;
-    MW_LAUNCH(unit_rows, (unsigned)rows, CUDA_THREADS, 0, cuda_of(backend)->stream, w, g, d);
+    MW_LAUNCH(unit_rows, (unsigned)rows, cuda_threads(d), 0, cuda_of(backend)->stream, w, g, d);
     return cuda_launched("unit_rows");
 }

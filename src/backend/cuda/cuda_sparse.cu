@@ -171,14 +171,17 @@ static __global__ void dots(float *out, const float *g, const int64_t *start, co
 
 /* ---- gradients by latent ------------------------------------------------------------------------------------ */
 
-/* Latents differ in their number of entries by far, so a block takes SPAN entries, of however many latents. What a latent has in
- * several spans is left as parts (the end of its first span, then heads of later ones), which are then added in order. */
+/* Latents differ in their number of entries by far, so what a block does is not a latent: a latent's entries are cut, counted from
+ * its first, into runs of SPAN, and a block takes the runs that begin within SPAN entries of the whole list. Where they are cut
+ * depends on the latent alone, so sums do not depend on what else is in the list. A latent of several runs leaves parts: its first
+ * run, and one later run in each of the following blocks; these are then added in order. */
 enum { SPAN = 128 };
 
 typedef struct spread {
     const int64_t *start;
     int64_t n, d;
-    float *head, *tail; /* [spans, d]: of a latent that began before the span; of one that goes on behind it */
+    float *first,
+        *later; /* [spans, d] parts that blocks leave: of a latent that begins there; of one that began before */
 } spread;
 
 /* The latent that entry `at` belongs to. */
@@ -197,29 +200,39 @@ static __device__ int64_t latent_of(const spread &s, int64_t at) {
 static __global__ void add_spans(float *out, const int32_t *row, const float *coefficient, const float *x, spread s) {
     int64_t begin = (int64_t)blockIdx.x * SPAN, end = begin + SPAN < s.start[s.n] ? begin + SPAN : s.start[s.n];
     for (int64_t at = begin; at < end;) {
-        int64_t latent = latent_of(s, at), stop = s.start[latent + 1] < end ? s.start[latent + 1] : end;
-        float *to = s.start[latent] < begin     ? s.head + blockIdx.x * s.d
-                    : s.start[latent + 1] > end ? s.tail + blockIdx.x * s.d
-                                                : out + latent * s.d;
+        int64_t latent = latent_of(s, at), own = s.start[latent], stop = s.start[latent + 1];
+        int64_t number = (at - own + SPAN - 1) / SPAN, from = own + number * SPAN;
+        at = stop; /* no second run of it begins here */
+        if (from >= end || from >= stop) continue;
+        int64_t to = from + SPAN < stop ? from + SPAN : stop;
+        float *sums = number > 0          ? s.later + blockIdx.x * s.d
+                      : stop - own > SPAN ? s.first + blockIdx.x * s.d
+                                          : out + latent * s.d;
         for (int64_t i = threadIdx.x; i < s.d; i += blockDim.x) {
             float sum = 0;
-            for (int64_t e = at; e < stop; e++) sum += coefficient[e] * x[(int64_t)row[e] * s.d + i];
-            to[i] = sum;
+            for (int64_t e = from; e < to; e++) sum += coefficient[e] * x[(int64_t)row[e] * s.d + i];
+            sums[i] = sum;
         }
-        at = stop;
     }
 }
 
 static __global__ void join_spans(float *out, spread s) {
     int64_t begin = (int64_t)blockIdx.x * SPAN, end = begin + SPAN;
     if (end >= s.start[s.n]) return;
-    int64_t latent = latent_of(s, end - 1), stop = s.start[latent + 1];
-    if (s.start[latent] < begin || stop <= end) return; /* it began before, or ends here */
+    int64_t latent = latent_of(s, end - 1), own = s.start[latent], stop = s.start[latent + 1];
+    if (own < begin || stop - own <= SPAN) return; /* none of several runs begins here */
     for (int64_t i = threadIdx.x; i < s.d; i += blockDim.x) {
-        float sum = s.tail[blockIdx.x * s.d + i];
-        for (int64_t span = blockIdx.x + 1; span * SPAN < stop; span++) sum += s.head[span * s.d + i];
+        float sum = s.first[blockIdx.x * s.d + i];
+        for (int64_t run = 1; own + run * SPAN < stop; run++) sum += s.later[(blockIdx.x + run) * s.d + i];
         out[latent * s.d + i] = sum;
     }
+}
+
+/* Entries of the longest row. */
+static int64_t most_of(const int64_t *start, int64_t rows) {
+    int64_t most = 0;
+    for (int64_t r = 0; r < rows; r++) most = start[r + 1] - start[r] > most ? start[r + 1] - start[r] : most;
+    return most;
 }
 
 mw_status mw_cuda_sparse_decode(mw_backend *backend, float *out, const float *bias, const int64_t *start,
@@ -228,7 +241,7 @@ mw_status mw_cuda_sparse_decode(mw_backend *backend, float *out, const float *bi
     mw_cuda_state *s = cuda_of(backend);
     cuda_scratch<int64_t> where(s->stream);
     MW_TRY(where.copy(start, rows + 1));
-    MW_LAUNCH(decode, (unsigned)rows, CUDA_THREADS, 0, s->stream, out, bias, where.data, index, value, w, d);
+    MW_LAUNCH(decode, (unsigned)rows, cuda_threads(d), 0, s->stream, out, bias, where.data, index, value, w, d);
     return cuda_launched("sparse_decode");
 }
 
@@ -238,7 +251,8 @@ mw_status mw_cuda_sparse_dot(mw_backend *backend, float *out, const float *g, co
     mw_cuda_state *s = cuda_of(backend);
     cuda_scratch<int64_t> where(s->stream);
     MW_TRY(where.copy(start, rows + 1));
-    MW_LAUNCH(dots, (unsigned)rows, CUDA_THREADS, 0, s->stream, out, g, where.data, index, w, d);
+    MW_LAUNCH(dots, (unsigned)rows, cuda_threads(32 * most_of(start, rows)), 0, s->stream, out, g, where.data, index, w,
+              d);
     return cuda_launched("sparse_dot");
 }
 
@@ -252,7 +266,7 @@ mw_status mw_cuda_sparse_outer(mw_backend *backend, float *out, const mw_latent_
     cuda_scratch<float> parts(stream);
     MW_TRY(parts.make(2 * spans * d));
     spread s = {lists->start, lists->n, d, parts.data, parts.data + spans * d};
-    MW_LAUNCH(add_spans, (unsigned)spans, CUDA_THREADS, 0, stream, out, lists->row, lists->coefficient, x, s);
-    MW_LAUNCH(join_spans, (unsigned)spans, CUDA_THREADS, 0, stream, out, s);
+    MW_LAUNCH(add_spans, (unsigned)spans, cuda_threads(d), 0, stream, out, lists->row, lists->coefficient, x, s);
+    MW_LAUNCH(join_spans, (unsigned)spans, cuda_threads(d), 0, stream, out, s);
     return cuda_launched("sparse_outer");
 }

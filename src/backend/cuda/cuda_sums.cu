@@ -29,7 +29,8 @@ static __global__ void sum_rows(double *out, const double *x, int64_t rows, int6
 }
 
 static mw_status launch_tiles(cudaStream_t stream, double *out, const float *x, int64_t rows, int64_t d) {
-    MW_LAUNCH(sum_tiles, (unsigned)((rows + MW_ROW_TILE - 1) / MW_ROW_TILE), CUDA_THREADS, 0, stream, out, x, rows, d);
+    MW_LAUNCH(sum_tiles, (unsigned)((rows + MW_ROW_TILE - 1) / MW_ROW_TILE), cuda_threads(d), 0, stream, out, x, rows,
+              d);
     return cuda_launched("tile_sums");
 }
 
@@ -179,7 +180,7 @@ mw_status mw_cuda_row_lengths(mw_backend *backend, float *out, const float *w, i
     device_parts all;
     MW_TRY(copy_parts(parts, &all));
     if (rows == 0) return MW_OK;
-    MW_LAUNCH(lengths, (unsigned)rows, CUDA_THREADS, 0, cuda_of(backend)->stream, out, w, d, all);
+    MW_LAUNCH(lengths, (unsigned)rows, cuda_threads(d), 0, cuda_of(backend)->stream, out, w, d, all);
     return cuda_launched("row_lengths");
 }
 
@@ -198,6 +199,6 @@ mw_status mw_cuda_add_directions(mw_backend *backend, float *g, const double *we
     device_parts all;
     MW_TRY(copy_parts(parts, &all));
     if (rows == 0) return MW_OK;
-    MW_LAUNCH(directions, (unsigned)rows, CUDA_THREADS, 0, cuda_of(backend)->stream, g, weight, w, d, all);
+    MW_LAUNCH(directions, (unsigned)rows, cuda_threads(d), 0, cuda_of(backend)->stream, g, weight, w, d, all);
     return cuda_launched("add_directions");
 }

@@ -1,0 +1,140 @@
+#include "comm/comm_nccl.h"
+
+#include <string.h>
+
+#ifdef MICROW_HAVE_NCCL
+#include "backend/cuda/cuda.h"
+
+#include <nccl.h>
+
+struct mw_nccl {
+    ncclComm_t comm;
+    int rank, size;
+};
+
+static mw_status checked(ncclResult_t code, const char *call) {
+    return code == ncclSuccess ? MW_OK : mw_error(MW_ERR_COMM, "%s failed: %s", call, ncclGetErrorString(code));
+}
+
+/* Polled while the host waits for the device. NCCL's kernels wait for ever for a rank that has gone; only its own threads
+ * learn of it. */
+static mw_status look_for_errors(void *self) {
+    mw_nccl *n = self;
+    ncclResult_t found = ncclSuccess;
+    ncclResult_t asked = ncclCommGetAsyncError(n->comm, &found);
+    if (asked == ncclSuccess && (found == ncclSuccess || found == ncclInProgress)) return MW_OK;
+    ncclCommAbort(n->comm);
+    n->comm = NULL;
+    return mw_error(MW_ERR_COMM,
+                    "NCCL: rank %d of %d: %s; another rank has ended, or the network between them has failed", n->rank,
+                    n->size, ncclGetErrorString(asked != ncclSuccess ? asked : found));
+}
+
+/* NCCL refuses two ranks on one GPU, so the question is asked before. */
+static mw_status own_gpus(const mw_comm *comm, mw_backend *backend, bool *out) {
+    int size = mw_comm_size(comm);
+    char name[MW_CUDA_NAME] = "", *all = mw_calloc((size_t)size, sizeof name);
+    mw_status status = all ? mw_cuda_name(backend, name) : MW_ERR_MEMORY;
+    status = mw_comm_agree(comm, status);
+    if (status == MW_OK) status = mw_comm_gather_all(comm, name, sizeof name, all);
+    *out = true;
+    for (int r = 0; status == MW_OK && r < size; r++)
+        for (int q = 0; q < r; q++)
+            if (memcmp(all + (size_t)r * sizeof name, all + (size_t)q * sizeof name, sizeof name) == 0) *out = false;
+    mw_free(all);
+    return status;
+}
+
+static mw_status start(const mw_comm *comm, mw_backend *backend, mw_nccl *n) {
+    ncclUniqueId id;
+    memset(&id, 0, sizeof id);
+    mw_status status = n->rank == 0 ? checked(ncclGetUniqueId(&id), "ncclGetUniqueId") : MW_OK;
+    MW_TRY(mw_comm_agree(comm, status));
+    MW_TRY(mw_comm_broadcast(comm, &id, sizeof id, 0));
+    MW_TRY(mw_comm_agree(comm, mw_cuda_bind(backend)));
+    MW_TRY(mw_comm_agree(comm, checked(ncclCommInitRank(&n->comm, n->size, id, n->rank), "ncclCommInitRank")));
+    return MW_OK;
+}
+
+mw_status mw_nccl_open(const mw_comm *comm, mw_backend *backend, mw_nccl **out) {
+    bool own = false;
+    *out = NULL;
+    int64_t cuda = strcmp(backend->ops->name, "cuda") == 0, all = cuda;
+    MW_TRY(mw_comm_sum_i64(comm, &all, 1));
+    if (all < mw_comm_size(comm)) return MW_OK;
+    MW_TRY(own_gpus(comm, backend, &own));
+    if (!own) {
+        mw_log(MW_LOG_INFO, "ranks share GPUs: what they tell each other goes through the host");
+        return MW_OK;
+    }
+    mw_nccl *n = mw_calloc(1, sizeof *n);
+    MW_TRY(mw_comm_agree(comm, n ? MW_OK : MW_ERR_MEMORY));
+    *n = (mw_nccl){.rank = mw_comm_rank(comm), .size = mw_comm_size(comm)};
+    mw_status status = start(comm, backend, n);
+    if (status != MW_OK)
+        mw_nccl_free(&n);
+    else
+        *out = n;
+    return status;
+}
+
+static mw_status gather_equal(mw_nccl *n, void *stream, size_t bytes, char *data) {
+    return checked(ncclAllGather(data + (size_t)n->rank * bytes, data, bytes, ncclInt8, n->comm, (cudaStream_t)stream),
+                   "ncclAllGather");
+}
+
+/* One broadcast a rank, as one launch. */
+static mw_status gather_unequal(mw_nccl *n, void *stream, const size_t *bytes, char *data) {
+    mw_status status = checked(ncclGroupStart(), "ncclGroupStart");
+    for (int r = 0; r < n->size && status == MW_OK; data += bytes[r++])
+        if (bytes[r])
+            status = checked(ncclBroadcast(data, data, bytes[r], ncclInt8, r, n->comm, (cudaStream_t)stream),
+                             "ncclBroadcast");
+    mw_status ended = checked(ncclGroupEnd(), "ncclGroupEnd");
+    return status != MW_OK ? status : ended;
+}
+
+mw_status mw_nccl_gather(mw_nccl *n, mw_backend *backend, const size_t *bytes, void *data) {
+    bool equal = true;
+    if (!n->comm) return mw_error(MW_ERR_COMM, "NCCL: rank %d: the communicator has been given up", n->rank);
+    for (int r = 1; r < n->size; r++) equal = equal && bytes[r] == bytes[0];
+    void *stream = mw_cuda_stream(backend);
+    mw_cuda_watch(backend, look_for_errors, n);
+    return equal ? gather_equal(n, stream, bytes[0], data) : gather_unequal(n, stream, bytes, data);
+}
+
+void mw_nccl_leave(mw_backend *backend) {
+    mw_cuda_watch(backend, NULL, NULL);
+}
+
+void mw_nccl_free(mw_nccl **slot) {
+    if (*slot && (*slot)->comm) ncclCommDestroy((*slot)->comm);
+    mw_free(*slot);
+    *slot = NULL;
+}
+
+#else
+
+mw_status mw_nccl_open(const mw_comm *comm, mw_backend *backend, mw_nccl **out) {
+    (void)comm;
+    (void)backend;
+    *out = NULL;
+    return MW_OK;
+}
+
+mw_status mw_nccl_gather(mw_nccl *nccl, mw_backend *backend, const size_t *bytes, void *data) {
+    (void)nccl;
+    (void)backend;
+    (void)bytes;
+    (void)data;
+    return mw_error(MW_ERR_UNSUPPORTED, "NCCL is not in this build");
+}
+
+void mw_nccl_leave(mw_backend *backend) {
+    (void)backend;
+}
+
+void mw_nccl_free(mw_nccl **slot) {
+    *slot = NULL;
+}
+#endif
