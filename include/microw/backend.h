@@ -25,7 +25,7 @@
 extern "C" {
 #endif
 
-enum { MW_ROW_TILE = 128 };
+enum { MW_ROW_TILE = 128, MW_LANES = 2 };
 
 /* C[m,n] = A[m,k] * B (+ bias) (+ C). B is [k,n], or [n,k] with b_transposed; f32, bf16 or f16. With a 16-bit
  * B a backend may round A to bf16 first. */
@@ -41,6 +41,7 @@ typedef struct mw_matmul {
     float *c;
     int64_t ldc;
     bool accumulate;
+    bool tf32; /* with f32 B: operands may be rounded to 11 bits where the device is faster so */
 } mw_matmul;
 
 typedef enum mw_activation { MW_ACT_GELU_TANH, MW_ACT_GELU_ERF, MW_ACT_SILU, MW_ACT_RELU } mw_activation;
@@ -108,6 +109,13 @@ typedef struct mw_backend_ops {
     void (*free)(mw_backend *, void *block);
     mw_status (*upload)(mw_backend *, void *to, const void *from, size_t bytes);
     mw_status (*download)(mw_backend *, void *to, const void *from, size_t bytes);
+
+    /* Host memory that copies go to while the device works on, and such copies. A copy follows the work asked for so far; later
+     * work does not wait for it, so `from` must stay as it is until `fetched` has waited for all copies of the lane. */
+    mw_status (*host_alloc)(mw_backend *, size_t bytes, void **out);
+    void (*host_free)(mw_backend *, void *block);
+    mw_status (*fetch)(mw_backend *, int lane, void *to, const void *from, size_t bytes);
+    mw_status (*fetched)(mw_backend *, int lane);
 
     /* Rows of `width` floats from one matrix to another with their own strides. */
     mw_status (*copy_2d)(mw_backend *, float *to, int64_t to_stride, const float *from, int64_t from_stride,
@@ -193,6 +201,7 @@ typedef struct mw_backend_ops {
     /* out[i] = sum of squares of run i of `block` numbers (+ out[i], with `add`) */
     mw_status (*square_sums)(mw_backend *, double *out, const float *x, int64_t count, int64_t block, bool add);
     mw_status (*narrow)(mw_backend *, float *out, const double *x, int64_t count);
+    mw_status (*to_bf16)(mw_backend *, uint16_t *out, const float *x, int64_t count); /* to the nearest, ties to even */
 
     void (*close)(mw_backend *);
 } mw_backend_ops;

@@ -81,7 +81,9 @@ typedef struct mw_sae {
     float *w_enc, *b_enc, *w_dec, *b_dec; /* [n, d], [n], [n, d_out], [d_out]; memory of the backend */
     float *extra[MW_EXTRAS];              /* [n] each. MW_JUMP_RELU: theta. MW_GATED: r_mag, b_mag (b_enc is b_gate). */
     float *w_skip;                        /* [d_out, d], or NULL */
-    bool transcoder;                      /* b_dec is not subtracted from x */
+    uint16_t *w_enc16; /* while it is trained with bf16 products: W_enc rounded, which these read; else NULL */
+    bool tf32;         /* products may round to tf32 */
+    bool transcoder;   /* b_dec is not subtracted from x */
     int64_t n_groups, group_end[MW_GROUPS_MAX];
     int64_t n_parts, part_end[MW_SITES_MAX]; /* columns of the sites in x_hat */
     mw_backend *backend;                     /* borrowed */
@@ -147,6 +149,8 @@ typedef enum mw_penalty { MW_PENALTY_L0, MW_PENALTY_TANH } mw_penalty;
 typedef enum mw_normalize { MW_NORMALIZE_NORM, MW_NORMALIZE_STANDARD, MW_NORMALIZE_NONE } mw_normalize;
 /* What becomes of a row that is not finite: training stops and names it, or takes the row behind it. */
 typedef enum mw_nan_rule { MW_NAN_STOP, MW_NAN_SKIP } mw_nan_rule;
+/* Of the product that encodes; all else is f32. bf16: of rounded activations with a rounded copy of W_enc, which stays f32 itself. */
+typedef enum mw_precision { MW_PRECISION_F32, MW_PRECISION_TF32, MW_PRECISION_BF16 } mw_precision;
 typedef enum mw_init { MW_INIT_AUTO, MW_INIT_SCALED, MW_INIT_TIED, MW_INIT_DATA } mw_init;
 typedef enum mw_center { MW_CENTER_AUTO, MW_CENTER_MEDIAN, MW_CENTER_MEAN, MW_CENTER_ZERO } mw_center;
 
@@ -180,6 +184,7 @@ typedef struct mw_train_options {
     int64_t shuffle_block, shuffle_window; /* rows of a block, blocks of a window; block 0: each row by itself */
     mw_nan_rule nan_rule;
     mw_normalize normalize; /* |x| has mean sqrt(d); columns have deviation 1; or as it is. Folded in when saved */
+    mw_precision precision;
     mw_init init;
     mw_center center;                    /* what b_dec starts as */
     int64_t init_rows;                   /* sample for b_dec and the loss scale */

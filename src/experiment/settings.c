@@ -166,6 +166,10 @@ static const mw_field train_fields[] = {
      .doc = "steps without a better loss after which training ends; 0: all tokens are used"},
     {"min_gain", MW_FIELD_REAL, AT(train_settings, min_gain), "0.001", .min = 0, .max = 1,
      .doc = "part by which a loss must be lower to be better"},
+    {"precision", MW_FIELD_CHOICE, AT(train_settings, precision), "f32", .choices = "f32|tf32|bf16",
+     .doc =
+         "of the product that encodes; weights, gradients and all else are f32. tf32: on GPUs, elsewhere f32; bf16: of "
+         "rounded activations and a rounded copy of W_enc"},
     {"normalize", MW_FIELD_CHOICE, AT(train_settings, normalize), "norm", .choices = "norm|standard|none",
      .doc =
          "norm: activations scaled to a mean norm of sqrt(width); standard: each column to a deviation of 1; folded into "

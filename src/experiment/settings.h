@@ -59,7 +59,7 @@ typedef struct train_settings {
     double lr, beta1, beta2, eps, decay, clip_norm, ema, aux_coefficient;
     double sparsity, l0_target, bandwidth, threshold_init, min_gain, checkpoint_minutes;
     bool verify;
-    int shuffle, nan, schedule, penalty, normalize, init, center;
+    int shuffle, nan, schedule, penalty, precision, normalize, init, center;
 } train_settings;
 
 typedef struct discover_settings {

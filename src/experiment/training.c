@@ -44,6 +44,7 @@ mw_train_options training_options(const mw_experiment *e, int64_t width, const c
                               .shuffle_window = t->shuffle_window,
                               .nan_rule = (mw_nan_rule)t->nan,
                               .normalize = (mw_normalize)t->normalize,
+                              .precision = (mw_precision)t->precision,
                               .init = (mw_init)t->init,
                               .center = (mw_center)t->center,
                               .init_rows = t->init_rows,

@@ -4,24 +4,30 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Detector of one site: copies the kept rows of a pass into the block at hand. */
+/* Detector of one site: the kept rows of a pass go into the block at hand. Where the device has memory of its own they are put
+ * together there first, and copied when the pass is asked for: the device goes on with the next one meanwhile. */
 typedef struct tap {
     const bool *keep; /* of the rows to come */
-    float *to;
+    float *to;        /* in host memory */
+    float *staging;   /* in the device's, where it has its own */
+    int64_t floats;   /* so far */
 } tap;
+
+static mw_status take_run(tap *t, mw_backend *b, const float *x, int64_t count) {
+    int64_t at = t->floats;
+    t->floats += count;
+    if (t->staging) return b->ops->copy_2d(b, t->staging + at, count, x, count, 1, count);
+    return b->ops->download(b, t->to + at, x, (size_t)count * sizeof *x);
+}
 
 static mw_status copy_kept(void *self, const mw_hook_event *event) {
     tap *t = self;
     int64_t rows = event->x.shape[0], width = event->x.shape[1];
     const float *x = event->x.data;
-    const mw_backend_ops *ops = event->backend->ops;
     for (int64_t r = 0; r < rows;) { /* runs of kept rows are copied at once */
         int64_t run = 0;
         while (r + run < rows && t->keep[r + run]) run++;
-        if (run > 0) {
-            MW_TRY(ops->download(event->backend, t->to, x + r * width, (size_t)(run * width) * sizeof(float)));
-            t->to += run * width;
-        }
+        if (run > 0) MW_TRY(take_run(t, event->backend, x + r * width, run * width));
         r += run > 0 ? run : 1;
     }
     t->keep += rows; /* logits come in pieces: the next goes on where this one ended */
@@ -36,7 +42,15 @@ typedef struct harvest {
     tap *taps;
     mw_hook_id *hooks;
     int64_t attached;
+    mw_backend *backend;
+    float **staging[MW_LANES]; /* [n_sites] of each; NULL: none is needed */
 } harvest;
+
+/* A step whose copies may still be under way. */
+typedef struct pending {
+    pipe_slot *slot;
+    int lane;
+} pending;
 
 static mw_status attach(harvest *h) {
     for (; h->attached < h->options->n_sites; h->attached++) {
@@ -50,40 +64,89 @@ static mw_status attach(harvest *h) {
     return MW_OK;
 }
 
-static mw_status compute_block(harvest *h, int64_t block, pipe_slot *slot) {
+static mw_status compute_block(harvest *h, int64_t block, int lane, pipe_slot *slot) {
     const mw_dataset *d = h->dataset;
+    mw_backend *b = h->backend;
     int64_t first = block * h->options->batch, left = d->n_sequences - first;
     mw_batch batch = {.n_seq = left < h->options->batch ? left : h->options->batch,
                       .ids = d->ids + d->first[first],
                       .length = d->length + first};
     for (int64_t s = 0; s < h->options->n_sites; s++)
-        h->taps[s] = (tap){h->plan->keep + d->first[first], slot->values[s]};
-    return mw_model_forward(h->model, &batch, NULL);
+        h->taps[s] = (tap){.keep = h->plan->keep + d->first[first],
+                           .to = slot->values[s],
+                           .staging = h->staging[lane] ? h->staging[lane][s] : NULL};
+    MW_TRY(mw_model_forward(h->model, &batch, NULL));
+    for (int64_t s = 0; s < h->options->n_sites && h->staging[lane]; s++)
+        MW_TRY(b->ops->fetch(b, lane, slot->values[s], h->staging[lane][s], (size_t)h->taps[s].floats * sizeof(float)));
+    return MW_OK;
 }
+
+/* ---- device memory ---------------------------------------------------------------------------------------- */
+
+static void free_staging(harvest *h) {
+    for (int i = 0; i < MW_LANES; i++) {
+        for (int64_t s = 0; h->staging[i] && s < h->options->n_sites; s++)
+            if (h->staging[i][s]) h->backend->ops->free(h->backend, h->staging[i][s]);
+        mw_free(h->staging[i]);
+        h->staging[i] = NULL;
+    }
+}
+
+static mw_status make_staging(harvest *h) {
+    const mw_store_plan *p = &h->plan->store;
+    uint64_t rows = 1;
+    if (h->backend->ops->host_memory) return MW_OK;
+    for (int64_t b = 0; b < p->n_blocks; b++)
+        if (p->block_row[b + 1] - p->block_row[b] > rows) rows = p->block_row[b + 1] - p->block_row[b];
+    for (int i = 0; i < MW_LANES; i++) {
+        if (!(h->staging[i] = mw_calloc((size_t)h->options->n_sites, sizeof(float *)))) return MW_ERR_MEMORY;
+        for (int64_t s = 0; s < h->options->n_sites; s++)
+            MW_TRY(mw_backend_floats(h->backend, (int64_t)rows * p->widths[s], &h->staging[i][s]));
+    }
+    return MW_OK;
+}
+
+/* ---- steps ------------------------------------------------------------------------------------------------- */
 
 static int64_t tokens_before(const mw_dataset *d, int64_t sequence) {
     return sequence < d->n_sequences ? d->first[sequence] : d->n_ids;
 }
 
-/* Step s gives rank r block first + s * size + r. A failed step stops all ranks at the same place. */
+/* Waits for a step's copies and hands it to the writer. False: it failed, and was the last. */
+static bool settle(harvest *h, block_pipe *pipe, pending *p) {
+    if (!p->slot) return true;
+    pipe_slot *slot = p->slot;
+    if (slot->local == MW_OK && h->staging[p->lane]) slot->local = h->backend->ops->fetched(h->backend, p->lane);
+    bool good = slot->local == MW_OK;
+    p->slot = NULL;
+    pipe_give(pipe);
+    return good;
+}
+
+/* Step s gives rank r block first + s * size + r. A failed step stops all ranks at the same place. While a device computes a
+ * step, the one before it is copied and handed on; a CPU's are handed on at once. */
 static mw_status run_steps(harvest *h, block_pipe *pipe, const mw_comm *comm, int64_t first) {
     int64_t n = h->plan->store.n_blocks, size = mw_comm_size(comm), rank = mw_comm_rank(comm);
     int64_t skipped = tokens_before(h->dataset, first * h->options->batch);
+    bool good = true;
+    pending before = {0};
     mw_progress progress;
     mw_progress_begin(&progress, "harvest", "tokens", h->dataset->n_ids - skipped, rank == 0);
-    for (int64_t at = first; at < n; at += size) {
-        pipe_slot *slot = pipe_take(pipe);
+    for (int64_t at = first, step = 0; at < n && good; at += size, step++) {
+        pending now = {pipe_take(pipe), (int)(step % MW_LANES)};
+        pipe_slot *slot = now.slot;
         if (!slot) return MW_OK; /* pipe_close has the status */
         slot->done = at + size < n ? at + size : n;
         slot->block = at + rank < n ? at + rank : -1;
-        slot->local = mw_if_interrupted(slot->block >= 0 ? compute_block(h, slot->block, slot) : MW_OK);
-        bool failed = slot->local != MW_OK;
-        int64_t reached = tokens_before(h->dataset, slot->done * h->options->batch) - skipped;
-        pipe_give(pipe);
-        if (failed) return MW_OK;
-        mw_progress_update(&progress, reached, NULL);
+        slot->local = mw_if_interrupted(slot->block >= 0 ? compute_block(h, slot->block, now.lane, slot) : MW_OK);
+        good = settle(h, pipe, &before);
+        before = now;
+        if (good && (h->backend->ops->host_memory || slot->local != MW_OK)) good = settle(h, pipe, &before);
+        if (good)
+            mw_progress_update(&progress, tokens_before(h->dataset, slot->done * h->options->batch) - skipped, NULL);
     }
-    mw_progress_end(&progress, h->dataset->n_ids - skipped, NULL);
+    if (good) good = settle(h, pipe, &before);
+    if (good) mw_progress_end(&progress, h->dataset->n_ids - skipped, NULL);
     return MW_OK;
 }
 
@@ -103,7 +166,7 @@ static mw_status write_store(harvest *h, const mw_comm *comm, const mw_comm *wri
     block_pipe *pipe = NULL;
     int64_t first = 0;
     MW_TRY(mw_store_writer_open(folder, &h->plan->store, writing, &writer, &first));
-    mw_status status = pipe_open(writer, &h->plan->store, mw_comm_threads(writing), &pipe);
+    mw_status status = pipe_open(writer, &h->plan->store, h->backend, mw_comm_threads(writing), &pipe);
     status = mw_comm_agree(comm, status);
     if (status == MW_OK) {
         status = run_steps(h, pipe, comm, first);
@@ -128,9 +191,11 @@ static mw_status run(harvest *h, const mw_comm *comm, const char *folder, mw_har
     mw_comm *writing = NULL; /* the writer thread's own channel */
     MW_TRY(mw_comm_duplicate(comm, &writing));
     mw_status status = attach(h);
+    if (status == MW_OK) status = make_staging(h);
     status = mw_comm_agree(comm, status);
     if (status == MW_OK) status = write_store(h, comm, writing, folder, report);
     while (h->attached > 0) mw_hooks_detach(mw_model_hooks(h->model), h->hooks[--h->attached]);
+    free_staging(h);
     mw_comm_free(&writing);
     return status;
 }
@@ -155,7 +220,8 @@ mw_status mw_harvest(mw_model *model, const mw_dataset *dataset, const mw_tokeni
     MW_TRY(is_there(folder, comm, &there));
     harvest_plan plan = {0};
     MW_TRY(mw_comm_agree(comm, harvest_plan_make(model, dataset, tokenizer, options, &plan)));
-    harvest h = {.model = model, .dataset = dataset, .options = options, .plan = &plan};
+    harvest h = {
+        .model = model, .dataset = dataset, .options = options, .plan = &plan, .backend = mw_model_backend(model)};
     h.taps = mw_calloc((size_t)options->n_sites, sizeof *h.taps);
     h.hooks = mw_calloc((size_t)options->n_sites, sizeof *h.hooks);
     mw_status status = mw_comm_agree(comm, h.taps && h.hooks ? MW_OK : MW_ERR_MEMORY);

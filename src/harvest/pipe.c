@@ -6,6 +6,7 @@ enum { SLOTS = 3 };
 
 struct block_pipe {
     mw_store_writer *writer;
+    mw_backend *backend;
     int64_t n_sites;
     bool threaded;
     pthread_t thread;
@@ -48,16 +49,19 @@ static mw_status make_slots(block_pipe *p, const mw_store_plan *plan) {
         if (plan->block_row[b + 1] - plan->block_row[b] > rows) rows = plan->block_row[b + 1] - plan->block_row[b];
     for (int i = 0; i < SLOTS; i++) {
         if (!(p->slots[i].values = mw_calloc((size_t)plan->n_sites, sizeof(float *)))) return MW_ERR_MEMORY;
-        for (int64_t s = 0; s < plan->n_sites; s++)
-            if (!(p->slots[i].values[s] = mw_alloc(rows * (size_t)plan->widths[s] * sizeof(float))))
-                return MW_ERR_MEMORY;
+        for (int64_t s = 0; s < plan->n_sites; s++) {
+            void *block = NULL;
+            MW_TRY(p->backend->ops->host_alloc(p->backend, rows * (size_t)plan->widths[s] * sizeof(float), &block));
+            p->slots[i].values[s] = block;
+        }
     }
     return MW_OK;
 }
 
 static void free_pipe(block_pipe *p) {
     for (int i = 0; i < SLOTS; i++) {
-        for (int64_t s = 0; p->slots[i].values && s < p->n_sites; s++) mw_free(p->slots[i].values[s]);
+        for (int64_t s = 0; p->slots[i].values && s < p->n_sites; s++)
+            p->backend->ops->host_free(p->backend, p->slots[i].values[s]);
         mw_free(p->slots[i].values);
     }
     pthread_mutex_destroy(&p->lock);
@@ -65,10 +69,12 @@ static void free_pipe(block_pipe *p) {
     mw_free(p);
 }
 
-mw_status pipe_open(mw_store_writer *writer, const mw_store_plan *plan, bool threaded, block_pipe **out) {
+mw_status pipe_open(mw_store_writer *writer, const mw_store_plan *plan, mw_backend *backend, bool threaded,
+                    block_pipe **out) {
     block_pipe *p = mw_calloc(1, sizeof *p);
     if (!p) return MW_ERR_MEMORY;
     p->writer = writer;
+    p->backend = backend;
     p->n_sites = plan->n_sites;
     p->threaded = threaded;
     pthread_mutex_init(&p->lock, NULL);

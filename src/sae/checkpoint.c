@@ -311,7 +311,7 @@ static mw_status take_file(mw_trainer *t, const mw_safetensors *file, const numb
     t->smooth = numbers[3].value;
     t->best = numbers[4].value;
     t->best_step = (int64_t)numbers[5].value;
-    return MW_OK;
+    return parameters_changed(t);
 }
 
 mw_status mw_trainer_load(mw_trainer *t, const char *path) {

@@ -19,13 +19,14 @@ static mw_status pre_activations(const mw_sae *sae, const float *x, int64_t rows
                                           .k = sae->d,
                                           .a = centered ? centered : x,
                                           .lda = sae->d,
-                                          .b = sae->w_enc,
-                                          .b_dtype = MW_F32,
+                                          .b = sae->w_enc16 ? (const void *)sae->w_enc16 : sae->w_enc,
+                                          .b_dtype = sae->w_enc16 ? MW_BF16 : MW_F32,
                                           .ldb = sae->d,
                                           .b_transposed = true,
                                           .bias = sae->b_enc,
                                           .c = pre,
-                                          .ldc = sae->n});
+                                          .ldc = sae->n,
+                                          .tf32 = sae->tf32});
 }
 
 static void release(mw_backend *backend, void *block) {

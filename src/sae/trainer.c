@@ -37,7 +37,7 @@ typedef struct wanted {
     bool host; /* else the device's */
 } wanted;
 
-enum { WANTED_MAX = 17 + 4 * P_COUNT + 2 * PARTS_MAX + 1 };
+enum { WANTED_MAX = 18 + 4 * P_COUNT + 2 * PARTS_MAX + 1 };
 
 static int list_parameter_memory(mw_trainer *t, wanted *out) {
     int n = 0;
@@ -87,6 +87,7 @@ static int list_memory(mw_trainer *t, wanted out[WANTED_MAX]) {
         {&t->totals, trainer_sums_width(t), 8, true},
         {&t->encoder_sums, latent_blocks * d, 8, false},
         {&t->block_sums, latent_blocks, 8, true},
+        {&t->w_enc16, t->options.precision == MW_PRECISION_BF16 ? n * d : 0, 2, false},
         {&t->bytes, t->comm ? mw_comm_size(t->comm) : 1, sizeof(size_t), true},
     };
     int count = sizeof fixed / sizeof *fixed;
@@ -170,7 +171,10 @@ static mw_status prepare(mw_trainer *t) {
     }
     lay_out(t, mw_comm_rank(t->comm), mw_comm_size(t->comm));
     set_memory(t);
-    return allocate(t);
+    MW_TRY(allocate(t));
+    t->sae->tf32 = t->options.precision == MW_PRECISION_TF32;
+    t->sae->w_enc16 = t->options.precision == MW_PRECISION_BF16 ? t->w_enc16 : NULL;
+    return parameters_changed(t);
 }
 
 mw_status mw_trainer_new(mw_sae *sae, const mw_comm *comm, const mw_train_options *options, double loss_scale,
@@ -205,6 +209,10 @@ void mw_trainer_free(mw_trainer **slot) {
     mw_trainer *t = *slot;
     wanted all[WANTED_MAX];
     if (!t) return;
+    if (t->sae) {
+        t->sae->w_enc16 = NULL;
+        t->sae->tf32 = false;
+    }
     int count = t->sae ? list_memory(t, all) : 0;
     for (int i = 0; i < count; i++) {
         void *block;

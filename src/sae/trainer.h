@@ -120,6 +120,7 @@ typedef struct mw_trainer {
     double *totals;       /* the same on the host */
     double *encoder_sums; /* [latent blocks, d] */
     double *block_sums;   /* [latent blocks], on the host */
+    uint16_t *w_enc16;    /* [n, d] for bf16 products, after each update */
     size_t *bytes;        /* [size] scratch of gathers */
     double smooth, best;  /* running mean of the loss, and the best of those */
     int64_t best_step;
@@ -187,6 +188,8 @@ mw_status code_gradients(mw_trainer *t, codes *c, int block) MW_MUST_USE;
 mw_status auxiliary(mw_trainer *t, double spread) MW_MUST_USE;
 /* Gradients of the share's parameters and of b_dec. */
 mw_status step_gradients(mw_trainer *t) MW_MUST_USE;
+/* Makes anew what products read of parameters that have changed. */
+mw_status parameters_changed(mw_trainer *t) MW_MUST_USE;
 /* Unit decoder rows, gradient projection, Adam, new starts, exchange. */
 mw_status step_update(mw_trainer *t) MW_MUST_USE;
 /* Gives dead latents new directions from rows of the batch that are rebuilt badly. All parameters are gathered. */

@@ -115,6 +115,11 @@ static mw_status gather_parameters(mw_trainer *t) {
     return MW_OK;
 }
 
+mw_status parameters_changed(mw_trainer *t) {
+    mw_sae *s = t->sae;
+    return s->w_enc16 ? t->backend->ops->to_bf16(t->backend, s->w_enc16, s->w_enc, s->n * s->d) : MW_OK;
+}
+
 /* value = ema / whole */
 static mw_status take_mean(mw_trainer *t, parameter *p, double whole) {
     size_t bytes = (size_t)parameter_count(t, p) * sizeof(float);
@@ -135,7 +140,8 @@ mw_status take_means(mw_trainer *t) {
     for (int i = 0; i < P_COUNT && status == MW_OK; i++)
         if (t->parameter[i].value) status = take_mean(t, &t->parameter[i], whole);
     MW_TRY(mw_comm_agree(t->comm, status));
-    return gather_parameters(t);
+    MW_TRY(gather_parameters(t));
+    return mw_comm_agree(t->comm, parameters_changed(t));
 }
 
 mw_status step_update(mw_trainer *t) {
@@ -151,5 +157,7 @@ mw_status step_update(mw_trainer *t) {
     MW_TRY(gather_parameters(t));
     int64_t every = t->options.resample_every;
     if (every > 0 && (t->step + 1) % every == 0) MW_TRY(resample(t));
-    return mw_comm_agree(t->comm, update_means(t));
+    mw_status status = update_means(t);
+    if (status == MW_OK) status = parameters_changed(t);
+    return mw_comm_agree(t->comm, status);
 }

@@ -7,7 +7,7 @@ enum { BATCH = 600, K = 6 };
 
 /* An emulated device takes some thousand times as long as a real one; test_sae_gradients has every variant on it. */
 #ifdef MICROW_CUDA_EMULATED
-enum { STEPS = 200, CURVE = 5, SOME = 2, FIRST = 1, STRIDE = 4 };
+enum { STEPS = 200, CURVE = 5, SOME = 2, FIRST = 1, STRIDE = 12 };
 #else
 enum { STEPS = 200, CURVE = 200, SOME = 7, FIRST = 0, STRIDE = 1 };
 #endif
@@ -19,6 +19,7 @@ typedef struct setting {
     bool no_curve, transcoder;
     int64_t aux_k, k_start, resample_every;
     double sparsity, l0_target, bandwidth, theta, ema;
+    mw_precision precision;
     mw_penalty penalty;
     mw_decay decay;
     int64_t n_parts, part[2];
@@ -41,6 +42,7 @@ static const setting settings[] = {
     {"topk.resampled", MW_TOPK, .no_curve = true, .resample_every = 4, .ema = 0.9},
     {"jump_relu.resampled", MW_JUMP_RELU, .no_curve = true, .resample_every = 4, .ema = 0.9, .sparsity = 0.02,
      .bandwidth = 0.3, .theta = 0.2},
+    {"topk.bf16", MW_TOPK, .no_curve = true, .aux_k = 8, .precision = MW_PRECISION_BF16},
 };
 enum { SETTINGS = sizeof settings / sizeof *settings };
 
@@ -82,6 +84,7 @@ static mw_train_options options_of(void) {
                               .bandwidth = now->bandwidth,
                               .threshold_init = now->theta,
                               .patience = 5,
+                              .precision = now->precision,
                               .device = b};
 }
 

@@ -45,6 +45,12 @@ static void vectors(void) {
     CHECK_OK(b->ops->combine(b, dy, 2, dy, 0, NULL, N)); /* in place */
     get(got, dy, N);
     for (int i = 0; i < N; i++) CHECK(got[i] == 2 * y[i]);
+    uint16_t narrow[N], *dnarrow = put_bytes(NULL, sizeof narrow);
+    CHECK_OK(b->ops->to_bf16(b, dnarrow, dx, N));
+    NEED_OK(b->ops->download(b, narrow, dnarrow, sizeof narrow));
+    NEED_OK(mw_convert_to_f32(MW_BF16, narrow, N, got));
+    for (int i = 0; i < N; i++) CHECK(fabsf(got[i] - x[i]) <= fabsf(x[i]) / 256);
+    drop(dnarrow);
     CHECK_OK(b->ops->transpose(b, out, dx, R, D));
     get(got, out, N);
     for (int i = 0; i < N; i++) CHECK(got[i % D * R + i / D] == x[i]);

@@ -21,6 +21,17 @@ static mw_status cpu_copy(mw_backend *backend, void *to, const void *from, size_
     return MW_OK;
 }
 
+static mw_status cpu_fetch(mw_backend *backend, int lane, void *to, const void *from, size_t bytes) {
+    (void)lane;
+    return cpu_copy(backend, to, from, bytes);
+}
+
+static mw_status cpu_fetched(mw_backend *backend, int lane) {
+    (void)backend;
+    (void)lane;
+    return MW_OK;
+}
+
 static void cpu_close(mw_backend *backend) {
     mw_free(backend);
 }
@@ -33,6 +44,10 @@ static const mw_backend_ops cpu_ops = {
     .free = cpu_free,
     .upload = cpu_copy,
     .download = cpu_copy,
+    .host_alloc = cpu_alloc,
+    .host_free = cpu_free,
+    .fetch = cpu_fetch,
+    .fetched = cpu_fetched,
     .copy_2d = mw_cpu_copy_2d,
     .matmul = mw_cpu_matmul,
     .gather_rows = mw_cpu_gather_rows,
@@ -70,6 +85,7 @@ static const mw_backend_ops cpu_ops = {
     .weigh_rows = mw_cpu_weigh_rows,
     .square_sums = mw_cpu_square_sums,
     .narrow = mw_cpu_narrow,
+    .to_bf16 = mw_cpu_to_bf16,
     .close = cpu_close,
 };
 

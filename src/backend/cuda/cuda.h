@@ -33,10 +33,11 @@ void mw_cuda_watch(mw_backend *backend, mw_status (*look)(void *self), void *sel
 #define MW_DYNAMIC_SHARED(type, name) extern __shared__ type name[]
 #endif
 
-/* One stream: operations run in the order they are called, as on the CPU. */
+/* One stream: operations run in the order they are called, as on the CPU. Copies that nothing waits for have another. */
 struct mw_cuda_state {
     int device;
-    cudaStream_t stream;
+    cudaStream_t stream, copies;
+    cudaEvent_t asked, done[MW_LANES]; /* all work before a copy; all copies of a lane */
     cublasHandle_t blas;
     mw_status (*look)(void *self); /* while waiting, see mw_cuda_watch */
     void *looked_at;
@@ -196,5 +197,6 @@ mw_status mw_cuda_column_sums(mw_backend *, double *, const float *, int64_t, in
 mw_status mw_cuda_weigh_rows(mw_backend *, double *, const double *, const float *, int64_t, int64_t, int64_t);
 mw_status mw_cuda_square_sums(mw_backend *, double *, const float *, int64_t, int64_t, bool);
 mw_status mw_cuda_narrow(mw_backend *, float *, const double *, int64_t);
+mw_status mw_cuda_to_bf16(mw_backend *, uint16_t *, const float *, int64_t);
 #endif
 #endif

@@ -44,8 +44,37 @@ static mw_status cuda_download(mw_backend *backend, void *to, const void *from, 
     return cuda_wait(cuda_of(backend), "copy from the device");
 }
 
+static mw_status cuda_host_alloc(mw_backend *backend, size_t bytes, void **out) {
+    (void)backend;
+    void *block = nullptr;
+    MW_TRY(cuda_checked(cudaMallocHost(&block, bytes ? bytes : 1), "cudaMallocHost"));
+    *out = block;
+    return MW_OK;
+}
+
+static void cuda_host_free(mw_backend *backend, void *block) {
+    (void)backend;
+    if (block) cudaFreeHost(block);
+}
+
+static mw_status cuda_fetch(mw_backend *backend, int lane, void *to, const void *from, size_t bytes) {
+    mw_cuda_state *s = cuda_of(backend);
+    MW_TRY(cuda_checked(cudaEventRecord(s->asked, s->stream), "cudaEventRecord"));
+    MW_TRY(cuda_checked(cudaStreamWaitEvent(s->copies, s->asked, 0), "cudaStreamWaitEvent"));
+    MW_TRY(cuda_checked(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, s->copies), "copy from the device"));
+    return cuda_checked(cudaEventRecord(s->done[lane], s->copies), "cudaEventRecord");
+}
+
+static mw_status cuda_fetched(mw_backend *backend, int lane) {
+    return cuda_checked(cudaEventSynchronize(cuda_of(backend)->done[lane]), "copy from the device");
+}
+
 static void cuda_close(mw_backend *backend) {
     mw_cuda_state *s = cuda_of(backend);
+    for (int i = 0; i < MW_LANES; i++)
+        if (s->done[i]) cudaEventDestroy(s->done[i]);
+    if (s->asked) cudaEventDestroy(s->asked);
+    if (s->copies) cudaStreamDestroy(s->copies);
     if (s->blas) cublasDestroy(s->blas);
     if (s->stream) cudaStreamDestroy(s->stream);
     mw_free(s);
@@ -61,6 +90,10 @@ static mw_backend_ops cuda_table(void) {
     ops.free = cuda_free;
     ops.upload = cuda_upload;
     ops.download = cuda_download;
+    ops.host_alloc = cuda_host_alloc;
+    ops.host_free = cuda_host_free;
+    ops.fetch = cuda_fetch;
+    ops.fetched = cuda_fetched;
     ops.copy_2d = mw_cuda_copy_2d;
     ops.matmul = mw_cuda_matmul;
     ops.gather_rows = mw_cuda_gather_rows;
@@ -98,6 +131,7 @@ static mw_backend_ops cuda_table(void) {
     ops.weigh_rows = mw_cuda_weigh_rows;
     ops.square_sums = mw_cuda_square_sums;
     ops.narrow = mw_cuda_narrow;
+    ops.to_bf16 = mw_cuda_to_bf16;
     ops.close = cuda_close;
     return ops;
 }
@@ -144,6 +178,10 @@ static mw_status start(mw_cuda_state *s) {
     MW_TRY(cuda_checked(cudaSetDevice(s->device), "cudaSetDevice"));
     MW_TRY(keep_memory(s->device));
     MW_TRY(cuda_checked(cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking), "cudaStreamCreate"));
+    MW_TRY(cuda_checked(cudaStreamCreateWithFlags(&s->copies, cudaStreamNonBlocking), "cudaStreamCreate"));
+    MW_TRY(cuda_checked(cudaEventCreateWithFlags(&s->asked, cudaEventDisableTiming), "cudaEventCreate"));
+    for (int i = 0; i < MW_LANES; i++)
+        MW_TRY(cuda_checked(cudaEventCreateWithFlags(&s->done[i], cudaEventDisableTiming), "cudaEventCreate"));
     if (cublasCreate(&s->blas) != CUBLAS_STATUS_SUCCESS || cublasSetStream(s->blas, s->stream) != CUBLAS_STATUS_SUCCESS)
         return mw_error(MW_ERR_BACKEND, "cuBLAS cannot start on GPU %d", s->device);
     return MW_OK;

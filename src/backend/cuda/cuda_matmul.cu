@@ -4,30 +4,28 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-static __global__ void to_bf16(const float *x, int64_t ld, __nv_bfloat16 *out, int64_t rows, int64_t width) {
-    for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < rows * width;
-         i += (int64_t)gridDim.x * blockDim.x)
-        out[i] = __float2bfloat16_rn(x[i / width * ld + i % width]);
+static __global__ void round_rows(const float *x, int64_t ld, __nv_bfloat16 *out, int64_t rows, int64_t width) {
+    EACH(i, rows * width)
+    out[i] = __float2bfloat16_rn(x[i / width * ld + i % width]);
 }
 
 static __global__ void widen_f16(const __half *x, int64_t ld, float *out, int64_t rows, int64_t width) {
-    for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < rows * width;
-         i += (int64_t)gridDim.x * blockDim.x)
-        out[i] = __half2float(x[i / width * ld + i % width]);
+    EACH(i, rows * width)
+    out[i] = __half2float(x[i / width * ld + i % width]);
 }
 
 static __global__ void add_bias(float *c, int64_t ld, const float *bias, int64_t rows, int64_t width) {
-    for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < rows * width;
-         i += (int64_t)gridDim.x * blockDim.x)
-        c[i / width * ld + i % width] += bias[i % width];
+    EACH(i, rows * width)
+    c[i / width * ld + i % width] += bias[i % width];
 }
 
 static mw_status multiply(mw_cuda_state *s, const mw_matmul *t, const void *a, cudaDataType type, int64_t lda,
                           const void *b, int64_t ldb) {
     const float one = 1, beta = t->accumulate ? 1.0f : 0.0f;
+    cublasComputeType_t compute = t->tf32 && type == CUDA_R_32F ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
     cublasStatus_t code = cublasGemmEx(s->blas, t->b_transposed ? CUBLAS_OP_T : CUBLAS_OP_N, CUBLAS_OP_N, (int)t->n,
                                        (int)t->m, (int)t->k, &one, b, type, (int)ldb, a, type, (int)lda, &beta, t->c,
-                                       CUDA_R_32F, (int)t->ldc, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
+                                       CUDA_R_32F, (int)t->ldc, compute, CUBLAS_GEMM_DEFAULT);
     return code == CUBLAS_STATUS_SUCCESS
                ? MW_OK
                : mw_error(MW_ERR_BACKEND, "cuBLAS: product %lld x %lld x %lld failed with code %d", (long long)t->m,
@@ -37,8 +35,8 @@ static mw_status multiply(mw_cuda_state *s, const mw_matmul *t, const void *a, c
 static mw_status with_bf16(mw_cuda_state *s, const mw_matmul *t) {
     cuda_scratch<__nv_bfloat16> a(s->stream);
     MW_TRY(a.make(t->m * t->k));
-    MW_LAUNCH(to_bf16, cuda_blocks(t->m * t->k), CUDA_THREADS, 0, s->stream, t->a, t->lda, a.data, t->m, t->k);
-    MW_TRY(cuda_launched("to_bf16"));
+    MW_LAUNCH(round_rows, cuda_blocks(t->m * t->k), CUDA_THREADS, 0, s->stream, t->a, t->lda, a.data, t->m, t->k);
+    MW_TRY(cuda_launched("round_rows"));
     return multiply(s, t, a.data, CUDA_R_16BF, t->k, t->b, t->ldb);
 }
 
@@ -62,4 +60,11 @@ mw_status mw_cuda_matmul(mw_backend *backend, const mw_matmul *t) {
     if (!t->bias) return MW_OK;
     MW_LAUNCH(add_bias, cuda_blocks(t->m * t->n), CUDA_THREADS, 0, s->stream, t->c, t->ldc, t->bias, t->m, t->n);
     return cuda_launched("add_bias");
+}
+
+mw_status mw_cuda_to_bf16(mw_backend *backend, uint16_t *out, const float *x, int64_t count) {
+    if (count == 0) return MW_OK;
+    MW_LAUNCH(round_rows, cuda_blocks(count), CUDA_THREADS, 0, cuda_of(backend)->stream, x, count, (__nv_bfloat16 *)out,
+              1, count);
+    return cuda_launched("to_bf16");
 }
