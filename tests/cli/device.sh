@@ -1,0 +1,28 @@
+# The same experiment on a GPU and on the CPU, at 1 and 2 ranks. Skipped where there is no GPU.
+. "$SOURCE/tests/cli/common.sh"
+
+small >"$work/exp.yaml"
+few="--set dataset.limit_documents=60 --set dataset.batch=8 --set train.tokens=2048 --set train.batch=256 --set sae.site=1.resid_post"
+run() { # run RANKS DEVICE STORE COMMAND
+    mpi "$1" "$MICROW" "$4" "$work/exp.yaml" $few --set store="$work/$3" --set model.device="$2" 2>"$work/err"
+}
+
+run 1 cuda gpu harvest >"$work/out" || {
+    grep -q "is not here\|not in this build" "$work/err" && { echo "skipped: no GPU"; exit 77; }
+    cat "$work/err" >&2
+    exit 1
+}
+mkdir "$work/cpu" "$work/two"
+cp -r "$work/gpu/activations" "$work/cpu"
+fvu() { sed -n 's/^train:.*FVU \([0-9.]*\).*/\1/p'; }
+one=$(run 1 cuda gpu train | fvu)
+host=$(run 1 cpu cpu train | fvu)
+check "training works on the device" [ -n "$one" ]
+check "FVU on the GPU ($one) and on the CPU ($host) agree within 1 %" \
+    awk "BEGIN { exit !(($one - $host) ^ 2 < ($host / 100) ^ 2) }"
+run 2 cuda two harvest >/dev/null || fail "two ranks harvest"
+two=$(run 2 cuda two train | fvu)
+check "FVU with two ranks ($two) agrees within 1 %" awk "BEGIN { exit !(($one - $two) ^ 2 < ($one / 100) ^ 2) }"
+check "what a GPU trained is whole" "$MICROW" inspect "$work/gpu/sae_models/small"
+
+finish

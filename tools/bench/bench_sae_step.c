@@ -1,0 +1,235 @@
+/* A training step of a TopK SAE, beside what bounds it, measured in turns in one run; medians.
+ *     bench_sae_step [--device D] [--precision f32|tf32|bf16] [--shape d,n,k,B]... [--rounds N] [--aux K] [--json]
+ * product:  the device's matrix rate in this precision, by a large square product
+ * encoder:  x W_enc^T of the batch alone, by chunks as a step does it
+ * step:     all of it: encoder, selection, decoder, gradients, Adam, unit decoder rows
+ * A step's floor is its encoder's multiplications at the product's rate. tools/bench/sae_step_torch.py is the same in torch. */
+#include "sae/trainer.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ROUNDS_MAX = 101, SHAPES_MAX = 16 };
+
+typedef struct shape {
+    int64_t d, n, k, batch;
+} shape;
+
+typedef struct bench {
+    mw_backend *device, *host;
+    mw_comm *comm;
+    mw_precision precision;
+    int64_t side; /* of the square product */
+    float *a, *b, *c;
+    uint16_t *b16;
+    mw_sae *sae;
+    mw_trainer *trainer;
+    float *x; /* [batch, d] on the host */
+    shape s;
+} bench;
+
+static void must(mw_status status) {
+    if (status != MW_OK) exit(1);
+}
+
+static float *device_floats(mw_backend *b, int64_t count) {
+    float *host = mw_alloc((size_t)count * sizeof *host), *there = NULL;
+    if (!host) exit(1);
+    for (int64_t i = 0; i < count; i++) host[i] = (float)((i * 2654435761u >> 8) & 0xffff) / 65536 - 0.5f;
+    must(mw_backend_floats(b, count, &there));
+    must(b->ops->upload(b, there, host, (size_t)count * sizeof *host));
+    mw_free(host);
+    return there;
+}
+
+/* Returns when the device has done all that was asked. */
+static void finish(mw_backend *b, const float *any) {
+    float one;
+    must(b->ops->download(b, &one, any, sizeof one));
+}
+
+static void product(bench *t) {
+    mw_matmul m = {.m = t->side,
+                   .n = t->side,
+                   .k = t->side,
+                   .a = t->a,
+                   .lda = t->side,
+                   .b = t->b,
+                   .b_dtype = MW_F32,
+                   .ldb = t->side,
+                   .b_transposed = true,
+                   .c = t->c,
+                   .ldc = t->side,
+                   .tf32 = t->precision == MW_PRECISION_TF32};
+    if (t->precision == MW_PRECISION_BF16) {
+        m.b = t->b16;
+        m.b_dtype = MW_BF16;
+    }
+    must(t->device->ops->matmul(t->device, &m));
+    finish(t->device, t->c);
+}
+
+static void encoder(bench *t) {
+    mw_trainer *tr = t->trainer;
+    const mw_sae *s = tr->sae;
+    int64_t chunk = chunk_rows(t->device, s->n);
+    float *pre = NULL;
+    must(mw_backend_floats(t->device, chunk * s->n, &pre));
+    for (int64_t r = 0; r < t->s.batch; r += chunk)
+        must(t->device->ops->matmul(t->device, &(mw_matmul){.m = t->s.batch - r < chunk ? t->s.batch - r : chunk,
+                                                            .n = s->n,
+                                                            .k = s->d,
+                                                            .a = tr->input + r * s->d,
+                                                            .lda = s->d,
+                                                            .b = s->w_enc16 ? (const void *)s->w_enc16 : s->w_enc,
+                                                            .b_dtype = s->w_enc16 ? MW_BF16 : MW_F32,
+                                                            .ldb = s->d,
+                                                            .b_transposed = true,
+                                                            .bias = s->b_enc,
+                                                            .c = pre,
+                                                            .ldc = s->n,
+                                                            .tf32 = s->tf32}));
+    finish(t->device, pre);
+    t->device->ops->free(t->device, pre);
+}
+
+static void step(bench *t) {
+    must(mw_trainer_step(t->trainer, t->x, NULL, NULL));
+    finish(t->device, t->trainer->error);
+}
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static double median(double *x, int n) {
+    qsort(x, (size_t)n, sizeof *x, by_value);
+    return x[n / 2];
+}
+
+static void open_shape(bench *t, int64_t aux) {
+    const shape *s = &t->s;
+    mw_sae_shape shape = {.variant = MW_TOPK, .n = s->n, .d = s->d, .k = s->k};
+    mw_train_options o = {.batch = s->batch,
+                          .steps = 1000,
+                          .lr = 1e-4,
+                          .beta1 = 0.9,
+                          .beta2 = 0.999,
+                          .eps = 1e-8,
+                          .aux_k = aux,
+                          .aux_coefficient = 1.0 / 32,
+                          .dead_after = INT64_MAX / 2,
+                          .precision = t->precision,
+                          .device = t->device,
+                          .decay = MW_DECAY_NONE};
+    must(mw_sae_new(t->host, &shape, &t->sae));
+    t->x = mw_alloc((size_t)(s->batch * s->d) * sizeof *t->x);
+    if (!t->x) exit(1);
+#pragma omp parallel for
+    for (int64_t i = 0; i < s->batch * s->d; i++) t->x[i] = mw_rng_normal(1, 0, (uint64_t)i);
+#pragma omp parallel for
+    for (int64_t i = 0; i < s->n * s->d; i++)
+        t->sae->w_enc[i] = t->sae->w_dec[i] = mw_rng_normal(2, 0, (uint64_t)i) / sqrtf((float)s->d);
+    must(mw_trainer_new(t->sae, t->comm, &o, 1, &t->trainer));
+}
+
+static void close_shape(bench *t) {
+    mw_trainer_free(&t->trainer);
+    mw_sae_free(&t->sae);
+    mw_free(t->x);
+}
+
+static void measure(bench *t, int rounds, int64_t aux, bool json) {
+    static void (*const what[3])(bench *) = {product, encoder, step};
+    double seconds[3][ROUNDS_MAX], flops = 2.0 * (double)t->s.batch * (double)t->s.n * (double)t->s.d;
+    open_shape(t, aux);
+    for (int r = -2; r < rounds; r++) /* two to warm up */
+        for (int w = 0; w < 3; w++) {
+            double start = mw_seconds();
+            what[w](t);
+            if (r >= 0) seconds[w][r] = mw_seconds() - start;
+        }
+    double side = (double)t->side, rate = 2 * side * side * side / median(seconds[0], rounds);
+    double alone = median(seconds[1], rounds), whole = median(seconds[2], rounds);
+    static const char *const names[] = {"f32", "tf32", "bf16"};
+    if (json)
+        printf(
+            "{\"device\":\"%s\",\"precision\":\"%s\",\"d\":%lld,\"n\":%lld,\"k\":%lld,\"batch\":%lld,\"product_tflops\":%.4g,"
+            "\"encoder_s\":%.6g,\"step_s\":%.6g,\"of_peak\":%.4f,\"rounds\":%d}\n",
+            t->device->ops->name, names[t->precision], (long long)t->s.d, (long long)t->s.n, (long long)t->s.k,
+            (long long)t->s.batch, rate / 1e12, alone, whole, flops / rate / whole, rounds);
+    else
+        printf("%6lld %8lld %4lld %6lld  %8.3f TFLOP/s %10.2f ms %10.2f ms %9.2f x encoder %6.1f %% of peak\n",
+               (long long)t->s.d, (long long)t->s.n, (long long)t->s.k, (long long)t->s.batch, rate / 1e12, 1e3 * alone,
+               1e3 * whole, whole / alone, 100 * flops / rate / whole);
+    fflush(stdout);
+    close_shape(t);
+}
+
+static mw_precision precision_of(const char *name) {
+    return strcmp(name, "bf16") == 0   ? MW_PRECISION_BF16
+           : strcmp(name, "tf32") == 0 ? MW_PRECISION_TF32
+                                       : MW_PRECISION_F32;
+}
+
+static void open_product(bench *t) {
+    int64_t count = t->side * t->side;
+    void *narrow = NULL;
+    t->a = device_floats(t->device, count);
+    t->b = device_floats(t->device, count);
+    t->c = device_floats(t->device, count);
+    must(t->device->ops->alloc(t->device, (size_t)count * 2, &narrow));
+    t->b16 = narrow;
+    must(t->device->ops->to_bf16(t->device, t->b16, t->b, count));
+}
+
+int main(int argc, char **argv) {
+    bench t = {0};
+    const char *device = "auto";
+    shape shapes[SHAPES_MAX] = {{768, 24576, 32, 4096}};
+    int n_shapes = 0, rounds = 9;
+    int64_t aux = 0;
+    bool json = false;
+    for (int i = 1; i < argc; i++) {
+        const char *next = i + 1 < argc ? argv[i + 1] : "";
+        if (strcmp(argv[i], "--json") == 0)
+            json = true;
+        else if (strcmp(argv[i], "--device") == 0)
+            device = argv[++i];
+        else if (strcmp(argv[i], "--precision") == 0)
+            t.precision = precision_of(argv[++i]);
+        else if (strcmp(argv[i], "--rounds") == 0)
+            rounds = atoi(argv[++i]);
+        else if (strcmp(argv[i], "--aux") == 0)
+            aux = atoi(argv[++i]);
+        else if (strcmp(argv[i], "--shape") == 0 && n_shapes < SHAPES_MAX) {
+            long long d, n, k, batch;
+            if (sscanf(next, "%lld,%lld,%lld,%lld", &d, &n, &k, &batch) != 4) return 2;
+            shapes[n_shapes++] = (shape){d, n, k, batch};
+            i++;
+        } else {
+            fprintf(stderr, "bench_sae_step: '%s' is no option\n", argv[i]);
+            return 2;
+        }
+    }
+    if (rounds < 1 || rounds > ROUNDS_MAX) return 2;
+    must(mw_comm_self(&t.comm));
+    must(mw_backend_open("cpu", &t.host));
+    must(mw_backend_open(device, &t.device));
+    t.side = t.device->ops->host_memory ? 2048 : 8192;
+    open_product(&t);
+    if (!json) printf("     d        n    k  batch   product             encoder          step\n");
+    for (int i = 0; i < (n_shapes ? n_shapes : 1); i++) {
+        t.s = shapes[i];
+        measure(&t, rounds, aux, json);
+    }
+    void *all[] = {t.a, t.b, t.c, t.b16};
+    for (int i = 0; i < 4; i++) t.device->ops->free(t.device, all[i]);
+    mw_backend_close(&t.device);
+    mw_backend_close(&t.host);
+    mw_comm_free(&t.comm);
+    return 0;
+}

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# One command on a machine with a GPU: builds, runs what CI can only emulate, and measures. Under nine minutes on 16 cores.
+#     tools/gpu_check.sh [OUT]
+# OUT (build-cuda/gpu_check) gets tests.log, memcheck.log, racecheck.log, step.jsonl and, with torch, torch.jsonl.
+# The nvcc build is for the GPU that is here alone. Ends with 1 if anything failed; a machine without a GPU ends with 77.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+out=${1:-build-cuda/gpu_check}
+command -v nvidia-smi >/dev/null && nvidia-smi -L || { echo "gpu_check: no GPU here"; exit 77; }
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+failed=0
+need() { # need NAME COMMAND...: says how it went, and goes on
+    name=$1
+    shift
+    start=$SECONDS
+    if "$@"; then echo "gpu_check: $name: good, $((SECONDS - start)) s"; else
+        echo "gpu_check: $name: FAILED, $((SECONDS - start)) s"
+        failed=1
+    fi
+}
+logged() { # logged FILE COMMAND...
+    file=$out/$1
+    shift
+    "$@" >"$file" 2>&1 || { tail -20 "$file"; return 1; }
+}
+
+mkdir -p "$out"
+need configure logged configure.log cmake --preset cuda -DCMAKE_CUDA_ARCHITECTURES=native
+need build logged build.log cmake --build --preset cuda --target all bench
+[ $failed = 0 ] || exit 1
+
+need tests logged tests.log timeout 200 ctest --preset cuda -R 'cuda|cli.device' --no-tests=error
+grep -q Skipped "$out/tests.log" && { echo "gpu_check: FAILED: tests were skipped"; failed=1; }
+
+if command -v compute-sanitizer >/dev/null; then
+    for tool in memcheck racecheck; do
+        for suite in backend backend_training; do
+            need "$tool $suite" logged "$tool.$suite.log" timeout 60 \
+                compute-sanitizer --tool $tool --error-exitcode 1 build-cuda/tests/test_$suite cuda
+        done
+    done
+fi
+
+step() { # the shapes of GPT-2 small, Gemma 2 2B and Llama 3 8B
+    for precision in f32 tf32 bf16; do
+        timeout 60 build-cuda/tools/bench/bench_sae_step --json --device cuda --precision $precision --shape 768,24576,32,8192 \
+            --shape 2304,65536,64,8192 --shape 4096,131072,64,4096 || return 1
+    done
+}
+step >"$out/step.jsonl" || failed=1
+cat "$out/step.jsonl"
+if python3 -c 'import torch' 2>/dev/null; then
+    need torch logged torch.jsonl timeout 120 python3 tools/bench/sae_step_torch.py --json --compile --precision bf16 \
+        --bench build-cuda/tools/bench/bench_sae_step --shape 768,24576,32,8192
+    cat "$out/torch.jsonl"
+fi
+echo "gpu_check: $([ $failed = 0 ] && echo all good || echo FAILED), $SECONDS s, $(date -u +%F), $(git describe --always --dirty)"
+exit $failed
