@@ -264,7 +264,8 @@ typedef struct mw_training {
     /* results */
     mw_status status;
     mw_step_report last;
-    double seconds; /* in its own steps */
+    double seconds; /* in its own steps, and waiting for rows */
+    double waiting; /* for rows: they are read while the step before is made */
 } mw_training;
 /* Whether two trainings on the same sites read the same batches: batch, order_seed, shuffle_*, nan_rule. */
 bool mw_training_same_batches(const mw_train_options *a, const mw_train_options *b);

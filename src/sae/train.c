@@ -1,5 +1,6 @@
 /* The training run: SAEs that share each batch, read once. */
 #include "sae/member.h"
+#include "sae/reader.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -9,7 +10,9 @@ typedef struct group {
     feed feed;
     int64_t n, begin, end; /* members; this rank's rows of a batch */
     member *members;
-    float *raw_x, *raw_y, *x, *y;
+    reader *reader;
+    mw_backend *memory; /* of x and y: from where copies to the device are fast */
+    float *x, *y;       /* rows of a batch, scaled */
 } group;
 
 /* ---- opening ------------------------------------------------------------------------------------------- */
@@ -26,6 +29,13 @@ bool mw_training_same_batches(const mw_train_options *a, const mw_train_options 
            a->shuffle_window == b->shuffle_window && a->nan_rule == b->nan_rule;
 }
 
+static mw_status rows_of(const group *g, int64_t width, float **out) {
+    void *block = NULL;
+    MW_TRY(g->memory->ops->host_alloc(g->memory, (size_t)((g->end - g->begin) * width) * sizeof **out, &block));
+    *out = block;
+    return MW_OK;
+}
+
 static mw_status open_group(group *g, mw_training *jobs, const mw_store_view *in, const mw_store_view *out) {
     const mw_train_options *first = jobs[0].options;
     if (first->batch < 1) return mw_error(MW_ERR_CONFIG, "train.batch = %lld cannot be", (long long)first->batch);
@@ -38,14 +48,15 @@ static mw_status open_group(group *g, mw_training *jobs, const mw_store_view *in
     }
     MW_TRY(feed_open(in, out, first, &g->feed));
     g->members = mw_calloc((size_t)g->n, sizeof *g->members);
-    float **const all[] = {&g->raw_x, &g->x, &g->raw_y, &g->y};
-    for (int i = 0; i < (out ? 4 : 2); i++)
-        if (!(*all[i] = mw_alloc((size_t)(rows * (i < 2 ? in : out)->width) * sizeof(float)))) return MW_ERR_MEMORY;
     if (!g->members) return MW_ERR_MEMORY;
+    MW_TRY(reader_open(&g->feed, rows, true, &g->reader));
+    g->memory = first->device ? first->device : jobs[0].sae->backend;
+    MW_TRY(rows_of(g, in->width, &g->x));
+    if (out) MW_TRY(rows_of(g, out->width, &g->y));
     for (int64_t i = 0; i < g->n; i++) {
         jobs[i].status = MW_OK;
         jobs[i].last = (mw_step_report){0};
-        jobs[i].seconds = 0;
+        jobs[i].seconds = jobs[i].waiting = 0;
         g->members[i] = (member){.job = &jobs[i], .comm = g->comm, .feed = &g->feed, .x = g->x, .y = g->y};
     }
     return MW_OK;
@@ -53,9 +64,11 @@ static mw_status open_group(group *g, mw_training *jobs, const mw_store_view *in
 
 static void close_group(group *g) {
     for (int64_t i = 0; i < g->n && g->members; i++) member_free(&g->members[i]);
+    reader_close(&g->reader);
     feed_close(&g->feed);
-    void *all[] = {g->members, g->raw_x, g->raw_y, g->x, g->y};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) mw_free(all[i]);
+    if (g->x) g->memory->ops->host_free(g->memory, g->x);
+    if (g->y) g->memory->ops->host_free(g->memory, g->y);
+    mw_free(g->members);
 }
 
 /* ---- the run ------------------------------------------------------------------------------------------- */
@@ -68,14 +81,17 @@ static mw_status settle(member *m, mw_status status) {
     return status == MW_ERR_COMM ? status : MW_OK;
 }
 
-static mw_status finish_if_done(member *m) {
-    return m->active || m->job->status != MW_OK ? MW_OK : settle(m, member_finish(m));
+/* Finishing may need rows of its own. */
+static mw_status finish_if_done(group *g, member *m) {
+    if (m->active || m->job->status != MW_OK) return MW_OK;
+    reader_rest(g->reader);
+    return settle(m, member_finish(m));
 }
 
 static mw_status begin_all(group *g) {
     for (int64_t i = 0; i < g->n; i++) {
         MW_TRY(settle(&g->members[i], member_begin(&g->members[i])));
-        MW_TRY(finish_if_done(&g->members[i]));
+        MW_TRY(finish_if_done(g, &g->members[i]));
     }
     return MW_OK;
 }
@@ -91,14 +107,15 @@ static int64_t next_step(const group *g) {
     return next;
 }
 
-/* Each is charged the time of the read, as if it were alone. */
-static mw_status step_all(group *g, int64_t step, double reading) {
+/* Each is charged the time that was waited for rows, as if it were alone. */
+static mw_status step_all(group *g, int64_t step, const float *x, const float *y, double waited) {
     for (int64_t i = 0; i < g->n; i++) {
         member *m = &g->members[i];
         if (!m->active || mw_trainer_steps_done(m->trainer) != step) continue;
-        m->job->seconds += reading;
-        MW_TRY(settle(m, member_step(m, g->raw_x, g->raw_y)));
-        MW_TRY(finish_if_done(m));
+        m->job->seconds += waited;
+        m->job->waiting += waited;
+        MW_TRY(settle(m, member_step(m, x, y)));
+        MW_TRY(finish_if_done(g, m));
     }
     return MW_OK;
 }
@@ -131,18 +148,35 @@ static void describe(const group *g, char *out, size_t bytes) {
         snprintf(out, bytes, "\"saes\":%lld,\"training\":%lld", (long long)g->n, (long long)active);
 }
 
+/* The last step of any that is still trained. */
+static int64_t last_step(const group *g) {
+    int64_t last = -1;
+    for (int64_t i = 0; i < g->n; i++)
+        if (g->members[i].active && g->members[i].job->options->steps - 1 > last)
+            last = g->members[i].job->options->steps - 1;
+    return last;
+}
+
+/* Rows of this step, and those of the next are asked for. */
+static mw_status take_rows(group *g, int64_t step, int64_t batch, const float **x, const float **y) {
+    int64_t next = step < last_step(g) ? (step + 1) * batch + g->begin : -1;
+    return reader_take(g->reader, step * batch + g->begin, next, x, y);
+}
+
 static mw_status run_steps(group *g) {
+    const float *x = NULL, *y = NULL;
     char extra[96];
     mw_progress progress;
     int64_t total = rows_left(g), batch = g->members[0].job->options->batch;
     mw_progress_begin(&progress, "train", "tokens", total, mw_comm_rank(g->comm) == 0);
     for (int64_t step; (step = next_step(g)) >= 0;) {
         double start = mw_seconds();
-        mw_status ready = feed_read(&g->feed, step * batch + g->begin, g->end - g->begin, g->raw_x, g->raw_y);
+        mw_status ready = take_rows(g, step, batch, &x, &y);
+        double waited = mw_seconds() - start;
         ready = mw_comm_agree(g->comm, mw_if_interrupted(ready));
         if (ready == MW_INTERRUPTED) return interrupt_all(g);
         MW_TRY(ready);
-        MW_TRY(step_all(g, step, mw_seconds() - start));
+        MW_TRY(step_all(g, step, x, y, waited));
         describe(g, extra, sizeof extra);
         mw_progress_update(&progress, total - rows_left(g), extra);
     }
@@ -153,7 +187,7 @@ static mw_status run_steps(group *g) {
 
 /* Each rank counted those of its rows. */
 static mw_status tell_replaced(group *g) {
-    int64_t replaced = g->feed.replaced;
+    int64_t replaced = g->feed.replaced + reader_replaced(g->reader);
     MW_TRY(mw_comm_sum_i64(g->comm, &replaced, 1));
     if (replaced && mw_comm_rank(g->comm) == 0)
         mw_log(MW_LOG_WARNING, "activations: %lld rows were not finite; the rows behind them took their places",
@@ -167,6 +201,7 @@ mw_status mw_sae_train_many(mw_training *jobs, int64_t n, const mw_store_view *i
     mw_status status = mw_comm_agree(comm, open_group(&g, jobs, in, out));
     if (status == MW_OK) status = begin_all(&g);
     if (status == MW_OK) status = run_steps(&g);
+    if (g.reader) reader_rest(g.reader);
     if (status == MW_OK) status = tell_replaced(&g);
     close_group(&g);
     return status;
