@@ -1,6 +1,7 @@
 # Sourced by the shell tests. $MICROW: the program; $SOURCE: the tree; $MPIRUN.
 set -u
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_btl_vader_single_copy_mechanism=none
+export PMIX_MCA_psec=native # where munge is installed but does not run, MPI would look for it for two seconds
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" MICROW_CHECK_LEAKS=1
 work=$(mktemp -d /tmp/microw-cli-XXXXXX)
 trap 'rm -rf "$work"' EXIT

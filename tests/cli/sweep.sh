@@ -94,7 +94,8 @@ check "it is done when it can be" "$MICROW" sweep "$work/exp.yaml" --set store="
 
 if [ -z "${MICROW_QUICK:-}" ]; then
 # asked to end, and killed
-timeout --preserve-status -s TERM 1.2 "$MICROW" sweep "$work/exp.yaml" --set store="$work/asked" --set train.tokens=300_000 >"$work/out" 2>"$work/err"
+# to the program alone: the daemon that MPI starts beside a lone process would end it in its own way
+timeout --foreground --preserve-status -s TERM 1.2 "$MICROW" sweep "$work/exp.yaml" --set store="$work/asked" --set train.tokens=300_000 >"$work/out" 2>"$work/err"
 code=$?
 check "asked to end: exit code $code" test $code = 75 -o $code = 0
 cp -r "$work/asked" "$work/killed" 2>/dev/null
