@@ -87,8 +87,9 @@ typedef struct mw_sae {
     int64_t n_groups, group_end[MW_GROUPS_MAX];
     int64_t n_parts, part_end[MW_SITES_MAX]; /* columns of the sites in x_hat */
     mw_backend *backend;                     /* borrowed */
-    char *site, *target, *model;             /* what it was trained on, sites with commas between; target "": site */
-    char *fingerprint;                       /* of data and settings it was trained with; "": not known */
+    struct mw_sae *device;       /* a copy elsewhere that encodes and decodes, see mw_sae_use_device; or NULL */
+    char *site, *target, *model; /* what it was trained on, sites with commas between; target "": site */
+    char *fingerprint;           /* of data and settings it was trained with; "": not known */
 } mw_sae;
 
 /* MW_ERR_CONFIG names the number that cannot be. */
@@ -103,6 +104,11 @@ mw_status mw_sae_describe(const mw_sae *sae, mw_text *out) MW_MUST_USE;
 mw_status mw_sae_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) MW_MUST_USE;
 /* x_hat [codes->rows, d_out]; x, what was encoded, is needed with w_skip only, else NULL will do. */
 mw_status mw_sae_decode(const mw_sae *sae, const mw_codes *codes, const float *x, float *x_hat) MW_MUST_USE;
+
+/* From now on codes are made, and many rows rebuilt, on this device, if it has memory of its own; x, codes and x_hat are still
+ * the host's, as are the weights, which must not change any more. The backend is borrowed and outlives that. */
+mw_status mw_sae_use_device(mw_sae *sae, mw_backend *device) MW_MUST_USE;
+void mw_sae_leave_device(mw_sae *sae);
 
 /* `folder`/sae.safetensors (W_enc, b_enc, W_dec, b_dec, and by variant threshold, r_mag, b_mag, W_skip; f32) and
  * cfg.json. */

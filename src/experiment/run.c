@@ -13,9 +13,12 @@ bool run_is_root(const run *r) {
 static const char *const dtype_names[] = {"auto", "f32", "bf16", "f16"};
 
 /* Ranks of a node take its GPUs in turn. */
+static mw_status open_backend(run *r) {
+    return r->backend ? MW_OK : mw_backend_open_at(r->e->model.device, mw_comm_place(r->comm), &r->backend);
+}
+
 mw_status run_backend(run *r) {
-    if (r->backend) return MW_OK;
-    return mw_comm_agree(r->comm, mw_backend_open_at(r->e->model.device, mw_comm_place(r->comm), &r->backend));
+    return r->backend ? MW_OK : mw_comm_agree(r->comm, open_backend(r));
 }
 
 mw_status run_model(run *r) {
@@ -91,8 +94,7 @@ mw_status run_store(run *r) {
     return r->store ? MW_OK : mw_comm_agree(r->comm, open_store(r));
 }
 
-mw_status run_sae_here(run *r) {
-    if (r->sae) return MW_OK;
+static mw_status load_sae(run *r) {
     char *path = mw_path_join(r->sae_folder, "sae.safetensors");
     mw_status status = path ? MW_OK : MW_ERR_MEMORY;
     if (status == MW_OK && !mw_file_exists(path))
@@ -103,8 +105,16 @@ mw_status run_sae_here(run *r) {
     return status;
 }
 
+/* One that has just been trained is here already, but not yet on the device. */
+mw_status run_sae_here(run *r) {
+    if (!r->sae) MW_TRY(load_sae(r));
+    if (r->sae->device) return MW_OK;
+    MW_TRY(open_backend(r));
+    return mw_sae_use_device(r->sae, r->backend);
+}
+
 mw_status run_sae(run *r) {
-    return r->sae ? MW_OK : mw_comm_agree(r->comm, run_sae_here(r));
+    return mw_comm_agree(r->comm, run_sae_here(r));
 }
 
 static mw_status open_views(const run *r, views *out) {

@@ -130,6 +130,7 @@ static mw_status train_round(point_run *const *points, int64_t n, int64_t count,
 /* What is open once serves all points in turn. */
 static void lend(run *from, run *to) {
     if (from->backend) {
+        if (to->sae) mw_sae_leave_device(to->sae);
         mw_backend_close(&to->backend); /* of its training, which is over */
         to->backend = from->backend;
         from->backend = NULL;

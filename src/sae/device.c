@@ -94,6 +94,7 @@ mw_status sae_copy_to(const mw_sae *sae, mw_backend *backend, mw_sae **out) {
     array from[ARRAYS], to[ARRAYS];
     *copy = *sae;
     copy->backend = backend;
+    copy->device = NULL;
     list_arrays(copy, to);
     for (int i = 0; i < ARRAYS; i++) {
         from[i].slot = *to[i].slot ? to[i].slot : NULL; /* which ones there are */
@@ -119,6 +120,15 @@ void sae_free_copy(mw_sae **slot) {
         if (*all[i].slot) copy->backend->ops->free(copy->backend, *all[i].slot);
     mw_free(copy);
     *slot = NULL;
+}
+
+mw_status mw_sae_use_device(mw_sae *sae, mw_backend *device) {
+    mw_sae_leave_device(sae);
+    return device->ops->host_memory ? MW_OK : sae_copy_to(sae, device, &sae->device);
+}
+
+void mw_sae_leave_device(mw_sae *sae) {
+    sae_free_copy(&sae->device);
 }
 
 mw_parts parts_of(const mw_sae *sae) {

@@ -129,8 +129,30 @@ mw_status open_both(const mw_sae *sae, const float *x, int64_t rows, const mw_op
 
 /* ---- use ---------------------------------------------------------------------------------------------------- */
 
+enum { FEW_ROWS = 64 }; /* that the host rebuilds sooner than they are sent to a device */
+
+/* Rows of the host's on a device. */
+static mw_status send(mw_backend *b, const float *x, int64_t count, float **out) {
+    MW_TRY(mw_backend_floats(b, count, out));
+    mw_status status = b->ops->upload(b, *out, x, (size_t)count * sizeof *x);
+    if (status != MW_OK) b->ops->free(b, *out);
+    return status;
+}
+
+static mw_status encode_there(const mw_sae *copy, const float *x, int64_t rows, mw_codes *out) {
+    mw_backend *b = copy->backend;
+    mw_codes codes = {.memory = b};
+    float *there = NULL;
+    MW_TRY(send(b, x, rows * copy->d, &there));
+    mw_status status = variant_of(copy)->encode(copy, there, rows, &codes);
+    if (status == MW_OK) status = codes_to_host(&codes, out);
+    b->ops->free(b, there);
+    mw_codes_free(&codes);
+    return status;
+}
+
 mw_status mw_sae_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) {
-    return variant_of(sae)->encode(sae, x, rows, out);
+    return sae->device ? encode_there(sae->device, x, rows, out) : variant_of(sae)->encode(sae, x, rows, out);
 }
 
 mw_status sae_add_skip(const mw_sae *sae, const float *x, int64_t rows, float *out) {
@@ -149,8 +171,30 @@ mw_status sae_add_skip(const mw_sae *sae, const float *x, int64_t rows, float *o
                                                                 .accumulate = true});
 }
 
-mw_status mw_sae_decode(const mw_sae *sae, const mw_codes *codes, const float *x, float *x_hat) {
+/* All in the memory of the SAE's backend. */
+static mw_status decode_here(const mw_sae *sae, const mw_codes *codes, const float *x, float *x_hat) {
     MW_TRY(sae->backend->ops->sparse_decode(sae->backend, x_hat, sae->b_dec, codes->start, codes->index, codes->value,
                                             codes->rows, sae->w_dec, sae->d_out));
     return sae_add_skip(sae, x, codes->rows, x_hat);
+}
+
+static mw_status decode_there(const mw_sae *copy, const mw_codes *codes, const float *x, float *x_hat) {
+    mw_backend *b = copy->backend;
+    mw_codes there = {.memory = b};
+    int64_t count = codes->rows * copy->d_out;
+    float *input = NULL, *output = NULL;
+    mw_status status = codes_from_host(codes, &there);
+    if (status == MW_OK && copy->w_skip) status = send(b, x, codes->rows * copy->d, &input);
+    if (status == MW_OK) status = mw_backend_floats(b, count, &output);
+    if (status == MW_OK) status = decode_here(copy, &there, input, output);
+    if (status == MW_OK) status = b->ops->download(b, x_hat, output, (size_t)count * sizeof *x_hat);
+    release(b, input);
+    release(b, output);
+    mw_codes_free(&there);
+    return status;
+}
+
+mw_status mw_sae_decode(const mw_sae *sae, const mw_codes *codes, const float *x, float *x_hat) {
+    bool there = sae->device && codes->rows >= FEW_ROWS;
+    return there ? decode_there(sae->device, codes, x, x_hat) : decode_here(sae, codes, x, x_hat);
 }

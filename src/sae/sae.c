@@ -111,6 +111,7 @@ mw_status mw_sae_new(mw_backend *backend, const mw_sae_shape *shape, mw_sae **ou
 void mw_sae_free(mw_sae **slot) {
     mw_sae *sae = *slot;
     if (!sae) return;
+    sae_free_copy(&sae->device);
     void *all[] = {sae->w_enc,  sae->w_dec, sae->b_enc,  sae->b_dec, sae->extra[0],    sae->extra[1],
                    sae->w_skip, sae->site,  sae->target, sae->model, sae->fingerprint, sae};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) mw_free(all[i]);

@@ -1,8 +1,8 @@
 /* Every variant outside training: codes and reconstructions by a naive loop, files, first weights, and latents that are turned. */
+#include "device.h"
 #include "microw/concepts.h"
 #include "microw/safetensors.h"
 #include "sae/trainer.h"
-#include "test.h"
 
 enum { N = 40, D = 6, K = 5, ROWS = 200 };
 
@@ -68,10 +68,12 @@ static void naive_codes(const mw_sae *s, const float *x, double z[N], double *ma
     }
 }
 
-static void check_codes(const mw_sae *s) {
+static void check_codes(mw_sae *s) {
     float x[ROWS * D], *x_hat = mw_alloc((size_t)(ROWS * s->d_out) * 4);
     mw_codes codes = {0};
     fill_random(x, ROWS * D, 6);
+    CHECK_OK(mw_sae_use_device(s, b));
+    CHECK(!s->device == b->ops->host_memory);
     CHECK_OK(mw_sae_encode(s, x, ROWS, &codes));
     CHECK_OK(mw_sae_decode(s, &codes, x, x_hat));
     for (int r = 0; r < ROWS; r++) {
@@ -88,6 +90,7 @@ static void check_codes(const mw_sae *s) {
     }
     mw_codes_free(&codes);
     mw_free(x_hat);
+    mw_sae_leave_device(s);
 }
 
 static bool same(const float *a, const float *b, int64_t count) {
@@ -189,7 +192,7 @@ static void fire(mw_hooks *hooks, int layer, float *x, int64_t rows) {
     CHECK_OK(mw_hooks_fire(hooks, &event));
 }
 
-static void put(char **slot, const char *text) {
+static void set_text(char **slot, const char *text) {
     mw_free(*slot);
     *slot = mw_strdup(text);
 }
@@ -201,8 +204,8 @@ static void transcoders_steer(void) {
     mw_latent_edit edit = {.latent = 7, .scale = 3, .add = 0.5};
     mw_codes codes = {0};
     NEED_OK(mw_hooks_new(width_of, NULL, &hooks));
-    put(&s->site, "0.resid_post");
-    put(&s->target, "1.resid_post");
+    set_text(&s->site, "0.resid_post");
+    set_text(&s->target, "1.resid_post");
     for (int keep = 0; keep < 2; keep++) {
         mw_steering steering = {.sae = s, .edits = &edit, .n_edits = 1, .keep_error = keep, .untouched = 4};
         fill_random(x, ROWS * D, 8);
@@ -222,7 +225,7 @@ static void transcoders_steer(void) {
             }
         mw_steering_detach(&steering, hooks);
     }
-    put(&s->target, "0.resid_mid");
+    set_text(&s->target, "0.resid_mid");
     mw_steering late = {.sae = s, .edits = &edit, .n_edits = 1, .keep_error = true, .untouched = -1};
     CHECK_FAILS(MW_ERR_UNSUPPORTED, mw_steering_attach(&late, hooks, NULL)); /* the pass reaches the target first */
     mw_codes_free(&codes);
@@ -237,7 +240,7 @@ static void crosscoders_steer(void) {
     mw_latent_edit edit = {.latent = 3, .scale = 1, .add = 2};
     mw_steering steering = {.sae = s, .edits = &edit, .n_edits = 1, .keep_error = true, .untouched = 4};
     NEED_OK(mw_hooks_new(width_of, NULL, &hooks));
-    put(&s->site, "2.resid_post,3.resid_post");
+    set_text(&s->site, "2.resid_post,3.resid_post");
     NEED_OK(mw_steering_attach(&steering, hooks, NULL));
     fire(hooks, 2, x, ROWS);
     fire(hooks, 3, y, ROWS);
@@ -252,8 +255,11 @@ static void crosscoders_steer(void) {
     mw_hooks_free(&hooks);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    const char *device = argc > 1 ? argv[1] : "cpu";
+    if (!test_has_device(device)) return TEST_SKIPPED;
     NEED(mkdtemp(folder) != NULL);
+    NEED_OK(mw_backend_open(device, &b));
     NEED_OK(mw_backend_open("cpu", &backend));
     RUN(every_variant);
     RUN(first_weights);
@@ -261,6 +267,7 @@ int main(void) {
     RUN(transcoders_steer);
     RUN(crosscoders_steer);
     mw_backend_close(&backend);
+    mw_backend_close(&b);
     char command[96];
     snprintf(command, sizeof command, "rm -r %s", folder);
     CHECK(system(command) == 0);
