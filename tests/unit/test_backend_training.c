@@ -290,6 +290,48 @@ static void listing(void) {
     check_lists(30, 40, 3, 35, 5, 300); /* a share that nobody fires */
 }
 
+static int falling(const void *x, const void *y) {
+    float p = *(const float *)x, q = *(const float *)y;
+    return p < q ? 1 : p > q ? -1 : 0;
+}
+
+/* A dictionary of a million latents: selection from a row, and lists of a few hundred codes. */
+static void a_million(void) {
+    enum { N = 1000000, K = 50, ROWS = 7, ENTRIES = ROWS * K };
+    float *x = numbers(N, 1), *sorted = numbers(N, 1), *dx = put(x, N), *value = put(NULL, K), got[K];
+    int32_t *index = put_bytes(NULL, K * 4), *codes = mw_alloc(ENTRIES * 4);
+    CHECK_OK(b->ops->top_k(b, dx, 1, N, K, index, value));
+    int32_t *places = fetch(index, K * 4);
+    get(got, value, K);
+    qsort(sorted, N, sizeof *sorted, falling);
+    for (int i = 0; i < K; i++)
+        CHECK(places[i] >= 0 && places[i] < N && got[i] == x[places[i]] && got[i] >= sorted[K - 1] &&
+              (i == 0 || places[i] > places[i - 1]));
+    int64_t row[ROWS + 1];
+    for (int i = 0; i <= ROWS; i++) row[i] = i * K;
+    for (int i = 0; i < ENTRIES; i++) codes[i] = (int32_t)(i * 2654435761u % N);
+    codes[ENTRIES - 1] = N - 1;
+    int32_t *dcodes = put_bytes(codes, ENTRIES * 4);
+    mw_latent_lists lists = {.n = N, .room = ENTRIES};
+    lists.start = put_bytes(NULL, (N + 1) * 8);
+    lists.row = put_bytes(NULL, ENTRIES * 4);
+    lists.coefficient = put(NULL, ENTRIES);
+    const mw_code_run run = {ROWS, 0, row, dcodes, dx};
+    CHECK_OK(b->ops->list_latents(b, &run, 1, 0, &lists));
+    int64_t *start = fetch(lists.start, (N + 1) * 8), wrong = 0;
+    float *coefficient = fetch(lists.coefficient, ENTRIES * 4);
+    for (int i = 0; i < ENTRIES; i++) {
+        bool found = false;
+        for (int64_t e = start[codes[i]]; e < start[codes[i] + 1]; e++) found = found || coefficient[e] == x[i];
+        wrong += !found;
+    }
+    CHECK(wrong == 0 && start[0] == 0 && start[N] == ENTRIES);
+    void *device[] = {dx, value, index, dcodes, lists.start, lists.row, lists.coefficient};
+    void *host[] = {x, sorted, places, codes, start, coefficient};
+    for (int i = 0; i < 7; i++) drop(device[i]);
+    for (int i = 0; i < 6; i++) mw_free(host[i]);
+}
+
 static void firing(void) {
     enum { N = 777, ENTRIES = 300 };
     int64_t since[N], expected[N], count = 0, positive = 0, found = 0;
@@ -332,6 +374,7 @@ int main(int argc, char **argv) {
     RUN(opening);
     RUN(picking);
     RUN(listing);
+    RUN(a_million);
     RUN(firing);
     mw_backend_close(&b);
     return test_end();

@@ -398,6 +398,60 @@ static void every_setting(void) {
     }
 }
 
+/* ---- sizes that are easily forgotten ---------------------------------------------------------------------------- */
+
+/* Loss of the last of some steps, and the sum of |W_dec|, which only the steps set. */
+static double train_some(mw_backend *device, int64_t width, int64_t n, int64_t k, int64_t batch) {
+    mw_backend *host = NULL;
+    mw_comm *comm = NULL;
+    mw_sae *sae = NULL;
+    mw_trainer *t = NULL;
+    mw_step_report report = {0};
+    mw_train_options o = {.batch = batch,
+                          .steps = 4,
+                          .lr = 1e-3,
+                          .beta1 = 0.9,
+                          .beta2 = 0.999,
+                          .eps = 1e-8,
+                          .clip_norm = 1,
+                          .aux_k = 2,
+                          .aux_coefficient = 0.03,
+                          .dead_after = 1,
+                          .device = device};
+    NEED_OK(mw_backend_open("cpu", &host));
+    NEED_OK(mw_comm_self(&comm));
+    NEED_OK(mw_sae_new(host, &(mw_sae_shape){.variant = MW_TOPK, .n = n, .d = width, .k = k}, &sae));
+    float *rows = mw_alloc((size_t)(batch * width) * sizeof *rows);
+    NEED(rows != NULL);
+    fill_random(rows, batch * width, 1);
+    fill_random(sae->w_enc, n * width, 2);
+    fill_random(sae->w_dec, n * width, 3);
+    NEED_OK(mw_trainer_new(sae, comm, &o, 1, &t));
+    for (int s = 0; s < 4; s++) NEED_OK(mw_trainer_step(t, rows, NULL, &report));
+    NEED_OK(mw_trainer_pull(t));
+    double sum = report.loss;
+    for (int64_t i = 0; i < n * width; i++) sum += fabsf(sae->w_dec[i]);
+    mw_trainer_free(&t);
+    mw_sae_free(&sae);
+    mw_comm_free(&comm);
+    mw_backend_close(&host);
+    mw_free(rows);
+    return sum;
+}
+
+/* One row, one latent, k = 1, k = n, widths that no vector divides, n below and above a block of latents. */
+static void odd_sizes(void) {
+    static const int64_t sizes[][4] = {{3, 5, 5, 1}, {7, 1, 1, 1}, {1, 2, 1, 3}, {13, 300, 1, 5}, {5, 513, 20, 129}};
+    mw_backend *cpu = NULL;
+    NEED_OK(mw_backend_open("cpu", &cpu));
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        const int64_t *s = sizes[i];
+        double here = train_some(b, s[0], s[1], s[2], s[3]), there = train_some(cpu, s[0], s[1], s[2], s[3]);
+        CHECK(isfinite(there) && fabs(here - there) < 1e-4 * there); /* f32 in another order, four steps of Adam */
+    }
+    mw_backend_close(&cpu);
+}
+
 /* ---- schedules ------------------------------------------------------------------------------------------------- */
 
 static void learning_rates(void) {
@@ -433,6 +487,7 @@ int main(int argc, char **argv) {
     if (!test_has_device(device)) return TEST_SKIPPED;
     NEED_OK(mw_backend_open(device, &b));
     RUN(every_setting);
+    RUN(odd_sizes);
     RUN(learning_rates);
     RUN(schedules);
     mw_backend_close(&b);

@@ -1,0 +1,75 @@
+/* A model's forward pass with the activations of one site taken out, as a harvest does it; medians of tokens/s.
+ *     bench_forward --model DIR --site 8.resid_post [--device D] [--dtype auto|f32|bf16] [--batch N] [--context N] [--rounds N]
+ *                   [--logits]
+ * One line of JSON. Ids are drawn; the pass ends at the site unless logits are asked for. tools/bench/forward.py is the same with
+ * transformers, in turns. */
+#include "microw/model.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ROUNDS_MAX = 101 };
+
+static void must(mw_status status) {
+    if (status != MW_OK) exit(1);
+}
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* As a harvest's detector: the rows go to host memory. */
+static mw_status take(void *self, const mw_hook_event *event) {
+    return event->backend->ops->download(event->backend, self, event->x.data,
+                                         (size_t)(event->x.shape[0] * event->x.shape[1]) * sizeof(float));
+}
+
+static const char *option(int argc, char **argv, const char *name, const char *otherwise) {
+    for (int i = 1; i + 1 < argc; i++)
+        if (strcmp(argv[i], name) == 0) return argv[i + 1];
+    return otherwise;
+}
+
+int main(int argc, char **argv) {
+    const char *folder = option(argc, argv, "--model", ""), *dtype = option(argc, argv, "--dtype", "f32");
+    int64_t n_seq = atoll(option(argc, argv, "--batch", "8")), context = atoll(option(argc, argv, "--context", "128"));
+    int rounds = atoi(option(argc, argv, "--rounds", "5"));
+    bool logits = argc > 1 && strcmp(argv[argc - 1], "--logits") == 0;
+    mw_backend *backend = NULL;
+    mw_model *model = NULL;
+    mw_site site;
+    if (rounds < 1 || rounds > ROUNDS_MAX || n_seq < 1 || context < 1) return 2;
+    must(mw_site_parse(option(argc, argv, "--site", "0.resid_post"), &site));
+    must(mw_backend_open(option(argc, argv, "--device", "auto"), &backend));
+    must(mw_model_open(folder, dtype, backend, &model));
+    int64_t tokens = n_seq * context, vocab = mw_model_about(model)->vocab;
+    int32_t *ids = mw_alloc((size_t)tokens * sizeof *ids);
+    int64_t *length = mw_alloc((size_t)n_seq * sizeof *length);
+    float *rows = mw_alloc((size_t)(tokens * mw_model_site_width(model, site)) * sizeof *rows),
+          *last = mw_alloc((size_t)(n_seq * vocab) * sizeof *last);
+    if (!ids || !length || !rows || !last) return 1;
+    for (int64_t i = 0; i < tokens; i++) ids[i] = (int32_t)(i * 2654435761u % (uint64_t)vocab);
+    for (int64_t s = 0; s < n_seq; s++) length[s] = context;
+    mw_hook hook = {.site = site, .kind = MW_DETECTOR, .call = take, .self = rows, .name = "bench"};
+    mw_hook_id id;
+    must(mw_hooks_attach(mw_model_hooks(model), &hook, &id));
+    mw_batch batch = {.n_seq = n_seq, .ids = ids, .length = length};
+    double seconds[ROUNDS_MAX];
+    for (int r = -1; r < rounds; r++) {
+        double start = mw_seconds();
+        must(mw_model_forward(model, &batch, logits ? last : NULL));
+        if (r >= 0) seconds[r] = mw_seconds() - start;
+    }
+    qsort(seconds, (size_t)rounds, sizeof *seconds, by_value);
+    printf(
+        "{\"device\":\"%s\",\"dtype\":\"%s\",\"batch\":%lld,\"context\":%lld,\"seconds\":%.6g,\"tokens_per_s\":%.6g}\n",
+        backend->ops->name, dtype, (long long)n_seq, (long long)context, seconds[rounds / 2],
+        (double)tokens / seconds[rounds / 2]);
+    void *all[] = {ids, length, rows, last};
+    for (int i = 0; i < 4; i++) mw_free(all[i]);
+    mw_model_free(&model);
+    mw_backend_close(&backend);
+    return 0;
+}

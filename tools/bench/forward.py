@@ -1,0 +1,96 @@
+"""Tokens a second through GPT-2 small (random weights, made here) with one site taken out: microw beside transformers with a
+forward hook, in turns in one run; medians.
+
+    python tools/bench/forward.py [--bench build/tools/bench/bench_forward] [--device cpu|cuda] [--layer 8] [--batch N]
+                                  [--context N] [--rounds N] [--json]
+
+Both run the layers up to the one whose output is wanted: transformers' pass is ended there by an exception in the hook, as
+transformer_lens' stop_at_layer does, so that neither computes what nobody reads. The rows are copied to host memory.
+"""
+import argparse
+import json
+import statistics
+import subprocess
+import tempfile
+import time
+
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+
+class Enough(Exception):
+    pass
+
+
+def make_model(folder):
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config()).eval()
+    model.save_pretrained(folder, safe_serialization=True)
+    return model
+
+
+def theirs(model, ids, layer, device):
+    seen = {}
+
+    def hook(_module, _inputs, output):
+        seen["x"] = (output[0] if isinstance(output, tuple) else output).float().cpu()
+        raise Enough
+
+    handle = model.transformer.h[layer].register_forward_hook(hook)
+    start = time.perf_counter()
+    try:
+        with torch.inference_mode():
+            model(ids)
+    except Enough:
+        pass
+    if device == "cuda":
+        torch.cuda.synchronize()
+    handle.remove()
+    return time.perf_counter() - start
+
+
+def ours(a, folder, dtype):
+    command = [a.bench, "--model", folder, "--site", f"{a.layer}.resid_post", "--device", a.device, "--dtype", dtype,
+               "--batch", str(a.batch), "--context", str(a.context), "--rounds", "3"]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["seconds"]
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--bench", default="build/tools/bench/bench_forward")
+    p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    p.add_argument("--layer", type=int, default=8)
+    p.add_argument("--batch", type=int, default=16)
+    p.add_argument("--context", type=int, default=128)
+    p.add_argument("--rounds", type=int, default=5)
+    p.add_argument("--json", action="store_true")
+    a = p.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        models = {"f32": make_model(folder).to(a.device)}
+        models["bf16"] = GPT2LMHeadModel.from_pretrained(folder, dtype=torch.bfloat16).eval().to(a.device)
+        ids = torch.randint(0, 50257, (a.batch, a.context), device=a.device)
+        times = {f"{tool}_{dtype}": [] for tool in ("transformers", "microw") for dtype in models}
+        for dtype, model in models.items():
+            theirs(model, ids, a.layer, a.device)
+        for _ in range(a.rounds):
+            for dtype, model in models.items():
+                times[f"transformers_{dtype}"].append(theirs(model, ids, a.layer, a.device))
+                times[f"microw_{dtype}"].append(ours(a, folder, dtype))
+    tokens = a.batch * a.context
+    rates = {name: tokens / statistics.median(t) for name, t in times.items()}
+    result = {"device": a.device, "layer": a.layer, "batch": a.batch, "context": a.context, "torch": torch.__version__,
+              "threads": torch.get_num_threads(), **{k: round(v, 1) for k, v in rates.items()},
+              "f32_ratio": round(rates["microw_f32"] / rates["transformers_f32"], 3),
+              "bf16_ratio": round(rates["microw_bf16"] / rates["transformers_bf16"], 3),
+              "bf16_over_their_f32": round(rates["microw_bf16"] / rates["transformers_f32"], 3)}
+    if a.json:
+        print(json.dumps(result))
+        return
+    for name, rate in rates.items():
+        print(f"{name:20s} {rate:10.0f} tokens/s")
+    print(f"microw over transformers: {result['f32_ratio']:.2f} in f32, {result['bf16_ratio']:.2f} in bf16; bf16 over "
+          f"transformers' f32: {result['bf16_over_their_f32']:.2f}")
+
+
+if __name__ == "__main__":
+    main()
