@@ -16,6 +16,12 @@ static mw_status checked(ncclResult_t code, const char *call) {
     return code == ncclSuccess ? MW_OK : mw_error(MW_ERR_COMM, "%s failed: %s", call, ncclGetErrorString(code));
 }
 
+/* So that the other ranks, which may already wait for this one on their devices, learn of it. */
+static void give_up(mw_nccl *n) {
+    ncclCommAbort(n->comm);
+    n->comm = NULL;
+}
+
 /* Polled while the host waits for the device. NCCL's kernels wait for ever for a rank that has gone; only its own threads
  * learn of it. */
 static mw_status look_for_errors(void *self) {
@@ -23,8 +29,7 @@ static mw_status look_for_errors(void *self) {
     ncclResult_t found = ncclSuccess;
     ncclResult_t asked = ncclCommGetAsyncError(n->comm, &found);
     if (asked == ncclSuccess && (found == ncclSuccess || found == ncclInProgress)) return MW_OK;
-    ncclCommAbort(n->comm);
-    n->comm = NULL;
+    give_up(n);
     return mw_error(MW_ERR_COMM,
                     "NCCL: rank %d of %d: %s; another rank has ended, or the network between them has failed", n->rank,
                     n->size, ncclGetErrorString(asked != ncclSuccess ? asked : found));
@@ -100,7 +105,9 @@ mw_status mw_nccl_gather(mw_nccl *n, mw_backend *backend, const size_t *bytes, v
     for (int r = 1; r < n->size; r++) equal = equal && bytes[r] == bytes[0];
     void *stream = mw_cuda_stream(backend);
     mw_cuda_watch(backend, look_for_errors, n);
-    return equal ? gather_equal(n, stream, bytes[0], data) : gather_unequal(n, stream, bytes, data);
+    mw_status status = equal ? gather_equal(n, stream, bytes[0], data) : gather_unequal(n, stream, bytes, data);
+    if (status != MW_OK) give_up(n);
+    return status;
 }
 
 void mw_nccl_leave(mw_backend *backend) {

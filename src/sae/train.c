@@ -168,6 +168,7 @@ static mw_status run_steps(group *g) {
     char extra[96];
     mw_progress progress;
     int64_t total = rows_left(g), batch = g->members[0].job->options->batch;
+    if (total == 0) return MW_OK;
     mw_progress_begin(&progress, "train", "tokens", total, mw_comm_rank(g->comm) == 0);
     for (int64_t step; (step = next_step(g)) >= 0;) {
         double start = mw_seconds();

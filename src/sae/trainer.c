@@ -177,9 +177,19 @@ static mw_status prepare(mw_trainer *t) {
     return parameters_changed(t);
 }
 
+/* A step's exchanges are between the same kind of memory on all ranks. */
+static mw_status check_devices(const mw_comm *comm, const mw_backend *backend) {
+    int64_t hosts = backend->ops->host_memory ? 1 : 0, size = mw_comm_size(comm);
+    MW_TRY(mw_comm_sum_i64(comm, &hosts, 1));
+    if (hosts == 0 || hosts == size) return MW_OK;
+    return mw_error(MW_ERR_CONFIG, "%lld of %lld ranks have a GPU: give one to each, or set model.device to cpu",
+                    (long long)(size - hosts), (long long)size);
+}
+
 mw_status mw_trainer_new(mw_sae *sae, const mw_comm *comm, const mw_train_options *options, double loss_scale,
                          mw_trainer **out) {
     MW_TRY(mw_comm_agree(comm, check_options(options)));
+    MW_TRY(check_devices(comm, options->device ? options->device : sae->backend));
     mw_trainer *t = mw_calloc(1, sizeof *t);
     MW_TRY(mw_comm_agree(comm, t ? MW_OK : MW_ERR_MEMORY));
     *t = (mw_trainer){.host = sae,

@@ -25,4 +25,8 @@ two=$(run 2 cuda two train | fvu)
 check "FVU with two ranks ($two) agrees within 1 %" awk "BEGIN { exit !(($one - $two) ^ 2 < ($one / 100) ^ 2) }"
 check "what a GPU trained is whole" "$MICROW" inspect "$work/gpu/sae_models/small"
 
+
+# One rank has a GPU and the other has none.
+train="$MICROW train $work/exp.yaml $few --set store=$work/cpu --set name=mixed --set sae.activations=small"
+refuses 2 "1 of 2 ranks have a GPU" "$MPIRUN" --oversubscribe -np 1 $train --set model.device=cuda : -np 1 $train --set model.device=cpu
 finish
