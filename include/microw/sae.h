@@ -271,7 +271,7 @@ typedef struct mw_training {
     mw_status status;
     mw_step_report last;
     double seconds; /* in its own steps, and waiting for rows */
-    double waiting; /* for rows: they are read while the step before is made */
+    double waiting; /* for rows; where steps run on a GPU they are read while the one before is made */
 } mw_training;
 /* Whether two trainings on the same sites read the same batches: batch, order_seed, shuffle_*, nan_rule. */
 bool mw_training_same_batches(const mw_train_options *a, const mw_train_options *b);
