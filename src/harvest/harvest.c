@@ -94,14 +94,12 @@ static void free_staging(harvest *h) {
 
 static mw_status make_staging(harvest *h) {
     const mw_store_plan *p = &h->plan->store;
-    uint64_t rows = 1;
+    int64_t rows = (int64_t)largest_block(p);
     if (h->backend->ops->host_memory) return MW_OK;
-    for (int64_t b = 0; b < p->n_blocks; b++)
-        if (p->block_row[b + 1] - p->block_row[b] > rows) rows = p->block_row[b + 1] - p->block_row[b];
     for (int i = 0; i < MW_LANES; i++) {
         if (!(h->staging[i] = mw_calloc((size_t)h->options->n_sites, sizeof(float *)))) return MW_ERR_MEMORY;
         for (int64_t s = 0; s < h->options->n_sites; s++)
-            MW_TRY(mw_backend_floats(h->backend, (int64_t)rows * p->widths[s], &h->staging[i][s]));
+            MW_TRY(mw_backend_floats(h->backend, rows * p->widths[s], &h->staging[i][s]));
     }
     return MW_OK;
 }

@@ -44,9 +44,7 @@ static void *write_steps(void *self) {
 }
 
 static mw_status make_slots(block_pipe *p, const mw_store_plan *plan) {
-    uint64_t rows = 1;
-    for (int64_t b = 0; b < plan->n_blocks; b++)
-        if (plan->block_row[b + 1] - plan->block_row[b] > rows) rows = plan->block_row[b + 1] - plan->block_row[b];
+    uint64_t rows = largest_block(plan);
     for (int i = 0; i < SLOTS; i++) {
         if (!(p->slots[i].values = mw_calloc((size_t)plan->n_sites, sizeof(float *)))) return MW_ERR_MEMORY;
         for (int64_t s = 0; s < plan->n_sites; s++) {

@@ -144,3 +144,10 @@ mw_status harvest_plan_make(const mw_model *model, const mw_dataset *dataset, co
         *out = plan;
     return status;
 }
+
+uint64_t largest_block(const mw_store_plan *plan) {
+    uint64_t rows = 1;
+    for (int64_t b = 0; b < plan->n_blocks; b++)
+        if (plan->block_row[b + 1] - plan->block_row[b] > rows) rows = plan->block_row[b + 1] - plan->block_row[b];
+    return rows;
+}

@@ -16,5 +16,7 @@ typedef struct harvest_plan {
 mw_status harvest_plan_make(const mw_model *model, const mw_dataset *dataset, const mw_tokenizer *tokenizer,
                             const mw_harvest_options *options, harvest_plan *out) MW_MUST_USE;
 void harvest_plan_free(harvest_plan *plan);
+/* Rows of the largest block; at least 1. */
+uint64_t largest_block(const mw_store_plan *plan);
 
 #endif

@@ -51,7 +51,7 @@ static size_t held_bytes(const mw_trainer *t, const piece *p) {
 }
 
 static void unstage(const mw_trainer *t, piece *pieces, int count) {
-    for (int i = 0; i < count && !t->backend->ops->host_memory; i++) mw_free(pieces[i].data);
+    for (int i = 0; i < count; i++) give_back(t->backend, pieces[i].data);
 }
 
 /* Brings all pieces to the host. */

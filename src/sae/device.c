@@ -17,11 +17,12 @@ mw_status borrow(mw_backend *backend, void *device, size_t bytes, void *out) {
     return MW_OK;
 }
 
-mw_status lend_back(mw_backend *backend, void *device, size_t bytes, void *host, bool changed) {
-    if (!host || backend->ops->host_memory) return MW_OK;
-    mw_status status = changed && bytes ? backend->ops->upload(backend, device, host, bytes) : MW_OK;
-    mw_free(host);
-    return status;
+mw_status write_back(mw_backend *backend, void *device, size_t bytes, const void *host) {
+    return backend->ops->host_memory || !bytes ? MW_OK : backend->ops->upload(backend, device, host, bytes);
+}
+
+void give_back(mw_backend *backend, void *host) {
+    if (!backend->ops->host_memory) mw_free(host);
 }
 
 mw_status open_entries(mw_trainer *t, codes *c, int64_t first, int64_t last, entries *out) {
@@ -30,18 +31,15 @@ mw_status open_entries(mw_trainer *t, codes *c, int64_t first, int64_t last, ent
     mw_status status = borrow(t->backend, c->index + first, bytes, &out->index);
     if (status == MW_OK) status = borrow(t->backend, c->value + first, bytes, &out->value);
     if (status == MW_OK) status = borrow(t->backend, c->grad + first, bytes, &out->grad);
-    if (status == MW_OK) return MW_OK;
-    mw_status closed = close_entries(t, c, first, last, out, false);
-    return status != MW_OK ? status : closed;
+    if (status != MW_OK) close_entries(t, out);
+    return status;
 }
 
-mw_status close_entries(mw_trainer *t, codes *c, int64_t first, int64_t last, entries *e, bool changed) {
-    size_t bytes = (size_t)(last - first) * 4;
-    mw_status index = lend_back(t->backend, c->index + first, bytes, e->index, false);
-    mw_status value = lend_back(t->backend, c->value + first, bytes, e->value, false);
-    mw_status grad = lend_back(t->backend, c->grad + first, bytes, e->grad, changed);
+void close_entries(mw_trainer *t, entries *e) {
+    give_back(t->backend, e->index);
+    give_back(t->backend, e->value);
+    give_back(t->backend, e->grad);
     *e = (entries){0};
-    return index != MW_OK ? index : value != MW_OK ? value : grad;
 }
 
 /* ---- the whole SAE ------------------------------------------------------------------------------------------- */
@@ -80,10 +78,6 @@ static mw_status move(mw_backend *backend, const mw_sae *from, mw_sae *to, bool 
     return MW_OK;
 }
 
-mw_status sae_send(const mw_sae *from, mw_sae *copy) {
-    return move(copy->backend, from, copy, true);
-}
-
 mw_status sae_fetch(const mw_sae *copy, mw_sae *to) {
     return move(copy->backend, copy, to, false);
 }
@@ -103,7 +97,7 @@ mw_status sae_copy_to(const mw_sae *sae, mw_backend *backend, mw_sae **out) {
     mw_status status = MW_OK;
     for (int i = 0; i < ARRAYS && status == MW_OK; i++)
         if (from[i].slot) status = mw_backend_floats(backend, to[i].count, to[i].slot);
-    if (status == MW_OK) status = sae_send(sae, copy);
+    if (status == MW_OK) status = move(backend, sae, copy, true);
     if (status != MW_OK)
         sae_free_copy(&copy);
     else

@@ -14,15 +14,17 @@ void set_direction(float *to, const float *from, int64_t n, double length) {
     for (int64_t i = 0; i < n && now > 0; i++) to[i] = (float)(from[i] * length / now);
 }
 
-mw_status decoder_norms(mw_trainer *t) {
-    mw_backend *b = t->backend;
-    const mw_sae *sae = t->sae;
-    const mw_parts parts = parts_of(sae);
+mw_status lengths_of_rows(mw_backend *b, const float *w, int64_t rows, int64_t d, const mw_parts *parts, float *out) {
     float *there = NULL;
-    if (b->ops->host_memory) return b->ops->row_lengths(b, t->norms, sae->w_dec, sae->n, sae->d_out, &parts);
-    MW_TRY(mw_backend_floats(b, sae->n, &there));
-    mw_status status = b->ops->row_lengths(b, there, sae->w_dec, sae->n, sae->d_out, &parts);
-    if (status == MW_OK) status = b->ops->download(b, t->norms, there, (size_t)sae->n * sizeof *t->norms);
+    if (b->ops->host_memory) return b->ops->row_lengths(b, out, w, rows, d, parts);
+    MW_TRY(mw_backend_floats(b, rows, &there));
+    mw_status status = b->ops->row_lengths(b, there, w, rows, d, parts);
+    if (status == MW_OK) status = b->ops->download(b, out, there, (size_t)rows * sizeof *out);
     b->ops->free(b, there);
     return status;
+}
+
+mw_status decoder_norms(mw_trainer *t) {
+    const mw_parts parts = parts_of(t->sae);
+    return lengths_of_rows(t->backend, t->sae->w_dec, t->sae->n, t->sae->d_out, &parts, t->norms);
 }

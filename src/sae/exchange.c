@@ -1,8 +1,6 @@
 /* What the ranks tell each other in a step. */
 #include "sae/trainer.h"
 
-#include <string.h>
-
 /* Every rank has filled its bytes of the device's `data`. */
 static mw_status gather(mw_trainer *t, const size_t *bytes, void *data) {
     if (mw_comm_size(t->comm) == 1) return MW_OK;

@@ -166,13 +166,14 @@ static mw_status shape_gradients(mw_trainer *t) {
         codes *c = &t->part[p].c;
         status = open_entries(t, c, c->start[t->begin], c->start[t->end], &of[p]);
     }
-    bool good = status == MW_OK;
-    if (good) status = variant_of(t->sae)->shape(t, of);
-    for (int p = 0; p < t->layout.n_parts; p++) {
+    if (status == MW_OK) status = variant_of(t->sae)->shape(t, of);
+    for (int p = 0; p < t->layout.n_parts && status == MW_OK; p++) {
         codes *c = &t->part[p].c;
-        mw_status closed = close_entries(t, c, c->start[t->begin], c->start[t->end], &of[p], good);
-        if (status == MW_OK) status = closed;
+        int64_t first = c->start[t->begin];
+        status =
+            write_back(t->backend, c->grad + first, (size_t)(c->start[t->end] - first) * sizeof *c->grad, of[p].grad);
     }
+    for (int p = 0; p < t->layout.n_parts; p++) close_entries(t, &of[p]);
     return status;
 }
 
@@ -212,10 +213,7 @@ static mw_status sum_parts(mw_trainer *t) {
         t->report.penalty = variant->penalty(t, of);
         for (int p = 0; p < t->layout.n_parts; p++) sum_part(t, &t->part[p], &of[p]);
     }
-    for (int p = 0; p < t->layout.n_parts; p++) {
-        mw_status closed = close_entries(t, &t->part[p].c, 0, t->part[p].c.start[t->options.batch], &of[p], false);
-        if (status == MW_OK) status = closed;
-    }
+    for (int p = 0; p < t->layout.n_parts; p++) close_entries(t, &of[p]);
     return status;
 }
 

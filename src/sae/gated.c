@@ -11,12 +11,10 @@ typedef struct gate {
     float *r_mag, *b_mag, *b_gate;
 } gate;
 
-static mw_status close_gate(const mw_sae *s, gate *g) {
-    size_t bytes = (size_t)s->n * sizeof(float);
-    mw_status status[3] = {lend_back(s->backend, s->extra[0], bytes, g->r_mag, false),
-                           lend_back(s->backend, s->extra[1], bytes, g->b_mag, false),
-                           lend_back(s->backend, s->b_enc, bytes, g->b_gate, false)};
-    return status[0] != MW_OK ? status[0] : status[1] != MW_OK ? status[1] : status[2];
+static void close_gate(const mw_sae *s, gate *g) {
+    give_back(s->backend, g->r_mag);
+    give_back(s->backend, g->b_mag);
+    give_back(s->backend, g->b_gate);
 }
 
 static mw_status open_gate(const mw_sae *s, gate *g) {
@@ -25,9 +23,8 @@ static mw_status open_gate(const mw_sae *s, gate *g) {
     mw_status status = borrow(s->backend, s->extra[0], bytes, &g->r_mag);
     if (status == MW_OK) status = borrow(s->backend, s->extra[1], bytes, &g->b_mag);
     if (status == MW_OK) status = borrow(s->backend, s->b_enc, bytes, &g->b_gate);
-    if (status == MW_OK) return MW_OK;
-    mw_status closed = close_gate(s, g);
-    return status != MW_OK ? status : closed;
+    if (status != MW_OK) close_gate(s, g);
+    return status;
 }
 
 static float magnitude(const gate *g, int64_t i, float pi) {
@@ -48,7 +45,8 @@ static mw_status measure(const mw_sae *sae, mw_codes *codes, bool keep) {
         }
         codes->start[r + 1] = at;
     }
-    return close_gate(sae, &g);
+    close_gate(sae, &g);
+    return MW_OK;
 }
 
 /* From the pi of open gates in `from`, by the host. */
@@ -91,7 +89,8 @@ mw_status gated_shape(mw_trainer *t, entries *of) {
         of[0].grad[j] *= of[0].value[j] > 0 ? expf(g.r_mag[of[0].index[j]]) : 0;
         of[1].grad[j] += (float)t->penalty_unit;
     }
-    return close_gate(t->sae, &g);
+    close_gate(t->sae, &g);
+    return MW_OK;
 }
 
 double gated_penalty(const mw_trainer *t, const entries *of) {
@@ -118,12 +117,9 @@ mw_status gated_finish(mw_trainer *t) {
     MW_TRY(open_gate(t->sae, &g));
     mw_status status = borrow(t->backend, p[0].grad, bytes, &grad[0]);
     if (status == MW_OK) status = borrow(t->backend, p[1].grad, bytes, &grad[1]);
-    bool good = status == MW_OK;
-    if (good) finish_share(t, &g, grad[0], grad[1]);
-    for (int i = 0; i < MW_EXTRAS; i++) {
-        mw_status back = lend_back(t->backend, p[i].grad, bytes, grad[i], good);
-        if (status == MW_OK) status = back;
-    }
-    mw_status closed = close_gate(t->sae, &g);
-    return status != MW_OK ? status : closed;
+    if (status == MW_OK) finish_share(t, &g, grad[0], grad[1]);
+    for (int i = 0; i < MW_EXTRAS && status == MW_OK; i++) status = write_back(t->backend, p[i].grad, bytes, grad[i]);
+    for (int i = 0; i < MW_EXTRAS; i++) give_back(t->backend, grad[i]);
+    close_gate(t->sae, &g);
+    return status;
 }

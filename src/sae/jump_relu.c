@@ -66,7 +66,8 @@ mw_status jump_relu_shape(mw_trainer *t, entries *of) {
         if (smooth) g += t->penalty_unit * tanh_slope(z, t->norms[i]);
         of[1].grad[j] = (float)(theta[i] * g + slope);
     }
-    return lend_back(t->backend, t->sae->extra[0], bytes, theta, false);
+    give_back(t->backend, theta);
+    return MW_OK;
 }
 
 double jump_relu_penalty(const mw_trainer *t, const entries *of) {
@@ -87,7 +88,9 @@ mw_status jump_relu_finish(mw_trainer *t) {
     float *grad = NULL;
     MW_TRY(borrow(t->backend, t->parameter[P_EXTRA].grad, bytes, &grad));
     for (int64_t i = 0; i < t->n_latents; i++) grad[i] = (float)(-t->part[1].sums[i * PART_SUMS + SUM_GRAD] / eps);
-    return lend_back(t->backend, t->parameter[P_EXTRA].grad, bytes, grad, true);
+    mw_status status = write_back(t->backend, t->parameter[P_EXTRA].grad, bytes, grad);
+    give_back(t->backend, grad);
+    return status;
 }
 
 mw_status jump_relu_constrain(mw_trainer *t) {
@@ -96,5 +99,7 @@ mw_status jump_relu_constrain(mw_trainer *t) {
     MW_TRY(borrow(t->backend, share, bytes, &theta));
     for (int64_t i = 0; i < t->n_latents; i++)
         if (!(theta[i] > 0)) theta[i] = 0;
-    return lend_back(t->backend, share, bytes, theta, true);
+    mw_status status = write_back(t->backend, share, bytes, theta);
+    give_back(t->backend, theta);
+    return status;
 }

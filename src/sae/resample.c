@@ -46,15 +46,11 @@ static int64_t draw_row(const mw_trainer *t, const double *sums, int32_t latent)
 
 /* Mean length of rows [n, width] of live latents. */
 static mw_status live_length(const mw_trainer *t, const float *w, int64_t width, double *out) {
-    mw_backend *b = t->backend;
     const mw_parts whole = {1, &width};
-    size_t bytes = (size_t)t->sae->n * sizeof(float);
-    float *there = NULL, *length = NULL;
+    float *length = mw_alloc((size_t)t->sae->n * sizeof *length);
     double sum = 0;
     int64_t live = 0;
-    MW_TRY(mw_backend_floats(b, t->sae->n, &there));
-    mw_status status = b->ops->row_lengths(b, there, w, t->sae->n, width, &whole);
-    if (status == MW_OK) status = borrow(b, there, bytes, &length);
+    mw_status status = length ? lengths_of_rows(t->backend, w, t->sae->n, width, &whole, length) : MW_ERR_MEMORY;
     for (int64_t i = 0, next = 0; status == MW_OK && i < t->sae->n; i++) {
         bool dead = next < t->n_dead && t->dead[next] == i;
         next += dead;
@@ -62,9 +58,8 @@ static mw_status live_length(const mw_trainer *t, const float *w, int64_t width,
         sum += dead ? 0 : length[i];
     }
     *out = live ? sum / (double)live : 1;
-    mw_status back = lend_back(b, there, bytes, length, false);
-    b->ops->free(b, there);
-    return status != MW_OK ? status : back;
+    mw_free(length);
+    return status;
 }
 
 /* The direction of a row of the device's, at this length, to another. */

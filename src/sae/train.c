@@ -3,7 +3,6 @@
 #include "sae/reader.h"
 
 #include <stdio.h>
-#include <string.h>
 
 typedef struct group {
     const mw_comm *comm;

@@ -150,19 +150,20 @@ void codes_free(mw_backend *backend, codes *c);
 
 /* ---- the device's memory for the host ------------------------------------------------------------------------- */
 
-/* A device's array as host memory: itself, or a copy that `lend_back` writes back (with `changed`) and frees. */
+/* A device's array as host memory: itself, or a copy. What was changed in a copy is written back by `write_back`; `give_back` ends
+ * its use, and takes NULL. */
 mw_status borrow(mw_backend *backend, void *device, size_t bytes, void *out) MW_MUST_USE;
-mw_status lend_back(mw_backend *backend, void *device, size_t bytes, void *host, bool changed) MW_MUST_USE;
-/* The same for entries first .. last of codes; gradients of them are written back. */
+mw_status write_back(mw_backend *backend, void *device, size_t bytes, const void *host) MW_MUST_USE;
+void give_back(mw_backend *backend, void *host);
+/* The same for entries first .. last of codes. */
 mw_status open_entries(mw_trainer *t, codes *c, int64_t first, int64_t last, entries *out) MW_MUST_USE;
-mw_status close_entries(mw_trainer *t, codes *c, int64_t first, int64_t last, entries *e, bool changed) MW_MUST_USE;
+void close_entries(mw_trainer *t, entries *e);
 /* Codes in plain memory, and back; `host` is freed by the caller with mw_codes_free. */
 mw_status codes_to_host(const mw_codes *from, mw_codes *host) MW_MUST_USE;
 mw_status codes_from_host(const mw_codes *host, mw_codes *to) MW_MUST_USE;
-/* A copy of the SAE in a backend's memory; its parameters there and back. */
+/* A copy of the SAE in a backend's memory; its parameters back. */
 mw_status sae_copy_to(const mw_sae *sae, mw_backend *backend, mw_sae **out) MW_MUST_USE;
 void sae_free_copy(mw_sae **copy);
-mw_status sae_send(const mw_sae *from, mw_sae *copy) MW_MUST_USE;
 mw_status sae_fetch(const mw_sae *copy, mw_sae *to) MW_MUST_USE;
 /* The smallest alignment of rows that keeps a device busy and intermediate results in its cache. */
 int64_t chunk_rows(const mw_backend *backend, int64_t n);
@@ -175,6 +176,9 @@ mw_status sae_add_skip(const mw_sae *sae, const float *x, int64_t rows, float *o
 double length_of(const float *x, int64_t n);
 /* to = from at this length; as it is where `from` is 0. The same place will do. */
 void set_direction(float *to, const float *from, int64_t n, double length);
+/* Sums over its parts of the length of each row of the device's w [rows, d], into host memory. */
+mw_status lengths_of_rows(mw_backend *backend, const float *w, int64_t rows, int64_t d, const mw_parts *parts,
+                          float *out) MW_MUST_USE;
 /* Sum over the sites of |W_dec,i| at each, of all latents, into t->norms. */
 mw_status decoder_norms(mw_trainer *t) MW_MUST_USE;
 

@@ -127,10 +127,10 @@ static mw_status take_mean(mw_trainer *t, parameter *p, double whole) {
     mw_status status = borrow(t->backend, to, bytes, &value);
     if (status == MW_OK) status = borrow(t->backend, p->ema, bytes, &ema);
     for (int64_t j = 0; status == MW_OK && j < parameter_count(t, p); j++) value[j] = (float)(ema[j] / whole);
-    mw_status back = lend_back(t->backend, p->ema, bytes, ema, false);
-    if (status == MW_OK) status = back;
-    back = lend_back(t->backend, to, bytes, value, status == MW_OK);
-    return status != MW_OK ? status : back;
+    if (status == MW_OK) status = write_back(t->backend, to, bytes, value);
+    give_back(t->backend, ema);
+    give_back(t->backend, value);
+    return status;
 }
 
 mw_status take_means(mw_trainer *t) {
