@@ -152,9 +152,10 @@ typedef struct mw_backend_ops {
                             const int64_t *start, int32_t *index, float *value);
 
     /* Sparse codes: row r has entries start[r] .. start[r + 1]; `start` [rows + 1] is host memory.
-     * out[r] = bias + sum_j value[j] W[index[j]]; bias may be NULL. W is [n, d]. */
-    mw_status (*sparse_decode)(mw_backend *, float *out, const float *bias, const int64_t *start, const int32_t *index,
-                               const float *value, int64_t rows, const float *w, int64_t d);
+     * out[r] = bias + sum_j value[j] W[index[j]]; bias may be NULL; with `add` out[r] takes its place, and what sums of the latents
+     * before have left there is gone on from as if all were one. W is [n, d]. */
+    mw_status (*sparse_decode)(mw_backend *, float *out, const float *bias, bool add, const int64_t *start,
+                               const int32_t *index, const float *value, int64_t rows, const float *w, int64_t d);
     /* out[j] = <g[r], W[index[j]]> for the entries j of row r */
     mw_status (*sparse_dot)(mw_backend *, float *out, const float *g, const int64_t *start, const int32_t *index,
                             int64_t rows, const float *w, int64_t d);

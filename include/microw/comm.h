@@ -55,6 +55,9 @@ mw_status mw_comm_gather_all(const mw_comm *comm, const void *in, size_t bytes, 
 /* The same with a length per rank; offsets follow from the lengths. In place: rank r's part already lies in
  * `out` at its offset when `in` is NULL. Lengths are in bytes and may pass 2 GiB in total. */
 mw_status mw_comm_gather_all_v(const mw_comm *comm, const void *in, const size_t *bytes, void *out) MW_MUST_USE;
+/* From one rank to another; both wait. */
+mw_status mw_comm_send(const mw_comm *comm, const void *data, size_t bytes, int to) MW_MUST_USE;
+mw_status mw_comm_receive(const mw_comm *comm, void *data, size_t bytes, int from) MW_MUST_USE;
 mw_status mw_comm_sum_i64(const mw_comm *comm, int64_t *values, int64_t count) MW_MUST_USE;
 /* Every byte is 0 on all ranks but (at most) one: all get the whole. In place. */
 mw_status mw_comm_merge(const mw_comm *comm, void *data, size_t bytes) MW_MUST_USE;
@@ -71,6 +74,11 @@ mw_status mw_comm_gather_shares(const mw_comm *comm, void *data, int64_t total, 
  * build has NCCL, else through the host. By NCCL it is done in the order of the backend's other work, and a rank that has gone is
  * noticed where the host next waits for the device (MW_ERR_COMM, with this rank's number). */
 mw_status mw_comm_gather_device(const mw_comm *comm, mw_backend *backend, const size_t *bytes, void *data) MW_MUST_USE;
+/* From one rank to another, in the same way: each call of one has its counterpart on the other, in the same order. */
+mw_status mw_comm_send_device(const mw_comm *comm, mw_backend *backend, const void *data, size_t bytes,
+                              int to) MW_MUST_USE;
+mw_status mw_comm_receive_device(const mw_comm *comm, mw_backend *backend, void *data, size_t bytes,
+                                 int from) MW_MUST_USE;
 /* Before `comm` ends or when `backend` has had its last gather: it no longer looks for ranks that have gone. */
 void mw_comm_leave_device(const mw_comm *comm, mw_backend *backend);
 

@@ -97,6 +97,8 @@ typedef struct mw_field {
     const char *doc;
     const struct mw_field *sub; /* MW_FIELD_TABLE */
     size_t sub_size;
+    bool
+        aside; /* how the work is done, not what comes of it: written with its documentation only, so that it is in no fingerprint */
 } mw_field;
 
 typedef struct mw_section {

@@ -74,10 +74,18 @@ typedef struct mw_sae_shape {
     const int64_t *part;  /* [n_parts] width of each, d_out together */
 } mw_sae_shape;
 
+/* Latents first .. first + n of a dictionary of `total` that is too large for one device. `count` ranks hold one shard each, in order, for
+ * the same rows; what all of them must do together goes through `peers`. A whole SAE is the one shard of itself. */
+typedef struct mw_shard {
+    int64_t first, total, count;
+    mw_comm *peers; /* NULL: whole */
+} mw_shard;
+
 typedef struct mw_sae {
     mw_variant variant;
-    float threshold; /* BatchTopK: latents above it are active outside training; < 0: not trained yet */
-    int64_t n, d, d_out, k;
+    float threshold;        /* BatchTopK: latents above it are active outside training; < 0: not trained yet */
+    int64_t n, d, d_out, k; /* n: latents that are held here */
+    mw_shard shard;
     float *w_enc, *b_enc, *w_dec, *b_dec; /* [n, d], [n], [n, d_out], [d_out]; memory of the backend */
     float *extra[MW_EXTRAS];              /* [n] each. MW_JUMP_RELU: theta. MW_GATED: r_mag, b_mag (b_enc is b_gate). */
     float *w_skip;                        /* [d_out, d], or NULL */
@@ -96,6 +104,13 @@ typedef struct mw_sae {
 mw_status mw_sae_check(const mw_sae_shape *shape) MW_MUST_USE;
 /* Parameters are zero. Errors: those of mw_sae_check. */
 mw_status mw_sae_new(mw_backend *backend, const mw_sae_shape *shape, mw_sae **out) MW_MUST_USE;
+/* This rank's shard of one that is spread over the ranks of `comm`: a grid of `shards` times groups of ranks. The ranks of a group hold
+ * the same shard and share out the rows of a batch; rank r holds shard r / (ranks / shards). It can be initialized, trained and
+ * saved (which its peers do together: each call is collective); loaded again it is whole. Collective. MW_ERR_CONFIG: the ranks are no
+ * multiple of `shards`, or there are too few latents. */
+mw_status mw_sae_check_shards(const mw_sae_shape *shape, int ranks, int64_t shards) MW_MUST_USE;
+mw_status mw_sae_new_shard(mw_backend *backend, const mw_sae_shape *shape, const mw_comm *comm, int64_t shards,
+                           mw_sae **out) MW_MUST_USE;
 void mw_sae_free(mw_sae **sae);
 /* "topk, 1024 latents, k 16, on 2.resid_post", "relu skip transcoder, 256 latents, from 2.resid_mid to 2.mlp_out". */
 mw_status mw_sae_describe(const mw_sae *sae, mw_text *out) MW_MUST_USE;
@@ -162,7 +177,8 @@ typedef enum mw_center { MW_CENTER_AUTO, MW_CENTER_MEDIAN, MW_CENTER_MEAN, MW_CE
 
 /* NaN: the variant's own value, given with the field. Coefficients are of the loss E|x - x_hat|^2 on normalized data. */
 typedef struct mw_train_options {
-    int64_t batch; /* rows of a step, over all ranks */
+    int64_t batch;  /* rows of a step, over all ranks */
+    int64_t shards; /* that the SAE is spread over, see mw_sae_new_shard; 0 and 1: each rank has all of it */
     int64_t steps;
     double lr;                /* NaN: 2e-4 / sqrt(n / 2^14), as dictionary_learning's trainers */
     double beta1, beta2, eps; /* Adam */
@@ -273,7 +289,7 @@ typedef struct mw_training {
     double seconds; /* in its own steps, and waiting for rows */
     double waiting; /* for rows; where steps run on a GPU they are read while the one before is made */
 } mw_training;
-/* Whether two trainings on the same sites read the same batches: batch, order_seed, shuffle_*, nan_rule. */
+/* Whether two trainings on the same sites read the same batches: batch, shards, order_seed, shuffle_*, nan_rule. */
 bool mw_training_same_batches(const mw_train_options *a, const mw_train_options *b);
 /* Each batch is read once and every SAE takes its step on it: all need the same batches. The bytes of each are those of training it alone. One that fails ends, its status says how, and the
  * others go on. MW_OK unless none can go on, or all were asked to end. Collective. */

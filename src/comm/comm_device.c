@@ -24,18 +24,66 @@ static mw_status by_host(const mw_comm *comm, mw_backend *backend, const size_t 
     return status;
 }
 
-mw_status mw_comm_gather_device(const mw_comm *comm, mw_backend *backend, const size_t *bytes, void *data) {
-    if (mw_comm_size(comm) == 1) return MW_OK;
-    if (backend->ops->host_memory) return mw_comm_gather_all_v(comm, NULL, bytes, data);
+/* NULL: through the host. */
+static mw_status find_nccl(const mw_comm *comm, mw_backend *backend, mw_nccl **out) {
     mw_comm_device *device = mw_comm_device_of(comm);
     if (!device->known) {
         MW_TRY(mw_nccl_open(comm, backend, &device->nccl));
         device->known = true;
     }
-    if (device->nccl) return mw_nccl_gather(device->nccl, backend, bytes, data);
-    return by_host(comm, backend, bytes, data);
+    *out = device->nccl;
+    return MW_OK;
+}
+
+mw_status mw_comm_gather_device(const mw_comm *comm, mw_backend *backend, const size_t *bytes, void *data) {
+    mw_nccl *nccl = NULL;
+    if (mw_comm_size(comm) == 1) return MW_OK;
+    if (backend->ops->host_memory) return mw_comm_gather_all_v(comm, NULL, bytes, data);
+    MW_TRY(find_nccl(comm, backend, &nccl));
+    return nccl ? mw_nccl_gather(nccl, backend, bytes, data) : by_host(comm, backend, bytes, data);
+}
+
+enum { PIECE = 1 << 16 };
+
+/* Piece by piece, without a buffer that may not be had: the other rank waits for all of them, so what cannot be copied is sent as
+ * something else. */
+static mw_status send_by_host(const mw_comm *comm, mw_backend *backend, const char *data, size_t bytes, int to) {
+    mw_status copied = MW_OK;
+    for (size_t at = 0, n; at < bytes; at += n) {
+        char host[PIECE] = {0};
+        n = bytes - at < PIECE ? bytes - at : PIECE;
+        if (copied == MW_OK) copied = backend->ops->download(backend, host, data + at, n);
+        MW_TRY(mw_comm_send(comm, host, n, to));
+    }
+    return copied;
+}
+
+static mw_status receive_by_host(const mw_comm *comm, mw_backend *backend, char *data, size_t bytes, int from) {
+    mw_status copied = MW_OK;
+    for (size_t at = 0, n; at < bytes; at += n) {
+        char host[PIECE];
+        n = bytes - at < PIECE ? bytes - at : PIECE;
+        MW_TRY(mw_comm_receive(comm, host, n, from));
+        if (copied == MW_OK) copied = backend->ops->upload(backend, data + at, host, n);
+    }
+    return copied;
+}
+
+mw_status mw_comm_send_device(const mw_comm *comm, mw_backend *backend, const void *data, size_t bytes, int to) {
+    mw_nccl *nccl = NULL;
+    if (backend->ops->host_memory) return mw_comm_send(comm, data, bytes, to);
+    MW_TRY(find_nccl(comm, backend, &nccl));
+    return nccl ? mw_nccl_send(nccl, backend, data, bytes, to) : send_by_host(comm, backend, data, bytes, to);
+}
+
+mw_status mw_comm_receive_device(const mw_comm *comm, mw_backend *backend, void *data, size_t bytes, int from) {
+    mw_nccl *nccl = NULL;
+    if (backend->ops->host_memory) return mw_comm_receive(comm, data, bytes, from);
+    MW_TRY(find_nccl(comm, backend, &nccl));
+    return nccl ? mw_nccl_receive(nccl, backend, data, bytes, from) : receive_by_host(comm, backend, data, bytes, from);
 }
 
 void mw_comm_leave_device(const mw_comm *comm, mw_backend *backend) {
-    if (mw_comm_device_of(comm)->nccl) mw_nccl_leave(backend);
+    mw_nccl *nccl = mw_comm_device_of(comm)->nccl;
+    if (nccl) mw_nccl_leave(nccl, backend);
 }

@@ -191,6 +191,26 @@ mw_status mw_comm_broadcast(const mw_comm *comm, void *data, size_t bytes, int r
     return MW_OK;
 }
 
+mw_status mw_comm_send(const mw_comm *comm, const void *data, size_t bytes, int to) {
+    for (const char *p = data; bytes > 0;) {
+        int part = bytes < (size_t)INT_MAX ? (int)bytes : INT_MAX;
+        MW_TRY(checked(MPI_Send(p, part, MPI_BYTE, to, 0, comm->mpi), "MPI_Send"));
+        p += part;
+        bytes -= (size_t)part;
+    }
+    return MW_OK;
+}
+
+mw_status mw_comm_receive(const mw_comm *comm, void *data, size_t bytes, int from) {
+    for (char *p = data; bytes > 0;) {
+        int part = bytes < (size_t)INT_MAX ? (int)bytes : INT_MAX;
+        MW_TRY(checked(MPI_Recv(p, part, MPI_BYTE, from, 0, comm->mpi, MPI_STATUS_IGNORE), "MPI_Recv"));
+        p += part;
+        bytes -= (size_t)part;
+    }
+    return MW_OK;
+}
+
 mw_status mw_comm_gather_all_v(const mw_comm *comm, const void *in, const size_t *bytes, void *out) {
     char *to = out;
     size_t total = 0, mine = 0;

@@ -17,8 +17,9 @@ static mw_status checked(ncclResult_t code, const char *call) {
 }
 
 /* So that the other ranks, which may already wait for this one on their devices, learn of it. */
-static void give_up(mw_nccl *n) {
-    ncclCommAbort(n->comm);
+static void give_up(void *self) {
+    mw_nccl *n = self;
+    if (n->comm) ncclCommAbort(n->comm);
     n->comm = NULL;
 }
 
@@ -99,19 +100,40 @@ static mw_status gather_unequal(mw_nccl *n, void *stream, const size_t *bytes, c
     return status != MW_OK ? status : ended;
 }
 
-mw_status mw_nccl_gather(mw_nccl *n, mw_backend *backend, const size_t *bytes, void *data) {
-    bool equal = true;
+/* Before each call: whether there is still a communicator, which is watched from now on. */
+static mw_status ready(mw_nccl *n, mw_backend *backend) {
     if (!n->comm) return mw_error(MW_ERR_COMM, "NCCL: rank %d: the communicator has been given up", n->rank);
-    for (int r = 1; r < n->size; r++) equal = equal && bytes[r] == bytes[0];
-    void *stream = mw_cuda_stream(backend);
-    mw_cuda_watch(backend, look_for_errors, n);
-    mw_status status = equal ? gather_equal(n, stream, bytes[0], data) : gather_unequal(n, stream, bytes, data);
+    mw_cuda_watch(backend, &(mw_cuda_watcher){look_for_errors, give_up}, n);
+    return MW_OK;
+}
+
+static mw_status settled(mw_nccl *n, mw_status status) {
     if (status != MW_OK) give_up(n);
     return status;
 }
 
-void mw_nccl_leave(mw_backend *backend) {
-    mw_cuda_watch(backend, NULL, NULL);
+mw_status mw_nccl_gather(mw_nccl *n, mw_backend *backend, const size_t *bytes, void *data) {
+    bool equal = true;
+    MW_TRY(ready(n, backend));
+    for (int r = 1; r < n->size; r++) equal = equal && bytes[r] == bytes[0];
+    void *stream = mw_cuda_stream(backend);
+    return settled(n, equal ? gather_equal(n, stream, bytes[0], data) : gather_unequal(n, stream, bytes, data));
+}
+
+mw_status mw_nccl_send(mw_nccl *n, mw_backend *backend, const void *data, size_t bytes, int to) {
+    MW_TRY(ready(n, backend));
+    return settled(
+        n, checked(ncclSend(data, bytes, ncclInt8, to, n->comm, (cudaStream_t)mw_cuda_stream(backend)), "ncclSend"));
+}
+
+mw_status mw_nccl_receive(mw_nccl *n, mw_backend *backend, void *data, size_t bytes, int from) {
+    MW_TRY(ready(n, backend));
+    return settled(
+        n, checked(ncclRecv(data, bytes, ncclInt8, from, n->comm, (cudaStream_t)mw_cuda_stream(backend)), "ncclRecv"));
+}
+
+void mw_nccl_leave(mw_nccl *n, mw_backend *backend) {
+    mw_cuda_unwatch(backend, n);
 }
 
 void mw_nccl_free(mw_nccl **slot) {
@@ -137,7 +159,20 @@ mw_status mw_nccl_gather(mw_nccl *nccl, mw_backend *backend, const size_t *bytes
     return mw_error(MW_ERR_UNSUPPORTED, "NCCL is not in this build");
 }
 
-void mw_nccl_leave(mw_backend *backend) {
+mw_status mw_nccl_send(mw_nccl *nccl, mw_backend *backend, const void *data, size_t bytes, int to) {
+    (void)data;
+    (void)to;
+    return mw_nccl_gather(nccl, backend, &bytes, NULL);
+}
+
+mw_status mw_nccl_receive(mw_nccl *nccl, mw_backend *backend, void *data, size_t bytes, int from) {
+    (void)data;
+    (void)from;
+    return mw_nccl_gather(nccl, backend, &bytes, NULL);
+}
+
+void mw_nccl_leave(mw_nccl *nccl, mw_backend *backend) {
+    (void)nccl;
     (void)backend;
 }
 

@@ -392,6 +392,7 @@ static void write_comment(mw_text *out, const mw_field *f, int indent) {
 
 void mw_fields_write(mw_text *out, const mw_field *fields, const void *target, int indent, bool document) {
     for (const mw_field *f = fields; f->name; f++) {
+        if (f->aside && !document) continue;
         if (document) write_comment(out, f, indent);
         mw_text_addf(out, "%*s%s: ", indent, "", f->name);
         write_value(out, f, (const char *)target + f->offset, indent);

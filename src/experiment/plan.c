@@ -139,22 +139,42 @@ static double total(const step_cost *c) {
     return train_left_out * (c->encode + c->select + c->sparse + c->update + c->passes + c->gather + c->read);
 }
 
+/* Groups of ranks that the latents are spread over, where there are so many ranks. */
+static int shards_at(const job *j, place p) {
+    int64_t shards = j->options.shards > 1 ? j->options.shards : 1;
+    return p.ranks % shards == 0 ? (int)shards : 1;
+}
+
+/* The ranks that share out the rows. */
+static place group_at(const job *j, place p) {
+    int ranks = p.ranks / shards_at(j, p), each = (p.ranks + p.nodes - 1) / p.nodes;
+    return (place){ranks, (ranks + each - 1) / each};
+}
+
+/* Between shards: values of candidates, and reconstructions, which are handed on and then told to all. */
+static double shards_seconds(const job *j, const rates *r, place p, double rows, double active, double out) {
+    place across = {shards_at(j, p), p.nodes < shards_at(j, p) ? p.nodes : shards_at(j, p)};
+    return gather_seconds(r, across, rows * active * 4 * across.ranks) + 2 * gather_seconds(r, across, rows * out * 4);
+}
+
 /* What trainer.h describes: rows are encoded where they are, codes, inputs and residuals gathered, latents updated where
  * they belong, and gathered. */
 static step_cost cost_of_step(const job *j, const rates *r, place p) {
     const mw_sae_shape *s = &j->shape;
     double batch = (double)j->options.batch, n = (double)s->n, d = (double)s->d;
     double out = (double)(s->d_out ? s->d_out : s->d), active = mw_variant_uses_k(s->variant) ? (double)s->k : n / 64;
-    double ranks = p.ranks, weights = numbers_of_sae(s);
+    place group = group_at(j, p);
+    double ranks = p.ranks, shards = shards_at(j, p), weights = numbers_of_sae(s);
     step_cost c = {0};
     c.encode = 2 * batch * n * d / r->matmul / ranks;
     c.select = batch * n / r->select / ranks;
     /* decoded, its products with the residuals, and a gradient for each of both matrices */
     c.sparse = 2 * batch * active * (3 * out + d) / r->sparse / ranks;
     c.update = weights / r->adam / ranks;
-    c.passes = 10 * batch * (d + out) / 2 / r->passes / ranks;
-    c.gather = gather_seconds(r, p, batch * active * 12) + gather_seconds(r, p, batch * (d + out) * 4) +
-               gather_seconds(r, p, weights * 4) + 12 * (p.ranks > 1 ? r->latency : 0);
+    c.passes = 10 * batch * (d + out) / 2 / r->passes / group.ranks;
+    c.gather = gather_seconds(r, group, batch * active * 12 / shards) +
+               gather_seconds(r, group, batch * (d + out) * 4) + gather_seconds(r, group, weights * 4 / shards) +
+               shards_seconds(j, r, p, batch / group.ranks, active, out) + 12 * (p.ranks > 1 ? r->latency : 0);
     static const double call = 5e-7; /* a read from the system's cache, for each row */
     c.read = (j->e->train.shuffle ? 0 : batch * call / ranks) +
              batch * (double)j->stored * (d + (s->d_out ? out : 0)) / (r->disk_read * p.nodes);
@@ -170,10 +190,12 @@ static double harvest_memory(const job *j) {
 
 static double train_memory(const job *j, place p) {
     const mw_train_options *o = &j->options;
-    double width = (double)(j->shape.d + j->shape.d_out), rows = (double)o->batch / p.ranks;
+    double width = (double)(j->shape.d + j->shape.d_out), rows = (double)o->batch / group_at(j, p).ranks;
     double windows =
         o->shuffle_block ? rows / MW_ROW_TILE * (double)(o->shuffle_block * o->shuffle_window) * width * 4 : 0;
-    return (double)mw_training_bytes(&j->shape, o, p.ranks) + 2 * rows * width * 4 + windows;
+    mw_train_options there = *o;
+    there.shards = shards_at(j, p);
+    return (double)mw_training_bytes(&j->shape, &there, p.ranks) + 2 * rows * width * 4 + windows;
 }
 
 /* ---- telling ------------------------------------------------------------------------------------------- */
@@ -228,13 +250,13 @@ static void print_table(const job *j, const rates *r, int ranks, int nodes) {
     step_cost c = j->options.batch ? cost_of_step(j, r, (place){1, 1}) : (step_cost){0};
     printf("%6s %6s%s%s\n", "ranks", "nodes", j->site_width ? " harvest tok/s     hours     " : "",
            j->options.batch ? "    step ms    train/s     hours  effic. comm.  GB/rank" : "");
-    for (int n = 1;; n = n * 2 < ranks ? n * 2 : ranks) {
+    for (int n = shards_at(j, (place){ranks, nodes});; n = n * 2 < ranks ? n * 2 : ranks) {
         place p = {n, (n + each - 1) / each};
         print_row(j, r, p, total(&c));
         if (n == ranks) break;
     }
     if (!j->options.batch) return;
-    print_parts(j, r, (place){1, 1});
+    if (shards_at(j, (place){ranks, nodes}) == 1) print_parts(j, r, (place){1, 1});
     if (ranks > 1) print_parts(j, r, (place){ranks, nodes});
     bool too_much = r->memory > 0 && train_memory(j, (place){1, 1}) > r->memory;
     if (too_much) printf("!: more than the %.3g GB that a rank has\n", r->memory / 1e9);
@@ -268,6 +290,8 @@ mw_status mw_experiment_plan(const mw_experiment *experiment, const mw_comm *com
     int nodes = options->nodes > 0 ? (int)options->nodes : 1;
     mw_status status = nodes <= ranks ? read_job(experiment, options->tokens, &j)
                                       : mw_error(MW_ERR_CONFIG, "%d ranks on %d nodes", ranks, nodes);
+    if (status == MW_OK && j.options.batch && j.options.shards > 1)
+        status = mw_sae_check_shards(&j.shape, ranks, j.options.shards);
     status = mw_comm_agree(comm, status);
     if (status == MW_OK) status = find_rates(&j, comm, options->device, &r);
     if (status == MW_OK && mw_comm_rank(comm) == 0) {

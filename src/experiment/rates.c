@@ -139,7 +139,8 @@ static mw_status select_codes(bench *t) {
 /* Decoding, and the sums by latent of a gradient, which go through memory in another order. */
 static mw_status decode(bench *t) {
     const mw_latent_lists lists = {t->lists, ROWS * t->s->k, t->first, t->row, t->v};
-    MW_TRY(t->backend->ops->sparse_decode(t->backend, t->a, NULL, t->start, t->index, t->v, ROWS, t->b, t->s->d));
+    MW_TRY(
+        t->backend->ops->sparse_decode(t->backend, t->a, NULL, false, t->start, t->index, t->v, ROWS, t->b, t->s->d));
     return t->backend->ops->sparse_outer(t->backend, t->b, &lists, t->a, t->s->d);
 }
 

@@ -166,6 +166,10 @@ static const mw_field train_fields[] = {
      .doc = "steps without a better loss after which training ends; 0: all tokens are used"},
     {"min_gain", MW_FIELD_REAL, AT(train_settings, min_gain), "0.001", .min = 0, .max = 1,
      .doc = "part by which a loss must be lower to be better"},
+    {"shards", MW_FIELD_INT, AT(train_settings, shards), "1", .min = 1, .max = 1 << 16, .aside = true,
+     .doc =
+         "groups of ranks that the latents are spread over, for an SAE too large for one device; the ranks of a group "
+         "share out the rows. Changes nothing in the result"},
     {"precision", MW_FIELD_CHOICE, AT(train_settings, precision), "f32", .choices = "f32|tf32|bf16",
      .doc =
          "of the product that encodes; weights, gradients and all else are f32. tf32: on GPUs, elsewhere f32; bf16: of "

@@ -55,7 +55,7 @@ typedef struct sae_settings {
 typedef struct train_settings {
     int64_t tokens, batch, warmup, aux_k, dead_after, init_rows, log_every, checkpoint_every;
     int64_t order, shuffle_block, shuffle_window;
-    int64_t keep_checkpoints, resample_every, k_start, k_anneal, sparsity_warmup, threshold_batches, patience;
+    int64_t keep_checkpoints, resample_every, k_start, k_anneal, sparsity_warmup, threshold_batches, patience, shards;
     double lr, beta1, beta2, eps, decay, clip_norm, ema, aux_coefficient;
     double sparsity, l0_target, bandwidth, threshold_init, min_gain, checkpoint_minutes;
     bool verify;

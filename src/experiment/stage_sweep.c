@@ -7,10 +7,22 @@
 
 /* ---- who does what --------------------------------------------------------------------------------------- */
 
+/* A team has as many ranks as an SAE has shards, or so many times that. */
+static int64_t least_ranks(const sweep *s) {
+    return s->base->train.shards > 1 ? s->base->train.shards : 1;
+}
+
 static int team_count(const sweep *s, int64_t left, int ranks) {
-    int64_t wanted = s->teams == MW_AUTO_INT ? left : s->teams;
+    int64_t wanted = s->teams == MW_AUTO_INT ? left : s->teams, most = ranks / least_ranks(s);
     if (wanted > left) wanted = left;
-    return wanted > ranks ? ranks : wanted < 1 ? 1 : (int)wanted;
+    if (wanted > most) wanted = most;
+    return wanted < 1 ? 1 : (int)wanted;
+}
+
+/* The team of a rank. */
+static int team_of(const sweep *s, int rank, int ranks, int teams) {
+    int64_t units = ranks / least_ranks(s), unit = rank / least_ranks(s);
+    return unit < units ? (int)(unit * teams / units) : teams - 1;
 }
 
 /* Half of what is free: activations in the page cache want some too. */
@@ -40,7 +52,7 @@ static mw_status deal_out(const sweep *s, point_run *points, const mw_comm *comm
     double bytes;
     for (int64_t i = 0; i < s->n; i++) left += !points[i].finished && points[i].status == MW_OK;
     int teams = team_count(s, left, mw_comm_size(comm));
-    int color = (int)((int64_t)mw_comm_rank(comm) * teams / mw_comm_size(comm));
+    int color = team_of(s, mw_comm_rank(comm), mw_comm_size(comm), teams);
     mw_status status = mw_comm_agree(comm, mine ? MW_OK : MW_ERR_MEMORY);
     if (status == MW_OK) status = memory_of_rank(s, comm, &bytes);
     if (status == MW_OK) status = mw_comm_split(comm, color, &team);

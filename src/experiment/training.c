@@ -12,6 +12,7 @@ mw_train_options training_options(const mw_experiment *e, int64_t width, const c
     int64_t steps = (t->tokens + t->batch - 1) / t->batch;
     int64_t aux = mw_variant_uses_k(settings_variant(e)) ? width / 2 : 0;
     return (mw_train_options){.batch = t->batch,
+                              .shards = t->shards,
                               .steps = steps,
                               .lr = t->lr,
                               .beta1 = t->beta1,
@@ -93,10 +94,11 @@ static mw_status new_sae(run *r, const train_job *job) {
     mw_sae_shape shape;
     int64_t part[MW_SITES_MAX];
     mw_sae_free(&r->sae);
-    MW_TRY(training_shape_of(job, r->e, part, &shape));
-    MW_TRY(run_sae_backend(r));
-    MW_TRY(mw_sae_new(r->sae_backend, &shape, &r->sae));
-    return label(r->sae, r->e);
+    mw_status status = training_shape_of(job, r->e, part, &shape);
+    if (status == MW_OK) status = run_sae_backend(r);
+    MW_TRY(mw_comm_agree(r->comm, status));
+    MW_TRY(mw_sae_new_shard(r->sae_backend, &shape, r->comm, job->options.shards, &r->sae));
+    return mw_comm_agree(r->comm, label(r->sae, r->e));
 }
 
 /* ---- the stage ------------------------------------------------------------------------------------------- */
@@ -143,7 +145,7 @@ mw_status training_verify(const run *r, const train_job *job) {
 
 /* The weights, and checkpoints of them with both moments of Adam, of which one more is there while it is written. */
 static double bytes_written(const mw_sae *sae, const mw_train_options *o) {
-    double weights = 4.0 * (double)sae->n * (double)(sae->d + sae->d_out + 1);
+    double weights = 4.0 * (double)sae->shard.total * (double)(sae->d + sae->d_out + 1);
     double saved = 3 + (o->ema > 0), kept = (double)o->keep_checkpoints + 1;
     bool saves = o->checkpoint_every > 0 || o->checkpoint_minutes > 0;
     return weights + (saves ? saved * kept * weights : 0);
@@ -168,8 +170,9 @@ static mw_status print_result(const run *r, const train_job *job, const mw_train
     if (status == MW_OK)
         printf("train: %s: FVU %.4f, explained variance %.4f, L0 %.1f, dead %.2f %% in %s (%.1f s, %.0f tokens/s, "
                "%.0f %% of the time waiting for rows)\n",
-               what.data, last->fvu, last->explained_variance, last->l0, 100.0 * (double)last->dead / (double)r->sae->n,
-               r->sae_folder, done->seconds, rows / seconds, 100 * done->waiting / seconds);
+               what.data, last->fvu, last->explained_variance, last->l0,
+               100.0 * (double)last->dead / (double)r->sae->shard.total, r->sae_folder, done->seconds, rows / seconds,
+               100 * done->waiting / seconds);
     fflush(stdout);
     mw_text_free(&what);
     return status;
@@ -178,5 +181,6 @@ static mw_status print_result(const run *r, const train_job *job, const mw_train
 mw_status training_close(run *r, const train_job *job, const mw_training *done) {
     if (done->status != MW_OK) return done->status;
     MW_TRY(mw_comm_agree(r->comm, run_is_root(r) ? print_result(r, job, done) : MW_OK));
+    if (r->sae->shard.peers) mw_sae_free(&r->sae); /* who uses it next reads all of it */
     return run_stage_done(r, "train", job->fingerprint);
 }

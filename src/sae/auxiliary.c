@@ -1,7 +1,7 @@
 /* AuxK (Gao et al. 2024, A.2): the largest pre-activations among dead latents rebuild what the live ones miss. Here the
  * residual is detached, b_dec stays out of the auxiliary reconstruction, the loss is normalized by the residual's variance,
  * live latents are left out rather than set to zero, and dead means dead over all ranks. */
-#include "sae/variants.h"
+#include "sae/shards.h"
 
 typedef struct dead_scratch {
     int64_t chunk;
@@ -10,21 +10,23 @@ typedef struct dead_scratch {
     float *pre;     /* [chunk, n_dead] */
     float *value;   /* [chunk, aux_k] */
     int32_t *index;
-    double *tiles; /* [tiles], then their sum */
+    double *tiles;  /* [tiles], then their sum */
+    candidates own; /* of a shard */
 } dead_scratch;
 
 static mw_status make_scratch(const mw_trainer *t, dead_scratch *s) {
     mw_backend *b = t->backend;
     void *index = NULL, *tiles = NULL;
-    *s = (dead_scratch){.chunk = chunk_rows(b, t->n_dead)};
+    *s = (dead_scratch){.chunk = chunk_rows(b, t->n_dead ? t->n_dead : 1)};
     MW_TRY(mw_backend_floats(b, t->n_dead * t->sae->d, &s->weights));
     MW_TRY(mw_backend_floats(b, t->n_dead, &s->bias));
     MW_TRY(mw_backend_floats(b, s->chunk * t->n_dead, &s->pre));
+    MW_TRY(b->ops->alloc(b, (size_t)(trainer_tiles(t) + 1) * sizeof *s->tiles, &tiles));
+    s->tiles = tiles;
+    if (t->sae->shard.peers) return candidates_make(b, t->end - t->begin, t->aux_k, &s->own);
     MW_TRY(mw_backend_floats(b, s->chunk * t->aux_k, &s->value));
     MW_TRY(b->ops->alloc(b, (size_t)(s->chunk * t->aux_k) * sizeof *s->index, &index));
     s->index = index;
-    MW_TRY(b->ops->alloc(b, (size_t)(trainer_tiles(t) + 1) * sizeof *s->tiles, &tiles));
-    s->tiles = tiles;
     return MW_OK;
 }
 
@@ -32,10 +34,11 @@ static void free_scratch(mw_backend *b, dead_scratch *s) {
     void *all[] = {s->weights, s->bias, s->pre, s->value, s->index, s->tiles};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i]) b->ops->free(b, all[i]);
+    candidates_free(&s->own);
 }
 
 /* Codes of `m` rows from r on, by their places in the list of dead latents, and then by themselves. */
-static mw_status encode_chunk(mw_trainer *t, const dead_scratch *s, int64_t r, int64_t m) {
+static mw_status encode_chunk(mw_trainer *t, dead_scratch *s, int64_t r, int64_t m) {
     mw_backend *b = t->backend;
     int64_t d = t->sae->d, n = t->n_dead;
     MW_TRY(b->ops->matmul(b, &(mw_matmul){.m = m,
@@ -50,14 +53,17 @@ static mw_status encode_chunk(mw_trainer *t, const dead_scratch *s, int64_t r, i
                                           .bias = s->bias,
                                           .c = s->pre,
                                           .ldc = n}));
+    if (t->sae->shard.peers) return candidates_take(&s->own, s->pre, r, m, n, t->silent);
     MW_TRY(b->ops->top_k(b, s->pre, m, n, t->aux_k, s->index, s->value));
     MW_TRY(b->ops->pick(b, s->index, t->silent, 0, m, t->aux_k));
     return append_positive(b, &t->aux.c.mine, r, m, t->aux_k, s->index, s->value);
 }
 
-static mw_status encode_dead(mw_trainer *t, const dead_scratch *s) {
+/* A shard may have none. */
+static mw_status encode_dead(mw_trainer *t, dead_scratch *s) {
     mw_backend *b = t->backend;
     int64_t rows = t->end - t->begin;
+    if (t->n_dead == 0) return MW_OK;
     MW_TRY(b->ops->gather_rows(b, s->weights, t->sae->w_enc, MW_F32, t->dead, t->n_dead, t->sae->d, 1, false));
     MW_TRY(b->ops->gather_rows(b, s->bias, t->sae->b_enc, MW_F32, t->dead, t->n_dead, 1, 1, false));
     MW_TRY(mw_codes_begin(&t->aux.c.mine, rows));
@@ -66,11 +72,11 @@ static mw_status encode_dead(mw_trainer *t, const dead_scratch *s) {
     return MW_OK;
 }
 
-static mw_status reconstruct_dead(mw_trainer *t, const dead_scratch *s, float *recon) {
-    const mw_codes *c = &t->aux.c.mine;
-    MW_TRY(encode_dead(t, s));
-    return t->backend->ops->sparse_decode(t->backend, recon, NULL, c->start, c->index, c->value, c->rows, t->sae->w_dec,
-                                          t->sae->d_out);
+static mw_status reconstruct_dead(mw_trainer *t, dead_scratch *s, float *recon) {
+    mw_status status = encode_dead(t, s);
+    if (t->sae->shard.peers) status = candidates_choose(t->sae, &s->own, t->aux_k, status, &t->aux.c.mine);
+    MW_TRY(status);
+    return shards_decode(t->sae, NULL, &t->aux.c.mine, recon);
 }
 
 /* Turns the auxiliary reconstruction into its gradient; leaves this rank's squared error by tile. */
@@ -86,13 +92,13 @@ static mw_status aux_error(mw_trainer *t, float *recon, double spread, double *t
 static mw_status sum_errors(mw_trainer *t, double *tiles, double *sum) {
     mw_backend *b = t->backend;
     int64_t count = trainer_tiles(t);
-    MW_TRY(gather_shares(t, tiles, count, 1, sizeof *tiles));
+    MW_TRY(gather_tiles(t, tiles, sizeof *tiles));
     mw_status status = b->ops->add_rows(b, tiles + count, tiles, count, 1, false);
     if (status == MW_OK) status = b->ops->download(b, sum, tiles + count, sizeof *sum);
     return mw_comm_agree(t->comm, status);
 }
 
-static mw_status with_scratch(mw_trainer *t, const dead_scratch *s, double spread, float *all) {
+static mw_status with_scratch(mw_trainer *t, dead_scratch *s, double spread, float *all) {
     int block = t->layout.n_blocks;
     float *recon = all + t->begin * t->sae->d_out;
     double total = 0;

@@ -1,8 +1,9 @@
 /* BatchTopK (Bussmann et al. 2024, arXiv 2412.06410): of a batch of B rows the k B largest positive pre-activations are
  * kept, exactly and over all ranks. Each rank keeps its own k B largest at most; the value of the k B-th over all is
- * found by a radix select on counts, 4 small sums of 256 numbers; entries equal to it are taken in row order.
+ * found by a radix select on counts, 4 small sums of 256 numbers; entries equal to it are taken in row order, and in the order of
+ * latents within a row.
  * Outside training there is no batch: a latent is active above a threshold, the running mean of that k B-th value. */
-#include "sae/variants.h"
+#include "sae/shards.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -86,14 +87,19 @@ static mw_status collect(void *self, const float *pre, int64_t first, int64_t ro
     return status;
 }
 
-/* Bits of the wanted-th largest of all ranks' candidates, and how many of its equals belong to the wanted. All ranks get
- * the same. With fewer candidates than wanted: all, by bits 0. */
-static mw_status kth_of_all(const mw_comm *comm, const collector *c, int64_t wanted, uint32_t *bits, int64_t *equals) {
-    int64_t total = c->count;
+/* The same on all ranks. */
+typedef struct border {
+    uint32_t
+        bits; /* of the wanted-th largest of all ranks' candidates; 0: there are fewer, and all belong to the wanted */
+    int64_t equals; /* candidates equal to it */
+    int64_t places; /* that are left for these */
+} border;
+
+static mw_status kth_of_all(const mw_comm *comm, const collector *c, int64_t wanted, border *out) {
+    int64_t total = c->count, equals = 0;
     uint32_t prefix = 0, mask = 0;
     MW_TRY(mw_comm_sum_i64(comm, &total, 1));
-    *bits = 0;
-    *equals = 0;
+    *out = (border){0};
     if (total < wanted) return MW_OK;
     for (int shift = 24; shift >= 0; shift -= 8) {
         int64_t counts[256] = {0};
@@ -102,38 +108,45 @@ static mw_status kth_of_all(const mw_comm *comm, const collector *c, int64_t wan
         MW_TRY(mw_comm_sum_i64(comm, counts, 256));
         int digit = 255;
         while (counts[digit] < wanted) wanted -= counts[digit--];
+        equals = counts[digit];
         prefix |= (uint32_t)digit << shift;
         mask |= UINT32_C(255) << shift;
     }
-    *bits = prefix;
-    *equals = wanted;
+    *out = (border){prefix, equals, wanted};
     return MW_OK;
 }
 
-/* Of `equals` places for entries equal to the k-th, how many are this rank's: ranks hold rows in order. */
-static mw_status share_of_equals(const mw_comm *comm, const collector *c, uint32_t bits, int64_t equals, int64_t *out) {
-    int size = mw_comm_size(comm);
-    int64_t mine = 0, before = 0, *all = mw_alloc((size_t)size * sizeof *all);
-    MW_TRY(mw_comm_agree(comm, all ? MW_OK : MW_ERR_MEMORY));
-    for (int64_t i = 0; i < c->count; i++) mine += bits && c->items[i].bits == bits;
-    mw_status status = mw_comm_gather_all(comm, &mine, sizeof mine, all);
-    for (int r = 0; status == MW_OK && r < mw_comm_rank(comm); r++) before += all[r];
-    mw_free(all);
-    int64_t left = equals > before ? equals - before : 0;
-    *out = left < mine ? left : mine;
+/* Of the places for entries equal to the k-th, those of this rank, by row; NULL: there are enough for all. Rows come first, then
+ * latents, which shards hold in order. */
+static mw_status places_of_equals(const mw_trainer *t, const collector *c, const border *at, int64_t **out) {
+    int64_t batch = t->options.batch, shards = t->sae->shard.count, own = shard_number(t->sae), left = at->places;
+    *out = NULL;
+    if (at->equals == at->places) return MW_OK;
+    int64_t *all = mw_calloc((size_t)(batch * shards), sizeof *all);
+    MW_TRY(mw_comm_agree(t->comm, all ? MW_OK : MW_ERR_MEMORY));
+    for (int64_t i = 0; i < c->count; i++)
+        if (c->items[i].bits == at->bits) all[(t->begin + c->items[i].row) * shards + own]++;
+    mw_status status = mw_comm_sum_i64(t->comm, all, batch * shards);
+    for (int64_t i = 0; i < batch * shards;
+         i++) { /* the first rows' are not looked at again, so each row's may lie there */
+        int64_t taken = all[i] < left ? all[i] : left, row = i / shards - t->begin;
+        left -= taken;
+        if (i % shards == own && row >= 0 && row < t->end - t->begin) all[row] = taken;
+    }
+    *out = all;
     return status;
 }
 
 /* `items` are in row order. */
-static mw_status write_codes(const collector *c, uint32_t bits, int64_t equals, int64_t rows, mw_codes *out) {
+static mw_status write_codes(const collector *c, const border *at, int64_t *places, int64_t rows, mw_codes *out) {
     int64_t count = 0, row = 0;
     MW_TRY(mw_codes_begin(out, rows));
     MW_TRY(mw_codes_reserve(out, 0, c->count));
     for (int64_t i = 0; i < c->count; i++) {
         const candidate *e = &c->items[i];
-        bool tie = bits && e->bits == bits;
-        if (e->bits < bits || (tie && equals == 0)) continue;
-        equals -= tie;
+        bool tie = places && e->bits == at->bits;
+        if (e->bits < at->bits || (tie && places[e->row] == 0)) continue;
+        if (tie) places[e->row]--;
         while (row < e->row) out->start[++row] = count;
         out->index[count] = e->latent;
         memcpy(&out->value[count++], &e->bits, sizeof(float));
@@ -159,25 +172,26 @@ static mw_status collect_enough(mw_trainer *t, const float *x, collector *c, int
 }
 
 /* Sorted out on the host, then to where the codes are wanted. */
-static mw_status deliver(collector *c, uint32_t bits, int64_t equals, int64_t rows, mw_codes *out) {
+static mw_status deliver(collector *c, const border *at, int64_t *places, int64_t rows, mw_codes *out) {
     mw_codes host = {0};
     if (c->pruned) qsort(c->items, (size_t)c->count, sizeof *c->items, by_place);
-    if (!out->memory) return write_codes(c, bits, equals, rows, out);
-    mw_status status = write_codes(c, bits, equals, rows, &host);
+    if (!out->memory) return write_codes(c, at, places, rows, out);
+    mw_status status = write_codes(c, at, places, rows, &host);
     if (status == MW_OK) status = codes_from_host(&host, out);
     mw_codes_free(&host);
     return status;
 }
 
 mw_status batch_top_k_codes(mw_trainer *t, const float *x, mw_codes *out) {
-    int64_t wanted = t->k * t->options.batch, equals = 0;
+    int64_t wanted = t->k * t->options.batch, *places = NULL;
     collector c = {.backend = t->backend, .n = t->sae->n, .limit = wanted, .found = {.memory = out->memory}};
-    uint32_t bits = 0;
+    border at = {0};
     mw_status status = collect_enough(t, x, &c, wanted);
-    if (status == MW_OK) status = kth_of_all(t->comm, &c, wanted, &bits, &equals);
-    if (status == MW_OK) status = share_of_equals(t->comm, &c, bits, equals, &equals);
-    if (status == MW_OK) status = deliver(&c, bits, equals, t->end - t->begin, out);
-    if (status == MW_OK) memcpy(&t->kth, &bits, sizeof bits);
+    if (status == MW_OK) status = kth_of_all(t->comm, &c, wanted, &at);
+    if (status == MW_OK) status = places_of_equals(t, &c, &at, &places);
+    if (status == MW_OK) status = deliver(&c, &at, places, t->end - t->begin, out);
+    if (status == MW_OK) memcpy(&t->kth, &at.bits, sizeof at.bits);
+    mw_free(places);
     mw_codes_free(&c.found);
     mw_free(c.items);
     return status;

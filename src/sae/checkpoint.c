@@ -1,11 +1,9 @@
 /* Checkpoints: everything a run needs to go on bit for bit, at any number of ranks, written and checked by all of them. */
-#include "base/json.h"
-#include "microw/safetensors.h"
+#include "sae/files.h"
 #include "sae/trainer.h"
 
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 /* What a checkpoint holds. Arrays with a row a latent are written and checked by the ranks in shares of latents, the others
  * by rank 0. */
@@ -15,13 +13,14 @@ typedef struct piece {
     mw_dtype dtype;
     int64_t rows, columns; /* columns 0: one dimension */
     bool by_latent;
-    bool shared; /* `data` is this rank's share of latents, else the whole */
+    int64_t first, held; /* rows that `data` has */
 } piece;
 
 enum { KINDS = 4, PIECES_MAX = KINDS * P_COUNT + 1 };
 
 static int list_pieces(const mw_trainer *t, piece out[PIECES_MAX]) {
     static const char *const prefix[KINDS] = {"", "adam.m.", "adam.v.", "ema."};
+    const mw_shard *shard = &t->sae->shard;
     int count = 0;
     for (int kind = 0; kind < KINDS; kind++)
         for (int i = 0; i < P_COUNT; i++) {
@@ -31,13 +30,14 @@ static int list_pieces(const mw_trainer *t, piece out[PIECES_MAX]) {
             piece *it = &out[count++];
             *it = (piece){.data = data[kind],
                           .dtype = MW_F32,
-                          .rows = p->rows,
+                          .rows = p->shared ? shard->total : p->rows,
                           .columns = p->columns > 1 ? p->columns : 0,
                           .by_latent = p->shared,
-                          .shared = kind > 0 && p->shared};
+                          .first = p->shared ? shard->first + (kind > 0 ? t->first_latent : 0) : 0,
+                          .held = p->shared && kind > 0 ? t->n_latents : p->rows};
             snprintf(it->name, sizeof it->name, "%s%s", prefix[kind], p->name);
         }
-    out[count++] = (piece){"since_fired", t->since_fired, MW_I64, t->sae->n, 0, true, false};
+    out[count++] = (piece){"since_fired", t->since_fired, MW_I64, shard->total, 0, true, shard->first, t->sae->n};
     return count;
 }
 
@@ -45,9 +45,8 @@ static size_t row_bytes(const piece *p) {
     return (size_t)(p->columns ? p->columns : 1) * mw_dtype_size(p->dtype);
 }
 
-/* Rows of a piece that the trainer holds. */
-static size_t held_bytes(const mw_trainer *t, const piece *p) {
-    return (size_t)(p->shared ? t->n_latents : p->rows) * row_bytes(p);
+static size_t held_bytes(const piece *p) {
+    return (size_t)p->held * row_bytes(p);
 }
 
 static void unstage(const mw_trainer *t, piece *pieces, int count) {
@@ -57,7 +56,7 @@ static void unstage(const mw_trainer *t, piece *pieces, int count) {
 /* Brings all pieces to the host. */
 static mw_status stage(const mw_trainer *t, piece *pieces, int count) {
     for (int i = 0; i < count; i++) {
-        mw_status status = borrow(t->backend, pieces[i].data, held_bytes(t, &pieces[i]), &pieces[i].data);
+        mw_status status = borrow(t->backend, pieces[i].data, held_bytes(&pieces[i]), &pieces[i].data);
         if (status == MW_OK) continue;
         unstage(t, pieces, i);
         return status;
@@ -74,9 +73,9 @@ typedef struct extent {
 static extent share_of(const mw_trainer *t, const piece *p, const void *whole) {
     extent e = {whole ? whole : p->data, 0, p->rows};
     if (!p->by_latent) return e;
-    e.first = t->first_latent;
+    e.first = t->sae->shard.first + t->first_latent;
     e.count = t->n_latents;
-    if (whole || !p->shared) e.data += (size_t)e.first * row_bytes(p);
+    e.data += (size_t)(e.first - (whole ? 0 : p->first)) * row_bytes(p);
     return e;
 }
 
@@ -139,7 +138,7 @@ static mw_status sum_piece(const mw_trainer *t, const piece *p, const void *whol
 
 /* `whole` NULL: of what the trainer holds. */
 static mw_status sum_all(const mw_trainer *t, const piece *pieces, int count, const void *const *whole, chain *c) {
-    uint64_t *sums = mw_calloc((size_t)(t->sae->n / LATENT_BLOCK + 2), sizeof *sums);
+    uint64_t *sums = mw_calloc((size_t)(t->sae->shard.total / LATENT_BLOCK + 2), sizeof *sums);
     mw_status status = mw_comm_agree(t->comm, sums ? MW_OK : MW_ERR_MEMORY);
     for (int i = 0; i < count && status == MW_OK; i++)
         status = sum_piece(t, &pieces[i], whole ? whole[i] : NULL, sums, c);
@@ -173,61 +172,39 @@ static mw_status make_head(const mw_trainer *t, const piece *pieces, int count, 
     return mw_safetensors_head(tensors, count, metadata, head, place);
 }
 
-static mw_status write_share(const mw_trainer *t, const mw_shared_file *file, const piece *pieces, int count,
-                             const mw_text *head, const uint64_t *place) {
-    bool root = mw_comm_rank(t->comm) == 0;
-    if (root) MW_TRY(mw_shared_write(file, 0, head->data, head->length));
+/* What this rank writes. */
+static int64_t list_parts(const mw_trainer *t, const piece *pieces, int count, const uint64_t *place,
+                          file_part out[PIECES_MAX]) {
+    int64_t n = 0;
     for (int i = 0; i < count; i++) {
         const piece *p = &pieces[i];
         extent mine = share_of(t, p, NULL);
-        if (!p->by_latent && !root) continue;
-        MW_TRY(mw_shared_write(file, place[i] + (uint64_t)mine.first * row_bytes(p), mine.data,
-                               (size_t)mine.count * row_bytes(p)));
+        if (!p->by_latent && mw_comm_rank(t->comm) != 0) continue;
+        out[n++] =
+            (file_part){place[i] + (uint64_t)mine.first * row_bytes(p), mine.data, (size_t)mine.count * row_bytes(p)};
     }
-    return MW_OK;
+    return n;
 }
 
-/* Every rank opens what rank 0 has made, writes its part, and syncs it. */
-static mw_status fill_file(const mw_trainer *t, const char *path, const piece *pieces, int count, const mw_text *head,
-                           const uint64_t *place) {
-    mw_shared_file file;
-    bool root = mw_comm_rank(t->comm) == 0;
-    mw_status status = root ? mw_shared_open(path, true, &file) : MW_OK;
-    MW_TRY(mw_comm_agree(t->comm, status));
-    if (!root) status = mw_shared_open(path, false, &file);
-    if (status == MW_OK) {
-        status = write_share(t, &file, pieces, count, head, place);
-        mw_status closed = mw_shared_close(&file);
-        if (status == MW_OK) status = closed;
-    }
-    return mw_comm_agree(t->comm, status);
-}
-
-static mw_status save_as(const mw_trainer *t, const char *temporary, const char *path) {
-    piece pieces[PIECES_MAX];
+static mw_status save_staged(const mw_trainer *t, const char *path, const piece *pieces, int count) {
     uint64_t place[PIECES_MAX];
-    int count = list_pieces(t, pieces);
+    file_part parts[PIECES_MAX];
     mw_text head = {0};
     chain checksum = {0};
-    mw_status staged = stage(t, pieces, count), status = mw_comm_agree(t->comm, staged);
-    if (status == MW_OK) status = sum_all(t, pieces, count, NULL, &checksum);
+    mw_status status = sum_all(t, pieces, count, NULL, &checksum);
     if (status == MW_OK) status = mw_comm_agree(t->comm, make_head(t, pieces, count, checksum, &head, place));
-    if (status == MW_OK) status = fill_file(t, temporary, pieces, count, &head, place);
-    mw_text_free(&head);
-    if (staged == MW_OK) unstage(t, pieces, count);
-    if (mw_comm_rank(t->comm) != 0) return mw_comm_agree(t->comm, status);
     if (status == MW_OK)
-        status = mw_file_publish(temporary, path);
-    else
-        unlink(temporary);
-    return mw_comm_agree(t->comm, status);
+        status = write_together(t->comm, path, &head, parts, list_parts(t, pieces, count, place, parts));
+    mw_text_free(&head);
+    return status;
 }
 
 mw_status mw_trainer_save(const mw_trainer *t, const char *path) {
-    char *temporary = mw_format("%s.tmp", path);
-    mw_status status = mw_comm_agree(t->comm, temporary ? MW_OK : MW_ERR_MEMORY);
-    if (status == MW_OK) status = save_as(t, temporary, path);
-    mw_free(temporary);
+    piece pieces[PIECES_MAX];
+    int count = list_pieces(t, pieces);
+    mw_status staged = stage(t, pieces, count), status = mw_comm_agree(t->comm, staged);
+    if (status == MW_OK) status = save_staged(t, path, pieces, count);
+    if (staged == MW_OK) unstage(t, pieces, count);
     return status;
 }
 
@@ -240,9 +217,9 @@ static mw_status find_piece(const mw_safetensors *file, const char *path, const 
     return fits ? MW_OK : mw_error(MW_ERR_FORMAT, "%s: tensor '%s' is missing or of another shape", path, p->name);
 }
 
-static mw_status copy_piece(const mw_trainer *t, const piece *p, const void *from) {
-    const void *rows = p->shared ? share_of(t, p, from).data : from;
-    return t->backend->ops->upload(t->backend, p->data, rows, held_bytes(t, p));
+static mw_status copy_piece(const mw_trainer *t, const piece *p, const char *whole) {
+    const void *rows = whole + (size_t)p->first * row_bytes(p);
+    return t->backend->ops->upload(t->backend, p->data, rows, held_bytes(p));
 }
 
 static mw_status parse_numbers(const mw_safetensors *file, const char *path, number numbers[NUMBERS]) {

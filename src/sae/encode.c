@@ -1,5 +1,5 @@
 /* From activations to codes and back. */
-#include "sae/variants.h"
+#include "sae/shards.h"
 
 enum { DEVICE_FLOATS = 1 << 23, CHUNK_ROWS_MAX = 1024 };
 
@@ -74,6 +74,7 @@ typedef struct top_k_reader {
     int64_t k;
     int32_t *index; /* [chunk, k] */
     float *value;
+    candidates own; /* of a shard */
 } top_k_reader;
 
 static mw_status take_top_k(void *self, const float *pre, int64_t first, int64_t rows) {
@@ -83,7 +84,29 @@ static mw_status take_top_k(void *self, const float *pre, int64_t first, int64_t
     return append_positive(b, t->out, first, rows, t->k, t->index, t->value);
 }
 
+static mw_status take_candidates(void *self, const float *pre, int64_t first, int64_t rows) {
+    top_k_reader *t = self;
+    return candidates_take(&t->own, pre, first, rows, t->sae->n, NULL);
+}
+
+mw_status top_k_candidates(const mw_sae *sae, const float *x, int64_t rows, int64_t k, candidates *out) {
+    top_k_reader t = {.sae = sae};
+    mw_status status = candidates_make(sae->backend, rows, k, &t.own);
+    if (status == MW_OK) status = sae_visit(sae, x, rows, take_candidates, &t);
+    *out = t.own;
+    return status;
+}
+
+static mw_status top_k_of_shards(const mw_sae *sae, const float *x, int64_t rows, int64_t k, mw_codes *out) {
+    candidates own = {0};
+    mw_status status = top_k_candidates(sae, x, rows, k, &own);
+    status = candidates_choose(sae, &own, k, status, out);
+    candidates_free(&own);
+    return status;
+}
+
 mw_status top_k_codes(const mw_sae *sae, const float *x, int64_t rows, int64_t k, mw_codes *out) {
+    if (sae->shard.peers) return top_k_of_shards(sae, x, rows, k, out);
     mw_backend *b = sae->backend;
     int64_t chunk = chunk_rows(b, sae->n);
     top_k_reader t = {.sae = sae, .out = out, .k = k};
@@ -173,8 +196,7 @@ mw_status sae_add_skip(const mw_sae *sae, const float *x, int64_t rows, float *o
 
 /* All in the memory of the SAE's backend. */
 static mw_status decode_here(const mw_sae *sae, const mw_codes *codes, const float *x, float *x_hat) {
-    MW_TRY(sae->backend->ops->sparse_decode(sae->backend, x_hat, sae->b_dec, codes->start, codes->index, codes->value,
-                                            codes->rows, sae->w_dec, sae->d_out));
+    MW_TRY(shards_decode(sae, sae->b_dec, codes, x_hat));
     return sae_add_skip(sae, x, codes->rows, x_hat);
 }
 

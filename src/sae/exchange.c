@@ -1,39 +1,54 @@
 /* What the ranks tell each other in a step. */
 #include "sae/trainer.h"
 
-/* Every rank has filled its bytes of the device's `data`. */
-static mw_status gather(mw_trainer *t, const size_t *bytes, void *data) {
-    if (mw_comm_size(t->comm) == 1) return MW_OK;
-    return mw_comm_gather_device(t->comm, t->backend, bytes, data);
+/* Every rank of `comm` has filled its t->bytes of the device's `data`. */
+static mw_status gather(mw_trainer *t, const mw_comm *comm, void *data) {
+    return mw_comm_gather_device(comm, t->backend, t->bytes, data);
 }
 
-mw_status gather_shares(mw_trainer *t, void *data, int64_t total, int64_t block, size_t item_bytes) {
-    int size = mw_comm_size(t->comm);
+mw_status gather_shares(mw_trainer *t, const mw_comm *comm, void *data, int64_t total, int64_t block,
+                        size_t item_bytes) {
+    int size = mw_comm_size(comm);
     for (int r = 0; r < size; r++) {
         int64_t begin, end;
         mw_comm_share(r, size, total, block, &begin, &end);
         t->bytes[r] = (size_t)(end - begin) * item_bytes;
     }
-    return gather(t, t->bytes, data);
+    return gather(t, comm, data);
 }
 
 mw_status gather_rows_of(mw_trainer *t, void *data, size_t row_bytes) {
-    return gather_shares(t, data, t->options.batch, MW_ROW_TILE, row_bytes);
+    return gather_shares(t, t->data, data, t->options.batch, MW_ROW_TILE, row_bytes);
 }
 
+mw_status gather_tiles(mw_trainer *t, void *data, size_t item_bytes) {
+    return gather_shares(t, t->data, data, trainer_tiles(t), 1, item_bytes);
+}
+
+mw_status gather_blocks(mw_trainer *t, void *data, size_t item_bytes) {
+    return gather_shares(t, t->comm, data, trainer_blocks(t), 1, item_bytes);
+}
+
+/* Shares are those of all ranks; the ranks of t->data have some that follow each other. */
 mw_status gather_latents(mw_trainer *t, void *data, size_t row_bytes) {
-    return gather_shares(t, data, t->sae->n, LATENT_BLOCK, row_bytes);
+    int group = mw_comm_size(t->data), before = mw_comm_rank(t->comm) - mw_comm_rank(t->data);
+    for (int r = 0; r < group; r++) {
+        int64_t begin, end;
+        mw_comm_share(before + r, mw_comm_size(t->comm), t->sae->shard.total, LATENT_BLOCK, &begin, &end);
+        t->bytes[r] = (size_t)(end - begin) * row_bytes;
+    }
+    return gather(t, t->data, data);
 }
 
 /* Entries of which each rank has filled those of its rows; 4 bytes each. */
 static mw_status gather_entries(mw_trainer *t, const codes *c, void *data) {
-    int size = mw_comm_size(t->comm);
+    int size = mw_comm_size(t->data);
     for (int r = 0; r < size; r++) {
         int64_t begin, end;
         mw_comm_share(r, size, t->options.batch, MW_ROW_TILE, &begin, &end);
         t->bytes[r] = (size_t)(c->start[end] - c->start[begin]) * 4;
     }
-    return gather(t, t->bytes, data);
+    return gather(t, t->data, data);
 }
 
 static void free_entries(mw_backend *b, codes *c) {
@@ -74,7 +89,7 @@ mw_status gather_codes(mw_trainer *t, codes *c) {
     int64_t batch = t->options.batch, *counts = c->start + 1; /* counts first, then their running sum in place */
     for (int64_t r = t->begin; r < t->end; r++)
         counts[r] = c->mine.start[r - t->begin + 1] - c->mine.start[r - t->begin];
-    MW_TRY(mw_comm_gather_shares(t->comm, counts, batch, MW_ROW_TILE, sizeof *counts));
+    MW_TRY(mw_comm_gather_shares(t->data, counts, batch, MW_ROW_TILE, sizeof *counts));
     c->start[0] = 0;
     for (int64_t r = 0; r < batch; r++) c->start[r + 1] += c->start[r];
     MW_TRY(mw_comm_agree(t->comm, place_mine(t, c)));

@@ -31,26 +31,24 @@ static json_t *widths(const int64_t *end, int64_t count) {
     return list;
 }
 
+/* Of a shard: as the whole has them, with the data of its own latents. */
 static int64_t list_tensors(const mw_sae *sae, mw_named_tensor out[5 + MW_EXTRAS]) {
-    int64_t count = 0;
-    out[count++] = (mw_named_tensor){"W_enc", mw_tensor_2d(MW_F32, sae->w_enc, sae->n, sae->d)};
-    out[count++] = (mw_named_tensor){"b_enc", mw_tensor_1d(MW_F32, sae->b_enc, sae->n)};
-    out[count++] = (mw_named_tensor){"W_dec", mw_tensor_2d(MW_F32, sae->w_dec, sae->n, sae->d_out)};
+    int64_t count = 0, n = sae->shard.total;
+    out[count++] = (mw_named_tensor){"W_enc", mw_tensor_2d(MW_F32, sae->w_enc, n, sae->d)};
+    out[count++] = (mw_named_tensor){"b_enc", mw_tensor_1d(MW_F32, sae->b_enc, n)};
+    out[count++] = (mw_named_tensor){"W_dec", mw_tensor_2d(MW_F32, sae->w_dec, n, sae->d_out)};
     out[count++] = (mw_named_tensor){"b_dec", mw_tensor_1d(MW_F32, sae->b_dec, sae->d_out)};
     if (sae->w_skip) out[count++] = (mw_named_tensor){"W_skip", mw_tensor_2d(MW_F32, sae->w_skip, sae->d_out, sae->d)};
     for (int i = 0; i < MW_EXTRAS; i++)
         if (sae->extra[i])
-            out[count++] =
-                (mw_named_tensor){variant_of(sae)->extra[i].name, mw_tensor_1d(MW_F32, sae->extra[i], sae->n)};
+            out[count++] = (mw_named_tensor){variant_of(sae)->extra[i].name, mw_tensor_1d(MW_F32, sae->extra[i], n)};
     return count;
 }
 
-mw_status mw_sae_save(const mw_sae *sae, const char *folder) {
-    mw_named_tensor tensors[5 + MW_EXTRAS];
-    int64_t count = list_tensors(sae, tensors);
+static json_t *describe(const mw_sae *sae) {
     json_t *config = json_pack("{s:s, s:i, s:s, s:I, s:I, s:s, s:s}", "format", "microw", "version", FORMAT_VERSION,
-                               "variant", mw_variant_name(sae->variant), "n_latents", (json_int_t)sae->n, "d_in",
-                               (json_int_t)sae->d, "site", sae->site, "model", sae->model);
+                               "variant", mw_variant_name(sae->variant), "n_latents", (json_int_t)sae->shard.total,
+                               "d_in", (json_int_t)sae->d, "site", sae->site, "model", sae->model);
     if (sae->k) json_object_set_new(config, "k", json_integer(sae->k));
     if (variant_of(sae)->after_selection) json_object_set_new(config, "threshold", json_real(sae->threshold));
     if (sae->n_groups) json_object_set_new(config, "groups", widths(sae->group_end, sae->n_groups));
@@ -61,12 +59,54 @@ mw_status mw_sae_save(const mw_sae *sae, const char *folder) {
         json_object_set_new(config, "skip", json_boolean(sae->w_skip));
     }
     if (sae->fingerprint[0]) json_object_set_new(config, "fingerprint", json_string(sae->fingerprint));
+    return config;
+}
+
+/* Each shard its latents; the first also what is not by latent. */
+static int64_t parts_of_shard(const mw_sae *sae, const mw_named_tensor *tensors, int64_t count, const uint64_t *place,
+                              file_part *out) {
+    int64_t n = 0;
+    for (int64_t i = 0; i < count; i++) {
+        const mw_tensor *t = &tensors[i].tensor;
+        bool by_latent = t->data != sae->b_dec && t->data != sae->w_skip;
+        size_t row = (size_t)(t->ndim == 2 ? t->shape[1] : 1) * sizeof(float);
+        if (!by_latent && mw_comm_rank(sae->shard.peers) != 0) continue;
+        out[n++] = (file_part){place[i] + (by_latent ? (uint64_t)sae->shard.first * row : 0), t->data,
+                               (size_t)(by_latent ? sae->n : t->shape[0]) * row};
+    }
+    return n;
+}
+
+static mw_status save_shards(const mw_sae *sae, const char *folder, const mw_named_tensor *tensors, int64_t count) {
+    uint64_t place[5 + MW_EXTRAS];
+    file_part parts[5 + MW_EXTRAS];
+    mw_text head = {0};
+    char *path = mw_path_join(folder, "sae.safetensors");
+    mw_status status = path ? mw_safetensors_head(tensors, count, NULL, &head, place) : MW_ERR_MEMORY;
+    status = mw_comm_agree(sae->shard.peers, status);
+    if (status == MW_OK)
+        status =
+            write_together(sae->shard.peers, path, &head, parts, parts_of_shard(sae, tensors, count, place, parts));
+    mw_text_free(&head);
+    mw_free(path);
+    return status;
+}
+
+static mw_status save_config(const mw_sae *sae, const char *folder) {
+    MW_TRY(mw_make_directories(folder));
+    return sae_write_config(folder, "cfg.json", describe(sae));
+}
+
+mw_status mw_sae_save(const mw_sae *sae, const char *folder) {
+    mw_named_tensor tensors[5 + MW_EXTRAS];
+    int64_t count = list_tensors(sae, tensors);
+    bool first = !sae->shard.peers || mw_comm_rank(sae->shard.peers) == 0;
     /* the weights come last: where they are, the configuration is theirs */
-    mw_status status = mw_make_directories(folder);
-    if (status != MW_OK) json_decref(config);
-    MW_TRY(status);
-    MW_TRY(sae_write_config(folder, "cfg.json", config));
-    return sae_write_tensors(folder, "sae.safetensors", tensors, count);
+    mw_status status = first ? save_config(sae, folder) : MW_OK;
+    if (!sae->shard.peers)
+        return status == MW_OK ? sae_write_tensors(folder, "sae.safetensors", tensors, count) : status;
+    MW_TRY(mw_comm_agree(sae->shard.peers, status));
+    return save_shards(sae, folder, tensors, count);
 }
 
 /* ---- loading ------------------------------------------------------------------------------------------- */

@@ -9,6 +9,16 @@
 /* Tensors of an SAE, in a folder that is made. */
 mw_status sae_write_tensors(const char *folder, const char *file, const mw_named_tensor *tensors,
                             int64_t count) MW_MUST_USE;
+/* Bytes of a file from `place` on. */
+typedef struct file_part {
+    uint64_t place;
+    const void *data;
+    size_t bytes;
+} file_part;
+/* A file of which each rank writes its parts, and rank 0 what stands before them: synced, then given its name, or not there at
+ * all. Collective. */
+mw_status write_together(const mw_comm *comm, const char *path, const mw_text *head, const file_part *parts,
+                         int64_t count) MW_MUST_USE;
 /* `folder`/`file`; takes over the reference. NULL counts as out of memory. */
 mw_status sae_write_config(const char *folder, const char *file, json_t *config) MW_MUST_USE;
 /* mw_sae_new, unless `weights` is too small to hold such an SAE: what a configuration says is not yet true. */

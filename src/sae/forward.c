@@ -1,5 +1,5 @@
 /* The forward half of a step: codes, reconstructions, their errors, and the gradients of both. */
-#include "sae/variants.h"
+#include "sae/shards.h"
 
 #include <math.h>
 #include <string.h>
@@ -85,9 +85,9 @@ static mw_status measure(mw_trainer *t, const float *y, batch_sums *out) {
     if (status == MW_OK) status = count_positive(t, &positive);
     MW_TRY(mw_comm_agree(t->comm, status));
     for (int i = 0; i < 2; i++)
-        MW_TRY(gather_shares(t, t->tile_sums + i * tiles * width, tiles, 1, (size_t)width * sizeof(double)));
+        MW_TRY(gather_tiles(t, t->tile_sums + i * tiles * width, (size_t)width * sizeof(double)));
     for (int i = 0; i < t->layout.n_blocks; i++)
-        MW_TRY(gather_shares(t, t->tile_sums + 2 * tiles * width + i * tiles, tiles, 1, sizeof(double)));
+        MW_TRY(gather_tiles(t, t->tile_sums + 2 * tiles * width + i * tiles, sizeof(double)));
     MW_TRY(mw_comm_sum_i64(t->comm, &positive, 1));
     MW_TRY(mw_comm_agree(t->comm, add_tiles(t)));
     *out = sums_of(t, positive);
@@ -108,22 +108,27 @@ static mw_status count_dead(mw_trainer *t) {
         by = 0;
     }
     MW_TRY(b->ops->list_silent(b, t->since_fired, n, t->options.dead_after, t->silent, &t->n_dead));
+    t->all_dead = t->n_dead;
     return t->n_dead ? b->ops->download(b, t->dead, t->silent, (size_t)t->n_dead * sizeof *t->dead) : MW_OK;
 }
 
 /* ---- reconstructions ----------------------------------------------------------------------------------- */
+
+/* What block i goes on from: the reconstruction before it, or NULL. */
+static const float *block_before(const mw_trainer *t, int i) {
+    return i && t->layout.nested ? block_rows(t, i - 1) : NULL;
+}
 
 /* Errors x_hat - y of each reconstruction into its block. A nested one is the one before it and its own part. */
 static mw_status reconstruct(mw_trainer *t, const float *x, const float *y) {
     const mw_sae *sae = t->sae;
     mw_backend *b = t->backend;
     int64_t rows = t->end - t->begin, count = rows * sae->d_out;
+    for (int i = 0; i < t->layout.n_blocks; i++) /* all ranks are through with these before one can fail alone */
+        MW_TRY(shards_decode(sae, block_before(t, i) ? NULL : sae->b_dec, &t->part[i].c.mine, block_rows(t, i)));
     for (int i = 0; i < t->layout.n_blocks; i++) {
-        const mw_codes *c = &t->part[i].c.mine;
         float *e = block_rows(t, i);
-        const float *before = i && t->layout.nested ? block_rows(t, i - 1) : NULL;
-        MW_TRY(b->ops->sparse_decode(b, e, before ? NULL : sae->b_dec, c->start, c->index, c->value, rows, sae->w_dec,
-                                     sae->d_out));
+        const float *before = block_before(t, i);
         if (!before) MW_TRY(sae_add_skip(sae, x, rows, e));
         MW_TRY(b->ops->combine(b, e, 1, e, before ? 1 : -1, before ? before : y, count));
     }
@@ -189,6 +194,8 @@ static mw_status gradients_of_parts(mw_trainer *t) {
 
 /* Sums of a part for each latent of the share. */
 static void sum_part(const mw_trainer *t, const part *p, const entries *e) {
+    const variant_row *variant = variant_of(t->sae);
+    bool costs = variant->cost && p == &t->part[variant->cost_part];
     memset(p->sums, 0, (size_t)(t->n_latents * PART_SUMS) * sizeof(double));
     for (int64_t j = 0; j < p->c.start[t->options.batch]; j++) {
         int64_t i = e->index[j] - t->first_latent;
@@ -197,24 +204,45 @@ static void sum_part(const mw_trainer *t, const part *p, const entries *e) {
         sums[SUM_VALUE] += e->value[j];
         sums[SUM_GRAD] += e->grad[j];
         sums[SUM_GRAD_VALUE] += (double)e->grad[j] * e->value[j];
+        if (costs) sums[SUM_COST] += variant->cost(t, e->index[j], e->value[j]);
     }
 }
 
-/* What a variant's penalty and its own gradients need of all entries, on the host. */
+/* On the host. */
 static mw_status sum_parts(mw_trainer *t) {
-    entries of[PARTS_MAX] = {{0}};
-    const variant_row *variant = variant_of(t->sae);
     mw_status status = MW_OK;
+    for (int p = 0; p < t->layout.n_parts && status == MW_OK; p++) {
+        entries of = {0};
+        status = open_entries(t, &t->part[p].c, 0, t->part[p].c.start[t->options.batch], &of);
+        if (status == MW_OK) sum_part(t, &t->part[p], &of);
+        close_entries(t, &of);
+    }
+    return status;
+}
+
+/* Sum over all latents, by blocks of them. */
+static mw_status sum_costs(mw_trainer *t, double *out) {
+    const part *p = &t->part[variant_of(t->sae)->cost_part];
+    for (int64_t i = 0; i < t->n_latents; i++) {
+        double *block = &t->block_sums[first_block(t) + i / LATENT_BLOCK];
+        *block = (i % LATENT_BLOCK ? *block : 0) + p->sums[i * PART_SUMS + SUM_COST];
+    }
+    MW_TRY(mw_comm_gather_shares(t->comm, t->block_sums, trainer_blocks(t), 1, sizeof *t->block_sums));
+    *out = 0;
+    for (int64_t i = 0; i < trainer_blocks(t); i++) *out += t->block_sums[i];
+    return MW_OK;
+}
+
+/* What a variant's penalty and its own gradients need of all entries. */
+static mw_status find_penalty(mw_trainer *t) {
+    const variant_row *variant = variant_of(t->sae);
+    double cost = 0;
     t->report.penalty = 0;
     if (!variant->penalty) return MW_OK;
-    for (int p = 0; p < t->layout.n_parts && status == MW_OK; p++)
-        status = open_entries(t, &t->part[p].c, 0, t->part[p].c.start[t->options.batch], &of[p]);
-    if (status == MW_OK) {
-        t->report.penalty = variant->penalty(t, of);
-        for (int p = 0; p < t->layout.n_parts; p++) sum_part(t, &t->part[p], &of[p]);
-    }
-    for (int p = 0; p < t->layout.n_parts; p++) close_entries(t, &of[p]);
-    return status;
+    MW_TRY(mw_comm_agree(t->comm, sum_parts(t)));
+    MW_TRY(sum_costs(t, &cost));
+    t->report.penalty = variant->penalty(t, cost / (double)t->options.batch);
+    return MW_OK;
 }
 
 /* ---- the whole ----------------------------------------------------------------------------------------- */
@@ -227,7 +255,7 @@ static void fill_report(mw_trainer *t, const batch_sums *s) {
     t->report.fvu = s->y_spread > 0 ? s->e2 / s->y_spread : 0;
     t->report.explained_variance = s->y_spread > 0 ? 1 - s->e_spread / s->y_spread : 0;
     t->report.l0 = s->positive / rows;
-    t->report.dead = t->n_dead;
+    t->report.dead = t->all_dead;
 }
 
 static mw_status choose_codes(mw_trainer *t, const float *x) {
@@ -279,7 +307,10 @@ static mw_status choose_and_rebuild(mw_trainer *t, const float *x, const float *
     MW_TRY(measure(t, y, sums));
     for (int p = 0; p < t->layout.n_parts; p++) MW_TRY(gather_codes(t, &t->part[p].c));
     if (variant_of(t->sae)->after_selection) variant_of(t->sae)->after_selection(t);
-    return mw_comm_agree(t->comm, count_dead(t));
+    t->active = t->part[0].c.start[t->options.batch];
+    MW_TRY(mw_comm_agree(t->comm, count_dead(t)));
+    MW_TRY(shard_sum(t->sae, &t->active, 1));
+    return shard_sum(t->sae, &t->all_dead, 1);
 }
 
 mw_status step_forward(mw_trainer *t, const float *x, const float *y) {
@@ -296,10 +327,10 @@ mw_status step_forward(mw_trainer *t, const float *x, const float *y) {
     MW_TRY(mw_comm_agree(t->comm, status));
     MW_TRY(gradients_of_parts(t));
     MW_TRY(gather_dense(t));
-    t->aux_k = t->options.aux_k < t->n_dead ? t->options.aux_k : t->n_dead;
+    t->aux_k = t->options.aux_k < t->all_dead ? t->options.aux_k : t->all_dead;
     if (!(sums.e_spread > 0)) t->aux_k = 0;
     if (t->aux_k > 0) MW_TRY(auxiliary(t, sums.e_spread));
-    MW_TRY(mw_comm_agree(t->comm, sum_parts(t)));
+    MW_TRY(find_penalty(t));
     fill_report(t, &sums);
     return check_loss(t, t->report.loss); /* the penalty is in it too */
 }

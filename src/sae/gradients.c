@@ -90,21 +90,21 @@ static mw_status latent_gradients(mw_trainer *t) {
 /* The encoder's part of db_dec, -sum_i (sum of dL/da_i) W_enc,i, by blocks of latents. */
 static mw_status encoder_sums(mw_trainer *t) {
     int64_t d = t->sae->d;
-    double *mine = t->encoder_sums + t->first_latent / LATENT_BLOCK * d;
+    double *mine = t->encoder_sums + first_block(t) * d;
     return t->backend->ops->weigh_rows(t->backend, mine, t->pre_sum, t->sae->w_enc + t->first_latent * d, t->n_latents,
                                        d, LATENT_BLOCK);
 }
 
 static mw_status bias_gradient(mw_trainer *t) {
     mw_backend *b = t->backend;
-    int64_t d = t->sae->d_out, blocks = (t->sae->n + LATENT_BLOCK - 1) / LATENT_BLOCK;
+    int64_t d = t->sae->d_out;
     double *sum = t->sums; /* free by now, and wide enough */
     mw_status status = b->ops->column_sums(b, sum, t->out_grad, t->layout.bias_blocks * t->options.batch, d);
     if (status == MW_OK && !t->sae->transcoder) status = encoder_sums(t);
     MW_TRY(mw_comm_agree(t->comm, status));
     if (!t->sae->transcoder) {
-        MW_TRY(gather_shares(t, t->encoder_sums, blocks, 1, (size_t)d * sizeof(double)));
-        MW_TRY(mw_comm_agree(t->comm, b->ops->add_rows(b, sum, t->encoder_sums, blocks, d, true)));
+        MW_TRY(gather_blocks(t, t->encoder_sums, (size_t)d * sizeof(double)));
+        MW_TRY(mw_comm_agree(t->comm, b->ops->add_rows(b, sum, t->encoder_sums, trainer_blocks(t), d, true)));
     }
     return mw_comm_agree(t->comm, b->ops->narrow(b, t->parameter[P_B_DEC].grad, sum, d));
 }
@@ -138,7 +138,8 @@ static mw_status skip_gradient(mw_trainer *t) {
     if (status == MW_OK && end > begin) status = skip_share(t, begin, end, across);
     if (across) t->backend->ops->free(t->backend, across);
     MW_TRY(mw_comm_agree(t->comm, status));
-    return gather_shares(t, t->parameter[P_W_SKIP].grad, d_out, MW_ROW_TILE, (size_t)t->sae->d * sizeof(float));
+    return gather_shares(t, t->comm, t->parameter[P_W_SKIP].grad, d_out, MW_ROW_TILE,
+                         (size_t)t->sae->d * sizeof(float));
 }
 
 mw_status step_gradients(mw_trainer *t) {

@@ -1,5 +1,5 @@
 /* Initial parameters, see mw_init. */
-#include "sae/variants.h"
+#include "sae/shards.h"
 
 #include <math.h>
 #include <string.h>
@@ -57,17 +57,20 @@ static mw_status center_of(mw_center kind, const float *rows, int64_t n, int64_t
 
 /* ---- directions ------------------------------------------------------------------------------------------ */
 
-static void draw_uniform(float *w, int64_t count, float bound, int64_t seed, uint64_t stream) {
+/* Rows [n, d] from row `first` on of what is drawn for the whole. */
+static void draw_uniform(float *w, int64_t first, int64_t n, int64_t d, float bound, int64_t seed, uint64_t stream) {
 #pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < count; i++) w[i] = bound * (2 * mw_rng_uniform((uint64_t)seed, stream, (uint64_t)i) - 1);
+    for (int64_t i = 0; i < n * d; i++)
+        w[i] = bound * (2 * mw_rng_uniform((uint64_t)seed, stream, (uint64_t)(first * d + i)) - 1);
 }
 
 /* Rows of the sample seen from its center; one that lies on it is drawn. */
-static void draw_from_sample(float *w, int64_t n, int64_t d, const float *rows, int64_t n_rows, const double *center,
-                             int64_t seed) {
-    draw_uniform(w, n * d, 1, seed, STREAM_WEIGHTS);
+static void draw_from_sample(float *w, int64_t first, int64_t n, int64_t d, const float *rows, int64_t n_rows,
+                             const double *center, int64_t seed) {
+    draw_uniform(w, first, n, d, 1, seed, STREAM_WEIGHTS);
     for (int64_t i = 0; i < n; i++) {
-        int64_t r = (int64_t)mw_permute((uint64_t)seed, STREAM_SAMPLE, (uint64_t)n_rows, (uint64_t)(i % n_rows));
+        uint64_t place = (uint64_t)((first + i) % n_rows);
+        int64_t r = (int64_t)mw_permute((uint64_t)seed, STREAM_SAMPLE, (uint64_t)n_rows, place);
         double square = 0;
         for (int64_t j = 0; j < d; j++) square += pow(rows[r * d + j] - center[j], 2);
         if (!(square > 1e-12)) continue;
@@ -84,7 +87,7 @@ static void set_lengths(float *w, int64_t n, int64_t d, double length) {
 
 /* Mean length of x_hat - b_dec for x = b_dec + a random unit vector. */
 static mw_status reconstructed_length(const mw_sae *sae, int64_t seed, double *out) {
-    int64_t d = sae->d, k = sae->k ? sae->k : sae->n;
+    int64_t d = sae->d;
     mw_codes codes = {0};
     float *x = mw_alloc((size_t)(PROBES * d) * sizeof *x), *y = mw_alloc((size_t)(PROBES * sae->d_out) * sizeof *y);
     mw_status status = x && y ? MW_OK : MW_ERR_MEMORY;
@@ -96,10 +99,9 @@ static mw_status reconstructed_length(const mw_sae *sae, int64_t seed, double *o
             x[r * d + i] = (float)(x[r * d + i] / norm) + (sae->transcoder ? 0 : sae->b_dec[i]);
     }
     /* by rows for every variant: thresholds do not exist yet */
-    if (status == MW_OK) status = top_k_codes(sae, x, PROBES, k, &codes);
-    if (status == MW_OK)
-        status = sae->backend->ops->sparse_decode(sae->backend, y, NULL, codes.start, codes.index, codes.value, PROBES,
-                                                  sae->w_dec, sae->d_out);
+    status = shard_agree(sae, status);
+    if (status == MW_OK) status = shard_agree(sae, top_k_codes(sae, x, PROBES, sae->k, &codes));
+    if (status == MW_OK) status = shards_decode(sae, NULL, &codes, y);
     *out = 0;
     for (int64_t r = 0; status == MW_OK && r < PROBES; r++) *out += length_of(y + r * sae->d_out, sae->d_out) / PROBES;
     mw_codes_free(&codes);
@@ -124,11 +126,12 @@ static mw_status set_directions(mw_sae *sae, const float *x, int64_t n_rows, con
     mw_init init = o->init == MW_INIT_AUTO ? variant->init : o->init;
     double length = variant->free_decoder ? free_length : 1;
     if (init == MW_INIT_DATA)
-        draw_from_sample(sae->w_enc, sae->n, sae->d, x, n_rows, center, o->seed);
+        draw_from_sample(sae->w_enc, sae->shard.first, sae->n, sae->d, x, n_rows, center, o->seed);
     else
-        draw_uniform(sae->w_enc, sae->n * sae->d, 1.0f / sqrtf((float)sae->d), o->seed, STREAM_WEIGHTS);
+        draw_uniform(sae->w_enc, sae->shard.first, sae->n, sae->d, 1.0f / sqrtf((float)sae->d), o->seed,
+                     STREAM_WEIGHTS);
     if (sae->transcoder)
-        draw_uniform(sae->w_dec, sae->n * sae->d_out, 1, o->seed, STREAM_DECODER);
+        draw_uniform(sae->w_dec, sae->shard.first, sae->n, sae->d_out, 1, o->seed, STREAM_DECODER);
     else
         memcpy(sae->w_dec, sae->w_enc, (size_t)(sae->n * sae->d) * sizeof *sae->w_dec);
     set_lengths(sae->w_dec, sae->n, sae->d_out, length);
@@ -151,6 +154,7 @@ mw_status mw_sae_initialize(mw_sae *sae, const float *x, const float *y, int64_t
     mw_status status = center && out ? center_of(kind, x, n_rows, sae->d, center) : MW_ERR_MEMORY;
     if (status == MW_OK) status = center_of(kind, y ? y : x, n_rows, sae->d_out, out);
     for (int64_t i = 0; status == MW_OK && i < sae->d_out; i++) sae->b_dec[i] = (float)out[i];
+    status = shard_agree(sae, status);
     if (status == MW_OK) {
         memset(sae->b_enc, 0, (size_t)sae->n * sizeof *sae->b_enc);
         status = set_directions(sae, x, n_rows, center, o);

@@ -45,7 +45,7 @@ static double tanh_slope(double z, double norm) {
 
 /* d penalty / d L0 of a row */
 static double l0_slope(const mw_trainer *t) {
-    double target = t->options.l0_target, l0 = (double)t->part[0].c.start[t->options.batch] / (double)t->options.batch;
+    double target = t->options.l0_target, l0 = (double)t->active / (double)t->options.batch;
     return t->penalty_unit * (target > 0 ? 2 * (l0 / target - 1) / target : 1);
 }
 
@@ -70,16 +70,13 @@ mw_status jump_relu_shape(mw_trainer *t, entries *of) {
     return MW_OK;
 }
 
-double jump_relu_penalty(const mw_trainer *t, const entries *of) {
-    const mw_train_options *o = &t->options;
-    const codes *c = &t->part[0].c;
-    if (o->penalty == MW_PENALTY_L0) {
-        double l0 = (double)c->start[o->batch] / (double)o->batch;
-        return o->l0_target > 0 ? pow(l0 / o->l0_target - 1, 2) : l0;
-    }
-    double sum = 0;
-    for (int64_t j = 0; j < c->start[o->batch]; j++) sum += tanh(tanh_scale * of->value[j] * t->norms[of->index[j]]);
-    return sum / (double)o->batch;
+double jump_relu_cost(const mw_trainer *t, int64_t latent, float value) {
+    return t->options.penalty == MW_PENALTY_TANH ? tanh(tanh_scale * value * t->norms[latent]) : 1;
+}
+
+double jump_relu_penalty(const mw_trainer *t, double cost) {
+    double target = t->options.l0_target;
+    return t->options.penalty == MW_PENALTY_L0 && target > 0 ? pow(cost / target - 1, 2) : cost;
 }
 
 mw_status jump_relu_finish(mw_trainer *t) {

@@ -14,7 +14,7 @@ void matryoshka_lay_out(const mw_trainer *t, layout *out) {
     }
 }
 
-/* Latents ascend within a row, so groups are runs. */
+/* Latents ascend within a row, so groups are runs. first and last count from this shard's first latent. */
 static mw_status take_group(const mw_codes *all, int64_t first, int64_t last, mw_codes *out) {
     int64_t at = 0;
     MW_TRY(mw_codes_begin(out, all->rows));
@@ -33,9 +33,10 @@ static mw_status take_group(const mw_codes *all, int64_t first, int64_t last, mw
 /* By the host: some passes over k entries a row. */
 static mw_status split(mw_trainer *t, const mw_codes *selection) {
     mw_codes all = {0}, one = {0};
+    int64_t from = t->sae->shard.first;
     mw_status status = codes_to_host(selection, &all);
     for (int g = 0; g < t->layout.n_parts && status == MW_OK; g++) {
-        status = take_group(&all, g ? t->sae->group_end[g - 1] : 0, t->sae->group_end[g], &one);
+        status = take_group(&all, (g ? t->sae->group_end[g - 1] : 0) - from, t->sae->group_end[g] - from, &one);
         if (status == MW_OK) status = codes_from_host(&one, &t->part[g].c.mine);
     }
     mw_codes_free(&all);

@@ -1,6 +1,6 @@
 #include "sae/member.h"
 #include "sae/checkpoints.h"
-#include "sae/variants.h"
+#include "sae/shards.h"
 
 #include <string.h>
 
@@ -30,7 +30,7 @@ static mw_status start_from(member *m, float *x, float *y, int64_t rows, double 
     return mw_sae_initialize(sae, x, out ? y : NULL, rows, m->job->options);
 }
 
-/* Every rank does the same on the same sample: nothing to communicate. */
+/* Every rank does the same on the same sample: only shards have something to tell each other. */
 static mw_status initialize(member *m, double *loss_scale) {
     const mw_sae *sae = m->job->sae;
     const mw_store_view *in = m->feed->in, *out = m->feed->out;
@@ -43,6 +43,7 @@ static mw_status initialize(member *m, double *loss_scale) {
     int64_t replaced = m->feed->replaced;
     if (status == MW_OK) status = feed_sample(m->feed, 0, n, x, y);
     m->feed->replaced = replaced; /* these rows come again */
+    status = shard_agree(sae, status);
     if (status == MW_OK) status = start_from(m, x, y, n, loss_scale);
     mw_free(x);
     mw_free(y);
@@ -193,13 +194,15 @@ static mw_status calibrate(member *m) {
     return MW_OK;
 }
 
+/* One rank of those with the same latents writes them. */
 static mw_status save(member *m) {
-    MW_TRY(unit_decoder(m->job->sae));
+    MW_TRY(mw_comm_agree(m->comm, unit_decoder(m->job->sae)));
     fold_scales(m->job->sae, &m->scales);
-    if (!is_root(m)) return MW_OK;
-    MW_TRY(history_finish(&m->history));
-    MW_TRY(mw_sae_save(m->job->sae, m->job->folder));
-    checkpoints_prune(m->job->folder, 0);
+    mw_status status = is_root(m) ? history_finish(&m->history) : MW_OK;
+    MW_TRY(mw_comm_agree(m->comm, status));
+    if (mw_comm_rank(m->trainer->data) == 0) status = mw_sae_save(m->job->sae, m->job->folder);
+    MW_TRY(mw_comm_agree(m->comm, status));
+    if (is_root(m)) checkpoints_prune(m->job->folder, 0);
     return MW_OK;
 }
 

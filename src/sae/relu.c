@@ -15,11 +15,13 @@ mw_status relu_shape(mw_trainer *t, entries *of) {
     return MW_OK;
 }
 
-double relu_penalty(const mw_trainer *t, const entries *of) {
-    double sum = 0;
-    for (int64_t j = 0; j < t->part[0].c.start[t->options.batch]; j++)
-        sum += (double)of->value[j] * t->norms[of->index[j]];
-    return sum / (double)t->options.batch;
+double relu_cost(const mw_trainer *t, int64_t latent, float value) {
+    return (double)value * t->norms[latent];
+}
+
+double plain_penalty(const mw_trainer *t, double cost) {
+    (void)t;
+    return cost;
 }
 
 /* d|W_dec,i| / dW_dec,i = W_dec,i / |W_dec,i|, at each site. */

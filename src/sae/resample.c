@@ -3,7 +3,7 @@
  * in the encoder at 0.2 of the mean length of live ones, or at all of it where latents compete for k places, since at 0.2 they
  * would never win one; bias and Adam's moments become 0. What is drawn depends on the
  * seed, the step and the latent alone. */
-#include "sae/variants.h"
+#include "sae/shards.h"
 
 enum { STREAM_RESAMPLE = 3 };
 
@@ -25,14 +25,15 @@ static mw_status row_losses(mw_trainer *t, double *losses) {
 static mw_status weigh_rows(mw_trainer *t, double *sums) {
     MW_TRY(mw_comm_agree(t->comm, row_losses(t, sums + t->begin)));
     for (int64_t r = t->begin; r < t->end; r++) sums[r] *= sums[r];
-    MW_TRY(mw_comm_gather_shares(t->comm, sums, t->options.batch, MW_ROW_TILE, sizeof *sums));
+    MW_TRY(mw_comm_gather_shares(t->data, sums, t->options.batch, MW_ROW_TILE, sizeof *sums));
     for (int64_t r = 1; r < t->options.batch; r++) sums[r] += sums[r - 1];
     return MW_OK;
 }
 
 static int64_t draw_row(const mw_trainer *t, const double *sums, int32_t latent) {
     int64_t low = 0, high = t->options.batch - 1;
-    uint64_t place = (uint64_t)t->step * (uint64_t)t->sae->n + (uint64_t)latent;
+    const mw_shard *shard = &t->sae->shard;
+    uint64_t place = (uint64_t)t->step * (uint64_t)shard->total + (uint64_t)(shard->first + latent);
     double at = mw_rng_uniform((uint64_t)t->options.seed, STREAM_RESAMPLE, place) * sums[high];
     while (low < high) {
         int64_t middle = (low + high) / 2;
@@ -44,18 +45,27 @@ static int64_t draw_row(const mw_trainer *t, const double *sums, int32_t latent)
     return low;
 }
 
-/* Mean length of rows [n, width] of live latents. */
-static mw_status live_length(const mw_trainer *t, const float *w, int64_t width, double *out) {
+/* Lengths of rows [n, width] of the latents that are held here; of dead ones -1. */
+static mw_status live_lengths(const mw_trainer *t, const float *w, int64_t width, float *out) {
     const mw_parts whole = {1, &width};
-    float *length = mw_alloc((size_t)t->sae->n * sizeof *length);
+    MW_TRY(lengths_of_rows(t->backend, w, t->sae->n, width, &whole, out));
+    for (int64_t i = 0; i < t->n_dead; i++) out[t->dead[i]] = -1;
+    return MW_OK;
+}
+
+/* Mean length of such rows of all live latents, in their order. */
+static mw_status live_length(const mw_trainer *t, const float *w, int64_t width, double *out) {
+    const mw_shard *shard = &t->sae->shard;
+    float *length = mw_calloc((size_t)shard->total, sizeof *length);
     double sum = 0;
     int64_t live = 0;
-    mw_status status = length ? lengths_of_rows(t->backend, w, t->sae->n, width, &whole, length) : MW_ERR_MEMORY;
-    for (int64_t i = 0, next = 0; status == MW_OK && i < t->sae->n; i++) {
-        bool dead = next < t->n_dead && t->dead[next] == i;
-        next += dead;
-        live += !dead;
-        sum += dead ? 0 : length[i];
+    mw_status status = length ? live_lengths(t, w, width, length + shard->first) : MW_ERR_MEMORY;
+    status = shard_agree(t->sae, status);
+    if (status == MW_OK && shard->peers)
+        status = mw_comm_merge(shard->peers, length, (size_t)shard->total * sizeof *length);
+    for (int64_t i = 0; status == MW_OK && i < shard->total; i++) {
+        live += length[i] >= 0;
+        sum += length[i] >= 0 ? length[i] : 0;
     }
     *out = live ? sum / (double)live : 1;
     mw_free(length);
@@ -72,7 +82,7 @@ static mw_status redirect(mw_backend *b, float *to, const float *from, int64_t w
     return b->ops->upload(b, to, scratch, bytes);
 }
 
-/* What is by latent: parameters are whole on every rank and set by each; moments are of the share. */
+/* What is by latent: parameters are set by each rank that holds them; moments are of the share. */
 static mw_status forget(mw_trainer *t, int32_t latent) {
     mw_backend *b = t->backend;
     mw_sae *host = t->host;
@@ -121,7 +131,7 @@ mw_status resample(mw_trainer *t) {
     double *sums = mw_calloc((size_t)t->options.batch, sizeof *sums);
     mw_status status = mw_comm_agree(t->comm, sums ? MW_OK : MW_ERR_MEMORY);
     if (status == MW_OK) status = weigh_rows(t, sums);
-    if (status == MW_OK && t->n_dead < t->sae->n && sums[t->options.batch - 1] > 0)
+    if (status == MW_OK && t->all_dead < t->sae->shard.total && sums[t->options.batch - 1] > 0)
         status = mw_comm_agree(t->comm, start_all(t, sums));
     mw_free(sums);
     return status;

@@ -1,4 +1,4 @@
-#include "sae/variants.h"
+#include "sae/shards.h"
 
 #include <string.h>
 
@@ -81,7 +81,8 @@ mw_status sae_set_shape(mw_sae *sae, const mw_sae_shape *shape) {
                     .d_out = shape->d_out ? shape->d_out : shape->d,
                     .transcoder = shape->d_out > 0,
                     .k = mw_variant_uses_k(shape->variant) ? shape->k : 0,
-                    .threshold = -1};
+                    .threshold = -1,
+                    .shard = {.total = shape->n, .count = 1}};
     MW_TRY(set_groups(sae, shape));
     return set_parts(sae, shape);
 }
@@ -91,16 +92,40 @@ mw_status mw_sae_check(const mw_sae_shape *shape) {
     return sae_set_shape(&sae, shape);
 }
 
-mw_status mw_sae_new(mw_backend *backend, const mw_sae_shape *shape, mw_sae **out) {
-    mw_sae made;
-    MW_TRY(sae_set_shape(&made, shape));
+/* `made` has its shape. */
+static mw_status make(mw_backend *backend, const mw_sae *made, bool skip, mw_sae **out) {
     if (!backend->ops->host_memory)
         return mw_error(MW_ERR_UNSUPPORTED, "SAEs on device '%s' are not in this build", backend->ops->name);
     mw_sae *sae = mw_alloc(sizeof *sae);
     if (!sae) return MW_ERR_MEMORY;
-    *sae = made;
+    *sae = *made;
     sae->backend = backend;
-    mw_status status = allocate(sae, shape->skip);
+    mw_status status = allocate(sae, skip);
+    if (status != MW_OK)
+        mw_sae_free(&sae);
+    else
+        *out = sae;
+    return status;
+}
+
+mw_status mw_sae_new(mw_backend *backend, const mw_sae_shape *shape, mw_sae **out) {
+    mw_sae made;
+    MW_TRY(sae_set_shape(&made, shape));
+    return make(backend, &made, shape->skip, out);
+}
+
+mw_status mw_sae_new_shard(mw_backend *backend, const mw_sae_shape *shape, const mw_comm *comm, int64_t shards,
+                           mw_sae **out) {
+    mw_sae made, *sae = NULL;
+    int rank = mw_comm_rank(comm), ranks = mw_comm_size(comm);
+    MW_TRY(mw_comm_agree(comm, mw_sae_check_shards(shape, ranks, shards)));
+    mw_status status = sae_set_shape(&made, shape);
+    if (status == MW_OK) {
+        shard_hold(&made, rank, ranks, shards);
+        status = make(backend, &made, shape->skip, &sae);
+    }
+    status = mw_comm_agree(comm, status);
+    if (status == MW_OK && shards > 1) status = mw_comm_split(comm, (int)(rank % (ranks / shards)), &sae->shard.peers);
     if (status != MW_OK)
         mw_sae_free(&sae);
     else
@@ -112,6 +137,7 @@ void mw_sae_free(mw_sae **slot) {
     mw_sae *sae = *slot;
     if (!sae) return;
     sae_free_copy(&sae->device);
+    mw_comm_free(&sae->shard.peers);
     void *all[] = {sae->w_enc,  sae->w_dec, sae->b_enc,  sae->b_dec, sae->extra[0],    sae->extra[1],
                    sae->w_skip, sae->site,  sae->target, sae->model, sae->fingerprint, sae};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) mw_free(all[i]);
@@ -124,7 +150,7 @@ static const char *kind_of(const mw_sae *sae) {
 }
 
 mw_status mw_sae_describe(const mw_sae *sae, mw_text *out) {
-    mw_text_addf(out, "%s%s, %lld latents", mw_variant_name(sae->variant), kind_of(sae), (long long)sae->n);
+    mw_text_addf(out, "%s%s, %lld latents", mw_variant_name(sae->variant), kind_of(sae), (long long)sae->shard.total);
     if (sae->k) mw_text_addf(out, ", k %lld", (long long)sae->k);
     if (sae->n_groups) mw_text_addf(out, " in %lld groups", (long long)sae->n_groups);
     if (sae->transcoder)

@@ -19,7 +19,7 @@ double learning_rate(const mw_train_options *o, int64_t n, int64_t step) {
 
 int64_t k_of_step(const mw_train_options *o, const mw_sae *sae, int64_t step) {
     if (!sae->k || o->k_anneal_steps <= 0 || step >= o->k_anneal_steps) return sae->k;
-    int64_t start = o->k_start < sae->n ? o->k_start : sae->n;
+    int64_t n = sae->shard.total, start = o->k_start < n ? o->k_start : n;
     if (start < sae->k) return sae->k;
     return start - (int64_t)((double)(start - sae->k) * (double)step / (double)o->k_anneal_steps);
 }

@@ -1,5 +1,5 @@
 /* TopK and Multi-TopK (Gao et al. 2024, 2.3 and 5.3). */
-#include "sae/variants.h"
+#include "sae/shards.h"
 
 mw_status top_k_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) {
     return top_k_codes(sae, x, rows, sae->k, out);
@@ -39,10 +39,20 @@ static mw_status take_both(void *self, const float *pre, int64_t first, int64_t 
     return append_positive(b, &t->part[0].c.mine, first, rows, t->k, w->few, w->few_values);
 }
 
+static mw_status both_of_shards(mw_trainer *t, const float *x, int64_t many) {
+    candidates own = {0};
+    mw_status status = top_k_candidates(t->sae, x, t->end - t->begin, many, &own);
+    status = candidates_choose(t->sae, &own, many, status, &t->part[1].c.mine);
+    if (status == MW_OK) status = candidates_choose(t->sae, &own, t->k, status, &t->part[0].c.mine);
+    candidates_free(&own);
+    return status;
+}
+
 mw_status multi_top_k_select(mw_trainer *t, const float *x) {
     mw_backend *b = t->backend;
-    int64_t rows = t->end - t->begin, chunk = chunk_rows(b, t->sae->n);
-    int64_t many = 4 * t->k < t->sae->n ? 4 * t->k : t->sae->n;
+    int64_t rows = t->end - t->begin, chunk = chunk_rows(b, t->sae->n), n = t->sae->shard.total;
+    int64_t many = 4 * t->k < n ? 4 * t->k : n;
+    if (t->sae->shard.peers) return both_of_shards(t, x, many);
     float *block[4] = {NULL};
     const int64_t width[4] = {many, many, t->k, t->k};
     mw_status status = mw_codes_begin(&t->part[0].c.mine, rows);

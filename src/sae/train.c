@@ -23,9 +23,22 @@ static mw_status check_width(const mw_sae *sae, const mw_store_view *in, const m
                     (long long)sae->d, (long long)sae->d_out, (long long)in->width, (long long)width);
 }
 
+static int64_t shards_of(const mw_train_options *o) {
+    return o->shards > 1 ? o->shards : 1;
+}
+
+/* Ranks with the same rows stand a group of ranks apart, see mw_sae_new_shard. */
+static mw_status find_rows(group *g, const mw_train_options *o) {
+    int size = mw_comm_size(g->comm), ranks = (int)(size / shards_of(o));
+    if (size % shards_of(o) != 0)
+        return mw_error(MW_ERR_CONFIG, "train.shards = %lld with %d ranks", (long long)o->shards, size);
+    mw_comm_share(mw_comm_rank(g->comm) % ranks, ranks, o->batch, MW_ROW_TILE, &g->begin, &g->end);
+    return MW_OK;
+}
+
 bool mw_training_same_batches(const mw_train_options *a, const mw_train_options *b) {
-    return a->batch == b->batch && a->order_seed == b->order_seed && a->shuffle_block == b->shuffle_block &&
-           a->shuffle_window == b->shuffle_window && a->nan_rule == b->nan_rule;
+    return a->batch == b->batch && shards_of(a) == shards_of(b) && a->order_seed == b->order_seed &&
+           a->shuffle_block == b->shuffle_block && a->shuffle_window == b->shuffle_window && a->nan_rule == b->nan_rule;
 }
 
 static mw_status rows_of(const group *g, int64_t width, float **out) {
@@ -38,10 +51,13 @@ static mw_status rows_of(const group *g, int64_t width, float **out) {
 static mw_status open_group(group *g, mw_training *jobs, const mw_store_view *in, const mw_store_view *out) {
     const mw_train_options *first = jobs[0].options;
     if (first->batch < 1) return mw_error(MW_ERR_CONFIG, "train.batch = %lld cannot be", (long long)first->batch);
-    mw_comm_share(mw_comm_rank(g->comm), mw_comm_size(g->comm), first->batch, MW_ROW_TILE, &g->begin, &g->end);
+    MW_TRY(find_rows(g, first));
     int64_t rows = g->end - g->begin;
     for (int64_t i = 0; i < g->n; i++) {
         MW_TRY(check_width(jobs[i].sae, in, out));
+        if (jobs[i].sae->shard.count != shards_of(jobs[i].options))
+            return mw_error(MW_ERR_ARG, "an SAE in %lld shards cannot be trained as one in %lld",
+                            (long long)jobs[i].sae->shard.count, (long long)shards_of(jobs[i].options));
         if (!mw_training_same_batches(first, jobs[i].options))
             return mw_error(MW_ERR_ARG, "SAEs with other batches cannot be trained on the same");
     }

@@ -1,4 +1,4 @@
-#include "sae/variants.h"
+#include "sae/shards.h"
 
 #include <math.h>
 #include <string.h>
@@ -67,7 +67,7 @@ static int list_part_memory(mw_trainer *t, wanted *out) {
 /* All but the sparse codes, which grow with what a batch has of them. */
 static int list_memory(mw_trainer *t, wanted out[WANTED_MAX]) {
     int64_t n = t->sae->n, d = t->sae->d, d_out = t->sae->d_out, batch = t->options.batch, rows = t->end - t->begin;
-    int64_t latent_blocks = (n + LATENT_BLOCK - 1) / LATENT_BLOCK, tiles = trainer_tiles(t),
+    int64_t latent_blocks = trainer_blocks(t), tiles = trainer_tiles(t),
             out_blocks = t->layout.n_blocks + (t->options.aux_k > 0);
     int64_t copied = !t->backend || t->backend->ops->host_memory ? 0 : rows;
     const wanted fixed[] = {
@@ -110,21 +110,32 @@ static mw_status allocate(mw_trainer *t) {
     return MW_OK;
 }
 
+int64_t trainer_blocks(const mw_trainer *t) {
+    return (t->sae->shard.total + LATENT_BLOCK - 1) / LATENT_BLOCK;
+}
+
+int64_t first_block(const mw_trainer *t) {
+    return (t->sae->shard.first + t->first_latent) / LATENT_BLOCK;
+}
+
 /* What is known before anything is allocated. */
 static void lay_out(mw_trainer *t, int rank, int size) {
-    int64_t last;
-    mw_comm_share(rank, size, t->options.batch, MW_ROW_TILE, &t->begin, &t->end);
-    mw_comm_share(rank, size, t->sae->n, LATENT_BLOCK, &t->first_latent, &last);
-    t->n_latents = t->lists.n = last - t->first_latent;
+    int64_t first, last;
+    int group = (int)(size / t->sae->shard.count);
+    mw_comm_share(rank % group, group, t->options.batch, MW_ROW_TILE, &t->begin, &t->end);
+    mw_comm_share(rank, size, t->sae->shard.total, LATENT_BLOCK, &first, &last);
+    t->first_latent = first - t->sae->shard.first;
+    t->n_latents = t->lists.n = last - first;
     t->layout = (layout){.n_parts = 1, .n_blocks = 1, .bias_blocks = 1, .uses = {PART_WHOLE}, .weight = {1}};
     if (variant_of(t->sae)->lay_out) variant_of(t->sae)->lay_out(t, &t->layout);
     list_parameters(t);
 }
 
 static int64_t codes_bytes(const mw_trainer *t) {
-    int64_t active = t->sae->k ? t->sae->k : t->sae->n / 16; /* of a penalty's early steps nothing sure can be said */
+    int64_t n = t->sae->shard.total, shards = t->sae->shard.count;
+    int64_t active = t->sae->k ? t->sae->k : n / 16; /* of a penalty's early steps nothing sure can be said */
     if (t->options.k_anneal_steps && t->options.k_start > active) active = t->options.k_start;
-    int64_t each = 2 * t->layout.n_parts * active + t->options.aux_k;
+    int64_t each = (2 * t->layout.n_parts * active + t->options.aux_k) / shards + 1;
     int64_t tile = t->sae->n * MW_ROW_TILE, pre = tile > NEAR_FLOATS ? tile : NEAR_FLOATS;
     return each * t->options.batch * 12 + pre * 4;
 }
@@ -141,6 +152,9 @@ int64_t mw_training_bytes(const mw_sae_shape *shape, const mw_train_options *opt
     if (shape->skip) sae.w_skip = &there;
     for (int i = 0; i < MW_EXTRAS; i++)
         if (variant_of(&sae)->extra[i].name) sae.extra[i] = &there;
+    int64_t shards = options->shards > 1 ? options->shards : 1;
+    if (ranks % shards != 0) return 0;
+    shard_hold(&sae, ranks - 1, ranks, shards);
     mw_trainer *t = mw_calloc(1, sizeof *t);
     if (!t) return 0;
     t->sae = &sae;
@@ -160,6 +174,16 @@ static void set_memory(mw_trainer *t) {
     mw_backend *memory = t->backend->ops->host_memory ? NULL : t->backend;
     for (int p = 0; p < PARTS_MAX; p++) t->part[p].c.mine.memory = memory;
     t->aux.c.mine.memory = t->selection.memory = memory;
+}
+
+/* Those with the same shard. */
+static mw_status find_group(mw_trainer *t) {
+    const mw_shard *shard = &t->host->shard;
+    t->data = t->comm;
+    if (!shard->peers) return MW_OK;
+    MW_TRY(mw_comm_split(t->comm, mw_comm_rank(shard->peers), &t->own_data));
+    t->data = t->own_data;
+    return MW_OK;
 }
 
 static mw_status prepare(mw_trainer *t) {
@@ -197,7 +221,8 @@ mw_status mw_trainer_new(mw_sae *sae, const mw_comm *comm, const mw_train_option
                       .comm = comm,
                       .options = *options,
                       .loss_scale = loss_scale};
-    mw_status status = mw_comm_agree(comm, prepare(t));
+    mw_status status = mw_comm_agree(comm, find_group(t));
+    if (status == MW_OK) status = mw_comm_agree(comm, prepare(t));
     if (status != MW_OK)
         mw_trainer_free(&t);
     else
@@ -238,6 +263,9 @@ void mw_trainer_free(mw_trainer **slot) {
     if (t->lists.coefficient) t->backend->ops->free(t->backend, t->lists.coefficient);
     if (t->sae != t->host) sae_free_copy(&t->sae);
     if (t->comm) mw_comm_leave_device(t->comm, t->backend);
+    if (t->own_data) mw_comm_leave_device(t->own_data, t->backend);
+    if (t->own_data) mw_comm_leave_device(t->host->shard.peers, t->backend);
+    mw_comm_free(&t->own_data);
     mw_free(t);
     *slot = NULL;
 }

@@ -6,6 +6,11 @@
  * would, needs no dense [batch, n] gradient, divides Adam's memory by the ranks, and gives the same bytes at any
  * number of ranks, which an all-reduce of partial sums does not.
  *
+ * An SAE may be spread over the ranks in shards of latents (shards.h). Then the ranks are a grid: those that hold the same shard
+ * share out the rows, and what is gathered by row or by latent is gathered among them (`peers` of rows, t->data); those that have the
+ * same rows choose codes and rebuild together (the SAE's shard.peers). Sums over latents, and the norm of the gradient, are of all
+ * ranks. The bytes are those of the whole SAE.
+ *
  * All of a step is done by operations of a backend, in its memory; where that is not the host's, the trainer has a copy of
  * the SAE there. What stays on the host is small: where codes of a row start, the list of dead latents, sums.
  *
@@ -44,8 +49,8 @@ typedef enum part_use {
     PART_WHOLE = 15,
 } part_use;
 
-/* Sums over the rows of a part, for each latent of the share. */
-typedef enum part_sum { SUM_VALUE, SUM_GRAD, SUM_GRAD_VALUE, PART_SUMS } part_sum;
+/* Sums over the rows of a part, for each latent of the share; the last is what the variant's penalty counts. */
+typedef enum part_sum { SUM_VALUE, SUM_GRAD, SUM_GRAD_VALUE, SUM_COST, PART_SUMS } part_sum;
 
 typedef struct part {
     codes c;
@@ -75,13 +80,13 @@ typedef enum parameter_index {
     P_COUNT = P_EXTRA + MW_EXTRAS
 } parameter_index;
 
-/* A parameter of the SAE, whole on each rank, and what training keeps for it: of this rank's share of latents where
- * `shared`, else whole and the same everywhere. */
+/* A parameter of the SAE, and what training keeps for it. Where `shared`, value has a row for each latent that is held here, and the rest is of
+ * this rank's share of those; else all are whole and the same everywhere. */
 typedef struct parameter {
     const char *name;
     float *value; /* NULL: this SAE has none */
     float *grad, *m, *v, *ema;
-    int64_t rows, columns; /* of the whole */
+    int64_t rows, columns; /* of value */
     bool shared;
     double lr_factor;
 } parameter;
@@ -90,18 +95,21 @@ typedef struct mw_trainer {
     mw_sae *sae;  /* in the memory of `backend` */
     mw_sae *host; /* the caller's; the same where that is the host's memory */
     mw_backend *backend;
-    const mw_comm *comm;
+    const mw_comm *comm; /* all ranks */
+    const mw_comm *data; /* those that hold the same latents; they have the other rows */
+    mw_comm *own_data;   /* the same, if it is not `comm` */
     mw_train_options options;
     double loss_scale;
     int64_t begin, end;              /* this rank's rows */
-    int64_t first_latent, n_latents; /* this rank's share */
+    int64_t first_latent, n_latents; /* this rank's share of the latents that are held */
     int64_t step;
-    int64_t k;            /* of this step */
-    double penalty_unit;  /* of this step: dL/d(penalty of a row) */
-    int64_t *since_fired; /* [n] rows since a latent fired; the same on all ranks */
-    int32_t *silent;      /* [n]; the first n_dead: those that are dead */
-    int32_t *dead;        /* the same on the host */
-    int64_t n_dead;
+    int64_t k;                /* of this step */
+    double penalty_unit;      /* of this step: dL/d(penalty of a row) */
+    int64_t *since_fired;     /* [n] rows since a latent fired */
+    int32_t *silent;          /* [n]; the first n_dead: those that are dead */
+    int32_t *dead;            /* the same on the host */
+    int64_t n_dead, all_dead; /* of those that are held here; of all */
+    int64_t active;           /* entries of part 0 in this batch, of all latents and rows */
     parameter parameter[P_COUNT];
     mw_latent_lists lists; /* scratch */
     double *pre_sum;       /* [n_latents] sum over rows of dL/da */
@@ -119,7 +127,7 @@ typedef struct mw_trainer {
     double *sums;         /* [sums_width] their totals */
     double *totals;       /* the same on the host */
     double *encoder_sums; /* [latent blocks, d] */
-    double *block_sums;   /* [latent blocks], on the host */
+    double *block_sums;   /* [latent blocks], on the host; blocks are those of the whole dictionary */
     uint16_t *w_enc16;    /* [n, d] for bf16 products, after each update */
     size_t *bytes;        /* [size] scratch of gathers */
     double smooth, best;  /* running mean of the loss, and the best of those */
@@ -127,6 +135,9 @@ typedef struct mw_trainer {
     mw_step_report report;
 } mw_trainer;
 
+/* Blocks of latents of the whole dictionary; the first of this rank's share. */
+int64_t trainer_blocks(const mw_trainer *t);
+int64_t first_block(const mw_trainer *t);
 int64_t trainer_tiles(const mw_trainer *t);
 /* Sums of y and of e by column, with their squares, and squares by reconstruction. */
 int64_t trainer_sums_width(const mw_trainer *t);
@@ -138,11 +149,15 @@ int64_t parameter_first(const mw_trainer *t, const parameter *p);
 
 /* Gathers rows [batch, width] of which each rank has filled its own. */
 mw_status gather_rows_of(mw_trainer *t, void *data, size_t row_bytes) MW_MUST_USE;
-/* Each rank has filled its share, mw_comm_share(rank, size, total, block), of `total` items. */
-mw_status gather_shares(mw_trainer *t, void *data, int64_t total, int64_t block, size_t item_bytes) MW_MUST_USE;
-/* The same for arrays with a row a latent. */
+/* Each rank of `comm`, all or t->data, has filled its share, mw_comm_share(rank, size, total, block), of `total` items. */
+mw_status gather_shares(mw_trainer *t, const mw_comm *comm, void *data, int64_t total, int64_t block,
+                        size_t item_bytes) MW_MUST_USE;
+/* The same by tiles of rows, and by blocks of latents. */
+mw_status gather_tiles(mw_trainer *t, void *data, size_t item_bytes) MW_MUST_USE;
+mw_status gather_blocks(mw_trainer *t, void *data, size_t item_bytes) MW_MUST_USE;
+/* The same for arrays with a row for each latent that is held. */
 mw_status gather_latents(mw_trainer *t, void *data, size_t row_bytes) MW_MUST_USE;
-/* From every rank's `mine`: start, index, value of all rows. */
+/* From the `mine` of all ranks with these latents: start, index, value of all rows. */
 mw_status gather_codes(mw_trainer *t, codes *c) MW_MUST_USE;
 /* Gradients, of which this rank has filled those of its rows. */
 mw_status gather_code_grads(mw_trainer *t, codes *c) MW_MUST_USE;

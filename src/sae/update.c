@@ -16,7 +16,7 @@ int64_t parameter_first(const mw_trainer *t, const parameter *p) {
 /* Squares of the share's gradients by block of latents, over all their parameters. */
 static mw_status squares_of_share(mw_trainer *t) {
     mw_backend *b = t->backend;
-    double *mine = t->encoder_sums + t->first_latent / LATENT_BLOCK; /* its first numbers are free by now */
+    double *mine = t->encoder_sums + first_block(t); /* its first numbers are free by now */
     bool add = false;
     for (int i = 0; i < P_COUNT; i++) {
         const parameter *p = &t->parameter[i];
@@ -44,9 +44,9 @@ static mw_status squares_of_whole(mw_trainer *t, double *out) {
 
 /* Norm of the whole gradient, by blocks of latents in order. */
 static mw_status gradient_norm(mw_trainer *t, double *out) {
-    int64_t blocks = (t->sae->n + LATENT_BLOCK - 1) / LATENT_BLOCK;
+    int64_t blocks = trainer_blocks(t);
     MW_TRY(mw_comm_agree(t->comm, squares_of_share(t)));
-    MW_TRY(gather_shares(t, t->encoder_sums, blocks, 1, sizeof(double)));
+    MW_TRY(gather_blocks(t, t->encoder_sums, sizeof(double)));
     mw_status status = squares_of_whole(t, out);
     if (status == MW_OK)
         status = t->backend->ops->download(t->backend, t->block_sums, t->encoder_sums, (size_t)blocks * sizeof(double));
@@ -147,7 +147,7 @@ mw_status take_means(mw_trainer *t) {
 mw_status step_update(mw_trainer *t) {
     mw_sae *sae = t->sae;
     mw_backend *b = t->backend;
-    t->report.lr = learning_rate(&t->options, sae->n, t->step);
+    t->report.lr = learning_rate(&t->options, sae->shard.total, t->step);
     float *share = sae->w_dec + t->first_latent * sae->d_out;
     if (!variant_of(sae)->free_decoder)
         MW_TRY(

@@ -47,7 +47,8 @@ static const variant_row variants[MW_VARIANTS] = {
                  .sparsity = 5,
                  .encode = relu_encode,
                  .shape = relu_shape,
-                 .penalty = relu_penalty,
+                 .cost = relu_cost,
+                 .penalty = plain_penalty,
                  .finish = relu_finish},
     [MW_JUMP_RELU] = {.name = "jump_relu",
                       .init = MW_INIT_TIED,
@@ -59,6 +60,7 @@ static const variant_row variants[MW_VARIANTS] = {
                       .lay_out = jump_relu_lay_out,
                       .select = jump_relu_select,
                       .shape = jump_relu_shape,
+                      .cost = jump_relu_cost,
                       .penalty = jump_relu_penalty,
                       .finish = jump_relu_finish,
                       .constrain = jump_relu_constrain},
@@ -71,7 +73,9 @@ static const variant_row variants[MW_VARIANTS] = {
                   .lay_out = gated_lay_out,
                   .select = gated_select,
                   .shape = gated_shape,
-                  .penalty = gated_penalty,
+                  .cost_part = 1,
+                  .cost = gated_cost,
+                  .penalty = plain_penalty,
                   .finish = gated_finish},
 };
 

@@ -34,8 +34,11 @@ typedef struct variant_row {
     /* Makes dL/da, and what it wants to sum, of the dL/dz of this rank's rows: `of` has the parts, for entries from this rank's
      * first on. */
     mw_status (*shape)(mw_trainer *t, entries *of);
-    /* What the sparsity coefficient multiplies in the loss, a mean over all rows; `of` has all entries of the parts. */
-    double (*penalty)(const mw_trainer *t, const entries *of);
+    /* What the sparsity coefficient multiplies in the loss, given the mean over rows of the sum of what each entry of a part costs; NULL:
+     * nothing. An entry's latent counts from the first that is held here. */
+    int cost_part;
+    double (*cost)(const mw_trainer *t, int64_t latent, float value);
+    double (*penalty)(const mw_trainer *t, double cost);
     /* Gradients of this rank's share of extras and whatever W_dec gets beside the usual. */
     mw_status (*finish)(mw_trainer *t);
     /* Keeps this rank's share of the extras where they are allowed to be, after an update. */
@@ -54,7 +57,7 @@ mw_status sae_visit(const mw_sae *sae, const float *x, int64_t rows, pre_visitor
 /* Rows first .. first + rows of `out` from what the backend's top_k found, [rows, k]: the positive ones. */
 mw_status append_positive(mw_backend *backend, mw_codes *out, int64_t first, int64_t rows, int64_t k,
                           const int32_t *index, const float *value) MW_MUST_USE;
-/* The k largest of each row, where positive. */
+/* The k largest of each row, where positive; of a shard's latents those that are among the k largest of all. Collective over the shards. */
 mw_status top_k_codes(const mw_sae *sae, const float *x, int64_t rows, int64_t k, mw_codes *out) MW_MUST_USE;
 
 /* Rows first .. first + rows of `out`: what opens of a matrix [rows, n]. */
@@ -84,7 +87,9 @@ mw_status matryoshka_batch_top_k_select(mw_trainer *t, const float *x) MW_MUST_U
 
 mw_status relu_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) MW_MUST_USE;
 mw_status relu_shape(mw_trainer *t, entries *of);
-double relu_penalty(const mw_trainer *t, const entries *of);
+double relu_cost(const mw_trainer *t, int64_t latent, float value);
+/* The cost itself. */
+double plain_penalty(const mw_trainer *t, double cost);
 mw_status relu_finish(mw_trainer *t);
 
 mw_status jump_relu_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) MW_MUST_USE;
@@ -92,7 +97,8 @@ void jump_relu_start(mw_sae *sae, const mw_train_options *options, int64_t first
 void jump_relu_lay_out(const mw_trainer *t, layout *out);
 mw_status jump_relu_select(mw_trainer *t, const float *x) MW_MUST_USE;
 mw_status jump_relu_shape(mw_trainer *t, entries *of);
-double jump_relu_penalty(const mw_trainer *t, const entries *of);
+double jump_relu_cost(const mw_trainer *t, int64_t latent, float value);
+double jump_relu_penalty(const mw_trainer *t, double cost);
 mw_status jump_relu_finish(mw_trainer *t);
 mw_status jump_relu_constrain(mw_trainer *t);
 
@@ -100,7 +106,7 @@ mw_status gated_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes
 void gated_lay_out(const mw_trainer *t, layout *out);
 mw_status gated_select(mw_trainer *t, const float *x) MW_MUST_USE;
 mw_status gated_shape(mw_trainer *t, entries *of);
-double gated_penalty(const mw_trainer *t, const entries *of);
+double gated_cost(const mw_trainer *t, int64_t latent, float value);
 mw_status gated_finish(mw_trainer *t);
 
 #endif

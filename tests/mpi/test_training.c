@@ -3,7 +3,7 @@
 #include "microw/safetensors.h"
 #include "sae/trainer.h"
 
-enum { BATCH = 600, K = 6 };
+enum { BATCH = 600, K = 6, SHARDS_MAX = 3 /* of the fixture's 1100 latents, in blocks of 512 */ };
 
 /* An emulated device takes some thousand times as long as a real one; test_sae_gradients has every variant on it. */
 #ifdef MICROW_CUDA_EMULATED
@@ -47,6 +47,7 @@ static const setting settings[] = {
 enum { SETTINGS = sizeof settings / sizeof *settings };
 
 static const setting *now;
+static int64_t shards = 1; /* of those that train together */
 static mw_comm *world;
 static mw_backend *backend; /* of the SAEs; steps run on the device under test */
 static mw_safetensors *golden;
@@ -96,6 +97,7 @@ static void begin(const mw_comm *comm, mw_sae **sae, mw_trainer **trainer) {
     snprintf(name, sizeof name, "%s.scale", now->no_curve ? "topk" : now->name);
     const double *scale = (const double *)tensor(name, NULL, NULL);
     mw_train_options options = options_of();
+    int64_t parts = mw_comm_size(comm) == 1 ? 1 : shards;
     mw_sae_shape shape = {.variant = now->variant,
                           .n = n,
                           .d = d,
@@ -106,10 +108,12 @@ static void begin(const mw_comm *comm, mw_sae **sae, mw_trainer **trainer) {
                           .group = groups,
                           .n_parts = now->n_parts,
                           .part = now->part};
-    NEED_OK(mw_sae_new(backend, &shape, sae));
-    memcpy((*sae)->w_enc, w_enc, (size_t)(n * d) * 4);
-    memcpy((*sae)->w_dec, tensor("W_dec", NULL, NULL), (size_t)(n * d) * 4);
-    memcpy((*sae)->b_enc, tensor("b_enc", NULL, NULL), (size_t)n * 4);
+    NEED_OK(mw_sae_new_shard(backend, &shape, comm, parts, sae));
+    int64_t first = (*sae)->shard.first;
+    n = (*sae)->n;
+    memcpy((*sae)->w_enc, w_enc + first * d, (size_t)(n * d) * 4);
+    memcpy((*sae)->w_dec, tensor("W_dec", NULL, NULL) + first * d, (size_t)(n * d) * 4);
+    memcpy((*sae)->b_enc, tensor("b_enc", NULL, NULL) + first, (size_t)n * 4);
     memcpy((*sae)->b_dec, tensor("b_dec", NULL, NULL), (size_t)d * 4);
     for (int64_t i = 0; i < n && now->variant == MW_JUMP_RELU; i++) (*sae)->extra[0][i] = (float)now->theta;
     NEED_OK(mw_trainer_new(*sae, comm, &options, *scale, trainer));
@@ -139,11 +143,15 @@ static bool same_run(const float *a, const float *b, int64_t count) {
     return (!a && !b) || memcmp(a, b, (size_t)count * sizeof *a) == 0;
 }
 
+/* What `a` holds, of all of which `b` is. */
 static bool same_bytes(const mw_sae *a, const mw_sae *b) {
-    return same_run(a->w_enc, b->w_enc, a->n * a->d) && same_run(a->b_dec, b->b_dec, a->d_out) &&
-           same_run(a->w_dec, b->w_dec, a->n * a->d_out) && same_run(a->b_enc, b->b_enc, a->n) &&
-           same_run(a->w_skip, b->w_skip, a->d_out * a->d) && same_run(a->extra[0], b->extra[0], a->n) &&
-           same_run(a->extra[1], b->extra[1], a->n) && a->threshold == b->threshold;
+    int64_t at = a->shard.first;
+    NEED(b->n == a->shard.total && !a->extra[0] == !b->extra[0] && !a->extra[1] == !b->extra[1]);
+    for (int i = 0; i < MW_EXTRAS; i++)
+        if (a->extra[i] && !same_run(a->extra[i], b->extra[i] + at, a->n)) return false;
+    return same_run(a->w_enc, b->w_enc + at * a->d, a->n * a->d) && same_run(a->b_dec, b->b_dec, a->d_out) &&
+           same_run(a->w_dec, b->w_dec + at * a->d_out, a->n * a->d_out) && same_run(a->b_enc, b->b_enc + at, a->n) &&
+           same_run(a->w_skip, b->w_skip, a->d_out * a->d) && a->threshold == b->threshold;
 }
 
 /* Rounding moves selections at near ties, and those move the curve: the golden file says how far torch itself gets from
@@ -201,10 +209,14 @@ static bool bytes_are_due(void) {
 #endif
 }
 
+/* Of the latents that x holds; y has all. */
 static bool same_silence(const mw_trainer *x, const mw_trainer *y) {
-    int64_t n = x->sae->n, *one = fetch(x->since_fired, n, sizeof *one), *two = fetch(y->since_fired, n, sizeof *two);
-    bool same = memcmp(one, two, (size_t)n * sizeof *one) == 0 && x->n_dead == y->n_dead &&
-                memcmp(x->dead, y->dead, (size_t)x->n_dead * sizeof *x->dead) == 0;
+    int64_t n = x->sae->n, first = x->sae->shard.first, *one = fetch(x->since_fired, n, sizeof *one),
+            *two = fetch(y->since_fired, y->sae->n, sizeof *two), at = 0;
+    while (at < y->n_dead && y->dead[at] < first) at++;
+    bool same = memcmp(one, two + first, (size_t)n * sizeof *one) == 0 && x->all_dead == y->n_dead &&
+                at + x->n_dead <= y->n_dead;
+    for (int64_t i = 0; i < x->n_dead && same; i++) same = x->dead[i] + first == y->dead[at + i];
     mw_free(one);
     mw_free(two);
     return same;
@@ -245,7 +257,7 @@ static void ranks_do_not_matter(void) {
     mw_comm_free(&self);
 }
 
-/* Saved by all ranks, gone on with by each alone: the same bytes as without the break. */
+/* Saved by all ranks, gone on with by each alone, and the other way round: the same bytes as without the break. */
 static void checkpoints_lose_nothing(void) {
     mw_sae *whole = NULL, *broken = NULL;
     mw_trainer *x = NULL, *y = NULL;
@@ -267,6 +279,10 @@ static void checkpoints_lose_nothing(void) {
     NEED_OK(take_means(y));
     compare_weights(x, y);
     if (bytes_are_due()) CHECK(x->smooth == y->smooth && x->best == y->best && x->best_step == y->best_step);
+    NEED_OK(mw_trainer_load(x, path)); /* by one rank or all, in whatever shards */
+    for (int s = 0; s < SOME; s++) step(x, NULL);
+    NEED_OK(take_means(x));
+    compare_weights(x, y);
     NEED_OK(mw_comm_barrier(world));
     if (mw_comm_rank(world) == 0) remove(path);
     mw_trainer_free(&x);
@@ -315,9 +331,26 @@ static void stalls_are_seen(void) {
     mw_sae_free(&sae);
 }
 
-/* Against a sort of all pre-activations of the batch; values are coarse, so that many are equal at the border. */
+/* Codes against a sort of all pre-activations of the batch; gives how many there are of this rank's latents. */
+static int64_t check_selection(const mw_trainer *t, const float *pre, int64_t batch, int64_t n, int64_t wanted) {
+    const codes *c = &t->part[0].c;
+    int64_t count = c->start[batch];
+    int32_t *index = fetch(c->index, count, sizeof *index);
+    float *value = fetch(c->value, count, sizeof *value);
+    for (int64_t r = 0; r < batch; r++)
+        for (int64_t j = c->start[r]; j < c->start[r + 1]; j++) {
+            int64_t place = r * n + t->sae->shard.first + index[j], above = 0;
+            for (int64_t o = 0; o < batch * n; o++) above += pre[o] > pre[place] || (pre[o] == pre[place] && o < place);
+            CHECK(value[j] == pre[place] && above < wanted);
+        }
+    mw_free(index);
+    mw_free(value);
+    return count;
+}
+
+/* Values are coarse, so that many are equal at the border. */
 static void batch_selection_is_exact(void) {
-    enum { N = 30, D = 4, B = 300, TOP = 3 };
+    enum { N = 600, D = 4, B = 300, TOP = 2 };
     mw_sae *sae = NULL;
     mw_trainer *t = NULL;
     mw_train_options options = options_of();
@@ -325,36 +358,28 @@ static void batch_selection_is_exact(void) {
     options.lr = 0;
     options.aux_k = 0;
     mw_sae_shape shape = {.variant = MW_BATCH_TOPK, .n = N, .d = D, .k = TOP};
-    NEED_OK(mw_sae_new(backend, &shape, &sae));
-    float x[B * D], pre[B * N];
+    NEED_OK(mw_sae_new_shard(backend, &shape, world, shards, &sae));
+    float x[B * D], w[N * D], *pre = mw_calloc(B * N, sizeof *pre);
+    NEED(pre != NULL);
     for (int i = 0; i < B * D; i++) x[i] = (float)(int)(3 * mw_rng_normal(1, 0, (uint64_t)i));
-    for (int i = 0; i < N * D; i++) sae->w_enc[i] = (float)(int)(2 * mw_rng_normal(2, 0, (uint64_t)i));
-    for (int i = 0; i < N * D; i++) sae->w_dec[i] = i % D == (i / D) % D;
+    for (int i = 0; i < N * D; i++) w[i] = (float)(int)(2 * mw_rng_normal(2, 0, (uint64_t)i));
+    memcpy(sae->w_enc, w + sae->shard.first * D, (size_t)(sae->n * D) * sizeof *w);
+    for (int64_t i = 0; i < sae->n * D; i++) sae->w_dec[i] = i % D == (i / D) % D;
     NEED_OK(mw_trainer_new(sae, world, &options, 1, &t));
     for (int r = 0; r < B; r++)
-        for (int i = 0; i < N; i++) {
-            pre[r * N + i] = 0;
-            for (int j = 0; j < D; j++) pre[r * N + i] += sae->w_enc[i * D + j] * x[r * D + j];
-        }
+        for (int i = 0; i < N; i++)
+            for (int j = 0; j < D; j++) pre[r * N + i] += w[i * D + j] * x[r * D + j];
     int64_t at, end;
     mw_step_report report;
     mw_trainer_rows(t, &at, &end);
     for (int round = 0; round < 2; round++) { /* the second has a floor from the first */
         NEED_OK(mw_trainer_step(t, x + at * D, NULL, &report));
         CHECK(fabs(report.l0 - TOP) < 1e-12);
-        const codes *c = &t->part[0].c;
-        NEED(c->start[B] == B * TOP);
-        int32_t *index = fetch(c->index, B * TOP, sizeof *index);
-        float *value = fetch(c->value, B * TOP, sizeof *value);
-        for (int r = 0; r < B; r++)
-            for (int64_t j = c->start[r]; j < c->start[r + 1]; j++) {
-                int place = r * N + index[j], above = 0;
-                for (int o = 0; o < B * N; o++) above += pre[o] > pre[place] || (pre[o] == pre[place] && o < place);
-                CHECK(value[j] == pre[place] && above < B * TOP);
-            }
-        mw_free(index);
-        mw_free(value);
+        int64_t count = check_selection(t, pre, B, N, B * TOP), group = mw_comm_size(world) / shards;
+        NEED_OK(mw_comm_sum_i64(world, &count, 1));
+        CHECK(count == B * TOP * group);
     }
+    mw_free(pre);
     mw_trainer_free(&t);
     mw_sae_free(&sae);
 }
@@ -374,13 +399,22 @@ int main(int argc, char **argv) {
         if (mw_comm_rank(world) == 0) printf("%s\n", now->name);
         /* ranks_do_not_matter says the rest: what several ranks do is what one does, byte by byte */
         if (!now->no_curve && mw_comm_size(world) == 1) RUN(loss_curve_equals_torch);
-        RUN(ranks_do_not_matter);
-        RUN(checkpoints_lose_nothing);
+        for (shards = 1; shards <= mw_comm_size(world) && shards <= SHARDS_MAX; shards++) {
+            if (mw_comm_size(world) % shards != 0) continue;
+            if (mw_comm_rank(world) == 0 && shards > 1) printf("in %d shards\n", (int)shards);
+            RUN(ranks_do_not_matter);
+            RUN(checkpoints_lose_nothing);
+        }
+        shards = 1;
         if (now->resample_every && now->variant == MW_TOPK) RUN(resampling_revives);
     }
     now = &settings[0];
     if (CURVE == STEPS) RUN(stalls_are_seen);
     RUN(batch_selection_is_exact);
+    if (mw_comm_size(world) % 2 == 0) {
+        shards = 2;
+        RUN(batch_selection_is_exact);
+    }
     mw_safetensors_free(&golden);
     mw_backend_close(&backend);
     mw_backend_close(&b);

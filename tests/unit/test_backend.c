@@ -355,8 +355,24 @@ static void top_k(void) {
     mw_log_quiet(false);
 }
 
+enum { ROWS = 9, N = 31, K = 4, D = 19 };
+
+/* Entries of each row in two runs, the second going on from the first: the same bytes as in one. */
+static void check_parts_of_rows(const float *whole, const int64_t *start, int32_t *di, float *dv, float *dw,
+                                float *db) {
+    float got[ROWS * D], *out = put(NULL, ROWS * D);
+    for (int r = 0; r < ROWS; r++) {
+        const int64_t split = start[r] + (start[r + 1] - start[r]) / 3, first[] = {start[r], split},
+                      second[] = {split, start[r + 1]};
+        CHECK_OK(b->ops->sparse_decode(b, out + r * D, db, false, first, di, dv, 1, dw, D));
+        CHECK_OK(b->ops->sparse_decode(b, out + r * D, NULL, true, second, di, dv, 1, dw, D));
+    }
+    get(got, out, ROWS * D);
+    CHECK(memcmp(got, whole, sizeof got) == 0);
+    b->ops->free(b, out);
+}
+
 static void sparse_products(void) {
-    enum { ROWS = 9, N = 31, K = 4, D = 19 };
     float *w = numbers(N * D, 1), *g = numbers(ROWS * D, 2), *value = numbers(ROWS * K, 3), *bias = numbers(D, 4);
     float decoded[ROWS * D], dots[ROWS * K], outer[N * D] = {0}, got[N * D];
     int32_t index[ROWS * K], rows[ROWS * K];
@@ -398,9 +414,10 @@ static void sparse_products(void) {
     float *dw = put(w, N * D), *dg = put(g, ROWS * D), *dv = put(value, ROWS * K), *db = put(bias, D);
     float *out = put(NULL, N * D);
     int32_t *di = put_bytes(index, sizeof index);
-    CHECK_OK(b->ops->sparse_decode(b, out, db, row_start, di, dv, ROWS, dw, D));
+    CHECK_OK(b->ops->sparse_decode(b, out, db, false, row_start, di, dv, ROWS, dw, D));
     get(got, out, ROWS * D);
     CHECK(relative_error(got, decoded, ROWS * D) < f32_tolerance);
+    check_parts_of_rows(got, row_start, di, dv, dw, db);
     CHECK_OK(b->ops->sparse_dot(b, out, dg, row_start, di, ROWS, dw, D));
     get(got, out, ROWS * K);
     CHECK(relative_error(got, dots, ROWS * K) < f32_tolerance);

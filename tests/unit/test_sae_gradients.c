@@ -468,7 +468,8 @@ static void learning_rates(void) {
 }
 
 static void schedules(void) {
-    mw_sae topk = {.variant = MW_TOPK, .k = 8, .n = 100}, relu = {.variant = MW_RELU, .d = 10, .n = 100};
+    mw_sae topk = {.variant = MW_TOPK, .k = 8, .n = 100, .shard.total = 100},
+           relu = {.variant = MW_RELU, .d = 10, .n = 100};
     mw_train_options o = {.k_start = 40, .k_anneal_steps = 8, .sparsity = NAN, .sparsity_warmup = 10};
     CHECK(k_of_step(&o, &topk, 0) == 40 && k_of_step(&o, &topk, 4) == 24 && k_of_step(&o, &topk, 8) == 8);
     o.k_start = 1000;

@@ -33,8 +33,8 @@ mw_status mw_cpu_activate_gated(mw_backend *, mw_activation, float *, const floa
 mw_status mw_cpu_add(mw_backend *, float *, const float *, int64_t);
 mw_status mw_cpu_soft_cap(mw_backend *, float *, int64_t, float);
 mw_status mw_cpu_top_k(mw_backend *, const float *, int64_t, int64_t, int64_t, int32_t *, float *);
-mw_status mw_cpu_sparse_decode(mw_backend *, float *, const float *, const int64_t *, const int32_t *, const float *,
-                               int64_t, const float *, int64_t);
+mw_status mw_cpu_sparse_decode(mw_backend *, float *, const float *, bool, const int64_t *, const int32_t *,
+                               const float *, int64_t, const float *, int64_t);
 mw_status mw_cpu_sparse_dot(mw_backend *, float *, const float *, const int64_t *, const int32_t *, int64_t,
                             const float *, int64_t);
 mw_status mw_cpu_sparse_outer(mw_backend *, float *, const mw_latent_lists *, const float *, int64_t);

@@ -172,16 +172,14 @@ mw_status mw_cpu_top_k(mw_backend *backend, const float *x, int64_t rows, int64_
     return MW_OK;
 }
 
-mw_status mw_cpu_sparse_decode(mw_backend *backend, float *out, const float *bias, const int64_t *start,
+mw_status mw_cpu_sparse_decode(mw_backend *backend, float *out, const float *bias, bool add, const int64_t *start,
                                const int32_t *index, const float *value, int64_t rows, const float *w, int64_t d) {
     (void)backend;
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < rows; r++) {
         float *to = out + r * d;
-        if (bias)
-            memcpy(to, bias, (size_t)d * sizeof *to);
-        else
-            memset(to, 0, (size_t)d * sizeof *to);
+        if (bias && !add) memcpy(to, bias, (size_t)d * sizeof *to);
+        if (!bias && !add) memset(to, 0, (size_t)d * sizeof *to);
         for (int64_t j = start[r]; j < start[r + 1]; j++) mw_axpy(value[j], w + (int64_t)index[j] * d, to, d);
     }
     return MW_OK;

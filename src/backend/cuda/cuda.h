@@ -14,12 +14,17 @@ mw_status mw_cuda_open(int device, mw_backend **out) MW_MUST_USE;
 int mw_cuda_count(void);
 
 /* For NCCL: the stream, a cudaStream_t; this thread's calls go to this GPU; a name that no other GPU of the cluster has; what to
- * look at while the host waits for the device. */
-enum { MW_CUDA_NAME = 128 };
+ * look at while the host waits for the device, each `self` once, until it is not watched any more. */
+enum { MW_CUDA_NAME = 128, MW_CUDA_WATCHED = 4 };
 void *mw_cuda_stream(mw_backend *backend);
 mw_status mw_cuda_bind(mw_backend *backend) MW_MUST_USE;
 mw_status mw_cuda_name(mw_backend *backend, char out[MW_CUDA_NAME]) MW_MUST_USE;
-void mw_cuda_watch(mw_backend *backend, mw_status (*look)(void *self), void *self);
+typedef struct mw_cuda_watcher {
+    mw_status (*look)(void *self); /* an error ends the wait */
+    void (*end)(void *self);       /* another's error has */
+} mw_cuda_watcher;
+void mw_cuda_watch(mw_backend *backend, const mw_cuda_watcher *watcher, void *self);
+void mw_cuda_unwatch(mw_backend *backend, const void *self);
 
 #ifdef __cplusplus
 }
@@ -39,8 +44,8 @@ struct mw_cuda_state {
     cudaStream_t stream, copies;
     cudaEvent_t asked, done[MW_LANES]; /* all work before a copy; all copies of a lane */
     cublasHandle_t blas;
-    mw_status (*look)(void *self); /* while waiting, see mw_cuda_watch */
-    void *looked_at;
+    mw_cuda_watcher watch; /* while waiting */
+    void *watched[MW_CUDA_WATCHED];
 };
 
 static inline mw_cuda_state *cuda_of(mw_backend *backend) {
@@ -168,8 +173,8 @@ mw_status mw_cuda_activate_gated(mw_backend *, mw_activation, float *, const flo
 mw_status mw_cuda_add(mw_backend *, float *, const float *, int64_t);
 mw_status mw_cuda_soft_cap(mw_backend *, float *, int64_t, float);
 mw_status mw_cuda_top_k(mw_backend *, const float *, int64_t, int64_t, int64_t, int32_t *, float *);
-mw_status mw_cuda_sparse_decode(mw_backend *, float *, const float *, const int64_t *, const int32_t *, const float *,
-                                int64_t, const float *, int64_t);
+mw_status mw_cuda_sparse_decode(mw_backend *, float *, const float *, bool, const int64_t *, const int32_t *,
+                                const float *, int64_t, const float *, int64_t);
 mw_status mw_cuda_sparse_dot(mw_backend *, float *, const float *, const int64_t *, const int32_t *, int64_t,
                              const float *, int64_t);
 mw_status mw_cuda_sparse_outer(mw_backend *, float *, const mw_latent_lists *, const float *, int64_t);

@@ -16,19 +16,36 @@ static void cuda_free(mw_backend *backend, void *block) {
     if (block) cudaFreeAsync(block, cuda_of(backend)->stream);
 }
 
+/* Where one of what is watched has failed, the device may wait for others of them for ever: they all end. */
+static mw_status look_around(mw_cuda_state *s) {
+    for (void *&watched : s->watched) {
+        mw_status status = watched ? s->watch.look(watched) : MW_OK;
+        if (status == MW_OK) continue;
+        watched = nullptr;
+        for (void *&other : s->watched) {
+            if (other) s->watch.end(other);
+            other = nullptr;
+        }
+        return status;
+    }
+    return MW_OK;
+}
+
+static bool watches(const mw_cuda_state *s) {
+    for (const void *watched : s->watched)
+        if (watched) return true;
+    return false;
+}
+
 /* Until all that was asked of the device is done. What is looked at meanwhile is looked at now and then: waits are short. */
 static mw_status cuda_wait(mw_cuda_state *s, const char *what) {
     enum { SPINS = 1 << 12 };
-    if (!s->look) return cuda_checked(cudaStreamSynchronize(s->stream), what);
+    if (!watches(s)) return cuda_checked(cudaStreamSynchronize(s->stream), what);
     for (int64_t spin = 1;; spin++) {
         cudaError_t code = cudaStreamQuery(s->stream);
         if (code != cudaErrorNotReady) return cuda_checked(code, what);
         if (spin % SPINS) continue;
-        mw_status status = s->look(s->looked_at);
-        if (status != MW_OK) {
-            s->look = nullptr;
-            return status;
-        }
+        MW_TRY(look_around(s));
     }
 }
 
@@ -160,9 +177,20 @@ mw_status mw_cuda_name(mw_backend *backend, char out[MW_CUDA_NAME]) {
                         "cudaDeviceGetPCIBusId");
 }
 
-void mw_cuda_watch(mw_backend *backend, mw_status (*look)(void *self), void *self) {
-    cuda_of(backend)->look = look;
-    cuda_of(backend)->looked_at = self;
+void mw_cuda_watch(mw_backend *backend, const mw_cuda_watcher *watcher, void *self) {
+    mw_cuda_state *s = cuda_of(backend);
+    mw_cuda_unwatch(backend, self);
+    s->watch = *watcher;
+    for (void *&watched : s->watched)
+        if (!watched) {
+            watched = self;
+            return;
+        }
+}
+
+void mw_cuda_unwatch(mw_backend *backend, const void *self) {
+    for (void *&watched : cuda_of(backend)->watched)
+        if (watched == self) watched = nullptr;
 }
 
 /* The pool keeps what is freed: a step takes and gives back the same blocks again and again. */

@@ -146,11 +146,11 @@ mw_status mw_cuda_top_k(mw_backend *backend, const float *x, int64_t rows, int64
 
 /* ---- products with sparse codes ---------------------------------------------------------------------------- */
 
-static __global__ void decode(float *out, const float *bias, const int64_t *start, const int32_t *index,
+static __global__ void decode(float *out, const float *bias, bool add, const int64_t *start, const int32_t *index,
                               const float *value, const float *w, int64_t d) {
     int64_t begin = start[blockIdx.x], end = start[blockIdx.x + 1];
     for (int64_t i = threadIdx.x; i < d; i += blockDim.x) {
-        float sum = bias ? bias[i] : 0.0f;
+        float sum = add ? out[blockIdx.x * d + i] : bias ? bias[i] : 0.0f;
         for (int64_t j = begin; j < end; j++) sum += value[j] * w[(int64_t)index[j] * d + i];
         out[blockIdx.x * d + i] = sum;
     }
@@ -235,13 +235,13 @@ static int64_t most_of(const int64_t *start, int64_t rows) {
     return most;
 }
 
-mw_status mw_cuda_sparse_decode(mw_backend *backend, float *out, const float *bias, const int64_t *start,
+mw_status mw_cuda_sparse_decode(mw_backend *backend, float *out, const float *bias, bool add, const int64_t *start,
                                 const int32_t *index, const float *value, int64_t rows, const float *w, int64_t d) {
     if (rows == 0) return MW_OK;
     mw_cuda_state *s = cuda_of(backend);
     cuda_scratch<int64_t> where(s->stream);
     MW_TRY(where.copy(start, rows + 1));
-    MW_LAUNCH(decode, (unsigned)rows, cuda_threads(d), 0, s->stream, out, bias, where.data, index, value, w, d);
+    MW_LAUNCH(decode, (unsigned)rows, cuda_threads(d), 0, s->stream, out, bias, add, where.data, index, value, w, d);
     return cuda_launched("sparse_decode");
 }
 

@@ -1,0 +1,216 @@
+#include "sae/shards.h"
+
+#include <string.h>
+
+/* ---- who holds what ---------------------------------------------------------------------------------------- */
+
+mw_status mw_sae_check_shards(const mw_sae_shape *shape, int ranks, int64_t shards) {
+    int64_t n = shape->n, blocks = (n + LATENT_BLOCK - 1) / LATENT_BLOCK;
+    if (shards < 1 || shards > ranks || ranks % shards != 0)
+        return mw_error(MW_ERR_CONFIG, "train.shards = %lld with %d %s: expected a divisor of the number of ranks",
+                        (long long)shards, ranks, ranks == 1 ? "rank" : "ranks");
+    if (shards > blocks)
+        return mw_error(MW_ERR_CONFIG, "train.shards = %lld of %lld latents: expected at most %lld, each of %d or more",
+                        (long long)shards, (long long)n, (long long)blocks, LATENT_BLOCK);
+    return MW_OK;
+}
+
+void shard_hold(mw_sae *sae, int rank, int ranks, int64_t shards) {
+    int group = (int)(ranks / shards), first = rank / group * group;
+    int64_t begin, end, unused;
+    mw_comm_share(first, ranks, sae->n, LATENT_BLOCK, &begin, &unused);
+    mw_comm_share(first + group - 1, ranks, sae->n, LATENT_BLOCK, &unused, &end);
+    sae->shard = (mw_shard){.first = begin, .total = sae->n, .count = shards};
+    sae->n = end - begin;
+}
+
+int shard_number(const mw_sae *sae) {
+    return sae->shard.peers ? mw_comm_rank(sae->shard.peers) : 0;
+}
+
+mw_status shard_agree(const mw_sae *sae, mw_status local) {
+    return sae->shard.peers ? mw_comm_agree(sae->shard.peers, local) : local;
+}
+
+mw_status shard_sum(const mw_sae *sae, int64_t *values, int64_t count) {
+    return sae->shard.peers ? mw_comm_sum_i64(sae->shard.peers, values, count) : MW_OK;
+}
+
+/* Gathers what each shard has put at its place; `bytes` are the same for all. */
+static mw_status gather(const mw_sae *sae, size_t bytes, void *data) {
+    size_t *all = mw_alloc((size_t)sae->shard.count * sizeof *all);
+    MW_TRY(shard_agree(sae, all ? MW_OK : MW_ERR_MEMORY));
+    for (int64_t i = 0; i < sae->shard.count; i++) all[i] = bytes;
+    mw_status status = mw_comm_gather_device(sae->shard.peers, sae->backend, all, data);
+    mw_free(all);
+    return status;
+}
+
+/* ---- selection ----------------------------------------------------------------------------------------------- */
+
+mw_status candidates_make(mw_backend *b, int64_t rows, int64_t width, candidates *out) {
+    *out = (candidates){.backend = b, .rows = rows, .width = width};
+    MW_TRY(mw_backend_zeros(b, rows * width, sizeof *out->index, &out->index));
+    return mw_backend_zeros(b, rows * width, sizeof *out->value, &out->value);
+}
+
+void candidates_free(candidates *c) {
+    if (c->index) c->backend->ops->free(c->backend, c->index);
+    if (c->value) c->backend->ops->free(c->backend, c->value);
+    *c = (candidates){0};
+}
+
+/* Latents are moved as 4 bytes, as floats are. */
+static mw_status copy_latents(mw_backend *b, int32_t *to, int64_t to_stride, const int32_t *from, int64_t rows,
+                              int64_t width) {
+    return b->ops->copy_2d(b, (float *)(void *)to, to_stride, (const float *)(const void *)from, width, rows, width);
+}
+
+static mw_status take(candidates *c, const float *pre, int64_t first, int64_t rows, int64_t n, const int32_t *table,
+                      candidates *found) {
+    mw_backend *b = c->backend;
+    int64_t at = first * c->width;
+    MW_TRY(b->ops->top_k(b, pre, rows, n, found->width, found->index, found->value));
+    if (table) MW_TRY(b->ops->pick(b, found->index, table, 0, rows, found->width));
+    MW_TRY(copy_latents(b, c->index + at, c->width, found->index, rows, found->width));
+    return b->ops->copy_2d(b, c->value + at, c->width, found->value, found->width, rows, found->width);
+}
+
+mw_status candidates_take(candidates *c, const float *pre, int64_t first, int64_t rows, int64_t n,
+                          const int32_t *table) {
+    candidates found = {0};
+    mw_status status = candidates_make(c->backend, rows, c->width < n ? c->width : n, &found);
+    if (status == MW_OK) status = take(c, pre, first, rows, n, table, &found);
+    candidates_free(&found);
+    return status;
+}
+
+/* Scratch for `rows` rows at once. */
+typedef struct choice {
+    int64_t rows;
+    float *gathered; /* [shards, rows, width] */
+    float *side;     /* [rows, shards * width]: the same side by side */
+    candidates best; /* [rows, k] */
+} choice;
+
+static mw_status open_choice(const mw_sae *sae, const candidates *c, int64_t k, choice *out) {
+    int64_t wide = sae->shard.count * c->width, rows = chunk_rows(c->backend, wide);
+    *out = (choice){.rows = rows < c->rows ? rows : c->rows};
+    MW_TRY(mw_backend_floats(c->backend, out->rows * wide, &out->gathered));
+    MW_TRY(mw_backend_floats(c->backend, out->rows * wide, &out->side));
+    return candidates_make(c->backend, out->rows, k, &out->best);
+}
+
+static void close_choice(mw_backend *b, choice *s) {
+    if (s->gathered) b->ops->free(b, s->gathered);
+    if (s->side) b->ops->free(b, s->side);
+    candidates_free(&s->best);
+}
+
+/* Places among all shards' candidates become places among this one's; what is not its own becomes 0. */
+static mw_status keep_own(mw_backend *b, int64_t count, int64_t first, int64_t width, candidates *best) {
+    size_t bytes = (size_t)count * 4;
+    int32_t *place = NULL;
+    float *value = NULL;
+    mw_status status = borrow(b, best->index, bytes, &place);
+    if (status == MW_OK) status = borrow(b, best->value, bytes, &value);
+    for (int64_t i = 0; status == MW_OK && i < count; i++) {
+        int64_t at = place[i] - first;
+        bool own = at >= 0 && at < width;
+        place[i] = own ? (int32_t)at : 0;
+        value[i] = own ? value[i] : 0;
+    }
+    if (status == MW_OK) status = write_back(b, best->index, bytes, place);
+    if (status == MW_OK) status = write_back(b, best->value, bytes, value);
+    give_back(b, value);
+    give_back(b, place);
+    return status;
+}
+
+/* Of rows first .. first + rows, whose values are gathered. Shards are in the order of their latents, so an earlier place is a lower
+ * latent, which is what ties go by. */
+static mw_status choose(const mw_sae *sae, const candidates *c, choice *s, int64_t first, int64_t rows, mw_codes *out) {
+    mw_backend *b = c->backend;
+    int64_t wide = sae->shard.count * c->width, k = s->best.width;
+    for (int64_t i = 0; i < sae->shard.count; i++)
+        MW_TRY(b->ops->copy_2d(b, s->side + i * c->width, wide, s->gathered + i * rows * c->width, c->width, rows,
+                               c->width));
+    MW_TRY(b->ops->top_k(b, s->side, rows, wide, k, s->best.index, s->best.value));
+    MW_TRY(keep_own(b, rows * k, shard_number(sae) * c->width, c->width, &s->best));
+    MW_TRY(b->ops->pick(b, s->best.index, c->index + first * c->width, c->width, rows, k));
+    return append_positive(b, out, first, rows, k, s->best.index, s->best.value);
+}
+
+/* A rank that fails on its way still takes part in all gathers. */
+static mw_status choose_all(const mw_sae *sae, const candidates *c, choice *s, mw_codes *out) {
+    mw_backend *b = c->backend;
+    mw_status local = mw_codes_begin(out, c->rows);
+    for (int64_t r = 0, m; r < c->rows; r += m) {
+        m = c->rows - r < s->rows ? c->rows - r : s->rows;
+        float *own = s->gathered + shard_number(sae) * m * c->width;
+        if (local == MW_OK) local = b->ops->copy_2d(b, own, c->width, c->value + r * c->width, c->width, m, c->width);
+        MW_TRY(gather(sae, (size_t)(m * c->width) * sizeof(float), s->gathered));
+        if (local == MW_OK) local = choose(sae, c, s, r, m, out);
+    }
+    return shard_agree(sae, local);
+}
+
+mw_status candidates_choose(const mw_sae *sae, const candidates *c, int64_t k, mw_status ready, mw_codes *out) {
+    choice s = {0};
+    mw_status status = shard_agree(sae, ready == MW_OK ? open_choice(sae, c, k, &s) : ready);
+    if (status == MW_OK) status = choose_all(sae, c, &s, out);
+    close_choice(sae->backend, &s);
+    return status;
+}
+
+/* ---- reconstruction -------------------------------------------------------------------------------------------- */
+
+/* Rows that are passed on at once: while one shard works on some, the next has those before. */
+static int64_t piece_of(int64_t rows) {
+    enum { PIECES = 8 };
+    return (rows / PIECES + MW_ROW_TILE) / MW_ROW_TILE * MW_ROW_TILE;
+}
+
+/* Without the other rank nothing can go on; what fails here alone is told when all have been served. */
+static mw_status unless_lost(mw_status status, mw_status *local) {
+    if (status == MW_ERR_COMM) return status;
+    if (*local == MW_OK) *local = status;
+    return MW_OK;
+}
+
+static mw_status pass_on(const mw_sae *sae, const float *bias, const mw_codes *codes, float *out) {
+    mw_backend *b = sae->backend;
+    int at = shard_number(sae);
+    mw_status local = MW_OK;
+    for (int64_t r = 0, m; r < codes->rows; r += m) {
+        m = codes->rows - r < piece_of(codes->rows) ? codes->rows - r : piece_of(codes->rows);
+        float *rows = out + r * sae->d_out;
+        size_t bytes = (size_t)(m * sae->d_out) * sizeof *rows;
+        if (at > 0) MW_TRY(unless_lost(mw_comm_receive_device(sae->shard.peers, b, rows, bytes, at - 1), &local));
+        if (local == MW_OK)
+            local = b->ops->sparse_decode(b, rows, bias, at > 0, codes->start + r, codes->index, codes->value, m,
+                                          sae->w_dec, sae->d_out);
+        if (at + 1 < sae->shard.count)
+            MW_TRY(unless_lost(mw_comm_send_device(sae->shard.peers, b, rows, bytes, at + 1), &local));
+    }
+    return shard_agree(sae, local);
+}
+
+/* The last shard has all. */
+static mw_status tell_all(const mw_sae *sae, size_t bytes, float *out) {
+    size_t *all = mw_calloc((size_t)sae->shard.count, sizeof *all);
+    MW_TRY(shard_agree(sae, all ? MW_OK : MW_ERR_MEMORY));
+    all[sae->shard.count - 1] = bytes;
+    mw_status status = mw_comm_gather_device(sae->shard.peers, sae->backend, all, out);
+    mw_free(all);
+    return status;
+}
+
+mw_status shards_decode(const mw_sae *sae, const float *bias, const mw_codes *codes, float *out) {
+    mw_backend *b = sae->backend;
+    if (!sae->shard.peers)
+        return b->ops->sparse_decode(b, out, bias, false, codes->start, codes->index, codes->value, codes->rows,
+                                     sae->w_dec, sae->d_out);
+    MW_TRY(pass_on(sae, bias, codes, out));
+    return tell_all(sae, (size_t)(codes->rows * sae->d_out) * sizeof *out, out);
+}
