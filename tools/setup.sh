@@ -2,14 +2,14 @@
 # Installs what microw needs to build. Debian and Ubuntu: by apt. Elsewhere: prints what is needed.
 #     tools/setup.sh            install
 #     tools/setup.sh --list     only name the packages
-#     tools/setup.sh --tests    install Slurm too, which the test of jobs/ starts on this machine, and a browser for the report's
+#     tools/setup.sh --tests    install Slurm too, which the test of jobs/ starts on this machine, a browser for the report's, and valgrind
 set -eu
 
 packages="build-essential cmake ninja-build pkg-config python3
 openmpi-bin libopenmpi-dev libhdf5-openmpi-dev hdf5-tools libyaml-dev libdnnl-dev libopenblas-dev
 libpcre2-dev libjansson-dev libutf8proc-dev libxxhash-dev libssl-dev zlib1g-dev gnuplot-nox libmicrohttpd-dev"
 
-[ "${1:-}" = "--tests" ] && packages="$packages slurm-wlm munge chromium"
+[ "${1:-}" = "--tests" ] && packages="$packages slurm-wlm munge chromium valgrind"
 if [ "${1:-}" = "--list" ]; then
     echo $packages
     exit 0

@@ -246,19 +246,19 @@ static void print_parts(const job *j, const rates *r, place p) {
 }
 
 static void print_table(const job *j, const rates *r, int ranks, int nodes) {
-    int each = (ranks + nodes - 1) / nodes;
+    int each = (ranks + nodes - 1) / nodes, fewest = shards_at(j, (place){ranks, nodes});
     step_cost c = j->options.batch ? cost_of_step(j, r, (place){1, 1}) : (step_cost){0};
     printf("%6s %6s%s%s\n", "ranks", "nodes", j->site_width ? " harvest tok/s     hours     " : "",
            j->options.batch ? "    step ms    train/s     hours  effic. comm.  GB/rank" : "");
-    for (int n = shards_at(j, (place){ranks, nodes});; n = n * 2 < ranks ? n * 2 : ranks) {
+    for (int n = fewest;; n = n * 2 < ranks ? n * 2 : ranks) {
         place p = {n, (n + each - 1) / each};
         print_row(j, r, p, total(&c));
         if (n == ranks) break;
     }
     if (!j->options.batch) return;
-    if (shards_at(j, (place){ranks, nodes}) == 1) print_parts(j, r, (place){1, 1});
+    if (fewest == 1) print_parts(j, r, (place){1, 1});
     if (ranks > 1) print_parts(j, r, (place){ranks, nodes});
-    bool too_much = r->memory > 0 && train_memory(j, (place){1, 1}) > r->memory;
+    bool too_much = r->memory > 0 && train_memory(j, (place){fewest, (fewest + each - 1) / each}) > r->memory;
     if (too_much) printf("!: more than the %.3g GB that a rank has\n", r->memory / 1e9);
 }
 

@@ -1,8 +1,11 @@
 /* A training step of a TopK SAE, beside what bounds it, measured in turns in one run; medians.
- *     bench_sae_step [--device D] [--precision f32|tf32|bf16] [--shape d,n,k,B]... [--rounds N] [--aux K] [--json]
+ *     [mpirun -n R] bench_sae_step [--device D] [--precision f32|tf32|bf16] [--shape d,n,k,B]... [--rounds N] [--aux K]
+ *                                  [--shards S] [--json]
  * product:  the device's matrix rate in this precision, by a large square product
  * encoder:  x W_enc^T of the batch alone, by chunks as a step does it
- * step:     all of it: encoder, selection, decoder, gradients, Adam, unit decoder rows
+ * step:     all of it: encoder, selection, decoder, gradients, Adam, unit decoder rows; and what ranks tell each other
+ * Under mpirun the batch is that of all ranks, all work at the same time, and the slowest counts. Memory is that of the rank that
+ * has most: what it has more at the end than before the SAE was made, and what mw_training_bytes says of it.
  * A step's floor is its encoder's multiplications at the product's rate. tools/bench/sae_step_torch.py is the same in torch. */
 #include "sae/trainer.h"
 
@@ -10,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 enum { ROUNDS_MAX = 101, SHAPES_MAX = 16 };
 
@@ -26,9 +30,18 @@ typedef struct bench {
     uint16_t *b16;
     mw_sae *sae;
     mw_trainer *trainer;
-    float *x; /* [batch, d] on the host */
+    float *x; /* this rank's rows [end - begin, d] on the host */
+    int64_t shards, begin, end;
     shape s;
+    double memory, expected; /* bytes */
 } bench;
+
+/* Most that this process has had. */
+static double peak_bytes(void) {
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    return 1024.0 * (double)u.ru_maxrss;
+}
 
 static void must(mw_status status) {
     if (status != MW_OK) exit(1);
@@ -77,8 +90,8 @@ static void encoder(bench *t) {
     int64_t chunk = chunk_rows(t->device, s->n);
     float *pre = NULL;
     must(mw_backend_floats(t->device, chunk * s->n, &pre));
-    for (int64_t r = 0; r < t->s.batch; r += chunk)
-        must(t->device->ops->matmul(t->device, &(mw_matmul){.m = t->s.batch - r < chunk ? t->s.batch - r : chunk,
+    for (int64_t r = t->begin; r < t->end; r += chunk)
+        must(t->device->ops->matmul(t->device, &(mw_matmul){.m = t->end - r < chunk ? t->end - r : chunk,
                                                             .n = s->n,
                                                             .k = s->d,
                                                             .a = tr->input + r * s->d,
@@ -123,17 +136,23 @@ static void open_shape(bench *t, int64_t aux) {
                           .aux_coefficient = 1.0 / 32,
                           .dead_after = INT64_MAX / 2,
                           .precision = t->precision,
+                          .shards = t->shards,
                           .device = t->device,
                           .decay = MW_DECAY_NONE};
-    must(mw_sae_new(t->host, &shape, &t->sae));
-    t->x = mw_alloc((size_t)(s->batch * s->d) * sizeof *t->x);
+    t->memory = -peak_bytes();
+    must(mw_sae_new_shard(t->host, &shape, t->comm, t->shards, &t->sae));
+    int64_t first = t->sae->shard.first * s->d;
+#pragma omp parallel for
+    for (int64_t i = 0; i < t->sae->n * s->d; i++)
+        t->sae->w_enc[i] = t->sae->w_dec[i] = mw_rng_normal(2, 0, (uint64_t)(first + i)) / sqrtf((float)s->d);
+    must(mw_trainer_new(t->sae, t->comm, &o, 1, &t->trainer));
+    mw_trainer_rows(t->trainer, &t->begin, &t->end);
+    t->x = mw_alloc((size_t)((t->end - t->begin) * s->d + 1) * sizeof *t->x);
     if (!t->x) exit(1);
 #pragma omp parallel for
-    for (int64_t i = 0; i < s->batch * s->d; i++) t->x[i] = mw_rng_normal(1, 0, (uint64_t)i);
-#pragma omp parallel for
-    for (int64_t i = 0; i < s->n * s->d; i++)
-        t->sae->w_enc[i] = t->sae->w_dec[i] = mw_rng_normal(2, 0, (uint64_t)i) / sqrtf((float)s->d);
-    must(mw_trainer_new(t->sae, t->comm, &o, 1, &t->trainer));
+    for (int64_t i = 0; i < (t->end - t->begin) * s->d; i++)
+        t->x[i] = mw_rng_normal(1, 0, (uint64_t)(t->begin * s->d + i));
+    t->expected = (double)mw_training_bytes(&shape, &o, mw_comm_size(t->comm));
 }
 
 static void close_shape(bench *t) {
@@ -142,31 +161,55 @@ static void close_shape(bench *t) {
     mw_free(t->x);
 }
 
-static void measure(bench *t, int rounds, int64_t aux, bool json) {
+/* Of all ranks' together; the slowest counts. */
+static double timed(bench *t, void (*what)(bench *)) {
+    must(mw_comm_barrier(t->comm));
+    double seconds = mw_seconds();
+    what(t);
+    seconds = mw_seconds() - seconds;
+    must(mw_comm_max_f64(t->comm, &seconds, 1));
+    return seconds;
+}
+
+typedef struct result {
+    double rate, alone, whole, of_peak; /* multiplications a second of all ranks; seconds */
+} result;
+
+static result measure(bench *t, int rounds, int64_t aux) {
     static void (*const what[3])(bench *) = {product, encoder, step};
     double seconds[3][ROUNDS_MAX], flops = 2.0 * (double)t->s.batch * (double)t->s.n * (double)t->s.d;
     open_shape(t, aux);
     for (int r = -2; r < rounds; r++) /* two to warm up */
         for (int w = 0; w < 3; w++) {
-            double start = mw_seconds();
-            what[w](t);
-            if (r >= 0) seconds[w][r] = mw_seconds() - start;
+            double took = timed(t, what[w]);
+            if (r >= 0) seconds[w][r] = took;
         }
-    double side = (double)t->side, rate = 2 * side * side * side / median(seconds[0], rounds);
-    double alone = median(seconds[1], rounds), whole = median(seconds[2], rounds);
-    static const char *const names[] = {"f32", "tf32", "bf16"};
-    if (json)
-        printf(
-            "{\"device\":\"%s\",\"precision\":\"%s\",\"d\":%lld,\"n\":%lld,\"k\":%lld,\"batch\":%lld,\"product_tflops\":%.4g,"
-            "\"encoder_s\":%.6g,\"step_s\":%.6g,\"of_peak\":%.4f,\"rounds\":%d}\n",
-            t->device->ops->name, names[t->precision], (long long)t->s.d, (long long)t->s.n, (long long)t->s.k,
-            (long long)t->s.batch, rate / 1e12, alone, whole, flops / rate / whole, rounds);
-    else
-        printf("%6lld %8lld %4lld %6lld  %8.3f TFLOP/s %10.2f ms %10.2f ms %9.2f x encoder %6.1f %% of peak\n",
-               (long long)t->s.d, (long long)t->s.n, (long long)t->s.k, (long long)t->s.batch, rate / 1e12, 1e3 * alone,
-               1e3 * whole, whole / alone, 100 * flops / rate / whole);
-    fflush(stdout);
+    t->memory += peak_bytes();
+    must(mw_comm_max_f64(t->comm, &t->memory, 1));
     close_shape(t);
+    double side = (double)t->side, all = mw_comm_size(t->comm);
+    result r = {.rate = all * 2 * side * side * side / median(seconds[0], rounds),
+                .alone = median(seconds[1], rounds),
+                .whole = median(seconds[2], rounds)};
+    r.of_peak = flops / r.rate / r.whole;
+    return r;
+}
+
+static void print_json(const bench *t, const result *r) {
+    static const char *const names[] = {"f32", "tf32", "bf16"};
+    printf("{\"device\":\"%s\",\"precision\":\"%s\",\"ranks\":%d,\"shards\":%lld,", t->device->ops->name,
+           names[t->precision], mw_comm_size(t->comm), (long long)t->shards);
+    printf("\"d\":%lld,\"n\":%lld,\"k\":%lld,\"batch\":%lld,", (long long)t->s.d, (long long)t->s.n, (long long)t->s.k,
+           (long long)t->s.batch);
+    printf("\"product_tflops\":%.4g,\"encoder_s\":%.6g,\"step_s\":%.6g,\"of_peak\":%.4f,", r->rate / 1e12, r->alone,
+           r->whole, r->of_peak);
+    printf("\"memory_bytes\":%.0f,\"expected_bytes\":%.0f}\n", t->memory, t->expected);
+}
+
+static void print_line(const bench *t, const result *r) {
+    printf("%6lld %8lld %4lld %6lld  %8.3f TFLOP/s %10.2f ms %10.2f ms %9.2f x encoder %6.1f %% of peak\n",
+           (long long)t->s.d, (long long)t->s.n, (long long)t->s.k, (long long)t->s.batch, r->rate / 1e12,
+           1e3 * r->alone, 1e3 * r->whole, r->whole / r->alone, 100 * r->of_peak);
 }
 
 static mw_precision precision_of(const char *name) {
@@ -187,7 +230,8 @@ static void open_product(bench *t) {
 }
 
 int main(int argc, char **argv) {
-    bench t = {0};
+    bench t = {.shards = 1};
+    must(mw_comm_world(&argc, &argv, &t.comm));
     const char *device = "auto";
     shape shapes[SHAPES_MAX] = {{768, 24576, 32, 4096}};
     int n_shapes = 0, rounds = 9;
@@ -203,6 +247,8 @@ int main(int argc, char **argv) {
             t.precision = precision_of(argv[++i]);
         else if (strcmp(argv[i], "--rounds") == 0)
             rounds = atoi(argv[++i]);
+        else if (strcmp(argv[i], "--shards") == 0)
+            t.shards = atoi(argv[++i]);
         else if (strcmp(argv[i], "--aux") == 0)
             aux = atoi(argv[++i]);
         else if (strcmp(argv[i], "--shape") == 0 && n_shapes < SHAPES_MAX) {
@@ -216,15 +262,17 @@ int main(int argc, char **argv) {
         }
     }
     if (rounds < 1 || rounds > ROUNDS_MAX) return 2;
-    must(mw_comm_self(&t.comm));
+    bool root = mw_comm_rank(t.comm) == 0;
     must(mw_backend_open("cpu", &t.host));
-    must(mw_backend_open(device, &t.device));
+    must(mw_backend_open_at(device, mw_comm_place(t.comm), &t.device));
     t.side = t.device->ops->host_memory ? 2048 : 8192;
     open_product(&t);
-    if (!json) printf("     d        n    k  batch   product             encoder          step\n");
+    if (!json && root) printf("     d        n    k  batch   product             encoder          step\n");
     for (int i = 0; i < (n_shapes ? n_shapes : 1); i++) {
         t.s = shapes[i];
-        measure(&t, rounds, aux, json);
+        result r = measure(&t, rounds, aux);
+        if (root) json ? print_json(&t, &r) : print_line(&t, &r);
+        fflush(stdout);
     }
     void *all[] = {t.a, t.b, t.c, t.b16};
     for (int i = 0; i < 4; i++) t.device->ops->free(t.device, all[i]);
