@@ -225,7 +225,7 @@ static void naive_attention(const shape *s, const float *q, const float *k, cons
         for (int64_t h = 0; h < s->heads; h++) {
             int64_t kh = h / (s->heads / s->kv_heads), last = s->kv_len - s->q_len + i, first = 0;
             if (s->window && last - s->window + 1 > 0) first = last - s->window + 1;
-            double total = 0, sum[64] = {0};
+            double total = 0, sum[300] = {0};
             for (int64_t j = first; j <= last; j++) {
                 double dot = 0;
                 for (int64_t c = 0; c < s->d; c++)
@@ -241,10 +241,11 @@ static void naive_attention(const shape *s, const float *q, const float *k, cons
 }
 
 static void attention(void) {
-    static const shape shapes[] = {{9, 9, 4, 4, 8, 0, 0},        {1, 300, 4, 2, 16, 0, 0},
-                                   {150, 150, 2, 1, 5, 0, 2.0f}, {140, 270, 3, 3, 7, 20, 0},
-                                   {4, 4, 6, 2, 64, 1, 0},       {65, 130, 2, 2, 24, 0, 0},
-                                   {3, 70, 4, 4, 20, 9, 0},      {131, 131, 2, 2, 32, 65, 5.0f}};
+    static const shape shapes[] = {
+        {9, 9, 4, 4, 8, 0, 0},       {1, 300, 4, 2, 16, 0, 0},       {150, 150, 2, 1, 5, 0, 2.0f},
+        {140, 270, 3, 3, 7, 20, 0},  {4, 4, 6, 2, 64, 1, 0},         {65, 130, 2, 2, 24, 0, 0},
+        {3, 70, 4, 4, 20, 9, 0},     {131, 131, 2, 2, 32, 65, 5.0f}, {40, 40, 2, 1, 128, 0, 0},
+        {70, 100, 2, 1, 200, 33, 0}, {33, 33, 1, 1, 256, 0, 0},      {20, 20, 1, 1, 300, 0, 0}};
     for (size_t n = 0; n < sizeof shapes / sizeof *shapes; n++) {
         const shape *s = &shapes[n];
         int64_t nq = s->q_len * s->heads * s->d, nk = s->kv_len * s->kv_heads * s->d;

@@ -1,7 +1,8 @@
 /* A model's forward pass with the activations of one site taken out, as a harvest does it; medians of tokens/s.
  *     bench_forward --model DIR --site 8.resid_post [--device D] [--dtype auto|f32|bf16] [--batch N] [--context N] [--rounds N]
- *                   [--logits]
- * One line of JSON. Ids are drawn; the pass ends at the site unless logits are asked for. tools/bench/forward.py is the same with
+ *                   [--ids FILE] [--rows FILE] [--logits]
+ * One line of JSON. Ids are drawn, or those of a file of int32, [batch, context]; the rows taken out are written as f32 where that is
+ * asked for. The pass ends at the site unless logits are asked for. tools/bench/forward.py is the same with
  * transformers, in turns. */
 #include "microw/model.h"
 
@@ -32,6 +33,17 @@ static const char *option(int argc, char **argv, const char *name, const char *o
     return otherwise;
 }
 
+static void read_ids(const char *path, int32_t *ids, int64_t count) {
+    FILE *file = fopen(path, "rb");
+    if (!file || fread(ids, sizeof *ids, (size_t)count, file) != (size_t)count) exit(1);
+    fclose(file);
+}
+
+static void write_rows(const char *path, const float *rows, int64_t count) {
+    FILE *file = fopen(path, "wb");
+    if (!file || fwrite(rows, sizeof *rows, (size_t)count, file) != (size_t)count || fclose(file) != 0) exit(1);
+}
+
 int main(int argc, char **argv) {
     const char *folder = option(argc, argv, "--model", ""), *dtype = option(argc, argv, "--dtype", "f32");
     int64_t n_seq = atoll(option(argc, argv, "--batch", "8")), context = atoll(option(argc, argv, "--context", "128"));
@@ -51,6 +63,8 @@ int main(int argc, char **argv) {
           *last = mw_alloc((size_t)(n_seq * vocab) * sizeof *last);
     if (!ids || !length || !rows || !last) return 1;
     for (int64_t i = 0; i < tokens; i++) ids[i] = (int32_t)(i * 2654435761u % (uint64_t)vocab);
+    const char *given = option(argc, argv, "--ids", ""), *wanted = option(argc, argv, "--rows", "");
+    if (given[0]) read_ids(given, ids, tokens);
     for (int64_t s = 0; s < n_seq; s++) length[s] = context;
     mw_hook hook = {.site = site, .kind = MW_DETECTOR, .call = take, .self = rows, .name = "bench"};
     mw_hook_id id;
@@ -62,6 +76,7 @@ int main(int argc, char **argv) {
         must(mw_model_forward(model, &batch, logits ? last : NULL));
         if (r >= 0) seconds[r] = mw_seconds() - start;
     }
+    if (wanted[0]) write_rows(wanted, rows, tokens * mw_model_site_width(model, site));
     qsort(seconds, (size_t)rounds, sizeof *seconds, by_value);
     printf(
         "{\"device\":\"%s\",\"dtype\":\"%s\",\"batch\":%lld,\"context\":%lld,\"seconds\":%.6g,\"tokens_per_s\":%.6g}\n",

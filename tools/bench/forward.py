@@ -6,6 +6,7 @@ forward hook, in turns in one run; medians.
 
 Both run the layers up to the one whose output is wanted: transformers' pass is ended there by an exception in the hook, as
 transformer_lens' stop_at_layer does, so that neither computes what nobody reads. The rows are copied to host memory.
+Errors are |rows - transformers' rows in f32| / |those|, norms over all rows and dimensions.
 """
 import argparse
 import json
@@ -14,6 +15,7 @@ import subprocess
 import tempfile
 import time
 
+import numpy
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -46,12 +48,12 @@ def theirs(model, ids, layer, device):
     if device == "cuda":
         torch.cuda.synchronize()
     handle.remove()
-    return time.perf_counter() - start
+    return time.perf_counter() - start, seen["x"]
 
 
-def ours(a, folder, dtype):
+def ours(a, folder, dtype, *more):
     command = [a.bench, "--model", folder, "--site", f"{a.layer}.resid_post", "--device", a.device, "--dtype", dtype,
-               "--batch", str(a.batch), "--context", str(a.context), "--rounds", "3"]
+               "--batch", str(a.batch), "--context", str(a.context), "--rounds", "3", *more]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["seconds"]
 
 
@@ -70,16 +72,22 @@ def main():
         models["bf16"] = GPT2LMHeadModel.from_pretrained(folder, dtype=torch.bfloat16).eval().to(a.device)
         ids = torch.randint(0, 50257, (a.batch, a.context), device=a.device)
         times = {f"{tool}_{dtype}": [] for tool in ("transformers", "microw") for dtype in models}
-        for dtype, model in models.items():
-            theirs(model, ids, a.layer, a.device)
+        rows = {f"transformers_{dtype}": theirs(model, ids, a.layer, a.device)[1].flatten() for dtype, model in models.items()}
+        numpy.asarray(ids.cpu(), dtype=numpy.int32).tofile(folder + "/ids")
+        for dtype in models:
+            ours(a, folder, dtype, "--ids", folder + "/ids", "--rows", folder + "/rows")
+            rows[f"microw_{dtype}"] = torch.from_numpy(numpy.fromfile(folder + "/rows", dtype=numpy.float32))
         for _ in range(a.rounds):
             for dtype, model in models.items():
-                times[f"transformers_{dtype}"].append(theirs(model, ids, a.layer, a.device))
+                times[f"transformers_{dtype}"].append(theirs(model, ids, a.layer, a.device)[0])
                 times[f"microw_{dtype}"].append(ours(a, folder, dtype))
     tokens = a.batch * a.context
+    exact = rows["transformers_f32"].double()
+    errors = {name: float((x.double() - exact).norm() / exact.norm()) for name, x in rows.items()}
     rates = {name: tokens / statistics.median(t) for name, t in times.items()}
     result = {"device": a.device, "layer": a.layer, "batch": a.batch, "context": a.context, "torch": torch.__version__,
               "threads": torch.get_num_threads(), **{k: round(v, 1) for k, v in rates.items()},
+              "errors": errors,
               "f32_ratio": round(rates["microw_f32"] / rates["transformers_f32"], 3),
               "bf16_ratio": round(rates["microw_bf16"] / rates["transformers_bf16"], 3),
               "bf16_over_their_f32": round(rates["microw_bf16"] / rates["transformers_f32"], 3)}
@@ -87,7 +95,7 @@ def main():
         print(json.dumps(result))
         return
     for name, rate in rates.items():
-        print(f"{name:20s} {rate:10.0f} tokens/s")
+        print(f"{name:20s} {rate:10.0f} tokens/s, relative error {errors[name]:.1e}")
     print(f"microw over transformers: {result['f32_ratio']:.2f} in f32, {result['bf16_ratio']:.2f} in bf16; bf16 over "
           f"transformers' f32: {result['bf16_over_their_f32']:.2f}")
 

@@ -1,7 +1,10 @@
-/* A block a query row and head; keys in tiles with an online softmax (Milakov & Gimelshein 2018). */
+/* Keys in tiles with an online softmax (Milakov & Gimelshein 2018), by two kernels. Where many rows of a sequence ask at once, a block
+ * takes a tile of them, so that keys and values, brought to shared memory, serve all (as Dao et al. 2022, arXiv 2205.14135). Where
+ * few do, as when text is made token by token, a block takes one row and its threads the keys. Which of the two depends on the
+ * sequence alone. */
 #include "backend/cuda/cuda.h"
 
-enum { KEY_TILE = 128 };
+enum { KEY_TILE = 128, WARPS = 4, FEW_ROWS = 8 };
 
 typedef struct row_place {
     int32_t sequence; /* of the query row */
@@ -13,9 +16,11 @@ typedef struct sizes {
     float scale, softcap;
 } sizes;
 
+/* ---- one row a block ------------------------------------------------------------------------------------------- */
+
 /* Shared: q [d], scores [KEY_TILE]; a thread owns output elements threadIdx.x, + blockDim.x, ... in `out` itself. */
-static __global__ void attend(const float *q, float *out, const float *const *k, const float *const *v,
-                              const row_place *rows, const int64_t *row_index, sizes n) {
+static __global__ void attend_row(const float *q, float *out, const float *const *k, const float *const *v,
+                                  const row_place *rows, const int64_t *row_index, sizes n) {
     MW_DYNAMIC_SHARED(float, shared);
     float *mine = shared, *scores = shared + n.d;
     int64_t row = row_index[blockIdx.x], h = blockIdx.y, kh = h / (n.heads / n.kv_heads), stride = n.kv_heads * n.d;
@@ -54,43 +59,219 @@ static __global__ void attend(const float *q, float *out, const float *const *k,
     for (int64_t i = threadIdx.x; i < n.d; i += blockDim.x) to[i] /= total;
 }
 
-/* Every query row with its sequence and its number of keys. */
-static mw_status list_rows(const mw_attention *at, int64_t total, row_place *rows, int64_t *index) {
-    int64_t n = 0;
-    for (int64_t s = 0; s < at->n_seq; s++)
-        for (int64_t i = 0; i < at->q_len[s]; i++, n++) {
-            rows[n].sequence = (int32_t)s;
-            rows[n].last = (int32_t)(at->kv_len[s] - at->q_len[s] + i + 1);
-            index[n] = at->q_row[s] + i;
-        }
-    return n == total ? MW_OK : mw_error(MW_ERR_BACKEND, "attention: rows do not add up");
+/* ---- a tile of rows a block ------------------------------------------------------------------------------------ */
+
+typedef struct row_tile {
+    int32_t sequence, count; /* of the tile; its rows */
+    int32_t last;            /* number of keys that the first of them sees; each next one sees one more */
+    int32_t unused;
+    int64_t row; /* the first in q and out */
+} row_tile;
+
+/* Rows [count, d] of a head to shared memory, `width` apart. */
+static __device__ __forceinline__ void bring(float *to, int64_t width, const float *from, int64_t stride, int64_t count,
+                                             int64_t d) {
+    for (int64_t r = threadIdx.x / 32; r < count; r += WARPS)
+        for (int64_t i = threadIdx.x % 32; i < d; i += 32) to[r * width + i] = from[r * stride + i];
 }
 
-static mw_status launch(mw_cuda_state *s, const mw_attention *at, const row_place *rows, const int64_t *index,
-                        int64_t total) {
+/* What a warp keeps of its ROWS rows; a lane has elements lane, lane + 32, ... of each, PER of them at most. */
+template <int ROWS, int PER> struct warp_rows { float sum[ROWS][PER], best[ROWS], total[ROWS]; };
+
+static __device__ __forceinline__ float warp_largest(float x) {
+    for (int o = 16; o > 0; o /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, o));
+    return x;
+}
+
+static __device__ __forceinline__ float warp_total(float x) {
+    for (int o = 16; o > 0; o /= 2) x += __shfl_xor_sync(0xffffffffu, x, o);
+    return x;
+}
+
+/* A lane's key, of those of the tile that lie in shared memory, for one row: -INFINITY where the row does not see it. */
+static __device__ __forceinline__ float score_of(const float *query, const float *key, bool seen, sizes n) {
+    float score = 0;
+    if (!seen) return -INFINITY;
+    for (int64_t i = 0; i < n.d; i++) score += query[i] * key[i];
+    score *= n.scale;
+    return n.softcap > 0 ? n.softcap * tanhf(score / n.softcap) : score;
+}
+
+/* Scores of 32 keys become weights, [ROWS, 32]; what the rows have so far is scaled to the new maximum. */
+template <int ROWS, int PER>
+static __device__ __forceinline__ void weigh(warp_rows<ROWS, PER> &mine, const float *queries, const float *keys,
+                                             float *weights, int64_t first_row, row_tile tile, int64_t start, sizes n) {
+    int64_t lane = threadIdx.x % 32, key = start + lane;
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) {
+        int64_t last = tile.last + first_row + r;
+        bool seen = first_row + r < tile.count && key < last && (n.window == 0 || key >= last - n.window);
+        float score = score_of(queries + (first_row + r) * n.d, keys + lane * (n.d + 1), seen, n);
+        float top = fmaxf(mine.best[r], warp_largest(score));
+        float keep = mine.best[r] == -INFINITY ? 0.0f : expf(mine.best[r] - top), e = seen ? expf(score - top) : 0.0f;
+        weights[r * 32 + lane] = e;
+        mine.total[r] = mine.total[r] * keep + warp_total(e);
+        mine.best[r] = top;
+#pragma unroll
+        for (int p = 0; p < PER; p++) mine.sum[r][p] *= keep;
+    }
+}
+
+/* Only values that a row sees: one that it does not see may be anything. */
+template <int ROWS, int PER>
+static __device__ __forceinline__ void add_values(warp_rows<ROWS, PER> &mine, const float *values, const float *weights,
+                                                  int64_t first_row, row_tile tile, int64_t start, sizes n) {
+    int64_t lane = threadIdx.x % 32;
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) {
+        int64_t last = tile.last + first_row + r, from = n.window > 0 && last > n.window ? last - n.window - start : 0;
+        int64_t to = first_row + r < tile.count ? (last - start < 32 ? last - start : 32) : 0;
+        for (int64_t j = from > 0 ? from : 0; j < to; j++)
+#pragma unroll
+            for (int p = 0; p < PER; p++)
+                if (lane + 32 * p < n.d) mine.sum[r][p] += weights[r * 32 + j] * values[j * (n.d + 1) + lane + 32 * p];
+    }
+}
+
+/* Shared: queries [WARPS * ROWS, d]; keys, and in the same place values, [32, d + 1]; weights [WARPS * ROWS, 32]. */
+template <int ROWS, int PER>
+static __global__ void attend_tile(const float *q, float *out, const float *const *k, const float *const *v,
+                                   const row_tile *tiles, sizes n) {
+    MW_DYNAMIC_SHARED(float, shared);
+    float *queries = shared, *others = queries + WARPS * ROWS * n.d, *weights = others + 32 * (n.d + 1);
+    row_tile tile = tiles[blockIdx.x];
+    int64_t h = blockIdx.y, kh = h / (n.heads / n.kv_heads), stride = n.kv_heads * n.d,
+            first_row = threadIdx.x / 32 * ROWS;
+    const float *keys = k[tile.sequence] + kh * n.d, *values = v[tile.sequence] + kh * n.d;
+    warp_rows<ROWS, PER> mine;
+    for (int r = 0; r < ROWS; r++) {
+        mine.best[r] = -INFINITY;
+        mine.total[r] = 0;
+        for (int p = 0; p < PER; p++) mine.sum[r][p] = 0;
+    }
+    bring(queries, n.d, q + (tile.row * n.heads + h) * n.d, n.heads * n.d, tile.count, n.d);
+    int64_t last = tile.last + tile.count - 1, first = n.window > 0 && tile.last > n.window ? tile.last - n.window : 0;
+    weights += first_row * 32;
+    for (int64_t start = first / 32 * 32; start < last; start += 32) {
+        int64_t count = last - start < 32 ? last - start : 32;
+        __syncthreads();
+        bring(others, n.d + 1, keys + start * stride, stride, count, n.d);
+        __syncthreads();
+        weigh(mine, queries, others, weights, first_row, tile, start, n);
+        __syncthreads();
+        bring(others, n.d + 1, values + start * stride, stride, count, n.d);
+        __syncthreads();
+        add_values(mine, others, weights, first_row, tile, start, n);
+    }
+    for (int r = 0; r < ROWS; r++)
+        for (int p = 0; p < PER; p++) {
+            int64_t i = threadIdx.x % 32 + 32 * p, row = first_row + r;
+            if (row < tile.count && i < n.d)
+                out[((tile.row + row) * n.heads + h) * n.d + i] = mine.sum[r][p] / mine.total[r];
+        }
+}
+
+/* Rows of a tile for heads of this width; 0: such heads go row by row. */
+static int64_t tile_rows(int64_t d) {
+    return d <= 128 ? WARPS * 8 : d <= 256 ? WARPS * 4 : 0;
+}
+
+static size_t tile_bytes(int64_t d) {
+    int64_t rows = tile_rows(d);
+    return (size_t)(rows * d + 32 * (d + 1) + rows * 32) * sizeof(float);
+}
+
+template <int ROWS, int PER>
+static mw_status run_tiles(mw_cuda_state *s, const mw_attention *at, const float **k, const float **v,
+                           const row_tile *tiles, int64_t count, sizes n) {
+    dim3 grid((unsigned)count, (unsigned)at->n_heads);
+    size_t bytes = tile_bytes(n.d);
+    if (bytes > 48 << 10) /* more than any kernel may have unasked */
+        MW_TRY(cuda_checked(
+            cudaFuncSetAttribute(attend_tile<ROWS, PER>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
+            "attention"));
+    auto kernel = attend_tile<ROWS, PER>;
+    MW_LAUNCH(kernel, grid, WARPS * 32, bytes, s->stream, at->q, at->out, k, v, tiles, n);
+    return cuda_launched("attention");
+}
+
+static mw_status launch_tiles(mw_cuda_state *s, const mw_attention *at, const float **k, const float **v,
+                              const row_tile *tiles, int64_t count, sizes n) {
+    cuda_scratch<row_tile> there(s->stream);
+    if (count == 0) return MW_OK;
+    MW_TRY(there.copy(tiles, count));
+    if (n.d <= 32) return run_tiles<8, 1>(s, at, k, v, there.data, count, n);
+    if (n.d <= 64) return run_tiles<8, 2>(s, at, k, v, there.data, count, n);
+    if (n.d <= 128) return run_tiles<8, 4>(s, at, k, v, there.data, count, n);
+    return run_tiles<4, 8>(s, at, k, v, there.data, count, n);
+}
+
+/* ---- who does what ----------------------------------------------------------------------------------------------- */
+
+/* On the host: each row of sequences with few, tiles of the others. */
+typedef struct work {
+    row_place *rows;
+    int64_t *index;
+    row_tile *tiles;
+    int64_t n_rows, n_tiles;
+} work;
+
+static bool goes_by_tiles(const mw_attention *at, int64_t sequence) {
+    return tile_rows(at->head_dim) > 0 && at->q_len[sequence] >= FEW_ROWS;
+}
+
+static void list_work(const mw_attention *at, work *w) {
+    int64_t most = tile_rows(at->head_dim);
+    for (int64_t s = 0; s < at->n_seq; s++) {
+        int64_t first = at->kv_len[s] - at->q_len[s] + 1;
+        for (int64_t i = 0; goes_by_tiles(at, s) && i < at->q_len[s]; i += most) {
+            int64_t count = at->q_len[s] - i < most ? at->q_len[s] - i : most;
+            w->tiles[w->n_tiles++] = {(int32_t)s, (int32_t)count, (int32_t)(first + i), 0, at->q_row[s] + i};
+        }
+        for (int64_t i = 0; !goes_by_tiles(at, s) && i < at->q_len[s]; i++) {
+            w->rows[w->n_rows] = {(int32_t)s, (int32_t)(first + i)};
+            w->index[w->n_rows++] = at->q_row[s] + i;
+        }
+    }
+}
+
+static mw_status launch_rows(mw_cuda_state *s, const mw_attention *at, const float **k, const float **v, const work *w,
+                             sizes n) {
     cuda_scratch<row_place> places(s->stream);
     cuda_scratch<int64_t> where(s->stream);
+    if (w->n_rows == 0) return MW_OK;
+    MW_TRY(places.copy(w->rows, w->n_rows));
+    MW_TRY(where.copy(w->index, w->n_rows));
+    dim3 grid((unsigned)w->n_rows, (unsigned)at->n_heads);
+    size_t shared = (size_t)(at->head_dim + KEY_TILE) * sizeof(float);
+    MW_LAUNCH(attend_row, grid, KEY_TILE, shared, s->stream, at->q, at->out, k, v, places.data, where.data, n);
+    return cuda_launched("attention");
+}
+
+static mw_status launch(mw_cuda_state *s, const mw_attention *at, const work *w) {
     cuda_scratch<const float *> k(s->stream), v(s->stream);
-    MW_TRY(places.copy(rows, total));
-    MW_TRY(where.copy(index, total));
     MW_TRY(k.copy((const float **)at->k, at->n_seq));
     MW_TRY(v.copy((const float **)at->v, at->n_seq));
     sizes n = {at->n_heads, at->n_kv_heads, at->head_dim, at->window, at->scale, at->softcap};
-    dim3 grid((unsigned)total, (unsigned)at->n_heads);
-    size_t shared = (size_t)(at->head_dim + KEY_TILE) * sizeof(float);
-    MW_LAUNCH(attend, grid, KEY_TILE, shared, s->stream, at->q, at->out, k.data, v.data, places.data, where.data, n);
-    return cuda_launched("attention");
+    MW_TRY(launch_tiles(s, at, k.data, v.data, w->tiles, w->n_tiles, n));
+    return launch_rows(s, at, k.data, v.data, w, n);
 }
 
 mw_status mw_cuda_attention(mw_backend *backend, const mw_attention *at) {
     int64_t total = 0;
     for (int64_t s = 0; s < at->n_seq; s++) total += at->q_len[s];
     if (total == 0) return MW_OK;
-    row_place *rows = (row_place *)mw_alloc((size_t)total * sizeof *rows);
-    int64_t *index = (int64_t *)mw_alloc((size_t)total * sizeof *index);
-    mw_status status = rows && index ? list_rows(at, total, rows, index) : MW_ERR_MEMORY;
-    if (status == MW_OK) status = launch(cuda_of(backend), at, rows, index, total);
-    mw_free(rows);
-    mw_free(index);
+    work w = {};
+    w.rows = (row_place *)mw_alloc((size_t)total * sizeof *w.rows);
+    w.index = (int64_t *)mw_alloc((size_t)total * sizeof *w.index);
+    w.tiles = (row_tile *)mw_alloc((size_t)total * sizeof *w.tiles);
+    mw_status status = w.rows && w.index && w.tiles ? MW_OK : MW_ERR_MEMORY;
+    if (status == MW_OK) {
+        list_work(at, &w);
+        status = launch(cuda_of(backend), at, &w);
+    }
+    mw_free(w.rows);
+    mw_free(w.index);
+    mw_free(w.tiles);
     return status;
 }

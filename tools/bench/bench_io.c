@@ -1,0 +1,250 @@
+/* Activations written and read as harvest and training do it, beside the file system's own speed, in turns in one run; medians.
+ *     [mpirun -n R] bench_io FOLDER [--megabytes N] [--rounds N] [--json]
+ * write: raw    each rank writes its blocks of ready bf16 into one file, then all sync it
+ *        store  the same rows, given as f32, through the store's writer: converted, summed, with checksums, into HDF5, synced
+ * read:  raw    the file from its beginning, 4 MB at a time (rank 0 alone reads)
+ *        blocks, rows   batches of 4096 in the two orders of training (train.shuffle), as f32
+ *        each after the system was told to forget the file, and again
+ * Speeds are of stored bytes. */
+#include "sae/feed.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { WIDTH = 768, BLOCK = 2048, BATCH = 4096, ROUNDS_MAX = 31, PIECE = 1 << 22, LENGTH = 128 };
+
+typedef enum measure {
+    WRITE_RAW,
+    WRITE_STORE,
+    COLD_RAW,
+    COLD_BLOCKS,
+    COLD_ROWS,
+    WARM_RAW,
+    WARM_BLOCKS,
+    WARM_ROWS,
+    MEASURES
+} measure;
+static const char *const names[MEASURES] = {"write_raw", "write_store", "cold_raw",    "cold_blocks",
+                                            "cold_rows", "warm_raw",    "warm_blocks", "warm_rows"};
+
+typedef struct bench {
+    mw_comm *comm;
+    const char *folder;
+    char *raw, *store;
+    int64_t blocks, rows;
+    float *x;      /* a block */
+    uint16_t *x16; /* the same as it is stored */
+    mw_store_plan plan;
+    double seconds[MEASURES][ROUNDS_MAX];
+} bench;
+
+static void must(mw_status status) {
+    if (status != MW_OK) exit(1);
+}
+
+static void *some(size_t count, size_t size) {
+    void *made = mw_calloc(count, size);
+    if (!made) exit(1);
+    return made;
+}
+
+/* ---- writing --------------------------------------------------------------------------------------------- */
+
+static void make_plan(bench *t) {
+    int64_t sequences = t->rows / LENGTH;
+    uint32_t *ids = some((size_t)t->rows, 4), *sequence = some((size_t)t->rows, 4),
+             *position = some((size_t)t->rows, 4);
+    uint64_t *document = some((size_t)sequences, 8), *offset = some((size_t)sequences, 8),
+             *length = some((size_t)sequences, 8), *row = some((size_t)t->blocks + 1, 8),
+             *vocabulary = some(2, sizeof *vocabulary);
+    mw_document_place *documents = some(1, sizeof *documents);
+    vocabulary[1] = 1;
+    static const mw_site site = {.stream = MW_RESID_PRE};
+    static const int64_t width = WIDTH;
+    for (int64_t r = 0; r < t->rows; r++) {
+        sequence[r] = (uint32_t)(r / LENGTH);
+        position[r] = (uint32_t)(r % LENGTH);
+    }
+    for (int64_t s = 0; s < sequences; s++) {
+        offset[s] = (uint64_t)(s * LENGTH);
+        length[s] = LENGTH;
+    }
+    for (int64_t b = 0; b <= t->blocks; b++) row[b] = (uint64_t)(b * BLOCK);
+    t->plan = (mw_store_plan){.n_rows = t->rows,
+                              .n_sequences = sequences,
+                              .n_blocks = t->blocks,
+                              .n_sites = 1,
+                              .ids = ids,
+                              .sequence = sequence,
+                              .position = position,
+                              .document = document,
+                              .offset = offset,
+                              .length = length,
+                              .documents = documents,
+                              .n_documents = 1,
+                              .block_row = row,
+                              .sites = &site,
+                              .widths = &width,
+                              .dtype = MW_BF16,
+                              .vocabulary_offset = vocabulary,
+                              .vocabulary_bytes = "x",
+                              .n_vocabulary = 1};
+}
+
+static void write_raw(bench *t) {
+    int ranks = mw_comm_size(t->comm), rank = mw_comm_rank(t->comm);
+    size_t bytes = BLOCK * WIDTH * sizeof *t->x16;
+    if (rank == 0) unlink(t->raw);
+    must(mw_comm_barrier(t->comm));
+    int fd = open(t->raw, O_CREAT | O_WRONLY, 0666);
+    if (fd < 0) exit(1);
+    for (int64_t b = rank; b < t->blocks; b += ranks)
+        if (pwrite(fd, t->x16, bytes, (off_t)((size_t)b * bytes)) != (ssize_t)bytes) exit(1);
+    if (fsync(fd) != 0) exit(1);
+    close(fd);
+}
+
+static void write_store(bench *t) {
+    mw_store_writer *w = NULL;
+    int64_t first, ranks = mw_comm_size(t->comm), rank = mw_comm_rank(t->comm);
+    const float *values[] = {t->x};
+    if (rank == 0) unlink(t->store);
+    must(mw_store_writer_open(t->folder, &t->plan, t->comm, &w, &first));
+    for (int64_t b = 0; b < t->blocks; b += ranks) {
+        int64_t done = b + ranks < t->blocks ? b + ranks : t->blocks;
+        must(mw_store_write_blocks(w, b + rank < t->blocks ? b + rank : -1, values, done, MW_OK));
+    }
+    must(mw_store_writer_finish(w));
+    mw_store_writer_free(&w);
+}
+
+/* ---- reading --------------------------------------------------------------------------------------------- */
+
+static void forget(const char *path) {
+    int fd = open(path, O_RDONLY);
+    if (fd < 0) exit(1);
+    posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    close(fd);
+}
+
+static void read_raw(bench *t) {
+    static char piece[PIECE];
+    int fd = open(t->store, O_RDONLY);
+    if (fd < 0) exit(1);
+    while (read(fd, piece, sizeof piece) > 0) continue;
+    close(fd);
+}
+
+static void read_order(bench *t, int64_t block) {
+    mw_store *store = NULL;
+    mw_store_view view;
+    feed f;
+    const mw_train_options o = {.batch = BATCH, .shuffle_block = block, .shuffle_window = 128};
+    float *x = some(BATCH * WIDTH, sizeof *x);
+    must(mw_store_open(t->store, &store));
+    must(mw_store_view_open(store, "0.resid_pre", &view));
+    must(feed_open(&view, NULL, &o, &f));
+    for (int64_t r = 0; r + BATCH <= t->rows; r += BATCH) must(feed_read(&f, r, BATCH, x, NULL));
+    feed_close(&f);
+    mw_store_close(&store);
+    mw_free(x);
+}
+
+static void read_blocks(bench *t) {
+    read_order(t, 16);
+}
+
+static void read_rows(bench *t) {
+    read_order(t, 0);
+}
+
+/* ---- all ------------------------------------------------------------------------------------------------- */
+
+/* By all ranks, or rank 0 alone; the slowest counts. */
+static void timed(bench *t, measure m, int round, void (*what)(bench *)) {
+    bool all = m <= WRITE_STORE;
+    must(mw_comm_barrier(t->comm));
+    double seconds = mw_seconds();
+    if (all || mw_comm_rank(t->comm) == 0) what(t);
+    seconds = mw_seconds() - seconds;
+    must(mw_comm_max_f64(t->comm, &seconds, 1));
+    if (round >= 0) t->seconds[m][round] = seconds;
+}
+
+static void one_round(bench *t, int round) {
+    static void (*const readers[])(bench *) = {read_raw, read_blocks, read_rows};
+    timed(t, WRITE_RAW, round, write_raw);
+    timed(t, WRITE_STORE, round, write_store);
+    for (int i = 0; i < 3; i++) {
+        forget(t->store);
+        timed(t, COLD_RAW + i, round, readers[i]);
+        timed(t, WARM_RAW + i, round, readers[i]);
+    }
+}
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static void tell(bench *t, int rounds, bool json) {
+    double rate[MEASURES], megabytes = (double)(t->rows * WIDTH) * 2 / 1e6;
+    for (int m = 0; m < MEASURES; m++) {
+        qsort(t->seconds[m], (size_t)rounds, sizeof(double), by_value);
+        rate[m] = megabytes / t->seconds[m][rounds / 2];
+    }
+    if (json) {
+        printf("{\"ranks\":%d,\"megabytes\":%.1f", mw_comm_size(t->comm), megabytes);
+        for (int m = 0; m < MEASURES; m++) printf(",\"%s_mb_per_s\":%.1f", names[m], rate[m]);
+        printf("}\n");
+        return;
+    }
+    printf("%.0f MB of bf16, %lld rows of %d, %d rank%s\n", megabytes, (long long)t->rows, WIDTH, mw_comm_size(t->comm),
+           mw_comm_size(t->comm) > 1 ? "s" : "");
+    for (int m = 0; m < MEASURES; m++) {
+        measure raw = m <= WRITE_STORE ? WRITE_RAW : m < WARM_RAW ? COLD_RAW : WARM_RAW;
+        printf("  %-12s %8.0f MB/s %6.0f %% of raw, %9.0f rows/s\n", names[m], rate[m], 100 * rate[m] / rate[raw],
+               rate[m] * 1e6 / (2 * WIDTH));
+    }
+}
+
+int main(int argc, char **argv) {
+    bench t = {0};
+    int64_t megabytes = 512;
+    int rounds = 5;
+    bool json = false;
+    must(mw_comm_world(&argc, &argv, &t.comm));
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--json") == 0)
+            json = true;
+        else if (strcmp(argv[i], "--megabytes") == 0 && i + 1 < argc)
+            megabytes = atoll(argv[++i]);
+        else if (strcmp(argv[i], "--rounds") == 0 && i + 1 < argc)
+            rounds = atoi(argv[++i]);
+        else
+            t.folder = argv[i];
+    }
+    if (!t.folder || megabytes < 8 || rounds < 1 || rounds > ROUNDS_MAX)
+        return fprintf(stderr, "bench_io FOLDER [--megabytes N] [--rounds N] [--json]\n"), 2;
+    mw_memory_keep();
+    t.blocks = megabytes * 1000000 / (BLOCK * WIDTH * 2) + 1;
+    t.rows = t.blocks * BLOCK;
+    t.raw = mw_path_join(t.folder, "raw");
+    t.store = mw_path_join(t.folder, "activations.h5");
+    t.x = some(BLOCK * WIDTH, sizeof *t.x);
+    t.x16 = some(BLOCK * WIDTH, sizeof *t.x16);
+    for (int64_t i = 0; i < BLOCK * WIDTH; i++) t.x[i] = mw_rng_normal(1, 0, (uint64_t)i);
+    must(mw_convert_from_f32(MW_BF16, t.x, BLOCK * WIDTH, t.x16));
+    make_plan(&t);
+    for (int r = -1; r < rounds; r++) one_round(&t, r);
+    if (mw_comm_rank(t.comm) == 0) {
+        tell(&t, rounds, json);
+        unlink(t.raw);
+        unlink(t.store);
+    }
+    mw_comm_free(&t.comm);
+    return 0;
+}

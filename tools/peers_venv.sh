@@ -1,0 +1,10 @@
+#!/bin/sh
+# A Python environment with the libraries that microw is measured beside:
+#     tools/peers_venv.sh /tmp/peers && /tmp/peers/bin/python tools/bench/peers.py
+# mi-crow asks for a numpy below 2, which others refuse, and runs with a newer one; so it comes without what it asks for.
+set -eu
+[ $# = 1 ] || { echo "peers_venv.sh DIR" >&2; exit 2; }
+python3 -m venv "$1"
+"$1/bin/pip" install -q -r "$(dirname "$0")/requirements-peers.txt"
+"$1/bin/pip" install -q --no-deps mi-crow==1.0.0.post10 overcomplete==0.3.0
+echo "$1/bin/python"
