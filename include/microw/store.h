@@ -52,6 +52,7 @@ typedef struct mw_store_plan {
     const char *vocabulary_bytes;
     int64_t n_vocabulary;
     bool keep_nan;             /* values that are not finite are stored, and left out of the means; else an error */
+    int threads;               /* that a block is converted and summed by; 0 and 1: the caller's alone */
     double allowed_bytes;      /* the file may have; 0: what the disk has */
     const mw_pair *provenance; /* root attributes; a resumed file must have the same */
     int64_t n_provenance;

@@ -2,6 +2,7 @@
 #include "harvest/pipe.h"
 
 #include <stdio.h>
+#include <omp.h>
 #include <string.h>
 
 /* Detector of one site: the kept rows of a pass go into the block at hand. Where the device has memory of its own they are put
@@ -210,6 +211,11 @@ static mw_status is_there(const char *folder, const mw_comm *comm, bool *there) 
     return MW_OK;
 }
 
+/* Beside a GPU the cores are free for the writer; else the model wants them. */
+static int writer_threads(const mw_backend *backend) {
+    return backend->ops->host_memory ? 1 : omp_get_max_threads();
+}
+
 mw_status mw_harvest(mw_model *model, const mw_dataset *dataset, const mw_tokenizer *tokenizer, const mw_comm *comm,
                      const char *folder, const mw_harvest_options *options, mw_harvest_report *report) {
     double start = mw_seconds();
@@ -218,6 +224,7 @@ mw_status mw_harvest(mw_model *model, const mw_dataset *dataset, const mw_tokeni
     MW_TRY(is_there(folder, comm, &there));
     harvest_plan plan = {0};
     MW_TRY(mw_comm_agree(comm, harvest_plan_make(model, dataset, tokenizer, options, &plan)));
+    plan.store.threads = writer_threads(mw_model_backend(model));
     harvest h = {
         .model = model, .dataset = dataset, .options = options, .plan = &plan, .backend = mw_model_backend(model)};
     h.taps = mw_calloc((size_t)options->n_sites, sizeof *h.taps);

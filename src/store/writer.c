@@ -2,22 +2,35 @@
 #include "base/json.h"
 #include "store/part.h"
 
+#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { FLUSH_EVERY = 16 };
+enum { FLUSH_EVERY = 16, TILE = 64 };
+
+/* Of a tile of a block's rows. */
+typedef struct tile_sums {
+    double norm, square;
+    int64_t refused; /* first row that is not finite and must be; -1: none */
+} tile_sums;
 
 struct mw_store_writer {
     const mw_store_plan *plan;
     const mw_comm *comm;
     hid_t file;
     char *final, *partial, *progress;
-    void *narrow;        /* a block in the stored type */
-    double *sums;        /* [largest width] */
+    void *narrow; /* a block in the stored type */
+    double *sums; /* [1 + tiles, largest width]: of a block, and of its tiles */
+    tile_sums *tiles;
     int64_t steps, done; /* blocks that all sites have */
+    int hint;            /* the file once more, see start_writeback; -1: not */
 };
+
+static int64_t tiles_of(int64_t rows) {
+    return (rows + TILE - 1) / TILE;
+}
 
 /* HDF5 1.10 has no name for f16, so a type is made; bf16 is kept as u16. */
 static hid_t make_type(mw_dtype dtype) {
@@ -221,8 +234,9 @@ static mw_status prepare(mw_store_writer *w, const char *folder) {
     w->partial = mw_path_join(folder, "activations.h5.partial");
     w->progress = mw_path_join(folder, "progress.json");
     w->narrow = mw_alloc((size_t)(rows * width) * mw_dtype_size(w->plan->dtype));
-    w->sums = mw_alloc((size_t)width * sizeof *w->sums);
-    if (!w->final || !w->partial || !w->progress || !w->narrow || !w->sums) return MW_ERR_MEMORY;
+    w->sums = mw_alloc((size_t)((1 + tiles_of(rows)) * width) * sizeof *w->sums);
+    w->tiles = mw_alloc((size_t)(1 + tiles_of(rows)) * sizeof *w->tiles);
+    if (!w->final || !w->partial || !w->progress || !w->narrow || !w->sums || !w->tiles) return MW_ERR_MEMORY;
     if (mw_comm_rank(w->comm) != 0) return MW_OK;
     MW_TRY(mw_make_directories(folder));
     return check_space(w, folder);
@@ -232,7 +246,7 @@ mw_status mw_store_writer_open(const char *folder, const mw_store_plan *plan, co
                                mw_store_writer **out, int64_t *first_block) {
     mw_store_writer *w = mw_calloc(1, sizeof *w);
     MW_TRY(mw_comm_agree(comm, w ? MW_OK : MW_ERR_MEMORY));
-    *w = (mw_store_writer){.plan = plan, .comm = comm, .file = -1};
+    *w = (mw_store_writer){.plan = plan, .comm = comm, .file = -1, .hint = -1};
     mw_status status = mw_comm_agree(comm, prepare(w, folder));
     if (status == MW_OK) status = start_or_resume(w, first_block);
     if (status != MW_OK)
@@ -258,11 +272,13 @@ void mw_store_writer_free(mw_store_writer **slot) {
     mw_status closed = close_file(w);
     mw_log_quiet(false);
     (void)closed;
+    if (w->hint >= 0) close(w->hint);
     mw_free(w->final);
     mw_free(w->partial);
     mw_free(w->progress);
     mw_free(w->narrow);
     mw_free(w->sums);
+    mw_free(w->tiles);
     mw_free(w);
     *slot = NULL;
 }
@@ -280,36 +296,73 @@ static mw_status refuse_value(const mw_store_writer *w, int64_t s, int64_t row) 
         site, mw_dtype_name(p->dtype), p->ids[row], p->position[row], p->sequence[row]);
 }
 
-/* Sums over the values as they are stored, so that a reader finds the same. Rows that are not finite have no part in them. */
-static mw_status measure(const mw_store_writer *w, int64_t s, int64_t begin, int64_t rows, float *row, double norm[2]) {
+/* In lanes, which are added in a fixed order: one sum would wait for each addition before the next. */
+static double squares_of(const float *row, int64_t width) {
+    enum { LANES = 16 };
+    double lane[LANES] = {0}, sum = 0;
+    int64_t i = 0;
+    for (; i + LANES <= width; i += LANES)
+        for (int l = 0; l < LANES; l++) lane[l] += (double)row[i + l] * row[i + l];
+    for (; i < width; i++) sum += (double)row[i] * row[i];
+    for (int l = 0; l < LANES; l++) sum += lane[l];
+    return sum;
+}
+
+/* Rows first .. first + rows of a block in the stored type, and sums over the values as they are stored, so that a reader finds the
+ * same. Rows that are not finite have no part in them. */
+static mw_status prepare_tile(const mw_store_writer *w, int64_t width, int64_t first, int64_t rows, const float *values,
+                              float *row, double *sums, tile_sums *out) {
     mw_dtype dtype = w->plan->dtype;
-    int64_t width = w->plan->widths[s];
-    const char *stored = w->narrow;
-    memset(w->sums, 0, (size_t)width * sizeof *w->sums);
-    norm[0] = norm[1] = 0;
+    char *stored = (char *)w->narrow + (size_t)(first * width) * mw_dtype_size(dtype);
+    *out = (tile_sums){.refused = -1};
+    memset(sums, 0, (size_t)width * sizeof *sums);
+    MW_TRY(mw_convert_from_f32(dtype, values + first * width, rows * width, stored));
     for (int64_t r = 0; r < rows; r++) {
         MW_TRY(mw_convert_to_f32(dtype, stored + (size_t)(r * width) * mw_dtype_size(dtype), width, row));
-        double squares = 0;
-        for (int64_t i = 0; i < width; i++) squares += (double)row[i] * row[i];
-        if (!isfinite(squares) && !w->plan->keep_nan) return refuse_value(w, s, begin + r);
+        double squares = squares_of(row, width);
+        if (!isfinite(squares) && !w->plan->keep_nan && out->refused < 0) out->refused = first + r;
         if (!isfinite(squares)) continue;
-        for (int64_t i = 0; i < width; i++) w->sums[i] += row[i];
-        norm[0] += sqrt(squares);
-        norm[1] += squares;
+        for (int64_t i = 0; i < width; i++) sums[i] += row[i];
+        out->norm += sqrt(squares);
+        out->square += squares;
     }
     return MW_OK;
 }
 
-/* The block in the stored type, its sums and its checksum. */
+/* All tiles of a block: of the same rows whoever does them. */
+static mw_status prepare_tiles(const mw_store_writer *w, int64_t width, int64_t rows, const float *values) {
+    mw_status worst = MW_OK;
+#pragma omp parallel num_threads(w->plan->threads > 1 ? w->plan->threads : 1) reduction(max : worst)
+    {
+        float *row = mw_alloc((size_t)width * sizeof *row);
+        mw_status status = row ? MW_OK : MW_ERR_MEMORY;
+#pragma omp for schedule(static)
+        for (int64_t t = 0; t < tiles_of(rows); t++) {
+            int64_t first = t * TILE, left = rows - first, take = left < TILE ? left : TILE;
+            if (status == MW_OK)
+                status = prepare_tile(w, width, first, take, values, row, w->sums + (t + 1) * width, &w->tiles[t]);
+        }
+        mw_free(row);
+        worst = status;
+    }
+    return worst;
+}
+
+/* The block in the stored type, its sums, which are those of its tiles in order, and its checksum. */
 static mw_status prepare_block(mw_store_writer *w, int64_t s, int64_t begin, int64_t rows, const float *values,
                                double norm[2], uint64_t *checksum) {
     int64_t width = w->plan->widths[s];
-    float *row = mw_alloc((size_t)width * sizeof *row);
-    mw_status status = row ? mw_convert_from_f32(w->plan->dtype, values, rows * width, w->narrow) : MW_ERR_MEMORY;
-    if (status == MW_OK) status = measure(w, s, begin, rows, row, norm);
+    MW_TRY(prepare_tiles(w, width, rows, values));
+    memset(w->sums, 0, (size_t)width * sizeof *w->sums);
+    for (int64_t t = 0; t < tiles_of(rows); t++) {
+        const tile_sums *tile = &w->tiles[t];
+        if (tile->refused >= 0) return refuse_value(w, s, begin + tile->refused);
+        for (int64_t i = 0; i < width; i++) w->sums[i] += w->sums[(t + 1) * width + i];
+        norm[0] += tile->norm;
+        norm[1] += tile->square;
+    }
     *checksum = mw_xxh64(w->narrow, (size_t)(rows * width) * mw_dtype_size(w->plan->dtype));
-    mw_free(row);
-    return status;
+    return MW_OK;
 }
 
 static mw_status write_site(mw_store_writer *w, int64_t s, int64_t block, const float *values, mw_status local) {
@@ -338,11 +391,23 @@ static mw_status write_site(mw_store_writer *w, int64_t s, int64_t block, const 
                          h5_write_rows(w->file, w->partial, name, H5T_NATIVE_UINT64, at, one, 0, &checksum, w->comm));
 }
 
+/* So that the disk works while the next blocks are made, and not only when it is waited for: the system keeps what is written until it
+ * is told to sync, or has too much. No more than a hint, and where there is none, or the file system knows none, nothing is lost. */
+static void start_writeback(mw_store_writer *w) {
+#ifdef SYNC_FILE_RANGE_WRITE
+    if (w->hint < 0) w->hint = open(w->partial, O_RDONLY | O_CLOEXEC);
+    if (w->hint >= 0) (void)sync_file_range(w->hint, 0, 0, SYNC_FILE_RANGE_WRITE);
+#else
+    (void)w;
+#endif
+}
+
 mw_status mw_store_write_blocks(mw_store_writer *w, int64_t block, const float *const *values, int64_t done,
                                 mw_status local) {
     for (int64_t s = 0; s < w->plan->n_sites; s++)
         MW_TRY(write_site(w, s, block, block >= 0 && values ? values[s] : NULL, s == 0 ? local : MW_OK));
     w->done = done;
+    start_writeback(w);
     if (++w->steps % FLUSH_EVERY) return MW_OK;
     return mw_comm_agree(w->comm, save_progress(w, done));
 }

@@ -9,6 +9,7 @@
 #include "sae/feed.h"
 
 #include <fcntl.h>
+#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,6 +90,7 @@ static void make_plan(bench *t) {
                               .sites = &site,
                               .widths = &width,
                               .dtype = MW_BF16,
+                              .threads = omp_get_max_threads(),
                               .vocabulary_offset = vocabulary,
                               .vocabulary_bytes = "x",
                               .n_vocabulary = 1};
