@@ -108,9 +108,10 @@ mw_status mw_sae_new(mw_backend *backend, const mw_sae_shape *shape, mw_sae **ou
  * the same shard and share out the rows of a batch; rank r holds shard r / (ranks / shards). It can be initialized, trained and
  * saved (which its peers do together: each call is collective); loaded again it is whole. Collective. MW_ERR_CONFIG: the ranks are no
  * multiple of `shards`, or there are too few latents. */
-mw_status mw_sae_check_shards(const mw_sae_shape *shape, int ranks, int64_t shards) MW_MUST_USE;
 mw_status mw_sae_new_shard(mw_backend *backend, const mw_sae_shape *shape, const mw_comm *comm, int64_t shards,
                            mw_sae **out) MW_MUST_USE;
+/* Whether so many ranks can hold it in so many shards; MW_ERR_CONFIG as above. Local. */
+mw_status mw_sae_check_shards(const mw_sae_shape *shape, int ranks, int64_t shards) MW_MUST_USE;
 void mw_sae_free(mw_sae **sae);
 /* "topk, 1024 latents, k 16, on 2.resid_post", "relu skip transcoder, 256 latents, from 2.resid_mid to 2.mlp_out". */
 mw_status mw_sae_describe(const mw_sae *sae, mw_text *out) MW_MUST_USE;
