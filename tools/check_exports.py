@@ -1,6 +1,6 @@
 """Loads what `microw export` writes with the real libraries and compares latents and reconstructions.
 
-    python -m venv /tmp/peers && /tmp/peers/bin/pip install -r tools/requirements-peers.txt
+    tools/peers_venv.sh /tmp/peers
     /tmp/peers/bin/python tools/check_exports.py --microw build/microw
 
 Trains a small SAE of every variant, and transcoders, on the demo model, and exports each to every format that has its kind.

@@ -1,6 +1,6 @@
 """Trains SAEs of every variant on the same activations with microw, dictionary_learning, SAELens and sparsify (torch, CPU).
 
-    /tmp/peers/bin/pip install -r tools/requirements-peers.txt
+    tools/peers_venv.sh /tmp/peers
     build/microw harvest configs/quickstart.yaml
     /tmp/peers/bin/python tools/compare_peers.py
 
