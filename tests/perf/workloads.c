@@ -1,7 +1,7 @@
 /* Three small fixed workloads, one after the other; guard.sh counts the instructions of each call of `measured`.
- * step:      four steps of a TopK SAE with AuxK
- * forward:   the demo model over 8 sequences of 64 tokens, the rows of a site taken out
- * tokenizer: a GPT-2 style tokenizer over the demo corpus
+ * step:      three steps of a TopK SAE with AuxK
+ * forward:   the demo model over 3 sequences of 64 tokens, the rows of a site taken out
+ * tokenizer: a GPT-2 style tokenizer over a quarter of the demo corpus
  */
 #include "microw/model.h"
 #include "microw/sae.h"
@@ -37,7 +37,7 @@ static void *some(size_t count, size_t size) {
 
 /* ---- a step ---------------------------------------------------------------------------------------------- */
 
-enum { N = 2048, D = 128, K = 16, BATCH = 256, STEPS = 4 };
+enum { N = 1024, D = 64, K = 16, BATCH = 256, STEPS = 3 };
 
 static void step_open(work *w) {
     mw_train_options o = {.batch = BATCH,
@@ -64,7 +64,7 @@ static void step_run(work *w) {
 
 /* ---- the forward pass ------------------------------------------------------------------------------------------ */
 
-enum { SEQUENCES = 8, CONTEXT = 64, TOKENS = SEQUENCES * CONTEXT };
+enum { SEQUENCES = 3, CONTEXT = 64, TOKENS = SEQUENCES * CONTEXT };
 
 static mw_status take(void *self, const mw_hook_event *event) {
     return event->backend->ops->download(event->backend, self, event->x.data,
@@ -95,6 +95,7 @@ static void forward_run(work *w) {
 static void tokenizer_open(work *w) {
     must(mw_tokenizer_open(MICROW_SOURCE "/configs/demo/model/tokenizer.json", &w->tokenizer));
     must(mw_file_read(MICROW_SOURCE "/configs/demo/corpus.txt", &w->text, &w->length));
+    w->length /= 4;
 }
 
 static void tokenizer_run(work *w) {
