@@ -180,10 +180,15 @@ mw_status mw_comm_barrier(const mw_comm *comm) {
     return comm->size == 1 ? MW_OK : checked(MPI_Barrier(comm->mpi), "MPI_Barrier");
 }
 
+/* MPI counts in int. */
+static int part_of(size_t bytes) {
+    return bytes < (size_t)INT_MAX ? (int)bytes : INT_MAX;
+}
+
 mw_status mw_comm_broadcast(const mw_comm *comm, void *data, size_t bytes, int root) {
     if (comm->size == 1) return MW_OK;
     for (char *p = data; bytes > 0;) {
-        int part = bytes < (size_t)INT_MAX ? (int)bytes : INT_MAX;
+        int part = part_of(bytes);
         MW_TRY(checked(MPI_Bcast(p, part, MPI_BYTE, root, comm->mpi), "MPI_Bcast"));
         p += part;
         bytes -= (size_t)part;
@@ -193,7 +198,7 @@ mw_status mw_comm_broadcast(const mw_comm *comm, void *data, size_t bytes, int r
 
 mw_status mw_comm_send(const mw_comm *comm, const void *data, size_t bytes, int to) {
     for (const char *p = data; bytes > 0;) {
-        int part = bytes < (size_t)INT_MAX ? (int)bytes : INT_MAX;
+        int part = part_of(bytes);
         MW_TRY(checked(MPI_Send(p, part, MPI_BYTE, to, 0, comm->mpi), "MPI_Send"));
         p += part;
         bytes -= (size_t)part;
@@ -203,7 +208,7 @@ mw_status mw_comm_send(const mw_comm *comm, const void *data, size_t bytes, int 
 
 mw_status mw_comm_receive(const mw_comm *comm, void *data, size_t bytes, int from) {
     for (char *p = data; bytes > 0;) {
-        int part = bytes < (size_t)INT_MAX ? (int)bytes : INT_MAX;
+        int part = part_of(bytes);
         MW_TRY(checked(MPI_Recv(p, part, MPI_BYTE, from, 0, comm->mpi, MPI_STATUS_IGNORE), "MPI_Recv"));
         p += part;
         bytes -= (size_t)part;
@@ -256,7 +261,7 @@ mw_status mw_comm_merge(const mw_comm *comm, void *data, size_t bytes) {
     if (comm->size == 1) return MW_OK;
     char *at = data;
     while (bytes > 0) {
-        int count = bytes < (size_t)INT_MAX ? (int)bytes : INT_MAX;
+        int count = part_of(bytes);
         MW_TRY(checked(MPI_Allreduce(MPI_IN_PLACE, at, count, MPI_BYTE, MPI_BOR, comm->mpi), "MPI_Allreduce"));
         at += count;
         bytes -= (size_t)count;

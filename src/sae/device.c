@@ -42,6 +42,12 @@ void close_entries(mw_trainer *t, entries *e) {
     *e = (entries){0};
 }
 
+/* As 4 bytes each, which floats are too. */
+mw_status copy_latents(mw_backend *b, int32_t *to, int64_t to_stride, const int32_t *from, int64_t rows,
+                       int64_t width) {
+    return b->ops->copy_2d(b, (float *)(void *)to, to_stride, (const float *)(const void *)from, width, rows, width);
+}
+
 /* ---- the whole SAE ------------------------------------------------------------------------------------------- */
 
 enum { ARRAYS = 5 + MW_EXTRAS };

@@ -79,9 +79,7 @@ static mw_status place_mine(mw_trainer *t, codes *c) {
     int64_t at = c->start[t->begin], count = c->start[t->end] - at;
     MW_TRY(reserve_entries(b, c, c->start[t->options.batch]));
     if (count == 0) return MW_OK;
-    /* latents are moved as 4 bytes, as floats are */
-    MW_TRY(b->ops->copy_2d(b, (float *)(void *)(c->index + at), count, (const float *)(void *)c->mine.index, count, 1,
-                           count));
+    MW_TRY(copy_latents(b, c->index + at, count, c->mine.index, 1, count));
     return b->ops->copy_2d(b, c->value + at, count, c->mine.value, count, 1, count);
 }
 

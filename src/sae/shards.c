@@ -24,6 +24,15 @@ void shard_hold(mw_sae *sae, int rank, int ranks, int64_t shards) {
     sae->n = end - begin;
 }
 
+int64_t shards_of(const mw_train_options *options) {
+    return options->shards > 1 ? options->shards : 1;
+}
+
+void shard_rows(const mw_sae *sae, int rank, int ranks, int64_t batch, int64_t *begin, int64_t *end) {
+    int group = (int)(ranks / sae->shard.count);
+    mw_comm_share(rank % group, group, batch, MW_ROW_TILE, begin, end);
+}
+
 int shard_number(const mw_sae *sae) {
     return sae->shard.peers ? mw_comm_rank(sae->shard.peers) : 0;
 }
@@ -36,11 +45,11 @@ mw_status shard_sum(const mw_sae *sae, int64_t *values, int64_t count) {
     return sae->shard.peers ? mw_comm_sum_i64(sae->shard.peers, values, count) : MW_OK;
 }
 
-/* Gathers what each shard has put at its place; `bytes` are the same for all. */
-static mw_status gather(const mw_sae *sae, size_t bytes, void *data) {
+/* Gathers what each shard has put at its place: the last shard so many bytes, each other one so many. */
+static mw_status gather(const mw_sae *sae, size_t others, size_t last, void *data) {
     size_t *all = mw_alloc((size_t)sae->shard.count * sizeof *all);
     MW_TRY(shard_agree(sae, all ? MW_OK : MW_ERR_MEMORY));
-    for (int64_t i = 0; i < sae->shard.count; i++) all[i] = bytes;
+    for (int64_t i = 0; i < sae->shard.count; i++) all[i] = i + 1 < sae->shard.count ? others : last;
     mw_status status = mw_comm_gather_device(sae->shard.peers, sae->backend, all, data);
     mw_free(all);
     return status;
@@ -60,29 +69,32 @@ void candidates_free(candidates *c) {
     *c = (candidates){0};
 }
 
-/* Latents are moved as 4 bytes, as floats are. */
-static mw_status copy_latents(mw_backend *b, int32_t *to, int64_t to_stride, const int32_t *from, int64_t rows,
-                              int64_t width) {
-    return b->ops->copy_2d(b, (float *)(void *)to, to_stride, (const float *)(const void *)from, width, rows, width);
+/* The k largest of each row, as latents. */
+static mw_status find(mw_backend *b, const float *pre, int64_t rows, int64_t n, const int32_t *table, int64_t k,
+                      int32_t *index, float *value) {
+    MW_TRY(b->ops->top_k(b, pre, rows, n, k, index, value));
+    return table ? b->ops->pick(b, index, table, 0, rows, k) : MW_OK;
 }
 
-static mw_status take(candidates *c, const float *pre, int64_t first, int64_t rows, int64_t n, const int32_t *table,
-                      candidates *found) {
+/* A shard with fewer latents than candidates are wanted: the rest of its rows stays 0. */
+static mw_status take_few(candidates *c, const float *pre, int64_t first, int64_t rows, int64_t n,
+                          const int32_t *table) {
     mw_backend *b = c->backend;
+    candidates found = {0};
     int64_t at = first * c->width;
-    MW_TRY(b->ops->top_k(b, pre, rows, n, found->width, found->index, found->value));
-    if (table) MW_TRY(b->ops->pick(b, found->index, table, 0, rows, found->width));
-    MW_TRY(copy_latents(b, c->index + at, c->width, found->index, rows, found->width));
-    return b->ops->copy_2d(b, c->value + at, c->width, found->value, found->width, rows, found->width);
+    mw_status status = candidates_make(b, rows, n, &found);
+    if (status == MW_OK) status = find(b, pre, rows, n, table, n, found.index, found.value);
+    if (status == MW_OK) status = copy_latents(b, c->index + at, c->width, found.index, rows, n);
+    if (status == MW_OK) status = b->ops->copy_2d(b, c->value + at, c->width, found.value, n, rows, n);
+    candidates_free(&found);
+    return status;
 }
 
 mw_status candidates_take(candidates *c, const float *pre, int64_t first, int64_t rows, int64_t n,
                           const int32_t *table) {
-    candidates found = {0};
-    mw_status status = candidates_make(c->backend, rows, c->width < n ? c->width : n, &found);
-    if (status == MW_OK) status = take(c, pre, first, rows, n, table, &found);
-    candidates_free(&found);
-    return status;
+    int64_t at = first * c->width;
+    if (n < c->width) return take_few(c, pre, first, rows, n, table);
+    return find(c->backend, pre, rows, n, table, c->width, c->index + at, c->value + at);
 }
 
 /* Scratch for `rows` rows at once. */
@@ -149,7 +161,8 @@ static mw_status choose_all(const mw_sae *sae, const candidates *c, choice *s, m
         m = c->rows - r < s->rows ? c->rows - r : s->rows;
         float *own = s->gathered + shard_number(sae) * m * c->width;
         if (local == MW_OK) local = b->ops->copy_2d(b, own, c->width, c->value + r * c->width, c->width, m, c->width);
-        MW_TRY(gather(sae, (size_t)(m * c->width) * sizeof(float), s->gathered));
+        size_t bytes = (size_t)(m * c->width) * sizeof *own;
+        MW_TRY(gather(sae, bytes, bytes, s->gathered));
         if (local == MW_OK) local = choose(sae, c, s, r, m, out);
     }
     return shard_agree(sae, local);
@@ -196,21 +209,11 @@ static mw_status pass_on(const mw_sae *sae, const float *bias, const mw_codes *c
     return shard_agree(sae, local);
 }
 
-/* The last shard has all. */
-static mw_status tell_all(const mw_sae *sae, size_t bytes, float *out) {
-    size_t *all = mw_calloc((size_t)sae->shard.count, sizeof *all);
-    MW_TRY(shard_agree(sae, all ? MW_OK : MW_ERR_MEMORY));
-    all[sae->shard.count - 1] = bytes;
-    mw_status status = mw_comm_gather_device(sae->shard.peers, sae->backend, all, out);
-    mw_free(all);
-    return status;
-}
-
 mw_status shards_decode(const mw_sae *sae, const float *bias, const mw_codes *codes, float *out) {
     mw_backend *b = sae->backend;
     if (!sae->shard.peers)
         return b->ops->sparse_decode(b, out, bias, false, codes->start, codes->index, codes->value, codes->rows,
                                      sae->w_dec, sae->d_out);
     MW_TRY(pass_on(sae, bias, codes, out));
-    return tell_all(sae, (size_t)(codes->rows * sae->d_out) * sizeof *out, out);
+    return gather(sae, 0, (size_t)(codes->rows * sae->d_out) * sizeof *out, out); /* the last shard has all */
 }

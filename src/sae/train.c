@@ -1,6 +1,7 @@
 /* The training run: SAEs that share each batch, read once. */
 #include "sae/member.h"
 #include "sae/reader.h"
+#include "sae/shards.h"
 
 #include <stdio.h>
 
@@ -23,19 +24,6 @@ static mw_status check_width(const mw_sae *sae, const mw_store_view *in, const m
                     (long long)sae->d, (long long)sae->d_out, (long long)in->width, (long long)width);
 }
 
-static int64_t shards_of(const mw_train_options *o) {
-    return o->shards > 1 ? o->shards : 1;
-}
-
-/* Ranks with the same rows stand a group of ranks apart, see mw_sae_new_shard. */
-static mw_status find_rows(group *g, const mw_train_options *o) {
-    int size = mw_comm_size(g->comm), ranks = (int)(size / shards_of(o));
-    if (size % shards_of(o) != 0)
-        return mw_error(MW_ERR_CONFIG, "train.shards = %lld with %d ranks", (long long)o->shards, size);
-    mw_comm_share(mw_comm_rank(g->comm) % ranks, ranks, o->batch, MW_ROW_TILE, &g->begin, &g->end);
-    return MW_OK;
-}
-
 bool mw_training_same_batches(const mw_train_options *a, const mw_train_options *b) {
     return a->batch == b->batch && shards_of(a) == shards_of(b) && a->order_seed == b->order_seed &&
            a->shuffle_block == b->shuffle_block && a->shuffle_window == b->shuffle_window && a->nan_rule == b->nan_rule;
@@ -51,7 +39,7 @@ static mw_status rows_of(const group *g, int64_t width, float **out) {
 static mw_status open_group(group *g, mw_training *jobs, const mw_store_view *in, const mw_store_view *out) {
     const mw_train_options *first = jobs[0].options;
     if (first->batch < 1) return mw_error(MW_ERR_CONFIG, "train.batch = %lld cannot be", (long long)first->batch);
-    MW_TRY(find_rows(g, first));
+    shard_rows(jobs[0].sae, mw_comm_rank(g->comm), mw_comm_size(g->comm), first->batch, &g->begin, &g->end);
     int64_t rows = g->end - g->begin;
     for (int64_t i = 0; i < g->n; i++) {
         MW_TRY(check_width(jobs[i].sae, in, out));

@@ -121,8 +121,7 @@ int64_t first_block(const mw_trainer *t) {
 /* What is known before anything is allocated. */
 static void lay_out(mw_trainer *t, int rank, int size) {
     int64_t first, last;
-    int group = (int)(size / t->sae->shard.count);
-    mw_comm_share(rank % group, group, t->options.batch, MW_ROW_TILE, &t->begin, &t->end);
+    shard_rows(t->sae, rank, size, t->options.batch, &t->begin, &t->end);
     mw_comm_share(rank, size, t->sae->shard.total, LATENT_BLOCK, &first, &last);
     t->first_latent = first - t->sae->shard.first;
     t->n_latents = t->lists.n = last - first;
@@ -152,7 +151,7 @@ int64_t mw_training_bytes(const mw_sae_shape *shape, const mw_train_options *opt
     if (shape->skip) sae.w_skip = &there;
     for (int i = 0; i < MW_EXTRAS; i++)
         if (variant_of(&sae)->extra[i].name) sae.extra[i] = &there;
-    int64_t shards = options->shards > 1 ? options->shards : 1;
+    int64_t shards = shards_of(options);
     if (ranks % shards != 0) return 0;
     shard_hold(&sae, ranks - 1, ranks, shards);
     mw_trainer *t = mw_calloc(1, sizeof *t);

@@ -176,6 +176,9 @@ void close_entries(mw_trainer *t, entries *e);
 /* Codes in plain memory, and back; `host` is freed by the caller with mw_codes_free. */
 mw_status codes_to_host(const mw_codes *from, mw_codes *host) MW_MUST_USE;
 mw_status codes_from_host(const mw_codes *host, mw_codes *to) MW_MUST_USE;
+/* Rows of `width` latents on a device, to rows with a stride. */
+mw_status copy_latents(mw_backend *backend, int32_t *to, int64_t to_stride, const int32_t *from, int64_t rows,
+                       int64_t width) MW_MUST_USE;
 /* A copy of the SAE in a backend's memory; its parameters back. */
 mw_status sae_copy_to(const mw_sae *sae, mw_backend *backend, mw_sae **out) MW_MUST_USE;
 void sae_free_copy(mw_sae **copy);

@@ -3,6 +3,7 @@
  * forward:   the demo model over 3 sequences of 64 tokens, the rows of a site taken out
  * tokenizer: a GPT-2 style tokenizer over a quarter of the demo corpus
  */
+#include "bench.h"
 #include "microw/model.h"
 #include "microw/sae.h"
 #include "microw/tokenizer.h"
@@ -24,16 +25,6 @@ typedef struct work {
     size_t length;
     mw_ids ids;
 } work;
-
-static void must(mw_status status) {
-    if (status != MW_OK) exit(1);
-}
-
-static void *some(size_t count, size_t size) {
-    void *made = mw_calloc(count, size);
-    if (!made) exit(1);
-    return made;
-}
 
 /* ---- a step ---------------------------------------------------------------------------------------------- */
 

@@ -4,6 +4,7 @@
  * One line of JSON. Ids are drawn, or those of a file of int32, [batch, context]; the rows taken out are written as f32 where that is
  * asked for. The pass ends at the site unless logits are asked for. tools/bench/forward.py is the same with
  * transformers, in turns. */
+#include "bench.h"
 #include "microw/model.h"
 
 #include <stdio.h>
@@ -11,15 +12,6 @@
 #include <string.h>
 
 enum { ROUNDS_MAX = 101 };
-
-static void must(mw_status status) {
-    if (status != MW_OK) exit(1);
-}
-
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
 
 /* As a harvest's detector: the rows go to host memory. */
 static mw_status take(void *self, const mw_hook_event *event) {
@@ -77,11 +69,10 @@ int main(int argc, char **argv) {
         if (r >= 0) seconds[r] = mw_seconds() - start;
     }
     if (wanted[0]) write_rows(wanted, rows, tokens * mw_model_site_width(model, site));
-    qsort(seconds, (size_t)rounds, sizeof *seconds, by_value);
+    double middle = median(seconds, rounds);
     printf(
         "{\"device\":\"%s\",\"dtype\":\"%s\",\"batch\":%lld,\"context\":%lld,\"seconds\":%.6g,\"tokens_per_s\":%.6g}\n",
-        backend->ops->name, dtype, (long long)n_seq, (long long)context, seconds[rounds / 2],
-        (double)tokens / seconds[rounds / 2]);
+        backend->ops->name, dtype, (long long)n_seq, (long long)context, middle, (double)tokens / middle);
     void *all[] = {ids, length, rows, last};
     for (int i = 0; i < 4; i++) mw_free(all[i]);
     mw_model_free(&model);

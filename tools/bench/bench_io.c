@@ -6,14 +6,12 @@
  *        blocks, rows   batches of 4096 in the two orders of training (train.shuffle), as f32
  *        each after the system was told to forget the file, and again
  * Speeds are of stored bytes. */
+#include "bench.h"
 #include "sae/feed.h"
 
-#include <fcntl.h>
 #include <omp.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { WIDTH = 768, BLOCK = 2048, BATCH = 4096, ROUNDS_MAX = 31, PIECE = 1 << 22, LENGTH = 128 };
 
@@ -41,16 +39,6 @@ typedef struct bench {
     mw_store_plan plan;
     double seconds[MEASURES][ROUNDS_MAX];
 } bench;
-
-static void must(mw_status status) {
-    if (status != MW_OK) exit(1);
-}
-
-static void *some(size_t count, size_t size) {
-    void *made = mw_calloc(count, size);
-    if (!made) exit(1);
-    return made;
-}
 
 /* ---- writing --------------------------------------------------------------------------------------------- */
 
@@ -125,13 +113,6 @@ static void write_store(bench *t) {
 
 /* ---- reading --------------------------------------------------------------------------------------------- */
 
-static void forget(const char *path) {
-    int fd = open(path, O_RDONLY);
-    if (fd < 0) exit(1);
-    posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
-    close(fd);
-}
-
 static void read_raw(bench *t) {
     static char piece[PIECE];
     int fd = open(t->store, O_RDONLY);
@@ -187,17 +168,9 @@ static void one_round(bench *t, int round) {
     }
 }
 
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
 static void tell(bench *t, int rounds, bool json) {
     double rate[MEASURES], megabytes = (double)(t->rows * WIDTH) * 2 / 1e6;
-    for (int m = 0; m < MEASURES; m++) {
-        qsort(t->seconds[m], (size_t)rounds, sizeof(double), by_value);
-        rate[m] = megabytes / t->seconds[m][rounds / 2];
-    }
+    for (int m = 0; m < MEASURES; m++) rate[m] = megabytes / median(t->seconds[m], rounds);
     if (json) {
         printf("{\"ranks\":%d,\"megabytes\":%.1f", mw_comm_size(t->comm), megabytes);
         for (int m = 0; m < MEASURES; m++) printf(",\"%s_mb_per_s\":%.1f", names[m], rate[m]);

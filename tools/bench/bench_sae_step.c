@@ -7,6 +7,7 @@
  * Under mpirun the batch is that of all ranks, all work at the same time, and the slowest counts. Memory is that of the rank that
  * has most: what it has more at the end than before the SAE was made, and what mw_training_bytes says of it.
  * A step's floor is its encoder's multiplications at the product's rate. tools/bench/sae_step_torch.py is the same in torch. */
+#include "bench.h"
 #include "sae/trainer.h"
 
 #include <math.h>
@@ -41,10 +42,6 @@ static double peak_bytes(void) {
     struct rusage u;
     getrusage(RUSAGE_SELF, &u);
     return 1024.0 * (double)u.ru_maxrss;
-}
-
-static void must(mw_status status) {
-    if (status != MW_OK) exit(1);
 }
 
 static float *device_floats(mw_backend *b, int64_t count) {
@@ -111,16 +108,6 @@ static void encoder(bench *t) {
 static void step(bench *t) {
     must(mw_trainer_step(t->trainer, t->x, NULL, NULL));
     finish(t->device, t->trainer->error);
-}
-
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
-static double median(double *x, int n) {
-    qsort(x, (size_t)n, sizeof *x, by_value);
-    return x[n / 2];
 }
 
 static void open_shape(bench *t, int64_t aux) {

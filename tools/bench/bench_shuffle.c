@@ -2,6 +2,7 @@
  *     bench_shuffle ACTIVATIONS.h5 SITE [BATCH]
  * Mixing: the variance of the mean of a batch over what it is for rows drawn independently (1: perfect; more: neighbours lie
  * together). Reading: rows a second in training order, after the system was told to forget the file, and again. */
+#include "bench.h"
 #include "sae/feed.h"
 
 #include <fcntl.h>
@@ -20,13 +21,6 @@ static const order_kind kinds[] = {{"rows", 0, 0},
                                    {"blocks 256 x 8", 256, 8},
                                    {"as stored", -1, 0}};
 enum { KINDS = sizeof kinds / sizeof *kinds, BATCHES = 100 };
-
-static void forget(const char *path) {
-    int fd = open(path, O_RDONLY);
-    if (fd < 0) return;
-    posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
-    close(fd);
-}
 
 static mw_status read_batch(feed *f, int64_t b, int64_t batch, bool stored, float *x) {
     if (!stored) return feed_read(f, b * batch, batch, x, NULL);
