@@ -41,8 +41,12 @@ typedef struct mw_matmul {
     float *c;
     int64_t ldc;
     bool accumulate;
-    bool tf32; /* with f32 B: operands may be rounded to 11 bits where the device is faster so */
+    bool tf32;                      /* with f32 B: operands may be rounded to 11 bits where the device is faster so */
+    const struct mw_packed *packed; /* what `pack` made of B, which is not read then; or NULL */
 } mw_matmul;
+
+/* B of many products, laid out as they read it fastest: memory of its own. */
+typedef struct mw_packed mw_packed;
 
 typedef enum mw_activation { MW_ACT_GELU_TANH, MW_ACT_GELU_ERF, MW_ACT_SILU, MW_ACT_RELU } mw_activation;
 
@@ -121,6 +125,10 @@ typedef struct mw_backend_ops {
     mw_status (*copy_2d)(mw_backend *, float *to, int64_t to_stride, const float *from, int64_t from_stride,
                          int64_t rows, int64_t width);
     mw_status (*matmul)(mw_backend *, const mw_matmul *);
+    /* Packs B as `like` describes it (n, k, b, b_dtype, ldb, b_transposed). *slot is NULL or what was made of a B of the same
+     * shape, whose memory is used again; it stays NULL where a plain B is as good. Sums of a product may round differently by it. */
+    mw_status (*pack)(mw_backend *, const mw_matmul *like, mw_packed **slot);
+    void (*free_packed)(mw_backend *, mw_packed *); /* NULL is fine */
     /* out[r, :] = scale * table[index[r], :] (+ out) */
     mw_status (*gather_rows)(mw_backend *, float *out, const void *table, mw_dtype dtype, const int32_t *index,
                              int64_t rows, int64_t width, float scale, bool add);

@@ -90,6 +90,7 @@ typedef struct mw_sae {
     float *extra[MW_EXTRAS];              /* [n] each. MW_JUMP_RELU: theta. MW_GATED: r_mag, b_mag (b_enc is b_gate). */
     float *w_skip;                        /* [d_out, d], or NULL */
     uint16_t *w_enc16; /* while it is trained with bf16 products: W_enc rounded, which these read; else NULL */
+    mw_packed *packed; /* while it is used on many rows: a copy of what products read, see mw_backend_ops; or NULL */
     bool tf32;         /* products may round to tf32 */
     bool transcoder;   /* b_dec is not subtracted from x */
     int64_t n_groups, group_end[MW_GROUPS_MAX];
@@ -121,8 +122,9 @@ mw_status mw_sae_encode(const mw_sae *sae, const float *x, int64_t rows, mw_code
 /* x_hat [codes->rows, d_out]; x, what was encoded, is needed with w_skip only, else NULL will do. */
 mw_status mw_sae_decode(const mw_sae *sae, const mw_codes *codes, const float *x, float *x_hat) MW_MUST_USE;
 
-/* From now on codes are made, and many rows rebuilt, on this device, if it has memory of its own; x, codes and x_hat are still
- * the host's, as are the weights, which must not change any more. The backend is borrowed and outlives that. */
+/* For use on many rows: the weights must not change any more. From now on codes are made, and many rows rebuilt, on this device, if
+ * it has memory of its own; x, codes and x_hat are still the host's, as are the weights. Else a copy of W_enc is laid out as its products
+ * read it fastest. The backend is borrowed and outlives that. */
 mw_status mw_sae_use_device(mw_sae *sae, mw_backend *device) MW_MUST_USE;
 void mw_sae_leave_device(mw_sae *sae);
 

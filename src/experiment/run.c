@@ -108,7 +108,7 @@ static mw_status load_sae(run *r) {
 /* One that has just been trained is here already, but not yet on the device. */
 mw_status run_sae_here(run *r) {
     if (!r->sae) MW_TRY(load_sae(r));
-    if (r->sae->device) return MW_OK;
+    if (r->sae->device || r->sae->packed) return MW_OK;
     MW_TRY(open_backend(r));
     return mw_sae_use_device(r->sae, r->backend);
 }

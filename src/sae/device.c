@@ -95,6 +95,7 @@ mw_status sae_copy_to(const mw_sae *sae, mw_backend *backend, mw_sae **out) {
     *copy = *sae;
     copy->backend = backend;
     copy->device = NULL;
+    copy->packed = NULL;
     list_arrays(copy, to);
     for (int i = 0; i < ARRAYS; i++) {
         from[i].slot = *to[i].slot ? to[i].slot : NULL; /* which ones there are */
@@ -124,11 +125,12 @@ void sae_free_copy(mw_sae **slot) {
 
 mw_status mw_sae_use_device(mw_sae *sae, mw_backend *device) {
     mw_sae_leave_device(sae);
-    return device->ops->host_memory ? MW_OK : sae_copy_to(sae, device, &sae->device);
+    return device->ops->host_memory ? sae_pack(sae) : sae_copy_to(sae, device, &sae->device);
 }
 
 void mw_sae_leave_device(mw_sae *sae) {
     sae_free_copy(&sae->device);
+    sae_unpack(sae);
 }
 
 mw_parts parts_of(const mw_sae *sae) {

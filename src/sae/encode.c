@@ -26,7 +26,8 @@ static mw_status pre_activations(const mw_sae *sae, const float *x, int64_t rows
                                           .bias = sae->b_enc,
                                           .c = pre,
                                           .ldc = sae->n,
-                                          .tf32 = sae->tf32});
+                                          .tf32 = sae->tf32,
+                                          .packed = sae->packed});
 }
 
 static void release(mw_backend *backend, void *block) {

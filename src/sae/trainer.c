@@ -136,7 +136,8 @@ static int64_t codes_bytes(const mw_trainer *t) {
     if (t->options.k_anneal_steps && t->options.k_start > active) active = t->options.k_start;
     int64_t each = (2 * t->layout.n_parts * active + t->options.aux_k) / shards + 1;
     int64_t tile = t->sae->n * MW_ROW_TILE, pre = tile > NEAR_FLOATS ? tile : NEAR_FLOATS;
-    return each * t->options.batch * 12 + pre * 4;
+    int64_t packed = training_packs(&t->options) ? t->sae->n * t->sae->d : 0;
+    return each * t->options.batch * 12 + pre * 4 + packed * (t->options.precision == MW_PRECISION_BF16 ? 2 : 4);
 }
 
 int64_t mw_training_bytes(const mw_sae_shape *shape, const mw_train_options *options, int ranks) {
@@ -246,6 +247,7 @@ void mw_trainer_free(mw_trainer **slot) {
     if (t->sae) {
         t->sae->w_enc16 = NULL;
         t->sae->tf32 = false;
+        sae_unpack(t->sae);
     }
     int count = t->sae ? list_memory(t, all) : 0;
     for (int i = 0; i < count; i++) {

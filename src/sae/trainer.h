@@ -182,6 +182,10 @@ mw_status copy_latents(mw_backend *backend, int32_t *to, int64_t to_stride, cons
 /* A copy of the SAE in a backend's memory; its parameters back. */
 mw_status sae_copy_to(const mw_sae *sae, mw_backend *backend, mw_sae **out) MW_MUST_USE;
 void sae_free_copy(mw_sae **copy);
+/* Lays out, or lays out anew, what products of many rows read; whether a training does. */
+mw_status sae_pack(mw_sae *sae) MW_MUST_USE;
+void sae_unpack(mw_sae *sae);
+bool training_packs(const mw_train_options *options);
 mw_status sae_fetch(const mw_sae *copy, mw_sae *to) MW_MUST_USE;
 /* The smallest alignment of rows that keeps a device busy and intermediate results in its cache. */
 int64_t chunk_rows(const mw_backend *backend, int64_t n);

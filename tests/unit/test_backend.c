@@ -8,7 +8,27 @@ static const double f32_tolerance = 2e-5, bf16_tolerance = 1e-2;
 
 /* ---- matrix product ------------------------------------------------------------------------------------- */
 
-static void check_matmul(int64_t m, int64_t n, int64_t k, mw_dtype dtype, bool transposed, bool bias, bool accumulate) {
+enum { TRANSPOSED = 1, BIAS = 2, ACCUMULATE = 4, PACKED = 8, ALL_FLAGS = 16 };
+
+/* The product by what was packed last of two B, of which only the second one counts. */
+static void multiply_packed(mw_matmul *task, size_t bytes) {
+    void *other = put_bytes(NULL, bytes);
+    mw_packed *packed = NULL;
+    mw_matmul like = *task;
+    like.b = other;
+    CHECK_OK(b->ops->pack(b, &like, &packed));
+    bool made = packed != NULL;
+    CHECK_OK(b->ops->pack(b, task, &packed));
+    CHECK(made == (packed != NULL));
+    task->packed = packed;
+    if (packed) task->b = NULL;
+    CHECK_OK(b->ops->matmul(b, task));
+    b->ops->free_packed(b, packed);
+    b->ops->free(b, other);
+}
+
+static void check_matmul(int64_t m, int64_t n, int64_t k, mw_dtype dtype, int flags) {
+    bool transposed = flags & TRANSPOSED, bias = flags & BIAS, accumulate = flags & ACCUMULATE;
     float *a = numbers(m * k, 1), *w = numbers(k * n, 2), *c = numbers(m * n, 3), *v = numbers(n, 4);
     float *expected = mw_alloc((size_t)(m * n) * sizeof *expected), *got = mw_alloc((size_t)(m * n) * sizeof *got);
     uint16_t *narrow = mw_alloc((size_t)(k * n) * sizeof *narrow);
@@ -37,7 +57,10 @@ static void check_matmul(int64_t m, int64_t n, int64_t k, mw_dtype dtype, bool t
                       .c = dc,
                       .ldc = n,
                       .accumulate = accumulate};
-    CHECK_OK(b->ops->matmul(b, &task));
+    if (flags & PACKED)
+        multiply_packed(&task, (size_t)(k * n) * mw_dtype_size(dtype));
+    else
+        CHECK_OK(b->ops->matmul(b, &task));
     get(got, dc, m * n);
     double error = relative_error(got, expected, m * n), scale = 0;
     for (int64_t i = 0; i < m * n; i++) scale = fmax(scale, fabs(expected[i]));
@@ -57,8 +80,8 @@ static void matrix_products(void) {
     static const mw_dtype dtypes[] = {MW_F32, MW_BF16, MW_F16};
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
         for (int d = 0; d < 3; d++)
-            for (int flags = 0; flags < 8; flags++)
-                check_matmul(sizes[s][0], sizes[s][1], sizes[s][2], dtypes[d], flags & 1, flags & 2, flags & 4);
+            for (int flags = 0; flags < ALL_FLAGS; flags++)
+                check_matmul(sizes[s][0], sizes[s][1], sizes[s][2], dtypes[d], flags);
 }
 
 /* A row's bytes depend only on its own tile. */

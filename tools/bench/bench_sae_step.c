@@ -29,6 +29,7 @@ typedef struct bench {
     int64_t side; /* of the square product */
     float *a, *b, *c;
     uint16_t *b16;
+    mw_packed *packed;
     mw_sae *sae;
     mw_trainer *trainer;
     float *x; /* this rank's rows [end - begin, d] on the host */
@@ -60,23 +61,25 @@ static void finish(mw_backend *b, const float *any) {
     must(b->ops->download(b, &one, any, sizeof one));
 }
 
+static mw_matmul square(const bench *t) {
+    bool narrow = t->precision == MW_PRECISION_BF16;
+    return (mw_matmul){.m = t->side,
+                       .n = t->side,
+                       .k = t->side,
+                       .a = t->a,
+                       .lda = t->side,
+                       .b = narrow ? (const void *)t->b16 : t->b,
+                       .b_dtype = narrow ? MW_BF16 : MW_F32,
+                       .ldb = t->side,
+                       .b_transposed = true,
+                       .c = t->c,
+                       .ldc = t->side,
+                       .tf32 = t->precision == MW_PRECISION_TF32,
+                       .packed = t->packed};
+}
+
 static void product(bench *t) {
-    mw_matmul m = {.m = t->side,
-                   .n = t->side,
-                   .k = t->side,
-                   .a = t->a,
-                   .lda = t->side,
-                   .b = t->b,
-                   .b_dtype = MW_F32,
-                   .ldb = t->side,
-                   .b_transposed = true,
-                   .c = t->c,
-                   .ldc = t->side,
-                   .tf32 = t->precision == MW_PRECISION_TF32};
-    if (t->precision == MW_PRECISION_BF16) {
-        m.b = t->b16;
-        m.b_dtype = MW_BF16;
-    }
+    mw_matmul m = square(t);
     must(t->device->ops->matmul(t->device, &m));
     finish(t->device, t->c);
 }
@@ -100,7 +103,8 @@ static void encoder(bench *t) {
                                                             .bias = s->b_enc,
                                                             .c = pre,
                                                             .ldc = s->n,
-                                                            .tf32 = s->tf32}));
+                                                            .tf32 = s->tf32,
+                                                            .packed = s->packed}));
     finish(t->device, pre);
     t->device->ops->free(t->device, pre);
 }
@@ -214,6 +218,8 @@ static void open_product(bench *t) {
     must(t->device->ops->alloc(t->device, (size_t)count * 2, &narrow));
     t->b16 = narrow;
     must(t->device->ops->to_bf16(t->device, t->b16, t->b, count));
+    mw_matmul m = square(t);
+    must(t->device->ops->pack(t->device, &m, &t->packed));
 }
 
 int main(int argc, char **argv) {
@@ -261,6 +267,7 @@ int main(int argc, char **argv) {
         if (root) json ? print_json(&t, &r) : print_line(&t, &r);
         fflush(stdout);
     }
+    t.device->ops->free_packed(t.device, t.packed);
     void *all[] = {t.a, t.b, t.c, t.b16};
     for (int i = 0; i < 4; i++) t.device->ops->free(t.device, all[i]);
     mw_backend_close(&t.device);

@@ -15,12 +15,18 @@ typedef struct mw_cpu_product {
     /* `a16` is A rounded to bf16, [m,k] dense. */
     mw_status (*bf16)(const mw_matmul *tile, const uint16_t *a16);
     void (*prepare)(void);
+    /* As mw_backend_ops. All NULL: plain B is as good. */
+    mw_status (*pack)(const mw_matmul *like, mw_packed **slot);
+    void (*free_packed)(mw_packed *);
+    mw_status (*packed)(const mw_matmul *whole);
 } mw_cpu_product;
 
 extern const mw_cpu_product mw_cpu_onednn, mw_cpu_cblas;
 
 mw_status mw_cpu_copy_2d(mw_backend *, float *, int64_t, const float *, int64_t, int64_t, int64_t);
 mw_status mw_cpu_matmul(mw_backend *, const mw_matmul *);
+mw_status mw_cpu_pack(mw_backend *, const mw_matmul *, mw_packed **);
+void mw_cpu_free_packed(mw_backend *, mw_packed *);
 mw_status mw_cpu_gather_rows(mw_backend *, float *, const void *, mw_dtype, const int32_t *, int64_t, int64_t, float,
                              bool);
 mw_status mw_cpu_layer_norm(mw_backend *, float *, const float *, const float *, const float *, int64_t, int64_t,

@@ -64,6 +64,7 @@ static bool scratch_make(const mw_cpu_product *product, const mw_matmul *whole, 
 mw_status mw_cpu_matmul(mw_backend *backend, const mw_matmul *whole) {
     const mw_cpu_product *product = backend->state;
     if (whole->m <= 0 || whole->n <= 0) return MW_OK;
+    if (whole->packed) return product->packed(whole);
     int64_t rows = (whole->m + MW_ROW_TILE - 1) / MW_ROW_TILE, columns = (whole->n + COLUMN_TILE - 1) / COLUMN_TILE;
     mw_status worst = MW_OK;
 #pragma omp parallel reduction(max : worst)
@@ -80,4 +81,14 @@ mw_status mw_cpu_matmul(mw_backend *backend, const mw_matmul *whole) {
         worst = status;
     }
     return worst;
+}
+
+mw_status mw_cpu_pack(mw_backend *backend, const mw_matmul *like, mw_packed **slot) {
+    const mw_cpu_product *product = backend->state;
+    return product->pack && like->n > 0 && like->k > 0 ? product->pack(like, slot) : MW_OK;
+}
+
+void mw_cpu_free_packed(mw_backend *backend, mw_packed *packed) {
+    const mw_cpu_product *product = backend->state;
+    if (packed) product->free_packed(packed);
 }

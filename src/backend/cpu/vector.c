@@ -58,6 +58,11 @@ DISPATCHED void mw_axpy(float a, const float *x, float *y, int64_t n) {
     for (int64_t i = 0; i < n; i++) y[i] += a * x[i];
 }
 
+DISPATCHED void mw_add_two(float *restrict out, const float *x, const float *y, int64_t n) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) out[i] = x[i] + y[i];
+}
+
 DISPATCHED void mw_scale(float a, float *x, int64_t n) {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) x[i] *= a;

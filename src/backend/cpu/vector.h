@@ -9,6 +9,7 @@ float mw_dot(const float *x, const float *y, int64_t n);
 void mw_axpy(float a, const float *x, float *y, int64_t n); /* y += a x */
 void mw_scale(float a, float *x, int64_t n);
 void mw_add_run(float *x, const float *y, int64_t n);
+void mw_add_two(float *out, const float *x, const float *y, int64_t n); /* out = x + y, apart from both */
 float mw_sum(const float *x, int64_t n);
 float mw_sum_squares(const float *x, float center, int64_t n); /* sum of (x - center)^2 */
 float mw_max(const float *x, int64_t n);

@@ -161,6 +161,8 @@ static inline unsigned cuda_blocks(int64_t count) {
 
 mw_status mw_cuda_copy_2d(mw_backend *, float *, int64_t, const float *, int64_t, int64_t, int64_t);
 mw_status mw_cuda_matmul(mw_backend *, const mw_matmul *);
+mw_status mw_cuda_pack(mw_backend *, const mw_matmul *, mw_packed **);
+void mw_cuda_free_packed(mw_backend *, mw_packed *);
 mw_status mw_cuda_gather_rows(mw_backend *, float *, const void *, mw_dtype, const int32_t *, int64_t, int64_t, float,
                               bool);
 mw_status mw_cuda_layer_norm(mw_backend *, float *, const float *, const float *, const float *, int64_t, int64_t,

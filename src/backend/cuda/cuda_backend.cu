@@ -113,6 +113,8 @@ static mw_backend_ops cuda_table(void) {
     ops.fetched = cuda_fetched;
     ops.copy_2d = mw_cuda_copy_2d;
     ops.matmul = mw_cuda_matmul;
+    ops.pack = mw_cuda_pack;
+    ops.free_packed = mw_cuda_free_packed;
     ops.gather_rows = mw_cuda_gather_rows;
     ops.layer_norm = mw_cuda_layer_norm;
     ops.rms_norm = mw_cuda_rms_norm;

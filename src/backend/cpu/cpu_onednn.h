@@ -1,0 +1,40 @@
+/* The C API of oneDNN 2.x and 3.x as one: what its files of the CPU backend share. */
+#ifndef MICROW_CPU_ONEDNN_H
+#define MICROW_CPU_ONEDNN_H
+
+#include "backend/cpu/cpu.h"
+
+#include <dnnl.h>
+
+mw_status mw_onednn_checked(dnnl_status_t code, const char *call) MW_MUST_USE;
+
+/* The layout of a matrix. {0} may be freed. */
+#if DNNL_VERSION_MAJOR >= 3
+typedef dnnl_memory_desc_t mw_onednn_layout;
+#else
+typedef dnnl_memory_desc_t *mw_onednn_layout;
+#endif
+mw_status mw_onednn_strided(int64_t rows, int64_t columns, dnnl_data_type_t type, int64_t row_stride,
+                            int64_t column_stride, mw_onednn_layout *out) MW_MUST_USE;
+/* To be chosen by oneDNN. */
+mw_status mw_onednn_any(int64_t rows, int64_t columns, dnnl_data_type_t type, mw_onednn_layout *out) MW_MUST_USE;
+void mw_onednn_layout_free(mw_onednn_layout *layout);
+mw_status mw_onednn_memory(mw_onednn_layout layout, dnnl_engine_t engine, const void *data,
+                           dnnl_memory_t *out) MW_MUST_USE;
+
+/* C = A B as a primitive descriptor. MW_ERR_UNSUPPORTED, not logged: there is no such kernel. */
+mw_status mw_onednn_product(dnnl_engine_t engine, mw_onednn_layout a, mw_onednn_layout b, mw_onednn_layout c,
+                            dnnl_primitive_attr_t attributes, dnnl_primitive_desc_t *out) MW_MUST_USE;
+/* What a descriptor has chosen, copied. */
+mw_status mw_onednn_chosen(dnnl_primitive_desc_t description, dnnl_query_t what, mw_onednn_layout *out) MW_MUST_USE;
+size_t mw_onednn_bytes(mw_onednn_layout layout);
+/* Whether it is cut into blocks, not just rows and columns with their strides. */
+bool mw_onednn_blocked(mw_onednn_layout layout);
+mw_status mw_onednn_sum(dnnl_post_ops_t operations) MW_MUST_USE; /* C is added to */
+
+/* Products by B in blocks: src/backend/cpu/cpu_onednn_packed.c */
+mw_status mw_onednn_pack(const mw_matmul *like, mw_packed **packed) MW_MUST_USE;
+void mw_onednn_free_packed(mw_packed *packed);
+mw_status mw_onednn_packed(const mw_matmul *whole) MW_MUST_USE;
+
+#endif

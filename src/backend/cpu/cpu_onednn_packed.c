@@ -1,0 +1,343 @@
+/* Products by a B that is kept as oneDNN's kernels read it: in blocks, its columns cut into slices. A plain B has to be put into such
+ * blocks for each tile of rows anew, which costs a tile of MW_ROW_TILE a sixth of its time. A tile is one thread's, as in
+ * cpu_matmul.c, so results do not depend on the number of threads. */
+#ifdef MICROW_HAVE_ONEDNN
+#include "backend/cpu/cpu_onednn.h"
+#include "backend/cpu/vector.h"
+
+#include <omp.h>
+#include <string.h>
+
+enum { SLICE_COLUMNS = 512 };
+
+/* C [rows, width] = A [rows, k] B, A and C dense, with scratch memory given by the caller: primitives may be used by all threads. */
+typedef struct kernel {
+    dnnl_primitive_t primitive;
+    mw_onednn_layout a, c, scratch;
+} kernel;
+
+/* What slices of one width share. */
+typedef struct slice_kind {
+    int64_t width;
+    mw_onednn_layout layout;
+    kernel whole; /* for MW_ROW_TILE rows */
+} slice_kind;
+
+struct mw_packed {
+    int64_t k, slices;
+    dnnl_data_type_t type;
+    dnnl_engine_t engine;
+    dnnl_primitive_attr_t attributes;
+    slice_kind kind[2]; /* of the last slice, and of those before it */
+    size_t slice_bytes; /* of those before it */
+    char *data;
+};
+
+static bool is_before_last(const mw_packed *p, int64_t slice) {
+    return slice + 1 < p->slices;
+}
+
+/* ---- kernels --------------------------------------------------------------------------------------------- */
+
+static void kernel_free(kernel *k) {
+    if (k->primitive) dnnl_primitive_destroy(k->primitive);
+    mw_onednn_layout_free(&k->a);
+    mw_onednn_layout_free(&k->c);
+    mw_onednn_layout_free(&k->scratch);
+    k->primitive = NULL;
+}
+
+/* oneDNN plans for as many threads as there are; ours run on one each. */
+static mw_status plan(const mw_packed *p, mw_onednn_layout b, kernel *out, dnnl_primitive_desc_t *description) {
+    int threads = omp_get_max_threads();
+    omp_set_num_threads(1);
+    mw_status status = mw_onednn_product(p->engine, out->a, b, out->c, p->attributes, description);
+    if (status == MW_OK)
+        status = mw_onednn_checked(dnnl_primitive_create(&out->primitive, *description), "primitive_create");
+    omp_set_num_threads(threads);
+    return status;
+}
+
+/* `chosen` NULL: B lies as `b` says; else `b` is open and what oneDNN chose goes there. */
+static mw_status kernel_make(const mw_packed *p, int64_t rows, int64_t width, mw_onednn_layout b, kernel *out,
+                             mw_onednn_layout *chosen) {
+    dnnl_primitive_desc_t description = NULL;
+    MW_TRY(mw_onednn_strided(rows, p->k, p->type, p->k, 1, &out->a));
+    MW_TRY(mw_onednn_strided(rows, width, dnnl_f32, width, 1, &out->c));
+    mw_status status = plan(p, b, out, &description);
+    if (status == MW_OK) status = mw_onednn_chosen(description, dnnl_query_scratchpad_md, &out->scratch);
+    if (status == MW_OK && chosen) status = mw_onednn_chosen(description, dnnl_query_weights_md, chosen);
+    if (description) dnnl_primitive_desc_destroy(description);
+    return status;
+}
+
+/* A primitive with the memory it works on, by what each is to it. */
+typedef struct operand {
+    int role;
+    mw_onednn_layout layout;
+    const void *data;
+} operand;
+enum { OPERANDS_MAX = 4 };
+
+static mw_status execute(dnnl_primitive_t primitive, dnnl_engine_t engine, dnnl_stream_t stream, const operand *with,
+                         int n) {
+    dnnl_exec_arg_t args[OPERANDS_MAX];
+    mw_status status = MW_OK;
+    int made = 0;
+    for (; made < n && status == MW_OK; made++) {
+        args[made] = (dnnl_exec_arg_t){.arg = with[made].role};
+        status = mw_onednn_memory(with[made].layout, engine, with[made].data, &args[made].memory);
+    }
+    if (status == MW_OK)
+        status = mw_onednn_checked(dnnl_primitive_execute(primitive, stream, n, args), "primitive_execute");
+    if (status == MW_OK) status = mw_onednn_checked(dnnl_stream_wait(stream), "stream_wait");
+    for (int i = 0; i < made; i++)
+        if (args[i].memory) dnnl_memory_destroy(args[i].memory);
+    return status;
+}
+
+/* ---- packing --------------------------------------------------------------------------------------------- */
+
+static mw_status choose_layout(mw_packed *p, slice_kind *kind, int64_t width) {
+    mw_onednn_layout any = NULL;
+    kind->width = width;
+    mw_status status = mw_onednn_any(p->k, width, p->type, &any);
+    if (status == MW_OK) status = kernel_make(p, MW_ROW_TILE, width, any, &kind->whole, &kind->layout);
+    mw_onednn_layout_free(&any);
+    return status;
+}
+
+static mw_status packed_make(const mw_matmul *like, mw_packed *p) {
+    int64_t n = like->n, before = (n - 1) / SLICE_COLUMNS;
+    *p = (mw_packed){.k = like->k, .slices = before + 1, .type = like->b_dtype == MW_BF16 ? dnnl_bf16 : dnnl_f32};
+    MW_TRY(mw_onednn_checked(dnnl_engine_create(&p->engine, dnnl_cpu, 0), "engine_create"));
+    MW_TRY(mw_onednn_checked(dnnl_primitive_attr_create(&p->attributes), "primitive_attr_create"));
+    MW_TRY(mw_onednn_checked(dnnl_primitive_attr_set_scratchpad_mode(p->attributes, dnnl_scratchpad_mode_user),
+                             "primitive_attr_set_scratchpad_mode"));
+    MW_TRY(choose_layout(p, &p->kind[0], n - before * SLICE_COLUMNS));
+    if (before) MW_TRY(choose_layout(p, &p->kind[1], SLICE_COLUMNS));
+    for (int i = 0; i < 2; i++)
+        if (p->kind[i].layout && !mw_onednn_blocked(p->kind[i].layout)) return MW_ERR_UNSUPPORTED;
+    p->slice_bytes = before ? mw_onednn_bytes(p->kind[1].layout) : 0;
+    size_t bytes = (size_t)before * p->slice_bytes + mw_onednn_bytes(p->kind[0].layout);
+    return (p->data = mw_alloc(bytes)) ? MW_OK : MW_ERR_MEMORY;
+}
+
+void mw_onednn_free_packed(mw_packed *p) {
+    if (!p) return;
+    for (int i = 0; i < 2; i++) {
+        mw_onednn_layout_free(&p->kind[i].layout);
+        kernel_free(&p->kind[i].whole);
+    }
+    if (p->attributes) dnnl_primitive_attr_destroy(p->attributes);
+    if (p->engine) dnnl_engine_destroy(p->engine);
+    mw_free(p->data);
+    mw_free(p);
+}
+
+/* Copies of plain slices into blocks. */
+typedef struct copier {
+    mw_onednn_layout plain, scratch;
+    dnnl_primitive_t primitive;
+} copier;
+
+static mw_status copier_make(const mw_packed *p, const mw_matmul *like, const slice_kind *kind, copier *out) {
+    dnnl_primitive_desc_t description = NULL;
+    if (!kind->layout) return MW_OK;
+    MW_TRY(mw_onednn_strided(p->k, kind->width, p->type, like->b_transposed ? 1 : like->ldb,
+                             like->b_transposed ? like->ldb : 1, &out->plain));
+    int threads = omp_get_max_threads();
+    omp_set_num_threads(1);
+    mw_status status = mw_onednn_checked(
+        dnnl_reorder_primitive_desc_create(&description, out->plain, p->engine, kind->layout, p->engine, p->attributes),
+        "reorder_primitive_desc_create");
+    if (status == MW_OK)
+        status = mw_onednn_checked(dnnl_primitive_create(&out->primitive, description), "primitive_create");
+    omp_set_num_threads(threads);
+    if (status == MW_OK) status = mw_onednn_chosen(description, dnnl_query_scratchpad_md, &out->scratch);
+    if (description) dnnl_primitive_desc_destroy(description);
+    return status;
+}
+
+static void copier_free(copier *c) {
+    if (c->primitive) dnnl_primitive_destroy(c->primitive);
+    mw_onednn_layout_free(&c->plain);
+    mw_onednn_layout_free(&c->scratch);
+}
+
+/* What a thread has for itself. */
+typedef struct worker {
+    dnnl_stream_t stream;
+    void *scratch;
+    float *c; /* a tile */
+} worker;
+
+static mw_status worker_make(const mw_packed *p, size_t scratch, size_t tile, worker *w) {
+    w->scratch = mw_alloc(scratch ? scratch : 1);
+    w->c = mw_alloc(tile ? tile : 1);
+    if (!w->scratch || !w->c) return MW_ERR_MEMORY;
+    return mw_onednn_checked(dnnl_stream_create(&w->stream, p->engine, dnnl_stream_default_flags), "stream_create");
+}
+
+static void worker_free(worker *w) {
+    if (w->stream) dnnl_stream_destroy(w->stream);
+    mw_free(w->scratch);
+    mw_free(w->c);
+}
+
+static mw_status copy_slice(const mw_packed *p, const mw_matmul *like, int64_t slice, const copier *c,
+                            const worker *w) {
+    int64_t first = slice * SLICE_COLUMNS * (like->b_transposed ? like->ldb : 1);
+    const char *from = (const char *)like->b + (size_t)first * mw_dtype_size(like->b_dtype);
+    char *to = p->data + (size_t)slice * p->slice_bytes;
+    const operand with[] = {{DNNL_ARG_FROM, c->plain, from},
+                            {DNNL_ARG_TO, p->kind[is_before_last(p, slice)].layout, to},
+                            {DNNL_ARG_SCRATCHPAD, c->scratch, w->scratch}};
+    return execute(c->primitive, p->engine, w->stream, with, 3);
+}
+
+static size_t larger(mw_onednn_layout a, mw_onednn_layout b) {
+    size_t of_a = a ? mw_onednn_bytes(a) : 0, of_b = b ? mw_onednn_bytes(b) : 0;
+    return of_a > of_b ? of_a : of_b;
+}
+
+static mw_status copy_slices(const mw_packed *p, const mw_matmul *like, const copier copiers[2]) {
+    mw_status worst = MW_OK;
+#pragma omp parallel reduction(max : worst)
+    {
+        worker w = {0};
+        mw_status status = worker_make(p, larger(copiers[0].scratch, copiers[1].scratch), 0, &w);
+#pragma omp for
+        for (int64_t s = 0; s < p->slices; s++)
+            if (status == MW_OK) status = copy_slice(p, like, s, &copiers[is_before_last(p, s)], &w);
+        worker_free(&w);
+        worst = status;
+    }
+    return worst;
+}
+
+mw_status mw_onednn_pack(const mw_matmul *like, mw_packed **slot) {
+    copier copiers[2] = {{0}};
+    mw_status status = MW_OK;
+    if (like->b_dtype != MW_F32 && like->b_dtype != MW_BF16) return MW_OK;
+    if (!*slot) {
+        if (!(*slot = mw_calloc(1, sizeof **slot))) return MW_ERR_MEMORY;
+        status = packed_make(like, *slot);
+    }
+    for (int i = 0; i < 2 && status == MW_OK; i++) status = copier_make(*slot, like, &(*slot)->kind[i], &copiers[i]);
+    if (status == MW_OK) status = copy_slices(*slot, like, copiers);
+    for (int i = 0; i < 2; i++) copier_free(&copiers[i]);
+    if (status == MW_OK) return MW_OK;
+    mw_onednn_free_packed(*slot);
+    *slot = NULL;
+    return status == MW_ERR_UNSUPPORTED ? MW_OK : status; /* the plain B will do */
+}
+
+/* ---- products -------------------------------------------------------------------------------------------- */
+
+typedef struct task {
+    const mw_matmul *t;
+    const mw_packed *p;
+    int64_t tiles, rest, computed; /* of rows; rows of the last tile, and for how many its kernel is */
+    kernel last[2];                /* for the last tile, by kind of slice */
+    const char *a;                 /* dense, in the type of B; with rows up to `computed` */
+    void *made;                    /* `a`, unless it is the caller's */
+} task;
+
+/* Single rows have kernels of their own, which do not read blocks: they are made two. */
+static mw_status task_make(const mw_matmul *t, task *out) {
+    const mw_packed *p = t->packed;
+    int64_t tiles = (t->m + MW_ROW_TILE - 1) / MW_ROW_TILE, rest = t->m - (tiles - 1) * MW_ROW_TILE;
+    *out = (task){.t = t, .p = p, .tiles = tiles, .rest = rest, .computed = rest < 2 ? 2 : rest};
+    for (int i = 0; i < 2 && out->computed < MW_ROW_TILE; i++)
+        if (p->kind[i].layout)
+            MW_TRY(kernel_make(p, out->computed, p->kind[i].width, p->kind[i].layout, &out->last[i], NULL));
+    out->a = (const char *)t->a;
+    if (p->type == dnnl_f32 && t->lda == t->k && out->computed == rest) return MW_OK;
+    int64_t rows = t->m - rest + out->computed;
+    size_t row = (size_t)t->k * (p->type == dnnl_bf16 ? sizeof(uint16_t) : sizeof(float));
+    out->a = out->made = mw_calloc((size_t)rows, row);
+    return out->made ? MW_OK : MW_ERR_MEMORY;
+}
+
+static void task_free(task *k) {
+    kernel_free(&k->last[0]);
+    kernel_free(&k->last[1]);
+    mw_free(k->made);
+}
+
+static void copy_rows(const task *k) {
+    const mw_matmul *t = k->t;
+#pragma omp parallel for
+    for (int64_t r = 0; r < t->m; r++)
+        if (k->p->type == dnnl_bf16)
+            mw_bf16_run(t->a + r * t->lda, (uint16_t *)k->made + r * t->k, t->k);
+        else
+            memcpy((float *)k->made + r * t->k, t->a + r * t->lda, (size_t)t->k * sizeof(float));
+}
+
+static void finish_row(const mw_matmul *t, const float *product, int64_t n, const float *bias, float *c) {
+    if (t->accumulate) {
+        mw_add_run(c, product, n);
+        if (bias) mw_add_run(c, bias, n);
+    } else if (bias) {
+        mw_add_two(c, product, bias, n);
+    } else {
+        memcpy(c, product, (size_t)n * sizeof *c);
+    }
+}
+
+static mw_status multiply(const task *k, int64_t tile, int64_t slice, const worker *w) {
+    const mw_matmul *t = k->t;
+    const mw_packed *p = k->p;
+    const slice_kind *kind = &p->kind[is_before_last(p, slice)];
+    int64_t first = tile * MW_ROW_TILE, column = slice * SLICE_COLUMNS;
+    int64_t rows = tile + 1 < k->tiles ? MW_ROW_TILE : k->rest;
+    bool whole = rows == MW_ROW_TILE;
+    const kernel *with = whole ? &kind->whole : &k->last[is_before_last(p, slice)];
+    size_t a_row = (size_t)t->k * (p->type == dnnl_bf16 ? sizeof(uint16_t) : sizeof(float));
+    const operand operands[] = {{DNNL_ARG_SRC, with->a, k->a + (size_t)first * a_row},
+                                {DNNL_ARG_WEIGHTS, kind->layout, p->data + (size_t)slice * p->slice_bytes},
+                                {DNNL_ARG_DST, with->c, w->c},
+                                {DNNL_ARG_SCRATCHPAD, with->scratch, w->scratch}};
+    MW_TRY(execute(with->primitive, p->engine, w->stream, operands, 4));
+    for (int64_t r = 0; r < rows; r++)
+        finish_row(t, w->c + r * kind->width, kind->width, t->bias ? t->bias + column : NULL,
+                   t->c + (first + r) * t->ldc + column);
+    return MW_OK;
+}
+
+static size_t most_scratch(const task *k) {
+    size_t most = 0;
+    for (int i = 0; i < 2; i++) {
+        size_t here = larger(k->p->kind[i].whole.scratch, k->last[i].scratch);
+        most = here > most ? here : most;
+    }
+    return most;
+}
+
+static mw_status multiply_all(const task *k) {
+    mw_status worst = MW_OK;
+#pragma omp parallel reduction(max : worst)
+    {
+        worker w = {0};
+        mw_status status = worker_make(k->p, most_scratch(k), MW_ROW_TILE * SLICE_COLUMNS * sizeof(float), &w);
+#pragma omp for collapse(2) schedule(dynamic)
+        for (int64_t s = 0; s < k->p->slices; s++)
+            for (int64_t i = 0; i < k->tiles; i++)
+                if (status == MW_OK) status = multiply(k, i, s, &w);
+        worker_free(&w);
+        worst = status;
+    }
+    return worst;
+}
+
+mw_status mw_onednn_packed(const mw_matmul *t) {
+    task k = {0};
+    mw_status status = task_make(t, &k);
+    if (status == MW_OK && k.made) copy_rows(&k);
+    if (status == MW_OK) status = multiply_all(&k);
+    task_free(&k);
+    return status;
+}
+#endif
