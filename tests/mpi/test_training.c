@@ -23,6 +23,7 @@ typedef struct setting {
     mw_penalty penalty;
     mw_decay decay;
     int64_t n_parts, part[2];
+    int64_t batch; /* 0: BATCH */
 } setting;
 
 static const setting settings[] = {
@@ -43,6 +44,8 @@ static const setting settings[] = {
     {"jump_relu.resampled", MW_JUMP_RELU, .no_curve = true, .resample_every = 4, .ema = 0.9, .sparsity = 0.02,
      .bandwidth = 0.3, .theta = 0.2},
     {"topk.bf16", MW_TOPK, .no_curve = true, .aux_k = 8, .precision = MW_PRECISION_BF16},
+    {"topk.packed", MW_TOPK, .no_curve = true, .aux_k = 8, .batch = 1100},
+    {"topk.packed.bf16", MW_TOPK, .no_curve = true, .aux_k = 8, .batch = 1100, .precision = MW_PRECISION_BF16},
 };
 enum { SETTINGS = sizeof settings / sizeof *settings };
 
@@ -60,8 +63,12 @@ static const float *tensor(const char *name, int64_t *rows, int64_t *columns) {
     return t.data;
 }
 
+static int64_t batch_of(void) {
+    return now->batch ? now->batch : BATCH;
+}
+
 static mw_train_options options_of(void) {
-    return (mw_train_options){.batch = BATCH,
+    return (mw_train_options){.batch = batch_of(),
                               .steps = STEPS,
                               .lr = 2e-3,
                               .beta1 = 0.9,
@@ -125,7 +132,7 @@ static void target_of(const float *x, int64_t d, float *y) {
 }
 
 static void step(mw_trainer *t, mw_step_report *report) {
-    int64_t rows, d, begin_row, end_row, at = mw_trainer_steps_done(t) * BATCH;
+    int64_t rows, d, begin_row, end_row, at = mw_trainer_steps_done(t) * batch_of();
     const float *x = tensor("x", &rows, &d);
     mw_trainer_rows(t, &begin_row, &end_row);
     float *mine = mw_alloc((size_t)((end_row - begin_row) * d) * sizeof *mine);
