@@ -33,6 +33,9 @@ typedef struct mw_model_info {
 /* `model`: a folder, or a Hub id in the local cache. `dtype`: "auto" (as stored; f16 becomes f32), "f32",
  * "bf16", "f16". Matrices stored in that type are used where they lie in the mapped file. */
 mw_status mw_model_open(const char *model, const char *dtype, mw_backend *backend, mw_model **out) MW_MUST_USE;
+/* Matrices stay as they are stored: nothing is laid out as products read it fastest, which is done otherwise when a pass first comes to
+ * a layer, and takes memory beside the mapped file (which the ranks of a node share). To be called before a pass. */
+void mw_model_keep_plain(mw_model *model);
 /* From config.json alone: shape and sites, but no weights, so it cannot be run. `parameters` is counted from the shape. */
 mw_status mw_model_outline(const char *model, mw_model **out) MW_MUST_USE;
 void mw_model_free(mw_model **model);

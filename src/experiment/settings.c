@@ -22,6 +22,10 @@ static const mw_field model_fields[] = {
      .doc = "type of the weight matrices in memory; auto: as stored, f16 as f32"},
     {"device", MW_FIELD_STRING, AT(model_settings, device), "auto",
      .doc = "auto, cpu, cpu:onednn, cpu:cblas, and in builds with CUDA cuda, cuda:1"},
+    {"pack_weights", MW_FIELD_BOOL, AT(model_settings, pack_weights), "true", .aside = true,
+     .doc =
+         "on a CPU, keep the matrices of layers that are used in the layout that products read fastest: memory of each rank's own; "
+         "false: read them from the mapped file, which all ranks of a node share"},
     {0}};
 
 static const mw_field dataset_fields[] = {

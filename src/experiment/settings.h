@@ -14,6 +14,7 @@ typedef struct top_settings {
 typedef struct model_settings {
     char *path, *device;
     int dtype; /* auto|f32|bf16|f16 */
+    bool pack_weights;
 } model_settings;
 
 typedef struct dataset_settings {

@@ -81,7 +81,8 @@ static mw_status apply(pass *p, const mw_weight *w, const float *x, float *y, in
                                                             .b_transposed = w->transposed,
                                                             .bias = w->bias,
                                                             .c = y,
-                                                            .ldc = w->out});
+                                                            .ldc = w->out,
+                                                            .packed = w->packed});
 }
 
 /* `groups` vectors of `width` in each row. */
@@ -243,6 +244,7 @@ static mw_status run_layers(pass *p) {
     for (int64_t l = 0; l < p->model->arch.n_layers; l++) {
         MW_TRY(fire(p, l, MW_RESID_PRE, w->x));
         if (finished(p, (mw_site){(int)l, MW_RESID_PRE})) return MW_OK;
+        MW_TRY(mw_layer_meet(p->model, l));
         MW_TRY(p->model->arch.parallel ? parallel_block(p, l) : serial_block(p, l));
         if (finished(p, (mw_site){(int)l, MW_MLP_OUT})) return MW_OK;
         MW_TRY(fire(p, l, MW_RESID_POST, w->x));
@@ -292,6 +294,7 @@ static mw_status unembed(pass *p, float *last_logits) {
     int64_t d = m->arch.d_model, vocab = m->arch.vocab;
     bool hooked = mw_hooks_wanted(m->hooks, (mw_site){0, MW_LOGITS});
     if (!w->logits) MW_TRY(mw_backend_floats(m->backend, MW_LOGIT_ROWS * vocab, &w->logits));
+    MW_TRY(mw_head_meet(m));
     MW_TRY(normalize(p, &m->final_norm, w->x, w->h, p->rows, d));
     if (hooked) {
         for (int64_t row = 0; row < p->rows && !p->stopped; row += MW_LOGIT_ROWS) {

@@ -125,7 +125,7 @@ void mw_model_free(mw_model **slot) {
     if (model->local_rope) backend->ops->free(backend, model->local_rope);
     for (int64_t i = 0; i < model->n_blocks; i++) backend->ops->free(backend, model->blocks[i]);
     mw_free(model->blocks);
-    mw_free(model->layers);
+    mw_layers_free(model);
     mw_safetensors_free(&model->file);
     mw_free(model->folder);
     mw_free(model);

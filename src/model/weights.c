@@ -8,6 +8,7 @@ enum { NAME_MAX_BYTES = 192 };
 
 typedef struct binder {
     mw_model *model;
+    mw_layer *layer;    /* whose matrices are bound; NULL: none's */
     mw_dtype dtype;     /* of the matrices */
     const char *prefix; /* what this folder's names begin with */
 } binder;
@@ -25,7 +26,11 @@ static void full_name(const binder *b, const char *pattern, int64_t layer, const
     snprintf(out, NAME_MAX_BYTES, "%s%s%s", b->prefix, name, suffix);
 }
 
-static mw_status keep_block(mw_model *model, void *block) {
+static mw_status keep_block(mw_model *model, mw_layer *layer, void *block) {
+    if (layer) {
+        layer->block[layer->n_blocks++] = block;
+        return MW_OK;
+    }
     if (!MW_GROW(model->blocks, model->n_blocks, model->blocks_capacity)) {
         model->backend->ops->free(model->backend, block);
         return MW_ERR_MEMORY;
@@ -47,8 +52,8 @@ static mw_status convert(const mw_tensor *t, mw_dtype dtype, void *out) {
     return MW_OK;
 }
 
-/* The tensor's elements on the device in `dtype`: where they lie in the map if that will do. */
-static mw_status place(mw_model *model, const mw_tensor *t, mw_dtype dtype, const void **out) {
+/* The tensor's elements on the device in `dtype`: where they lie in the map if that will do. `layer`: of a matrix of one, or NULL. */
+static mw_status place(mw_model *model, mw_layer *layer, const mw_tensor *t, mw_dtype dtype, const void **out) {
     mw_backend *backend = model->backend;
     bool aligned = (uintptr_t)t->data % mw_dtype_size(dtype) == 0;
     if (t->dtype == dtype && aligned && backend->ops->host_memory) {
@@ -61,11 +66,11 @@ static mw_status place(mw_model *model, const mw_tensor *t, mw_dtype dtype, cons
     mw_status status = convert(t, dtype, host);
     if (status == MW_OK && backend->ops->host_memory) {
         *out = host;
-        return keep_block(model, host);
+        return keep_block(model, layer, host);
     }
     if (status == MW_OK) status = backend->ops->alloc(backend, bytes, &device);
     if (status == MW_OK) {
-        status = keep_block(model, device);
+        status = keep_block(model, layer, device);
         if (status == MW_OK) status = backend->ops->upload(backend, device, host, bytes);
     }
     mw_free(host);
@@ -81,7 +86,7 @@ static mw_status bind_vector(const binder *b, const char *name, int64_t width, c
         return mw_error(MW_ERR_FORMAT, "%s: weight '%s': expected shape [%lld], found %d dimensions, %lld elements",
                         b->model->folder, name, (long long)width, t.ndim, (long long)mw_tensor_count(&t));
     const void *data;
-    MW_TRY(place(b->model, &t, MW_F32, &data));
+    MW_TRY(place(b->model, NULL, &t, MW_F32, &data));
     *out = data;
     return MW_OK;
 }
@@ -115,7 +120,7 @@ static mw_status bind_matrix(const binder *b, const char *pattern, int64_t layer
                         b->model->folder, name, (long long)rows, (long long)columns,
                         (long long)(t.ndim > 0 ? t.shape[0] : 0), (long long)(t.ndim > 1 ? t.shape[1] : 0));
     *weight = (mw_weight){.dtype = b->dtype, .in = in, .out = out, .ld = columns, .transposed = !conv1d};
-    MW_TRY(place(b->model, &t, b->dtype, &weight->data));
+    MW_TRY(place(b->model, b->layer, &t, b->dtype, &weight->data));
     b->model->info.parameters += mw_tensor_count(&t);
     if (!bias) return MW_OK;
     full_name(b, pattern, layer, ".bias", name);
@@ -202,7 +207,11 @@ mw_status mw_weights_bind(mw_model *model, mw_dtype dtype) {
     MW_TRY(find_prefix(&b));
     MW_TRY(bind_matrix(&b, f->names.embed, 0, a->d_model, a->vocab, false, false, &model->embed));
     MW_TRY(bind_matrix(&b, f->names.position, 0, a->d_model, a->context, false, false, &model->position));
-    for (int64_t l = 0; l < a->n_layers; l++) MW_TRY(bind_layer(&b, l, &model->layers[l]));
+    for (int64_t l = 0; l < a->n_layers; l++) {
+        b.layer = &model->layers[l];
+        MW_TRY(bind_layer(&b, l, b.layer));
+    }
+    b.layer = NULL;
     MW_TRY(bind_norm(&b, f->names.final_norm, 0, a->d_model, &model->final_norm));
     return bind_head(&b);
 }
