@@ -100,6 +100,9 @@ typedef struct mw_parts {
  * rounded beta2 of 0.999, the rest would be off by 1e-5, and the steps by half of that. */
 typedef struct mw_adam {
     float lr, beta1, beta2, rest1, rest2, eps, correction1, correction2;
+    float grad_scale; /* gradients are multiplied by it first */
+    bool
+        unit; /* rows are brought to unit length first, and their gradients lose what is along them: as unit_rows would */
 } mw_adam;
 
 typedef struct mw_backend mw_backend;
@@ -181,7 +184,8 @@ typedef struct mw_backend_ops {
                              int64_t *count);
     mw_status (*count_positive)(mw_backend *, const float *x, int64_t n, int64_t *count);
 
-    mw_status (*adam)(mw_backend *, float *param, const float *grad, float *m, float *v, int64_t count,
+    /* One pass over rows of d; without `unit` the rows mean nothing. */
+    mw_status (*adam)(mw_backend *, float *param, const float *grad, float *m, float *v, int64_t rows, int64_t d,
                       const mw_adam *);
     /* Each row of w to unit length; removes from the same row of g its component along it. g may be NULL. */
     mw_status (*unit_rows)(mw_backend *, float *w, float *g, int64_t rows, int64_t d);

@@ -175,14 +175,15 @@ static mw_status update(bench *t) {
                           .rest2 = 0.001f,
                           .eps = 1e-8f,
                           .correction1 = 1,
-                          .correction2 = 1};
+                          .correction2 = 1,
+                          .grad_scale = 1};
     int64_t count = adam_count(t), rows = count / t->s->d;
     double squares = 0;
     memset(t->a, 0, (size_t)count * sizeof *t->a);
     MW_TRY(t->backend->ops->unit_rows(t->backend, t->b, t->a, rows > 0 ? rows : 1, t->s->d));
     for (int64_t i = 0; i < count; i++) squares += (double)t->a[i] * t->a[i]; /* the norm that is limited */
     if (squares > 1) t->a[0] = 0;
-    return t->backend->ops->adam(t->backend, t->b, t->a, t->c, t->v, count, &adam);
+    return t->backend->ops->adam(t->backend, t->b, t->a, t->c, t->v, 1, count, &adam);
 }
 
 static mw_status gather_large(bench *t) {

@@ -56,26 +56,18 @@ static mw_status gradient_norm(mw_trainer *t, double *out) {
     return MW_OK;
 }
 
-static mw_status scale_gradients(mw_trainer *t, float factor) {
-    mw_backend *b = t->backend;
-    for (int i = 0; i < P_COUNT; i++) {
-        const parameter *p = &t->parameter[i];
-        if (p->value) MW_TRY(b->ops->combine(b, p->grad, factor, p->grad, 0, NULL, parameter_count(t, p)));
-    }
-    return MW_OK;
-}
-
-/* The limit is meant for the loss sum_d e^2; ours is loss_scale / d of that. */
-static mw_status clip(mw_trainer *t) {
+/* What the gradients are to be multiplied by. The limit is meant for the loss sum_d e^2; ours is loss_scale / d of that. */
+static mw_status clip(mw_trainer *t, float *factor) {
     double norm = 0, limit = t->options.clip_norm * t->loss_scale / (double)t->sae->d_out;
-    if (!(t->options.clip_norm > 0)) return MW_OK;
     MW_TRY(gradient_norm(t, &norm));
-    return norm > limit ? mw_comm_agree(t->comm, scale_gradients(t, (float)(limit / norm))) : MW_OK;
+    if (norm > limit) *factor = (float)(limit / norm);
+    return MW_OK;
 }
 
 /* ---- the step -------------------------------------------------------------------------------------------- */
 
-static mw_status update_share(mw_trainer *t) {
+/* `unit`: of the decoder's rows, which are free or of unit length already otherwise. */
+static mw_status update_share(mw_trainer *t, float factor, bool unit) {
     const mw_train_options *o = &t->options;
     mw_backend *backend = t->backend;
     double count = (double)(t->step + 1);
@@ -85,13 +77,15 @@ static mw_status update_share(mw_trainer *t) {
                     .rest2 = (float)(1 - o->beta2),
                     .eps = (float)o->eps,
                     .correction1 = (float)(1 - pow(o->beta1, count)),
-                    .correction2 = (float)(1 - pow(o->beta2, count))};
+                    .correction2 = (float)(1 - pow(o->beta2, count)),
+                    .grad_scale = factor};
     for (int i = 0; i < P_COUNT; i++) {
         parameter *p = &t->parameter[i];
         if (!p->value) continue;
         adam.lr = (float)(t->report.lr * p->lr_factor);
-        MW_TRY(backend->ops->adam(backend, p->value + parameter_first(t, p), p->grad, p->m, p->v, parameter_count(t, p),
-                                  &adam));
+        adam.unit = unit && i == P_W_DEC;
+        MW_TRY(backend->ops->adam(backend, p->value + parameter_first(t, p), p->grad, p->m, p->v,
+                                  parameter_count(t, p) / p->columns, p->columns, &adam));
     }
     return variant_of(t->sae)->constrain ? variant_of(t->sae)->constrain(t) : MW_OK;
 }
@@ -149,12 +143,13 @@ mw_status step_update(mw_trainer *t) {
     mw_sae *sae = t->sae;
     mw_backend *b = t->backend;
     t->report.lr = learning_rate(&t->options, sae->shard.total, t->step);
-    float *share = sae->w_dec + t->first_latent * sae->d_out;
-    if (!variant_of(sae)->free_decoder)
+    bool unit = !variant_of(sae)->free_decoder, clipped = t->options.clip_norm > 0;
+    float factor = 1, *share = sae->w_dec + t->first_latent * sae->d_out;
+    if (unit && clipped) /* the norm is that of the gradients without what is along the rows */
         MW_TRY(
             mw_comm_agree(t->comm, b->ops->unit_rows(b, share, t->parameter[P_W_DEC].grad, t->n_latents, sae->d_out)));
-    MW_TRY(clip(t));
-    MW_TRY(mw_comm_agree(t->comm, update_share(t)));
+    if (clipped) MW_TRY(clip(t, &factor));
+    MW_TRY(mw_comm_agree(t->comm, update_share(t, factor, unit && !clipped)));
     MW_TRY(gather_parameters(t));
     int64_t every = t->options.resample_every;
     if (every > 0 && (t->step + 1) % every == 0) MW_TRY(resample(t));

@@ -44,7 +44,7 @@ mw_status mw_cpu_sparse_decode(mw_backend *, float *, const float *, bool, const
 mw_status mw_cpu_sparse_dot(mw_backend *, float *, const float *, const int64_t *, const int32_t *, int64_t,
                             const float *, int64_t);
 mw_status mw_cpu_sparse_outer(mw_backend *, float *, const mw_latent_lists *, const float *, int64_t);
-mw_status mw_cpu_adam(mw_backend *, float *, const float *, float *, float *, int64_t, const mw_adam *);
+mw_status mw_cpu_adam(mw_backend *, float *, const float *, float *, float *, int64_t, int64_t, const mw_adam *);
 mw_status mw_cpu_unit_rows(mw_backend *, float *, float *, int64_t, int64_t);
 mw_status mw_cpu_pick(mw_backend *, int32_t *, const int32_t *, int64_t, int64_t, int64_t);
 mw_status mw_cpu_count_open(mw_backend *, const mw_opening *, const float *, int64_t, int64_t, int64_t *);

@@ -79,13 +79,6 @@ mw_status mw_cpu_gather_rows(mw_backend *backend, float *out, const void *table,
     return status;
 }
 
-mw_status mw_cpu_adam(mw_backend *backend, float *param, const float *grad, float *m, float *v, int64_t count,
-                      const mw_adam *adam) {
-    (void)backend;
-    FOR_RUNS(count, at, n) mw_adam_run(param + at, grad + at, m + at, v + at, n, adam);
-    return MW_OK;
-}
-
 mw_status mw_cpu_to_bf16(mw_backend *backend, uint16_t *out, const float *x, int64_t count) {
     (void)backend;
     FOR_RUNS(count, at, n) mw_bf16_run(x + at, out + at, n);

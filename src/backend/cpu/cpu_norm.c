@@ -48,14 +48,40 @@ mw_status mw_cpu_rotary(mw_backend *backend, float *x, const float *cos_sin, con
     return MW_OK;
 }
 
+static void unit_row(float *row, int64_t d) {
+    float norm = sqrtf(mw_sum_squares(row, 0, d));
+    if (norm > 0) mw_scale(1.0f / norm, row, d);
+}
+
 mw_status mw_cpu_unit_rows(mw_backend *backend, float *w, float *g, int64_t rows, int64_t d) {
     (void)backend;
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < rows; r++) {
-        float *row = w + r * d;
-        float norm = sqrtf(mw_sum_squares(row, 0, d));
-        if (norm > 0) mw_scale(1.0f / norm, row, d);
-        if (g) mw_axpy(-mw_dot(row, g + r * d, d), row, g + r * d, d);
+        unit_row(w + r * d, d);
+        if (g) mw_axpy(-mw_dot(w + r * d, g + r * d, d), w + r * d, g + r * d, d);
+    }
+    return MW_OK;
+}
+
+/* Where rows mean nothing they may be of any length. */
+static int64_t even_rows(int64_t *rows, int64_t d, bool unit) {
+    enum { RUN = 4096 };
+    int64_t count = *rows * d;
+    if (unit) return d;
+    *rows = (count + RUN - 1) / RUN;
+    return RUN;
+}
+
+mw_status mw_cpu_adam(mw_backend *backend, float *param, const float *grad, float *m, float *v, int64_t rows, int64_t d,
+                      const mw_adam *adam) {
+    (void)backend;
+    int64_t count = rows * d, width = even_rows(&rows, d, adam->unit);
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t at = r * width, n = count - at < width ? count - at : width;
+        if (adam->unit) unit_row(param + at, n);
+        float along = adam->unit ? mw_dot(param + at, grad + at, n) : 0;
+        mw_adam_run(param + at, grad + at, along, m + at, v + at, n, adam);
     }
     return MW_OK;
 }

@@ -256,8 +256,10 @@ static mw_status task_make(const mw_matmul *t, task *out) {
     if (p->type == dnnl_f32 && t->lda == t->k && out->computed == rest) return MW_OK;
     int64_t rows = t->m - rest + out->computed;
     size_t row = (size_t)t->k * (p->type == dnnl_bf16 ? sizeof(uint16_t) : sizeof(float));
-    out->a = out->made = mw_calloc((size_t)rows, row);
-    return out->made ? MW_OK : MW_ERR_MEMORY;
+    out->a = out->made = mw_alloc((size_t)rows * row);
+    if (!out->made) return MW_ERR_MEMORY;
+    memset((char *)out->made + (size_t)t->m * row, 0, (size_t)(rows - t->m) * row);
+    return MW_OK;
 }
 
 static void task_free(task *k) {

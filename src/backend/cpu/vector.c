@@ -149,13 +149,15 @@ DISPATCHED void mw_bf16_run(const float *x, uint16_t *out, int64_t n) {
     }
 }
 
-DISPATCHED void mw_adam_run(float *p, const float *g, float *m, float *v, int64_t n, const mw_adam *adam) {
+DISPATCHED void mw_adam_run(float *p, const float *g, float along, float *m, float *v, int64_t n, const mw_adam *adam) {
     float beta1 = adam->beta1, beta2 = adam->beta2, rest1 = adam->rest1, rest2 = adam->rest2, eps = adam->eps;
+    float scale = adam->grad_scale;
     float lr_corrected = adam->lr / adam->correction1, inverse_root2 = 1.0f / sqrtf(adam->correction2);
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
-        m[i] = beta1 * m[i] + rest1 * g[i];
-        v[i] = beta2 * v[i] + rest2 * g[i] * g[i];
+        float gradient = scale * (g[i] - along * p[i]);
+        m[i] = beta1 * m[i] + rest1 * gradient;
+        v[i] = beta2 * v[i] + rest2 * gradient * gradient;
         p[i] -= lr_corrected * m[i] / (sqrtf(v[i]) * inverse_root2 + eps);
     }
 }

@@ -180,7 +180,7 @@ mw_status mw_cuda_sparse_decode(mw_backend *, float *, const float *, bool, cons
 mw_status mw_cuda_sparse_dot(mw_backend *, float *, const float *, const int64_t *, const int32_t *, int64_t,
                              const float *, int64_t);
 mw_status mw_cuda_sparse_outer(mw_backend *, float *, const mw_latent_lists *, const float *, int64_t);
-mw_status mw_cuda_adam(mw_backend *, float *, const float *, float *, float *, int64_t, const mw_adam *);
+mw_status mw_cuda_adam(mw_backend *, float *, const float *, float *, float *, int64_t, int64_t, const mw_adam *);
 mw_status mw_cuda_unit_rows(mw_backend *, float *, float *, int64_t, int64_t);
 mw_status mw_cuda_pick(mw_backend *, int32_t *, const int32_t *, int64_t, int64_t, int64_t);
 mw_status mw_cuda_count_open(mw_backend *, const mw_opening *, const float *, int64_t, int64_t, int64_t *);

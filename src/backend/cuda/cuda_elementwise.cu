@@ -43,15 +43,6 @@ static __global__ void gather(float *out, const void *table, mw_dtype dtype, con
     }
 }
 
-static __global__ void adam_step(float *p, const float *g, float *m, float *v, int64_t count, mw_adam a) {
-    float lr = a.lr / a.correction1, inverse_root2 = rsqrtf(a.correction2);
-    EACH(i, count) {
-        m[i] = a.beta1 * m[i] + a.rest1 * g[i];
-        v[i] = a.beta2 * v[i] + a.rest2 * g[i] * g[i];
-        p[i] -= lr * m[i] / (sqrtf(v[i]) * inverse_root2 + a.eps);
-    }
-}
-
 mw_status mw_cuda_activate(mw_backend *backend, mw_activation kind, float *x, int64_t count) {
     return mw_cuda_activate_gated(backend, kind, x, nullptr, count);
 }
@@ -92,12 +83,4 @@ mw_status mw_cuda_gather_rows(mw_backend *backend, float *out, const void *table
     MW_LAUNCH(gather, cuda_blocks(rows * width), CUDA_THREADS, 0, s->stream, out, table, dtype, where.data, rows, width,
               scale, add_to);
     return cuda_launched("gather");
-}
-
-mw_status mw_cuda_adam(mw_backend *backend, float *param, const float *grad, float *m, float *v, int64_t count,
-                       const mw_adam *adam) {
-    if (count == 0) return MW_OK;
-    MW_LAUNCH(adam_step, cuda_blocks(count), CUDA_THREADS, 0, cuda_of(backend)->stream, param, grad, m, v, count,
-              *adam);
-    return cuda_launched("adam");
 }

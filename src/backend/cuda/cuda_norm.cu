@@ -34,17 +34,40 @@ static __global__ void rotary(float *x, const float *cos_sin, const int32_t *pos
     }
 }
 
-static __global__ void unit_rows(float *w, float *g, int64_t d) {
-    float *row = w + blockIdx.x * d, *grad = g ? g + blockIdx.x * d : nullptr, square = 0, along = 0;
+/* A block brings its row to unit length; what of the gradient is along it. Each thread goes on with the columns it wrote. */
+static __device__ float unit_row(float *row, const float *grad, int64_t d) {
+    float square = 0, along = 0;
     for (int64_t i = threadIdx.x; i < d; i += blockDim.x) square += row[i] * row[i];
     float norm = sqrtf(block_sum(square)), scale = norm > 0 ? 1.0f / norm : 1.0f;
     for (int64_t i = threadIdx.x; i < d; i += blockDim.x) {
         row[i] *= scale;
         if (grad) along += row[i] * grad[i];
     }
-    if (!grad) return;
-    along = block_sum(along);
-    for (int64_t i = threadIdx.x; i < d; i += blockDim.x) grad[i] -= along * row[i];
+    return grad ? block_sum(along) : 0;
+}
+
+static __global__ void unit_rows(float *w, float *g, int64_t d) {
+    float *row = w + blockIdx.x * d, *grad = g ? g + blockIdx.x * d : nullptr;
+    float along = unit_row(row, grad, d);
+    for (int64_t i = threadIdx.x; grad && i < d; i += blockDim.x) grad[i] -= along * row[i];
+}
+
+static __device__ void adam_step(float *p, float g, float *m, float *v, const mw_adam &a) {
+    g *= a.grad_scale;
+    *m = a.beta1 * *m + a.rest1 * g;
+    *v = a.beta2 * *v + a.rest2 * g * g;
+    *p -= a.lr / a.correction1 * *m / (sqrtf(*v) * rsqrtf(a.correction2) + a.eps);
+}
+
+static __global__ void adam(float *p, const float *g, float *m, float *v, int64_t count, mw_adam a) {
+    EACH(i, count) adam_step(p + i, g[i], m + i, v + i, a);
+}
+
+static __global__ void adam_of_unit_rows(float *p, const float *g, float *m, float *v, int64_t d, mw_adam a) {
+    int64_t first = blockIdx.x * d;
+    float along = unit_row(p + first, g + first, d);
+    for (int64_t i = first + threadIdx.x; i < first + d; i += blockDim.x)
+        adam_step(p + i, g[i] - along * p[i], m + i, v + i, a);
 }
 
 mw_status mw_cuda_layer_norm(mw_backend *backend, float *out, const float *x, const float *weight, const float *bias,
@@ -78,4 +101,15 @@ mw_status mw_cuda_unit_rows(mw_backend *backend, float *w, float *g, int64_t row
     if (rows == 0) return MW_OK;
     MW_LAUNCH(unit_rows, (unsigned)rows, cuda_threads(d), 0, cuda_of(backend)->stream, w, g, d);
     return cuda_launched("unit_rows");
+}
+
+mw_status mw_cuda_adam(mw_backend *backend, float *param, const float *grad, float *m, float *v, int64_t rows,
+                       int64_t d, const mw_adam *how) {
+    cudaStream_t stream = cuda_of(backend)->stream;
+    if (rows * d == 0) return MW_OK;
+    if (how->unit)
+        MW_LAUNCH(adam_of_unit_rows, (unsigned)rows, cuda_threads(d), 0, stream, param, grad, m, v, d, *how);
+    else
+        MW_LAUNCH(adam, cuda_blocks(rows * d), CUDA_THREADS, 0, stream, param, grad, m, v, rows * d, *how);
+    return cuda_launched("adam");
 }
