@@ -172,6 +172,14 @@ mw_status mw_cpu_top_k(mw_backend *backend, const float *x, int64_t rows, int64_
     return MW_OK;
 }
 
+enum { ASKED = 1024 }; /* the processor itself sees how a row goes on */
+
+/* Rows are met in no order that could be foreseen: the one after this is asked for while this one is worked on. */
+static void ask_for(const float *row, int64_t d) {
+    int64_t n = d < ASKED ? d : ASKED;
+    for (int64_t i = 0; i < n; i += LANE) __builtin_prefetch(row + i);
+}
+
 mw_status mw_cpu_sparse_decode(mw_backend *backend, float *out, const float *bias, bool add, const int64_t *start,
                                const int32_t *index, const float *value, int64_t rows, const float *w, int64_t d) {
     (void)backend;
@@ -180,7 +188,10 @@ mw_status mw_cpu_sparse_decode(mw_backend *backend, float *out, const float *bia
         float *to = out + r * d;
         if (bias && !add) memcpy(to, bias, (size_t)d * sizeof *to);
         if (!bias && !add) memset(to, 0, (size_t)d * sizeof *to);
-        for (int64_t j = start[r]; j < start[r + 1]; j++) mw_axpy(value[j], w + (int64_t)index[j] * d, to, d);
+        for (int64_t j = start[r]; j < start[r + 1]; j++) {
+            if (j + 1 < start[rows]) ask_for(w + (int64_t)index[j + 1] * d, d);
+            mw_axpy(value[j], w + (int64_t)index[j] * d, to, d);
+        }
     }
     return MW_OK;
 }
@@ -190,7 +201,10 @@ mw_status mw_cpu_sparse_dot(mw_backend *backend, float *out, const float *g, con
     (void)backend;
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < rows; r++)
-        for (int64_t j = start[r]; j < start[r + 1]; j++) out[j] = mw_dot(g + r * d, w + (int64_t)index[j] * d, d);
+        for (int64_t j = start[r]; j < start[r + 1]; j++) {
+            if (j + 1 < start[rows]) ask_for(w + (int64_t)index[j + 1] * d, d);
+            out[j] = mw_dot(g + r * d, w + (int64_t)index[j] * d, d);
+        }
     return MW_OK;
 }
 
@@ -201,8 +215,10 @@ mw_status mw_cpu_sparse_outer(mw_backend *backend, float *out, const mw_latent_l
     for (int64_t i = 0; i < lists->n; i++) {
         float *to = out + i * d;
         memset(to, 0, (size_t)d * sizeof *to);
-        for (int64_t e = lists->start[i]; e < lists->start[i + 1]; e++)
+        for (int64_t e = lists->start[i]; e < lists->start[i + 1]; e++) {
+            if (e + 1 < lists->start[lists->n]) ask_for(x + (int64_t)lists->row[e + 1] * d, d);
             mw_axpy(lists->coefficient[e], x + (int64_t)lists->row[e] * d, to, d);
+        }
     }
     return MW_OK;
 }
