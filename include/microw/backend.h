@@ -214,7 +214,8 @@ typedef struct mw_backend_ops {
     /* out[i] = sum of squares of run i of `block` numbers (+ out[i], with `add`) */
     mw_status (*square_sums)(mw_backend *, double *out, const float *x, int64_t count, int64_t block, bool add);
     mw_status (*narrow)(mw_backend *, float *out, const double *x, int64_t count);
-    mw_status (*to_bf16)(mw_backend *, uint16_t *out, const float *x, int64_t count); /* to the nearest, ties to even */
+    /* To f32, bf16 or f16: to the nearest, ties to even. */
+    mw_status (*convert)(mw_backend *, mw_dtype dtype, void *out, const float *x, int64_t count);
 
     void (*close)(mw_backend *);
 } mw_backend_ops;

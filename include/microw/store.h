@@ -52,7 +52,7 @@ typedef struct mw_store_plan {
     const char *vocabulary_bytes;
     int64_t n_vocabulary;
     bool keep_nan;             /* values that are not finite are stored, and left out of the means; else an error */
-    int threads;               /* that a block is converted and summed by; 0 and 1: the caller's alone */
+    int threads;               /* that a block is summed by; 0 and 1: the caller's alone */
     double allowed_bytes;      /* the file may have; 0: what the disk has */
     const mw_pair *provenance; /* root attributes; a resumed file must have the same */
     int64_t n_provenance;
@@ -64,9 +64,9 @@ typedef struct mw_store_writer mw_store_writer;
  * `first_block`: where to begin. */
 mw_status mw_store_writer_open(const char *folder, const mw_store_plan *plan, const mw_comm *comm,
                                mw_store_writer **out, int64_t *first_block) MW_MUST_USE;
-/* Each rank gives one block, or -1 for none; blocks of one call are consecutive. values[site]: [rows, width] f32.
+/* Each rank gives one block, or -1 for none; blocks of one call are consecutive. values[site]: [rows, width] in the stored type.
  * Collective. `done`: blocks that are complete after this call. `local`: a rank's own trouble, which all then see. */
-mw_status mw_store_write_blocks(mw_store_writer *writer, int64_t block, const float *const *values, int64_t done,
+mw_status mw_store_write_blocks(mw_store_writer *writer, int64_t block, const void *const *values, int64_t done,
                                 mw_status local) MW_MUST_USE;
 /* Computes the means, marks the file complete and gives it its name. Collective. */
 /* Puts on disk what has been written, so that a later writer goes on behind it. Collective. */

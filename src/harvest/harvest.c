@@ -5,20 +5,19 @@
 #include <omp.h>
 #include <string.h>
 
-/* Detector of one site: the kept rows of a pass go into the block at hand. Where the device has memory of its own they are put
- * together there first, and copied when the pass is asked for: the device goes on with the next one meanwhile. */
+/* Detector of one site: the kept rows of a pass go into the block at hand, in the type they are stored in. Where the device has memory of
+ * its own they are put together there first, and copied when the pass is asked for: the device goes on with the next one meanwhile. */
 typedef struct tap {
     const bool *keep; /* of the rows to come */
-    float *to;        /* in host memory */
-    float *staging;   /* in the device's, where it has its own */
-    int64_t floats;   /* so far */
+    mw_dtype dtype;
+    char *to;     /* memory of the backend */
+    size_t bytes; /* so far */
 } tap;
 
 static mw_status take_run(tap *t, mw_backend *b, const float *x, int64_t count) {
-    int64_t at = t->floats;
-    t->floats += count;
-    if (t->staging) return b->ops->copy_2d(b, t->staging + at, count, x, count, 1, count);
-    return b->ops->download(b, t->to + at, x, (size_t)count * sizeof *x);
+    char *to = t->to + t->bytes;
+    t->bytes += (size_t)count * mw_dtype_size(t->dtype);
+    return b->ops->convert(b, t->dtype, to, x, count);
 }
 
 static mw_status copy_kept(void *self, const mw_hook_event *event) {
@@ -44,7 +43,7 @@ typedef struct harvest {
     mw_hook_id *hooks;
     int64_t attached;
     mw_backend *backend;
-    float **staging[MW_LANES]; /* [n_sites] of each; NULL: none is needed */
+    void **staging[MW_LANES]; /* [n_sites] of each; NULL: none is needed */
 } harvest;
 
 /* A step whose copies may still be under way. */
@@ -74,11 +73,11 @@ static mw_status compute_block(harvest *h, int64_t block, int lane, pipe_slot *s
                       .length = d->length + first};
     for (int64_t s = 0; s < h->options->n_sites; s++)
         h->taps[s] = (tap){.keep = h->plan->keep + d->first[first],
-                           .to = slot->values[s],
-                           .staging = h->staging[lane] ? h->staging[lane][s] : NULL};
+                           .dtype = h->plan->store.dtype,
+                           .to = h->staging[lane] ? h->staging[lane][s] : slot->values[s]};
     MW_TRY(mw_model_forward(h->model, &batch, NULL));
     for (int64_t s = 0; s < h->options->n_sites && h->staging[lane]; s++)
-        MW_TRY(b->ops->fetch(b, lane, slot->values[s], h->staging[lane][s], (size_t)h->taps[s].floats * sizeof(float)));
+        MW_TRY(b->ops->fetch(b, lane, slot->values[s], h->staging[lane][s], h->taps[s].bytes));
     return MW_OK;
 }
 
@@ -95,12 +94,12 @@ static void free_staging(harvest *h) {
 
 static mw_status make_staging(harvest *h) {
     const mw_store_plan *p = &h->plan->store;
-    int64_t rows = (int64_t)largest_block(p);
+    size_t row = mw_dtype_size(p->dtype), rows = (size_t)largest_block(p);
     if (h->backend->ops->host_memory) return MW_OK;
     for (int i = 0; i < MW_LANES; i++) {
-        if (!(h->staging[i] = mw_calloc((size_t)h->options->n_sites, sizeof(float *)))) return MW_ERR_MEMORY;
+        if (!(h->staging[i] = mw_calloc((size_t)h->options->n_sites, sizeof(void *)))) return MW_ERR_MEMORY;
         for (int64_t s = 0; s < h->options->n_sites; s++)
-            MW_TRY(mw_backend_floats(h->backend, rows * p->widths[s], &h->staging[i][s]));
+            MW_TRY(h->backend->ops->alloc(h->backend, rows * (size_t)p->widths[s] * row, &h->staging[i][s]));
     }
     return MW_OK;
 }

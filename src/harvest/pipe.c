@@ -20,7 +20,7 @@ struct block_pipe {
 };
 
 static mw_status write_slot(block_pipe *p, const pipe_slot *slot) {
-    return mw_store_write_blocks(p->writer, slot->block, (const float *const *)slot->values, slot->done, slot->local);
+    return mw_store_write_blocks(p->writer, slot->block, (const void *const *)slot->values, slot->done, slot->local);
 }
 
 /* Every rank writes the same number of steps: a failure is agreed upon inside a step, so all stop at the same one. */
@@ -44,13 +44,12 @@ static void *write_steps(void *self) {
 }
 
 static mw_status make_slots(block_pipe *p, const mw_store_plan *plan) {
-    uint64_t rows = largest_block(plan);
+    size_t rows = (size_t)largest_block(plan), item = mw_dtype_size(plan->dtype);
     for (int i = 0; i < SLOTS; i++) {
-        if (!(p->slots[i].values = mw_calloc((size_t)plan->n_sites, sizeof(float *)))) return MW_ERR_MEMORY;
+        if (!(p->slots[i].values = mw_calloc((size_t)plan->n_sites, sizeof(void *)))) return MW_ERR_MEMORY;
         for (int64_t s = 0; s < plan->n_sites; s++) {
-            void *block = NULL;
-            MW_TRY(p->backend->ops->host_alloc(p->backend, rows * (size_t)plan->widths[s] * sizeof(float), &block));
-            p->slots[i].values[s] = block;
+            size_t bytes = rows * (size_t)plan->widths[s] * item;
+            MW_TRY(p->backend->ops->host_alloc(p->backend, bytes, &p->slots[i].values[s]));
         }
     }
     return MW_OK;

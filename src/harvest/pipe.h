@@ -8,7 +8,7 @@ typedef struct pipe_slot {
     int64_t block; /* -1: this rank has none in this step */
     int64_t done;  /* blocks complete once this step is written */
     mw_status local;
-    float **values; /* [n_sites] -> [rows, width] */
+    void **values; /* [n_sites] -> [rows, width] in the stored type */
 } pipe_slot;
 
 typedef struct block_pipe block_pipe;

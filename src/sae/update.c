@@ -111,7 +111,7 @@ static mw_status gather_parameters(mw_trainer *t) {
 
 mw_status parameters_changed(mw_trainer *t) {
     mw_sae *s = t->sae;
-    if (s->w_enc16) MW_TRY(t->backend->ops->to_bf16(t->backend, s->w_enc16, s->w_enc, s->n * s->d));
+    if (s->w_enc16) MW_TRY(t->backend->ops->convert(t->backend, MW_BF16, s->w_enc16, s->w_enc, s->n * s->d));
     return training_packs(&t->options) ? sae_pack(s) : MW_OK;
 }
 

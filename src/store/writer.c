@@ -21,7 +21,6 @@ struct mw_store_writer {
     const mw_comm *comm;
     hid_t file;
     char *final, *partial, *progress;
-    void *narrow; /* a block in the stored type */
     double *sums; /* [1 + tiles, largest width]: of a block, and of its tiles */
     tile_sums *tiles;
     int64_t steps, done; /* blocks that all sites have */
@@ -233,10 +232,9 @@ static mw_status prepare(mw_store_writer *w, const char *folder) {
     w->final = mw_path_join(folder, "activations.h5");
     w->partial = mw_path_join(folder, "activations.h5.partial");
     w->progress = mw_path_join(folder, "progress.json");
-    w->narrow = mw_alloc((size_t)(rows * width) * mw_dtype_size(w->plan->dtype));
     w->sums = mw_alloc((size_t)((1 + tiles_of(rows)) * width) * sizeof *w->sums);
     w->tiles = mw_alloc((size_t)(1 + tiles_of(rows)) * sizeof *w->tiles);
-    if (!w->final || !w->partial || !w->progress || !w->narrow || !w->sums || !w->tiles) return MW_ERR_MEMORY;
+    if (!w->final || !w->partial || !w->progress || !w->sums || !w->tiles) return MW_ERR_MEMORY;
     if (mw_comm_rank(w->comm) != 0) return MW_OK;
     MW_TRY(mw_make_directories(folder));
     return check_space(w, folder);
@@ -276,7 +274,6 @@ void mw_store_writer_free(mw_store_writer **slot) {
     mw_free(w->final);
     mw_free(w->partial);
     mw_free(w->progress);
-    mw_free(w->narrow);
     mw_free(w->sums);
     mw_free(w->tiles);
     mw_free(w);
@@ -308,17 +305,16 @@ static double squares_of(const float *row, int64_t width) {
     return sum;
 }
 
-/* Rows first .. first + rows of a block in the stored type, and sums over the values as they are stored, so that a reader finds the
- * same. Rows that are not finite have no part in them. */
-static mw_status prepare_tile(const mw_store_writer *w, int64_t width, int64_t first, int64_t rows, const float *values,
-                              float *row, double *sums, tile_sums *out) {
+/* Sums over rows first .. first + rows of a block, of the values as they are stored, so that a reader finds the same. Rows that are not
+ * finite have no part in them. */
+static mw_status sum_tile(const mw_store_writer *w, int64_t width, int64_t first, int64_t rows, const char *values,
+                          float *row, double *sums, tile_sums *out) {
     mw_dtype dtype = w->plan->dtype;
-    char *stored = (char *)w->narrow + (size_t)(first * width) * mw_dtype_size(dtype);
+    size_t bytes = (size_t)width * mw_dtype_size(dtype);
     *out = (tile_sums){.refused = -1};
     memset(sums, 0, (size_t)width * sizeof *sums);
-    MW_TRY(mw_convert_from_f32(dtype, values + first * width, rows * width, stored));
     for (int64_t r = 0; r < rows; r++) {
-        MW_TRY(mw_convert_to_f32(dtype, stored + (size_t)(r * width) * mw_dtype_size(dtype), width, row));
+        MW_TRY(mw_convert_to_f32(dtype, values + (size_t)(first + r) * bytes, width, row));
         double squares = squares_of(row, width);
         if (!isfinite(squares) && !w->plan->keep_nan && out->refused < 0) out->refused = first + r;
         if (!isfinite(squares)) continue;
@@ -330,7 +326,7 @@ static mw_status prepare_tile(const mw_store_writer *w, int64_t width, int64_t f
 }
 
 /* All tiles of a block: of the same rows whoever does them. */
-static mw_status prepare_tiles(const mw_store_writer *w, int64_t width, int64_t rows, const float *values) {
+static mw_status sum_tiles(const mw_store_writer *w, int64_t width, int64_t rows, const void *values) {
     mw_status worst = MW_OK;
 #pragma omp parallel num_threads(w->plan->threads > 1 ? w->plan->threads : 1) reduction(max : worst)
     {
@@ -340,7 +336,7 @@ static mw_status prepare_tiles(const mw_store_writer *w, int64_t width, int64_t 
         for (int64_t t = 0; t < tiles_of(rows); t++) {
             int64_t first = t * TILE, left = rows - first, take = left < TILE ? left : TILE;
             if (status == MW_OK)
-                status = prepare_tile(w, width, first, take, values, row, w->sums + (t + 1) * width, &w->tiles[t]);
+                status = sum_tile(w, width, first, take, values, row, w->sums + (t + 1) * width, &w->tiles[t]);
         }
         mw_free(row);
         worst = status;
@@ -348,11 +344,11 @@ static mw_status prepare_tiles(const mw_store_writer *w, int64_t width, int64_t 
     return worst;
 }
 
-/* The block in the stored type, its sums, which are those of its tiles in order, and its checksum. */
-static mw_status prepare_block(mw_store_writer *w, int64_t s, int64_t begin, int64_t rows, const float *values,
-                               double norm[2], uint64_t *checksum) {
+/* A block's sums, which are those of its tiles in order, and its checksum. */
+static mw_status sum_block(mw_store_writer *w, int64_t s, int64_t begin, int64_t rows, const void *values,
+                           double norm[2], uint64_t *checksum) {
     int64_t width = w->plan->widths[s];
-    MW_TRY(prepare_tiles(w, width, rows, values));
+    MW_TRY(sum_tiles(w, width, rows, values));
     memset(w->sums, 0, (size_t)width * sizeof *w->sums);
     for (int64_t t = 0; t < tiles_of(rows); t++) {
         const tile_sums *tile = &w->tiles[t];
@@ -361,23 +357,23 @@ static mw_status prepare_block(mw_store_writer *w, int64_t s, int64_t begin, int
         norm[0] += tile->norm;
         norm[1] += tile->square;
     }
-    *checksum = mw_xxh64(w->narrow, (size_t)(rows * width) * mw_dtype_size(w->plan->dtype));
+    *checksum = mw_xxh64(values, (size_t)(rows * width) * mw_dtype_size(w->plan->dtype));
     return MW_OK;
 }
 
-static mw_status write_site(mw_store_writer *w, int64_t s, int64_t block, const float *values, mw_status local) {
+static mw_status write_site(mw_store_writer *w, int64_t s, int64_t block, const void *values, mw_status local) {
     const mw_store_plan *p = w->plan;
     bool have = block >= 0 && local == MW_OK;
     int64_t begin = have ? (int64_t)p->block_row[block] : 0, rows = have ? (int64_t)p->block_row[block + 1] - begin : 0;
     int64_t width = p->widths[s], one = have ? 1 : 0, at = have ? block : 0;
     double norm[2] = {0, 0};
     uint64_t checksum = 0;
-    mw_status status = have ? prepare_block(w, s, begin, rows, values, norm, &checksum) : local;
+    mw_status status = have ? sum_block(w, s, begin, rows, values, norm, &checksum) : local;
     MW_TRY(mw_comm_agree(w->comm, status));
     char name[STORE_NAME];
     store_site_name(p->sites[s], "values", name);
     hid_t type = make_type(p->dtype);
-    status = h5_write_rows(w->file, w->partial, name, type, begin, rows, width, w->narrow, w->comm);
+    status = h5_write_rows(w->file, w->partial, name, type, begin, rows, width, values, w->comm);
     H5Tclose(type);
     MW_TRY(mw_comm_agree(w->comm, status));
     store_site_name(p->sites[s], "block_sum", name);
@@ -402,7 +398,7 @@ static void start_writeback(mw_store_writer *w) {
 #endif
 }
 
-mw_status mw_store_write_blocks(mw_store_writer *w, int64_t block, const float *const *values, int64_t done,
+mw_status mw_store_write_blocks(mw_store_writer *w, int64_t block, const void *const *values, int64_t done,
                                 mw_status local) {
     for (int64_t s = 0; s < w->plan->n_sites; s++)
         MW_TRY(write_site(w, s, block, block >= 0 && values ? values[s] : NULL, s == 0 ? local : MW_OK));

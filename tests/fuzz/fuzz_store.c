@@ -62,7 +62,7 @@ static void write_good(void) {
                                 .provenance = provenance,
                                 .n_provenance = 2};
     float x[3 * WIDTH];
-    const float *values[] = {x, x};
+    const void *values[] = {x, x};
     mw_comm *comm = NULL;
     mw_store_writer *writer = NULL;
     int64_t first = 0;

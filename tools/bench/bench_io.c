@@ -31,6 +31,7 @@ static const char *const names[MEASURES] = {"write_raw", "write_store", "cold_ra
 
 typedef struct bench {
     mw_comm *comm;
+    mw_backend *cpu;
     const char *folder;
     char *raw, *store;
     int64_t blocks, rows;
@@ -100,11 +101,12 @@ static void write_raw(bench *t) {
 static void write_store(bench *t) {
     mw_store_writer *w = NULL;
     int64_t first, ranks = mw_comm_size(t->comm), rank = mw_comm_rank(t->comm);
-    const float *values[] = {t->x};
+    const void *values[] = {t->x16};
     if (rank == 0) unlink(t->store);
     must(mw_store_writer_open(t->folder, &t->plan, t->comm, &w, &first));
     for (int64_t b = 0; b < t->blocks; b += ranks) {
         int64_t done = b + ranks < t->blocks ? b + ranks : t->blocks;
+        must(t->cpu->ops->convert(t->cpu, MW_BF16, t->x16, t->x, BLOCK * WIDTH));
         must(mw_store_write_blocks(w, b + rank < t->blocks ? b + rank : -1, values, done, MW_OK));
     }
     must(mw_store_writer_finish(w));
@@ -205,6 +207,7 @@ int main(int argc, char **argv) {
     if (!t.folder || megabytes < 8 || rounds < 1 || rounds > ROUNDS_MAX)
         return fprintf(stderr, "bench_io FOLDER [--megabytes N] [--rounds N] [--json]\n"), 2;
     mw_memory_keep();
+    must(mw_backend_open("cpu", &t.cpu));
     t.blocks = megabytes * 1000000 / (BLOCK * WIDTH * 2) + 1;
     t.rows = t.blocks * BLOCK;
     t.raw = mw_path_join(t.folder, "raw");
@@ -220,6 +223,7 @@ int main(int argc, char **argv) {
         unlink(t.raw);
         unlink(t.store);
     }
+    mw_backend_close(&t.cpu);
     mw_comm_free(&t.comm);
     return 0;
 }

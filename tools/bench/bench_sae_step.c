@@ -217,7 +217,7 @@ static void open_product(bench *t) {
     t->c = device_floats(t->device, count);
     must(t->device->ops->alloc(t->device, (size_t)count * 2, &narrow));
     t->b16 = narrow;
-    must(t->device->ops->to_bf16(t->device, t->b16, t->b, count));
+    must(t->device->ops->convert(t->device, MW_BF16, t->b16, t->b, count));
     mw_matmul m = square(t);
     must(t->device->ops->pack(t->device, &m, &t->packed));
 }

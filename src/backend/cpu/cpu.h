@@ -68,6 +68,6 @@ mw_status mw_cpu_column_sums(mw_backend *, double *, const float *, int64_t, int
 mw_status mw_cpu_weigh_rows(mw_backend *, double *, const double *, const float *, int64_t, int64_t, int64_t);
 mw_status mw_cpu_square_sums(mw_backend *, double *, const float *, int64_t, int64_t, bool);
 mw_status mw_cpu_narrow(mw_backend *, float *, const double *, int64_t);
-mw_status mw_cpu_to_bf16(mw_backend *, uint16_t *, const float *, int64_t);
+mw_status mw_cpu_convert(mw_backend *, mw_dtype, void *, const float *, int64_t);
 
 #endif

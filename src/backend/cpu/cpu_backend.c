@@ -87,7 +87,7 @@ static const mw_backend_ops cpu_ops = {
     .weigh_rows = mw_cpu_weigh_rows,
     .square_sums = mw_cpu_square_sums,
     .narrow = mw_cpu_narrow,
-    .to_bf16 = mw_cpu_to_bf16,
+    .convert = mw_cpu_convert,
     .close = cpu_close,
 };
 

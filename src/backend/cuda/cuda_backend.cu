@@ -150,7 +150,7 @@ static mw_backend_ops cuda_table(void) {
     ops.weigh_rows = mw_cuda_weigh_rows;
     ops.square_sums = mw_cuda_square_sums;
     ops.narrow = mw_cuda_narrow;
-    ops.to_bf16 = mw_cuda_to_bf16;
+    ops.convert = mw_cuda_convert;
     ops.close = cuda_close;
     return ops;
 }

@@ -9,6 +9,10 @@ static __global__ void round_rows(const float *x, int64_t ld, __nv_bfloat16 *out
     out[i] = __float2bfloat16_rn(x[i / width * ld + i % width]);
 }
 
+static __global__ void round_f16(const float *x, __half *out, int64_t count) {
+    EACH(i, count) out[i] = __float2half_rn(x[i]);
+}
+
 static __global__ void widen_f16(const __half *x, int64_t ld, float *out, int64_t rows, int64_t width) {
     EACH(i, rows * width)
     out[i] = __half2float(x[i / width * ld + i % width]);
@@ -62,11 +66,19 @@ mw_status mw_cuda_matmul(mw_backend *backend, const mw_matmul *t) {
     return cuda_launched("add_bias");
 }
 
-mw_status mw_cuda_to_bf16(mw_backend *backend, uint16_t *out, const float *x, int64_t count) {
+mw_status mw_cuda_convert(mw_backend *backend, mw_dtype dtype, void *out, const float *x, int64_t count) {
+    cudaStream_t stream = cuda_of(backend)->stream;
+    if (dtype != MW_F32 && dtype != MW_BF16 && dtype != MW_F16)
+        return mw_error(MW_ERR_UNSUPPORTED, "a GPU converts f32 to f32, bf16 and f16");
     if (count == 0) return MW_OK;
-    MW_LAUNCH(round_rows, cuda_blocks(count), CUDA_THREADS, 0, cuda_of(backend)->stream, x, count, (__nv_bfloat16 *)out,
-              1, count);
-    return cuda_launched("to_bf16");
+    if (dtype == MW_F32)
+        MW_TRY(cuda_checked(cudaMemcpyAsync(out, x, (size_t)count * sizeof *x, cudaMemcpyDeviceToDevice, stream),
+                            "cudaMemcpyAsync"));
+    else if (dtype == MW_BF16)
+        MW_LAUNCH(round_rows, cuda_blocks(count), CUDA_THREADS, 0, stream, x, count, (__nv_bfloat16 *)out, 1, count);
+    else
+        MW_LAUNCH(round_f16, cuda_blocks(count), CUDA_THREADS, 0, stream, x, (__half *)out, count);
+    return cuda_launched("convert");
 }
 
 /* cuBLAS reads B as it is. */
