@@ -15,6 +15,8 @@ typedef struct mw_cpu_product {
     /* `a16` is A rounded to bf16, [m,k] dense. */
     mw_status (*bf16)(const mw_matmul *tile, const uint16_t *a16);
     void (*prepare)(void);
+    /* Where products in bf16 are no faster than in f32 on this CPU, or there are none: the same without them. */
+    const struct mw_cpu_product *(*suited)(void);
     /* As mw_backend_ops. All NULL: plain B is as good. */
     mw_status (*pack)(const mw_matmul *like, mw_packed **slot);
     void (*free_packed)(mw_packed *);

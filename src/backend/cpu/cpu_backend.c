@@ -118,6 +118,7 @@ mw_status mw_cpu_open(const char *product, mw_backend **out) {
     if (!chosen)
         return mw_error(MW_ERR_UNSUPPORTED, "device 'cpu:%s' is not in this build; it has: auto, cpu%s", product,
                         mw_cpu_products());
+    if (chosen->suited) chosen = chosen->suited();
     mw_backend *backend = mw_calloc(1, sizeof *backend);
     if (!backend) return MW_ERR_MEMORY;
     if (chosen->prepare) chosen->prepare();

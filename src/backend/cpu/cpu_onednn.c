@@ -56,7 +56,7 @@ static mw_status run(const mw_matmul *t, const uint16_t *a16, product *p) {
 static mw_status onednn_bf16(const mw_matmul *t, const uint16_t *a16) {
     product p = {0};
     mw_status status = run(t, a16, &p);
-    if (status == MW_ERR_UNSUPPORTED) status = mw_error(status, "oneDNN has no bf16 product for this CPU");
+    if (status == MW_ERR_UNSUPPORTED) status = mw_error(status, "oneDNN has no such bf16 product");
     dnnl_memory_t memories[] = {p.a, p.b, p.c};
     for (int i = 0; i < 3; i++)
         if (memories[i]) dnnl_memory_destroy(memories[i]);
@@ -71,9 +71,20 @@ static mw_status onednn_bf16(const mw_matmul *t, const uint16_t *a16) {
     return status;
 }
 
+static const mw_cpu_product in_f32_only = {.name = "onednn",
+                                           .f32 = onednn_f32,
+                                           .pack = mw_onednn_pack,
+                                           .free_packed = mw_onednn_free_packed,
+                                           .packed = mw_onednn_packed};
+
+static const mw_cpu_product *suited(void) {
+    return mw_onednn_has_bf16() ? &mw_cpu_onednn : &in_f32_only;
+}
+
 const mw_cpu_product mw_cpu_onednn = {.name = "onednn",
                                       .f32 = onednn_f32,
                                       .bf16 = onednn_bf16,
+                                      .suited = suited,
                                       .pack = mw_onednn_pack,
                                       .free_packed = mw_onednn_free_packed,
                                       .packed = mw_onednn_packed};

@@ -99,6 +99,11 @@ mw_status mw_onednn_sum(dnnl_post_ops_t operations) {
 }
 #endif
 
+bool mw_onednn_has_bf16(void) {
+    int all = (int)dnnl_get_effective_cpu_isa(), bf16 = (int)dnnl_cpu_isa_avx512_core_bf16;
+    return (all & bf16) == bf16;
+}
+
 size_t mw_onednn_bytes(mw_onednn_layout layout) {
     return dnnl_memory_desc_get_size(layout);
 }

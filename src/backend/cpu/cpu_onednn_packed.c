@@ -219,7 +219,7 @@ static mw_status copy_slices(const mw_packed *p, const mw_matmul *like, const co
 mw_status mw_onednn_pack(const mw_matmul *like, mw_packed **slot) {
     copier copiers[2] = {{0}};
     mw_status status = MW_OK;
-    if (like->b_dtype != MW_F32 && like->b_dtype != MW_BF16) return MW_OK;
+    if (like->b_dtype != MW_F32 && !(like->b_dtype == MW_BF16 && mw_onednn_has_bf16())) return MW_OK;
     if (!*slot) {
         if (!(*slot = mw_calloc(1, sizeof **slot))) return MW_ERR_MEMORY;
         status = packed_make(like, *slot);
