@@ -1,4 +1,5 @@
 /* Writes a store: everything known beforehand at once, activations block by block, means at the end. */
+#include "base/dispatch.h"
 #include "base/json.h"
 #include "store/part.h"
 
@@ -8,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { FLUSH_EVERY = 16, TILE = 64 };
+enum { FLUSH_STEPS = 16, FLUSH_SECONDS = 2, TILE = 64 };
 
 /* Of a tile of a block's rows. */
 typedef struct tile_sums {
@@ -24,6 +25,7 @@ struct mw_store_writer {
     double *sums; /* [1 + tiles, largest width]: of a block, and of its tiles */
     tile_sums *tiles;
     int64_t steps, done; /* blocks that all sites have */
+    double flushed;      /* when */
     int hint;            /* the file once more, see start_writeback; -1: not */
 };
 
@@ -129,8 +131,13 @@ static mw_status fill_known(const mw_store_writer *w) {
 
 /* ---- progress and resuming ----------------------------------------------------------------------------- */
 
+/* What all ranks have written, to the disk. */
+static mw_status sync_file(const mw_store_writer *w) {
+    return H5Fflush(w->file, H5F_SCOPE_GLOBAL) < 0 ? h5_error(w->partial, "flush failed") : MW_OK;
+}
+
 static mw_status save_progress(const mw_store_writer *w, int64_t done) {
-    if (H5Fflush(w->file, H5F_SCOPE_GLOBAL) < 0) return h5_error(w->partial, "flush failed");
+    MW_TRY(sync_file(w));
     if (mw_comm_rank(w->comm) != 0) return MW_OK;
     char text[64];
     int n = snprintf(text, sizeof text, "{\"blocks_done\": %lld}\n", (long long)done);
@@ -244,7 +251,7 @@ mw_status mw_store_writer_open(const char *folder, const mw_store_plan *plan, co
                                mw_store_writer **out, int64_t *first_block) {
     mw_store_writer *w = mw_calloc(1, sizeof *w);
     MW_TRY(mw_comm_agree(comm, w ? MW_OK : MW_ERR_MEMORY));
-    *w = (mw_store_writer){.plan = plan, .comm = comm, .file = -1, .hint = -1};
+    *w = (mw_store_writer){.plan = plan, .comm = comm, .file = -1, .hint = -1, .flushed = mw_seconds()};
     mw_status status = mw_comm_agree(comm, prepare(w, folder));
     if (status == MW_OK) status = start_or_resume(w, first_block);
     if (status != MW_OK)
@@ -293,16 +300,24 @@ static mw_status refuse_value(const mw_store_writer *w, int64_t s, int64_t row) 
         site, mw_dtype_name(p->dtype), p->ids[row], p->position[row], p->sequence[row]);
 }
 
+enum { LANES = 16 };
+
 /* In lanes, which are added in a fixed order: one sum would wait for each addition before the next. */
-static double squares_of(const float *row, int64_t width) {
-    enum { LANES = 16 };
+DISPATCHED static double squares_of(const float *row, int64_t width) {
     double lane[LANES] = {0}, sum = 0;
     int64_t i = 0;
-    for (; i + LANES <= width; i += LANES)
+    for (; i + LANES <= width; i += LANES) {
+#pragma omp simd
         for (int l = 0; l < LANES; l++) lane[l] += (double)row[i + l] * row[i + l];
+    }
     for (; i < width; i++) sum += (double)row[i] * row[i];
     for (int l = 0; l < LANES; l++) sum += lane[l];
     return sum;
+}
+
+DISPATCHED static void add_row(double *sums, const float *row, int64_t width) {
+#pragma omp simd
+    for (int64_t i = 0; i < width; i++) sums[i] += row[i];
 }
 
 /* Sums over rows first .. first + rows of a block, of the values as they are stored, so that a reader finds the same. Rows that are not
@@ -318,7 +333,7 @@ static mw_status sum_tile(const mw_store_writer *w, int64_t width, int64_t first
         double squares = squares_of(row, width);
         if (!isfinite(squares) && !w->plan->keep_nan && out->refused < 0) out->refused = first + r;
         if (!isfinite(squares)) continue;
-        for (int64_t i = 0; i < width; i++) sums[i] += row[i];
+        add_row(sums, row, width);
         out->norm += sqrt(squares);
         out->square += squares;
     }
@@ -398,14 +413,25 @@ static void start_writeback(mw_store_writer *w) {
 #endif
 }
 
+/* All that was written so far goes to the disk, but not at once again: the disk would be waited for more than it is written to. After a kill
+ * nothing is lost either way, since blocks behind the last flush are known by their checksums. */
+static mw_status flush_sometimes(mw_store_writer *w) {
+    int64_t due = mw_seconds() - w->flushed > FLUSH_SECONDS;
+    if (++w->steps % FLUSH_STEPS) return MW_OK;
+    MW_TRY(mw_comm_broadcast(w->comm, &due, sizeof due, 0));
+    if (!due) return MW_OK;
+    MW_TRY(mw_comm_agree(w->comm, save_progress(w, w->done)));
+    w->flushed = mw_seconds();
+    return MW_OK;
+}
+
 mw_status mw_store_write_blocks(mw_store_writer *w, int64_t block, const void *const *values, int64_t done,
                                 mw_status local) {
     for (int64_t s = 0; s < w->plan->n_sites; s++)
         MW_TRY(write_site(w, s, block, block >= 0 && values ? values[s] : NULL, s == 0 ? local : MW_OK));
     w->done = done;
     start_writeback(w);
-    if (++w->steps % FLUSH_EVERY) return MW_OK;
-    return mw_comm_agree(w->comm, save_progress(w, done));
+    return flush_sometimes(w);
 }
 
 mw_status mw_store_writer_keep(mw_store_writer *w, int64_t *blocks_done) {
@@ -469,6 +495,7 @@ mw_status mw_store_writer_finish(mw_store_writer *w) {
         status = finish_site(w, s);
     MW_TRY(mw_comm_agree(w->comm, status));
     MW_TRY(mw_comm_agree(w->comm, h5_put_int(w->file, w->partial, "complete", 1)));
+    MW_TRY(mw_comm_agree(w->comm, sync_file(w)));
     MW_TRY(mw_comm_agree(w->comm, close_file(w)));
     return mw_comm_agree(w->comm, give_name(w));
 }

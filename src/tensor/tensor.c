@@ -1,4 +1,5 @@
 #include "microw/tensor.h"
+#include "base/dispatch.h"
 
 #include <string.h>
 
@@ -58,13 +59,33 @@ float mw_f16_to_f32(uint16_t x) {
     return bits_float(sign | (exponent + 112) << 23 | mantissa << 13);
 }
 
+DISPATCHED static void widen_bf16(const uint16_t *in, int64_t count, float *out) {
+#pragma omp simd
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t bits = (uint32_t)in[i] << 16;
+        memcpy(&out[i], &bits, sizeof bits);
+    }
+}
+
+/* As mw_f32_to_bf16. */
+DISPATCHED static void narrow_bf16(const float *in, int64_t count, uint16_t *out) {
+#pragma omp simd
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, &in[i], sizeof bits);
+        uint32_t rounded = (bits + 0x7fffu + (bits >> 16 & 1)) >> 16;
+        uint32_t nan = bits >> 16 | 0x40;
+        out[i] = (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? nan : rounded);
+    }
+}
+
 mw_status mw_convert_to_f32(mw_dtype dtype, const void *in, int64_t count, float *out) {
     switch (dtype) {
     case MW_F32:
         memcpy(out, in, (size_t)count * sizeof(float));
         return MW_OK;
     case MW_BF16:
-        for (int64_t i = 0; i < count; i++) out[i] = mw_bf16_to_f32(((const uint16_t *)in)[i]);
+        widen_bf16(in, count, out);
         return MW_OK;
     case MW_F16:
         for (int64_t i = 0; i < count; i++) out[i] = mw_f16_to_f32(((const uint16_t *)in)[i]);
@@ -83,7 +104,7 @@ mw_status mw_convert_from_f32(mw_dtype dtype, const float *in, int64_t count, vo
         memcpy(out, in, (size_t)count * sizeof(float));
         return MW_OK;
     case MW_BF16:
-        for (int64_t i = 0; i < count; i++) ((uint16_t *)out)[i] = mw_f32_to_bf16(in[i]);
+        narrow_bf16(in, count, out);
         return MW_OK;
     case MW_F16:
         for (int64_t i = 0; i < count; i++) ((uint16_t *)out)[i] = mw_f32_to_f16(in[i]);

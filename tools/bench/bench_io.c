@@ -1,15 +1,16 @@
 /* Activations written and read as harvest and training do it, beside the file system's own speed, in turns in one run; medians.
  *     [mpirun -n R] bench_io FOLDER [--megabytes N] [--rounds N] [--json]
  * write: raw    each rank writes its blocks of ready bf16 into one file, then all sync it
- *        store  the same rows, given as f32, through the store's writer: converted, summed, with checksums, into HDF5, synced
+ *        store  the same rows, given as f32, as a harvest writes them: converted, and in the writer's thread summed, with checksums, into
+ *               HDF5, synced
  * read:  raw    the file from its beginning, 4 MB at a time (rank 0 alone reads)
  *        blocks, rows   batches of 4096 in the two orders of training (train.shuffle), as f32
  *        each after the system was told to forget the file, and again
  * Speeds are of stored bytes. */
 #include "bench.h"
+#include "harvest/pipe.h"
 #include "sae/feed.h"
 
-#include <omp.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -30,7 +31,7 @@ static const char *const names[MEASURES] = {"write_raw", "write_store", "cold_ra
                                             "cold_rows", "warm_raw",    "warm_blocks", "warm_rows"};
 
 typedef struct bench {
-    mw_comm *comm;
+    mw_comm *comm, *writing;
     mw_backend *cpu;
     const char *folder;
     char *raw, *store;
@@ -79,7 +80,6 @@ static void make_plan(bench *t) {
                               .sites = &site,
                               .widths = &width,
                               .dtype = MW_BF16,
-                              .threads = omp_get_max_threads(),
                               .vocabulary_offset = vocabulary,
                               .vocabulary_bytes = "x",
                               .n_vocabulary = 1};
@@ -98,17 +98,24 @@ static void write_raw(bench *t) {
     close(fd);
 }
 
+/* Blocks are handed over as f32 and in a ring, which a thread of its own empties: as in a harvest. */
 static void write_store(bench *t) {
     mw_store_writer *w = NULL;
+    block_pipe *pipe = NULL;
     int64_t first, ranks = mw_comm_size(t->comm), rank = mw_comm_rank(t->comm);
-    const void *values[] = {t->x16};
     if (rank == 0) unlink(t->store);
-    must(mw_store_writer_open(t->folder, &t->plan, t->comm, &w, &first));
+    must(mw_store_writer_open(t->folder, &t->plan, t->writing, &w, &first));
+    must(pipe_open(w, &t->plan, t->cpu, mw_comm_threads(t->writing), &pipe));
     for (int64_t b = 0; b < t->blocks; b += ranks) {
-        int64_t done = b + ranks < t->blocks ? b + ranks : t->blocks;
-        must(t->cpu->ops->convert(t->cpu, MW_BF16, t->x16, t->x, BLOCK * WIDTH));
-        must(mw_store_write_blocks(w, b + rank < t->blocks ? b + rank : -1, values, done, MW_OK));
+        pipe_slot *slot = pipe_take(pipe);
+        if (!slot) exit(1);
+        *slot = (pipe_slot){.block = b + rank < t->blocks ? b + rank : -1,
+                            .done = b + ranks < t->blocks ? b + ranks : t->blocks,
+                            .values = slot->values};
+        must(t->cpu->ops->convert(t->cpu, MW_BF16, slot->values[0], t->x, BLOCK * WIDTH));
+        pipe_give(pipe);
     }
+    must(pipe_close(&pipe));
     must(mw_store_writer_finish(w));
     mw_store_writer_free(&w);
 }
@@ -208,6 +215,7 @@ int main(int argc, char **argv) {
         return fprintf(stderr, "bench_io FOLDER [--megabytes N] [--rounds N] [--json]\n"), 2;
     mw_memory_keep();
     must(mw_backend_open("cpu", &t.cpu));
+    must(mw_comm_duplicate(t.comm, &t.writing));
     t.blocks = megabytes * 1000000 / (BLOCK * WIDTH * 2) + 1;
     t.rows = t.blocks * BLOCK;
     t.raw = mw_path_join(t.folder, "raw");
@@ -224,6 +232,7 @@ int main(int argc, char **argv) {
         unlink(t.store);
     }
     mw_backend_close(&t.cpu);
+    mw_comm_free(&t.writing);
     mw_comm_free(&t.comm);
     return 0;
 }

@@ -79,12 +79,6 @@ mw_status mw_cpu_gather_rows(mw_backend *backend, float *out, const void *table,
     return status;
 }
 
-static mw_status convert_run(mw_dtype dtype, void *out, const float *x, int64_t n) {
-    if (dtype != MW_BF16) return mw_convert_from_f32(dtype, x, n, out);
-    mw_bf16_run(x, out, n);
-    return MW_OK;
-}
-
 mw_status mw_cpu_convert(mw_backend *backend, mw_dtype dtype, void *out, const float *x, int64_t count) {
     (void)backend;
     MW_TRY(mw_convert_from_f32(dtype, x, 0, out)); /* whether there is such a conversion */
@@ -92,7 +86,7 @@ mw_status mw_cpu_convert(mw_backend *backend, mw_dtype dtype, void *out, const f
 #pragma omp parallel for schedule(static) reduction(max : worst)
     for (int64_t at = 0; at < count; at += RUN) {
         int64_t n = count - at < RUN ? count - at : RUN;
-        mw_status status = convert_run(dtype, (char *)out + (size_t)at * mw_dtype_size(dtype), x + at, n);
+        mw_status status = mw_convert_from_f32(dtype, x + at, n, (char *)out + (size_t)at * mw_dtype_size(dtype));
         worst = status > worst ? status : worst;
     }
     return worst;

@@ -12,8 +12,10 @@ typedef struct scratch {
 } scratch;
 
 /* Rows of A as bf16, dense. */
-static void round_rows(const mw_matmul *tile, uint16_t *out) {
-    for (int64_t i = 0; i < tile->m; i++) mw_bf16_run(tile->a + i * tile->lda, out + i * tile->k, tile->k);
+static mw_status round_rows(const mw_matmul *tile, uint16_t *out) {
+    for (int64_t i = 0; i < tile->m; i++)
+        MW_TRY(mw_convert_from_f32(MW_BF16, tile->a + i * tile->lda, tile->k, out + i * tile->k));
+    return MW_OK;
 }
 
 /* The tile's part of a 16-bit B as f32, dense, in the same orientation. */
@@ -32,7 +34,7 @@ static mw_status multiply_tile(const mw_cpu_product *product, mw_matmul tile, sc
     tile.accumulate = tile.accumulate || tile.bias;
     if (tile.b_dtype == MW_F32) return product->f32(&tile);
     if (tile.b_dtype == MW_BF16 && product->bf16) {
-        round_rows(&tile, s->a16);
+        MW_TRY(round_rows(&tile, s->a16));
         return product->bf16(&tile, s->a16);
     }
     MW_TRY(widen(&tile, s->b32));

@@ -268,14 +268,17 @@ static void task_free(task *k) {
     mw_free(k->made);
 }
 
-static void copy_rows(const task *k) {
+static mw_status copy_rows(const task *k) {
     const mw_matmul *t = k->t;
-#pragma omp parallel for
-    for (int64_t r = 0; r < t->m; r++)
-        if (k->p->type == dnnl_bf16)
-            mw_bf16_run(t->a + r * t->lda, (uint16_t *)k->made + r * t->k, t->k);
-        else
-            memcpy((float *)k->made + r * t->k, t->a + r * t->lda, (size_t)t->k * sizeof(float));
+    mw_dtype dtype = k->p->type == dnnl_bf16 ? MW_BF16 : MW_F32;
+    size_t row = (size_t)t->k * mw_dtype_size(dtype);
+    mw_status worst = MW_OK;
+#pragma omp parallel for reduction(max : worst)
+    for (int64_t r = 0; r < t->m; r++) {
+        mw_status status = mw_convert_from_f32(dtype, t->a + r * t->lda, t->k, (char *)k->made + (size_t)r * row);
+        worst = status > worst ? status : worst;
+    }
+    return worst;
 }
 
 static void finish_row(const mw_matmul *t, const float *product, int64_t n, const float *bias, float *c) {
@@ -337,7 +340,7 @@ static mw_status multiply_all(const task *k) {
 mw_status mw_onednn_packed(const mw_matmul *t) {
     task k = {0};
     mw_status status = task_make(t, &k);
-    if (status == MW_OK && k.made) copy_rows(&k);
+    if (status == MW_OK && k.made) status = copy_rows(&k);
     if (status == MW_OK) status = multiply_all(&k);
     task_free(&k);
     return status;

@@ -1,14 +1,8 @@
 #include "backend/cpu/vector.h"
+#include "base/dispatch.h"
 
 #include <math.h>
 #include <string.h>
-
-/* Sanitizers and load-time dispatch do not go together: their start-up runs after the dispatchers. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
-#define DISPATCHED __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define DISPATCHED
-#endif
 
 /* exp with 2 ulp in f32: x = n ln 2 + r, a degree-6 polynomial for exp(r), n into the exponent bits. */
 static inline __attribute__((always_inline)) float exp_f32(float x) {
@@ -136,17 +130,6 @@ DISPATCHED void mw_soft_cap_run(float *x, float cap, int64_t n) {
     float inverse = 1.0f / cap;
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) x[i] = cap * tanh_f32(x[i] * inverse);
-}
-
-DISPATCHED void mw_bf16_run(const float *x, uint16_t *out, int64_t n) {
-#pragma omp simd
-    for (int64_t i = 0; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, &x[i], sizeof bits);
-        uint32_t rounded = (bits + 0x7fffu + (bits >> 16 & 1)) >> 16;
-        uint32_t nan = bits >> 16 | 0x40;
-        out[i] = (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? nan : rounded);
-    }
 }
 
 DISPATCHED void mw_adam_run(float *p, const float *g, float along, float *m, float *v, int64_t n, const mw_adam *adam) {

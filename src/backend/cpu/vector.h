@@ -33,7 +33,6 @@ void mw_silu(float *x, int64_t n);
 void mw_relu(float *x, int64_t n);
 void mw_multiply(float *x, const float *y, int64_t n);
 void mw_soft_cap_run(float *x, float cap, int64_t n);
-void mw_bf16_run(const float *x, uint16_t *out, int64_t n);
 /* By the gradient g - along p. */
 void mw_adam_run(float *p, const float *g, float along, float *m, float *v, int64_t n, const mw_adam *adam);
 
