@@ -1,4 +1,6 @@
 /* Tile products by oneDNN: f32 through dnnl_sgemm, bf16 through its matmul primitive (C API 2.x and 3.x). */
+#include "backend/cpu/cpu.h"
+
 #ifdef MICROW_HAVE_ONEDNN
 #include "backend/cpu/cpu_onednn.h"
 

@@ -1,4 +1,6 @@
 /* The calls that differ between oneDNN 2.x, where layouts are plain structs, and 3.x, where they are objects. */
+#include "backend/cpu/cpu.h"
+
 #ifdef MICROW_HAVE_ONEDNN
 #include "backend/cpu/cpu_onednn.h"
 

@@ -1,6 +1,8 @@
 /* Products by a B that is kept as oneDNN's kernels read it: in blocks, its columns cut into slices. A plain B has to be put into such
  * blocks for each tile of rows anew, which costs a tile of MW_ROW_TILE a sixth of its time. A tile is one thread's, as in
  * cpu_matmul.c, so results do not depend on the number of threads. */
+#include "backend/cpu/cpu.h"
+
 #ifdef MICROW_HAVE_ONEDNN
 #include "backend/cpu/cpu_onednn.h"
 #include "backend/cpu/vector.h"
@@ -81,7 +83,7 @@ enum { OPERANDS_MAX = 4 };
 
 static mw_status execute(dnnl_primitive_t primitive, dnnl_engine_t engine, dnnl_stream_t stream, const operand *with,
                          int n) {
-    dnnl_exec_arg_t args[OPERANDS_MAX];
+    dnnl_exec_arg_t args[OPERANDS_MAX] = {{0}};
     mw_status status = MW_OK;
     int made = 0;
     for (; made < n && status == MW_OK; made++) {
