@@ -298,8 +298,9 @@ bool mw_training_same_batches(const mw_train_options *a, const mw_train_options 
  * others go on. MW_OK unless none can go on, or all were asked to end. Collective. */
 mw_status mw_sae_train_many(mw_training *jobs, int64_t n, const mw_store_view *in, const mw_store_view *out,
                             const mw_comm *comm) MW_MUST_USE;
-/* Bytes that training takes on the rank of `ranks` that has most, weights included. */
-int64_t mw_training_bytes(const mw_sae_shape *shape, const mw_train_options *options, int ranks);
+/* Bytes that training takes on the rank of `ranks` that has most, weights included. `own_memory`: on a device that has its own, which
+ * rows are copied to and where weights are not packed. */
+int64_t mw_training_bytes(const mw_sae_shape *shape, const mw_train_options *options, int ranks, bool own_memory);
 
 #ifdef __cplusplus
 }

@@ -19,6 +19,7 @@ typedef struct job {
     mw_sae_shape shape;
     int64_t part[MW_SITES_MAX];
     mw_train_options options;
+    bool own_memory; /* of devices from data sheets */
 } job;
 
 static mw_status width_of_site(const job *j, const char *name, int64_t *out, int *layer) {
@@ -185,7 +186,8 @@ static double harvest_memory(const job *j) {
     const mw_model_info *m = mw_model_about(j->model);
     double rows = (double)(j->e->dataset.batch * j->e->dataset.context), width = (double)j->site_width;
     double pass = rows * 4 * (double)(6 * m->d_model + 2 * m->d_mlp);
-    return weight_bytes(j) + 3 * rows * width * 4 + pass + (double)j->tokens * 17; /* ids, and where rows come from */
+    return weight_bytes(j) + 3 * rows * width * (double)j->stored + pass +
+           (double)j->tokens * 17; /* ids, and where rows come from */
 }
 
 static double train_memory(const job *j, place p) {
@@ -195,7 +197,7 @@ static double train_memory(const job *j, place p) {
         o->shuffle_block ? rows / MW_ROW_TILE * (double)(o->shuffle_block * o->shuffle_window) * width * 4 : 0;
     mw_train_options there = *o;
     there.shards = shards_at(j, p);
-    return (double)mw_training_bytes(&j->shape, &there, p.ranks) + 2 * rows * width * 4 + windows;
+    return (double)mw_training_bytes(&j->shape, &there, p.ranks, j->own_memory) + 2 * rows * width * 4 + windows;
 }
 
 /* ---- telling ------------------------------------------------------------------------------------------- */
@@ -264,10 +266,11 @@ static void print_table(const job *j, const rates *r, int ranks, int nodes) {
 
 /* ---- the command --------------------------------------------------------------------------------------- */
 
-static mw_status find_rates(const job *j, const mw_comm *comm, const char *device, rates *out) {
+static mw_status find_rates(job *j, const mw_comm *comm, const char *device, rates *out) {
     const mw_model_info *m = mw_model_about(j->model);
     mw_backend *backend = NULL;
-    if (strcmp(device, "measured") != 0) return mw_comm_agree(comm, rates_of_device(device, out));
+    j->own_memory = strcmp(device, "measured") != 0;
+    if (j->own_memory) return mw_comm_agree(comm, rates_of_device(device, out));
     bool sae = j->options.batch > 0;
     const rate_sizes sizes = {.width = m->d_model,
                               .d_mlp = m->d_mlp,

@@ -71,7 +71,7 @@ static mw_status can_join(const point_run *p, const point_run *first, double lef
     mw_sae_shape shape;
     int64_t part[MW_SITES_MAX];
     MW_TRY(training_shape_of(&p->job, p->e, part, &shape));
-    *need = (double)mw_training_bytes(&shape, &p->job.options, mw_comm_size(p->r.comm));
+    *need = (double)mw_training_bytes(&shape, &p->job.options, mw_comm_size(p->r.comm), false);
     *joins = !first || (shares_batches(&first->job, &p->job) && *need <= left); /* one must go, whatever it takes */
     return MW_OK;
 }

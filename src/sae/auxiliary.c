@@ -37,22 +37,42 @@ static void free_scratch(mw_backend *b, dead_scratch *s) {
     candidates_free(&s->own);
 }
 
+/* Of the dead latents from `first` on, those in its block of latents; where products do not promise anything, all that are left. */
+static int64_t end_of_run(const mw_trainer *t, int64_t first) {
+    int64_t end = first + 1;
+    if (!t->backend->ops->rows_stand_alone) return t->n_dead;
+    while (end < t->n_dead && t->dead[end] / LATENT_BLOCK == t->dead[first] / LATENT_BLOCK) end++;
+    return end;
+}
+
+/* How many columns a product has, and which one is a latent's, may decide how its sum is rounded: both depend on a block of latents alone,
+ * which are in one shard. */
+static mw_status multiply_dead(mw_trainer *t, dead_scratch *s, int64_t r, int64_t m) {
+    mw_backend *b = t->backend;
+    int64_t d = t->sae->d;
+    for (int64_t i = 0, end; i < t->n_dead; i = end) {
+        end = end_of_run(t, i);
+        MW_TRY(b->ops->matmul(b, &(mw_matmul){.m = m,
+                                              .n = end - i,
+                                              .k = d,
+                                              .a = t->input + (t->begin + r) * d,
+                                              .lda = d,
+                                              .b = s->weights + i * d,
+                                              .b_dtype = MW_F32,
+                                              .ldb = d,
+                                              .b_transposed = true,
+                                              .bias = s->bias + i,
+                                              .c = s->pre + i,
+                                              .ldc = t->n_dead}));
+    }
+    return MW_OK;
+}
+
 /* Codes of `m` rows from r on, by their places in the list of dead latents, and then by themselves. */
 static mw_status encode_chunk(mw_trainer *t, dead_scratch *s, int64_t r, int64_t m) {
     mw_backend *b = t->backend;
-    int64_t d = t->sae->d, n = t->n_dead;
-    MW_TRY(b->ops->matmul(b, &(mw_matmul){.m = m,
-                                          .n = n,
-                                          .k = d,
-                                          .a = t->input + (t->begin + r) * d,
-                                          .lda = d,
-                                          .b = s->weights,
-                                          .b_dtype = MW_F32,
-                                          .ldb = d,
-                                          .b_transposed = true,
-                                          .bias = s->bias,
-                                          .c = s->pre,
-                                          .ldc = n}));
+    int64_t n = t->n_dead;
+    MW_TRY(multiply_dead(t, s, r, m));
     if (t->sae->shard.peers) return candidates_take(&s->own, s->pre, r, m, n, t->silent);
     MW_TRY(b->ops->top_k(b, s->pre, m, n, t->aux_k, s->index, s->value));
     MW_TRY(b->ops->pick(b, s->index, t->silent, 0, m, t->aux_k));

@@ -136,11 +136,17 @@ static int64_t codes_bytes(const mw_trainer *t) {
     if (t->options.k_anneal_steps && t->options.k_start > active) active = t->options.k_start;
     int64_t each = (2 * t->layout.n_parts * active + t->options.aux_k) / shards + 1;
     int64_t tile = t->sae->n * MW_ROW_TILE, pre = tile > NEAR_FLOATS ? tile : NEAR_FLOATS;
-    int64_t packed = training_packs(&t->options) ? t->sae->n * t->sae->d : 0;
-    return each * t->options.batch * 12 + pre * 4 + packed * (t->options.precision == MW_PRECISION_BF16 ? 2 : 4);
+    return each * t->options.batch * 12 + pre * 4;
 }
 
-int64_t mw_training_bytes(const mw_sae_shape *shape, const mw_train_options *options, int ranks) {
+/* Copies of a rank's rows on a device, or of weights as a CPU's products read them. */
+static int64_t copies_bytes(const mw_trainer *t, bool own_memory) {
+    int64_t item = t->options.precision == MW_PRECISION_BF16 ? 2 : 4;
+    if (own_memory) return (t->end - t->begin) * (t->sae->d + t->sae->d_out) * (int64_t)sizeof(float);
+    return training_packs(&t->options) ? t->sae->n * t->sae->d * item : 0;
+}
+
+int64_t mw_training_bytes(const mw_sae_shape *shape, const mw_train_options *options, int ranks, bool own_memory) {
     float there; /* stands for parameters that exist */
     mw_sae sae;
     wanted all[WANTED_MAX];
@@ -160,7 +166,7 @@ int64_t mw_training_bytes(const mw_sae_shape *shape, const mw_train_options *opt
     t->sae = &sae;
     t->options = *options;
     lay_out(t, ranks - 1, ranks); /* the last has the largest share */
-    int64_t bytes = codes_bytes(t);
+    int64_t bytes = codes_bytes(t) + copies_bytes(t, own_memory);
     int count = list_memory(t, all);
     for (int i = 0; i < count; i++) bytes += all[i].count * (int64_t)all[i].item;
     for (int i = 0; i < P_COUNT; i++)

@@ -143,7 +143,7 @@ static void open_shape(bench *t, int64_t aux) {
 #pragma omp parallel for
     for (int64_t i = 0; i < (t->end - t->begin) * s->d; i++)
         t->x[i] = mw_rng_normal(1, 0, (uint64_t)(t->begin * s->d + i));
-    t->expected = (double)mw_training_bytes(&shape, &o, mw_comm_size(t->comm));
+    t->expected = (double)mw_training_bytes(&shape, &o, mw_comm_size(t->comm), !t->device->ops->host_memory);
 }
 
 static void close_shape(bench *t) {
