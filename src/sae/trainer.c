@@ -65,11 +65,11 @@ static int list_part_memory(mw_trainer *t, wanted *out) {
 }
 
 /* All but the sparse codes, which grow with what a batch has of them. */
-static int list_memory(mw_trainer *t, wanted out[WANTED_MAX]) {
+static int list_memory(mw_trainer *t, bool own_memory, wanted out[WANTED_MAX]) {
     int64_t n = t->sae->n, d = t->sae->d, d_out = t->sae->d_out, batch = t->options.batch, rows = t->end - t->begin;
     int64_t latent_blocks = trainer_blocks(t), tiles = trainer_tiles(t),
             out_blocks = t->layout.n_blocks + (t->options.aux_k > 0);
-    int64_t copied = !t->backend || t->backend->ops->host_memory ? 0 : rows;
+    int64_t copied = own_memory ? rows : 0;
     const wanted fixed[] = {
         {&t->since_fired, n, 8, false},
         {&t->silent, n, 4, false},
@@ -98,7 +98,7 @@ static int list_memory(mw_trainer *t, wanted out[WANTED_MAX]) {
 
 static mw_status allocate(mw_trainer *t) {
     wanted all[WANTED_MAX];
-    int count = list_memory(t, all);
+    int count = list_memory(t, !t->backend->ops->host_memory, all);
     for (int i = 0; i < count; i++) {
         void *block = NULL;
         if (!all[i].host)
@@ -139,10 +139,9 @@ static int64_t codes_bytes(const mw_trainer *t) {
     return each * t->options.batch * 12 + pre * 4;
 }
 
-/* Copies of a rank's rows on a device, or of weights as a CPU's products read them. */
-static int64_t copies_bytes(const mw_trainer *t, bool own_memory) {
+/* Of the copy that a CPU's products read. */
+static int64_t packed_bytes(const mw_trainer *t) {
     int64_t item = t->options.precision == MW_PRECISION_BF16 ? 2 : 4;
-    if (own_memory) return (t->end - t->begin) * (t->sae->d + t->sae->d_out) * (int64_t)sizeof(float);
     return training_packs(&t->options) ? t->sae->n * t->sae->d * item : 0;
 }
 
@@ -166,8 +165,8 @@ int64_t mw_training_bytes(const mw_sae_shape *shape, const mw_train_options *opt
     t->sae = &sae;
     t->options = *options;
     lay_out(t, ranks - 1, ranks); /* the last has the largest share */
-    int64_t bytes = codes_bytes(t) + copies_bytes(t, own_memory);
-    int count = list_memory(t, all);
+    int64_t bytes = codes_bytes(t) + (own_memory ? 0 : packed_bytes(t));
+    int count = list_memory(t, own_memory, all);
     for (int i = 0; i < count; i++) bytes += all[i].count * (int64_t)all[i].item;
     for (int i = 0; i < P_COUNT; i++)
         if (t->parameter[i].value) bytes += t->parameter[i].rows * t->parameter[i].columns * (int64_t)sizeof(float);
@@ -255,7 +254,7 @@ void mw_trainer_free(mw_trainer **slot) {
         t->sae->tf32 = false;
         sae_unpack(t->sae);
     }
-    int count = t->sae ? list_memory(t, all) : 0;
+    int count = t->sae ? list_memory(t, !t->backend->ops->host_memory, all) : 0;
     for (int i = 0; i < count; i++) {
         void *block;
         memcpy(&block, all[i].slot, sizeof block);

@@ -15,26 +15,35 @@ const char *mw_dtype_name(mw_dtype dtype) {
     return names[dtype];
 }
 
-static uint32_t float_bits(float x) {
+static inline __attribute__((always_inline)) uint32_t float_bits(float x) {
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
     return bits;
 }
 
-static float bits_float(uint32_t bits) {
+static inline __attribute__((always_inline)) float bits_float(uint32_t bits) {
     float x;
     memcpy(&x, &bits, sizeof x);
     return x;
 }
 
-uint16_t mw_f32_to_bf16(float x) {
+/* Without branches, for the loops over runs. */
+static inline __attribute__((always_inline)) uint16_t round_bf16(float x) {
     uint32_t bits = float_bits(x);
-    if ((bits & 0x7fffffffu) > 0x7f800000u) return (uint16_t)(bits >> 16 | 0x40); /* stays a quiet NaN */
-    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
+    uint32_t rounded = (bits + 0x7fffu + (bits >> 16 & 1)) >> 16, nan = bits >> 16 | 0x40; /* stays a quiet NaN */
+    return (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? nan : rounded);
+}
+
+static inline __attribute__((always_inline)) float widened_bf16(uint16_t x) {
+    return bits_float((uint32_t)x << 16);
+}
+
+uint16_t mw_f32_to_bf16(float x) {
+    return round_bf16(x);
 }
 
 float mw_bf16_to_f32(uint16_t x) {
-    return bits_float((uint32_t)x << 16);
+    return widened_bf16(x);
 }
 
 uint16_t mw_f32_to_f16(float x) {
@@ -61,22 +70,12 @@ float mw_f16_to_f32(uint16_t x) {
 
 DISPATCHED static void widen_bf16(const uint16_t *in, int64_t count, float *out) {
 #pragma omp simd
-    for (int64_t i = 0; i < count; i++) {
-        uint32_t bits = (uint32_t)in[i] << 16;
-        memcpy(&out[i], &bits, sizeof bits);
-    }
+    for (int64_t i = 0; i < count; i++) out[i] = widened_bf16(in[i]);
 }
 
-/* As mw_f32_to_bf16. */
 DISPATCHED static void narrow_bf16(const float *in, int64_t count, uint16_t *out) {
 #pragma omp simd
-    for (int64_t i = 0; i < count; i++) {
-        uint32_t bits;
-        memcpy(&bits, &in[i], sizeof bits);
-        uint32_t rounded = (bits + 0x7fffu + (bits >> 16 & 1)) >> 16;
-        uint32_t nan = bits >> 16 | 0x40;
-        out[i] = (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? nan : rounded);
-    }
+    for (int64_t i = 0; i < count; i++) out[i] = round_bf16(in[i]);
 }
 
 mw_status mw_convert_to_f32(mw_dtype dtype, const void *in, int64_t count, float *out) {

@@ -63,22 +63,14 @@ mw_status mw_cpu_unit_rows(mw_backend *backend, float *w, float *g, int64_t rows
     return MW_OK;
 }
 
-/* Where rows mean nothing they may be of any length. */
-static int64_t even_rows(int64_t *rows, int64_t d, bool unit) {
-    enum { RUN = 4096 };
-    int64_t count = *rows * d;
-    if (unit) return d;
-    *rows = (count + RUN - 1) / RUN;
-    return RUN;
-}
-
 mw_status mw_cpu_adam(mw_backend *backend, float *param, const float *grad, float *m, float *v, int64_t rows, int64_t d,
                       const mw_adam *adam) {
     (void)backend;
-    int64_t count = rows * d, width = even_rows(&rows, d, adam->unit);
+    enum { RUN = 4096 }; /* where rows mean nothing they may be of any length */
+    int64_t count = rows * d, width = adam->unit ? d : RUN;
 #pragma omp parallel for schedule(static)
-    for (int64_t r = 0; r < rows; r++) {
-        int64_t at = r * width, n = count - at < width ? count - at : width;
+    for (int64_t at = 0; at < count; at += width) {
+        int64_t n = count - at < width ? count - at : width;
         if (adam->unit) unit_row(param + at, n);
         float along = adam->unit ? mw_dot(param + at, grad + at, n) : 0;
         mw_adam_run(param + at, grad + at, along, m + at, v + at, n, adam);

@@ -10,15 +10,14 @@ static mw_status onednn_f32(const mw_matmul *t) {
                              "sgemm");
 }
 
-/* A primitive with its three memories; oneDNN keeps a cache behind it, keyed by shape. */
+/* A primitive with its three layouts; oneDNN keeps a cache behind it, keyed by shape. */
 typedef struct product {
     dnnl_engine_t engine;
     dnnl_stream_t stream;
     dnnl_primitive_attr_t attributes;
-    mw_onednn_layout a_layout, b_layout, c_layout;
+    mw_onednn_layout a, b, c;
     dnnl_primitive_desc_t description;
     dnnl_primitive_t primitive;
-    dnnl_memory_t a, b, c;
 } product;
 
 static mw_status sum_into(const mw_matmul *t, product *p) {
@@ -33,40 +32,33 @@ static mw_status sum_into(const mw_matmul *t, product *p) {
     return status;
 }
 
-static mw_status describe(const mw_matmul *t, const uint16_t *a16, product *p) {
-    MW_TRY(mw_onednn_strided(t->m, t->k, dnnl_bf16, t->k, 1, &p->a_layout));
-    MW_TRY(mw_onednn_strided(t->k, t->n, dnnl_bf16, t->b_transposed ? 1 : t->ldb, t->b_transposed ? t->ldb : 1,
-                             &p->b_layout));
-    MW_TRY(mw_onednn_strided(t->m, t->n, dnnl_f32, t->ldc, 1, &p->c_layout));
-    MW_TRY(mw_onednn_product(p->engine, p->a_layout, p->b_layout, p->c_layout, p->attributes, &p->description));
-    MW_TRY(mw_onednn_memory(p->a_layout, p->engine, a16, &p->a));
-    MW_TRY(mw_onednn_memory(p->b_layout, p->engine, t->b, &p->b));
-    return mw_onednn_memory(p->c_layout, p->engine, t->c, &p->c);
+static mw_status describe(const mw_matmul *t, product *p) {
+    MW_TRY(mw_onednn_strided(t->m, t->k, dnnl_bf16, t->k, 1, &p->a));
+    MW_TRY(mw_onednn_strided(t->k, t->n, dnnl_bf16, t->b_transposed ? 1 : t->ldb, t->b_transposed ? t->ldb : 1, &p->b));
+    MW_TRY(mw_onednn_strided(t->m, t->n, dnnl_f32, t->ldc, 1, &p->c));
+    return mw_onednn_product(p->engine, p->a, p->b, p->c, p->attributes, &p->description);
 }
 
 static mw_status run(const mw_matmul *t, const uint16_t *a16, product *p) {
     MW_TRY(mw_onednn_checked(dnnl_engine_create(&p->engine, dnnl_cpu, 0), "engine_create"));
     MW_TRY(mw_onednn_checked(dnnl_stream_create(&p->stream, p->engine, dnnl_stream_default_flags), "stream_create"));
     MW_TRY(sum_into(t, p));
-    MW_TRY(describe(t, a16, p));
+    MW_TRY(describe(t, p));
     MW_TRY(mw_onednn_checked(dnnl_primitive_create(&p->primitive, p->description), "primitive_create"));
-    dnnl_exec_arg_t args[] = {{DNNL_ARG_SRC, p->a}, {DNNL_ARG_WEIGHTS, p->b}, {DNNL_ARG_DST, p->c}};
-    MW_TRY(mw_onednn_checked(dnnl_primitive_execute(p->primitive, p->stream, 3, args), "primitive_execute"));
-    return mw_onednn_checked(dnnl_stream_wait(p->stream), "stream_wait");
+    const mw_onednn_operand with[] = {
+        {DNNL_ARG_SRC, p->a, a16}, {DNNL_ARG_WEIGHTS, p->b, t->b}, {DNNL_ARG_DST, p->c, t->c}};
+    return mw_onednn_execute(p->primitive, p->engine, p->stream, with, 3);
 }
 
 static mw_status onednn_bf16(const mw_matmul *t, const uint16_t *a16) {
     product p = {0};
     mw_status status = run(t, a16, &p);
     if (status == MW_ERR_UNSUPPORTED) status = mw_error(status, "oneDNN has no such bf16 product");
-    dnnl_memory_t memories[] = {p.a, p.b, p.c};
-    for (int i = 0; i < 3; i++)
-        if (memories[i]) dnnl_memory_destroy(memories[i]);
     if (p.primitive) dnnl_primitive_destroy(p.primitive);
     if (p.description) dnnl_primitive_desc_destroy(p.description);
-    mw_onednn_layout_free(&p.a_layout);
-    mw_onednn_layout_free(&p.b_layout);
-    mw_onednn_layout_free(&p.c_layout);
+    mw_onednn_layout_free(&p.a);
+    mw_onednn_layout_free(&p.b);
+    mw_onednn_layout_free(&p.c);
     if (p.attributes) dnnl_primitive_attr_destroy(p.attributes);
     if (p.stream) dnnl_stream_destroy(p.stream);
     if (p.engine) dnnl_engine_destroy(p.engine);

@@ -19,8 +19,16 @@ mw_status mw_onednn_strided(int64_t rows, int64_t columns, dnnl_data_type_t type
 /* To be chosen by oneDNN. */
 mw_status mw_onednn_any(int64_t rows, int64_t columns, dnnl_data_type_t type, mw_onednn_layout *out) MW_MUST_USE;
 void mw_onednn_layout_free(mw_onednn_layout *layout);
-mw_status mw_onednn_memory(mw_onednn_layout layout, dnnl_engine_t engine, const void *data,
-                           dnnl_memory_t *out) MW_MUST_USE;
+
+/* A primitive with the memory it works on, by what each is to it (DNNL_ARG_...). Returns when it is through. */
+typedef struct mw_onednn_operand {
+    int role;
+    mw_onednn_layout layout;
+    const void *data;
+} mw_onednn_operand;
+enum { MW_ONEDNN_OPERANDS = 4 /* at most */ };
+mw_status mw_onednn_execute(dnnl_primitive_t primitive, dnnl_engine_t engine, dnnl_stream_t stream,
+                            const mw_onednn_operand *with, int n) MW_MUST_USE;
 
 /* C = A B as a primitive descriptor. MW_ERR_UNSUPPORTED, not logged: there is no such kernel. */
 mw_status mw_onednn_product(dnnl_engine_t engine, mw_onednn_layout a, mw_onednn_layout b, mw_onednn_layout c,

@@ -12,8 +12,23 @@ static mw_status described(dnnl_status_t code) {
     return code == dnnl_unimplemented ? MW_ERR_UNSUPPORTED : mw_onednn_checked(code, "matmul descriptor");
 }
 
-mw_status mw_onednn_memory(mw_onednn_layout layout, dnnl_engine_t engine, const void *data, dnnl_memory_t *out) {
-    return mw_onednn_checked(dnnl_memory_create(out, layout, engine, (void *)(uintptr_t)data), "memory_create");
+mw_status mw_onednn_execute(dnnl_primitive_t primitive, dnnl_engine_t engine, dnnl_stream_t stream,
+                            const mw_onednn_operand *with, int n) {
+    dnnl_exec_arg_t args[MW_ONEDNN_OPERANDS] = {{0}};
+    mw_status status = MW_OK;
+    int made = 0;
+    for (; made < n && status == MW_OK; made++) {
+        void *data = (void *)(uintptr_t)with[made].data;
+        args[made] = (dnnl_exec_arg_t){.arg = with[made].role};
+        status =
+            mw_onednn_checked(dnnl_memory_create(&args[made].memory, with[made].layout, engine, data), "memory_create");
+    }
+    if (status == MW_OK)
+        status = mw_onednn_checked(dnnl_primitive_execute(primitive, stream, n, args), "primitive_execute");
+    if (status == MW_OK) status = mw_onednn_checked(dnnl_stream_wait(stream), "stream_wait");
+    for (int i = 0; i < made; i++)
+        if (args[i].memory) dnnl_memory_destroy(args[i].memory);
+    return status;
 }
 
 #if DNNL_VERSION_MAJOR >= 3

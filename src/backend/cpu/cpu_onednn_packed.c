@@ -27,13 +27,22 @@ typedef struct slice_kind {
 
 struct mw_packed {
     int64_t k, slices;
-    dnnl_data_type_t type;
+    mw_dtype dtype; /* of B, and of A in its products: f32 or bf16 */
     dnnl_engine_t engine;
     dnnl_primitive_attr_t attributes;
     slice_kind kind[2]; /* of the last slice, and of those before it */
     size_t slice_bytes; /* of those before it */
     char *data;
 };
+
+static dnnl_data_type_t type_of(const mw_packed *p) {
+    return p->dtype == MW_BF16 ? dnnl_bf16 : dnnl_f32;
+}
+
+/* Of A, dense. */
+static size_t row_bytes(const mw_packed *p) {
+    return (size_t)p->k * mw_dtype_size(p->dtype);
+}
 
 static bool is_before_last(const mw_packed *p, int64_t slice) {
     return slice + 1 < p->slices;
@@ -49,14 +58,18 @@ static void kernel_free(kernel *k) {
     k->primitive = NULL;
 }
 
-/* oneDNN plans for as many threads as there are; ours run on one each. */
-static mw_status plan(const mw_packed *p, mw_onednn_layout b, kernel *out, dnnl_primitive_desc_t *description) {
+/* oneDNN plans for as many threads as there are, when a descriptor is made and when a primitive is; ours run on one each. */
+static int plan_for_one(void) {
     int threads = omp_get_max_threads();
     omp_set_num_threads(1);
-    mw_status status = mw_onednn_product(p->engine, out->a, b, out->c, p->attributes, description);
-    if (status == MW_OK)
-        status = mw_onednn_checked(dnnl_primitive_create(&out->primitive, *description), "primitive_create");
-    omp_set_num_threads(threads);
+    return threads;
+}
+
+/* What a descriptor is for, and the scratch memory that it wants; the descriptor is gone then. */
+static mw_status take_plan(dnnl_primitive_desc_t description, dnnl_primitive_t *primitive, mw_onednn_layout *scratch) {
+    mw_status status = mw_onednn_checked(dnnl_primitive_create(primitive, description), "primitive_create");
+    if (status == MW_OK) status = mw_onednn_chosen(description, dnnl_query_scratchpad_md, scratch);
+    dnnl_primitive_desc_destroy(description);
     return status;
 }
 
@@ -64,38 +77,14 @@ static mw_status plan(const mw_packed *p, mw_onednn_layout b, kernel *out, dnnl_
 static mw_status kernel_make(const mw_packed *p, int64_t rows, int64_t width, mw_onednn_layout b, kernel *out,
                              mw_onednn_layout *chosen) {
     dnnl_primitive_desc_t description = NULL;
-    MW_TRY(mw_onednn_strided(rows, p->k, p->type, p->k, 1, &out->a));
+    MW_TRY(mw_onednn_strided(rows, p->k, type_of(p), p->k, 1, &out->a));
     MW_TRY(mw_onednn_strided(rows, width, dnnl_f32, width, 1, &out->c));
-    mw_status status = plan(p, b, out, &description);
-    if (status == MW_OK) status = mw_onednn_chosen(description, dnnl_query_scratchpad_md, &out->scratch);
-    if (status == MW_OK && chosen) status = mw_onednn_chosen(description, dnnl_query_weights_md, chosen);
-    if (description) dnnl_primitive_desc_destroy(description);
-    return status;
-}
-
-/* A primitive with the memory it works on, by what each is to it. */
-typedef struct operand {
-    int role;
-    mw_onednn_layout layout;
-    const void *data;
-} operand;
-enum { OPERANDS_MAX = 4 };
-
-static mw_status execute(dnnl_primitive_t primitive, dnnl_engine_t engine, dnnl_stream_t stream, const operand *with,
-                         int n) {
-    dnnl_exec_arg_t args[OPERANDS_MAX] = {{0}};
-    mw_status status = MW_OK;
-    int made = 0;
-    for (; made < n && status == MW_OK; made++) {
-        args[made] = (dnnl_exec_arg_t){.arg = with[made].role};
-        status = mw_onednn_memory(with[made].layout, engine, with[made].data, &args[made].memory);
-    }
-    if (status == MW_OK)
-        status = mw_onednn_checked(dnnl_primitive_execute(primitive, stream, n, args), "primitive_execute");
-    if (status == MW_OK) status = mw_onednn_checked(dnnl_stream_wait(stream), "stream_wait");
-    for (int i = 0; i < made; i++)
-        if (args[i].memory) dnnl_memory_destroy(args[i].memory);
-    return status;
+    int threads = plan_for_one();
+    mw_status status = mw_onednn_product(p->engine, out->a, b, out->c, p->attributes, &description);
+    mw_status known = status == MW_OK && chosen ? mw_onednn_chosen(description, dnnl_query_weights_md, chosen) : MW_OK;
+    if (status == MW_OK) status = take_plan(description, &out->primitive, &out->scratch);
+    omp_set_num_threads(threads);
+    return status == MW_OK ? known : status;
 }
 
 /* ---- packing --------------------------------------------------------------------------------------------- */
@@ -103,7 +92,7 @@ static mw_status execute(dnnl_primitive_t primitive, dnnl_engine_t engine, dnnl_
 static mw_status choose_layout(mw_packed *p, slice_kind *kind, int64_t width) {
     mw_onednn_layout any = NULL;
     kind->width = width;
-    mw_status status = mw_onednn_any(p->k, width, p->type, &any);
+    mw_status status = mw_onednn_any(p->k, width, type_of(p), &any);
     if (status == MW_OK) status = kernel_make(p, MW_ROW_TILE, width, any, &kind->whole, &kind->layout);
     mw_onednn_layout_free(&any);
     return status;
@@ -111,7 +100,7 @@ static mw_status choose_layout(mw_packed *p, slice_kind *kind, int64_t width) {
 
 static mw_status packed_make(const mw_matmul *like, mw_packed *p) {
     int64_t n = like->n, before = (n - 1) / SLICE_COLUMNS;
-    *p = (mw_packed){.k = like->k, .slices = before + 1, .type = like->b_dtype == MW_BF16 ? dnnl_bf16 : dnnl_f32};
+    *p = (mw_packed){.k = like->k, .slices = before + 1, .dtype = like->b_dtype};
     MW_TRY(mw_onednn_checked(dnnl_engine_create(&p->engine, dnnl_cpu, 0), "engine_create"));
     MW_TRY(mw_onednn_checked(dnnl_primitive_attr_create(&p->attributes), "primitive_attr_create"));
     MW_TRY(mw_onednn_checked(dnnl_primitive_attr_set_scratchpad_mode(p->attributes, dnnl_scratchpad_mode_user),
@@ -126,7 +115,6 @@ static mw_status packed_make(const mw_matmul *like, mw_packed *p) {
 }
 
 void mw_onednn_free_packed(mw_packed *p) {
-    if (!p) return;
     for (int i = 0; i < 2; i++) {
         mw_onednn_layout_free(&p->kind[i].layout);
         kernel_free(&p->kind[i].whole);
@@ -146,18 +134,14 @@ typedef struct copier {
 static mw_status copier_make(const mw_packed *p, const mw_matmul *like, const slice_kind *kind, copier *out) {
     dnnl_primitive_desc_t description = NULL;
     if (!kind->layout) return MW_OK;
-    MW_TRY(mw_onednn_strided(p->k, kind->width, p->type, like->b_transposed ? 1 : like->ldb,
+    MW_TRY(mw_onednn_strided(p->k, kind->width, type_of(p), like->b_transposed ? 1 : like->ldb,
                              like->b_transposed ? like->ldb : 1, &out->plain));
-    int threads = omp_get_max_threads();
-    omp_set_num_threads(1);
+    int threads = plan_for_one();
     mw_status status = mw_onednn_checked(
         dnnl_reorder_primitive_desc_create(&description, out->plain, p->engine, kind->layout, p->engine, p->attributes),
         "reorder_primitive_desc_create");
-    if (status == MW_OK)
-        status = mw_onednn_checked(dnnl_primitive_create(&out->primitive, description), "primitive_create");
+    if (status == MW_OK) status = take_plan(description, &out->primitive, &out->scratch);
     omp_set_num_threads(threads);
-    if (status == MW_OK) status = mw_onednn_chosen(description, dnnl_query_scratchpad_md, &out->scratch);
-    if (description) dnnl_primitive_desc_destroy(description);
     return status;
 }
 
@@ -192,10 +176,10 @@ static mw_status copy_slice(const mw_packed *p, const mw_matmul *like, int64_t s
     int64_t first = slice * SLICE_COLUMNS * (like->b_transposed ? like->ldb : 1);
     const char *from = (const char *)like->b + (size_t)first * mw_dtype_size(like->b_dtype);
     char *to = p->data + (size_t)slice * p->slice_bytes;
-    const operand with[] = {{DNNL_ARG_FROM, c->plain, from},
-                            {DNNL_ARG_TO, p->kind[is_before_last(p, slice)].layout, to},
-                            {DNNL_ARG_SCRATCHPAD, c->scratch, w->scratch}};
-    return execute(c->primitive, p->engine, w->stream, with, 3);
+    const mw_onednn_operand with[] = {{DNNL_ARG_FROM, c->plain, from},
+                                      {DNNL_ARG_TO, p->kind[is_before_last(p, slice)].layout, to},
+                                      {DNNL_ARG_SCRATCHPAD, c->scratch, w->scratch}};
+    return mw_onednn_execute(c->primitive, p->engine, w->stream, with, 3);
 }
 
 static size_t larger(mw_onednn_layout a, mw_onednn_layout b) {
@@ -255,9 +239,9 @@ static mw_status task_make(const mw_matmul *t, task *out) {
         if (p->kind[i].layout)
             MW_TRY(kernel_make(p, out->computed, p->kind[i].width, p->kind[i].layout, &out->last[i], NULL));
     out->a = (const char *)t->a;
-    if (p->type == dnnl_f32 && t->lda == t->k && out->computed == rest) return MW_OK;
+    if (p->dtype == MW_F32 && t->lda == t->k && out->computed == rest) return MW_OK;
     int64_t rows = t->m - rest + out->computed;
-    size_t row = (size_t)t->k * (p->type == dnnl_bf16 ? sizeof(uint16_t) : sizeof(float));
+    size_t row = row_bytes(p);
     out->a = out->made = mw_alloc((size_t)rows * row);
     if (!out->made) return MW_ERR_MEMORY;
     memset((char *)out->made + (size_t)t->m * row, 0, (size_t)(rows - t->m) * row);
@@ -272,12 +256,11 @@ static void task_free(task *k) {
 
 static mw_status copy_rows(const task *k) {
     const mw_matmul *t = k->t;
-    mw_dtype dtype = k->p->type == dnnl_bf16 ? MW_BF16 : MW_F32;
-    size_t row = (size_t)t->k * mw_dtype_size(dtype);
+    size_t row = row_bytes(k->p);
     mw_status worst = MW_OK;
 #pragma omp parallel for reduction(max : worst)
     for (int64_t r = 0; r < t->m; r++) {
-        mw_status status = mw_convert_from_f32(dtype, t->a + r * t->lda, t->k, (char *)k->made + (size_t)r * row);
+        mw_status status = mw_convert_from_f32(k->p->dtype, t->a + r * t->lda, t->k, (char *)k->made + (size_t)r * row);
         worst = status > worst ? status : worst;
     }
     return worst;
@@ -302,12 +285,11 @@ static mw_status multiply(const task *k, int64_t tile, int64_t slice, const work
     int64_t rows = tile + 1 < k->tiles ? MW_ROW_TILE : k->rest;
     bool whole = rows == MW_ROW_TILE;
     const kernel *with = whole ? &kind->whole : &k->last[is_before_last(p, slice)];
-    size_t a_row = (size_t)t->k * (p->type == dnnl_bf16 ? sizeof(uint16_t) : sizeof(float));
-    const operand operands[] = {{DNNL_ARG_SRC, with->a, k->a + (size_t)first * a_row},
-                                {DNNL_ARG_WEIGHTS, kind->layout, p->data + (size_t)slice * p->slice_bytes},
-                                {DNNL_ARG_DST, with->c, w->c},
-                                {DNNL_ARG_SCRATCHPAD, with->scratch, w->scratch}};
-    MW_TRY(execute(with->primitive, p->engine, w->stream, operands, 4));
+    const mw_onednn_operand operands[] = {{DNNL_ARG_SRC, with->a, k->a + (size_t)first * row_bytes(p)},
+                                          {DNNL_ARG_WEIGHTS, kind->layout, p->data + (size_t)slice * p->slice_bytes},
+                                          {DNNL_ARG_DST, with->c, w->c},
+                                          {DNNL_ARG_SCRATCHPAD, with->scratch, w->scratch}};
+    MW_TRY(mw_onednn_execute(with->primitive, p->engine, w->stream, operands, 4));
     for (int64_t r = 0; r < rows; r++)
         finish_row(t, w->c + r * kind->width, kind->width, t->bias ? t->bias + column : NULL,
                    t->c + (first + r) * t->ldc + column);
