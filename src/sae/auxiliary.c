@@ -8,30 +8,24 @@ typedef struct dead_scratch {
     float *weights; /* [n_dead, d] */
     float *bias;    /* [n_dead] */
     float *pre;     /* [chunk, n_dead] */
-    float *value;   /* [chunk, aux_k] */
-    int32_t *index;
     double *tiles;  /* [tiles], then their sum */
-    candidates own; /* of a shard */
+    candidates own; /* of those that are held here */
 } dead_scratch;
 
 static mw_status make_scratch(const mw_trainer *t, dead_scratch *s) {
     mw_backend *b = t->backend;
-    void *index = NULL, *tiles = NULL;
+    void *tiles = NULL;
     *s = (dead_scratch){.chunk = chunk_rows(b, t->n_dead ? t->n_dead : 1)};
     MW_TRY(mw_backend_floats(b, t->n_dead * t->sae->d, &s->weights));
     MW_TRY(mw_backend_floats(b, t->n_dead, &s->bias));
     MW_TRY(mw_backend_floats(b, s->chunk * t->n_dead, &s->pre));
     MW_TRY(b->ops->alloc(b, (size_t)(trainer_tiles(t) + 1) * sizeof *s->tiles, &tiles));
     s->tiles = tiles;
-    if (t->sae->shard.peers) return candidates_make(b, t->end - t->begin, t->aux_k, &s->own);
-    MW_TRY(mw_backend_floats(b, s->chunk * t->aux_k, &s->value));
-    MW_TRY(b->ops->alloc(b, (size_t)(s->chunk * t->aux_k) * sizeof *s->index, &index));
-    s->index = index;
-    return MW_OK;
+    return candidates_make(b, t->end - t->begin, t->aux_k, &s->own);
 }
 
 static void free_scratch(mw_backend *b, dead_scratch *s) {
-    void *all[] = {s->weights, s->bias, s->pre, s->value, s->index, s->tiles};
+    void *all[] = {s->weights, s->bias, s->pre, s->tiles};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i]) b->ops->free(b, all[i]);
     candidates_free(&s->own);
@@ -68,15 +62,10 @@ static mw_status multiply_dead(mw_trainer *t, dead_scratch *s, int64_t r, int64_
     return MW_OK;
 }
 
-/* Codes of `m` rows from r on, by their places in the list of dead latents, and then by themselves. */
+/* Candidates of `m` rows from r on. */
 static mw_status encode_chunk(mw_trainer *t, dead_scratch *s, int64_t r, int64_t m) {
-    mw_backend *b = t->backend;
-    int64_t n = t->n_dead;
     MW_TRY(multiply_dead(t, s, r, m));
-    if (t->sae->shard.peers) return candidates_take(&s->own, s->pre, r, m, n, t->silent);
-    MW_TRY(b->ops->top_k(b, s->pre, m, n, t->aux_k, s->index, s->value));
-    MW_TRY(b->ops->pick(b, s->index, t->silent, 0, m, t->aux_k));
-    return append_positive(b, &t->aux.c.mine, r, m, t->aux_k, s->index, s->value);
+    return candidates_take(&s->own, s->pre, r, m, t->n_dead, t->silent);
 }
 
 /* A shard may have none. */
@@ -86,16 +75,13 @@ static mw_status encode_dead(mw_trainer *t, dead_scratch *s) {
     if (t->n_dead == 0) return MW_OK;
     MW_TRY(b->ops->gather_rows(b, s->weights, t->sae->w_enc, MW_F32, t->dead, t->n_dead, t->sae->d, 1, false));
     MW_TRY(b->ops->gather_rows(b, s->bias, t->sae->b_enc, MW_F32, t->dead, t->n_dead, 1, 1, false));
-    MW_TRY(mw_codes_begin(&t->aux.c.mine, rows));
     for (int64_t r = 0; r < rows; r += s->chunk)
         MW_TRY(encode_chunk(t, s, r, rows - r < s->chunk ? rows - r : s->chunk));
     return MW_OK;
 }
 
 static mw_status reconstruct_dead(mw_trainer *t, dead_scratch *s, float *recon) {
-    mw_status status = encode_dead(t, s);
-    if (t->sae->shard.peers) status = candidates_choose(t->sae, &s->own, t->aux_k, status, &t->aux.c.mine);
-    MW_TRY(status);
+    MW_TRY(candidates_choose(t->sae, &s->own, t->aux_k, encode_dead(t, s), &t->aux.c.mine));
     return shards_decode(t->sae, NULL, &t->aux.c.mine, recon);
 }
 

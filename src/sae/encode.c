@@ -71,54 +71,24 @@ mw_status append_positive(mw_backend *backend, mw_codes *out, int64_t first, int
 
 typedef struct top_k_reader {
     const mw_sae *sae;
-    mw_codes *out;
-    int64_t k;
-    int32_t *index; /* [chunk, k] */
-    float *value;
-    candidates own; /* of a shard */
+    candidates *found;
 } top_k_reader;
 
 static mw_status take_top_k(void *self, const float *pre, int64_t first, int64_t rows) {
     top_k_reader *t = self;
-    mw_backend *b = t->sae->backend;
-    MW_TRY(b->ops->top_k(b, pre, rows, t->sae->n, t->k, t->index, t->value));
-    return append_positive(b, t->out, first, rows, t->k, t->index, t->value);
-}
-
-static mw_status take_candidates(void *self, const float *pre, int64_t first, int64_t rows) {
-    top_k_reader *t = self;
-    return candidates_take(&t->own, pre, first, rows, t->sae->n, NULL);
+    return candidates_take(t->found, pre, first, rows, t->sae->n, NULL);
 }
 
 mw_status top_k_candidates(const mw_sae *sae, const float *x, int64_t rows, int64_t k, candidates *out) {
-    top_k_reader t = {.sae = sae};
-    mw_status status = candidates_make(sae->backend, rows, k, &t.own);
-    if (status == MW_OK) status = sae_visit(sae, x, rows, take_candidates, &t);
-    *out = t.own;
-    return status;
-}
-
-static mw_status top_k_of_shards(const mw_sae *sae, const float *x, int64_t rows, int64_t k, mw_codes *out) {
-    candidates own = {0};
-    mw_status status = top_k_candidates(sae, x, rows, k, &own);
-    status = candidates_choose(sae, &own, k, status, out);
-    candidates_free(&own);
-    return status;
+    MW_TRY(candidates_make(sae->backend, rows, k, out));
+    return sae_visit(sae, x, rows, take_top_k, &(top_k_reader){sae, out});
 }
 
 mw_status top_k_codes(const mw_sae *sae, const float *x, int64_t rows, int64_t k, mw_codes *out) {
-    if (sae->shard.peers) return top_k_of_shards(sae, x, rows, k, out);
-    mw_backend *b = sae->backend;
-    int64_t chunk = chunk_rows(b, sae->n);
-    top_k_reader t = {.sae = sae, .out = out, .k = k};
-    void *index = NULL;
-    mw_status status = b->ops->alloc(b, (size_t)(chunk * k) * sizeof *t.index, &index);
-    t.index = index;
-    if (status == MW_OK) status = mw_backend_floats(b, chunk * k, &t.value);
-    if (status == MW_OK) status = mw_codes_begin(out, rows);
-    if (status == MW_OK) status = sae_visit(sae, x, rows, take_top_k, &t);
-    release(b, t.index);
-    release(b, t.value);
+    candidates found = {0};
+    mw_status status = top_k_candidates(sae, x, rows, k, &found);
+    status = candidates_choose(sae, &found, k, status, out);
+    candidates_free(&found);
     return status;
 }
 

@@ -168,8 +168,27 @@ static mw_status choose_all(const mw_sae *sae, const candidates *c, choice *s, m
     return shard_agree(sae, local);
 }
 
+/* Without other shards: `few` is scratch. */
+static mw_status choose_here(const candidates *c, int64_t k, candidates *few, mw_codes *out) {
+    mw_backend *b = c->backend;
+    MW_TRY(mw_codes_begin(out, c->rows));
+    if (k == c->width) return append_positive(b, out, 0, c->rows, k, c->index, c->value);
+    MW_TRY(candidates_make(b, c->rows, k, few));
+    MW_TRY(b->ops->top_k(b, c->value, c->rows, c->width, k, few->index, few->value));
+    MW_TRY(b->ops->pick(b, few->index, c->index, c->width, c->rows, k));
+    return append_positive(b, out, 0, c->rows, k, few->index, few->value);
+}
+
+static mw_status choose_alone(const candidates *c, int64_t k, mw_codes *out) {
+    candidates few = {0};
+    mw_status status = choose_here(c, k, &few, out);
+    candidates_free(&few);
+    return status;
+}
+
 mw_status candidates_choose(const mw_sae *sae, const candidates *c, int64_t k, mw_status ready, mw_codes *out) {
     choice s = {0};
+    if (!sae->shard.peers) return ready == MW_OK ? choose_alone(c, k, out) : ready;
     mw_status status = shard_agree(sae, ready == MW_OK ? open_choice(sae, c, k, &s) : ready);
     if (status == MW_OK) status = choose_all(sae, c, &s, out);
     close_choice(sae->backend, &s);

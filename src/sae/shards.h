@@ -39,7 +39,7 @@ mw_status top_k_candidates(const mw_sae *sae, const float *x, int64_t rows, int6
 mw_status candidates_take(candidates *c, const float *pre, int64_t first, int64_t rows, int64_t n,
                           const int32_t *table) MW_MUST_USE;
 /* This shard's codes: of its candidates those among the k largest of all shards, k <= width, where positive. Collective over
- * the shards, which all have the same rows and width. `ready` is this rank's status so far. */
+ * the shards, if there are others, which all have the same rows and width. `ready` is this rank's status so far. */
 mw_status candidates_choose(const mw_sae *sae, const candidates *c, int64_t k, mw_status ready,
                             mw_codes *out) MW_MUST_USE;
 
