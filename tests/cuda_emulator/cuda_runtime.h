@@ -5,6 +5,9 @@
  *   - device memory is closed to the host: a host access ends the program, as does a copy in the wrong direction;
  *   - new device memory is full of NaN; under AddressSanitizer its blocks have poisoned edges;
  *   - a barrier that not all threads of a block (or lanes of a mask) reach ends the program;
+ *   - what is asked of a stream is done as late as may be: when the host waits for it, or an event of it that another stream waits
+ *     for is needed. A wait that is missing leaves a copy, or a kernel, with data from before; memory that the host may not use
+ *     again before a copy of it is done is read then. EMULATOR_STREAMS=eager does everything when it is asked for;
  *   - between barriers, threads run in the order that EMULATOR_ORDER says (forward, backward, or a seed of a shuffle), and so
  *     do blocks: a result that depends on it is a race.
  * It says nothing of speed, of memory ordering between barriers, or of what the real cuBLAS and NCCL do. */
@@ -16,6 +19,8 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <tuple>
+#include <type_traits>
 
 #define __global__
 #define __device__
@@ -96,17 +101,25 @@ struct opened {
     ~opened();
 };
 bool is_device(const void *p);
+/* Work of a stream, in its order; until all that was asked of it is done. */
+void later(cudaStream_t stream, std::function<void()> work);
+void finish(cudaStream_t stream);
 void run(dim3 grid, dim3 block, size_t shared, const std::function<void()> &kernel);
 void *shared_memory();
 void block_barrier();
+template <typename... P, typename... A>
+void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream, A... arguments) {
+    std::tuple<std::decay_t<P>...> given(static_cast<std::decay_t<P>>(arguments)...);
+    later(stream, [=] { run(grid, block, shared, [&] { std::apply(kernel, given); }); });
+}
 /* Lanes of `mask` meet; each leaves 8 bytes and sees all the others'. */
 const uint64_t *warp_exchange(unsigned mask, uint64_t mine);
 
 } // namespace emulator
 
-/* The launch of a kernel, where nvcc would read <<<grid, block, shared, stream>>>. */
+/* The launch of a kernel, where nvcc would read <<<grid, block, shared, stream>>>: arguments are those of now. */
 #define MW_LAUNCH(kernel, grid, block, shared, stream, ...)                                                            \
-    ((void)(stream), emulator::run((grid), (block), (shared), [&] { kernel(__VA_ARGS__); }))
+    emulator::launch(kernel, grid, block, shared, stream, __VA_ARGS__)
 #define MW_DYNAMIC_SHARED(type, name) type *name = (type *)emulator::shared_memory()
 
 /* ---- the kernels' side --------------------------------------------------------------------------------------- */

@@ -1,6 +1,7 @@
 #include "cublas_v2.h"
 #include "cuda_bf16.h"
 #include "cuda_fp16.h"
+#include "emulator.h"
 
 #include <cstdio>
 #include <cstdlib>
@@ -27,11 +28,6 @@ uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
 
 namespace {
-
-[[noreturn]] void give_up(const char *what) {
-    fprintf(stderr, "CUDA emulator: %s\n", what);
-    abort();
-}
 
 /* ---- device memory: one region, closed to the host --------------------------------------------------------- */
 
@@ -347,13 +343,6 @@ unsigned emulated_lane_id() {
 
 /* ---- runtime -------------------------------------------------------------------------------------------------- */
 
-struct emulated_stream {
-    int device;
-};
-struct emulated_event {
-    int device;
-};
-
 cudaError_t cudaGetDeviceCount(int *count) {
     *count = 2; /* so that ranks of a node have something to choose from */
     return cudaSuccess;
@@ -388,94 +377,31 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total) {
     return cudaSuccess;
 }
 cudaError_t cudaMalloc(void **out, size_t bytes) {
+    emulator::locked here;
     *out = device.take(bytes);
     return *out ? cudaSuccess : cudaErrorMemoryAllocation;
 }
 cudaError_t cudaFree(void *block) {
+    emulator::locked here;
+    emulator::finish_all();
     return !block || device.give(block) ? cudaSuccess : cudaErrorInvalidValue;
-}
-cudaError_t cudaMallocHost(void **out, size_t bytes) {
-    *out = malloc(bytes ? bytes : 1);
-    return *out ? cudaSuccess : cudaErrorMemoryAllocation;
-}
-cudaError_t cudaFreeHost(void *block) {
-    free(block);
-    return cudaSuccess;
 }
 cudaError_t cudaMallocAsync(void **out, size_t bytes, cudaStream_t) {
     return cudaMalloc(out, bytes);
 }
-cudaError_t cudaFreeAsync(void *block, cudaStream_t) {
-    return cudaFree(block);
-}
-
-static void check_sides(const void *to, const void *from, cudaMemcpyKind kind) {
-    bool to_device = kind != cudaMemcpyDeviceToHost, from_device = kind != cudaMemcpyHostToDevice;
-    if (emulator::is_device(to) != to_device || emulator::is_device(from) != from_device)
-        give_up("a copy whose pointers are not where its kind says");
-}
-
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
-    if (bytes == 0) return cudaSuccess;
-    check_sides(to, from, kind);
-    emulator::opened here;
-    memmove(to, from, bytes);
-    return cudaSuccess;
-}
-cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t rows,
-                              cudaMemcpyKind kind, cudaStream_t) {
-    if (rows == 0 || width == 0) return cudaSuccess;
-    if (width > to_pitch || width > from_pitch) return cudaErrorInvalidValue;
-    check_sides(to, from, kind);
-    emulator::opened here;
-    for (size_t r = 0; r < rows; r++) memmove((char *)to + r * to_pitch, (const char *)from + r * from_pitch, width);
-    return cudaSuccess;
-}
-cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t) {
-    if (bytes && !emulator::is_device(to)) give_up("cudaMemset of host memory");
-    emulator::opened here;
-    memset(to, value, bytes);
-    return cudaSuccess;
-}
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned) {
-    *out = new emulated_stream();
-    return cudaSuccess;
-}
-cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-    delete stream;
-    return cudaSuccess;
-}
-cudaError_t cudaStreamSynchronize(cudaStream_t) {
-    return cudaSuccess;
-}
-cudaError_t cudaStreamQuery(cudaStream_t) {
-    return cudaSuccess;
-}
-cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) {
-    return cudaSuccess;
-}
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned) {
-    *out = new emulated_event();
-    return cudaSuccess;
-}
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) {
-    return cudaSuccess;
-}
-cudaError_t cudaEventSynchronize(cudaEvent_t) {
-    return cudaSuccess;
-}
-cudaError_t cudaEventQuery(cudaEvent_t) {
-    return cudaSuccess;
-}
-cudaError_t cudaEventDestroy(cudaEvent_t event) {
-    delete event;
+cudaError_t cudaFreeAsync(void *block, cudaStream_t stream) {
+    if (!block) return cudaSuccess;
+    if (!emulator::is_device(block)) return cudaErrorInvalidValue;
+    emulator::later(stream, [=] {
+        if (!device.give(block)) give_up("memory is freed that is not there");
+    });
     return cudaSuccess;
 }
 
 /* ---- cuBLAS ---------------------------------------------------------------------------------------------------- */
 
 struct emulated_blas {
-    int device;
+    cudaStream_t stream;
 };
 
 cublasStatus_t cublasCreate(cublasHandle_t *out) {
@@ -486,7 +412,8 @@ cublasStatus_t cublasDestroy(cublasHandle_t handle) {
     delete handle;
     return CUBLAS_STATUS_SUCCESS;
 }
-cublasStatus_t cublasSetStream(cublasHandle_t, cudaStream_t) {
+cublasStatus_t cublasSetStream(cublasHandle_t handle, cudaStream_t stream) {
+    handle->stream = stream;
     return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasSetWorkspace(cublasHandle_t, void *, size_t) {
@@ -507,7 +434,7 @@ static std::vector<float> packed(const void *from, cudaDataType type, int64_t ld
     return out;
 }
 
-cublasStatus_t cublasGemmEx(cublasHandle_t, cublasOperation_t op_a, cublasOperation_t op_b, int m, int n, int k,
+cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m, int n, int k,
                             const void *alpha, const void *a, cudaDataType a_type, int lda, const void *b,
                             cudaDataType b_type, int ldb, const void *beta, void *c, cudaDataType c_type, int ldc,
                             cublasComputeType_t, cublasGemmAlgo_t) {
@@ -516,20 +443,22 @@ cublasStatus_t cublasGemmEx(cublasHandle_t, cublasOperation_t op_a, cublasOperat
         return CUBLAS_STATUS_INVALID_VALUE;
     if (!emulator::is_device(a) || !emulator::is_device(b) || !emulator::is_device(c))
         give_up("cuBLAS got host memory");
-    emulator::opened here;
-    std::vector<float> left = packed(a, a_type, lda, m, k, op_a == CUBLAS_OP_T),
-                       right = packed(b, b_type, ldb, n, k, op_b == CUBLAS_OP_N);
     float scale = *(const float *)alpha, keep = *(const float *)beta;
-    for (int64_t j = 0; j < n; j++)
-        for (int64_t i = 0; i < m; i++) {
-            const float *x = &left[size_t(i * k)], *y = &right[size_t(j * k)];
-            float sum = 0;
-            for (int64_t l = 0; l < k; l++) sum += x[l] * y[l];
-            float *to = (float *)c + j * ldc + i;
-            if (c_type == CUDA_R_32F)
-                *to = scale * sum + (keep != 0 ? keep * *to : 0);
-            else
-                ((__nv_bfloat16 *)c)[j * ldc + i] = __float2bfloat16_rn(scale * sum);
-        }
+    emulator::later(handle->stream, [=] {
+        emulator::opened here;
+        std::vector<float> left = packed(a, a_type, lda, m, k, op_a == CUBLAS_OP_T),
+                           right = packed(b, b_type, ldb, n, k, op_b == CUBLAS_OP_N);
+        for (int64_t j = 0; j < n; j++)
+            for (int64_t i = 0; i < m; i++) {
+                const float *x = &left[size_t(i * k)], *y = &right[size_t(j * k)];
+                float sum = 0;
+                for (int64_t l = 0; l < k; l++) sum += x[l] * y[l];
+                float *to = (float *)c + j * ldc + i;
+                if (c_type == CUDA_R_32F)
+                    *to = scale * sum + (keep != 0 ? keep * *to : 0);
+                else
+                    ((__nv_bfloat16 *)c)[j * ldc + i] = __float2bfloat16_rn(scale * sum);
+            }
+    });
     return CUBLAS_STATUS_SUCCESS;
 }

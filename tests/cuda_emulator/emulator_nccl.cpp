@@ -4,7 +4,9 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <mpi.h>
+#include <string>
 
 /* The ranks of a communicator are told apart by its id: the ranks of the world that hold the same one. */
 struct emulated_nccl {
@@ -62,37 +64,60 @@ static void need_device(const void *p) {
     abort();
 }
 
+/* What others send is here at once, since they wait for it; it is written when the stream comes to it. What they get is what the
+ * stream has made by then, so all before is done. */
+typedef std::shared_ptr<std::string> message;
+
+static message take(const void *from, size_t bytes, cudaStream_t stream) {
+    emulator::finish(stream);
+    emulator::opened here;
+    return std::make_shared<std::string>((const char *)from, bytes);
+}
+
+static void put(void *to, const message &what, cudaStream_t stream) {
+    emulator::later(stream, [=] {
+        emulator::opened here;
+        memcpy(to, what->data(), what->size());
+    });
+}
+
+static ncclResult_t checked(int code) {
+    return code == MPI_SUCCESS ? ncclSuccess : ncclSystemError;
+}
+
 ncclResult_t ncclBroadcast(const void *from, void *to, size_t count, ncclDataType_t, int root, ncclComm_t comm,
-                           cudaStream_t) {
+                           cudaStream_t stream) {
     need_device(from);
     need_device(to);
-    emulator::opened here;
-    if (comm->rank == root && from != to) memcpy(to, from, count);
-    return MPI_Bcast(to, (int)count, MPI_BYTE, root, comm->mpi) == MPI_SUCCESS ? ncclSuccess : ncclSystemError;
+    message all = comm->rank == root ? take(from, count, stream) : std::make_shared<std::string>(count, '\0');
+    ncclResult_t code = checked(MPI_Bcast(&(*all)[0], (int)count, MPI_BYTE, root, comm->mpi));
+    put(to, all, stream);
+    return code;
 }
 
-ncclResult_t ncclAllGather(const void *from, void *to, size_t count, ncclDataType_t, ncclComm_t comm, cudaStream_t) {
+ncclResult_t ncclAllGather(const void *from, void *to, size_t count, ncclDataType_t, ncclComm_t comm,
+                           cudaStream_t stream) {
     need_device(from);
     need_device(to);
-    emulator::opened here;
-    char *mine = (char *)to + (size_t)comm->rank * count;
-    if (from != mine) memcpy(mine, from, count);
-    return MPI_Allgather(MPI_IN_PLACE, 0, MPI_BYTE, to, (int)count, MPI_BYTE, comm->mpi) == MPI_SUCCESS
-               ? ncclSuccess
-               : ncclSystemError;
+    message mine = take(from, count, stream), all = std::make_shared<std::string>(count * (size_t)comm->size, '\0');
+    ncclResult_t code =
+        checked(MPI_Allgather(mine->data(), (int)count, MPI_BYTE, &(*all)[0], (int)count, MPI_BYTE, comm->mpi));
+    put(to, all, stream);
+    return code;
 }
 
-ncclResult_t ncclSend(const void *from, size_t count, ncclDataType_t, int peer, ncclComm_t comm, cudaStream_t) {
+ncclResult_t ncclSend(const void *from, size_t count, ncclDataType_t, int peer, ncclComm_t comm, cudaStream_t stream) {
     need_device(from);
-    emulator::opened here;
-    return MPI_Send(from, (int)count, MPI_BYTE, peer, 0, comm->mpi) == MPI_SUCCESS ? ncclSuccess : ncclSystemError;
+    message mine = take(from, count, stream);
+    return checked(MPI_Send(mine->data(), (int)count, MPI_BYTE, peer, 0, comm->mpi));
 }
 
-ncclResult_t ncclRecv(void *to, size_t count, ncclDataType_t, int peer, ncclComm_t comm, cudaStream_t) {
+ncclResult_t ncclRecv(void *to, size_t count, ncclDataType_t, int peer, ncclComm_t comm, cudaStream_t stream) {
     need_device(to);
-    emulator::opened here;
-    return MPI_Recv(to, (int)count, MPI_BYTE, peer, 0, comm->mpi, MPI_STATUS_IGNORE) == MPI_SUCCESS ? ncclSuccess
-                                                                                                    : ncclSystemError;
+    message theirs = std::make_shared<std::string>(count, '\0');
+    ncclResult_t code = checked(MPI_Recv(&(*theirs)[0], (int)count, MPI_BYTE, peer, 0, comm->mpi, MPI_STATUS_IGNORE));
+    put(to, theirs, stream);
+    return code;
 }
 
 const char *ncclGetErrorString(ncclResult_t code) {

@@ -1,0 +1,198 @@
+/* Streams, events and copies: what is asked of a stream waits until somebody needs it. */
+#include "emulator.h"
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+
+namespace {
+
+struct queue {
+    std::deque<std::function<void()>> work;
+    uint64_t done = 0; /* pieces of work since the stream was made */
+
+    uint64_t asked() const {
+        return done + work.size();
+    }
+};
+typedef std::shared_ptr<queue> queue_of;
+
+std::recursive_mutex one_at_a_time;
+std::set<queue_of> all_queues;
+std::map<const char *, size_t> pinned;
+
+/* Where a piece waits for another stream, that runs in turn. A piece counts as done when it is: what it waits for may look back. */
+void run_until(queue &q, uint64_t at) {
+    while (q.done < at) {
+        if (q.work.empty()) give_up("streams wait for each other");
+        std::function<void()> next = std::move(q.work.front());
+        next();
+        q.work.pop_front();
+        q.done++;
+    }
+}
+
+bool eager() {
+    static const bool asked = getenv("EMULATOR_STREAMS") && strcmp(getenv("EMULATOR_STREAMS"), "eager") == 0;
+    return asked;
+}
+
+bool is_pinned(const void *p) {
+    auto after = pinned.upper_bound((const char *)p);
+    if (after == pinned.begin()) return false;
+    --after;
+    return (const char *)p < after->first + after->second;
+}
+
+} // namespace
+
+struct emulated_stream {
+    queue_of all;
+};
+struct emulated_event {
+    queue_of of; /* none: it was not recorded yet */
+    uint64_t at;
+};
+
+namespace emulator {
+
+locked::locked() {
+    one_at_a_time.lock();
+}
+
+locked::~locked() {
+    one_at_a_time.unlock();
+}
+
+void later(cudaStream_t stream, std::function<void()> work) {
+    locked here;
+    if (!stream) give_up("the default stream is not used here: it would wait for all others");
+    stream->all->work.push_back(std::move(work));
+    if (eager()) finish(stream);
+}
+
+void finish(cudaStream_t stream) {
+    locked here;
+    run_until(*stream->all, stream->all->asked());
+}
+
+void finish_all() {
+    locked here;
+    for (const queue_of &q : all_queues) run_until(*q, q->asked());
+}
+
+} // namespace emulator
+
+/* ---- streams and events ---------------------------------------------------------------------------------------- */
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned) {
+    emulator::locked here;
+    *out = new emulated_stream{std::make_shared<queue>()};
+    all_queues.insert((*out)->all);
+    return cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+    emulator::locked here;
+    emulator::finish(stream);
+    all_queues.erase(stream->all);
+    delete stream;
+    return cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+    emulator::finish(stream);
+    return cudaSuccess;
+}
+/* Somebody asks, so it is time. */
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+    return cudaStreamSynchronize(stream);
+}
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+    emulator::locked here;
+    queue_of of = event->of;
+    uint64_t at = event->at;
+    if (of && of != stream->all) emulator::later(stream, [=] { run_until(*of, at); });
+    return cudaSuccess;
+}
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned) {
+    *out = new emulated_event{nullptr, 0};
+    return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+    emulator::locked here;
+    *event = {stream->all, stream->all->asked()};
+    return cudaSuccess;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+    emulator::locked here;
+    if (event->of) run_until(*event->of, event->at);
+    return cudaSuccess;
+}
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+    return cudaEventSynchronize(event);
+}
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+    delete event;
+    return cudaSuccess;
+}
+
+/* ---- the host's memory that copies read and write in place ------------------------------------------------------- */
+
+cudaError_t cudaMallocHost(void **out, size_t bytes) {
+    emulator::locked here;
+    size_t room = bytes ? bytes : 1;
+    if (!(*out = malloc(room))) return cudaErrorMemoryAllocation;
+    pinned[(char *)*out] = room;
+    return cudaSuccess;
+}
+/* As CUDA's, it waits for the device. */
+cudaError_t cudaFreeHost(void *block) {
+    emulator::locked here;
+    emulator::finish_all();
+    pinned.erase((char *)block);
+    free(block);
+    return cudaSuccess;
+}
+
+/* ---- copies ---------------------------------------------------------------------------------------------------- */
+
+static void check_sides(const void *to, const void *from, cudaMemcpyKind kind) {
+    bool to_device = kind != cudaMemcpyDeviceToHost, from_device = kind != cudaMemcpyHostToDevice;
+    if (emulator::is_device(to) != to_device || emulator::is_device(from) != from_device)
+        give_up("a copy whose pointers are not where its kind says");
+}
+
+static void copy_rows(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t rows) {
+    emulator::opened here;
+    for (size_t r = 0; r < rows; r++) memmove((char *)to + r * to_pitch, (const char *)from + r * from_pitch, width);
+}
+
+/* Of plain memory a copy is taken before the call returns; what goes there has arrived when it does. */
+cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t rows,
+                              cudaMemcpyKind kind, cudaStream_t stream) {
+    if (rows == 0 || width == 0) return cudaSuccess;
+    if (width > to_pitch || width > from_pitch) return cudaErrorInvalidValue;
+    check_sides(to, from, kind);
+    emulator::locked here;
+    if (kind == cudaMemcpyHostToDevice && !is_pinned(from)) {
+        auto staged = std::make_shared<std::string>(width * rows, '\0');
+        copy_rows(&(*staged)[0], width, from, from_pitch, width, rows);
+        emulator::later(stream, [=] { copy_rows(to, to_pitch, staged->data(), width, width, rows); });
+    } else {
+        emulator::later(stream, [=] { copy_rows(to, to_pitch, from, from_pitch, width, rows); });
+        if (kind == cudaMemcpyDeviceToHost && !is_pinned(to)) emulator::finish(stream);
+    }
+    return cudaSuccess;
+}
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+    return cudaMemcpy2DAsync(to, bytes, from, bytes, bytes, 1, kind, stream);
+}
+cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream) {
+    if (bytes && !emulator::is_device(to)) give_up("cudaMemset of host memory");
+    emulator::later(stream, [=] {
+        emulator::opened here;
+        memset(to, value, bytes);
+    });
+    return cudaSuccess;
+}
