@@ -124,6 +124,11 @@ typedef struct mw_backend_ops {
     mw_status (*fetch)(mw_backend *, int lane, void *to, const void *from, size_t bytes);
     mw_status (*fetched)(mw_backend *, int lane);
 
+    /* Copies to the device beside the work on it, from a thread of their own if one likes: they follow the work that was asked for
+     * before `mark`, and are there when `send` returns. */
+    mw_status (*mark)(mw_backend *);
+    mw_status (*send)(mw_backend *, void *to, const void *from, size_t bytes);
+
     /* Rows of `width` floats from one matrix to another with their own strides. */
     mw_status (*copy_2d)(mw_backend *, float *to, int64_t to_stride, const float *from, int64_t from_stride,
                          int64_t rows, int64_t width);
@@ -197,6 +202,8 @@ typedef struct mw_backend_ops {
 
     /* out = x - row, for each of the rows; `row` NULL: out = x. */
     mw_status (*subtract_row)(mw_backend *, float *out, const float *x, const float *row, int64_t rows, int64_t d);
+    /* out = x, each column times its factor [d]; out may be x. */
+    mw_status (*scale_columns)(mw_backend *, float *out, const float *x, const float *factor, int64_t rows, int64_t d);
     /* out = a x + b y; y NULL: out = a x. out may be x or y. */
     mw_status (*combine)(mw_backend *, float *out, float a, const float *x, float b, const float *y, int64_t count);
     mw_status (*transpose)(mw_backend *, float *out, const float *x, int64_t rows, int64_t columns);

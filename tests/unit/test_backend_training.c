@@ -1,6 +1,8 @@
 /* What training asks of a backend beside products: making codes, turning them over, sums. Against naive loops. */
 #include "device.h"
 
+#include <pthread.h>
+
 /* Sums in double err by their order alone; a device's f32 division and root by a few roundings. */
 static const double double_tolerance = 1e-12, f32_tolerance = 1e-6;
 
@@ -71,6 +73,10 @@ static void vectors(void) {
     CHECK_OK(b->ops->combine(b, out, 0.3f, dx, -1.7f, dy, N));
     get(got, out, N);
     CHECK(relative_error(got, expected, N) < f32_tolerance);
+    for (int i = 0; i < N; i++) expected[i] = x[i] * row[i % D];
+    CHECK_OK(b->ops->scale_columns(b, out, dx, drow, R, D));
+    get(got, out, N);
+    CHECK(relative_error(got, expected, N) == 0);
     CHECK_OK(b->ops->combine(b, dy, 2, dy, 0, NULL, N)); /* in place */
     get(got, dy, N);
     for (int i = 0; i < N; i++) CHECK(got[i] == 2 * y[i]);
@@ -387,6 +393,86 @@ static void firing(void) {
     for (int i = 0; i < 3; i++) mw_free(host[i]);
 }
 
+/* ---- copies beside the work ------------------------------------------------------------------------------------- */
+
+enum { LONG = 1 << 16 };
+
+static float *host_block(void) {
+    void *block = NULL;
+    NEED_OK(b->ops->host_alloc(b, LONG * sizeof(float), &block));
+    memset(block, 0xff, LONG * sizeof(float));
+    return block;
+}
+
+static bool all_are(const float *x, float value) {
+    for (int i = 0; i < LONG; i++)
+        if (x[i] != value) return false;
+    return true;
+}
+
+/* Two lanes, each with what the work before it has made; the work after it changes another block. */
+static void copies_from_the_device(void) {
+    float one = 1, *row = put(&one, 1), *x = put(NULL, LONG), *copy[MW_LANES], *host[MW_LANES];
+    for (int lane = 0; lane < MW_LANES; lane++) {
+        host[lane] = host_block();
+        copy[lane] = put(NULL, LONG);
+    }
+    CHECK_OK(b->ops->fill_zero(b, x, LONG * sizeof *x));
+    for (int lane = 0; lane < MW_LANES; lane++) {
+        CHECK_OK(b->ops->subtract_row(b, copy[lane], x, row, LONG, 1));
+        CHECK_OK(b->ops->fetch(b, lane, host[lane], copy[lane], LONG * sizeof *x));
+        CHECK_OK(b->ops->subtract_row(b, x, copy[lane], row, LONG, 1));
+    }
+    for (int lane = 0; lane < MW_LANES; lane++) {
+        CHECK_OK(b->ops->fetched(b, lane));
+        CHECK(all_are(host[lane], lane == 0 ? -1 : -3)); /* 0 - 1, and -2 - 1 */
+    }
+    for (int lane = 0; lane < MW_LANES; lane++) {
+        b->ops->host_free(b, host[lane]);
+        drop(copy[lane]);
+    }
+    drop(x);
+    drop(row);
+}
+
+typedef struct sent {
+    float *to;
+    const float *from;
+    mw_status status;
+} sent;
+
+static void *send_them(void *self) {
+    sent *s = self;
+    s->status = b->ops->send(b, s->to, s->from, LONG * sizeof *s->to);
+    return NULL;
+}
+
+/* Work before the mark still reads what is overwritten; work after the copy reads what came, while a thread brings it. */
+static void copies_to_the_device(void) {
+    float *x = put(NULL, LONG), *old = put(NULL, LONG), *new = put(NULL, LONG), *from = host_block(),
+          *got = host_block();
+    pthread_t thread;
+    CHECK_OK(b->ops->fill_zero(b, x, LONG * sizeof *x));
+    for (int i = 0; i < LONG; i++) from[i] = 7;
+    CHECK_OK(b->ops->combine(b, old, 1, x, 0, NULL, LONG));
+    CHECK_OK(b->ops->mark(b));
+    sent s = {.to = x, .from = from};
+    NEED(pthread_create(&thread, NULL, send_them, &s) == 0);
+    CHECK_OK(b->ops->combine(b, new, 2, old, 0, NULL, LONG)); /* beside it */
+    pthread_join(thread, NULL);
+    CHECK_OK(s.status);
+    CHECK_OK(b->ops->combine(b, new, 1, x, 1, new, LONG));
+    get(got, old, LONG);
+    CHECK(all_are(got, 0));
+    get(got, new, LONG);
+    CHECK(all_are(got, 7));
+    b->ops->host_free(b, from);
+    b->ops->host_free(b, got);
+    drop(x);
+    drop(old);
+    drop(new);
+}
+
 int main(int argc, char **argv) {
     const char *device = argc > 1 ? argv[1] : "cpu";
     if (!test_has_device(device)) return TEST_SKIPPED;
@@ -401,6 +487,8 @@ int main(int argc, char **argv) {
     RUN(listing);
     RUN(a_million);
     RUN(firing);
+    RUN(copies_from_the_device);
+    RUN(copies_to_the_device);
     mw_backend_close(&b);
     return test_end();
 }

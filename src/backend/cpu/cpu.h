@@ -61,6 +61,7 @@ mw_status mw_cpu_row_lengths(mw_backend *, float *, const float *, int64_t, int6
 mw_status mw_cpu_add_directions(mw_backend *, float *, const double *, const float *, int64_t, int64_t,
                                 const mw_parts *);
 mw_status mw_cpu_subtract_row(mw_backend *, float *, const float *, const float *, int64_t, int64_t);
+mw_status mw_cpu_scale_columns(mw_backend *, float *, const float *, const float *, int64_t, int64_t);
 mw_status mw_cpu_combine(mw_backend *, float *, float, const float *, float, const float *, int64_t);
 mw_status mw_cpu_transpose(mw_backend *, float *, const float *, int64_t, int64_t);
 mw_status mw_cpu_fill_zero(mw_backend *, void *, size_t);

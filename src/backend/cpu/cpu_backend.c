@@ -32,6 +32,11 @@ static mw_status cpu_fetched(mw_backend *backend, int lane) {
     return MW_OK;
 }
 
+static mw_status cpu_mark(mw_backend *backend) {
+    (void)backend;
+    return MW_OK;
+}
+
 static void cpu_close(mw_backend *backend) {
     mw_free(backend);
 }
@@ -48,6 +53,8 @@ static const mw_backend_ops cpu_ops = {
     .host_free = cpu_free,
     .fetch = cpu_fetch,
     .fetched = cpu_fetched,
+    .mark = cpu_mark,
+    .send = cpu_copy,
     .copy_2d = mw_cpu_copy_2d,
     .matmul = mw_cpu_matmul,
     .pack = mw_cpu_pack,
@@ -78,6 +85,7 @@ static const mw_backend_ops cpu_ops = {
     .row_lengths = mw_cpu_row_lengths,
     .add_directions = mw_cpu_add_directions,
     .subtract_row = mw_cpu_subtract_row,
+    .scale_columns = mw_cpu_scale_columns,
     .combine = mw_cpu_combine,
     .transpose = mw_cpu_transpose,
     .fill_zero = mw_cpu_fill_zero,

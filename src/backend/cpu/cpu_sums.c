@@ -90,6 +90,15 @@ mw_status mw_cpu_subtract_row(mw_backend *backend, float *out, const float *x, c
     return MW_OK;
 }
 
+mw_status mw_cpu_scale_columns(mw_backend *backend, float *out, const float *x, const float *factor, int64_t rows,
+                               int64_t d) {
+    (void)backend;
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < d; i++) out[r * d + i] = x[r * d + i] * factor[i];
+    return MW_OK;
+}
+
 mw_status mw_cpu_combine(mw_backend *backend, float *out, float a, const float *x, float b, const float *y,
                          int64_t count) {
     (void)backend;

@@ -19,6 +19,12 @@ enum { MW_CUDA_NAME = 128, MW_CUDA_WATCHED = 4 };
 void *mw_cuda_stream(mw_backend *backend);
 mw_status mw_cuda_bind(mw_backend *backend) MW_MUST_USE;
 mw_status mw_cuda_name(mw_backend *backend, char out[MW_CUDA_NAME]) MW_MUST_USE;
+/* For exchanges beside the operations: their stream, a cudaStream_t, after all operations so far; when all that was asked of it so
+ * far is called `lane`; operations from now on wait for that. */
+enum { MW_CUDA_EXCHANGES = 16 };
+mw_status mw_cuda_exchange(mw_backend *backend, void **stream) MW_MUST_USE;
+mw_status mw_cuda_exchange_asked(mw_backend *backend, int lane) MW_MUST_USE;
+mw_status mw_cuda_exchanged(mw_backend *backend, int lane) MW_MUST_USE;
 typedef struct mw_cuda_watcher {
     mw_status (*look)(void *self); /* an error ends the wait */
     void (*end)(void *self);       /* another's error has */
@@ -38,11 +44,12 @@ void mw_cuda_unwatch(mw_backend *backend, const void *self);
 #define MW_DYNAMIC_SHARED(type, name) extern __shared__ type name[]
 #endif
 
-/* One stream: operations run in the order they are called, as on the CPU. Copies that nothing waits for have another. */
+/* One stream: operations run in the order they are called, as on the CPU. What goes on beside them has others (cuda_streams.cu). */
 struct mw_cuda_state {
     int device;
-    cudaStream_t stream, copies;
-    cudaEvent_t asked, done[MW_LANES]; /* all work before a copy; all copies of a lane */
+    cudaStream_t stream, copies, arrivals, exchanges;
+    cudaEvent_t asked, marked, left; /* operations before a copy; before arrivals; before an exchange */
+    cudaEvent_t done[MW_LANES], exchanged[MW_CUDA_EXCHANGES]; /* all copies of a lane; all exchanges up to one */
     cublasHandle_t blas;
     mw_cuda_watcher watch; /* while waiting */
     void *watched[MW_CUDA_WATCHED];
@@ -159,6 +166,12 @@ static inline unsigned cuda_blocks(int64_t count) {
     return (unsigned)(blocks < 65535 ? blocks : 65535); /* kernels stride over the rest */
 }
 
+mw_status mw_cuda_open_streams(mw_cuda_state *);
+void mw_cuda_close_streams(mw_cuda_state *);
+mw_status mw_cuda_fetch(mw_backend *, int, void *, const void *, size_t);
+mw_status mw_cuda_fetched(mw_backend *, int);
+mw_status mw_cuda_mark(mw_backend *);
+mw_status mw_cuda_send(mw_backend *, void *, const void *, size_t);
 mw_status mw_cuda_copy_2d(mw_backend *, float *, int64_t, const float *, int64_t, int64_t, int64_t);
 mw_status mw_cuda_matmul(mw_backend *, const mw_matmul *);
 mw_status mw_cuda_pack(mw_backend *, const mw_matmul *, mw_packed **);
@@ -195,6 +208,7 @@ mw_status mw_cuda_row_lengths(mw_backend *, float *, const float *, int64_t, int
 mw_status mw_cuda_add_directions(mw_backend *, float *, const double *, const float *, int64_t, int64_t,
                                  const mw_parts *);
 mw_status mw_cuda_subtract_row(mw_backend *, float *, const float *, const float *, int64_t, int64_t);
+mw_status mw_cuda_scale_columns(mw_backend *, float *, const float *, const float *, int64_t, int64_t);
 mw_status mw_cuda_combine(mw_backend *, float *, float, const float *, float, const float *, int64_t);
 mw_status mw_cuda_transpose(mw_backend *, float *, const float *, int64_t, int64_t);
 mw_status mw_cuda_fill_zero(mw_backend *, void *, size_t);

@@ -74,24 +74,9 @@ static void cuda_host_free(mw_backend *backend, void *block) {
     if (block) cudaFreeHost(block);
 }
 
-static mw_status cuda_fetch(mw_backend *backend, int lane, void *to, const void *from, size_t bytes) {
-    mw_cuda_state *s = cuda_of(backend);
-    MW_TRY(cuda_checked(cudaEventRecord(s->asked, s->stream), "cudaEventRecord"));
-    MW_TRY(cuda_checked(cudaStreamWaitEvent(s->copies, s->asked, 0), "cudaStreamWaitEvent"));
-    MW_TRY(cuda_checked(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, s->copies), "copy from the device"));
-    return cuda_checked(cudaEventRecord(s->done[lane], s->copies), "cudaEventRecord");
-}
-
-static mw_status cuda_fetched(mw_backend *backend, int lane) {
-    return cuda_checked(cudaEventSynchronize(cuda_of(backend)->done[lane]), "copy from the device");
-}
-
 static void cuda_close(mw_backend *backend) {
     mw_cuda_state *s = cuda_of(backend);
-    for (int i = 0; i < MW_LANES; i++)
-        if (s->done[i]) cudaEventDestroy(s->done[i]);
-    if (s->asked) cudaEventDestroy(s->asked);
-    if (s->copies) cudaStreamDestroy(s->copies);
+    mw_cuda_close_streams(s);
     if (s->blas) cublasDestroy(s->blas);
     if (s->stream) cudaStreamDestroy(s->stream);
     mw_free(s);
@@ -109,8 +94,10 @@ static mw_backend_ops cuda_table(void) {
     ops.download = cuda_download;
     ops.host_alloc = cuda_host_alloc;
     ops.host_free = cuda_host_free;
-    ops.fetch = cuda_fetch;
-    ops.fetched = cuda_fetched;
+    ops.fetch = mw_cuda_fetch;
+    ops.fetched = mw_cuda_fetched;
+    ops.mark = mw_cuda_mark;
+    ops.send = mw_cuda_send;
     ops.copy_2d = mw_cuda_copy_2d;
     ops.matmul = mw_cuda_matmul;
     ops.pack = mw_cuda_pack;
@@ -141,6 +128,7 @@ static mw_backend_ops cuda_table(void) {
     ops.row_lengths = mw_cuda_row_lengths;
     ops.add_directions = mw_cuda_add_directions;
     ops.subtract_row = mw_cuda_subtract_row;
+    ops.scale_columns = mw_cuda_scale_columns;
     ops.combine = mw_cuda_combine;
     ops.transpose = mw_cuda_transpose;
     ops.fill_zero = mw_cuda_fill_zero;
@@ -208,10 +196,7 @@ static mw_status start(mw_cuda_state *s) {
     MW_TRY(cuda_checked(cudaSetDevice(s->device), "cudaSetDevice"));
     MW_TRY(keep_memory(s->device));
     MW_TRY(cuda_checked(cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking), "cudaStreamCreate"));
-    MW_TRY(cuda_checked(cudaStreamCreateWithFlags(&s->copies, cudaStreamNonBlocking), "cudaStreamCreate"));
-    MW_TRY(cuda_checked(cudaEventCreateWithFlags(&s->asked, cudaEventDisableTiming), "cudaEventCreate"));
-    for (int i = 0; i < MW_LANES; i++)
-        MW_TRY(cuda_checked(cudaEventCreateWithFlags(&s->done[i], cudaEventDisableTiming), "cudaEventCreate"));
+    MW_TRY(mw_cuda_open_streams(s));
     if (cublasCreate(&s->blas) != CUBLAS_STATUS_SUCCESS || cublasSetStream(s->blas, s->stream) != CUBLAS_STATUS_SUCCESS)
         return mw_error(MW_ERR_BACKEND, "cuBLAS cannot start on GPU %d", s->device);
     return MW_OK;

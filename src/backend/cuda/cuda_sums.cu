@@ -112,6 +112,18 @@ mw_status mw_cuda_subtract_row(mw_backend *backend, float *out, const float *x, 
     return cuda_launched("subtract_row");
 }
 
+static __global__ void scale_columns(float *out, const float *x, const float *factor, int64_t count, int64_t d) {
+    EACH(i, count) out[i] = x[i] * factor[i % d];
+}
+
+mw_status mw_cuda_scale_columns(mw_backend *backend, float *out, const float *x, const float *factor, int64_t rows,
+                                int64_t d) {
+    if (rows * d == 0) return MW_OK;
+    MW_LAUNCH(scale_columns, cuda_blocks(rows * d), CUDA_THREADS, 0, cuda_of(backend)->stream, out, x, factor, rows * d,
+              d);
+    return cuda_launched("scale_columns");
+}
+
 static __global__ void combine(float *out, float a, const float *x, float b, const float *y, int64_t count) {
     EACH(i, count) out[i] = y ? a * x[i] + b * y[i] : a * x[i];
 }
