@@ -246,6 +246,9 @@ void mw_trainer_rows(const mw_trainer *trainer, int64_t *begin, int64_t *end);
 /* One step on this rank's rows x [end - begin, d] and what they should become, y [end - begin, d_out]; NULL: x itself.
  * Collective. */
 mw_status mw_trainer_step(mw_trainer *trainer, const float *x, const float *y, mw_step_report *report) MW_MUST_USE;
+/* The same with rows in the memory of the device that steps run on, which may still read them when this returns. */
+mw_status mw_trainer_step_on_device(mw_trainer *trainer, const float *x, const float *y,
+                                    mw_step_report *report) MW_MUST_USE;
 /* Brings the parameters into the SAE's own arrays. */
 mw_status mw_trainer_pull(mw_trainer *trainer) MW_MUST_USE;
 int64_t mw_trainer_steps_done(const mw_trainer *trainer);

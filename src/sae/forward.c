@@ -264,16 +264,7 @@ static mw_status choose_codes(mw_trainer *t, const float *x) {
     return variant->encode(t->sae, x, t->end - t->begin, &t->part[0].c.mine);
 }
 
-/* This rank's rows where the device reads them. */
-static mw_status bring(mw_trainer *t, const float *from, int64_t width, float *there, const float **out) {
-    *out = from;
-    if (t->backend->ops->host_memory) return MW_OK;
-    *out = there;
-    return t->backend->ops->upload(t->backend, there, from, (size_t)((t->end - t->begin) * width) * sizeof *from);
-}
-
 mw_status trainer_select(mw_trainer *t, const float *x) {
-    MW_TRY(mw_comm_agree(t->comm, bring(t, x, t->sae->d, t->x, &x)));
     return choose_codes(t, x);
 }
 
@@ -315,14 +306,10 @@ static mw_status choose_and_rebuild(mw_trainer *t, const float *x, const float *
 
 mw_status step_forward(mw_trainer *t, const float *x, const float *y) {
     batch_sums sums;
-    bool same = x == y;
     begin_step(t);
-    mw_status status = bring(t, x, t->sae->d, t->x, &x);
-    if (status == MW_OK && !same) status = bring(t, y, t->sae->d_out, t->y, &y);
-    MW_TRY(mw_comm_agree(t->comm, status));
-    MW_TRY(choose_and_rebuild(t, x, same ? x : y, &sums));
+    MW_TRY(choose_and_rebuild(t, x, y, &sums));
     MW_TRY(check_loss(t, sums.weighted));
-    status = read_input(t, x);
+    mw_status status = read_input(t, x);
     if (status == MW_OK) status = scale_blocks(t);
     MW_TRY(mw_comm_agree(t->comm, status));
     MW_TRY(gradients_of_parts(t));

@@ -80,10 +80,26 @@ static mw_status resume(member *m) {
     return MW_OK;
 }
 
+static mw_status send_factors(const member *m, const double *scale, int64_t width, float **out) {
+    float *host = mw_alloc((size_t)width * sizeof *host);
+    if (!host) return MW_ERR_MEMORY;
+    for (int64_t i = 0; i < width; i++) host[i] = (float)scale[i];
+    mw_status status = mw_backend_floats(m->memory, width, out);
+    if (status == MW_OK) status = m->memory->ops->upload(m->memory, *out, host, (size_t)width * sizeof *host);
+    mw_free(host);
+    return status;
+}
+
+static mw_status prepare(member *m, double *loss_scale) {
+    MW_TRY(initialize(m, loss_scale));
+    MW_TRY(send_factors(m, m->scales.in, m->job->sae->d, &m->factor_x));
+    return send_factors(m, m->scales.out, m->job->sae->d_out, &m->factor_y);
+}
+
 mw_status member_begin(member *m) {
     double loss_scale = 1;
     MW_TRY(mw_comm_agree(m->comm, is_root(m) ? mw_make_directories(m->job->folder) : MW_OK));
-    MW_TRY(mw_comm_agree(m->comm, initialize(m, &loss_scale)));
+    MW_TRY(mw_comm_agree(m->comm, prepare(m, &loss_scale)));
     MW_TRY(mw_trainer_new(m->job->sae, m->comm, m->job->options, loss_scale, &m->trainer));
     MW_TRY(resume(m));
     m->first = steps_done(m);
@@ -142,21 +158,22 @@ static void tell_stalled(const member *m) {
            (long long)m->job->options->steps, (long long)m->job->options->patience);
 }
 
-static void take_rows(const member *m, const float *raw_x, const float *raw_y) {
+/* Where `to` may be `from`. */
+static mw_status scale(const member *m, float *to, const float *from, const float *factor, int64_t width) {
     int64_t begin, end;
     mw_trainer_rows(m->trainer, &begin, &end);
-    const mw_store_view *in = m->feed->in, *out = m->feed->out;
-    memcpy(m->x, raw_x, (size_t)((end - begin) * in->width) * sizeof *m->x);
-    scale_columns(m->x, end - begin, in->width, m->scales.in);
-    if (!out) return;
-    memcpy(m->y, raw_y, (size_t)((end - begin) * out->width) * sizeof *m->y);
-    scale_columns(m->y, end - begin, out->width, m->scales.out);
+    return m->memory->ops->scale_columns(m->memory, to, from, factor, end - begin, width);
+}
+
+static mw_status take_rows(const member *m, const float *raw_x, const float *raw_y) {
+    MW_TRY(scale(m, m->x, raw_x, m->factor_x, m->feed->in->width));
+    return m->feed->out ? scale(m, m->y, raw_y, m->factor_y, m->feed->out->width) : MW_OK;
 }
 
 mw_status member_step(member *m, const float *raw_x, const float *raw_y) {
     double start = mw_seconds();
-    take_rows(m, raw_x, raw_y);
-    MW_TRY(mw_trainer_step(m->trainer, m->x, m->feed->out ? m->y : NULL, &m->job->last));
+    MW_TRY(mw_comm_agree(m->comm, take_rows(m, raw_x, raw_y)));
+    MW_TRY(mw_trainer_step_on_device(m->trainer, m->x, m->feed->out ? m->y : NULL, &m->job->last));
     m->job->seconds += mw_seconds() - start;
     MW_TRY(after_step(m));
     bool stalled = mw_trainer_stalled(m->trainer);
@@ -167,24 +184,21 @@ mw_status member_step(member *m, const float *raw_x, const float *raw_y) {
 
 /* ---- after the last step --------------------------------------------------------------------------------- */
 
-/* The raw rows go through the scratch of the scaled ones. */
-static mw_status read_scaled(const member *m, int64_t position) {
-    int64_t begin, end;
+/* x and y are the host's. */
+static mw_status read_scaled(const member *m, int64_t position, float *x, float *y) {
+    int64_t begin, end, width = m->feed->in->width;
     mw_trainer_rows(m->trainer, &begin, &end);
-    MW_TRY(feed_read(m->feed, position + begin, end - begin, m->x, m->y));
-    scale_columns(m->x, end - begin, m->feed->in->width, m->scales.in);
-    return MW_OK;
+    MW_TRY(feed_read(m->feed, position + begin, end - begin, x, y));
+    MW_TRY(m->memory->ops->upload(m->memory, m->x, x, (size_t)((end - begin) * width) * sizeof *x));
+    return scale(m, m->x, m->x, m->factor_x, width);
 }
 
-/* The threshold followed weights that moved; now that they rest it is the mean over some more batches. */
-static mw_status calibrate(member *m) {
+static mw_status mean_of_kth(member *m, float *x, float *y) {
     const mw_train_options *o = m->job->options;
-    const variant_row *variant = variant_of(m->job->sae);
-    if (!variant->after_selection) return MW_OK;
     int64_t seen = 0;
     double sum = 0;
     for (int64_t b = 0; b < o->threshold_batches; b++) {
-        MW_TRY(mw_comm_agree(m->comm, read_scaled(m, (steps_done(m) + b) * o->batch)));
+        MW_TRY(mw_comm_agree(m->comm, read_scaled(m, (steps_done(m) + b) * o->batch, x, y)));
         MW_TRY(mw_comm_agree(m->comm, trainer_select(m->trainer, m->x)));
         if (!(m->trainer->kth > 0)) continue;
         sum += m->trainer->kth;
@@ -192,6 +206,20 @@ static mw_status calibrate(member *m) {
     }
     if (seen) m->job->sae->threshold = (float)(sum / (double)seen);
     return MW_OK;
+}
+
+/* The threshold followed weights that moved; now that they rest it is the mean over some more batches. */
+static mw_status calibrate(member *m) {
+    int64_t begin, end, of_y = m->feed->out ? m->feed->out->width : 0;
+    if (!variant_of(m->job->sae)->after_selection) return MW_OK;
+    mw_trainer_rows(m->trainer, &begin, &end);
+    float *x = mw_alloc((size_t)((end - begin) * m->feed->in->width) * sizeof *x);
+    float *y = of_y ? mw_alloc((size_t)((end - begin) * of_y) * sizeof *y) : NULL;
+    mw_status status = mw_comm_agree(m->comm, x && (y || !of_y) ? MW_OK : MW_ERR_MEMORY);
+    if (status == MW_OK) status = mean_of_kth(m, x, y);
+    mw_free(x);
+    mw_free(y);
+    return status;
 }
 
 /* One rank of those with the same latents writes them. */
@@ -219,5 +247,8 @@ void member_free(member *m) {
     mw_free(m->scales.in);
     mw_free(m->scales.out);
     m->scales = (scales){0};
+    if (m->factor_x) m->memory->ops->free(m->memory, m->factor_x);
+    if (m->factor_y) m->memory->ops->free(m->memory, m->factor_y);
+    m->factor_x = m->factor_y = NULL;
     m->active = false;
 }

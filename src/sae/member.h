@@ -9,10 +9,12 @@
 typedef struct member {
     mw_training *job;
     const mw_comm *comm;
-    feed *feed;   /* shared */
-    float *x, *y; /* shared scratch: this rank's rows, scaled; y NULL: x is rebuilt */
+    feed *feed;         /* shared */
+    mw_backend *memory; /* of the rows that steps read */
+    float *x, *y;       /* shared scratch there: this rank's rows, scaled; y NULL: x is rebuilt */
     mw_trainer *trainer;
     scales scales;
+    float *factor_x, *factor_y; /* the scales, there */
     history history;
     int64_t first; /* step it began at */
     double saved;  /* when the last checkpoint was */
@@ -21,7 +23,7 @@ typedef struct member {
 
 /* Initial weights from the sample, or those of the newest whole checkpoint. Collective, as all of these. */
 mw_status member_begin(member *m) MW_MUST_USE;
-/* Its step on rows of the batch as stored, [rows, width]. Ends it after its last one. */
+/* Its step on rows of the batch as stored, [rows, width], in `memory`. Ends it after its last one. */
 mw_status member_step(member *m, const float *raw_x, const float *raw_y) MW_MUST_USE;
 /* Asked to end: what the steps so far made is kept. */
 mw_status member_interrupt(member *m) MW_MUST_USE;

@@ -11,7 +11,7 @@ typedef struct group {
     int64_t n, begin, end; /* members; this rank's rows of a batch */
     member *members;
     reader *reader;
-    mw_backend *memory; /* of x and y: from where copies to the device are fast */
+    mw_backend *memory; /* of the rows that steps read */
     float *x, *y;       /* rows of a batch, scaled */
 } group;
 
@@ -29,10 +29,21 @@ bool mw_training_same_batches(const mw_train_options *a, const mw_train_options 
            a->shuffle_block == b->shuffle_block && a->shuffle_window == b->shuffle_window && a->nan_rule == b->nan_rule;
 }
 
-static mw_status rows_of(const group *g, int64_t width, float **out) {
-    void *block = NULL;
-    MW_TRY(g->memory->ops->host_alloc(g->memory, (size_t)((g->end - g->begin) * width) * sizeof **out, &block));
-    *out = block;
+static mw_backend *device_of(const mw_training *job) {
+    return job->options->device ? job->options->device : job->sae->backend;
+}
+
+/* Of one that shares its batches with the first. */
+static mw_status check_job(const mw_training *job, const mw_training *first, const mw_store_view *in,
+                           const mw_store_view *out) {
+    MW_TRY(check_width(job->sae, in, out));
+    if (job->sae->shard.count != shards_of(job->options))
+        return mw_error(MW_ERR_ARG, "an SAE in %lld shards cannot be trained as one in %lld",
+                        (long long)job->sae->shard.count, (long long)shards_of(job->options));
+    if (!mw_training_same_batches(first->options, job->options))
+        return mw_error(MW_ERR_ARG, "SAEs with other batches cannot be trained on the same");
+    if (device_of(job) != device_of(first) && !(device_of(job)->ops->host_memory && device_of(first)->ops->host_memory))
+        return mw_error(MW_ERR_ARG, "SAEs on several devices cannot be trained on the same rows");
     return MW_OK;
 }
 
@@ -41,27 +52,20 @@ static mw_status open_group(group *g, mw_training *jobs, const mw_store_view *in
     if (first->batch < 1) return mw_error(MW_ERR_CONFIG, "train.batch = %lld cannot be", (long long)first->batch);
     shard_rows(jobs[0].sae, mw_comm_rank(g->comm), mw_comm_size(g->comm), first->batch, &g->begin, &g->end);
     int64_t rows = g->end - g->begin;
-    for (int64_t i = 0; i < g->n; i++) {
-        MW_TRY(check_width(jobs[i].sae, in, out));
-        if (jobs[i].sae->shard.count != shards_of(jobs[i].options))
-            return mw_error(MW_ERR_ARG, "an SAE in %lld shards cannot be trained as one in %lld",
-                            (long long)jobs[i].sae->shard.count, (long long)shards_of(jobs[i].options));
-        if (!mw_training_same_batches(first, jobs[i].options))
-            return mw_error(MW_ERR_ARG, "SAEs with other batches cannot be trained on the same");
-    }
+    for (int64_t i = 0; i < g->n; i++) MW_TRY(check_job(&jobs[i], &jobs[0], in, out));
     MW_TRY(feed_open(in, out, first, &g->feed));
     g->members = mw_calloc((size_t)g->n, sizeof *g->members);
     if (!g->members) return MW_ERR_MEMORY;
-    g->memory = first->device ? first->device : jobs[0].sae->backend;
-    /* Beside steps of a CPU a reader would take cores from them: it costs more than it hides (measured: 15 %). */
-    MW_TRY(reader_open(&g->feed, rows, !g->memory->ops->host_memory, &g->reader));
-    MW_TRY(rows_of(g, in->width, &g->x));
-    if (out) MW_TRY(rows_of(g, out->width, &g->y));
+    g->memory = device_of(&jobs[0]);
+    MW_TRY(reader_open(&g->feed, rows, g->memory, &g->reader));
+    MW_TRY(mw_backend_floats(g->memory, rows * in->width, &g->x));
+    if (out) MW_TRY(mw_backend_floats(g->memory, rows * out->width, &g->y));
     for (int64_t i = 0; i < g->n; i++) {
         jobs[i].status = MW_OK;
         jobs[i].last = (mw_step_report){0};
         jobs[i].seconds = jobs[i].waiting = 0;
-        g->members[i] = (member){.job = &jobs[i], .comm = g->comm, .feed = &g->feed, .x = g->x, .y = g->y};
+        g->members[i] =
+            (member){.job = &jobs[i], .comm = g->comm, .feed = &g->feed, .memory = g->memory, .x = g->x, .y = g->y};
     }
     return MW_OK;
 }
@@ -70,8 +74,8 @@ static void close_group(group *g) {
     for (int64_t i = 0; i < g->n && g->members; i++) member_free(&g->members[i]);
     reader_close(&g->reader);
     feed_close(&g->feed);
-    if (g->x) g->memory->ops->host_free(g->memory, g->x);
-    if (g->y) g->memory->ops->host_free(g->memory, g->y);
+    if (g->x) g->memory->ops->free(g->memory, g->x);
+    if (g->y) g->memory->ops->free(g->memory, g->y);
     mw_free(g->members);
 }
 

@@ -65,19 +65,16 @@ static int list_part_memory(mw_trainer *t, wanted *out) {
 }
 
 /* All but the sparse codes, which grow with what a batch has of them. */
-static int list_memory(mw_trainer *t, bool own_memory, wanted out[WANTED_MAX]) {
+static int list_memory(mw_trainer *t, wanted out[WANTED_MAX]) {
     int64_t n = t->sae->n, d = t->sae->d, d_out = t->sae->d_out, batch = t->options.batch, rows = t->end - t->begin;
     int64_t latent_blocks = trainer_blocks(t), tiles = trainer_tiles(t),
             out_blocks = t->layout.n_blocks + (t->options.aux_k > 0);
-    int64_t copied = own_memory ? rows : 0;
     const wanted fixed[] = {
         {&t->since_fired, n, 8, false},
         {&t->silent, n, 4, false},
         {&t->dead, n, 4, true},
         {&t->norms, variant_of(t->sae)->penalty ? n : 0, 4, true},
         {&t->pre_sum, t->n_latents, 8, false},
-        {&t->x, copied * d, 4, false},
-        {&t->y, copied * d_out, 4, false},
         {&t->input, batch * d, 4, false},
         {&t->out_grad, out_blocks * batch * d_out, 4, false},
         {&t->error, rows * d_out, 4, false},
@@ -98,7 +95,7 @@ static int list_memory(mw_trainer *t, bool own_memory, wanted out[WANTED_MAX]) {
 
 static mw_status allocate(mw_trainer *t) {
     wanted all[WANTED_MAX];
-    int count = list_memory(t, !t->backend->ops->host_memory, all);
+    int count = list_memory(t, all);
     for (int i = 0; i < count; i++) {
         void *block = NULL;
         if (!all[i].host)
@@ -145,6 +142,12 @@ static int64_t packed_bytes(const mw_trainer *t) {
     return training_packs(&t->options) ? t->sae->n * t->sae->d * item : 0;
 }
 
+/* Of a batch on a device: two as stored, of which one arrives while the other is used, and one scaled. */
+static int64_t rows_bytes(const mw_trainer *t) {
+    int64_t width = t->sae->d + (t->sae->transcoder ? t->sae->d_out : 0);
+    return 3 * (t->end - t->begin) * width * (int64_t)sizeof(float);
+}
+
 int64_t mw_training_bytes(const mw_sae_shape *shape, const mw_train_options *options, int ranks, bool own_memory) {
     float there; /* stands for parameters that exist */
     mw_sae sae;
@@ -165,8 +168,8 @@ int64_t mw_training_bytes(const mw_sae_shape *shape, const mw_train_options *opt
     t->sae = &sae;
     t->options = *options;
     lay_out(t, ranks - 1, ranks); /* the last has the largest share */
-    int64_t bytes = codes_bytes(t) + (own_memory ? 0 : packed_bytes(t));
-    int count = list_memory(t, own_memory, all);
+    int64_t bytes = codes_bytes(t) + (own_memory ? rows_bytes(t) : packed_bytes(t));
+    int count = list_memory(t, all);
     for (int i = 0; i < count; i++) bytes += all[i].count * (int64_t)all[i].item;
     for (int i = 0; i < P_COUNT; i++)
         if (t->parameter[i].value) bytes += t->parameter[i].rows * t->parameter[i].columns * (int64_t)sizeof(float);
@@ -254,7 +257,7 @@ void mw_trainer_free(mw_trainer **slot) {
         t->sae->tf32 = false;
         sae_unpack(t->sae);
     }
-    int count = t->sae ? list_memory(t, !t->backend->ops->host_memory, all) : 0;
+    int count = t->sae ? list_memory(t, all) : 0;
     for (int i = 0; i < count; i++) {
         void *block;
         memcpy(&block, all[i].slot, sizeof block);
@@ -265,8 +268,9 @@ void mw_trainer_free(mw_trainer **slot) {
             t->backend->ops->free(t->backend, block);
     }
     free_parts(t);
-    if (t->lists.row) t->backend->ops->free(t->backend, t->lists.row);
-    if (t->lists.coefficient) t->backend->ops->free(t->backend, t->lists.coefficient);
+    void *grown[] = {t->x, t->y, t->lists.row, t->lists.coefficient};
+    for (size_t i = 0; i < sizeof grown / sizeof *grown; i++)
+        if (grown[i]) t->backend->ops->free(t->backend, grown[i]);
     if (t->sae != t->host) sae_free_copy(&t->sae);
     if (t->comm) mw_comm_leave_device(t->comm, t->backend);
     if (t->own_data) mw_comm_leave_device(t->own_data, t->backend);
@@ -305,7 +309,24 @@ bool mw_trainer_stalled(const mw_trainer *t) {
     return t->options.patience > 0 && t->best > 0 && t->step - t->best_step > t->options.patience;
 }
 
+/* This rank's rows where the device reads them. */
+static mw_status bring(mw_trainer *t, const float *from, int64_t width, float **there, const float **out) {
+    int64_t count = (t->end - t->begin) * width;
+    *out = from;
+    if (t->backend->ops->host_memory) return MW_OK;
+    if (!*there) MW_TRY(mw_backend_floats(t->backend, count, there));
+    *out = *there;
+    return t->backend->ops->upload(t->backend, *there, from, (size_t)count * sizeof *from);
+}
+
 mw_status mw_trainer_step(mw_trainer *t, const float *x, const float *y, mw_step_report *report) {
+    mw_status status = bring(t, x, t->sae->d, &t->x, &x);
+    if (status == MW_OK && y) status = bring(t, y, t->sae->d_out, &t->y, &y);
+    MW_TRY(mw_comm_agree(t->comm, status));
+    return mw_trainer_step_on_device(t, x, y, report);
+}
+
+mw_status mw_trainer_step_on_device(mw_trainer *t, const float *x, const float *y, mw_step_report *report) {
     MW_TRY(step_forward(t, x, y ? y : x));
     MW_TRY(step_gradients(t));
     MW_TRY(step_update(t));

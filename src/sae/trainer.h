@@ -113,7 +113,7 @@ typedef struct mw_trainer {
     parameter parameter[P_COUNT];
     mw_latent_lists lists; /* scratch */
     double *pre_sum;       /* [n_latents] sum over rows of dL/da */
-    float *x, *y;          /* copies of what the caller gives, where it is not read in place */
+    float *x, *y;          /* copies of what the caller gives, where it gives what is the host's; else NULL */
     float *input;          /* [batch, d] what W_enc reads: x - b_dec, or a transcoder's x */
     float *out_grad;       /* [(blocks + 1) * batch, d_out]; the last is AuxK's */
     float *error;          /* x_hat - y of this rank's rows */
@@ -204,9 +204,9 @@ mw_status lengths_of_rows(mw_backend *backend, const float *w, int64_t rows, int
 /* Sum over the sites of |W_dec,i| at each, of all latents, into t->norms. */
 mw_status decoder_norms(mw_trainer *t) MW_MUST_USE;
 
-/* This rank's codes of rows x of a batch, by part, as in a step; x is the caller's. May talk to the other ranks. */
+/* This rank's codes of rows x of a batch, by part, as in a step; x is the device's. May talk to the other ranks. */
 mw_status trainer_select(mw_trainer *t, const float *x) MW_MUST_USE;
-/* Forward pass, loss, gradients with respect to codes and reconstructions, dead latents. y is what x should become. */
+/* Forward pass, loss, gradients with respect to codes and reconstructions, dead latents. y is what x should become; both are the device's. */
 mw_status step_forward(mw_trainer *t, const float *x, const float *y) MW_MUST_USE;
 /* dL/dz of a part's codes from its block of out_grad; this rank's rows. */
 mw_status code_gradients(mw_trainer *t, codes *c, int block) MW_MUST_USE;

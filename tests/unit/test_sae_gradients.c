@@ -352,13 +352,16 @@ static void check_setting(void) {
     NEED_OK(mw_trainer_new(sae, comm, &options, now->scale, &t));
     for (int i = 0; i < N; i++) since[i] = dead[i] ? 5000 : 0;
     NEED_OK(b->ops->upload(b, t->since_fired, since, sizeof since));
-    NEED_OK(step_forward(t, x, y));
+    float *dx = put(x, B * D), *dy = put(y, B * OUT_MAX);
+    NEED_OK(step_forward(t, dx, dy));
     for (int i = 0; i < N; i++) dead[i] = false;
     for (int64_t i = 0; i < t->n_dead; i++) dead[t->dead[i]] = true; /* those that did not fire in this batch */
     CHECK(t->n_dead >= AUX_K && t->aux_k == AUX_K);
     NEED_OK(step_gradients(t));
     copy_parameters(sae, &p);
     check_all(t, &p, &f);
+    b->ops->free(b, dx);
+    b->ops->free(b, dy);
     mw_trainer_free(&t);
     mw_sae_free(&sae);
     mw_comm_free(&comm);

@@ -32,7 +32,7 @@ typedef struct bench {
     mw_packed *packed;
     mw_sae *sae;
     mw_trainer *trainer;
-    float *x; /* this rank's rows [end - begin, d] on the host */
+    float *x; /* this rank's rows [end - begin, d], on the device */
     int64_t shards, begin, end;
     shape s;
     double memory, expected; /* bytes */
@@ -110,8 +110,20 @@ static void encoder(bench *t) {
 }
 
 static void step(bench *t) {
-    must(mw_trainer_step(t->trainer, t->x, NULL, NULL));
+    must(mw_trainer_step_on_device(t->trainer, t->x, NULL, NULL));
     finish(t->device, t->trainer->error);
+}
+
+/* Where the steps read them: a training's reader has brought them there before. */
+static void make_rows(bench *t) {
+    int64_t count = (t->end - t->begin) * t->s.d;
+    float *host = mw_alloc((size_t)(count + 1) * sizeof *host);
+    if (!host) exit(1);
+#pragma omp parallel for
+    for (int64_t i = 0; i < count; i++) host[i] = mw_rng_normal(1, 0, (uint64_t)(t->begin * t->s.d + i));
+    must(mw_backend_floats(t->device, count, &t->x));
+    must(t->device->ops->upload(t->device, t->x, host, (size_t)count * sizeof *host));
+    mw_free(host);
 }
 
 static void open_shape(bench *t, int64_t aux) {
@@ -138,18 +150,14 @@ static void open_shape(bench *t, int64_t aux) {
         t->sae->w_enc[i] = t->sae->w_dec[i] = mw_rng_normal(2, 0, (uint64_t)(first + i)) / sqrtf((float)s->d);
     must(mw_trainer_new(t->sae, t->comm, &o, 1, &t->trainer));
     mw_trainer_rows(t->trainer, &t->begin, &t->end);
-    t->x = mw_alloc((size_t)((t->end - t->begin) * s->d + 1) * sizeof *t->x);
-    if (!t->x) exit(1);
-#pragma omp parallel for
-    for (int64_t i = 0; i < (t->end - t->begin) * s->d; i++)
-        t->x[i] = mw_rng_normal(1, 0, (uint64_t)(t->begin * s->d + i));
+    make_rows(t);
     t->expected = (double)mw_training_bytes(&shape, &o, mw_comm_size(t->comm), !t->device->ops->host_memory);
 }
 
 static void close_shape(bench *t) {
     mw_trainer_free(&t->trainer);
     mw_sae_free(&t->sae);
-    mw_free(t->x);
+    t->device->ops->free(t->device, t->x);
 }
 
 /* Of all ranks' together; the slowest counts. */
