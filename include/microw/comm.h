@@ -74,6 +74,13 @@ mw_status mw_comm_gather_shares(const mw_comm *comm, void *data, int64_t total, 
  * build has NCCL, else through the host. By NCCL it is done in the order of the backend's other work, and a rank that has gone is
  * noticed where the host next waits for the device (MW_ERR_COMM, with this rank's number). */
 mw_status mw_comm_gather_device(const mw_comm *comm, mw_backend *backend, const size_t *bytes, void *data) MW_MUST_USE;
+/* The same beside the backend's later work, which must leave `data` alone until it has been told to wait for the gather of this
+ * lane: from `mw_comm_gathered` on it does. At once where it goes through the host. One gather a lane at a time, < MW_COMM_LANES; those
+ * of one communicator are asked for in the same order by all ranks, and no other communicator has any meanwhile. */
+enum { MW_COMM_LANES = 16 };
+mw_status mw_comm_gather_beside(const mw_comm *comm, mw_backend *backend, const size_t *bytes, void *data,
+                                int lane) MW_MUST_USE;
+mw_status mw_comm_gathered(const mw_comm *comm, mw_backend *backend, int lane) MW_MUST_USE;
 /* From one rank to another, in the same way: each call of one has its counterpart on the other, in the same order. */
 mw_status mw_comm_send_device(const mw_comm *comm, mw_backend *backend, const void *data, size_t bytes,
                               int to) MW_MUST_USE;

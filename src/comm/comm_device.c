@@ -43,6 +43,19 @@ mw_status mw_comm_gather_device(const mw_comm *comm, mw_backend *backend, const 
     return nccl ? mw_nccl_gather(nccl, backend, bytes, data) : by_host(comm, backend, bytes, data);
 }
 
+mw_status mw_comm_gather_beside(const mw_comm *comm, mw_backend *backend, const size_t *bytes, void *data, int lane) {
+    mw_nccl *nccl = NULL;
+    if (mw_comm_size(comm) == 1) return MW_OK;
+    if (!backend->ops->host_memory) MW_TRY(find_nccl(comm, backend, &nccl));
+    return nccl ? mw_nccl_gather_beside(nccl, backend, bytes, data, lane)
+                : mw_comm_gather_device(comm, backend, bytes, data);
+}
+
+mw_status mw_comm_gathered(const mw_comm *comm, mw_backend *backend, int lane) {
+    mw_nccl *nccl = mw_comm_device_of(comm)->nccl;
+    return nccl ? mw_nccl_gathered(backend, lane) : MW_OK;
+}
+
 enum { PIECE = 1 << 16 };
 
 /* Piece by piece, without a buffer that may not be had: the other rank waits for all of them, so what cannot be copied is sent as

@@ -112,12 +112,29 @@ static mw_status settled(mw_nccl *n, mw_status status) {
     return status;
 }
 
-mw_status mw_nccl_gather(mw_nccl *n, mw_backend *backend, const size_t *bytes, void *data) {
+static mw_status gather(mw_nccl *n, void *stream, const size_t *bytes, void *data) {
     bool equal = true;
-    MW_TRY(ready(n, backend));
     for (int r = 1; r < n->size; r++) equal = equal && bytes[r] == bytes[0];
-    void *stream = mw_cuda_stream(backend);
     return settled(n, equal ? gather_equal(n, stream, bytes[0], data) : gather_unequal(n, stream, bytes, data));
+}
+
+mw_status mw_nccl_gather(mw_nccl *n, mw_backend *backend, const size_t *bytes, void *data) {
+    MW_TRY(ready(n, backend));
+    return gather(n, mw_cuda_stream(backend), bytes, data);
+}
+
+_Static_assert((int)MW_COMM_LANES == (int)MW_CUDA_EXCHANGES, "a lane is an event");
+
+mw_status mw_nccl_gather_beside(mw_nccl *n, mw_backend *backend, const size_t *bytes, void *data, int lane) {
+    void *stream = NULL;
+    MW_TRY(ready(n, backend));
+    MW_TRY(mw_cuda_exchange(backend, &stream));
+    MW_TRY(gather(n, stream, bytes, data));
+    return mw_cuda_exchange_asked(backend, lane);
+}
+
+mw_status mw_nccl_gathered(mw_backend *backend, int lane) {
+    return mw_cuda_exchanged(backend, lane);
 }
 
 mw_status mw_nccl_send(mw_nccl *n, mw_backend *backend, const void *data, size_t bytes, int to) {
@@ -157,6 +174,16 @@ mw_status mw_nccl_gather(mw_nccl *nccl, mw_backend *backend, const size_t *bytes
     (void)bytes;
     (void)data;
     return mw_error(MW_ERR_UNSUPPORTED, "NCCL is not in this build");
+}
+
+mw_status mw_nccl_gather_beside(mw_nccl *nccl, mw_backend *backend, const size_t *bytes, void *data, int lane) {
+    (void)lane;
+    return mw_nccl_gather(nccl, backend, bytes, data);
+}
+
+mw_status mw_nccl_gathered(mw_backend *backend, int lane) {
+    (void)lane;
+    return mw_nccl_gather(NULL, backend, NULL, NULL);
 }
 
 mw_status mw_nccl_send(mw_nccl *nccl, mw_backend *backend, const void *data, size_t bytes, int to) {

@@ -296,6 +296,7 @@ mw_status mw_trainer_load(mw_trainer *t, const char *path) {
     number numbers[NUMBERS];
     mw_status opened = mw_safetensors_open(path, &file);
     mw_status status = check_file(t, file, path, opened, numbers);
+    if (status == MW_OK) status = mw_comm_agree(t->comm, end_gathers(t));
     if (status == MW_OK) status = mw_comm_agree(t->comm, take_file(t, file, numbers));
     mw_safetensors_free(&file);
     return status;

@@ -6,14 +6,18 @@ static mw_status gather(mw_trainer *t, const mw_comm *comm, void *data) {
     return mw_comm_gather_device(comm, t->backend, t->bytes, data);
 }
 
-mw_status gather_shares(mw_trainer *t, const mw_comm *comm, void *data, int64_t total, int64_t block,
-                        size_t item_bytes) {
+static void size_shares(mw_trainer *t, const mw_comm *comm, int64_t total, int64_t block, size_t item_bytes) {
     int size = mw_comm_size(comm);
     for (int r = 0; r < size; r++) {
         int64_t begin, end;
         mw_comm_share(r, size, total, block, &begin, &end);
         t->bytes[r] = (size_t)(end - begin) * item_bytes;
     }
+}
+
+mw_status gather_shares(mw_trainer *t, const mw_comm *comm, void *data, int64_t total, int64_t block,
+                        size_t item_bytes) {
+    size_shares(t, comm, total, block, item_bytes);
     return gather(t, comm, data);
 }
 
@@ -30,15 +34,48 @@ mw_status gather_blocks(mw_trainer *t, void *data, size_t item_bytes) {
 }
 
 /* Shares are those of all ranks; the ranks of t->data have some that follow each other. */
-mw_status gather_latents(mw_trainer *t, void *data, size_t row_bytes) {
+static void size_latents(mw_trainer *t, size_t row_bytes) {
     int group = mw_comm_size(t->data), before = mw_comm_rank(t->comm) - mw_comm_rank(t->data);
     for (int r = 0; r < group; r++) {
         int64_t begin, end;
         mw_comm_share(before + r, mw_comm_size(t->comm), t->sae->shard.total, LATENT_BLOCK, &begin, &end);
         t->bytes[r] = (size_t)(end - begin) * row_bytes;
     }
+}
+
+mw_status gather_latents(mw_trainer *t, void *data, size_t row_bytes) {
+    size_latents(t, row_bytes);
     return gather(t, t->data, data);
 }
+
+/* ---- beside the step ---------------------------------------------------------------------------------------------- */
+
+/* In a grid other communicators are in use too: two at once may each wait for what the other holds of a GPU. */
+static mw_status gather_beside(mw_trainer *t, void *data, int lane) {
+    if (t->own_data) return gather(t, t->data, data);
+    return mw_comm_gather_beside(t->data, t->backend, t->bytes, data, lane);
+}
+
+mw_status begin_rows(mw_trainer *t, void *data, size_t row_bytes, int lane) {
+    size_shares(t, t->data, t->options.batch, MW_ROW_TILE, row_bytes);
+    return gather_beside(t, data, lane);
+}
+
+mw_status begin_latents(mw_trainer *t, void *data, size_t row_bytes, int lane) {
+    size_latents(t, row_bytes);
+    return gather_beside(t, data, lane);
+}
+
+mw_status end_gather(const mw_trainer *t, int lane) {
+    return mw_comm_gathered(t->data, t->backend, lane);
+}
+
+mw_status end_gathers(const mw_trainer *t) {
+    for (int lane = 0; lane < LANES; lane++) MW_TRY(end_gather(t, lane));
+    return MW_OK;
+}
+
+/* ---- codes -------------------------------------------------------------------------------------------------------- */
 
 /* Entries of which each rank has filled those of its rows; 4 bytes each. */
 static mw_status gather_entries(mw_trainer *t, const codes *c, void *data) {

@@ -124,6 +124,7 @@ static mw_status reconstruct(mw_trainer *t, const float *x, const float *y) {
     const mw_sae *sae = t->sae;
     mw_backend *b = t->backend;
     int64_t rows = t->end - t->begin, count = rows * sae->d_out;
+    MW_TRY(shard_agree(sae, end_gather(t, P_W_DEC)));
     for (int i = 0; i < t->layout.n_blocks; i++) /* all ranks are through with these before one can fail alone */
         MW_TRY(shards_decode(sae, block_before(t, i) ? NULL : sae->b_dec, &t->part[i].c.mine, block_rows(t, i)));
     for (int i = 0; i < t->layout.n_blocks; i++) {
@@ -284,7 +285,6 @@ static mw_status check_loss(const mw_trainer *t, double loss) {
 }
 
 static mw_status gather_dense(mw_trainer *t) {
-    MW_TRY(gather_rows_of(t, t->input, (size_t)t->sae->d * sizeof(float)));
     for (int b = 0; b < t->layout.n_blocks; b++)
         MW_TRY(gather_rows_of(t, t->out_grad + b * t->options.batch * t->sae->d_out,
                               (size_t)t->sae->d_out * sizeof(float)));
@@ -307,10 +307,12 @@ static mw_status choose_and_rebuild(mw_trainer *t, const float *x, const float *
 mw_status step_forward(mw_trainer *t, const float *x, const float *y) {
     batch_sums sums;
     begin_step(t);
+    MW_TRY(mw_comm_agree(t->comm, read_input(t, x)));
+    MW_TRY(begin_rows(t, t->input, (size_t)t->sae->d * sizeof(float), LANE_INPUT));
     MW_TRY(choose_and_rebuild(t, x, y, &sums));
     MW_TRY(check_loss(t, sums.weighted));
-    mw_status status = read_input(t, x);
-    if (status == MW_OK) status = scale_blocks(t);
+    mw_status status = scale_blocks(t);
+    if (status == MW_OK) status = end_gather(t, LANE_INPUT);
     MW_TRY(mw_comm_agree(t->comm, status));
     MW_TRY(gradients_of_parts(t));
     MW_TRY(gather_dense(t));

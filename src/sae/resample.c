@@ -129,7 +129,7 @@ static mw_status start_all(mw_trainer *t, const double *sums) {
 
 mw_status resample(mw_trainer *t) {
     double *sums = mw_calloc((size_t)t->options.batch, sizeof *sums);
-    mw_status status = mw_comm_agree(t->comm, sums ? MW_OK : MW_ERR_MEMORY);
+    mw_status status = mw_comm_agree(t->comm, sums ? end_gathers(t) : MW_ERR_MEMORY);
     if (status == MW_OK) status = weigh_rows(t, sums);
     if (status == MW_OK && t->all_dead < t->sae->shard.total && sums[t->options.batch - 1] > 0)
         status = mw_comm_agree(t->comm, start_all(t, sums));

@@ -252,6 +252,7 @@ void mw_trainer_free(mw_trainer **slot) {
     mw_trainer *t = *slot;
     wanted all[WANTED_MAX];
     if (!t) return;
+    if (t->data && end_gathers(t) != MW_OK) mw_log(MW_LOG_WARNING, "an exchange between GPUs had no end");
     if (t->sae) {
         t->sae->w_enc16 = NULL;
         t->sae->tf32 = false;
@@ -281,7 +282,9 @@ void mw_trainer_free(mw_trainer **slot) {
 }
 
 mw_status mw_trainer_pull(mw_trainer *t) {
-    return t->sae == t->host ? MW_OK : sae_fetch(t->sae, t->host);
+    if (t->sae == t->host) return MW_OK;
+    MW_TRY(end_gathers(t));
+    return sae_fetch(t->sae, t->host);
 }
 
 /* ---- use ------------------------------------------------------------------------------------------------- */

@@ -11,6 +11,9 @@
  * same rows choose codes and rebuild together (the SAE's shard.peers). Sums over latents, and the norm of the gradient, are of all
  * ranks. The bytes are those of the whole SAE.
  *
+ * Exchanges go on beside the kernels where nothing waits for them yet: the inputs' beside encoding, W_enc's beside the update of W_dec,
+ * W_dec's beside the encoding of the next step.
+ *
  * All of a step is done by operations of a backend, in its memory; where that is not the host's, the trainer has a copy of
  * the SAE there. What stays on the host is small: where codes of a row start, the list of dead latents, sums.
  *
@@ -157,6 +160,13 @@ mw_status gather_tiles(mw_trainer *t, void *data, size_t item_bytes) MW_MUST_USE
 mw_status gather_blocks(mw_trainer *t, void *data, size_t item_bytes) MW_MUST_USE;
 /* The same for arrays with a row for each latent that is held. */
 mw_status gather_latents(mw_trainer *t, void *data, size_t row_bytes) MW_MUST_USE;
+/* Gathers that go on beside the step, where the ranks have GPUs of their own: nothing touches `data` until the step has been told to
+ * wait for its lane. A parameter's lane is its number. */
+enum { LANE_INPUT = P_COUNT, LANES };
+mw_status begin_rows(mw_trainer *t, void *data, size_t row_bytes, int lane) MW_MUST_USE;
+mw_status begin_latents(mw_trainer *t, void *data, size_t row_bytes, int lane) MW_MUST_USE;
+mw_status end_gather(const mw_trainer *t, int lane) MW_MUST_USE;
+mw_status end_gathers(const mw_trainer *t) MW_MUST_USE;
 /* From the `mine` of all ranks with these latents: start, index, value of all rows. */
 mw_status gather_codes(mw_trainer *t, codes *c) MW_MUST_USE;
 /* Gradients, of which this rank has filled those of its rows. */

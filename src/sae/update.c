@@ -66,28 +66,48 @@ static mw_status clip(mw_trainer *t, float *factor) {
 
 /* ---- the step -------------------------------------------------------------------------------------------- */
 
-/* `unit`: of the decoder's rows, which are free or of unit length already otherwise. */
-static mw_status update_share(mw_trainer *t, float factor, bool unit) {
+static mw_adam adam_of_step(const mw_trainer *t, float factor) {
     const mw_train_options *o = &t->options;
-    mw_backend *backend = t->backend;
     double count = (double)(t->step + 1);
-    mw_adam adam = {.beta1 = (float)o->beta1,
-                    .beta2 = (float)o->beta2,
-                    .rest1 = (float)(1 - o->beta1),
-                    .rest2 = (float)(1 - o->beta2),
-                    .eps = (float)o->eps,
-                    .correction1 = (float)(1 - pow(o->beta1, count)),
-                    .correction2 = (float)(1 - pow(o->beta2, count)),
-                    .grad_scale = factor};
+    return (mw_adam){.beta1 = (float)o->beta1,
+                     .beta2 = (float)o->beta2,
+                     .rest1 = (float)(1 - o->beta1),
+                     .rest2 = (float)(1 - o->beta2),
+                     .eps = (float)o->eps,
+                     .correction1 = (float)(1 - pow(o->beta1, count)),
+                     .correction2 = (float)(1 - pow(o->beta2, count)),
+                     .grad_scale = factor};
+}
+
+/* This rank's share of it. */
+static mw_status update(mw_trainer *t, parameter_index i, mw_adam adam) {
+    const parameter *p = &t->parameter[i];
+    const variant_row *variant = variant_of(t->sae);
+    adam.lr = (float)(t->report.lr * p->lr_factor);
+    MW_TRY(t->backend->ops->adam(t->backend, p->value + parameter_first(t, p), p->grad, p->m, p->v,
+                                 parameter_count(t, p) / p->columns, p->columns, &adam));
+    return i == P_EXTRA && variant->constrain ? variant->constrain(t) : MW_OK;
+}
+
+/* Each is on its way to the other ranks while the next is updated. `unit`: of the decoder's rows, which are free or of unit length already
+ * otherwise. */
+static mw_status update_all(mw_trainer *t, float factor, bool unit) {
+    mw_adam adam = adam_of_step(t, factor);
     for (int i = 0; i < P_COUNT; i++) {
-        parameter *p = &t->parameter[i];
+        const parameter *p = &t->parameter[i];
         if (!p->value) continue;
-        adam.lr = (float)(t->report.lr * p->lr_factor);
         adam.unit = unit && i == P_W_DEC;
-        MW_TRY(backend->ops->adam(backend, p->value + parameter_first(t, p), p->grad, p->m, p->v,
-                                  parameter_count(t, p) / p->columns, p->columns, &adam));
+        MW_TRY(mw_comm_agree(t->comm, update(t, i, adam)));
+        if (p->shared) MW_TRY(begin_latents(t, p->value, (size_t)p->columns * sizeof(float), i));
     }
-    return variant_of(t->sae)->constrain ? variant_of(t->sae)->constrain(t) : MW_OK;
+    return MW_OK;
+}
+
+/* All but the decoder, which the next step needs when it has encoded. */
+static mw_status wait_for_encoder(const mw_trainer *t) {
+    for (int i = 0; i < P_COUNT; i++)
+        if (i != P_W_DEC) MW_TRY(end_gather(t, i));
+    return MW_OK;
 }
 
 static mw_status update_means(mw_trainer *t) {
@@ -130,8 +150,8 @@ static mw_status take_mean(mw_trainer *t, parameter *p, double whole) {
 
 mw_status take_means(mw_trainer *t) {
     double whole = 1 - pow(t->options.ema, (double)t->step);
-    mw_status status = MW_OK;
-    if (!(t->options.ema > 0) || t->step == 0) return MW_OK;
+    mw_status status = end_gathers(t);
+    if (!(t->options.ema > 0) || t->step == 0) return status;
     for (int i = 0; i < P_COUNT && status == MW_OK; i++)
         if (t->parameter[i].value) status = take_mean(t, &t->parameter[i], whole);
     MW_TRY(mw_comm_agree(t->comm, status));
@@ -149,8 +169,8 @@ mw_status step_update(mw_trainer *t) {
         MW_TRY(
             mw_comm_agree(t->comm, b->ops->unit_rows(b, share, t->parameter[P_W_DEC].grad, t->n_latents, sae->d_out)));
     if (clipped) MW_TRY(clip(t, &factor));
-    MW_TRY(mw_comm_agree(t->comm, update_share(t, factor, unit && !clipped)));
-    MW_TRY(gather_parameters(t));
+    MW_TRY(update_all(t, factor, unit && !clipped));
+    MW_TRY(mw_comm_agree(t->comm, wait_for_encoder(t)));
     int64_t every = t->options.resample_every;
     if (every > 0 && (t->step + 1) % every == 0) MW_TRY(resample(t));
     mw_status status = update_means(t);

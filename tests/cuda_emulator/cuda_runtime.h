@@ -102,8 +102,11 @@ struct opened {
 };
 bool is_device(const void *p);
 /* Work of a stream, in its order; until all that was asked of it is done. */
-void later(cudaStream_t stream, std::function<void()> work);
+enum kind { WORK, WAIT, ARRIVAL };
+void later(cudaStream_t stream, std::function<void()> work, kind what = WORK);
 void finish(cudaStream_t stream);
+/* Until what others are to get of its results is there: all but arrivals from others that no work comes after. */
+void reach(cudaStream_t stream);
 void run(dim3 grid, dim3 block, size_t shared, const std::function<void()> &kernel);
 void *shared_memory();
 void block_barrier();

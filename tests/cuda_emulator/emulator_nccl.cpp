@@ -69,16 +69,17 @@ static void need_device(const void *p) {
 typedef std::shared_ptr<std::string> message;
 
 static message take(const void *from, size_t bytes, cudaStream_t stream) {
-    emulator::finish(stream);
+    emulator::reach(stream);
     emulator::opened here;
     return std::make_shared<std::string>((const char *)from, bytes);
 }
 
 static void put(void *to, const message &what, cudaStream_t stream) {
-    emulator::later(stream, [=] {
+    auto arrive = [=] {
         emulator::opened here;
         memcpy(to, what->data(), what->size());
-    });
+    };
+    emulator::later(stream, arrive, emulator::ARRIVAL);
 }
 
 static ncclResult_t checked(int code) {

@@ -9,8 +9,13 @@
 
 namespace {
 
+struct piece {
+    std::function<void()> work;
+    emulator::kind what;
+};
+
 struct queue {
-    std::deque<std::function<void()>> work;
+    std::deque<piece> work;
     uint64_t done = 0; /* pieces of work since the stream was made */
 
     uint64_t asked() const {
@@ -27,8 +32,7 @@ std::map<const char *, size_t> pinned;
 void run_until(queue &q, uint64_t at) {
     while (q.done < at) {
         if (q.work.empty()) give_up("streams wait for each other");
-        std::function<void()> next = std::move(q.work.front());
-        next();
+        q.work.front().work();
         q.work.pop_front();
         q.done++;
     }
@@ -66,16 +70,27 @@ locked::~locked() {
     one_at_a_time.unlock();
 }
 
-void later(cudaStream_t stream, std::function<void()> work) {
+void later(cudaStream_t stream, std::function<void()> work, kind what) {
     locked here;
     if (!stream) give_up("the default stream is not used here: it would wait for all others");
-    stream->all->work.push_back(std::move(work));
+    stream->all->work.push_back({std::move(work), what});
     if (eager()) finish(stream);
 }
 
 void finish(cudaStream_t stream) {
     locked here;
     run_until(*stream->all, stream->all->asked());
+}
+
+void reach(cudaStream_t stream) {
+    locked here;
+    queue &q = *stream->all;
+    uint64_t last = 0;
+    for (size_t i = 0; i < q.work.size(); i++)
+        if (q.work[i].what == WORK) last = i + 1;
+    run_until(q, q.done + last);
+    for (size_t i = 0; i < q.work.size(); i++)
+        if (q.work[i].what == WAIT) std::function<void()>(q.work[i].work)();
 }
 
 void finish_all() {
@@ -112,7 +127,9 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     emulator::locked here;
     queue_of of = event->of;
     uint64_t at = event->at;
-    if (of && of != stream->all) emulator::later(stream, [=] { run_until(*of, at); });
+    if (of && of != stream->all)
+        emulator::later(
+            stream, [=] { run_until(*of, at); }, emulator::WAIT);
     return cudaSuccess;
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned) {
