@@ -90,6 +90,31 @@ typedef struct mw_opening {
     const int32_t *labels; /* [rows, n] the index of each value; NULL: its column */
 } mw_opening;
 
+/* Which entries of sparse codes are kept: of latents first .. last - 1 those above `level`, and of those that equal it the first
+ * equals[r] of row r. */
+typedef struct mw_keeping {
+    int64_t first, last;
+    float level;
+    const int64_t *equals; /* [rows] host memory; NULL: none */
+} mw_keeping;
+
+/* What becomes of a number of each entry; i is the entry's latent, z its value, and t0, t1, t2 are tables by latent, NULL where a map
+ * has none. Worked out in double where it is a gradient's. */
+typedef enum mw_entry_map {
+    MW_MAP_ADD,       /* out += a t0[i]; t0 NULL: out += a */
+    MW_MAP_TIMES,     /* out = z out */
+    MW_MAP_GATE,      /* out = exp(t0[i]) out where z > 0, else 0 */
+    MW_MAP_MAGNITUDE, /* out = max(exp(t0[i]) (z - t1[i]) + t2[i], 0) */
+    MW_MAP_TANH,      /* out = tanh(c z t0[i]) */
+    MW_MAP_ADD_SLOPE, /* out += a d tanh(c z t0[i]) / dz */
+    MW_MAP_EDGE /* out = t1[i] (out + a d tanh(c y t0[i]) / dy) + b, where y = z if z > t1[i], else 0; t0 NULL: without the tanh */
+} mw_entry_map;
+typedef struct mw_mapping {
+    mw_entry_map map;
+    double a, b, c;
+    const float *table[3];
+} mw_mapping;
+
 /* Columns of a row that belong together: 0 .. end[0], end[0] .. end[1], ... `end` is host memory. */
 typedef struct mw_parts {
     int64_t n;
@@ -161,11 +186,25 @@ typedef struct mw_backend_ops {
     mw_status (*top_k)(mw_backend *, const float *x, int64_t rows, int64_t n, int64_t k, int32_t *index, float *value);
     /* index[r, j] = table[r * stride + index[r, j]], in place. */
     mw_status (*pick)(mw_backend *, int32_t *index, const int32_t *table, int64_t stride, int64_t rows, int64_t k);
+    /* The same where index[r, j] is one of first .. first + width, counted from there; else 0, and so is its value. */
+    mw_status (*pick_own)(mw_backend *, int32_t *index, float *value, const int32_t *table, int64_t first,
+                          int64_t width, int64_t rows, int64_t k);
     /* Codes of a matrix [rows, n] in two passes: entries of each row into `count` (host memory), then, with the place of each
      * row's first, indices ascending by column, and values. */
     mw_status (*count_open)(mw_backend *, const mw_opening *, const float *x, int64_t rows, int64_t n, int64_t *count);
     mw_status (*write_open)(mw_backend *, const mw_opening *, const float *x, int64_t rows, int64_t n,
                             const int64_t *start, int32_t *index, float *value);
+
+    /* Some of the entries of codes, likewise in two passes; what is kept keeps its order. */
+    mw_status (*count_kept)(mw_backend *, const mw_keeping *, const int64_t *from, const int32_t *index,
+                            const float *value, int64_t rows, int64_t *count);
+    mw_status (*write_kept)(mw_backend *, const mw_keeping *, const int64_t *from, const int32_t *index,
+                            const float *value, int64_t rows, const int64_t *start, int32_t *to_index, float *to_value);
+    /* Of values whose bits are `prefix` where `mask` is set: how many have which 8 bits from `shift` on. `counts` is host memory. */
+    mw_status (*count_digits)(mw_backend *, const float *value, int64_t entries, uint32_t prefix, uint32_t mask,
+                              int shift, int64_t counts[256]);
+    mw_status (*map_entries)(mw_backend *, const mw_mapping *, float *out, const int32_t *index, const float *value,
+                             int64_t entries);
 
     /* Sparse codes: row r has entries start[r] .. start[r + 1]; `start` [rows + 1] is host memory.
      * out[r] = bias + sum_j value[j] W[index[j]]; bias may be NULL; with `add` out[r] takes its place, and what sums of the latents

@@ -62,6 +62,18 @@ mw_status append_open(mw_backend *backend, mw_codes *out, int64_t first, int64_t
     return backend->ops->write_open(backend, how, x, rows, n, start, out->index, out->value);
 }
 
+mw_status keep_codes(mw_backend *b, const mw_codes *from, int64_t rows, const mw_keeping *how, mw_codes *to) {
+    MW_TRY(mw_codes_begin(to, from->rows));
+    MW_TRY(b->ops->count_kept(b, how, from->start, from->index, from->value, rows, to->start + 1));
+    for (int64_t r = 0; r < rows; r++) to->start[r + 1] += to->start[r];
+    MW_TRY(mw_codes_reserve(to, 0, to->start[rows]));
+    return b->ops->write_kept(b, how, from->start, from->index, from->value, rows, to->start, to->index, to->value);
+}
+
+mw_keeping above(const mw_sae *sae, float level) {
+    return (mw_keeping){.first = 0, .last = sae->n, .level = level};
+}
+
 mw_status append_positive(mw_backend *backend, mw_codes *out, int64_t first, int64_t rows, int64_t k,
                           const int32_t *index, const float *value) {
     return append_open(backend, out, first, rows, k, &(mw_opening){.labels = index}, value); /* the relu */

@@ -14,34 +14,15 @@ void matryoshka_lay_out(const mw_trainer *t, layout *out) {
     }
 }
 
-/* Latents ascend within a row, so groups are runs. first and last count from this shard's first latent. */
-static mw_status take_group(const mw_codes *all, int64_t first, int64_t last, mw_codes *out) {
-    int64_t at = 0;
-    MW_TRY(mw_codes_begin(out, all->rows));
-    MW_TRY(mw_codes_reserve(out, 0, all->start[all->rows]));
-    for (int64_t r = 0; r < all->rows; r++) {
-        for (int64_t j = all->start[r]; j < all->start[r + 1]; j++) {
-            if (all->index[j] < first || all->index[j] >= last) continue;
-            out->index[at] = all->index[j];
-            out->value[at++] = all->value[j];
-        }
-        out->start[r + 1] = at;
+/* Groups count from the first latent of all, codes from this shard's first. */
+static mw_status split(mw_trainer *t, const mw_codes *all) {
+    int64_t from = t->sae->shard.first, last = -from;
+    for (int g = 0; g < t->layout.n_parts; g++) {
+        mw_keeping group = {.first = last, .last = t->sae->group_end[g] - from, .level = 0};
+        last = group.last;
+        MW_TRY(keep_codes(t->backend, all, all->rows, &group, &t->part[g].c.mine));
     }
     return MW_OK;
-}
-
-/* By the host: some passes over k entries a row. */
-static mw_status split(mw_trainer *t, const mw_codes *selection) {
-    mw_codes all = {0}, one = {0};
-    int64_t from = t->sae->shard.first;
-    mw_status status = codes_to_host(selection, &all);
-    for (int g = 0; g < t->layout.n_parts && status == MW_OK; g++) {
-        status = take_group(&all, (g ? t->sae->group_end[g - 1] : 0) - from, t->sae->group_end[g] - from, &one);
-        if (status == MW_OK) status = codes_from_host(&one, &t->part[g].c.mine);
-    }
-    mw_codes_free(&all);
-    mw_codes_free(&one);
-    return status;
 }
 
 mw_status matryoshka_top_k_select(mw_trainer *t, const float *x) {

@@ -119,26 +119,6 @@ static void close_choice(mw_backend *b, choice *s) {
     candidates_free(&s->best);
 }
 
-/* Places among all shards' candidates become places among this one's; what is not its own becomes 0. */
-static mw_status keep_own(mw_backend *b, int64_t count, int64_t first, int64_t width, candidates *best) {
-    size_t bytes = (size_t)count * 4;
-    int32_t *place = NULL;
-    float *value = NULL;
-    mw_status status = borrow(b, best->index, bytes, &place);
-    if (status == MW_OK) status = borrow(b, best->value, bytes, &value);
-    for (int64_t i = 0; status == MW_OK && i < count; i++) {
-        int64_t at = place[i] - first;
-        bool own = at >= 0 && at < width;
-        place[i] = own ? (int32_t)at : 0;
-        value[i] = own ? value[i] : 0;
-    }
-    if (status == MW_OK) status = write_back(b, best->index, bytes, place);
-    if (status == MW_OK) status = write_back(b, best->value, bytes, value);
-    give_back(b, value);
-    give_back(b, place);
-    return status;
-}
-
 /* Of rows first .. first + rows, whose values are gathered. Shards are in the order of their latents, so an earlier place is a lower
  * latent, which is what ties go by. */
 static mw_status choose(const mw_sae *sae, const candidates *c, choice *s, int64_t first, int64_t rows, mw_codes *out) {
@@ -148,8 +128,8 @@ static mw_status choose(const mw_sae *sae, const candidates *c, choice *s, int64
         MW_TRY(b->ops->copy_2d(b, s->side + i * c->width, wide, s->gathered + i * rows * c->width, c->width, rows,
                                c->width));
     MW_TRY(b->ops->top_k(b, s->side, rows, wide, k, s->best.index, s->best.value));
-    MW_TRY(keep_own(b, rows * k, shard_number(sae) * c->width, c->width, &s->best));
-    MW_TRY(b->ops->pick(b, s->best.index, c->index + first * c->width, c->width, rows, k));
+    MW_TRY(b->ops->pick_own(b, s->best.index, s->best.value, c->index + first * c->width, shard_number(sae) * c->width,
+                            c->width, rows, k));
     return append_positive(b, out, first, rows, k, s->best.index, s->best.value);
 }
 

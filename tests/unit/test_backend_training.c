@@ -393,6 +393,186 @@ static void firing(void) {
     for (int i = 0; i < 3; i++) mw_free(host[i]);
 }
 
+/* ---- entries of codes ---------------------------------------------------------------------------------------- */
+
+enum { K_ROWS = 67, K_MOST = 300, K_LATENTS = 50 };
+
+/* Rows of 0 to K_MOST entries, whose values are few enough that many are equal. */
+typedef struct some_codes {
+    int64_t start[K_ROWS + 1], entries;
+    int32_t *index, *there_index;
+    float *value, *there_value;
+} some_codes;
+
+static some_codes some_new_codes(void) {
+    some_codes c = {0};
+    for (int r = 0; r < K_ROWS; r++) c.start[r + 1] = c.start[r] + (r * 37 + 5) % K_MOST;
+    c.entries = c.start[K_ROWS];
+    c.value = numbers(c.entries, 21);
+    NEED((c.index = mw_alloc((size_t)c.entries * sizeof *c.index)) != NULL);
+    for (int64_t j = 0; j < c.entries; j++) {
+        c.index[j] = (int32_t)((j * 31 + 7) % K_LATENTS);
+        c.value[j] = roundf(c.value[j] * 4) / 4;
+    }
+    c.there_index = put_bytes(c.index, (size_t)c.entries * sizeof *c.index);
+    c.there_value = put(c.value, c.entries);
+    return c;
+}
+
+static void free_some_codes(some_codes *c) {
+    drop(c->there_index);
+    drop(c->there_value);
+    mw_free(c->index);
+    mw_free(c->value);
+}
+
+static void check_kept(const some_codes *c, const mw_keeping *how) {
+    int64_t count[K_ROWS], start[K_ROWS + 1] = {3}, at = 3; /* where the first row goes is the caller's to say */
+    CHECK_OK(b->ops->count_kept(b, how, c->start, c->there_index, c->there_value, K_ROWS, count));
+    for (int r = 0; r < K_ROWS; r++) start[r + 1] = start[r] + count[r];
+    int32_t *there = put_bytes(NULL, (size_t)(start[K_ROWS] + 1) * 4), *index;
+    float *there_too = put(NULL, start[K_ROWS] + 1), *value;
+    CHECK_OK(b->ops->write_kept(b, how, c->start, c->there_index, c->there_value, K_ROWS, start, there, there_too));
+    index = fetch(there, (size_t)start[K_ROWS] * 4);
+    value = fetch(there_too, (size_t)start[K_ROWS] * 4);
+    for (int r = 0; r < K_ROWS; r++) {
+        int64_t equals = how->equals ? how->equals[r] : 0;
+        CHECK(at == start[r]);
+        for (int64_t j = c->start[r]; j < c->start[r + 1]; j++) {
+            bool in = c->index[j] >= how->first && c->index[j] < how->last;
+            if (!in || c->value[j] < how->level || (c->value[j] == how->level && equals-- <= 0)) continue;
+            CHECK(at < start[K_ROWS] && index[at] == c->index[j] && value[at] == c->value[j]);
+            at++;
+        }
+    }
+    CHECK(at == start[K_ROWS]);
+    drop(there);
+    drop(there_too);
+    mw_free(index);
+    mw_free(value);
+}
+
+static void keeping(void) {
+    some_codes c = some_new_codes();
+    int64_t equals[K_ROWS];
+    for (int r = 0; r < K_ROWS; r++) equals[r] = r % 5 == 4 ? INT64_MAX : r % 5;
+    check_kept(&c, &(mw_keeping){.first = 0, .last = K_LATENTS, .level = -INFINITY});
+    check_kept(&c, &(mw_keeping){.first = 0, .last = K_LATENTS, .level = INFINITY});
+    check_kept(&c, &(mw_keeping){.first = 10, .last = 31, .level = 0});
+    check_kept(&c, &(mw_keeping){.first = -20, .last = 5, .level = -0.5f, .equals = equals});
+    check_kept(&c, &(mw_keeping){.first = 0, .last = K_LATENTS, .level = 0.25f, .equals = equals});
+    free_some_codes(&c);
+}
+
+static void digits(void) {
+    some_codes c = some_new_codes();
+    int64_t counts[256];
+    uint32_t prefix = 0, mask = 0;
+    for (int shift = 24; shift >= 0; shift -= 8) {
+        int64_t expected[256] = {0};
+        int most = 0;
+        for (int64_t j = 0; j < c.entries; j++) {
+            uint32_t bits;
+            memcpy(&bits, &c.value[j], sizeof bits);
+            if ((bits & mask) == prefix) expected[bits >> shift & 255]++;
+        }
+        CHECK_OK(b->ops->count_digits(b, c.there_value, c.entries, prefix, mask, shift, counts));
+        for (int i = 0; i < 256; i++) {
+            CHECK(counts[i] == expected[i]);
+            if (counts[i] > counts[most]) most = i;
+        }
+        prefix |= (uint32_t)most << shift;
+        mask |= UINT32_C(255) << shift;
+    }
+    CHECK_OK(b->ops->count_digits(b, c.there_value, 0, 0, 0, 0, counts));
+    CHECK(counts[0] == 0);
+    free_some_codes(&c);
+}
+
+static double slope_of(double c, double z, double s) {
+    return (tanh(c * (z + 1e-5) * s) - tanh(c * (z - 1e-5) * s)) / 2e-5;
+}
+
+/* As its comment says it. */
+static double expected_map(const mw_mapping *how, const float *table, double x, int64_t i, double z) {
+    double t0 = table[i], t1 = table[K_LATENTS + i], t2 = table[2 * K_LATENTS + i], y = z > t1 ? z : 0;
+    switch (how->map) {
+    case MW_MAP_ADD:
+        return x + how->a * (how->table[0] ? t0 : 1);
+    case MW_MAP_TIMES:
+        return x * z;
+    case MW_MAP_GATE:
+        return z > 0 ? exp(t0) * x : 0;
+    case MW_MAP_MAGNITUDE:
+        return fmax(exp(t0) * (z - t1) + t2, 0);
+    case MW_MAP_TANH:
+        return tanh(how->c * z * t0);
+    case MW_MAP_ADD_SLOPE:
+        return x + how->a * slope_of(how->c, z, t0);
+    case MW_MAP_EDGE:
+        return t1 * (x + (how->table[0] ? how->a * slope_of(how->c, y, t0) : 0)) + how->b;
+    }
+    return 0;
+}
+
+/* Quotients of differences err by their step squared, and by 1e-16 over it. */
+static void check_map(const some_codes *c, const float *table, const float *x, mw_mapping how, const float *there) {
+    float *out = put(x, c->entries), *got = numbers(c->entries, 1);
+    for (int i = 0; i < 3; i++) how.table[i] = how.table[i] ? there + i * K_LATENTS : NULL;
+    CHECK_OK(b->ops->map_entries(b, &how, out, c->there_index, c->there_value, c->entries));
+    get(got, out, c->entries);
+    for (int64_t j = 0; j < c->entries; j++) {
+        double expected = expected_map(&how, table, x[j], c->index[j], c->value[j]);
+        CHECK(fabs(got[j] - expected) <= 4e-7 * (1 + fabs(expected) + fabs(x[j])));
+    }
+    drop(out);
+    mw_free(got);
+}
+
+static void maps(void) {
+    some_codes c = some_new_codes();
+    float *table = numbers(3 * K_LATENTS, 23), *x = numbers(c.entries, 24), *there = put(table, 3 * K_LATENTS);
+    const float *t = table;
+    check_map(&c, table, x, (mw_mapping){.map = MW_MAP_ADD, .a = 0.7}, there);
+    check_map(&c, table, x, (mw_mapping){.map = MW_MAP_ADD, .a = 0.7, .table = {t}}, there);
+    check_map(&c, table, x, (mw_mapping){.map = MW_MAP_TIMES}, there);
+    check_map(&c, table, x, (mw_mapping){.map = MW_MAP_GATE, .table = {t}}, there);
+    check_map(&c, table, x, (mw_mapping){.map = MW_MAP_MAGNITUDE, .table = {t, t, t}}, there);
+    check_map(&c, table, x, (mw_mapping){.map = MW_MAP_TANH, .c = 1.5, .table = {t}}, there);
+    check_map(&c, table, x, (mw_mapping){.map = MW_MAP_ADD_SLOPE, .a = 0.3, .c = 1.5, .table = {t}}, there);
+    check_map(&c, table, x, (mw_mapping){.map = MW_MAP_EDGE, .b = 0.2, .table = {NULL, t}}, there);
+    check_map(&c, table, x, (mw_mapping){.map = MW_MAP_EDGE, .a = 0.3, .b = 0.2, .c = 1.5, .table = {t, t}}, there);
+    drop(there);
+    mw_free(x);
+    mw_free(table);
+    free_some_codes(&c);
+}
+
+/* Of 4 shards' 6 places this one has the third's. */
+static void picking_ones_own(void) {
+    enum { R = 9, K = 5, WIDTH = 6, FIRST = 12 };
+    int32_t index[R * K], table[R * WIDTH];
+    float value[R * K];
+    for (int i = 0; i < R * WIDTH; i++) table[i] = 1000 + i;
+    for (int i = 0; i < R * K; i++) {
+        index[i] = (i * 7 + 3) % (4 * WIDTH);
+        value[i] = (float)(i + 1);
+    }
+    int32_t *there = put_bytes(index, sizeof index), *there_table = put_bytes(table, sizeof table);
+    float *there_value = put(value, R * K);
+    CHECK_OK(b->ops->pick_own(b, there, there_value, there_table, FIRST, WIDTH, R, K));
+    int32_t *got = fetch(there, sizeof index);
+    float *kept = fetch(there_value, sizeof value);
+    for (int i = 0; i < R * K; i++) {
+        bool own = index[i] >= FIRST && index[i] < FIRST + WIDTH;
+        CHECK(got[i] == (own ? table[i / K * WIDTH + index[i] - FIRST] : 0));
+        CHECK(kept[i] == (own ? value[i] : 0));
+    }
+    void *device[] = {there, there_table, there_value}, *host[] = {got, kept};
+    for (int i = 0; i < 3; i++) drop(device[i]);
+    for (int i = 0; i < 2; i++) mw_free(host[i]);
+}
+
 /* ---- copies beside the work ------------------------------------------------------------------------------------- */
 
 enum { LONG = 1 << 16 };
@@ -487,6 +667,10 @@ int main(int argc, char **argv) {
     RUN(listing);
     RUN(a_million);
     RUN(firing);
+    RUN(keeping);
+    RUN(digits);
+    RUN(maps);
+    RUN(picking_ones_own);
     RUN(copies_from_the_device);
     RUN(copies_to_the_device);
     mw_backend_close(&b);

@@ -49,6 +49,13 @@ mw_status mw_cpu_sparse_outer(mw_backend *, float *, const mw_latent_lists *, co
 mw_status mw_cpu_adam(mw_backend *, float *, const float *, float *, float *, int64_t, int64_t, const mw_adam *);
 mw_status mw_cpu_unit_rows(mw_backend *, float *, float *, int64_t, int64_t);
 mw_status mw_cpu_pick(mw_backend *, int32_t *, const int32_t *, int64_t, int64_t, int64_t);
+mw_status mw_cpu_pick_own(mw_backend *, int32_t *, float *, const int32_t *, int64_t, int64_t, int64_t, int64_t);
+mw_status mw_cpu_count_kept(mw_backend *, const mw_keeping *, const int64_t *, const int32_t *, const float *, int64_t,
+                            int64_t *);
+mw_status mw_cpu_write_kept(mw_backend *, const mw_keeping *, const int64_t *, const int32_t *, const float *, int64_t,
+                            const int64_t *, int32_t *, float *);
+mw_status mw_cpu_count_digits(mw_backend *, const float *, int64_t, uint32_t, uint32_t, int, int64_t[256]);
+mw_status mw_cpu_map_entries(mw_backend *, const mw_mapping *, float *, const int32_t *, const float *, int64_t);
 mw_status mw_cpu_count_open(mw_backend *, const mw_opening *, const float *, int64_t, int64_t, int64_t *);
 mw_status mw_cpu_write_open(mw_backend *, const mw_opening *, const float *, int64_t, int64_t, const int64_t *,
                             int32_t *, float *);

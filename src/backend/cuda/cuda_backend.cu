@@ -118,6 +118,11 @@ static mw_backend_ops cuda_table(void) {
     ops.adam = mw_cuda_adam;
     ops.unit_rows = mw_cuda_unit_rows;
     ops.pick = mw_cuda_pick;
+    ops.pick_own = mw_cuda_pick_own;
+    ops.count_kept = mw_cuda_count_kept;
+    ops.write_kept = mw_cuda_write_kept;
+    ops.count_digits = mw_cuda_count_digits;
+    ops.map_entries = mw_cuda_map_entries;
     ops.count_open = mw_cuda_count_open;
     ops.write_open = mw_cuda_write_open;
     ops.list_latents = mw_cuda_list_latents;
