@@ -81,8 +81,8 @@ static mw_status encode_dead(mw_trainer *t, dead_scratch *s) {
 }
 
 static mw_status reconstruct_dead(mw_trainer *t, dead_scratch *s, float *recon) {
-    MW_TRY(candidates_choose(t->sae, &s->own, t->aux_k, encode_dead(t, s), &t->aux.c.mine));
-    return shards_decode(t->sae, NULL, &t->aux.c.mine, recon);
+    MW_TRY(candidates_choose(t->sae, &s->own, t->aux_k, encode_dead(t, s), &t->aux.mine));
+    return shards_decode(t->sae, NULL, &t->aux.mine, recon);
 }
 
 /* Turns the auxiliary reconstruction into its gradient; leaves this rank's squared error by tile. */
@@ -109,11 +109,11 @@ static mw_status with_scratch(mw_trainer *t, dead_scratch *s, double spread, flo
     float *recon = all + t->begin * t->sae->d_out;
     double total = 0;
     MW_TRY(mw_comm_agree(t->comm, reconstruct_dead(t, s, recon)));
-    MW_TRY(gather_codes(t, &t->aux.c));
+    MW_TRY(gather_codes(t, &t->aux));
     MW_TRY(mw_comm_agree(t->comm, aux_error(t, recon, spread, s->tiles)));
     MW_TRY(sum_errors(t, s->tiles, &total));
-    MW_TRY(mw_comm_agree(t->comm, code_gradients(t, &t->aux.c, block)));
-    MW_TRY(gather_code_grads(t, &t->aux.c));
+    MW_TRY(mw_comm_agree(t->comm, code_gradients(t, &t->aux, block)));
+    MW_TRY(gather_code_grads(t, &t->aux));
     t->report.aux_loss = total / spread;
     return gather_rows_of(t, all, (size_t)t->sae->d_out * sizeof(float));
 }

@@ -25,23 +25,6 @@ void give_back(mw_backend *backend, void *host) {
     if (!backend->ops->host_memory) mw_free(host);
 }
 
-mw_status open_entries(mw_trainer *t, codes *c, int64_t first, int64_t last, entries *out) {
-    size_t bytes = (size_t)(last - first) * 4;
-    *out = (entries){0};
-    mw_status status = borrow(t->backend, c->index + first, bytes, &out->index);
-    if (status == MW_OK) status = borrow(t->backend, c->value + first, bytes, &out->value);
-    if (status == MW_OK) status = borrow(t->backend, c->grad + first, bytes, &out->grad);
-    if (status != MW_OK) close_entries(t, out);
-    return status;
-}
-
-void close_entries(mw_trainer *t, entries *e) {
-    give_back(t->backend, e->index);
-    give_back(t->backend, e->value);
-    give_back(t->backend, e->grad);
-    *e = (entries){0};
-}
-
 /* As 4 bytes each, which floats are too. */
 mw_status copy_latents(mw_backend *b, int32_t *to, int64_t to_stride, const int32_t *from, int64_t rows,
                        int64_t width) {

@@ -26,5 +26,5 @@ mw_status lengths_of_rows(mw_backend *b, const float *w, int64_t rows, int64_t d
 
 mw_status decoder_norms(mw_trainer *t) {
     const mw_parts parts = parts_of(t->sae);
-    return lengths_of_rows(t->backend, t->sae->w_dec, t->sae->n, t->sae->d_out, &parts, t->norms);
+    return t->backend->ops->row_lengths(t->backend, t->norms, t->sae->w_dec, t->sae->n, t->sae->d_out, &parts);
 }

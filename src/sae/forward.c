@@ -70,7 +70,7 @@ static mw_status count_positive(mw_trainer *t, int64_t *out) {
     mw_backend *b = t->backend;
     *out = 0;
     for (int p = 0; p < t->layout.n_parts; p++) {
-        const mw_codes *c = &t->part[p].c.mine;
+        const mw_codes *c = &t->part[p].mine;
         int64_t count = 0;
         if (!(t->layout.uses[p] & PART_FIRES)) continue;
         MW_TRY(b->ops->count_positive(b, c->value, c->start[c->rows], &count));
@@ -101,7 +101,7 @@ static mw_status count_dead(mw_trainer *t) {
     mw_backend *b = t->backend;
     int64_t n = t->sae->n, by = t->options.batch;
     for (int p = 0; p < t->layout.n_parts; p++) {
-        const codes *c = &t->part[p].c;
+        const codes *c = &t->part[p];
         if (!(t->layout.uses[p] & PART_FIRES)) continue;
         MW_TRY(
             b->ops->mark_fired(b, t->since_fired, n, by, c->index, c->value, c->start[t->options.batch], fired_above));
@@ -126,7 +126,7 @@ static mw_status reconstruct(mw_trainer *t, const float *x, const float *y) {
     int64_t rows = t->end - t->begin, count = rows * sae->d_out;
     MW_TRY(shard_agree(sae, end_gather(t, P_W_DEC)));
     for (int i = 0; i < t->layout.n_blocks; i++) /* all ranks are through with these before one can fail alone */
-        MW_TRY(shards_decode(sae, block_before(t, i) ? NULL : sae->b_dec, &t->part[i].c.mine, block_rows(t, i)));
+        MW_TRY(shards_decode(sae, block_before(t, i) ? NULL : sae->b_dec, &t->part[i].mine, block_rows(t, i)));
     for (int i = 0; i < t->layout.n_blocks; i++) {
         float *e = block_rows(t, i);
         const float *before = block_before(t, i);
@@ -163,70 +163,21 @@ mw_status code_gradients(mw_trainer *t, codes *c, int block) {
                                        c->mine.index, t->end - t->begin, t->sae->w_dec, t->sae->d_out);
 }
 
-/* What a variant makes of this rank's gradients, on the host. */
-static mw_status shape_gradients(mw_trainer *t) {
-    entries of[PARTS_MAX] = {{0}};
-    mw_status status = MW_OK;
-    if (!variant_of(t->sae)->shape) return MW_OK;
-    for (int p = 0; p < t->layout.n_parts && status == MW_OK; p++) {
-        codes *c = &t->part[p].c;
-        status = open_entries(t, c, c->start[t->begin], c->start[t->end], &of[p]);
-    }
-    if (status == MW_OK) status = variant_of(t->sae)->shape(t, of);
-    for (int p = 0; p < t->layout.n_parts && status == MW_OK; p++) {
-        codes *c = &t->part[p].c;
-        int64_t first = c->start[t->begin];
-        status =
-            write_back(t->backend, c->grad + first, (size_t)(c->start[t->end] - first) * sizeof *c->grad, of[p].grad);
-    }
-    for (int p = 0; p < t->layout.n_parts; p++) close_entries(t, &of[p]);
-    return status;
-}
-
 static mw_status gradients_of_parts(mw_trainer *t) {
     mw_status status = MW_OK;
     for (int p = 0; p < t->layout.n_parts && status == MW_OK; p++)
-        status = code_gradients(t, &t->part[p].c, t->layout.block[p]);
-    if (status == MW_OK) status = shape_gradients(t);
+        status = code_gradients(t, &t->part[p], t->layout.block[p]);
+    if (status == MW_OK && variant_of(t->sae)->shape) status = variant_of(t->sae)->shape(t);
     MW_TRY(mw_comm_agree(t->comm, status));
-    for (int p = 0; p < t->layout.n_parts; p++) MW_TRY(gather_code_grads(t, &t->part[p].c));
+    for (int p = 0; p < t->layout.n_parts; p++) MW_TRY(gather_code_grads(t, &t->part[p]));
     return MW_OK;
-}
-
-/* Sums of a part for each latent of the share. */
-static void sum_part(const mw_trainer *t, const part *p, const entries *e) {
-    const variant_row *variant = variant_of(t->sae);
-    bool costs = variant->cost && p == &t->part[variant->cost_part];
-    memset(p->sums, 0, (size_t)(t->n_latents * PART_SUMS) * sizeof(double));
-    for (int64_t j = 0; j < p->c.start[t->options.batch]; j++) {
-        int64_t i = e->index[j] - t->first_latent;
-        if (i < 0 || i >= t->n_latents) continue;
-        double *sums = p->sums + i * PART_SUMS;
-        sums[SUM_VALUE] += e->value[j];
-        sums[SUM_GRAD] += e->grad[j];
-        sums[SUM_GRAD_VALUE] += (double)e->grad[j] * e->value[j];
-        if (costs) sums[SUM_COST] += variant->cost(t, e->index[j], e->value[j]);
-    }
-}
-
-/* On the host. */
-static mw_status sum_parts(mw_trainer *t) {
-    mw_status status = MW_OK;
-    for (int p = 0; p < t->layout.n_parts && status == MW_OK; p++) {
-        entries of = {0};
-        status = open_entries(t, &t->part[p].c, 0, t->part[p].c.start[t->options.batch], &of);
-        if (status == MW_OK) sum_part(t, &t->part[p], &of);
-        close_entries(t, &of);
-    }
-    return status;
 }
 
 /* Sum over all latents, by blocks of them. */
 static mw_status sum_costs(mw_trainer *t, double *out) {
-    const part *p = &t->part[variant_of(t->sae)->cost_part];
     for (int64_t i = 0; i < t->n_latents; i++) {
         double *block = &t->block_sums[first_block(t) + i / LATENT_BLOCK];
-        *block = (i % LATENT_BLOCK ? *block : 0) + p->sums[i * PART_SUMS + SUM_COST];
+        *block = (i % LATENT_BLOCK ? *block : 0) + t->costs[i];
     }
     MW_TRY(mw_comm_gather_shares(t->comm, t->block_sums, trainer_blocks(t), 1, sizeof *t->block_sums));
     *out = 0;
@@ -240,7 +191,7 @@ static mw_status find_penalty(mw_trainer *t) {
     double cost = 0;
     t->report.penalty = 0;
     if (!variant->penalty) return MW_OK;
-    MW_TRY(mw_comm_agree(t->comm, sum_parts(t)));
+    MW_TRY(mw_comm_agree(t->comm, variant->sum(t)));
     MW_TRY(sum_costs(t, &cost));
     t->report.penalty = variant->penalty(t, cost / (double)t->options.batch);
     return MW_OK;
@@ -262,7 +213,7 @@ static void fill_report(mw_trainer *t, const batch_sums *s) {
 static mw_status choose_codes(mw_trainer *t, const float *x) {
     const variant_row *variant = variant_of(t->sae);
     if (variant->select) return variant->select(t, x);
-    return variant->encode(t->sae, x, t->end - t->begin, &t->part[0].c.mine);
+    return variant->encode(t->sae, x, t->end - t->begin, &t->part[0].mine);
 }
 
 mw_status trainer_select(mw_trainer *t, const float *x) {
@@ -296,9 +247,9 @@ static mw_status choose_and_rebuild(mw_trainer *t, const float *x, const float *
     MW_TRY(mw_comm_agree(t->comm, choose_codes(t, x)));
     MW_TRY(mw_comm_agree(t->comm, reconstruct(t, x, y)));
     MW_TRY(measure(t, y, sums));
-    for (int p = 0; p < t->layout.n_parts; p++) MW_TRY(gather_codes(t, &t->part[p].c));
+    for (int p = 0; p < t->layout.n_parts; p++) MW_TRY(gather_codes(t, &t->part[p]));
     if (variant_of(t->sae)->after_selection) variant_of(t->sae)->after_selection(t);
-    t->active = t->part[0].c.start[t->options.batch];
+    t->active = t->part[0].start[t->options.batch];
     MW_TRY(mw_comm_agree(t->comm, count_dead(t)));
     MW_TRY(shard_sum(t->sae, &t->active, 1));
     return shard_sum(t->sae, &t->all_dead, 1);

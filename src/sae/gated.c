@@ -6,62 +6,21 @@
 
 #include <math.h>
 
-/* What is by latent, on the host. */
-typedef struct gate {
-    float *r_mag, *b_mag, *b_gate;
-} gate;
-
-static void close_gate(const mw_sae *s, gate *g) {
-    give_back(s->backend, g->r_mag);
-    give_back(s->backend, g->b_mag);
-    give_back(s->backend, g->b_gate);
-}
-
-static mw_status open_gate(const mw_sae *s, gate *g) {
-    size_t bytes = (size_t)s->n * sizeof(float);
-    *g = (gate){0};
-    mw_status status = borrow(s->backend, s->extra[0], bytes, &g->r_mag);
-    if (status == MW_OK) status = borrow(s->backend, s->extra[1], bytes, &g->b_mag);
-    if (status == MW_OK) status = borrow(s->backend, s->b_enc, bytes, &g->b_gate);
-    if (status != MW_OK) close_gate(s, g);
-    return status;
-}
-
-static float magnitude(const gate *g, int64_t i, float pi) {
-    return expf(g->r_mag[i]) * (pi - g->b_gate[i]) + g->b_mag[i];
-}
-
-/* pi of open gates becomes z; where that is not positive the entry goes, or stays as 0. */
-static mw_status measure(const mw_sae *sae, mw_codes *codes, bool keep) {
-    gate g;
-    int64_t at = 0, j = 0;
-    MW_TRY(open_gate(sae, &g));
-    for (int64_t r = 0; r < codes->rows; r++) {
-        for (; j < codes->start[r + 1]; j++) {
-            float m = magnitude(&g, codes->index[j], codes->value[j]);
-            if (!(m > 0) && !keep) continue;
-            codes->index[at] = codes->index[j];
-            codes->value[at++] = fmaxf(m, 0);
-        }
-        codes->start[r + 1] = at;
-    }
-    close_gate(sae, &g);
-    return MW_OK;
-}
-
-/* From the pi of open gates in `from`, by the host. */
-static mw_status magnitudes(const mw_sae *sae, const mw_codes *from, bool keep, mw_codes *out) {
-    mw_codes host = {0};
-    mw_status status = codes_to_host(from, &host);
-    if (status == MW_OK) status = measure(sae, &host, keep);
-    if (status == MW_OK) status = codes_from_host(&host, out);
-    mw_codes_free(&host);
-    return status;
+/* pi of open gates becomes z; where that is not positive, 0. */
+static mw_status measure(const mw_sae *s, mw_codes *codes) {
+    const mw_mapping how = {.map = MW_MAP_MAGNITUDE, .table = {s->extra[0], s->b_enc, s->extra[1]}};
+    return s->backend->ops->map_entries(s->backend, &how, codes->value, codes->index, codes->value,
+                                        codes->start[codes->rows]);
 }
 
 mw_status gated_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) {
-    MW_TRY(open_codes(sae, x, rows, (mw_opening){.level = 0}, out));
-    return magnitudes(sae, out, false, out);
+    mw_codes gates = {.memory = out->memory};
+    const mw_keeping positive = above(sae, 0);
+    mw_status status = open_codes(sae, x, rows, (mw_opening){.level = 0}, &gates);
+    if (status == MW_OK) status = measure(sae, &gates);
+    if (status == MW_OK) status = keep_codes(sae->backend, &gates, rows, &positive, out);
+    mw_codes_free(&gates);
+    return status;
 }
 
 void gated_lay_out(const mw_trainer *t, layout *out) {
@@ -75,37 +34,53 @@ void gated_lay_out(const mw_trainer *t, layout *out) {
 }
 
 mw_status gated_select(mw_trainer *t, const float *x) {
-    mw_codes *gates = &t->part[1].c.mine;
+    mw_codes *gates = &t->part[1].mine, *magnitudes = &t->part[0].mine;
+    const mw_keeping all = above(t->sae, -INFINITY);
     MW_TRY(open_codes(t->sae, x, t->end - t->begin, (mw_opening){.level = 0}, gates));
-    return magnitudes(t->sae, gates, true, &t->part[0].c.mine);
+    MW_TRY(keep_codes(t->backend, gates, gates->rows, &all, magnitudes));
+    return measure(t->sae, magnitudes);
 }
 
 /* Gradients with respect to u. */
-mw_status gated_shape(mw_trainer *t, entries *of) {
-    const codes *c = &t->part[0].c;
-    gate g;
-    MW_TRY(open_gate(t->sae, &g));
-    for (int64_t j = 0; j < c->start[t->end] - c->start[t->begin]; j++) {
-        of[0].grad[j] *= of[0].value[j] > 0 ? expf(g.r_mag[of[0].index[j]]) : 0;
-        of[1].grad[j] += (float)t->penalty_unit;
-    }
-    close_gate(t->sae, &g);
-    return MW_OK;
+mw_status gated_shape(mw_trainer *t) {
+    MW_TRY(map_gradients(t, &t->part[0], &(mw_mapping){.map = MW_MAP_GATE, .table = {t->sae->extra[0]}}));
+    return map_gradients(t, &t->part[1], &(mw_mapping){.map = MW_MAP_ADD, .a = t->penalty_unit});
 }
 
-double gated_cost(const mw_trainer *t, int64_t latent, float value) {
-    (void)t;
-    (void)latent;
-    return value;
+/* Of dL/du: it, and it times z. */
+mw_status gated_sum(mw_trainer *t) {
+    const codes *open = &t->part[0];
+    MW_TRY(sum_over_rows(t, open, open->grad, t->share_sums[0]));
+    MW_TRY(sum_mapped(t, open, &(mw_mapping){.map = MW_MAP_TIMES}, open->grad, t->share_sums[1]));
+    return sum_over_rows(t, &t->part[1], t->part[1].value, t->costs);
+}
+
+/* What is by latent, on the host. */
+typedef struct gate {
+    float *r_mag, *b_mag;
+} gate;
+
+static void close_gate(const mw_sae *s, gate *g) {
+    give_back(s->backend, g->r_mag);
+    give_back(s->backend, g->b_mag);
+}
+
+static mw_status open_gate(const mw_sae *s, gate *g) {
+    size_t bytes = (size_t)s->n * sizeof(float);
+    *g = (gate){0};
+    mw_status status = borrow(s->backend, s->extra[0], bytes, &g->r_mag);
+    if (status == MW_OK) status = borrow(s->backend, s->extra[1], bytes, &g->b_mag);
+    if (status != MW_OK) close_gate(s, g);
+    return status;
 }
 
 /* dm/dr_mag = exp(r_mag) u = m - b_mag, and dL/dm = dL/du exp(-r_mag). */
 static void finish_share(const mw_trainer *t, const gate *g, float *r_grad, float *b_grad) {
     for (int64_t i = 0; i < t->n_latents; i++) {
-        const double *sums = t->part[0].sums + i * PART_SUMS;
+        double sum = t->share_sums[0][i], with_z = t->share_sums[1][i];
         double shrink = exp(-(double)g->r_mag[t->first_latent + i]), b = g->b_mag[t->first_latent + i];
-        r_grad[i] = (float)(shrink * (sums[SUM_GRAD_VALUE] - b * sums[SUM_GRAD]));
-        b_grad[i] = (float)(shrink * sums[SUM_GRAD]);
+        r_grad[i] = (float)(shrink * (with_z - b * sum));
+        b_grad[i] = (float)(shrink * sum);
     }
 }
 

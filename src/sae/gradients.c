@@ -9,7 +9,7 @@ static const codes *part_at(const mw_trainer *t, int p, int *uses, int *block) {
     if (p > t->layout.n_parts || (aux && !t->aux_k)) return NULL;
     *uses = aux ? PART_DECODES | PART_ENCODES | PART_BIASES : t->layout.uses[p];
     *block = aux ? t->layout.n_blocks : t->layout.block[p];
-    return aux ? &t->aux.c : &t->part[p].c;
+    return aux ? &t->aux : &t->part[p];
 }
 
 /* Parts with this use. To decode: values and rows of out_grad; else gradients and rows of the input. */
@@ -53,6 +53,49 @@ static mw_status list_entries(mw_trainer *t, part_use use) {
     for (int i = 0; i < count; i++) entries += runs[i].start[t->options.batch];
     MW_TRY(make_room(t, entries));
     return t->backend->ops->list_latents(t->backend, runs, count, t->first_latent, &t->lists);
+}
+
+/* One part alone. */
+static mw_status list_part(mw_trainer *t, const codes *c, const float *coefficient) {
+    const mw_code_run run = {
+        .rows = t->options.batch, .start = c->start, .index = c->index, .coefficient = coefficient};
+    MW_TRY(make_room(t, c->start[t->options.batch]));
+    return t->backend->ops->list_latents(t->backend, &run, 1, t->first_latent, &t->lists);
+}
+
+mw_status sum_over_rows(mw_trainer *t, const codes *c, const float *coefficient, double *out) {
+    mw_backend *b = t->backend;
+    MW_TRY(list_part(t, c, coefficient));
+    MW_TRY(b->ops->list_sums(b, t->pre_sum, &t->lists));
+    return b->ops->download(b, out, t->pre_sum, (size_t)t->n_latents * sizeof *out);
+}
+
+mw_status count_over_rows(mw_trainer *t, const codes *c, double *out) {
+    int64_t *start = NULL;
+    MW_TRY(list_part(t, c, c->value));
+    MW_TRY(borrow(t->backend, t->lists.start, (size_t)(t->n_latents + 1) * sizeof *start, &start));
+    for (int64_t i = 0; i < t->n_latents; i++) out[i] = (double)(start[i + 1] - start[i]);
+    give_back(t->backend, start);
+    return MW_OK;
+}
+
+/* ---- entries of a part -------------------------------------------------------------------------------------- */
+
+mw_status map_gradients(mw_trainer *t, codes *c, const mw_mapping *how) {
+    int64_t at = c->start[t->begin], count = c->start[t->end] - at;
+    return t->backend->ops->map_entries(t->backend, how, c->grad + at, c->index + at, c->value + at, count);
+}
+
+mw_status sum_mapped(mw_trainer *t, const codes *c, const mw_mapping *how, const float *from, double *out) {
+    mw_backend *b = t->backend;
+    int64_t count = c->start[t->options.batch];
+    float *terms = NULL;
+    MW_TRY(mw_backend_floats(b, count, &terms));
+    mw_status status = b->ops->combine(b, terms, 1, from, 0, NULL, count);
+    if (status == MW_OK) status = b->ops->map_entries(b, how, terms, c->index, c->value, count);
+    if (status == MW_OK) status = sum_over_rows(t, c, terms, out);
+    b->ops->free(b, terms);
+    return status;
 }
 
 /* ---- parameters by latent ----------------------------------------------------------------------------------- */

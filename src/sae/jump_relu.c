@@ -33,14 +33,8 @@ void jump_relu_lay_out(const mw_trainer *t, layout *out) {
 mw_status jump_relu_select(mw_trainer *t, const float *x) {
     const float *theta = t->sae->extra[0];
     const mw_opening how[2] = {{.floor = theta}, {.floor = theta, .margin = (float)(bandwidth(&t->options) / 2)}};
-    mw_codes *const out[2] = {&t->part[0].c.mine, &t->part[1].c.mine};
+    mw_codes *const out[2] = {&t->part[0].mine, &t->part[1].mine};
     return open_both(t->sae, x, t->end - t->begin, how, out);
-}
-
-/* d tanh(4 z |W|) / dz */
-static double tanh_slope(double z, double norm) {
-    double h = tanh(tanh_scale * z * norm);
-    return tanh_scale * norm * (1 - h * h);
 }
 
 /* d penalty / d L0 of a row */
@@ -49,29 +43,30 @@ static double l0_slope(const mw_trainer *t) {
     return t->penalty_unit * (target > 0 ? 2 * (l0 / target - 1) / target : 1);
 }
 
-/* Leaves in part 1 the dL/dtheta of each entry, less its factor -1 / eps. */
-mw_status jump_relu_shape(mw_trainer *t, entries *of) {
-    const codes *active = &t->part[0].c, *near = &t->part[1].c;
-    size_t bytes = (size_t)t->sae->n * sizeof(float);
-    bool smooth = t->options.penalty == MW_PENALTY_TANH;
-    double slope = smooth ? 0 : l0_slope(t);
-    float *theta = NULL;
-    if (smooth) MW_TRY(decoder_norms(t));
-    MW_TRY(borrow(t->backend, t->sae->extra[0], bytes, &theta));
-    for (int64_t j = 0; smooth && j < active->start[t->end] - active->start[t->begin]; j++)
-        of[0].grad[j] += (float)(t->penalty_unit * tanh_slope(of[0].value[j], t->norms[of[0].index[j]]));
-    for (int64_t j = 0; j < near->start[t->end] - near->start[t->begin]; j++) {
-        int32_t i = of[1].index[j];
-        double z = of[1].value[j] > theta[i] ? of[1].value[j] : 0, g = of[1].grad[j];
-        if (smooth) g += t->penalty_unit * tanh_slope(z, t->norms[i]);
-        of[1].grad[j] = (float)(theta[i] * g + slope);
-    }
-    give_back(t->backend, theta);
-    return MW_OK;
+static bool is_smooth(const mw_trainer *t) {
+    return t->options.penalty == MW_PENALTY_TANH;
 }
 
-double jump_relu_cost(const mw_trainer *t, int64_t latent, float value) {
-    return t->options.penalty == MW_PENALTY_TANH ? tanh(tanh_scale * value * t->norms[latent]) : 1;
+/* Leaves in part 1 the dL/dtheta of each entry, less its factor -1 / eps. */
+mw_status jump_relu_shape(mw_trainer *t) {
+    mw_mapping active = {.map = MW_MAP_ADD_SLOPE, .a = t->penalty_unit, .c = tanh_scale}, near = active;
+    near.map = MW_MAP_EDGE;
+    near.table[1] = t->sae->extra[0];
+    if (!is_smooth(t)) {
+        near.b = l0_slope(t);
+        return map_gradients(t, &t->part[1], &near);
+    }
+    MW_TRY(decoder_norms(t));
+    active.table[0] = near.table[0] = t->norms;
+    MW_TRY(map_gradients(t, &t->part[0], &active));
+    return map_gradients(t, &t->part[1], &near);
+}
+
+mw_status jump_relu_sum(mw_trainer *t) {
+    const codes *active = &t->part[0];
+    const mw_mapping cost = {.map = MW_MAP_TANH, .c = tanh_scale, .table = {t->norms}};
+    MW_TRY(sum_over_rows(t, &t->part[1], t->part[1].grad, t->share_sums[0]));
+    return is_smooth(t) ? sum_mapped(t, active, &cost, active->value, t->costs) : count_over_rows(t, active, t->costs);
 }
 
 double jump_relu_penalty(const mw_trainer *t, double cost) {
@@ -84,7 +79,7 @@ mw_status jump_relu_finish(mw_trainer *t) {
     size_t bytes = (size_t)t->n_latents * sizeof(float);
     float *grad = NULL;
     MW_TRY(borrow(t->backend, t->parameter[P_EXTRA].grad, bytes, &grad));
-    for (int64_t i = 0; i < t->n_latents; i++) grad[i] = (float)(-t->part[1].sums[i * PART_SUMS + SUM_GRAD] / eps);
+    for (int64_t i = 0; i < t->n_latents; i++) grad[i] = (float)(-t->share_sums[0][i] / eps);
     mw_status status = write_back(t->backend, t->parameter[P_EXTRA].grad, bytes, grad);
     give_back(t->backend, grad);
     return status;

@@ -20,7 +20,7 @@ static mw_status split(mw_trainer *t, const mw_codes *all) {
     for (int g = 0; g < t->layout.n_parts; g++) {
         mw_keeping group = {.first = last, .last = t->sae->group_end[g] - from, .level = 0};
         last = group.last;
-        MW_TRY(keep_codes(t->backend, all, all->rows, &group, &t->part[g].c.mine));
+        MW_TRY(keep_codes(t->backend, all, all->rows, &group, &t->part[g].mine));
     }
     return MW_OK;
 }

@@ -7,16 +7,18 @@ mw_status relu_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes 
     return open_codes(sae, x, rows, (mw_opening){.level = 0}, out);
 }
 
-mw_status relu_shape(mw_trainer *t, entries *of) {
-    const codes *c = &t->part[0].c;
+mw_status relu_shape(mw_trainer *t) {
     MW_TRY(decoder_norms(t));
-    for (int64_t j = 0; j < c->start[t->end] - c->start[t->begin]; j++)
-        of->grad[j] += (float)(t->penalty_unit * t->norms[of->index[j]]);
-    return MW_OK;
+    return map_gradients(t, &t->part[0], &(mw_mapping){.map = MW_MAP_ADD, .a = t->penalty_unit, .table = {t->norms}});
 }
 
-double relu_cost(const mw_trainer *t, int64_t latent, float value) {
-    return (double)value * t->norms[latent];
+mw_status relu_sum(mw_trainer *t) {
+    float *norms = NULL;
+    MW_TRY(sum_over_rows(t, &t->part[0], t->part[0].value, t->share_sums[0]));
+    MW_TRY(borrow(t->backend, t->norms + t->first_latent, (size_t)t->n_latents * sizeof *norms, &norms));
+    for (int64_t i = 0; i < t->n_latents; i++) t->costs[i] = t->share_sums[0][i] * norms[i];
+    give_back(t->backend, norms);
+    return MW_OK;
 }
 
 double plain_penalty(const mw_trainer *t, double cost) {
@@ -33,7 +35,7 @@ mw_status relu_finish(mw_trainer *t) {
     double *weight = mw_alloc(bytes ? bytes : 1);
     void *there = NULL;
     if (!weight) return MW_ERR_MEMORY;
-    for (int64_t i = 0; i < t->n_latents; i++) weight[i] = t->penalty_unit * t->part[0].sums[i * PART_SUMS + SUM_VALUE];
+    for (int64_t i = 0; i < t->n_latents; i++) weight[i] = t->penalty_unit * t->share_sums[0][i];
     mw_status status = b->ops->alloc(b, bytes, &there);
     if (status == MW_OK) status = b->ops->upload(b, there, weight, bytes);
     if (status == MW_OK)

@@ -37,7 +37,7 @@ typedef struct wanted {
     bool host; /* else the device's */
 } wanted;
 
-enum { WANTED_MAX = 18 + 4 * P_COUNT + 2 * PARTS_MAX + 1 };
+enum { WANTED_MAX = 19 + 4 * P_COUNT + PARTS_MAX + 1 };
 
 static int list_parameter_memory(mw_trainer *t, wanted *out) {
     int n = 0;
@@ -56,11 +56,9 @@ static int list_parameter_memory(mw_trainer *t, wanted *out) {
 static int list_part_memory(mw_trainer *t, wanted *out) {
     int n = 0;
     for (int p = 0; p < t->layout.n_parts; p++) {
-        out[n++] = (wanted){&t->part[p].c.start, t->options.batch + 1, sizeof(int64_t), true};
-        if (variant_of(t->sae)->penalty)
-            out[n++] = (wanted){&t->part[p].sums, t->n_latents * PART_SUMS, sizeof(double), true};
+        out[n++] = (wanted){&t->part[p].start, t->options.batch + 1, sizeof(int64_t), true};
     }
-    out[n++] = (wanted){&t->aux.c.start, t->options.batch + 1, sizeof(int64_t), true};
+    out[n++] = (wanted){&t->aux.start, t->options.batch + 1, sizeof(int64_t), true};
     return n;
 }
 
@@ -69,11 +67,15 @@ static int list_memory(mw_trainer *t, wanted out[WANTED_MAX]) {
     int64_t n = t->sae->n, d = t->sae->d, d_out = t->sae->d_out, batch = t->options.batch, rows = t->end - t->begin;
     int64_t latent_blocks = trainer_blocks(t), tiles = trainer_tiles(t),
             out_blocks = t->layout.n_blocks + (t->options.aux_k > 0);
+    bool penalized = variant_of(t->sae)->penalty != NULL;
     const wanted fixed[] = {
         {&t->since_fired, n, 8, false},
         {&t->silent, n, 4, false},
         {&t->dead, n, 4, true},
-        {&t->norms, variant_of(t->sae)->penalty ? n : 0, 4, true},
+        {&t->norms, penalized ? n : 0, 4, false},
+        {&t->share_sums[0], penalized ? t->n_latents : 0, 8, true},
+        {&t->share_sums[1], penalized ? t->n_latents : 0, 8, true},
+        {&t->costs, penalized ? t->n_latents : 0, 8, true},
         {&t->pre_sum, t->n_latents, 8, false},
         {&t->input, batch * d, 4, false},
         {&t->out_grad, out_blocks * batch * d_out, 4, false},
@@ -180,8 +182,8 @@ int64_t mw_training_bytes(const mw_sae_shape *shape, const mw_train_options *opt
 /* Codes lie where the steps run. */
 static void set_memory(mw_trainer *t) {
     mw_backend *memory = t->backend->ops->host_memory ? NULL : t->backend;
-    for (int p = 0; p < PARTS_MAX; p++) t->part[p].c.mine.memory = memory;
-    t->aux.c.mine.memory = t->selection.memory = memory;
+    for (int p = 0; p < PARTS_MAX; p++) t->part[p].mine.memory = memory;
+    t->aux.mine.memory = t->selection.memory = memory;
 }
 
 /* Those with the same shard. */
@@ -239,12 +241,8 @@ mw_status mw_trainer_new(mw_sae *sae, const mw_comm *comm, const mw_train_option
 }
 
 static void free_parts(mw_trainer *t) {
-    for (int p = 0; p <= PARTS_MAX; p++) {
-        part *it = p < PARTS_MAX ? &t->part[p] : &t->aux;
-        codes_free(t->backend, &it->c);
-        mw_free(it->sums);
-        it->sums = NULL;
-    }
+    for (int p = 0; p < PARTS_MAX; p++) codes_free(t->backend, &t->part[p]);
+    codes_free(t->backend, &t->aux);
     mw_codes_free(&t->selection);
 }
 

@@ -38,12 +38,6 @@ typedef struct codes {
     int64_t capacity;
 } codes;
 
-/* A view of codes for the host, see open_entries. */
-typedef struct entries {
-    int32_t *index;
-    float *value, *grad;
-} entries;
-
 typedef enum part_use {
     PART_DECODES = 1, /* W_dec learns from its values */
     PART_ENCODES = 2, /* W_enc learns from its gradients */
@@ -51,14 +45,6 @@ typedef enum part_use {
     PART_FIRES = 8,   /* its values count as activity: L0, dead latents */
     PART_WHOLE = 15,
 } part_use;
-
-/* Sums over the rows of a part, for each latent of the share; the last is what the variant's penalty counts. */
-typedef enum part_sum { SUM_VALUE, SUM_GRAD, SUM_GRAD_VALUE, SUM_COST, PART_SUMS } part_sum;
-
-typedef struct part {
-    codes c;
-    double *sums; /* [n_latents, PART_SUMS], for variants that finish gradients themselves */
-} part;
 
 /* The last two are for AuxK. */
 enum { PARTS_MAX = MW_GROUPS_MAX + 2 };
@@ -121,11 +107,13 @@ typedef struct mw_trainer {
     float *out_grad;       /* [(blocks + 1) * batch, d_out]; the last is AuxK's */
     float *error;          /* x_hat - y of this rank's rows */
     layout layout;
-    part part[PARTS_MAX], aux;
-    mw_codes selection;   /* scratch of selections that are split into parts */
-    int64_t aux_k;        /* of this step; 0: no auxiliary part */
-    float kth;            /* BatchTopK: smallest value selected in the last batch; 0: there was none */
-    float *norms;         /* [n] decoder norms, for variants that use them; on the host */
+    codes part[PARTS_MAX], aux;
+    mw_codes selection; /* scratch of selections that are split into parts */
+    int64_t aux_k;      /* of this step; 0: no auxiliary part */
+    float kth;          /* BatchTopK: smallest value selected in the last batch; 0: there was none */
+    float *norms;       /* [n] decoder norms, for variants with a penalty */
+    double *share_sums[2],
+        *costs;           /* [n_latents] for the same, on the host: what a variant sums over rows; its penalty */
     double *tile_sums;    /* [2, tiles, d_out + 1], then [blocks, tiles] */
     double *sums;         /* [sums_width] their totals */
     double *totals;       /* the same on the host */
@@ -180,9 +168,6 @@ void codes_free(mw_backend *backend, codes *c);
 mw_status borrow(mw_backend *backend, void *device, size_t bytes, void *out) MW_MUST_USE;
 mw_status write_back(mw_backend *backend, void *device, size_t bytes, const void *host) MW_MUST_USE;
 void give_back(mw_backend *backend, void *host);
-/* The same for entries first .. last of codes. */
-mw_status open_entries(mw_trainer *t, codes *c, int64_t first, int64_t last, entries *out) MW_MUST_USE;
-void close_entries(mw_trainer *t, entries *e);
 /* Codes in plain memory, and back; `host` is freed by the caller with mw_codes_free. */
 mw_status codes_to_host(const mw_codes *from, mw_codes *host) MW_MUST_USE;
 mw_status codes_from_host(const mw_codes *host, mw_codes *to) MW_MUST_USE;
@@ -222,6 +207,10 @@ mw_status step_forward(mw_trainer *t, const float *x, const float *y) MW_MUST_US
 mw_status code_gradients(mw_trainer *t, codes *c, int block) MW_MUST_USE;
 /* The auxiliary part: the dead latents rebuild the residual y - x_hat, whose spread is given. */
 mw_status auxiliary(mw_trainer *t, double spread) MW_MUST_USE;
+/* For each latent of the share the sum over all rows of its entries' coefficients (an array of the device, like the part's values),
+ * and how many entries it has, into host memory. */
+mw_status sum_over_rows(mw_trainer *t, const codes *c, const float *coefficient, double *out) MW_MUST_USE;
+mw_status count_over_rows(mw_trainer *t, const codes *c, double *out) MW_MUST_USE;
 /* Gradients of the share's parameters and of b_dec. */
 mw_status step_gradients(mw_trainer *t) MW_MUST_USE;
 /* Makes anew what products read of parameters that have changed. */

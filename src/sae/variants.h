@@ -31,13 +31,11 @@ typedef struct variant_row {
     mw_status (*select)(mw_trainer *t, const float *x);
     /* After a selection: the same on all ranks. */
     void (*after_selection)(mw_trainer *t);
-    /* Makes dL/da, and what it wants to sum, of the dL/dz of this rank's rows: `of` has the parts, for entries from this rank's
-     * first on. */
-    mw_status (*shape)(mw_trainer *t, entries *of);
-    /* What the sparsity coefficient multiplies in the loss, given the mean over rows of the sum of what each entry of a part costs; NULL:
-     * nothing. An entry's latent counts from the first that is held here. */
-    int cost_part;
-    double (*cost)(const mw_trainer *t, int64_t latent, float value);
+    /* Makes dL/da of the dL/dz of this rank's rows. */
+    mw_status (*shape)(mw_trainer *t);
+    /* Of all rows: what `finish` needs into t->share_sums, and for each latent of the share what it costs into t->costs. */
+    mw_status (*sum)(mw_trainer *t);
+    /* What the sparsity coefficient multiplies in the loss, given the mean over rows of the costs of all latents; NULL: nothing. */
     double (*penalty)(const mw_trainer *t, double cost);
     /* Gradients of this rank's share of extras and whatever W_dec gets beside the usual. */
     mw_status (*finish)(mw_trainer *t);
@@ -73,6 +71,13 @@ mw_status open_codes(const mw_sae *sae, const float *x, int64_t rows, mw_opening
 mw_status open_both(const mw_sae *sae, const float *x, int64_t rows, const mw_opening how[2],
                     mw_codes *const out[2]) MW_MUST_USE;
 
+/* ---- entries of a part ----------------------------------------------------------------------------------------- */
+
+/* The gradients of this rank's rows. */
+mw_status map_gradients(mw_trainer *t, codes *c, const mw_mapping *how) MW_MUST_USE;
+/* As sum_over_rows, of what a map makes of `from`, which stays as it is. */
+mw_status sum_mapped(mw_trainer *t, const codes *c, const mw_mapping *how, const float *from, double *out) MW_MUST_USE;
+
 /* ---- what rows of the table are made of ------------------------------------------------------------------------ */
 
 mw_status top_k_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) MW_MUST_USE;
@@ -91,8 +96,8 @@ mw_status matryoshka_top_k_select(mw_trainer *t, const float *x) MW_MUST_USE;
 mw_status matryoshka_batch_top_k_select(mw_trainer *t, const float *x) MW_MUST_USE;
 
 mw_status relu_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) MW_MUST_USE;
-mw_status relu_shape(mw_trainer *t, entries *of);
-double relu_cost(const mw_trainer *t, int64_t latent, float value);
+mw_status relu_shape(mw_trainer *t);
+mw_status relu_sum(mw_trainer *t);
 /* The cost itself. */
 double plain_penalty(const mw_trainer *t, double cost);
 mw_status relu_finish(mw_trainer *t);
@@ -101,8 +106,8 @@ mw_status jump_relu_encode(const mw_sae *sae, const float *x, int64_t rows, mw_c
 void jump_relu_start(mw_sae *sae, const mw_train_options *options, int64_t first, int64_t count);
 void jump_relu_lay_out(const mw_trainer *t, layout *out);
 mw_status jump_relu_select(mw_trainer *t, const float *x) MW_MUST_USE;
-mw_status jump_relu_shape(mw_trainer *t, entries *of);
-double jump_relu_cost(const mw_trainer *t, int64_t latent, float value);
+mw_status jump_relu_shape(mw_trainer *t);
+mw_status jump_relu_sum(mw_trainer *t);
 double jump_relu_penalty(const mw_trainer *t, double cost);
 mw_status jump_relu_finish(mw_trainer *t);
 mw_status jump_relu_constrain(mw_trainer *t);
@@ -110,8 +115,8 @@ mw_status jump_relu_constrain(mw_trainer *t);
 mw_status gated_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) MW_MUST_USE;
 void gated_lay_out(const mw_trainer *t, layout *out);
 mw_status gated_select(mw_trainer *t, const float *x) MW_MUST_USE;
-mw_status gated_shape(mw_trainer *t, entries *of);
-double gated_cost(const mw_trainer *t, int64_t latent, float value);
+mw_status gated_shape(mw_trainer *t);
+mw_status gated_sum(mw_trainer *t);
 mw_status gated_finish(mw_trainer *t);
 
 #endif

@@ -340,7 +340,7 @@ static void stalls_are_seen(void) {
 
 /* Codes against a sort of all pre-activations of the batch; gives how many there are of this rank's latents. */
 static int64_t check_selection(const mw_trainer *t, const float *pre, int64_t batch, int64_t n, int64_t wanted) {
-    const codes *c = &t->part[0].c;
+    const codes *c = &t->part[0];
     int64_t count = c->start[batch];
     int32_t *index = fetch(c->index, count, sizeof *index);
     float *value = fetch(c->value, count, sizeof *value);

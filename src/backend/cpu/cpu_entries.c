@@ -1,0 +1,111 @@
+/* What selections and penalties do with the entries of sparse codes. */
+#include "backend/cpu/cpu.h"
+
+#include <math.h>
+#include <string.h>
+
+mw_status mw_cpu_pick_own(mw_backend *backend, int32_t *index, float *value, const int32_t *table, int64_t first,
+                          int64_t width, int64_t rows, int64_t k) {
+    (void)backend;
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t j = r * k; j < (r + 1) * k; j++) {
+            int64_t at = index[j] - first;
+            bool own = at >= 0 && at < width;
+            index[j] = own ? table[r * width + at] : 0;
+            value[j] = own ? value[j] : 0;
+        }
+    return MW_OK;
+}
+
+/* ---- keeping some ------------------------------------------------------------------------------------------ */
+
+/* `equals`: how many more that equal the level this row may keep. */
+static bool is_kept(const mw_keeping *how, int32_t latent, float x, int64_t *equals) {
+    if (latent < how->first || latent >= how->last) return false;
+    if (x > how->level) return true;
+    return x == how->level && (*equals)-- > 0;
+}
+
+mw_status mw_cpu_count_kept(mw_backend *backend, const mw_keeping *how, const int64_t *from, const int32_t *index,
+                            const float *value, int64_t rows, int64_t *count) {
+    (void)backend;
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t kept = 0, equals = how->equals ? how->equals[r] : 0;
+        for (int64_t j = from[r]; j < from[r + 1]; j++) kept += is_kept(how, index[j], value[j], &equals);
+        count[r] = kept;
+    }
+    return MW_OK;
+}
+
+mw_status mw_cpu_write_kept(mw_backend *backend, const mw_keeping *how, const int64_t *from, const int32_t *index,
+                            const float *value, int64_t rows, const int64_t *start, int32_t *to_index,
+                            float *to_value) {
+    (void)backend;
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t at = start[r], equals = how->equals ? how->equals[r] : 0;
+        for (int64_t j = from[r]; j < from[r + 1]; j++) {
+            if (!is_kept(how, index[j], value[j], &equals)) continue;
+            to_index[at] = index[j];
+            to_value[at++] = value[j];
+        }
+    }
+    return MW_OK;
+}
+
+mw_status mw_cpu_count_digits(mw_backend *backend, const float *value, int64_t entries, uint32_t prefix, uint32_t mask,
+                              int shift, int64_t counts[256]) {
+    (void)backend;
+    memset(counts, 0, 256 * sizeof *counts);
+    for (int64_t j = 0; j < entries; j++) {
+        uint32_t bits;
+        memcpy(&bits, &value[j], sizeof bits);
+        if ((bits & mask) == prefix) counts[bits >> shift & 255]++;
+    }
+    return MW_OK;
+}
+
+/* ---- maps ---------------------------------------------------------------------------------------------------- */
+
+/* d tanh(c z s) / dz */
+static double slope(double c, double z, double s) {
+    double h = tanh(c * z * s);
+    return c * s * (1 - h * h);
+}
+
+static float edge(const mw_mapping *how, float x, int32_t i, float z) {
+    double theta = how->table[1][i], g = x;
+    if (how->table[0]) g += how->a * slope(how->c, z > theta ? z : 0, how->table[0][i]);
+    return (float)(theta * g + how->b);
+}
+
+static float mapped(const mw_mapping *how, float x, int32_t i, float z) {
+    const float *t0 = how->table[0];
+    switch (how->map) {
+    case MW_MAP_ADD:
+        return x + (float)(how->a * (t0 ? t0[i] : 1));
+    case MW_MAP_TIMES:
+        return z * x;
+    case MW_MAP_GATE:
+        return z > 0 ? x * expf(t0[i]) : 0;
+    case MW_MAP_MAGNITUDE:
+        return fmaxf(expf(t0[i]) * (z - how->table[1][i]) + how->table[2][i], 0);
+    case MW_MAP_TANH:
+        return (float)tanh(how->c * z * t0[i]);
+    case MW_MAP_ADD_SLOPE:
+        return x + (float)(how->a * slope(how->c, z, t0[i]));
+    case MW_MAP_EDGE:
+        return edge(how, x, i, z);
+    }
+    return x;
+}
+
+mw_status mw_cpu_map_entries(mw_backend *backend, const mw_mapping *how, float *out, const int32_t *index,
+                             const float *value, int64_t entries) {
+    (void)backend;
+#pragma omp parallel for schedule(static)
+    for (int64_t j = 0; j < entries; j++) out[j] = mapped(how, out[j], index[j], value[j]);
+    return MW_OK;
+}

@@ -1,0 +1,188 @@
+/* What selections and penalties do with the entries of sparse codes. Atomics are of integers only. */
+#include "backend/cuda/cuda.h"
+
+static __global__ void pick_own(int32_t *index, float *value, const int32_t *table, int64_t first, int64_t width,
+                                int64_t count, int64_t k) {
+    EACH(j, count) {
+        int64_t at = index[j] - first;
+        bool own = at >= 0 && at < width;
+        index[j] = own ? table[j / k * width + at] : 0;
+        value[j] = own ? value[j] : 0.0f;
+    }
+}
+
+mw_status mw_cuda_pick_own(mw_backend *backend, int32_t *index, float *value, const int32_t *table, int64_t first,
+                           int64_t width, int64_t rows, int64_t k) {
+    if (rows * k == 0) return MW_OK;
+    MW_LAUNCH(pick_own, cuda_blocks(rows * k), CUDA_THREADS, 0, cuda_of(backend)->stream, index, value, table, first,
+              width, rows * k, k);
+    return cuda_launched("pick_own");
+}
+
+/* ---- keeping some: a block a row ----------------------------------------------------------------------------- */
+
+enum { KEEPERS = 64 }; /* threads: rows have few entries */
+
+typedef struct keeping {
+    int64_t first, last;
+    float level;
+    const int64_t *equals; /* the device's */
+} keeping;
+
+/* Two counts in one number: those above the level, and from bit 16 on those that equal it. */
+static __device__ unsigned standing(const keeping &how, int32_t latent, float x) {
+    if (latent < how.first || latent >= how.last) return 0;
+    return x > how.level ? 1u : x == how.level ? 0x10000u : 0u;
+}
+
+/* Of so many equals, what the row may keep. */
+static __device__ int64_t allowed(const keeping &how, int64_t equals) {
+    int64_t most = how.equals ? how.equals[blockIdx.x] : 0;
+    return equals < most ? equals : most;
+}
+
+static __global__ void count_row(keeping how, const int64_t *from, const int32_t *index, const float *value,
+                                 int64_t *count) {
+    int64_t begin = from[blockIdx.x], end = from[blockIdx.x + 1], above = 0, equal = 0;
+    for (int64_t j = begin + threadIdx.x; j < end; j += blockDim.x) {
+        unsigned s = standing(how, index[j], value[j]);
+        above += s & 0xffffu;
+        equal += s >> 16;
+    }
+    above = block_sum(above);
+    equal = block_sum(equal);
+    if (threadIdx.x == 0) count[blockIdx.x] = above + allowed(how, equal);
+}
+
+static __global__ void write_row(keeping how, const int64_t *from, const int32_t *index, const float *value,
+                                 const int64_t *start, int32_t *to_index, float *to_value) {
+    int64_t begin = from[blockIdx.x], end = from[blockIdx.x + 1], above = 0, equal = 0, to = start[blockIdx.x];
+    for (int64_t at = begin; at < end; at += blockDim.x) {
+        int64_t j = at + threadIdx.x;
+        unsigned s = j < end ? standing(how, index[j], value[j]) : 0, all, before = block_scan(s, &all);
+        int64_t equals_before = equal + (before >> 16);
+        if (s == 1u || (s && equals_before < allowed(how, equals_before + 1))) {
+            int64_t place = to + above + (before & 0xffffu) + allowed(how, equals_before);
+            to_index[place] = index[j];
+            to_value[place] = value[j];
+        }
+        above += all & 0xffffu;
+        equal += all >> 16;
+    }
+}
+
+/* The kernels' arguments, with what the host has of them on the device. */
+static mw_status bring(const mw_keeping *how, int64_t rows, cuda_scratch<int64_t> &equals, keeping *out) {
+    *out = {how->first, how->last, how->level, nullptr};
+    if (!how->equals) return MW_OK;
+    MW_TRY(equals.copy(how->equals, rows));
+    out->equals = equals.data;
+    return MW_OK;
+}
+
+mw_status mw_cuda_count_kept(mw_backend *backend, const mw_keeping *how, const int64_t *from, const int32_t *index,
+                             const float *value, int64_t rows, int64_t *count) {
+    if (rows == 0) return MW_OK;
+    cudaStream_t stream = cuda_of(backend)->stream;
+    cuda_scratch<int64_t> equals(stream), where(stream), found(stream);
+    keeping there;
+    MW_TRY(bring(how, rows, equals, &there));
+    MW_TRY(where.copy(from, rows + 1));
+    MW_TRY(found.make(rows));
+    MW_LAUNCH(count_row, (unsigned)rows, KEEPERS, 0, stream, there, where.data, index, value, found.data);
+    MW_TRY(cuda_launched("count_kept"));
+    return backend->ops->download(backend, count, found.data, (size_t)rows * sizeof *count);
+}
+
+mw_status mw_cuda_write_kept(mw_backend *backend, const mw_keeping *how, const int64_t *from, const int32_t *index,
+                             const float *value, int64_t rows, const int64_t *start, int32_t *to_index,
+                             float *to_value) {
+    if (rows == 0) return MW_OK;
+    cudaStream_t stream = cuda_of(backend)->stream;
+    cuda_scratch<int64_t> equals(stream), where(stream), to(stream);
+    keeping there;
+    MW_TRY(bring(how, rows, equals, &there));
+    MW_TRY(where.copy(from, rows + 1));
+    MW_TRY(to.copy(start, rows));
+    MW_LAUNCH(write_row, (unsigned)rows, KEEPERS, 0, stream, there, where.data, index, value, to.data, to_index,
+              to_value);
+    return cuda_launched("write_kept");
+}
+
+/* ---- digits ---------------------------------------------------------------------------------------------------- */
+
+static __global__ void count_digits(const float *value, int64_t entries, unsigned prefix, unsigned mask, int shift,
+                                    unsigned long long *counts) {
+    __shared__ unsigned mine[256];
+    for (unsigned i = threadIdx.x; i < 256; i += blockDim.x) mine[i] = 0;
+    __syncthreads();
+    EACH(j, entries) {
+        unsigned bits = __float_as_uint(value[j]);
+        if ((bits & mask) == prefix) atomicAdd(&mine[bits >> shift & 255u], 1u);
+    }
+    __syncthreads();
+    for (unsigned i = threadIdx.x; i < 256; i += blockDim.x)
+        if (mine[i]) atomicAdd(&counts[i], (unsigned long long)mine[i]);
+}
+
+mw_status mw_cuda_count_digits(mw_backend *backend, const float *value, int64_t entries, uint32_t prefix, uint32_t mask,
+                               int shift, int64_t counts[256]) {
+    cudaStream_t stream = cuda_of(backend)->stream;
+    cuda_scratch<unsigned long long> found(stream);
+    size_t bytes = 256 * sizeof *counts;
+    MW_TRY(found.make(256));
+    MW_TRY(mw_cuda_fill_zero(backend, found.data, bytes));
+    if (entries)
+        MW_LAUNCH(count_digits, cuda_blocks(entries), CUDA_THREADS, 0, stream, value, entries, prefix, mask, shift,
+                  found.data);
+    MW_TRY(cuda_launched("count_digits"));
+    return backend->ops->download(backend, counts, found.data, bytes);
+}
+
+/* ---- maps ------------------------------------------------------------------------------------------------------ */
+
+/* d tanh(c z s) / dz */
+static __device__ double slope(double c, double z, double s) {
+    double h = tanh(c * z * s);
+    return c * s * (1 - h * h);
+}
+
+static __device__ float edge(const mw_mapping &how, float x, int32_t i, float z) {
+    double theta = how.table[1][i], g = x;
+    if (how.table[0]) g += how.a * slope(how.c, z > theta ? z : 0, how.table[0][i]);
+    return (float)(theta * g + how.b);
+}
+
+static __device__ float mapped(const mw_mapping &how, float x, int32_t i, float z) {
+    const float *t0 = how.table[0];
+    switch (how.map) {
+    case MW_MAP_ADD:
+        return x + (float)(how.a * (t0 ? t0[i] : 1));
+    case MW_MAP_TIMES:
+        return z * x;
+    case MW_MAP_GATE:
+        return z > 0 ? x * expf(t0[i]) : 0;
+    case MW_MAP_MAGNITUDE:
+        return fmaxf(expf(t0[i]) * (z - how.table[1][i]) + how.table[2][i], 0.0f);
+    case MW_MAP_TANH:
+        return (float)tanh(how.c * z * t0[i]);
+    case MW_MAP_ADD_SLOPE:
+        return x + (float)(how.a * slope(how.c, z, t0[i]));
+    case MW_MAP_EDGE:
+        return edge(how, x, i, z);
+    }
+    return x;
+}
+
+static __global__ void map_entries(mw_mapping how, float *out, const int32_t *index, const float *value,
+                                   int64_t entries) {
+    EACH(j, entries) out[j] = mapped(how, out[j], index[j], value[j]);
+}
+
+mw_status mw_cuda_map_entries(mw_backend *backend, const mw_mapping *how, float *out, const int32_t *index,
+                              const float *value, int64_t entries) {
+    if (entries == 0) return MW_OK;
+    MW_LAUNCH(map_entries, cuda_blocks(entries), CUDA_THREADS, 0, cuda_of(backend)->stream, *how, out, index, value,
+              entries);
+    return cuda_launched("map_entries");
+}
