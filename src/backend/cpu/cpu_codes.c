@@ -2,6 +2,7 @@
 #include "backend/cpu/cpu.h"
 
 #include <math.h>
+#include <omp.h>
 #include <string.h>
 
 mw_status mw_cpu_pick(mw_backend *backend, int32_t *index, const int32_t *table, int64_t stride, int64_t rows,
@@ -56,36 +57,81 @@ mw_status mw_cpu_write_open(mw_backend *backend, const mw_opening *how, const fl
 
 /* ---- by latent ------------------------------------------------------------------------------------------- */
 
-static void count_run(const mw_code_run *run, int64_t first, mw_latent_lists *out) {
-    for (int64_t j = run->start[0]; j < run->start[run->rows]; j++) {
-        int64_t i = run->index[j] - first;
-        if (i >= 0 && i < out->n) out->start[i + 1]++;
+/* A counting sort. Each run is cut into pieces of rows for threads; piece after piece, run after run, what each finds of a latent goes
+ * behind what those before it found, so the order does not depend on the number of pieces. */
+typedef struct sorting {
+    const mw_code_run *runs;
+    int n_runs, pieces; /* of each run */
+    int64_t first;
+    mw_latent_lists *out;
+    int64_t *next; /* [n_runs * pieces, n] entries of a piece; then where its next one goes */
+} sorting;
+
+static int pieces_of(const mw_code_run *runs, int n_runs, int64_t n) {
+    int64_t entries = 0, most = omp_get_max_threads();
+    for (int i = 0; i < n_runs; i++) entries += runs[i].start[runs[i].rows] - runs[i].start[0];
+    int64_t worth = n > 0 ? entries / (4 * n) : 0; /* more would take longer to add up than they save */
+    return (int)(worth < 1 ? 1 : worth > most ? most : worth);
+}
+
+/* Piece p of all: its run and rows. */
+static const mw_code_run *piece_at(const sorting *s, int p, int64_t *begin, int64_t *end) {
+    const mw_code_run *run = &s->runs[p / s->pieces];
+    *begin = run->rows * (p % s->pieces) / s->pieces;
+    *end = run->rows * (p % s->pieces + 1) / s->pieces;
+    return run;
+}
+
+static void count_piece(const sorting *s, int p) {
+    int64_t begin, end, n = s->out->n, *count = s->next + p * n;
+    const mw_code_run *run = piece_at(s, p, &begin, &end);
+    memset(count, 0, (size_t)n * sizeof *count);
+    for (int64_t j = run->start[begin]; j < run->start[end]; j++) {
+        int64_t i = run->index[j] - s->first;
+        if (i >= 0 && i < n) count[i]++;
     }
 }
 
-static void place_run(const mw_code_run *run, int64_t first, int64_t *next, mw_latent_lists *out) {
-    for (int64_t r = 0; r < run->rows; r++)
+static void place_piece(const sorting *s, int p) {
+    int64_t begin, end, n = s->out->n, *next = s->next + p * n;
+    const mw_code_run *run = piece_at(s, p, &begin, &end);
+    for (int64_t r = begin; r < end; r++)
         for (int64_t j = run->start[r]; j < run->start[r + 1]; j++) {
-            int64_t i = run->index[j] - first;
-            if (i < 0 || i >= out->n) continue;
+            int64_t i = run->index[j] - s->first;
+            if (i < 0 || i >= n) continue;
             int64_t at = next[i]++;
-            out->row[at] = (int32_t)(run->first_row + r);
-            out->coefficient[at] = run->coefficient[j];
+            s->out->row[at] = (int32_t)(run->first_row + r);
+            s->out->coefficient[at] = run->coefficient[j];
         }
 }
 
-/* A counting sort. */
+/* Counts become places. */
+static void find_places(const sorting *s) {
+    int64_t n = s->out->n, at = 0;
+    for (int64_t i = 0; i < n; i++) {
+        s->out->start[i] = at;
+        for (int p = 0; p < s->n_runs * s->pieces; p++) {
+            int64_t count = s->next[p * n + i];
+            s->next[p * n + i] = at;
+            at += count;
+        }
+    }
+    s->out->start[n] = at;
+}
+
 mw_status mw_cpu_list_latents(mw_backend *backend, const mw_code_run *runs, int n_runs, int64_t first,
                               mw_latent_lists *out) {
     (void)backend;
-    int64_t *next = mw_alloc((size_t)(out->n + 1) * sizeof *next);
-    if (!next) return MW_ERR_MEMORY;
-    memset(out->start, 0, (size_t)(out->n + 1) * sizeof *out->start);
-    for (int i = 0; i < n_runs; i++) count_run(&runs[i], first, out);
-    for (int64_t i = 0; i < out->n; i++) out->start[i + 1] += out->start[i];
-    memcpy(next, out->start, (size_t)out->n * sizeof *next);
-    for (int i = 0; i < n_runs; i++) place_run(&runs[i], first, next, out);
-    mw_free(next);
+    sorting s = {.runs = runs, .n_runs = n_runs, .pieces = pieces_of(runs, n_runs, out->n), .first = first, .out = out};
+    int all = n_runs * s.pieces;
+    s.next = mw_alloc((size_t)(all * out->n + 1) * sizeof *s.next);
+    if (!s.next) return MW_ERR_MEMORY;
+#pragma omp parallel for schedule(static)
+    for (int p = 0; p < all; p++) count_piece(&s, p);
+    find_places(&s);
+#pragma omp parallel for schedule(static)
+    for (int p = 0; p < all; p++) place_piece(&s, p);
+    mw_free(s.next);
     return MW_OK;
 }
 
