@@ -71,9 +71,9 @@ static mw_status count_positive(mw_trainer *t, int64_t *out) {
     *out = 0;
     for (int p = 0; p < t->layout.n_parts; p++) {
         const mw_codes *c = &t->part[p].mine;
-        int64_t count = 0;
+        int64_t count = c->start[c->rows];
         if (!(t->layout.uses[p] & PART_FIRES)) continue;
-        MW_TRY(b->ops->count_positive(b, c->value, c->start[c->rows], &count));
+        if (t->layout.zeros) MW_TRY(b->ops->count_positive(b, c->value, count, &count));
         *out += count;
     }
     return MW_OK;

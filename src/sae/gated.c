@@ -27,6 +27,7 @@ void gated_lay_out(const mw_trainer *t, layout *out) {
     (void)t;
     *out = (layout){.n_parts = 2,
                     .n_blocks = 2,
+                    .zeros = true,
                     .bias_blocks = 1,
                     .uses = {PART_DECODES | PART_ENCODES | PART_FIRES, PART_ENCODES | PART_BIASES},
                     .block = {0, 1},

@@ -51,6 +51,7 @@ enum { PARTS_MAX = MW_GROUPS_MAX + 2 };
 
 typedef struct layout {
     int n_parts, n_blocks;
+    bool zeros;      /* among its codes, which are no activity; else all are positive */
     int bias_blocks; /* b_dec and W_skip learn from the first so many blocks */
     bool
         nested; /* reconstruction g is of parts 0 .. g, and the last is the one that is reported; else g is of part g, and

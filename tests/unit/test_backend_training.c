@@ -653,6 +653,31 @@ static void copies_to_the_device(void) {
     drop(new);
 }
 
+/* The host's arrays are its own again when a call returns, however many calls there have been since the device was waited for. */
+static void arrays_are_taken_at_once(void) {
+    enum { ROWS = 1 << 17, TIMES = 20, TABLE = 16 };
+    int32_t *index = mw_alloc(ROWS * sizeof *index);
+    float table[TABLE], *there, *out[TIMES], *got = numbers(ROWS, 1);
+    NEED(index != NULL);
+    for (int i = 0; i < TABLE; i++) table[i] = (float)i;
+    there = put(table, TABLE);
+    for (int i = 0; i < TIMES; i++) out[i] = put(NULL, ROWS);
+    for (int i = 0; i < TIMES; i++) {
+        for (int r = 0; r < ROWS; r++) index[r] = (r + i) % TABLE;
+        CHECK_OK(b->ops->gather_rows(b, out[i], there, MW_F32, index, ROWS, 1, 1, false));
+    }
+    for (int i = 0; i < TIMES; i++) {
+        int wrong = 0;
+        get(got, out[i], ROWS);
+        for (int r = 0; r < ROWS; r++) wrong += got[r] != (float)((r + i) % TABLE);
+        CHECK(wrong == 0);
+        drop(out[i]);
+    }
+    drop(there);
+    mw_free(index);
+    mw_free(got);
+}
+
 int main(int argc, char **argv) {
     const char *device = argc > 1 ? argv[1] : "cpu";
     if (!test_has_device(device)) return TEST_SKIPPED;
@@ -673,6 +698,7 @@ int main(int argc, char **argv) {
     RUN(picking_ones_own);
     RUN(copies_from_the_device);
     RUN(copies_to_the_device);
+    RUN(arrays_are_taken_at_once);
     mw_backend_close(&b);
     return test_end();
 }

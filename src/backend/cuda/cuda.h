@@ -35,6 +35,7 @@ void mw_cuda_unwatch(mw_backend *backend, const void *self);
 #ifdef __cplusplus
 }
 
+#include <cublasLt.h>
 #include <cublas_v2.h>
 #include <cuda_runtime.h>
 
@@ -44,6 +45,16 @@ void mw_cuda_unwatch(mw_backend *backend, const void *self);
 #define MW_DYNAMIC_SHARED(type, name) extern __shared__ type name[]
 #endif
 
+/* Host memory that small copies to the device go through: from pageable memory they would wait for the device. Two halves in turn;
+ * a half is written again when what came from it has arrived. */
+enum { MW_CUDA_WORKSPACE = 32 << 20, MW_CUDA_STAGING = 4 << 20 };
+typedef struct mw_cuda_staging {
+    char *half[2];
+    cudaEvent_t arrived[2];
+    int now;
+    size_t used; /* of that half */
+} mw_cuda_staging;
+
 /* One stream: operations run in the order they are called, as on the CPU. What goes on beside them has others (cuda_streams.cu). */
 struct mw_cuda_state {
     int device;
@@ -51,9 +62,15 @@ struct mw_cuda_state {
     cudaEvent_t asked, marked, left; /* operations before a copy; before arrivals; before an exchange */
     cudaEvent_t done[MW_LANES], exchanged[MW_CUDA_EXCHANGES]; /* all copies of a lane; all exchanges up to one */
     cublasHandle_t blas;
+    cublasLtHandle_t blas_lt;
+    void *workspace; /* of cuBLASLt */
+    mw_cuda_staging staging;
     mw_cuda_watcher watch; /* while waiting */
     void *watched[MW_CUDA_WATCHED];
 };
+
+/* The host may use `from` again at once. */
+mw_status mw_cuda_stage(mw_cuda_state *, void *to, const void *from, size_t bytes);
 
 static inline mw_cuda_state *cuda_of(mw_backend *backend) {
     return (mw_cuda_state *)backend->state;
@@ -72,9 +89,10 @@ static inline mw_status cuda_launched(const char *kernel) {
 /* Device memory in stream order, freed when it goes out of scope (also in stream order). */
 template <typename T> struct cuda_scratch {
     T *data = nullptr;
+    mw_cuda_state *state;
     cudaStream_t stream;
 
-    explicit cuda_scratch(cudaStream_t s) : stream(s) {}
+    explicit cuda_scratch(mw_cuda_state *s) : state(s), stream(s->stream) {}
     cuda_scratch(const cuda_scratch &) = delete;
     cuda_scratch &operator=(const cuda_scratch &) = delete;
     ~cuda_scratch() {
@@ -84,11 +102,10 @@ template <typename T> struct cuda_scratch {
         size_t bytes = (size_t)(count > 0 ? count : 1) * sizeof(T);
         return cuda_checked(cudaMallocAsync((void **)&data, bytes, stream), "cudaMallocAsync");
     }
-    /* A copy of host memory, which may be reused at once: pageable copies are staged before the call returns. */
+    /* A copy of host memory, which may be used again at once. */
     mw_status copy(const T *host, int64_t count) {
         MW_TRY(make(count));
-        return cuda_checked(cudaMemcpyAsync(data, host, (size_t)count * sizeof(T), cudaMemcpyHostToDevice, stream),
-                            "copy to the device");
+        return mw_cuda_stage(state, (void *)data, host, (size_t)count * sizeof(T));
     }
 };
 

@@ -197,7 +197,7 @@ static mw_status run_tiles(mw_cuda_state *s, const mw_attention *at, const float
 
 static mw_status launch_tiles(mw_cuda_state *s, const mw_attention *at, const float **k, const float **v,
                               const row_tile *tiles, int64_t count, sizes n) {
-    cuda_scratch<row_tile> there(s->stream);
+    cuda_scratch<row_tile> there(s);
     if (count == 0) return MW_OK;
     MW_TRY(there.copy(tiles, count));
     if (n.d <= 32) return run_tiles<8, 1>(s, at, k, v, there.data, count, n);
@@ -237,8 +237,8 @@ static void list_work(const mw_attention *at, work *w) {
 
 static mw_status launch_rows(mw_cuda_state *s, const mw_attention *at, const float **k, const float **v, const work *w,
                              sizes n) {
-    cuda_scratch<row_place> places(s->stream);
-    cuda_scratch<int64_t> where(s->stream);
+    cuda_scratch<row_place> places(s);
+    cuda_scratch<int64_t> where(s);
     if (w->n_rows == 0) return MW_OK;
     MW_TRY(places.copy(w->rows, w->n_rows));
     MW_TRY(where.copy(w->index, w->n_rows));
@@ -249,7 +249,7 @@ static mw_status launch_rows(mw_cuda_state *s, const mw_attention *at, const flo
 }
 
 static mw_status launch(mw_cuda_state *s, const mw_attention *at, const work *w) {
-    cuda_scratch<const float *> k(s->stream), v(s->stream);
+    cuda_scratch<const float *> k(s), v(s);
     MW_TRY(k.copy((const float **)at->k, at->n_seq));
     MW_TRY(v.copy((const float **)at->v, at->n_seq));
     sizes n = {at->n_heads, at->n_kv_heads, at->head_dim, at->window, at->scale, at->softcap};

@@ -77,6 +77,8 @@ static void cuda_host_free(mw_backend *backend, void *block) {
 static void cuda_close(mw_backend *backend) {
     mw_cuda_state *s = cuda_of(backend);
     mw_cuda_close_streams(s);
+    if (s->workspace) cudaFreeAsync(s->workspace, s->stream);
+    if (s->blas_lt) cublasLtDestroy(s->blas_lt);
     if (s->blas) cublasDestroy(s->blas);
     if (s->stream) cudaStreamDestroy(s->stream);
     mw_free(s);
@@ -202,7 +204,10 @@ static mw_status start(mw_cuda_state *s) {
     MW_TRY(keep_memory(s->device));
     MW_TRY(cuda_checked(cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking), "cudaStreamCreate"));
     MW_TRY(mw_cuda_open_streams(s));
-    if (cublasCreate(&s->blas) != CUBLAS_STATUS_SUCCESS || cublasSetStream(s->blas, s->stream) != CUBLAS_STATUS_SUCCESS)
+    MW_TRY(cuda_checked(cudaMallocAsync(&s->workspace, MW_CUDA_WORKSPACE, s->stream), "cudaMallocAsync"));
+    if (cublasCreate(&s->blas) != CUBLAS_STATUS_SUCCESS ||
+        cublasSetStream(s->blas, s->stream) != CUBLAS_STATUS_SUCCESS ||
+        cublasLtCreate(&s->blas_lt) != CUBLAS_STATUS_SUCCESS)
         return mw_error(MW_ERR_BACKEND, "cuBLAS cannot start on GPU %d", s->device);
     return MW_OK;
 }

@@ -51,7 +51,7 @@ mw_status mw_cuda_count_open(mw_backend *backend, const mw_opening *how, const f
                              int64_t *count) {
     if (rows == 0) return MW_OK;
     cudaStream_t stream = cuda_of(backend)->stream;
-    cuda_scratch<int64_t> found(stream);
+    cuda_scratch<int64_t> found(cuda_of(backend));
     MW_TRY(found.make(rows));
     MW_LAUNCH(count_rows, (unsigned)rows, cuda_threads(n), 0, stream, *how, x, n, found.data);
     MW_TRY(cuda_launched("count_open"));
@@ -62,7 +62,7 @@ mw_status mw_cuda_write_open(mw_backend *backend, const mw_opening *how, const f
                              const int64_t *start, int32_t *index, float *value) {
     if (rows == 0) return MW_OK;
     cudaStream_t stream = cuda_of(backend)->stream;
-    cuda_scratch<int64_t> where(stream);
+    cuda_scratch<int64_t> where(cuda_of(backend));
     MW_TRY(where.copy(start, rows));
     MW_LAUNCH(write_rows, (unsigned)rows, cuda_threads(n), 0, stream, *how, x, n, where.data, index, value);
     return cuda_launched("write_open");
@@ -108,7 +108,7 @@ static mw_status expand_all(mw_cuda_state *s, const mw_code_run *runs, int n_run
     for (int i = 0; i < n_runs; i++) {
         const mw_code_run *run = &runs[i];
         if (run->rows == 0) continue;
-        cuda_scratch<int64_t> start(s->stream);
+        cuda_scratch<int64_t> start(s);
         MW_TRY(start.copy(run->start, run->rows + 1));
         MW_LAUNCH(expand, (unsigned)run->rows, 64, 0, s->stream, *run, start.data, base, first, n, to);
         MW_TRY(cuda_launched("expand"));
@@ -125,7 +125,7 @@ static mw_status sort(mw_cuda_state *s, const expanded &from, uint32_t *latent, 
     MW_TRY(cuda_checked(cub::DeviceRadixSort::SortPairs(nullptr, bytes, from.latent, latent, from.entry, entry, count,
                                                         0, bits, s->stream),
                         "sort"));
-    cuda_scratch<char> scratch(s->stream);
+    cuda_scratch<char> scratch(s);
     MW_TRY(scratch.make((int64_t)bytes));
     return cuda_checked(cub::DeviceRadixSort::SortPairs(scratch.data, bytes, from.latent, latent, from.entry, entry,
                                                         count, 0, bits, s->stream),
@@ -134,9 +134,9 @@ static mw_status sort(mw_cuda_state *s, const expanded &from, uint32_t *latent, 
 
 static mw_status list(mw_cuda_state *s, const mw_code_run *runs, int n_runs, int64_t first, int64_t count,
                       mw_latent_lists *out) {
-    cuda_scratch<uint32_t> numbers(s->stream);
-    cuda_scratch<int32_t> row(s->stream);
-    cuda_scratch<float> coefficient(s->stream);
+    cuda_scratch<uint32_t> numbers(s);
+    cuda_scratch<int32_t> row(s);
+    cuda_scratch<float> coefficient(s);
     MW_TRY(numbers.make(4 * count));
     MW_TRY(row.make(count));
     MW_TRY(coefficient.make(count));
@@ -213,7 +213,7 @@ static __global__ void write_silent(const int64_t *since, int64_t n, int64_t aft
 static mw_status running_sum(mw_cuda_state *s, const int32_t *in, int32_t *out, int64_t n) {
     size_t bytes = 0;
     MW_TRY(cuda_checked(cub::DeviceScan::InclusiveSum(nullptr, bytes, in, out, n, s->stream), "scan"));
-    cuda_scratch<char> scratch(s->stream);
+    cuda_scratch<char> scratch(s);
     MW_TRY(scratch.make((int64_t)bytes));
     return cuda_checked(cub::DeviceScan::InclusiveSum(scratch.data, bytes, in, out, n, s->stream), "scan");
 }
@@ -224,7 +224,7 @@ mw_status mw_cuda_list_silent(mw_backend *backend, const int64_t *since, int64_t
     int32_t found = 0;
     *count = 0;
     if (n == 0) return MW_OK;
-    cuda_scratch<int32_t> flags(s->stream);
+    cuda_scratch<int32_t> flags(s);
     MW_TRY(flags.make(2 * n));
     MW_LAUNCH(flag_silent, cuda_blocks(n), CUDA_THREADS, 0, s->stream, since, n, after, flags.data);
     MW_TRY(running_sum(s, flags.data, flags.data + n, n));
@@ -244,7 +244,7 @@ static __global__ void count_above_zero(const float *x, int64_t n, unsigned long
 
 mw_status mw_cuda_count_positive(mw_backend *backend, const float *x, int64_t n, int64_t *count) {
     cudaStream_t stream = cuda_of(backend)->stream;
-    cuda_scratch<unsigned long long> found(stream);
+    cuda_scratch<unsigned long long> found(cuda_of(backend));
     MW_TRY(found.make(1));
     MW_TRY(mw_cuda_fill_zero(backend, found.data, sizeof *found.data));
     if (n) MW_LAUNCH(count_above_zero, cuda_blocks(n), CUDA_THREADS, 0, stream, x, n, found.data);

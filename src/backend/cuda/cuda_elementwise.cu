@@ -78,7 +78,7 @@ mw_status mw_cuda_gather_rows(mw_backend *backend, float *out, const void *table
                               int64_t rows, int64_t width, float scale, bool add_to) {
     if (rows == 0) return MW_OK;
     mw_cuda_state *s = cuda_of(backend);
-    cuda_scratch<int32_t> where(s->stream);
+    cuda_scratch<int32_t> where(s);
     MW_TRY(where.copy(index, rows));
     MW_LAUNCH(gather, cuda_blocks(rows * width), CUDA_THREADS, 0, s->stream, out, table, dtype, where.data, rows, width,
               scale, add_to);

@@ -84,7 +84,7 @@ mw_status mw_cuda_count_kept(mw_backend *backend, const mw_keeping *how, const i
                              const float *value, int64_t rows, int64_t *count) {
     if (rows == 0) return MW_OK;
     cudaStream_t stream = cuda_of(backend)->stream;
-    cuda_scratch<int64_t> equals(stream), where(stream), found(stream);
+    cuda_scratch<int64_t> equals(cuda_of(backend)), where(cuda_of(backend)), found(cuda_of(backend));
     keeping there;
     MW_TRY(bring(how, rows, equals, &there));
     MW_TRY(where.copy(from, rows + 1));
@@ -99,7 +99,7 @@ mw_status mw_cuda_write_kept(mw_backend *backend, const mw_keeping *how, const i
                              float *to_value) {
     if (rows == 0) return MW_OK;
     cudaStream_t stream = cuda_of(backend)->stream;
-    cuda_scratch<int64_t> equals(stream), where(stream), to(stream);
+    cuda_scratch<int64_t> equals(cuda_of(backend)), where(cuda_of(backend)), to(cuda_of(backend));
     keeping there;
     MW_TRY(bring(how, rows, equals, &there));
     MW_TRY(where.copy(from, rows + 1));
@@ -128,7 +128,7 @@ static __global__ void count_digits(const float *value, int64_t entries, unsigne
 mw_status mw_cuda_count_digits(mw_backend *backend, const float *value, int64_t entries, uint32_t prefix, uint32_t mask,
                                int shift, int64_t counts[256]) {
     cudaStream_t stream = cuda_of(backend)->stream;
-    cuda_scratch<unsigned long long> found(stream);
+    cuda_scratch<unsigned long long> found(cuda_of(backend));
     size_t bytes = 256 * sizeof *counts;
     MW_TRY(found.make(256));
     MW_TRY(mw_cuda_fill_zero(backend, found.data, bytes));

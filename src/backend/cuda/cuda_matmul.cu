@@ -1,12 +1,18 @@
-/* Matrix products by cuBLAS, accumulated in f32. cuBLAS is column-major: C' = B' A' on the same memory. */
+/* Matrix products by cuBLAS, accumulated in f32; with a bias by cuBLASLt, which adds it as it writes: another pass over the result
+ * would take as long as the product of an encoder. Both are column-major: C' = B' A' on the same memory. */
 #include "backend/cuda/cuda.h"
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-static __global__ void round_rows(const float *x, int64_t ld, __nv_bfloat16 *out, int64_t rows, int64_t width) {
-    EACH(i, rows * width)
-    out[i] = __float2bfloat16_rn(x[i / width * ld + i % width]);
+/* A block a row. */
+static __global__ void round_rows(const float *x, int64_t ld, __nv_bfloat16 *out, int64_t width) {
+    for (int64_t i = threadIdx.x; i < width; i += blockDim.x)
+        out[blockIdx.x * width + i] = __float2bfloat16_rn(x[blockIdx.x * ld + i]);
+}
+
+static __global__ void round_bf16(const float *x, __nv_bfloat16 *out, int64_t count) {
+    EACH(i, count) out[i] = __float2bfloat16_rn(x[i]);
 }
 
 static __global__ void round_f16(const float *x, __half *out, int64_t count) {
@@ -18,28 +24,99 @@ static __global__ void widen_f16(const __half *x, int64_t ld, float *out, int64_
     out[i] = __half2float(x[i / width * ld + i % width]);
 }
 
-static __global__ void add_bias(float *c, int64_t ld, const float *bias, int64_t rows, int64_t width) {
-    EACH(i, rows * width)
-    c[i / width * ld + i % width] += bias[i % width];
+static __global__ void add_bias(float *c, int64_t ld, const float *bias, int64_t width) {
+    for (int64_t i = threadIdx.x; i < width; i += blockDim.x) c[blockIdx.x * ld + i] += bias[i];
 }
 
-static mw_status multiply(mw_cuda_state *s, const mw_matmul *t, const void *a, cudaDataType type, int64_t lda,
-                          const void *b, int64_t ldb) {
-    const float one = 1, beta = t->accumulate ? 1.0f : 0.0f;
-    cublasComputeType_t compute = t->tf32 && type == CUDA_R_32F ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
-    cublasStatus_t code = cublasGemmEx(s->blas, t->b_transposed ? CUBLAS_OP_T : CUBLAS_OP_N, CUBLAS_OP_N, (int)t->n,
-                                       (int)t->m, (int)t->k, &one, b, type, (int)ldb, a, type, (int)lda, &beta, t->c,
-                                       CUDA_R_32F, (int)t->ldc, compute, CUBLAS_GEMM_DEFAULT);
+/* Column-major, as cuBLAS has it. */
+typedef struct product {
+    const mw_matmul *t;
+    const void *a, *b;
+    cudaDataType type;
+    int64_t lda, ldb;
+    float beta;
+    cublasComputeType_t compute;
+} product;
+
+/* ---- with a bias ----------------------------------------------------------------------------------------------- */
+
+/* What cuBLASLt wants to be told of a product, for as long as it lasts. */
+struct description {
+    cublasLtMatmulDesc_t product = nullptr;
+    cublasLtMatrixLayout_t left = nullptr, right = nullptr, out = nullptr;
+
+    description() = default;
+    description(const description &) = delete;
+    description &operator=(const description &) = delete;
+    ~description() {
+        if (out) cublasLtMatrixLayoutDestroy(out);
+        if (right) cublasLtMatrixLayoutDestroy(right);
+        if (left) cublasLtMatrixLayoutDestroy(left);
+        if (product) cublasLtMatmulDescDestroy(product);
+    }
+    bool set(cublasLtMatmulDescAttributes_t what, const void *value, size_t bytes) {
+        return cublasLtMatmulDescSetAttribute(product, what, value, bytes) == CUBLAS_STATUS_SUCCESS;
+    }
+};
+
+static bool made(cublasStatus_t code) {
+    return code == CUBLAS_STATUS_SUCCESS;
+}
+
+static bool describe(const product *p, description *d) {
+    const mw_matmul *t = p->t;
+    const cublasOperation_t across = CUBLAS_OP_T;
+    const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
+    uint64_t n = (uint64_t)t->n, m = (uint64_t)t->m, k = (uint64_t)t->k;
+    return made(cublasLtMatmulDescCreate(&d->product, p->compute, CUDA_R_32F)) &&
+           (!t->b_transposed || d->set(CUBLASLT_MATMUL_DESC_TRANSA, &across, sizeof across)) &&
+           d->set(CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue) &&
+           d->set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, &t->bias, sizeof t->bias) &&
+           made(cublasLtMatrixLayoutCreate(&d->left, p->type, t->b_transposed ? k : n, t->b_transposed ? n : k,
+                                           p->ldb)) &&
+           made(cublasLtMatrixLayoutCreate(&d->right, p->type, k, m, p->lda)) &&
+           made(cublasLtMatrixLayoutCreate(&d->out, CUDA_R_32F, n, m, t->ldc));
+}
+
+/* False where cuBLASLt has none for such sizes and places. */
+static bool multiply_and_add(mw_cuda_state *s, const product *p) {
+    const float one = 1;
+    description d;
+    return describe(p, &d) &&
+           made(cublasLtMatmul(s->blas_lt, d.product, &one, p->b, d.left, p->a, d.right, &p->beta, p->t->c, d.out,
+                               p->t->c, d.out, nullptr, s->workspace, MW_CUDA_WORKSPACE, s->stream));
+}
+
+/* ---- products ---------------------------------------------------------------------------------------------------- */
+
+static mw_status multiply_alone(mw_cuda_state *s, const product *p) {
+    const mw_matmul *t = p->t;
+    const float one = 1;
+    cublasStatus_t code =
+        cublasGemmEx(s->blas, t->b_transposed ? CUBLAS_OP_T : CUBLAS_OP_N, CUBLAS_OP_N, (int)t->n, (int)t->m, (int)t->k,
+                     &one, p->b, p->type, (int)p->ldb, p->a, p->type, (int)p->lda, &p->beta, t->c, CUDA_R_32F,
+                     (int)t->ldc, p->compute, CUBLAS_GEMM_DEFAULT);
     return code == CUBLAS_STATUS_SUCCESS
                ? MW_OK
                : mw_error(MW_ERR_BACKEND, "cuBLAS: product %lld x %lld x %lld failed with code %d", (long long)t->m,
                           (long long)t->n, (long long)t->k, (int)code);
 }
 
+static mw_status multiply(mw_cuda_state *s, const mw_matmul *t, const void *a, cudaDataType type, int64_t lda,
+                          const void *b, int64_t ldb) {
+    product p = {t, a, b, type, lda, ldb, t->accumulate ? 1.0f : 0.0f, CUBLAS_COMPUTE_32F};
+    if (t->tf32 && type == CUDA_R_32F) p.compute = CUBLAS_COMPUTE_32F_FAST_TF32;
+    if (t->bias && multiply_and_add(s, &p)) return MW_OK;
+    MW_TRY(multiply_alone(s, &p));
+    if (!t->bias) return MW_OK;
+    MW_LAUNCH(add_bias, (unsigned)t->m, cuda_threads(t->n), 0, s->stream, t->c, t->ldc, t->bias, t->n);
+    return cuda_launched("add_bias");
+}
+
 static mw_status with_bf16(mw_cuda_state *s, const mw_matmul *t) {
-    cuda_scratch<__nv_bfloat16> a(s->stream);
+    cuda_scratch<__nv_bfloat16> a(s);
     MW_TRY(a.make(t->m * t->k));
-    MW_LAUNCH(round_rows, cuda_blocks(t->m * t->k), CUDA_THREADS, 0, s->stream, t->a, t->lda, a.data, t->m, t->k);
+    MW_LAUNCH(round_rows, (unsigned)t->m, cuda_threads(t->k), 0, s->stream, t->a, t->lda, a.data, t->k);
     MW_TRY(cuda_launched("round_rows"));
     return multiply(s, t, a.data, CUDA_R_16BF, t->k, t->b, t->ldb);
 }
@@ -47,7 +124,7 @@ static mw_status with_bf16(mw_cuda_state *s, const mw_matmul *t) {
 /* Activations may be too large for f16, so its weights are widened instead. */
 static mw_status with_f16(mw_cuda_state *s, const mw_matmul *t) {
     int64_t rows = t->b_transposed ? t->n : t->k, width = t->b_transposed ? t->k : t->n;
-    cuda_scratch<float> b(s->stream);
+    cuda_scratch<float> b(s);
     MW_TRY(b.make(rows * width));
     MW_LAUNCH(widen_f16, cuda_blocks(rows * width), CUDA_THREADS, 0, s->stream, (const __half *)t->b, t->ldb, b.data,
               rows, width);
@@ -58,12 +135,9 @@ static mw_status with_f16(mw_cuda_state *s, const mw_matmul *t) {
 mw_status mw_cuda_matmul(mw_backend *backend, const mw_matmul *t) {
     mw_cuda_state *s = cuda_of(backend);
     if (t->m <= 0 || t->n <= 0) return MW_OK;
-    MW_TRY(t->b_dtype == MW_BF16  ? with_bf16(s, t)
+    return t->b_dtype == MW_BF16  ? with_bf16(s, t)
            : t->b_dtype == MW_F16 ? with_f16(s, t)
-                                  : multiply(s, t, t->a, CUDA_R_32F, t->lda, t->b, t->ldb));
-    if (!t->bias) return MW_OK;
-    MW_LAUNCH(add_bias, cuda_blocks(t->m * t->n), CUDA_THREADS, 0, s->stream, t->c, t->ldc, t->bias, t->m, t->n);
-    return cuda_launched("add_bias");
+                                  : multiply(s, t, t->a, CUDA_R_32F, t->lda, t->b, t->ldb);
 }
 
 mw_status mw_cuda_convert(mw_backend *backend, mw_dtype dtype, void *out, const float *x, int64_t count) {
@@ -75,7 +149,7 @@ mw_status mw_cuda_convert(mw_backend *backend, mw_dtype dtype, void *out, const 
         MW_TRY(cuda_checked(cudaMemcpyAsync(out, x, (size_t)count * sizeof *x, cudaMemcpyDeviceToDevice, stream),
                             "cudaMemcpyAsync"));
     else if (dtype == MW_BF16)
-        MW_LAUNCH(round_rows, cuda_blocks(count), CUDA_THREADS, 0, stream, x, count, (__nv_bfloat16 *)out, 1, count);
+        MW_LAUNCH(round_bf16, cuda_blocks(count), CUDA_THREADS, 0, stream, x, (__nv_bfloat16 *)out, count);
     else
         MW_LAUNCH(round_f16, cuda_blocks(count), CUDA_THREADS, 0, stream, x, (__half *)out, count);
     return cuda_launched("convert");

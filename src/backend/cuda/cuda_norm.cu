@@ -90,7 +90,7 @@ mw_status mw_cuda_rotary(mw_backend *backend, float *x, const float *cos_sin, co
                          int64_t heads, int64_t head_dim, int64_t pairs) {
     if (rows == 0) return MW_OK;
     mw_cuda_state *s = cuda_of(backend);
-    cuda_scratch<int32_t> where(s->stream);
+    cuda_scratch<int32_t> where(s);
     MW_TRY(where.copy(position, rows));
     MW_LAUNCH(rotary, (unsigned)rows, cuda_threads(heads * pairs), 0, s->stream, x, cos_sin, where.data, heads,
               head_dim, pairs);

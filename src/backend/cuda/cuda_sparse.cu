@@ -239,7 +239,7 @@ mw_status mw_cuda_sparse_decode(mw_backend *backend, float *out, const float *bi
                                 const int32_t *index, const float *value, int64_t rows, const float *w, int64_t d) {
     if (rows == 0) return MW_OK;
     mw_cuda_state *s = cuda_of(backend);
-    cuda_scratch<int64_t> where(s->stream);
+    cuda_scratch<int64_t> where(s);
     MW_TRY(where.copy(start, rows + 1));
     MW_LAUNCH(decode, (unsigned)rows, cuda_threads(d), 0, s->stream, out, bias, add, where.data, index, value, w, d);
     return cuda_launched("sparse_decode");
@@ -249,7 +249,7 @@ mw_status mw_cuda_sparse_dot(mw_backend *backend, float *out, const float *g, co
                              const int32_t *index, int64_t rows, const float *w, int64_t d) {
     if (rows == 0) return MW_OK;
     mw_cuda_state *s = cuda_of(backend);
-    cuda_scratch<int64_t> where(s->stream);
+    cuda_scratch<int64_t> where(s);
     MW_TRY(where.copy(start, rows + 1));
     MW_LAUNCH(dots, (unsigned)rows, cuda_threads(32 * most_of(start, rows)), 0, s->stream, out, g, where.data, index, w,
               d);
@@ -263,7 +263,7 @@ mw_status mw_cuda_sparse_outer(mw_backend *backend, float *out, const mw_latent_
     int64_t spans = (lists->room + SPAN - 1) / SPAN;
     MW_TRY(mw_cuda_fill_zero(backend, out, (size_t)(lists->n * d) * sizeof *out));
     if (spans == 0) return MW_OK;
-    cuda_scratch<float> parts(stream);
+    cuda_scratch<float> parts(cuda_of(backend));
     MW_TRY(parts.make(2 * spans * d));
     spread s = {lists->start, lists->n, d, parts.data, parts.data + spans * d};
     MW_LAUNCH(add_spans, (unsigned)spans, cuda_threads(d), 0, stream, out, lists->row, lists->coefficient, x, s);

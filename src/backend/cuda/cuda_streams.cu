@@ -2,6 +2,8 @@
  * of its own; events say what of the operations must be done before, and what operations wait for. */
 #include "backend/cuda/cuda.h"
 
+#include <string.h>
+
 static mw_status new_event(cudaEvent_t *out) {
     return cuda_checked(cudaEventCreateWithFlags(out, cudaEventDisableTiming), "cudaEventCreate");
 }
@@ -19,6 +21,10 @@ mw_status mw_cuda_open_streams(mw_cuda_state *s) {
     MW_TRY(new_event(&s->left));
     for (int i = 0; i < MW_LANES; i++) MW_TRY(new_event(&s->done[i]));
     for (int i = 0; i < MW_CUDA_EXCHANGES; i++) MW_TRY(new_event(&s->exchanged[i]));
+    for (int i = 0; i < 2; i++) {
+        MW_TRY(new_event(&s->staging.arrived[i]));
+        MW_TRY(cuda_checked(cudaMallocHost((void **)&s->staging.half[i], MW_CUDA_STAGING), "cudaMallocHost"));
+    }
     return MW_OK;
 }
 
@@ -29,6 +35,10 @@ void mw_cuda_close_streams(mw_cuda_state *s) {
         if (s->done[i]) cudaEventDestroy(s->done[i]);
     for (int i = 0; i < MW_CUDA_EXCHANGES; i++)
         if (s->exchanged[i]) cudaEventDestroy(s->exchanged[i]);
+    for (int i = 0; i < 2; i++) {
+        if (s->staging.half[i]) cudaFreeHost(s->staging.half[i]);
+        if (s->staging.arrived[i]) cudaEventDestroy(s->staging.arrived[i]);
+    }
     for (cudaEvent_t event : some)
         if (event) cudaEventDestroy(event);
     for (cudaStream_t stream : streams)
@@ -55,6 +65,28 @@ mw_status mw_cuda_fetched(mw_backend *backend, int lane) {
 }
 
 /* ---- to the device ------------------------------------------------------------------------------------------- */
+
+/* The other half, when all that came from it has arrived. */
+static mw_status turn_over(mw_cuda_state *s) {
+    mw_cuda_staging *g = &s->staging;
+    MW_TRY(cuda_checked(cudaEventRecord(g->arrived[g->now], s->stream), "cudaEventRecord"));
+    g->now = 1 - g->now;
+    g->used = 0;
+    return cuda_checked(cudaEventSynchronize(g->arrived[g->now]), "copy to the device");
+}
+
+mw_status mw_cuda_stage(mw_cuda_state *s, void *to, const void *from, size_t bytes) {
+    enum { ALIGNMENT = 256 };
+    mw_cuda_staging *g = &s->staging;
+    if (bytes <= MW_CUDA_STAGING) {
+        if (g->used + bytes > MW_CUDA_STAGING) MW_TRY(turn_over(s));
+        char *place = g->half[g->now] + g->used;
+        memcpy(place, from, bytes);
+        g->used += (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+        from = place;
+    }
+    return cuda_checked(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, s->stream), "copy to the device");
+}
 
 mw_status mw_cuda_mark(mw_backend *backend) {
     mw_cuda_state *s = cuda_of(backend);

@@ -48,7 +48,7 @@ mw_status mw_cuda_column_sums(mw_backend *backend, double *out, const float *x, 
     cudaStream_t stream = cuda_of(backend)->stream;
     int64_t tiles = (rows + MW_ROW_TILE - 1) / MW_ROW_TILE;
     if (d == 0) return MW_OK;
-    cuda_scratch<double> sums(stream);
+    cuda_scratch<double> sums(cuda_of(backend));
     MW_TRY(sums.make(tiles * (d + 1)));
     if (rows) MW_TRY(launch_tiles(stream, sums.data, x, rows, d));
     MW_LAUNCH(sum_rows, cuda_blocks(d), CUDA_THREADS, 0, stream, out, sums.data, tiles, d + 1, d, false);
@@ -101,26 +101,27 @@ mw_status mw_cuda_narrow(mw_backend *backend, float *out, const double *x, int64
 
 /* ---- vectors ----------------------------------------------------------------------------------------------- */
 
-static __global__ void subtract(float *out, const float *x, const float *row, int64_t count, int64_t d) {
-    EACH(i, count) out[i] = x[i] - (row ? row[i % d] : 0.0f);
+/* A block a row. */
+static __global__ void subtract(float *out, const float *x, const float *row, int64_t d) {
+    for (int64_t i = threadIdx.x; i < d; i += blockDim.x)
+        out[blockIdx.x * d + i] = x[blockIdx.x * d + i] - (row ? row[i] : 0.0f);
 }
 
 mw_status mw_cuda_subtract_row(mw_backend *backend, float *out, const float *x, const float *row, int64_t rows,
                                int64_t d) {
     if (rows * d == 0) return MW_OK;
-    MW_LAUNCH(subtract, cuda_blocks(rows * d), CUDA_THREADS, 0, cuda_of(backend)->stream, out, x, row, rows * d, d);
+    MW_LAUNCH(subtract, (unsigned)rows, cuda_threads(d), 0, cuda_of(backend)->stream, out, x, row, d);
     return cuda_launched("subtract_row");
 }
 
-static __global__ void scale_columns(float *out, const float *x, const float *factor, int64_t count, int64_t d) {
-    EACH(i, count) out[i] = x[i] * factor[i % d];
+static __global__ void scale_columns(float *out, const float *x, const float *factor, int64_t d) {
+    for (int64_t i = threadIdx.x; i < d; i += blockDim.x) out[blockIdx.x * d + i] = x[blockIdx.x * d + i] * factor[i];
 }
 
 mw_status mw_cuda_scale_columns(mw_backend *backend, float *out, const float *x, const float *factor, int64_t rows,
                                 int64_t d) {
     if (rows * d == 0) return MW_OK;
-    MW_LAUNCH(scale_columns, cuda_blocks(rows * d), CUDA_THREADS, 0, cuda_of(backend)->stream, out, x, factor, rows * d,
-              d);
+    MW_LAUNCH(scale_columns, (unsigned)rows, cuda_threads(d), 0, cuda_of(backend)->stream, out, x, factor, d);
     return cuda_launched("scale_columns");
 }
 
