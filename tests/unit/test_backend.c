@@ -379,12 +379,13 @@ static void top_k(void) {
     mw_log_quiet(false);
 }
 
-enum { ROWS = 9, N = 31, K = 4, D = 19 };
+enum { ROWS = 9, N = 31, K = 4, D_MAX = 1040 };
+static int D; /* width */
 
 /* Entries of each row in two runs, the second going on from the first: the same bytes as in one. */
 static void check_parts_of_rows(const float *whole, const int64_t *start, int32_t *di, float *dv, float *dw,
                                 float *db) {
-    float got[ROWS * D], *out = put(NULL, ROWS * D);
+    float got[ROWS * D_MAX], *out = put(NULL, ROWS * D);
     for (int r = 0; r < ROWS; r++) {
         const int64_t split = start[r] + (start[r + 1] - start[r]) / 3, first[] = {start[r], split},
                       second[] = {split, start[r + 1]};
@@ -392,13 +393,13 @@ static void check_parts_of_rows(const float *whole, const int64_t *start, int32_
         CHECK_OK(b->ops->sparse_decode(b, out + r * D, NULL, true, second, di, dv, 1, dw, D));
     }
     get(got, out, ROWS * D);
-    CHECK(memcmp(got, whole, sizeof got) == 0);
+    CHECK(memcmp(got, whole, (size_t)(ROWS * D) * sizeof *got) == 0);
     b->ops->free(b, out);
 }
 
-static void sparse_products(void) {
+static void check_sparse_products(void) {
     float *w = numbers(N * D, 1), *g = numbers(ROWS * D, 2), *value = numbers(ROWS * K, 3), *bias = numbers(D, 4);
-    float decoded[ROWS * D], dots[ROWS * K], outer[N * D] = {0}, got[N * D];
+    float decoded[ROWS * D_MAX], dots[ROWS * K], outer[N * D_MAX] = {0}, got[N * D_MAX];
     int32_t index[ROWS * K], rows[ROWS * K];
     int64_t start[N + 1] = {0};
     float coefficient[ROWS * K];
@@ -436,7 +437,7 @@ static void sparse_products(void) {
     }
     start[N] = at;
     float *dw = put(w, N * D), *dg = put(g, ROWS * D), *dv = put(value, ROWS * K), *db = put(bias, D);
-    float *out = put(NULL, N * D);
+    float *out = put(NULL, N * D + ROWS * K);
     int32_t *di = put_bytes(index, sizeof index);
     CHECK_OK(b->ops->sparse_decode(b, out, db, false, row_start, di, dv, ROWS, dw, D));
     get(got, out, ROWS * D);
@@ -453,6 +454,45 @@ static void sparse_products(void) {
     for (int i = 0; i < 9; i++) b->ops->free(b, device[i]);
     void *host[] = {w, g, value, bias};
     for (int i = 0; i < 4; i++) mw_free(host[i]);
+}
+
+/* Widths of whole fours and others, of less than a warp and more than a block. */
+static void sparse_products(void) {
+    static const int widths[] = {19, 20, 1, 4, 300, D_MAX, D_MAX - 3};
+    for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
+        D = widths[i];
+        check_sparse_products();
+    }
+}
+
+/* One latent has most entries, another none: sums that are cut into runs, and added up. */
+static void long_lists(void) {
+    enum { LATENTS = 5, ENTRIES = 1500, ROW_COUNT = 40 };
+    static const int64_t start[LATENTS + 1] = {0, 3, 1203, 1203, 1331, ENTRIES};
+    static const int widths[] = {6, 8};
+    float *x = numbers(ROW_COUNT * 8, 1), *coefficient = numbers(ENTRIES, 2), got[LATENTS * 8];
+    int32_t row[ENTRIES];
+    for (int e = 0; e < ENTRIES; e++) row[e] = (e * 17 + 5) % ROW_COUNT;
+    mw_latent_lists lists = {LATENTS, ENTRIES, put_bytes(start, sizeof start), put_bytes(row, sizeof row),
+                             put(coefficient, ENTRIES)};
+    float *dx = put(x, ROW_COUNT * 8), *out = put(NULL, LATENTS * 8);
+    for (int w = 0; w < 2; w++) {
+        int d = widths[w];
+        CHECK_OK(b->ops->sparse_outer(b, out, &lists, dx, d));
+        get(got, out, LATENTS * d);
+        for (int i = 0; i < LATENTS; i++)
+            for (int c = 0; c < d; c++) {
+                double sum = 0, size = 0;
+                for (int64_t e = start[i]; e < start[i + 1]; e++) {
+                    sum += (double)coefficient[e] * x[row[e] * d + c];
+                    size += fabs((double)coefficient[e] * x[row[e] * d + c]);
+                }
+                CHECK(fabs(got[i * d + c] - sum) <= 1e-6 * size); /* as sums of a thousand floats err at most here */
+            }
+    }
+    void *device[] = {dx, out, lists.start, lists.row, lists.coefficient}, *host[] = {x, coefficient};
+    for (int i = 0; i < 5; i++) b->ops->free(b, device[i]);
+    for (int i = 0; i < 2; i++) mw_free(host[i]);
 }
 
 /* In one pass as in two; the gradients stay as they are. */
@@ -539,6 +579,7 @@ int main(int argc, char **argv) {
     RUN(attention_keeps_to_what_it_sees);
     RUN(top_k);
     RUN(sparse_products);
+    RUN(long_lists);
     RUN(adam_and_unit_rows);
     mw_backend_close(&b);
     return test_end();

@@ -31,17 +31,25 @@ static __global__ void count_rows(mw_opening how, const float *x, int64_t n, int
     if (threadIdx.x == 0) count[blockIdx.x] = open;
 }
 
+/* A thread takes some neighbours, so that there is a scan for a thousand numbers. */
 static __global__ void write_rows(mw_opening how, const float *x, int64_t n, const int64_t *start, int32_t *index,
                                   float *value) {
+    enum { EACH_TAKES = 4 };
     const float *row = x + blockIdx.x * n;
     int64_t to = start[blockIdx.x];
-    for (int64_t at = 0; at < n; at += blockDim.x) {
-        int64_t i = at + threadIdx.x;
-        bool open = i < n && is_open(how, i, row[i]);
-        unsigned all, before = block_scan(open ? 1u : 0u, &all);
-        if (open) {
-            index[to + before] = how.labels ? how.labels[blockIdx.x * n + i] : (int32_t)i;
-            value[to + before] = row[i];
+    for (int64_t at = 0; at < n; at += EACH_TAKES * blockDim.x) {
+        int64_t first = at + EACH_TAKES * threadIdx.x;
+        unsigned open = 0, count = 0, all;
+        for (int e = 0; e < EACH_TAKES; e++)
+            if (first + e < n && is_open(how, first + e, row[first + e])) {
+                open |= 1u << e;
+                count++;
+            }
+        int64_t place = to + block_scan(count, &all);
+        for (int e = 0; e < EACH_TAKES; e++) {
+            if (!(open >> e & 1u)) continue;
+            index[place] = how.labels ? how.labels[blockIdx.x * n + first + e] : (int32_t)(first + e);
+            value[place++] = row[first + e];
         }
         to += all;
     }

@@ -72,15 +72,31 @@ typedef struct candidates {
     int32_t place[CANDIDATES];
 } candidates;
 
+/* f(i, x) for each number of a row, shared out over the block. */
+template <typename F> static __device__ __forceinline__ void each_of_row(const float *row, int64_t n, F f) {
+    if (!in_fours(n, row)) {
+        for (int64_t i = threadIdx.x; i < n; i += blockDim.x) f(i, row[i]);
+        return;
+    }
+#pragma unroll 4
+    for (int64_t i = threadIdx.x; i < n / 4; i += blockDim.x) {
+        float4 x = ((const float4 *)row)[i];
+        f(4 * i, x.x);
+        f(4 * i + 1, x.y);
+        f(4 * i + 2, x.z);
+        f(4 * i + 3, x.w);
+    }
+}
+
 /* A floor that at least k values of the row reach, and few more: the k-th largest of the threads' own maxima. */
 static __device__ unsigned floor_of(const float *row, int64_t n, unsigned k) {
     __shared__ unsigned maxima[CUDA_THREADS];
     __shared__ unsigned floor;
     unsigned best = 0, before = 0;
-    for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
-        unsigned key = key_of(row[i]);
+    each_of_row(row, n, [&best](int64_t, float x) {
+        unsigned key = key_of(x);
         if (key > best) best = key;
-    }
+    });
     maxima[threadIdx.x] = best;
     __syncthreads();
     for (unsigned t = 0; t < blockDim.x; t++)
@@ -117,14 +133,14 @@ static __global__ void top_few(const float *x, int64_t n, int64_t k, int32_t *in
     const float *row = x + blockIdx.x * n;
     if (threadIdx.x == 0) count = 0;
     unsigned floor = floor_of(row, n, (unsigned)k);
-    for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
-        unsigned key = key_of(row[i]);
-        if (key < floor) continue;
+    each_of_row(row, n, [floor](int64_t i, float x) {
+        unsigned key = key_of(x);
+        if (key < floor) return;
         unsigned at = atomicAdd(&count, 1u);
-        if (at >= CANDIDATES) continue;
+        if (at >= CANDIDATES) return;
         all.key[at] = key;
         all.place[at] = (int32_t)i;
-    }
+    });
     __syncthreads();
     if (count <= CANDIDATES)
         write_best(&all, count, (unsigned)k, row, index + blockIdx.x * k, value + blockIdx.x * k);
@@ -146,24 +162,27 @@ mw_status mw_cuda_top_k(mw_backend *backend, const float *x, int64_t rows, int64
 
 /* ---- products with sparse codes ---------------------------------------------------------------------------- */
 
-static __global__ void decode(float *out, const float *bias, bool add, const int64_t *start, const int32_t *index,
-                              const float *value, const float *w, int64_t d) {
+/* d counts in V, here and below. */
+template <typename V>
+static __global__ void decode(V *out, const V *bias, bool add, const int64_t *start, const int32_t *index,
+                              const float *value, const V *w, int64_t d) {
     int64_t begin = start[blockIdx.x], end = start[blockIdx.x + 1];
     for (int64_t i = threadIdx.x; i < d; i += blockDim.x) {
-        float sum = add ? out[blockIdx.x * d + i] : bias ? bias[i] : 0.0f;
-        for (int64_t j = begin; j < end; j++) sum += value[j] * w[(int64_t)index[j] * d + i];
+        V sum = add ? out[blockIdx.x * d + i] : bias ? bias[i] : nothing_of<V>();
+#pragma unroll 4
+        for (int64_t j = begin; j < end; j++) sum = times_plus(value[j], w[(int64_t)index[j] * d + i], sum);
         out[blockIdx.x * d + i] = sum;
     }
 }
 
 /* A block a row, a warp an entry. */
-static __global__ void dots(float *out, const float *g, const int64_t *start, const int32_t *index, const float *w,
-                            int64_t d) {
-    const float *a = g + blockIdx.x * d;
+template <typename V>
+static __global__ void dots(float *out, const V *g, const int64_t *start, const int32_t *index, const V *w, int64_t d) {
+    const V *a = g + blockIdx.x * d;
     for (int64_t j = start[blockIdx.x] + threadIdx.x / 32; j < start[blockIdx.x + 1]; j += blockDim.x / 32) {
-        const float *b = w + (int64_t)index[j] * d;
+        const V *b = w + (int64_t)index[j] * d;
         float sum = 0;
-        for (int64_t i = threadIdx.x % 32; i < d; i += 32) sum += a[i] * b[i];
+        for (int64_t i = threadIdx.x % 32; i < d; i += 32) sum += inner(a[i], b[i]);
         for (int o = 16; o > 0; o /= 2) sum += __shfl_down_sync(0xffffffffu, sum, o);
         if (threadIdx.x % 32 == 0) out[j] = sum;
     }
@@ -197,7 +216,9 @@ static __device__ int64_t latent_of(const spread &s, int64_t at) {
     return low;
 }
 
-static __global__ void add_spans(float *out, const int32_t *row, const float *coefficient, const float *x, spread s) {
+template <typename V>
+static __global__ void add_spans(V *out, const int32_t *row, const float *coefficient, const V *x, spread s) {
+    V *first = (V *)s.first, *later = (V *)s.later;
     int64_t begin = (int64_t)blockIdx.x * SPAN, end = begin + SPAN < s.start[s.n] ? begin + SPAN : s.start[s.n];
     for (int64_t at = begin; at < end;) {
         int64_t latent = latent_of(s, at), own = s.start[latent], stop = s.start[latent + 1];
@@ -205,25 +226,28 @@ static __global__ void add_spans(float *out, const int32_t *row, const float *co
         at = stop; /* no second run of it begins here */
         if (from >= end || from >= stop) continue;
         int64_t to = from + SPAN < stop ? from + SPAN : stop;
-        float *sums = number > 0          ? s.later + blockIdx.x * s.d
-                      : stop - own > SPAN ? s.first + blockIdx.x * s.d
-                                          : out + latent * s.d;
+        V *sums = number > 0          ? later + blockIdx.x * s.d
+                  : stop - own > SPAN ? first + blockIdx.x * s.d
+                                      : out + latent * s.d;
         for (int64_t i = threadIdx.x; i < s.d; i += blockDim.x) {
-            float sum = 0;
-            for (int64_t e = from; e < to; e++) sum += coefficient[e] * x[(int64_t)row[e] * s.d + i];
+            V sum = nothing_of<V>();
+#pragma unroll 4
+            for (int64_t e = from; e < to; e++) sum = times_plus(coefficient[e], x[(int64_t)row[e] * s.d + i], sum);
             sums[i] = sum;
         }
     }
 }
 
-static __global__ void join_spans(float *out, spread s) {
+template <typename V> static __global__ void join_spans(V *out, spread s) {
+    const V *first = (const V *)s.first, *later = (const V *)s.later;
     int64_t begin = (int64_t)blockIdx.x * SPAN, end = begin + SPAN;
     if (end >= s.start[s.n]) return;
     int64_t latent = latent_of(s, end - 1), own = s.start[latent], stop = s.start[latent + 1];
     if (own < begin || stop - own <= SPAN) return; /* none of several runs begins here */
     for (int64_t i = threadIdx.x; i < s.d; i += blockDim.x) {
-        float sum = s.first[blockIdx.x * s.d + i];
-        for (int64_t run = 1; own + run * SPAN < stop; run++) sum += s.later[(blockIdx.x + run) * s.d + i];
+        V sum = first[blockIdx.x * s.d + i];
+        for (int64_t run = 1; own + run * SPAN < stop; run++)
+            sum = times_plus(1.0f, later[(blockIdx.x + run) * s.d + i], sum);
         out[latent * s.d + i] = sum;
     }
 }
@@ -241,7 +265,12 @@ mw_status mw_cuda_sparse_decode(mw_backend *backend, float *out, const float *bi
     mw_cuda_state *s = cuda_of(backend);
     cuda_scratch<int64_t> where(s);
     MW_TRY(where.copy(start, rows + 1));
-    MW_LAUNCH(decode, (unsigned)rows, cuda_threads(d), 0, s->stream, out, bias, add, where.data, index, value, w, d);
+    if (in_fours(d, out) && in_fours(d, bias) && in_fours(d, w))
+        MW_LAUNCH(decode<float4>, (unsigned)rows, cuda_threads(d / 4), 0, s->stream, (float4 *)out,
+                  (const float4 *)bias, add, where.data, index, value, (const float4 *)w, d / 4);
+    else
+        MW_LAUNCH(decode<float>, (unsigned)rows, cuda_threads(d), 0, s->stream, out, bias, add, where.data, index,
+                  value, w, d);
     return cuda_launched("sparse_decode");
 }
 
@@ -251,9 +280,21 @@ mw_status mw_cuda_sparse_dot(mw_backend *backend, float *out, const float *g, co
     mw_cuda_state *s = cuda_of(backend);
     cuda_scratch<int64_t> where(s);
     MW_TRY(where.copy(start, rows + 1));
-    MW_LAUNCH(dots, (unsigned)rows, cuda_threads(32 * most_of(start, rows)), 0, s->stream, out, g, where.data, index, w,
-              d);
+    unsigned threads = cuda_threads(32 * most_of(start, rows));
+    if (in_fours(d, g) && in_fours(d, w))
+        MW_LAUNCH(dots<float4>, (unsigned)rows, threads, 0, s->stream, out, (const float4 *)g, where.data, index,
+                  (const float4 *)w, d / 4);
+    else
+        MW_LAUNCH(dots<float>, (unsigned)rows, threads, 0, s->stream, out, g, where.data, index, w, d);
     return cuda_launched("sparse_dot");
+}
+
+template <typename V>
+static void add_lists(cudaStream_t stream, float *out, const mw_latent_lists *lists, const float *x, spread s,
+                      unsigned spans) {
+    MW_LAUNCH(add_spans<V>, spans, cuda_threads(s.d), 0, stream, (V *)out, lists->row, lists->coefficient, (const V *)x,
+              s);
+    MW_LAUNCH(join_spans<V>, spans, cuda_threads(s.d), 0, stream, (V *)out, s);
 }
 
 mw_status mw_cuda_sparse_outer(mw_backend *backend, float *out, const mw_latent_lists *lists, const float *x,
@@ -265,8 +306,11 @@ mw_status mw_cuda_sparse_outer(mw_backend *backend, float *out, const mw_latent_
     if (spans == 0) return MW_OK;
     cuda_scratch<float> parts(cuda_of(backend));
     MW_TRY(parts.make(2 * spans * d));
-    spread s = {lists->start, lists->n, d, parts.data, parts.data + spans * d};
-    MW_LAUNCH(add_spans, (unsigned)spans, cuda_threads(d), 0, stream, out, lists->row, lists->coefficient, x, s);
-    MW_LAUNCH(join_spans, (unsigned)spans, cuda_threads(d), 0, stream, out, s);
+    if (in_fours(d, out) && in_fours(d, x))
+        add_lists<float4>(stream, out, lists, x, {lists->start, lists->n, d / 4, parts.data, parts.data + spans * d},
+                          (unsigned)spans);
+    else
+        add_lists<float>(stream, out, lists, x, {lists->start, lists->n, d, parts.data, parts.data + spans * d},
+                         (unsigned)spans);
     return cuda_launched("sparse_outer");
 }
