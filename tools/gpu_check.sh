@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # One command on a machine with a GPU: builds, runs what CI can only emulate, and measures. Under nine minutes on 16 cores.
 #     tools/gpu_check.sh [OUT]
-# OUT (build-cuda/gpu_check) gets tests.log, memcheck.log, racecheck.log, step.jsonl and, with torch, torch.jsonl.
+# OUT (build-cuda/gpu_check) gets tests.log, memcheck.*.log, racecheck.*.log, step.jsonl, forward.jsonl and, with torch and
+# transformers, torch.jsonl and transformers.jsonl.
 # The nvcc build is for the GPU that is here alone. Ends with 1 if anything failed; a machine without a GPU ends with 77.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -49,6 +50,25 @@ step() { # the shapes of GPT-2 small, Gemma 2 2B and Llama 3 8B
 }
 step >"$out/step.jsonl" || failed=1
 cat "$out/step.jsonl"
+# Tokens/s with a site taken out, as a harvest does: GPT-2 small, and the shape of Llama 3.2 1B.
+forward() { # forward MODEL SITE
+    build-cuda/tools/bench/bench_model "$1" "$out/$1" || return 1
+    for dtype in f32 bf16; do
+        printf '{"model":"%s",' "$1"
+        timeout 60 build-cuda/tools/bench/bench_forward --model "$out/$1" --site "$2" --device cuda --dtype $dtype --batch 64 \
+            --context 256 --rounds 7 | cut -c2- || return 1
+    done
+}
+{ forward gpt2 8.resid_post && forward llama-1b 8.resid_post; } >"$out/forward.jsonl" || failed=1
+cat "$out/forward.jsonl"
+if python3 -c 'import transformers' 2>/dev/null; then
+    for model in gpt2 llama-1b; do
+        timeout 60 python3 tools/bench/forward.py --json --device cuda --bench build-cuda/tools/bench/bench_forward \
+            --model "$out/$model" --batch 64 --context 256
+    done >"$out/transformers.jsonl" || failed=1
+    cat "$out/transformers.jsonl"
+fi
+rm -rf "$out/gpt2" "$out/llama-1b"
 if python3 -c 'import torch' 2>/dev/null; then
     need torch logged torch.jsonl timeout 120 python3 tools/bench/sae_step_torch.py --json --compile --precision bf16 \
         --bench build-cuda/tools/bench/bench_sae_step --shape 768,24576,32,8192

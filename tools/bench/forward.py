@@ -1,7 +1,7 @@
-"""Tokens a second through GPT-2 small (random weights, made here) with one site taken out: microw beside transformers with a
-forward hook, in turns in one run; medians.
+"""Tokens a second through a model (GPT-2 small with random weights, made here, or that of a folder) with one site taken out:
+microw beside transformers with a forward hook, in turns in one run; medians.
 
-    python tools/bench/forward.py [--bench build/tools/bench/bench_forward] [--device cpu|cuda] [--layer 8] [--batch N]
+    python tools/bench/forward.py [--bench build/tools/bench/bench_forward] [--model DIR] [--device cpu|cuda] [--layer 8] [--batch N]
                                   [--context N] [--rounds N] [--json]
 
 Both run the layers up to the one whose output is wanted: transformers' pass is ended there by an exception in the hook, as
@@ -17,7 +17,7 @@ import time
 
 import numpy
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 
 class Enough(Exception):
@@ -26,9 +26,11 @@ class Enough(Exception):
 
 def make_model(folder):
     torch.manual_seed(0)
-    model = GPT2LMHeadModel(GPT2Config()).eval()
-    model.save_pretrained(folder, safe_serialization=True)
-    return model
+    GPT2LMHeadModel(GPT2Config()).save_pretrained(folder, safe_serialization=True)
+
+
+def blocks_of(model):
+    return model.transformer.h if hasattr(model, "transformer") else model.model.layers
 
 
 def theirs(model, ids, layer, device):
@@ -38,7 +40,7 @@ def theirs(model, ids, layer, device):
         seen["x"] = (output[0] if isinstance(output, tuple) else output).float().cpu()
         raise Enough
 
-    handle = model.transformer.h[layer].register_forward_hook(hook)
+    handle = blocks_of(model)[layer].register_forward_hook(hook)
     start = time.perf_counter()
     try:
         with torch.inference_mode():
@@ -60,6 +62,7 @@ def ours(a, folder, dtype, *more):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--bench", default="build/tools/bench/bench_forward")
+    p.add_argument("--model")
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     p.add_argument("--layer", type=int, default=8)
     p.add_argument("--batch", type=int, default=16)
@@ -67,16 +70,19 @@ def main():
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--json", action="store_true")
     a = p.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        models = {"f32": make_model(folder).to(a.device)}
-        models["bf16"] = GPT2LMHeadModel.from_pretrained(folder, dtype=torch.bfloat16).eval().to(a.device)
-        ids = torch.randint(0, 50257, (a.batch, a.context), device=a.device)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = a.model or scratch
+        if not a.model:
+            make_model(folder)
+        models = {name: AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval().to(a.device)
+                  for name, dtype in (("f32", torch.float32), ("bf16", torch.bfloat16))}
+        ids = torch.randint(0, models["f32"].config.vocab_size, (a.batch, a.context), device=a.device)
         times = {f"{tool}_{dtype}": [] for tool in ("transformers", "microw") for dtype in models}
         rows = {f"transformers_{dtype}": theirs(model, ids, a.layer, a.device)[1].flatten() for dtype, model in models.items()}
-        numpy.asarray(ids.cpu(), dtype=numpy.int32).tofile(folder + "/ids")
+        numpy.asarray(ids.cpu(), dtype=numpy.int32).tofile(scratch + "/ids")
         for dtype in models:
-            ours(a, folder, dtype, "--ids", folder + "/ids", "--rows", folder + "/rows")
-            rows[f"microw_{dtype}"] = torch.from_numpy(numpy.fromfile(folder + "/rows", dtype=numpy.float32))
+            ours(a, folder, dtype, "--ids", scratch + "/ids", "--rows", scratch + "/rows")
+            rows[f"microw_{dtype}"] = torch.from_numpy(numpy.fromfile(scratch + "/rows", dtype=numpy.float32))
         for _ in range(a.rounds):
             for dtype, model in models.items():
                 times[f"transformers_{dtype}"].append(theirs(model, ids, a.layer, a.device)[0])
