@@ -92,6 +92,7 @@ typedef struct mw_sae {
     uint16_t *w_enc16; /* while it is trained with bf16 products: W_enc rounded, which these read; else NULL */
     mw_packed *packed; /* while it is used on many rows: a copy of what products read, see mw_backend_ops; or NULL */
     bool tf32;         /* products may round to tf32 */
+    bool centered;     /* rows to encode come without b_dec already, as a step has them */
     bool transcoder;   /* b_dec is not subtracted from x */
     int64_t n_groups, group_end[MW_GROUPS_MAX];
     int64_t n_parts, part_end[MW_SITES_MAX]; /* columns of the sites in x_hat */

@@ -40,7 +40,7 @@ mw_status sae_visit(const mw_sae *sae, const float *x, int64_t rows, pre_visitor
     if (chunk > rows) chunk = rows;
     float *centered = NULL, *pre = NULL;
     mw_status status = mw_backend_floats(b, chunk * sae->n, &pre);
-    if (status == MW_OK && !sae->transcoder) status = mw_backend_floats(b, chunk * sae->d, &centered);
+    if (status == MW_OK && !sae->transcoder && !sae->centered) status = mw_backend_floats(b, chunk * sae->d, &centered);
     for (int64_t r = 0; r < rows && status == MW_OK; r += chunk) {
         int64_t n = rows - r < chunk ? rows - r : chunk;
         status = pre_activations(sae, x + r * sae->d, n, centered, pre);

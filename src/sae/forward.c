@@ -210,14 +210,17 @@ static void fill_report(mw_trainer *t, const batch_sums *s) {
     t->report.dead = t->all_dead;
 }
 
-static mw_status choose_codes(mw_trainer *t, const float *x) {
+/* From what read_input has left. */
+static mw_status choose_codes(mw_trainer *t) {
     const variant_row *variant = variant_of(t->sae);
+    const float *x = t->input + t->begin * t->sae->d;
     if (variant->select) return variant->select(t, x);
     return variant->encode(t->sae, x, t->end - t->begin, &t->part[0].mine);
 }
 
 mw_status trainer_select(mw_trainer *t, const float *x) {
-    return choose_codes(t, x);
+    MW_TRY(mw_comm_agree(t->comm, read_input(t, x)));
+    return choose_codes(t);
 }
 
 static void begin_step(mw_trainer *t) {
@@ -244,7 +247,7 @@ static mw_status gather_dense(mw_trainer *t) {
 
 /* Codes, reconstructions and their errors, gathered. */
 static mw_status choose_and_rebuild(mw_trainer *t, const float *x, const float *y, batch_sums *sums) {
-    MW_TRY(mw_comm_agree(t->comm, choose_codes(t, x)));
+    MW_TRY(mw_comm_agree(t->comm, choose_codes(t)));
     MW_TRY(mw_comm_agree(t->comm, reconstruct(t, x, y)));
     MW_TRY(measure(t, y, sums));
     for (int p = 0; p < t->layout.n_parts; p++) MW_TRY(gather_codes(t, &t->part[p]));

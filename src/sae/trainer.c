@@ -207,6 +207,7 @@ static mw_status prepare(mw_trainer *t) {
     set_memory(t);
     MW_TRY(allocate(t));
     t->sae->tf32 = t->options.precision == MW_PRECISION_TF32;
+    t->sae->centered = true;
     t->sae->w_enc16 = t->options.precision == MW_PRECISION_BF16 ? t->w_enc16 : NULL;
     return parameters_changed(t);
 }
@@ -253,7 +254,7 @@ void mw_trainer_free(mw_trainer **slot) {
     if (t->data && end_gathers(t) != MW_OK) mw_log(MW_LOG_WARNING, "an exchange between GPUs had no end");
     if (t->sae) {
         t->sae->w_enc16 = NULL;
-        t->sae->tf32 = false;
+        t->sae->tf32 = t->sae->centered = false;
         sae_unpack(t->sae);
     }
     int count = t->sae ? list_memory(t, all) : 0;
