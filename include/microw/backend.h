@@ -142,6 +142,9 @@ typedef struct mw_backend_ops {
     mw_status (*upload)(mw_backend *, void *to, const void *from, size_t bytes);
     mw_status (*download)(mw_backend *, void *to, const void *from, size_t bytes);
 
+    /* Bytes that `alloc` could still get, as far as is known now; 0: not known. Others may take some. */
+    mw_status (*free_memory)(mw_backend *, double *bytes);
+
     /* Host memory that copies go to while the device works on, and such copies. A copy follows the work asked for so far; later
      * work does not wait for it, so `from` must stay as it is until `fetched` has waited for all copies of the lane. */
     mw_status (*host_alloc)(mw_backend *, size_t bytes, void **out);

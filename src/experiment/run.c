@@ -327,7 +327,7 @@ void run_close(run *r) {
     mw_dataset_free(&r->dataset);
     mw_tokenizer_free(&r->tokenizer);
     mw_model_free(&r->model);
-    mw_backend_close(&r->backend);
+    if (!r->borrowed) mw_backend_close(&r->backend);
     mw_backend_close(&r->sae_backend);
     json_decref(r->manifest);
     mw_free(r->folder);

@@ -14,6 +14,7 @@ typedef struct run {
     char *folder, *activations, *sae_folder; /* store/runs/NAME, store/activations/NAME, store/sae_models/NAME */
     json_t *manifest;                        /* the same on all ranks: {"stages": {NAME: FINGERPRINT}} */
     mw_backend *backend;                     /* of the model and of training steps */
+    bool borrowed;                           /* it is another run's */
     mw_backend *sae_backend;                 /* of SAEs in host memory; copies on `backend` may do the work */
     mw_model *model;
     mw_tokenizer *tokenizer;

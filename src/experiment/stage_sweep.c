@@ -35,11 +35,25 @@ static mw_status memory_of_rank(const sweep *s, const mw_comm *comm, double *out
     return MW_OK;
 }
 
-static mw_status go_as_team(point_run *const *mine, int64_t n, double bytes, const mw_experiment *e,
+/* Half of what a device with memory of its own has, where no limit is given: codes and lists of entries grow with the data. */
+static mw_status memory_of_device(const sweep *s, const run *base, double *out) {
+    mw_backend *b = base->backend;
+    double least = 0;
+    if (b->ops->host_memory || s->memory_gb > 0) return MW_OK;
+    MW_TRY(mw_comm_agree(base->comm, b->ops->free_memory(b, &least)));
+    least = -least;
+    MW_TRY(mw_comm_max_f64(base->comm, &least, 1));
+    *out = -least / 2;
+    return MW_OK;
+}
+
+static mw_status go_as_team(const sweep *s, point_run *const *mine, int64_t n, double bytes, const mw_experiment *e,
                             const mw_comm *team) {
     run base;
     MW_TRY(run_open(e, team, false, &base));
-    mw_status status = points_go(mine, n, bytes, &base);
+    mw_status status = run_backend(&base);
+    if (status == MW_OK) status = memory_of_device(s, &base, &bytes);
+    if (status == MW_OK) status = points_go(mine, n, bytes, &base);
     run_close(&base);
     return status;
 }
@@ -58,7 +72,7 @@ static mw_status deal_out(const sweep *s, point_run *points, const mw_comm *comm
     if (status == MW_OK) status = mw_comm_split(comm, color, &team);
     for (int64_t i = 0, at = 0; i < s->n && status == MW_OK; i++)
         if (!points[i].finished && points[i].status == MW_OK && at++ % teams == color) mine[n++] = &points[i];
-    if (status == MW_OK && n) status = go_as_team(mine, n, bytes, s->base, team);
+    if (status == MW_OK && n) status = go_as_team(s, mine, n, bytes, s->base, team);
     mw_free(mine);
     mw_comm_free(&team);
     status = mw_comm_agree(comm, status);
@@ -113,7 +127,7 @@ static mw_status run_one(const sweep *s, int64_t index, const mw_comm *comm, boo
     if (status == MW_OK) status = point.status;
     if (status == MW_OK && point.finished && mw_comm_rank(comm) == 0)
         printf("point %s: finished before\n", s->points[index].name);
-    if (status == MW_OK && !point.finished) status = go_as_team(points, 1, 1e18, s->base, comm);
+    if (status == MW_OK && !point.finished) status = go_as_team(&only, points, 1, 1e18, s->base, comm);
     if (status == MW_OK) status = point.status;
     points_close(&point, 1);
     return status;

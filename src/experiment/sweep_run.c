@@ -67,33 +67,35 @@ static bool shares_batches(const train_job *a, const train_job *b) {
 }
 
 /* `need`: bytes of memory on a rank. */
-static mw_status can_join(const point_run *p, const point_run *first, double left, double *need, bool *joins) {
+static mw_status can_join(const point_run *p, const point_run *first, const run *base, double left, double *need,
+                          bool *joins) {
     mw_sae_shape shape;
     int64_t part[MW_SITES_MAX];
     MW_TRY(training_shape_of(&p->job, p->e, part, &shape));
-    *need = (double)mw_training_bytes(&shape, &p->job.options, mw_comm_size(p->r.comm), false);
+    *need =
+        (double)mw_training_bytes(&shape, &p->job.options, mw_comm_size(p->r.comm), !base->backend->ops->host_memory);
     *joins = !first || (shares_batches(&first->job, &p->job) && *need <= left); /* one must go, whatever it takes */
     return MW_OK;
 }
 
 /* Whether a point takes part in this round; one that does not, and is not settled, waits for the next. */
-static mw_status consider(point_run *p, const point_run *first, double left, double *need, const mw_comm *comm) {
+static mw_status consider(point_run *p, const point_run *first, const run *base, double left, double *need) {
     p->chosen = false;
     if (p->tried) return MW_OK;
-    if (!p->opened) p->status = open_point(p, comm, false);
-    if (p->status == MW_OK && !p->job.complete) p->status = can_join(p, first, left, need, &p->chosen);
+    if (!p->opened) p->status = open_point(p, base->comm, false);
+    if (p->status == MW_OK && !p->job.complete) p->status = can_join(p, first, base, left, need, &p->chosen);
     p->tried = p->status != MW_OK || p->job.complete || p->chosen;
     if (p->status != MW_OK || !p->tried) close_point(p);
     return is_general(p->status) ? p->status : MW_OK;
 }
 
 /* The first point that is left, and all that can be trained with it. */
-static mw_status choose_round(point_run *const *points, int64_t n, double bytes, const mw_comm *comm, int64_t *count) {
+static mw_status choose_round(point_run *const *points, int64_t n, double bytes, const run *base, int64_t *count) {
     const point_run *first = NULL;
     *count = 0;
     for (int64_t i = 0; i < n; i++) {
         double need = 0;
-        MW_TRY(consider(points[i], first, bytes, &need, comm));
+        MW_TRY(consider(points[i], first, base, bytes, &need));
         if (!points[i]->chosen) continue;
         bytes -= need;
         if (!first) first = points[i];
@@ -102,8 +104,9 @@ static mw_status choose_round(point_run *const *points, int64_t n, double bytes,
     return MW_OK;
 }
 
-/* The jobs of a round lie together; results go back to their points. */
-static mw_status train_round(point_run *const *points, int64_t n, int64_t count, const mw_comm *comm) {
+/* The jobs of a round lie together, on one device; results go back to their points. */
+static mw_status train_round(point_run *const *points, int64_t n, int64_t count, const run *base) {
+    const mw_comm *comm = base->comm;
     const point_run *first = NULL;
     mw_training *jobs = mw_calloc((size_t)count, sizeof *jobs);
     int64_t have = 0;
@@ -112,6 +115,8 @@ static mw_status train_round(point_run *const *points, int64_t n, int64_t count,
     for (int64_t i = 0; i < n && status == MW_OK; i++) {
         point_run *p = points[i];
         if (!p->chosen) continue;
+        p->r.backend = base->backend;
+        p->r.borrowed = true;
         if (!first) status = training_verify(&p->r, &p->job);
         if (status == MW_OK) p->status = training_open(&p->r, &p->job, &jobs[have]);
         p->chosen = p->status == MW_OK && status == MW_OK;
@@ -129,12 +134,9 @@ static mw_status train_round(point_run *const *points, int64_t n, int64_t count,
 
 /* What is open once serves all points in turn. */
 static void lend(run *from, run *to) {
-    if (from->backend) {
-        if (to->sae) mw_sae_leave_device(to->sae);
-        mw_backend_close(&to->backend); /* of its training, which is over */
-        to->backend = from->backend;
-        from->backend = NULL;
-    }
+    to->backend = from->backend; /* `to` has none, or has borrowed this one */
+    to->borrowed = false;
+    from->backend = NULL;
     to->model = from->model;
     to->tokenizer = from->tokenizer;
     to->dataset = from->dataset;
@@ -182,8 +184,8 @@ mw_status points_go(point_run *const *points, int64_t n, double bytes, run *base
         bool left = false;
         for (int64_t i = 0; i < n; i++) left = left || !points[i]->tried;
         if (!left) return MW_OK;
-        MW_TRY(choose_round(points, n, bytes, base->comm, &count));
-        mw_status status = count ? train_round(points, n, count, base->comm) : MW_OK;
+        MW_TRY(choose_round(points, n, bytes, base, &count));
+        mw_status status = count ? train_round(points, n, count, base) : MW_OK;
         if (is_general(status)) return status;
         if (status != MW_OK) blame(points, n, status);
         MW_TRY(finish_round(points, n, base));

@@ -25,6 +25,18 @@ two=$(run 2 cuda two train | fvu)
 check "FVU with two ranks ($two) agrees within 1 %" awk "BEGIN { exit !(($one - $two) ^ 2 < ($one / 100) ^ 2) }"
 check "what a GPU trained is whole" "$MICROW" inspect "$work/gpu/sae_models/small"
 
+# A sweep trains its points together on one device, each to the bytes of training alone there.
+sed '/^discover/d; /^evaluate/d; /^steer/d; /^naming/d; /^report/d' "$work/exp.yaml" >"$work/sweep.yaml"
+printf 'sweep:\n  sae.variant: [topk, batch_topk]\n' >>"$work/sweep.yaml"
+mkdir "$work/sweep"
+cp -r "$work/gpu/activations" "$work/sweep"
+"$MICROW" sweep "$work/sweep.yaml" $few --set store="$work/sweep" --set model.device=cuda >"$work/out" 2>"$work/err" ||
+    { fail "a sweep on the device"; cat "$work/err" >&2; }
+check "its points are trained together" grep -q '"saes":2' "$work/err"
+"$MICROW" train "$work/exp.yaml" $few --set store="$work/sweep" --set name=alone --set sae.activations=small \
+    --set sae.variant=batch_topk --set model.device=cuda >/dev/null 2>"$work/err" || fail "one of them alone"
+check "and alone to the same bytes" cmp "$work/sweep/sae_models/alone/sae.safetensors" \
+    "$work/sweep/sae_models/small.batch_topk/sae.safetensors"
 
 # One rank has a GPU and the other has none.
 train="$MICROW train $work/exp.yaml $few --set store=$work/cpu --set name=mixed --set sae.activations=small"

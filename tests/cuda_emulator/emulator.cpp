@@ -371,6 +371,10 @@ cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t *out, int) {
 cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void *) {
     return cudaSuccess;
 }
+cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t, cudaMemPoolAttr, void *value) {
+    memset(value, 0, sizeof(uint64_t)); /* what is freed is free at once */
+    return cudaSuccess;
+}
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total) {
     *total = heap::size;
     *free_bytes = heap::size - size_t(device.next - device.base);

@@ -21,6 +21,12 @@ static mw_status cpu_copy(mw_backend *backend, void *to, const void *from, size_
     return MW_OK;
 }
 
+static mw_status cpu_free_memory(mw_backend *backend, double *bytes) {
+    (void)backend;
+    *bytes = (double)mw_free_memory();
+    return MW_OK;
+}
+
 static mw_status cpu_fetch(mw_backend *backend, int lane, void *to, const void *from, size_t bytes) {
     (void)lane;
     return cpu_copy(backend, to, from, bytes);
@@ -49,6 +55,7 @@ static const mw_backend_ops cpu_ops = {
     .free = cpu_free,
     .upload = cpu_copy,
     .download = cpu_copy,
+    .free_memory = cpu_free_memory,
     .host_alloc = cpu_alloc,
     .host_free = cpu_free,
     .fetch = cpu_fetch,

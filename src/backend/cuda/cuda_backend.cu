@@ -61,6 +61,21 @@ static mw_status cuda_download(mw_backend *backend, void *to, const void *from, 
     return cuda_wait(cuda_of(backend), "copy from the device");
 }
 
+/* What the pool has kept of freed blocks counts as free. */
+static mw_status cuda_free_memory(mw_backend *backend, double *bytes) {
+    size_t free_bytes = 0, total = 0;
+    uint64_t reserved = 0, used = 0;
+    cudaMemPool_t pool;
+    MW_TRY(cuda_checked(cudaMemGetInfo(&free_bytes, &total), "cudaMemGetInfo"));
+    MW_TRY(cuda_checked(cudaDeviceGetDefaultMemPool(&pool, cuda_of(backend)->device), "cudaDeviceGetDefaultMemPool"));
+    MW_TRY(cuda_checked(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrReservedMemCurrent, &reserved),
+                        "cudaMemPoolGetAttribute"));
+    MW_TRY(
+        cuda_checked(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrUsedMemCurrent, &used), "cudaMemPoolGetAttribute"));
+    *bytes = (double)free_bytes + (double)reserved - (double)used;
+    return MW_OK;
+}
+
 static mw_status cuda_host_alloc(mw_backend *backend, size_t bytes, void **out) {
     (void)backend;
     void *block = nullptr;
@@ -94,6 +109,7 @@ static mw_backend_ops cuda_table(void) {
     ops.free = cuda_free;
     ops.upload = cuda_upload;
     ops.download = cuda_download;
+    ops.free_memory = cuda_free_memory;
     ops.host_alloc = cuda_host_alloc;
     ops.host_free = cuda_host_free;
     ops.fetch = mw_cuda_fetch;
