@@ -75,8 +75,9 @@ mw_status mw_comm_gather_shares(const mw_comm *comm, void *data, int64_t total, 
  * noticed where the host next waits for the device (MW_ERR_COMM, with this rank's number). */
 mw_status mw_comm_gather_device(const mw_comm *comm, mw_backend *backend, const size_t *bytes, void *data) MW_MUST_USE;
 /* The same beside the backend's later work, which must leave `data` alone until it has been told to wait for the gather of this
- * lane: from `mw_comm_gathered` on it does. At once where it goes through the host. One gather a lane at a time, < MW_COMM_LANES; those
- * of one communicator are asked for in the same order by all ranks, and no other communicator has any meanwhile. */
+ * lane: from `mw_comm_gathered` on it does. At once where it goes through the host. A backend's gathers follow each other: a lane,
+ * < MW_COMM_LANES, stands for the last that was given its number. Those of one communicator are asked for in the same order by all
+ * ranks, and no other communicator has any meanwhile. */
 enum { MW_COMM_LANES = 16 };
 mw_status mw_comm_gather_beside(const mw_comm *comm, mw_backend *backend, const size_t *bytes, void *data,
                                 int lane) MW_MUST_USE;

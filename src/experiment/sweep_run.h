@@ -21,8 +21,8 @@ typedef struct point_run {
 /* What is to be done, one by one. A point that cannot be has a status. Collective. */
 mw_status points_plan(const sweep *s, const mw_comm *comm, bool overwrite, point_run *points) MW_MUST_USE;
 /* Trains those of `points` that are not finished, as many at once as fit into `bytes` of memory a rank, and takes
- * each through discover, evaluate and steer. `base` has a backend, and lends it, model and texts. MW_INTERRUPTED if asked to end; what goes wrong with a
- * point is in its status. Collective. */
+ * each through discover, evaluate and steer. `base` has a backend, and lends it, its model and texts. MW_INTERRUPTED if asked to
+ * end; what goes wrong with a point is in its status. Collective. */
 mw_status points_go(point_run *const *points, int64_t n, double bytes, run *base) MW_MUST_USE;
 void points_close(point_run *points, int64_t n);
 

@@ -109,20 +109,20 @@ typedef struct mw_trainer {
     float *error;          /* x_hat - y of this rank's rows */
     layout layout;
     codes part[PARTS_MAX], aux;
-    mw_codes selection; /* scratch of selections that are split into parts */
-    int64_t aux_k;      /* of this step; 0: no auxiliary part */
-    float kth;          /* BatchTopK: smallest value selected in the last batch; 0: there was none */
-    float *norms;       /* [n] decoder norms, for variants with a penalty */
-    double *share_sums[2],
-        *costs;           /* [n_latents] for the same, on the host: what a variant sums over rows; its penalty */
-    double *tile_sums;    /* [2, tiles, d_out + 1], then [blocks, tiles] */
-    double *sums;         /* [sums_width] their totals */
-    double *totals;       /* the same on the host */
-    double *encoder_sums; /* [latent blocks, d] */
-    double *block_sums;   /* [latent blocks], on the host; blocks are those of the whole dictionary */
-    uint16_t *w_enc16;    /* [n, d] for bf16 products, after each update */
-    size_t *bytes;        /* [size] scratch of gathers */
-    double smooth, best;  /* running mean of the loss, and the best of those */
+    mw_codes selection;    /* scratch of selections that are split into parts */
+    int64_t aux_k;         /* of this step; 0: no auxiliary part */
+    float kth;             /* BatchTopK: smallest value selected in the last batch; 0: there was none */
+    float *norms;          /* [n] decoder norms, for variants with a penalty */
+    double *share_sums[2]; /* [n_latents] for the same, on the host: what a variant sums over rows */
+    double *costs;         /* [n_latents] and what its penalty counts */
+    double *tile_sums;     /* [2, tiles, d_out + 1], then [blocks, tiles] */
+    double *sums;          /* [sums_width] their totals */
+    double *totals;        /* the same on the host */
+    double *encoder_sums;  /* [latent blocks, d] */
+    double *block_sums;    /* [latent blocks], on the host; blocks are those of the whole dictionary */
+    uint16_t *w_enc16;     /* [n, d] for bf16 products, after each update */
+    size_t *bytes;         /* [size] scratch of gathers */
+    double smooth, best;   /* running mean of the loss, and the best of those */
     int64_t best_step;
     mw_step_report report;
 } mw_trainer;
@@ -202,7 +202,8 @@ mw_status decoder_norms(mw_trainer *t) MW_MUST_USE;
 
 /* This rank's codes of rows x of a batch, by part, as in a step; x is the device's. May talk to the other ranks. */
 mw_status trainer_select(mw_trainer *t, const float *x) MW_MUST_USE;
-/* Forward pass, loss, gradients with respect to codes and reconstructions, dead latents. y is what x should become; both are the device's. */
+/* Forward pass, loss, gradients with respect to codes and reconstructions, dead latents. y is what x should become; both are the
+ * device's. */
 mw_status step_forward(mw_trainer *t, const float *x, const float *y) MW_MUST_USE;
 /* dL/dz of a part's codes from its block of out_grad; this rank's rows. */
 mw_status code_gradients(mw_trainer *t, codes *c, int block) MW_MUST_USE;

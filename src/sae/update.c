@@ -89,8 +89,8 @@ static mw_status update(mw_trainer *t, parameter_index i, mw_adam adam) {
     return i == P_EXTRA && variant->constrain ? variant->constrain(t) : MW_OK;
 }
 
-/* Each is on its way to the other ranks while the next is updated. `unit`: of the decoder's rows, which are free or of unit length already
- * otherwise. */
+/* Each is on its way to the other ranks while the next is updated. `unit`: of the decoder's rows, which are free or of unit length
+ * already otherwise. */
 static mw_status update_all(mw_trainer *t, float factor, bool unit) {
     mw_adam adam = adam_of_step(t, factor);
     for (int i = 0; i < P_COUNT; i++) {

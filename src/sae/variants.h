@@ -27,7 +27,8 @@ typedef struct variant_row {
 
     /* Parts and reconstructions of a step; as given: one of each. */
     void (*lay_out)(const mw_trainer *t, layout *out);
-    /* Codes of this rank's rows in training, which come without b_dec, by part; may talk to the other ranks. NULL: part 0 as outside training. */
+    /* Codes of this rank's rows in training, which come without b_dec, by part; may talk to the other ranks. NULL: part 0 as
+     * outside training. */
     mw_status (*select)(mw_trainer *t, const float *x);
     /* After a selection: the same on all ranks. */
     void (*after_selection)(mw_trainer *t);
