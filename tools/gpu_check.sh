@@ -33,11 +33,10 @@ need build logged build.log cmake --build --preset cuda --target all bench
 need tests logged tests.log timeout 200 ctest --preset cuda -R 'cuda|cli.device' --no-tests=error
 grep -q Skipped "$out/tests.log" && { echo "gpu_check: FAILED: tests were skipped"; failed=1; }
 
-if command -v compute-sanitizer >/dev/null; then
+if cmake --build --preset cuda --target help | grep -q memcheck.backend; then
     for tool in memcheck racecheck; do
         for suite in backend backend_training; do
-            need "$tool $suite" logged "$tool.$suite.log" timeout 60 \
-                compute-sanitizer --tool $tool --error-exitcode 1 build-cuda/tests/test_$suite cuda
+            need "$tool $suite" logged "$tool.$suite.log" timeout 60 cmake --build --preset cuda --target $tool.$suite
         done
     done
 fi
