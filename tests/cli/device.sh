@@ -30,6 +30,7 @@ sed '/^discover/d; /^evaluate/d; /^steer/d; /^naming/d; /^report/d' "$work/exp.y
 printf 'sweep:\n  sae.variant: [topk, batch_topk]\n' >>"$work/sweep.yaml"
 mkdir "$work/sweep"
 cp -r "$work/gpu/activations" "$work/sweep"
+few="$few --set train.tokens=1024 --set train.threshold_batches=1"
 "$MICROW" sweep "$work/sweep.yaml" $few --set store="$work/sweep" --set model.device=cuda >"$work/out" 2>"$work/err" ||
     { fail "a sweep on the device"; cat "$work/err" >&2; }
 check "its points are trained together" grep -q '"saes":2' "$work/err"

@@ -3,6 +3,8 @@
 #define MICROW_EMULATED_CUBLASLT_H
 #include "cublas_v2.h"
 
+#define MW_CUDA_WORKSPACE ((size_t)256) /* what is resident makes each opening of device memory slower */
+
 typedef struct emulated_lt *cublasLtHandle_t;
 typedef struct emulated_lt_product *cublasLtMatmulDesc_t;
 typedef struct emulated_lt_layout *cublasLtMatrixLayout_t;

@@ -67,8 +67,6 @@ struct heap {
         }
         used[block] = bytes;
         UNPOISON(block, bytes);
-        emulator::opened here;
-        memset(block, 0xff, bytes); /* NaN */
         return block;
     }
     bool give(void *block) {
@@ -380,18 +378,28 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total) {
     *free_bytes = heap::size - size_t(device.next - device.base);
     return cudaSuccess;
 }
+static void spoil(void *block, size_t bytes) {
+    emulator::opened here;
+    memset(block, 0xff, bytes); /* NaN */
+}
+
 cudaError_t cudaMalloc(void **out, size_t bytes) {
     emulator::locked here;
-    *out = device.take(bytes);
-    return *out ? cudaSuccess : cudaErrorMemoryAllocation;
+    if (!(*out = device.take(bytes))) return cudaErrorMemoryAllocation;
+    spoil(*out, bytes);
+    return cudaSuccess;
 }
 cudaError_t cudaFree(void *block) {
     emulator::locked here;
     emulator::finish_all();
     return !block || device.give(block) ? cudaSuccess : cudaErrorInvalidValue;
 }
-cudaError_t cudaMallocAsync(void **out, size_t bytes, cudaStream_t) {
-    return cudaMalloc(out, bytes);
+cudaError_t cudaMallocAsync(void **out, size_t bytes, cudaStream_t stream) {
+    emulator::locked here;
+    void *block = device.take(bytes);
+    if (!(*out = block)) return cudaErrorMemoryAllocation;
+    emulator::later(stream, [=] { spoil(block, bytes); });
+    return cudaSuccess;
 }
 cudaError_t cudaFreeAsync(void *block, cudaStream_t stream) {
     if (!block) return cudaSuccess;

@@ -45,9 +45,14 @@ void mw_cuda_unwatch(mw_backend *backend, const void *self);
 #define MW_DYNAMIC_SHARED(type, name) extern __shared__ type name[]
 #endif
 
+/* Bytes that cuBLASLt may use; the emulator's uses none. */
+#ifndef MW_CUDA_WORKSPACE
+#define MW_CUDA_WORKSPACE ((size_t)32 << 20)
+#endif
+
 /* Host memory that small copies to the device go through: from pageable memory they would wait for the device. Two halves in turn;
  * a half is written again when what came from it has arrived. */
-enum { MW_CUDA_WORKSPACE = 32 << 20, MW_CUDA_STAGING = 4 << 20 };
+enum { MW_CUDA_STAGING = 4 << 20 };
 typedef struct mw_cuda_staging {
     char *half[2];
     cudaEvent_t arrived[2];
