@@ -12,7 +12,7 @@ static const double threshold_decay = 0.99;
 
 typedef struct collector {
     const mw_sae *sae;
-    int64_t rows, limit;     /* of this rank; candidates that may matter */
+    int64_t rows, wanted;    /* of this rank; values that are taken of all ranks' rows */
     mw_codes *found, *spare; /* candidates by row; what is kept of them */
     float floor;             /* that a candidate must exceed */
 } collector;
@@ -63,11 +63,11 @@ static float below(float x) {
 
 /* ---- candidates -------------------------------------------------------------------------------------------------- */
 
-/* Drops what `limit` others beat, in the rows so far; equals of the last are kept, since any of them may be chosen. */
+/* Drops what `wanted` others beat, in the rows so far; equals of the last are kept, since any of them may be chosen. */
 static mw_status prune(collector *c, int64_t rows) {
     mw_backend *b = c->sae->backend;
     border last;
-    MW_TRY(find_border(NULL, b, c->found->value, c->found->start[rows], c->limit, &last));
+    MW_TRY(find_border(NULL, b, c->found->value, c->found->start[rows], c->wanted, &last));
     c->floor = below(last.value);
     mw_keeping how = above(c->sae, c->floor);
     MW_TRY(keep_codes(b, c->found, rows, &how, c->spare));
@@ -80,12 +80,12 @@ static mw_status prune(collector *c, int64_t rows) {
 static mw_status collect(void *self, const float *pre, int64_t first, int64_t rows) {
     collector *c = self;
     MW_TRY(append_open(c->sae->backend, c->found, first, rows, c->sae->n, &(mw_opening){.level = c->floor}, pre));
-    return c->found->start[first + rows] > 4 * c->limit ? prune(c, first + rows) : MW_OK;
+    return c->found->start[first + rows] > 4 * c->wanted ? prune(c, first + rows) : MW_OK;
 }
 
 /* With a floor near the last batch's k-th value few candidates need be kept. If it was too high for all ranks together,
  * the batch is gone through again without one, so the selection is exact either way. */
-static mw_status collect_enough(mw_trainer *t, const float *x, collector *c, int64_t wanted) {
+static mw_status collect_enough(mw_trainer *t, const float *x, collector *c) {
     float floor = 0.9f * t->kth;
     for (;; floor = 0) {
         c->floor = floor;
@@ -94,7 +94,7 @@ static mw_status collect_enough(mw_trainer *t, const float *x, collector *c, int
         MW_TRY(mw_comm_agree(t->comm, status));
         int64_t total = c->found->start[c->rows];
         MW_TRY(mw_comm_sum_i64(t->comm, &total, 1));
-        if (total >= wanted || floor <= 0) return MW_OK;
+        if (total >= c->wanted || floor <= 0) return MW_OK;
     }
 }
 
@@ -139,9 +139,9 @@ static mw_status choose_with_ties(mw_trainer *t, const collector *c, const borde
     return status;
 }
 
-static mw_status choose(mw_trainer *t, const collector *c, int64_t wanted, mw_codes *out) {
+static mw_status choose(mw_trainer *t, const collector *c, mw_codes *out) {
     border at;
-    MW_TRY(find_border(t->comm, t->backend, c->found->value, c->found->start[c->rows], wanted, &at));
+    MW_TRY(find_border(t->comm, t->backend, c->found->value, c->found->start[c->rows], c->wanted, &at));
     t->kth = at.value;
     if (at.equals > at.places) return choose_with_ties(t, c, &at, out);
     mw_keeping how = above(t->sae, at.value > 0 ? below(at.value) : 0);
@@ -149,11 +149,11 @@ static mw_status choose(mw_trainer *t, const collector *c, int64_t wanted, mw_co
 }
 
 mw_status batch_top_k_codes(mw_trainer *t, const float *x, mw_codes *out) {
-    int64_t wanted = t->k * t->options.batch;
     mw_codes found = {.memory = out->memory}, spare = found;
-    collector c = {.sae = t->sae, .rows = t->end - t->begin, .limit = wanted, .found = &found, .spare = &spare};
-    mw_status status = collect_enough(t, x, &c, wanted);
-    if (status == MW_OK) status = choose(t, &c, wanted, out);
+    collector c = {
+        .sae = t->sae, .rows = t->end - t->begin, .wanted = t->k * t->options.batch, .found = &found, .spare = &spare};
+    mw_status status = collect_enough(t, x, &c);
+    if (status == MW_OK) status = choose(t, &c, out);
     mw_codes_free(&found);
     mw_codes_free(&spare);
     return status;

@@ -53,20 +53,25 @@ mw_status sae_visit(const mw_sae *sae, const float *x, int64_t rows, pre_visitor
 
 /* ---- codes of a matrix --------------------------------------------------------------------------------------- */
 
+/* Counts of rows first .. first + rows, which lie behind their starts, become starts; entries get room. */
+static mw_status place_rows(mw_codes *out, int64_t first, int64_t rows) {
+    int64_t *start = out->start + first;
+    for (int64_t r = 0; r < rows; r++) start[r + 1] += start[r];
+    return mw_codes_reserve(out, start[0], start[rows]);
+}
+
 mw_status append_open(mw_backend *backend, mw_codes *out, int64_t first, int64_t rows, int64_t n, const mw_opening *how,
                       const float *x) {
     int64_t *start = out->start + first;
     MW_TRY(backend->ops->count_open(backend, how, x, rows, n, start + 1));
-    for (int64_t r = 0; r < rows; r++) start[r + 1] += start[r];
-    MW_TRY(mw_codes_reserve(out, start[0], start[rows]));
+    MW_TRY(place_rows(out, first, rows));
     return backend->ops->write_open(backend, how, x, rows, n, start, out->index, out->value);
 }
 
 mw_status keep_codes(mw_backend *b, const mw_codes *from, int64_t rows, const mw_keeping *how, mw_codes *to) {
     MW_TRY(mw_codes_begin(to, from->rows));
     MW_TRY(b->ops->count_kept(b, how, from->start, from->index, from->value, rows, to->start + 1));
-    for (int64_t r = 0; r < rows; r++) to->start[r + 1] += to->start[r];
-    MW_TRY(mw_codes_reserve(to, 0, to->start[rows]));
+    MW_TRY(place_rows(to, 0, rows));
     return b->ops->write_kept(b, how, from->start, from->index, from->value, rows, to->start, to->index, to->value);
 }
 

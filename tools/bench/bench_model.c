@@ -17,17 +17,14 @@ typedef struct model {
 } model;
 
 /* Normal enough for a product's speed: uniform, of this deviation. */
-static void fill(uint16_t *out, int64_t count, uint64_t seed, float deviation) {
+static void fill(uint16_t *out, int64_t count, uint64_t stream, float deviation) {
     enum { RUN = 4096 };
 #pragma omp parallel for schedule(static)
     for (int64_t at = 0; at < count; at += RUN) {
         float x[RUN];
         int64_t n = count - at < RUN ? count - at : RUN;
-        for (int64_t i = 0; i < n; i++) {
-            uint64_t bits = (seed + (uint64_t)(at + i)) * UINT64_C(0x9e3779b97f4a7c15);
-            bits = (bits ^ bits >> 29) * UINT64_C(0xbf58476d1ce4e5b9);
-            x[i] = ((float)(bits >> 40) / (float)(1 << 24) - 0.5f) * 3.4641f * deviation;
-        }
+        for (int64_t i = 0; i < n; i++)
+            x[i] = (mw_rng_uniform(0, stream, (uint64_t)(at + i)) - 0.5f) * 3.4641f * deviation;
         must(mw_convert_from_f32(MW_BF16, x, n, out + at));
     }
 }
@@ -48,7 +45,7 @@ __attribute__((format(printf, 5, 6))) static void add(model *m, int64_t rows, in
     int64_t count = rows * (columns ? columns : 1);
     uint16_t *data = some((size_t)count, sizeof *data);
     if (deviation > 0)
-        fill(data, count, (uint64_t)m->count << 40, deviation);
+        fill(data, count, (uint64_t)m->count, deviation);
     else if (strstr(m->name[m->count], "ln_") || strstr(m->name[m->count], "norm"))
         fill_ones(data, strstr(m->name[m->count], ".bias") ? 0 : count);
     m->tensor[m->count] = (mw_named_tensor){

@@ -1,7 +1,7 @@
 /* What selections and penalties do with the entries of sparse codes. */
 #include "backend/cpu/cpu.h"
+#include "backend/entry_map.h"
 
-#include <math.h>
 #include <string.h>
 
 mw_status mw_cpu_pick_own(mw_backend *backend, int32_t *index, float *value, const int32_t *table, int64_t first,
@@ -69,43 +69,10 @@ mw_status mw_cpu_count_digits(mw_backend *backend, const float *value, int64_t e
 
 /* ---- maps ---------------------------------------------------------------------------------------------------- */
 
-/* d tanh(c z s) / dz */
-static double slope(double c, double z, double s) {
-    double h = tanh(c * z * s);
-    return c * s * (1 - h * h);
-}
-
-static float edge(const mw_mapping *how, float x, int32_t i, float z) {
-    double theta = how->table[1][i], g = x;
-    if (how->table[0]) g += how->a * slope(how->c, z > theta ? z : 0, how->table[0][i]);
-    return (float)(theta * g + how->b);
-}
-
-static float mapped(const mw_mapping *how, float x, int32_t i, float z) {
-    const float *t0 = how->table[0];
-    switch (how->map) {
-    case MW_MAP_ADD:
-        return x + (float)(how->a * (t0 ? t0[i] : 1));
-    case MW_MAP_TIMES:
-        return z * x;
-    case MW_MAP_GATE:
-        return z > 0 ? x * expf(t0[i]) : 0;
-    case MW_MAP_MAGNITUDE:
-        return fmaxf(expf(t0[i]) * (z - how->table[1][i]) + how->table[2][i], 0);
-    case MW_MAP_TANH:
-        return (float)tanh(how->c * z * t0[i]);
-    case MW_MAP_ADD_SLOPE:
-        return x + (float)(how->a * slope(how->c, z, t0[i]));
-    case MW_MAP_EDGE:
-        return edge(how, x, i, z);
-    }
-    return x;
-}
-
 mw_status mw_cpu_map_entries(mw_backend *backend, const mw_mapping *how, float *out, const int32_t *index,
                              const float *value, int64_t entries) {
     (void)backend;
 #pragma omp parallel for schedule(static)
-    for (int64_t j = 0; j < entries; j++) out[j] = mapped(how, out[j], index[j], value[j]);
+    for (int64_t j = 0; j < entries; j++) out[j] = mw_map_entry(how, out[j], index[j], value[j]);
     return MW_OK;
 }

@@ -1,5 +1,6 @@
 /* What selections and penalties do with the entries of sparse codes. Atomics are of integers only. */
 #include "backend/cuda/cuda.h"
+#include "backend/entry_map.h"
 
 static __global__ void pick_own(int32_t *index, float *value, const int32_t *table, int64_t first, int64_t width,
                                 int64_t count, int64_t k) {
@@ -26,7 +27,7 @@ enum { KEEPERS = 64 }; /* threads: rows have few entries */
 typedef struct keeping {
     int64_t first, last;
     float level;
-    const int64_t *equals; /* the device's */
+    const int64_t *equals, *from; /* the device's */
 } keeping;
 
 /* Two counts in one number: those above the level, and from bit 16 on those that equal it. */
@@ -41,9 +42,8 @@ static __device__ int64_t allowed(const keeping &how, int64_t equals) {
     return equals < most ? equals : most;
 }
 
-static __global__ void count_row(keeping how, const int64_t *from, const int32_t *index, const float *value,
-                                 int64_t *count) {
-    int64_t begin = from[blockIdx.x], end = from[blockIdx.x + 1], above = 0, equal = 0;
+static __global__ void count_row(keeping how, const int32_t *index, const float *value, int64_t *count) {
+    int64_t begin = how.from[blockIdx.x], end = how.from[blockIdx.x + 1], above = 0, equal = 0;
     for (int64_t j = begin + threadIdx.x; j < end; j += blockDim.x) {
         unsigned s = standing(how, index[j], value[j]);
         above += s & 0xffffu;
@@ -54,9 +54,9 @@ static __global__ void count_row(keeping how, const int64_t *from, const int32_t
     if (threadIdx.x == 0) count[blockIdx.x] = above + allowed(how, equal);
 }
 
-static __global__ void write_row(keeping how, const int64_t *from, const int32_t *index, const float *value,
-                                 const int64_t *start, int32_t *to_index, float *to_value) {
-    int64_t begin = from[blockIdx.x], end = from[blockIdx.x + 1], above = 0, equal = 0, to = start[blockIdx.x];
+static __global__ void write_row(keeping how, const int32_t *index, const float *value, const int64_t *start,
+                                 int32_t *to_index, float *to_value) {
+    int64_t begin = how.from[blockIdx.x], end = how.from[blockIdx.x + 1], above = 0, equal = 0, to = start[blockIdx.x];
     for (int64_t at = begin; at < end; at += blockDim.x) {
         int64_t j = at + threadIdx.x;
         unsigned s = j < end ? standing(how, index[j], value[j]) : 0, all, before = block_scan(s, &all);
@@ -71,25 +71,29 @@ static __global__ void write_row(keeping how, const int64_t *from, const int32_t
     }
 }
 
-/* The kernels' arguments, with what the host has of them on the device. */
-static mw_status bring(const mw_keeping *how, int64_t rows, cuda_scratch<int64_t> &equals, keeping *out) {
-    *out = {how->first, how->last, how->level, nullptr};
-    if (!how->equals) return MW_OK;
-    MW_TRY(equals.copy(how->equals, rows));
-    out->equals = equals.data;
-    return MW_OK;
-}
+/* What the kernels are told, for as long as it lasts: what the host has of it is on the device. */
+struct kept_codes {
+    cuda_scratch<int64_t> equals, from;
+    keeping how;
+
+    explicit kept_codes(mw_cuda_state *s) : equals(s), from(s) {}
+    mw_status bring(const mw_keeping *what, const int64_t *start, int64_t rows) {
+        if (what->equals) MW_TRY(equals.copy(what->equals, rows));
+        MW_TRY(from.copy(start, rows + 1));
+        how = {what->first, what->last, what->level, equals.data, from.data};
+        return MW_OK;
+    }
+};
 
 mw_status mw_cuda_count_kept(mw_backend *backend, const mw_keeping *how, const int64_t *from, const int32_t *index,
                              const float *value, int64_t rows, int64_t *count) {
     if (rows == 0) return MW_OK;
     cudaStream_t stream = cuda_of(backend)->stream;
-    cuda_scratch<int64_t> equals(cuda_of(backend)), where(cuda_of(backend)), found(cuda_of(backend));
-    keeping there;
-    MW_TRY(bring(how, rows, equals, &there));
-    MW_TRY(where.copy(from, rows + 1));
+    kept_codes there(cuda_of(backend));
+    cuda_scratch<int64_t> found(cuda_of(backend));
+    MW_TRY(there.bring(how, from, rows));
     MW_TRY(found.make(rows));
-    MW_LAUNCH(count_row, (unsigned)rows, KEEPERS, 0, stream, there, where.data, index, value, found.data);
+    MW_LAUNCH(count_row, (unsigned)rows, KEEPERS, 0, stream, there.how, index, value, found.data);
     MW_TRY(cuda_launched("count_kept"));
     return backend->ops->download(backend, count, found.data, (size_t)rows * sizeof *count);
 }
@@ -99,13 +103,11 @@ mw_status mw_cuda_write_kept(mw_backend *backend, const mw_keeping *how, const i
                              float *to_value) {
     if (rows == 0) return MW_OK;
     cudaStream_t stream = cuda_of(backend)->stream;
-    cuda_scratch<int64_t> equals(cuda_of(backend)), where(cuda_of(backend)), to(cuda_of(backend));
-    keeping there;
-    MW_TRY(bring(how, rows, equals, &there));
-    MW_TRY(where.copy(from, rows + 1));
+    kept_codes there(cuda_of(backend));
+    cuda_scratch<int64_t> to(cuda_of(backend));
+    MW_TRY(there.bring(how, from, rows));
     MW_TRY(to.copy(start, rows));
-    MW_LAUNCH(write_row, (unsigned)rows, KEEPERS, 0, stream, there, where.data, index, value, to.data, to_index,
-              to_value);
+    MW_LAUNCH(write_row, (unsigned)rows, KEEPERS, 0, stream, there.how, index, value, to.data, to_index, to_value);
     return cuda_launched("write_kept");
 }
 
@@ -141,42 +143,9 @@ mw_status mw_cuda_count_digits(mw_backend *backend, const float *value, int64_t 
 
 /* ---- maps ------------------------------------------------------------------------------------------------------ */
 
-/* d tanh(c z s) / dz */
-static __device__ double slope(double c, double z, double s) {
-    double h = tanh(c * z * s);
-    return c * s * (1 - h * h);
-}
-
-static __device__ float edge(const mw_mapping &how, float x, int32_t i, float z) {
-    double theta = how.table[1][i], g = x;
-    if (how.table[0]) g += how.a * slope(how.c, z > theta ? z : 0, how.table[0][i]);
-    return (float)(theta * g + how.b);
-}
-
-static __device__ float mapped(const mw_mapping &how, float x, int32_t i, float z) {
-    const float *t0 = how.table[0];
-    switch (how.map) {
-    case MW_MAP_ADD:
-        return x + (float)(how.a * (t0 ? t0[i] : 1));
-    case MW_MAP_TIMES:
-        return z * x;
-    case MW_MAP_GATE:
-        return z > 0 ? x * expf(t0[i]) : 0;
-    case MW_MAP_MAGNITUDE:
-        return fmaxf(expf(t0[i]) * (z - how.table[1][i]) + how.table[2][i], 0.0f);
-    case MW_MAP_TANH:
-        return (float)tanh(how.c * z * t0[i]);
-    case MW_MAP_ADD_SLOPE:
-        return x + (float)(how.a * slope(how.c, z, t0[i]));
-    case MW_MAP_EDGE:
-        return edge(how, x, i, z);
-    }
-    return x;
-}
-
 static __global__ void map_entries(mw_mapping how, float *out, const int32_t *index, const float *value,
                                    int64_t entries) {
-    EACH(j, entries) out[j] = mapped(how, out[j], index[j], value[j]);
+    EACH(j, entries) out[j] = mw_map_entry(&how, out[j], index[j], value[j]);
 }
 
 mw_status mw_cuda_map_entries(mw_backend *backend, const mw_mapping *how, float *out, const int32_t *index,
