@@ -86,7 +86,7 @@ mw_status mw_error(mw_status status, const char *fmt, ...) MW_PRINTF(2, 3);
 /* Moves the held error text (newline-separated; may be "") to the caller, who frees it with mw_free. */
 char *mw_log_take_held(void);
 /* Drops what was held or would be printed while `quiet`: for probing calls whose failure is no failure. */
-void mw_log_quiet(bool quiet);
+void mw_log_quiet(bool quiet); /* what is quiet twice must be told so twice */
 
 /* ---- memory --------------------------------------------------------------------------------------- */
 
@@ -172,6 +172,18 @@ mw_status mw_shared_close(mw_shared_file *file) MW_MUST_USE;
 /* Gives a synced file its name, in place of one that has it. */
 mw_status mw_file_publish(const char *temporary, const char *path) MW_MUST_USE;
 mw_status mw_make_directories(const char *path) MW_MUST_USE;
+
+/* One process at a time writes an output: who does holds OUTPUT.lock, a file with host, process, job and time, made by link(2), which
+ * is one step on network file systems too. The lock of a process of this machine that has ended, or of an earlier start of the same
+ * Slurm job, is taken over; any other is waited for so long, then refused with its holder (MW_ERR_STATE), unless `steal`. */
+typedef struct mw_lock {
+    char *path; /* NULL: none is held */
+    char nonce[33];
+} mw_lock;
+mw_status mw_lock_take(const char *output, double seconds, bool steal, mw_lock *out) MW_MUST_USE;
+/* MW_ERR_STATE where another process has taken it meanwhile: what was written must not get its name. */
+mw_status mw_lock_check(const mw_lock *lock) MW_MUST_USE;
+void mw_lock_release(mw_lock *lock);
 /* Bytes of all files below a folder; 0 if it is not there. */
 mw_status mw_folder_size(const char *path, uint64_t *out) MW_MUST_USE;
 mw_status mw_free_space(const char *path, uint64_t *out) MW_MUST_USE;
@@ -180,6 +192,10 @@ uint64_t mw_free_memory(void);
 /* Directory and last component of a path, joined paths: new strings, caller frees. */
 char *mw_path_join(const char *directory, const char *name);
 char *mw_path_directory(const char *path);
+/* `path` as seen from `directory`, without "." and without "name/.." where `name` is no symbolic link. Absolute paths stay. */
+char *mw_path_from(const char *directory, const char *path);
+/* The same from the working directory; NULL also where that is not known. */
+char *mw_path_absolute(const char *path);
 const char *mw_path_basename(const char *path);
 
 /* A read-only map of a whole file. */

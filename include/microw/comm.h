@@ -48,6 +48,9 @@ void *mw_comm_native(const mw_comm *comm);
 
 /* MW_OK only if every rank says MW_OK; else the largest status, the same on all ranks. */
 mw_status mw_comm_agree(const mw_comm *comm, mw_status local) MW_MUST_USE;
+/* Ranks that were started differently, or see other files, would wait for each other for ever: each gives what it has, and the first
+ * line that is not rank 0's is told (MW_ERR_CONFIG on all ranks). `what`: "the command", of which the text is. Collective. */
+mw_status mw_comm_same(const mw_comm *comm, const char *what, const char *text) MW_MUST_USE;
 mw_status mw_comm_barrier(const mw_comm *comm) MW_MUST_USE;
 mw_status mw_comm_broadcast(const mw_comm *comm, void *data, size_t bytes, int root) MW_MUST_USE;
 /* Every rank's `bytes` in rank order. `out` has size * bytes. */

@@ -42,8 +42,12 @@ void mw_model_free(mw_model **model);
 const mw_model_info *mw_model_about(const mw_model *model);
 mw_hooks *mw_model_hooks(mw_model *model);
 mw_backend *mw_model_backend(const mw_model *model);
-/* SHA-256 of the weight files. */
+/* SHA-256 of the weight files; of config.json. */
 mw_status mw_model_hash(const mw_model *model, char out[MW_SHA256_TEXT]) MW_MUST_USE;
+mw_status mw_model_config_hash(const mw_model *model, char out[MW_SHA256_TEXT]) MW_MUST_USE;
+/* Both in a fast hash, which reads the weights once at the speed of memory: to tell models apart, not to keep. */
+#define MW_MODEL_MARK 34
+mw_status mw_model_mark(const mw_model *model, char out[MW_MODEL_MARK]) MW_MUST_USE;
 /* Width of a site, 0 where this model has no such site. */
 int64_t mw_model_site_width(const mw_model *model, mw_site site);
 

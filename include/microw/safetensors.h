@@ -31,6 +31,8 @@ int64_t mw_safetensors_count(const mw_safetensors *file);
 const char *mw_safetensors_name(const mw_safetensors *file, int64_t index);
 /* Value of `__metadata__`, or NULL. Belongs to the file. */
 const char *mw_safetensors_metadata(const mw_safetensors *file, const char *key);
+/* A fast hash of all bytes, by all threads: to tell files apart, not to keep. */
+uint64_t mw_safetensors_mark(const mw_safetensors *file);
 /* SHA-256 of the one file, or of the shards' digests in name order. */
 mw_status mw_safetensors_hash(const mw_safetensors *file, char out[MW_SHA256_TEXT]) MW_MUST_USE;
 

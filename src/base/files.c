@@ -188,23 +188,6 @@ mw_status mw_free_space(const char *path, uint64_t *out) {
     return MW_OK;
 }
 
-char *mw_path_join(const char *directory, const char *name) {
-    if (name[0] == '/' || directory[0] == '\0') return mw_strdup(name);
-    size_t length = strlen(directory);
-    return mw_format("%s%s%s", directory, directory[length - 1] == '/' ? "" : "/", name);
-}
-
-char *mw_path_directory(const char *path) {
-    const char *slash = strrchr(path, '/');
-    if (!slash) return mw_strdup(".");
-    return slash == path ? mw_strdup("/") : mw_strndup(path, (size_t)(slash - path));
-}
-
-const char *mw_path_basename(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
 mw_status mw_map_open(const char *path, mw_map *out) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return mw_error(MW_ERR_IO, "%s: cannot open: %s", path, strerror(errno));

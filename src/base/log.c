@@ -12,7 +12,7 @@ static struct {
     pthread_mutex_t lock;
     int rank, size;
     mw_log_level level;
-    bool quiet;
+    int quiet; /* how often it was said */
     char held[HELD_MAX_BYTES];
     size_t held_length;
 } log_state = {.lock = PTHREAD_MUTEX_INITIALIZER, .size = 1, .level = MW_LOG_INFO};
@@ -27,7 +27,7 @@ void mw_log_setup(int rank, int size, mw_log_level level) {
 
 void mw_log_quiet(bool quiet) {
     pthread_mutex_lock(&log_state.lock);
-    log_state.quiet = quiet;
+    if (quiet || log_state.quiet > 0) log_state.quiet += quiet ? 1 : -1;
     pthread_mutex_unlock(&log_state.lock);
 }
 

@@ -196,6 +196,33 @@ mw_status mw_comm_broadcast(const mw_comm *comm, void *data, size_t bytes, int r
     return MW_OK;
 }
 
+static mw_status name_difference(const char *what, const char *mine, const char *first) {
+    enum { SHOWN = 160 };
+    while (*mine && *first) {
+        size_t a = strcspn(mine, "\n"), b = strcspn(first, "\n");
+        if (a != b || memcmp(mine, first, a) != 0) break;
+        mine += a + (mine[a] == '\n');
+        first += b + (first[b] == '\n');
+    }
+    size_t a = strcspn(mine, "\n"), b = strcspn(first, "\n");
+    return mw_error(MW_ERR_CONFIG, "ranks differ in %s: here '%.*s', on rank 0 '%.*s'", what,
+                    (int)(a < SHOWN ? a : SHOWN), mine, (int)(b < SHOWN ? b : SHOWN), first);
+}
+
+mw_status mw_comm_same(const mw_comm *comm, const char *what, const char *text) {
+    if (comm->size == 1) return MW_OK;
+    uint64_t length = strlen(text);
+    MW_TRY(mw_comm_broadcast(comm, &length, sizeof length, 0));
+    char *first = mw_alloc((size_t)length + 1);
+    MW_TRY(mw_comm_agree(comm, first ? MW_OK : MW_ERR_MEMORY));
+    if (comm->rank == 0) memcpy(first, text, (size_t)length);
+    mw_status status = mw_comm_broadcast(comm, first, (size_t)length, 0);
+    first[length] = '\0';
+    if (status == MW_OK && strcmp(first, text) != 0) status = name_difference(what, text, first);
+    mw_free(first);
+    return mw_comm_agree(comm, status);
+}
+
 mw_status mw_comm_send(const mw_comm *comm, const void *data, size_t bytes, int to) {
     for (const char *p = data; bytes > 0;) {
         int part = part_of(bytes);

@@ -2,6 +2,7 @@
 #include "model/model_private.h"
 #include "model/hub.h"
 
+#include <stdio.h>
 #include <string.h>
 
 int64_t mw_model_site_width(const mw_model *model, mw_site site) {
@@ -146,4 +147,30 @@ mw_backend *mw_model_backend(const mw_model *model) {
 
 mw_status mw_model_hash(const mw_model *model, char out[MW_SHA256_TEXT]) {
     return mw_safetensors_hash(model->file, out);
+}
+
+static mw_status read_config(const mw_model *model, char **text, size_t *length) {
+    char *path = mw_path_join(model->folder, "config.json");
+    mw_status status = path ? mw_file_read(path, text, length) : MW_ERR_MEMORY;
+    mw_free(path);
+    return status;
+}
+
+mw_status mw_model_config_hash(const mw_model *model, char out[MW_SHA256_TEXT]) {
+    char *text = NULL;
+    size_t length = 0;
+    MW_TRY(read_config(model, &text, &length));
+    mw_status status = mw_sha256(text, length, out);
+    mw_free(text);
+    return status;
+}
+
+mw_status mw_model_mark(const mw_model *model, char out[MW_MODEL_MARK]) {
+    char *text = NULL;
+    size_t length = 0;
+    MW_TRY(read_config(model, &text, &length));
+    snprintf(out, MW_MODEL_MARK, "%016llx%016llx", (unsigned long long)mw_safetensors_mark(model->file),
+             (unsigned long long)mw_xxh64(text, length));
+    mw_free(text);
+    return MW_OK;
 }

@@ -1,0 +1,256 @@
+/* Locks of outputs: a file beside each, which says whose it is. */
+#include "base/json.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+/* ---- who somebody is --------------------------------------------------------------------------------------- */
+
+/* Whether a process is at work, and when it started, in ticks since the machine did: two processes that get the same number one after
+ * the other differ by it. "": not told. One that has ended, and is not buried yet, writes nothing any more. */
+static bool is_alive(long pid, char started[32]) {
+    char path[64], line[1024] = "";
+    started[0] = '\0';
+    if (pid <= 0 || (kill((pid_t)pid, 0) != 0 && errno == ESRCH)) return false;
+    snprintf(path, sizeof path, "/proc/%ld/stat", pid);
+    FILE *file = fopen(path, "re");
+    if (file && !fgets(line, sizeof line, file)) line[0] = '\0';
+    if (file) fclose(file);
+    char *at = strrchr(line, ')'); /* the name before it may hold anything */
+    bool buried = at && at[1] && (at[2] == 'Z' || at[2] == 'X');
+    for (int field = 2; at && field < 22; field++) at = strchr(at + 1, ' ');
+    if (at) snprintf(started, 32, "%.*s", (int)strcspn(at + 1, " "), at + 1);
+    return !buried;
+}
+
+static void read_line(const char *path, char *out, size_t room) {
+    FILE *file = fopen(path, "re");
+    out[0] = '\0';
+    if (file && !fgets(out, (int)room, file)) out[0] = '\0';
+    if (file) fclose(file);
+    out[strcspn(out, "\n")] = '\0';
+}
+
+/* Where process numbers mean the same: this start of this machine, and its process namespace. */
+static char *numbering(void) {
+    char boot[64], space[64] = "";
+    read_line("/proc/sys/kernel/random/boot_id", boot, sizeof boot);
+    ssize_t n = readlink("/proc/self/ns/pid", space, sizeof space - 1);
+    space[n > 0 ? n : 0] = '\0';
+    return mw_format("%s %s", boot, space);
+}
+
+static const char *job_of_this(void) {
+    static const char *const names[] = {"SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (mw_environment(names[i])) return mw_environment(names[i]);
+    return "";
+}
+
+static int64_t restarts_of_this(void) {
+    int64_t n = 0;
+    const char *text = mw_environment("SLURM_RESTART_COUNT");
+    return text && mw_parse_int(text, &n) ? n : 0;
+}
+
+static mw_status make_nonce(char out[33]) {
+    unsigned char bytes[16];
+    if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes)
+        return mw_error(MW_ERR_IO, "the system has no random bytes for a lock");
+    for (int i = 0; i < 16; i++) snprintf(out + 2 * i, 3, "%02x", bytes[i]);
+    return MW_OK;
+}
+
+static json_t *describe_this(const char *nonce) {
+    char host[256] = "", started[32], now[32], *where = numbering();
+    gethostname(host, sizeof host - 1);
+    (void)is_alive((long)getpid(), started);
+    mw_timestamp(now);
+    json_t *made = where ? json_pack("{s:s, s:I, s:s, s:s, s:s, s:I, s:s, s:s}", "host", host, "pid",
+                                     (json_int_t)getpid(), "started", started, "numbering", where, "job", job_of_this(),
+                                     "restarts", (json_int_t)restarts_of_this(), "since", now, "nonce", nonce)
+                         : NULL;
+    mw_free(where);
+    return made;
+}
+
+/* ---- the file ------------------------------------------------------------------------------------------------ */
+
+typedef enum taking { TAKEN, HELD, FAILED } taking;
+
+/* A whole file under the lock's name, or none. Where there are no hard links it is made empty first, which who reads it waits out. */
+static taking put(const char *temporary, const char *path, const char *text) {
+    struct stat info;
+    if (link(temporary, path) == 0) return TAKEN;
+    int why = errno;
+    if (stat(temporary, &info) == 0 && info.st_nlink == 2) return TAKEN; /* a network file system lost the answer */
+    if (why == EEXIST) return HELD;
+    if (why != EPERM && why != EOPNOTSUPP && why != ENOSYS && why != EMLINK) return errno = why, FAILED;
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    if (fd < 0) return errno == EEXIST ? HELD : FAILED;
+    bool good = write(fd, text, strlen(text)) == (ssize_t)strlen(text) && fsync(fd) == 0;
+    why = errno;
+    close(fd);
+    if (good) return TAKEN;
+    unlink(path);
+    return errno = why, FAILED;
+}
+
+static mw_status try_once(const char *path, const char *nonce, bool *taken) {
+    json_t *mine = describe_this(nonce);
+    char *text = mine ? json_dumps(mine, JSON_COMPACT) : NULL, *temporary = mw_format("%s.%s", path, nonce);
+    mw_status status = text && temporary ? mw_file_write_atomic(temporary, text, strlen(text)) : MW_ERR_MEMORY;
+    *taken = false;
+    if (status == MW_OK) {
+        taking result = put(temporary, path, text);
+        if (result == FAILED) status = mw_error(MW_ERR_IO, "%s: cannot be made: %s", path, strerror(errno));
+        *taken = result == TAKEN;
+        unlink(temporary);
+    }
+    free(text);
+    mw_free(temporary);
+    json_decref(mine);
+    return status;
+}
+
+/* NULL: there is none, or nobody can read it. */
+static json_t *holder_of(const char *path) {
+    json_t *holder = NULL;
+    mw_log_quiet(true);
+    mw_status status = mw_file_exists(path) ? mw_json_load(path, &holder) : MW_ERR_IO;
+    mw_log_quiet(false);
+    return status == MW_OK ? holder : NULL;
+}
+
+static const char *text_of(const json_t *holder, const char *key) {
+    const char *text = mw_json_text(holder, key);
+    return text ? text : "";
+}
+
+/* Sure that whoever took it is gone. */
+static bool is_stale(const json_t *holder) {
+    char started[32], *where = numbering();
+    bool here = where && strcmp(where, text_of(holder, "numbering")) == 0;
+    const char *job = text_of(holder, "job");
+    mw_free(where);
+    if (here) {
+        bool alive = is_alive((long)mw_json_number(holder, "pid", 0), started);
+        return !alive || (started[0] && strcmp(started, text_of(holder, "started")) != 0);
+    }
+    return job[0] && strcmp(job, job_of_this()) == 0 &&
+           (int64_t)mw_json_number(holder, "restarts", 0) < restarts_of_this();
+}
+
+/* By rename, which one of several does; what came away must be what was looked at, else it goes back. */
+static bool remove_lock(const char *path, const char *nonce, const char *own) {
+    char *aside = mw_format("%s.gone.%s", path, own);
+    if (!aside || rename(path, aside) != 0) {
+        mw_free(aside);
+        return false;
+    }
+    json_t *moved = holder_of(aside);
+    bool same = strcmp(text_of(moved, "nonce"), nonce) == 0;
+    if (!same && link(aside, path) != 0 && errno != EEXIST) rename(aside, path);
+    unlink(aside);
+    json_decref(moved);
+    mw_free(aside);
+    return same;
+}
+
+static void age_of(const char *path, char *out, size_t room) {
+    struct stat info;
+    double seconds = stat(path, &info) == 0 ? difftime(time(NULL), info.st_mtime) : 0;
+    if (seconds < 120)
+        snprintf(out, room, "%.0f s", seconds > 0 ? seconds : 0);
+    else if (seconds < 7200)
+        snprintf(out, room, "%.0f min", seconds / 60);
+    else
+        snprintf(out, room, "%.1f h", seconds / 3600);
+}
+
+static mw_status refuse(const char *output, const char *path, const json_t *holder) {
+    char age[32];
+    const char *job = text_of(holder, "job");
+    age_of(path, age, sizeof age);
+    if (!holder)
+        return mw_error(MW_ERR_STATE,
+                        "%s is locked by %s, which cannot be read, for %s: wait, or give --steal-lock if nobody writes "
+                        "there any more",
+                        output, path, age);
+    return mw_error(
+        MW_ERR_STATE,
+        "%s is being written by process %.0f on %s%s%s, for %s (since %s): wait for it, or give --steal-lock "
+        "if it is surely gone",
+        output, mw_json_number(holder, "pid", 0), text_of(holder, "host"), job[0] ? ", job " : "", job, age,
+        text_of(holder, "since"));
+}
+
+/* ---- taking and giving back ------------------------------------------------------------------------------------ */
+
+static void take_over(const char *output, const char *path, const json_t *holder, const char *nonce, const char *why) {
+    if (remove_lock(path, text_of(holder, "nonce"), nonce))
+        mw_log(MW_LOG_WARNING, "%s: the lock of process %.0f on %s is taken over: %s", output,
+               mw_json_number(holder, "pid", 0), text_of(holder, "host"), why);
+}
+
+/* A lock that nobody can read is just being made, or was just given back, for a second at most. */
+static mw_status take(const char *output, const char *path, double seconds, bool steal, const char *nonce) {
+    double begun = mw_seconds(), patience = seconds > 1 ? seconds : 1;
+    for (;;) {
+        bool taken;
+        MW_TRY(try_once(path, nonce, &taken));
+        if (taken) return MW_OK;
+        json_t *holder = holder_of(path);
+        double waited = mw_seconds() - begun;
+        bool over = waited >= (holder ? seconds : patience);
+        mw_status status = MW_OK;
+        if (holder && is_stale(holder) && waited < patience + 1)
+            take_over(output, path, holder, nonce, "it has ended");
+        else if (over && steal && waited < patience + 1)
+            take_over(output, path, holder, nonce, "--steal-lock");
+        else if (over)
+            status = refuse(output, path, holder);
+        else
+            nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+        json_decref(holder);
+        if (status != MW_OK) return status;
+    }
+}
+
+mw_status mw_lock_take(const char *output, double seconds, bool steal, mw_lock *out) {
+    mw_lock lock = {0};
+    MW_TRY(make_nonce(lock.nonce));
+    if (!(lock.path = mw_format("%s.lock", output))) return MW_ERR_MEMORY;
+    mw_status status = take(output, lock.path, seconds, steal, lock.nonce);
+    if (status == MW_OK)
+        *out = lock;
+    else
+        mw_free(lock.path);
+    return status;
+}
+
+static bool is_ours(const mw_lock *lock) {
+    json_t *holder = holder_of(lock->path);
+    bool ours = strcmp(text_of(holder, "nonce"), lock->nonce) == 0;
+    json_decref(holder);
+    return ours;
+}
+
+mw_status mw_lock_check(const mw_lock *lock) {
+    if (!lock->path || is_ours(lock)) return MW_OK;
+    return mw_error(MW_ERR_STATE, "%s is no longer this process's: another one writes there now", lock->path);
+}
+
+void mw_lock_release(mw_lock *lock) {
+    if (lock->path && is_ours(lock)) unlink(lock->path);
+    mw_free(lock->path);
+    *lock = (mw_lock){0};
+}
