@@ -30,6 +30,7 @@ typedef struct mw_node {
     struct mw_node *child, *next;
 } mw_node;
 
+struct mw_field;
 typedef struct mw_document {
     char *file;
     mw_node *root; /* a map */
@@ -46,6 +47,12 @@ mw_status mw_document_copy(const mw_document *from, mw_document *out) MW_MUST_US
 void mw_document_drop(mw_document *document, const char *key);
 void mw_document_free(mw_document *document);
 const mw_node *mw_node_find(const mw_node *map, const char *key);
+/* Appends "16", "[1, 2]": a node as it may stand in a file. */
+void mw_node_text(const mw_node *node, mw_text *out);
+/* Makes the texts that are paths relative to where their documents say: below `folder` those of a file (nodes with a line), below
+ * `here` the others. NULL: they stay as they are. `fields` are those that the map's keys have; other keys are left alone. */
+mw_status mw_node_resolve(mw_node *map, const struct mw_field *fields, const char *folder,
+                          const char *here) MW_MUST_USE;
 
 typedef enum mw_field_type {
     MW_FIELD_STRING,  /* char *, "" when unset */
@@ -87,6 +94,10 @@ typedef struct mw_items {
     int64_t count;
 } mw_items;
 
+/* What a text is when it names a file. Relative paths of an experiment file begin at the file's folder, those of --set at the working
+ * directory. NAME: a word without a slash is no path. HUB: what is no folder there stays as it is, since it may be an id of the Hub. */
+typedef enum mw_path_kind { MW_PATH_NONE, MW_PATH_FILE, MW_PATH_NAME, MW_PATH_HUB } mw_path_kind;
+
 typedef struct mw_field {
     const char *name;
     mw_field_type type;
@@ -99,6 +110,7 @@ typedef struct mw_field {
     size_t sub_size;
     bool
         aside; /* how the work is done, not what comes of it: written with its documentation only, so that it is in no fingerprint */
+    mw_path_kind path; /* of MW_FIELD_STRING and MW_FIELD_STRINGS */
 } mw_field;
 
 typedef struct mw_section {

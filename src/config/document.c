@@ -30,6 +30,20 @@ const mw_node *mw_node_find(const mw_node *map, const char *key) {
     return NULL;
 }
 
+void mw_node_text(const mw_node *node, mw_text *out) {
+    if (node->kind == MW_NODE_SCALAR) {
+        mw_text_addf(out, "%s", node->value);
+        return;
+    }
+    mw_text_addf(out, node->kind == MW_NODE_LIST ? "[" : "{");
+    for (const mw_node *child = node->child; child; child = child->next) {
+        if (child != node->child) mw_text_addf(out, ", ");
+        if (child->key) mw_text_addf(out, "%s: ", child->key);
+        mw_node_text(child, out);
+    }
+    mw_text_addf(out, node->kind == MW_NODE_LIST ? "]" : "}");
+}
+
 typedef struct reader {
     yaml_parser_t parser;
     const char *file;

@@ -249,6 +249,37 @@ mw_status mw_fields_bind(const char *file, const mw_node *map, const char *where
     return mw_fields_bind_known(file, map, where, fields, target);
 }
 
+/* ---- paths ------------------------------------------------------------------------------------------------ */
+
+static mw_status resolve_text(mw_node *node, mw_path_kind kind, const char *folder, const char *here) {
+    const char *base = node->line > 0 ? folder : here;
+    if (!base || node->kind != MW_NODE_SCALAR || node->value[0] == '\0' || node->value[0] == '/') return MW_OK;
+    if (kind == MW_PATH_NAME && !strchr(node->value, '/')) return MW_OK;
+    char *path = mw_path_from(base, node->value);
+    if (!path) return MW_ERR_MEMORY;
+    bool keep = kind == MW_PATH_HUB && !mw_is_directory(path) && !mw_file_exists(path);
+    mw_free(keep ? path : node->value);
+    if (!keep) node->value = path;
+    return MW_OK;
+}
+
+static mw_status resolve_node(mw_node *node, const mw_field *f, const char *folder, const char *here) {
+    if (node->kind == MW_NODE_SCALAR && f->path) return resolve_text(node, f->path, folder, here);
+    for (mw_node *child = node->kind == MW_NODE_LIST ? node->child : NULL; child; child = child->next) {
+        if (f->type == MW_FIELD_TABLE) MW_TRY(mw_node_resolve(child, f->sub, folder, here));
+        if (f->path) MW_TRY(resolve_text(child, f->path, folder, here));
+    }
+    return MW_OK;
+}
+
+mw_status mw_node_resolve(mw_node *map, const mw_field *fields, const char *folder, const char *here) {
+    if (!map || map->kind != MW_NODE_MAP) return MW_OK;
+    for (const mw_field *f = fields; f->name; f++)
+        for (mw_node *child = map->child; child && (f->path || f->type == MW_FIELD_TABLE); child = child->next)
+            if (strcmp(child->key, f->name) == 0) MW_TRY(resolve_node(child, f, folder, here));
+    return MW_OK;
+}
+
 void mw_fields_release(const mw_field *fields, void *target) {
     for (const mw_field *f = fields; f->name; f++) {
         void *slot = (char *)target + f->offset;

@@ -2,13 +2,17 @@
 
 #include <math.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 #define AT(type, member) offsetof(type, member)
 
 static const mw_field top_fields[] = {
     {"name", MW_FIELD_STRING, AT(top_settings, name), "experiment", .doc = "names the run's folders in the store"},
-    {"store", MW_FIELD_STRING, AT(top_settings, store), "store", .doc = "folder for activations, runs and SAEs"},
+    {"store", MW_FIELD_STRING, AT(top_settings, store), "store", .path = MW_PATH_FILE,
+     .doc =
+         "folder for activations, runs and SAEs. Relative paths, here and below, begin at this file's folder; with --set at the "
+         "working directory"},
     {"quota_gb", MW_FIELD_REAL, AT(top_settings, quota_gb), "0", .min = 0, .max = 1e9,
      .doc =
          "what the store's folder may hold, in units of 10^9 bytes; a stage that would pass it does not start; 0: what "
@@ -16,7 +20,7 @@ static const mw_field top_fields[] = {
     {0}};
 
 static const mw_field model_fields[] = {
-    {"path", MW_FIELD_STRING, AT(model_settings, path), NULL,
+    {"path", MW_FIELD_STRING, AT(model_settings, path), NULL, .path = MW_PATH_HUB,
      .doc = "a Hugging Face model folder, or a Hub id found in the local cache"},
     {"dtype", MW_FIELD_CHOICE, AT(model_settings, dtype), "auto", .choices = "auto|f32|bf16|f16",
      .doc = "type of the weight matrices in memory; auto: as stored, f16 as f32"},
@@ -29,7 +33,7 @@ static const mw_field model_fields[] = {
     {0}};
 
 static const mw_field dataset_fields[] = {
-    {"path", MW_FIELD_STRINGS, AT(dataset_settings, path), NULL,
+    {"path", MW_FIELD_STRINGS, AT(dataset_settings, path), NULL, .path = MW_PATH_FILE,
      .doc = "files or globs: .txt, .jsonl, .json, .npy (token ids)"},
     {"text_field", MW_FIELD_STRING, AT(dataset_settings, text_field), "text", .doc = "of JSON objects"},
     {"split", MW_FIELD_CHOICE, AT(dataset_settings, split), "file", .choices = "file|line|separator",
@@ -102,7 +106,7 @@ static const mw_field sae_fields[] = {
     {"groups", MW_FIELD_INTS, AT(sae_settings, groups), "",
      .doc = "Matryoshka: latents of each group, n_latents together; empty: n/16, n/16, n/8, n/4, n/2"},
     {"seed", MW_FIELD_INT, AT(sae_settings, seed), "0", .min = 0, .max = 1e15, .doc = "of the weights"},
-    {"activations", MW_FIELD_STRINGS, AT(sae_settings, activations), "",
+    {"activations", MW_FIELD_STRINGS, AT(sae_settings, activations), "", .path = MW_PATH_NAME,
      .doc = "harvests it reads, by name or folder; several are read as one; empty: this experiment's own"},
     {0}};
 
@@ -217,10 +221,12 @@ static const mw_field discover_fields[] = {
     {"logit_tokens", MW_FIELD_INT, AT(discover_settings, logit_tokens), "10", .min = 0, .max = 1000,
      .doc = "tokens that a latent promotes and suppresses, through the unembedding; 0: none, and no model is needed"},
     {"seed", MW_FIELD_INT, AT(discover_settings, seed), "0", .min = 0, .max = 1e15, .doc = "of what is drawn"},
-    {"show", MW_FIELD_INT, AT(discover_settings, show), "5", .min = 0, .max = 1000, .doc = "latents printed"},
-    {"categories", MW_FIELD_STRING, AT(discover_settings, categories), "",
+    {"show", MW_FIELD_INT, AT(discover_settings, show), "5", .min = 0, .max = 1000, .aside = true,
+     .doc = "latents printed"},
+    {"categories", MW_FIELD_STRING, AT(discover_settings, categories), "", .path = MW_PATH_FILE,
      .doc = "JSON of words in known categories, to score latents against"},
-    {"names", MW_FIELD_STRING, AT(discover_settings, names), "", .doc = "CSV or JSON with names given to latents"},
+    {"names", MW_FIELD_STRING, AT(discover_settings, names), "", .path = MW_PATH_FILE,
+     .doc = "CSV or JSON with names given to latents"},
     {0}};
 
 static const mw_field naming_fields[] = {
@@ -284,7 +290,7 @@ static const mw_field steer_fields[] = {
      .doc = "each variant at several strengths: 1 is as it is given, 0 is no change, 2 twice the change"},
     {"measure_tokens", MW_FIELD_INT, AT(steer_settings, measure_tokens), "10_000", .min = 0, .max = 1e12,
      .doc = "tokens of text on which cross-entropy and KL are measured with each variant; 0: not measured"},
-    {"measure_path", MW_FIELD_STRINGS, AT(steer_settings, measure_path), "",
+    {"measure_path", MW_FIELD_STRINGS, AT(steer_settings, measure_path), "", .path = MW_PATH_FILE,
      .doc = "files of that text, which the SAE was not trained on; none: the last sequences of the dataset"},
     {"keep_error", MW_FIELD_BOOL, AT(steer_settings, keep_error), "true",
      .doc = "keep what the SAE does not explain; false: the stream becomes the edited reconstruction"},
@@ -332,15 +338,15 @@ static const mw_section *find_section(const char *name) {
     return NULL;
 }
 
-static mw_status check_keys(const mw_experiment *e) {
+static mw_status check_keys(const mw_document *document) {
     const char *names[SECTION_COUNT + 9] = {SWEEP_SECTION};
     int count = 1;
     for (int i = 0; i < SECTION_COUNT; i++) names[count++] = sections[i].name;
     for (const mw_field *f = top_fields; f->name; f++) names[count++] = f->name;
-    for (const mw_node *n = e->document.root->child; n; n = n->next) {
+    for (const mw_node *n = document->root->child; n; n = n->next) {
         if (mw_fields_have(top_fields, n->key) || find_section(n->key) || strcmp(n->key, SWEEP_SECTION) == 0) continue;
         const char *near = mw_nearest_name(n->key, names, count);
-        return mw_error(MW_ERR_CONFIG, "%s:%d: unknown section '%s'%s%s%s", e->document.file, n->line, n->key,
+        return mw_error(MW_ERR_CONFIG, "%s:%d: unknown section '%s'%s%s%s", document->file, n->line, n->key,
                         near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
     }
     return MW_OK;
@@ -350,22 +356,55 @@ static void *target_of(const mw_experiment *e, const mw_section *s) {
     return (char *)(uintptr_t)e + s->offset;
 }
 
-static mw_status bind_all(mw_experiment *e) {
-    MW_TRY(check_keys(e));
-    MW_TRY(mw_fields_bind_known(e->document.file, e->document.root, "the top level", top_fields, &e->top));
+/* The sections of `e` from a document, which may be another one than its own. */
+static mw_status bind_all(const mw_document *from, mw_experiment *e) {
+    MW_TRY(check_keys(from));
+    MW_TRY(mw_fields_bind_known(from->file, from->root, "the top level", top_fields, &e->top));
     static const char *const needed[] = {"model", "dataset"};
     for (int i = 0; i < 2; i++)
-        if (!settings_has(e, needed[i]))
-            return mw_error(MW_ERR_CONFIG, "%s:1: section '%s' is missing", e->document.file, needed[i]);
+        if (!mw_node_find(from->root, needed[i]))
+            return mw_error(MW_ERR_CONFIG, "%s:1: section '%s' is missing", from->file, needed[i]);
     for (int i = 0; i < SECTION_COUNT; i++) {
-        const mw_node *node = mw_node_find(e->document.root, sections[i].name);
+        const mw_node *node = mw_node_find(from->root, sections[i].name);
         bool optional = sections[i].fields == harvest_fields || sections[i].fields == steer_fields ||
                         sections[i].fields == naming_fields;
         if (!node && optional) continue; /* they have keys that must be given, and are not used */
-        MW_TRY(
-            mw_fields_bind(e->document.file, node, sections[i].name, sections[i].fields, target_of(e, &sections[i])));
+        MW_TRY(mw_fields_bind(from->file, node, sections[i].name, sections[i].fields, target_of(e, &sections[i])));
     }
     return MW_OK;
+}
+
+/* ---- paths ------------------------------------------------------------------------------------------------- */
+
+/* A store that is not given lies beside the file too. */
+static mw_status name_store(mw_document *document) {
+    mw_node name = {.kind = MW_NODE_SCALAR, .value = (char[]){"store"}, .quoted = true, .line = 1};
+    return mw_node_find(document->root, "store") ? MW_OK : mw_document_put(document, "store", &name);
+}
+
+static mw_status resolve_all(mw_document *document, const char *folder, const char *here) {
+    MW_TRY(name_store(document));
+    MW_TRY(mw_node_resolve(document->root, top_fields, folder, here));
+    for (mw_node *n = document->root->child; n; n = n->next) {
+        const mw_section *s = find_section(n->key);
+        if (s) MW_TRY(mw_node_resolve(n, s->fields, folder, here));
+    }
+    return MW_OK;
+}
+
+/* With paths as they are seen from the working directory, or whole ones. */
+static mw_status bind_resolved(const mw_document *from, bool whole, mw_experiment *e) {
+    mw_document copy = {0};
+    char *folder = mw_path_directory(from->file), *here = whole ? mw_path_absolute(".") : NULL;
+    char *all = folder && whole ? mw_path_absolute(folder) : NULL;
+    mw_status status = folder && (!whole || (here && all)) ? mw_document_copy(from, &copy) : MW_ERR_MEMORY;
+    if (status == MW_OK) status = resolve_all(&copy, whole ? all : folder, here);
+    if (status == MW_OK) status = bind_all(&copy, e);
+    mw_document_free(&copy);
+    mw_free(folder);
+    mw_free(here);
+    mw_free(all);
+    return status;
 }
 
 /* ---- what fields do not say by themselves --------------------------------------------------------------- */
@@ -435,7 +474,9 @@ mw_status settings_bind(mw_document *document, mw_experiment **out) {
     else
         mw_document_free(document);
     *document = (mw_document){0};
-    mw_status status = e ? bind_all(e) : MW_ERR_MEMORY;
+    mw_status status = e && (e->given = mw_calloc(1, sizeof *e->given)) ? MW_OK : MW_ERR_MEMORY;
+    if (status == MW_OK) status = bind_all(&e->document, e->given);
+    if (status == MW_OK) status = bind_resolved(&e->document, false, e);
     if (status == MW_OK) status = check_values(e);
     if (status != MW_OK)
         mw_experiment_free(&e);
@@ -458,6 +499,7 @@ void mw_experiment_free(mw_experiment **slot) {
     if (!e) return;
     mw_fields_release(top_fields, &e->top);
     for (int i = 0; i < SECTION_COUNT; i++) mw_fields_release(sections[i].fields, target_of(e, &sections[i]));
+    mw_experiment_free(&e->given);
     mw_document_free(&e->document);
     mw_free(e);
     *slot = NULL;
@@ -474,7 +516,7 @@ static void write_section(const mw_experiment *e, const mw_section *s, bool docu
 mw_status settings_write(const mw_experiment *e, const char *const *names, int count, bool document, mw_text *out) {
     for (int i = 0; i < count; i++) {
         const mw_section *s = find_section(names[i]);
-        if (s && settings_has(e, names[i])) write_section(e, s, document, out);
+        if (s && settings_has(e, names[i])) write_section(e->given ? e->given : e, s, document, out);
     }
     return out->failed ? MW_ERR_MEMORY : MW_OK;
 }
@@ -488,7 +530,7 @@ static mw_status example_experiment(mw_experiment **out) {
     mw_experiment *e = mw_calloc(1, sizeof *e);
     if (!e) return MW_ERR_MEMORY;
     mw_status status = mw_document_parse("defaults", example, strlen(example), &e->document);
-    if (status == MW_OK) status = bind_all(e);
+    if (status == MW_OK) status = bind_all(&e->document, e);
     if (status != MW_OK)
         mw_experiment_free(&e);
     else
@@ -496,15 +538,115 @@ static mw_status example_experiment(mw_experiment **out) {
     return status;
 }
 
-mw_status mw_experiment_describe(const mw_experiment *experiment, bool document, mw_text *out) {
-    mw_experiment *defaults = NULL;
-    if (!experiment) MW_TRY(example_experiment(&defaults));
-    const mw_experiment *e = experiment ? experiment : defaults;
+static void write_all(const mw_experiment *e, const mw_document *asked, bool document, mw_text *out) {
     mw_fields_write(out, top_fields, &e->top, 0, document);
     for (int i = 0; i < SECTION_COUNT; i++)
-        if (settings_has(e, sections[i].name)) write_section(e, &sections[i], document, out);
-    mw_experiment_free(&defaults);
+        if (mw_node_find(asked->root, sections[i].name)) write_section(e, &sections[i], document, out);
+}
+
+mw_status settings_write_given(const mw_experiment *e, mw_text *out) {
+    write_all(e->given, &e->document, false, out);
     return out->failed ? MW_ERR_MEMORY : MW_OK;
+}
+
+mw_status settings_same(const mw_experiment *e, const mw_comm *comm) {
+    mw_text text = {0};
+    const mw_node *sweep = mw_node_find(e->document.root, SWEEP_SECTION);
+    if (mw_comm_size(comm) == 1) return MW_OK;
+    mw_status status = settings_write_given(e, &text);
+    if (sweep) mw_text_addf(&text, "%s: ", SWEEP_SECTION);
+    if (sweep) mw_node_text(sweep, &text);
+    status = mw_comm_agree(comm, status == MW_OK && text.failed ? MW_ERR_MEMORY : status);
+    if (status == MW_OK) status = mw_comm_same(comm, "the settings", text.data);
+    mw_text_free(&text);
+    return status;
+}
+
+mw_status mw_experiment_describe(const mw_experiment *experiment, bool document, mw_text *out) {
+    mw_experiment *made = NULL;
+    mw_status status = MW_OK;
+    if (!experiment)
+        status = example_experiment(&made);
+    else if (!(made = mw_calloc(1, sizeof *made)))
+        status = MW_ERR_MEMORY;
+    else
+        status = bind_resolved(&experiment->document, true, made);
+    if (status == MW_OK) write_all(made, experiment ? &experiment->document : &made->document, document, out);
+    mw_experiment_free(&made);
+    return status == MW_OK && out->failed ? MW_ERR_MEMORY : status;
+}
+
+/* ---- comparing ------------------------------------------------------------------------------------------ */
+
+typedef struct comparison {
+    mw_document there, here, defaults;
+    mw_text *out;
+    int64_t count;
+} comparison;
+
+enum { DIFFERENCES_SHOWN = 4 };
+
+static mw_status default_document(mw_document *out) {
+    mw_experiment *e = NULL;
+    mw_text text = {0};
+    MW_TRY(example_experiment(&e));
+    write_all(e, &e->document, false, &text);
+    mw_status status = text.failed ? MW_ERR_MEMORY : mw_document_parse("defaults", text.data, text.length, out);
+    mw_text_free(&text);
+    mw_experiment_free(&e);
+    return status;
+}
+
+static mw_status value_of(const comparison *c, const mw_document *in, const mw_section *s, const mw_field *f,
+                          mw_text *out) {
+    const mw_node *node = mw_node_find(mw_node_find(in->root, s->name), f->name);
+    if (!node) node = mw_node_find(mw_node_find(c->defaults.root, s->name), f->name);
+    mw_text_add(out, "", 0);
+    if (node) mw_node_text(node, out);
+    return out->failed ? MW_ERR_MEMORY : MW_OK;
+}
+
+static void add_difference(comparison *c, const mw_section *s, const mw_field *f, const char *there, const char *here) {
+    enum { SHOWN = 48 };
+    if (++c->count > DIFFERENCES_SHOWN) return;
+    mw_text_addf(c->out, "%s%s.%s: %.*s%s there, %.*s%s here", c->count > 1 ? "; " : "", s->name, f->name, SHOWN,
+                 there[0] ? there : "nothing", strlen(there) > SHOWN ? "..." : "", SHOWN, here[0] ? here : "nothing",
+                 strlen(here) > SHOWN ? "..." : "");
+}
+
+static mw_status compare_field(comparison *c, const mw_section *s, const mw_field *f) {
+    mw_text there = {0}, here = {0};
+    mw_status status = value_of(c, &c->there, s, f, &there);
+    if (status == MW_OK) status = value_of(c, &c->here, s, f, &here);
+    if (status == MW_OK && strcmp(there.data, here.data) != 0) add_difference(c, s, f, there.data, here.data);
+    mw_text_free(&there);
+    mw_text_free(&here);
+    return status;
+}
+
+static mw_status compare_sections(comparison *c, bool paths) {
+    for (int i = 0; i < SECTION_COUNT; i++) {
+        const mw_section *s = &sections[i];
+        if (!mw_node_find(c->there.root, s->name) && !mw_node_find(c->here.root, s->name)) continue;
+        for (const mw_field *f = s->fields; f->name; f++)
+            if (!f->aside && (paths || !f->path)) MW_TRY(compare_field(c, s, f));
+    }
+    if (c->count > DIFFERENCES_SHOWN)
+        mw_text_addf(c->out, "; and %lld more", (long long)(c->count - DIFFERENCES_SHOWN));
+    return c->out->failed ? MW_ERR_MEMORY : MW_OK;
+}
+
+mw_status settings_differences(const char *there, const char *here, bool paths, mw_text *out) {
+    comparison c = {.out = out};
+    mw_text_add(out, "", 0);
+    mw_status status = mw_document_parse("the settings there", there, strlen(there), &c.there);
+    if (status == MW_OK) status = mw_document_parse("the settings here", here, strlen(here), &c.here);
+    if (status == MW_OK) status = default_document(&c.defaults);
+    if (status == MW_OK) status = compare_sections(&c, paths);
+    mw_document_free(&c.there);
+    mw_document_free(&c.here);
+    mw_document_free(&c.defaults);
+    return status;
 }
 
 mw_status settings_sites(const mw_experiment *e, char **out) {
@@ -530,6 +672,20 @@ static bool same_site(const char *a, const char *b) {
     bool known = mw_site_parse(a, &x) == MW_OK && mw_site_parse(b, &y) == MW_OK;
     mw_log_quiet(false);
     return known ? x.layer == y.layer && x.stream == y.stream : strcmp(a, b) == 0;
+}
+
+bool settings_same_sites(const char *a, const char *b) {
+    char x[MW_SITE_TEXT + 32], y[MW_SITE_TEXT + 32];
+    for (;; a++, b++) {
+        size_t m = strcspn(a, ","), n = strcspn(b, ",");
+        if (m >= sizeof x || n >= sizeof y) return strcmp(a, b) == 0;
+        snprintf(x, sizeof x, "%.*s", (int)m, a);
+        snprintf(y, sizeof y, "%.*s", (int)n, b);
+        if (!same_site(x, y)) return false;
+        a += m;
+        b += n;
+        if (!*a || !*b) return *a == *b;
+    }
 }
 
 /* "": none is asked for. */

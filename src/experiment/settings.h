@@ -111,6 +111,8 @@ typedef struct report_settings {
 
 struct mw_experiment {
     mw_document document;
+    struct mw_experiment
+        *given; /* the same with paths as they were written, whatever the working directory; has no document */
     top_settings top;
     model_settings model;
     dataset_settings dataset;
@@ -130,10 +132,19 @@ struct mw_experiment {
 
 /* From a document, which it takes over also where it fails. */
 mw_status settings_bind(mw_document *document, mw_experiment **out) MW_MUST_USE;
-/* Appends the effective values of these sections ("model", ...); used for display and for fingerprints. */
+/* Appends the effective values of these sections ("model", ...), paths as they were written: what fingerprints are made of. */
 mw_status settings_write(const mw_experiment *e, const char *const *sections, int count, bool document,
                          mw_text *out) MW_MUST_USE;
+/* All of them. */
+mw_status settings_write_given(const mw_experiment *e, mw_text *out) MW_MUST_USE;
+/* MW_ERR_CONFIG where ranks were given other ones: they would do other things, and wait for each other. Collective. */
+mw_status settings_same(const mw_experiment *e, const mw_comm *comm) MW_MUST_USE;
 bool settings_has(const mw_experiment *e, const char *section);
+/* Appends the keys that differ between two texts of settings_write, with both values: "sae.k: 8 there, 9 here". A key that one does
+ * not have is at its default: earlier versions had fewer. Paths count with `paths` only: what they lead to has hashes of its own. */
+mw_status settings_differences(const char *there, const char *here, bool paths, mw_text *out) MW_MUST_USE;
+/* Whether two lists of sites, with commas between, are the same. */
+bool settings_same_sites(const char *a, const char *b);
 /* What the SAE reads, sites with commas between: sae.sites, or sae.site, else the first harvested one. Caller frees. */
 mw_status settings_sites(const mw_experiment *e, char **out) MW_MUST_USE;
 /* Whether the file's harvest will hold what its SAE needs: for runs of both, before a long harvest and not after it. */

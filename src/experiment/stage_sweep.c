@@ -170,7 +170,7 @@ mw_status mw_sweep_list(const mw_experiment *experiment) {
         mw_text_addf(&line, "%lld %s", (long long)i, p->name);
         for (int64_t v = 0; v < p->n_values; v++) {
             mw_text_addf(&line, "  %s=", p->values[v].key);
-            sweep_value_text(p->values[v].node, &line);
+            mw_node_text(p->values[v].node, &line);
         }
         if (!line.failed) printf("%s\n", line.data);
     }

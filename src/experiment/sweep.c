@@ -7,20 +7,6 @@ enum { POINTS_MAX = 100000 };
 
 /* ---- texts --------------------------------------------------------------------------------------------- */
 
-void sweep_value_text(const mw_node *node, mw_text *out) {
-    if (node->kind == MW_NODE_SCALAR) {
-        mw_text_addf(out, "%s", node->value);
-        return;
-    }
-    mw_text_addf(out, node->kind == MW_NODE_LIST ? "[" : "{");
-    for (const mw_node *child = node->child; child; child = child->next) {
-        if (child != node->child) mw_text_addf(out, ", ");
-        if (child->key) mw_text_addf(out, "%s: ", child->key);
-        sweep_value_text(child, out);
-    }
-    mw_text_addf(out, node->kind == MW_NODE_LIST ? "]" : "}");
-}
-
 static const char *last_word(const char *key) {
     const char *dot = strrchr(key, '.');
     return dot ? dot + 1 : key;
@@ -38,7 +24,7 @@ static void add_name(mw_text *out, const char *text) {
 
 static mw_status add_value_name(const sweep_value *value, mw_text *out) {
     mw_text text = {0};
-    sweep_value_text(value->node, &text);
+    mw_node_text(value->node, &text);
     const char *given = text.data ? text.data : "";
     bool speaks = (*given >= 'a' && *given <= 'z') && strcmp(given, "true") != 0 && strcmp(given, "false") != 0 &&
                   strcmp(given, "auto") != 0; /* a word says what it is, a number does not */

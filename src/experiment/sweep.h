@@ -39,7 +39,5 @@ void sweep_free(sweep *s);
 mw_status sweep_experiment(const sweep *s, int64_t point, mw_experiment **out) MW_MUST_USE;
 /* By name, or by number from 0. */
 mw_status sweep_find(const sweep *s, const char *name, int64_t *out) MW_MUST_USE;
-/* "16", "[1, 2]": as it stands in the file. */
-void sweep_value_text(const mw_node *node, mw_text *out);
 
 #endif

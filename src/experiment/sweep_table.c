@@ -86,7 +86,7 @@ static json_t *as_json(const outcome *o) {
     mw_text text = {0};
     for (int64_t v = 0; v < o->point->n_values; v++) {
         text.length = 0;
-        sweep_value_text(o->point->values[v].node, &text);
+        mw_node_text(o->point->values[v].node, &text);
         if (!text.failed) json_object_set_new(values, o->point->values[v].key, json_string(text.data));
     }
     mw_text_free(&text);
