@@ -144,8 +144,9 @@ mw_status mw_discover_logits(const mw_sae *sae, mw_model *model, const mw_comm *
                              mw_discovery *discovery) MW_MUST_USE;
 void mw_discovery_free(mw_discovery *discovery);
 
-/* discovery.h5. `fingerprint`: of the SAE it is about. */
-mw_status mw_discovery_save(const mw_discovery *discovery, const char *path, const char *fingerprint) MW_MUST_USE;
+/* discovery.h5. `fingerprint`: of the SAE it is about; `stage`: of the settings and inputs it was made with. */
+mw_status mw_discovery_save(const mw_discovery *discovery, const char *path, const char *fingerprint,
+                            const char *stage) MW_MUST_USE;
 /* MW_ERR_FORMAT unless everything that is looked up by it is in range. `fingerprint` may be NULL; else the caller frees it. */
 mw_status mw_discovery_load(const char *path, mw_discovery *out, char **fingerprint) MW_MUST_USE;
 
@@ -188,6 +189,8 @@ mw_status mw_names_format_parse(const char *text, mw_names_format *out) MW_MUST_
  * "description", as its explanation exports have. AUTO: by the file's ending. An empty name takes the name
  * away. `by`: who gave those that do not say so; may be NULL. Nothing is changed unless all of the file is right. */
 mw_status mw_names_load(const char *path, mw_names_format format, const char *by, mw_names *into) MW_MUST_USE;
+/* Renames `folder`/names.csv, if it is there, to names-XXXXXXXX.csv, by the fingerprint of the SAE whose latents it names. */
+mw_status mw_names_set_aside(const char *folder, const char *fingerprint) MW_MUST_USE;
 /* AUTO: by the ending. `model` and `site` are what a Neuronpedia file has as modelId and layer. */
 mw_status mw_names_save(const char *path, mw_names_format format, const mw_names *names, const char *model,
                         const char *site) MW_MUST_USE;

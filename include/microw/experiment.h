@@ -2,7 +2,7 @@
  *
  *     mw_experiment *experiment = NULL;
  *     MW_TRY(mw_experiment_load("exp.yaml", NULL, 0, &experiment));
- *     MW_TRY(mw_experiment_run(experiment, "run", comm, false));     // or one stage by name
+ *     MW_TRY(mw_experiment_run(experiment, "run", comm, NULL) );     // or one stage by name
  *     mw_experiment_free(&experiment);
  */
 #ifndef MICROW_EXPERIMENT_H
@@ -22,18 +22,27 @@ mw_status mw_experiment_load(const char *path, const char *const *sets, int64_t 
                              mw_experiment **out) MW_MUST_USE;
 void mw_experiment_free(mw_experiment **experiment);
 
+/* NULL stands for neither. */
+typedef struct mw_run_options {
+    bool
+        overwrite; /* make again what is complete with other settings, or damaged; it stays until the new one is finished */
+    bool steal_lock; /* write also where another process seems to; for locks whose process is known to have ended */
+} mw_run_options;
+
 /* "run": every stage whose section is in the file, skipping those that are complete; else one of harvest, train,
- * discover, name, evaluate, steer, report. A stage that is complete with other settings is refused unless `overwrite`.
- * Collective. */
+ * discover, name, evaluate, steer, report. Harvest, train, discover, evaluate and steer are skipped where they are complete with the
+ * same settings and inputs, and refused with the keys that differ (MW_ERR_STATE) where they are complete with others. Outputs that
+ * another process writes are refused with who it is. Ranks must all have been given the same (MW_ERR_CONFIG). Collective. */
 mw_status mw_experiment_run(mw_experiment *experiment, const char *command, const mw_comm *comm,
-                            bool overwrite) MW_MUST_USE;
+                            const mw_run_options *options) MW_MUST_USE;
 bool mw_experiment_has_command(const char *command);
 
 /* The points of the file's `sweep` section: experiments BASE.POINT that differ in a few keys of sae, train, discover, evaluate and
  * steer. One harvest serves all; points that read the same rows are trained on shared batches, as many at once as
  * fit into memory, on teams of ranks; each gives the bytes of being run alone. Finished ones are skipped, one that fails does not
  * stop the others (MW_ERR_STATE at the end). `point`: only this one, by name or number; NULL: all. Collective. */
-mw_status mw_sweep_run(mw_experiment *experiment, const mw_comm *comm, bool overwrite, const char *point) MW_MUST_USE;
+mw_status mw_sweep_run(mw_experiment *experiment, const mw_comm *comm, const mw_run_options *options,
+                       const char *point) MW_MUST_USE;
 /* Prints the points, a line each: number, name, values. Local. */
 mw_status mw_sweep_list(const mw_experiment *experiment) MW_MUST_USE;
 /* Prints the finished ones with L0, FVU, dead latents and cross-entropy kept, and writes them to the base's run folder with

@@ -27,6 +27,9 @@ typedef struct mw_harvest_options {
     int64_t skip_positions; /* rows of a sequence's first positions are not stored */
     bool keep_nan;          /* values that are not finite are stored; else they are an error */
     double allowed_bytes;   /* the file may have; 0: what the disk has */
+    bool
+        replace; /* also where the folder has activations.h5, which stays until the new one is whole; else that one is kept */
+    const mw_lock *lock; /* or NULL: must still be held when the file gets its name */
     const mw_pair *provenance;
     int64_t n_provenance;
 } mw_harvest_options;

@@ -116,6 +116,8 @@ mw_status mw_sae_new_shard(mw_backend *backend, const mw_sae_shape *shape, const
 mw_status mw_sae_check_shards(const mw_sae_shape *shape, int ranks, int64_t shards) MW_MUST_USE;
 void mw_sae_free(mw_sae **sae);
 /* "topk, 1024 latents, k 16, on 2.resid_post", "relu skip transcoder, 256 latents, from 2.resid_mid to 2.mlp_out". */
+/* A hash of shape and weights, of which cfg.json has a copy; of one that is spread, a summand of its own for each shard. */
+uint64_t mw_sae_mark(const mw_sae *sae);
 mw_status mw_sae_describe(const mw_sae *sae, mw_text *out) MW_MUST_USE;
 
 /* As outside training. Rows are worked on in tiles of MW_ROW_TILE. */
@@ -134,6 +136,10 @@ void mw_sae_leave_device(mw_sae *sae);
 mw_status mw_sae_save(const mw_sae *sae, const char *folder) MW_MUST_USE;
 mw_status mw_sae_load(const char *folder, mw_backend *backend, mw_sae **out) MW_MUST_USE;
 /* `format`: "saelens" (6.x), "sparsify" or "dictionary_learning" (AutoEncoderTopK). Files as those libraries load them. */
+/* "microw", "saelens", "sparsify" or "dictionary_learning": what the SAE in a folder looks like; NULL: none is there. */
+const char *mw_sae_folder_format(const char *folder);
+/* MW_ERR_STATE where one is there, unless it is of the same format and may be overwritten. */
+mw_status mw_sae_may_write(const char *folder, const char *format, bool overwrite) MW_MUST_USE;
 mw_status mw_sae_export(const mw_sae *sae, const char *format, const char *folder) MW_MUST_USE;
 /* `format`: "saelens" or "sparsify"; TopK SAEs. What those leave outside the weights (decoder norms in the selection, no
  * b_dec on the input) is folded in. MW_ERR_UNSUPPORTED names the setting that cannot be. */
@@ -217,6 +223,7 @@ typedef struct mw_train_options {
     int64_t log_every, checkpoint_every; /* steps; 0: none */
     double checkpoint_minutes;           /* time between checkpoints, looked at when a line is logged; 0: none */
     int64_t keep_checkpoints;            /* the last so many; 0: one */
+    const mw_lock *lock;                 /* or NULL: must still be held when the SAE gets its name */
     const char *fingerprint; /* of data and settings: a checkpoint with another one is not gone on from; or NULL */
     mw_backend *device;      /* that steps run on, with memory of its own or not; NULL: the SAE's */
 } mw_train_options;
@@ -267,6 +274,10 @@ typedef struct mw_checkpoint_info {
     char fingerprint[MW_SHA256_TEXT];
 } mw_checkpoint_info;
 mw_status mw_checkpoint_read(const char *path, mw_checkpoint_info *out) MW_MUST_USE;
+/* The same without reading the tensors: whether they are whole is not told. */
+mw_status mw_checkpoint_head(const char *path, mw_checkpoint_info *out) MW_MUST_USE;
+/* Path of the one with the most steps; NULL: `folder` has none. Caller frees. */
+mw_status mw_checkpoint_newest(const char *folder, char **out) MW_MUST_USE;
 
 /* From a sample x [n_rows, d], y [n_rows, d_out] (NULL: x). b_dec: their center (geometric median, Weiszfeld 1937, is the TopK
  * family's own; zero the others'). Inits:

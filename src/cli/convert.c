@@ -1,4 +1,5 @@
 /* microw layers, export, import, config. */
+#include "base/json.h"
 #include "cli/commands.h"
 #include "microw/concepts.h"
 #include "microw/experiment.h"
@@ -47,10 +48,29 @@ mw_status command_export(const arguments *a) {
     if (!folder || !format || !out) return mw_error(MW_ERR_CONFIG, "microw export needs --sae, --format and --out");
     MW_TRY(mw_backend_open("cpu", &backend));
     mw_status status = mw_sae_load(folder, backend, &sae);
+    if (status == MW_OK) status = mw_sae_may_write(out, format, argument(a, "--overwrite") != NULL);
     if (status == MW_OK) status = mw_sae_export(sae, format, out);
     if (status == MW_OK) printf("export: %s files in %s\n", format, out);
     mw_sae_free(&sae);
     mw_backend_close(&backend);
+    return status;
+}
+
+/* Under the lock that trainings of this folder take; names of an SAE that was there are not those of the new one. */
+static mw_status save_import(const mw_sae *sae, const char *out, bool overwrite, bool steal) {
+    mw_lock lock = {0};
+    char *weights = mw_path_join(out, "sae.safetensors");
+    mw_status status = weights ? mw_make_directories(out) : MW_ERR_MEMORY;
+    if (status == MW_OK) status = mw_lock_take(weights, 0, steal, &lock);
+    if (status == MW_OK) status = mw_sae_may_write(out, "microw", overwrite);
+    json_t *former = mw_json_if_there(out, "cfg.json");
+    const char *mark = mw_json_text(former, "fingerprint");
+    if (status == MW_OK) status = mw_sae_save(sae, out);
+    if (status == MW_OK && former && (!mark || strcmp(mark, sae->fingerprint) != 0))
+        status = mw_names_set_aside(out, mark ? mark : "");
+    mw_lock_release(&lock);
+    json_decref(former);
+    mw_free(weights);
     return status;
 }
 
@@ -63,7 +83,8 @@ mw_status command_import(const arguments *a) {
     MW_TRY(mw_backend_open("cpu", &backend));
     mw_status status = mw_sae_import(format, folder, backend, &sae);
     if (status == MW_OK && site) status = mw_put_text(&sae->site, site);
-    if (status == MW_OK) status = mw_sae_save(sae, out);
+    if (status == MW_OK)
+        status = save_import(sae, out, argument(a, "--overwrite") != NULL, argument(a, "--steal-lock") != NULL);
     if (status == MW_OK)
         printf("import: %lld latents of width %lld in %s\n", (long long)sae->n, (long long)sae->d, out);
     mw_sae_free(&sae);

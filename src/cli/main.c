@@ -29,9 +29,14 @@ static const char usage[] =
     "All run alone or under mpirun and srun. Exit codes: 0 done, 1 failed, 2 usage or configuration,\n"
     "75 interrupted by SIGTERM, SIGUSR1 or SIGINT: what was done is saved, the same command goes on.\n";
 
-static const option_spec experiment_options[] = {{"--set", true}, {"--overwrite", false}, {0}};
-static const option_spec sweep_options[] = {{"--set", true},    {"--overwrite", false}, {"--list", false},
-                                            {"--table", false}, {"--point", true},      {0}};
+static const option_spec experiment_options[] = {{"--set", true}, {"--overwrite", false}, {"--steal-lock", false}, {0}};
+static const option_spec sweep_options[] = {{"--set", true},
+                                            {"--overwrite", false},
+                                            {"--steal-lock", false},
+                                            {"--list", false},
+                                            {"--table", false},
+                                            {"--point", true},
+                                            {0}};
 static const option_spec names_options[] = {
     {"--set", true}, {"--import", true}, {"--export", true}, {"--format", true}, {0}};
 static const option_spec plot_options[] = {
@@ -52,9 +57,15 @@ static const option_spec generate_options[] = {
     {"--add", true},         {"--drop-error", false}, {0}};
 static const option_spec layers_options[] = {{"--model", true}, {0}};
 static const option_spec no_options[] = {{0}};
-static const option_spec export_options[] = {{"--sae", true}, {"--format", true}, {"--out", true}, {0}};
-static const option_spec import_options[] = {
-    {"--from", true}, {"--format", true}, {"--out", true}, {"--site", true}, {0}};
+static const option_spec export_options[] = {
+    {"--sae", true}, {"--format", true}, {"--out", true}, {"--overwrite", false}, {0}};
+static const option_spec import_options[] = {{"--from", true},
+                                             {"--format", true},
+                                             {"--out", true},
+                                             {"--site", true},
+                                             {"--overwrite", false},
+                                             {"--steal-lock", false},
+                                             {0}};
 static const option_spec config_options[] = {{"--set", true}, {0}};
 
 static const struct {
@@ -68,14 +79,23 @@ static const struct {
 };
 enum { LOCAL_COUNT = sizeof local_commands / sizeof *local_commands };
 
+static mw_run_options run_options(const arguments *a) {
+    return (mw_run_options){argument(a, "--overwrite") != NULL, argument(a, "--steal-lock") != NULL};
+}
+
 static mw_status go_experiment(const arguments *a, mw_experiment *experiment, const mw_comm *world) {
-    return mw_experiment_run(experiment, a->command, world, argument(a, "--overwrite") != NULL);
+    mw_run_options options = run_options(a);
+    return mw_experiment_run(experiment, a->command, world, &options);
+}
+
+static mw_status sweep(const arguments *a, mw_experiment *experiment, const mw_comm *world) {
+    mw_run_options options = run_options(a);
+    return mw_sweep_run(experiment, world, &options, argument(a, "--point"));
 }
 
 static mw_status go_sweep(const arguments *a, mw_experiment *experiment, const mw_comm *world) {
     bool list = argument(a, "--list") != NULL, table = argument(a, "--table") != NULL;
-    if (!list && !table)
-        return mw_sweep_run(experiment, world, argument(a, "--overwrite") != NULL, argument(a, "--point"));
+    if (!list && !table) return sweep(a, experiment, world);
     mw_status status = MW_OK;
     if (mw_comm_rank(world) == 0) status = list ? mw_sweep_list(experiment) : mw_sweep_table(experiment);
     return mw_comm_agree(world, status);
@@ -181,8 +201,20 @@ static mw_status unknown_command(const char *given) {
                     near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
 }
 
+/* Ranks that were given different commands would wait for each other for ever. */
+static mw_status same_command(int argc, char **argv, const mw_comm *world) {
+    mw_text text = {0};
+    mw_text_addf(&text, "microw %s (%s)\n", mw_version(), mw_version_git());
+    for (int i = 1; i < argc; i++) mw_text_addf(&text, "%s%s", i > 1 ? " " : "", argv[i]);
+    mw_status status = mw_comm_agree(world, text.failed ? MW_ERR_MEMORY : MW_OK);
+    if (status == MW_OK) status = mw_comm_same(world, "the command", text.data);
+    mw_text_free(&text);
+    return status;
+}
+
 static mw_status dispatch(int argc, char **argv, const mw_comm *world) {
     arguments a = {.command = argv[1]};
+    MW_TRY(same_command(argc, argv, world));
     const struct file_command *command = file_command_of(a.command);
     if (command) {
         MW_TRY(mw_comm_agree(world, arguments_parse(argc, argv, command->options, &a)));

@@ -85,7 +85,7 @@ static mw_status split(const char *text, char ***out, int64_t *n) {
 
 /* ---- writing ------------------------------------------------------------------------------------------------ */
 
-mw_status mw_discovery_save(const mw_discovery *d, const char *path, const char *fingerprint) {
+mw_status mw_discovery_save(const mw_discovery *d, const char *path, const char *fingerprint, const char *stage) {
     slot slots[SLOTS_MAX];
     mw_array arrays[SLOTS_MAX];
     int64_t count = list_slots(d, slots), n = 0;
@@ -98,12 +98,11 @@ mw_status mw_discovery_save(const mw_discovery *d, const char *path, const char 
     join(d->source, d->n_sources, &sources);
     join(d->category_name, d->n_categories, &categories);
     bool good = !numbers.failed && !sources.failed && !categories.failed;
-    const mw_pair pairs[] = {{"kind", file_kind},
-                             {"sae", fingerprint},
-                             {"latents rows top_texts samples around together_rows", numbers.data},
-                             {"sources", sources.data},
-                             {"categories", categories.data}};
-    mw_status status = good ? mw_arrays_save(path, arrays, n, pairs, 5) : MW_ERR_MEMORY;
+    const mw_pair pairs[] = {
+        {"kind", file_kind},       {"stage", stage},
+        {"sae", fingerprint},      {"latents rows top_texts samples around together_rows", numbers.data},
+        {"sources", sources.data}, {"categories", categories.data}};
+    mw_status status = good ? mw_arrays_save(path, arrays, n, pairs, sizeof pairs / sizeof *pairs) : MW_ERR_MEMORY;
     mw_text_free(&numbers);
     mw_text_free(&sources);
     mw_text_free(&categories);

@@ -99,6 +99,21 @@ static mw_status tokenize(const sources *s, const mw_dataset_options *options, m
     return MW_OK;
 }
 
+/* Ranks share the documents: what each of them sees must be the same. */
+static mw_status same_files(const sources *s, const mw_comm *comm) {
+    mw_text text = {0};
+    mw_text_add(&text, "", 0);
+    for (int64_t i = 0; i < s->n_files; i++) {
+        const source *f = &s->files[i];
+        mw_text_addf(&text, "%s, %zu bytes, hash %016llx\n", mw_path_basename(f->path), f->map.length,
+                     (unsigned long long)mw_xxh64(f->map.data, f->map.length));
+    }
+    mw_status status = mw_comm_agree(comm, text.failed ? MW_ERR_MEMORY : MW_OK);
+    if (status == MW_OK) status = mw_comm_same(comm, "the dataset's files", text.data);
+    mw_text_free(&text);
+    return status;
+}
+
 /* The dataset takes over the list of documents and the paths. */
 static mw_status take_sources(sources *s, mw_dataset *d, int64_t n_documents) {
     if (!(d->files = mw_calloc((size_t)s->n_files, sizeof *d->files))) return MW_ERR_MEMORY;
@@ -119,6 +134,7 @@ mw_status mw_dataset_load(const mw_dataset_options *options, mw_tokenizer *token
     token_stream stream = {0};
     mw_dataset *d = mw_calloc(1, sizeof *d);
     mw_status status = mw_comm_agree(comm, d ? sources_open(options, &s) : MW_ERR_MEMORY);
+    if (status == MW_OK && mw_comm_size(comm) > 1) status = same_files(&s, comm);
     if (status == MW_OK) status = tokenize(&s, options, tokenizer, comm, &stream);
     if (status == MW_OK) status = pack_sequences(options, tokenizer, &stream, d);
     if (status == MW_OK) status = take_sources(&s, d, stream.n_documents);

@@ -245,14 +245,24 @@ static mw_status go_top(lab *l, char *rest) {
     return status;
 }
 
+typedef struct new_name {
+    int64_t latent;
+    const mw_name *name;
+} new_name;
+
+static mw_status set_name(void *self, mw_names *names) {
+    const new_name *given = self;
+    return mw_names_set(names, given->latent, given->name);
+}
+
 static mw_status go_name(lab *l, char *rest) {
     int64_t latent;
     MW_TRY(read_latent(l, next_word(&rest), &latent));
     rest += strspn(rest, " \t");
     if (!*rest) return mw_error(MW_ERR_ARG, "expected a latent and its name");
     mw_name name = {.name = rest, .by = (char *)(uintptr_t) "lab", .score = NAN};
-    MW_TRY(mw_names_set(&l->d.names, latent, &name));
-    MW_TRY(run_names_save(l->r, &l->d.names));
+    new_name given = {latent, &name};
+    MW_TRY(run_names_change(l->r, l->r->sae->n, set_name, &given, &l->d.names));
     return l->d.known ? run_concepts_save(l->r, &l->d.found, &l->d.names) : MW_OK;
 }
 
@@ -408,7 +418,7 @@ mw_status mw_experiment_lab(const mw_experiment *experiment, const mw_comm *comm
     run r;
     if (mw_comm_size(comm) > 1)
         return mw_error(MW_ERR_CONFIG, "microw lab is a conversation: one rank, not %d", mw_comm_size(comm));
-    MW_TRY(run_open(experiment, comm, false, &r));
+    MW_TRY(run_open(experiment, comm, NULL, &r));
     lab l = {.r = &r};
     mw_status status = open_lab(&l);
     if (status == MW_OK) status = converse(&l);

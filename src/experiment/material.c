@@ -26,6 +26,20 @@ static mw_status read_discovery(const run *r, material *m) {
     return MW_OK;
 }
 
+/* A result of an SAE that has been replaced since is not shown beside the one there is. */
+static void drop_stale(const run *r, const char *stage, json_t **result) {
+    const json_t *entry = json_object_get(json_object_get(r->manifest, "stages"), stage);
+    const char *of = mw_json_text(json_object_get(entry, "upstream"), "SAE");
+    char mark[MW_MODEL_MARK];
+    if (!*result || !of || !r->sae) return;
+    run_sae_mark(r, mark);
+    if (strcmp(of, mark) == 0) return;
+    mw_log(MW_LOG_WARNING,
+           "the result of %s is of another SAE than there is now and is left out: run `microw %s` again", stage, stage);
+    json_decref(*result);
+    *result = NULL;
+}
+
 mw_status material_collect(run *r, material *m) {
     m->harvest = mw_json_if_there(r->activations, "meta.json");
     m->history = mw_json_if_there(r->sae_folder, "training_history.json");
@@ -35,6 +49,8 @@ mw_status material_collect(run *r, material *m) {
     char *path = mw_path_join(r->sae_folder, "discovery.h5"), *sae = mw_path_join(r->sae_folder, "sae.safetensors");
     mw_status status = path && sae ? MW_OK : MW_ERR_MEMORY;
     if (status == MW_OK && mw_file_exists(sae)) status = run_sae_here(r);
+    drop_stale(r, "evaluate", &m->evaluation);
+    drop_stale(r, "steer", &m->steering);
     m->discovered = status == MW_OK && r->sae && mw_file_exists(path);
     if (m->discovered) status = read_discovery(r, m);
     if (m->discovered && status == MW_OK) status = run_names_load(r, m->discovery.n, &m->names);

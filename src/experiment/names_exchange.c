@@ -23,17 +23,21 @@ static mw_status refresh_concepts(const run *r, const mw_names *names) {
     return status;
 }
 
+static mw_status read_in(void *self, mw_names *names) {
+    const mw_names_exchange *how = self;
+    return mw_names_load(how->in, how->format, mw_path_basename(how->in), names);
+}
+
 static mw_status exchange(const run *r, const mw_names_exchange *how, mw_names *names) {
     MW_TRY(run_names_load(r, r->sae->n, names));
     if (how->in) {
-        MW_TRY(mw_names_load(how->in, how->format, mw_path_basename(how->in), names));
-        MW_TRY(run_names_save(r, names));
+        MW_TRY(run_names_change(r, r->sae->n, read_in, (void *)(uintptr_t)how, names));
         MW_TRY(refresh_concepts(r, names));
         printf("names: %s read into %s/names.csv; %lld latents have one\n", how->in, r->sae_folder,
                (long long)count_names(names));
     }
     if (how->out) {
-        MW_TRY(mw_names_save(how->out, how->format, names, mw_path_basename(r->e->model.path), r->sae->site));
+        MW_TRY(mw_names_save(how->out, how->format, names, mw_path_basename(r->e->given->model.path), r->sae->site));
         printf("names: %lld of %lld latents in %s\n", (long long)count_names(names), (long long)names->n, how->out);
     }
     fflush(stdout);
@@ -44,7 +48,7 @@ mw_status mw_experiment_names(const mw_experiment *experiment, const mw_comm *co
     run r;
     mw_names names = {0};
     if (!how->in && !how->out) return mw_error(MW_ERR_CONFIG, "microw names needs --import FILE or --export FILE");
-    MW_TRY(run_open(experiment, comm, false, &r));
+    MW_TRY(run_open(experiment, comm, NULL, &r));
     mw_status status = run_sae(&r);
     if (status == MW_OK) status = mw_comm_agree(comm, run_is_root(&r) ? exchange(&r, how, &names) : MW_OK);
     mw_names_free(&names);

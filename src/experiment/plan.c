@@ -291,6 +291,7 @@ mw_status mw_experiment_plan(const mw_experiment *experiment, const mw_comm *com
     rates r = {0};
     int ranks = options->ranks > 0 ? (int)options->ranks : mw_comm_size(comm);
     int nodes = options->nodes > 0 ? (int)options->nodes : 1;
+    MW_TRY(settings_same(experiment, comm));
     mw_status status = nodes <= ranks ? read_job(experiment, options->tokens, &j)
                                       : mw_error(MW_ERR_CONFIG, "%d ranks on %d nodes", ranks, nodes);
     if (status == MW_OK && j.options.batch && j.options.shards > 1)

@@ -37,7 +37,7 @@ static mw_status plot_all(run *r, const mw_plot_options *o) {
 
 mw_status mw_experiment_plot(const mw_experiment *experiment, const mw_comm *comm, const mw_plot_options *options) {
     run r;
-    MW_TRY(run_open(experiment, comm, false, &r));
+    MW_TRY(run_open(experiment, comm, NULL, &r));
     mw_status status = mw_comm_agree(comm, run_is_root(&r) ? plot_all(&r, options) : MW_OK);
     run_close(&r);
     return status;

@@ -1,3 +1,4 @@
+#include "experiment/harvests.h"
 #include "experiment/run.h"
 
 #include <stdio.h>
@@ -21,12 +22,40 @@ mw_status run_backend(run *r) {
     return r->backend ? MW_OK : mw_comm_agree(r->comm, open_backend(r));
 }
 
+mw_status run_model_mark(run *r, char out[MW_MODEL_MARK]) {
+    if (!r->model_mark[0]) MW_TRY(mw_model_mark(r->model, r->model_mark));
+    memcpy(out, r->model_mark, MW_MODEL_MARK);
+    return MW_OK;
+}
+
+/* Ranks that see other weights would compute other rows, or wait for each other. */
+static mw_status same_model(run *r) {
+    char mark[MW_MODEL_MARK] = "";
+    if (mw_comm_size(r->comm) == 1) return MW_OK;
+    MW_TRY(mw_comm_agree(r->comm, run_model_mark(r, mark)));
+    return mw_comm_same(r->comm, "the model's files (a hash of weights and config.json)", mark);
+}
+
+/* A path that leads nowhere is taken for an id of the Hub: said where it was looked for. */
+static void tell_where(const run *r) {
+    char *folder = mw_path_directory(r->e->document.file),
+         *path = folder ? mw_path_from(folder, r->e->model.path) : NULL;
+    char *whole = path ? mw_path_absolute(path) : NULL;
+    if (whole && r->e->model.path[0] != '/' && !mw_is_directory(r->e->model.path))
+        mw_log(MW_LOG_INFO, "model.path '%s' would be the folder %s", r->e->model.path, whole);
+    mw_free(folder);
+    mw_free(path);
+    mw_free(whole);
+}
+
 mw_status run_model(run *r) {
     if (r->model) return MW_OK;
     MW_TRY(run_backend(r));
     mw_status status = mw_model_open(r->e->model.path, dtype_names[r->e->model.dtype], r->backend, &r->model);
+    if (status != MW_OK) tell_where(r);
     if (status == MW_OK && !r->e->model.pack_weights) mw_model_keep_plain(r->model);
-    return mw_comm_agree(r->comm, status);
+    MW_TRY(mw_comm_agree(r->comm, status));
+    return same_model(r);
 }
 
 /* The model's device if that is a CPU, else the CPU beside it. */
@@ -38,7 +67,28 @@ mw_status run_sae_backend(run *r) {
 
 mw_status run_tokenizer(run *r) {
     if (r->tokenizer) return MW_OK;
-    return mw_comm_agree(r->comm, mw_tokenizer_open(r->e->model.path, &r->tokenizer));
+    MW_TRY(mw_comm_agree(r->comm, mw_tokenizer_open(r->e->model.path, &r->tokenizer)));
+    return mw_comm_same(r->comm, "the tokenizer's files (their SHA-256)", mw_tokenizer_hash(r->tokenizer));
+}
+
+void dataset_mark(const mw_dataset *d, char out[MW_MODEL_MARK]) {
+    snprintf(out, MW_MODEL_MARK, "%016llx%016llx",
+             (unsigned long long)mw_xxh64(d->ids, (size_t)d->n_ids * sizeof *d->ids),
+             (unsigned long long)mw_xxh64(d->length, (size_t)d->n_sequences * sizeof *d->length));
+}
+
+mw_status run_file_mark(const char *path, char out[MW_SHA256_TEXT]) {
+    out[0] = '\0';
+    return path && path[0] ? mw_sha256_file(path, out) : MW_OK;
+}
+
+/* A line for each rank's view of the texts: how much, and what. */
+static mw_status same_dataset(const run *r) {
+    char mark[MW_MODEL_MARK], text[128];
+    dataset_mark(r->dataset, mark);
+    snprintf(text, sizeof text, "%lld files, %lld documents, %lld tokens, hash %s", (long long)r->dataset->n_files,
+             (long long)r->dataset->n_documents, (long long)r->dataset->n_ids, mark);
+    return mw_comm_same(r->comm, "the dataset", text);
 }
 
 int32_t untouched_token(const run *r) {
@@ -64,7 +114,8 @@ mw_status run_dataset(run *r) {
     if (r->dataset) return MW_OK;
     MW_TRY(run_tokenizer(r));
     mw_dataset_options options = run_dataset_options(&r->e->dataset);
-    return mw_dataset_load(&options, r->tokenizer, r->comm, &r->dataset);
+    MW_TRY(mw_dataset_load(&options, r->tokenizer, r->comm, &r->dataset));
+    return same_dataset(r);
 }
 
 /* Where a harvest lies: a name among this store's, or a folder. */
@@ -73,26 +124,108 @@ static char *activations_of(const run *r, const char *name) {
                              : mw_format("%s/activations/%s/activations.h5", r->e->top.store, name);
 }
 
-static mw_status open_store(run *r) {
+/* The harvest of the same settings that has another name, for an experiment that has none of its own; `others`: names of those
+ * there are. */
+static mw_status find_harvest(const run *r, char **out, mw_text *others) {
+    harvest_search search = {.r = r, .paths = true};
+    *out = NULL;
+    mw_text_add(others, "", 0);
+    mw_status status = harvest_find(&search, others);
+    if (status == MW_OK && search.count > 1)
+        status = mw_error(MW_ERR_STATE,
+                          "%s/activations has %lld harvests with these settings (%s): name one with sae.activations",
+                          r->e->top.store, (long long)search.count, search.names.data);
+    if (status == MW_OK)
+        *out = search.path;
+    else
+        mw_free(search.path);
+    mw_text_free(&search.names);
+    return status;
+}
+
+static bool unfinished(const run *r) {
+    int64_t blocks;
+    json_t *record = harvest_unfinished(r->activations, &blocks);
+    json_decref(record);
+    return record != NULL;
+}
+
+static mw_status own_harvest(const run *r, char **out) {
+    char *own = activations_of(r, r->e->top.name), *found = NULL;
+    mw_text others = {0};
+    mw_status status = own ? MW_OK : MW_ERR_MEMORY;
+    if (status == MW_OK && !mw_file_exists(own) && run_is_root(r)) status = find_harvest(r, &found, &others);
+    if (status == MW_OK && found) {
+        mw_log(MW_LOG_INFO, "%s is not there; %s was harvested with the same settings and is read", own, found);
+    } else if (status == MW_OK && !mw_file_exists(own) && run_is_root(r)) {
+        status = mw_error(MW_ERR_STATE, "%s is not there%s: run `microw harvest` first%s%s", own,
+                          unfinished(r) ? " yet, a harvest has not finished" : "",
+                          others.length ? ", or name another harvest, as --set sae.activations=NAME; there are: " : "",
+                          others.data);
+    }
+    if (status == MW_OK) *out = found ? found : own;
+    if (status != MW_OK || found) mw_free(own);
+    if (status != MW_OK) mw_free(found);
+    mw_text_free(&others);
+    return status;
+}
+
+/* Rank 0 looks, all learn. */
+static mw_status share_path(const run *r, char **path) {
+    int64_t length = *path ? (int64_t)strlen(*path) : 0;
+    MW_TRY(mw_comm_broadcast(r->comm, &length, sizeof length, 0));
+    char *shared = mw_calloc((size_t)length + 1, 1);
+    MW_TRY(mw_comm_agree(r->comm, shared ? MW_OK : MW_ERR_MEMORY));
+    if (run_is_root(r)) memcpy(shared, *path, (size_t)length);
+    mw_free(*path);
+    *path = shared;
+    return mw_comm_broadcast(r->comm, shared, (size_t)length, 0);
+}
+
+static mw_status list_harvests(const run *r, char **paths, int64_t n) {
     const mw_strings *given = &r->e->sae.activations;
-    int64_t n = given->count ? given->count : 1;
-    char **paths = mw_calloc((size_t)n, sizeof *paths);
-    mw_status status = paths ? MW_OK : MW_ERR_MEMORY;
+    if (!given->count) {
+        MW_TRY(mw_comm_agree(r->comm, run_is_root(r) ? own_harvest(r, &paths[0]) : MW_OK));
+        return share_path(r, &paths[0]);
+    }
+    mw_status status = MW_OK;
     for (int64_t i = 0; i < n && status == MW_OK; i++) {
-        paths[i] = activations_of(r, given->count ? given->items[i] : r->e->top.name);
+        paths[i] = activations_of(r, given->items[i]);
         if (!paths[i])
             status = MW_ERR_MEMORY;
         else if (!mw_file_exists(paths[i]))
             status = mw_error(MW_ERR_STATE, "%s is not there: run `microw harvest` first", paths[i]);
     }
-    if (status == MW_OK) status = mw_store_open_many((const char *const *)paths, n, &r->store);
-    for (int64_t i = 0; i < n && paths; i++) mw_free(paths[i]);
-    mw_free(paths);
+    return mw_comm_agree(r->comm, status);
+}
+
+static mw_status same_store(const run *r) {
+    char *mark = NULL;
+    if (mw_comm_size(r->comm) == 1) return MW_OK;
+    mw_status status = mw_store_provenance(r->store, "fingerprint", &mark);
+    char *text =
+        status == MW_OK ? mw_format("%lld rows, fingerprint %s", (long long)mw_store_rows(r->store), mark) : NULL;
+    status = mw_comm_agree(r->comm, status == MW_OK && !text ? MW_ERR_MEMORY : status);
+    if (status == MW_OK) status = mw_comm_same(r->comm, "the activations", text);
+    mw_free(mark);
+    mw_free(text);
     return status;
 }
 
+static mw_status open_store(run *r) {
+    const mw_strings *given = &r->e->sae.activations;
+    int64_t n = given->count ? given->count : 1;
+    char **paths = mw_calloc((size_t)n, sizeof *paths);
+    mw_status status = mw_comm_agree(r->comm, paths ? MW_OK : MW_ERR_MEMORY);
+    if (status == MW_OK) status = list_harvests(r, paths, n);
+    if (status == MW_OK) status = mw_comm_agree(r->comm, mw_store_open_many((const char *const *)paths, n, &r->store));
+    for (int64_t i = 0; i < n && paths; i++) mw_free(paths[i]);
+    mw_free(paths);
+    return status == MW_OK ? same_store(r) : status;
+}
+
 mw_status run_store(run *r) {
-    return r->store ? MW_OK : mw_comm_agree(r->comm, open_store(r));
+    return r->store ? MW_OK : open_store(r);
 }
 
 static mw_status load_sae(run *r) {
@@ -114,14 +247,62 @@ mw_status run_sae_here(run *r) {
     return mw_sae_use_device(r->sae, r->backend);
 }
 
+void run_sae_mark(const run *r, char out[MW_MODEL_MARK]) {
+    snprintf(out, MW_MODEL_MARK, "%016llx", (unsigned long long)mw_sae_mark(r->sae));
+}
+
 mw_status run_sae(run *r) {
-    return mw_comm_agree(r->comm, run_sae_here(r));
+    bool known = r->sae != NULL;
+    char mark[MW_MODEL_MARK];
+    MW_TRY(mw_comm_agree(r->comm, run_sae_here(r)));
+    if (known || mw_comm_size(r->comm) == 1) return MW_OK;
+    run_sae_mark(r, mark);
+    return mw_comm_same(r->comm, "the SAE (a hash of its weights)", mark);
+}
+
+/* What the SAE says it reads; `asked` is what the experiment says, "" for nothing. */
+static mw_status check_site(const run *r, const char *key, const char *asked, const char *own) {
+    if (!asked[0] || !own[0] || settings_same_sites(asked, own)) return MW_OK;
+    return mw_error(MW_ERR_CONFIG,
+                    "%s: %s is '%s', but the SAE in %s is of '%s': leave the key out, or train another SAE",
+                    r->e->document.file, key, asked, r->sae_folder, own);
+}
+
+/* An SAE from elsewhere may not know its site: then it is the one that is named, or the only one there is. */
+static mw_status site_of_stranger(const run *r, char **out) {
+    bool named = r->e->sae.site[0] || r->e->sae.sites.count;
+    if (named || mw_store_site_count(r->store) > 1) {
+        if (named) return settings_sites(r->e, out);
+        return mw_error(
+            MW_ERR_CONFIG,
+            "%s: the SAE in %s does not say which site it reads, and the activations hold %lld: give sae.site",
+            r->e->document.file, r->sae_folder, (long long)mw_store_site_count(r->store));
+    }
+    char name[MW_SITE_TEXT];
+    mw_site_format(mw_store_site_at(r->store, 0)->site, name);
+    return (*out = mw_strdup(name)) ? MW_OK : MW_ERR_MEMORY;
+}
+
+static mw_status sites_of_sae(const run *r, char **out) {
+    char *asked = NULL;
+    if (!r->sae->site[0]) return site_of_stranger(r, out);
+    if (r->e->sae.site[0] || r->e->sae.sites.count) {
+        MW_TRY(settings_sites(r->e, &asked));
+        mw_status status = check_site(r, r->e->sae.site[0] ? "sae.site" : "sae.sites", asked, r->sae->site);
+        mw_free(asked);
+        MW_TRY(status);
+    }
+    if (r->e->sae.target[0] && !r->sae->transcoder)
+        return mw_error(MW_ERR_CONFIG, "%s: sae.target is '%s', but the SAE in %s is no transcoder",
+                        r->e->document.file, r->e->sae.target, r->sae_folder);
+    MW_TRY(check_site(r, "sae.target", r->e->sae.target, r->sae->target));
+    return (*out = mw_strdup(r->sae->site)) ? MW_OK : MW_ERR_MEMORY;
 }
 
 static mw_status open_views(const run *r, views *out) {
     char *sites = NULL;
-    const char *target = r->e->sae.target;
-    MW_TRY(settings_sites(r->e, &sites));
+    const char *target = r->sae && r->sae->transcoder && r->sae->target[0] ? r->sae->target : r->e->sae.target;
+    MW_TRY(r->sae ? sites_of_sae(r, &sites) : settings_sites(r->e, &sites));
     mw_status status = mw_store_view_open(r->store, sites, &out->in);
     mw_free(sites);
     if (status == MW_OK && target && target[0]) {
@@ -154,11 +335,25 @@ mw_status run_names_load(const run *r, int64_t n, mw_names *out) {
     return status;
 }
 
-mw_status run_names_save(const run *r, const mw_names *names) {
+mw_status run_names_change(const run *r, int64_t n, mw_status (*change)(void *self, mw_names *names), void *self,
+                           mw_names *names) {
+    enum { MOMENT = 10 }; /* seconds */
     char *path = mw_path_join(r->sae_folder, "names.csv");
-    mw_status status = path ? mw_names_save(path, MW_NAMES_CSV, names, "", "") : MW_ERR_MEMORY;
+    mw_names changed = {0};
+    mw_lock lock = {0};
+    mw_status status = path ? mw_lock_take(path, MOMENT, r->steal_lock, &lock) : MW_ERR_MEMORY;
+    if (status == MW_OK) status = run_names_load(r, n, &changed);
+    if (status == MW_OK) status = change(self, &changed);
+    if (status == MW_OK) status = mw_names_save(path, MW_NAMES_CSV, &changed, "", "");
+    mw_lock_release(&lock);
     mw_free(path);
-    return status;
+    if (status != MW_OK) {
+        mw_names_free(&changed);
+        return status;
+    }
+    mw_names_free(names);
+    *names = changed;
+    return MW_OK;
 }
 
 mw_status run_discovery(const run *r, mw_discovery *out) {
@@ -222,71 +417,10 @@ mw_status run_room(const run *r, double bytes, const char *what) {
 
 /* ---- what is done -------------------------------------------------------------------------------------- */
 
-mw_status run_fingerprint(const run *r, const char *const *sections, int count, const char *upstream,
-                          char out[MW_SHA256_TEXT]) {
-    mw_text text = {0};
-    mw_text_addf(&text, "%s\n", upstream);
-    mw_status status = settings_write(r->e, sections, count, false, &text);
-    if (status == MW_OK) status = mw_sha256(text.data, text.length, out);
-    mw_text_free(&text);
-    return status;
-}
-
 const char *run_stage_mark(const run *r, const char *stage) {
-    const char *mark = mw_json_text(json_object_get(r->manifest, "stages"), stage);
+    const json_t *entry = json_object_get(json_object_get(r->manifest, "stages"), stage);
+    const char *mark = json_is_string(entry) ? json_string_value(entry) : mw_json_text(entry, "fingerprint");
     return mark ? mark : "";
-}
-
-static mw_status save_manifest(const run *r) {
-    char *path = mw_path_join(r->folder, "manifest.json");
-    mw_status status = path ? mw_make_directories(r->folder) : MW_ERR_MEMORY;
-    if (status == MW_OK) status = mw_json_save(path, r->manifest, 1);
-    mw_free(path);
-    return status;
-}
-
-mw_status run_stage_done(run *r, const char *stage, const char *fingerprint) {
-    json_t *stages = json_object_get(r->manifest, "stages");
-    json_object_set_new(stages, stage, json_string(fingerprint));
-    return mw_comm_agree(r->comm, run_is_root(r) ? save_manifest(r) : MW_OK);
-}
-
-mw_status run_remove(const char *output) {
-    if (unlink(output) != 0) return mw_error(MW_ERR_IO, "%s cannot be removed", output);
-    return MW_OK;
-}
-
-/* 0: not there; 1: there, by other settings; 2: there, by these. Local to rank 0. */
-static mw_status look_at_output(const run *r, const char *stage, const char *fingerprint, const char *output,
-                                mw_status (*own)(const char *, char[MW_SHA256_TEXT]), int64_t *verdict) {
-    char mark[MW_SHA256_TEXT];
-    *verdict = mw_file_exists(output);
-    if (!*verdict) return MW_OK;
-    bool same = strcmp(run_stage_mark(r, stage), fingerprint) == 0;
-    if (!same) {
-        MW_TRY(own(output, mark));
-        same = strcmp(mark, fingerprint) == 0;
-    }
-    *verdict += same;
-    return MW_OK;
-}
-
-mw_status run_check_stage(run *r, const char *stage, const char *fingerprint, const char *output,
-                          mw_status (*own)(const char *output, char out[MW_SHA256_TEXT]), bool *complete) {
-    int64_t verdict = 0;
-    mw_status status = run_is_root(r) ? look_at_output(r, stage, fingerprint, output, own, &verdict) : MW_OK;
-    MW_TRY(mw_comm_agree(r->comm, status));
-    MW_TRY(mw_comm_broadcast(r->comm, &verdict, sizeof verdict, 0));
-    *complete = verdict == 2;
-    if (*complete && strcmp(run_stage_mark(r, stage), fingerprint) != 0) return run_stage_done(r, stage, fingerprint);
-    if (verdict != 1) return MW_OK;
-    if (!r->overwrite) {
-        /* every rank has the same verdict and the same message */
-        return mw_error(MW_ERR_STATE,
-                        "%s was made with other settings; give the experiment another name, or pass --overwrite",
-                        output);
-    }
-    return mw_comm_agree(r->comm, run_is_root(r) ? run_remove(output) : MW_OK);
 }
 
 /* ---- opening and closing ------------------------------------------------------------------------------- */
@@ -310,17 +444,6 @@ static mw_status make_paths(run *r) {
     return r->folder && r->activations && r->sae_folder ? MW_OK : MW_ERR_MEMORY;
 }
 
-static mw_status save_config(const run *r) {
-    mw_text text = {0};
-    char *path = mw_path_join(r->folder, "config.yaml");
-    mw_status status = path ? mw_make_directories(r->folder) : MW_ERR_MEMORY;
-    if (status == MW_OK) status = mw_experiment_describe(r->e, false, &text);
-    if (status == MW_OK) status = mw_file_write_atomic(path, text.data, text.length);
-    mw_text_free(&text);
-    mw_free(path);
-    return status;
-}
-
 void run_close(run *r) {
     mw_sae_free(&r->sae);
     mw_store_close(&r->store);
@@ -336,12 +459,13 @@ void run_close(run *r) {
     *r = (run){0};
 }
 
-mw_status run_open(const mw_experiment *e, const mw_comm *comm, bool overwrite, run *out) {
-    run r = {.e = e, .comm = comm, .overwrite = overwrite};
+mw_status run_open(const mw_experiment *e, const mw_comm *comm, const mw_run_options *options, run *out) {
+    run r = {.e = e, .comm = comm};
+    if (options) r.overwrite = options->overwrite, r.steal_lock = options->steal_lock;
     mw_status status = make_paths(&r);
     if (status == MW_OK) status = read_manifest(&r);
-    if (status == MW_OK && run_is_root(&r)) status = save_config(&r);
     status = mw_comm_agree(comm, status);
+    if (status == MW_OK) status = settings_same(e, comm);
     if (status != MW_OK)
         run_close(&r);
     else
@@ -391,6 +515,7 @@ static mw_status run_one(run *r, const char *command) {
 static mw_status go(run *r, const char *command) {
     int done = 0;
     if (strcmp(command, "run") != 0) return run_one(r, command);
+    r->reuse = true;
     MW_TRY(settings_check_harvested(r->e));
     MW_TRY(run_stages(r, stages[0].name, &done));
     return done
@@ -399,9 +524,10 @@ static mw_status go(run *r, const char *command) {
                           r->e->document.file);
 }
 
-mw_status mw_experiment_run(mw_experiment *experiment, const char *command, const mw_comm *comm, bool overwrite) {
+mw_status mw_experiment_run(mw_experiment *experiment, const char *command, const mw_comm *comm,
+                            const mw_run_options *options) {
     run r;
-    MW_TRY(run_open(experiment, comm, overwrite, &r));
+    MW_TRY(run_open(experiment, comm, options, &r));
     mw_status status = go(&r, command);
     run_close(&r);
     return status;

@@ -10,9 +10,11 @@
 typedef struct run {
     const mw_experiment *e;
     const mw_comm *comm;
-    bool overwrite;
+    bool overwrite, steal_lock;
+    bool reuse;                              /* a harvest of the same settings and data under another name will do */
     char *folder, *activations, *sae_folder; /* store/runs/NAME, store/activations/NAME, store/sae_models/NAME */
-    json_t *manifest;                        /* the same on all ranks: {"stages": {NAME: FINGERPRINT}} */
+    char model_mark[MW_MODEL_MARK];          /* once it is known */
+    json_t *manifest;                        /* of rank 0, see work.h */
     mw_backend *backend;                     /* of the model and of training steps */
     bool borrowed;                           /* it is another run's */
     mw_backend *sae_backend;                 /* of SAEs in host memory; copies on `backend` may do the work */
@@ -23,8 +25,8 @@ typedef struct run {
     mw_sae *sae;
 } run;
 
-/* Makes the run's folder, with the effective configuration. Collective. */
-mw_status run_open(const mw_experiment *e, const mw_comm *comm, bool overwrite, run *out) MW_MUST_USE;
+/* Writes nothing. Collective. */
+mw_status run_open(const mw_experiment *e, const mw_comm *comm, const mw_run_options *options, run *out) MW_MUST_USE;
 void run_close(run *r);
 bool run_is_root(const run *r);
 /* Opened at first use. Collective: all ranks agree. */
@@ -44,6 +46,7 @@ typedef struct views {
     mw_store_view in, target;
     const mw_store_view *out; /* `target`, or NULL: what is read is what is rebuilt */
 } views;
+/* Of the SAE that is open, which the experiment may not contradict; of one to be trained, as the experiment says. */
 mw_status run_views(run *r, views *out) MW_MUST_USE;
 const mw_store_view *rebuilt(const views *v);
 
@@ -54,24 +57,36 @@ mw_status run_room(const run *r, double bytes, const char *what) MW_MUST_USE;
 
 /* names.csv of the SAE: those that there are, for n latents. Local. */
 mw_status run_names_load(const run *r, int64_t n, mw_names *out) MW_MUST_USE;
-mw_status run_names_save(const run *r, const mw_names *names) MW_MUST_USE;
+/* Reads them, lets `change` change them, and writes them; another process may do so before or after, not meanwhile. `names` gets what was
+ * written. Local. */
+mw_status run_names_change(const run *r, int64_t n, mw_status (*change)(void *self, mw_names *names), void *self,
+                           mw_names *names) MW_MUST_USE;
 /* What stage discover found about the run's SAE, which is open; and its file for people. Local. */
 mw_status run_discovery(const run *r, mw_discovery *out) MW_MUST_USE;
 mw_status run_concepts_save(const run *r, const mw_discovery *d, const mw_names *names) MW_MUST_USE;
 
-/* SHA-256 of these sections' effective values and of what the stage builds on. */
-mw_status run_fingerprint(const run *r, const char *const *sections, int count, const char *upstream,
-                          char out[MW_SHA256_TEXT]) MW_MUST_USE;
-/* What the manifest says of a stage; "" if nothing. */
+/* Fingerprint that the manifest has of a finished stage; "" if none. */
 const char *run_stage_mark(const run *r, const char *stage);
-mw_status run_stage_done(run *r, const char *stage, const char *fingerprint) MW_MUST_USE;
-/* Whether a stage with this fingerprint is complete: by the manifest, or, where a run was killed before it could say so there, by
- * what the output says of itself (`own`). Complete with another one: refused, unless overwriting, when `output` is deleted.
- * Collective. */
-mw_status run_check_stage(run *r, const char *stage, const char *fingerprint, const char *output,
-                          mw_status (*own)(const char *output, char out[MW_SHA256_TEXT]), bool *complete) MW_MUST_USE;
 
-mw_status run_remove(const char *output) MW_MUST_USE; /* a file */
+/* Marks of what is open, the same for the same content: of the model, of the texts' ids, of the SAE's weights. Local. */
+mw_status run_model_mark(run *r, char out[MW_MODEL_MARK]) MW_MUST_USE;
+void run_sae_mark(const run *r, char out[MW_MODEL_MARK]);
+void dataset_mark(const mw_dataset *d, char out[MW_MODEL_MARK]);
+/* SHA-256 of a file that is given by the experiment; "" for none. */
+mw_status run_file_mark(const char *path, char out[MW_SHA256_TEXT]) MW_MUST_USE;
+
+/* A stage's work on an output, see work.h. */
+typedef struct work {
+    const char *stage;
+    char *output;   /* there when the stage is complete */
+    char *settings; /* effective values of the sections that matter, as YAML */
+    json_t *upstream;
+    char fingerprint[MW_SHA256_TEXT];
+    mw_status (*own)(const char *output, json_t **record);
+    bool complete;
+    bool again;   /* what is there is complete, but damaged */
+    mw_lock lock; /* of rank 0, while it is worked on */
+} work;
 
 typedef struct stage {
     const char *name, *section; /* section: what in the file asks for it */

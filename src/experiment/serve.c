@@ -303,7 +303,7 @@ mw_status mw_experiment_serve(const mw_experiment *experiment, const mw_comm *co
     if (mw_comm_size(comm) > 1)
         return mw_error(MW_ERR_CONFIG, "microw serve runs on one rank, not %d", mw_comm_size(comm));
     if (port < 0 || port > 65535) return mw_error(MW_ERR_CONFIG, "--port: expected 0 to 65535");
-    MW_TRY(run_open(experiment, comm, false, &r));
+    MW_TRY(run_open(experiment, comm, NULL, &r));
     server s = {.r = &r};
     mw_status status = open_all(&r);
     if (status == MW_OK) status = make_token(&s);

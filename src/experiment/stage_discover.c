@@ -1,4 +1,4 @@
-#include "experiment/run.h"
+#include "experiment/work.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -28,19 +28,32 @@ static mw_status load_names(const run *r, findings *f) {
     return given[0] ? mw_names_load(given, MW_NAMES_AUTO, mw_path_basename(given), &f->names) : MW_OK;
 }
 
-static mw_status give_names(findings *f) {
+static mw_status give_names(const mw_discovery *d, mw_names *names) {
     mw_text text = {0};
     mw_status status = MW_OK;
-    for (int64_t i = 0; i < f->discovery.n && status == MW_OK; i++) {
-        const mw_name *name = &f->names.of[i];
+    for (int64_t i = 0; i < d->n && status == MW_OK; i++) {
+        const mw_name *name = &names->of[i];
         bool automatic = !name->name || (name->by && strcmp(name->by, "tokens") == 0);
-        if (!automatic || !f->discovery.count[i]) continue;
-        status = mw_name_by_tokens(&f->discovery, i, &text);
+        if (!automatic || !d->count[i]) continue;
+        status = mw_name_by_tokens(d, i, &text);
         mw_name made = {.name = text.data, .by = (char *)(uintptr_t) "tokens", .score = NAN};
-        if (status == MW_OK) status = mw_names_set(&f->names, i, &made);
+        if (status == MW_OK) status = mw_names_set(names, i, &made);
     }
     mw_text_free(&text);
     return status;
+}
+
+typedef struct naming {
+    const run *r;
+    const mw_discovery *d;
+} naming;
+
+/* Those that are there now, which may not be those of the beginning. */
+static mw_status change_names(void *self, mw_names *names) {
+    const naming *g = self;
+    const char *given = g->r->e->discover.names;
+    if (given[0]) MW_TRY(mw_names_load(given, MW_NAMES_AUTO, mw_path_basename(given), names));
+    return give_names(g->d, names);
 }
 
 /* ---- printing ------------------------------------------------------------------------------------------- */
@@ -132,17 +145,28 @@ static mw_status print_findings(const findings *f, const discover_settings *s, c
 
 /* ---- the stage ------------------------------------------------------------------------------------------ */
 
-static mw_status save(run *r, findings *f) {
-    char *arrays = mw_path_join(r->sae_folder, "discovery.h5"),
-         *concepts = mw_path_join(r->sae_folder, "concepts.json");
-    mw_status status = arrays && concepts ? give_names(f) : MW_ERR_MEMORY;
-    if (status == MW_OK) status = mw_discovery_save(&f->discovery, arrays, r->sae->fingerprint);
-    if (status == MW_OK) status = run_names_save(r, &f->names);
-    if (status == MW_OK) status = run_concepts_save(r, &f->discovery, &f->names);
-    if (status == MW_OK) status = print_findings(f, &r->e->discover, concepts);
-    mw_free(arrays);
+static mw_status save(run *r, findings *f, const work *w) {
+    naming g = {r, &f->discovery};
+    MW_TRY(mw_lock_check(&w->lock));
+    MW_TRY(run_names_change(r, r->sae->n, change_names, &g, &f->names));
+    MW_TRY(run_concepts_save(r, &f->discovery, &f->names));
+    /* the last: where it is, the others are too */
+    return mw_discovery_save(&f->discovery, w->output, r->sae->fingerprint, w->fingerprint);
+}
+
+static mw_status tell(const run *r, const findings *f) {
+    char *concepts = mw_path_join(r->sae_folder, "concepts.json");
+    mw_status status = concepts ? print_findings(f, &r->e->discover, concepts) : MW_ERR_MEMORY;
     mw_free(concepts);
     return status;
+}
+
+/* What is there already is shown again. */
+static mw_status tell_complete(const run *r, const work *w, findings *f) {
+    printf("discover: complete, %s\n", w->output);
+    MW_TRY(run_discovery(r, &f->discovery));
+    MW_TRY(run_names_load(r, r->sae->n, &f->names));
+    return tell(r, f);
 }
 
 /* Whatever may be wrong with what was given is better told before a long pass than after it. */
@@ -152,8 +176,7 @@ static mw_status load_given(run *r, findings *f) {
     if (status == MW_OK && path[0]) status = mw_categories_load(path, &f->tokens, &f->categories);
     mw_store_tokens_free(&f->tokens);
     if (status == MW_OK && run_is_root(r)) status = load_names(r, f);
-    MW_TRY(mw_comm_agree(r->comm, status));
-    return r->e->discover.logit_tokens ? run_model(r) : MW_OK;
+    return mw_comm_agree(r->comm, status);
 }
 
 static mw_status discover(run *r, const views *v, findings *f) {
@@ -171,13 +194,50 @@ static mw_status discover(run *r, const views *v, findings *f) {
     return mw_discover_logits(r->sae, r->model, r->comm, s->logit_tokens, &f->discovery);
 }
 
+static mw_status describe(run *r, work *w) {
+    static const char *const sections[] = {"discover"};
+    char *activations = NULL, sae[MW_MODEL_MARK], model[MW_MODEL_MARK] = "", categories[MW_SHA256_TEXT],
+         names[MW_SHA256_TEXT];
+    run_sae_mark(r, sae);
+    mw_status status = mw_store_provenance(r->store, "fingerprint", &activations);
+    if (status == MW_OK && r->e->discover.logit_tokens) status = run_model_mark(r, model);
+    if (status == MW_OK) status = run_file_mark(r->e->discover.categories, categories);
+    if (status == MW_OK) status = run_file_mark(r->e->discover.names, names);
+    if (status == MW_OK) {
+        const mw_pair upstream[] = {{"SAE", sae},
+                                    {"activations", activations},
+                                    {"model", model},
+                                    {"categories", categories},
+                                    {"given names", names}};
+        status = work_new(r, w, "discover", mw_path_join(r->sae_folder, "discovery.h5"), sections, 1, upstream, 5,
+                          work_record_of_arrays);
+    }
+    mw_free(activations);
+    return mw_comm_agree(r->comm, status);
+}
+
+static mw_status do_discover(run *r, const views *v, work *w, findings *f) {
+    MW_TRY(work_begin(r, w));
+    if (w->complete) return MW_OK;
+    MW_TRY(discover(r, v, f));
+    MW_TRY(mw_comm_agree(r->comm, run_is_root(r) ? save(r, f, w) : MW_OK));
+    MW_TRY(work_done(r, w));
+    return mw_comm_agree(r->comm, run_is_root(r) ? tell(r, f) : MW_OK);
+}
+
 mw_status stage_discover(run *r) {
     views v;
     findings f = {0};
+    work w = {0};
     MW_TRY(run_sae(r));
     MW_TRY(run_views(r, &v));
-    mw_status status = discover(r, &v, &f);
-    if (status == MW_OK) status = mw_comm_agree(r->comm, run_is_root(r) ? save(r, &f) : MW_OK);
+    if (r->e->discover.logit_tokens) MW_TRY(run_model(r));
+    mw_status status = describe(r, &w);
+    if (status == MW_OK) status = work_look(r, &w);
+    if (status == MW_OK && !w.complete) status = do_discover(r, &v, &w, &f);
+    if (status == MW_OK && w.complete)
+        status = mw_comm_agree(r->comm, run_is_root(r) ? tell_complete(r, &w, &f) : MW_OK);
     free_findings(&f);
+    work_free(&w);
     return status;
 }

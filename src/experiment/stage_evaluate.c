@@ -1,5 +1,6 @@
 /* How much of the activations, and of the model's predictions, an SAE keeps. */
 #include "experiment/damage.h"
+#include "experiment/work.h"
 
 #include <stdio.h>
 
@@ -61,13 +62,13 @@ static void add_damage(json_t *made, const damage *d) {
     json_object_set_new(made, "predicted_on_tokens", json_integer(d->tokens));
 }
 
-static mw_status save(const run *r, const views *v, const mw_sae_metrics *m, const damage *d) {
-    char *path = mw_path_join(r->folder, "evaluate.json");
+static mw_status save(const work *w, const views *v, const mw_sae_metrics *m, const damage *d) {
     json_t *made = reconstruction(rebuilt(v), m);
     if (d) add_damage(made, d);
-    mw_status status = path && made ? mw_json_save(path, made, 1) : MW_ERR_MEMORY;
+    json_object_set_new(made, "stage", json_string(w->fingerprint));
+    mw_status status = made ? mw_lock_check(&w->lock) : MW_ERR_MEMORY;
+    if (status == MW_OK) status = mw_json_save(w->output, made, 1);
     json_decref(made);
-    mw_free(path);
     return status;
 }
 
@@ -84,15 +85,47 @@ static void print_result(const mw_sae *sae, const mw_sae_metrics *m, const damag
     fflush(stdout);
 }
 
-mw_status stage_evaluate(run *r) {
-    views v;
+static mw_status describe(run *r, work *w) {
+    static const char *const with_model[] = {"evaluate", "model", "dataset"};
+    char *activations = NULL, sae[MW_MODEL_MARK], model[MW_MODEL_MARK] = "", texts[MW_MODEL_MARK] = "";
+    bool predict = r->e->evaluate.ce_recovered;
+    run_sae_mark(r, sae);
+    mw_status status = mw_store_provenance(r->store, "fingerprint", &activations);
+    if (status == MW_OK && predict) status = run_model_mark(r, model);
+    if (status == MW_OK && predict) dataset_mark(r->dataset, texts);
+    if (status == MW_OK) {
+        const mw_pair upstream[] = {{"SAE", sae}, {"activations", activations}, {"model", model}, {"texts", texts}};
+        status = work_new(r, w, "evaluate", mw_path_join(r->folder, "evaluate.json"), with_model, predict ? 3 : 1,
+                          upstream, 4, work_record_of_json);
+    }
+    mw_free(activations);
+    return mw_comm_agree(r->comm, status);
+}
+
+static mw_status evaluate(run *r, const views *v, work *w) {
     mw_sae_metrics metrics;
     damage harm;
+    bool predict = r->e->evaluate.ce_recovered;
+    MW_TRY(work_begin(r, w));
+    if (w->complete) return MW_OK;
+    MW_TRY(mw_sae_measure(r->sae, &v->in, v->out, r->comm, &metrics));
+    if (predict) MW_TRY(measure_damage(r, v, &harm));
+    if (run_is_root(r)) print_result(r->sae, &metrics, predict ? &harm : NULL);
+    MW_TRY(mw_comm_agree(r->comm, run_is_root(r) ? save(w, v, &metrics, predict ? &harm : NULL) : MW_OK));
+    return work_done(r, w);
+}
+
+mw_status stage_evaluate(run *r) {
+    views v;
+    work w = {0};
     MW_TRY(run_sae(r));
     MW_TRY(run_views(r, &v));
-    MW_TRY(mw_sae_measure(r->sae, &v.in, v.out, r->comm, &metrics));
-    bool predict = r->e->evaluate.ce_recovered;
-    if (predict) MW_TRY(measure_damage(r, &v, &harm));
-    if (run_is_root(r)) print_result(r->sae, &metrics, predict ? &harm : NULL);
-    return mw_comm_agree(r->comm, run_is_root(r) ? save(r, &v, &metrics, predict ? &harm : NULL) : MW_OK);
+    if (r->e->evaluate.ce_recovered) MW_TRY(run_model(r));
+    if (r->e->evaluate.ce_recovered) MW_TRY(run_dataset(r));
+    mw_status status = describe(r, &w);
+    if (status == MW_OK) status = work_look(r, &w);
+    if (status == MW_OK && !w.complete) status = evaluate(r, &v, &w);
+    if (status == MW_OK && w.complete && run_is_root(r)) printf("evaluate: complete, %s\n", w.output);
+    work_free(&w);
+    return status;
 }

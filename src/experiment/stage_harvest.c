@@ -1,12 +1,11 @@
+#include "experiment/harvests.h"
 #include "experiment/hooks.h"
-#include "experiment/run.h"
 
 #include <stdio.h>
 #include <string.h>
 
 static const mw_dtype stored_dtypes[] = {MW_F32, MW_BF16, MW_F16};
-static const char *const sections[] = {"model", "dataset", "hooks", "harvest"};
-enum { SECTIONS = 4, PAIRS = 8 };
+enum { PAIRS = 9 };
 
 /* Rank 0 hashes, all learn: large files are read once. */
 static mw_status hash_files(run *r, mw_text *out) {
@@ -25,36 +24,38 @@ static mw_status hash_files(run *r, mw_text *out) {
     return mw_comm_broadcast(r->comm, out->data, (size_t)length, 0);
 }
 
-static mw_status hash_model(run *r, char out[MW_SHA256_TEXT]) {
+static mw_status hash_model(run *r, char out[MW_SHA256_TEXT], char config[MW_SHA256_TEXT]) {
     mw_status status = run_is_root(r) ? mw_model_hash(r->model, out) : MW_OK;
+    if (status == MW_OK) status = mw_model_config_hash(r->model, config);
     MW_TRY(mw_comm_agree(r->comm, status));
     return mw_comm_broadcast(r->comm, out, MW_SHA256_TEXT, 0);
 }
 
 typedef struct provenance {
-    char model_hash[MW_SHA256_TEXT], fingerprint[MW_SHA256_TEXT];
-    mw_text config, files;
+    char model_hash[MW_SHA256_TEXT], config_hash[MW_SHA256_TEXT];
+    mw_text files;
+    work w;
     mw_pair pairs[PAIRS];
 } provenance;
 
 /* What makes two harvests the same: settings, weights, tokenizer, texts. */
 static mw_status describe(run *r, provenance *p) {
-    MW_TRY(hash_model(r, p->model_hash));
+    MW_TRY(hash_model(r, p->model_hash, p->config_hash));
     MW_TRY(hash_files(r, &p->files));
-    MW_TRY(settings_write(r->e, sections, SECTIONS, false, &p->config));
-    char *upstream = mw_format("%s %s %s", p->model_hash, mw_tokenizer_hash(r->tokenizer), p->files.data);
-    mw_status status = upstream ? run_fingerprint(r, sections, SECTIONS, upstream, p->fingerprint) : MW_ERR_MEMORY;
-    mw_free(upstream);
-    const mw_pair pairs[PAIRS] = {{"model", r->e->model.path},
-                                  {"model_sha256", p->model_hash},
-                                  {"tokenizer_sha256", mw_tokenizer_hash(r->tokenizer)},
-                                  {"dataset_sha256", p->files.data},
-                                  {"config", p->config.data},
-                                  {"fingerprint", p->fingerprint},
-                                  {"microw_version", mw_version()},
-                                  {"microw_git", mw_version_git()}};
+    const mw_pair upstream[] = {{"model", p->model_hash},
+                                {"model_config", p->config_hash},
+                                {"tokenizer", mw_tokenizer_hash(r->tokenizer)},
+                                {"data", p->files.data}};
+    mw_status status = work_new(r, &p->w, "harvest", mw_path_join(r->activations, "activations.h5"), harvest_sections,
+                                HARVEST_SECTIONS, upstream, 4, harvest_record);
+    const mw_pair pairs[PAIRS] = {
+        {"model", r->e->given->model.path},      {"model_sha256", p->model_hash},
+        {"model_config_sha256", p->config_hash}, {"tokenizer_sha256", mw_tokenizer_hash(r->tokenizer)},
+        {"dataset_sha256", p->files.data},       {"config", p->w.settings},
+        {"fingerprint", p->w.fingerprint},       {"microw_version", mw_version()},
+        {"microw_git", mw_version_git()}};
     memcpy(p->pairs, pairs, sizeof pairs);
-    return status;
+    return mw_comm_agree(r->comm, status);
 }
 
 static mw_status parse_sites(const mw_strings *names, mw_site *out) {
@@ -67,7 +68,7 @@ static mw_status save_meta(const run *r, const mw_harvest_report *report, const 
     json_t *sites = json_array(), *meta;
     for (int64_t i = 0; i < r->e->harvest.sites.count; i++)
         json_array_append_new(sites, json_string(r->e->harvest.sites.items[i]));
-    meta = json_pack("{s:s, s:s, s:s, s:o, s:I, s:I, s:s}", "run", r->e->top.name, "model", r->e->model.path,
+    meta = json_pack("{s:s, s:s, s:s, s:o, s:I, s:I, s:s}", "run", r->e->top.name, "model", r->e->given->model.path,
                      "model_sha256", p->model_hash, "sites", sites, "rows", (json_int_t)report->rows, "tokens",
                      (json_int_t)report->tokens, "dtype", mw_dtype_name(stored_dtypes[r->e->harvest.dtype]));
     mw_status status = path && meta ? mw_json_save(path, meta, 1) : MW_ERR_MEMORY;
@@ -84,7 +85,7 @@ static void print_report(const mw_harvest_report *h, const char *path) {
     fflush(stdout);
 }
 
-static mw_status harvest(run *r, provenance *p, const char *output) {
+static mw_status harvest(run *r, provenance *p) {
     const harvest_settings *h = &r->e->harvest;
     mw_site *sites = mw_calloc((size_t)h->sites.count, sizeof *sites);
     mw_status status = sites ? parse_sites(&h->sites, sites) : MW_ERR_MEMORY;
@@ -96,6 +97,8 @@ static mw_status harvest(run *r, provenance *p, const char *output) {
                                   .skip = (mw_skip)h->skip,
                                   .skip_positions = h->skip_positions,
                                   .keep_nan = h->nan != 0,
+                                  .replace = true,
+                                  .lock = &p->w.lock,
                                   .provenance = p->pairs,
                                   .n_provenance = PAIRS};
     if (status == MW_OK) status = run_quota(r, &options.allowed_bytes);
@@ -109,22 +112,8 @@ static mw_status harvest(run *r, provenance *p, const char *output) {
     mw_free(sites);
     if (status != MW_OK) return status;
     if (!run_is_root(r)) return MW_OK;
-    print_report(&report, output);
+    print_report(&report, p->w.output);
     return save_meta(r, &report, p);
-}
-
-/* What the file that is there says of itself; "" if it cannot be read. */
-static mw_status own_fingerprint(const char *output, char out[MW_SHA256_TEXT]) {
-    mw_store *store = NULL;
-    char *mark = NULL;
-    mw_log_quiet(true);
-    mw_status status = mw_store_open(output, &store);
-    if (status == MW_OK) status = mw_store_provenance(store, "fingerprint", &mark);
-    mw_log_quiet(false);
-    snprintf(out, MW_SHA256_TEXT, "%s", status == MW_OK ? mark : "");
-    mw_free(mark);
-    mw_store_close(&store);
-    return status == MW_ERR_MEMORY ? status : MW_OK;
 }
 
 static mw_status verify(const char *path) {
@@ -135,37 +124,77 @@ static mw_status verify(const char *path) {
     return status;
 }
 
-/* Overwriting what is complete is for what is damaged. */
-static mw_status look_for_damage(run *r, const char *output, bool *complete) {
+/* Overwriting what is complete is for what is damaged, which stays until the new file is whole. */
+static mw_status look_for_damage(run *r, work *w) {
     int64_t damaged = 0;
     if (run_is_root(r)) {
         mw_log_quiet(true);
-        damaged = verify(output) != MW_OK;
+        damaged = verify(w->output) != MW_OK;
         mw_log_quiet(false);
-        if (damaged) mw_log(MW_LOG_WARNING, "%s is damaged: it is made again", output);
+        if (damaged) mw_log(MW_LOG_WARNING, "%s is damaged: it is made again", w->output);
     }
     MW_TRY(mw_comm_broadcast(r->comm, &damaged, sizeof damaged, 0));
-    *complete = !damaged;
-    return damaged ? mw_comm_agree(r->comm, run_is_root(r) ? run_remove(output) : MW_OK) : MW_OK;
+    w->complete = !damaged;
+    w->again = damaged;
+    return MW_OK;
+}
+
+/* A run needs no second copy of activations that another experiment has. */
+static mw_status look_elsewhere(run *r, const work *w, bool *found) {
+    harvest_search search = {.r = r, .wanted = w};
+    mw_text others = {0};
+    int64_t count = 0;
+    mw_status status = MW_OK;
+    mw_text_add(&others, "", 0);
+    if (run_is_root(r) && !mw_file_exists(w->output)) status = harvest_find(&search, &others);
+    if (run_is_root(r)) count = search.count;
+    if (status == MW_OK && count == 1) printf("harvest: complete, %s has the same settings and data\n", search.path);
+    mw_free(search.path);
+    mw_text_free(&search.names);
+    mw_text_free(&others);
+    MW_TRY(mw_comm_agree(r->comm, status));
+    MW_TRY(mw_comm_broadcast(r->comm, &count, sizeof count, 0));
+    *found = count == 1;
+    return MW_OK;
+}
+
+/* Hours of work are not thrown away because a setting was misspelt. */
+static mw_status look_for_unfinished(const run *r, const work *w) {
+    int64_t blocks;
+    json_t *record = harvest_unfinished(r->activations, &blocks);
+    mw_text why = {0};
+    bool same = true;
+    mw_status status = record && blocks > 0 && !r->overwrite ? work_matches(w, record, false, &same, &why) : MW_OK;
+    if (status == MW_OK && !same)
+        status = mw_error(MW_ERR_STATE,
+                          "%s has an unfinished harvest, of %lld blocks so far, with other settings (%s): give the "
+                          "experiment another name (--set name=...), or pass --overwrite",
+                          r->activations, (long long)blocks, why.data);
+    mw_text_free(&why);
+    json_decref(record);
+    return status;
+}
+
+static mw_status do_harvest(run *r, provenance *p) {
+    MW_TRY(work_begin(r, &p->w));
+    if (p->w.complete) return MW_OK;
+    MW_TRY(mw_comm_agree(r->comm, run_is_root(r) ? look_for_unfinished(r, &p->w) : MW_OK));
+    MW_TRY(mw_comm_agree(r->comm, harvest(r, p)));
+    return work_done(r, &p->w);
 }
 
 mw_status stage_harvest(run *r) {
     provenance p = {0};
-    bool complete = false;
+    bool elsewhere = false;
     MW_TRY(run_model(r));
     MW_TRY(run_dataset(r));
-    char *output = mw_path_join(r->activations, "activations.h5");
-    mw_status status = mw_comm_agree(r->comm, output ? MW_OK : MW_ERR_MEMORY);
-    if (status == MW_OK) status = describe(r, &p);
-    if (status == MW_OK) status = run_check_stage(r, "harvest", p.fingerprint, output, own_fingerprint, &complete);
-    if (status == MW_OK && complete && r->overwrite) status = look_for_damage(r, output, &complete);
-    if (status == MW_OK && complete && run_is_root(r)) printf("harvest: complete, %s\n", output);
-    if (status == MW_OK && !complete) {
-        status = mw_comm_agree(r->comm, harvest(r, &p, output));
-        if (status == MW_OK) status = run_stage_done(r, "harvest", p.fingerprint);
-    }
-    mw_text_free(&p.config);
+    mw_status status = describe(r, &p);
+    if (status == MW_OK) status = work_look(r, &p.w);
+    if (status == MW_OK && p.w.complete && r->overwrite) status = look_for_damage(r, &p.w);
+    if (status == MW_OK && !p.w.complete && r->reuse) status = look_elsewhere(r, &p.w, &elsewhere);
+    if (status == MW_OK && !p.w.complete && !elsewhere) status = do_harvest(r, &p);
+    if (status == MW_OK && p.w.complete && run_is_root(r)) printf("harvest: complete, %s\n", p.w.output);
+    work_free(&p.w);
     mw_text_free(&p.files);
-    mw_free(output);
     return status;
 }

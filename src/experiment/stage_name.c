@@ -6,7 +6,7 @@
  *   -> {"latents": [{"latent": 7, "active": [true, false, ...]}]}                 one for each text
  */
 #include "experiment/detection.h"
-#include "experiment/run.h"
+#include "experiment/work.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -204,6 +204,30 @@ static mw_status test_names(naming *g, const int64_t *latents, int64_t n) {
 
 /* ---- the stage ---------------------------------------------------------------------------------------------------- */
 
+typedef struct answered {
+    const naming *g;
+    const int64_t *latents;
+    int64_t n;
+} answered;
+
+/* What was asked for goes into what the file holds now. */
+static mw_status take_names(void *self, mw_names *names) {
+    const answered *a = self;
+    for (int64_t i = 0; i < a->n; i++)
+        if (a->g->names.of[a->latents[i]].name)
+            MW_TRY(mw_names_set(names, a->latents[i], &a->g->names.of[a->latents[i]]));
+    return MW_OK;
+}
+
+static mw_status save_names(naming *g, const int64_t *latents, int64_t n) {
+    answered a = {g, latents, n};
+    mw_names now = {0};
+    MW_TRY(run_names_change(g->r, g->d.n, take_names, &a, &now));
+    mw_names_free(&g->names);
+    g->names = now;
+    return MW_OK;
+}
+
 /* Saved after each request, so that an answer which fails costs none of those before it. */
 static mw_status name_all(naming *g) {
     mw_progress progress;
@@ -213,7 +237,7 @@ static mw_status name_all(naming *g) {
         int64_t n = g->count - at < g->s->batch ? g->count - at : g->s->batch;
         status = ask_names(g, g->latents + at, n);
         if (status == MW_OK && g->pool) status = test_names(g, g->latents + at, n);
-        if (status == MW_OK) status = run_names_save(g->r, &g->names);
+        if (status == MW_OK) status = save_names(g, g->latents + at, n);
         if (status == MW_OK) status = mw_if_interrupted(MW_OK);
         mw_progress_update(&progress, at + n, NULL);
     }
@@ -238,13 +262,24 @@ static mw_status name_latents(naming *g, const views *v) {
     return MW_OK;
 }
 
+/* Two programs would ask for the same names. It is never refused: what has a name keeps it, unless naming.again says otherwise. */
+static mw_status name_alone(naming *g, const views *v) {
+    mw_lock lock = {0};
+    char *output = mw_path_join(g->r->sae_folder, "naming");
+    mw_status status = output ? mw_lock_take(output, 0, g->r->steal_lock, &lock) : MW_ERR_MEMORY;
+    if (status == MW_OK) status = name_latents(g, v);
+    mw_lock_release(&lock);
+    mw_free(output);
+    return status == MW_OK ? manifest_put(g->r, "name", "fingerprint", json_string(g->r->sae->fingerprint)) : status;
+}
+
 /* One rank asks; the others wait. */
 mw_status stage_name(run *r) {
     views v;
     naming g = {.r = r, .s = &r->e->naming};
     MW_TRY(run_sae(r));
     MW_TRY(run_views(r, &v));
-    mw_status status = mw_comm_agree(r->comm, run_is_root(r) ? name_latents(&g, &v) : MW_OK);
+    mw_status status = mw_comm_agree(r->comm, run_is_root(r) ? name_alone(&g, &v) : MW_OK);
     detection_pool_free(&g.pool);
     mw_discovery_free(&g.d);
     mw_names_free(&g.names);

@@ -14,7 +14,7 @@ static int64_t active_latents(const mw_discovery *d) {
 }
 
 static void print_summary(const run *r, const material *m) {
-    printf("%s, model %s\n", r->e->top.name, r->e->model.path);
+    printf("%s, model %s\n", r->e->top.name, r->e->given->model.path);
     if (m->harvest)
         printf("harvest   %lld rows, %s, in %s\n", (long long)mw_json_number(m->harvest, "rows", 0),
                mw_json_text(m->harvest, "dtype"), r->activations);
@@ -73,7 +73,7 @@ static json_t *facts_of(const run *r, const material *m) {
     char now[32];
     mw_timestamp(now);
     add_fact(facts, "experiment", r->e->top.name);
-    add_fact(facts, "model", r->e->model.path);
+    add_fact(facts, "model", r->e->given->model.path);
     if (r->sae && mw_sae_describe(r->sae, &sae) == MW_OK) add_fact(facts, "SAE", sae.data);
     if (r->sae) add_fact(facts, "fingerprint of data and settings", r->sae->fingerprint);
     if (m->harvest)
@@ -90,7 +90,7 @@ static json_t *facts_of(const run *r, const material *m) {
 static json_t *describe(const run *r, const material *m) {
     const mw_discovery *d = &m->discovery;
     mw_text config = {0};
-    if (mw_experiment_describe(r->e, false, &config) != MW_OK) return NULL;
+    if (settings_write_given(r->e, &config) != MW_OK) return NULL;
     json_t *meta = json_pack("{s:o, s:o, s:o, s:I, s:o, s:o, s:o}", "title",
                              mw_json_string(r->e->top.name, strlen(r->e->top.name)), "facts", facts_of(r, m), "config",
                              mw_json_string(config.data, config.length), "rows", (json_int_t)d->rows, "categories",
@@ -136,13 +136,26 @@ static mw_status make_page(run *r, const material *m) {
     return status;
 }
 
+/* A page and the files beside it belong together. */
+static mw_status write_page(run *r, const material *m) {
+    enum { MOMENT = 10 }; /* seconds */
+    mw_lock lock = {0};
+    char *path = mw_path_join(r->folder, "report.html");
+    mw_status status = path ? mw_make_directories(r->folder) : MW_ERR_MEMORY;
+    if (status == MW_OK) status = mw_lock_take(path, MOMENT, r->steal_lock, &lock);
+    if (status == MW_OK) status = make_page(r, m);
+    mw_lock_release(&lock);
+    mw_free(path);
+    return status;
+}
+
 static mw_status report_all(run *r) {
     material m = {0};
     mw_status status = material_collect(r, &m);
     if (status == MW_OK && material_is_empty(&m))
         status = mw_error(MW_ERR_STATE, "%s: there is nothing to report yet", r->folder);
     if (status == MW_OK) print_summary(r, &m);
-    if (status == MW_OK) status = make_page(r, &m);
+    if (status == MW_OK) status = write_page(r, &m);
     fflush(stdout);
     material_release(&m);
     return status;

@@ -2,6 +2,7 @@
 #include "experiment/edits.h"
 #include "experiment/generation.h"
 #include "experiment/predictions.h"
+#include "experiment/work.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -26,6 +27,8 @@ typedef struct lab {
     prompt_set prompts;
     json_t *words; /* word -> category, or NULL */
     int64_t tokens;
+    mw_dataset *own; /* text that is measured on, if it is not the experiment's */
+    work w;
 } lab;
 
 /* ---- variants ------------------------------------------------------------------------------------------------- */
@@ -97,6 +100,8 @@ static void release(lab *l) {
         edits_free(&one->edits);
     }
     mw_free(l->list);
+    mw_dataset_free(&l->own);
+    work_free(&l->w);
     prompts_free(&l->prompts);
     json_decref(l->words);
 }
@@ -186,24 +191,23 @@ static int64_t first_of_last(const mw_dataset *d, int64_t tokens) {
     return first;
 }
 
-static mw_status load_text(lab *l, mw_dataset **own) {
+static mw_status load_text(lab *l) {
     const dataset_settings *d = &l->r->e->dataset;
     const mw_strings *paths = &l->s->measure_path;
+    if (l->s->measure_tokens == 0) return MW_OK;
     if (!paths->count) return run_dataset(l->r);
     mw_dataset_options options = run_dataset_options(d);
     options.paths = (const char *const *)paths->items;
     options.n_paths = paths->count;
     options.limit_tokens = l->s->measure_tokens;
     options.limit_documents = 0;
-    return mw_dataset_load(&options, l->r->tokenizer, l->r->comm, own);
+    return mw_dataset_load(&options, l->r->tokenizer, l->r->comm, &l->own);
 }
 
 static mw_status predict(lab *l) {
-    mw_dataset *own = NULL;
     if (l->s->measure_tokens == 0) return MW_OK;
-    MW_TRY(load_text(l, &own));
-    const mw_dataset *text = own ? own : l->r->dataset;
-    int64_t first = own ? 0 : first_of_last(text, l->s->measure_tokens);
+    const mw_dataset *text = l->own ? l->own : l->r->dataset;
+    int64_t first = l->own ? 0 : first_of_last(text, l->s->measure_tokens);
     prediction_plan plan = plan_predictions(l->r, text, first, text->n_sequences - first);
     treatment *treatments = mw_calloc((size_t)l->n, sizeof *treatments);
     prediction *found = mw_calloc((size_t)l->n, sizeof *found);
@@ -214,7 +218,6 @@ static mw_status predict(lab *l) {
     for (int64_t v = 0; v < l->n && status == MW_OK; v++) l->list[v].predicted = found[v];
     mw_free(treatments);
     mw_free(found);
-    mw_dataset_free(&own);
     return status;
 }
 
@@ -341,10 +344,10 @@ static mw_status save(const lab *l, const effect *effects) {
     json_object_set_new(root, "prompts", prompts);
     json_object_set_new(root, "predicted_on_tokens", json_integer(l->tokens));
     json_object_set_new(root, "variants", list);
-    char *path = mw_path_join(l->r->folder, "steer.json");
-    mw_status status = path ? mw_json_save(path, root, 1) : MW_ERR_MEMORY;
+    json_object_set_new(root, "stage", json_string(l->w.fingerprint));
+    mw_status status = mw_lock_check(&l->w.lock);
+    if (status == MW_OK) status = mw_json_save(l->w.output, root, 1);
     json_decref(root);
-    mw_free(path);
     return status;
 }
 
@@ -365,12 +368,60 @@ static mw_status tell(lab *l) {
     return status;
 }
 
+/* ---- the stage ---------------------------------------------------------------------------------------------------------- */
+
+/* The latents that names and categories stand for today, and what is done to them. */
+static mw_status edits_text(const lab *l, mw_text *out) {
+    mw_text_add(out, "", 0);
+    for (int64_t v = 0; v < l->n; v++)
+        for (int64_t i = 0; i < l->list[v].edits.count; i++) {
+            const mw_latent_edit *e = &l->list[v].edits.items[i];
+            mw_text_addf(out, "%lld %lld %.9g %.9g\n", (long long)v, (long long)e->latent, e->scale, e->add);
+        }
+    return out->failed ? MW_ERR_MEMORY : MW_OK;
+}
+
+static mw_status describe(lab *l) {
+    static const char *const sections[] = {"model", "steer", "dataset"};
+    run *r = l->r;
+    char sae[MW_MODEL_MARK], model[MW_MODEL_MARK], texts[MW_MODEL_MARK] = "", words[MW_SHA256_TEXT],
+                                                   edits[MW_SHA256_TEXT];
+    bool experiments_own = l->s->measure_tokens && !l->own;
+    mw_text turned = {0};
+    run_sae_mark(r, sae);
+    mw_status status = run_model_mark(r, model);
+    if (status == MW_OK) status = run_file_mark(r->e->discover.categories, words);
+    if (status == MW_OK) status = edits_text(l, &turned);
+    if (status == MW_OK) status = mw_sha256(turned.data, turned.length, edits);
+    if (status == MW_OK && l->s->measure_tokens) dataset_mark(l->own ? l->own : r->dataset, texts);
+    if (status == MW_OK) {
+        const mw_pair upstream[] = {
+            {"model", model}, {"SAE", sae}, {"turned latents", edits}, {"categories", words}, {"texts", texts}};
+        status = work_new(r, &l->w, "steer", mw_path_join(r->folder, "steer.json"), sections, experiments_own ? 3 : 2,
+                          upstream, 5, work_record_of_json);
+    }
+    mw_text_free(&turned);
+    return mw_comm_agree(r->comm, status);
+}
+
 static mw_status steer(lab *l) {
-    MW_TRY(mw_comm_agree(l->r->comm, prepare(l)));
+    MW_TRY(work_begin(l->r, &l->w));
+    if (l->w.complete) return MW_OK;
     MW_TRY(mw_comm_agree(l->r->comm, write_mine(l)));
     MW_TRY(gather_texts(l));
     MW_TRY(predict(l));
-    return mw_comm_agree(l->r->comm, run_is_root(l->r) ? tell(l) : MW_OK);
+    MW_TRY(mw_comm_agree(l->r->comm, run_is_root(l->r) ? tell(l) : MW_OK));
+    return work_done(l->r, &l->w);
+}
+
+static mw_status look_and_steer(lab *l) {
+    MW_TRY(mw_comm_agree(l->r->comm, prepare(l)));
+    MW_TRY(load_text(l));
+    MW_TRY(describe(l));
+    MW_TRY(work_look(l->r, &l->w));
+    if (!l->w.complete) MW_TRY(steer(l));
+    if (l->w.complete && run_is_root(l->r)) printf("steer: complete, %s\n", l->w.output);
+    return MW_OK;
 }
 
 mw_status stage_steer(run *r) {
@@ -378,7 +429,7 @@ mw_status stage_steer(run *r) {
     MW_TRY(run_sae(r));
     MW_TRY(run_model(r));
     MW_TRY(run_tokenizer(r));
-    mw_status status = steer(&l);
+    mw_status status = look_and_steer(&l);
     release(&l);
     return status;
 }

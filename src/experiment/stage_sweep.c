@@ -50,7 +50,7 @@ static mw_status memory_of_device(const sweep *s, const run *base, double *out) 
 static mw_status go_as_team(const sweep *s, point_run *const *mine, int64_t n, double bytes, const mw_experiment *e,
                             const mw_comm *team) {
     run base;
-    MW_TRY(run_open(e, team, false, &base));
+    MW_TRY(run_open(e, team, NULL, &base));
     mw_status status = run_backend(&base);
     if (status == MW_OK) status = memory_of_device(s, &base, &bytes);
     if (status == MW_OK) status = points_go(mine, n, bytes, &base);
@@ -96,21 +96,21 @@ static mw_status report(const sweep *s, const point_run *points, const mw_comm *
                     (long long)failed, (long long)s->n);
 }
 
-static mw_status harvest_first(mw_experiment *e, const mw_comm *comm, bool overwrite) {
+static mw_status harvest_first(mw_experiment *e, const mw_comm *comm, const mw_run_options *options) {
     run base;
     if (!settings_has(e, "harvest")) return MW_OK;
     MW_TRY(settings_check_harvested(e));
-    MW_TRY(run_open(e, comm, overwrite, &base));
+    MW_TRY(run_open(e, comm, options, &base));
     mw_status status = stage_harvest(&base);
     run_close(&base);
     return status;
 }
 
-static mw_status run_all(mw_experiment *e, const sweep *s, const mw_comm *comm, bool overwrite) {
-    MW_TRY(harvest_first(e, comm, overwrite));
+static mw_status run_all(mw_experiment *e, const sweep *s, const mw_comm *comm, const mw_run_options *options) {
+    MW_TRY(harvest_first(e, comm, options));
     point_run *points = mw_calloc((size_t)s->n, sizeof *points);
     MW_TRY(mw_comm_agree(comm, points ? MW_OK : MW_ERR_MEMORY));
-    mw_status status = points_plan(s, comm, overwrite, points);
+    mw_status status = points_plan(s, comm, options, points);
     if (status == MW_OK) status = deal_out(s, points, comm);
     if (status == MW_OK) status = report(s, points, comm);
     points_close(points, s->n);
@@ -118,12 +118,12 @@ static mw_status run_all(mw_experiment *e, const sweep *s, const mw_comm *comm, 
     return status;
 }
 
-static mw_status run_one(const sweep *s, int64_t index, const mw_comm *comm, bool overwrite) {
+static mw_status run_one(const sweep *s, int64_t index, const mw_comm *comm, const mw_run_options *options) {
     sweep only = *s;
     only.points = &s->points[index];
     only.n = 1;
     point_run point = {0}, *points[] = {&point};
-    mw_status status = points_plan(&only, comm, overwrite, &point);
+    mw_status status = points_plan(&only, comm, options, &point);
     if (status == MW_OK) status = point.status;
     if (status == MW_OK && point.finished && mw_comm_rank(comm) == 0)
         printf("point %s: finished before\n", s->points[index].name);
@@ -147,15 +147,16 @@ static mw_status check_points(const sweep *s) {
     return MW_OK;
 }
 
-mw_status mw_sweep_run(mw_experiment *experiment, const mw_comm *comm, bool overwrite, const char *point) {
+mw_status mw_sweep_run(mw_experiment *experiment, const mw_comm *comm, const mw_run_options *options,
+                       const char *point) {
     sweep s = {0};
     int64_t index = 0;
+    MW_TRY(settings_same(experiment, comm));
     mw_status status = sweep_read(experiment, &s);
     if (status == MW_OK && point) status = sweep_find(&s, point, &index);
     if (status == MW_OK) status = check_points(&s);
     status = mw_comm_agree(comm, status);
-    if (status == MW_OK)
-        status = point ? run_one(&s, index, comm, overwrite) : run_all(experiment, &s, comm, overwrite);
+    if (status == MW_OK) status = point ? run_one(&s, index, comm, options) : run_all(experiment, &s, comm, options);
     sweep_free(&s);
     return status;
 }

@@ -9,6 +9,7 @@ static bool is_general(mw_status status) {
 }
 
 static void close_point(point_run *p) {
+    if (p->opened) training_free(&p->job);
     if (p->opened) run_close(&p->r);
     p->opened = false;
 }
@@ -23,28 +24,41 @@ void points_close(point_run *points, int64_t n) {
 /* Of all that a point's stages do. */
 static mw_status whole_mark(const run *r, char out[MW_SHA256_TEXT]) {
     static const char *const sections[] = {"sae", "train", "discover", "evaluate", "steer"};
-    return run_fingerprint(r, sections, 5, "", out);
+    work w;
+    mw_status status = work_new(r, &w, "sweep", mw_strdup(""), sections, 5, NULL, 0, NULL);
+    if (status == MW_OK) memcpy(out, w.fingerprint, MW_SHA256_TEXT);
+    work_free(&w);
+    return status;
 }
 
-static mw_status open_point(point_run *p, const mw_comm *comm, bool overwrite) {
-    MW_TRY(run_open(p->e, comm, overwrite, &p->r));
+static mw_status open_point(point_run *p, const mw_comm *comm, const mw_run_options *options) {
+    MW_TRY(run_open(p->e, comm, options, &p->r));
+    p->job = (train_job){0};
     p->opened = true;
     return training_plan(&p->r, &p->job);
 }
 
-static mw_status plan_point(const sweep *s, int64_t i, const mw_comm *comm, bool overwrite, point_run *p) {
+/* As rank 0 reads the manifest: another process may write it meanwhile. */
+static mw_status is_finished(point_run *p, bool *out) {
     char mark[MW_SHA256_TEXT];
-    *p = (point_run){.point = &s->points[i]};
-    MW_TRY(mw_comm_agree(comm, sweep_experiment(s, i, &p->e)));
-    mw_status status = open_point(p, comm, overwrite);
-    if (status == MW_OK) status = mw_comm_agree(comm, whole_mark(&p->r, mark));
-    if (status == MW_OK) p->finished = p->job.complete && strcmp(run_stage_mark(&p->r, "sweep"), mark) == 0;
-    return status;
+    MW_TRY(mw_comm_agree(p->r.comm, whole_mark(&p->r, mark)));
+    int64_t finished = p->job.complete && strcmp(run_stage_mark(&p->r, "sweep"), mark) == 0;
+    MW_TRY(mw_comm_broadcast(p->r.comm, &finished, sizeof finished, 0));
+    *out = finished != 0;
+    return MW_OK;
 }
 
-mw_status points_plan(const sweep *s, const mw_comm *comm, bool overwrite, point_run *points) {
+static mw_status plan_point(const sweep *s, int64_t i, const mw_comm *comm, const mw_run_options *options,
+                            point_run *p) {
+    *p = (point_run){.point = &s->points[i], .options = options};
+    MW_TRY(mw_comm_agree(comm, sweep_experiment(s, i, &p->e)));
+    mw_status status = open_point(p, comm, options);
+    return status == MW_OK ? is_finished(p, &p->finished) : status;
+}
+
+mw_status points_plan(const sweep *s, const mw_comm *comm, const mw_run_options *options, point_run *points) {
     for (int64_t i = 0; i < s->n; i++) {
-        points[i].status = plan_point(s, i, comm, overwrite, &points[i]);
+        points[i].status = plan_point(s, i, comm, options, &points[i]);
         close_point(&points[i]); /* opened again by those who do it */
         if (is_general(points[i].status)) return points[i].status;
         if (points[i].status == MW_ERR_CONFIG) return points[i].status; /* the file is wrong: better told at once */
@@ -82,7 +96,7 @@ static mw_status can_join(const point_run *p, const point_run *first, const run 
 static mw_status consider(point_run *p, const point_run *first, const run *base, double left, double *need) {
     p->chosen = false;
     if (p->tried) return MW_OK;
-    if (!p->opened) p->status = open_point(p, base->comm, false);
+    if (!p->opened) p->status = open_point(p, base->comm, p->options);
     if (p->status == MW_OK && !p->job.complete) p->status = can_join(p, first, base, left, need, &p->chosen);
     p->tried = p->status != MW_OK || p->job.complete || p->chosen;
     if (p->status != MW_OK || !p->tried) close_point(p);
@@ -119,7 +133,7 @@ static mw_status train_round(point_run *const *points, int64_t n, int64_t count,
         p->r.borrowed = true;
         if (!first) status = training_verify(&p->r, &p->job);
         if (status == MW_OK) p->status = training_open(&p->r, &p->job, &jobs[have]);
-        p->chosen = p->status == MW_OK && status == MW_OK;
+        p->chosen = p->status == MW_OK && status == MW_OK && !p->job.complete;
         have += p->chosen;
         if (!first) first = p;
     }
@@ -152,7 +166,8 @@ static mw_status other_stages(point_run *p, run *base) {
     mw_status status = run_stages(&p->r, "discover", &done);
     lend(&p->r, base);
     if (status == MW_OK) status = mw_comm_agree(p->r.comm, whole_mark(&p->r, mark));
-    return status == MW_OK ? run_stage_done(&p->r, "sweep", mark) : status;
+    if (status == MW_OK && run_is_root(&p->r)) status = manifest_put(&p->r, "sweep", "fingerprint", json_string(mark));
+    return mw_comm_agree(p->r.comm, status);
 }
 
 static mw_status finish_point(point_run *p, run *base) {

@@ -7,6 +7,7 @@
 
 typedef struct point_run {
     const sweep_point *point;
+    const mw_run_options *options;
     mw_experiment *e;
     run r;
     train_job job;
@@ -19,7 +20,8 @@ typedef struct point_run {
 } point_run;
 
 /* What is to be done, one by one. A point that cannot be has a status. Collective. */
-mw_status points_plan(const sweep *s, const mw_comm *comm, bool overwrite, point_run *points) MW_MUST_USE;
+mw_status points_plan(const sweep *s, const mw_comm *comm, const mw_run_options *options,
+                      point_run *points) MW_MUST_USE;
 /* Trains those of `points` that are not finished, as many at once as fit into `bytes` of memory a rank, and takes
  * each through discover, evaluate and steer. `base` has a backend, and lends it, its model and texts. MW_INTERRUPTED if asked to
  * end; what goes wrong with a point is in its status. Collective. */

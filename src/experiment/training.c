@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 static int64_t or_auto(int64_t value, int64_t otherwise) {
     return value == MW_AUTO_INT ? otherwise : value;
@@ -62,7 +63,7 @@ static mw_status label(mw_sae *sae, const mw_experiment *e) {
     mw_status status = mw_put_text(&sae->site, sites);
     mw_free(sites);
     if (status == MW_OK) status = mw_put_text(&sae->target, e->sae.target);
-    return status == MW_OK ? mw_put_text(&sae->model, e->model.path) : status;
+    return status == MW_OK ? mw_put_text(&sae->model, e->given->model.path) : status;
 }
 
 mw_status training_shape(const mw_experiment *e, int64_t d, bool transcoder, const int64_t *part, int64_t n_parts,
@@ -103,38 +104,45 @@ static mw_status new_sae(run *r, const train_job *job) {
 
 /* ---- the stage ------------------------------------------------------------------------------------------- */
 
-static mw_status fingerprint_of(run *r, char out[MW_SHA256_TEXT]) {
-    static const char *const sections[] = {"sae", "train"};
-    char *upstream = NULL;
-    mw_status status = mw_store_provenance(r->store, "fingerprint", &upstream);
-    if (status == MW_OK) status = run_fingerprint(r, sections, 2, upstream, out);
-    mw_free(upstream);
-    return mw_comm_agree(r->comm, status);
+/* What the SAE that is there says of itself. Its weights must be whole, and those that its configuration is of. */
+static mw_status own_record(const char *output, json_t **out) {
+    mw_backend *backend = NULL;
+    mw_sae *sae = NULL;
+    char *folder = mw_path_directory(output);
+    mw_status status = folder ? mw_backend_open("cpu", &backend) : MW_ERR_MEMORY;
+    if (status == MW_OK) status = mw_sae_load(folder, backend, &sae);
+    json_t *record = status == MW_OK ? json_pack("{s:s}", "fingerprint", sae->fingerprint) : NULL;
+    mw_sae_free(&sae);
+    mw_backend_close(&backend);
+    mw_free(folder);
+    if (status == MW_OK && !record) status = MW_ERR_MEMORY;
+    if (status == MW_OK) *out = record;
+    return status;
 }
 
-/* What the SAE that is there says of itself. */
-static mw_status own_fingerprint(const char *output, char out[MW_SHA256_TEXT]) {
-    char *folder = mw_path_directory(output);
-    json_t *config = folder ? mw_json_if_there(folder, "cfg.json") : NULL;
-    const char *mark = mw_json_text(config, "fingerprint");
-    snprintf(out, MW_SHA256_TEXT, "%s", mark ? mark : "");
-    json_decref(config);
-    mw_free(folder);
-    return MW_OK;
+static mw_status describe(run *r, work *w) {
+    static const char *const sections[] = {"sae", "train"};
+    char *activations = NULL;
+    MW_TRY(mw_store_provenance(r->store, "fingerprint", &activations));
+    mw_status status = work_new(r, w, "train", mw_path_join(r->sae_folder, "sae.safetensors"), sections, 2,
+                                &(mw_pair){"activations", activations}, 1, own_record);
+    mw_free(activations);
+    return status;
 }
 
 mw_status training_plan(run *r, train_job *job) {
     *job = (train_job){0};
     MW_TRY(run_views(r, &job->v));
-    MW_TRY(fingerprint_of(r, job->fingerprint));
-    job->options = training_options(r->e, job->v.in.width, job->fingerprint);
-    char *output = mw_path_join(r->sae_folder, "sae.safetensors");
-    mw_status status = mw_comm_agree(r->comm, output ? MW_OK : MW_ERR_MEMORY);
-    if (status == MW_OK)
-        status = run_check_stage(r, "train", job->fingerprint, output, own_fingerprint, &job->complete);
-    if (status == MW_OK && job->complete && run_is_root(r)) printf("train: complete, %s\n", output);
-    mw_free(output);
+    mw_status status = mw_comm_agree(r->comm, describe(r, &job->w));
+    if (status == MW_OK) status = work_look(r, &job->w);
+    job->options = training_options(r->e, job->v.in.width, job->w.fingerprint);
+    job->complete = job->w.complete;
+    if (status == MW_OK && job->complete && run_is_root(r)) printf("train: complete, %s\n", job->w.output);
     return status;
+}
+
+void training_free(train_job *job) {
+    work_free(&job->w);
 }
 
 mw_status training_verify(const run *r, const train_job *job) {
@@ -151,11 +159,51 @@ static double bytes_written(const mw_sae *sae, const mw_train_options *o) {
     return weights + (saves ? saved * kept * weights : 0);
 }
 
+/* Checkpoints of other settings are an unfinished training that somebody may want back. */
+static mw_status look_for_unfinished(const run *r, const work *w) {
+    mw_checkpoint_info c;
+    char *path = NULL;
+    MW_TRY(mw_checkpoint_newest(r->sae_folder, &path));
+    mw_log_quiet(true);
+    bool other =
+        path && !r->overwrite && mw_checkpoint_head(path, &c) == MW_OK && strcmp(c.fingerprint, w->fingerprint) != 0;
+    mw_log_quiet(false);
+    mw_status status = MW_OK;
+    if (other)
+        status = mw_error(
+            MW_ERR_STATE,
+            "%s is of a training with other settings or activations, which is not finished (step %lld): give the "
+            "experiment another name (--set name=...), or pass --overwrite",
+            path, (long long)c.step);
+    mw_free(path);
+    return status;
+}
+
+static void note_former(const run *r, train_job *job) {
+    json_t *config = mw_json_if_there(r->sae_folder, "cfg.json");
+    const char *mark = mw_json_text(config, "fingerprint");
+    snprintf(job->former, sizeof job->former, "%s", mark ? mark : config ? "before" : "");
+    json_decref(config);
+}
+
+static mw_status begin(run *r, train_job *job) {
+    MW_TRY(work_begin(r, &job->w));
+    job->complete = job->w.complete;
+    if (job->complete) return MW_OK;
+    MW_TRY(mw_comm_agree(r->comm, run_is_root(r) ? look_for_unfinished(r, &job->w) : MW_OK));
+    note_former(r, job);
+    job->options.fingerprint = job->w.fingerprint; /* the job may have been moved since */
+    job->options.lock = &job->w.lock;
+    return MW_OK;
+}
+
 mw_status training_open(run *r, train_job *job, mw_training *out) {
     MW_TRY(run_backend(r));
     job->options.device = r->backend;
+    MW_TRY(begin(r, job));
+    if (job->complete) return MW_OK;
     mw_status status = new_sae(r, job);
-    if (status == MW_OK) status = mw_put_text(&r->sae->fingerprint, job->fingerprint);
+    if (status == MW_OK) status = mw_put_text(&r->sae->fingerprint, job->w.fingerprint);
     MW_TRY(mw_comm_agree(r->comm, status));
     MW_TRY(run_room(r, bytes_written(r->sae, &job->options), "the weights and checkpoints"));
     *out = (mw_training){.sae = r->sae, .options = &job->options, .folder = r->sae_folder};
@@ -178,9 +226,11 @@ static mw_status print_result(const run *r, const train_job *job, const mw_train
     return status;
 }
 
-mw_status training_close(run *r, const train_job *job, const mw_training *done) {
+mw_status training_close(run *r, train_job *job, const mw_training *done) {
     if (done->status != MW_OK) return done->status;
+    bool replaced = job->former[0] && strcmp(job->former, job->w.fingerprint) != 0;
     MW_TRY(mw_comm_agree(r->comm, run_is_root(r) ? print_result(r, job, done) : MW_OK));
+    MW_TRY(mw_comm_agree(r->comm, replaced && run_is_root(r) ? mw_names_set_aside(r->sae_folder, job->former) : MW_OK));
     if (r->sae->shard.peers) mw_sae_free(&r->sae); /* who uses it next reads all of it */
-    return run_stage_done(r, "train", job->fingerprint);
+    return work_done(r, &job->w);
 }

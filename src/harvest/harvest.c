@@ -219,8 +219,8 @@ mw_status mw_harvest(mw_model *model, const mw_dataset *dataset, const mw_tokeni
                      const char *folder, const mw_harvest_options *options, mw_harvest_report *report) {
     double start = mw_seconds();
     mw_harvest_report made = {0};
-    bool there;
-    MW_TRY(is_there(folder, comm, &there));
+    bool there = false;
+    if (!options->replace) MW_TRY(is_there(folder, comm, &there));
     harvest_plan plan = {0};
     MW_TRY(mw_comm_agree(comm, harvest_plan_make(model, dataset, tokenizer, options, &plan)));
     plan.store.threads = writer_threads(mw_model_backend(model));

@@ -334,17 +334,21 @@ static mw_status sum_file(const piece *pieces, int count, int64_t n, chain *foun
     return MW_OK;
 }
 
-static mw_status read_info(const mw_safetensors *file, const char *path, mw_checkpoint_info *out) {
+static mw_status check_pieces(const mw_safetensors *file, const char *path, int64_t n) {
     piece pieces[PIECES_MAX];
-    number numbers[NUMBERS];
     chain found = {0};
+    MW_TRY(sum_file(pieces, pieces_of(file, pieces), n, &found));
+    return compare_sum(file, path, found);
+}
+
+static mw_status read_info(const mw_safetensors *file, const char *path, bool whole, mw_checkpoint_info *out) {
+    number numbers[NUMBERS];
     mw_tensor enc, dec;
     const char *mark = mw_safetensors_metadata(file, "fingerprint");
     if (!mark || !mw_safetensors_find(file, "W_enc", &enc) || !mw_safetensors_find(file, "W_dec", &dec) ||
         enc.ndim != 2 || dec.ndim != 2 || mw_tensor_count(&enc) == 0)
         return mw_error(MW_ERR_FORMAT, "%s: not a checkpoint", path);
-    MW_TRY(sum_file(pieces, pieces_of(file, pieces), enc.shape[0], &found));
-    MW_TRY(compare_sum(file, path, found));
+    if (whole) MW_TRY(check_pieces(file, path, enc.shape[0]));
     MW_TRY(parse_numbers(file, path, numbers));
     *out = (mw_checkpoint_info){.step = (int64_t)numbers[0].value,
                                 .threshold = numbers[2].value,
@@ -355,10 +359,18 @@ static mw_status read_info(const mw_safetensors *file, const char *path, mw_chec
     return MW_OK;
 }
 
-mw_status mw_checkpoint_read(const char *path, mw_checkpoint_info *out) {
+static mw_status open_info(const char *path, bool whole, mw_checkpoint_info *out) {
     mw_safetensors *file = NULL;
     MW_TRY(mw_safetensors_open(path, &file));
-    mw_status status = read_info(file, path, out);
+    mw_status status = read_info(file, path, whole, out);
     mw_safetensors_free(&file);
     return status;
+}
+
+mw_status mw_checkpoint_read(const char *path, mw_checkpoint_info *out) {
+    return open_info(path, true, out);
+}
+
+mw_status mw_checkpoint_head(const char *path, mw_checkpoint_info *out) {
+    return open_info(path, false, out);
 }

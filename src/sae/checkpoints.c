@@ -47,6 +47,21 @@ int64_t checkpoints_list(const char *folder, int64_t *steps, int64_t most) {
     return count;
 }
 
+mw_status mw_checkpoint_newest(const char *folder, char **out) {
+    int64_t step;
+    *out = NULL;
+    if (checkpoints_list(folder, &step, 1) == 0) return MW_OK;
+    return (*out = checkpoint_path(folder, step)) ? MW_OK : MW_ERR_MEMORY;
+}
+
+void checkpoints_remove(const char *folder, const int64_t *steps, int64_t count, int64_t but) {
+    for (int64_t i = 0; i < count; i++) {
+        char *path = steps[i] == but ? NULL : checkpoint_path(folder, steps[i]);
+        if (path) unlink(path);
+        mw_free(path);
+    }
+}
+
 /* What a killed run had begun to write. */
 static void remove_begun(const char *folder) {
     DIR *directory = opendir(folder);
@@ -63,9 +78,5 @@ static void remove_begun(const char *folder) {
 void checkpoints_prune(const char *folder, int64_t keep) {
     remove_begun(folder);
     int64_t steps[MOST], count = checkpoints_list(folder, steps, MOST);
-    for (int64_t i = keep; i < count; i++) {
-        char *path = checkpoint_path(folder, steps[i]);
-        if (path) unlink(path);
-        mw_free(path);
-    }
+    if (count > keep) checkpoints_remove(folder, steps + keep, count - keep, -1);
 }

@@ -2,7 +2,9 @@
 #include "sae/files.h"
 #include "sae/variants.h"
 
+#include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 enum { FORMAT_VERSION = 2 }; /* 1: TopK and BatchTopK autoencoders */
 
@@ -92,17 +94,62 @@ static mw_status save_shards(const mw_sae *sae, const char *folder, const mw_nam
     return status;
 }
 
-static mw_status save_config(const mw_sae *sae, const char *folder) {
+/* ---- the mark --------------------------------------------------------------------------------------------- */
+
+/* Rows that lie at `first` of the whole. Sums do not depend on their order, nor on who has which rows. */
+static uint64_t mark_rows(uint64_t tensor, const float *data, int64_t first, int64_t rows, int64_t width) {
+    uint64_t sum = 0;
+#pragma omp parallel for reduction(+ : sum)
+    for (int64_t r = 0; r < rows; r++) {
+        uint64_t row[3] = {tensor, (uint64_t)(first + r), mw_xxh64(data + r * width, (size_t)width * sizeof *data)};
+        sum += mw_xxh64(row, sizeof row);
+    }
+    return sum;
+}
+
+/* Of this shard's latents; the first also of what is not by latent. */
+uint64_t mw_sae_mark(const mw_sae *sae) {
+    mw_named_tensor tensors[5 + MW_EXTRAS];
+    int64_t count = list_tensors(sae, tensors);
+    bool first = !sae->shard.peers || mw_comm_rank(sae->shard.peers) == 0;
+    uint64_t sum = 0;
+    for (int64_t i = 0; i < count; i++) {
+        const mw_tensor *t = &tensors[i].tensor;
+        bool by_latent = t->data != sae->b_dec && t->data != sae->w_skip;
+        int64_t width = t->ndim == 2 ? t->shape[1] : 1, rows = by_latent ? sae->n : t->shape[0];
+        if (by_latent || first) sum += mark_rows((uint64_t)i, t->data, by_latent ? sae->shard.first : 0, rows, width);
+    }
+    const uint64_t facts[] = {(uint64_t)sae->variant, (uint64_t)sae->shard.total, (uint64_t)sae->d, (uint64_t)sae->k};
+    if (first) sum += mw_xxh64(facts, sizeof facts) + mw_xxh64(&sae->threshold, sizeof sae->threshold);
+    return sum;
+}
+
+static mw_status whole_mark(const mw_sae *sae, uint64_t *out) {
+    int64_t sum = (int64_t)mw_sae_mark(sae);
+    if (sae->shard.peers) MW_TRY(mw_comm_sum_i64(sae->shard.peers, &sum, 1));
+    *out = (uint64_t)sum;
+    return MW_OK;
+}
+
+/* ---- both files -------------------------------------------------------------------------------------------- */
+
+static mw_status save_config(const mw_sae *sae, uint64_t mark, const char *folder) {
     MW_TRY(mw_make_directories(folder));
-    return sae_write_config(folder, "cfg.json", describe(sae));
+    char text[20];
+    json_t *config = describe(sae);
+    snprintf(text, sizeof text, "%016llx", (unsigned long long)mark);
+    json_object_set_new(config, "weights", json_string(text));
+    return sae_write_config(folder, "cfg.json", config);
 }
 
 mw_status mw_sae_save(const mw_sae *sae, const char *folder) {
     mw_named_tensor tensors[5 + MW_EXTRAS];
     int64_t count = list_tensors(sae, tensors);
     bool first = !sae->shard.peers || mw_comm_rank(sae->shard.peers) == 0;
+    uint64_t mark;
+    MW_TRY(whole_mark(sae, &mark));
     /* the weights come last: where they are, the configuration is theirs */
-    mw_status status = first ? save_config(sae, folder) : MW_OK;
+    mw_status status = first ? save_config(sae, mark, folder) : MW_OK;
     if (!sae->shard.peers)
         return status == MW_OK ? sae_write_tensors(folder, "sae.safetensors", tensors, count) : status;
     MW_TRY(mw_comm_agree(sae->shard.peers, status));
@@ -193,26 +240,59 @@ static mw_status read_weights(const char *path, mw_sae *sae) {
     return status;
 }
 
-mw_status mw_sae_load(const char *folder, mw_backend *backend, mw_sae **out) {
-    char *config_path = mw_path_join(folder, "cfg.json"), *weights = mw_path_join(folder, "sae.safetensors");
+mw_status sae_own_mark(mw_sae *sae) {
+    char *mark = mw_format("weights:%016llx", (unsigned long long)mw_sae_mark(sae));
+    if (!mark) return MW_ERR_MEMORY;
+    mw_free(sae->fingerprint);
+    sae->fingerprint = mark;
+    return MW_OK;
+}
+
+/* The configuration has a hash of its weights, unless it is of a version that had none. MW_ERR_STATE, not told yet: they are others. */
+static mw_status check_mark(const char *wanted, const mw_sae *sae) {
+    char mark[20];
+    snprintf(mark, sizeof mark, "%016llx", (unsigned long long)mw_sae_mark(sae));
+    return !wanted || strcmp(mark, wanted) == 0 ? MW_OK : MW_ERR_STATE;
+}
+
+static mw_status load_once(const char *config_path, const char *weights, mw_backend *backend, mw_sae **out) {
     json_t *config = NULL;
     mw_sae *sae = NULL;
     facts f = {0};
-    mw_status status = config_path && weights ? mw_json_load(config_path, &config) : MW_ERR_MEMORY;
+    mw_status status = mw_json_load(config_path, &config);
     if (status == MW_OK) status = read_facts(config_path, config, &f);
     if (status == MW_OK) status = sae_new_for_file(backend, &f.shape, weights, &sae);
     if (status == MW_OK) sae->threshold = (float)f.threshold;
     if (status == MW_OK) status = read_weights(weights, sae);
+    if (status == MW_OK) status = check_mark(mw_json_text(config, "weights"), sae);
     if (status == MW_OK) status = mw_put_text(&sae->site, f.site);
     if (status == MW_OK) status = mw_put_text(&sae->target, f.target);
     if (status == MW_OK) status = mw_put_text(&sae->model, f.model);
-    if (status == MW_OK) status = mw_put_text(&sae->fingerprint, f.fingerprint);
+    if (status == MW_OK) status = f.fingerprint ? mw_put_text(&sae->fingerprint, f.fingerprint) : sae_own_mark(sae);
     json_decref(config);
-    mw_free(config_path);
-    mw_free(weights);
     if (status != MW_OK)
         mw_sae_free(&sae);
     else
         *out = sae;
+    return status;
+}
+
+/* Two files are replaced one after the other: between the two moments they do not fit. */
+mw_status mw_sae_load(const char *folder, mw_backend *backend, mw_sae **out) {
+    enum { TRIES = 20 };
+    char *config_path = mw_path_join(folder, "cfg.json"), *weights = mw_path_join(folder, "sae.safetensors");
+    mw_status status = config_path && weights ? MW_ERR_STATE : MW_ERR_MEMORY;
+    for (int i = 0; i < TRIES && status == MW_ERR_STATE; i++) {
+        if (i) nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+        status = load_once(config_path, weights, backend, out);
+    }
+    if (status == MW_ERR_STATE)
+        status = mw_error(
+            MW_ERR_STATE,
+            "%s is not what the cfg.json beside it says (its hash differs): it is damaged, or another process writes there, or "
+            "one of the two was copied here",
+            weights);
+    mw_free(config_path);
+    mw_free(weights);
     return status;
 }

@@ -27,14 +27,16 @@ static void keep_line(void *self, json_t *value, const char *line) {
     if (json_integer_value(json_object_get(value, "step")) <= k->step) mw_text_addf(&k->kept, "%s\n", line);
 }
 
-static mw_status keep_until(const char *path, int64_t step) {
+/* Earlier versions wrote to history.jsonl from the beginning. */
+static mw_status keep_until(const history *h, int64_t step) {
     keeping k = {.step = step};
     char *text = NULL;
+    const char *from = mw_file_exists(h->lines_begun) ? h->lines_begun : h->lines_path;
     mw_text_add(&k.kept, "", 0);
-    mw_status status = mw_file_exists(path) && step > 0 ? mw_file_read(path, &text, NULL) : MW_OK;
+    mw_status status = mw_file_exists(from) && step > 0 ? mw_file_read(from, &text, NULL) : MW_OK;
     if (status == MW_OK && text) each_line(text, keep_line, &k);
     if (status == MW_OK)
-        status = k.kept.failed ? MW_ERR_MEMORY : mw_file_write_atomic(path, k.kept.data, k.kept.length);
+        status = k.kept.failed ? MW_ERR_MEMORY : mw_file_write_atomic(h->lines_begun, k.kept.data, k.kept.length);
     mw_free(text);
     mw_text_free(&k.kept);
     return status;
@@ -42,10 +44,13 @@ static mw_status keep_until(const char *path, int64_t step) {
 
 mw_status history_open(const char *folder, int64_t step, history *out) {
     history h = {.lines_path = mw_path_join(folder, "history.jsonl"),
-                 .columns_path = mw_path_join(folder, "training_history.json")};
-    mw_status status = h.lines_path && h.columns_path ? keep_until(h.lines_path, step) : MW_ERR_MEMORY;
-    if (status == MW_OK && !(h.stream = fopen(h.lines_path, "ae")))
-        status = mw_error(MW_ERR_IO, "%s: %s", h.lines_path, strerror(errno));
+                 .columns_path = mw_path_join(folder, "training_history.json"),
+                 .lines_begun = mw_path_join(folder, "history.jsonl.partial"),
+                 .columns_begun = mw_path_join(folder, "training_history.json.partial")};
+    bool named = h.lines_path && h.columns_path && h.lines_begun && h.columns_begun;
+    mw_status status = named ? keep_until(&h, step) : MW_ERR_MEMORY;
+    if (status == MW_OK && !(h.stream = fopen(h.lines_begun, "ae")))
+        status = mw_error(MW_ERR_IO, "%s: %s", h.lines_begun, strerror(errno));
     if (status != MW_OK)
         history_close(&h);
     else
@@ -61,7 +66,7 @@ mw_status history_add(history *h, int64_t step, int64_t rows, double rate, const
         "\"tokens_per_second\": %.6g}\n",
         (long long)step, (long long)rows, r->loss, r->mse, r->aux_loss, r->penalty, r->fvu, 1 - r->fvu,
         r->explained_variance, r->l0, (long long)r->dead, r->lr, rate);
-    if (n < 0 || fflush(h->stream) != 0) return mw_error(MW_ERR_IO, "%s: write failed", h->lines_path);
+    if (n < 0 || fflush(h->stream) != 0) return mw_error(MW_ERR_IO, "%s: write failed", h->lines_begun);
     return MW_OK;
 }
 
@@ -81,18 +86,25 @@ static void append_columns(void *self, json_t *value, const char *line) {
 
 mw_status history_finish(history *h) {
     char *text = NULL;
-    MW_TRY(mw_file_read(h->lines_path, &text, NULL));
+    MW_TRY(mw_file_read(h->lines_begun, &text, NULL));
     json_t *columns = json_object();
     each_line(text, append_columns, columns);
-    mw_status status = mw_json_save(h->columns_path, columns, 1);
+    mw_status status = mw_json_save(h->columns_begun, columns, 1);
     json_decref(columns);
     mw_free(text);
     return status;
+}
+
+mw_status history_publish(history *h) {
+    MW_TRY(mw_file_publish(h->columns_begun, h->columns_path));
+    return mw_file_publish(h->lines_begun, h->lines_path);
 }
 
 void history_close(history *h) {
     if (h->stream) fclose(h->stream);
     mw_free(h->lines_path);
     mw_free(h->columns_path);
+    mw_free(h->lines_begun);
+    mw_free(h->columns_begun);
     *h = (history){0};
 }

@@ -186,6 +186,7 @@ mw_status mw_sae_import(const char *format, const char *folder, mw_backend *back
         if (strcmp(import_formats[i].name, format) != 0) continue;
         foreign in = {.backend = backend};
         mw_status status = read_foreign(i, folder, &in);
+        if (status == MW_OK) status = sae_own_mark(in.sae);
         if (status != MW_OK)
             mw_sae_free(&in.sae);
         else

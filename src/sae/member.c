@@ -67,13 +67,15 @@ static mw_status try_checkpoint(member *m, int64_t step, bool *loaded) {
 }
 
 static mw_status resume(member *m) {
-    enum { MOST = 64 };
-    int64_t steps[MOST] = {0}, count = 0;
+    int64_t steps[MEMBER_UNUSABLE] = {0}, count = 0;
     bool loaded = false;
-    if (is_root(m)) count = checkpoints_list(m->job->folder, steps, MOST);
+    if (is_root(m)) count = checkpoints_list(m->job->folder, steps, MEMBER_UNUSABLE);
     MW_TRY(mw_comm_broadcast(m->comm, &count, sizeof count, 0));
     MW_TRY(mw_comm_broadcast(m->comm, steps, sizeof steps, 0));
-    for (int64_t i = 0; i < count && !loaded; i++) MW_TRY(try_checkpoint(m, steps[i], &loaded));
+    for (int64_t i = 0; i < count && !loaded; i++) {
+        MW_TRY(try_checkpoint(m, steps[i], &loaded));
+        if (!loaded) m->unusable[m->n_unusable++] = steps[i];
+    }
     if (loaded)
         mw_log(MW_LOG_INFO, "training goes on at step %lld of %lld", (long long)steps_done(m),
                (long long)m->job->options->steps);
@@ -115,7 +117,12 @@ static mw_status save_checkpoint(member *m) {
     MW_TRY(mw_comm_agree(m->comm, path ? MW_OK : MW_ERR_MEMORY));
     mw_status status = mw_trainer_save(m->trainer, path);
     int64_t keep = m->job->options->keep_checkpoints > 0 ? m->job->options->keep_checkpoints : 1;
-    if (status == MW_OK && is_root(m)) checkpoints_prune(m->job->folder, keep);
+    if (status == MW_OK && is_root(m)) {
+        /* those that cannot be gone on from may have more steps, and would be kept in place of this one */
+        checkpoints_remove(m->job->folder, m->unusable, m->n_unusable, steps_done(m));
+        checkpoints_prune(m->job->folder, keep);
+    }
+    if (status == MW_OK) m->n_unusable = 0;
     mw_free(path);
     m->saved = mw_seconds();
     return status;
@@ -222,14 +229,19 @@ static mw_status calibrate(member *m) {
     return status;
 }
 
-/* One rank of those with the same latents writes them. */
+static mw_status prepare_to_save(member *m) {
+    if (m->job->options->lock) MW_TRY(mw_lock_check(m->job->options->lock));
+    return history_finish(&m->history);
+}
+
+/* One rank of those with the same latents writes them. What was there before stays until the last moment. */
 static mw_status save(member *m) {
     MW_TRY(mw_comm_agree(m->comm, unit_decoder(m->job->sae)));
     fold_scales(m->job->sae, &m->scales);
-    mw_status status = is_root(m) ? history_finish(&m->history) : MW_OK;
+    mw_status status = mw_comm_agree(m->comm, is_root(m) ? prepare_to_save(m) : MW_OK);
+    if (status == MW_OK && mw_comm_rank(m->trainer->data) == 0) status = mw_sae_save(m->job->sae, m->job->folder);
     MW_TRY(mw_comm_agree(m->comm, status));
-    if (mw_comm_rank(m->trainer->data) == 0) status = mw_sae_save(m->job->sae, m->job->folder);
-    MW_TRY(mw_comm_agree(m->comm, status));
+    MW_TRY(mw_comm_agree(m->comm, is_root(m) ? history_publish(&m->history) : MW_OK));
     if (is_root(m)) checkpoints_prune(m->job->folder, 0);
     return MW_OK;
 }

@@ -6,6 +6,8 @@
 #include "sae/history.h"
 #include "sae/scales.h"
 
+enum { MEMBER_UNUSABLE = 64 };
+
 typedef struct member {
     mw_training *job;
     const mw_comm *comm;
@@ -16,8 +18,9 @@ typedef struct member {
     scales scales;
     float *factor_x, *factor_y; /* the scales, there */
     history history;
-    int64_t first; /* step it began at */
-    double saved;  /* when the last checkpoint was */
+    int64_t unusable[MEMBER_UNUSABLE], n_unusable; /* steps of checkpoints that are damaged, or of other settings */
+    int64_t first;                                 /* step it began at */
+    double saved;                                  /* when the last checkpoint was */
     bool active;
 } member;
 

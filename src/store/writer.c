@@ -3,10 +3,12 @@
 #include "base/json.h"
 #include "store/part.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { FLUSH_STEPS = 16, FLUSH_SECONDS = 2, TILE = 64 };
@@ -26,6 +28,7 @@ struct mw_store_writer {
     tile_sums *tiles;
     int64_t steps, done; /* blocks that all sites have */
     double flushed;      /* when */
+    ino_t number;        /* of the file, on rank 0 */
     int hint;            /* the file once more, see start_writeback; -1: not */
 };
 
@@ -199,6 +202,9 @@ static mw_status start_or_resume(mw_store_writer *w, int64_t *first_block) {
                (long long)w->plan->n_blocks);
         return mw_comm_agree(w->comm, h5_open(w->partial, w->comm, true, &w->file));
     }
+    /* a new file, not the old one emptied: somebody may still have that open */
+    if (mw_comm_rank(w->comm) == 0) unlink(w->partial);
+    MW_TRY(mw_comm_barrier(w->comm));
     MW_TRY(mw_comm_agree(w->comm, h5_create(w->partial, w->comm, &w->file)));
     MW_TRY(mw_comm_agree(w->comm, make_all(w)));
     MW_TRY(fill_known(w));
@@ -247,6 +253,13 @@ static mw_status prepare(mw_store_writer *w, const char *folder) {
     return check_space(w, folder);
 }
 
+static mw_status note_number(mw_store_writer *w) {
+    struct stat info = {0};
+    bool good = mw_comm_rank(w->comm) != 0 || stat(w->partial, &info) == 0;
+    w->number = info.st_ino;
+    return mw_comm_agree(w->comm, good ? MW_OK : mw_error(MW_ERR_IO, "%s: %s", w->partial, strerror(errno)));
+}
+
 mw_status mw_store_writer_open(const char *folder, const mw_store_plan *plan, const mw_comm *comm,
                                mw_store_writer **out, int64_t *first_block) {
     mw_store_writer *w = mw_calloc(1, sizeof *w);
@@ -254,6 +267,7 @@ mw_status mw_store_writer_open(const char *folder, const mw_store_plan *plan, co
     *w = (mw_store_writer){.plan = plan, .comm = comm, .file = -1, .hint = -1, .flushed = mw_seconds()};
     mw_status status = mw_comm_agree(comm, prepare(w, folder));
     if (status == MW_OK) status = start_or_resume(w, first_block);
+    if (status == MW_OK) status = note_number(w);
     if (status != MW_OK)
         mw_store_writer_free(&w);
     else
@@ -482,8 +496,18 @@ static mw_status finish_site(const mw_store_writer *w, int64_t s) {
     return status;
 }
 
+/* What gets the name must be what was written: somebody may have made another file in its place. */
+static mw_status check_written(const mw_store_writer *w) {
+    struct stat info;
+    if (w->plan->lock) MW_TRY(mw_lock_check(w->plan->lock));
+    if (stat(w->partial, &info) == 0 && info.st_ino == w->number) return MW_OK;
+    return mw_error(MW_ERR_STATE,
+                    "%s is no longer the file that was written: another process has made one in its place", w->partial);
+}
+
 static mw_status give_name(const mw_store_writer *w) {
     if (mw_comm_rank(w->comm) != 0) return MW_OK;
+    MW_TRY(check_written(w));
     if (rename(w->partial, w->final) != 0) return mw_error(MW_ERR_IO, "%s: rename failed", w->final);
     unlink(w->progress);
     return MW_OK;

@@ -40,7 +40,7 @@ done
 check "intervals" grep -q '"low"' "$work/s1/runs/small/steer.json"
 check "prediction" grep -q '"kl"' "$work/s1/runs/small/steer.json"
 # a scale of 0 changes nothing
-"$MICROW" steer "$work/exp.yaml" --set store="$work/s1" --set 'steer.scales=[0]' >/dev/null 2>&1
+"$MICROW" steer "$work/exp.yaml" --set store="$work/s1" --set 'steer.scales=[0]' --overwrite >/dev/null 2>&1
 check "no change at scale 0" python3 -c "
 import json
 v = json.load(open('$work/s1/runs/small/steer.json'))['variants']
@@ -119,7 +119,7 @@ check "in" "$work/names" --import "$work/in.csv"
 check "kept" grep -q '^7,"seven","a, note","in.csv"' "$work/s1/$sae/names.csv"
 check "others stay" grep -q '^5,"a colour"' "$work/s1/$sae/names.csv"
 check "a discovery made again keeps given names" sh -c "$MICROW discover $work/exp.yaml --set store=$work/s1 2>/dev/null | grep -q . && grep -q '^7,\"seven\"' $work/s1/$sae/names.csv"
-check "steered by name" "$MICROW" steer "$work/exp.yaml" --set store="$work/s1" --set steer.concept=seven
+check "steered by name" "$MICROW" steer "$work/exp.yaml" --set store="$work/s1" --set steer.concept=seven --overwrite
 refuses 2 "needs --import FILE or --export FILE" "$work/names"
 refuses 2 "expected csv, json or neuronpedia" "$work/names" --export x --format xml
 printf '7,seven\n999,far\n' >"$work/in.csv"

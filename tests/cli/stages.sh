@@ -26,10 +26,6 @@ echo "$kinds" | while IFS=: read -r kind settings; do
     sets="--set name=$kind"
     for s in $settings; do sets="$sets --set $s"; done
     for ranks in 1 3; do
-        ln -s small "$work/s$ranks/activations/$kind"
-        mkdir -p "$work/s$ranks/runs/$kind"
-        cp "$work/s$ranks/runs/small/manifest.json" "$work/s$ranks/runs/$kind/"
-        sed -i '/"harvest"/!{/": "[0-9a-f]*"/d}; s/\("harvest": "[0-9a-f]*"\),/\1/' "$work/s$ranks/runs/$kind/manifest.json"
         mpi $ranks "$MICROW" run "$work/exp.yaml" --set store="$work/s$ranks" $sets >"$work/$kind.$ranks" 2>"$work/err" </dev/null ||
             { echo "$kind at $ranks ranks"; cat "$work/err" >&2; }
         grep -q 'not freed' "$work/err" && echo "leak: $kind at $ranks ranks"
@@ -46,7 +42,7 @@ check "threshold" grep -q '"threshold": [0-9]' "$work/s1/sae_models/batch_topk/c
 check "both sites of the crosscoder" sh -c "grep -q '2.mlp_out' $work/s1/runs/crosscoder/evaluate.json && grep -q '1.resid_post' $work/s1/runs/crosscoder/evaluate.json"
 check "the transcoder rebuilds its target" sh -c "! grep -q '\"site\": \"1.resid_post\"' $work/s1/runs/transcoder/evaluate.json"
 refuses 1 "can be steered by adding to latents only" "$MICROW" steer "$work/exp.yaml" --set store="$work/s1" --set name=crosscoder \
-    --set "sae.sites=[1.resid_post,2.mlp_out]" --set "steer={prompts: [a], edits: {3: 2}}"
+    --set "sae.sites=[1.resid_post,2.mlp_out]" --set "steer={prompts: [a], edits: {3: 2}}" --overwrite
 refuses 1 "sparsify has no relu SAEs" "$MICROW" export --sae "$work/s1/sae_models/relu" --format sparsify --out "$work/none"
 refuses 1 "SAELens has no multi_topk crosscoders" "$MICROW" export --sae "$work/s1/sae_models/crosscoder" --format saelens --out "$work/none"
 

@@ -85,7 +85,7 @@ static void write_good(void) {
                             .together_rows = 5,
                             .promoted = words,
                             .suppressed = words};
-    fuzz_need(mw_discovery_save(&d, fuzz_path("good.h5"), "abc") == MW_OK, "not written");
+    fuzz_need(mw_discovery_save(&d, fuzz_path("good.h5"), "abc", "def") == MW_OK, "not written");
 }
 
 int LLVMFuzzerInitialize(int *argc, char ***argv) {

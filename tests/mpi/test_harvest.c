@@ -345,7 +345,7 @@ static void round_trip(const mw_discovery *d) {
     mw_discovery again;
     char path[256], *mark = NULL;
     snprintf(path, sizeof path, "%s/discovery-%d.h5", folder, mw_comm_rank(world));
-    NEED_OK(mw_discovery_save(d, path, "abc"));
+    NEED_OK(mw_discovery_save(d, path, "abc", "def"));
     NEED_OK(mw_discovery_load(path, &again, &mark));
     CHECK(strcmp(mark, "abc") == 0 && again.n == d->n && again.per == d->per && again.rows == d->rows);
     size_t texts = (size_t)(d->n * d->per), tokens = (size_t)d->text_start[texts];
@@ -358,7 +358,7 @@ static void round_trip(const mw_discovery *d) {
     mw_free(mark);
     mw_log_quiet(true);
     d->text_id[tokens - 1] = (int32_t)d->n_vocabulary; /* one past the end */
-    NEED_OK(mw_discovery_save(d, path, "abc"));
+    NEED_OK(mw_discovery_save(d, path, "abc", "def"));
     CHECK_FAILS(MW_ERR_FORMAT, mw_discovery_load(path, &again, NULL));
     mw_log_quiet(false);
 }

@@ -1,0 +1,18 @@
+/* Names belong to an SAE's latents: where another SAE takes its place they no longer mean anything. */
+#include "microw/concepts.h"
+
+#include <string.h>
+
+mw_status mw_names_set_aside(const char *folder, const char *fingerprint) {
+    char *names = mw_path_join(folder, "names.csv");
+    const char *mark = strncmp(fingerprint, "weights:", 8) == 0 ? fingerprint + 8 : fingerprint;
+    char *kept = mw_format("%s/names-%.8s.csv", folder, mark[0] ? mark : "before");
+    mw_status status = names && kept ? MW_OK : MW_ERR_MEMORY;
+    if (status == MW_OK && mw_file_exists(names)) {
+        status = mw_file_publish(names, kept);
+        if (status == MW_OK) mw_log(MW_LOG_INFO, "the names of the former SAE's latents are kept in %s", kept);
+    }
+    mw_free(names);
+    mw_free(kept);
+    return status;
+}
