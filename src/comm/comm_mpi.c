@@ -1,6 +1,6 @@
 #include "comm/comm_nccl.h"
+#include "comm/comm_parts.h"
 
-#include <limits.h>
 #include <mpi.h>
 #include <stdio.h>
 #include <string.h>
@@ -180,9 +180,22 @@ mw_status mw_comm_barrier(const mw_comm *comm) {
     return comm->size == 1 ? MW_OK : checked(MPI_Barrier(comm->mpi), "MPI_Barrier");
 }
 
-/* MPI counts in int. */
+/* MPI counts in int, and some of its algorithms add up what all ranks give in int too. So what is larger goes in parts, the same for all
+ * ranks. */
+static size_t part_bytes = 1 << 30;
+
+void comm_limit_parts(size_t bytes) {
+    part_bytes = bytes;
+}
+
 static int part_of(size_t bytes) {
-    return bytes < (size_t)INT_MAX ? (int)bytes : INT_MAX;
+    return bytes < part_bytes ? (int)bytes : (int)part_bytes;
+}
+
+/* The same of a count of items. */
+static int64_t items_of(int64_t count, size_t item) {
+    int64_t most = (int64_t)(part_bytes / item);
+    return count < most ? count : most;
 }
 
 mw_status mw_comm_broadcast(const mw_comm *comm, void *data, size_t bytes, int root) {
@@ -252,7 +265,7 @@ mw_status mw_comm_gather_all_v(const mw_comm *comm, const void *in, const size_t
     }
     if (in && bytes[comm->rank]) memmove(to + mine, in, bytes[comm->rank]);
     if (comm->size == 1) return MW_OK;
-    if (total > INT_MAX || comm->size > 4096) { /* counts of MPI are int: one broadcast a rank */
+    if (total > part_bytes || comm->size > 4096) { /* one broadcast a rank */
         size_t at = 0;
         for (int r = 0; r < comm->size; at += bytes[r++]) MW_TRY(mw_comm_broadcast(comm, to + at, bytes[r], r));
         return MW_OK;
@@ -271,13 +284,16 @@ mw_status mw_comm_gather_all(const mw_comm *comm, const void *in, size_t bytes, 
         memmove(out, in, bytes);
         return MW_OK;
     }
-    if (bytes > INT_MAX) return mw_error(MW_ERR_COMM, "a gather of %zu bytes a rank is too large", bytes);
-    return checked(MPI_Allgather(in, (int)bytes, MPI_BYTE, out, (int)bytes, MPI_BYTE, comm->mpi), "MPI_Allgather");
+    if (bytes <= part_bytes / (size_t)comm->size)
+        return checked(MPI_Allgather(in, (int)bytes, MPI_BYTE, out, (int)bytes, MPI_BYTE, comm->mpi), "MPI_Allgather");
+    memmove((char *)out + (size_t)comm->rank * bytes, in, bytes);
+    for (int r = 0; r < comm->size; r++) MW_TRY(mw_comm_broadcast(comm, (char *)out + (size_t)r * bytes, bytes, r));
+    return MW_OK;
 }
 
 mw_status mw_comm_sum_i64(const mw_comm *comm, int64_t *values, int64_t count) {
     for (int64_t at = 0, n; at < count && comm->size > 1; at += n) {
-        n = count - at < INT_MAX ? count - at : INT_MAX;
+        n = items_of(count - at, sizeof *values);
         MW_TRY(checked(MPI_Allreduce(MPI_IN_PLACE, values + at, (int)n, MPI_INT64_T, MPI_SUM, comm->mpi),
                        "MPI_Allreduce"));
     }
@@ -297,8 +313,12 @@ mw_status mw_comm_merge(const mw_comm *comm, void *data, size_t bytes) {
 }
 
 mw_status mw_comm_max_f64(const mw_comm *comm, double *values, int64_t count) {
-    if (comm->size == 1) return MW_OK;
-    return checked(MPI_Allreduce(MPI_IN_PLACE, values, (int)count, MPI_DOUBLE, MPI_MAX, comm->mpi), "MPI_Allreduce");
+    for (int64_t at = 0, n; at < count && comm->size > 1; at += n) {
+        n = items_of(count - at, sizeof *values);
+        MW_TRY(
+            checked(MPI_Allreduce(MPI_IN_PLACE, values + at, (int)n, MPI_DOUBLE, MPI_MAX, comm->mpi), "MPI_Allreduce"));
+    }
+    return MW_OK;
 }
 
 void mw_comm_share(int rank, int size, int64_t total, int64_t block, int64_t *begin, int64_t *end) {
