@@ -101,6 +101,8 @@ bool mw_hooks_wanted(const mw_hooks *hooks, mw_site site);
 /* Order of the last site with a hook that will fire; -1: none. */
 int64_t mw_hooks_last(const mw_hooks *hooks);
 mw_status mw_hooks_fire(mw_hooks *hooks, const mw_hook_event *event) MW_MUST_USE;
+/* Site and name of the hook that said MW_STOP last; false: none has. */
+bool mw_hooks_stopped(const mw_hooks *hooks, mw_site *site, const char **name);
 
 /* For hooks that work in host memory: the event's rows themselves on a host backend, else a copy. Ended by
  * mw_hook_return, which writes a changed copy back. */

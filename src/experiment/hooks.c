@@ -44,6 +44,52 @@ static mw_status attach_one(mw_model *model, yaml_hook *h) {
     return MW_OK;
 }
 
+/* ---- what a stop leaves out ------------------------------------------------------------------------------ */
+
+/* Of the hooks that end a pass, the one that is reached first; -1: there is none. */
+static mw_status first_stop(const hooks_settings *settings, int64_t *out, mw_site *site) {
+    *out = -1;
+    for (int64_t i = 0; i < settings->list.count; i++) {
+        const hook_settings *s = (const hook_settings *)settings->list.items + i;
+        mw_site at;
+        if (s->kind != HOOK_STOP) continue;
+        MW_TRY(mw_site_parse(s->site, &at));
+        if (*out >= 0 && mw_site_order(at) >= mw_site_order(*site)) continue;
+        *out = i;
+        *site = at;
+    }
+    return MW_OK;
+}
+
+mw_status yaml_hooks_check(const mw_experiment *e) {
+    const hook_settings *list = e->hooks.list.items;
+    const mw_strings *harvest = &e->harvest.sites;
+    int64_t stop;
+    mw_site at, other;
+    MW_TRY(first_stop(&e->hooks, &stop, &at));
+    if (stop < 0) return MW_OK;
+    for (int64_t i = 0; i < harvest->count; i++) {
+        MW_TRY(mw_site_parse(harvest->items[i], &other));
+        if (mw_site_order(other) >= mw_site_order(at)) /* hooks are attached before the harvest's own */
+            return mw_error(
+                MW_ERR_CONFIG,
+                "%s: hooks.list: kind stop on %s ends each pass before harvest site %s is reached: stop later, "
+                "or take the site out of harvest.sites",
+                e->document.file, list[stop].site, harvest->items[i]);
+    }
+    for (int64_t i = 0; i < e->hooks.list.count; i++) {
+        if (list[i].kind != HOOK_STATISTICS) continue;
+        MW_TRY(mw_site_parse(list[i].site, &other));
+        if (mw_site_order(other) > mw_site_order(at) || (mw_site_order(other) == mw_site_order(at) && i > stop))
+            return mw_error(MW_ERR_CONFIG,
+                            "%s: hooks.list: kind stop on %s ends each pass before kind statistics on %s is reached",
+                            e->document.file, list[stop].site, list[i].site);
+    }
+    return MW_OK;
+}
+
+/* ---- at work --------------------------------------------------------------------------------------------- */
+
 mw_status yaml_hooks_attach(const hooks_settings *settings, mw_model *model, yaml_hooks *out) {
     yaml_hooks hooks = {.model = model, .count = settings->list.count};
     if (!(hooks.items = mw_calloc((size_t)hooks.count, sizeof *hooks.items))) return MW_ERR_MEMORY;

@@ -186,6 +186,7 @@ static mw_status do_harvest(run *r, provenance *p) {
 mw_status stage_harvest(run *r) {
     provenance p = {0};
     bool elsewhere = false;
+    MW_TRY(mw_comm_agree(r->comm, yaml_hooks_check(r->e)));
     MW_TRY(run_model(r));
     MW_TRY(run_dataset(r));
     mw_status status = describe(r, &p);

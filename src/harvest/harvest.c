@@ -64,6 +64,25 @@ static mw_status attach(harvest *h) {
     return MW_OK;
 }
 
+/* What was not reached would be stored as it lies in memory. */
+static mw_status check_reached(const harvest *h, int64_t block) {
+    const mw_store_plan *p = &h->plan->store;
+    size_t rows = (size_t)(p->block_row[block + 1] - p->block_row[block]);
+    for (int64_t s = 0; s < p->n_sites; s++) {
+        char name[MW_SITE_TEXT], where[MW_SITE_TEXT] = "";
+        const char *who = "";
+        mw_site stop;
+        if (h->taps[s].bytes == rows * (size_t)p->widths[s] * mw_dtype_size(p->dtype)) continue;
+        mw_site_format(p->sites[s], name);
+        if (!mw_hooks_stopped(mw_model_hooks(h->model), &stop, &who))
+            return mw_error(MW_ERR_STATE, "site %s was not reached in all rows of block %lld", name, (long long)block);
+        mw_site_format(stop, where);
+        return mw_error(MW_ERR_STATE, "hook '%s' on %s ended a pass before site %s, which is to be stored, was reached",
+                        who, where, name);
+    }
+    return MW_OK;
+}
+
 static mw_status compute_block(harvest *h, int64_t block, int lane, pipe_slot *slot) {
     const mw_dataset *d = h->dataset;
     mw_backend *b = h->backend;
@@ -76,6 +95,7 @@ static mw_status compute_block(harvest *h, int64_t block, int lane, pipe_slot *s
                            .dtype = h->plan->store.dtype,
                            .to = h->staging[lane] ? h->staging[lane][s] : slot->values[s]};
     MW_TRY(mw_model_forward(h->model, &batch, NULL));
+    MW_TRY(check_reached(h, block));
     for (int64_t s = 0; s < h->options->n_sites && h->staging[lane]; s++)
         MW_TRY(b->ops->fetch(b, lane, slot->values[s], h->staging[lane][s], h->taps[s].bytes));
     return MW_OK;

@@ -12,7 +12,8 @@ struct mw_hooks {
     entry *entries; /* in attach order, which is the firing order */
     int64_t count, capacity;
     mw_hook_id next;
-    bool controllers;
+    bool controllers, stopped;
+    mw_hook stopper; /* a copy of the hook that ended a pass last */
 };
 
 mw_status mw_hooks_new(mw_site_width width, const void *model, mw_hooks **out) {
@@ -101,19 +102,31 @@ int64_t mw_hooks_last(const mw_hooks *hooks) {
     return last;
 }
 
+static const char *name_of(const mw_hook *hook) {
+    return hook->name ? hook->name : "unnamed";
+}
+
 mw_status mw_hooks_fire(mw_hooks *hooks, const mw_hook_event *event) {
     for (int64_t i = 0; i < hooks->count; i++) {
         const entry *e = &hooks->entries[i];
         if (!same_site(e->hook.site, event->site) || !live(hooks, e)) continue;
         mw_status status = e->hook.call(e->hook.self, event);
-        if (status == MW_OK || status == MW_STOP) {
-            MW_TRY(status);
-            continue;
+        if (status == MW_OK) continue;
+        if (status == MW_STOP) {
+            hooks->stopped = true;
+            hooks->stopper = e->hook;
+            return status;
         }
         char name[MW_SITE_TEXT];
         mw_site_format(event->site, name);
-        return mw_error(status, "hook '%s' on %s failed: %s", e->hook.name ? e->hook.name : "unnamed", name,
-                        mw_status_text(status));
+        return mw_error(status, "hook '%s' on %s failed: %s", name_of(&e->hook), name, mw_status_text(status));
     }
     return MW_OK;
+}
+
+bool mw_hooks_stopped(const mw_hooks *hooks, mw_site *site, const char **name) {
+    if (!hooks->stopped) return false;
+    *site = hooks->stopper.site;
+    *name = name_of(&hooks->stopper);
+    return true;
 }
