@@ -30,7 +30,7 @@ static mw_status make_groups(hid_t file, const char *path, const char *name) {
     for (const char *slash = strchr(name, '/'); slash; slash = strchr(slash + 1, '/')) {
         char *group = mw_strndup(name, (size_t)(slash - name));
         if (!group) return MW_ERR_MEMORY;
-        mw_status status = H5Lexists(file, group, H5P_DEFAULT) > 0 ? MW_OK : h5_make_group(file, path, group);
+        mw_status status = h5_have(file, group) ? MW_OK : h5_make_group(file, path, group);
         mw_free(group);
         MW_TRY(status);
     }
@@ -52,8 +52,7 @@ static mw_status write_all(const char *path, const mw_array *arrays, int64_t n, 
     for (int64_t i = 0; i < n_attributes && status == MW_OK; i++)
         status = h5_put_text(file, path, attributes[i].key, attributes[i].value);
     for (int64_t i = 0; i < n && status == MW_OK; i++) status = write_array(file, path, &arrays[i]);
-    if (H5Fclose(file) < 0 && status == MW_OK) status = h5_error(path, "cannot be closed");
-    return status;
+    return h5_close(file, path, status);
 }
 
 mw_status mw_arrays_save(const char *path, const mw_array *arrays, int64_t n, const mw_pair *attributes,
@@ -96,10 +95,10 @@ bool mw_arrays_have(const mw_arrays *file, const char *name) {
     bool there = part != NULL;
     for (char *slash = part ? strchr(part, '/') : NULL; slash && there; slash = strchr(slash + 1, '/')) {
         *slash = '\0';
-        there = H5Lexists(file->file, part, H5P_DEFAULT) > 0;
+        there = h5_have(file->file, part);
         *slash = '/';
     }
-    there = there && H5Lexists(file->file, name, H5P_DEFAULT) > 0;
+    there = there && h5_have(file->file, name);
     mw_free(part);
     return there;
 }

@@ -2,9 +2,9 @@
 #include "store/part.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 void store_site_name(mw_site site, const char *what, char out[STORE_NAME]) {
@@ -28,7 +28,7 @@ static mw_status check_header(const store_part *part, bool partial) {
 
 static mw_status stored_dtype(const store_part *part, const char *name, mw_dtype *out) {
     hid_t data = H5Dopen2(part->file, name, H5P_DEFAULT);
-    if (data < 0) return mw_error(MW_ERR_FORMAT, "%s: data set '%s' is missing", part->path, name);
+    if (data < 0) return h5_error(MW_ERR_FORMAT, part->path, "data set '%s' is missing", name);
     char *text = NULL;
     mw_status status = h5_get_text(data, part->path, "dtype", &text);
     if (status == MW_OK) {
@@ -51,6 +51,14 @@ static mw_status stored_dtype(const store_part *part, const char *name, mw_dtype
     return status;
 }
 
+/* Whether the file goes on to the end of a site's values. */
+static bool fits(const store_part *part, uint64_t place, int64_t rows, int64_t width, mw_dtype dtype) {
+    uint64_t row, bytes, end;
+    return !__builtin_mul_overflow((uint64_t)width, mw_dtype_size(dtype), &row) &&
+           !__builtin_mul_overflow((uint64_t)rows, row, &bytes) && !__builtin_add_overflow(place, bytes, &end) &&
+           end <= part->size;
+}
+
 static mw_status add_site(store_part *part, const char *text) {
     mw_store_site s = {0};
     MW_TRY(mw_site_parse(text, &s.site));
@@ -68,9 +76,7 @@ static mw_status add_site(store_part *part, const char *text) {
     MW_TRY(h5_read_all(part->file, part->path, name, H5T_NATIVE_DOUBLE, 1, &s.norm_mean));
     store_site_name(s.site, "square_mean", name);
     MW_TRY(h5_read_all(part->file, part->path, name, H5T_NATIVE_DOUBLE, 1, &s.square_mean));
-    uint64_t size;
-    MW_TRY(mw_file_size(part->path, &size));
-    if (place + (uint64_t)rows * (uint64_t)s.width * mw_dtype_size(s.dtype) > size)
+    if (!fits(part, place, rows, s.width, s.dtype))
         return mw_error(MW_ERR_FORMAT, "%s: truncated: site %s ends behind the end of the file", part->path, text);
     if (!MW_GROW(part->sites, part->n_sites, part->capacity)) return MW_ERR_MEMORY;
     part->sites[part->n_sites++] = (part_site){s, place};
@@ -94,19 +100,21 @@ static mw_status open_into(store_part *part, const char *path, bool partial) {
     if (!(part->path = mw_strdup(path))) return MW_ERR_MEMORY;
     if (!mw_file_exists(path)) return mw_error(MW_ERR_IO, "%s: there is no such file", path);
     MW_TRY(h5_open(path, NULL, false, &part->file));
+    MW_TRY(h5_descriptor(part->file, path, &part->fd));
+    struct stat about;
+    if (fstat(part->fd, &about) != 0) return mw_error(MW_ERR_IO, "%s: %s", path, strerror(errno));
+    part->size = (uint64_t)about.st_size;
     MW_TRY(check_header(part, partial));
     int64_t columns;
     MW_TRY(h5_shape(part->file, path, "/tokens/ids", &part->n_rows, &columns));
     listing l = {part, MW_OK};
     hsize_t at = 0;
     hid_t group = H5Gopen2(part->file, "/sites", H5P_DEFAULT);
-    if (group < 0) return mw_error(MW_ERR_FORMAT, "%s: group '/sites' is missing", path);
+    if (group < 0) return h5_error(MW_ERR_FORMAT, path, "group '/sites' is missing");
     herr_t code = H5Literate(group, H5_INDEX_NAME, H5_ITER_INC, &at, visit_site, &l);
+    if (code < 0 && l.status == MW_OK) l.status = h5_error(MW_ERR_IO, path, "sites cannot be listed");
     H5Gclose(group);
-    MW_TRY(l.status);
-    if (code < 0) return h5_error(path, "sites cannot be listed");
-    part->fd = open(path, O_RDONLY | O_CLOEXEC);
-    return part->fd >= 0 ? MW_OK : mw_error(MW_ERR_IO, "%s: %s", path, strerror(errno));
+    return l.status;
 }
 
 mw_status part_open(const char *path, bool partial, store_part *out) {

@@ -12,7 +12,8 @@ typedef struct part_site {
 typedef struct store_part {
     char *path;
     hid_t file;
-    int fd;
+    int fd;        /* of the same open file */
+    uint64_t size; /* bytes */
     int64_t n_rows, n_sites, capacity;
     part_site *sites; /* by name */
     int64_t first;    /* row of the whole where this file's begin */

@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { FLUSH_STEPS = 16, FLUSH_SECONDS = 2, TILE = 64 };
+enum { FLUSH_STEPS = 16, FLUSH_SECONDS = 2, TILE = 64, SUM_BYTES = 1 << 24 };
 
 /* Of a tile of a block's rows. */
 typedef struct tile_sums {
@@ -136,7 +136,7 @@ static mw_status fill_known(const mw_store_writer *w) {
 
 /* What all ranks have written, to the disk. */
 static mw_status sync_file(const mw_store_writer *w) {
-    return H5Fflush(w->file, H5F_SCOPE_GLOBAL) < 0 ? h5_error(w->partial, "flush failed") : MW_OK;
+    return H5Fflush(w->file, H5F_SCOPE_GLOBAL) < 0 ? h5_error(MW_ERR_IO, w->partial, "flush failed") : MW_OK;
 }
 
 static mw_status save_progress(const mw_store_writer *w, int64_t done) {
@@ -280,8 +280,9 @@ static mw_status close_file(mw_store_writer *w) {
     hid_t file = w->file;
     w->file = -1;
     if (file < 0 || H5Fclose(file) >= 0) return MW_OK;
+    mw_status status = h5_error(MW_ERR_IO, w->partial, "close failed");
     mw_comm_abandon(w->comm);
-    return h5_error(w->partial, "close failed");
+    return status;
 }
 
 void mw_store_writer_free(mw_store_writer **slot) {
@@ -455,45 +456,42 @@ mw_status mw_store_writer_keep(mw_store_writer *w, int64_t *blocks_done) {
 
 /* ---- finishing ----------------------------------------------------------------------------------------- */
 
-static mw_status write_means(const mw_store_writer *w, int64_t s, const double *sums, const double *norms) {
+/* out[i] becomes the sum over blocks of column i of a data set [blocks, width], by the number of rows. In block order: the same sum at any
+ * number of ranks; some blocks at a time, since all of them may be more than memory has, or HDF5 reads at once. */
+static mw_status mean_of_blocks(const mw_store_writer *w, const char *name, int64_t width, double *out) {
     const mw_store_plan *p = w->plan;
-    int64_t width = p->widths[s];
-    double norm_mean = 0, square_mean = 0;
-    memset(w->sums, 0, (size_t)width * sizeof *w->sums);
-    for (int64_t b = 0; b < p->n_blocks; b++) { /* in block order: the same sum at any number of ranks */
-        for (int64_t i = 0; i < width; i++) w->sums[i] += sums[b * width + i];
-        norm_mean += norms[2 * b];
-        square_mean += norms[2 * b + 1];
+    int64_t most = SUM_BYTES / (width * (int64_t)sizeof *out) + 1;
+    if (most > p->n_blocks) most = p->n_blocks;
+    double *part = mw_alloc((size_t)(most * width) * sizeof *part);
+    mw_status status = part ? MW_OK : MW_ERR_MEMORY;
+    memset(out, 0, (size_t)width * sizeof *out);
+    for (int64_t b = 0, n; b < p->n_blocks && status == MW_OK; b += n) {
+        n = p->n_blocks - b < most ? p->n_blocks - b : most;
+        status = h5_read_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, b, n, width, part);
+        for (int64_t j = 0; j < n && status == MW_OK; j++)
+            for (int64_t i = 0; i < width; i++) out[i] += part[j * width + i];
     }
-    double n = p->n_rows ? (double)p->n_rows : 1;
-    for (int64_t i = 0; i < width; i++) w->sums[i] /= n;
-    norm_mean /= n;
-    square_mean /= n;
-    char name[STORE_NAME];
-    store_site_name(p->sites[s], "mean", name);
-    MW_TRY(h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, 0, width, 0, w->sums, NULL));
-    store_site_name(p->sites[s], "norm_mean", name);
-    MW_TRY(h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, 0, 1, 0, &norm_mean, NULL));
-    store_site_name(p->sites[s], "square_mean", name);
-    return h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, 0, 1, 0, &square_mean, NULL);
+    double rows = p->n_rows ? (double)p->n_rows : 1;
+    for (int64_t i = 0; i < width; i++) out[i] /= rows;
+    mw_free(part);
+    return status;
 }
 
-/* Rank 0 alone: the blocks' sums are small. */
+/* By rank 0 alone. */
 static mw_status finish_site(const mw_store_writer *w, int64_t s) {
     const mw_store_plan *p = w->plan;
-    double *sums = mw_alloc((size_t)(p->n_blocks * p->widths[s]) * sizeof *sums);
-    double *norms = mw_alloc((size_t)p->n_blocks * 2 * sizeof *norms);
-    mw_status status = sums && norms ? MW_OK : MW_ERR_MEMORY;
+    double norms[2]; /* of norms, and of their squares */
     char name[STORE_NAME];
     store_site_name(p->sites[s], "block_sum", name);
-    if (status == MW_OK)
-        status = h5_read_all(w->file, w->partial, name, H5T_NATIVE_DOUBLE, p->n_blocks * p->widths[s], sums);
+    MW_TRY(mean_of_blocks(w, name, p->widths[s], w->sums));
     store_site_name(p->sites[s], "block_norm", name);
-    if (status == MW_OK) status = h5_read_all(w->file, w->partial, name, H5T_NATIVE_DOUBLE, 2 * p->n_blocks, norms);
-    if (status == MW_OK) status = write_means(w, s, sums, norms);
-    mw_free(sums);
-    mw_free(norms);
-    return status;
+    MW_TRY(mean_of_blocks(w, name, 2, norms));
+    store_site_name(p->sites[s], "mean", name);
+    MW_TRY(h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, 0, p->widths[s], 0, w->sums, NULL));
+    store_site_name(p->sites[s], "norm_mean", name);
+    MW_TRY(h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, 0, 1, 0, &norms[0], NULL));
+    store_site_name(p->sites[s], "square_mean", name);
+    return h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, 0, 1, 0, &norms[1], NULL);
 }
 
 /* What gets the name must be what was written: somebody may have made another file in its place. */
