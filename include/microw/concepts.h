@@ -70,9 +70,11 @@ mw_status mw_categories_load(const char *path, const mw_store_tokens *tokens, mw
 void mw_categories_free(mw_categories *categories);
 
 typedef struct mw_discover_options {
-    int64_t top_texts;               /* of each latent, at most one of a sequence */
+    int64_t
+        top_texts; /* of each latent; at most one of what a sequence holds of a document, so that a long document, which goes on
+                          in other sequences, may have several */
     int64_t samples;                 /* of each latent, drawn at random from all rows on which it is active */
-    int64_t around;                  /* tokens shown on each side of a row, within its sequence */
+    int64_t around;                  /* tokens shown on each side of a row, within its sequence and document */
     int64_t neighbours;              /* latents alike, of each latent and kind */
     int64_t together_rows;           /* rows, drawn at random, on which latents that are active together are counted */
     int64_t seed;                    /* of what is drawn */
@@ -104,7 +106,7 @@ typedef struct mw_discovery {
     float *text_score;      /* [n, per] activation */
     int64_t *text_start;    /* [n per + 1] */
     int32_t *text_center;   /* [n, per] which of its tokens the row is */
-    int64_t *text_document; /* [n, per] of the store */
+    int64_t *text_document; /* [n, per] of the store: the row's own */
     int32_t *text_position; /* [n, per] of the row in its sequence */
     int32_t *text_id;       /* [tokens shown] */
     float *text_value;      /* [tokens shown] the latent's activation, 0 where it is silent */

@@ -49,7 +49,9 @@ typedef struct mw_dataset {
     int64_t n_ids, n_sequences;
     int64_t *first, *length, *document; /* [n_sequences]; document: of the first token that is not bos */
     mw_document_place *documents;
-    int64_t n_documents; /* those with at least one token in a sequence come first; counts what was tokenized */
+    int64_t n_documents; /* what was tokenized, in order; those behind the last sequence have no tokens */
+    int64_t *
+        document_first; /* [n_documents + 1] in ids: where a document's tokens begin, with the bos before them, and end */
     char **files;
     int64_t n_files;
 } mw_dataset;

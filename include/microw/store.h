@@ -7,12 +7,18 @@
  *     MW_TRY(mw_store_read_rows(store, &site, rows, 4096, x));     // x: [4096, site.width] f32
  *     mw_store_close(&store);
  *
- * Layout (schema 1): /tokens/{ids,sequence,position} [N] u32; /sequences/{document,offset,length} [S] u64, offset in
- * rows; /documents/{file,offset,length} [D] i64; /vocabulary/{offset [V+1] u64, bytes u8}; /blocks/row [B+1] u64;
+ * Layout (schema 2): /tokens/{ids,sequence,position} [N] u32; /sequences/{document,offset,length} [S] u64: document of the
+ * first token, first row, rows; /documents/place [D, 3] i64: file, offset and length in bytes; /documents/row [D+1] u64: first row of
+ * each document; /vocabulary/{offset [V+1] u64, bytes u8}; /blocks/row [B+1] u64;
  * per site /sites/<layer>.<stream>/{values [N, width], mean [width] f64, norm_mean, square_mean f64,
  * block_sum [B, width] f64, block_norm [B, 2] f64, checksum [B] u64}. bf16 is stored as u16 with the attribute
  * dtype = "bf16". Root attributes: schema, complete, and the provenance the writer was given.
  * Row order is the dataset's; nothing in the file depends on the number of ranks that wrote it.
+ *
+ * Row r is of the document d with row[d] <= r < row[d + 1]: in numpy, searchsorted(f["documents/row"][:], r, side="right") - 1.
+ * Packed sequences hold several documents, and a long document goes on in the next sequence. A bos token belongs to the document
+ * behind it, also at the start of a sequence in the middle of one; an eos token to the document it ends. Files of schema 1 have no
+ * /documents/row: all rows of a sequence are then said to be of the document it begins with.
  *
  * The data sets are contiguous and allocated when the file is made: a reader takes rows straight from the file at
  * any place, and a killed writer leaves a file whose finished blocks are good.
@@ -29,7 +35,7 @@
 extern "C" {
 #endif
 
-enum { MW_STORE_SCHEMA = 1 };
+enum { MW_STORE_SCHEMA = 2 }; /* written; 1 is read too */
 
 typedef struct mw_pair {
     const char *key, *value;
@@ -43,6 +49,7 @@ typedef struct mw_store_plan {
     const uint32_t *ids, *sequence, *position;  /* [n_rows] */
     const uint64_t *document, *offset, *length; /* [n_sequences]: document, first row, rows */
     const mw_document_place *documents;
+    const uint64_t *document_row; /* [n_documents + 1] first rows */
     int64_t n_documents;
     const uint64_t *block_row; /* [n_blocks + 1] */
     const mw_site *sites;
@@ -92,6 +99,7 @@ typedef struct mw_store_tokens {
     uint32_t *ids, *sequence, *position;
     uint64_t *document, *offset, *length;
     mw_document_place *documents;
+    uint64_t *document_row; /* [n_documents + 1] first rows */
     uint64_t *vocabulary_offset;
     char *vocabulary_bytes;
 } mw_store_tokens;
@@ -130,11 +138,17 @@ mw_status mw_store_view_mean(const mw_store_view *view, double *out) MW_MUST_USE
 
 mw_status mw_store_read_tokens(const mw_store *store, mw_store_tokens *out) MW_MUST_USE;
 void mw_store_tokens_free(mw_store_tokens *tokens);
+/* A stretch of text: rows begin .. end are of one document and of one sequence. */
+typedef struct mw_store_span {
+    int64_t begin, end, document;
+} mw_store_span;
+/* The one that a row lies in. */
+mw_store_span mw_store_span_of(const mw_store_tokens *tokens, int64_t row);
 /* The data files that the rows were made from, of all harvests in order. */
 typedef struct mw_store_sources {
     int64_t n;
     char **name;
-    int32_t *of_sequence; /* [sequences] */
+    int32_t *of_document; /* [documents] */
 } mw_store_sources;
 mw_status mw_store_read_sources(const mw_store *store, const mw_store_tokens *tokens,
                                 mw_store_sources *out) MW_MUST_USE;

@@ -35,24 +35,32 @@ static uint64_t key_of(float score) {
     return bits;
 }
 
-static void take_entry(search *s, int64_t latent, float z, int64_t row, int32_t category, int32_t source) {
+/* What all latents that are active on a row are told of it. */
+typedef struct place {
+    int64_t row;
+    mw_store_span span;
+    int32_t category, source;
+} place;
+
+static void take_entry(search *s, int64_t latent, float z, const place *p) {
     mw_discovery *d = s->out;
     heap_entry *heap = s->heap + latent * d->per;
     d->count[latent]++;
-    if (category >= 0) d->by_category[latent * d->n_categories + category]++;
-    if (d->n_sources) d->by_source[latent * d->n_sources + source]++;
+    if (p->category >= 0) d->by_category[latent * d->n_categories + p->category]++;
+    if (d->n_sources) d->by_source[latent * d->n_sources + p->source]++;
     histogram_add(&d->bin_exponent[latent], d->bin + latent * MW_BINS, z);
-    heap_offer(heap, d->top_texts, (heap_entry){key_of(z), row, z}, s->tokens->sequence);
+    heap_offer(heap, d->top_texts, (heap_entry){key_of(z), p->row, z}, &p->span);
     if (d->samples)
-        heap_offer(heap + d->top_texts, d->samples, (heap_entry){draw((uint64_t)s->options->seed, latent, row), row, z},
-                   NULL);
+        heap_offer(heap + d->top_texts, d->samples,
+                   (heap_entry){draw((uint64_t)s->options->seed, latent, p->row), p->row, z}, NULL);
 }
 
 static mw_status take_row(search *s, int64_t row, int64_t begin, int64_t end) {
     const mw_discovery *d = s->out;
-    int32_t category = d->n_categories ? s->options->categories->of_token[s->tokens->ids[row]] : -1;
-    int32_t source = s->sources.of_sequence[s->tokens->sequence[row]];
-    for (int64_t j = begin; j < end; j++) take_entry(s, s->codes.index[j], s->codes.value[j], row, category, source);
+    place p = {.row = row, .span = mw_store_span_of(s->tokens, row)};
+    p.category = d->n_categories ? s->options->categories->of_token[s->tokens->ids[row]] : -1;
+    p.source = s->sources.of_document[p.span.document];
+    for (int64_t j = begin; j < end; j++) take_entry(s, s->codes.index[j], s->codes.value[j], &p);
     bool kept = mw_permute((uint64_t)s->options->seed, 0, (uint64_t)d->rows, (uint64_t)row) <
                 (uint64_t)s->options->together_rows;
     return kept ? kept_rows_add(&s->kept, s->codes.index + begin, end - begin) : MW_OK;
@@ -208,7 +216,9 @@ static mw_status prepare_groups(search *s) {
     d->precision = mw_calloc((size_t)d->n, sizeof *d->precision);
     if (!d->source_rows || !d->by_source || !d->by_category || !d->category || !d->purity || !d->precision)
         return MW_ERR_MEMORY;
-    for (int64_t r = 0; r < d->rows && sources; r++) d->source_rows[s->sources.of_sequence[s->tokens->sequence[r]]]++;
+    for (int64_t i = 0; i < s->tokens->n_documents && sources; i++)
+        d->source_rows[s->sources.of_document[i]] +=
+            (int64_t)(s->tokens->document_row[i + 1] - s->tokens->document_row[i]);
     return MW_OK;
 }
 
@@ -249,6 +259,13 @@ static mw_status check(const search *s) {
     const mw_discover_options *o = s->options;
     if (o->top_texts < 1)
         return mw_error(MW_ERR_CONFIG, "discover.top_texts is %lld: expected at least 1", (long long)o->top_texts);
+    if (s->sae->n >= MW_DISCOVERY_LATENTS || o->top_texts + o->samples >= MW_DISCOVERY_TEXTS)
+        return mw_error(
+            MW_ERR_UNSUPPORTED, "discovery of %lld latents with %lld texts each: fewer than %d and %d are expected",
+            (long long)s->sae->n, (long long)(o->top_texts + o->samples), MW_DISCOVERY_LATENTS, MW_DISCOVERY_TEXTS);
+    if (mw_store_rows(s->in->store) >= MW_DISCOVERY_ROWS)
+        return mw_error(MW_ERR_UNSUPPORTED, "discovery on %lld rows: fewer than 2^40 are expected",
+                        (long long)mw_store_rows(s->in->store));
     if (s->in->width != s->sae->d)
         return mw_error(MW_ERR_CONFIG, "an SAE of width %lld cannot read a site of width %lld", (long long)s->sae->d,
                         (long long)s->in->width);

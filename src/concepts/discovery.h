@@ -4,6 +4,10 @@
 
 #include "microw/concepts.h"
 
+/* What discovery.h5 may have, so that what is written can be read. */
+enum { MW_DISCOVERY_LATENTS = 1 << 30, MW_DISCOVERY_TEXTS = 1 << 20 };
+#define MW_DISCOVERY_ROWS ((int64_t)1 << 40)
+
 /* A row that a latent is active on, kept while its key is among the largest. */
 typedef struct heap_entry {
     uint64_t key;
@@ -15,8 +19,8 @@ typedef struct heap_entry {
 bool heap_better(heap_entry a, heap_entry b);
 /* For qsort, best first. */
 int heap_best_first(const void *a, const void *b);
-/* heap[0] is the worst of k kept. `sequence`, if given: at most one row of each is kept. */
-void heap_offer(heap_entry *heap, int64_t k, heap_entry entry, const uint32_t *sequence);
+/* heap[0] is the worst of k kept. `span`, if given, holds the entry's row: at most one row of it is kept. */
+void heap_offer(heap_entry *heap, int64_t k, heap_entry entry, const mw_store_span *span);
 
 /* Adds an activation z > 0 to a histogram; the first finds *exponent BIN_NONE. */
 enum { BIN_NONE = INT32_MIN };

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-static const char file_kind[] = "microw discovery 1";
+static const char file_kind[] = "microw discovery 2", earlier_kind[] = "microw discovery 1";
 
 /* One row an array, for writing and for reading: where it is, what it is called, how many rows and columns it has. */
 typedef struct slot {
@@ -114,9 +114,15 @@ mw_status mw_discovery_save(const mw_discovery *d, const char *path, const char 
 static mw_status read_numbers(const mw_arrays *file, const char *path, mw_discovery *d) {
     char *text = NULL, *kind = NULL;
     MW_TRY(mw_arrays_text(file, "kind", &kind));
-    bool ours = strcmp(kind, file_kind) == 0;
+    bool earlier = strcmp(kind, earlier_kind) == 0, ours = earlier || strcmp(kind, file_kind) == 0;
     mw_free(kind);
     if (!ours) return mw_error(MW_ERR_FORMAT, "%s: not a discovery of this version", path);
+    if (earlier)
+        mw_log(
+            MW_LOG_INFO,
+            "%s: of an earlier version: texts are said to be of the document that their sequence begins with, and may "
+            "run on into the next; discover again to have their own",
+            path);
     MW_TRY(mw_arrays_text(file, "latents rows top_texts samples around together_rows", &text));
     int64_t *const into[] = {&d->n, &d->rows, &d->top_texts, &d->samples, &d->around, &d->together_rows};
     bool good = true;
@@ -125,12 +131,12 @@ static mw_status read_numbers(const mw_arrays *file, const char *path, mw_discov
         size_t length = strcspn(word, " ");
         bool last = word[length] == '\0';
         word[length] = '\0';
-        good = mw_parse_int(word, into[i]) && *into[i] >= 0 && *into[i] < (int64_t)1 << 40 && last == (i == 5);
+        good = mw_parse_int(word, into[i]) && *into[i] >= 0 && *into[i] < MW_DISCOVERY_ROWS && last == (i == 5);
         word += length + 1;
     }
     mw_free(text);
     d->per = d->top_texts + d->samples;
-    if (good && d->n < 1 << 30 && d->per < 1 << 20) return MW_OK;
+    if (good && d->n < MW_DISCOVERY_LATENTS && d->per < MW_DISCOVERY_TEXTS) return MW_OK;
     return mw_error(MW_ERR_FORMAT, "%s: its sizes cannot be", path);
 }
 

@@ -24,10 +24,10 @@ static void replace(heap_entry *heap, int64_t k, int64_t at, heap_entry entry) {
     heap[at] = entry;
 }
 
-void heap_offer(heap_entry *heap, int64_t k, heap_entry entry, const uint32_t *sequence) {
+void heap_offer(heap_entry *heap, int64_t k, heap_entry entry, const mw_store_span *span) {
     if (k == 0 || !heap_better(entry, heap[0])) return;
-    for (int64_t i = 0; sequence && i < k; i++)
-        if (heap[i].row >= 0 && sequence[heap[i].row] == sequence[entry.row]) {
+    for (int64_t i = 0; span && i < k; i++)
+        if (heap[i].row >= span->begin && heap[i].row < span->end) {
             if (heap_better(entry, heap[i])) replace(heap, k, i, entry);
             return;
         }

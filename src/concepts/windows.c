@@ -11,16 +11,15 @@ static void window_of(const mw_discovery *d, const mw_store_tokens *tokens, int6
     int64_t row = d->text_row[t];
     *begin = *end = 0;
     if (row < 0) return;
-    uint32_t sequence = tokens->sequence[row];
-    int64_t first = (int64_t)tokens->offset[sequence], last = first + (int64_t)tokens->length[sequence];
-    *begin = row - d->around > first ? row - d->around : first;
-    *end = row + d->around + 1 < last ? row + d->around + 1 : last;
+    mw_store_span span = mw_store_span_of(tokens, row);
+    *begin = row - d->around > span.begin ? row - d->around : span.begin;
+    *end = row + d->around + 1 < span.end ? row + d->around + 1 : span.end;
 }
 
 static void place(const mw_store_tokens *tokens, mw_discovery *d, int64_t t, int64_t begin) {
     int64_t row = d->text_row[t];
     d->text_center[t] = (int32_t)(row - begin);
-    d->text_document[t] = (int64_t)tokens->document[tokens->sequence[row]];
+    d->text_document[t] = mw_store_span_of(tokens, row).document;
     d->text_position[t] = (int32_t)tokens->position[row];
 }
 

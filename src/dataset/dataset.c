@@ -191,18 +191,19 @@ mw_status mw_dataset_from_ids(const int32_t *ids, const int64_t *length, int64_t
     d->length = mw_alloc((size_t)n * sizeof *d->length);
     d->document = mw_alloc((size_t)n * sizeof *d->document);
     d->documents = mw_alloc((size_t)n * sizeof *d->documents);
-    if (!d->ids || !d->first || !d->length || !d->document || !d->documents) {
+    d->document_first = mw_alloc((size_t)(n + 1) * sizeof *d->document_first);
+    if (!d->ids || !d->first || !d->length || !d->document || !d->documents || !d->document_first) {
         mw_dataset_free(&d);
         return MW_ERR_MEMORY;
     }
     memcpy(d->ids, ids, (size_t)total * sizeof *ids);
     for (int64_t s = 0, at = 0; s < n; at += length[s++]) {
-        d->first[s] = at;
+        d->first[s] = d->document_first[s] = at;
         d->length[s] = length[s];
         d->document[s] = s;
         d->documents[s] = (mw_document_place){-1, s, 0};
     }
-    d->n_ids = total;
+    d->n_ids = d->document_first[n] = total;
     d->n_sequences = d->n_documents = n;
     *out = d;
     return MW_OK;
@@ -212,7 +213,7 @@ void mw_dataset_free(mw_dataset **slot) {
     mw_dataset *d = *slot;
     if (!d) return;
     for (int64_t i = 0; i < d->n_files; i++) mw_free(d->files[i]);
-    void *all[] = {d->files, d->ids, d->first, d->length, d->document, d->documents, d};
+    void *all[] = {d->files, d->ids, d->first, d->length, d->document, d->documents, d->document_first, d};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) mw_free(all[i]);
     *slot = NULL;
 }

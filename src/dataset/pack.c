@@ -105,11 +105,15 @@ mw_status pack_sequences(const mw_dataset_options *options, const mw_tokenizer *
     if (options->eos) p.eos = mw_tokenizer_eos(tokenizer);
     p.bos_each_context = options->bos == MW_BOS_CONTEXT;
     const int32_t *ids = stream->ids;
-    for (int64_t d = 0; d < stream->n_documents && !p.full; ids += stream->document_length[d++]) {
+    if (!(out->document_first = mw_alloc((size_t)(stream->n_documents + 1) * sizeof *out->document_first)))
+        return MW_ERR_MEMORY;
+    for (int64_t d = 0; d < stream->n_documents; ids += stream->document_length[d++]) {
         int64_t n = stream->document_length[d];
-        if (n == 0) continue;
+        out->document_first[d] = out->n_ids;
+        if (n == 0 || p.full) continue;
         MW_TRY(options->pack ? pack_document(&p, d, ids, n) : single_document(&p, d, ids, n));
     }
+    out->document_first[stream->n_documents] = out->n_ids;
     return out->n_sequences
                ? MW_OK
                : mw_error(MW_ERR_FORMAT, "dataset: no tokens in %lld documents", (long long)stream->n_documents);

@@ -31,10 +31,10 @@ static mw_status window_text(const mw_store_tokens *t, int64_t begin, int64_t en
 static mw_status fill_window(detection_pool *p, const mw_sae *sae, const mw_store_view *in, const mw_store_tokens *t,
                              int64_t around, int64_t w, float *x, mw_codes *codes) {
     int64_t row = (int64_t)mw_permute(POOL_SEED, 0, (uint64_t)t->n_rows, (uint64_t)w);
-    int64_t first = (int64_t)t->offset[t->sequence[row]], last = first + (int64_t)t->length[t->sequence[row]];
+    mw_store_span span = mw_store_span_of(t, row);
     p->row[w] = row;
-    p->begin[w] = row - around > first ? row - around : first;
-    p->end[w] = row + around + 1 < last ? row + around + 1 : last;
+    p->begin[w] = row - around > span.begin ? row - around : span.begin;
+    p->end[w] = row + around + 1 < span.end ? row + around + 1 : span.end;
     int64_t n = p->end[w] - p->begin[w];
     MW_TRY(window_text(t, p->begin[w], p->end[w], &p->text[w]));
     MW_TRY(mw_store_view_range(in, p->begin[w], n, x));

@@ -3,8 +3,8 @@
 #include <string.h>
 
 void harvest_plan_free(harvest_plan *p) {
-    void *all[] = {p->ids,    p->sequence,  p->position,          p->document, p->offset,
-                   p->length, p->block_row, p->vocabulary_offset, p->widths,   p->keep};
+    void *all[] = {p->ids,          p->sequence,  p->position,          p->document, p->offset, p->length,
+                   p->document_row, p->block_row, p->vocabulary_offset, p->widths,   p->keep};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) mw_free(all[i]);
     mw_text_free(&p->vocabulary);
     *p = (harvest_plan){0};
@@ -47,6 +47,15 @@ static void fill_rows(const mw_dataset *d, int64_t batch, harvest_plan *p) {
     p->block_row[p->store.n_blocks] = (uint64_t)row;
 }
 
+/* Documents lie one behind the other in the dataset, so their rows do too. */
+static void fill_documents(const mw_dataset *d, harvest_plan *p) {
+    uint64_t row = 0;
+    for (int64_t n = 0, at = 0; n <= d->n_documents; n++) {
+        for (; at < d->document_first[n]; at++) row += p->keep[at];
+        p->document_row[n] = row;
+    }
+}
+
 /* The text of every id the model knows, so that a store can be read without tokenizer and model. */
 static mw_status fill_vocabulary(const mw_tokenizer *tokenizer, int64_t vocab, harvest_plan *p) {
     if (!(p->vocabulary_offset = mw_alloc((size_t)(vocab + 1) * sizeof *p->vocabulary_offset))) return MW_ERR_MEMORY;
@@ -70,10 +79,16 @@ static mw_status check(const mw_model *model, const mw_dataset *d, const mw_toke
         return mw_error(MW_ERR_CONFIG,
                         "the tokenizer knows %lld tokens, the model only %lld: they do not belong together",
                         (long long)mw_tokenizer_size(tokenizer), (long long)about->vocab);
+    if (d->n_sequences > UINT32_MAX)
+        return mw_error(MW_ERR_UNSUPPORTED, "the dataset has %lld sequences; a store numbers them up to 2^32",
+                        (long long)d->n_sequences);
     for (int64_t s = 0; s < d->n_sequences; s++)
         if (d->length[s] > about->context)
             return mw_error(MW_ERR_CONFIG, "a sequence has %lld tokens, the model takes %lld: lower dataset.context",
                             (long long)d->length[s], (long long)about->context);
+        else if (d->length[s] > INT32_MAX)
+            return mw_error(MW_ERR_UNSUPPORTED, "a sequence has %lld tokens; positions are counted up to 2^31",
+                            (long long)d->length[s]);
     for (int64_t i = 0; i < options->n_sites; i++) {
         char name[MW_SITE_TEXT];
         mw_site_format(options->sites[i], name);
@@ -104,7 +119,9 @@ static mw_status make(const mw_model *model, const mw_dataset *d, const mw_token
     p->offset = mw_alloc((size_t)d->n_sequences * sizeof *p->offset);
     p->length = mw_alloc((size_t)d->n_sequences * sizeof *p->length);
     p->block_row = mw_alloc((size_t)(blocks + 1) * sizeof *p->block_row);
-    if (!p->ids || !p->sequence || !p->position || !p->document || !p->offset || !p->length || !p->block_row)
+    p->document_row = mw_alloc((size_t)(d->n_documents + 1) * sizeof *p->document_row);
+    if (!p->ids || !p->sequence || !p->position || !p->document || !p->offset || !p->length || !p->block_row ||
+        !p->document_row)
         return MW_ERR_MEMORY;
     MW_TRY(fill_vocabulary(tokenizer, mw_model_about(model)->vocab, p));
     p->store = (mw_store_plan){.n_rows = rows,
@@ -118,6 +135,7 @@ static mw_status make(const mw_model *model, const mw_dataset *d, const mw_token
                                .offset = p->offset,
                                .length = p->length,
                                .documents = d->documents,
+                               .document_row = p->document_row,
                                .n_documents = d->n_documents,
                                .block_row = p->block_row,
                                .sites = options->sites,
@@ -132,6 +150,7 @@ static mw_status make(const mw_model *model, const mw_dataset *d, const mw_token
                                .provenance = options->provenance,
                                .n_provenance = options->n_provenance};
     fill_rows(d, options->batch, p);
+    fill_documents(d, p);
     return MW_OK;
 }
 

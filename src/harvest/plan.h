@@ -7,7 +7,7 @@
 typedef struct harvest_plan {
     mw_store_plan store;
     uint32_t *ids, *sequence, *position;
-    uint64_t *document, *offset, *length, *block_row, *vocabulary_offset;
+    uint64_t *document, *offset, *length, *document_row, *block_row, *vocabulary_offset;
     mw_text vocabulary;
     int64_t *widths;
     bool *keep; /* [dataset->n_ids] */

@@ -15,12 +15,12 @@ void store_site_name(mw_site site, const char *what, char out[STORE_NAME]) {
 
 /* ---- opening ------------------------------------------------------------------------------------------- */
 
-static mw_status check_header(const store_part *part, bool partial) {
-    int64_t schema, complete;
-    MW_TRY(h5_get_int(part->file, part->path, "schema", &schema));
-    if (schema != MW_STORE_SCHEMA)
-        return mw_error(MW_ERR_FORMAT, "%s: store schema %lld; this microw reads schema %d", part->path,
-                        (long long)schema, MW_STORE_SCHEMA);
+static mw_status check_header(store_part *part, bool partial) {
+    int64_t complete;
+    MW_TRY(h5_get_int(part->file, part->path, "schema", &part->schema));
+    if (part->schema < 1 || part->schema > MW_STORE_SCHEMA)
+        return mw_error(MW_ERR_FORMAT, "%s: store schema %lld; this microw reads schemas 1 to %d", part->path,
+                        (long long)part->schema, MW_STORE_SCHEMA);
     MW_TRY(h5_get_int(part->file, part->path, "complete", &complete));
     return complete || partial ? MW_OK
                                : mw_error(MW_ERR_FORMAT, "%s: the harvest that wrote it did not finish", part->path);
@@ -107,6 +107,7 @@ static mw_status open_into(store_part *part, const char *path, bool partial) {
     MW_TRY(check_header(part, partial));
     int64_t columns;
     MW_TRY(h5_shape(part->file, path, "/tokens/ids", &part->n_rows, &columns));
+    MW_TRY(h5_shape(part->file, path, "/documents/place", &part->n_documents, &columns));
     listing l = {part, MW_OK};
     hsize_t at = 0;
     hid_t group = H5Gopen2(part->file, "/sites", H5P_DEFAULT);
@@ -186,17 +187,51 @@ static mw_status check_tokens(const store_part *part, const mw_store_tokens *t, 
         if (t->vocabulary_offset[i] > t->vocabulary_offset[i + 1] || t->vocabulary_offset[i + 1] > (uint64_t)n_bytes)
             return mw_error(MW_ERR_FORMAT, "%s: the vocabulary's offsets are not in order", part->path);
     for (int64_t i = 0; i < t->n_rows; i++)
-        if (t->ids[i] >= (uint64_t)t->n_vocabulary || t->sequence[i] >= (uint64_t)t->n_sequences)
-            return mw_error(MW_ERR_FORMAT, "%s: row %lld has token %u of sequence %u, out of range", part->path,
-                            (long long)i, t->ids[i], t->sequence[i]);
+        if (t->ids[i] >= (uint64_t)t->n_vocabulary || t->sequence[i] >= (uint64_t)t->n_sequences ||
+            t->position[i] > INT32_MAX)
+            return mw_error(MW_ERR_FORMAT, "%s: row %lld has token %u at position %u of sequence %u, out of range",
+                            part->path, (long long)i, t->ids[i], t->position[i], t->sequence[i]);
     for (int64_t i = 0; i < t->n_sequences; i++)
         if (t->offset[i] > (uint64_t)t->n_rows || t->length[i] > (uint64_t)t->n_rows - t->offset[i] ||
             t->document[i] >= (uint64_t)t->n_documents)
             return mw_error(MW_ERR_FORMAT, "%s: sequence %lld is out of range", part->path, (long long)i);
+    for (int64_t i = 0; i < t->n_rows; i++)
+        if ((uint64_t)i - t->offset[t->sequence[i]] >= t->length[t->sequence[i]])
+            return mw_error(MW_ERR_FORMAT, "%s: row %lld does not lie in its sequence %u", part->path, (long long)i,
+                            t->sequence[i]);
+    for (int64_t i = 0; i < t->n_documents; i++)
+        if (t->document_row[i] > t->document_row[i + 1])
+            return mw_error(MW_ERR_FORMAT, "%s: rows of document %lld are not in order", part->path, (long long)i);
+    if (t->document_row[0] != 0 || t->document_row[t->n_documents] != (uint64_t)t->n_rows)
+        return mw_error(MW_ERR_FORMAT, "%s: '/documents/row' does not cover the %lld rows", part->path,
+                        (long long)t->n_rows);
     return MW_OK;
 }
 
-mw_status part_read_tokens(const store_part *part, mw_store_tokens *t) {
+/* Schema 1 says where sequences begin only. */
+static mw_status guess_documents(store_part *part, mw_store_tokens *t) {
+    if (!(t->document_row = mw_alloc((size_t)(t->n_documents + 1) * sizeof *t->document_row))) return MW_ERR_MEMORY;
+    int64_t next = 0;
+    for (int64_t s = 0; s < t->n_sequences; s++)
+        for (; next < t->n_documents && (uint64_t)next <= t->document[s]; next++)
+            t->document_row[next] = next ? t->offset[s] : 0;
+    for (; next <= t->n_documents; next++) t->document_row[next] = (uint64_t)t->n_rows;
+    if (!part->told)
+        mw_log(MW_LOG_INFO,
+               "%s: of an earlier version (store schema 1): rows are said to be of the document that their sequence "
+               "begins with; harvest with --overwrite to have their own",
+               part->path);
+    part->told = true;
+    return MW_OK;
+}
+
+static mw_status read_documents(store_part *part, mw_store_tokens *t) {
+    int64_t count = t->n_documents + 1;
+    if (part->schema < 2) return guess_documents(part, t);
+    return part_column(part, "/documents/row", H5T_NATIVE_UINT64, 0, &count, (void **)&t->document_row);
+}
+
+mw_status part_read_tokens(store_part *part, mw_store_tokens *t) {
     int64_t any, n_bytes = -1, n_offsets = -1;
     t->n_rows = part->n_rows;
     t->n_sequences = t->n_documents = -1;
@@ -208,6 +243,7 @@ mw_status part_read_tokens(const store_part *part, mw_store_tokens *t) {
     MW_TRY(part_column(part, "/sequences/offset", H5T_NATIVE_UINT64, 0, &any, (void **)&t->offset));
     MW_TRY(part_column(part, "/sequences/length", H5T_NATIVE_UINT64, 0, &any, (void **)&t->length));
     MW_TRY(part_column(part, "/documents/place", H5T_NATIVE_INT64, 3, &t->n_documents, (void **)&t->documents));
+    MW_TRY(read_documents(part, t));
     MW_TRY(part_column(part, "/vocabulary/offset", H5T_NATIVE_UINT64, 0, &n_offsets, (void **)&t->vocabulary_offset));
     MW_TRY(part_column(part, "/vocabulary/bytes", H5T_NATIVE_UINT8, 0, &n_bytes, (void **)&t->vocabulary_bytes));
     if (n_offsets < 1) return mw_error(MW_ERR_FORMAT, "%s: '/vocabulary/offset' is empty", part->path);

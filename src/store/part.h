@@ -14,9 +14,10 @@ typedef struct store_part {
     hid_t file;
     int fd;        /* of the same open file */
     uint64_t size; /* bytes */
-    int64_t n_rows, n_sites, capacity;
+    int64_t schema, n_rows, n_documents, n_sites, capacity;
     part_site *sites; /* by name */
     int64_t first;    /* row of the whole where this file's begin */
+    bool told;        /* that it is of schema 1 */
 } store_part;
 
 enum { STORE_NAME = 96 };
@@ -33,7 +34,7 @@ mw_status part_read(const store_part *part, int64_t site, int64_t begin, int64_t
 mw_status part_column(const store_part *part, const char *name, hid_t type, int64_t columns, int64_t *count,
                       void **out) MW_MUST_USE;
 /* What the file says of itself must hold together before anything is looked up by it. */
-mw_status part_read_tokens(const store_part *part, mw_store_tokens *out) MW_MUST_USE;
+mw_status part_read_tokens(store_part *part, mw_store_tokens *out) MW_MUST_USE;
 mw_status part_blocks(const store_part *part, int64_t *n_blocks, uint64_t **out) MW_MUST_USE;
 /* good: the first of blocks begin .. end whose checksum does not match, or end. */
 mw_status part_matching_blocks(const store_part *part, int64_t site, const uint64_t *row, int64_t n_blocks,

@@ -240,8 +240,8 @@ mw_status mw_store_read_mean(const mw_store *store, const mw_store_site *s, doub
 /* ---- tokens -------------------------------------------------------------------------------------------- */
 
 void mw_store_tokens_free(mw_store_tokens *t) {
-    void *all[] = {t->ids,    t->sequence,  t->position,          t->document,        t->offset,
-                   t->length, t->documents, t->vocabulary_offset, t->vocabulary_bytes};
+    void *all[] = {t->ids,    t->sequence,  t->position,     t->document,          t->offset,
+                   t->length, t->documents, t->document_row, t->vocabulary_offset, t->vocabulary_bytes};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) mw_free(all[i]);
     *t = (mw_store_tokens){0};
 }
@@ -269,13 +269,16 @@ static bool append_tokens(mw_store_tokens *t, mw_store_tokens *more) {
         more->document[i] += (uint64_t)t->n_documents;
         more->offset[i] += (uint64_t)t->n_rows;
     }
+    for (int64_t i = 0; i <= more->n_documents; i++) more->document_row[i] += (uint64_t)t->n_rows;
     bool good = append(&t->ids, t->n_rows, more->ids, more->n_rows, sizeof *t->ids) &&
                 append(&t->sequence, t->n_rows, more->sequence, more->n_rows, sizeof *t->sequence) &&
                 append(&t->position, t->n_rows, more->position, more->n_rows, sizeof *t->position) &&
                 append(&t->document, t->n_sequences, more->document, more->n_sequences, sizeof *t->document) &&
                 append(&t->offset, t->n_sequences, more->offset, more->n_sequences, sizeof *t->offset) &&
                 append(&t->length, t->n_sequences, more->length, more->n_sequences, sizeof *t->length) &&
-                append(&t->documents, t->n_documents, more->documents, more->n_documents, sizeof *t->documents);
+                append(&t->documents, t->n_documents, more->documents, more->n_documents, sizeof *t->documents) &&
+                append(&t->document_row, t->n_documents, more->document_row, more->n_documents + 1,
+                       sizeof *t->document_row); /* the end of one part's is the start of the next's */
     t->n_rows += more->n_rows;
     t->n_sequences += more->n_sequences;
     t->n_documents += more->n_documents;
@@ -304,6 +307,27 @@ mw_status mw_store_read_tokens(const mw_store *store, mw_store_tokens *out) {
     else
         *out = t;
     return status;
+}
+
+/* The last document that begins at or before a row: those before it that begin there have no rows. */
+static int64_t document_of(const mw_store_tokens *t, int64_t row) {
+    int64_t low = 0, high = t->n_documents - 1;
+    while (low < high) {
+        int64_t middle = low + (high - low + 1) / 2;
+        if (t->document_row[middle] <= (uint64_t)row)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return low;
+}
+
+mw_store_span mw_store_span_of(const mw_store_tokens *t, int64_t row) {
+    uint32_t sequence = t->sequence[row];
+    int64_t document = document_of(t, row), first = (int64_t)t->document_row[document],
+            last = (int64_t)t->document_row[document + 1], begin = (int64_t)t->offset[sequence],
+            end = begin + (int64_t)t->length[sequence];
+    return (mw_store_span){begin > first ? begin : first, end < last ? end : last, document};
 }
 
 mw_status mw_store_blocks(const mw_store *store, int64_t *n_blocks, uint64_t **out) {

@@ -1,4 +1,4 @@
-/* Which data file each sequence of a store comes from. */
+/* Which data file each document of a store comes from. */
 #include "store/reader.h"
 
 #include <string.h>
@@ -31,18 +31,17 @@ static mw_status add_names(const store_part *part, mw_store_sources *s, int64_t 
     return status;
 }
 
-static mw_status number_sequences(const mw_store *store, const mw_store_tokens *t, const int64_t *first,
+/* Documents of a part follow those of the parts before it. */
+static mw_status number_documents(const mw_store *store, const mw_store_tokens *t, const int64_t *first,
                                   mw_store_sources *s) {
-    for (int64_t q = 0, part = 0; q < t->n_sequences; q++) {
-        while (part + 1 < store->n_parts && (int64_t)t->offset[q] >= store->parts[part + 1].first) part++;
-        int64_t file = t->documents[t->document[q]].file, count = first[part + 1] - first[part];
-        if (count == 1) file = 0;
-        if (file < 0 || file >= count)
-            return mw_error(MW_ERR_FORMAT, "%s: document %llu is of file %lld, expected 0 to %lld",
-                            store->parts[part].path, (unsigned long long)t->document[q], (long long)file,
-                            (long long)count - 1);
-        s->of_sequence[q] = (int32_t)(first[part] + file);
-    }
+    for (int64_t p = 0, d = 0; p < store->n_parts; p++)
+        for (int64_t end = d + store->parts[p].n_documents; d < end; d++) {
+            int64_t count = first[p + 1] - first[p], file = count == 1 ? 0 : t->documents[d].file;
+            if (file < 0 || file >= count)
+                return mw_error(MW_ERR_FORMAT, "%s: document %lld is of file %lld, expected 0 to %lld",
+                                store->parts[p].path, (long long)d, (long long)file, (long long)count - 1);
+            s->of_document[d] = (int32_t)(first[p] + file);
+        }
     return MW_OK;
 }
 
@@ -50,13 +49,13 @@ mw_status mw_store_read_sources(const mw_store *store, const mw_store_tokens *to
     mw_store_sources s = {0};
     int64_t capacity = 0;
     int64_t *first = mw_calloc((size_t)store->n_parts + 1, sizeof *first);
-    s.of_sequence = mw_alloc((size_t)tokens->n_sequences * sizeof *s.of_sequence);
-    mw_status status = first && s.of_sequence ? MW_OK : MW_ERR_MEMORY;
+    s.of_document = mw_alloc((size_t)tokens->n_documents * sizeof *s.of_document);
+    mw_status status = first && s.of_document ? MW_OK : MW_ERR_MEMORY;
     for (int64_t p = 0; p < store->n_parts && status == MW_OK; p++) {
         status = add_names(&store->parts[p], &s, &capacity);
         first[p + 1] = s.n;
     }
-    if (status == MW_OK) status = number_sequences(store, tokens, first, &s);
+    if (status == MW_OK) status = number_documents(store, tokens, first, &s);
     mw_free(first);
     if (status != MW_OK)
         mw_store_sources_free(&s);
@@ -68,6 +67,6 @@ mw_status mw_store_read_sources(const mw_store *store, const mw_store_tokens *to
 void mw_store_sources_free(mw_store_sources *s) {
     for (int64_t i = 0; i < s->n; i++) mw_free(s->name[i]);
     mw_free(s->name);
-    mw_free(s->of_sequence);
+    mw_free(s->of_document);
     *s = (mw_store_sources){0};
 }

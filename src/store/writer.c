@@ -90,6 +90,7 @@ static int known_columns(const mw_store_plan *p, column out[12]) {
     out[n++] = (column){"/sequences/offset", H5T_STD_U64LE, H5T_NATIVE_UINT64, p->n_sequences, 0, p->offset};
     out[n++] = (column){"/sequences/length", H5T_STD_U64LE, H5T_NATIVE_UINT64, p->n_sequences, 0, p->length};
     out[n++] = (column){"/documents/place", H5T_STD_I64LE, H5T_NATIVE_INT64, p->n_documents, 3, p->documents};
+    out[n++] = (column){"/documents/row", H5T_STD_U64LE, H5T_NATIVE_UINT64, p->n_documents + 1, 0, p->document_row};
     out[n++] = (column){"/blocks/row", H5T_STD_U64LE, H5T_NATIVE_UINT64, p->n_blocks + 1, 0, p->block_row};
     out[n++] =
         (column){"/vocabulary/offset", H5T_STD_U64LE, H5T_NATIVE_UINT64, p->n_vocabulary + 1, 0, p->vocabulary_offset};
@@ -214,7 +215,8 @@ static mw_status start_or_resume(mw_store_writer *w, int64_t *first_block) {
 /* ---- opening ------------------------------------------------------------------------------------------- */
 
 static uint64_t bytes_needed(const mw_store_plan *p) {
-    uint64_t total = (uint64_t)p->n_rows * 12;
+    uint64_t total = (uint64_t)p->n_rows * 12 + (uint64_t)p->n_sequences * 24 + (uint64_t)p->n_documents * 32 +
+                     p->vocabulary_offset[p->n_vocabulary] + (uint64_t)p->n_vocabulary * 8;
     for (int64_t s = 0; s < p->n_sites; s++)
         total += (uint64_t)p->n_rows * (uint64_t)p->widths[s] * mw_dtype_size(p->dtype) +
                  (uint64_t)p->n_blocks * (uint64_t)(p->widths[s] + 3) * 8;

@@ -66,7 +66,7 @@ printf 'corrupt' | dd of="$h5" bs=1 seek=$(($(stat -c %s "$h5") / 2)) conv=notru
 refuses 1 "checksum does not match" "$MICROW" inspect "$h5"
 cp "$work/kept.h5" "$h5"
 "$SET_SCHEMA" "$h5" 99 || fail "set_schema"
-refuses 1 "store schema 99; this microw reads schema 1" "$MICROW" train "$work/exp.yaml"
+refuses 1 "store schema 99; this microw reads schemas 1 to 2" "$MICROW" train "$work/exp.yaml"
 cp "$work/kept.h5" "$h5"
 refuses 2 "was not harvested; it holds: 1.resid_post, 2.mlp_out" "$MICROW" train "$work/exp.yaml" --set sae.site=0.resid_post
 refuses 2 "sae.site: 0.resid_post is not among harvest.sites" $run --set sae.site=0.resid_post

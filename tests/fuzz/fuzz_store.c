@@ -27,16 +27,18 @@ static const char *const sets[] = {"/tokens/ids",
                                    "/sites/9.bogus/values",
                                    "/sites/0.embed",
                                    "/sites",
-                                   "/blocks"};
+                                   "/blocks",
+                                   "/documents/row"};
 static const char *const keys[] = {"schema", "complete", "fingerprint", "model", "dtype"};
 static const hdf5_schema schema = {sets, sizeof sets / sizeof *sets, keys, sizeof keys / sizeof *keys};
 
 static void write_good(void) {
     static const uint32_t ids[ROWS] = {0, 1, 2, 2, 1, 0}, sequence[ROWS] = {0, 0, 0, 1, 1, 1},
                           position[ROWS] = {0, 1, 2, 0, 1, 2};
-    static const uint64_t document[SEQUENCES] = {0, 0}, offset[SEQUENCES] = {0, 3}, length[SEQUENCES] = {3, 3},
-                          block_row[] = {0, 3, 6}, vocabulary_offset[VOCAB + 1] = {0, 1, 2, 3};
-    static const mw_document_place documents[] = {{0, 0, 10}};
+    static const uint64_t document_row[] = {0, 2, 2, 6}, document[SEQUENCES] = {0, 2}, offset[SEQUENCES] = {0, 3},
+                          length[SEQUENCES] = {3, 3}, block_row[] = {0, 3, 6},
+                          vocabulary_offset[VOCAB + 1] = {0, 1, 2, 3};
+    static const mw_document_place documents[] = {{0, 0, 10}, {0, 10, 0}, {0, 10, 10}};
     static const mw_site sites[] = {{0, MW_EMBED}, {1, MW_RESID_POST}};
     static const int64_t widths[] = {WIDTH, WIDTH};
     static const mw_pair provenance[] = {{"fingerprint", "abc"}, {"model", "none"}};
@@ -51,7 +53,8 @@ static void write_good(void) {
                                 .offset = offset,
                                 .length = length,
                                 .documents = documents,
-                                .n_documents = 1,
+                                .document_row = document_row,
+                                .n_documents = 3,
                                 .block_row = block_row,
                                 .sites = sites,
                                 .widths = widths,
@@ -101,14 +104,19 @@ static void read_site(const mw_store *store, const mw_store_site *s) {
 
 static void use(const mw_store *store) {
     mw_store_tokens tokens = {0};
+    mw_store_sources sources;
     uint64_t *row = NULL;
     int64_t n_blocks = 0;
     char *value = NULL;
     for (int64_t i = 0; i < mw_store_site_count(store); i++) read_site(store, mw_store_site_at(store, i));
     if (mw_store_read_tokens(store, &tokens) == MW_OK)
-        for (int64_t i = 0; i < tokens.n_rows; i++)
+        for (int64_t i = 0; i < tokens.n_rows; i++) {
+            mw_store_span span = mw_store_span_of(&tokens, i);
             fuzz_need(tokens.ids[i] < tokens.n_vocabulary && tokens.sequence[i] < tokens.n_sequences,
                       "a token out of range");
+            fuzz_need(span.begin <= i && i < span.end && span.document < tokens.n_documents, "a row outside its span");
+        }
+    if (mw_store_read_sources(store, &tokens, &sources) == MW_OK) mw_store_sources_free(&sources);
     mw_store_tokens_free(&tokens);
     if (mw_store_blocks(store, &n_blocks, &row) == MW_OK) mw_free(row);
     mw_status verdict = mw_store_verify(store);

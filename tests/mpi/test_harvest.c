@@ -5,13 +5,47 @@
 
 #include <unistd.h>
 
-enum { SEQUENCES = 45, SITES = 3 };
+enum { SEQUENCES = 45, SITES = 3, DOCUMENTS = 40 };
+
+static mw_dataset *make_dataset(void);
 
 static mw_comm *world, *self;
 static mw_backend *backend;
 static mw_model *model;
 static char folder[] = "/tmp/microw-harvest-XXXXXX";
 static const mw_site sites[SITES] = {{1, MW_RESID_POST}, {0, MW_ATTN_K}, {0, MW_LOGITS}};
+
+/* As if packed: documents of other lengths than the sequences', some empty, some longer than a sequence. */
+static void put_documents(mw_dataset *d) {
+    mw_free(d->documents);
+    mw_free(d->document_first);
+    d->n_documents = DOCUMENTS;
+    d->documents = mw_calloc(DOCUMENTS, sizeof *d->documents);
+    d->document_first = mw_calloc(DOCUMENTS + 1, sizeof *d->document_first);
+    NEED(d->documents && d->document_first);
+    for (int64_t n = 0, at = 0; n < DOCUMENTS; n++) {
+        at += n % 5 == 3 ? 0 : (n * 13) % 61;
+        d->document_first[n + 1] = at < d->n_ids && n < DOCUMENTS - 2 ? at : d->n_ids;
+    }
+    for (int64_t s = 0, n = 0; s < d->n_sequences; s++) {
+        while (d->document_first[n + 1] <= d->first[s]) n++;
+        d->document[s] = n;
+    }
+}
+
+/* Of each row, by looking at all documents. */
+static int64_t *documents_of_rows(const mw_store_tokens *t) {
+    mw_dataset *d = make_dataset();
+    int64_t *out = mw_alloc((size_t)t->n_rows * sizeof *out);
+    NEED(out != NULL);
+    for (int64_t r = 0; r < t->n_rows; r++) {
+        int64_t at = d->first[t->sequence[r]] + t->position[r];
+        for (int64_t n = 0; n < DOCUMENTS; n++)
+            if (d->document_first[n] <= at && at < d->document_first[n + 1]) out[r] = n;
+    }
+    mw_dataset_free(&d);
+    return out;
+}
 
 static mw_dataset *make_dataset(void) {
     static int32_t ids[SEQUENCES * 40];
@@ -22,6 +56,7 @@ static mw_dataset *make_dataset(void) {
     }
     mw_dataset *d = NULL;
     NEED_OK(mw_dataset_from_ids(ids, length, SEQUENCES, &d));
+    put_documents(d);
     return d;
 }
 
@@ -40,6 +75,7 @@ static mw_status harvest(const mw_comm *comm, const char *name, mw_dtype dtype, 
                                   .batch = batch,
                                   .skip = MW_SKIP_NONE,
                                   .skip_positions = 1,
+                                  .keep_nan = true, /* what a stop leaves out may look like anything */
                                   .provenance = provenance,
                                   .n_provenance = 2};
     mw_dataset *d = make_dataset();
@@ -123,7 +159,11 @@ static void values_are_right(void) {
         mw_free(stored);
         mw_collector_free(&c);
     }
-    CHECK(tokens.n_rows == d->n_ids - SEQUENCES); /* the first position of each sequence was left out */
+    int64_t *document = documents_of_rows(&tokens);
+    for (int64_t r = 0; r < tokens.n_rows; r++) CHECK(mw_store_span_of(&tokens, r).document == document[r]);
+    mw_free(document);
+    CHECK(tokens.n_documents == DOCUMENTS &&
+          tokens.n_rows == d->n_ids - SEQUENCES); /* the first position of each sequence was left out */
     mw_store_tokens_free(&tokens);
     mw_dataset_free(&d);
     mw_store_close(&store);
@@ -195,6 +235,30 @@ static void refusals(void) {
     mw_dataset_free(&d);
 }
 
+static mw_status stop_here(void *self_, const mw_hook_event *event) {
+    (void)event;
+    int64_t *left = self_;
+    return (*left)-- > 0 ? MW_OK : MW_STOP;
+}
+
+/* A pass that ends before a site that is stored, on the first rank or in a later block, is an error on all. */
+static void stops_are_noticed(void) {
+    for (int64_t later = 0; later < 2; later++) {
+        int64_t left = mw_comm_rank(world) == mw_comm_size(world) - 1 ? later * 2 : 1000;
+        mw_hook hook = {
+            .site = {0, MW_RESID_POST}, .kind = MW_DETECTOR, .call = stop_here, .self = &left, .name = "early"};
+        mw_hook_id id;
+        NEED_OK(mw_hooks_attach(mw_model_hooks(model), &hook, &id));
+        mw_log_quiet(true);
+        CHECK_FAILS(MW_ERR_STATE, harvest(world, "stopped", MW_F32, 4, NULL));
+        mw_log_quiet(false);
+        mw_hooks_detach(mw_model_hooks(model), id);
+        mw_site site;
+        const char *name;
+        if (left < 100) CHECK(mw_hooks_stopped(mw_model_hooks(model), &site, &name) && strcmp(name, "early") == 0);
+    }
+}
+
 /* ---- discovery against brute force ---------------------------------------------------------------------- */
 
 typedef struct hit {
@@ -216,15 +280,19 @@ typedef struct known {
     mw_codes codes;
     mw_sae *sae;
     const mw_discovery *found;
+    int64_t *document; /* [rows] */
 } known;
+
+static bool same_span(const known *k, int64_t a, int64_t b) {
+    return k->tokens.sequence[a] == k->tokens.sequence[b] && k->document[a] == k->document[b];
+}
 
 static void check_top(const known *k, int64_t latent, const hit *hits, int64_t n) {
     const mw_discovery *d = k->found;
     int64_t place = 0, first = latent * d->per;
-    for (int64_t h = 0; h < n && place < TOP; h++) { /* the best row of each sequence */
+    for (int64_t h = 0; h < n && place < TOP; h++) { /* the best row of what a sequence holds of a document */
         bool seen = false;
-        for (int64_t p = 0; p < h; p++)
-            seen = seen || k->tokens.sequence[hits[p].row] == k->tokens.sequence[hits[h].row];
+        for (int64_t p = 0; p < h; p++) seen = seen || same_span(k, hits[p].row, hits[h].row);
         if (seen) continue;
         CHECK(d->text_row[first + place] == hits[h].row);
         /* encoding in other chunks may round differently in the last place */
@@ -274,13 +342,12 @@ static void check_windows(const known *k, int64_t latent) {
             CHECK(length == 0);
             continue;
         }
-        int64_t q = k->tokens.sequence[row], first = row - d->text_center[t], start = (int64_t)k->tokens.offset[q],
-                end = start + (int64_t)k->tokens.length[q];
-        CHECK(first == (row - AROUND > start ? row - AROUND : start));
-        CHECK(first + length == (row + AROUND + 1 < end ? row + AROUND + 1 : end));
+        int64_t first = row - d->text_center[t], begin_row = row, end_row = row + 1;
+        while (begin_row > 0 && row - begin_row < AROUND && same_span(k, begin_row - 1, row)) begin_row--;
+        while (end_row < d->rows && end_row - row <= AROUND && same_span(k, end_row, row)) end_row++;
+        CHECK(first == begin_row && first + length == end_row);
         CHECK(d->text_value[begin + d->text_center[t]] == d->text_score[t]);
-        CHECK(d->text_document[t] == (int64_t)k->tokens.document[q] &&
-              d->text_position[t] == (int32_t)k->tokens.position[row]);
+        CHECK(d->text_document[t] == k->document[row] && d->text_position[t] == (int32_t)k->tokens.position[row]);
         for (int64_t i = 0; i < length; i++) {
             CHECK(d->text_id[begin + i] == (int32_t)k->tokens.ids[first + i]);
             CHECK(fabs(d->text_value[begin + i] - mw_codes_find(&k->codes, first + i, latent)) < 1e-5);
@@ -370,6 +437,7 @@ static void discovery_is_exact(void) {
     known k = {.found = &found};
     NEED_OK(mw_store_view_open(store, "1.resid_post", &site));
     NEED_OK(mw_store_read_tokens(store, &k.tokens));
+    k.document = documents_of_rows(&k.tokens);
     NEED_OK(mw_sae_new(backend, &(mw_sae_shape){.n = N_FOUND, .d = site.width, .k = 5}, &k.sae));
     fill_random(k.sae->w_enc, N_FOUND * site.width, 1);
     fill_random(k.sae->w_dec, N_FOUND * site.width, 2);
@@ -412,6 +480,7 @@ static void discovery_is_exact(void) {
     CHECK(total > rows); /* the SAE was active at all */
     round_trip(&found);
     mw_codes_free(&k.codes);
+    mw_free(k.document);
     mw_free(x);
     mw_free(hits);
     mw_discovery_free(&found);
@@ -611,6 +680,7 @@ int main(int argc, char **argv) {
     RUN(resumes_after_a_failure);
     RUN(one_rank_fails_alone);
     RUN(refusals);
+    RUN(stops_are_noticed);
     RUN(discovery_is_exact);
     RUN(metrics_are_exact);
     RUN(several_sites_are_measured);

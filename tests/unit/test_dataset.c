@@ -114,6 +114,20 @@ static int32_t id(const char *word) {
     return found;
 }
 
+/* What lies between two starts of documents, without bos and eos, are the document's own tokens. */
+static void check_documents(const mw_dataset *d, const mw_ids *all, const int64_t ends[4], bool with_eos) {
+    int32_t bos = mw_tokenizer_bos(t), eos = mw_tokenizer_eos(t);
+    CHECK(d->n_documents == 4 && d->document_first[0] == 0 && d->document_first[4] == d->n_ids);
+    for (int64_t n = 0; n < 4; n++) {
+        int64_t own = n ? ends[n - 1] : 0, at = d->document_first[n], end = d->document_first[n + 1];
+        for (; at < end; at++)
+            if (d->ids[at] != bos && d->ids[at] != eos) CHECK(own < ends[n] && d->ids[at] == all->data[own++]);
+        CHECK(own == ends[n]);
+        CHECK(with_eos || end == d->document_first[n] ||
+              d->ids[end - 1] != bos); /* a bos is of the document behind it */
+    }
+}
+
 static void packing_rules(void) {
     static const char *const texts[] = {"aaaaa", "", "bb", "ccc"}; /* one token a letter is not given: ids are used */
     mw_dataset *d = NULL;
@@ -128,15 +142,18 @@ static void packing_rules(void) {
     NEED_OK(mw_dataset_from_texts(texts, 4, &o, t, &d));
     CHECK(d->n_ids == all.count && memcmp(d->ids, all.data, (size_t)all.count * 4) == 0);
     for (int64_t s = 0; s + 1 < d->n_sequences; s++) CHECK(d->length[s] == 4 && d->first[s] == 4 * s);
+    check_documents(d, &all, ends, o.eos);
     mw_dataset_free(&d);
     o.bos = MW_BOS_DOCUMENT;
     NEED_OK(mw_dataset_from_texts(texts, 4, &o, t, &d));
     CHECK(d->n_ids == all.count + 3 && d->ids[0] == bos && d->ids[1 + ends[0]] == bos); /* none for the empty text */
+    check_documents(d, &all, ends, o.eos);
     mw_dataset_free(&d);
     o.bos = MW_BOS_CONTEXT;
     NEED_OK(mw_dataset_from_texts(texts, 4, &o, t, &d));
     for (int64_t s = 0; s < d->n_sequences; s++) CHECK(d->ids[d->first[s]] == bos && d->length[s] <= 4);
     CHECK(d->n_ids == all.count + d->n_sequences);
+    check_documents(d, &all, ends, o.eos);
     mw_dataset_free(&d);
     o.bos = MW_BOS_DOCUMENT;
     o.eos = true;
@@ -144,6 +161,7 @@ static void packing_rules(void) {
     NEED_OK(mw_dataset_from_texts(texts, 4, &o, t, &d));
     int64_t last = d->first[d->n_sequences - 1] + d->length[d->n_sequences - 1] - 1;
     CHECK(d->ids[last] == mw_tokenizer_eos(t) && d->document[d->n_sequences - 1] == 3);
+    check_documents(d, &all, ends, o.eos);
     for (int64_t s = 0; s < d->n_sequences; s++) CHECK(d->ids[d->first[s]] == bos && d->length[s] <= 4);
     mw_dataset_free(&d);
     o.truncate = true;

@@ -50,9 +50,10 @@ static void make_plan(bench *t) {
              *position = some((size_t)t->rows, 4);
     uint64_t *document = some((size_t)sequences, 8), *offset = some((size_t)sequences, 8),
              *length = some((size_t)sequences, 8), *row = some((size_t)t->blocks + 1, 8),
-             *vocabulary = some(2, sizeof *vocabulary);
+             *vocabulary = some(2, sizeof *vocabulary), *document_row = some(2, 8);
     mw_document_place *documents = some(1, sizeof *documents);
     vocabulary[1] = 1;
+    document_row[1] = (uint64_t)t->rows;
     static const mw_site site = {.stream = MW_RESID_PRE};
     static const int64_t width = WIDTH;
     for (int64_t r = 0; r < t->rows; r++) {
@@ -75,6 +76,7 @@ static void make_plan(bench *t) {
                               .offset = offset,
                               .length = length,
                               .documents = documents,
+                              .document_row = document_row,
                               .n_documents = 1,
                               .block_row = row,
                               .sites = &site,
