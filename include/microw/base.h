@@ -114,7 +114,7 @@ typedef struct mw_text {
 } mw_text;
 void mw_text_add(mw_text *text, const char *bytes, size_t length);
 void mw_text_addf(mw_text *text, const char *fmt, ...) MW_PRINTF(2, 3);
-/* The same on one line of a terminal: control characters as \n, \t, \x1b; broken UTF-8 as U+FFFD. */
+/* The same on one line of a terminal: control characters as \n, \t, \x1b; bytes that are no character as <0xE2>. */
 void mw_text_add_visible(mw_text *text, const char *bytes, size_t length);
 void mw_text_swap(mw_text *a, mw_text *b);
 void mw_text_free(mw_text *text);
@@ -124,8 +124,10 @@ void mw_text_free(mw_text *text);
 size_t mw_utf8_length(const char *bytes, size_t left);
 bool mw_utf8_valid(const char *bytes, size_t length);
 void mw_utf8_repair(mw_text *out, const char *bytes, size_t length);
+/* For people to read: each byte that is of no character as <0xE2>, so that none is lost. */
+void mw_utf8_show(mw_text *out, const char *bytes, size_t length);
 /* The same, of what is longer than `most` bytes only the first whole characters, and an ellipsis. */
-void mw_utf8_repair_cut(mw_text *out, const char *bytes, size_t length, size_t most);
+void mw_utf8_show_cut(mw_text *out, const char *bytes, size_t length, size_t most);
 
 /* Makes room for one more element in a growing array: `array`, its count and its capacity (int64_t). */
 #define MW_GROW(array, count, capacity)                                                                                \

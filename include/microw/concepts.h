@@ -154,9 +154,15 @@ mw_status mw_discovery_load(const char *path, mw_discovery *out, char **fingerpr
 
 /* Bytes of a token of the vocabulary. */
 const char *mw_discovery_token(const mw_discovery *discovery, int64_t id, size_t *length);
+/* The same for people to read, appended: bytes of a character that other tokens complete as <0xE2>. */
+void mw_discovery_show(const mw_discovery *discovery, int64_t id, mw_text *out);
+/* The piece of text that begins with shown token `i` of those before `end`, in place of `text` (may be NULL); returns where the next piece begins. A piece
+ * is one token, or several that share characters: tokens that are parts of a character become the whole character where all of
+ * its parts are there, else their bytes. */
+int64_t mw_discovery_piece(const mw_discovery *discovery, int64_t i, int64_t end, mw_text *text);
 /* Name of the category of most top texts of a latent; NULL: it has none. */
 const char *mw_discovery_category(const mw_discovery *discovery, int64_t latent);
-/* Text `t` as three pieces, with at most `around` tokens on each side. */
+/* Text `t` in three parts, with at most `around` tokens on each side: `token` is the piece that the row's token lies in. */
 mw_status mw_discovery_text(const mw_discovery *discovery, int64_t t, int64_t around, mw_text *before, mw_text *token,
                             mw_text *after) MW_MUST_USE;
 /* The same on one line of a terminal, the token in brackets; replaces `line`. */

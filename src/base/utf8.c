@@ -55,12 +55,25 @@ void mw_utf8_repair(mw_text *out, const char *bytes, size_t length) {
     mw_text_add(out, bytes + good, length - good);
 }
 
+void mw_utf8_show(mw_text *out, const char *bytes, size_t length) {
+    size_t good = 0;
+    for (size_t i = 0; i < length;) {
+        size_t n = mw_utf8_length(bytes + i, length - i);
+        i += n ? n : 1;
+        if (n) continue;
+        mw_text_add(out, bytes + good, i - 1 - good);
+        mw_text_addf(out, "<0x%02X>", (unsigned char)bytes[i - 1]);
+        good = i;
+    }
+    mw_text_add(out, bytes + good, length - good);
+}
+
 void mw_text_add_visible(mw_text *out, const char *bytes, size_t length) {
     for (size_t i = 0; i < length;) {
         size_t n = mw_utf8_length(bytes + i, length - i);
         unsigned char c = (unsigned char)bytes[i];
         if (n == 0)
-            mw_utf8_repair(out, bytes + i, 1);
+            mw_utf8_show(out, bytes + i, 1);
         else if (c == '\n' || c == '\t' || c == '\r')
             mw_text_addf(out, "\\%c", c == '\n' ? 'n' : c == '\t' ? 't' : 'r');
         else if (c < 0x20 || c == 0x7f)
@@ -71,10 +84,10 @@ void mw_text_add_visible(mw_text *out, const char *bytes, size_t length) {
     }
 }
 
-void mw_utf8_repair_cut(mw_text *out, const char *bytes, size_t length, size_t most) {
+void mw_utf8_show_cut(mw_text *out, const char *bytes, size_t length, size_t most) {
     size_t cut = 0;
     if (length <= most) {
-        mw_utf8_repair(out, bytes, length);
+        mw_utf8_show(out, bytes, length);
         return;
     }
     for (size_t n; cut < most; cut += n) {
@@ -82,6 +95,6 @@ void mw_utf8_repair_cut(mw_text *out, const char *bytes, size_t length, size_t m
         if (n == 0) n = 1;
         if (cut + n > most) break;
     }
-    mw_utf8_repair(out, bytes, cut);
+    mw_utf8_show(out, bytes, cut);
     mw_text_addf(out, "\u2026");
 }

@@ -20,9 +20,10 @@ static void quoted(page *p, const char *key, const char *text, size_t length) {
 
 static mw_status write_text(page *p, int64_t t) {
     MW_TRY(mw_discovery_text(p->d, t, p->d->around, &p->before, &p->token, &p->after));
-    mw_text_addf(&p->out, "\n   {\"score\": %.6g, \"row\": %lld, \"document\": %lld, \"position\": %d, ",
+    mw_text_addf(&p->out,
+                 "\n   {\"score\": %.6g, \"row\": %lld, \"document\": %lld, \"position\": %d, \"token_id\": %d, ",
                  (double)p->d->text_score[t], (long long)p->d->text_row[t], (long long)p->d->text_document[t],
-                 p->d->text_position[t]);
+                 p->d->text_position[t], p->d->text_id[p->d->text_start[t] + p->d->text_center[t]]);
     quoted(p, "before", p->before.data, p->before.length);
     mw_text_addf(&p->out, ", ");
     quoted(p, "token", p->token.data, p->token.length);
@@ -71,11 +72,13 @@ static void write_tokens(page *p, const char *key, const mw_near *near, int64_t 
     if (near->m == 0) return;
     mw_text_addf(&p->out, ", \"%s\": [", key);
     for (int64_t i = 0; i < near->m && near->index[latent * near->m + i] >= 0; i++) {
-        size_t length;
-        const char *bytes = mw_discovery_token(p->d, near->index[latent * near->m + i], &length);
+        int32_t id = near->index[latent * near->m + i];
+        p->token.length = 0;
+        mw_text_add(&p->token, "", 0);
+        mw_discovery_show(p->d, id, &p->token);
         mw_text_addf(&p->out, "%s[", i ? ", " : "");
-        mw_json_quote(&p->out, bytes, length);
-        mw_text_addf(&p->out, ", %.4g]", (double)near->value[latent * near->m + i]);
+        mw_json_quote(&p->out, p->token.data ? p->token.data : "", p->token.length);
+        mw_text_addf(&p->out, ", %.4g, %d]", (double)near->value[latent * near->m + i], id);
     }
     mw_text_addf(&p->out, "]");
 }

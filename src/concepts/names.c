@@ -4,7 +4,8 @@
 #include <math.h>
 #include <string.h>
 
-enum { WORD_BYTES = 48 };
+enum { WORD_BYTES = 48, SPACES_SHOWN = 4 };
+#define SPACE "\u2423" /* the sign of one */
 
 mw_status mw_names_new(int64_t n, mw_names *out) {
     mw_name *of = mw_calloc((size_t)n, sizeof *of);
@@ -58,20 +59,29 @@ static int32_t commonest(const mw_discovery *d, int64_t latent, const int32_t *u
     return best;
 }
 
+/* A token's text without the space before it. One of spaces alone is so many signs of a space, one without a text its number. */
+static void add_word(const mw_discovery *d, int32_t id, mw_text *out) {
+    size_t length, spaces = 0;
+    const char *text = mw_discovery_token(d, id, &length);
+    while (spaces < length && text[spaces] == ' ') spaces++;
+    if (length == 0)
+        mw_text_addf(out, "token %d", id);
+    else if (spaces < length)
+        mw_utf8_show_cut(out, text + spaces, length - spaces, WORD_BYTES);
+    else if (spaces <= SPACES_SHOWN)
+        for (size_t i = 0; i < spaces; i++) mw_text_addf(out, SPACE);
+    else
+        mw_text_addf(out, SPACE "x%zu", spaces);
+}
+
 mw_status mw_name_by_tokens(const mw_discovery *d, int64_t latent, mw_text *out) {
     int32_t used[3];
     out->length = 0;
     for (int n = 0; n < 3; n++) {
         used[n] = commonest(d, latent, used, n);
         if (used[n] < 0) break;
-        size_t length;
-        const char *text = mw_discovery_token(d, used[n], &length);
-        while (length && *text == ' ') text++, length--;
         mw_text_addf(out, "%s", n ? " / " : "");
-        if (length)
-            mw_utf8_repair_cut(out, text, length, WORD_BYTES);
-        else
-            mw_text_addf(out, "\u2423"); /* the sign of a space */
+        add_word(d, used[n], out);
     }
     mw_text_add(out, "", 0);
     return out->failed ? MW_ERR_MEMORY : MW_OK;

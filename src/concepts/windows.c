@@ -166,14 +166,59 @@ const char *mw_discovery_category(const mw_discovery *d, int64_t latent) {
     return known ? d->category_name[d->category[latent]] : NULL;
 }
 
-static void add_tokens(const mw_discovery *d, int64_t begin, int64_t end, mw_text *out) {
-    out->length = 0;
-    mw_text_add(out, "", 0);
-    for (int64_t i = begin; i < end; i++) {
+void mw_discovery_show(const mw_discovery *d, int64_t id, mw_text *out) {
+    size_t length;
+    const char *bytes = mw_discovery_token(d, id, &length);
+    mw_utf8_show(out, bytes, length);
+}
+
+enum { CHARACTER = 4 }; /* bytes at most */
+
+/* How many bytes at the end are the beginning of a character. */
+static size_t open_end(const char *bytes, size_t length) {
+    for (size_t n = 1; n < CHARACTER && n <= length; n++) {
+        unsigned char c = (unsigned char)bytes[length - n];
+        if ((c & 0xc0) == 0x80) continue;
+        size_t wanted = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : c >= 0xc0 ? 2 : 1;
+        return wanted > n ? n : 0;
+    }
+    return 0;
+}
+
+/* Behind the tokens that complete the character which shown token `i` begins at its end; i + 1: it begins none, or none comes of it. */
+static int64_t completed_by(const mw_discovery *d, int64_t i, int64_t end) {
+    char character[CHARACTER];
+    size_t length;
+    const char *bytes = mw_discovery_token(d, d->text_id[i], &length);
+    size_t have = open_end(bytes, length);
+    if (have == 0) return i + 1;
+    memcpy(character, bytes + length - have, have);
+    for (int64_t next = i + 1; next < end && have < CHARACTER; next++) {
+        bytes = mw_discovery_token(d, d->text_id[next], &length);
+        size_t take = length < CHARACTER - have ? length : CHARACTER - have;
+        memcpy(character + have, bytes, take);
+        have += take;
+        if (mw_utf8_length(character, have)) return next + 1;
+    }
+    return i + 1;
+}
+
+int64_t mw_discovery_piece(const mw_discovery *d, int64_t i, int64_t end, mw_text *text) {
+    int64_t until = completed_by(d, i, end);
+    for (int64_t last = i; until > last + 1; until = completed_by(d, last, end)) last = until - 1;
+    if (!text) return until;
+    mw_text raw = {0};
+    for (; i < until; i++) {
         size_t length;
         const char *bytes = mw_discovery_token(d, d->text_id[i], &length);
-        mw_text_add(out, bytes, length);
+        mw_text_add(&raw, bytes, length);
     }
+    text->length = 0;
+    mw_text_add(text, "", 0);
+    if (raw.data) mw_utf8_show(text, raw.data, raw.length);
+    if (raw.failed) text->failed = true;
+    mw_text_free(&raw);
+    return until;
 }
 
 mw_status mw_discovery_text(const mw_discovery *d, int64_t t, int64_t around, mw_text *before, mw_text *token,
@@ -183,10 +228,19 @@ mw_status mw_discovery_text(const mw_discovery *d, int64_t t, int64_t around, mw
     int64_t begin = d->text_start[t], end = d->text_start[t + 1], center = begin + d->text_center[t];
     if (begin < center - around) begin = center - around;
     if (end > center + 1 + around) end = center + 1 + around;
-    add_tokens(d, begin, center, before);
-    add_tokens(d, center, center + 1, token);
-    add_tokens(d, center + 1, end, after);
-    return before->failed || token->failed || after->failed ? MW_ERR_MEMORY : MW_OK;
+    mw_text *const parts[3] = {before, token, after};
+    mw_text piece = {0};
+    for (int p = 0; p < 3; p++) {
+        parts[p]->length = 0;
+        mw_text_add(parts[p], "", 0);
+    }
+    for (int64_t i = begin, next; i < end; i = next) {
+        next = mw_discovery_piece(d, i, end, &piece);
+        mw_text_add(parts[next <= center ? 0 : i <= center ? 1 : 2], piece.data, piece.length);
+    }
+    bool failed = piece.failed || before->failed || token->failed || after->failed;
+    mw_text_free(&piece);
+    return failed ? MW_ERR_MEMORY : MW_OK;
 }
 
 mw_status mw_discovery_line(const mw_discovery *d, int64_t t, int64_t around, mw_text *line) {

@@ -23,7 +23,7 @@ static mw_status window_text(const mw_store_tokens *t, int64_t begin, int64_t en
         uint64_t from = t->vocabulary_offset[t->ids[r]], to = t->vocabulary_offset[t->ids[r] + 1];
         mw_text_add(&bytes, t->vocabulary_bytes + from, (size_t)(to - from));
     }
-    if (!bytes.failed) mw_utf8_repair(out, bytes.data, bytes.length);
+    if (!bytes.failed) mw_utf8_show(out, bytes.data, bytes.length);
     mw_text_free(&bytes);
     return bytes.failed || out->failed ? MW_ERR_MEMORY : MW_OK;
 }

@@ -75,29 +75,38 @@ static mw_status choose(naming *g) {
 
 /* ---- asking ----------------------------------------------------------------------------------------------------- */
 
+static json_t *as_text(mw_text *text) {
+    json_t *made = text->failed ? NULL : json_stringn(text->data ? text->data : "", text->length);
+    mw_text_free(text);
+    return made;
+}
+
+static json_t *shown_token(const mw_discovery *d, int32_t id) {
+    mw_text text = {0};
+    mw_discovery_show(d, id, &text);
+    return as_text(&text);
+}
+
 static json_t *shown_text(const mw_discovery *d, int64_t t) {
     json_t *tokens = json_array(), *activations = json_array();
-    mw_text whole = {0};
+    mw_text whole = {0}, shown = {0};
     mw_text_add(&whole, "", 0);
     for (int64_t i = d->text_start[t]; i < d->text_start[t + 1]; i++) {
         size_t length;
         const char *bytes = mw_discovery_token(d, d->text_id[i], &length);
         mw_text_add(&whole, bytes, length);
-        json_array_append_new(tokens, mw_json_string(bytes, length));
+        json_array_append_new(tokens, shown_token(d, d->text_id[i]));
         json_array_append_new(activations, json_real((double)d->text_value[i]));
     }
-    json_t *made = json_pack("{s:o, s:o, s:o}", "text", mw_json_string(whole.data ? whole.data : "", whole.length),
-                             "tokens", tokens, "activations", activations);
+    if (!whole.failed) mw_utf8_show(&shown, whole.data, whole.length);
     mw_text_free(&whole);
-    return made;
+    return json_pack("{s:o, s:o, s:o}", "text", as_text(&shown), "tokens", tokens, "activations", activations);
 }
 
 static json_t *token_list(const mw_discovery *d, const mw_near *near, int64_t latent) {
     json_t *list = json_array();
     for (int64_t i = latent * near->m; i < (latent + 1) * near->m && near->index[i] >= 0; i++) {
-        size_t length;
-        const char *bytes = mw_discovery_token(d, near->index[i], &length);
-        json_array_append_new(list, mw_json_string(bytes, length));
+        json_array_append_new(list, shown_token(d, near->index[i]));
     }
     return list;
 }

@@ -103,41 +103,91 @@ typedef struct shard {
 } shard;
 
 /* A very long token is cut, and says how long it is. */
-static void write_token(shard *s, int64_t id) {
-    size_t length;
-    const char *bytes = mw_discovery_token(s->d, id, &length);
+static int32_t write_token(shard *s, const char *bytes, size_t length) {
     mw_text shown = {0};
-    mw_utf8_repair_cut(&shown, bytes, length, TOKEN_BYTES);
+    mw_utf8_show_cut(&shown, bytes, length, TOKEN_BYTES);
     if (length > TOKEN_BYTES) mw_text_addf(&shown, " (%zu bytes)", length);
     mw_text_add(&s->tokens, s->used ? ",\n" : "", s->used ? 2 : 0);
     mw_json_quote(&s->tokens, shown.data ? shown.data : "", shown.length);
     if (shown.failed) s->tokens.failed = true;
     mw_text_free(&shown);
+    return s->used++;
 }
 
 static int32_t place_of(shard *s, int64_t id) {
-    if (s->place[id] == 0) {
-        write_token(s, id);
-        s->place[id] = ++s->used;
-    }
+    size_t length;
+    const char *bytes = mw_discovery_token(s->d, id, &length);
+    if (s->place[id] == 0) s->place[id] = write_token(s, bytes, length) + 1;
     return s->place[id] - 1;
+}
+
+static int32_t place_of_piece(shard *s, int64_t i, int64_t end) {
+    mw_text text = {0};
+    mw_discovery_piece(s->d, i, end, &text);
+    if (text.failed) s->tokens.failed = true;
+    int32_t place = write_token(s, text.data ? text.data : "", text.length);
+    mw_text_free(&text);
+    return place;
+}
+
+/* What a text's tokens become on the page: one piece each, or one for several that share characters. */
+typedef struct pieces {
+    mw_text place, value, parts;
+    int64_t n, valued, center;
+} pieces;
+
+static double shown_value(const mw_discovery *d, int64_t i) {
+    return isfinite(d->text_value[i]) ? (double)d->text_value[i] : 0;
+}
+
+/* Tokens i .. end share characters: the page shows the largest of their values, or that of the row itself, and tells all of them. */
+static double add_parts(const mw_discovery *d, int64_t i, int64_t end, int64_t center, pieces *p) {
+    double most = 0;
+    mw_text line = {0};
+    for (int64_t j = i; j < end; j++) {
+        mw_text_addf(&line, "%s", j > i ? ", " : "");
+        mw_discovery_show(d, d->text_id[j], &line);
+        mw_text_addf(&line, " %.4g", shown_value(d, j));
+        if (shown_value(d, j) > most) most = shown_value(d, j);
+    }
+    mw_text_addf(&p->parts, "%s\"%lld\":", p->parts.length ? "," : "", (long long)p->n);
+    mw_json_quote(&p->parts, line.data ? line.data : "", line.length);
+    if (line.failed) p->parts.failed = true;
+    mw_text_free(&line);
+    return i <= center && center < end ? shown_value(d, center) : most;
+}
+
+static void add_piece(shard *s, int64_t i, int64_t end, int64_t center, pieces *p) {
+    const mw_discovery *d = s->d;
+    double value = end > i + 1 ? add_parts(d, i, end, center, p) : shown_value(d, i);
+    int32_t place = end > i + 1 ? place_of_piece(s, i, end) : place_of(s, d->text_id[i]);
+    if (i <= center && center < end) p->center = p->n;
+    mw_text_addf(&p->place, "%s%d", p->n ? "," : "", place);
+    if (value > 0) { /* values behind the last that is not 0 are left out */
+        for (; p->valued < p->n; p->valued++) mw_text_addf(&p->value, "%s0", p->valued ? "," : "");
+        mw_text_addf(&p->value, "%s%.4g", p->valued++ ? "," : "", value);
+    }
+    p->n++;
 }
 
 static void write_text(shard *s, int64_t t) {
     const mw_discovery *d = s->d;
-    int64_t begin = d->text_start[t], end = d->text_start[t + 1], last = begin;
-    mw_text_addf(s->out, "{\"c\":%d,\"d\":%lld,\"p\":%d,\"t\":[", d->text_center[t], (long long)d->text_document[t],
-                 d->text_position[t]);
-    for (int64_t i = begin; i < end; i++) {
-        mw_text_addf(s->out, "%s%d", i > begin ? "," : "", place_of(s, d->text_id[i]));
-        if (d->text_value[i] > 0) last = i + 1;
+    int64_t begin = d->text_start[t], end = d->text_start[t + 1], center = begin + d->text_center[t];
+    pieces p = {.center = 0};
+    for (int64_t i = begin, next; i < end; i = next) {
+        next = mw_discovery_piece(d, i, end, NULL);
+        add_piece(s, i, next, center, &p);
     }
-    mw_text_addf(s->out, "],\"v\":[");
-    for (int64_t i = begin; i < last; i++) {
-        double value = isfinite(d->text_value[i]) ? (double)d->text_value[i] : 0;
-        mw_text_addf(s->out, "%s%.4g", i > begin ? "," : "", value);
+    mw_text_addf(s->out, "{\"c\":%lld,\"d\":%lld,\"p\":%d,\"t\":[%s],\"v\":[%s]", (long long)p.center,
+                 (long long)d->text_document[t], d->text_position[t], p.place.data ? p.place.data : "",
+                 p.value.data ? p.value.data : "");
+    if (p.parts.length) mw_text_addf(s->out, ",\"g\":{%s}", p.parts.data);
+    mw_text_addf(s->out, "}");
+    mw_text *all[] = {&p.place, &p.value, &p.parts};
+    for (int i = 0; i < 3; i++) {
+        if (all[i]->failed) s->out->failed = true;
+        mw_text_free(all[i]);
     }
-    mw_text_addf(s->out, "]}");
 }
 
 static void write_texts(shard *s, const char *name, int64_t begin, int64_t end) {

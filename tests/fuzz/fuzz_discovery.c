@@ -48,7 +48,8 @@ static void write_good(void) {
     static float score[N * PER] = {2, 1, 3, 0}, value[TOKENS], purity[N] = {1, 1}, precision[N] = {1, 1},
                            cosine[N] = {0.5f, 0.5f};
     static uint64_t offset[VOCAB + 1] = {0, 1, 2, 3};
-    static char bytes[] = "abc", *sources[] = {"a.txt"}, *categories[] = {"one", "two"};
+    static char bytes[] = "\xe2\x9c\x93", /* parts of a character */
+        *sources[] = {"a.txt"}, *categories[] = {"one", "two"};
     const mw_near alike = {1, near, cosine}, words = {1, token, cosine};
     const mw_discovery d = {.n = N,
                             .rows = 10,

@@ -67,6 +67,12 @@ static void utf8(void) {
     mw_text t = {0};
     mw_utf8_repair(&t, "a\xe2\x82z\xff", 5); /* one replacement for the cut sequence, one for the byte */
     CHECK(strcmp(t.data, "a\xef\xbf\xbdz\xef\xbf\xbd") == 0);
+    t.length = 0;
+    mw_utf8_show(&t, "a\xe2\x82z\xff\xc3\xa9", 7);
+    CHECK(strcmp(t.data, "a<0xE2><0x82>z<0xFF>\xc3\xa9") == 0);
+    t.length = 0;
+    mw_text_add_visible(&t, "\n\xe2z", 3);
+    CHECK(strcmp(t.data, "\\n<0xE2>z") == 0);
     mw_text_free(&t);
 }
 

@@ -1,7 +1,10 @@
 /* SAE files and use, steering arithmetic, names in and out. */
 #include "microw/concepts.h"
 #include "microw/safetensors.h"
+#include "report/report.h"
 #include "test.h"
+
+#include <unistd.h>
 
 enum { N = 40, D = 6, K = 5, ROWS = 300 };
 
@@ -242,6 +245,91 @@ static void names_of_others(void) {
     }
 }
 
+/* ---- what is shown of tokens -------------------------------------------------------------------------------- */
+
+/* A vocabulary of whole words and of parts of characters; latent 0 has one text of all of them, latents 1 and 2 peak on two lone bytes. */
+enum { SHOWN_TOKENS = 12 };
+static mw_discovery parts_of_characters(void) {
+    static char bytes[] = "ab\xe2\x9c\x93 c\xe2\x82\xac x\xf0\x9f\x98\x80\xff   ";
+    /*                      ab  e2  9c  93+" c"+e2  82ac+" x"  f0 9f 98 80  ff  two spaces, one, "" */
+    static uint64_t offset[] = {0, 2, 3, 4, 8, 12, 13, 14, 15, 16, 17, 19, 20, 20};
+    static int64_t count[] = {1, 1, 1, 1, 1}, row[] = {0, 1, 2, 3, 4}, start[] = {0, 10, 11, 12, 13, 14}, document[5];
+    static int32_t center[] = {2, 0, 0, 0, 0}, position[5], id[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 10, 12};
+    static float score[] = {1, 1, 1, 1, 1}, value[14] = {0, 3, 1, 2};
+    return (mw_discovery){.n = 5,
+                          .rows = 5,
+                          .top_texts = 1,
+                          .per = 1,
+                          .around = 20,
+                          .count = count,
+                          .text_row = row,
+                          .text_score = score,
+                          .text_start = start,
+                          .text_center = center,
+                          .text_document = document,
+                          .text_position = position,
+                          .text_id = id,
+                          .text_value = value,
+                          .n_vocabulary = SHOWN_TOKENS + 1,
+                          .vocabulary_offset = offset,
+                          .vocabulary_bytes = bytes};
+}
+
+static void parts_of_characters_are_shown(void) {
+    mw_discovery d = parts_of_characters();
+    mw_text a = {0}, b = {0}, c = {0};
+    static const char *const names[] = {"<0x9C>", "<0xE2>", "<0x9C>", "\u2423\u2423", "token 12"};
+    NEED_OK(mw_discovery_text(&d, 0, 20, &a, &b, &c)); /* the whole character, with what shares tokens with it */
+    CHECK(strcmp(a.data, "ab") == 0 && strcmp(b.data, "\u2713 c\u20ac x") == 0 &&
+          strcmp(c.data, "\U0001f600<0xFF>") == 0);
+    NEED_OK(mw_discovery_text(&d, 0, 0, &a, &b, &c)); /* none of its other parts is shown */
+    CHECK(a.length == 0 && strcmp(b.data, "<0x9C>") == 0 && c.length == 0);
+    NEED_OK(mw_discovery_line(&d, 0, 20, &a));
+    CHECK(strcmp(a.data, "ab[\u2713 c\u20ac x]\U0001f600<0xFF>") == 0);
+    CHECK(mw_discovery_piece(&d, 0, 10, &a) == 1 && mw_discovery_piece(&d, 1, 10, &a) == 5 &&
+          mw_discovery_piece(&d, 5, 8, &a) == 6 && strcmp(a.data, "<0xF0>") == 0 &&
+          mw_discovery_piece(&d, 5, 9, &a) == 9 && strcmp(a.data, "\U0001f600") == 0);
+    for (int64_t i = 0; i < 5; i++) {
+        NEED_OK(mw_name_by_tokens(&d, i, &a));
+        CHECK(strcmp(a.data, names[i]) == 0);
+    }
+    mw_text_free(&a);
+    mw_text_free(&b);
+    mw_text_free(&c);
+}
+
+static void concepts_keep_every_token(void) {
+    mw_discovery d = parts_of_characters();
+    char path[] = "/tmp/microw-concepts-XXXXXX", *text;
+    int32_t promoted[] = {1, 2, 1, 2, 1};
+    float value[5] = {0.5f};
+    close(mkstemp(path));
+    d.promoted = (mw_near){1, promoted, value};
+    NEED_OK(mw_concepts_save(path, &d, NULL));
+    NEED_OK(mw_file_read(path, &text, NULL));
+    CHECK(strstr(text, "\"token_id\": 2, \"before\": \"ab\", \"token\": \"\u2713 c\u20ac x\"") != NULL);
+    CHECK(strstr(text, "\"promoted\": [[\"<0xE2>\", 0.5, 1]]") != NULL);
+    CHECK(strstr(text, "ufffd") == NULL && strstr(text, "\ufffd") == NULL);
+    mw_free(text);
+    unlink(path);
+}
+
+static void page_shows_whole_characters(void) {
+    mw_discovery d = parts_of_characters();
+    int64_t bin[5 * MW_BINS] = {0};
+    int32_t exponent[5] = {0};
+    mw_text out = {0};
+    d.bin = bin;
+    d.bin_exponent = exponent;
+    const report r = {.discovery = &d};
+    NEED_OK(report_shard(&r, 0, &out));
+    /* ab, the piece of four tokens with the row's own value, the emoji of four, a byte */
+    CHECK(strstr(out.data, "\"c\":1,\"d\":0,\"p\":0,\"t\":[0,1,2,3],\"v\":[0,1],\"g\":{\"1\":\"<0xE2> 3, <0x9C> 1, ") !=
+          NULL);
+    CHECK(strstr(out.data, "\"tokens\":[\"ab\",\n\"\u2713 c\u20ac x\",\n\"\U0001f600\",\n\"<0xFF>\"") != NULL);
+    mw_text_free(&out);
+}
+
 int main(void) {
     NEED(mkdtemp(folder) != NULL);
     NEED_OK(mw_backend_open("cpu", &backend));
@@ -251,6 +339,9 @@ int main(void) {
     RUN(exports);
     RUN(names_round_trip);
     RUN(names_of_others);
+    RUN(parts_of_characters_are_shown);
+    RUN(concepts_keep_every_token);
+    RUN(page_shows_whole_characters);
     mw_backend_close(&backend);
     char command[96];
     snprintf(command, sizeof command, "rm -r %s", folder);

@@ -262,7 +262,8 @@ const textLine = (text, tokens, most) => {
   const words = make("span", { class: "words", dir: "auto" });
   text.t.forEach((id, i) => {
     const value = text.v[i] || 0;
-    const span = make("span", { class: i === text.c ? "center" : null, title: value > 0 ? short(value) : null }, ...visible(tokens[id]));
+    const parts = text.g && text.g[i]; /* tokens that are parts of a character, which is shown whole */
+    const span = make("span", { class: i === text.c ? "center" : null, title: parts || (value > 0 ? short(value) : null) }, ...visible(tokens[id]));
     if (value > 0) span.style.backgroundColor = `color-mix(in srgb, var(--mark) ${Math.min(90, Math.round(12 + (70 * value) / most))}%, transparent)`;
     words.append(span);
   });
