@@ -104,7 +104,8 @@ typedef struct mw_store_tokens {
     char *vocabulary_bytes;
 } mw_store_tokens;
 
-/* Local: every rank opens for itself. Refuses a file that is incomplete or of another schema. */
+/* Local: every rank opens for itself. Refuses a file that is incomplete or of another schema; MW_ERR_STATE: another process holds
+ * HDF5's lock on it. */
 mw_status mw_store_open(const char *path, mw_store **out) MW_MUST_USE;
 /* Several as one: rows, sequences and documents of the first, then of the next. It has the sites that all have, and means over
  * all rows. MW_ERR_CONFIG if they are of different models. */

@@ -116,6 +116,15 @@ static mw_status harvest(run *r, provenance *p) {
     return save_meta(r, &report, p);
 }
 
+/* A file that another process holds is neither damaged nor of other settings. */
+static mw_status not_held(const char *path, mw_status opened) {
+    mw_store *store = NULL;
+    if (opened != MW_ERR_STATE) return MW_OK;
+    mw_status status = mw_store_open(path, &store); /* the same, with its message */
+    mw_store_close(&store);
+    return status;
+}
+
 static mw_status verify(const char *path) {
     mw_store *store = NULL;
     mw_status status = mw_store_open(path, &store);
@@ -127,12 +136,16 @@ static mw_status verify(const char *path) {
 /* Overwriting what is complete is for what is damaged, which stays until the new file is whole. */
 static mw_status look_for_damage(run *r, work *w) {
     int64_t damaged = 0;
+    mw_status status = MW_OK;
     if (run_is_root(r)) {
         mw_log_quiet(true);
-        damaged = verify(w->output) != MW_OK;
+        mw_status verdict = verify(w->output);
         mw_log_quiet(false);
-        if (damaged) mw_log(MW_LOG_WARNING, "%s is damaged: it is made again", w->output);
+        status = not_held(w->output, verdict);
+        damaged = verdict != MW_OK;
+        if (damaged && status == MW_OK) mw_log(MW_LOG_WARNING, "%s is damaged: it is made again", w->output);
     }
+    MW_TRY(mw_comm_agree(r->comm, status));
     MW_TRY(mw_comm_broadcast(r->comm, &damaged, sizeof damaged, 0));
     w->complete = !damaged;
     w->again = damaged;

@@ -161,7 +161,8 @@ static mw_status record_of(run *r, const work *w, json_t **out) {
     if (r->overwrite) mw_log_quiet(true); /* what is damaged is what is overwritten */
     mw_status status = w->own(w->output, &own);
     if (r->overwrite) mw_log_quiet(false);
-    if (status == MW_ERR_MEMORY) return status;
+    if (status == MW_ERR_STATE && r->overwrite) status = w->own(w->output, &own); /* somebody holds it: told */
+    if (status == MW_ERR_MEMORY || status == MW_ERR_STATE) return status;
     if (status != MW_OK && !r->overwrite)
         return mw_error(status, "%s is there but cannot be used; --overwrite makes it again", w->output);
     bool known =

@@ -288,7 +288,7 @@ mw_status mw_sae_load(const char *folder, mw_backend *backend, mw_sae **out) {
     }
     if (status == MW_ERR_STATE)
         status = mw_error(
-            MW_ERR_STATE,
+            MW_ERR_FORMAT,
             "%s is not what the cfg.json beside it says (its hash differs): it is damaged, or another process writes there, or "
             "one of the two was copied here",
             weights);

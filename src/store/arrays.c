@@ -74,6 +74,7 @@ mw_status mw_arrays_open(const char *path, mw_arrays **out) {
     file->file = -1;
     file->path = mw_strdup(path);
     mw_status status = file->path ? h5_open(path, NULL, false, &file->file) : MW_ERR_MEMORY;
+    if (status == MW_ERR_STATE) status = MW_ERR_IO; /* callers say by it that what they have read is out of date */
     if (status != MW_OK)
         mw_arrays_close(&file);
     else

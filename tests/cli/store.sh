@@ -1,0 +1,88 @@
+# What a store says to those who read it: files of an earlier version, files that another process holds or replaces, documents of
+# rows, texts in tokens that are parts of characters, and hooks that would leave something out.
+. "$SOURCE/tests/cli/common.sh"
+small >"$work/exp.yaml"
+h5="$work/store/activations/small/activations.h5"
+sae="$work/store/sae_models/small"
+short="--set discover.neighbours=0 --set discover.logit_tokens=0"
+
+# a stop before what is stored is refused before the work begins; one behind it is not
+for at in 0.resid_post 1.resid_post 2.mlp_out; do
+    refuses 2 "exp.yaml: hooks.list: kind stop on $at ends each pass before harvest site" "$MICROW" harvest "$work/exp.yaml" --set "hooks.list=[{site: $at, kind: stop}]"
+done
+check "nothing was written" test ! -e "$h5.partial"
+refuses 2 "before kind statistics on 3.mlp_out is reached" "$MICROW" harvest "$work/exp.yaml" --set "hooks.list=[{site: 3.mlp_out, kind: stop}, {site: 3.mlp_out, kind: statistics}]"
+for ranks in 1 3; do
+    mpi $ranks "$MICROW" harvest "$work/exp.yaml" --set name=stopped$ranks --set "hooks.list=[{site: 2.mlp_out, kind: statistics}, {site: 2.resid_post, kind: stop}]" >/dev/null 2>"$work/err" || { fail "a stop behind what is stored"; cat "$work/err" >&2; }
+done
+check "at any number of ranks" cmp "$work/store/activations/stopped1/activations.h5" "$work/store/activations/stopped3/activations.h5"
+
+# packed, with several documents in a sequence
+packed="--set dataset.pack=true --set dataset.limit_documents=300"
+"$MICROW" harvest "$work/exp.yaml" $packed >/dev/null 2>"$work/err" || { fail "harvest"; cat "$work/err" >&2; }
+"$MICROW" train "$work/exp.yaml" $packed >/dev/null 2>&1 || fail "train"
+for ranks in 1 2; do
+    mpi $ranks "$MICROW" discover "$work/exp.yaml" $packed $short >/dev/null 2>"$work/err" || { fail "discover at $ranks"; cat "$work/err" >&2; }
+    cp "$sae/concepts.json" "$work/concepts$ranks.json"
+    cp "$sae/discovery.h5" "$work/discovery$ranks.h5"
+done
+check "the same concepts at 2 ranks" cmp "$work/concepts1.json" "$work/concepts2.json"
+check "the same discovery at 2 ranks" cmp "$work/discovery1.h5" "$work/discovery2.h5"
+cat >"$work/documents.py" <<'END'
+# Every top text is found, as it is written, in the line of the corpus that it says it is of; whole, and one for each such line.
+import json, sys
+lines = [l for l in open(sys.argv[1]).read().split("\n") if l.strip()]
+texts = [(l["latent"], t) for l in json.load(open(sys.argv[2]))["latents"] for t in l["top_texts"]]
+wrong = sum((t["before"] + t["token"] + t["after"]).replace("<|endoftext|>", "").strip() not in lines[t["document"]] for _, t in texts)
+several = len(texts) - len({(n, t["document"], t["row"] - t["position"]) for n, t in texts})
+print(len(texts), "texts,", wrong, "of another document,", len({t["document"] for _, t in texts}), "documents")
+sys.exit(wrong != 0 or several != 0 or len(texts) < 100 or len({t["document"] for _, t in texts}) < 100)
+END
+if python3 -c "" 2>/dev/null; then
+    python3 "$work/documents.py" "$SOURCE/configs/demo/corpus.txt" "$work/concepts1.json" >"$work/out" 2>&1 || { fail "texts are of the documents they name"; cat "$work/out" >&2; }
+    checks=$((checks + 1))
+fi
+
+# an earlier schema is read, with a note; a later one is not
+cp "$h5" "$work/kept.h5"
+"$SET_SCHEMA" "$h5" 1 || fail "set_schema"
+"$MICROW" discover "$work/exp.yaml" $packed $short >/dev/null 2>"$work/err" || { fail "discover on schema 1"; cat "$work/err" >&2; }
+check "one note" test "$(grep -c 'store schema 1' "$work/err")" = 1
+check "documents are those of sequences" sh -c "! cmp -s $work/concepts1.json $sae/concepts.json"
+check "it is complete" "$MICROW" harvest "$work/exp.yaml" $packed
+check "it is inspected" "$MICROW" inspect "$h5"
+"$SET_SCHEMA" "$h5" 3
+refuses 1 "store schema 3; this microw reads schemas 1 to 2" "$MICROW" train "$work/exp.yaml" $packed --set name=t --set sae.activations=small
+cp "$work/kept.h5" "$h5"
+
+# held by another process: said as it is, by all that read it, and it is not taken for damaged
+for command in "train --set name=other --set sae.activations=small" "harvest $packed" "harvest $packed --overwrite"; do
+    set -- $command
+    stage=$1
+    shift
+    rm -f "$work/store/runs/small/manifest.json" # which would say that it is complete
+    refuses 1 "another process has it open and holds HDF5's lock on it; the file is likely whole" "$HOLD" "$h5" "$MICROW" "$stage" "$work/exp.yaml" "$@"
+done
+refuses 1 "holds HDF5's lock" "$HOLD" "$h5" "$MICROW" inspect "$h5"
+refuses 1 "holds HDF5's lock" "$HOLD" "$sae/discovery.h5" "$MICROW" report "$work/exp.yaml"
+check "it is as it was" cmp "$work/kept.h5" "$h5"
+check "two may read" env HDF5_USE_FILE_LOCKING=TRUE "$MICROW" discover "$work/exp.yaml" $packed $short
+check "HDF5 can be told not to look" "$HOLD" "$h5" env HDF5_USE_FILE_LOCKING=FALSE "$MICROW" discover "$work/exp.yaml" $packed $short
+
+# tokens that are parts of characters
+for i in 1 2 3 4 5 6 7 8 9 10 11 12; do
+    printf 'the cafe\314\201 has \342\234\223 %d \342\202\254 and \360\237\230\200 for \346\227\245\346\234\254 .\n\342\234\224 is not \342\234\223 , \360\237\230\201 !\n' $i
+done >"$work/signs.txt"
+bytes="--set name=bytes --set dataset.path=$work/signs.txt --set sae.n_latents=64 --set sae.k=4 --set train.tokens=20_000 --set train.batch=64 --set train.init_rows=100 --set discover.categories= --set discover.show=20"
+for stage in harvest train discover; do
+    "$MICROW" $stage "$work/exp.yaml" $bytes >"$work/out" 2>"$work/err" || { fail "$stage of signs"; cat "$work/err" >&2; }
+done
+found="$work/store/sae_models/bytes"
+replaced=$(printf '\357\277\275')
+check "characters are whole" grep -q "$(printf '\342\234\223')" "$found/concepts.json"
+check "lone bytes are shown as such" grep -q '"name": "[^"]*<0x[0-9A-F][0-9A-F]>' "$found/concepts.json"
+check "and have their ids" grep -q '"token_id": [0-9]' "$found/concepts.json"
+for file in "$found/concepts.json" "$found/names.csv" "$work/out"; do
+    check "nothing is replaced in $(basename "$file")" sh -c "! grep -q '$replaced\\|ufffd' $file"
+done
+finish
