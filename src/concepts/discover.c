@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK_ROWS = 1024, MERGE_LATENTS = 4096 };
+enum { CHUNK_ROWS = 1024, MERGE_BYTES = 1 << 26 };
 
 typedef struct search {
     const mw_sae *sae;
@@ -114,7 +114,8 @@ static void merge_heaps(const heap_entry *all, int64_t stride, int ranks, heap_e
 static mw_status merge_texts(search *s, const mw_comm *comm) {
     mw_discovery *d = s->out;
     int size = mw_comm_size(comm);
-    int64_t per_chunk = MERGE_LATENTS < d->n ? MERGE_LATENTS : d->n;
+    int64_t per_chunk = MERGE_BYTES / (size * d->per * (int64_t)sizeof(heap_entry)) + 1; /* latents at once */
+    if (per_chunk > d->n) per_chunk = d->n;
     heap_entry *all = mw_alloc((size_t)(size * per_chunk * d->per) * sizeof *all);
     heap_entry *line = mw_alloc((size_t)(size * d->per) * sizeof *line);
     mw_status status = mw_comm_agree(comm, all && line ? MW_OK : MW_ERR_MEMORY);
@@ -263,6 +264,9 @@ static mw_status check(const search *s) {
         return mw_error(
             MW_ERR_UNSUPPORTED, "discovery of %lld latents with %lld texts each: fewer than %d and %d are expected",
             (long long)s->sae->n, (long long)(o->top_texts + o->samples), MW_DISCOVERY_LATENTS, MW_DISCOVERY_TEXTS);
+    if (o->around > INT32_MAX / 2 || o->together_rows > INT32_MAX)
+        return mw_error(MW_ERR_UNSUPPORTED, "discovery with %lld tokens on each side, %lld rows in common: up to 2^31",
+                        (long long)o->around, (long long)o->together_rows);
     if (mw_store_rows(s->in->store) >= MW_DISCOVERY_ROWS)
         return mw_error(MW_ERR_UNSUPPORTED, "discovery on %lld rows: fewer than 2^40 are expected",
                         (long long)mw_store_rows(s->in->store));
