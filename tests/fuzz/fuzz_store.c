@@ -102,6 +102,14 @@ static void read_site(const mw_store *store, const mw_store_site *s) {
     mw_free(mean);
 }
 
+static void check_tokens(const mw_store_tokens *t) {
+    for (int64_t i = 0; i < t->n_rows; i++) {
+        mw_store_span span = mw_store_span_of(t, i);
+        fuzz_need(t->ids[i] < t->n_vocabulary && t->sequence[i] < t->n_sequences, "a token out of range");
+        fuzz_need(span.begin <= i && i < span.end && span.document < t->n_documents, "a row outside its span");
+    }
+}
+
 static void use(const mw_store *store) {
     mw_store_tokens tokens = {0};
     mw_store_sources sources;
@@ -109,14 +117,10 @@ static void use(const mw_store *store) {
     int64_t n_blocks = 0;
     char *value = NULL;
     for (int64_t i = 0; i < mw_store_site_count(store); i++) read_site(store, mw_store_site_at(store, i));
-    if (mw_store_read_tokens(store, &tokens) == MW_OK)
-        for (int64_t i = 0; i < tokens.n_rows; i++) {
-            mw_store_span span = mw_store_span_of(&tokens, i);
-            fuzz_need(tokens.ids[i] < tokens.n_vocabulary && tokens.sequence[i] < tokens.n_sequences,
-                      "a token out of range");
-            fuzz_need(span.begin <= i && i < span.end && span.document < tokens.n_documents, "a row outside its span");
-        }
-    if (mw_store_read_sources(store, &tokens, &sources) == MW_OK) mw_store_sources_free(&sources);
+    if (mw_store_read_tokens(store, &tokens) == MW_OK) {
+        check_tokens(&tokens);
+        if (mw_store_read_sources(store, &tokens, &sources) == MW_OK) mw_store_sources_free(&sources);
+    }
     mw_store_tokens_free(&tokens);
     if (mw_store_blocks(store, &n_blocks, &row) == MW_OK) mw_free(row);
     mw_status verdict = mw_store_verify(store);
