@@ -112,6 +112,7 @@ mw_status mw_store_open(const char *path, mw_store **out) MW_MUST_USE;
 mw_status mw_store_open_many(const char *const *paths, int64_t n, mw_store **out) MW_MUST_USE;
 void mw_store_close(mw_store **store);
 int64_t mw_store_rows(const mw_store *store);
+int64_t mw_store_schema(const mw_store *store); /* the earliest of its files */
 int64_t mw_store_site_count(const mw_store *store);
 const mw_store_site *mw_store_site_at(const mw_store *store, int64_t index);
 mw_status mw_store_find(const mw_store *store, const char *site, mw_store_site *out) MW_MUST_USE;

@@ -125,25 +125,29 @@ static mw_status not_held(const char *path, mw_status opened) {
     return status;
 }
 
-static mw_status verify(const char *path) {
+static mw_status verify(const char *path, bool *current) {
     mw_store *store = NULL;
     mw_status status = mw_store_open(path, &store);
+    *current = status != MW_OK || mw_store_schema(store) == MW_STORE_SCHEMA;
     if (status == MW_OK) status = mw_store_verify(store);
     mw_store_close(&store);
     return status;
 }
 
-/* Overwriting what is complete is for what is damaged, which stays until the new file is whole. */
+/* Overwriting what is complete is for what is damaged, or of an earlier version; it stays until the new file is whole. */
 static mw_status look_for_damage(run *r, work *w) {
     int64_t damaged = 0;
     mw_status status = MW_OK;
     if (run_is_root(r)) {
         mw_log_quiet(true);
-        mw_status verdict = verify(w->output);
+        bool current;
+        mw_status verdict = verify(w->output, &current);
         mw_log_quiet(false);
         status = not_held(w->output, verdict);
-        damaged = verdict != MW_OK;
-        if (damaged && status == MW_OK) mw_log(MW_LOG_WARNING, "%s is damaged: it is made again", w->output);
+        damaged = verdict != MW_OK || !current;
+        if (damaged && status == MW_OK)
+            mw_log(MW_LOG_WARNING, "%s is %s: it is made again", w->output,
+                   verdict != MW_OK ? "damaged" : "of an earlier version");
     }
     MW_TRY(mw_comm_agree(r->comm, status));
     MW_TRY(mw_comm_broadcast(r->comm, &damaged, sizeof damaged, 0));

@@ -114,6 +114,13 @@ int64_t mw_store_rows(const mw_store *store) {
     return store->n_rows;
 }
 
+int64_t mw_store_schema(const mw_store *store) {
+    int64_t earliest = store->parts[0].schema;
+    for (int64_t p = 1; p < store->n_parts; p++)
+        if (store->parts[p].schema < earliest) earliest = store->parts[p].schema;
+    return earliest;
+}
+
 int64_t mw_store_site_count(const mw_store *store) {
     return store->n_sites;
 }

@@ -51,9 +51,32 @@ check "one note" test "$(grep -c 'store schema 1' "$work/err")" = 1
 check "documents are those of sequences" sh -c "! cmp -s $work/concepts1.json $sae/concepts.json"
 check "it is complete" "$MICROW" harvest "$work/exp.yaml" $packed
 check "it is inspected" "$MICROW" inspect "$h5"
+"$MICROW" harvest "$work/exp.yaml" $packed --overwrite >/dev/null 2>"$work/err" || { fail "harvest of schema 1 again"; cat "$work/err" >&2; }
+check "it is made again" grep -q "of an earlier version: it is made again" "$work/err"
+check "as it would be anew" cmp "$work/kept.h5" "$h5"
 "$SET_SCHEMA" "$h5" 3
 refuses 1 "store schema 3; this microw reads schemas 1 to 2" "$MICROW" train "$work/exp.yaml" $packed --set name=t --set sae.activations=small
 cp "$work/kept.h5" "$h5"
+
+# what a naming command is asked of is of one document too: texts with a latent, and those without
+if python3 -c "" 2>/dev/null; then
+    check "discover again" "$MICROW" discover "$work/exp.yaml" $packed $short
+    "$MICROW" name "$work/exp.yaml" $packed --set "naming={command: 'tee -a $work/asked | python3 $SOURCE/tools/name_latents.py --words', limit: 40}" >/dev/null 2>"$work/err" || { fail "name"; cat "$work/err" >&2; }
+    cat >"$work/asked.py" <<'END'
+import json, sys
+lines = [l for l in open(sys.argv[1]).read().split("\n") if l.strip()]
+text, at, asked = open(sys.argv[2]).read(), 0, []
+while text[at:].strip():
+    at += len(text[at:]) - len(text[at:].lstrip())
+    value, at = json.JSONDecoder().raw_decode(text, at)
+    if value["task"] == "detect": asked += [t for latent in value["latents"] for t in latent["texts"]]
+wrong = [t for t in asked if not any(t.replace("<|endoftext|>", "").strip() in line for line in lines)]
+print(len(asked), "texts,", len(wrong), "of several documents", wrong[:3])
+sys.exit(len(asked) < 100 or len(wrong) != 0)
+END
+    python3 "$work/asked.py" "$SOURCE/configs/demo/corpus.txt" "$work/asked" >"$work/out" 2>&1 || { fail "texts of detection are of one document"; cat "$work/out" >&2; }
+    checks=$((checks + 1))
+fi
 
 # held by another process: said as it is, by all that read it, and it is not taken for damaged
 for command in "train --set name=other --set sae.activations=small" "harvest $packed" "harvest $packed --overwrite"; do
