@@ -226,8 +226,6 @@ mw_status mw_discovery_text(const mw_discovery *d, int64_t t, int64_t around, mw
     if (t < 0 || t >= d->n * d->per || d->text_row[t] < 0)
         return mw_error(MW_ERR_ARG, "there is no text %lld", (long long)t);
     int64_t begin = d->text_start[t], end = d->text_start[t + 1], center = begin + d->text_center[t];
-    if (begin < center - around) begin = center - around;
-    if (end > center + 1 + around) end = center + 1 + around;
     mw_text *const parts[3] = {before, token, after};
     mw_text piece = {0};
     for (int p = 0; p < 3; p++) {
@@ -235,7 +233,9 @@ mw_status mw_discovery_text(const mw_discovery *d, int64_t t, int64_t around, mw
         mw_text_add(parts[p], "", 0);
     }
     for (int64_t i = begin, next; i < end; i = next) {
-        next = mw_discovery_piece(d, i, end, &piece);
+        bool near = i <= center + around; /* pieces that begin or end near enough are shown whole */
+        next = mw_discovery_piece(d, i, end, near ? &piece : NULL);
+        if (!near || next <= center - around) continue;
         mw_text_add(parts[next <= center ? 0 : i <= center ? 1 : 2], piece.data, piece.length);
     }
     bool failed = piece.failed || before->failed || token->failed || after->failed;

@@ -208,7 +208,7 @@ static const mw_field train_fields[] = {
 
 static const mw_field discover_fields[] = {
     {"top_texts", MW_FIELD_INT, AT(discover_settings, top_texts), "10", .min = 1, .max = 10000,
-     .doc = "texts kept for each latent, at most one of a sequence"},
+     .doc = "texts kept for each latent, at most one of each document in a sequence"},
     {"samples", MW_FIELD_INT, AT(discover_settings, samples), "15", .min = 0, .max = 10000,
      .doc =
          "texts of each latent drawn at random from all rows on which it is active: what it does away from its maximum"},

@@ -1,6 +1,7 @@
 /* Harvest, store, discovery: the right values, the same bytes at any number of ranks, resuming, and one rank failing. */
 #include "microw/concepts.h"
 #include "microw/harvest.h"
+#include "store/h5_file.h"
 #include "test.h"
 
 #include <unistd.h>
@@ -26,6 +27,7 @@ static void put_documents(mw_dataset *d) {
     for (int64_t n = 0, at = 0; n < DOCUMENTS; n++) {
         at += n % 5 == 3 ? 0 : (n * 13) % 61;
         d->document_first[n + 1] = at < d->n_ids && n < DOCUMENTS - 2 ? at : d->n_ids;
+        d->documents[n].file = n % 3 == 0;
     }
     for (int64_t s = 0, n = 0; s < d->n_sequences; s++) {
         while (d->document_first[n + 1] <= d->first[s]) n++;
@@ -68,7 +70,8 @@ static char *sub(const char *name) {
 
 static mw_status harvest(const mw_comm *comm, const char *name, mw_dtype dtype, int64_t batch,
                          mw_harvest_report *report) {
-    static const mw_pair provenance[] = {{"model", "gpt2"}, {"fingerprint", "f"}};
+    static const mw_pair provenance[] = {
+        {"model_sha256", "gpt2"}, {"fingerprint", "f"}, {"dataset_sha256", "aa  one.txt\nbb  two.txt"}};
     mw_harvest_options options = {.sites = sites,
                                   .n_sites = SITES,
                                   .dtype = dtype,
@@ -77,7 +80,7 @@ static mw_status harvest(const mw_comm *comm, const char *name, mw_dtype dtype, 
                                   .skip_positions = 1,
                                   .keep_nan = true, /* what a stop leaves out may look like anything */
                                   .provenance = provenance,
-                                  .n_provenance = 2};
+                                  .n_provenance = 3};
     mw_dataset *d = make_dataset();
     char *path = sub(name);
     mw_status status = mw_harvest(model, d, NULL, comm, path, &options, report);
@@ -167,6 +170,53 @@ static void values_are_right(void) {
     mw_store_tokens_free(&tokens);
     mw_dataset_free(&d);
     mw_store_close(&store);
+}
+
+/* Two files as one: documents and their files go on counting. */
+static void several_stores_are_one(void) {
+    if (mw_comm_rank(world) != 0) return;
+    char *a = sub("all-1/activations.h5"), *b = sub("all-0/activations.h5");
+    const char *paths[] = {a, b};
+    mw_store *store = NULL;
+    mw_store_tokens t;
+    mw_store_sources s;
+    NEED_OK(mw_store_open_many(paths, 2, &store));
+    NEED_OK(mw_store_read_tokens(store, &t));
+    NEED_OK(mw_store_read_sources(store, &t, &s));
+    int64_t half = t.n_rows / 2;
+    CHECK(t.n_documents == 2 * DOCUMENTS && s.n == 4 && mw_store_schema(store) == MW_STORE_SCHEMA);
+    for (int64_t r = 0; r < half; r++) {
+        mw_store_span x = mw_store_span_of(&t, r), y = mw_store_span_of(&t, r + half);
+        CHECK(x.begin <= r && r < x.end && y.begin == x.begin + half && y.end == x.end + half);
+        CHECK(y.document == x.document + DOCUMENTS && s.of_document[y.document] == s.of_document[x.document] + 2);
+        CHECK(s.of_document[x.document] == (x.document % 3 == 0));
+    }
+    mw_store_sources_free(&s);
+    mw_store_tokens_free(&t);
+    mw_store_close(&store);
+    mw_free(a);
+    mw_free(b);
+}
+
+/* A reader has the file that it opened, whatever gets its name. */
+static void a_file_that_is_replaced_is_read_to_its_end(void) {
+    if (mw_comm_rank(world) != 0) return;
+    char *path = sub("one-0/activations.h5"), *other = sub("one-1/activations.h5");
+    mw_store *store = open_store("one-0");
+    const mw_store_site *s = mw_store_site_at(store, 0);
+    mw_store_tokens t;
+    float *before = mw_alloc((size_t)s->width * 8), *after = before + s->width;
+    NEED_OK(mw_store_read_range(store, s, 7, 1, before));
+    CHECK(rename(other, path) == 0);
+    NEED_OK(mw_store_read_range(store, s, 7, 1, after));
+    NEED_OK(mw_store_read_tokens(store, &t));
+    CHECK(memcmp(before, after, (size_t)s->width * 4) == 0 && s->dtype == MW_F32);
+    CHECK_OK(mw_store_verify(store));
+    mw_store_tokens_free(&t);
+    mw_store_close(&store);
+    mw_free(before);
+    mw_free(path);
+    mw_free(other);
 }
 
 typedef struct trap {
@@ -423,6 +473,18 @@ static void round_trip(const mw_discovery *d) {
     CHECK(again.n_categories == 3 && strcmp(again.category_name[2], "two") == 0);
     mw_discovery_free(&again);
     mw_free(mark);
+    for (int version = 1; version <= 3; version++) { /* 1 is read too, by its note; what is to come is not */
+        char kind[] = "microw discovery N";
+        hid_t file = -1;
+        kind[strlen(kind) - 1] = (char)('0' + version);
+        NEED_OK(h5_open(path, NULL, true, &file));
+        NEED(H5Adelete(file, "kind") >= 0);
+        NEED_OK(h5_close(file, path, h5_put_text(file, path, "kind", kind)));
+        mw_log_quiet(true);
+        CHECK(mw_discovery_load(path, &again, NULL) == (version < 3 ? MW_OK : MW_ERR_FORMAT));
+        mw_log_quiet(false);
+        if (version < 3) mw_discovery_free(&again);
+    }
     mw_log_quiet(true);
     d->text_id[tokens - 1] = (int32_t)d->n_vocabulary; /* one past the end */
     NEED_OK(mw_discovery_save(d, path, "abc", "def"));
@@ -459,16 +521,18 @@ static void discovery_is_exact(void) {
     NEED_OK(mw_store_view_range(&site, 0, rows, x));
     NEED_OK(mw_sae_encode(k.sae, x, rows, &k.codes));
     for (int64_t i = 0; i < N_FOUND; i++) {
-        int64_t n = 0, by_category[3] = {0};
+        int64_t n = 0, by_category[3] = {0}, by_source[2] = {0};
         for (int64_t r = 0; r < rows; r++) {
             float value = mw_codes_find(&k.codes, r, i);
             if (!(value > 0)) continue;
             hits[n++] = (hit){value, r};
             by_category[k.tokens.ids[r] % 3]++;
+            by_source[k.document[r] % 3 == 0]++;
         }
         qsort(hits, (size_t)n, sizeof *hits, by_score);
         CHECK(found.count[i] == n && memcmp(found.by_category + i * 3, by_category, sizeof by_category) == 0);
-        CHECK(found.n_sources == 1 && found.by_source[i] == n && found.source_rows[0] == rows);
+        CHECK(found.n_sources == 2 && memcmp(found.by_source + i * 2, by_source, sizeof by_source) == 0);
+        CHECK(found.source_rows[0] + found.source_rows[1] == rows && found.source_rows[1] > rows / 5);
         check_top(&k, i, hits, n);
         check_samples(&k, i, hits, n);
         check_histogram(&k, i, hits, n);
@@ -677,6 +741,8 @@ int main(int argc, char **argv) {
     prepare();
     RUN(bytes_do_not_depend_on_ranks);
     RUN(values_are_right);
+    RUN(several_stores_are_one);
+    RUN(a_file_that_is_replaced_is_read_to_its_end);
     RUN(resumes_after_a_failure);
     RUN(one_rank_fails_alone);
     RUN(refusals);

@@ -282,8 +282,12 @@ static void parts_of_characters_are_shown(void) {
     NEED_OK(mw_discovery_text(&d, 0, 20, &a, &b, &c)); /* the whole character, with what shares tokens with it */
     CHECK(strcmp(a.data, "ab") == 0 && strcmp(b.data, "\u2713 c\u20ac x") == 0 &&
           strcmp(c.data, "\U0001f600<0xFF>") == 0);
-    NEED_OK(mw_discovery_text(&d, 0, 0, &a, &b, &c)); /* none of its other parts is shown */
-    CHECK(a.length == 0 && strcmp(b.data, "<0x9C>") == 0 && c.length == 0);
+    NEED_OK(mw_discovery_text(&d, 0, 0, &a, &b, &c)); /* also where the others are further away */
+    CHECK(a.length == 0 && strcmp(b.data, "\u2713 c\u20ac x") == 0 && c.length == 0);
+    NEED_OK(mw_discovery_text(&d, 0, 3, &a, &b, &c));
+    CHECK(strcmp(a.data, "ab") == 0 && strcmp(c.data, "\U0001f600") == 0);
+    NEED_OK(mw_discovery_text(&d, 1, 20, &a, &b, &c)); /* but not where they are not in the window */
+    CHECK(strcmp(b.data, "<0xE2>") == 0);
     NEED_OK(mw_discovery_line(&d, 0, 20, &a));
     CHECK(strcmp(a.data, "ab[\u2713 c\u20ac x]\U0001f600<0xFF>") == 0);
     CHECK(mw_discovery_piece(&d, 0, 10, &a) == 1 && mw_discovery_piece(&d, 1, 10, &a) == 5 &&
