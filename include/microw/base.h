@@ -227,6 +227,12 @@ uint64_t mw_xxh64(const void *data, size_t length);
 /* Numbers in text, in the C locale: underscores between digits allowed, all of the text must be used. */
 bool mw_parse_int(const char *text, int64_t *out);
 bool mw_parse_double(const char *text, double *out);
+/* A number for people, with so many decimals; "-" where it is undefined (NaN). */
+typedef struct mw_shown {
+    char text[352]; /* all of DBL_MAX */
+} mw_shown;
+mw_shown mw_show(double value, int decimals);
+mw_shown mw_show_change(double value, int decimals); /* with + or - before it */
 bool mw_ends_with(const char *text, const char *suffix);
 /* Number of edits between two words: for "did you mean". */
 int mw_edit_distance(const char *a, const char *b);

@@ -84,5 +84,17 @@ json_t *mw_json_if_there(const char *folder, const char *name) {
 double mw_json_last(const json_t *columns, const char *key) {
     const json_t *column = json_object_get(columns, key);
     size_t n = json_array_size(column);
-    return n ? json_number_value(json_array_get(column, n - 1)) : (double)NAN;
+    const json_t *last = n ? json_array_get(column, n - 1) : NULL;
+    return json_is_number(last) ? json_number_value(last) : (double)NAN;
+}
+
+json_t *mw_json_real(double value) {
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
+void mw_json_add_real(mw_text *out, int digits, double value) {
+    if (isfinite(value))
+        mw_text_addf(out, "%.*g", digits, value);
+    else
+        mw_text_add(out, "null", 4);
 }

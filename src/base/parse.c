@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,6 +48,20 @@ bool mw_parse_int(const char *text, int64_t *out) {
     if (!mw_parse_double(text, &real) || real != floor(real) || fabs(real) > 9e15) return false;
     *out = (int64_t)real;
     return true;
+}
+
+static mw_shown show(const char *format, int decimals, double value) {
+    mw_shown out = {"-"};
+    if (!isnan(value)) snprintf(out.text, sizeof out.text, format, decimals, value);
+    return out;
+}
+
+mw_shown mw_show(double value, int decimals) {
+    return show("%.*f", decimals, value);
+}
+
+mw_shown mw_show_change(double value, int decimals) {
+    return show("%+.*f", decimals, value);
 }
 
 bool mw_ends_with(const char *text, const char *suffix) {
