@@ -65,6 +65,9 @@ mw_status mw_comm_sum_i64(const mw_comm *comm, int64_t *values, int64_t count) M
 /* Every byte is 0 on all ranks but (at most) one: all get the whole. In place. */
 mw_status mw_comm_merge(const mw_comm *comm, void *data, size_t bytes) MW_MUST_USE;
 mw_status mw_comm_max_f64(const mw_comm *comm, double *values, int64_t count) MW_MUST_USE;
+/* The smallest of the ranks' places (below 2^53); those below 0 stand for none, -1: all do. For faults that ranks find in their shares of
+ * one whole: the rank that has the first one names it. */
+mw_status mw_comm_first(const mw_comm *comm, int64_t place, int64_t *first) MW_MUST_USE;
 
 /* Contiguous share of 0..total-1 in whole blocks (the last may be short): ranks differ by at most one block. */
 void mw_comm_share(int rank, int size, int64_t total, int64_t block, int64_t *begin, int64_t *end);

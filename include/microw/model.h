@@ -76,6 +76,12 @@ typedef struct mw_batch {
 enum { MW_LOGIT_ROWS = 512 };
 mw_status mw_model_forward(mw_model *model, const mw_batch *batch, float *last_logits) MW_MUST_USE;
 
+/* For whoever finds numbers of a pass that are not finite: makes the pass again (the hooks fire once more; without a cache) to find the first
+ * site where that is so, and looks through the weights. Always fails: MW_ERR_STATE, with one message that begins with the model and `what`
+ * ("the model with the SAE") and names site, column, token and place, and a weight that is not finite as the model uses it. `batch`
+ * NULL: the weights alone. Nothing is checked on the way of a pass itself, so that it costs nothing. */
+mw_status mw_model_refuse_values(mw_model *model, const mw_batch *batch, const char *what) MW_MUST_USE;
+
 /* What directions x [rows, d_model] of the residual stream add to the logits [rows, vocab], both on the host, where only the
  * final norm's weights and the unembedding lie between: no division by the norm's length, no bias, no soft cap (the "logit
  * lens" of nostalgebraist 2020, for directions). */
@@ -93,7 +99,8 @@ typedef struct mw_sampling {
 } mw_sampling;
 
 /* Continues each prompt; sampling is a pure function of (seed, sequence, step). `out[i]` (caller frees with
- * mw_free) holds out_length[i] new ids. Stops early at the model's context. */
+ * mw_free) holds out_length[i] new ids. Stops early at the model's context. MW_ERR_STATE where logits that a token is chosen from are not
+ * finite, see mw_model_refuse_values. */
 mw_status mw_generate(mw_model *model, const mw_batch *prompts, const mw_sampling *sampling, int32_t **out,
                       int64_t *out_length) MW_MUST_USE;
 

@@ -34,6 +34,9 @@ float mw_f16_to_f32(uint16_t x);
 mw_status mw_convert_to_f32(mw_dtype dtype, const void *in, int64_t count, float *out) MW_MUST_USE;
 mw_status mw_convert_from_f32(mw_dtype dtype, const float *in, int64_t count, void *out) MW_MUST_USE;
 
+/* Place of the first value that is not finite; `count` where all are. */
+int64_t mw_first_not_finite(const float *x, int64_t count);
+
 mw_tensor mw_tensor_1d(mw_dtype dtype, void *data, int64_t n);
 mw_tensor mw_tensor_2d(mw_dtype dtype, void *data, int64_t rows, int64_t columns);
 int64_t mw_tensor_count(const mw_tensor *tensor);

@@ -321,6 +321,14 @@ mw_status mw_comm_max_f64(const mw_comm *comm, double *values, int64_t count) {
     return MW_OK;
 }
 
+mw_status mw_comm_first(const mw_comm *comm, int64_t place, int64_t *first) {
+    const double none = 0x1p53;
+    double least = place < 0 ? -none : -(double)place;
+    MW_TRY(mw_comm_max_f64(comm, &least, 1));
+    *first = least == -none ? -1 : (int64_t)-least;
+    return MW_OK;
+}
+
 void mw_comm_share(int rank, int size, int64_t total, int64_t block, int64_t *begin, int64_t *end) {
     int64_t blocks = (total + block - 1) / block;
     int64_t first = blocks * rank / size * block, last = blocks * (rank + 1) / size * block;

@@ -1,6 +1,7 @@
 #include "experiment/damage.h"
 #include "experiment/predictions.h"
 
+#include <math.h>
 #include <string.h>
 
 /* ---- what the sites hold, and what takes their place ------------------------------------------------------- */
@@ -117,6 +118,10 @@ static mw_status rebuild(void *self, int64_t rows) {
     return status;
 }
 
+static const char *const damage_names[DAMAGE_COUNT] = {"the clean model", "the model with the SAE",
+                                                       "the model with the site at zero",
+                                                       "the model with the site at its mean"};
+
 static mw_status operate(surgery *s, const prediction_plan *plan, damage *out) {
     operation operations[DAMAGE_COUNT] = {{0}};
     treatment treatments[DAMAGE_COUNT];
@@ -125,7 +130,7 @@ static mw_status operate(surgery *s, const prediction_plan *plan, damage *out) {
     s->rebuilt = (sheet){mw_alloc((size_t)(plan->rows * s->out->width) * sizeof(float)), s->out->width};
     for (int kind = 0; kind < DAMAGE_COUNT; kind++) {
         operations[kind] = (operation){.of = s, .kind = (damage_kind)kind};
-        treatments[kind] = (treatment){kind == DAMAGE_NONE ? attach_readers : attach_damage, detach,
+        treatments[kind] = (treatment){damage_names[kind], kind == DAMAGE_NONE ? attach_readers : attach_damage, detach,
                                        kind == DAMAGE_NONE ? rebuild : NULL, &operations[kind]};
     }
     MW_TRY(mw_comm_agree(s->r->comm, s->read.data && s->rebuilt.data ? MW_OK : MW_ERR_MEMORY));
@@ -173,5 +178,5 @@ mw_status measure_damage(run *r, const views *v, damage *out) {
 }
 
 double recovered(double clean, double with_sae, double baseline) {
-    return baseline != clean ? (baseline - with_sae) / (baseline - clean) : 0;
+    return baseline - clean >= RECOVERED_FROM ? (baseline - with_sae) / (baseline - clean) : (double)NAN;
 }

@@ -54,13 +54,28 @@ typedef struct study {
     const prediction_plan *plan;
     const treatment *treatments;
     int64_t n, n_passes;
+    int64_t bad;  /* pass and treatment, pass * n + treatment, whose sums are not finite; -1: none so far */
     double *sums; /* [n_passes, 2 n + 1]: cross-entropies, divergences, tokens */
     float *clean;
     int32_t *next, *sequence;
 } study;
 
-static mw_status treated_pass(study *s, const mw_batch *batch, int64_t t, double *sums) {
+static mw_status with_treatment(study *s, const mw_batch *batch, int64_t t,
+                                mw_status (*go)(study *, const mw_batch *, int64_t)) {
     const treatment *how = &s->treatments[t];
+    mw_hooks *hooks = mw_model_hooks(s->r->model);
+    mw_status status = how->attach ? how->attach(how->self, hooks) : MW_OK;
+    if (status == MW_OK) status = go(s, batch, t);
+    if (how->detach) how->detach(how->self, hooks);
+    return status;
+}
+
+static mw_status forward(study *s, const mw_batch *batch, int64_t t) {
+    (void)t;
+    return mw_model_forward(s->r->model, batch, NULL);
+}
+
+static mw_status treated_pass(study *s, const mw_batch *batch, int64_t t, double *sums) {
     mw_hooks *hooks = mw_model_hooks(s->r->model);
     reader d = {.next = s->next, .sequence = s->sequence, .clean = s->clean, .keep = t == 0};
     mw_hook_id id;
@@ -68,9 +83,7 @@ static mw_status treated_pass(study *s, const mw_batch *batch, int64_t t, double
         hooks,
         &(mw_hook){.site = {0, MW_LOGITS}, .kind = MW_DETECTOR, .call = read_logits, .self = &d, .name = "predictions"},
         &id));
-    mw_status status = how->attach ? how->attach(how->self, hooks) : MW_OK;
-    if (status == MW_OK) status = mw_model_forward(s->r->model, batch, NULL);
-    if (how->detach) how->detach(how->self, hooks);
+    mw_status status = with_treatment(s, batch, t, forward);
     mw_hooks_detach(hooks, id);
     sums[t] = d.ce;
     sums[s->n + t] = d.kl;
@@ -78,22 +91,54 @@ static mw_status treated_pass(study *s, const mw_batch *batch, int64_t t, double
     return status;
 }
 
-static mw_status all_treatments(study *s, int64_t pass) {
+typedef struct span {
+    int64_t first, n, rows; /* sequences, their rows */
+    mw_batch batch;
+} span;
+
+static span span_of(const study *s, int64_t pass) {
     const prediction_plan *plan = s->plan;
     const mw_dataset *d = plan->dataset;
     int64_t first = plan->first + pass * plan->per_pass, end = plan->first + plan->count;
     int64_t n = end - first < plan->per_pass ? end - first : plan->per_pass;
-    int64_t rows = d->first[first + n - 1] + d->length[first + n - 1] - d->first[first], at = 0;
-    for (int64_t q = 0; q < n; q++)
-        for (int64_t i = 0; i < d->length[first + q]; i++) s->sequence[at++] = (int32_t)q;
-    s->sequence[rows] = -1;
-    memcpy(s->next, d->ids + d->first[first] + 1, (size_t)(rows - 1) * sizeof *s->next);
-    mw_batch batch = {.n_seq = n, .ids = d->ids + d->first[first], .length = d->length + first};
+    return (span){first, n, d->first[first + n - 1] + d->length[first + n - 1] - d->first[first],
+                  (mw_batch){.n_seq = n, .ids = d->ids + d->first[first], .length = d->length + first}};
+}
+
+static mw_status all_treatments(study *s, int64_t pass) {
+    const mw_dataset *d = s->plan->dataset;
+    span p = span_of(s, pass);
+    double *sums = s->sums + pass * (2 * s->n + 1);
+    int64_t at = 0;
+    for (int64_t q = 0; q < p.n; q++)
+        for (int64_t i = 0; i < d->length[p.first + q]; i++) s->sequence[at++] = (int32_t)q;
+    s->sequence[p.rows] = -1;
+    memcpy(s->next, d->ids + d->first[p.first] + 1, (size_t)(p.rows - 1) * sizeof *s->next);
     for (int64_t t = 0; t < s->n; t++) {
-        MW_TRY(treated_pass(s, &batch, t, s->sums + pass * (2 * s->n + 1)));
-        if (s->treatments[t].after) MW_TRY(s->treatments[t].after(s->treatments[t].self, rows));
+        MW_TRY(treated_pass(s, &p.batch, t, sums));
+        if (!isfinite(sums[t]) || !isfinite(sums[s->n + t])) {
+            s->bad = pass * s->n + t;
+            return MW_OK;
+        }
+        if (s->treatments[t].after) MW_TRY(s->treatments[t].after(s->treatments[t].self, p.rows));
     }
     return MW_OK;
+}
+
+static mw_status refuse(study *s, const mw_batch *batch, int64_t t) {
+    return mw_model_refuse_values(s->r->model, batch, s->treatments[t].name);
+}
+
+/* The rank that met the first pass which is not finite, in the order of all, says why: it has not gone on since. */
+static mw_status check_passes(study *s) {
+    int64_t first;
+    MW_TRY(mw_comm_first(s->r->comm, s->bad, &first));
+    mw_status status = MW_OK;
+    if (first >= 0 && first == s->bad) {
+        span p = span_of(s, s->bad / s->n);
+        status = with_treatment(s, &p.batch, s->bad % s->n, refuse);
+    }
+    return mw_comm_agree(s->r->comm, status);
 }
 
 /* Adds the passes in order, whatever rank made them. */
@@ -109,7 +154,7 @@ static mw_status add_passes(study *s, prediction *out, int64_t *tokens) {
         }
         all += s->sums[p * width + 2 * s->n];
     }
-    for (int64_t t = 0; t < s->n && all > 0; t++) {
+    for (int64_t t = 0; t < s->n; t++) { /* of no tokens: 0/0, undefined */
         out[t].ce /= all;
         out[t].kl /= all;
     }
@@ -142,11 +187,12 @@ static mw_status prepare(study *s) {
 mw_status measure_predictions(run *r, const prediction_plan *plan, const treatment *treatments, int64_t n,
                               prediction *out, int64_t *tokens) {
     int64_t begin, end;
-    study s = {.r = r, .plan = plan, .treatments = treatments, .n = n};
+    study s = {.r = r, .plan = plan, .treatments = treatments, .n = n, .bad = -1};
     mw_status status = prepare(&s);
     mw_comm_share(mw_comm_rank(r->comm), mw_comm_size(r->comm), s.n_passes, 1, &begin, &end);
-    for (int64_t p = begin; p < end && status == MW_OK; p++) status = all_treatments(&s, p);
+    for (int64_t p = begin; p < end && status == MW_OK && s.bad < 0; p++) status = all_treatments(&s, p);
     status = mw_comm_agree(r->comm, status);
+    if (status == MW_OK) status = check_passes(&s);
     if (status == MW_OK) status = add_passes(&s, out, tokens);
     void *all[] = {s.sums, s.clean, s.next, s.sequence};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) mw_free(all[i]);

@@ -4,15 +4,16 @@
 
 #include "experiment/run.h"
 
-/* What is done to a pass. Any of the functions may be NULL. */
+/* What is done to a pass. Any of the functions may be NULL; attach and detach may be called once more for the same pass. */
 typedef struct treatment {
+    const char *name; /* for messages */
     mw_status (*attach)(void *self, mw_hooks *hooks);
     void (*detach)(void *self, mw_hooks *hooks);  /* also where attach failed */
     mw_status (*after)(void *self, int64_t rows); /* of a pass */
     void *self;
 } treatment;
 
-/* Means over predicted tokens, in nats. */
+/* Means over predicted tokens, in nats; NaN where there are none. */
 typedef struct prediction {
     double ce; /* cross-entropy of the next token */
     double kl; /* from the untouched prediction, KL(clean || treated); 0 for treatment 0 */
@@ -26,7 +27,7 @@ typedef struct prediction_plan {
 prediction_plan plan_predictions(const run *r, const mw_dataset *dataset, int64_t first, int64_t count);
 
 /* Treatment 0 leaves the model as it is, and comes first on every pass. `out` [n]. `tokens`: predicted ones. Collective; the same
- * at any number of ranks. */
+ * at any number of ranks. MW_ERR_STATE names the site and the weights where a model's numbers are not finite. */
 mw_status measure_predictions(run *r, const prediction_plan *plan, const treatment *treatments, int64_t n,
                               prediction *out, int64_t *tokens) MW_MUST_USE;
 

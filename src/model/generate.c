@@ -2,6 +2,7 @@
 #include "microw/model.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -59,22 +60,38 @@ static int32_t choose(run *r, int64_t s) {
     return sample(r->how, logits, r->vocab, r->pool, uniform);
 }
 
-/* Takes one token for each live sequence and packs those to feed next. Returns how many live on. */
-static int64_t advance(run *r, int32_t **out) {
-    int64_t fed = 0;
+/* Makes the pass over a sequence's prompt and what it has of new tokens again, to say where it is not finite. */
+static mw_status refuse(run *r, const mw_batch *prompts, int64_t s, const int32_t *made) {
+    int64_t before = 0, length = prompts->length[s] + r->made[s];
+    char what[64];
+    for (int64_t q = 0; q < s; q++) before += prompts->length[q];
+    int32_t *ids = mw_alloc((size_t)length * sizeof *ids);
+    if (!ids) return MW_ERR_MEMORY;
+    memcpy(ids, prompts->ids + before, (size_t)prompts->length[s] * sizeof *ids);
+    memcpy(ids + prompts->length[s], made, (size_t)r->made[s] * sizeof *ids);
+    snprintf(what, sizeof what, "the logits of new token %lld", (long long)r->made[s]);
+    mw_status status = mw_model_refuse_values(r->model, &(mw_batch){.n_seq = 1, .ids = ids, .length = &length}, what);
+    mw_free(ids);
+    return status;
+}
+
+/* Takes one token for each live sequence and packs those to feed next; `fed`: how many live on. */
+static mw_status advance(run *r, const mw_batch *prompts, int32_t **out, int64_t *fed) {
+    *fed = 0;
     for (int64_t s = 0; s < r->n_seq; s++) {
         if (r->length[s] == 0) continue;
+        if (mw_first_not_finite(r->logits + s * r->vocab, r->vocab) < r->vocab) return refuse(r, prompts, s, out[s]);
         int32_t id = choose(r, s);
         bool stop = id == r->how->stop_id;
         if (!stop) out[s][r->made[s]++] = id;
         r->length[s] = !stop && r->made[s] < r->room[s];
-        if (r->length[s]) r->next[fed++] = id;
+        if (r->length[s]) r->next[(*fed)++] = id;
     }
-    return fed;
+    return MW_OK;
 }
 
 static mw_status generate(run *r, const mw_batch *prompts, int32_t **out) {
-    int64_t longest = 0, context = mw_model_about(r->model)->context;
+    int64_t longest = 0, fed = 0, context = mw_model_about(r->model)->context;
     for (int64_t s = 0; s < r->n_seq; s++) {
         if (prompts->length[s] < 1) return mw_error(MW_ERR_ARG, "prompt %lld has no tokens", (long long)s);
         int64_t left = context - prompts->length[s];
@@ -89,7 +106,11 @@ static mw_status generate(run *r, const mw_batch *prompts, int32_t **out) {
     MW_TRY(mw_model_forward(r->model, &batch, r->logits));
     batch.ids = r->next;
     batch.length = r->length;
-    while (advance(r, out) > 0) MW_TRY(mw_model_forward(r->model, &batch, r->logits));
+    MW_TRY(advance(r, prompts, out, &fed));
+    while (fed > 0) {
+        MW_TRY(mw_model_forward(r->model, &batch, r->logits));
+        MW_TRY(advance(r, prompts, out, &fed));
+    }
     return MW_OK;
 }
 

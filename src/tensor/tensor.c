@@ -1,6 +1,7 @@
 #include "microw/tensor.h"
 #include "base/dispatch.h"
 
+#include <math.h>
 #include <string.h>
 
 size_t mw_dtype_size(mw_dtype dtype) {
@@ -111,6 +112,25 @@ mw_status mw_convert_from_f32(mw_dtype dtype, const float *in, int64_t count, vo
     default:
         return mw_error(MW_ERR_UNSUPPORTED, "cannot convert f32 to %s", mw_dtype_name(dtype));
     }
+}
+
+/* A sum of zeros times x is NaN exactly when one is not finite. */
+DISPATCHED static bool all_finite(const float *x, int64_t count) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < count; i++) sum += 0 * x[i];
+    return sum == 0;
+}
+
+int64_t mw_first_not_finite(const float *x, int64_t count) {
+    enum { RUN = 1 << 16 };
+    for (int64_t at = 0; at < count; at += RUN) {
+        int64_t n = count - at < RUN ? count - at : RUN, i = 0;
+        if (all_finite(x + at, n)) continue;
+        while (isfinite(x[at + i])) i++;
+        return at + i;
+    }
+    return count;
 }
 
 mw_tensor mw_tensor_1d(mw_dtype dtype, void *data, int64_t n) {

@@ -1,0 +1,162 @@
+/* Where a pass stops being finite, and which weights may be why: looked for only once numbers have been found that are not. */
+#include "model/model_private.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- the first site ---------------------------------------------------------------------------------------- */
+
+typedef struct trace {
+    bool found;
+    mw_site site;
+    int64_t column;
+    int32_t token, position, sequence;
+    float value;
+} trace;
+
+static mw_status look(void *self, const mw_hook_event *event) {
+    trace *t = self;
+    float *x = NULL;
+    int64_t width = event->x.shape[1], count = event->x.shape[0] * width;
+    if (t->found) return MW_STOP; /* a pass still goes to the end of a block */
+    MW_TRY(mw_hook_borrow(event, &x));
+    int64_t bad = mw_first_not_finite(x, count), row = bad / width;
+    if (bad < count)
+        *t = (trace){.found = true,
+                     .site = event->site,
+                     .column = bad % width,
+                     .token = event->token[row],
+                     .position = event->position[row],
+                     .sequence = event->sequence[row],
+                     .value = x[bad]};
+    MW_TRY(mw_hook_return(event, x, false));
+    return t->found ? MW_STOP : MW_OK;
+}
+
+static mw_status attach(mw_model *m, trace *t, mw_hook_id *ids, int64_t *count) {
+    for (int64_t l = 0; l < m->arch.n_layers; l++)
+        for (int s = 0; s < MW_STREAM_COUNT; s++) {
+            bool layerless = s == MW_EMBED || s == MW_LOGITS;
+            mw_hook hook = {
+                .site = {(int)l, (mw_stream)s}, .kind = MW_DETECTOR, .call = look, .self = t, .name = "trace"};
+            if (mw_model_site_width(m, hook.site) == 0 || (layerless && l > 0)) continue;
+            MW_TRY(mw_hooks_attach(m->hooks, &hook, &ids[*count]));
+            ++*count;
+        }
+    return MW_OK;
+}
+
+/* Behind the hooks that are there: what these leave is looked at. */
+static mw_status find_site(mw_model *m, const mw_batch *batch, trace *t) {
+    int64_t count = 0;
+    mw_hook_id *ids = mw_alloc((size_t)(m->arch.n_layers * MW_STREAM_COUNT) * sizeof *ids);
+    if (!ids) return MW_ERR_MEMORY;
+    mw_status status = attach(m, t, ids, &count);
+    if (status == MW_OK) status = mw_model_forward(m, batch, NULL);
+    while (count > 0) mw_hooks_detach(m->hooks, ids[--count]);
+    mw_free(ids);
+    return status;
+}
+
+/* ---- the weights ------------------------------------------------------------------------------------------- */
+
+typedef struct bad_weight {
+    const char *name;
+    mw_tensor tensor;
+    int64_t at;
+    float value; /* as it is stored: what cannot be held by the type that it is used in may be finite there */
+} bad_weight;
+
+/* A run of a tensor's values as the model uses them: a matrix may have been rounded to a type that cannot hold them. */
+static mw_status read_run(const mw_model *m, const mw_tensor *t, int64_t at, int64_t n, float *out) {
+    uint16_t narrow[MW_ROW_TILE];
+    mw_dtype used = t->ndim == 2 ? m->info.dtype : MW_F32;
+    MW_TRY(mw_convert_to_f32(t->dtype, (const char *)t->data + (size_t)at * mw_dtype_size(t->dtype), n, out));
+    if (used == MW_F32) return MW_OK;
+    MW_TRY(mw_convert_from_f32(used, out, n, narrow));
+    return mw_convert_to_f32(used, narrow, n, out);
+}
+
+static mw_status search_tensor(const mw_model *m, bad_weight *w) {
+    const mw_tensor *t = &w->tensor;
+    float run[MW_ROW_TILE];
+    int64_t count = mw_tensor_count(t);
+    if (t->dtype != MW_F32 && t->dtype != MW_F16 && t->dtype != MW_BF16 && t->dtype != MW_F64) return MW_OK;
+    for (int64_t at = 0; at < count && w->at < 0; at += MW_ROW_TILE) {
+        int64_t n = count - at < MW_ROW_TILE ? count - at : MW_ROW_TILE;
+        MW_TRY(read_run(m, t, at, n, run));
+        int64_t bad = mw_first_not_finite(run, n);
+        if (bad == n) continue;
+        w->at = at + bad;
+        MW_TRY(
+            mw_convert_to_f32(t->dtype, (const char *)t->data + (size_t)w->at * mw_dtype_size(t->dtype), 1, &w->value));
+    }
+    return MW_OK;
+}
+
+static bool is_of_layer(const char *name, const trace *t) {
+    char layer[24];
+    if (t->site.stream == MW_EMBED || t->site.stream == MW_LOGITS) return false;
+    snprintf(layer, sizeof layer, ".%d.", t->site.layer);
+    return strstr(name, layer) != NULL;
+}
+
+/* Those of the layer where it begins come first. */
+static mw_status find_weight(const mw_model *m, const trace *t, bad_weight *out) {
+    out->at = -1;
+    for (int pass = 0; pass < 2; pass++)
+        for (int64_t i = 0; i < mw_safetensors_count(m->file); i++) {
+            out->name = mw_safetensors_name(m->file, i);
+            if (is_of_layer(out->name, t) != (pass == 0) || !mw_safetensors_find(m->file, out->name, &out->tensor))
+                continue;
+            MW_TRY(search_tensor(m, out));
+            if (out->at >= 0) return MW_OK;
+        }
+    return MW_OK;
+}
+
+/* ---- the message ------------------------------------------------------------------------------------------- */
+
+static void tell_site(const trace *t, mw_text *out) {
+    char site[MW_SITE_TEXT];
+    mw_site_format(t->site, site);
+    if (t->found)
+        mw_text_addf(out,
+                     "%s is the first site that is not finite: %f in column %lld at token %d, position %d of "
+                     "sequence %d",
+                     site, (double)t->value, (long long)t->column, t->token, t->position, t->sequence);
+    else
+        mw_text_addf(out, "no site of it is found that is not finite");
+}
+
+static void tell_weight(const mw_model *m, const bad_weight *w, mw_text *out) {
+    const mw_tensor *t = &w->tensor;
+    if (w->at < 0) {
+        mw_text_addf(out, "; all weights are finite");
+        return;
+    }
+    mw_text_addf(out, "; weight '%s' holds %g", w->name, (double)w->value);
+    if (isfinite(w->value)) mw_text_addf(out, ", which %s does not,", mw_dtype_name(m->info.dtype));
+    mw_text_addf(out, " at [");
+    for (int d = 0; d < t->ndim; d++) {
+        int64_t stride = 1;
+        for (int e = d + 1; e < t->ndim; e++) stride *= t->shape[e];
+        mw_text_addf(out, "%s%lld", d ? ", " : "", (long long)(w->at / stride % t->shape[d]));
+    }
+    mw_text_addf(out, "]");
+}
+
+mw_status mw_model_refuse_values(mw_model *m, const mw_batch *batch, const char *what) {
+    trace t = {.site = {0, MW_LOGITS}};
+    bad_weight w = {0};
+    mw_text text = {0};
+    if (batch) MW_TRY(find_site(m, batch, &t));
+    MW_TRY(find_weight(m, &t, &w));
+    if (batch) tell_site(&t, &text);
+    if (!batch) mw_text_addf(&text, "it is not finite");
+    tell_weight(m, &w, &text);
+    mw_status status = text.failed ? MW_ERR_MEMORY : mw_error(MW_ERR_STATE, "%s: %s: %s", m->folder, what, text.data);
+    mw_text_free(&text);
+    return status;
+}
