@@ -146,6 +146,39 @@ static mw_status sum_all(const mw_trainer *t, const piece *pieces, int count, co
     return status;
 }
 
+/* ---- values ---------------------------------------------------------------------------------------------- */
+
+/* Place of the first value of this rank's share of the pieces that is not finite, over all pieces as they follow each other; -1: none. */
+static int64_t find_bad(const mw_trainer *t, const piece *pieces, int count, const piece **piece_of, int64_t *at) {
+    int64_t before = 0;
+    for (int i = 0; i < count; i++) {
+        const piece *p = &pieces[i];
+        extent mine = share_of(t, p, NULL);
+        int64_t width = p->columns ? p->columns : 1, n = mine.count * width;
+        int64_t bad = p->dtype == MW_F32 ? mw_first_not_finite((const float *)mine.data, n) : n;
+        *piece_of = p;
+        *at = mine.first * width + bad;
+        if (bad < n) return before + *at;
+        before += p->rows * width;
+    }
+    return -1;
+}
+
+/* What is not finite is of no use to go on from, and would take the place of a checkpoint that is. The rank that has the first names it. */
+static mw_status check_pieces(const mw_trainer *t, const piece *pieces, int count) {
+    const piece *p = NULL;
+    int64_t at = 0, first, mine = find_bad(t, pieces, count, &p, &at), width;
+    MW_TRY(mw_comm_first(t->comm, mine, &first));
+    mw_status status = MW_OK;
+    if (first >= 0 && mine == first) {
+        width = p->columns ? p->columns : 1;
+        status = mw_error(MW_ERR_STATE,
+                          "step %lld: '%s' is not finite at [%lld, %lld]; lower train.lr; the last checkpoint is kept",
+                          (long long)t->step, p->name, (long long)(at / width), (long long)(at % width));
+    }
+    return mw_comm_agree(t->comm, status);
+}
+
 /* ---- writing --------------------------------------------------------------------------------------------- */
 
 static void describe(const piece *pieces, int count, mw_named_tensor *out) {
@@ -203,6 +236,7 @@ mw_status mw_trainer_save(const mw_trainer *t, const char *path) {
     piece pieces[PIECES_MAX];
     int count = list_pieces(t, pieces);
     mw_status staged = stage(t, pieces, count), status = mw_comm_agree(t->comm, staged);
+    if (status == MW_OK) status = check_pieces(t, pieces, count);
     if (status == MW_OK) status = save_staged(t, path, pieces, count);
     if (staged == MW_OK) unstage(t, pieces, count);
     return status;
@@ -334,7 +368,7 @@ static mw_status sum_file(const piece *pieces, int count, int64_t n, chain *foun
     return MW_OK;
 }
 
-static mw_status check_pieces(const mw_safetensors *file, const char *path, int64_t n) {
+static mw_status check_tensors(const mw_safetensors *file, const char *path, int64_t n) {
     piece pieces[PIECES_MAX];
     chain found = {0};
     MW_TRY(sum_file(pieces, pieces_of(file, pieces), n, &found));
@@ -348,7 +382,7 @@ static mw_status read_info(const mw_safetensors *file, const char *path, bool wh
     if (!mark || !mw_safetensors_find(file, "W_enc", &enc) || !mw_safetensors_find(file, "W_dec", &dec) ||
         enc.ndim != 2 || dec.ndim != 2 || mw_tensor_count(&enc) == 0)
         return mw_error(MW_ERR_FORMAT, "%s: not a checkpoint", path);
-    if (whole) MW_TRY(check_pieces(file, path, enc.shape[0]));
+    if (whole) MW_TRY(check_tensors(file, path, enc.shape[0]));
     MW_TRY(parse_numbers(file, path, numbers));
     *out = (mw_checkpoint_info){.step = (int64_t)numbers[0].value,
                                 .threshold = numbers[2].value,

@@ -2,6 +2,8 @@
 #include "sae/files.h"
 #include "sae/variants.h"
 
+#include <float.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -79,6 +81,28 @@ static int64_t parts_of_shard(const mw_sae *sae, const mw_named_tensor *tensors,
     return n;
 }
 
+mw_status sae_check_values(const char *where, const char *name, const float *x, int64_t rows, int64_t columns) {
+    int64_t width = columns ? columns : 1, bad = mw_first_not_finite(x, rows * width);
+    if (bad == rows * width) return MW_OK;
+    char column[32] = "";
+    if (columns) snprintf(column, sizeof column, ", %lld", (long long)(bad % width));
+    return mw_error(MW_ERR_STATE, "%s: tensor '%s': [%lld%s] is %f; all values must be finite", where, name,
+                    (long long)(bad / width), column, (double)x[bad]);
+}
+
+/* Of a shard: its own latents. */
+mw_status sae_check_finite(const mw_sae *sae, const char *where) {
+    mw_named_tensor tensors[5 + MW_EXTRAS];
+    int64_t count = list_tensors(sae, tensors);
+    for (int64_t i = 0; i < count; i++) {
+        const mw_tensor *t = &tensors[i].tensor;
+        int64_t rows = t->data == sae->b_dec || t->data == sae->w_skip ? t->shape[0] : sae->n;
+        MW_TRY(sae_check_values(where, tensors[i].name, t->data, rows, t->ndim == 2 ? t->shape[1] : 0));
+    }
+    return isfinite(sae->threshold) ? MW_OK
+                                    : mw_error(MW_ERR_STATE, "%s: the threshold is %f", where, (double)sae->threshold);
+}
+
 static mw_status save_shards(const mw_sae *sae, const char *folder, const mw_named_tensor *tensors, int64_t count) {
     uint64_t place[5 + MW_EXTRAS];
     file_part parts[5 + MW_EXTRAS];
@@ -146,10 +170,13 @@ mw_status mw_sae_save(const mw_sae *sae, const char *folder) {
     mw_named_tensor tensors[5 + MW_EXTRAS];
     int64_t count = list_tensors(sae, tensors);
     bool first = !sae->shard.peers || mw_comm_rank(sae->shard.peers) == 0;
-    uint64_t mark;
+    uint64_t mark = 0;
+    mw_status status = sae_check_finite(sae, folder);
+    if (sae->shard.peers) status = mw_comm_agree(sae->shard.peers, status);
+    MW_TRY(status);
     MW_TRY(whole_mark(sae, &mark));
     /* the weights come last: where they are, the configuration is theirs */
-    mw_status status = first ? save_config(sae, mark, folder) : MW_OK;
+    if (first) status = save_config(sae, mark, folder);
     if (!sae->shard.peers)
         return status == MW_OK ? sae_write_tensors(folder, "sae.safetensors", tensors, count) : status;
     MW_TRY(mw_comm_agree(sae->shard.peers, status));
@@ -223,7 +250,8 @@ mw_status sae_take(const mw_safetensors *file, const char *path, const char *nam
     if (!fits)
         return mw_error(MW_ERR_FORMAT, "%s: tensor '%s': expected shape [%lld%s%.0lld], found none such", path, name,
                         (long long)rows, columns ? ", " : "", (long long)columns);
-    return mw_convert_to_f32(t.dtype, t.data, rows * (columns ? columns : 1), to);
+    MW_TRY(mw_convert_to_f32(t.dtype, t.data, rows * (columns ? columns : 1), to));
+    return sae_check_values(path, name, to, rows, columns);
 }
 
 static mw_status read_weights(const char *path, mw_sae *sae) {
@@ -262,6 +290,8 @@ static mw_status load_once(const char *config_path, const char *weights, mw_back
     mw_status status = mw_json_load(config_path, &config);
     if (status == MW_OK) status = read_facts(config_path, config, &f);
     if (status == MW_OK) status = sae_new_for_file(backend, &f.shape, weights, &sae);
+    if (status == MW_OK && !(f.threshold <= FLT_MAX))
+        status = mw_error(MW_ERR_FORMAT, "%s: threshold %g: no f32 holds it", config_path, f.threshold);
     if (status == MW_OK) sae->threshold = (float)f.threshold;
     if (status == MW_OK) status = read_weights(weights, sae);
     if (status == MW_OK) status = check_mark(mw_json_text(config, "weights"), sae);

@@ -24,7 +24,11 @@ mw_status sae_write_config(const char *folder, const char *file, json_t *config)
 /* mw_sae_new, unless `weights` is too small to hold such an SAE: what a configuration says is not yet true. */
 mw_status sae_new_for_file(mw_backend *backend, const mw_sae_shape *shape, const char *weights,
                            mw_sae **out) MW_MUST_USE;
-/* Copies a tensor of this shape (columns 0: one dimension) as f32. */
+/* MW_ERR_STATE names the first of x [rows, columns] (columns 0: [rows]) that is not finite; of all tensors of an SAE. */
+mw_status sae_check_values(const char *where, const char *name, const float *x, int64_t rows,
+                           int64_t columns) MW_MUST_USE;
+mw_status sae_check_finite(const mw_sae *sae, const char *where) MW_MUST_USE;
+/* Copies a tensor of this shape (columns 0: one dimension) as f32; its values must be finite. */
 mw_status sae_take(const mw_safetensors *file, const char *path, const char *name, int64_t rows, int64_t columns,
                    float *to) MW_MUST_USE;
 

@@ -1,5 +1,6 @@
 #include "sae/member.h"
 #include "sae/checkpoints.h"
+#include "sae/files.h"
 #include "sae/shards.h"
 
 #include <string.h>
@@ -238,6 +239,7 @@ static mw_status prepare_to_save(member *m) {
 static mw_status save(member *m) {
     MW_TRY(mw_comm_agree(m->comm, unit_decoder(m->job->sae)));
     fold_scales(m->job->sae, &m->scales);
+    MW_TRY(mw_comm_agree(m->comm, sae_check_finite(m->job->sae, "the trained SAE")));
     mw_status status = mw_comm_agree(m->comm, is_root(m) ? prepare_to_save(m) : MW_OK);
     if (status == MW_OK && mw_comm_rank(m->trainer->data) == 0) status = mw_sae_save(m->job->sae, m->job->folder);
     MW_TRY(mw_comm_agree(m->comm, status));

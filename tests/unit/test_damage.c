@@ -196,7 +196,7 @@ static void saes(void) {
 static mw_status open_checkpoint(const char *path) {
     mw_sae *sae = NULL;
     mw_trainer *t = NULL;
-    mw_train_options options = {.batch = 8, .steps = 9, .ema = 0.5};
+    mw_train_options options = {.batch = 8, .steps = 9, .ema = 0.5, .eps = 1e-8}; /* 0 / 0 is not saved */
     NEED_OK(mw_sae_new(backend, &(mw_sae_shape){.variant = MW_GATED, .n = 20, .d = 6}, &sae));
     NEED_OK(mw_trainer_new(sae, self, &options, 1, &t));
     mw_status status = mw_trainer_load(t, path);
@@ -211,7 +211,7 @@ static void checkpoints(void) {
     mw_trainer *t = NULL;
     float x[8 * 6] = {1, 2, 3, 4};
     char source[256];
-    mw_train_options options = {.batch = 8, .steps = 9, .ema = 0.5};
+    mw_train_options options = {.batch = 8, .steps = 9, .ema = 0.5, .eps = 1e-8}; /* 0 / 0 is not saved */
     NEED_OK(mw_sae_new(backend, &(mw_sae_shape){.variant = MW_GATED, .n = 20, .d = 6}, &sae));
     NEED_OK(mw_trainer_new(sae, self, &options, 1, &t));
     NEED_OK(mw_trainer_step(t, x, NULL, NULL));
