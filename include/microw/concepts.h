@@ -78,6 +78,7 @@ typedef struct mw_discover_options {
     int64_t neighbours;              /* latents alike, of each latent and kind */
     int64_t together_rows;           /* rows, drawn at random, on which latents that are active together are counted */
     int64_t seed;                    /* of what is drawn */
+    mw_nan_rule nan_rule;            /* a row that is not finite is an error, or no latent is active on it */
     const mw_categories *categories; /* or NULL */
 } mw_discover_options;
 

@@ -131,7 +131,8 @@ mw_status mw_sae_decode(const mw_sae *sae, const mw_codes *codes, const float *x
 mw_status mw_sae_use_device(mw_sae *sae, mw_backend *device) MW_MUST_USE;
 void mw_sae_leave_device(mw_sae *sae);
 
-/* `folder`/sae.safetensors (W_enc, b_enc, W_dec, b_dec, and by variant threshold, r_mag, b_mag, W_skip; f32) and
+/* SAEs in files have finite values: MW_ERR_STATE names the tensor and the place of one that is not, in loading, importing and saving.
+ * `folder`/sae.safetensors (W_enc, b_enc, W_dec, b_dec, and by variant threshold, r_mag, b_mag, W_skip; f32) and
  * cfg.json. */
 mw_status mw_sae_save(const mw_sae *sae, const char *folder) MW_MUST_USE;
 mw_status mw_sae_load(const char *folder, mw_backend *backend, mw_sae **out) MW_MUST_USE;
@@ -149,37 +150,46 @@ mw_status mw_sae_import(const char *format, const char *folder, mw_backend *back
 
 enum { MW_POSITION_BUCKETS = 24, MW_FREQUENCY_BINS = 10 };
 
+/* What becomes of a row that is not finite: whoever reads it stops and names it, or passes it over and counts it (training takes the row
+ * behind it). */
+typedef enum mw_nan_rule { MW_NAN_STOP, MW_NAN_SKIP } mw_nan_rule;
+
+/* A share of the variance, `part` / `spread`, where `spread` is a sum of squared distances from the mean and `squares` the sum of squares of
+ * the same numbers: NaN, undefined, where these do not vary (spread <= 1e-12 squares: within the rounding of the mean), as all zeros or a
+ * constant do not. FVU and explained variance are this everywhere: in training, evaluation, by position and by site. */
+double mw_share_of_variance(double part, double spread, double squares);
+
 /* Exact over all rows, summed in an order that does not depend on the number of ranks. x is what is rebuilt: for a
- * transcoder the output. */
+ * transcoder the output. What is undefined is NaN: FVU and explained variance where x does not vary, the cosine where all x are zero. */
 typedef struct mw_sae_metrics {
-    int64_t rows;
+    int64_t rows, left_out;    /* that were measured; that were not, as they are not finite */
     double mse;                /* mean over rows and dimensions of (x - x_hat)^2 */
     double fvu;                /* sum (x - x_hat)^2 / sum (x - mean x)^2; R2 = 1 - fvu */
     double explained_variance; /* 1 - sum of var(x - x_hat) / sum of var(x): a constant error does not count */
-    double cosine;             /* mean over rows of cos(x, x_hat) */
+    double cosine;             /* mean of cos(x, x_hat) over rows x that are not all zero; 0 where x_hat is */
     double l0, l0_deviation;   /* active latents a row: mean and standard deviation */
     double l1;                 /* mean over rows of the sum of z */
     int64_t l0_quantile[5];    /* of rows: 0 %, 25 %, 50 %, 75 %, 100 % */
     int64_t dead, dense;       /* latents that are never active, and on more than a tenth of the rows */
     /* Latents by how often they are active: bin b holds 10^-(b+1) < frequency <= 10^-b, the last all rarer ones. */
     int64_t frequency_bin[MW_FREQUENCY_BINS];
-    /* FVU by position in the sequence: bucket b holds positions 2^b - 1 .. 2^(b+1) - 2; rows of each. */
+    /* FVU by position in the sequence: bucket b holds positions 2^b - 1 .. 2^(b+1) - 2, the last all behind; rows of each. */
     double position_fvu[MW_POSITION_BUCKETS];
     int64_t position_rows[MW_POSITION_BUCKETS];
+    int64_t last_position;         /* the largest of all rows */
     double part_fvu[MW_SITES_MAX]; /* of each site that is rebuilt */
 } mw_sae_metrics;
 
-/* `out` NULL: an autoencoder's, the same as `in`. Collective. */
-mw_status mw_sae_measure(const mw_sae *sae, const mw_store_view *in, const mw_store_view *out, const mw_comm *comm,
-                         mw_sae_metrics *metrics) MW_MUST_USE;
+/* `out` NULL: an autoencoder's, the same as `in`. MW_ERR_STATE names a row that is not finite, unless `rule` leaves it out, or says
+ * that all are. Collective. */
+mw_status mw_sae_measure(const mw_sae *sae, const mw_store_view *in, const mw_store_view *out, mw_nan_rule rule,
+                         const mw_comm *comm, mw_sae_metrics *metrics) MW_MUST_USE;
 
 /* ---- training ------------------------------------------------------------------------------------------ */
 
 typedef enum mw_decay { MW_DECAY_LINEAR, MW_DECAY_COSINE, MW_DECAY_NONE } mw_decay;
 typedef enum mw_penalty { MW_PENALTY_L0, MW_PENALTY_TANH } mw_penalty;
 typedef enum mw_normalize { MW_NORMALIZE_NORM, MW_NORMALIZE_STANDARD, MW_NORMALIZE_NONE } mw_normalize;
-/* What becomes of a row that is not finite: training stops and names it, or takes the row behind it. */
-typedef enum mw_nan_rule { MW_NAN_STOP, MW_NAN_SKIP } mw_nan_rule;
 /* Of the product that encodes; all else is f32. bf16: of rounded activations with a rounded copy of W_enc, which stays f32 itself. */
 typedef enum mw_precision { MW_PRECISION_F32, MW_PRECISION_TF32, MW_PRECISION_BF16 } mw_precision;
 typedef enum mw_init { MW_INIT_AUTO, MW_INIT_SCALED, MW_INIT_TIED, MW_INIT_DATA } mw_init;
@@ -262,8 +272,8 @@ mw_status mw_trainer_pull(mw_trainer *trainer) MW_MUST_USE;
 int64_t mw_trainer_steps_done(const mw_trainer *trainer);
 /* No better loss for `patience` steps, counted when all schedules have reached their end values. */
 bool mw_trainer_stalled(const mw_trainer *trainer);
-/* Everything a later run needs to go on bit for bit, at any number of ranks, with a checksum. Collective. Loading changes
- * nothing unless all of the file is right: MW_ERR_STATE if it is of other data or settings. */
+/* Everything a later run needs to go on bit for bit, at any number of ranks, with a checksum. Collective. What is not finite is not saved:
+ * MW_ERR_STATE names it. Loading changes nothing unless all of the file is right: MW_ERR_STATE if it is of other data or settings. */
 mw_status mw_trainer_save(const mw_trainer *trainer, const char *path) MW_MUST_USE;
 mw_status mw_trainer_load(mw_trainer *trainer, const char *path) MW_MUST_USE;
 

@@ -5,6 +5,7 @@
 #include "microw/experiment.h"
 #include "microw/safetensors.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -95,8 +96,9 @@ static mw_status inspect_tensors(const char *path) {
 static void print_training(const char *folder) {
     json_t *history = mw_json_if_there(folder, "training_history.json");
     if (history)
-        printf("trained %.0f steps: FVU %.4f, L0 %.1f, %.0f dead latents\n", mw_json_last(history, "step"),
-               mw_json_last(history, "fvu"), mw_json_last(history, "l0"), mw_json_last(history, "dead"));
+        printf("trained %.0f steps: FVU %s, L0 %.1f, %.0f dead latents\n", mw_json_last(history, "step"),
+               mw_show(mw_json_last(history, "fvu"), 4).text, mw_json_last(history, "l0"),
+               mw_json_last(history, "dead"));
     json_decref(history);
 }
 
@@ -118,8 +120,7 @@ static mw_status inspect_sae(const char *folder) {
 }
 
 static void print_number(const json_t *object, const char *key, const char *label) {
-    const json_t *value = json_object_get(object, key);
-    if (json_is_number(value)) printf(", %s %.4f", label, json_number_value(value));
+    if (json_object_get(object, key)) printf(", %s %s", label, mw_show(mw_json_number(object, key, NAN), 4).text);
 }
 
 static mw_status inspect_run(const char *folder) {

@@ -20,10 +20,11 @@ static void quoted(page *p, const char *key, const char *text, size_t length) {
 
 static mw_status write_text(page *p, int64_t t) {
     MW_TRY(mw_discovery_text(p->d, t, p->d->around, &p->before, &p->token, &p->after));
-    mw_text_addf(&p->out,
-                 "\n   {\"score\": %.6g, \"row\": %lld, \"document\": %lld, \"position\": %d, \"token_id\": %d, ",
-                 (double)p->d->text_score[t], (long long)p->d->text_row[t], (long long)p->d->text_document[t],
-                 p->d->text_position[t], p->d->text_id[p->d->text_start[t] + p->d->text_center[t]]);
+    mw_text_addf(&p->out, "\n   {\"score\": ");
+    mw_json_add_real(&p->out, 6, (double)p->d->text_score[t]);
+    mw_text_addf(&p->out, ", \"row\": %lld, \"document\": %lld, \"position\": %d, \"token_id\": %d, ",
+                 (long long)p->d->text_row[t], (long long)p->d->text_document[t], p->d->text_position[t],
+                 p->d->text_id[p->d->text_start[t] + p->d->text_center[t]]);
     quoted(p, "before", p->before.data, p->before.length);
     mw_text_addf(&p->out, ", ");
     quoted(p, "token", p->token.data, p->token.length);
@@ -62,9 +63,11 @@ static mw_status write_quantiles(page *p, int64_t latent) {
 static void write_latents(page *p, const char *key, const mw_near *near, int64_t latent) {
     if (near->m == 0) return;
     mw_text_addf(&p->out, ", \"%s\": [", key);
-    for (int64_t i = 0; i < near->m && near->index[latent * near->m + i] >= 0; i++)
-        mw_text_addf(&p->out, "%s[%d, %.4g]", i ? ", " : "", near->index[latent * near->m + i],
-                     (double)near->value[latent * near->m + i]);
+    for (int64_t i = 0; i < near->m && near->index[latent * near->m + i] >= 0; i++) {
+        mw_text_addf(&p->out, "%s[%d, ", i ? ", " : "", near->index[latent * near->m + i]);
+        mw_json_add_real(&p->out, 4, (double)near->value[latent * near->m + i]);
+        mw_text_addf(&p->out, "]");
+    }
     mw_text_addf(&p->out, "]");
 }
 
@@ -78,7 +81,9 @@ static void write_tokens(page *p, const char *key, const mw_near *near, int64_t 
         mw_discovery_show(p->d, id, &p->token);
         mw_text_addf(&p->out, "%s[", i ? ", " : "");
         mw_json_quote(&p->out, p->token.data ? p->token.data : "", p->token.length);
-        mw_text_addf(&p->out, ", %.4g, %d]", (double)near->value[latent * near->m + i], id);
+        mw_text_addf(&p->out, ", ");
+        mw_json_add_real(&p->out, 4, (double)near->value[latent * near->m + i]);
+        mw_text_addf(&p->out, ", %d]", id);
     }
     mw_text_addf(&p->out, "]");
 }
@@ -95,20 +100,27 @@ static void write_name(page *p, const mw_name *name) {
     if (name->name && isfinite(name->score)) mw_text_addf(&p->out, "\"detection\": %.4g, ", name->score);
 }
 
+static void measure(page *p, const char *key, double value, int digits) {
+    mw_text_addf(&p->out, "\"%s\": ", key);
+    mw_json_add_real(&p->out, digits, value);
+    mw_text_addf(&p->out, ", ");
+}
+
 static void write_groups(page *p, int64_t latent) {
     const mw_discovery *d = p->d;
     const char *category = mw_discovery_category(d, latent);
     if (category) {
         quoted(p, "category", category, strlen(category));
-        mw_text_addf(&p->out, ", \"purity\": %.4g, \"precision\": %.4g, ", (double)d->purity[latent],
-                     (double)d->precision[latent]);
+        mw_text_addf(&p->out, ", ");
+        measure(p, "purity", (double)d->purity[latent], 4);
+        measure(p, "precision", (double)d->precision[latent], 4);
     }
     if (d->n_sources < 2) return;
     mw_text_addf(&p->out, "\"frequency_by_source\": [");
-    for (int64_t s = 0; s < d->n_sources; s++)
-        mw_text_addf(&p->out, "%s%.4g", s ? ", " : "",
-                     d->source_rows[s] ? (double)d->by_source[latent * d->n_sources + s] / (double)d->source_rows[s]
-                                       : 0);
+    for (int64_t s = 0; s < d->n_sources; s++) { /* of a source without rows it is undefined */
+        mw_text_addf(&p->out, s ? ", " : "");
+        mw_json_add_real(&p->out, 4, (double)d->by_source[latent * d->n_sources + s] / (double)d->source_rows[s]);
+    }
     mw_text_addf(&p->out, "], ");
 }
 
@@ -116,8 +128,8 @@ static mw_status write_latent(page *p, int64_t latent) {
     const mw_discovery *d = p->d;
     mw_text_addf(&p->out, "{\"latent\": %lld, ", (long long)latent);
     if (p->names) write_name(p, &p->names->of[latent]);
-    mw_text_addf(&p->out, "\"frequency\": %.6g, \"max\": %.6g, ", (double)d->count[latent] / (double)d->rows,
-                 (double)d->text_score[latent * d->per]);
+    measure(p, "frequency", (double)d->count[latent] / (double)d->rows, 6);
+    measure(p, "max", (double)d->text_score[latent * d->per], 6);
     write_groups(p, latent);
     MW_TRY(write_top(p, latent));
     if (d->samples) MW_TRY(write_quantiles(p, latent));

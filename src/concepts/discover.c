@@ -1,6 +1,7 @@
 /* One pass over all rows of a store: counts, histograms, the best and some random rows of every latent. Each rank takes its
  * blocks; what they found is merged so that nothing depends on who found it. */
 #include "concepts/discovery.h"
+#include "sae/finite.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,7 @@ typedef struct search {
     mw_discovery *out;
     heap_entry *heap; /* [n, per]: one of the best, one of the samples */
     kept_rows kept;
+    finite_rows finite;
     float *x;
     mw_codes codes;
 } search;
@@ -69,11 +71,13 @@ static mw_status take_row(search *s, int64_t row, int64_t begin, int64_t end) {
 /* ---- this rank's rows ------------------------------------------------------------------------------------- */
 
 static mw_status search_block(search *s, int64_t begin, int64_t end) {
-    for (int64_t at = begin; at < end; at += CHUNK_ROWS) {
+    for (int64_t at = begin; at < end && s->finite.first < 0; at += CHUNK_ROWS) {
         int64_t n = end - at < CHUNK_ROWS ? end - at : CHUNK_ROWS;
         MW_TRY(mw_store_view_range(s->in, at, n, s->x));
         MW_TRY(mw_sae_encode(s->sae, s->x, n, &s->codes));
-        for (int64_t r = 0; r < n; r++) MW_TRY(take_row(s, at + r, s->codes.start[r], s->codes.start[r + 1]));
+        for (int64_t r = 0; r < n; r++)
+            if (finite_row(&s->finite, s->in, NULL, at + r, s->x + r * s->in->width, NULL))
+                MW_TRY(take_row(s, at + r, s->codes.start[r], s->codes.start[r + 1]));
     }
     return MW_OK;
 }
@@ -283,6 +287,7 @@ static mw_status search_all(search *s, const mw_comm *comm, mw_store_tokens *tok
     if (status == MW_OK) status = prepare(s);
     if (status == MW_OK) status = search_share(s, comm);
     MW_TRY(mw_comm_agree(comm, status));
+    MW_TRY(finite_rows_end(&s->finite, s->in, NULL, comm));
     MW_TRY(merge(s, comm));
     MW_TRY(mw_comm_agree(comm, write_texts(s)));
     for (int64_t i = 0; i < s->out->n && s->out->n_categories; i++)
@@ -297,7 +302,12 @@ mw_status mw_discover(const mw_sae *sae, const mw_store_view *in, const mw_comm 
                       const mw_discover_options *options, mw_discovery *out) {
     mw_store_tokens tokens = {0};
     mw_discovery made = {0};
-    search s = {.sae = sae, .in = in, .tokens = &tokens, .options = options, .out = &made};
+    search s = {.sae = sae,
+                .in = in,
+                .tokens = &tokens,
+                .options = options,
+                .out = &made,
+                .finite = finite_rows_begin(options->nan_rule)};
     mw_status status = search_all(&s, comm, &tokens);
     mw_free(s.heap);
     mw_free(s.x);

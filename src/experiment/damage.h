@@ -16,7 +16,9 @@ typedef struct damage {
 
 /* On sequences of the dataset up to evaluate.tokens tokens. Collective; the same at any number of ranks. */
 mw_status measure_damage(run *r, const views *v, damage *out) MW_MUST_USE;
-/* Share of the gap between a baseline (zero or mean ablation) and the clean model that the SAE keeps. */
+/* Share of the gap between a baseline (zero or mean ablation) and the clean model that the SAE keeps. NaN, undefined, where the baseline
+ * is worse than the clean model by less than RECOVERED_FROM nats: the ablation does next to nothing, and the ratio would be one of noise. */
+#define RECOVERED_FROM 1e-3
 double recovered(double clean, double with_sae, double baseline);
 
 #endif

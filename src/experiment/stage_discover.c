@@ -187,6 +187,7 @@ static mw_status discover(run *r, const views *v, findings *f) {
                                    .neighbours = s->neighbours,
                                    .together_rows = s->together_rows,
                                    .seed = s->seed,
+                                   .nan_rule = (mw_nan_rule)r->e->train.nan,
                                    .categories = s->categories[0] ? &f->categories : NULL};
     MW_TRY(load_given(r, f));
     MW_TRY(mw_discover(r->sae, &v->in, r->comm, &options, &f->discovery));

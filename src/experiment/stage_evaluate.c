@@ -2,16 +2,18 @@
 #include "experiment/damage.h"
 #include "experiment/work.h"
 
+#include <math.h>
 #include <stdio.h>
 
 static json_t *positions(const mw_sae_metrics *m) {
     json_t *list = json_array();
     for (int b = 0; b < MW_POSITION_BUCKETS; b++) {
         if (m->position_rows[b] == 0) continue;
-        int64_t first = (INT64_C(1) << b) - 1, last = (INT64_C(2) << b) - 2;
-        json_array_append_new(list,
-                              json_pack("{s:I, s:I, s:I, s:f}", "first", (json_int_t)first, "last", (json_int_t)last,
-                                        "rows", (json_int_t)m->position_rows[b], "fvu", m->position_fvu[b]));
+        bool open = b + 1 == MW_POSITION_BUCKETS; /* it holds all positions behind the others */
+        int64_t first = (INT64_C(1) << b) - 1, last = open ? m->last_position : (INT64_C(2) << b) - 2;
+        json_array_append_new(list, json_pack("{s:I, s:I, s:I, s:o}", "first", (json_int_t)first, "last",
+                                              (json_int_t)last, "rows", (json_int_t)m->position_rows[b], "fvu",
+                                              mw_json_real(m->position_fvu[b])));
     }
     return list;
 }
@@ -27,16 +29,29 @@ static json_t *by_site(const mw_store_view *out, const mw_sae_metrics *m) {
     for (int64_t i = 0; i < out->n_sites; i++) {
         char name[MW_SITE_TEXT];
         mw_site_format(out->site[i].site, name);
-        json_array_append_new(list, json_pack("{s:s, s:f}", "site", name, "fvu", m->part_fvu[i]));
+        json_array_append_new(list, json_pack("{s:s, s:o}", "site", name, "fvu", mw_json_real(m->part_fvu[i])));
     }
     return list;
 }
 
 static json_t *reconstruction(const mw_store_view *out, const mw_sae_metrics *m) {
-    json_t *made = json_pack("{s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:I}", "rows", (json_int_t)m->rows,
-                             "fvu", m->fvu, "r2", 1 - m->fvu, "explained_variance", m->explained_variance, "mse",
-                             m->mse, "cosine", m->cosine, "l0", m->l0, "l0_deviation", m->l0_deviation, "l1", m->l1,
-                             "dead", (json_int_t)m->dead, "dense", (json_int_t)m->dense);
+    const struct {
+        const char *key;
+        double value;
+    } measures[] = {{"fvu", m->fvu},
+                    {"r2", 1 - m->fvu},
+                    {"explained_variance", m->explained_variance},
+                    {"mse", m->mse},
+                    {"cosine", m->cosine},
+                    {"l0", m->l0},
+                    {"l0_deviation", m->l0_deviation},
+                    {"l1", m->l1}};
+    json_t *made = json_pack("{s:I}", "rows", (json_int_t)m->rows);
+    if (m->left_out) json_object_set_new(made, "rows_left_out", json_integer(m->left_out));
+    for (size_t i = 0; i < sizeof measures / sizeof *measures; i++)
+        json_object_set_new(made, measures[i].key, mw_json_real(measures[i].value));
+    json_object_set_new(made, "dead", json_integer(m->dead));
+    json_object_set_new(made, "dense", json_integer(m->dense));
     json_object_set_new(made, "l0_quantiles", whole_numbers(m->l0_quantile, 5));
     json_object_set_new(made, "frequency_bins", whole_numbers(m->frequency_bin, MW_FREQUENCY_BINS));
     json_object_set_new(made, "by_position", positions(m));
@@ -44,21 +59,27 @@ static json_t *reconstruction(const mw_store_view *out, const mw_sae_metrics *m)
     return made;
 }
 
+static double ce_recovered(const damage *d, damage_kind baseline) {
+    return recovered(d->ce[DAMAGE_NONE], d->ce[DAMAGE_SAE], d->ce[baseline]);
+}
+
+static double kl_recovered(const damage *d, damage_kind baseline) {
+    return recovered(0, d->kl[DAMAGE_SAE], d->kl[baseline]);
+}
+
 static void add_damage(json_t *made, const damage *d) {
     static const char *const names[DAMAGE_COUNT] = {"clean", "sae", "zero", "mean"};
     json_t *ce = json_object(), *kl = json_object();
     for (int kind = 0; kind < DAMAGE_COUNT; kind++) {
-        json_object_set_new(ce, names[kind], json_real(d->ce[kind]));
-        if (kind != DAMAGE_NONE) json_object_set_new(kl, names[kind], json_real(d->kl[kind]));
+        json_object_set_new(ce, names[kind], mw_json_real(d->ce[kind]));
+        if (kind != DAMAGE_NONE) json_object_set_new(kl, names[kind], mw_json_real(d->kl[kind]));
     }
     json_object_set_new(made, "cross_entropy", ce);
     json_object_set_new(made, "kl", kl);
-    json_object_set_new(made, "ce_recovered_zero",
-                        json_real(recovered(d->ce[DAMAGE_NONE], d->ce[DAMAGE_SAE], d->ce[DAMAGE_ZERO])));
-    json_object_set_new(made, "ce_recovered_mean",
-                        json_real(recovered(d->ce[DAMAGE_NONE], d->ce[DAMAGE_SAE], d->ce[DAMAGE_MEAN])));
-    json_object_set_new(made, "kl_recovered_zero", json_real(recovered(0, d->kl[DAMAGE_SAE], d->kl[DAMAGE_ZERO])));
-    json_object_set_new(made, "kl_recovered_mean", json_real(recovered(0, d->kl[DAMAGE_SAE], d->kl[DAMAGE_MEAN])));
+    json_object_set_new(made, "ce_recovered_zero", mw_json_real(ce_recovered(d, DAMAGE_ZERO)));
+    json_object_set_new(made, "ce_recovered_mean", mw_json_real(ce_recovered(d, DAMAGE_MEAN)));
+    json_object_set_new(made, "kl_recovered_zero", mw_json_real(kl_recovered(d, DAMAGE_ZERO)));
+    json_object_set_new(made, "kl_recovered_mean", mw_json_real(kl_recovered(d, DAMAGE_MEAN)));
     json_object_set_new(made, "predicted_on_tokens", json_integer(d->tokens));
 }
 
@@ -72,16 +93,27 @@ static mw_status save(const work *w, const views *v, const mw_sae_metrics *m, co
     return status;
 }
 
+static void print_damage(const damage *d) {
+    double from_zero = ce_recovered(d, DAMAGE_ZERO), from_mean = ce_recovered(d, DAMAGE_MEAN);
+    printf("evaluate: cross-entropy %s clean, %s with the SAE, %s with the site at zero, %s at its mean: "
+           "%s %% and %s %% recovered; KL %s\n",
+           mw_show(d->ce[DAMAGE_NONE], 4).text, mw_show(d->ce[DAMAGE_SAE], 4).text, mw_show(d->ce[DAMAGE_ZERO], 4).text,
+           mw_show(d->ce[DAMAGE_MEAN], 4).text, mw_show(100 * from_zero, 1).text, mw_show(100 * from_mean, 1).text,
+           mw_show(d->kl[DAMAGE_SAE], 4).text);
+    if (isnan(from_zero) || isnan(from_mean))
+        printf(
+            "evaluate: \"-\": what is recovered is undefined where the ablation costs less than %g nats, and where no "
+            "token is predicted\n",
+            RECOVERED_FROM);
+}
+
 static void print_result(const mw_sae *sae, const mw_sae_metrics *m, const damage *d) {
-    printf("evaluate: FVU %.4f, explained variance %.4f, cosine %.4f, L0 %.1f, dead %.2f %%, dense %lld on %lld rows\n",
-           m->fvu, m->explained_variance, m->cosine, m->l0, 100.0 * (double)m->dead / (double)sae->n,
-           (long long)m->dense, (long long)m->rows);
-    if (d)
-        printf("evaluate: cross-entropy %.4f clean, %.4f with the SAE, %.4f with the site at zero, %.4f at its mean: "
-               "%.1f %% and %.1f %% recovered; KL %.4f\n",
-               d->ce[DAMAGE_NONE], d->ce[DAMAGE_SAE], d->ce[DAMAGE_ZERO], d->ce[DAMAGE_MEAN],
-               100 * recovered(d->ce[DAMAGE_NONE], d->ce[DAMAGE_SAE], d->ce[DAMAGE_ZERO]),
-               100 * recovered(d->ce[DAMAGE_NONE], d->ce[DAMAGE_SAE], d->ce[DAMAGE_MEAN]), d->kl[DAMAGE_SAE]);
+    printf("evaluate: FVU %s, explained variance %s, cosine %s, L0 %.1f, dead %.2f %%, dense %lld on %lld rows\n",
+           mw_show(m->fvu, 4).text, mw_show(m->explained_variance, 4).text, mw_show(m->cosine, 4).text, m->l0,
+           100.0 * (double)m->dead / (double)sae->n, (long long)m->dense, (long long)m->rows);
+    if (isnan(m->fvu))
+        printf("evaluate: \"-\": the activations do not vary, so no share of their variance is defined\n");
+    if (d) print_damage(d);
     fflush(stdout);
 }
 
@@ -108,7 +140,7 @@ static mw_status evaluate(run *r, const views *v, work *w) {
     bool predict = r->e->evaluate.ce_recovered;
     MW_TRY(work_begin(r, w));
     if (w->complete) return MW_OK;
-    MW_TRY(mw_sae_measure(r->sae, &v->in, v->out, r->comm, &metrics));
+    MW_TRY(mw_sae_measure(r->sae, &v->in, v->out, (mw_nan_rule)r->e->train.nan, r->comm, &metrics));
     if (predict) MW_TRY(measure_damage(r, v, &harm));
     if (run_is_root(r)) print_result(r->sae, &metrics, predict ? &harm : NULL);
     MW_TRY(mw_comm_agree(r->comm, run_is_root(r) ? save(w, v, &metrics, predict ? &harm : NULL) : MW_OK));

@@ -2,6 +2,7 @@
 #include "experiment/material.h"
 #include "report/report.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -19,19 +20,19 @@ static void print_summary(const run *r, const material *m) {
         printf("harvest   %lld rows, %s, in %s\n", (long long)mw_json_number(m->harvest, "rows", 0),
                mw_json_text(m->harvest, "dtype"), r->activations);
     if (m->history)
-        printf("train     %.0f steps, loss %.4f, FVU %.4f, R2 %.4f, L0 %.1f, %.0f dead latents, in %s\n",
-               mw_json_last(m->history, "step"), mw_json_last(m->history, "loss"), mw_json_last(m->history, "fvu"),
-               mw_json_last(m->history, "r2"), mw_json_last(m->history, "l0"), mw_json_last(m->history, "dead"),
-               r->sae_folder);
+        printf("train     %.0f steps, loss %.4f, FVU %s, R2 %s, L0 %.1f, %.0f dead latents, in %s\n",
+               mw_json_last(m->history, "step"), mw_json_last(m->history, "loss"),
+               mw_show(mw_json_last(m->history, "fvu"), 4).text, mw_show(mw_json_last(m->history, "r2"), 4).text,
+               mw_json_last(m->history, "l0"), mw_json_last(m->history, "dead"), r->sae_folder);
     if (m->discovered)
         printf("discover  %lld active of %lld latents\n", (long long)active_latents(&m->discovery),
                (long long)m->discovery.n);
     const json_t *e = m->evaluation;
     if (e)
-        printf("evaluate  FVU %.4f, L0 %.1f, cosine %.4f", mw_json_number(e, "fvu", 0), mw_json_number(e, "l0", 0),
-               mw_json_number(e, "cosine", 0));
+        printf("evaluate  FVU %s, L0 %.1f, cosine %s", mw_show(mw_json_number(e, "fvu", NAN), 4).text,
+               mw_json_number(e, "l0", 0), mw_show(mw_json_number(e, "cosine", NAN), 4).text);
     if (json_object_get(e, "ce_recovered_zero"))
-        printf(", cross-entropy recovered %.1f %%", 100 * mw_json_number(e, "ce_recovered_zero", 0));
+        printf(", cross-entropy recovered %s %%", mw_show(100 * mw_json_number(e, "ce_recovered_zero", NAN), 1).text);
     if (e) printf("\n");
 }
 

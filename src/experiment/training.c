@@ -216,9 +216,9 @@ static mw_status print_result(const run *r, const train_job *job, const mw_train
     double rows = (double)(last->steps * job->options.batch), seconds = done->seconds > 0 ? done->seconds : 1;
     mw_status status = mw_sae_describe(r->sae, &what);
     if (status == MW_OK)
-        printf("train: %s: FVU %.4f, explained variance %.4f, L0 %.1f, dead %.2f %% in %s (%.1f s, %.0f tokens/s, "
+        printf("train: %s: FVU %s, explained variance %s, L0 %.1f, dead %.2f %% in %s (%.1f s, %.0f tokens/s, "
                "%.0f %% of the time waiting for rows)\n",
-               what.data, last->fvu, last->explained_variance, last->l0,
+               what.data, mw_show(last->fvu, 4).text, mw_show(last->explained_variance, 4).text, last->l0,
                100.0 * (double)last->dead / (double)r->sae->shard.total, r->sae_folder, done->seconds, rows / seconds,
                100 * done->waiting / seconds);
     fflush(stdout);

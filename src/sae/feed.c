@@ -1,6 +1,6 @@
 #include "sae/feed.h"
+#include "sae/finite.h"
 
-#include <math.h>
 #include <string.h>
 
 mw_status feed_open(const mw_store_view *in, const mw_store_view *out, const mw_train_options *options, feed *f) {
@@ -86,37 +86,13 @@ static mw_status read_windows(feed *f, int64_t begin, int64_t count, float *x, f
 
 /* ---- rows that are no numbers ----------------------------------------------------------------------------- */
 
-/* First column that is not finite; the width if all are. A sum of zeros times x is NaN exactly when one is not. */
-static int64_t first_bad(const float *x, int64_t width) {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < width; i++) sum += 0 * x[i];
-    if (sum == 0) return width;
-    int64_t i = 0;
-    while (isfinite(x[i])) i++;
-    return i;
-}
-
 static bool is_finite(const feed *f, const float *x, const float *y) {
-    return first_bad(x, f->in->width) == f->in->width && (!f->out || first_bad(y, f->out->width) == f->out->width);
-}
-
-static mw_status refuse_value(const mw_store_view *view, int64_t row, int64_t column, float value) {
-    int64_t i = 0;
-    char site[MW_SITE_TEXT];
-    while (column >= view->site[i].width) column -= view->site[i++].width;
-    mw_site_format(view->site[i].site, site);
-    return mw_error(
-        MW_ERR_STATE,
-        "activations: row %lld, column %lld of site %s is %f; train.nan: skip puts the next row in its place",
-        (long long)row, (long long)column, site, (double)value);
+    return row_is_finite(f->in, x) && (!f->out || row_is_finite(f->out, y));
 }
 
 static mw_status refuse_row(const feed *f, int64_t row, const float *x, const float *y) {
-    int64_t bad = first_bad(x, f->in->width);
-    if (bad < f->in->width) return refuse_value(f->in, row, bad, x[bad]);
-    bad = first_bad(y, f->out->width);
-    return refuse_value(f->out, row, bad, y[bad]);
+    static const char remedy[] = "train.nan: skip puts the next row in its place";
+    return row_is_finite(f->in, x) ? row_refuse(f->out, row, y, remedy) : row_refuse(f->in, row, x, remedy);
 }
 
 /* The next row that is finite: a function of the data alone, so the same at any number of ranks. */

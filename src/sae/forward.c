@@ -204,8 +204,8 @@ static void fill_report(mw_trainer *t, const batch_sums *s) {
     t->report.mse = s->e2 / (rows * d);
     t->report.loss = t->loss_scale * s->weighted / (rows * d) + t->options.aux_coefficient * t->report.aux_loss +
                      t->penalty_unit * rows * t->report.penalty;
-    t->report.fvu = s->y_spread > 0 ? s->e2 / s->y_spread : 0;
-    t->report.explained_variance = s->y_spread > 0 ? 1 - s->e_spread / s->y_spread : 0;
+    t->report.fvu = mw_share_of_variance(s->e2, s->y_spread, s->y2);
+    t->report.explained_variance = 1 - mw_share_of_variance(s->e_spread, s->y_spread, s->y2);
     t->report.l0 = s->positive / rows;
     t->report.dead = t->all_dead;
 }
@@ -234,8 +234,8 @@ static void begin_step(mw_trainer *t) {
 static mw_status check_loss(const mw_trainer *t, double loss) {
     if (isfinite(loss)) return MW_OK;
     return mw_error(MW_ERR_STATE,
-                    "step %lld: the loss is not finite; lower train.lr or look for NaN in the activations",
-                    (long long)t->step);
+                    "step %lld: the loss is not finite (%g); lower train.lr or look for NaN in the activations",
+                    (long long)t->step + 1, loss);
 }
 
 static mw_status gather_dense(mw_trainer *t) {

@@ -58,16 +58,38 @@ mw_status history_open(const char *folder, int64_t step, history *out) {
     return status;
 }
 
+static void add_number(mw_text *line, const char *key, double value, int digits) {
+    mw_text_addf(line, "%s\"%s\": ", line->length > 1 ? ", " : "", key);
+    mw_json_add_real(line, digits, value);
+}
+
+static void add_count(mw_text *line, const char *key, int64_t count) {
+    mw_text_addf(line, "%s\"%s\": %lld", line->length > 1 ? ", " : "", key, (long long)count);
+}
+
 mw_status history_add(history *h, int64_t step, int64_t rows, double rate, const mw_step_report *r) {
-    int n = fprintf(
-        h->stream,
-        "{\"step\": %lld, \"tokens\": %lld, \"loss\": %.9g, \"mse\": %.9g, \"aux_loss\": %.9g, \"penalty\": %.9g, \"fvu\": %.9g, "
-        "\"r2\": %.9g, \"explained_variance\": %.9g, \"l0\": %.9g, \"dead\": %lld, \"lr\": %.9g, "
-        "\"tokens_per_second\": %.6g}\n",
-        (long long)step, (long long)rows, r->loss, r->mse, r->aux_loss, r->penalty, r->fvu, 1 - r->fvu,
-        r->explained_variance, r->l0, (long long)r->dead, r->lr, rate);
-    if (n < 0 || fflush(h->stream) != 0) return mw_error(MW_ERR_IO, "%s: write failed", h->lines_begun);
-    return MW_OK;
+    mw_text line = {0};
+    mw_text_add(&line, "{", 1);
+    add_count(&line, "step", step);
+    add_count(&line, "tokens", rows);
+    add_number(&line, "loss", r->loss, 9);
+    add_number(&line, "mse", r->mse, 9);
+    add_number(&line, "aux_loss", r->aux_loss, 9);
+    add_number(&line, "penalty", r->penalty, 9);
+    add_number(&line, "fvu", r->fvu, 9);
+    add_number(&line, "r2", 1 - r->fvu, 9);
+    add_number(&line, "explained_variance", r->explained_variance, 9);
+    add_number(&line, "l0", r->l0, 9);
+    add_count(&line, "dead", r->dead);
+    add_number(&line, "lr", r->lr, 9);
+    add_number(&line, "tokens_per_second", rate, 6);
+    mw_text_add(&line, "}\n", 2);
+    bool written =
+        !line.failed && fwrite(line.data, 1, line.length, h->stream) == line.length && fflush(h->stream) == 0;
+    mw_status status = line.failed ? MW_ERR_MEMORY : MW_OK;
+    mw_text_free(&line);
+    if (status == MW_OK && !written) status = mw_error(MW_ERR_IO, "%s: write failed", h->lines_begun);
+    return status;
 }
 
 static void append_columns(void *self, json_t *value, const char *line) {

@@ -1,20 +1,27 @@
 /* How well an SAE rebuilds a site. Blocks of the store are put together into at most 256 groups, a group's sums are made
  * by one rank in row order, and groups are added in order: the same numbers at any number of ranks. */
-#include "microw/sae.h"
+#include "sae/finite.h"
 
 #include <math.h>
 #include <string.h>
 
 enum { GROUPS_MAX = 256, CHUNK_ROWS = 1024, L0_MAX = 1 << 16 };
 
-/* Sums of a group, followed by sum of e [d], then by position e^2 [buckets] and spread [buckets], then the same by site
+/* Sums over rows and columns: e^2, (x - mean)^2, x^2. */
+typedef struct variance {
+    double e2, spread, squares;
+} variance;
+enum { VARIANCE = sizeof(variance) / sizeof(double) };
+
+/* Sums of a group: the variance of all, these, sum of e [d], sum of x [d], then the variance by position [buckets] and by site
  * [parts]. */
-typedef enum sum_index { SUM_E2, SUM_SPREAD, SUM_COSINE, SUM_L0, SUM_L0_SQUARE, SUM_L1, SUM_COUNT } sum_index;
+typedef enum sum_index { SUM_DIRECTED = VARIANCE, SUM_COSINE, SUM_L0, SUM_L0_SQUARE, SUM_L1, SUM_COUNT } sum_index;
 
 typedef struct meter {
     const mw_sae *sae;
     const mw_store_view *in, *out; /* out is what is rebuilt; it may be `in` */
     mw_store_tokens tokens;
+    finite_rows finite;
     double *mean;   /* [d] */
     double *groups; /* [n_groups, width] */
     int64_t width, n_groups;
@@ -24,65 +31,105 @@ typedef struct meter {
     mw_codes codes;
 } meter;
 
+static double *sum_of_x(const meter *m, double *sums) {
+    return sums + SUM_COUNT + m->sae->d_out;
+}
+
+static variance *by_position(const meter *m, double *sums) {
+    return (variance *)(sums + SUM_COUNT + 2 * m->sae->d_out);
+}
+
+static variance *by_part(const meter *m, double *sums) {
+    return by_position(m, sums) + MW_POSITION_BUCKETS;
+}
+
+double mw_share_of_variance(double part, double spread, double squares) {
+    return spread > 1e-12 * squares ? part / spread : (double)NAN;
+}
+
+static double fvu_of(const variance *v) {
+    return mw_share_of_variance(v->e2, v->spread, v->squares);
+}
+
+static void add_variance(variance *to, const variance *more) {
+    to->e2 += more->e2;
+    to->spread += more->spread;
+    to->squares += more->squares;
+}
+
 static int bucket_of(uint32_t position) {
     int bucket = 0;
     while (bucket + 1 < MW_POSITION_BUCKETS && position >= (UINT32_C(2) << bucket) - 1) bucket++;
     return bucket;
 }
 
-static void add_row(meter *m, int64_t row, int64_t r, double *sums) {
-    int64_t d = m->sae->d_out, n = m->sae->n, active = m->codes.start[r + 1] - m->codes.start[r];
+/* What an SAE makes of a row's columns; gives the dot product of x and x_hat, and the square of x_hat. */
+static void add_columns(meter *m, int64_t r, double *sums, variance *all, double *dot, double *yy) {
+    int64_t d = m->sae->d_out;
     const float *x = m->x + r * d, *y = m->x_hat + r * d;
-    double dot = 0, xx = 0, yy = 0, e2 = 0, spread = 0;
-    double *by_part = sums + SUM_COUNT + d + 2 * MW_POSITION_BUCKETS;
+    double *error = sums + SUM_COUNT, *of_x = sum_of_x(m, sums);
+    variance *parts = by_part(m, sums);
     for (int64_t i = 0, part = 0; i < d; i++) {
         double e = (double)x[i] - y[i], far = x[i] - m->mean[i];
+        const variance one = {e * e, far * far, (double)x[i] * x[i]};
         part += i == m->sae->part_end[part];
-        sums[SUM_COUNT + i] += e;
-        e2 += e * e;
-        spread += far * far;
-        by_part[part] += e * e;
-        by_part[m->sae->n_parts + part] += far * far;
-        dot += (double)x[i] * y[i];
-        xx += (double)x[i] * x[i];
-        yy += (double)y[i] * y[i];
+        error[i] += e;
+        of_x[i] += x[i];
+        add_variance(all, &one);
+        add_variance(&parts[part], &one);
+        *dot += (double)x[i] * y[i];
+        *yy += (double)y[i] * y[i];
     }
+}
+
+static void add_row(meter *m, int64_t row, int64_t r, double *sums) {
+    int64_t n = m->sae->n, active = m->codes.start[r + 1] - m->codes.start[r];
+    variance all = {0};
+    double dot = 0, yy = 0;
+    add_columns(m, r, sums, &all, &dot, &yy);
     for (int64_t j = m->codes.start[r]; j < m->codes.start[r + 1]; j++) {
         sums[SUM_L1] += m->codes.value[j];
         m->counts[m->codes.index[j]]++;
     }
     int bucket = bucket_of(m->tokens.position[row]);
-    sums[SUM_E2] += e2;
-    sums[SUM_SPREAD] += spread;
-    sums[SUM_COSINE] += xx > 0 && yy > 0 ? dot / sqrt(xx * yy) : 0;
+    sums[SUM_DIRECTED] += all.squares > 0;
+    sums[SUM_COSINE] += all.squares > 0 && yy > 0 ? dot / sqrt(all.squares * yy) : 0;
     sums[SUM_L0] += (double)active;
     sums[SUM_L0_SQUARE] += (double)(active * active);
-    sums[SUM_COUNT + d + bucket] += e2;
-    sums[SUM_COUNT + d + MW_POSITION_BUCKETS + bucket] += spread;
+    add_variance((variance *)sums, &all);
+    add_variance(&by_position(m, sums)[bucket], &all);
     m->counts[n + (active < m->l0_bins ? active : m->l0_bins - 1)]++;
     m->counts[n + m->l0_bins + bucket]++;
 }
 
 static mw_status add_rows(meter *m, int64_t begin, int64_t end, double *sums) {
-    for (int64_t at = begin; at < end; at += CHUNK_ROWS) {
+    bool other = m->out != m->in;
+    for (int64_t at = begin; at < end && m->finite.first < 0; at += CHUNK_ROWS) {
         int64_t n = end - at < CHUNK_ROWS ? end - at : CHUNK_ROWS;
         MW_TRY(mw_store_view_range(m->in, at, n, m->read));
-        if (m->out != m->in) MW_TRY(mw_store_view_range(m->out, at, n, m->x));
+        if (other) MW_TRY(mw_store_view_range(m->out, at, n, m->x));
         MW_TRY(mw_sae_encode(m->sae, m->read, n, &m->codes));
         MW_TRY(mw_sae_decode(m->sae, &m->codes, m->read, m->x_hat));
-        for (int64_t r = 0; r < n; r++) add_row(m, at + r, r, sums);
+        for (int64_t r = 0; r < n; r++)
+            if (finite_row(&m->finite, m->in, other ? m->out : NULL, at + r, m->read + r * m->in->width,
+                           m->x + r * m->out->width))
+                add_row(m, at + r, r, sums);
     }
     return MW_OK;
+}
+
+static int64_t count_width(const meter *m) {
+    return m->sae->n + m->l0_bins + MW_POSITION_BUCKETS;
 }
 
 static mw_status prepare(meter *m, int64_t n_blocks) {
     int64_t d = m->sae->d_out;
     m->l0_bins = m->sae->n < L0_MAX ? m->sae->n + 1 : L0_MAX;
     m->n_groups = n_blocks < GROUPS_MAX ? n_blocks : GROUPS_MAX;
-    m->width = SUM_COUNT + d + 2 * MW_POSITION_BUCKETS + 2 * m->sae->n_parts;
+    m->width = SUM_COUNT + 2 * d + VARIANCE * (MW_POSITION_BUCKETS + m->sae->n_parts);
     m->mean = mw_alloc((size_t)d * sizeof *m->mean);
-    m->groups = mw_calloc((size_t)(m->n_groups * m->width), sizeof *m->groups);
-    m->counts = mw_calloc((size_t)(m->sae->n + m->l0_bins + MW_POSITION_BUCKETS), sizeof *m->counts);
+    m->groups = mw_alloc((size_t)(m->n_groups * m->width) * sizeof *m->groups);
+    m->counts = mw_alloc((size_t)count_width(m) * sizeof *m->counts);
     m->read = mw_alloc((size_t)(CHUNK_ROWS * m->sae->d) * sizeof *m->read);
     m->x = m->out == m->in ? m->read : mw_alloc((size_t)(CHUNK_ROWS * d) * sizeof *m->x);
     m->x_hat = mw_alloc((size_t)(CHUNK_ROWS * d) * sizeof *m->x_hat);
@@ -91,11 +138,9 @@ static mw_status prepare(meter *m, int64_t n_blocks) {
     return mw_store_read_tokens(m->in->store, &m->tokens);
 }
 
-static mw_status measure_share(meter *m, const mw_comm *comm) {
-    int64_t n_blocks, begin, end;
-    uint64_t *row = NULL;
-    MW_TRY(mw_store_blocks(m->in->store, &n_blocks, &row));
-    mw_status status = prepare(m, n_blocks);
+static mw_status measure_share(meter *m, const mw_comm *comm, const uint64_t *row, int64_t n_blocks) {
+    int64_t begin, end;
+    mw_status status = MW_OK;
     mw_comm_share(mw_comm_rank(comm), mw_comm_size(comm), m->n_groups, 1, &begin, &end);
     mw_progress progress;
     mw_progress_begin(&progress, "evaluate", "groups", end - begin, mw_comm_rank(comm) == 0);
@@ -104,7 +149,6 @@ static mw_status measure_share(meter *m, const mw_comm *comm) {
         status = add_rows(m, (int64_t)row[first], (int64_t)row[last], m->groups + g * m->width);
         mw_progress_update(&progress, g + 1 - begin, NULL);
     }
-    mw_free(row);
     return status;
 }
 
@@ -113,7 +157,38 @@ static mw_status gather_groups(meter *m, const mw_comm *comm) {
     MW_TRY(mw_comm_gather_shares(comm, m->groups, m->n_groups, 1, (size_t)m->width * sizeof *m->groups));
     for (int64_t g = 1; g < m->n_groups; g++)
         for (int64_t i = 0; i < m->width; i++) m->groups[i] += m->groups[g * m->width + i];
-    return mw_comm_sum_i64(comm, m->counts, m->sae->n + m->l0_bins + MW_POSITION_BUCKETS);
+    return mw_comm_sum_i64(comm, m->counts, count_width(m));
+}
+
+static mw_status measure_all(meter *m, const mw_comm *comm, const uint64_t *row, int64_t n_blocks) {
+    m->finite = finite_rows_begin(m->finite.rule);
+    memset(m->groups, 0, (size_t)(m->n_groups * m->width) * sizeof *m->groups);
+    memset(m->counts, 0, (size_t)count_width(m) * sizeof *m->counts);
+    MW_TRY(mw_comm_agree(comm, measure_share(m, comm, row, n_blocks)));
+    MW_TRY(finite_rows_end(&m->finite, m->in, m->out == m->in ? NULL : m->out, comm));
+    return gather_groups(m, comm);
+}
+
+static int64_t rows_measured(const meter *m) {
+    return mw_store_rows(m->in->store) - m->finite.left_out;
+}
+
+/* Where rows are left out the store's mean is not that of the others, which is known after a first pass. */
+static mw_status measure(meter *m, const mw_comm *comm) {
+    int64_t n_blocks;
+    uint64_t *row = NULL;
+    mw_status status = mw_store_blocks(m->in->store, &n_blocks, &row);
+    status = mw_comm_agree(comm, status == MW_OK ? prepare(m, n_blocks) : status);
+    if (status == MW_OK) status = measure_all(m, comm, row, n_blocks);
+    if (status == MW_OK && rows_measured(m) == 0) status = mw_error(MW_ERR_STATE, "activations: no row is finite");
+    if (status == MW_OK && m->finite.left_out) {
+        for (int64_t i = 0; i < m->sae->d_out; i++) m->mean[i] = sum_of_x(m, m->groups)[i] / (double)rows_measured(m);
+        mw_log_quiet(true); /* the rows were told of */
+        status = measure_all(m, comm, row, n_blocks);
+        mw_log_quiet(false);
+    }
+    mw_free(row);
+    return status;
 }
 
 /* ---- results ------------------------------------------------------------------------------------------- */
@@ -139,40 +214,44 @@ static void find_quantiles(const meter *m, mw_sae_metrics *out) {
     }
 }
 
+static void take_positions(const meter *m, mw_sae_metrics *out) {
+    for (int b = 0; b < MW_POSITION_BUCKETS; b++) {
+        out->position_fvu[b] = fvu_of(&by_position(m, m->groups)[b]);
+        out->position_rows[b] = m->counts[m->sae->n + m->l0_bins + b];
+    }
+    for (int64_t r = 0; r < m->tokens.n_rows; r++)
+        if (m->tokens.position[r] > out->last_position) out->last_position = m->tokens.position[r];
+}
+
 static mw_sae_metrics results(const meter *m) {
-    const double *s = m->groups;
-    int64_t d = m->sae->d_out, parts = m->sae->n_parts;
-    mw_sae_metrics out = {.rows = mw_store_rows(m->in->store)};
+    double *s = m->groups;
+    const variance *all = (const variance *)s;
+    int64_t d = m->sae->d_out;
+    mw_sae_metrics out = {.rows = rows_measured(m), .left_out = m->finite.left_out};
     double rows = (double)out.rows, constant = 0;
     for (int64_t i = 0; i < d; i++) constant += s[SUM_COUNT + i] * s[SUM_COUNT + i] / rows;
-    out.mse = s[SUM_E2] / (rows * (double)d);
-    out.fvu = s[SUM_SPREAD] > 0 ? s[SUM_E2] / s[SUM_SPREAD] : 0;
-    out.explained_variance = s[SUM_SPREAD] > 0 ? 1 - (s[SUM_E2] - constant) / s[SUM_SPREAD] : 0;
-    out.cosine = s[SUM_COSINE] / rows;
+    out.mse = all->e2 / (rows * (double)d);
+    out.fvu = fvu_of(all);
+    out.explained_variance = 1 - mw_share_of_variance(all->e2 - constant, all->spread, all->squares);
+    out.cosine = s[SUM_DIRECTED] > 0 ? s[SUM_COSINE] / s[SUM_DIRECTED] : (double)NAN;
     out.l0 = s[SUM_L0] / rows;
     out.l0_deviation = sqrt(fmax(s[SUM_L0_SQUARE] / rows - out.l0 * out.l0, 0));
     out.l1 = s[SUM_L1] / rows;
-    for (int b = 0; b < MW_POSITION_BUCKETS; b++) {
-        double spread = s[SUM_COUNT + d + MW_POSITION_BUCKETS + b];
-        out.position_fvu[b] = spread > 0 ? s[SUM_COUNT + d + b] / spread : 0;
-        out.position_rows[b] = m->counts[m->sae->n + m->l0_bins + b];
-    }
-    const double *by_part = s + SUM_COUNT + d + 2 * MW_POSITION_BUCKETS;
-    for (int64_t p = 0; p < parts; p++) out.part_fvu[p] = by_part[parts + p] > 0 ? by_part[p] / by_part[parts + p] : 0;
+    for (int64_t p = 0; p < m->sae->n_parts; p++) out.part_fvu[p] = fvu_of(&by_part(m, s)[p]);
+    take_positions(m, &out);
     count_latents(m, &out);
     find_quantiles(m, &out);
     return out;
 }
 
-mw_status mw_sae_measure(const mw_sae *sae, const mw_store_view *in, const mw_store_view *out, const mw_comm *comm,
-                         mw_sae_metrics *metrics) {
+mw_status mw_sae_measure(const mw_sae *sae, const mw_store_view *in, const mw_store_view *out, mw_nan_rule rule,
+                         const mw_comm *comm, mw_sae_metrics *metrics) {
     int64_t width = out ? out->width : in->width;
     if (in->width != sae->d || width != sae->d_out)
         return mw_error(MW_ERR_CONFIG, "an SAE of width %lld to %lld cannot be measured on sites of width %lld to %lld",
                         (long long)sae->d, (long long)sae->d_out, (long long)in->width, (long long)width);
-    meter m = {.sae = sae, .in = in, .out = out ? out : in};
-    mw_status status = mw_comm_agree(comm, measure_share(&m, comm));
-    if (status == MW_OK) status = gather_groups(&m, comm);
+    meter m = {.sae = sae, .in = in, .out = out ? out : in, .finite = finite_rows_begin(rule)};
+    mw_status status = measure(&m, comm);
     if (status == MW_OK) *metrics = results(&m);
     mw_store_tokens_free(&m.tokens);
     mw_codes_free(&m.codes);

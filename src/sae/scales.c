@@ -11,13 +11,15 @@ void scale_columns(float *x, int64_t rows, int64_t width, const double *scale) {
         for (int64_t i = 0; i < width; i++) x[r * width + i] *= (float)scale[i];
 }
 
+/* 0 where a column does not vary, as mw_share_of_variance has it. */
 static void spread_of_column(const float *x, int64_t rows, int64_t d, int64_t column, double *out) {
     double sum = 0, squares = 0;
     for (int64_t r = 0; r < rows; r++) {
         sum += x[r * d + column];
         squares += (double)x[r * d + column] * x[r * d + column];
     }
-    *out = squares - sum * sum / (double)rows;
+    double spread = squares - sum * sum / (double)rows;
+    *out = isnan(mw_share_of_variance(1, spread, squares)) ? 0 : spread;
 }
 
 /* Mean length of the sample's rows in columns first .. first + width. */

@@ -3,6 +3,7 @@
 #include "sae/reader.h"
 #include "sae/shards.h"
 
+#include <math.h>
 #include <stdio.h>
 
 typedef struct group {
@@ -149,8 +150,10 @@ static void describe(const group *g, char *out, size_t bytes) {
     int64_t active = 0;
     for (int64_t i = 0; i < g->n; i++) active += g->members[i].active;
     const mw_step_report *r = &g->members[0].job->last;
+    char fvu[32] = "null"; /* undefined: the line is JSON */
+    if (isfinite(r->fvu)) snprintf(fvu, sizeof fvu, "%.4f", r->fvu);
     if (g->n == 1)
-        snprintf(out, bytes, "\"loss\":%.4f,\"fvu\":%.4f,\"l0\":%.2f,\"dead\":%lld", r->loss, r->fvu, r->l0,
+        snprintf(out, bytes, "\"loss\":%.4f,\"fvu\":%s,\"l0\":%.2f,\"dead\":%lld", r->loss, fvu, r->l0,
                  (long long)r->dead);
     else
         snprintf(out, bytes, "\"saes\":%lld,\"training\":%lld", (long long)g->n, (long long)active);
@@ -173,7 +176,7 @@ static mw_status take_rows(group *g, int64_t step, int64_t batch, const float **
 
 static mw_status run_steps(group *g) {
     const float *x = NULL, *y = NULL;
-    char extra[96];
+    char extra[512]; /* a loss may have 300 digits */
     mw_progress progress;
     int64_t total = rows_left(g), batch = g->members[0].job->options->batch;
     if (total == 0) return MW_OK;

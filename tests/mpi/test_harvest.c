@@ -568,8 +568,8 @@ static void metrics_are_exact(void) {
     fill_random(sae->w_enc, N * site.width, 1);
     fill_random(sae->w_dec, N * site.width, 2);
     for (int i = 0; i < N; i++) sae->b_enc[i] = i % 3 ? -2.0f : 0.0f; /* not every row has K active latents */
-    NEED_OK(mw_sae_measure(sae, &site, NULL, world, &m));
-    NEED_OK(mw_sae_measure(sae, &site, NULL, self, &alone));
+    NEED_OK(mw_sae_measure(sae, &site, NULL, MW_NAN_STOP, world, &m));
+    NEED_OK(mw_sae_measure(sae, &site, NULL, MW_NAN_STOP, self, &alone));
     CHECK(memcmp(&m, &alone, sizeof m) == 0);
     int64_t rows = tokens.n_rows, d = site.width, fired[N] = {0}, dead = 0, dense = 0;
     float *x = mw_alloc((size_t)(rows * d) * 4), *y = mw_alloc((size_t)(rows * d) * 4);
@@ -654,8 +654,8 @@ static void several_sites_are_measured(void) {
         fill_random(sae->w_enc, N * sae->d, 1);
         fill_random(sae->w_dec, N * sae->d_out, 2);
         if (sae->w_skip) fill_random(sae->w_skip, sae->d * sae->d_out, 3);
-        NEED_OK(mw_sae_measure(sae, in, cross ? NULL : out, world, &m));
-        NEED_OK(mw_sae_measure(sae, in, cross ? NULL : out, self, &alone));
+        NEED_OK(mw_sae_measure(sae, in, cross ? NULL : out, MW_NAN_STOP, world, &m));
+        NEED_OK(mw_sae_measure(sae, in, cross ? NULL : out, MW_NAN_STOP, self, &alone));
         CHECK(memcmp(&m, &alone, sizeof m) == 0);
         float *x = mw_alloc((size_t)(rows * in->width) * 4), *y = mw_alloc((size_t)(rows * out->width) * 4);
         float *made = mw_alloc((size_t)(rows * out->width) * 4);
