@@ -1,5 +1,6 @@
 #include "experiment/generation.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -64,7 +65,7 @@ word_share count_words(const json_t *words, const char *category, const char *te
 enum { RESAMPLES = 2000, BOOTSTRAP_SEED = 95 };
 
 static double percent_of(int64_t hits, int64_t words) {
-    return words ? 100.0 * (double)hits / (double)words : 0;
+    return words ? 100.0 * (double)hits / (double)words : (double)NAN;
 }
 
 /* The share of b less that of a (NULL: of nothing), of texts drawn with replacement; draw < 0: of all texts once. */
@@ -78,7 +79,8 @@ static double resample(const word_share *a, const word_share *b, int64_t n, int6
         sum[1].hits += b[at].hits;
         sum[1].words += b[at].words;
     }
-    return percent_of(sum[1].hits, sum[1].words) - percent_of(sum[0].hits, sum[0].words);
+    double before = a ? percent_of(sum[0].hits, sum[0].words) : 0;
+    return percent_of(sum[1].hits, sum[1].words) - before;
 }
 
 static int ascending(const void *a, const void *b) {
@@ -88,9 +90,17 @@ static int ascending(const void *a, const void *b) {
 
 estimate estimate_change(const word_share *a, const word_share *b, int64_t n) {
     double drawn[RESAMPLES];
-    for (int64_t i = 0; i < RESAMPLES; i++) drawn[i] = resample(a, b, n, i);
-    qsort(drawn, RESAMPLES, sizeof *drawn, ascending);
-    return (estimate){resample(a, b, n, -1), drawn[RESAMPLES / 40], drawn[RESAMPLES - 1 - RESAMPLES / 40]};
+    int64_t count = 0;
+    estimate made = {resample(a, b, n, -1), NAN, NAN};
+    for (int64_t i = 0; i < RESAMPLES && n > 1; i++) {
+        drawn[count] = resample(a, b, n, i);
+        count += !isnan(drawn[count]);
+    }
+    if (count == 0) return made;
+    qsort(drawn, (size_t)count, sizeof *drawn, ascending);
+    made.low = drawn[count / 40];
+    made.high = drawn[count - 1 - count / 40];
+    return made;
 }
 
 estimate estimate_share(const word_share *texts, int64_t n) {

@@ -20,7 +20,8 @@ typedef struct word_share {
 } word_share;
 word_share count_words(const json_t *words, const char *category, const char *text);
 
-/* A share in percent with its 95 % interval, by a bootstrap over texts (Efron 1979): words of one text are not independent. */
+/* A share in percent with its 95 % interval, by a bootstrap over texts (Efron 1979): words of one text are not independent. NaN is
+ * undefined: a share of no words; the interval of one text, which says nothing of others. Draws without words have no part in it. */
 typedef struct estimate {
     double percent, low, high;
 } estimate;

@@ -130,14 +130,15 @@ static void merge(double *into, const double *other, int64_t width) {
     into[1] += other[1];
 }
 
+/* Means of no rows are 0/0: undefined. */
 static json_t *as_json(const hook_settings *s, const double *v, int64_t width) {
     json_t *mean = json_array(), *variance = json_array();
     for (int64_t i = 0; i < width; i++) {
-        json_array_append_new(mean, json_real(v[2 + i]));
-        json_array_append_new(variance, json_real(v[0] > 0 ? v[2 + width + i] / v[0] : 0));
+        json_array_append_new(mean, mw_json_real(v[0] > 0 ? v[2 + i] : NAN));
+        json_array_append_new(variance, mw_json_real(v[2 + width + i] / v[0]));
     }
-    return json_pack("{s:s, s:I, s:f, s:o, s:o}", "site", s->site, "rows", (json_int_t)v[0], "norm_mean",
-                     v[0] > 0 ? v[1] / v[0] : 0, "mean", mean, "variance", variance);
+    return json_pack("{s:s, s:I, s:o, s:o, s:o}", "site", s->site, "rows", (json_int_t)v[0], "norm_mean",
+                     mw_json_real(v[1] / v[0]), "mean", mean, "variance", variance);
 }
 
 static mw_status merge_ranks(const yaml_hook *h, const mw_comm *comm, int64_t width, json_t *into) {

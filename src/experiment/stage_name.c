@@ -96,7 +96,7 @@ static json_t *shown_text(const mw_discovery *d, int64_t t) {
         const char *bytes = mw_discovery_token(d, d->text_id[i], &length);
         mw_text_add(&whole, bytes, length);
         json_array_append_new(tokens, shown_token(d, d->text_id[i]));
-        json_array_append_new(activations, json_real((double)d->text_value[i]));
+        json_array_append_new(activations, mw_json_real((double)d->text_value[i]));
     }
     if (!whole.failed) mw_utf8_show(&shown, whole.data, whole.length);
     mw_text_free(&whole);
@@ -116,8 +116,8 @@ static json_t *evidence(const naming *g, int64_t latent) {
     json_t *texts = json_array();
     for (int64_t i = 0; i < g->s->texts && i < d->top_texts && d->text_row[latent * d->per + i] >= 0; i++)
         json_array_append_new(texts, shown_text(d, latent * d->per + i));
-    return json_pack("{s:I, s:f, s:o, s:o, s:o}", "latent", (json_int_t)latent, "frequency",
-                     (double)d->count[latent] / (double)d->rows, "texts", texts, "promoted",
+    return json_pack("{s:I, s:o, s:o, s:o, s:o}", "latent", (json_int_t)latent, "frequency",
+                     mw_json_real((double)d->count[latent] / (double)d->rows), "texts", texts, "promoted",
                      token_list(d, &d->promoted, latent), "suppressed", token_list(d, &d->suppressed, latent));
 }
 

@@ -4,6 +4,7 @@
 #include "experiment/predictions.h"
 #include "experiment/work.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -213,7 +214,7 @@ static mw_status predict(lab *l) {
     prediction *found = mw_calloc((size_t)l->n, sizeof *found);
     mw_status status = mw_comm_agree(l->r->comm, treatments && found ? MW_OK : MW_ERR_MEMORY);
     for (int64_t v = 0; v < l->n && status == MW_OK; v++)
-        treatments[v] = (treatment){attach, detach, NULL, &l->list[v]};
+        treatments[v] = (treatment){l->list[v].name, attach, detach, NULL, &l->list[v]};
     if (status == MW_OK) status = measure_predictions(l->r, &plan, treatments, l->n, found, &l->tokens);
     for (int64_t v = 0; v < l->n && status == MW_OK; v++) l->list[v].predicted = found[v];
     mw_free(treatments);
@@ -271,12 +272,38 @@ static void print_texts(const lab *l) {
     }
 }
 
+/* "27.9 % (24.4 to 31.1)", "27.9 % (-)" of one text, "-" of no words. */
+static void format_share(const estimate *e, char out[64]) {
+    if (isnan(e->percent))
+        snprintf(out, 64, "-");
+    else if (isnan(e->low))
+        snprintf(out, 64, "%.1f %% (-)", e->percent);
+    else
+        snprintf(out, 64, "%.1f %% (%.1f to %.1f)", e->percent, e->low, e->high);
+}
+
+static void format_change(const estimate *e, char out[64]) {
+    if (isnan(e->percent))
+        snprintf(out, 64, "-");
+    else if (isnan(e->low))
+        snprintf(out, 64, "%+.1f (-)", e->percent);
+    else
+        snprintf(out, 64, "%+.1f (%+.1f to %+.1f)", e->percent, e->low, e->high);
+}
+
 static void print_share(const char *category, const effect *e) {
-    char share[96], change[64];
-    snprintf(share, sizeof share, "%.40s %.1f %% (%.1f to %.1f)", category, e->after.percent, e->after.low,
-             e->after.high);
-    snprintf(change, sizeof change, "%+.1f (%+.1f to %+.1f)", e->change.percent, e->change.low, e->change.high);
-    printf("  %-32s %-24s", share, change);
+    char share[64], change[64], named[128];
+    format_share(&e->after, share);
+    format_change(&e->change, change);
+    snprintf(named, sizeof named, "%.40s %s", category, share);
+    printf("  %-32s %-24s", named, change);
+}
+
+static void print_unchanged(const char *category, const estimate *before, int64_t texts) {
+    char share[64];
+    format_share(before, share);
+    printf("  unchanged, the category %s has %s of the words\n", category, share);
+    if (texts == 1) printf("  (-): one text has no interval; steer.samples makes more\n");
 }
 
 static void print_table(const lab *l, const effect *effects) {
@@ -297,13 +324,13 @@ static void print_table(const lab *l, const effect *effects) {
         printf("\n");
     }
     if (words && l->n > 1 && l->list[1].category[0])
-        printf("  unchanged, the category %s has %.1f %% (%.1f to %.1f) of the words\n", l->list[1].category,
-               effects[1].before.percent, effects[1].before.low, effects[1].before.high);
+        print_unchanged(l->list[1].category, &effects[1].before, l->prompts.n);
     if (l->tokens) printf("  CE and KL on %lld tokens of text\n", (long long)l->tokens);
 }
 
 static json_t *estimate_json(estimate e) {
-    return json_pack("{s:f, s:f, s:f}", "percent", e.percent, "low", e.low, "high", e.high);
+    return json_pack("{s:o, s:o, s:o}", "percent", mw_json_real(e.percent), "low", mw_json_real(e.low), "high",
+                     mw_json_real(e.high));
 }
 
 static json_t *effect_json(const variant *one, const effect *e) {
@@ -317,8 +344,9 @@ static json_t *effect_json(const variant *one, const effect *e) {
 static json_t *variant_json(const lab *l, const variant *one, const effect *e) {
     json_t *turned = json_array(), *texts = json_array();
     for (int64_t i = 0; i < one->edits.count; i++)
-        json_array_append_new(turned, json_pack("{s:I, s:f, s:f}", "latent", (json_int_t)one->edits.items[i].latent,
-                                                "scale", one->edits.items[i].scale, "add", one->edits.items[i].add));
+        json_array_append_new(turned, json_pack("{s:I, s:o, s:o}", "latent", (json_int_t)one->edits.items[i].latent,
+                                                "scale", mw_json_real(one->edits.items[i].scale), "add",
+                                                mw_json_real(one->edits.items[i].add)));
     for (int64_t p = 0; p < l->s->prompts.count; p++) {
         json_t *samples = json_array();
         for (int64_t i = 0; i < l->s->samples; i++)
@@ -326,12 +354,13 @@ static json_t *variant_json(const lab *l, const variant *one, const effect *e) {
                                                           strlen(one->texts[p * l->s->samples + i].data)));
         json_array_append_new(texts, samples);
     }
-    json_t *made = json_pack("{s:s, s:f, s:o}", "name", one->name, "scale", one->scale, "edits", turned);
+    json_t *made = json_pack("{s:s, s:o, s:o}", "name", one->name, "scale", mw_json_real(one->scale), "edits", turned);
     if (l->words && one->category[0]) json_object_set_new(made, "category", effect_json(one, e));
     if (l->tokens)
         json_object_set_new(made, "predictions",
-                            json_pack("{s:f, s:f, s:f}", "cross_entropy", one->predicted.ce, "change",
-                                      one->predicted.ce - l->list[0].predicted.ce, "kl", one->predicted.kl));
+                            json_pack("{s:o, s:o, s:o}", "cross_entropy", mw_json_real(one->predicted.ce), "change",
+                                      mw_json_real(one->predicted.ce - l->list[0].predicted.ce), "kl",
+                                      mw_json_real(one->predicted.kl)));
     json_object_set_new(made, "texts", texts);
     return made;
 }
