@@ -71,13 +71,28 @@ static bool has_curve(const json_t *history, const char *key) {
     return json_array_size(json_object_get(history, key)) > 1;
 }
 
-static void add_curve(figure *f, const json_t *history, const char *key) {
+/* What an axis can show: no value that is undefined (null), and above zero where it is logarithmic. */
+static bool can_be_shown(double value, bool log) {
+    return isfinite(value) && (!log || value > 0);
+}
+
+static double number_at(const json_t *list, size_t i) {
+    const json_t *value = json_array_get(list, i);
+    return json_is_number(value) ? json_number_value(value) : (double)NAN;
+}
+
+/* Gnuplot ends where it has nothing to draw: false, then. */
+static bool add_curve(figure *f, const json_t *history, const char *key, bool log) {
     const json_t *x = json_object_get(history, "tokens"), *y = json_object_get(history, key);
+    bool any = false;
     mw_text_addf(&f->script, "$%s << END\n", key);
-    for (size_t i = 0; i < json_array_size(y) && i < json_array_size(x); i++)
-        mw_text_addf(&f->script, "%.9g %.9g\n", json_number_value(json_array_get(x, i)),
-                     json_number_value(json_array_get(y, i)));
+    for (size_t i = 0; i < json_array_size(y) && i < json_array_size(x); i++) {
+        if (!can_be_shown(number_at(y, i), log)) continue;
+        mw_text_addf(&f->script, "%.9g %.9g\n", number_at(x, i), number_at(y, i));
+        any = true;
+    }
     mw_text_addf(&f->script, "END\n");
+    return any;
 }
 
 mw_status figure_training(const json_t *history, const char *title, const char *folder, mw_plot_format format) {
@@ -90,11 +105,10 @@ mw_status figure_training(const json_t *history, const char *title, const char *
     figure_begin(&f, folder, "training", format, 960, 640);
     add_title(&f, "set multiplot layout 2,2 title", title);
     mw_text_addf(&f.script, "set xlabel \"tokens\"\nset format x \"%%.1s%%c\"\n");
-    for (size_t i = 0; i < sizeof curves / sizeof *curves; i++) {
-        add_curve(&f, history, curves[i].key);
-        mw_text_addf(&f.script, "set ylabel \"%s\"\n%s logscale y\nplot $%s with lines lw 2\n", curves[i].label,
-                     curves[i].log ? "set" : "unset", curves[i].key);
-    }
+    for (size_t i = 0; i < sizeof curves / sizeof *curves; i++)
+        if (add_curve(&f, history, curves[i].key, curves[i].log))
+            mw_text_addf(&f.script, "set ylabel \"%s\"\n%s logscale y\nplot $%s with lines lw 2\n", curves[i].label,
+                         curves[i].log ? "set" : "unset", curves[i].key);
     mw_text_addf(&f.script, "unset multiplot\n");
     return figure_end(&f);
 }
@@ -149,37 +163,46 @@ mw_status figure_activations(const mw_discovery *d, const mw_names *names, int64
 
 mw_status figure_positions(const json_t *evaluation, const char *title, const char *folder, mw_plot_format format) {
     const json_t *list = json_object_get(evaluation, "by_position");
+    size_t shown = 0;
     figure f;
-    if (json_array_size(list) < 2) return MW_OK;
+    for (size_t i = 0; i < json_array_size(list); i++)
+        shown += isfinite(mw_json_number(json_array_get(list, i), "fvu", NAN));
+    if (shown < 2) return MW_OK;
     figure_begin(&f, folder, "positions", format, 640, 420);
     add_title(&f, "set title", title);
     mw_text_addf(&f.script,
                  "set xlabel \"position in the sequence\"\nset ylabel \"FVU\"\nset logscale x 2\n$fvu << END\n");
-    for (size_t i = 0; i < json_array_size(list); i++)
-        mw_text_addf(&f.script, "%.9g %.9g\n", mw_json_number(json_array_get(list, i), "first", NAN) + 1,
-                     mw_json_number(json_array_get(list, i), "fvu", NAN));
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        double fvu = mw_json_number(json_array_get(list, i), "fvu", NAN);
+        if (isfinite(fvu))
+            mw_text_addf(&f.script, "%.9g %.9g\n", mw_json_number(json_array_get(list, i), "first", NAN) + 1, fvu);
+    }
     mw_text_addf(&f.script, "END\nplot $fvu with linespoints pt 7 lw 2\n");
     return figure_end(&f);
 }
 
-/* Points of a sweep: {"point", "l0", "fvu", "ce_recovered_zero", "best_fvu", "best_ce"}. */
+/* Points of a sweep: {"point", "l0", "fvu", "ce_recovered_zero", "best_fvu", "best_ce"}; both axes of FVU are logarithmic. */
+static bool can_show_point(const json_t *point, const char *key) {
+    return can_be_shown(mw_json_number(point, "l0", NAN), true) &&
+           can_be_shown(mw_json_number(point, key, NAN), strcmp(key, "fvu") == 0);
+}
+
 static void add_points(figure *f, const char *name, const json_t *points, const char *key, const char *best) {
     mw_text_addf(&f->script, "$%s << END\n", name);
     for (size_t i = 0; i < json_array_size(points); i++) {
         const json_t *p = json_array_get(points, i);
-        double y = mw_json_number(p, key, NAN);
-        if (!isfinite(y) || (best && !mw_json_flag(p, best, false))) continue;
+        if (!can_show_point(p, key) || (best && !mw_json_flag(p, best, false))) continue;
         const char *point = mw_json_text(p, "point");
-        mw_text_addf(&f->script, "%.9g %.9g ", mw_json_number(p, "l0", NAN), y);
+        mw_text_addf(&f->script, "%.9g %.9g ", mw_json_number(p, "l0", NAN), mw_json_number(p, key, NAN));
         figure_quote(f, point ? point : "");
         mw_text_addf(&f->script, "\n");
     }
     mw_text_addf(&f->script, "END\n");
 }
 
-static bool any_ce(const json_t *points) {
+static bool any_point(const json_t *points, const char *key) {
     for (size_t i = 0; i < json_array_size(points); i++)
-        if (isfinite(mw_json_number(json_array_get(points, i), "ce_recovered_zero", NAN))) return true;
+        if (can_show_point(json_array_get(points, i), key)) return true;
     return false;
 }
 
@@ -187,34 +210,47 @@ mw_status figure_pareto(const json_t *points, const char *title, const char *fol
     static const char plot[] = "plot $%s using 1:2 with linespoints pt 7, $%s using 1:2 with points pt 6, "
                                "'' using 1:2:3 with labels font \",8\" offset 0,0.8\n";
     figure f;
-    bool ce = any_ce(points);
-    if (json_array_size(points) == 0) return MW_OK;
-    figure_begin(&f, folder, "pareto", format, ce ? 1200 : 640, 480);
+    bool fvu = any_point(points, "fvu"), ce = any_point(points, "ce_recovered_zero");
+    if (!fvu && !ce) return MW_OK;
+    figure_begin(&f, folder, "pareto", format, fvu && ce ? 1200 : 640, 480);
     mw_text_addf(&f.script, "set logscale x 2\nset xlabel \"L0\"\n");
-    add_points(&f, "all", points, "fvu", NULL);
-    add_points(&f, "best", points, "fvu", "best_fvu");
+    if (fvu) add_points(&f, "all", points, "fvu", NULL);
+    if (fvu) add_points(&f, "best", points, "fvu", "best_fvu");
     if (ce) add_points(&f, "all_ce", points, "ce_recovered_zero", NULL);
     if (ce) add_points(&f, "best_ce", points, "ce_recovered_zero", "best_ce");
-    mw_text_addf(&f.script, "set multiplot layout 1,%d title ", ce ? 2 : 1);
+    mw_text_addf(&f.script, "set multiplot layout 1,%d title ", fvu && ce ? 2 : 1);
     figure_quote(&f, title);
-    mw_text_addf(&f.script, "\nset logscale y\nset ylabel \"FVU\"\n");
-    mw_text_addf(&f.script, plot, "best", "all");
+    mw_text_addf(&f.script, "\n");
+    if (fvu) mw_text_addf(&f.script, "set logscale y\nset ylabel \"FVU\"\n");
+    if (fvu) mw_text_addf(&f.script, plot, "best", "all");
     if (ce) mw_text_addf(&f.script, "unset logscale y\nset ylabel \"cross-entropy recovered\"\n");
     if (ce) mw_text_addf(&f.script, plot, "best_ce", "all_ce");
     mw_text_addf(&f.script, "unset multiplot\n");
     return figure_end(&f);
 }
 
-/* One line for each variant that has the measure, by its number. */
+/* Share of words of a category, or KL. */
+static double measure_of(const json_t *variant, bool words) {
+    return mw_json_number(json_object_get(variant, words ? "category" : "predictions"), words ? "percent" : "kl", NAN);
+}
+
+static bool any_variant(const json_t *variants, bool words) {
+    for (size_t i = 0; i < json_array_size(variants); i++)
+        if (isfinite(measure_of(json_array_get(variants, i), words))) return true;
+    return false;
+}
+
+/* One line for each variant that has the measure, by its number; one without an interval stands without one. */
 static void add_variants(figure *f, const json_t *variants, bool words) {
     mw_text_addf(&f->script, "$%s << END\n", words ? "words" : "kl");
     for (size_t i = 0; i < json_array_size(variants); i++) {
-        const json_t *v = json_array_get(variants, i), *of = json_object_get(v, words ? "category" : "predictions");
-        double value = mw_json_number(of, words ? "percent" : "kl", NAN);
+        const json_t *v = json_array_get(variants, i), *category = json_object_get(v, "category");
+        double value = measure_of(v, words);
         const char *name = mw_json_text(v, "name");
         if (!isfinite(value)) continue;
-        mw_text_addf(&f->script, "%zu %.9g %.9g %.9g ", i, value, words ? mw_json_number(of, "low", NAN) : value,
-                     words ? mw_json_number(of, "high", NAN) : value);
+        mw_text_addf(&f->script, "%zu %.9g %.9g %.9g ", i, value,
+                     words ? mw_json_number(category, "low", value) : value,
+                     words ? mw_json_number(category, "high", value) : value);
         figure_quote(f, name ? name : "");
         mw_text_addf(&f->script, "\n");
     }
@@ -223,12 +259,8 @@ static void add_variants(figure *f, const json_t *variants, bool words) {
 
 mw_status figure_steering(const json_t *steering, const char *title, const char *folder, mw_plot_format format) {
     const json_t *variants = json_object_get(steering, "variants");
-    bool words = false, kl = false;
+    bool words = any_variant(variants, true), kl = any_variant(variants, false);
     figure f;
-    for (size_t i = 0; i < json_array_size(variants); i++) {
-        words = words || json_object_get(json_array_get(variants, i), "category");
-        kl = kl || json_object_get(json_array_get(variants, i), "predictions");
-    }
     if (!words && !kl) return MW_OK;
     figure_begin(&f, folder, "steering", format, words && kl ? 1100 : 640, 480);
     mw_text_addf(&f.script, "set xtics rotate by -30\nset style fill solid 0.7\nset boxwidth 0.6\n");

@@ -6,12 +6,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* NaN: not measured. */
+/* NaN: undefined, or not measured. */
 typedef struct outcome {
     const sweep_point *point;
     double fvu, l0, dead, ce, steps;
-    bool best_fvu, best_ce; /* no other point is as sparse and better, or as good and sparser */
+    bool evaluated;         /* the cross-entropy was measured */
+    bool best_fvu, best_ce; /* see surpasses */
 } outcome;
+
+/* What is closer than this is a tie: points with as many latents for all purposes are compared with each other, and of those the seed
+ * alone may have put in an order none is preferred. */
+static const double same_l0 = 0.02, same_fvu = 0.02; /* relative */
+static const double same_ce = 5e-4;                  /* of the share of cross-entropy that is kept */
 
 /* ---- reading ------------------------------------------------------------------------------------------- */
 
@@ -31,41 +37,58 @@ static bool read_outcome(const sweep *s, const sweep_point *p, outcome *out) {
     out->l0 = evaluated ? mw_json_number(evaluated, "l0", NAN) : mw_json_last(history, "l0");
     out->dead = evaluated ? mw_json_number(evaluated, "dead", NAN) : mw_json_last(history, "dead");
     out->steps = mw_json_last(history, "step");
-    if (evaluated) out->ce = mw_json_number(evaluated, "ce_recovered_zero", NAN);
+    out->ce = mw_json_number(evaluated, "ce_recovered_zero", NAN);
+    out->evaluated = json_object_get(evaluated, "ce_recovered_zero") != NULL;
     json_decref(history);
     json_decref(evaluated);
-    return isfinite(out->fvu) && isfinite(out->l0);
+    return isfinite(out->l0);
 }
 
 static int sparsest_first(const void *a, const void *b) {
     const outcome *x = a, *y = b;
     if (x->l0 != y->l0) return x->l0 < y->l0 ? -1 : 1;
-    return x->fvu < y->fvu ? -1 : x->fvu > y->fvu;
+    if (x->fvu != y->fvu) return x->fvu < y->fvu || isnan(y->fvu) ? -1 : 1;
+    return strcmp(x->point->name, y->point->name);
 }
 
-static bool dominates(double l0, double loss, double other_l0, double other_loss) {
-    return l0 <= other_l0 && loss <= other_loss && (l0 < other_l0 || loss < other_loss);
+/* A point is surpassed by one that is as sparse and clearly better, or clearly sparser and no worse. `same`: how much of a smaller loss
+ * is a tie. Undefined losses surpass nothing. */
+static bool surpasses(double l0, double loss, double other_l0, double other_loss, double same) {
+    bool better = loss < other_loss - same, no_worse = loss <= other_loss;
+    return (l0 <= other_l0 * (1 + same_l0) && better) || (l0 * (1 + same_l0) < other_l0 && no_worse);
 }
 
 static void mark_best(outcome *list, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
-        list[i].best_fvu = true;
-        list[i].best_ce = isfinite(list[i].ce);
+        outcome *o = &list[i];
+        o->best_fvu = isfinite(o->fvu);
+        o->best_ce = isfinite(o->ce);
         for (int64_t j = 0; j < n; j++) {
-            if (dominates(list[j].l0, list[j].fvu, list[i].l0, list[i].fvu)) list[i].best_fvu = false;
-            if (isfinite(list[j].ce) && dominates(list[j].l0, -list[j].ce, list[i].l0, -list[i].ce))
-                list[i].best_ce = false;
+            if (surpasses(list[j].l0, list[j].fvu, o->l0, o->fvu, same_fvu * o->fvu)) o->best_fvu = false;
+            if (surpasses(list[j].l0, -list[j].ce, o->l0, -o->ce, same_ce)) o->best_ce = false;
         }
     }
 }
 
 /* ---- writing ------------------------------------------------------------------------------------------- */
 
+static void print_legend(const outcome *list, int64_t n) {
+    bool undefined = false;
+    for (int64_t i = 0; i < n; i++)
+        undefined = undefined || isnan(list[i].fvu) || (list[i].evaluated && isnan(list[i].ce));
+    if (n > 1)
+        printf(
+            "best at its L0: none with an L0 up to %g %% larger has an FVU lower by %g %% or keeps %g %% more of the CE, "
+            "and none sparser is as good\n",
+            100 * same_l0, 100 * same_fvu, 100 * same_ce);
+    if (undefined) printf("\"-\": undefined: activations that do not vary, an ablation that costs next to nothing\n");
+}
+
 static void print_table(const sweep *s, const outcome *list, int64_t n) {
     printf("%-32s %8s %8s %8s %9s  %s\n", "point", "L0", "FVU", "dead", "CE kept", "best at its L0");
     for (int64_t i = 0; i < n; i++) {
         const outcome *o = &list[i];
-        printf("%-32s %8.2f %8.4f %8.0f ", o->point->name, o->l0, o->fvu, o->dead);
+        printf("%-32s %8.2f %8s %8s ", o->point->name, o->l0, mw_show(o->fvu, 4).text, mw_show(o->dead, 0).text);
         if (isfinite(o->ce))
             printf("%7.2f %%", 100 * o->ce);
         else
@@ -73,15 +96,17 @@ static void print_table(const sweep *s, const outcome *list, int64_t n) {
         const char *best = o->best_fvu && o->best_ce ? "FVU, CE" : o->best_fvu ? "FVU" : o->best_ce ? "CE" : "";
         printf("%s%s\n", best[0] ? "  " : "", best);
     }
+    print_legend(list, n);
     printf("%lld of %lld points are finished\n", (long long)n, (long long)s->n);
     fflush(stdout);
 }
 
 static json_t *as_json(const outcome *o) {
-    json_t *made = json_pack("{s:s, s:f, s:f, s:f, s:b, s:b}", "point", o->point->name, "l0", o->l0, "fvu", o->fvu,
-                             "dead", o->dead, "best_fvu", o->best_fvu, "best_ce", o->best_ce);
+    json_t *made =
+        json_pack("{s:s, s:o, s:o, s:o, s:b, s:b}", "point", o->point->name, "l0", mw_json_real(o->l0), "fvu",
+                  mw_json_real(o->fvu), "dead", mw_json_real(o->dead), "best_fvu", o->best_fvu, "best_ce", o->best_ce);
     if (isfinite(o->steps)) json_object_set_new(made, "steps", json_real(o->steps));
-    if (isfinite(o->ce)) json_object_set_new(made, "ce_recovered_zero", json_real(o->ce));
+    if (o->evaluated) json_object_set_new(made, "ce_recovered_zero", mw_json_real(o->ce));
     json_t *values = json_object();
     mw_text text = {0};
     for (int64_t v = 0; v < o->point->n_values; v++) {

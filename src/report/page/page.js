@@ -28,7 +28,7 @@ const short = (x) => {
   if (size >= 1e6 || size < 1e-3) return Number(x.toPrecision(3)).toExponential().replace("e+", "e");
   return String(Number(x.toPrecision(4)));
 };
-const percent = (x) => (x === null || x === undefined ? "–" : x === 0 ? "0 %" : x < 1e-4 ? (100 * x).toExponential(1) + " %" : Number((100 * x).toPrecision(3)) + " %");
+const percent = (x) => (!Number.isFinite(x) ? "–" : x === 0 ? "0 %" : x < 1e-4 ? (100 * x).toExponential(1) + " %" : Number((100 * x).toPrecision(3)) + " %");
 
 /* ---- data ---------------------------------------------------------------------------------------------- */
 
@@ -166,7 +166,8 @@ const bars = (title, edges, counts, log) => {
   });
   return figure(title, svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": title }, frame(x, y), g));
 };
-const dots = (title, points, log) => {
+const dots = (title, all, log) => {
+  const points = all.filter((p) => p.x > 0 && Number.isFinite(p.y) && (!log || p.y > 0)); // those that the axes can show
   const x = scale(points.map((p) => p.x), LEFT, W - RIGHT, true), y = scale(points.map((p) => p.y), H - BOTTOM, TOP, log);
   const g = svg("g");
   for (const p of points) {
@@ -345,8 +346,8 @@ const evaluationPage = () => {
 const sweepPage = () => {
   const points = meta.sweep, page = make("div", { class: "page" });
   page.append(make("h2", {}, "Sweep"), make("div", { class: "charts" },
-    dots("FVU over L0; red: no other point is as sparse and better", points.map((p) => ({ x: p.l0, y: p.fvu, name: p.point, best: p.best_fvu })), true),
-    points.some((p) => p.ce_recovered_zero !== undefined) ? dots("cross-entropy recovered over L0", points.filter((p) => p.ce_recovered_zero !== undefined).map((p) => ({ x: p.l0, y: p.ce_recovered_zero, name: p.point, best: p.best_ce })), false) : null));
+    dots("FVU over L0; red: no other point is as sparse and clearly better", points.map((p) => ({ x: p.l0, y: p.fvu, name: p.point, best: p.best_fvu })), true),
+    points.some((p) => Number.isFinite(p.ce_recovered_zero)) ? dots("cross-entropy recovered over L0", points.map((p) => ({ x: p.l0, y: p.ce_recovered_zero, name: p.point, best: p.best_ce })), false) : null));
   page.append(make("table", {}, make("tr", {}, ...["point", "L0", "FVU", "dead", "cross-entropy recovered"].map((t) => make("th", {}, t))),
     ...points.map((p) => make("tr", {}, make("td", {}, p.point), ...[p.l0, p.fvu, p.dead].map((v) => make("td", { class: "number" }, short(v))), make("td", { class: "number" }, percent(p.ce_recovered_zero))))));
   return page;
@@ -354,7 +355,7 @@ const sweepPage = () => {
 const steeringPage = () => {
   const s = meta.steering, page = make("div", { class: "page" });
   page.append(make("h2", {}, "Steering"));
-  const interval = (c) => `${c.percent.toFixed(1)} % (${c.low.toFixed(1)} to ${c.high.toFixed(1)})`;
+  const interval = (c) => (!Number.isFinite(c.percent) ? "–" : `${c.percent.toFixed(1)} % (${Number.isFinite(c.low) ? `${c.low.toFixed(1)} to ${c.high.toFixed(1)}` : "–"})`);
   page.append(make("table", {}, make("tr", {}, ...["variant", "edits", "words of the category", "cross-entropy", "KL from clean"].map((t) => make("th", {}, t))),
     ...s.variants.map((v) => make("tr", {}, make("td", { dir: "auto" }, ...visible(v.name)),
       make("td", {}, ...v.edits.map((e) => make("div", {}, make("a", { href: "#latent=" + e.latent }, String(e.latent)), ` × ${short(e.scale)} + ${short(e.add)}`))),
