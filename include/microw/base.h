@@ -97,8 +97,12 @@ void *mw_calloc(size_t count, size_t size);
 /* Grows or shrinks a block made by the calls here; old contents are kept up to `old_bytes`. */
 void *mw_realloc(void *block, size_t old_bytes, size_t new_bytes);
 void mw_free(void *block);
-/* For programs, at their start: freed blocks are kept for the next that want them. */
+/* For programs, at their start: freed blocks are kept for the next that want them, and some room is set aside, which is given back when a
+ * block cannot be had: libraries that crash without memory then still have some while the program ends. */
 void mw_memory_keep(void);
+/* Whether so much more could be had now, for `what`; MW_ERR_MEMORY, logged, if not. To be asked before calls of libraries that do not
+ * survive without. Costs a few microseconds. */
+mw_status mw_memory_room(size_t bytes, const char *what) MW_MUST_USE;
 char *mw_strdup(const char *text);
 /* An owned text becomes a copy of `value` (NULL: ""); stays as it is without memory. */
 mw_status mw_put_text(char **slot, const char *value) MW_MUST_USE;
@@ -232,7 +236,6 @@ typedef struct mw_shown {
     char text[352]; /* all of DBL_MAX */
 } mw_shown;
 mw_shown mw_show(double value, int decimals);
-mw_shown mw_show_change(double value, int decimals); /* with + or - before it */
 bool mw_ends_with(const char *text, const char *suffix);
 /* Number of edits between two words: for "did you mean". */
 int mw_edit_distance(const char *a, const char *b);

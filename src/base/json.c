@@ -5,6 +5,8 @@
 mw_status mw_json_parse(const char *where, const char *text, size_t length, json_t **out) {
     json_error_t error;
     json_t *value = json_loadb(text, length, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+    if (!value && json_error_code(&error) == json_error_out_of_memory)
+        return mw_error(MW_ERR_MEMORY, "%s: out of memory", where);
     if (!value) return mw_error(MW_ERR_FORMAT, "%s:%d: not valid JSON: %s", where, error.line, error.text);
     *out = value;
     return MW_OK;

@@ -1,24 +1,48 @@
 #include "microw/base.h"
 
+#include <execinfo.h>
 #include <malloc.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 enum { ALIGNMENT = 64 };
 
 /* Allocations minus frees: what lets tests find leaks without a tool. */
 static atomic_llong balance;
 
-void *mw_alloc(size_t bytes) {
-    if (bytes > SIZE_MAX / 2) {
-        mw_log(MW_LOG_ERROR, "out of memory: a block of %zu bytes was asked for", bytes);
-        return NULL;
+/* Address space alone: it is not used. */
+enum { RESERVE_BYTES = 64 << 20 };
+static _Atomic(void *) reserve;
+
+static void *map_room(size_t bytes) {
+    void *room = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return room == MAP_FAILED ? NULL : room;
+}
+
+static void release_reserve(void) {
+    void *room = atomic_exchange(&reserve, NULL);
+    if (room) munmap(room, RESERVE_BYTES);
+}
+
+mw_status mw_memory_room(size_t bytes, const char *what) {
+    void *room = map_room(bytes);
+    if (room) {
+        munmap(room, bytes);
+        return MW_OK;
     }
+    release_reserve();
+    return mw_error(MW_ERR_MEMORY, "out of memory: %s needs up to %zu MB", what, bytes >> 20);
+}
+
+void *mw_alloc(size_t bytes) {
     size_t rounded = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    void *block = aligned_alloc(ALIGNMENT, rounded ? rounded : ALIGNMENT);
+    void *block = bytes > SIZE_MAX / 2 ? NULL : aligned_alloc(ALIGNMENT, rounded ? rounded : ALIGNMENT);
     if (!block) {
+        release_reserve();
         mw_log(MW_LOG_ERROR, "out of memory: a block of %zu bytes was asked for", bytes);
         return NULL;
     }
@@ -138,9 +162,26 @@ void mw_text_free(mw_text *text) {
     *text = (mw_text){0};
 }
 
+/* OpenBLAS has threads that ask for 128 MB each, again and again, from when it is loaded, and its exit handler waits for them: without memory
+ * for ever, whoever ends the program. */
+static void leave_without_memory(int code, void *unused) {
+    (void)unused;
+    void *room = map_room(3 * (size_t)RESERVE_BYTES);
+    if (room) munmap(room, 3 * (size_t)RESERVE_BYTES);
+    if (room) return;
+    fflush(NULL);
+    _exit(code);
+}
+
 /* Blocks of a step or a pass are freed and asked for again thousands of times: without this each comes from the system anew,
  * and its pages are cleared anew, which takes a third of a step's time. */
 void mw_memory_keep(void) {
     mallopt(M_MMAP_MAX, 0); /* what is mapped is given back when it is freed */
     mallopt(M_TRIM_THRESHOLD, 1 << 30);
+    on_exit(leave_without_memory, NULL);
+    if (!atomic_load(&reserve)) atomic_store(&reserve, map_room(RESERVE_BYTES));
+    /* An exception of a C++ library, such as one without memory, is passed on by libgcc_s, which the C library looks for when it first needs
+     * it: too late without memory. */
+    void *frame;
+    (void)backtrace(&frame, 1);
 }

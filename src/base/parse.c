@@ -50,18 +50,10 @@ bool mw_parse_int(const char *text, int64_t *out) {
     return true;
 }
 
-static mw_shown show(const char *format, int decimals, double value) {
-    mw_shown out = {"-"};
-    if (!isnan(value)) snprintf(out.text, sizeof out.text, format, decimals, value);
-    return out;
-}
-
 mw_shown mw_show(double value, int decimals) {
-    return show("%.*f", decimals, value);
-}
-
-mw_shown mw_show_change(double value, int decimals) {
-    return show("%+.*f", decimals, value);
+    mw_shown out = {"-"};
+    if (!isnan(value)) snprintf(out.text, sizeof out.text, "%.*f", decimals, value);
+    return out;
 }
 
 bool mw_ends_with(const char *text, const char *suffix) {

@@ -54,7 +54,10 @@ static mw_status find_node(const mw_comm *comm, int *place, int *ranks) {
 }
 
 mw_status mw_comm_world(int *argc, char ***argv, mw_comm **out) {
+    /* Its start forks, and OpenBLAS, whose threads ask for 128 MB each from when it is loaded, waits for them there. */
+    enum { MPI_ROOM = 192 << 20 };
     int provided = MPI_THREAD_SINGLE;
+    MW_TRY(mw_memory_room(MPI_ROOM, "the start of MPI"));
     if (MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &provided) != MPI_SUCCESS)
         return mw_error(MW_ERR_COMM, "MPI cannot start");
     mw_comm *comm;

@@ -401,6 +401,7 @@ static mw_status write_site(mw_store_writer *w, int64_t s, int64_t block, const 
     double norm[2] = {0, 0};
     uint64_t checksum = 0;
     mw_status status = have ? sum_block(w, s, begin, rows, values, norm, &checksum) : local;
+    if (status == MW_OK) status = mw_memory_room((size_t)32 << 20, "writing by MPI"); /* which crashes without */
     MW_TRY(mw_comm_agree(w->comm, status));
     char name[STORE_NAME];
     store_site_name(p->sites[s], "values", name);

@@ -4,7 +4,22 @@
 #ifdef MICROW_HAVE_ONEDNN
 #include "backend/cpu/cpu_onednn.h"
 
+#include <stdatomic.h>
+
+/* sgemm makes its code when it is first called for a kind of product; vectors and small ones have kernels of their own. */
+static mw_status room_for_sgemm(const mw_matmul *t) {
+    static atomic_uint seen;
+    unsigned kind = (unsigned)t->b_transposed | (unsigned)t->accumulate << 1 | (unsigned)(t->m == 1) << 2 |
+                    (unsigned)(t->n == 1) << 3 | (unsigned)(t->m < 16 || t->n < 16 || t->k < 16) << 4;
+    unsigned bit = 1u << kind;
+    if (atomic_load_explicit(&seen, memory_order_relaxed) & bit) return MW_OK;
+    MW_TRY(mw_onednn_room());
+    atomic_fetch_or(&seen, bit);
+    return MW_OK;
+}
+
 static mw_status onednn_f32(const mw_matmul *t) {
+    MW_TRY(room_for_sgemm(t));
     return mw_onednn_checked(dnnl_sgemm('N', t->b_transposed ? 'T' : 'N', t->m, t->n, t->k, 1.0f, t->a, t->lda, t->b,
                                         t->ldb, t->accumulate ? 1.0f : 0.0f, t->c, t->ldc),
                              "sgemm");
@@ -40,6 +55,7 @@ static mw_status describe(const mw_matmul *t, product *p) {
 }
 
 static mw_status run(const mw_matmul *t, const uint16_t *a16, product *p) {
+    MW_TRY(mw_onednn_room());
     MW_TRY(mw_onednn_checked(dnnl_engine_create(&p->engine, dnnl_cpu, 0), "engine_create"));
     MW_TRY(mw_onednn_checked(dnnl_stream_create(&p->stream, p->engine, dnnl_stream_default_flags), "stream_create"));
     MW_TRY(sum_into(t, p));

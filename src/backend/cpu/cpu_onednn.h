@@ -7,6 +7,8 @@
 #include <dnnl.h>
 
 mw_status mw_onednn_checked(dnnl_status_t code, const char *call) MW_MUST_USE;
+/* Before calls that make code: MW_ERR_MEMORY where there may be too little memory for it. */
+mw_status mw_onednn_room(void) MW_MUST_USE;
 
 /* The layout of a matrix. {0} may be freed. */
 #if DNNL_VERSION_MAJOR >= 3

@@ -77,6 +77,7 @@ static mw_status take_plan(dnnl_primitive_desc_t description, dnnl_primitive_t *
 static mw_status kernel_make(const mw_packed *p, int64_t rows, int64_t width, mw_onednn_layout b, kernel *out,
                              mw_onednn_layout *chosen) {
     dnnl_primitive_desc_t description = NULL;
+    MW_TRY(mw_onednn_room());
     MW_TRY(mw_onednn_strided(rows, p->k, type_of(p), p->k, 1, &out->a));
     MW_TRY(mw_onednn_strided(rows, width, dnnl_f32, width, 1, &out->c));
     int threads = plan_for_one();
@@ -134,6 +135,7 @@ typedef struct copier {
 static mw_status copier_make(const mw_packed *p, const mw_matmul *like, const slice_kind *kind, copier *out) {
     dnnl_primitive_desc_t description = NULL;
     if (!kind->layout) return MW_OK;
+    MW_TRY(mw_onednn_room());
     MW_TRY(mw_onednn_strided(p->k, kind->width, type_of(p), like->b_transposed ? 1 : like->ldb,
                              like->b_transposed ? like->ldb : 1, &out->plain));
     int threads = plan_for_one();
