@@ -30,6 +30,18 @@ static int test_failures, test_checks;
 #define CHECK_OK(call) CHECK((call) == MW_OK)
 /* The call must fail with this status; its message is part of what is shown. */
 #define CHECK_FAILS(status, call) CHECK((call) == (status))
+/* The call must fail with this status and say `part`: messages are held where there is more than one rank. */
+#define CHECK_SAYS(status, part, call)                                                                                 \
+    do {                                                                                                               \
+        mw_log_setup(0, 2, MW_LOG_INFO);                                                                               \
+        mw_status got_ = (call);                                                                                       \
+        char *said_ = mw_log_take_held();                                                                              \
+        mw_log_setup(0, 1, MW_LOG_INFO);                                                                               \
+        bool right_ = said_ && got_ == (status) && strstr(said_, part);                                                \
+        if (!right_) fprintf(stderr, "expected '%s', got status %d: %s\n", part, (int)got_, said_ ? said_ : "");       \
+        mw_free(said_);                                                                                                \
+        CHECK(right_);                                                                                                 \
+    } while (0)
 /* For what the rest of a test cannot do without. */
 #define NEED(condition)                                                                                                \
     do {                                                                                                               \

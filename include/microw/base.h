@@ -152,8 +152,10 @@ uint64_t mw_permute(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t index);
 
 bool mw_file_exists(const char *path);
 bool mw_is_directory(const char *path);
+bool mw_path_exists(const char *path); /* whatever it is: mw_file_exists is about regular files */
 mw_status mw_file_size(const char *path, uint64_t *out) MW_MUST_USE;
-/* Whole file with a NUL behind it; `length` may be NULL. Caller frees. */
+/* Whole file with a NUL behind it; `length` may be NULL. Caller frees. Here and in mw_map_open only regular files are read: pipes
+ * (/dev/stdin too, where it is one) and devices are refused, since every rank reads each file for itself. */
 mw_status mw_file_read(const char *path, char **out, size_t *length) MW_MUST_USE;
 /* Written to a temporary name beside it, synced, renamed: readers see the old or the new, never a half. */
 mw_status mw_file_write_atomic(const char *path, const void *data, size_t length) MW_MUST_USE;
@@ -212,6 +214,13 @@ typedef struct mw_map {
 mw_status mw_map_open(const char *path, mw_map *out) MW_MUST_USE;
 void mw_map_close(mw_map *map);
 
+/* What a gzip or zstd stream holds, or several of them one after another. Truncated, damaged, or more than there is memory for:
+ * one error that names `path`. Caller frees. */
+typedef enum mw_packing { MW_PACKED_NOT, MW_PACKED_GZIP, MW_PACKED_ZSTD } mw_packing;
+mw_packing mw_packing_of(const char *path); /* by the ending: .gz, .zst */
+mw_status mw_unpack(const char *path, mw_packing packing, const void *data, size_t length, uint8_t **out,
+                    size_t *out_length) MW_MUST_USE;
+
 /* Runs a shell command with `input` on its standard input, and takes what it writes to standard output into `out`; at most
  * `seconds` long and about `most` bytes, else it is killed. MW_ERR_IO says how it ended, unless with exit code 0. */
 mw_status mw_command_run(const char *command, const char *input, size_t length, double seconds, size_t most,
@@ -237,6 +246,9 @@ typedef struct mw_shown {
 } mw_shown;
 mw_shown mw_show(double value, int decimals);
 bool mw_ends_with(const char *text, const char *suffix);
+bool mw_ends_with_any_case(const char *text, const char *suffix); /* of ASCII letters */
+/* Of the line that byte `at` is on, from 1. */
+int64_t mw_line_number(const char *text, size_t at);
 /* Number of edits between two words: for "did you mean". */
 int mw_edit_distance(const char *a, const char *b);
 

@@ -1,13 +1,18 @@
 #include "base/json.h"
 
 #include <math.h>
+#include <stdio.h>
+#include <string.h>
 
 mw_status mw_json_parse(const char *where, const char *text, size_t length, json_t **out) {
-    json_error_t error;
-    json_t *value = json_loadb(text, length, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
-    if (!value && json_error_code(&error) == json_error_out_of_memory)
-        return mw_error(MW_ERR_MEMORY, "%s: out of memory", where);
-    if (!value) return mw_error(MW_ERR_FORMAT, "%s:%d: not valid JSON: %s", where, error.line, error.text);
+    mw_json_report report;
+    json_t *value = mw_json_read(text, length, &report);
+    if (!value)
+        return mw_error(report.status, "%s:%lld: not valid JSON: %s", where, (long long)mw_line_number(text, report.at),
+                        report.problem);
+    if (report.surrogates)
+        mw_log(MW_LOG_WARNING, "%s: surrogates without their other half, each read as U+FFFD: %lld", where,
+               (long long)report.surrogates);
     *out = value;
     return MW_OK;
 }
@@ -21,8 +26,120 @@ mw_status mw_json_load(const char *path, json_t **out) {
     return status;
 }
 
+const char *mw_json_found(const json_t *value, char out[MW_JSON_FOUND]) {
+    const char *odd = mw_json_odd(value), *text = json_string_value(value);
+    mw_text shown = {0};
+    mw_text_add(&shown, "", 0);
+    if (!value)
+        mw_text_addf(&shown, "nothing");
+    else if (odd)
+        mw_text_addf(&shown, "%s", odd);
+    else if (text) {
+        mw_text whole = {0};
+        mw_utf8_show_cut(&whole, text, json_string_length(value), 24);
+        mw_text_addf(&shown, "the text '");
+        mw_text_add_visible(&shown, whole.data ? whole.data : "", whole.length);
+        mw_text_addf(&shown, "'");
+        mw_text_free(&whole);
+    } else if (json_is_integer(value))
+        mw_text_addf(&shown, "%lld", (long long)json_integer_value(value));
+    else if (json_is_real(value))
+        mw_text_addf(&shown, "%.17g", json_real_value(value));
+    else if (json_is_boolean(value))
+        mw_text_addf(&shown, json_is_true(value) ? "true" : "false");
+    else
+        mw_text_addf(&shown, json_is_array(value) ? "a list" : json_is_object(value) ? "an object" : "null");
+    snprintf(out, MW_JSON_FOUND, "%s", shown.failed ? "something else" : shown.data);
+    mw_text_free(&shown);
+    return out;
+}
+
+/* ---- members by type --------------------------------------------------------------------------------- */
+
+/* The first member present among `keys`, and its name. */
+static const json_t *first_of(mw_json_place of, const char *keys, char name[64]) {
+    for (const char *p = keys; *p;) {
+        size_t n = strcspn(p, "|");
+        snprintf(name, 64, "%.*s", (int)n, p);
+        const json_t *value = json_object_get(of.object, name);
+        if (value && !json_is_null(value)) return value;
+        p += n + (p[n] == '|');
+    }
+    snprintf(name, 64, "%s", keys);
+    return NULL;
+}
+
+static mw_status wrong(mw_json_place of, const char *name, const char *expected, const json_t *value) {
+    char found[MW_JSON_FOUND];
+    return mw_error(MW_ERR_FORMAT, "%s: '%s': expected %s, found %s", of.path, name, expected,
+                    mw_json_found(value, found));
+}
+
+mw_status mw_json_get_whole(mw_json_place of, const char *keys, int64_t initial, int64_t min, int64_t max,
+                            int64_t *out) {
+    char name[64], range[96];
+    const json_t *value = first_of(of, keys, name);
+    int64_t number = value ? json_integer_value(value) : initial;
+    bool given = value || initial == MW_JSON_NEEDED;
+    if (given && (!json_is_integer(value) || number < min || number > max)) {
+        snprintf(range, sizeof range, "a whole number from %lld to %lld", (long long)min, (long long)max);
+        return wrong(of, name, range, value);
+    }
+    *out = number;
+    return MW_OK;
+}
+
+mw_status mw_json_get_real(mw_json_place of, const char *keys, double initial, double *out) {
+    char name[64];
+    const json_t *value = first_of(of, keys, name);
+    if (value && !json_is_number(value)) return wrong(of, name, "a finite number", value);
+    *out = value ? json_number_value(value) : initial;
+    return MW_OK;
+}
+
+mw_status mw_json_get_flag(mw_json_place of, const char *keys, bool initial, bool *out) {
+    char name[64];
+    const json_t *value = first_of(of, keys, name);
+    if (value && !json_is_boolean(value)) return wrong(of, name, "true or false", value);
+    *out = value ? json_is_true(value) : initial;
+    return MW_OK;
+}
+
+/* A text that C can hold. */
+static const char *text_without_nul(const json_t *value) {
+    const char *text = json_string_value(value);
+    return text && strlen(text) == json_string_length(value) ? text : NULL;
+}
+
+mw_status mw_json_get_text(mw_json_place of, const char *keys, const char *initial, const char **out) {
+    char name[64];
+    const json_t *value = first_of(of, keys, name);
+    const char *text = value ? text_without_nul(value) : initial;
+    if (value && !text) return wrong(of, name, json_is_string(value) ? "a text without \\u0000" : "a text", value);
+    *out = text;
+    return MW_OK;
+}
+
+mw_status mw_json_get_list(mw_json_place of, const char *keys, const json_t **out) {
+    char name[64];
+    const json_t *value = first_of(of, keys, name);
+    if (value && !json_is_array(value)) return wrong(of, name, "a list", value);
+    *out = value;
+    return MW_OK;
+}
+
+mw_status mw_json_get_object(mw_json_place of, const char *keys, const json_t **out) {
+    char name[64];
+    const json_t *value = first_of(of, keys, name);
+    if (value && (!json_is_object(value) || mw_json_odd(value))) return wrong(of, name, "an object", value);
+    *out = value;
+    return MW_OK;
+}
+
+/* ---- members where they are right ----------------------------------------------------------------------- */
+
 const char *mw_json_text(const json_t *object, const char *key) {
-    return json_string_value(json_object_get(object, key));
+    return text_without_nul(json_object_get(object, key));
 }
 
 double mw_json_number(const json_t *object, const char *key, double initial) {
@@ -44,7 +161,21 @@ bool mw_json_flag(const json_t *object, const char *key, bool initial) {
     return json_is_boolean(value) ? json_is_true(value) : initial;
 }
 
+/* jansson writes a key that is no UTF-8, as those of values without a form in JSON, as half a text, and says nothing. */
+static bool has_form(const json_t *value) {
+    const char *key;
+    json_t *member;
+    size_t i;
+    json_array_foreach((json_t *)(uintptr_t)value, i, member) if (!has_form(member)) return false;
+    json_object_foreach((json_t *)(uintptr_t)value, key,
+                        member) if (!mw_utf8_valid(key, strlen(key)) || !has_form(member)) return false;
+    return true;
+}
+
 mw_status mw_json_save(const char *path, const json_t *value, int indent) {
+    if (!has_form(value))
+        return mw_error(MW_ERR_FORMAT, "%s: a number that is not finite, or a key given twice, cannot be written",
+                        path);
     char *text = json_dumps(value, (size_t)JSON_INDENT(indent) | JSON_REAL_PRECISION(9));
     if (!text) return mw_error(MW_ERR_MEMORY, "%s: JSON cannot be written", path);
     mw_text whole = {0};

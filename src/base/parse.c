@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 enum { NUMBER_MAX = 64, WORD_MAX = 64 };
 
@@ -59,6 +60,17 @@ mw_shown mw_show(double value, int decimals) {
 bool mw_ends_with(const char *text, const char *suffix) {
     size_t n = strlen(text), k = strlen(suffix);
     return n >= k && strcmp(text + n - k, suffix) == 0;
+}
+
+bool mw_ends_with_any_case(const char *text, const char *suffix) {
+    size_t n = strlen(text), k = strlen(suffix);
+    return n >= k && strcasecmp(text + n - k, suffix) == 0;
+}
+
+int64_t mw_line_number(const char *text, size_t at) {
+    int64_t line = 1;
+    for (const char *p = text; (p = memchr(p, '\n', at - (size_t)(p - text))); p++) line++;
+    return line;
 }
 
 int mw_edit_distance(const char *a, const char *b) {

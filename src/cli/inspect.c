@@ -206,8 +206,11 @@ static mw_status inspect_json(const char *path) {
     json_t *member;
     if (json_is_array(value)) printf("JSON: a list of %zu\n", json_array_size(value));
     json_object_foreach(value, key, member) {
-        char *text = json_dumps(member, JSON_ENCODE_ANY | JSON_COMPACT);
-        if (text && strlen(text) <= 60)
+        const char *odd = mw_json_odd(member);
+        char *text = odd ? NULL : json_dumps(member, JSON_ENCODE_ANY | JSON_COMPACT);
+        if (odd)
+            printf("%-24s %s\n", key, odd);
+        else if (text && strlen(text) <= 60)
             printf("%-24s %s\n", key, text);
         else
             printf("%-24s %s of %zu\n", key, json_is_array(member) ? "list" : "map",
@@ -226,7 +229,8 @@ static mw_status inspect_lines(const char *path) {
     for (char *line = text, *next; line && *line; line = next, lines++) {
         next = strchr(line, '\n');
         if (next) *next++ = '\0';
-        json_t *value = json_loads(line, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+        mw_json_report report;
+        json_t *value = mw_json_read(line, strlen(line), &report);
         bad += !value;
         json_decref(value);
     }

@@ -11,7 +11,8 @@ static void each_line(char *text, void (*use)(void *self, json_t *value, const c
     for (char *line = text, *next; line && *line; line = next) {
         next = strchr(line, '\n');
         if (next) *next++ = '\0';
-        json_t *value = json_loads(line, 0, NULL);
+        mw_json_report report;
+        json_t *value = mw_json_read(line, strlen(line), &report);
         if (json_is_object(value)) use(self, value, line);
         json_decref(value);
     }
