@@ -28,19 +28,48 @@ mw_status mw_file_size(const char *path, uint64_t *out) {
     return MW_OK;
 }
 
+bool mw_path_exists(const char *path) {
+    struct stat info;
+    return stat(path, &info) == 0;
+}
+
+/* Opens a regular file for reading. Others are refused before they are opened: a pipe would wait for who writes, and a second
+ * process that reads it would find nothing. */
+static mw_status open_regular(const char *path, int *out, size_t *size) {
+    struct stat info;
+    int fd = -1;
+    bool there = stat(path, &info) == 0;
+    bool regular = there && S_ISREG(info.st_mode);
+    if (regular) fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (there && regular && fd >= 0 && fstat(fd, &info) == 0 && S_ISREG(info.st_mode)) {
+        *out = fd;
+        *size = (size_t)info.st_size;
+        return MW_OK;
+    }
+    int why = errno;
+    if (fd >= 0) close(fd);
+    if (!there || (regular && fd < 0)) return mw_error(MW_ERR_IO, "%s: cannot read: %s", path, strerror(why));
+    return mw_error(MW_ERR_IO, "%s: cannot read: %s", path,
+                    S_ISDIR(info.st_mode) ? strerror(EISDIR)
+                                          : "not a regular file; what a pipe or device gives must be in a file first");
+}
+
 mw_status mw_file_read(const char *path, char **out, size_t *length) {
-    FILE *file = mw_is_directory(path) ? NULL : fopen(path, "rb");
-    if (!file) return mw_error(MW_ERR_IO, "%s: cannot read: %s", path, strerror(errno ? errno : EISDIR));
+    enum { CHUNK = 1 << 16 };
+    int fd;
+    size_t size;
+    MW_TRY(open_regular(path, &fd, &size));
     mw_text text = {0};
-    char chunk[65536];
-    size_t got;
-    while ((got = fread(chunk, 1, sizeof chunk, file)) > 0) mw_text_add(&text, chunk, got);
-    bool bad = ferror(file) != 0;
-    fclose(file);
+    char chunk[CHUNK];
+    ssize_t got;
+    while ((got = read(fd, chunk, sizeof chunk)) > 0 || (got < 0 && errno == EINTR))
+        if (got > 0) mw_text_add(&text, chunk, (size_t)got);
+    int why = errno;
+    close(fd);
     mw_text_add(&text, "", 0);
-    if (bad || text.failed) {
+    if (got < 0 || text.failed) {
         mw_text_free(&text);
-        return bad ? mw_error(MW_ERR_IO, "%s: read failed", path) : MW_ERR_MEMORY;
+        return got < 0 ? mw_error(MW_ERR_IO, "%s: read failed: %s", path, strerror(why)) : MW_ERR_MEMORY;
     }
     *out = text.data;
     if (length) *length = text.length;
@@ -189,15 +218,11 @@ mw_status mw_free_space(const char *path, uint64_t *out) {
 }
 
 mw_status mw_map_open(const char *path, mw_map *out) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return mw_error(MW_ERR_IO, "%s: cannot open: %s", path, strerror(errno));
-    mw_status status = MW_OK;
-    struct stat info;
+    int fd;
     mw_map map = {0};
-    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
-        status = mw_error(MW_ERR_IO, "%s: not a regular file", path);
-    } else if (info.st_size > 0) {
-        map.length = (size_t)info.st_size;
+    mw_status status = MW_OK;
+    MW_TRY(open_regular(path, &fd, &map.length));
+    if (map.length > 0) {
         void *data = mmap(NULL, map.length, PROT_READ, MAP_SHARED, fd, 0);
         if (data == MAP_FAILED)
             status = mw_error(MW_ERR_IO, "%s: cannot map: %s", path, strerror(errno));

@@ -1,7 +1,9 @@
 #include "microw/base.h"
 #include "microw/tensor.h"
+#include "base/csv.h"
 #include "test.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Salmon et al.'s known-answer vectors for Philox4x32-10 (Random123, kat_vectors). */
@@ -107,6 +109,44 @@ static void files_are_whole_or_absent(void) {
     CHECK(system(command) == 0);
 }
 
+/* Pipes and devices are refused, and none of them is waited for. */
+static void only_regular_files(void) {
+    char folder[] = "/tmp/microw-base-XXXXXX", path[64], *text = NULL;
+    mw_map map;
+    NEED(mkdtemp(folder) != NULL);
+    snprintf(path, sizeof path, "%s/pipe", folder);
+    NEED(mkfifo(path, 0600) == 0);
+    alarm(20); /* an open that waits ends the test */
+    CHECK_SAYS(MW_ERR_IO, "pipe: cannot read: not a regular file", mw_file_read(path, &text, NULL));
+    CHECK_SAYS(MW_ERR_IO, "pipe: cannot read: not a regular file", mw_map_open(path, &map));
+    CHECK_SAYS(MW_ERR_IO, "/dev/zero: cannot read: not a regular file", mw_file_read("/dev/zero", &text, NULL));
+    CHECK_SAYS(MW_ERR_IO, "cannot read: Is a directory", mw_file_read(folder, &text, NULL));
+    CHECK_SAYS(MW_ERR_IO, "cannot read: No such file", mw_map_open("/tmp/microw-no-such", &map));
+    alarm(0);
+    CHECK(mw_path_exists(path) && !mw_file_exists(path) && !mw_path_exists("/tmp/microw-no-such"));
+    CHECK(unlink(path) == 0 && rmdir(folder) == 0);
+}
+
+static void csv_records(void) {
+    static const char text[] = "a,b\n\n\"x\ny\",\r\n,\"\"\"\"\r\"p\r\nq\"\n\"last\",\"";
+    mw_csv csv;
+    bool found;
+    size_t length;
+    mw_csv_begin("f.csv", text, sizeof text - 1, ',', &csv);
+    CHECK(mw_csv_next(&csv, &found) == MW_OK && found && csv.line == 1 && csv.n_fields == 2);
+    CHECK(strcmp(mw_csv_field(&csv, 1, &length), "b") == 0 && length == 1);
+    CHECK(strcmp(mw_csv_field(&csv, 2, &length), "") == 0 && length == 0 && csv.begin == 0 && csv.end == 3);
+    CHECK(mw_csv_next(&csv, &found) == MW_OK && csv.line == 3 && csv.n_fields == 2);
+    CHECK(strcmp(mw_csv_field(&csv, 0, NULL), "x\ny") == 0 && strcmp(mw_csv_field(&csv, 1, NULL), "") == 0);
+    CHECK(mw_csv_next(&csv, &found) == MW_OK && csv.line == 5 && strcmp(mw_csv_field(&csv, 1, NULL), "\"") == 0);
+    CHECK(mw_csv_next(&csv, &found) == MW_OK && csv.line == 6 && strcmp(mw_csv_field(&csv, 0, NULL), "p\r\nq") == 0);
+    CHECK_SAYS(MW_ERR_FORMAT, "f.csv:8: the quote that opens here is never closed", mw_csv_next(&csv, &found));
+    mw_csv_free(&csv);
+    mw_csv_begin("f.csv", "\n\r\n", 3, ',', &csv);
+    CHECK(mw_csv_next(&csv, &found) == MW_OK && !found);
+    mw_csv_free(&csv);
+}
+
 static void half_precision(void) {
     for (uint32_t h = 0; h < 65536; h++) { /* every value survives the round trip */
         float f = mw_f16_to_f32((uint16_t)h), g = mw_bf16_to_f32((uint16_t)h);
@@ -126,6 +166,8 @@ int main(void) {
     RUN(numbers_in_text);
     RUN(utf8);
     RUN(files_are_whole_or_absent);
+    RUN(only_regular_files);
+    RUN(csv_records);
     RUN(half_precision);
     return test_end();
 }
