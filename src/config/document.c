@@ -58,63 +58,100 @@ static mw_status next_event(reader *in, yaml_event_t *event) {
 
 static mw_status read_node(reader *in, yaml_event_t *event, mw_node **out);
 
-static mw_status check_key(reader *in, const yaml_event_t *event, const mw_node *map) {
-    int line = (int)event->start_mark.line + 1;
-    if (event->type != YAML_SCALAR_EVENT)
-        return mw_error(MW_ERR_CONFIG, "%s:%d: a key must be a plain word", in->file, line);
-    const char *key = (const char *)event->data.scalar.value;
-    const mw_node *first = mw_node_find(map, key);
-    if (first)
-        return mw_error(MW_ERR_CONFIG, "%s:%d: key '%s' is given twice, first on line %d", in->file, line, key,
-                        first->line);
+/* The keys of one map, to find one given twice: open addressing, at most half full. */
+typedef struct key_set {
+    const mw_node **slots;
+    size_t mask, count;
+} key_set;
+
+/* Where `key` is, or where it would be put. */
+static const mw_node **key_slot(const key_set *set, const char *key) {
+    size_t at = mw_xxh64(key, strlen(key)) & set->mask;
+    while (set->slots[at] && strcmp(set->slots[at]->key, key) != 0) at = (at + 1) & set->mask;
+    return &set->slots[at];
+}
+
+static mw_status grow_keys(key_set *set) {
+    key_set grown = {.mask = set->slots ? 2 * set->mask + 1 : 15, .count = set->count};
+    if (!(grown.slots = mw_calloc(grown.mask + 1, sizeof *grown.slots))) return MW_ERR_MEMORY;
+    for (size_t i = 0; set->slots && i <= set->mask; i++)
+        if (set->slots[i]) *key_slot(&grown, set->slots[i]->key) = set->slots[i];
+    mw_free(set->slots);
+    *set = grown;
     return MW_OK;
+}
+
+static mw_status add_key(reader *in, key_set *set, const mw_node *node) {
+    if (!set->slots || 2 * set->count > set->mask) MW_TRY(grow_keys(set));
+    const mw_node **slot = key_slot(set, node->key);
+    if (*slot)
+        return mw_error(MW_ERR_CONFIG, "%s:%d: key '%s' is given twice, first on line %d", in->file, node->line,
+                        node->key, (*slot)->line);
+    *slot = node;
+    set->count++;
+    return MW_OK;
+}
+
+/* A scalar as C holds it. */
+static mw_status copy_scalar(const reader *in, const yaml_event_t *event, char **out) {
+    const char *text = (const char *)event->data.scalar.value;
+    if (strlen(text) != event->data.scalar.length)
+        return mw_error(MW_ERR_CONFIG, "%s:%zu: a text with a NUL inside", in->file, event->start_mark.line + 1);
+    return (*out = mw_strdup(text)) ? MW_OK : MW_ERR_MEMORY;
+}
+
+/* Takes the event of a key; the next one is its value's. */
+static mw_status read_key(reader *in, yaml_event_t *event, char **out) {
+    mw_status status = MW_OK;
+    if (event->type != YAML_SCALAR_EVENT)
+        status = mw_error(MW_ERR_CONFIG, "%s:%zu: a key must be a plain word", in->file, event->start_mark.line + 1);
+    else
+        status = copy_scalar(in, event, out);
+    yaml_event_delete(event);
+    *event = (yaml_event_t){0};
+    return status == MW_OK ? next_event(in, event) : status;
+}
+
+/* One child, its first event at hand; takes the event. */
+static mw_status read_child(reader *in, yaml_event_t *event, key_set *keys, mw_node ***tail) {
+    char *key = NULL;
+    mw_node *child = NULL;
+    int line = (int)event->start_mark.line + 1;
+    mw_status status = keys ? read_key(in, event, &key) : MW_OK;
+    if (status == MW_OK) status = read_node(in, event, &child);
+    yaml_event_delete(event);
+    if (status != MW_OK) {
+        mw_free(key);
+        return status;
+    }
+    child->key = key;
+    child->line = line;
+    **tail = child; /* the parent's from here on */
+    *tail = &child->next;
+    return keys ? add_key(in, keys, child) : MW_OK;
 }
 
 /* Reads the children of a map or list until `end`. */
 static mw_status read_children(reader *in, mw_node *parent, yaml_event_type_t end) {
     mw_node **tail = &parent->child;
-    for (;;) {
-        yaml_event_t event;
-        MW_TRY(next_event(in, &event));
-        if (event.type == end) {
-            yaml_event_delete(&event);
-            return MW_OK;
-        }
-        char *key = NULL;
-        int line = (int)event.start_mark.line + 1;
-        if (parent->kind == MW_NODE_MAP) {
-            mw_status status = check_key(in, &event, parent);
-            if (status == MW_OK && !(key = mw_strdup((const char *)event.data.scalar.value))) status = MW_ERR_MEMORY;
-            yaml_event_delete(&event);
-            if (status != MW_OK) return status;
-            status = next_event(in, &event);
-            if (status != MW_OK) {
-                mw_free(key);
-                return status;
-            }
-        }
-        mw_node *child = NULL;
-        mw_status status = read_node(in, &event, &child);
-        yaml_event_delete(&event);
-        if (status != MW_OK) {
-            mw_free(key);
-            return status;
-        }
-        child->key = key;
-        child->line = line;
-        *tail = child;
-        tail = &child->next;
-    }
+    key_set keys = {0};
+    mw_status status = MW_OK;
+    yaml_event_t event;
+    while ((status = next_event(in, &event)) == MW_OK && event.type != end)
+        MW_TRY_GOTO(status, read_child(in, &event, parent->kind == MW_NODE_MAP ? &keys : NULL, &tail), done);
+    if (status == MW_OK) yaml_event_delete(&event);
+done:
+    mw_free(keys.slots);
+    return status;
 }
 
 static mw_status fill_node(reader *in, yaml_event_t *event, mw_node *node) {
     switch (event->type) {
     case YAML_SCALAR_EVENT:
         node->kind = MW_NODE_SCALAR;
-        node->value = mw_strdup((const char *)event->data.scalar.value);
         node->quoted = event->data.scalar.style == YAML_SINGLE_QUOTED_SCALAR_STYLE ||
                        event->data.scalar.style == YAML_DOUBLE_QUOTED_SCALAR_STYLE;
-        return node->value ? MW_OK : MW_ERR_MEMORY;
+        return copy_scalar(in, event, &node->value);
     case YAML_SEQUENCE_START_EVENT:
         node->kind = MW_NODE_LIST;
         return read_children(in, node, YAML_SEQUENCE_END_EVENT);
@@ -144,24 +181,44 @@ static mw_status read_node(reader *in, yaml_event_t *event, mw_node **out) {
     return status;
 }
 
-/* Reads the first document's root; an empty file is an empty map. */
-static mw_status read_root(reader *in, mw_node **out) {
+/* Takes events up to one that is not of `type`. */
+static mw_status skip_events(reader *in, yaml_event_type_t type, yaml_event_t *event) {
     for (;;) {
-        yaml_event_t event;
-        MW_TRY(next_event(in, &event));
-        yaml_event_type_t type = event.type;
-        if (type == YAML_STREAM_END_EVENT) {
-            yaml_event_delete(&event);
-            if (!(*out = mw_calloc(1, sizeof **out))) return MW_ERR_MEMORY;
-            (*out)->kind = MW_NODE_MAP;
-            return MW_OK;
-        }
-        mw_status status = MW_OK;
-        bool content = type != YAML_STREAM_START_EVENT && type != YAML_DOCUMENT_START_EVENT;
-        if (content) status = read_node(in, &event, out);
-        yaml_event_delete(&event);
-        if (content || status != MW_OK) return status;
+        MW_TRY(next_event(in, event));
+        if (event->type != type) return MW_OK;
+        yaml_event_delete(event);
     }
+}
+
+/* A second document would be ignored: nothing may follow the first. */
+static mw_status expect_end(reader *in) {
+    yaml_event_t event;
+    MW_TRY(skip_events(in, YAML_DOCUMENT_END_EVENT, &event));
+    yaml_event_type_t type = event.type;
+    size_t line = event.start_mark.line + 1;
+    yaml_event_delete(&event);
+    if (type == YAML_STREAM_END_EVENT) return MW_OK;
+    return mw_error(MW_ERR_CONFIG, "%s:%zu: a second YAML document begins here: expected one document", in->file, line);
+}
+
+/* Reads the root of the one document; an empty file is an empty map. */
+static mw_status read_root(reader *in, mw_node **out) {
+    yaml_event_t event;
+    MW_TRY(skip_events(in, YAML_STREAM_START_EVENT, &event));
+    if (event.type == YAML_STREAM_END_EVENT) {
+        yaml_event_delete(&event);
+        if (!(*out = mw_calloc(1, sizeof **out))) return MW_ERR_MEMORY;
+        (*out)->kind = MW_NODE_MAP;
+        return MW_OK;
+    }
+    yaml_event_delete(&event); /* the document's start */
+    MW_TRY(next_event(in, &event));
+    mw_status status = read_node(in, &event, out);
+    yaml_event_delete(&event);
+    if (status != MW_OK) return status;
+    status = expect_end(in);
+    if (status != MW_OK) node_free(*out);
+    return status;
 }
 
 static mw_status parse_value(const char *name, const char *text, size_t length, mw_node **out) {

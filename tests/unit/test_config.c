@@ -2,6 +2,7 @@
 #include "experiment/settings.h"
 #include "test.h"
 
+#include <time.h>
 #include <unistd.h>
 
 static const char good[] =
@@ -96,6 +97,11 @@ static void bad_files(void) {
             "sae.k = 5 is larger than sae.n_latents = 4");
     refuses("model: {path: m}\nmodel: {path: n}\ndataset: {path: a}\n", NULL, "given twice, first on line 1");
     refuses("model: [\n", NULL, "YAML");
+    refuses("model: {path: m}\ndataset: {path: a}\n---\nname: b\n", NULL, ":3: a second YAML document begins here");
+    refuses("model: {path: m}\ndataset: {path: a}\n...\n---\n", NULL, ":4: a second YAML document begins here");
+    refuses("model: {path: m}\ndataset: {path: a}\n...\nname: b\n", NULL, ":4: YAML: did not find expected <document");
+    refuses("model: {path: \"m\\0n\"}\ndataset: {path: a}\n", NULL, ":1: a text with a NUL inside");
+    refuses(good, "name=a\n---\nb", "--set:2: a second YAML document");
     refuses("- a\n", NULL, "expected a map of keys at the top");
     refuses("model: &x {path: m}\ndataset: *x\n", NULL, "anchors and aliases");
     refuses("name: ../x\nmodel: {path: m}\ndataset: {path: a}\n", NULL, "cannot be the name of a folder");
@@ -146,7 +152,38 @@ static void bad_variants(void) {
     mw_experiment_free(&e);
 }
 
+/* What may stand around the one document. */
+static void one_document(void) {
+    static const char *const texts[] = {"---\nmodel: {path: m}\ndataset: {path: a}\n",
+                                        "model: {path: m}\ndataset: {path: a}\n...\n",
+                                        "\xef\xbb\xbf# c\nmodel: {path: m}\ndataset: {path: a}\n...\n# the end\n\n"};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        mw_experiment *e = NULL;
+        CHECK_OK(load(texts[i], NULL, &e));
+        mw_experiment_free(&e);
+    }
+}
+
+/* Time is linear in the number of keys: with a search for each it would be minutes. */
+static void many_keys(void) {
+    enum { KEYS = 200000 };
+    mw_text text = {0};
+    mw_experiment *e = NULL;
+    mw_text_addf(&text, "model: {path: m}\ndataset: {path: a}\nsteer:\n  prompts: p\n  edits:\n");
+    for (int i = 0; i < KEYS; i++) mw_text_addf(&text, "    %d: 1\n", i);
+    clock_t begin = clock();
+    NEED_OK(load(text.data, NULL, &e));
+    CHECK(e->steer.turn.edits.count == KEYS);
+    CHECK((double)(clock() - begin) / CLOCKS_PER_SEC < 15);
+    mw_experiment_free(&e);
+    mw_text_addf(&text, "    77: 2\n");
+    refuses(text.data, NULL, ":200006: key '77' is given twice, first on line 83");
+    mw_text_free(&text);
+}
+
 int main(void) {
+    RUN(one_document);
+    RUN(many_keys);
     RUN(good_file);
     RUN(effective_file_is_stable);
     RUN(reference_loads);
