@@ -1,4 +1,5 @@
 /* Names in and out as CSV, JSON and in the form of Neuronpedia's explanation exports. */
+#include "base/csv.h"
 #include "base/json.h"
 #include "microw/concepts.h"
 
@@ -34,105 +35,76 @@ static mw_status found(reader *r, const char *where, const char *latent, const m
     return r->list[r->count - 1].name.name || !name->name[0] ? MW_OK : MW_ERR_MEMORY;
 }
 
-/* ---- CSV (RFC 4180) ------------------------------------------------------------------------------------- */
-
-/* Reads one field; leaves `*at` behind it, at its comma or line's end. */
-static void read_field(const char **at, mw_text *out) {
-    const char *p = *at;
-    out->length = 0;
-    mw_text_add(out, "", 0);
-    bool quoted = *p == '"';
-    if (quoted) p++;
-    while (*p && (quoted || (*p != ',' && *p != '\n' && *p != '\r'))) {
-        if (quoted && *p == '"') {
-            if (p[1] != '"') {
-                quoted = false;
-                p++;
-                continue;
-            }
-            p++;
-        }
-        mw_text_add(out, p++, 1);
-    }
-    *at = p;
-}
+/* ---- CSV ------------------------------------------------------------------------------------------------ */
 
 enum { COLUMN_LATENT, COLUMN_NAME, COLUMN_NOTE, COLUMN_BY, COLUMN_SCORE, COLUMNS };
 static const char *const column_names[COLUMNS] = {"latent", "name", "note", "by", "score"};
 
 typedef struct table {
-    mw_text field[COLUMNS]; /* of the line at hand, by meaning */
-    int meaning[16];        /* of the file's columns; -1: not ours */
-    int64_t line;
+    mw_csv csv;
+    int64_t column[COLUMNS]; /* of the file; -1: it has none such */
+    int64_t *line;           /* [n]: where a latent was named; 0: nowhere yet */
 } table;
 
-/* Fields behind the sixteenth column are of no meaning to us. */
-static void read_line(const char **at, table *t, mw_text *scratch) {
-    for (int i = 0; i < COLUMNS; i++) {
-        t->field[i].length = 0;
-        mw_text_add(&t->field[i], "", 0);
+/* Whether the record at hand names columns: latent and name at least. Without such a header these are the first two. */
+static bool read_header(table *t) {
+    for (int c = 0; c < COLUMNS; c++) {
+        t->column[c] = -1;
+        for (int64_t i = t->csv.n_fields - 1; i >= 0; i--)
+            if (strcmp(mw_csv_field(&t->csv, i, NULL), column_names[c]) == 0) t->column[c] = i;
     }
-    for (int column = 0;; column++) {
-        read_field(at, scratch);
-        int meaning = column < 16 ? t->meaning[column] : -1;
-        if (meaning >= 0) mw_text_swap(&t->field[meaning], scratch);
-        if (**at != ',') break;
-        ++*at;
-    }
-    *at += strspn(*at, "\r");
-    if (**at == '\n') ++*at;
-    t->line++;
+    bool header = t->column[COLUMN_LATENT] >= 0 && t->column[COLUMN_NAME] >= 0;
+    for (int c = 0; !header && c < COLUMNS; c++) t->column[c] = c < 2 ? c : -1;
+    return header;
 }
 
-/* Takes the first line if it names columns. */
-static bool read_header(const char **at, table *t) {
-    const char *p = *at;
-    mw_text word = {0};
-    bool has[COLUMNS] = {false};
-    for (int i = 0; i < 16; i++) t->meaning[i] = -1;
-    for (int column = 0; column < 16; column++) {
-        read_field(&p, &word);
-        for (int m = 0; m < COLUMNS; m++)
-            if (!word.failed && strcmp(word.data, column_names[m]) == 0) t->meaning[column] = m, has[m] = true;
-        if (*p != ',') break;
-        p++;
-    }
-    mw_text_free(&word);
-    if (has[COLUMN_LATENT] && has[COLUMN_NAME]) {
-        *at = p + strcspn(p, "\n");
-        if (**at) ++*at;
-        t->line++;
-        return true;
-    }
-    for (int i = 0; i < 16; i++) t->meaning[i] = i < 2 ? i : -1;
-    return false;
+static char *field_of(const table *t, int c) {
+    return (char *)(uintptr_t)mw_csv_field(&t->csv, t->column[c], NULL);
 }
 
-static mw_status read_csv(reader *r, const char *text) {
-    table t = {0};
-    mw_text scratch = {0};
-    mw_status status = MW_OK;
-    const char *at = text;
-    read_header(&at, &t);
-    while (*at && status == MW_OK) {
-        read_line(&at, &t, &scratch);
-        char where[512];
-        snprintf(where, sizeof where, "%s:%lld", r->path, (long long)t.line);
-        bool failed = scratch.failed;
-        for (int i = 0; i < COLUMNS; i++) failed = failed || t.field[i].failed;
-        if (failed) {
-            status = MW_ERR_MEMORY;
-        } else if (t.field[COLUMN_LATENT].length || t.field[COLUMN_NAME].length) {
-            mw_name name = {t.field[COLUMN_NAME].data, t.field[COLUMN_NOTE].data, t.field[COLUMN_BY].data, NAN};
-            const char *score = t.field[COLUMN_SCORE].data;
-            if (score[0] && !mw_parse_double(score, &name.score))
-                status = mw_error(MW_ERR_FORMAT, "%s: score '%s' is not a number", where, score);
-            else
-                status = found(r, where, t.field[COLUMN_LATENT].data, &name);
-        }
+/* A latent has one row: of two names one would be lost. */
+static mw_status note_line(reader *r, table *t, int64_t latent) {
+    int64_t *line = &t->line[latent];
+    if (*line)
+        return mw_error(MW_ERR_FORMAT, "%s:%lld: latent %lld is named on line %lld already", r->path,
+                        (long long)t->csv.line, (long long)latent, (long long)*line);
+    *line = t->csv.line;
+    return MW_OK;
+}
+
+static mw_status read_row(reader *r, table *t) {
+    mw_name name = {field_of(t, COLUMN_NAME), field_of(t, COLUMN_NOTE), field_of(t, COLUMN_BY), NAN};
+    const char *score = field_of(t, COLUMN_SCORE), *latent = field_of(t, COLUMN_LATENT);
+    char where[512];
+    if (!latent[0] && !name.name[0]) return MW_OK;
+    snprintf(where, sizeof where, "%s:%lld", r->path, (long long)t->csv.line);
+    if (score[0] && !mw_parse_double(score, &name.score))
+        return mw_error(MW_ERR_FORMAT, "%s: score '%s' is not a number", where, score);
+    MW_TRY(found(r, where, latent, &name));
+    return note_line(r, t, r->list[r->count - 1].latent);
+}
+
+static mw_status read_rows(reader *r, table *t) {
+    bool more;
+    MW_TRY(mw_csv_next(&t->csv, &more));
+    if (more && read_header(t)) MW_TRY(mw_csv_next(&t->csv, &more));
+    while (more) {
+        MW_TRY(read_row(r, t));
+        MW_TRY(mw_csv_next(&t->csv, &more));
     }
-    for (int i = 0; i < COLUMNS; i++) mw_text_free(&t.field[i]);
-    mw_text_free(&scratch);
+    return MW_OK;
+}
+
+static mw_status read_csv(reader *r, const char *text, size_t length) {
+    table t = {.line = mw_calloc((size_t)r->n, sizeof *t.line)};
+    const char *zero = memchr(text, 0, length);
+    mw_csv_begin(r->path, text, length, ',', &t.csv);
+    mw_status status = !t.line ? MW_ERR_MEMORY
+                       : zero  ? mw_error(MW_ERR_FORMAT, "%s:%lld: a NUL: this is no CSV", r->path,
+                                          (long long)mw_line_number(text, (size_t)(zero - text)))
+                               : read_rows(r, &t);
+    mw_csv_free(&t.csv);
+    mw_free(t.line);
     return status;
 }
 
@@ -166,6 +138,8 @@ static mw_status read_map(reader *r, json_t *root) {
     json_object_foreach(root, key, value) {
         char where[512];
         snprintf(where, sizeof where, "%s: key '%s'", r->path, key);
+        if (mw_json_odd(value))
+            return mw_error(MW_ERR_FORMAT, "%s: expected a name, found %s", where, mw_json_odd(value));
         mw_name name = {.score = mw_json_number(value, "score", NAN)};
         name.name = (char *)(uintptr_t)(json_is_string(value) ? json_string_value(value) : mw_json_text(value, "name"));
         name.note = (char *)(uintptr_t)mw_json_text(value, "note");
@@ -216,6 +190,10 @@ static mw_status read_lines(reader *r, char *text) {
 }
 
 static mw_status read_json(reader *r, char *text, size_t length, mw_names_format format) {
+    if (strncmp(text, "\xef\xbb\xbf", 3) == 0) {
+        text += 3;
+        length -= 3;
+    }
     if (format == MW_NAMES_NEURONPEDIA && text[strspn(text, " \r\n\t")] == '{') return read_lines(r, text);
     json_t *root;
     MW_TRY(mw_json_parse(r->path, text, length, &root));
@@ -283,9 +261,9 @@ mw_status mw_names_format_parse(const char *text, mw_names_format *out) {
 
 static mw_names_format format_of(const char *path, mw_names_format format) {
     if (format != MW_NAMES_AUTO) return format;
-    return mw_ends_with(path, ".csv")     ? MW_NAMES_CSV
-           : mw_ends_with(path, ".jsonl") ? MW_NAMES_NEURONPEDIA
-                                          : MW_NAMES_JSON;
+    return mw_ends_with_any_case(path, ".csv")     ? MW_NAMES_CSV
+           : mw_ends_with_any_case(path, ".jsonl") ? MW_NAMES_NEURONPEDIA
+                                                   : MW_NAMES_JSON;
 }
 
 mw_status mw_names_load(const char *path, mw_names_format format, const char *by, mw_names *into) {
@@ -294,7 +272,7 @@ mw_status mw_names_load(const char *path, mw_names_format format, const char *by
     reader r = {.path = path, .by = by, .n = into->n};
     format = format_of(path, format);
     MW_TRY(mw_file_read(path, &text, &length));
-    mw_status status = format == MW_NAMES_CSV ? read_csv(&r, text) : read_json(&r, text, length, format);
+    mw_status status = format == MW_NAMES_CSV ? read_csv(&r, text, length) : read_json(&r, text, length, format);
     for (int64_t i = 0; i < r.count; i++) {
         mw_name *name = &r.list[i].name;
         if (status == MW_OK) status = mw_names_set(into, r.list[i].latent, name);

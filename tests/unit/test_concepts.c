@@ -334,6 +334,33 @@ static void page_shows_whole_characters(void) {
     mw_text_free(&out);
 }
 
+static mw_status load_csv(const char *text, size_t length) {
+    mw_names n;
+    char path[128];
+    snprintf(path, sizeof path, "%s/c.csv", folder);
+    NEED_OK(mw_file_write_atomic(path, text, length));
+    NEED_OK(mw_names_new(9, &n));
+    mw_status status = mw_names_load(path, MW_NAMES_AUTO, NULL, &n);
+    for (int l = 0; status != MW_OK && l < 9; l++) CHECK(!n.of[l].name);
+    if (status == MW_OK) CHECK(n.of[3].name && strcmp(n.of[3].name, "a\nb") == 0);
+    mw_names_free(&n);
+    return status;
+}
+
+/* A row that is lost, or one of two names, would be gone without a word. */
+static void broken_csv(void) {
+    static const char twice[] = "latent,name\n3,\"x\ny\"\n4,z\n3,other\n",
+                      open[] = "latent,name\n1,a\n2,\"b\n3,c\n4,d\n";
+    static const char behind[] = "latent,name\n1,\"a\" b\n", zero[] = "latent,name\n1,a\0b\n";
+    static const char good[] = "\xef\xbb\xbflatent,name\r\n\r\n3,\"a\nb\"\r\n4,\"\"\r\n";
+    CHECK_OK(load_csv(good, sizeof good - 1));
+    CHECK_SAYS(MW_ERR_FORMAT, "c.csv:5: latent 3 is named on line 2 already", load_csv(twice, sizeof twice - 1));
+    CHECK_SAYS(MW_ERR_FORMAT, "c.csv:2: latent 3 is named on line 1 already", load_csv("3,a\n03,\n", 8));
+    CHECK_SAYS(MW_ERR_FORMAT, "c.csv:3: the quote that opens here is never closed", load_csv(open, sizeof open - 1));
+    CHECK_SAYS(MW_ERR_FORMAT, "c.csv:2: text behind the quote", load_csv(behind, sizeof behind - 1));
+    CHECK_SAYS(MW_ERR_FORMAT, "c.csv:2: a NUL", load_csv(zero, sizeof zero - 1));
+}
+
 int main(void) {
     NEED(mkdtemp(folder) != NULL);
     NEED_OK(mw_backend_open("cpu", &backend));
@@ -346,6 +373,7 @@ int main(void) {
     RUN(parts_of_characters_are_shown);
     RUN(concepts_keep_every_token);
     RUN(page_shows_whole_characters);
+    RUN(broken_csv);
     mw_backend_close(&backend);
     char command[96];
     snprintf(command, sizeof command, "rm -r %s", folder);
