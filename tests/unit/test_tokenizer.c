@@ -233,6 +233,153 @@ static void bad_files_are_refused(void) {
     CHECK_FAILS(MW_ERR_IO, mw_tokenizer_open("/tmp/microw-no-such-folder", &t));
 }
 
+/* ---- limits, and JSON as others write it ------------------------------------------------------------------- */
+
+/* A tokenizer of the letters a and b, with further members. */
+static mw_status open_letters(const char *members, mw_tokenizer **out, char path[64]) {
+    char text[4096];
+    int n = snprintf(text, sizeof text,
+                     "{\"model\":{\"type\":\"BPE\",\"unk_token\":\"b\",\"vocab\":{\"a\":0,\"b\":1},\"merges\":[]}%s}",
+                     members);
+    NEED(n < (int)sizeof text);
+    snprintf(path, 64, "/tmp/microw-letters-%ld.json", (long)getpid());
+    NEED_OK(mw_file_write_atomic(path, text, (size_t)n));
+    return mw_tokenizer_open(path, out);
+}
+
+static mw_status encode_letters(const char *members, const char *text, size_t length, int64_t *count) {
+    char path[64];
+    mw_tokenizer *tokenizer = NULL;
+    mw_ids ids = {0};
+    NEED_OK(open_letters(members, &tokenizer, path));
+    mw_tokenizer_reads(tokenizer, "corpus.jsonl", "the document at byte", 77);
+    mw_status status = mw_tokenizer_encode(tokenizer, text, length, &ids);
+    if (count) *count = ids.count;
+    mw_ids_free(&ids);
+    mw_tokenizer_free(&tokenizer);
+    unlink(path);
+    return status;
+}
+
+/* Replacements that double a text again and again. */
+static void growing_texts(void) {
+    mw_text members = {0};
+    mw_text_addf(&members, ",\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[");
+    for (int i = 0; i < 40; i++)
+        mw_text_addf(&members, "%s{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":\"aa\"}",
+                     i ? "," : "");
+    mw_text_addf(&members, "]}");
+    int64_t count;
+    CHECK_SAYS(MW_ERR_FORMAT,
+               "the normalizer makes more than 1056 bytes of a text of 1, in the text behind byte 0 "
+               "(corpus.jsonl, the document at byte 77: 'aaaa",
+               encode_letters(members.data, "a", 1, NULL));
+    CHECK(encode_letters(members.data, "bbb", 3, &count) == MW_OK && count == 3);
+    mw_text_free(&members);
+    static const char prepend[] = ",\"normalizer\":{\"type\":\"Prepend\",\"prepend\":\"aaa\"}";
+    CHECK(encode_letters(prepend, "b", 1, &count) == MW_OK && count == 4);
+    /* what grows most of itself: 3 bytes become 33 */
+    mw_text wide = {0};
+    for (int i = 0; i < 1000; i++) mw_text_add(&wide, "\xef\xb7\xba", 3);
+    CHECK_OK(encode_letters(",\"normalizer\":{\"type\":\"NFKD\"}", wide.data, wide.length, NULL));
+    mw_text_free(&wide);
+}
+
+static void patterns_that_give_up(void) {
+    static const char members[] =
+        ",\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Isolated\",\"pattern\":{\"Regex\":"
+        "\"(?:a+)+(?=!)\"}}";
+    mw_text text = {0};
+    for (int i = 0; i < 60; i++) mw_text_add(&text, "a", 1);
+    mw_text_add(&text, "b", 1);
+    CHECK_SAYS(MW_ERR_FORMAT,
+               ".json: a pattern of the pre-tokenizer gives up (match limit exceeded), in the text behind byte "
+               "0 (corpus.jsonl, the document at byte 77: 'aaaa",
+               encode_letters(members, text.data, text.length, NULL));
+    mw_text_free(&text);
+    /* deep, but right: more than the stack of compiled patterns has */
+    static const char deep[] =
+        ",\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Isolated\",\"pattern\":{\"Regex\":"
+        "\"(?:a|b)+c\"}}";
+    int64_t count;
+    for (int i = 0; i < 100000; i++) mw_text_add(&text, "ab", 2);
+    mw_text_add(&text, "c", 1);
+    CHECK(encode_letters(deep, text.data, text.length, &count) == MW_OK && count == 200001);
+    mw_text_free(&text);
+}
+
+static void members_of_wrong_types(void) {
+    static const struct {
+        const char *members, *said;
+    } bad[] = {
+        {",\"normalizer\":3", "'normalizer': expected an object, found 3"},
+        {",\"normalizer\":{\"type\":[]}", "'type': expected a text, found a list"},
+        {",\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":{}}", "'normalizers': expected a list"},
+        {",\"normalizer\":{\"type\":\"Prepend\",\"prepend\":\"a\\u0000\"}", "expected a text without \\u0000"},
+        {",\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"use_regex\":\"false\"}", "'use_regex': expected true or false"},
+        {",\"decoder\":{\"type\":\"Strip\",\"content\":\" \",\"start\":\"1\"}", "'start': expected a whole number"},
+        {",\"added_tokens\":7", "'added_tokens': expected a list, found 7"},
+        {",\"added_tokens\":[{\"id\":1.5,\"content\":\"x\"}]", "token 'x': expected a whole number"},
+        {",\"added_tokens\":[{\"id\":2,\"content\":\"x\",\"special\":1}]",
+         "'special': expected true or false, found 1"},
+        {",\"normalizer\":null,\"normalizer\":{}", "'normalizer': expected an object, found two different values"}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char path[64];
+        mw_tokenizer *tokenizer = NULL;
+        CHECK_SAYS(MW_ERR_FORMAT, bad[i].said, open_letters(bad[i].members, &tokenizer, path));
+        unlink(path);
+    }
+}
+
+/* A token of the vocabulary, a merge and an added token that hold a NUL; numbers and keys that are not ours. */
+static void tokens_with_nul(void) {
+    static const char text[] =
+        "{\"version\": 1e999, \"extra\": NaN, \"extra\": 99999999999999999999999, \"model\": {\"type\": \"BPE\", "
+        "\"vocab\": {\"a\": 0, \"\\u0000\": 1, \"a\\u0000\": 2}, \"merges\": [[\"a\", \"\\u0000\"]]}, "
+        "\"added_tokens\": [{\"id\": 3, \"content\": \"\\u0000\\u0000\", \"normalized\": false}]}";
+    static const int32_t expected[] = {2, 0, 3};
+    char path[64];
+    mw_tokenizer *tokenizer = NULL;
+    mw_ids ids = {0};
+    snprintf(path, sizeof path, "/tmp/microw-nul-%ld.json", (long)getpid());
+    NEED_OK(mw_file_write_atomic(path, text, sizeof text - 1));
+    NEED_OK(mw_tokenizer_open(path, &tokenizer));
+    CHECK_OK(mw_tokenizer_encode(tokenizer, "a\0a\0\0", 5, &ids));
+    CHECK(ids.count == 3 && memcmp(ids.data, expected, sizeof expected) == 0);
+    mw_text back = {0};
+    CHECK_OK(mw_tokenizer_decode(tokenizer, ids.data, ids.count, &back));
+    CHECK(back.length == 5 && memcmp(back.data, "a\0a\0\0", 5) == 0);
+    mw_text_free(&back);
+    mw_ids_free(&ids);
+    mw_tokenizer_free(&tokenizer);
+    unlink(path);
+}
+
+/* tokenizer_config.json as transformers writes it where no maximum is known. */
+static void config_of_transformers(void) {
+    char folder[] = "/tmp/microw-tokenizer-XXXXXX", command[512];
+    mw_tokenizer *tokenizer = NULL;
+    NEED(mkdtemp(folder) != NULL);
+    snprintf(
+        command, sizeof command,
+        "cp %s/tokenizers/gpt2.json %s/tokenizer.json && echo '{\"model_max_length\": 1000000000000000019884624838656, "
+        "\"eos_token\": {\"content\": \"<|endoftext|>\"}}' > %s/tokenizer_config.json",
+        MICROW_GOLDEN, folder, folder);
+    NEED(system(command) == 0);
+    CHECK_OK(mw_tokenizer_open(folder, &tokenizer));
+    CHECK(tokenizer && mw_tokenizer_eos(tokenizer) >= 0);
+    mw_tokenizer_free(&tokenizer);
+    snprintf(command, sizeof command, "echo '{\"eos_token\": 3}' > %s/tokenizer_config.json", folder);
+    NEED(system(command) == 0);
+    CHECK_SAYS(MW_ERR_FORMAT, "tokenizer_config.json: 'eos_token': expected a text, found 3",
+               mw_tokenizer_open(folder, &tokenizer));
+    snprintf(command, sizeof command, "rm %s/tokenizer_config.json && mkfifo %s/tokenizer_config.json", folder, folder);
+    NEED(system(command) == 0);
+    CHECK_SAYS(MW_ERR_IO, "not a regular file", mw_tokenizer_open(folder, &tokenizer));
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    NEED(system(command) == 0);
+}
+
 /* "data": only what needs the real tokenizers. */
 int main(int argc, char **argv) {
     bool data = argc > 1 && strcmp(argv[1], "data") == 0;
@@ -245,6 +392,11 @@ int main(int argc, char **argv) {
         RUN(small_tokenizers);
         RUN(known_facts);
         RUN(bad_files_are_refused);
+        RUN(growing_texts);
+        RUN(patterns_that_give_up);
+        RUN(members_of_wrong_types);
+        RUN(tokens_with_nul);
+        RUN(config_of_transformers);
     }
     mw_free(golden_text);
     return test_end();

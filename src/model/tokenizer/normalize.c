@@ -1,6 +1,7 @@
 /* Normalizers: Unicode forms, a prefix, literal replacement. */
 #include "model/tokenizer/parts.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
@@ -11,23 +12,40 @@ static bool is_ascii(const mw_text *text) {
     return all < 0x80;
 }
 
-static mw_status unicode(const step *s, mw_text *text) {
+/* A chain of replacements could multiply a text without end. NFKD, which makes the most, makes 11 bytes of one. */
+static size_t limit_of(size_t length) {
+    return 32 * length + 1024;
+}
+
+static mw_status too_long(const text_place *place, const mw_text *text, size_t limit) {
+    char problem[128];
+    snprintf(problem, sizeof problem, "the normalizer makes more than %zu bytes of a text of %zu", limit,
+             (limit - 1024) / 32);
+    return text_error(place, problem, text->data, text->length);
+}
+
+static mw_status unicode(const step *s, const text_place *place, mw_text *text) {
     if (is_ascii(text)) return MW_OK;
     utf8proc_uint8_t *made = NULL;
     utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)text->data, (utf8proc_ssize_t)text->length, &made,
                                       (utf8proc_option_t)s->unicode);
-    if (n < 0) return mw_error(MW_ERR_FORMAT, "tokenizer: Unicode normalization failed: %s", utf8proc_errmsg(n));
+    if (n < 0) {
+        char problem[128];
+        snprintf(problem, sizeof problem, "Unicode normalization failed: %s", utf8proc_errmsg(n));
+        return text_error(place, problem, text->data, text->length);
+    }
     text->length = 0;
     mw_text_add(text, (const char *)made, (size_t)n);
     free(made);
     return MW_OK;
 }
 
-static void replace(const char *from, const char *to, mw_text *text, mw_text *scratch) {
+/* Stops where what is made is longer than `limit`. */
+static void replace(const char *from, const char *to, size_t limit, mw_text *text, mw_text *scratch) {
     size_t from_length = strlen(from), to_length = strlen(to), done = 0;
     if (from_length == 0) return;
     scratch->length = 0;
-    for (size_t i = 0; i + from_length <= text->length;) {
+    for (size_t i = 0; i + from_length <= text->length && scratch->length <= limit;) {
         const char *hit = memchr(text->data + i, from[0], text->length - i - from_length + 1);
         if (!hit) break;
         i = (size_t)(hit - text->data);
@@ -43,19 +61,25 @@ static void replace(const char *from, const char *to, mw_text *text, mw_text *sc
     mw_text_swap(text, scratch);
 }
 
-mw_status steps_normalize(const steps *list, mw_text *text, mw_text *scratch) {
+static void prepend(const char *prefix, mw_text *text, mw_text *scratch) {
+    scratch->length = 0;
+    mw_text_add(scratch, prefix, strlen(prefix));
+    mw_text_add(scratch, text->data, text->length);
+    mw_text_swap(text, scratch);
+}
+
+mw_status steps_normalize(const steps *list, const text_place *place, mw_text *text, mw_text *scratch) {
+    size_t limit = limit_of(text->length);
     for (int64_t i = 0; i < list->count && text->length > 0; i++) {
         const step *s = &list->items[i];
-        if (s->kind == STEP_UNICODE) {
-            MW_TRY(unicode(s, text));
-        } else if (s->kind == STEP_REPLACE) {
-            replace(s->text, s->with, text, scratch);
-        } else if (s->kind == STEP_PREPEND) {
-            scratch->length = 0;
-            mw_text_add(scratch, s->text, strlen(s->text));
-            mw_text_add(scratch, text->data, text->length);
-            mw_text_swap(text, scratch);
-        }
+        if (s->kind == STEP_UNICODE)
+            MW_TRY(unicode(s, place, text));
+        else if (s->kind == STEP_REPLACE)
+            replace(s->text, s->with, limit, text, scratch);
+        else if (s->kind == STEP_PREPEND)
+            prepend(s->text, text, scratch);
+        if (text->failed || scratch->failed) return MW_ERR_MEMORY;
+        if (text->length > limit) return too_long(place, text, limit);
     }
     return text->failed || scratch->failed ? MW_ERR_MEMORY : MW_OK;
 }

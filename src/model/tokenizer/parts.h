@@ -115,6 +115,7 @@ typedef struct step {
     int unicode;       /* utf8proc options */
     pcre2_code *regex;
     pcre2_match_data *match;
+    pcre2_match_context *limits;
     split_behavior behavior;
     bool invert, prefix_space, only_first, split;
 } step;
@@ -124,8 +125,19 @@ typedef struct steps {
 } steps;
 void steps_free(steps *list);
 mw_status regex_compile(const char *where, const char *pattern, step *out) MW_MUST_USE;
+
+/* What messages say of the text at hand. */
+typedef struct text_place {
+    const char *tokenizer;   /* its file */
+    const char *path, *what; /* as mw_tokenizer_reads was told; may be NULL */
+    int64_t number;
+    size_t at; /* byte of the text at which the stretch begins that is normalized and cut */
+} text_place;
+/* An error about a text of which `begin` shows the part at hand: file of the tokenizer, problem, place. */
+mw_status text_error(const text_place *place, const char *problem, const char *begin, size_t length);
+
 /* Normalizes `text` in place. */
-mw_status steps_normalize(const steps *list, mw_text *text, mw_text *scratch) MW_MUST_USE;
+mw_status steps_normalize(const steps *list, const text_place *place, mw_text *text, mw_text *scratch) MW_MUST_USE;
 
 typedef struct piece {
     size_t begin, end;
@@ -135,8 +147,8 @@ typedef struct pieces {
     int64_t count, capacity;
 } pieces;
 /* Cuts `text` into words; may change it (prefix spaces). `first`: it begins the whole input. */
-mw_status steps_split(const steps *list, bool first, mw_text *text, mw_text *scratch, pieces *out,
-                      pieces *other) MW_MUST_USE;
+mw_status steps_split(const steps *list, const text_place *place, bool first, mw_text *text, mw_text *scratch,
+                      pieces *out, pieces *other) MW_MUST_USE;
 
 /* GPT-2's pattern (Radford et al. 2019, encoder.py). */
 extern const char gpt2_pattern[];
@@ -161,6 +173,8 @@ struct mw_tokenizer {
     int32_t bos, eos;
     bool adds_bos;
     char hash[MW_SHA256_TEXT];
+    char *path; /* of tokenizer.json, or vocab.json */
+    text_place place;
     /* scratch of encode */
     mw_text repaired, part, other;
     stretches outer, inner;

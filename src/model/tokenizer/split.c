@@ -5,6 +5,8 @@
 
 const char gpt2_pattern[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
+enum { HEAP_KIB = 1 << 20 }; /* memory of a match that backtracks; PCRE2's own limit is 20 GB */
+
 /* PCRE2 counts U+180E as white space, the reference engines do not: \s and \S are spelled out. */
 #define WHITE "\\t-\\r\\x{85}\\p{Z}"
 
@@ -44,7 +46,10 @@ mw_status regex_compile(const char *where, const char *pattern, step *out) {
     }
     pcre2_jit_compile(out->regex, PCRE2_JIT_COMPLETE); /* where it is missing, matching is only slower */
     out->match = pcre2_match_data_create_from_pattern(out->regex, NULL);
-    return out->match ? MW_OK : MW_ERR_MEMORY;
+    out->limits = pcre2_match_context_create(NULL);
+    if (!out->match || !out->limits) return mw_error(MW_ERR_MEMORY, "%s: no memory for a pattern", where);
+    pcre2_set_heap_limit(out->limits, HEAP_KIB);
+    return MW_OK;
 }
 
 void steps_free(steps *list) {
@@ -53,6 +58,7 @@ void steps_free(steps *list) {
         mw_free(s->text);
         mw_free(s->with);
         if (s->match) pcre2_match_data_free(s->match);
+        if (s->limits) pcre2_match_context_free(s->limits);
         if (s->regex) pcre2_code_free(s->regex);
     }
     mw_free(list->items);
@@ -66,14 +72,30 @@ static mw_status put(pieces *out, size_t begin, size_t end) {
     return MW_OK;
 }
 
+/* Compiled code has a small stack of its own: what does not fit there is matched without it. */
+static int match(const step *s, const char *text, size_t length, size_t from) {
+    int code = pcre2_match(s->regex, (PCRE2_SPTR)text, length, from, PCRE2_NO_UTF_CHECK, s->match, s->limits);
+    if (code != PCRE2_ERROR_JIT_STACKLIMIT) return code;
+    return pcre2_match(s->regex, (PCRE2_SPTR)text, length, from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, s->match,
+                       s->limits);
+}
+
+static mw_status no_answer(const text_place *place, int code, const char *text, size_t length) {
+    PCRE2_UCHAR reason[96];
+    char problem[160];
+    pcre2_get_error_message(code, reason, sizeof reason);
+    snprintf(problem, sizeof problem, "a pattern of the pre-tokenizer gives up (%s)", (const char *)reason);
+    return text_error(place, problem, text, length);
+}
+
 /* Next match at or after `from` inside the piece; false: none. Empty matches are skipped. */
-static mw_status next_match(const step *s, const char *text, piece in, size_t from, bool *found, piece *hit) {
+static mw_status next_match(const step *s, const text_place *place, const char *text, piece in, size_t from,
+                            bool *found, piece *hit) {
     *found = false;
     while (from < in.end) {
-        int code = pcre2_match(s->regex, (PCRE2_SPTR)text + in.begin, in.end - in.begin, from - in.begin,
-                               PCRE2_NO_UTF_CHECK, s->match, NULL);
+        int code = match(s, text + in.begin, in.end - in.begin, from - in.begin);
         if (code == PCRE2_ERROR_NOMATCH) return MW_OK;
-        if (code < 0) return mw_error(MW_ERR_FORMAT, "tokenizer: pattern matching failed with PCRE2 code %d", code);
+        if (code < 0) return no_answer(place, code, text + from, in.end - from);
         const PCRE2_SIZE *span = pcre2_get_ovector_pointer(s->match);
         if (span[1] > span[0]) {
             *hit = (piece){in.begin + span[0], in.begin + span[1]};
@@ -86,12 +108,12 @@ static mw_status next_match(const step *s, const char *text, piece in, size_t fr
     return MW_OK;
 }
 
-static mw_status split_piece(const step *s, const char *text, piece in, pieces *out) {
+static mw_status split_piece(const step *s, const text_place *place, const char *text, piece in, pieces *out) {
     size_t done = in.begin, from = in.begin;
     for (;;) {
         bool found;
         piece hit;
-        MW_TRY(next_match(s, text, in, from, &found, &hit));
+        MW_TRY(next_match(s, place, text, in, from, &found, &hit));
         if (!found) return put(out, done, in.end);
         from = hit.end;
         if (s->behavior == SPLIT_WITH_PREVIOUS) {
@@ -111,9 +133,9 @@ static mw_status split_piece(const step *s, const char *text, piece in, pieces *
     }
 }
 
-static mw_status split_all(const step *s, const char *text, pieces *in, pieces *out) {
+static mw_status split_all(const step *s, const text_place *place, const char *text, pieces *in, pieces *out) {
     out->count = 0;
-    for (int64_t i = 0; i < in->count; i++) MW_TRY(split_piece(s, text, in->items[i], out));
+    for (int64_t i = 0; i < in->count; i++) MW_TRY(split_piece(s, place, text, in->items[i], out));
     pieces kept = *in;
     *in = *out;
     *out = kept;
@@ -151,24 +173,26 @@ static mw_status mark_spaces(mw_text *text, mw_text *scratch, pieces *list) {
     return text->failed || scratch->failed ? MW_ERR_MEMORY : MW_OK;
 }
 
-static mw_status metaspace(const step *s, bool first, mw_text *text, mw_text *scratch, pieces *list, pieces *other) {
+static mw_status metaspace(const step *s, const text_place *place, bool first, mw_text *text, mw_text *scratch,
+                           pieces *list, pieces *other) {
     MW_TRY(mark_spaces(text, scratch, list));
     if (s->prefix_space && (!s->only_first || first))
         MW_TRY(prefix_pieces(text, scratch, list, SPACE_MARK, s->only_first));
-    return s->split ? split_all(s, text->data, list, other) : MW_OK;
+    return s->split ? split_all(s, place, text->data, list, other) : MW_OK;
 }
 
-mw_status steps_split(const steps *list, bool first, mw_text *text, mw_text *scratch, pieces *out, pieces *other) {
+mw_status steps_split(const steps *list, const text_place *place, bool first, mw_text *text, mw_text *scratch,
+                      pieces *out, pieces *other) {
     out->count = 0;
     MW_TRY(put(out, 0, text->length));
     for (int64_t i = 0; i < list->count; i++) {
         const step *s = &list->items[i];
         if (s->kind == STEP_METASPACE) {
-            MW_TRY(metaspace(s, first, text, scratch, out, other));
+            MW_TRY(metaspace(s, place, first, text, scratch, out, other));
             continue;
         }
         if (s->kind == STEP_BYTE_LEVEL && s->prefix_space) MW_TRY(prefix_pieces(text, scratch, out, " ", false));
-        if (s->regex) MW_TRY(split_all(s, text->data, out, other));
+        if (s->regex) MW_TRY(split_all(s, place, text->data, out, other));
     }
     return MW_OK;
 }

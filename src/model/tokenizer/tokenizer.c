@@ -94,6 +94,7 @@ void mw_tokenizer_free(mw_tokenizer **slot) {
     mw_free(t->inner.items);
     mw_free(t->pieces.items);
     mw_free(t->more.items);
+    mw_free(t->path);
     mw_free(t);
     *slot = NULL;
 }
@@ -105,7 +106,7 @@ static mw_status encode_words(mw_tokenizer *t, const char *text, size_t length, 
         t->part.length = 0;
         mw_text_add(&t->part, text, length);
     }
-    MW_TRY(steps_split(&t->splitters, first, &t->part, &t->other, &t->pieces, &t->more));
+    MW_TRY(steps_split(&t->splitters, &t->place, first, &t->part, &t->other, &t->pieces, &t->more));
     for (int64_t i = 0; i < t->pieces.count; i++) {
         piece p = t->pieces.items[i];
         MW_TRY(bpe_encode(&t->model, t->part.data + p.begin, p.end - p.begin, out));
@@ -117,7 +118,7 @@ static mw_status encode_words(mw_tokenizer *t, const char *text, size_t length, 
 static mw_status encode_stretch(mw_tokenizer *t, const char *text, size_t length, bool first, mw_ids *out) {
     t->part.length = 0;
     mw_text_add(&t->part, text, length);
-    MW_TRY(steps_normalize(&t->normalizers, &t->part, &t->other));
+    MW_TRY(steps_normalize(&t->normalizers, &t->place, &t->part, &t->other));
     MW_TRY(trie_cut(&t->normalized, t->added, t->part.data, t->part.length, &t->inner));
     if (t->inner.count == 1 && t->inner.items[0].id < 0)
         return encode_words(t, t->part.data, t->part.length, first, out);
@@ -145,10 +146,31 @@ mw_status mw_tokenizer_encode(mw_tokenizer *t, const char *text, size_t length, 
     MW_TRY(trie_cut(&t->raw, t->added, text, length, &t->outer));
     for (int64_t i = 0; i < t->outer.count; i++) {
         stretch s = t->outer.items[i];
+        t->place.at = s.begin;
         MW_TRY(s.id >= 0 ? mw_ids_add(out, s.id)
                          : encode_stretch(t, text + s.begin, s.end - s.begin, s.begin == 0, out));
     }
     return MW_OK;
+}
+
+void mw_tokenizer_reads(mw_tokenizer *t, const char *path, const char *what, int64_t number) {
+    t->place.path = path;
+    t->place.what = what;
+    t->place.number = number;
+}
+
+mw_status text_error(const text_place *place, const char *problem, const char *begin, size_t length) {
+    enum { SHOWN = 48 };
+    mw_text start = {0}, shown = {0}, of = {0};
+    mw_utf8_show_cut(&start, begin, length, SHOWN);
+    mw_text_add_visible(&shown, start.data ? start.data : "", start.length);
+    if (place->path) mw_text_addf(&of, "%s, %s %lld: ", place->path, place->what, (long long)place->number);
+    mw_status status = mw_error(MW_ERR_FORMAT, "%s: %s, in the text behind byte %zu (%s'%s')", place->tokenizer,
+                                problem, place->at, of.data ? of.data : "", shown.data ? shown.data : "");
+    mw_text_free(&start);
+    mw_text_free(&shown);
+    mw_text_free(&of);
+    return status;
 }
 
 /* ---- facts ------------------------------------------------------------------------------------------- */
