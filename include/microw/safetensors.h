@@ -7,7 +7,8 @@
  *     mw_safetensors_free(&file);
  *
  * Every offset, size, overlap and name is checked when the file is opened; tensors of a type or rank we do not
- * use are kept out of the way and cannot be found.
+ * use are kept out of the way and cannot be found. The format lets data begin at any byte: only memcpy and
+ * mw_convert_to_f32 may read it unless its address is a multiple of its type's size.
  */
 #ifndef MICROW_SAFETENSORS_H
 #define MICROW_SAFETENSORS_H

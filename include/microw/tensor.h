@@ -30,7 +30,7 @@ uint16_t mw_f32_to_bf16(float x);
 float mw_bf16_to_f32(uint16_t x);
 uint16_t mw_f32_to_f16(float x);
 float mw_f16_to_f32(uint16_t x);
-/* Whole runs: `in` may be MW_F32, MW_BF16, MW_F16 or MW_F64. */
+/* Whole runs: `in` may be MW_F32, MW_BF16, MW_F16 or MW_F64, at any address. */
 mw_status mw_convert_to_f32(mw_dtype dtype, const void *in, int64_t count, float *out) MW_MUST_USE;
 mw_status mw_convert_from_f32(mw_dtype dtype, const float *in, int64_t count, void *out) MW_MUST_USE;
 

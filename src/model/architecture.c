@@ -4,47 +4,18 @@
 #include <math.h>
 #include <string.h>
 
-typedef struct source {
-    const char *path;
-    const json_t *config;
-} source;
+typedef mw_json_place source; /* config.json, or the part of it that describes the text model */
 
-/* First member present among `keys`, "a|b|c"; null counts as absent. */
-static const json_t *first_of(const json_t *object, const char *keys) {
-    char key[64];
-    for (const char *p = keys; *p;) {
-        size_t n = strcspn(p, "|");
-        if (n < sizeof key) {
-            memcpy(key, p, n);
-            key[n] = '\0';
-            const json_t *value = json_object_get(object, key);
-            if (value && !json_is_null(value)) return value;
-        }
-        p += n + (p[n] == '|');
-    }
-    return NULL;
+/* A size: at least 1. */
+static mw_status size(source s, const char *keys, int64_t initial, int64_t max, int64_t *out) {
+    return mw_json_get_whole(s, keys, initial, 1, max, out);
 }
 
-/* `initial` < 0: the key must be there. */
-static mw_status whole(const source *s, const char *keys, int64_t initial, int64_t max, int64_t *out) {
-    const json_t *value = first_of(s->config, keys);
-    if (!value && initial >= 0) {
-        *out = initial;
-        return MW_OK;
-    }
-    if (!json_is_integer(value) || json_integer_value(value) < 1 || json_integer_value(value) > max)
-        return mw_error(MW_ERR_FORMAT, "%s: '%s': expected a whole number from 1 to %lld, found %s", s->path, keys,
-                        (long long)max, value ? "something else" : "nothing");
-    *out = json_integer_value(value);
-    return MW_OK;
+static source part(source s, const json_t *object) {
+    return (source){s.path, object};
 }
 
-static double real(const json_t *object, const char *keys, double initial) {
-    const json_t *value = first_of(object, keys);
-    return json_is_number(value) ? json_number_value(value) : initial;
-}
-
-static mw_status read_activation(const source *s, mw_architecture *a) {
+static mw_status read_activation(source s, mw_architecture *a) {
     static const struct {
         const char *name;
         mw_activation kind;
@@ -55,157 +26,213 @@ static mw_status read_activation(const source *s, mw_architecture *a) {
                  {"silu", MW_ACT_SILU},
                  {"swish", MW_ACT_SILU},
                  {"relu", MW_ACT_RELU}};
-    const char *name = json_string_value(first_of(s->config, "hidden_activation|hidden_act|activation_function"));
-    if (!name) name = a->family->activation;
+    const char *name;
+    MW_TRY(mw_json_get_text(s, "hidden_activation|hidden_act|activation_function", a->family->activation, &name));
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strcmp(known[i].name, name) == 0) {
             a->activation = known[i].kind;
             return MW_OK;
         }
-    return mw_error(MW_ERR_UNSUPPORTED, "%s: activation '%s' is not supported", s->path, name);
+    return mw_error(MW_ERR_UNSUPPORTED, "%s: activation '%s' is not supported", s.path, name);
+}
+
+static mw_status read_llama3(source s, mw_rope *rope) {
+    rope->llama3 = true;
+    MW_TRY(mw_json_get_real(s, "factor", 8, &rope->factor));
+    MW_TRY(mw_json_get_real(s, "low_freq_factor", 1, &rope->low_freq_factor));
+    MW_TRY(mw_json_get_real(s, "high_freq_factor", 4, &rope->high_freq_factor));
+    return mw_json_get_real(s, "original_max_position_embeddings", 8192, &rope->original_context);
 }
 
 /* One table of rotary parameters: the older rope_scaling or the newer rope_parameters. */
-static mw_status read_rope(const source *s, const json_t *table, double theta, mw_rope *rope) {
-    *rope = (mw_rope){.theta = real(table, "rope_theta", theta), .linear_factor = 1};
-    const char *type = json_string_value(first_of(table, "rope_type|type"));
-    if (!type || strcmp(type, "default") == 0) return MW_OK;
-    if (strcmp(type, "linear") == 0) {
-        rope->linear_factor = real(table, "factor", 1);
-    } else if (strcmp(type, "llama3") == 0) {
-        rope->llama3 = true;
-        rope->factor = real(table, "factor", 8);
-        rope->low_freq_factor = real(table, "low_freq_factor", 1);
-        rope->high_freq_factor = real(table, "high_freq_factor", 4);
-        rope->original_context = real(table, "original_max_position_embeddings", 8192);
-    } else {
+static mw_status read_rope(source table, double theta, mw_rope *rope) {
+    const char *type;
+    *rope = (mw_rope){.linear_factor = 1};
+    MW_TRY(mw_json_get_real(table, "rope_theta", theta, &rope->theta));
+    MW_TRY(mw_json_get_text(table, "rope_type|type", "default", &type));
+    if (strcmp(type, "linear") == 0)
+        MW_TRY(mw_json_get_real(table, "factor", 1, &rope->linear_factor));
+    else if (strcmp(type, "llama3") == 0)
+        MW_TRY(read_llama3(table, rope));
+    else if (strcmp(type, "default") != 0)
         return mw_error(MW_ERR_UNSUPPORTED, "%s: rotary scaling '%s' is not supported (default, linear, llama3 are)",
-                        s->path, type);
-    }
+                        table.path, type);
     bool good = rope->theta > 0 && rope->linear_factor > 0 &&
-                (!rope->llama3 ||
-                 (rope->factor > 0 && rope->high_freq_factor > rope->low_freq_factor && rope->low_freq_factor > 0));
-    return good ? MW_OK : mw_error(MW_ERR_FORMAT, "%s: impossible rotary parameters", s->path);
+                (!rope->llama3 || (rope->factor > 0 && rope->high_freq_factor > rope->low_freq_factor &&
+                                   rope->low_freq_factor > 0 && rope->original_context > 0));
+    return good ? MW_OK : mw_error(MW_ERR_FORMAT, "%s: impossible rotary parameters", table.path);
 }
 
-static mw_status read_ropes(const source *s, mw_architecture *a) {
-    const json_t *table = first_of(s->config, "rope_parameters|rope_scaling");
-    double theta = real(s->config, "rope_theta|rotary_emb_base", 10000);
-    double local = real(s->config, "rope_local_base_freq", a->family->window == WINDOW_PATTERN ? 10000 : theta);
-    const json_t *full = json_object_get(table, "full_attention"),
-                 *sliding = json_object_get(table, "sliding_attention");
-    MW_TRY(read_rope(s, full ? full : table, theta, &a->rope));
+static mw_status read_ropes(source s, mw_architecture *a) {
+    const json_t *table, *full, *sliding;
+    double theta, local, fraction;
+    MW_TRY(mw_json_get_object(s, "rope_parameters|rope_scaling", &table));
+    MW_TRY(mw_json_get_object(part(s, table), "full_attention", &full));
+    MW_TRY(mw_json_get_object(part(s, table), "sliding_attention", &sliding));
+    MW_TRY(mw_json_get_real(s, "rope_theta|rotary_emb_base", 10000, &theta));
+    MW_TRY(mw_json_get_real(s, "rope_local_base_freq", a->family->window == WINDOW_PATTERN ? 10000 : theta, &local));
+    source global = part(s, full ? full : table);
+    MW_TRY(read_rope(global, theta, &a->rope));
     /* Only Gemma 3 has a separate local rotary; its scaling applies to the global layers alone. */
     if (a->family->window == WINDOW_PATTERN)
-        MW_TRY(read_rope(s, sliding, local, &a->local_rope));
+        MW_TRY(read_rope(part(s, sliding), local, &a->local_rope));
     else
         a->local_rope = a->rope;
-    double fraction = real(full ? full : table, "partial_rotary_factor",
-                           real(s->config, "partial_rotary_factor|rotary_pct", a->family->rotary_fraction));
-    if (!(fraction >= 0 && fraction <= 1)) return mw_error(MW_ERR_FORMAT, "%s: impossible rotary fraction", s->path);
+    MW_TRY(mw_json_get_real(s, "partial_rotary_factor|rotary_pct", a->family->rotary_fraction, &fraction));
+    MW_TRY(mw_json_get_real(global, "partial_rotary_factor", fraction, &fraction));
+    if (!(fraction >= 0 && fraction <= 1)) return mw_error(MW_ERR_FORMAT, "%s: impossible rotary fraction", s.path);
     a->rotary_pairs = a->family->rotary ? (int64_t)((double)a->head_dim * fraction) / 2 : 0;
     return MW_OK;
 }
 
-/* attention_types is [[["global", "local"], 6]]: the list repeated. */
-static bool neo_is_local(const json_t *config, int64_t layer) {
-    const json_t *layers = json_object_get(config, "attention_layers");
-    if (json_is_array(layers)) {
-        const char *kind = json_string_value(json_array_get(layers, (size_t)layer));
-        return kind && strcmp(kind, "local") == 0;
-    }
+/* ---- windows ----------------------------------------------------------------------------------------- */
+
+/* Whether the element of a list of layers' kinds is `yes`, and not `no`. */
+static mw_status kind_of_layer(source s, const char *key, const json_t *list, size_t i, const char *yes, const char *no,
+                               bool *out) {
+    const json_t *value = json_array_get(list, i);
+    const char *kind = json_string_value(value);
+    char found[MW_JSON_FOUND];
+    if (kind && (strcmp(kind, yes) == 0 || strcmp(kind, no) == 0)) return *out = strcmp(kind, yes) == 0, MW_OK;
+    return mw_error(MW_ERR_UNSUPPORTED, "%s: '%s': element %zu: expected \"%s\" or \"%s\", found %s", s.path, key, i,
+                    no, yes, mw_json_found(value, found));
+}
+
+static mw_status too_few_layers(source s, const char *key, int64_t found, int64_t n_layers) {
+    return mw_error(MW_ERR_FORMAT, "%s: '%s' describes %lld layers, but the model has %lld", s.path, key,
+                    (long long)found, (long long)n_layers);
+}
+
+/* A kind for each layer. */
+static mw_status windows_by_list(source s, const char *key, const json_t *list, const char *windowed, const char *full,
+                                 int64_t n_layers, bool *out) {
+    if ((int64_t)json_array_size(list) < n_layers)
+        return too_few_layers(s, key, (int64_t)json_array_size(list), n_layers);
+    for (int64_t l = 0; l < n_layers; l++) MW_TRY(kind_of_layer(s, key, list, (size_t)l, windowed, full, &out[l]));
+    return MW_OK;
+}
+
+/* One group of attention_types, [["global", "local"], 6]: the list of kinds, repeated. From layer `*at` on. */
+static mw_status neo_group(source s, const json_t *group, int64_t n_layers, int64_t *at, bool *out) {
+    static const char key[] = "attention_types";
+    const json_t *kinds = json_array_get(group, 0), *times = json_array_get(group, 1);
+    char found[MW_JSON_FOUND];
+    if (!json_is_array(kinds) || json_array_size(kinds) == 0 || !json_is_integer(times) ||
+        json_integer_value(times) < 0 || json_integer_value(times) > MW_LAYERS_MAX)
+        return mw_error(MW_ERR_FORMAT, "%s: '%s': expected [[kinds of layers], how often, up to %d], found %s and %s",
+                        s.path, key, MW_LAYERS_MAX, json_is_array(kinds) ? "a list" : "none",
+                        mw_json_found(times, found));
+    int64_t n = (int64_t)json_array_size(kinds), end = *at + n * json_integer_value(times);
+    for (int64_t first = *at; *at < end && *at < n_layers; ++*at)
+        MW_TRY(kind_of_layer(s, key, kinds, (size_t)((*at - first) % n), "local", "global", &out[*at]));
+    return MW_OK;
+}
+
+/* GPT-Neo: attention_layers, or attention_types; without both "global" and "local" in turn, as its default is. */
+static mw_status neo_windows(source s, int64_t n_layers, bool *out) {
+    const json_t *layers, *types;
     size_t i;
     json_t *group;
-    json_array_foreach(json_object_get(config, "attention_types"), i, group) {
-        const json_t *kinds = json_array_get(group, 0);
-        int64_t n = (int64_t)json_array_size(kinds), length = n * json_integer_value(json_array_get(group, 1));
-        if (n > 0 && layer < length) {
-            const char *kind = json_string_value(json_array_get(kinds, (size_t)(layer % n)));
-            return kind && strcmp(kind, "local") == 0;
-        }
-        layer -= length;
-    }
-    return false;
+    int64_t at = 0;
+    MW_TRY(mw_json_get_list(s, "attention_layers", &layers));
+    if (layers) return windows_by_list(s, "attention_layers", layers, "local", "global", n_layers, out);
+    MW_TRY(mw_json_get_list(s, "attention_types", &types));
+    for (int64_t l = 0; !types && l < n_layers; l++) out[l] = l % 2 == 1;
+    if (!types) return MW_OK;
+    json_array_foreach(types, i, group) MW_TRY(neo_group(s, group, n_layers, &at, out));
+    return at < n_layers ? too_few_layers(s, "attention_types", at, n_layers) : MW_OK;
 }
 
-static bool is_windowed(const source *s, const mw_architecture *a, int64_t layer) {
-    const json_t *types = json_object_get(s->config, "layer_types");
-    if (json_is_array(types)) {
-        const char *kind = json_string_value(json_array_get(types, (size_t)layer));
-        return kind && strcmp(kind, "sliding_attention") == 0;
-    }
-    switch (a->family->window) {
-    case WINDOW_NONE:
-        return false;
-    case WINDOW_ALL:
-        return true;
-    case WINDOW_EVEN:
-        return layer % 2 == 0;
-    case WINDOW_PATTERN: {
-        int64_t pattern = (int64_t)real(s->config, "sliding_window_pattern|_sliding_window_pattern", 6);
-        return pattern > 0 && (layer + 1) % pattern != 0;
-    }
-    case WINDOW_FROM_MAX:
-        return mw_json_flag(s->config, "use_sliding_window", false) &&
-               layer >= (int64_t)real(s->config, "max_window_layers", 28);
-    case WINDOW_ATTENTION_LAYERS:
-        return neo_is_local(s->config, layer);
-    }
-    return false;
+/* Whether each layer sees a window only. */
+static mw_status read_kinds(source s, const mw_architecture *a, bool use, bool *out) {
+    const json_t *types;
+    int64_t pattern = 6, from = 28;
+    mw_window_rule rule = a->family->window;
+    MW_TRY(mw_json_get_list(s, "layer_types", &types));
+    if (types) return windows_by_list(s, "layer_types", types, "sliding_attention", "full_attention", a->n_layers, out);
+    if (rule == WINDOW_ATTENTION_LAYERS) return neo_windows(s, a->n_layers, out);
+    if (rule == WINDOW_PATTERN)
+        MW_TRY(size(s, "sliding_window_pattern|_sliding_window_pattern", 6, INT32_MAX, &pattern));
+    if (rule == WINDOW_FROM_MAX) MW_TRY(mw_json_get_whole(s, "max_window_layers", 28, 0, INT32_MAX, &from));
+    for (int64_t l = 0; l < a->n_layers; l++)
+        out[l] = rule == WINDOW_ALL || (rule == WINDOW_EVEN && l % 2 == 0) ||
+                 (rule == WINDOW_PATTERN && (l + 1) % pattern != 0) || (rule == WINDOW_FROM_MAX && use && l >= from);
+    return MW_OK;
 }
 
-static mw_status read_windows(const source *s, mw_architecture *a) {
-    if (a->family->window == WINDOW_NONE) return MW_OK;
-    int64_t initial = a->family->window == WINDOW_EVEN || a->family->window == WINDOW_PATTERN ? 4096
-                      : a->family->window == WINDOW_ATTENTION_LAYERS                          ? 256
-                                                                                              : 0;
+static mw_status read_windows(source s, mw_architecture *a) {
+    mw_window_rule rule = a->family->window;
+    if (rule == WINDOW_NONE) return MW_OK;
+    bool windowed[MW_LAYERS_MAX], use = true;
+    int64_t initial = rule == WINDOW_EVEN || rule == WINDOW_PATTERN ? 4096 : rule == WINDOW_ATTENTION_LAYERS ? 256 : 0;
     int64_t window;
-    MW_TRY(whole(s, a->family->window == WINDOW_ATTENTION_LAYERS ? "window_size" : "sliding_window", initial,
-                 INT64_C(1) << 40, &window));
-    if (a->family->window == WINDOW_FROM_MAX && !mw_json_flag(s->config, "use_sliding_window", false)) window = 0;
-    for (int64_t l = 0; l < a->n_layers; l++) a->window[l] = is_windowed(s, a, l) ? window : 0;
+    MW_TRY(size(s, rule == WINDOW_ATTENTION_LAYERS ? "window_size" : "sliding_window", initial, INT64_C(1) << 40,
+                &window));
+    if (rule == WINDOW_FROM_MAX) MW_TRY(mw_json_get_flag(s, "use_sliding_window", false, &use));
+    MW_TRY(read_kinds(s, a, use, windowed));
+    for (int64_t l = 0; l < a->n_layers; l++) a->window[l] = windowed[l] && use ? window : 0;
     return MW_OK;
 }
 
-static mw_status read_sizes(const source *s, mw_architecture *a) {
+/* ---- the rest ---------------------------------------------------------------------------------------- */
+
+/* Bounds are wide, and such that no product of sizes overflows. */
+static mw_status read_sizes(source s, mw_architecture *a) {
     const mw_family *f = a->family;
-    MW_TRY(whole(s, "hidden_size|n_embd", -1, 1 << 20, &a->d_model));
-    MW_TRY(whole(s, "num_hidden_layers|n_layer|num_layers", -1, MW_LAYERS_MAX, &a->n_layers));
-    MW_TRY(whole(s, "num_attention_heads|n_head|num_heads", f->heads ? f->heads : -1, 1 << 16, &a->n_heads));
-    MW_TRY(whole(s, "num_key_value_heads", f->kv_heads ? f->kv_heads : a->n_heads, 1 << 16, &a->n_kv_heads));
-    if (a->n_heads % a->n_kv_heads || (!first_of(s->config, "head_dim") && !f->head_dim && a->d_model % a->n_heads))
-        return mw_error(MW_ERR_FORMAT, "%s: %lld heads with %lld key-value heads do not divide width %lld", s->path,
+    const int64_t width_max = 1 << 20;
+    int64_t head_dim;
+    MW_TRY(size(s, "hidden_size|n_embd", MW_JSON_NEEDED, width_max, &a->d_model));
+    MW_TRY(size(s, "num_hidden_layers|n_layer|num_layers", MW_JSON_NEEDED, MW_LAYERS_MAX, &a->n_layers));
+    MW_TRY(size(s, "num_attention_heads|n_head|num_heads", f->heads ? f->heads : MW_JSON_NEEDED, 1 << 16, &a->n_heads));
+    MW_TRY(size(s, "num_key_value_heads", f->kv_heads ? f->kv_heads : a->n_heads, 1 << 16, &a->n_kv_heads));
+    MW_TRY(mw_json_get_whole(s, "head_dim", f->head_dim, 1, 1 << 16, &head_dim)); /* 0: of the width */
+    if (a->n_heads % a->n_kv_heads || (!head_dim && a->d_model % a->n_heads))
+        return mw_error(MW_ERR_FORMAT, "%s: %lld heads with %lld key-value heads do not divide width %lld", s.path,
                         (long long)a->n_heads, (long long)a->n_kv_heads, (long long)a->d_model);
-    MW_TRY(whole(s, "head_dim", f->head_dim ? f->head_dim : a->d_model / a->n_heads, 1 << 16, &a->head_dim));
-    MW_TRY(whole(s, "intermediate_size|n_inner", f->names.position ? 4 * a->d_model : -1, 1 << 22, &a->d_mlp));
-    MW_TRY(whole(s, "vocab_size", -1, 1 << 28, &a->vocab));
-    return whole(s, "max_position_embeddings|n_positions", -1, INT64_C(1) << 32, &a->context);
+    a->head_dim = head_dim ? head_dim : a->d_model / a->n_heads;
+    if (a->n_heads * a->head_dim > width_max)
+        return mw_error(MW_ERR_FORMAT, "%s: %lld heads of width %lld are wider together than %lld", s.path,
+                        (long long)a->n_heads, (long long)a->head_dim, (long long)width_max);
+    MW_TRY(
+        size(s, "intermediate_size|n_inner", f->names.position ? 4 * a->d_model : MW_JSON_NEEDED, 1 << 22, &a->d_mlp));
+    MW_TRY(size(s, "vocab_size", MW_JSON_NEEDED, 1 << 28, &a->vocab));
+    return size(s, "max_position_embeddings|n_positions", MW_JSON_NEEDED, INT64_C(1) << 32, &a->context);
 }
 
-static mw_status read_facts(const source *s, mw_architecture *a) {
+static mw_status read_scales(source s, mw_architecture *a) {
     const mw_family *f = a->family;
-    a->eps = real(s->config, "rms_norm_eps|layer_norm_eps|layer_norm_epsilon", f->eps);
-    double scaled = real(s->config, "query_pre_attn_scalar", (double)a->head_dim);
+    double scaled;
+    bool scales;
+    MW_TRY(mw_json_get_real(s, "rms_norm_eps|layer_norm_eps|layer_norm_epsilon", f->eps, &a->eps));
+    MW_TRY(mw_json_get_real(s, "query_pre_attn_scalar", (double)a->head_dim, &scaled));
+    MW_TRY(mw_json_get_flag(s, "scale_attn_weights", true, &scales));
+    MW_TRY(mw_json_get_real(s, "attn_logit_softcapping", 0, &a->attention_softcap));
+    MW_TRY(mw_json_get_real(s, "final_logit_softcapping", 0, &a->final_softcap));
     if (!f->names.post_attn_norm) scaled = (double)a->head_dim;
-    a->attention_scale =
-        f->unscaled_attention || !mw_json_flag(s->config, "scale_attn_weights", true) ? 1 : 1 / sqrt(scaled);
-    a->attention_softcap = real(s->config, "attn_logit_softcapping", 0);
-    a->final_softcap = real(s->config, "final_logit_softcapping", 0);
-    a->embedding_scale = f->scaled_embedding ? sqrt((double)a->d_model) : 1;
-    a->parallel = mw_json_flag(s->config, "use_parallel_residual", f->parallel_default) && f->parallel_default;
-    a->tied = mw_json_flag(s->config, "tie_word_embeddings", f->tied);
-    a->attention_bias = mw_json_flag(s->config, "attention_bias", f->parallel_default);
-    a->mlp_bias = mw_json_flag(s->config, "mlp_bias", false);
-    if (mw_json_flag(s->config, "scale_attn_by_inverse_layer_idx", false))
-        return mw_error(MW_ERR_UNSUPPORTED, "%s: scale_attn_by_inverse_layer_idx is not supported", s->path);
     if (!(a->eps >= 0 && a->eps < 1) || !(scaled > 0) || !(a->attention_softcap >= 0) || !(a->final_softcap >= 0))
-        return mw_error(MW_ERR_FORMAT, "%s: impossible eps, scale or soft cap", s->path);
+        return mw_error(MW_ERR_FORMAT, "%s: impossible eps, scale or soft cap", s.path);
+    a->attention_scale = f->unscaled_attention || !scales ? 1 : 1 / sqrt(scaled);
+    a->embedding_scale = f->scaled_embedding ? sqrt((double)a->d_model) : 1;
     return MW_OK;
 }
 
-static mw_status read_all(const source *s, mw_architecture *a) {
+static mw_status read_flags(source s, mw_architecture *a) {
+    const mw_family *f = a->family;
+    bool by_layer;
+    MW_TRY(mw_json_get_flag(s, "use_parallel_residual", f->parallel_default, &a->parallel));
+    a->parallel = a->parallel && f->parallel_default;
+    MW_TRY(mw_json_get_flag(s, "tie_word_embeddings", f->tied, &a->tied));
+    MW_TRY(mw_json_get_flag(s, "attention_bias", f->parallel_default, &a->attention_bias));
+    MW_TRY(mw_json_get_flag(s, "mlp_bias", false, &a->mlp_bias));
+    MW_TRY(mw_json_get_flag(s, "scale_attn_by_inverse_layer_idx", false, &by_layer));
+    return by_layer ? mw_error(MW_ERR_UNSUPPORTED, "%s: scale_attn_by_inverse_layer_idx is not supported", s.path)
+                    : MW_OK;
+}
+
+static mw_status read_all(source s, mw_architecture *a) {
     MW_TRY(read_sizes(s, a));
-    MW_TRY(read_facts(s, a));
+    MW_TRY(read_scales(s, a));
+    MW_TRY(read_flags(s, a));
     MW_TRY(read_activation(s, a));
     MW_TRY(read_ropes(s, a));
     return read_windows(s, a);
@@ -220,20 +247,22 @@ static mw_status unknown_family(const char *path, const char *type) {
     return status;
 }
 
+static mw_status read_config(source s, mw_architecture *out) {
+    const char *type;
+    MW_TRY(mw_json_get_text(s, "model_type", NULL, &type));
+    if (type && strcmp(type, "gemma3") == 0) { /* the text part of a model that also sees pictures */
+        MW_TRY(mw_json_get_object(s, "text_config", &s.object));
+        type = "gemma3_text";
+    }
+    *out = (mw_architecture){.family = type ? mw_family_find(type) : NULL};
+    return out->family ? read_all(s, out) : unknown_family(s.path, type);
+}
+
 mw_status mw_architecture_read(const char *folder, mw_architecture *out) {
     char *path = mw_path_join(folder, "config.json");
     json_t *root = NULL;
     mw_status status = path ? mw_json_load(path, &root) : MW_ERR_MEMORY;
-    if (status == MW_OK) {
-        source s = {path, root};
-        const char *type = mw_json_text(root, "model_type");
-        if (type && strcmp(type, "gemma3") == 0) { /* the text part of a model that also sees pictures */
-            s.config = json_object_get(root, "text_config");
-            type = "gemma3_text";
-        }
-        *out = (mw_architecture){.family = type ? mw_family_find(type) : NULL};
-        status = out->family ? read_all(&s, out) : unknown_family(path, type);
-    }
+    if (status == MW_OK) status = read_config((source){path, root}, out);
     json_decref(root);
     mw_free(path);
     return status;

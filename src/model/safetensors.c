@@ -65,8 +65,10 @@ static mw_status read_entry(const char *path, const char *name, const json_t *in
     uint64_t elements;
     MW_TRY(read_shape(path, name, json_object_get(info, "shape"), e, &elements));
     const json_t *span = json_object_get(info, "data_offsets");
-    json_int_t begin = json_integer_value(json_array_get(span, 0)), end = json_integer_value(json_array_get(span, 1));
-    if (json_array_size(span) != 2 || begin < 0 || end < begin || (uint64_t)end > length)
+    const json_t *from = json_array_get(span, 0), *to = json_array_get(span, 1);
+    json_int_t begin = json_integer_value(from), end = json_integer_value(to);
+    if (json_array_size(span) != 2 || !json_is_integer(from) || !json_is_integer(to) || begin < 0 || end < begin ||
+        (uint64_t)end > length)
         return mw_error(MW_ERR_FORMAT, "%s: tensor '%s' lies at bytes %lld to %lld of a data part of %llu bytes", path,
                         name, (long long)begin, (long long)end, (unsigned long long)length);
     if ((uint64_t)(end - begin) != elements * (uint64_t)type->bits / 8)

@@ -182,6 +182,30 @@ static mw_status find_prefix(binder *b) {
                     b->model->arch.family->names.embed);
 }
 
+/* The layer a tensor belongs to by its name, "layers.7.mlp..." behind the folder's prefix; -1: to none. A number that is too
+ * large to count is a large layer. */
+static int64_t layer_of(const binder *b, const char *name) {
+    enum { LARGE = 1 << 30 };
+    const char *pattern = b->model->arch.family->names.norm1;
+    size_t prefix = strlen(b->prefix), before = (size_t)(strstr(pattern, "%d") - pattern);
+    if (strncmp(name, b->prefix, prefix) != 0 || strncmp(name + prefix, pattern, before) != 0) return -1;
+    const char *digits = name + prefix + before;
+    int64_t layer = 0;
+    for (; *digits >= '0' && *digits <= '9'; digits++) layer = layer < LARGE ? 10 * layer + (*digits - '0') : layer;
+    return digits > name + prefix + before && *digits == '.' ? layer : -1;
+}
+
+/* A model of fewer layers than the file holds would run, as another model. What else lies in its layers (GPT-2's masks, tables
+ * of rotary frequencies) is left alone. */
+static mw_status check_layers(const binder *b) {
+    const mw_safetensors *file = b->model->file;
+    for (int64_t i = 0; i < mw_safetensors_count(file); i++)
+        if (layer_of(b, mw_safetensors_name(file, i)) >= b->model->arch.n_layers)
+            return mw_error(MW_ERR_FORMAT, "%s: config.json gives the model %lld layers, but there is a weight '%s'",
+                            b->model->folder, (long long)b->model->arch.n_layers, mw_safetensors_name(file, i));
+    return MW_OK;
+}
+
 static mw_status bind_head(const binder *b) {
     mw_model *model = b->model;
     const mw_architecture *a = &model->arch;
@@ -205,6 +229,7 @@ mw_status mw_weights_bind(mw_model *model, mw_dtype dtype) {
     const mw_family *f = a->family;
     binder b = {.model = model, .dtype = dtype};
     MW_TRY(find_prefix(&b));
+    MW_TRY(check_layers(&b));
     MW_TRY(bind_matrix(&b, f->names.embed, 0, a->d_model, a->vocab, false, false, &model->embed));
     MW_TRY(bind_matrix(&b, f->names.position, 0, a->d_model, a->context, false, false, &model->position));
     for (int64_t l = 0; l < a->n_layers; l++) {

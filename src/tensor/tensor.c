@@ -79,7 +79,7 @@ DISPATCHED static void narrow_bf16(const float *in, int64_t count, uint16_t *out
     for (int64_t i = 0; i < count; i++) out[i] = round_bf16(in[i]);
 }
 
-mw_status mw_convert_to_f32(mw_dtype dtype, const void *in, int64_t count, float *out) {
+static mw_status convert_aligned(mw_dtype dtype, const void *in, int64_t count, float *out) {
     switch (dtype) {
     case MW_F32:
         memcpy(out, in, (size_t)count * sizeof(float));
@@ -96,6 +96,24 @@ mw_status mw_convert_to_f32(mw_dtype dtype, const void *in, int64_t count, float
     default:
         return mw_error(MW_ERR_UNSUPPORTED, "cannot convert %s to f32", mw_dtype_name(dtype));
     }
+}
+
+/* In runs through memory that is aligned: a valid safetensors file may put its data at any byte. */
+static mw_status convert_unaligned(mw_dtype dtype, const char *in, int64_t count, float *out) {
+    enum { RUN = 1024 };
+    double run[RUN]; /* of the largest type */
+    size_t item = mw_dtype_size(dtype);
+    for (int64_t at = 0; at < count; at += RUN) {
+        int64_t n = count - at < RUN ? count - at : RUN;
+        memcpy(run, in + (size_t)at * item, (size_t)n * item);
+        MW_TRY(convert_aligned(dtype, run, n, out + at));
+    }
+    return MW_OK;
+}
+
+mw_status mw_convert_to_f32(mw_dtype dtype, const void *in, int64_t count, float *out) {
+    bool aligned = (uintptr_t)in % mw_dtype_size(dtype) == 0;
+    return aligned ? convert_aligned(dtype, in, count, out) : convert_unaligned(dtype, in, count, out);
 }
 
 mw_status mw_convert_from_f32(mw_dtype dtype, const float *in, int64_t count, void *out) {

@@ -210,20 +210,197 @@ static void generation(void) {
 
 /* ---- models that must be refused ------------------------------------------------------------------------ */
 
-static mw_status open_edited(const char *sed) {
-    char folder[] = "/tmp/microw-model-XXXXXX", command[640];
+static mw_status open_changed(const char *family, const char *sed) {
+    char folder[] = "/tmp/microw-model-XXXXXX", command[960];
     NEED(mkdtemp(folder) != NULL);
-    snprintf(command, sizeof command, "cp %s/models/llama/*.json %s/models/llama/model.safetensors %s && cd %s && %s",
-             MICROW_GOLDEN, MICROW_GOLDEN, folder, folder, sed);
+    snprintf(command, sizeof command, "cp %s/models/%s/*.json %s/models/%s/model.safetensors %s && cd %s && %s",
+             MICROW_GOLDEN, family, MICROW_GOLDEN, family, folder, folder, sed);
     NEED(system(command) == 0);
     mw_model *m = NULL;
-    mw_log_quiet(true);
     mw_status status = mw_model_open(folder, "f32", backend, &m);
-    mw_log_quiet(false);
     mw_model_free(&m);
     snprintf(command, sizeof command, "rm -r %s", folder);
     NEED(system(command) == 0);
     return status;
+}
+
+static mw_status open_edited(const char *sed) {
+    mw_log_quiet(true);
+    mw_status status = open_changed("llama", sed);
+    mw_log_quiet(false);
+    return status;
+}
+
+/* With members put before the others of config.json, in place of those that have the same keys. */
+static mw_status open_with(const char *family, const char *key, const char *value) {
+    char edit[512];
+    snprintf(edit, sizeof edit,
+             "python3 -c 'import json; c = json.load(open(\"config.json\")); c.pop(\"%s\", 0); "
+             "t = json.dumps(c); open(\"config.json\", \"w\").write(\"{\\\"%s\\\": %s,\" + t[1:])'",
+             key, key, value);
+    return open_changed(family, edit);
+}
+
+/* A value of a wrong type is no absent one. */
+static void wrong_types(void) {
+    static const struct {
+        const char *family, *key, *value, *said;
+    } bad[] = {
+        {"gpt2", "layer_norm_epsilon", "\\\"1e-3\\\"",
+         "'layer_norm_epsilon': expected a finite number, found the text '1e-3'"},
+        {"gpt2", "layer_norm_epsilon", "NaN", "'layer_norm_epsilon': expected a finite number, found NaN"},
+        {"gpt2", "layer_norm_epsilon", "1e400", "found 1e400"},
+        {"gpt2", "n_layer", "2.0", "'n_layer': expected a whole number from 1 to 1024, found 2"},
+        {"gpt2", "n_layer", "1000000000000000000000", "found 1e+21"},
+        {"gpt2", "n_head", "-4", "'n_head': expected a whole number from 1 to 65536, found -4"},
+        {"gpt2", "activation_function", "3", "'activation_function': expected a text, found 3"},
+        {"gpt2", "tie_word_embeddings", "1", "'tie_word_embeddings': expected true or false, found 1"},
+        {"gpt2", "scale_attn_weights", "\\\"yes\\\"", "'scale_attn_weights': expected true or false"},
+        {"gpt2", "model_type", "[]", "'model_type': expected a text, found a list"},
+        {"llama", "rms_norm_eps", "true", "'rms_norm_eps': expected a finite number, found true"},
+        {"llama", "rope_parameters", "3", "'rope_parameters': expected an object, found 3"},
+        {"llama", "rope_parameters", "{\\\"rope_theta\\\": Infinity}", "'rope_theta': expected a finite number"},
+        {"llama", "rope_parameters", "{\\\"rope_type\\\": 1}", "'rope_type': expected a text, found 1"},
+        {"llama", "attention_bias", "0", "'attention_bias': expected true or false, found 0"},
+        {"llama", "head_dim", "6.5", "'head_dim': expected a whole number from 1 to 65536, found 6.5"},
+        {"gpt_neox", "use_parallel_residual", "\\\"\\\"", "'use_parallel_residual': expected true or false"},
+        {"gemma2", "sliding_window", "\\\"5\\\"", "'sliding_window': expected a whole number"},
+        {"gemma2", "query_pre_attn_scalar", "{}", "'query_pre_attn_scalar': expected a finite number, found an object"},
+        {"gemma2", "final_logit_softcapping", "false",
+         "'final_logit_softcapping': expected a finite number, found false"},
+        {"gemma3", "layer_types", "[\\\"full_attention\\\", 3, 4]", "'layer_types': element 1: expected"},
+        {"gemma3", "layer_types", "[\\\"full_attention\\\"]", "'layer_types' describes 1 layers, but the model has 3"},
+        {"qwen2", "use_sliding_window", "[]", "'use_sliding_window': expected true or false, found a list"},
+        {"llama", "hidden_size", "24, \\\"hidden_size\\\": 25",
+         "'hidden_size': expected a whole number from 1 to 1048576, found two"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        mw_status status = strstr(bad[i].said, "element 1") ? MW_ERR_UNSUPPORTED : MW_ERR_FORMAT;
+        CHECK_SAYS(status, bad[i].said, open_with(bad[i].family, bad[i].key, bad[i].value));
+    }
+    CHECK_OK(open_with("llama", "unknown", "1e400, \\\"unknown\\\": NaN, \\\"id\\\": 99999999999999999999"));
+    CHECK_OK(open_with("llama", "rope_scaling", "null"));
+}
+
+/* GPT-Neo's groups of layers, as numbers that overflow. */
+static void attention_types(void) {
+    static const char remove[] =
+        "python3 -c 'import json; c = json.load(open(\"config.json\")); del c[\"attention_layers\"]; "
+        "c[\"attention_types\"] = %s; json.dump(c, open(\"config.json\", \"w\"))'";
+    static const struct {
+        const char *types, *said;
+    } cases[] = {
+        {"[[[\"global\", \"local\"], 1]]", NULL},
+        {"[[[\"global\"], 1], [[\"local\"], 1]]", NULL},
+        {"None", NULL},
+        {"[[[\"global\", \"local\"], 9223372036854775807]]", "expected [[kinds of layers], how often, up to 1024]"},
+        {"[[[\"global\", \"local\"], -4611686018427387905]]", "found a list and -4611686018427387905"},
+        {"[[[\"global\"], 1]]", "'attention_types' describes 1 layers, but the model has 2"},
+        {"[[[], 7]]", "expected [[kinds of layers]"},
+        {"[[[\"global\", \"near\"], 1]]", "element 1: expected \"global\" or \"local\", found the text 'near'"},
+        {"[3]", "found none and nothing"},
+        {"7", "'attention_types': expected a list, found 7"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char edit[512];
+        snprintf(edit, sizeof edit, remove, cases[i].types);
+        if (!cases[i].said) CHECK_OK(open_changed("gpt_neo", edit));
+        if (cases[i].said)
+            CHECK_SAYS(strstr(cases[i].said, "near") ? MW_ERR_UNSUPPORTED : MW_ERR_FORMAT, cases[i].said,
+                       open_changed("gpt_neo", edit));
+    }
+}
+
+/* Products of sizes: no overflow on the way to the refusal. */
+static void impossible_sizes(void) {
+    mw_model *m = NULL;
+    char path[] = "/tmp/microw-sizes-XXXXXX", command[512];
+    NEED(mkdtemp(path) != NULL);
+    snprintf(command, sizeof command,
+             "echo '{\"model_type\": \"llama\", \"hidden_size\": 1048576, \"num_hidden_layers\": 1024, "
+             "\"num_attention_heads\": 65536, \"head_dim\": 65536, \"intermediate_size\": 4194304, \"vocab_size\": "
+             "268435456, \"max_position_embeddings\": 4294967296}' > %s/config.json",
+             path);
+    NEED(system(command) == 0);
+    CHECK_SAYS(MW_ERR_FORMAT, "65536 heads of width 65536", mw_model_outline(path, &m));
+    snprintf(command, sizeof command, "sed -i 's/\"head_dim\": 65536/\"head_dim\": 16/' %s/config.json", path);
+    NEED(system(command) == 0);
+    NEED_OK(mw_model_outline(path, &m));
+    CHECK(mw_model_about(m)->parameters > INT64_C(1) << 50);
+    mw_model_free(&m);
+    snprintf(command, sizeof command, "rm -r %s", path);
+    NEED(system(command) == 0);
+}
+
+/* Adds a tensor to a file: a header that is longer, with the data behind the others. */
+static const char add_tensor[] =
+    "python3 -c 'import json, struct; f = open(\"model.safetensors\", \"rb\").read(); n, = struct.unpack(\"<Q\", f[:8]); "
+    "h = json.loads(f[8:8 + n]); d = f[8 + n:]; h[\"%s\"] = {\"dtype\": \"F32\", \"shape\": [1], "
+    "\"data_offsets\": [len(d), len(d) + 4]}; h = json.dumps(h).encode(); "
+    "open(\"model.safetensors\", \"wb\").write(struct.pack(\"<Q\", len(h)) + h + d + bytes(4))'";
+
+/* A config.json of fewer layers than the file has would be run as another model; what else is in the layers may be there. */
+static void more_layers_than_configured(void) {
+    static const struct {
+        const char *family, *tensor;
+        bool good;
+    } cases[] = {{"gpt2", "%s.h.2.ln_1.weight", false},
+                 {"gpt2", "%s.h.1.attn.bias", true},
+                 {"gpt2", "%s.h.1.attn.masked_bias", true},
+                 {"gpt2", "%s.h.x.odd", true},
+                 {"gpt_neo", "%s.h.7.attn.attention.bias", false},
+                 {"gpt_neox", "%s.layers.2.attention.dense.weight", false},
+                 {"gpt_neox", "%s.layers.1.attention.rotary_emb.inv_freq", true},
+                 {"llama", "%s.layers.2.input_layernorm.weight", false},
+                 {"llama", "%s.layers.99999999999999999999.mlp.up_proj.weight", false},
+                 {"llama", "%s.layers.0.self_attn.rotary_emb.inv_freq", true},
+                 {"llama", "vision.layers.9.weight", true},
+                 {"qwen3", "%s.layers.2.mlp.up_proj.weight", false},
+                 {"gemma3", "%s.layers.3.mlp.up_proj.weight", false}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char name[96], command[640];
+        const char *family = cases[i].family;
+        bool gpt = strcmp(family, "gpt2") == 0 || strcmp(family, "gpt_neo") == 0;
+        snprintf(name, sizeof name, cases[i].tensor,
+                 gpt                          ? "transformer"
+                 : strcmp(family, "gpt_neox") ? "model"
+                                              : "gpt_neox");
+        snprintf(command, sizeof command, add_tensor, name);
+        if (cases[i].good) CHECK_OK(open_changed(family, command));
+        if (!cases[i].good) CHECK_SAYS(MW_ERR_FORMAT, name, open_changed(family, command));
+    }
+    CHECK_SAYS(MW_ERR_FORMAT, "config.json gives the model 1 layers, but there is a weight",
+               open_with("gpt2", "n_layer", "1"));
+}
+
+/* Weights that begin at an odd byte of the file are as those that do not. */
+static void weights_at_odd_bytes(void) {
+    char folder[] = "/tmp/microw-odd-XXXXXX", command[960];
+    NEED(mkdtemp(folder) != NULL);
+    snprintf(
+        command, sizeof command,
+        "cp %s/models/gpt2/*.json %s/models/gpt2/model.safetensors %s && cd %s && python3 -c 'import struct; "
+        "f = open(\"model.safetensors\", \"rb\").read(); n, = struct.unpack(\"<Q\", f[:8]); n += (n + 1) %% 2; "
+        "m, = struct.unpack(\"<Q\", f[:8]); "
+        "open(\"model.safetensors\", \"wb\").write(struct.pack(\"<Q\", n) + f[8:8 + m] + b\" \" * (n - m) + f[8 + m:])'",
+        MICROW_GOLDEN, MICROW_GOLDEN, folder, folder);
+    NEED(system(command) == 0);
+    static const char *const dtypes[] = {"f32", "bf16", "f16"};
+    for (int i = 0; i < 3; i++) {
+        mw_model *even = open_family("gpt2", dtypes[i]), *odd = NULL;
+        NEED_OK(mw_model_open(folder, dtypes[i], backend, &odd));
+        int64_t vocab = mw_model_about(even)->vocab, length[2] = {7, 5};
+        float *a = mw_alloc((size_t)(2 * vocab) * sizeof *a), *b = mw_alloc((size_t)(2 * vocab) * sizeof *b);
+        mw_batch batch = {.n_seq = 2, .ids = ids, .length = length};
+        NEED_OK(mw_model_forward(even, &batch, a));
+        NEED_OK(mw_model_forward(odd, &batch, b));
+        CHECK(memcmp(a, b, (size_t)(2 * vocab) * sizeof *a) == 0);
+        mw_free(a);
+        mw_free(b);
+        mw_model_free(&even);
+        mw_model_free(&odd);
+    }
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    NEED(system(command) == 0);
 }
 
 static void bad_models(void) {
@@ -315,6 +492,11 @@ int main(int argc, char **argv) {
     RUN(batches_and_dtypes);
     RUN(generation);
     RUN(bad_models);
+    RUN(wrong_types);
+    RUN(attention_types);
+    RUN(impossible_sizes);
+    RUN(more_layers_than_configured);
+    RUN(weights_at_odd_bytes);
     RUN(hub_cache);
     mw_backend_close(&backend);
     return test_end();
