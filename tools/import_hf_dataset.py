@@ -1,7 +1,8 @@
-"""Turns a Hugging Face dataset (hub, local parquet/arrow/csv/json, or saved to disk) into files microw reads.
+"""Turns a Hugging Face dataset (hub, local parquet/arrow/csv/json files, or saved to disk) into files microw reads.
 
     pip install datasets
     python tools/import_hf_dataset.py roneneldan/TinyStories --split train --limit 100000 --out data/tinystories
+    python tools/import_hf_dataset.py shard-0.parquet --out data/shard
     python tools/import_hf_dataset.py parquet --files 'shard-*.parquet' --column content --out data/code
     python tools/import_hf_dataset.py allenai/c4 --config en --streaming --limit 1000000 --tokenizer gpt2 --out data/c4
 
@@ -15,8 +16,26 @@ import os
 import sys
 
 
+# What `datasets` calls the reader of a local file, by the file's ending.
+READERS = {".parquet": "parquet", ".arrow": "arrow", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json",
+           ".ndjson": "json", ".txt": "text"}
+
+
+def reader_of(path):
+    plain = path.lower()
+    for packed in (".gz", ".zst", ".bz2", ".xz"):
+        plain = plain.removesuffix(packed)
+    ending = os.path.splitext(plain)[1]
+    if ending not in READERS:
+        sys.exit(f"{path}: expected a file that ends in {', '.join(READERS)}")
+    return READERS[ending], {"delimiter": "\t"} if ending == ".tsv" else {}
+
+
 def open_dataset(args):
     import datasets
+    if os.path.isfile(args.dataset):
+        reader, options = reader_of(args.dataset)
+        return datasets.load_dataset(reader, data_files=[args.dataset], split="train", streaming=args.streaming, **options)
     if os.path.isdir(args.dataset) and os.path.exists(os.path.join(args.dataset, "dataset_info.json")):
         return datasets.load_from_disk(args.dataset)
     options = {"split": args.split, "streaming": args.streaming}
@@ -31,17 +50,22 @@ def open_dataset(args):
 
 
 def texts(args):
-    count = 0
+    count = skipped = 0
     for row in open_dataset(args):
         if args.column not in row:
             sys.exit(f"no column '{args.column}'; there are: {', '.join(row)}")
         text = row[args.column]
         if not isinstance(text, str) or not text.strip():
+            skipped += 1
             continue
         yield text
         count += 1
         if args.limit and count >= args.limit:
-            return
+            break
+    if skipped:
+        print(f"skipped {skipped} rows without text in column '{args.column}'", file=sys.stderr)
+    if not count:
+        sys.exit("no row has a text: nothing was written")
 
 
 def shards(items, size):
@@ -95,7 +119,8 @@ def load_tokenizer(name):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset", help="hub id, folder saved to disk, or parquet, arrow, csv, json, text with --files")
+    parser.add_argument("dataset", help="hub id, folder saved to disk, a local file (.parquet, .arrow, .csv, .json, ...), "
+                        "or parquet, arrow, csv, json, text with --files")
     parser.add_argument("--config")
     parser.add_argument("--split", default="train")
     parser.add_argument("--files", nargs="*")

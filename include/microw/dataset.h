@@ -6,8 +6,14 @@
  *     ... dataset->ids + dataset->first[s], dataset->length[s] ...
  *     mw_dataset_free(&dataset);
  *
- * Files: .txt (a document per file, line or separator), .jsonl (one JSON value a line), .json (one array); a value is
- * a string or an object with `text_field`. .npy: token ids, u16, u32, i32 or i64; a row a document, or one document.
+ * Files, by their ending in any case or by `format`:
+ *   .txt, .text             text: a document per file, line or separator
+ *   .jsonl, .ndjson         one JSON value a line: a text, or an object with `text_field`; blank lines are skipped
+ *   .json                   one array of such values, or one value a line
+ *   .csv, .tsv              a header, then a record each; the text is the column `text_field`
+ *   .npy                    token ids, u16, u32, i32 or i64; a row a document, or one document
+ * and each of them with .gz or .zst behind, which every rank unpacks into its memory. Other endings are refused. JSON is read
+ * by one rule, which base/json.h has.
  * Every rank ends with the same ids (4 bytes a token): texts are read in waves, each rank tokenizes its share of
  * a wave, and the ids are gathered in document order. Nothing depends on the number of ranks.
  */
@@ -22,14 +28,28 @@ extern "C" {
 #endif
 
 typedef enum mw_text_split { MW_SPLIT_FILE, MW_SPLIT_LINE, MW_SPLIT_SEPARATOR } mw_text_split;
+/* auto: by the ending. */
+typedef enum mw_dataset_format {
+    MW_FORMAT_AUTO,
+    MW_FORMAT_TEXT,
+    MW_FORMAT_JSONL,
+    MW_FORMAT_JSON,
+    MW_FORMAT_CSV,
+    MW_FORMAT_TSV,
+    MW_FORMAT_NPY
+} mw_dataset_format;
+/* A record without text: its field is absent, null, empty or no text. */
+typedef enum mw_missing_rule { MW_MISSING_ERROR, MW_MISSING_SKIP } mw_missing_rule;
 /* auto: before each document if the tokenizer knows a token for it. context: at the start of every sequence. */
 typedef enum mw_bos_rule { MW_BOS_AUTO, MW_BOS_DOCUMENT, MW_BOS_CONTEXT, MW_BOS_NONE } mw_bos_rule;
 
 typedef struct mw_dataset_options {
-    const char *const *paths; /* files or globs, sorted within a glob */
+    const char *const *paths; /* files, or globs where no file has that very name; sorted within a glob */
     int64_t n_paths;
-    const char *text_field;
-    mw_text_split split; /* of .txt */
+    mw_dataset_format format;
+    const char *text_field;     /* of JSON objects; column of CSV */
+    mw_missing_rule on_missing; /* skip: counted, and told once */
+    mw_text_split split;        /* of .txt */
     const char *separator;
     int64_t context; /* tokens in a sequence at most */
     bool pack;       /* documents one after another, cut every `context` tokens; else each starts a sequence */
@@ -37,11 +57,12 @@ typedef struct mw_dataset_options {
     mw_bos_rule bos;
     bool eos;             /* after each document */
     int64_t limit_tokens; /* 0: none; sequences after the one that reaches it are dropped, the packed last one is cut */
-    int64_t limit_documents; /* 0: none */
+    int64_t limit_documents; /* 0: none; records that are skipped count too */
 } mw_dataset_options;
 
 typedef struct mw_document_place {
-    int64_t file, offset, length; /* bytes in the file; for .json and .npy: number of the element, 0 */
+    int64_t file, offset,
+        length; /* bytes in the file, unpacked; for one JSON array and .npy: number of the element, 0 */
 } mw_document_place;
 
 typedef struct mw_dataset {

@@ -1,6 +1,7 @@
 /* Tokenizes documents in waves, each rank its share, and gathers the ids in document order. */
 #include "dataset/sources.h"
 
+#include <math.h>
 #include <string.h>
 
 enum { WAVE_DOCUMENTS = 4096 };
@@ -31,66 +32,90 @@ static mw_status reserve_ids(token_stream *s, int64_t ids) {
 
 typedef struct wave {
     int64_t begin, end; /* all documents of the wave */
+    int64_t at;         /* the document at hand: where reading failed, if it did */
     int64_t mine, mine_end;
     mw_ids ids;
     int64_t *length; /* [mine_end - mine] */
 } wave;
 
-static mw_status tokenize_share(const sources *s, const mw_dataset_options *options, mw_tokenizer *tokenizer, wave *w) {
+static mw_status tokenize_share(const sources *s, reading *r, wave *w) {
     if (!(w->length = mw_calloc((size_t)(w->mine_end - w->mine), sizeof *w->length))) return MW_ERR_MEMORY;
-    for (int64_t d = w->mine; d < w->mine_end; d++) {
+    for (w->at = w->mine; w->at < w->mine_end; w->at++) {
         int64_t before = w->ids.count;
-        MW_TRY(sources_read(s, d, options, tokenizer, &w->ids));
-        w->length[d - w->mine] = w->ids.count - before;
+        MW_TRY(sources_read(s, w->at, r, &w->ids));
+        w->length[w->at - w->mine] = w->ids.count - before;
     }
     return MW_OK;
 }
 
-static mw_status gather(const mw_comm *comm, const void *mine, int64_t count, size_t item, void *to) {
-    size_t bytes = (size_t)count * item, *all = mw_alloc((size_t)mw_comm_size(comm) * sizeof *all);
+/* Each rank may find something wrong in its share; what is told is the first of all, whatever the number of ranks: the
+ * one that has it reads that document again. Collective. */
+static mw_status tell_first(const sources *s, reading *r, const mw_comm *comm, wave *w, mw_status status) {
+    double own = status == MW_OK ? -INFINITY : -(double)w->at, first = own;
+    MW_TRY(mw_comm_max_f64(comm, &first, 1));
+    if (status != MW_OK && own == first) {
+        mw_status again = w->at < w->mine_end ? sources_read(s, w->at, r, &w->ids) : MW_OK;
+        if (again == MW_OK)
+            mw_error(status, "dataset: document %lld: %s", (long long)w->at, mw_status_text(status));
+        else
+            status = again;
+    }
+    return mw_comm_agree(comm, status);
+}
+
+/* Gathers what the ranks have into `to`, which has room for `room` items of all together. */
+static mw_status gather(const mw_comm *comm, const void *mine, int64_t count, size_t item, int64_t room, void *to) {
+    size_t bytes = (size_t)count * item, *all = mw_alloc((size_t)mw_comm_size(comm) * sizeof *all), sum = 0;
     MW_TRY(mw_comm_agree(comm, all ? MW_OK : MW_ERR_MEMORY));
     mw_status status = mw_comm_gather_all(comm, &bytes, sizeof bytes, all);
+    for (int r = 0; status == MW_OK && r < mw_comm_size(comm); r++) sum += all[r];
+    if (status == MW_OK && sum != (size_t)room * item)
+        status = mw_error(MW_ERR_COMM, "dataset: the ranks have %zu bytes, expected %zu", sum, (size_t)room * item);
+    status = mw_comm_agree(comm, status); /* a rank that expects another sum would be the only one to stop */
     if (status == MW_OK) status = mw_comm_gather_all_v(comm, mine, all, to);
     mw_free(all);
     return status;
 }
 
 static mw_status gather_wave(const mw_comm *comm, const wave *w, token_stream *stream) {
-    int64_t total = w->ids.count;
+    int64_t total = w->ids.count, documents = w->end - w->begin;
     MW_TRY(mw_comm_sum_i64(comm, &total, 1));
-    mw_status room = reserve_documents(stream, w->end - w->begin);
+    mw_status room = reserve_documents(stream, documents);
     if (room == MW_OK) room = reserve_ids(stream, total);
     MW_TRY(mw_comm_agree(comm, room));
-    MW_TRY(gather(comm, w->length, w->mine_end - w->mine, sizeof *w->length,
+    MW_TRY(gather(comm, w->length, w->mine_end - w->mine, sizeof *w->length, documents,
                   stream->document_length + stream->n_documents));
-    MW_TRY(gather(comm, w->ids.data ? (const void *)w->ids.data : "", w->ids.count, sizeof *w->ids.data,
+    MW_TRY(gather(comm, w->ids.data ? (const void *)w->ids.data : "", w->ids.count, sizeof *w->ids.data, total,
                   stream->ids + stream->n_ids));
-    stream->n_documents += w->end - w->begin;
+    stream->n_documents += documents;
     stream->n_ids += total;
     return MW_OK;
 }
 
-static mw_status run_wave(const sources *s, const mw_dataset_options *options, mw_tokenizer *tokenizer,
-                          const mw_comm *comm, int64_t begin, int64_t end, token_stream *stream) {
+static mw_status run_wave(const sources *s, reading *r, const mw_comm *comm, int64_t begin, int64_t end,
+                          token_stream *stream) {
     wave w = {.begin = begin, .end = end};
     mw_comm_share(mw_comm_rank(comm), mw_comm_size(comm), end - begin, 1, &w.mine, &w.mine_end);
     w.mine += begin;
     w.mine_end += begin;
-    mw_status status = mw_comm_agree(comm, tokenize_share(s, options, tokenizer, &w));
+    mw_log_quiet(true);
+    mw_status status = tokenize_share(s, r, &w);
+    mw_log_quiet(false);
+    status = tell_first(s, r, comm, &w, status);
     if (status == MW_OK) status = gather_wave(comm, &w, stream);
     mw_ids_free(&w.ids);
     mw_free(w.length);
     return status;
 }
 
-static mw_status tokenize(const sources *s, const mw_dataset_options *options, mw_tokenizer *tokenizer,
-                          const mw_comm *comm, token_stream *stream) {
-    int64_t overhead = pack_overhead(options, tokenizer);
+static mw_status tokenize(const sources *s, reading *r, const mw_comm *comm, token_stream *stream) {
+    const mw_dataset_options *options = r->options;
+    int64_t overhead = pack_overhead(options, r->tokenizer);
     mw_progress progress;
     mw_progress_begin(&progress, "tokenize", "documents", s->n_documents, mw_comm_rank(comm) == 0);
     for (int64_t begin = 0; begin < s->n_documents; begin += WAVE_DOCUMENTS) {
         int64_t end = begin + WAVE_DOCUMENTS < s->n_documents ? begin + WAVE_DOCUMENTS : s->n_documents;
-        MW_TRY(run_wave(s, options, tokenizer, comm, begin, end, stream));
+        MW_TRY(run_wave(s, r, comm, begin, end, stream));
         mw_progress_update(&progress, end, NULL);
         bool enough = options->limit_tokens > 0 && (options->pack || !options->truncate) &&
                       stream->n_ids + overhead * stream->n_documents >= options->limit_tokens;
@@ -105,13 +130,27 @@ static mw_status same_files(const sources *s, const mw_comm *comm) {
     mw_text_add(&text, "", 0);
     for (int64_t i = 0; i < s->n_files; i++) {
         const source *f = &s->files[i];
-        mw_text_addf(&text, "%s, %zu bytes, hash %016llx\n", mw_path_basename(f->path), f->map.length,
-                     (unsigned long long)mw_xxh64(f->map.data, f->map.length));
+        mw_text_addf(&text, "%s, %zu bytes, hash %016llx\n", mw_path_basename(f->path), f->length,
+                     (unsigned long long)mw_xxh64(f->data, f->length));
     }
     mw_status status = mw_comm_agree(comm, text.failed ? MW_ERR_MEMORY : MW_OK);
     if (status == MW_OK) status = mw_comm_same(comm, "the dataset's files", text.data);
     mw_text_free(&text);
     return status;
+}
+
+/* Once, for all ranks. Collective. */
+static mw_status tell(const mw_comm *comm, const sources *s, const reading *r) {
+    int64_t counts[] = {r->skipped, r->surrogates};
+    MW_TRY(mw_comm_sum_i64(comm, counts, 2));
+    counts[1] += s->surrogates; /* every rank has read those */
+    if (counts[0])
+        mw_log(MW_LOG_WARNING, "dataset: skipped records without a text in field '%s': %lld", r->options->text_field,
+               (long long)counts[0]);
+    if (counts[1])
+        mw_log(MW_LOG_WARNING, "dataset: surrogates without their other half, each read as U+FFFD: %lld",
+               (long long)counts[1]);
+    return MW_OK;
 }
 
 /* The dataset takes over the list of documents and the paths. */
@@ -131,11 +170,13 @@ static mw_status take_sources(sources *s, mw_dataset *d, int64_t n_documents) {
 mw_status mw_dataset_load(const mw_dataset_options *options, mw_tokenizer *tokenizer, const mw_comm *comm,
                           mw_dataset **out) {
     sources s = {0};
+    reading r = {.options = options, .tokenizer = tokenizer};
     token_stream stream = {0};
     mw_dataset *d = mw_calloc(1, sizeof *d);
     mw_status status = mw_comm_agree(comm, d ? sources_open(options, &s) : MW_ERR_MEMORY);
     if (status == MW_OK && mw_comm_size(comm) > 1) status = same_files(&s, comm);
-    if (status == MW_OK) status = tokenize(&s, options, tokenizer, comm, &stream);
+    if (status == MW_OK) status = tokenize(&s, &r, comm, &stream);
+    if (status == MW_OK) status = tell(comm, &s, &r);
     if (status == MW_OK) status = pack_sequences(options, tokenizer, &stream, d);
     if (status == MW_OK) status = take_sources(&s, d, stream.n_documents);
     status = mw_comm_agree(comm, status);

@@ -36,19 +36,19 @@ static mw_status read_header(source *s, const char *header) {
         return mw_error(MW_ERR_FORMAT, "%s: expected one or two dimensions, found %s", s->path, shape);
     s->rows = rows;
     s->columns = columns;
-    if ((uint64_t)(rows * columns * s->item) != s->map.length - (size_t)s->header)
+    if ((uint64_t)(rows * columns * s->item) != s->length - (size_t)s->header)
         return mw_error(MW_ERR_FORMAT, "%s: the header describes %lld bytes of data, the file has %lld", s->path,
-                        rows * columns * s->item, (long long)s->map.length - (long long)s->header);
+                        rows * columns * s->item, (long long)s->length - (long long)s->header);
     return MW_OK;
 }
 
 mw_status npy_open(source *s) {
-    const uint8_t *p = s->map.data;
+    const uint8_t *p = s->data;
     uint32_t length = 0;
-    bool magic = s->map.length >= 12 && memcmp(p, "\x93NUMPY", 6) == 0 && p[6] >= 1 && p[6] <= 3;
+    bool magic = s->length >= 12 && memcmp(p, "\x93NUMPY", 6) == 0 && p[6] >= 1 && p[6] <= 3;
     int prefix = magic && p[6] == 1 ? 10 : 12;
     if (magic) memcpy(&length, p + 8, prefix == 10 ? 2 : 4);
-    if (!magic || length > s->map.length - (size_t)prefix)
+    if (!magic || length > s->length - (size_t)prefix)
         return mw_error(MW_ERR_FORMAT, "%s: not a .npy file, or truncated", s->path);
     s->header = prefix + (int64_t)length;
     char *header = mw_strndup((const char *)p + prefix, length);
@@ -59,7 +59,7 @@ mw_status npy_open(source *s) {
 }
 
 static int64_t element(const source *s, int64_t index) {
-    const uint8_t *p = s->map.data + s->header + index * s->item;
+    const uint8_t *p = s->data + s->header + index * s->item;
     uint16_t u2;
     int32_t i4;
     int64_t i8;

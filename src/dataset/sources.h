@@ -5,15 +5,17 @@
 #include "base/json.h"
 #include "microw/dataset.h"
 
-typedef enum source_kind { SOURCE_TEXT, SOURCE_JSONL, SOURCE_JSON, SOURCE_NPY } source_kind;
-
 typedef struct source {
     char *path;
-    source_kind kind;
+    mw_dataset_format kind; /* never MW_FORMAT_AUTO */
+    const uint8_t *data;    /* of the map, or unpacked */
+    size_t length;
     mw_map map;
-    json_t *array;                 /* SOURCE_JSON */
-    int64_t rows, columns, header; /* SOURCE_NPY: [rows, columns] after `header` bytes */
-    int item;                      /* bytes an id takes */
+    uint8_t *unpacked;
+    json_t *array;           /* of a JSON array */
+    int64_t column, columns; /* of CSV: the text's; how many. Of .npy: a row's ids */
+    int64_t rows, header;    /* of .npy: [rows, columns] after `header` bytes */
+    int item;                /* bytes an id takes */
 } source;
 
 typedef struct sources {
@@ -21,13 +23,24 @@ typedef struct sources {
     int64_t n_files, files_capacity;
     mw_document_place *documents;
     int64_t n_documents, documents_capacity;
+    int64_t surrogates; /* in JSON arrays, which are read as a whole */
 } sources;
+
+/* Reading with what it is done by, and what was found on the way. */
+typedef struct reading {
+    const mw_dataset_options *options;
+    mw_tokenizer *tokenizer;
+    int64_t skipped, surrogates; /* records without text; half surrogate pairs */
+} reading;
 
 mw_status sources_open(const mw_dataset_options *options, sources *out) MW_MUST_USE;
 void sources_close(sources *s);
-/* Appends the ids of one document, without bos and eos. */
-mw_status sources_read(const sources *s, int64_t document, const mw_dataset_options *options, mw_tokenizer *tokenizer,
-                       mw_ids *out) MW_MUST_USE;
+/* Appends the ids of one document, without bos and eos; none for a record that is skipped. */
+mw_status sources_read(const sources *s, int64_t document, reading *r, mw_ids *out) MW_MUST_USE;
+
+/* Maps a file, unpacks it where it is packed, and tells its kind. */
+mw_status source_open(const char *path, mw_dataset_format format, source *out) MW_MUST_USE;
+void source_close(source *f);
 
 mw_status npy_open(source *s) MW_MUST_USE;
 mw_status npy_read(const source *s, int64_t row, mw_ids *out) MW_MUST_USE;

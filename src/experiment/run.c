@@ -98,7 +98,9 @@ int32_t untouched_token(const run *r) {
 mw_dataset_options run_dataset_options(const dataset_settings *d) {
     return (mw_dataset_options){.paths = (const char *const *)d->path.items,
                                 .n_paths = d->path.count,
+                                .format = (mw_dataset_format)d->format,
                                 .text_field = d->text_field,
+                                .on_missing = (mw_missing_rule)d->on_missing,
                                 .split = (mw_text_split)d->split,
                                 .separator = d->separator,
                                 .context = d->context,

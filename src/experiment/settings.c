@@ -34,8 +34,13 @@ static const mw_field model_fields[] = {
 
 static const mw_field dataset_fields[] = {
     {"path", MW_FIELD_STRINGS, AT(dataset_settings, path), NULL, .path = MW_PATH_FILE,
-     .doc = "files or globs: .txt, .jsonl, .json, .npy (token ids)"},
-    {"text_field", MW_FIELD_STRING, AT(dataset_settings, text_field), "text", .doc = "of JSON objects"},
+     .doc = "files or globs: .txt, .jsonl, .ndjson, .json, .csv, .tsv, .npy (token ids), each also with .gz or .zst "
+            "behind; a file that has this very name is no glob"},
+    {"format", MW_FIELD_CHOICE, AT(dataset_settings, format), "auto", .choices = "auto|text|jsonl|json|csv|tsv|npy",
+     .doc = "what these files and those of steer.measure_path are, whatever their ending says; auto: by the ending"},
+    {"text_field", MW_FIELD_STRING, AT(dataset_settings, text_field), "text", .doc = "of JSON objects; column of CSV"},
+    {"on_missing", MW_FIELD_CHOICE, AT(dataset_settings, on_missing), "error", .choices = "error|skip",
+     .doc = "a record whose text is absent, null, empty or no text; skip: left out, and counted in one message"},
     {"split", MW_FIELD_CHOICE, AT(dataset_settings, split), "file", .choices = "file|line|separator",
      .doc = "what a document of a .txt file is"},
     {"separator", MW_FIELD_STRING, AT(dataset_settings, separator), "<|endoftext|>",
@@ -54,7 +59,7 @@ static const mw_field dataset_fields[] = {
     {"limit_tokens", MW_FIELD_INT, AT(dataset_settings, limit_tokens), "0", .min = 0, .max = 1e15,
      .doc = "stop after this many tokens; 0: none"},
     {"limit_documents", MW_FIELD_INT, AT(dataset_settings, limit_documents), "0", .min = 0, .max = 1e15,
-     .doc = "stop after this many documents; 0: none"},
+     .doc = "stop after this many documents, skipped records included; 0: none"},
     {0}};
 
 static const mw_field hook_fields[] = {

@@ -20,7 +20,7 @@ typedef struct model_settings {
 typedef struct dataset_settings {
     mw_strings path;
     char *text_field, *separator;
-    int split, bos;
+    int format, on_missing, split, bos; /* mw_dataset_format, mw_missing_rule, mw_text_split, mw_bos_rule */
     int64_t context, batch, limit_tokens, limit_documents;
     bool pack, truncate, eos;
 } dataset_settings;

@@ -18,7 +18,7 @@ refuses 2 "expected number from 1e-12" $run --set sae.variant=jump_relu --set tr
 refuses 2 "only a transcoder" $run --set sae.skip=true
 refuses 1 "neither a folder nor in the Hugging Face cache" $run --set model.path=no-such-model
 refuses 1 "no such file" $run --set "dataset.path=$work/none.txt"
-refuses 1 "so this is no text" $run --set "dataset.path=$SOURCE/configs/demo/model/model.safetensors"
+refuses 1 "so this is no text" $run --set "dataset.path=$SOURCE/configs/demo/model/model.safetensors" --set dataset.format=text
 refuses 2 "site 9.resid_post is not in this model" $run --set "harvest.sites=[9.resid_post]"
 refuses 2 "did you mean stream 'resid_post'" $run --set "harvest.sites=[1.resid_pots]"
 refuses 2 "the model takes 64: lower dataset.context" $run --set dataset.context=65 --set dataset.pack=true

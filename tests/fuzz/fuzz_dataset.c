@@ -1,4 +1,4 @@
-/* The first byte chooses a kind of file and how documents are cut; the rest is the file. */
+/* The first byte chooses a kind of file and how documents are cut and read; the rest is the file. */
 #include "fuzz.h"
 #include "microw/dataset.h"
 
@@ -21,14 +21,17 @@ static void check(const mw_dataset *d) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static const char *const names[] = {"d.jsonl", "d.json", "d.txt", "d.npy"};
+    static const char *const names[2][4] = {{"d.jsonl", "d.json", "d.txt", "d.npy"},
+                                            {"d.csv", "d.tsv.gz", "d.jsonl.zst", "d.txt.gz"}};
     if (size == 0) return 0;
     uint8_t how = data[0];
-    const char *name = names[how % 4], *path = fuzz_path(name);
+    bool more = (how & 12) == 12; /* where the split is that by files a second time */
+    const char *name = names[more][how % 4], *path = fuzz_path(name);
     fuzz_write(name, data + 1, size - 1);
     mw_dataset_options options = {.paths = &path,
                                   .n_paths = 1,
                                   .text_field = "text",
+                                  .on_missing = how & 32 ? MW_MISSING_SKIP : MW_MISSING_ERROR,
                                   .split = (mw_text_split)(how / 4 % 3),
                                   .separator = "<|endoftext|>",
                                   .context = 16,
@@ -38,7 +41,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                                   .limit_tokens = how & 128 ? 40 : 0};
     mw_dataset *dataset = NULL;
     /* No count of memory here: the tokenizer's cache of words grows. */
-    if (mw_dataset_load(&options, how % 4 == 3 ? NULL : tokenizer, comm, &dataset) == MW_OK) check(dataset);
+    if (mw_dataset_load(&options, how % 4 == 3 && !more ? NULL : tokenizer, comm, &dataset) == MW_OK) check(dataset);
     mw_dataset_free(&dataset);
     return 0;
 }

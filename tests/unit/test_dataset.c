@@ -2,6 +2,11 @@
 #include "microw/dataset.h"
 #include "test.h"
 
+#include <errno.h>
+#include <unistd.h>
+#include <zlib.h>
+#include <zstd.h>
+
 static mw_tokenizer *t;
 static mw_comm *self;
 static char folder[] = "/tmp/microw-dataset-XXXXXX";
@@ -196,7 +201,8 @@ static void bad_input(void) {
     CHECK(fails("blank.txt", " \n\n", NULL) == MW_ERR_FORMAT);
     CHECK(fails("bad.jsonl", "{\"text\": 3}\n", NULL) == MW_ERR_FORMAT);
     CHECK(fails("bad.jsonl", "{\"text\": \"a\"}\n{\"text\"\n", NULL) == MW_ERR_FORMAT);
-    CHECK(fails("bad.json", "{\"text\": \"a\"}", NULL) == MW_ERR_FORMAT);
+    CHECK(fails("bad.json", "{\n\"text\": \"a\"}", NULL) == MW_ERR_FORMAT);
+    CHECK(fails("bad.json", "{\"body\": \"a\"}", NULL) == MW_ERR_FORMAT);
     CHECK(fails("bad.json", "[1]", NULL) == MW_ERR_FORMAT);
     CHECK(fails("bad.npy", "not numpy at all", NULL) == MW_ERR_FORMAT);
     CHECK(fails("x.txt", "word", &short_context) == MW_ERR_CONFIG);
@@ -213,7 +219,220 @@ static void bad_input(void) {
     CHECK(fails("bad.npy", NULL, NULL) == MW_ERR_FORMAT);
 }
 
-int main(void) {
+/* ---- kinds of files, and what is wrong with them --------------------------------------------------------- */
+
+/* One document a sequence. */
+static mw_dataset_options apart(const char *name, const char **path) {
+    mw_dataset_options o = options_for(name, path);
+    o.pack = false;
+    o.context = 100;
+    return o;
+}
+
+static void check_file(const char *name, const char *text, int64_t documents, const char *expected) {
+    const char *path;
+    if (text) put_text(name, text);
+    mw_dataset_options o = apart(name, &path);
+    check_texts(&o, documents, expected);
+}
+
+static mw_status load_as(const char *name, const char *text, mw_dataset_format format) {
+    const char *path;
+    mw_dataset *d = NULL;
+    if (text) put_text(name, text);
+    mw_dataset_options o = apart(name, &path);
+    o.format = format;
+    mw_status status = mw_dataset_load(&o, t, self, &d);
+    mw_dataset_free(&d);
+    return status;
+}
+
+static mw_status load_text(const char *name, const char *text) {
+    return load_as(name, text, MW_FORMAT_AUTO);
+}
+
+static void endings(void) {
+    static const char line[] = "{\"text\": \"x\"}\n";
+    check_file("e.JSONL", line, 1, "x|");
+    check_file("e.ndjson", line, 1, "x|");
+    check_file("e.json", "\n{\"text\": \"p\"}\n\n{\"text\": \"q\"}", 2, "p|q|");
+    check_file("e2.json", "\xef\xbb\xbf \n[\"p\",\n\"q\"]\n", 2, "p|q|");
+    check_file("e.TXT", "x", 1, "x|");
+    CHECK_SAYS(MW_ERR_CONFIG, "expected .txt, .text, .jsonl, .ndjson, .json, .csv, .tsv, .npy",
+               load_text("e.log", "x"));
+    CHECK_SAYS(MW_ERR_CONFIG, "dataset.format", load_text("e", "x"));
+    CHECK_SAYS(MW_ERR_CONFIG, "dataset.format", load_text("e.bin.gz", "x"));
+    CHECK_SAYS(MW_ERR_CONFIG, "tools/import_hf_dataset.py", load_text("e.Parquet", "x"));
+    CHECK_SAYS(MW_ERR_CONFIG, "tools/import_hf_dataset.py", load_text("e.arrow", "x"));
+    CHECK_OK(load_as("e.log", "x", MW_FORMAT_TEXT));
+    CHECK_OK(load_as("e", line, MW_FORMAT_JSONL));
+    CHECK_SAYS(MW_ERR_FORMAT, "e.txt:1: not valid JSON", load_as("e.txt", "x", MW_FORMAT_JSONL));
+    CHECK_SAYS(MW_ERR_FORMAT, "expected one JSON array, or one JSON value a line",
+               load_text("p.json", "{\n\"text\": 1}"));
+    CHECK_SAYS(MW_ERR_FORMAT, "p.json:3: not valid JSON", load_text("p.json", "[1,\n2\n"));
+    CHECK_SAYS(MW_ERR_IO, "a folder", load_text("", NULL));
+}
+
+static void csv_files(void) {
+    check_file("r.csv", "id,text\r\n1,\"one, \"\"two\"\"\nthree\"\r\n\r\n2,plain\r\n3,\"\n\"", 3,
+               "one, \"two\"\nthree|plain|\n|");
+    check_file("bom.csv", "\xef\xbb\xbftext\na\rb\nc", 3, "a|b|c|");
+    check_file("r.tsv", "text\tid\na, \"b\" c\t1\n\"d\te\"\t2\n", 2, "a, \"b\" c|d\te|");
+    CHECK_SAYS(MW_ERR_CONFIG, "n.csv:1: no column 'text' (dataset.text_field); there are: id, body",
+               load_text("n.csv", "id,body\n1,x\n"));
+    CHECK_SAYS(MW_ERR_FORMAT, "u.csv:3: the quote that opens here is never closed",
+               load_text("u.csv", "text\nx\n\"open\ny\nz\n"));
+    CHECK_SAYS(MW_ERR_FORMAT, "b.csv:4: text behind the quote that closes a field",
+               load_text("b.csv", "text\n\"x\ny\"\n\"a\" b\n"));
+    CHECK_SAYS(MW_ERR_FORMAT, "w.csv:2: 2 fields, but the header has 1", load_text("w.csv", "text\na, b\n"));
+    CHECK_SAYS(MW_ERR_FORMAT, "d.csv:1: column 'text' is there twice", load_text("d.csv", "text,text\na,b\n"));
+    CHECK_SAYS(MW_ERR_FORMAT, "m.csv:3: expected a text in field 'text', found fewer fields",
+               load_text("m.csv", "id,text\n1,a\n2\n"));
+    CHECK_SAYS(MW_ERR_FORMAT, "m.csv:3: expected a text in field 'text', found an empty one",
+               load_text("m.csv", "id,text\n1,a\n2,\n"));
+    CHECK_SAYS(MW_ERR_FORMAT, "so this is no text", (put("z.csv", "text\n\0", 6), load_text("z.csv", NULL)));
+}
+
+/* `times` gzip streams of a text, one behind another. */
+static void put_gzip(const char *name, const char *text, int times, int64_t cut) {
+    uint8_t whole[4096];
+    size_t length = 0;
+    for (int i = 0; i < times; i++) {
+        z_stream z = {.next_in = (Bytef *)(uintptr_t)text, .avail_in = (uInt)strlen(text)};
+        NEED(deflateInit2(&z, 6, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY) == Z_OK);
+        z.next_out = whole + length;
+        z.avail_out = (uInt)(sizeof whole - length);
+        NEED(deflate(&z, Z_FINISH) == Z_STREAM_END);
+        length += z.total_out;
+        deflateEnd(&z);
+    }
+    put(name, whole, length - (size_t)cut);
+}
+
+static void put_zstd(const char *name, const char *text, int times, int64_t cut) {
+    char whole[4096];
+    size_t length = 0;
+    for (int i = 0; i < times; i++)
+        length += ZSTD_compress(whole + length, sizeof whole - length, text, strlen(text), 3);
+    put(name, whole, length - (size_t)cut);
+}
+
+static void packed_files(void) {
+    static const char lines[] = "{\"text\": \"x\"}\n{\"text\": \"y\"}\n";
+    put_gzip("g.jsonl.gz", lines, 1, 0);
+    check_file("g.jsonl.gz", NULL, 2, "x|y|");
+    put_gzip("g2.JSONL.GZ", lines, 2, 0);
+    check_file("g2.JSONL.GZ", NULL, 4, "x|y|x|y|");
+    put_zstd("z.csv.zst", "text\na\nb\n", 1, 0);
+    check_file("z.csv.zst", NULL, 2, "a|b|");
+    put_zstd("z2.txt.zst", "abc", 3, 0);
+    check_file("z2.txt.zst", NULL, 1, "abcabcabc|");
+    put_gzip("t.jsonl.gz", lines, 2, 6);
+    CHECK_SAYS(MW_ERR_FORMAT, "t.jsonl.gz: truncated gzip stream", load_text("t.jsonl.gz", NULL));
+    put_zstd("t.jsonl.zst", lines, 2, 3);
+    CHECK_SAYS(MW_ERR_FORMAT, "t.jsonl.zst: truncated zstd stream", load_text("t.jsonl.zst", NULL));
+    CHECK_SAYS(MW_ERR_FORMAT, "truncated gzip stream", load_text("empty.txt.gz", ""));
+    CHECK_SAYS(MW_ERR_FORMAT, "truncated zstd stream", load_text("empty.txt.zst", ""));
+    CHECK_SAYS(MW_ERR_FORMAT, "damaged gzip stream at byte", load_text("d.txt.gz", "no stream at all"));
+    CHECK_SAYS(MW_ERR_FORMAT, "damaged zstd stream at byte", load_text("d.txt.zst", "no stream at all"));
+    char *whole, damaged[256];
+    size_t length;
+    put_gzip("w.txt.gz", "aaaa bbbb cccc", 1, 0);
+    snprintf(damaged, sizeof damaged, "%s/w.txt.gz", folder);
+    NEED_OK(mw_file_read(damaged, &whole, &length));
+    whole[length - 6] ^= 1; /* of the checksum */
+    put("w.txt.gz", whole, length);
+    mw_free(whole);
+    CHECK_SAYS(MW_ERR_FORMAT, "damaged gzip stream at byte", load_text("w.txt.gz", NULL));
+}
+
+/* A gigabyte of zeros in a megabyte, where memory for less can be had: one error, and the memory is given back. */
+__attribute__((unused)) static void bomb(void) {
+    enum { ZEROS = 16 << 20, TIMES = 64 };
+    uLongf length = compressBound(ZEROS);
+    char command[512];
+    uint8_t *member = mw_alloc(length), *zeros = mw_calloc(ZEROS, 1);
+    z_stream z = {.next_in = zeros, .avail_in = ZEROS, .next_out = member, .avail_out = (uInt)length};
+    NEED(deflateInit2(&z, 1, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY) == Z_OK);
+    NEED(deflate(&z, Z_FINISH) == Z_STREAM_END);
+    mw_text all = {0};
+    for (int i = 0; i < TIMES; i++) mw_text_add(&all, (const char *)member, z.total_out);
+    deflateEnd(&z);
+    put("bomb.txt.gz", all.data, all.length);
+    mw_text_free(&all);
+    mw_free(member);
+    mw_free(zeros);
+    snprintf(
+        command, sizeof command,
+        "(ulimit -v 700000; %s bomb %s/bomb.txt.gz) > %s/said 2>&1; test $? -eq 3 && grep -c 'error' %s/said | grep -qx 1",
+        program_invocation_name, folder, folder, folder);
+    CHECK(system(command) == 0);
+}
+
+static int unpack_bomb(const char *path) {
+    uint8_t *out;
+    size_t length;
+    char *data;
+    NEED_OK(mw_file_read(path, &data, &length));
+    mw_status status = mw_unpack(path, MW_PACKED_GZIP, data, length, &out, &length);
+    mw_free(data);
+    return status == MW_ERR_MEMORY && mw_alloc_balance() == 0 ? 3 : 1;
+}
+
+/* ---- records without text, and JSON as the world writes it ------------------------------------------------ */
+
+static void records_without_text(void) {
+    static const char records[] = "{\"text\": \"x\"}\n{\"id\": 1}\n{\"text\": null}\n{\"text\": 3}\n{\"text\": \"\"}\n"
+                                  "{\"text\": NaN}\nNaN\n{}\n{\"text\": \"p\", \"text\": \"q\"}\n{\"text\": \"y\"}\n";
+    const char *path;
+    put_text("r.jsonl", records);
+    mw_dataset_options o = apart("r.jsonl", &path);
+    o.on_missing = MW_MISSING_SKIP;
+    check_texts(&o, 10, "x|y|");
+    CHECK_SAYS(MW_ERR_FORMAT,
+               "r1.jsonl:2: expected a text in field 'text', found nothing; there are: id, body; "
+               "dataset.on_missing: skip",
+               load_text("r1.jsonl", "\n{\"id\": 1, \"body\": \"x\"}\n"));
+    CHECK_SAYS(MW_ERR_FORMAT, "found null; there are: text", load_text("r1.jsonl", "{\"text\": null}"));
+    CHECK_SAYS(MW_ERR_FORMAT, "found NaN", load_text("r1.jsonl", "{\"text\": NaN}"));
+    CHECK_SAYS(MW_ERR_FORMAT, "found an empty one", load_text("r1.jsonl", "{\"text\": \"\"}"));
+    CHECK_SAYS(MW_ERR_FORMAT, "found two different values",
+               load_text("r1.jsonl", "{\"text\": \"a\", \"text\": \"b\"}"));
+    CHECK_SAYS(MW_ERR_FORMAT, "r1.json: element 1: expected a text", load_text("r1.json", "[\"a\", {}]"));
+    CHECK_SAYS(MW_ERR_FORMAT, "no tokens",
+               (put_text("r2.jsonl", "{}\n"), o = apart("r2.jsonl", &path), o.on_missing = MW_MISSING_SKIP,
+                mw_dataset_load(&o, t, self, &(mw_dataset *){0})));
+}
+
+static void json_of_the_world(void) {
+    check_file(
+        "w.jsonl",
+        "\xef\xbb\xbf{\"id\": 123456789012345678901234567890, \"text\": \"a\"}\r\n{\"score\": NaN, \"text\": \"b\"}\n"
+        "{\"x\": -1e400, \"x\": 1, \"text\": \"c\"}\n \t\n\xef\xbb\xbf{\"text\": \"d\"}",
+        4, "a|b|c|d|");
+    check_file("s.jsonl", "{\"text\": \"e\\ud83df\"}\n", 1,
+               "e\xef\xbf\xbd"
+               "f|");
+    const char *path;
+    put_text("n.jsonl", "{\"text\": \"g\\u0000h\"}\n");
+    mw_dataset_options o = apart("n.jsonl", &path);
+    mw_dataset *d = load(&o);
+    mw_text text = {0};
+    NEED_OK(mw_tokenizer_decode(t, d->ids, d->n_ids, &text));
+    CHECK(text.length == 3 && memcmp(text.data, "g\0h", 3) == 0);
+    mw_text_free(&text);
+    mw_dataset_free(&d);
+}
+
+static void names_before_patterns(void) {
+    put_text("v[1].txt", "literal");
+    put_text("v1.txt", "pattern");
+    check_file("v[1].txt", NULL, 1, "literal|");
+    check_file("v[0-9].txt", NULL, 1, "pattern|");
+}
+
+int main(int argc, char **argv) {
+    if (argc > 2 && strcmp(argv[1], "bomb") == 0) return unpack_bomb(argv[2]);
     NEED(mkdtemp(folder) != NULL);
     NEED_OK(mw_comm_self(&self));
     char command[512], tokenizer[64];
@@ -228,6 +447,15 @@ int main(void) {
     RUN(token_shards);
     RUN(packing_rules);
     RUN(bad_input);
+    RUN(endings);
+    RUN(csv_files);
+    RUN(packed_files);
+#ifndef MICROW_SANITIZE /* which wants more of an address space than a limit leaves */
+    RUN(bomb);
+#endif
+    RUN(records_without_text);
+    RUN(json_of_the_world);
+    RUN(names_before_patterns);
     mw_tokenizer_free(&t);
     mw_comm_free(&self);
     snprintf(command, sizeof command, "rm -r %s", folder);
