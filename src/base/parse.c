@@ -69,7 +69,7 @@ bool mw_ends_with_any_case(const char *text, const char *suffix) {
 
 int64_t mw_line_number(const char *text, size_t at) {
     int64_t line = 1;
-    for (const char *p = text; (p = memchr(p, '\n', at - (size_t)(p - text))); p++) line++;
+    for (size_t i = 0; i < at; i++) line += text[i] == '\n';
     return line;
 }
 

@@ -5,7 +5,7 @@
 #include <zlib.h>
 #include <zstd.h>
 
-enum { CHECKED_FROM = 64 << 20, WINDOW_LOG_MAX = 31 };
+enum { CHECKED_FROM = 64 << 20, WINDOW_LOG_LEAST = 27, WINDOW_LOG_MAX = 31 };
 
 /* What was made so far. */
 typedef struct unpacked {
@@ -106,10 +106,18 @@ static mw_status decompress_all(ZSTD_DCtx *context, const uint8_t *data, size_t 
     return MW_OK;
 }
 
+/* What `zstd --long=31` writes needs 2 GB beside its text: allowed as far as half of the free memory reaches. */
+static int window_limit(void) {
+    uint64_t free_bytes = mw_free_memory();
+    int limit = WINDOW_LOG_MAX;
+    while (free_bytes && limit > WINDOW_LOG_LEAST && UINT64_C(1) << limit > free_bytes / 2) limit--;
+    return limit;
+}
+
 static mw_status unpack_zstd(const uint8_t *data, size_t length, unpacked *out) {
     ZSTD_DCtx *context = ZSTD_createDCtx();
     if (!context) return mw_error(MW_ERR_MEMORY, "%s: no memory for unpacking", out->path);
-    ZSTD_DCtx_setParameter(context, ZSTD_d_windowLogMax, WINDOW_LOG_MAX); /* what `zstd --long=31` writes */
+    ZSTD_DCtx_setParameter(context, ZSTD_d_windowLogMax, window_limit());
     mw_status status = decompress_all(context, data, length, out);
     ZSTD_freeDCtx(context);
     return status;
@@ -127,6 +135,7 @@ mw_status mw_unpack(const char *path, mw_packing packing, const void *data, size
                     size_t *out_length) {
     unpacked u = {.path = path};
     mw_status status = make_room(&u);
+    if (length == 0) data = ""; /* of an empty file there is no map */
     if (status == MW_OK)
         status = packing == MW_PACKED_GZIP ? unpack_gzip(data, length, &u) : unpack_zstd(data, length, &u);
     if (status != MW_OK) {

@@ -1,4 +1,5 @@
-/* The first byte chooses a kind of file and how documents are cut and read; the rest is the file. */
+/* The first byte chooses a kind of file and how documents are cut and read; the rest is the file. A zstd
+ * stream may ask for 2 GB at once: -malloc_limit_mb=4096. */
 #include "fuzz.h"
 #include "microw/dataset.h"
 
