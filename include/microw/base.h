@@ -154,8 +154,9 @@ bool mw_file_exists(const char *path);
 bool mw_is_directory(const char *path);
 bool mw_path_exists(const char *path); /* whatever it is: mw_file_exists is about regular files */
 mw_status mw_file_size(const char *path, uint64_t *out) MW_MUST_USE;
-/* Whole file with a NUL behind it; `length` may be NULL. Caller frees. Here and in mw_map_open only regular files are read: pipes
- * (/dev/stdin too, where it is one) and devices are refused, since every rank reads each file for itself. */
+/* Whole file with a NUL behind it; `length` may be NULL. Caller frees. Here and in mw_map_open only regular files are
+ * read: pipes (/dev/stdin too, where it is one) and devices are refused, since every rank reads each file for itself.
+ */
 mw_status mw_file_read(const char *path, char **out, size_t *length) MW_MUST_USE;
 /* Written to a temporary name beside it, synced, renamed: readers see the old or the new, never a half. */
 mw_status mw_file_write_atomic(const char *path, const void *data, size_t length) MW_MUST_USE;
@@ -214,8 +215,8 @@ typedef struct mw_map {
 mw_status mw_map_open(const char *path, mw_map *out) MW_MUST_USE;
 void mw_map_close(mw_map *map);
 
-/* What a gzip or zstd stream holds, or several of them one after another. Truncated, damaged, or more than there is memory for:
- * one error that names `path`. Caller frees. */
+/* What a gzip or zstd stream holds, or several of them one after another. Truncated, damaged, or more than there is
+ * memory for: one error that names `path`. Caller frees. */
 typedef enum mw_packing { MW_PACKED_NOT, MW_PACKED_GZIP, MW_PACKED_ZSTD } mw_packing;
 mw_packing mw_packing_of(const char *path); /* by the ending: .gz, .zst */
 mw_status mw_unpack(const char *path, mw_packing packing, const void *data, size_t length, uint8_t **out,

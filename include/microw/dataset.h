@@ -12,10 +12,10 @@
  *   .json                   one array of such values, or one value a line
  *   .csv, .tsv              a header, then a record each; the text is the column `text_field`
  *   .npy                    token ids, u16, u32, i32 or i64; a row a document, or one document
- * and each of them with .gz or .zst behind, which every rank unpacks into its memory. Other endings are refused. JSON is read
- * by one rule, which base/json.h has.
- * Every rank ends with the same ids (4 bytes a token): texts are read in waves, each rank tokenizes its share of
- * a wave, and the ids are gathered in document order. Nothing depends on the number of ranks.
+ * and each of them with .gz or .zst behind, which every rank unpacks into its memory. Other endings are refused. JSON
+ * is read by one rule, which base/json.h has. Every rank ends with the same ids (4 bytes a token): texts are read in
+ * waves, each rank tokenizes its share of a wave, and the ids are gathered in document order. Nothing depends on the
+ * number of ranks.
  */
 #ifndef MICROW_DATASET_H
 #define MICROW_DATASET_H

@@ -8,9 +8,9 @@
  *     mw_ids_free(&ids);
  *     mw_tokenizer_free(&tokenizer);
  *
- * Reads tokenizer.json (byte-level BPE and SentencePiece-style BPE with byte fallback) or vocab.json + merges.txt.
- * A component of tokenizer.json that this code does not know is refused by name, never ignored. Bytes that are not
- * UTF-8 count as U+FFFD. Normalizers may make at most 32 bytes of each byte of a stretch of text between added tokens, and
+ * Reads tokenizer.json (byte-level BPE and SentencePiece-style BPE with byte fallback) or vocab.json + merges.txt. A
+ * component of tokenizer.json that this code does not know is refused by name, never ignored. Bytes that are not UTF-8
+ * count as U+FFFD. Normalizers may make at most 32 bytes of each byte of a stretch of text between added tokens, and
  * 1024 more: a text that would grow beyond is refused. A tokenizer keeps a cache of words: one thread at a time.
  */
 #ifndef MICROW_TOKENIZER_H
@@ -37,8 +37,8 @@ void mw_tokenizer_free(mw_tokenizer **tokenizer);
 
 /* Appends the ids of `text`, without the special tokens that a template adds. Added tokens in the text are found. */
 mw_status mw_tokenizer_encode(mw_tokenizer *tokenizer, const char *text, size_t length, mw_ids *out) MW_MUST_USE;
-/* For messages about the texts that are encoded next: they come from `what` (borrowed, as `path`) number `number` of the file
- * `path`. NULL: from nowhere in particular. */
+/* For messages about the texts that are encoded next: they come from `what` (borrowed, as `path`) number `number` of
+ * the file `path`. NULL: from nowhere in particular. */
 void mw_tokenizer_reads(mw_tokenizer *tokenizer, const char *path, const char *what, int64_t number);
 /* Appends the text of ids, special tokens included. */
 mw_status mw_tokenizer_decode(const mw_tokenizer *tokenizer, const int32_t *ids, int64_t count,

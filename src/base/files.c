@@ -33,8 +33,8 @@ bool mw_path_exists(const char *path) {
     return stat(path, &info) == 0;
 }
 
-/* Opens a regular file for reading. Others are refused before they are opened: a pipe would wait for who writes, and a second
- * process that reads it would find nothing. */
+/* Opens a regular file for reading. Others are refused before they are opened: a pipe would wait for who writes, and a
+ * second process that reads it would find nothing. */
 static mw_status open_regular(const char *path, int *out, size_t *size) {
     struct stat info;
     int fd = -1;

@@ -161,7 +161,8 @@ bool mw_json_flag(const json_t *object, const char *key, bool initial) {
     return json_is_boolean(value) ? json_is_true(value) : initial;
 }
 
-/* jansson writes a key that is no UTF-8, as those of values without a form in JSON, as half a text, and says nothing. */
+/* jansson writes a key that is no UTF-8, as those of values without a form in JSON, as half a text, and says nothing.
+ */
 static bool has_form(const json_t *value) {
     const char *key;
     json_t *member;

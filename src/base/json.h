@@ -1,16 +1,17 @@
-/* JSON through jansson's values, with our reader and our errors. For the sources here only: no public header shows jansson.
+/* JSON through jansson's values, with our reader and our errors. For the sources here only: no public header shows
+ * jansson.
  *
- * One rule for all JSON, ours and what comes from outside. It is what Python's `json` reads, and where that would lose or
- * guess something, the value is kept apart so that only who asks for it is refused:
+ * One rule for all JSON, ours and what comes from outside. It is what Python's `json` reads, and where that would lose
+ * or guess something, the value is kept apart so that only who asks for it is refused:
  *
- * - Whole numbers beyond 64 bits are real numbers. NaN, Infinity, -Infinity and numbers too large for a double (1e400) are
- *   read; they are no numbers to json_is_number(), and a field that needs a finite number refuses them by name.
- * - A key given twice in an object with equal values is as given once; with different values it has no value: who asks for
- *   it is told so, who does not ask goes on.
+ * - Whole numbers beyond 64 bits are real numbers. NaN, Infinity, -Infinity and numbers too large for a double (1e400)
+ *   are read; they are no numbers to json_is_number(), and a field that needs a finite number refuses them by name.
+ * - A key given twice in an object with equal values is as given once; with different values it has no value: who asks
+ *   for it is told so, who does not ask goes on.
  * - A byte order mark at the start is skipped. Half of a surrogate pair (\ud800 alone) is U+FFFD, and counted.
  * - \u0000 is a character of texts like others; in a key it is the bytes C0 80, see mw_json_key_bytes().
- * - Refused, with the line: broken UTF-8, control characters inside texts, anything behind the value, comments, commas too
- *   many, nesting deeper than 2048.
+ * - Refused, with the line: broken UTF-8, control characters inside texts, anything behind the value, comments, commas
+ *   too many, nesting deeper than 2048.
  */
 #ifndef MICROW_JSON_H
 #define MICROW_JSON_H
@@ -41,9 +42,9 @@ size_t mw_json_key_bytes(const char *key, char *out);
 #define MW_JSON_FOUND 96
 const char *mw_json_found(const json_t *value, char out[MW_JSON_FOUND]);
 
-/* Members of an object with the type they must have: a wrong type, or a number outside of its range, is refused with file,
- * key, what was expected and what was found. `keys` is "a|b": the first that is there; null counts as absent. Absent:
- * `initial`. A value that is no object has no members. */
+/* Members of an object with the type they must have: a wrong type, or a number outside of its range, is refused with
+ * file, key, what was expected and what was found. `keys` is "a|b": the first that is there; null counts as absent.
+ * Absent: `initial`. A value that is no object has no members. */
 typedef struct mw_json_place {
     const char *path; /* of the file */
     const json_t *object;

@@ -18,8 +18,8 @@ static mw_status too_large(const unpacked *out, size_t bytes, const char *why) {
     return mw_error(MW_ERR_MEMORY, "%s: unpacked it is larger than %.1f GB, %s", out->path, (double)bytes * 1e-9, why);
 }
 
-/* Room for more. Memory that is asked for is had only when it is written to: a stream that unpacks to more than the machine
- * has is refused here, before the system ends the process. */
+/* Room for more. Memory that is asked for is had only when it is written to: a stream that unpacks to more than the
+ * machine has is refused here, before the system ends the process. */
 static mw_status make_room(unpacked *out) {
     if (out->length < out->capacity) return MW_OK;
     size_t grown = out->capacity ? out->capacity * 2 : 1 << 20;

@@ -182,8 +182,8 @@ static mw_status find_prefix(binder *b) {
                     b->model->arch.family->names.embed);
 }
 
-/* The layer a tensor belongs to by its name, "layers.7.mlp..." behind the folder's prefix; -1: to none. A number that is too
- * large to count is a large layer. */
+/* The layer a tensor belongs to by its name, "layers.7.mlp..." behind the folder's prefix; -1: to none. A number that
+ * is too large to count is a large layer. */
 static int64_t layer_of(const binder *b, const char *name) {
     enum { LARGE = 1 << 30 };
     const char *pattern = b->model->arch.family->names.norm1;
@@ -195,8 +195,8 @@ static int64_t layer_of(const binder *b, const char *name) {
     return digits > name + prefix + before && *digits == '.' ? layer : -1;
 }
 
-/* A model of fewer layers than the file holds would run, as another model. What else lies in its layers (GPT-2's masks, tables
- * of rotary frequencies) is left alone. */
+/* A model of fewer layers than the file holds would run, as another model. What else lies in its layers (GPT-2's masks,
+ * tables of rotary frequencies) is left alone. */
 static mw_status check_layers(const binder *b) {
     const mw_safetensors *file = b->model->file;
     for (int64_t i = 0; i < mw_safetensors_count(file); i++)

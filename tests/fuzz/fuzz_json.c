@@ -1,4 +1,5 @@
-/* Any bytes as JSON. What jansson's own reader takes is read, to the same value; what is written from a value reads the same. */
+/* Any bytes as JSON. What jansson's own reader takes is read, to the same value; what is written from a value reads the
+ * same. */
 #include "base/json.h"
 #include "fuzz.h"
 

@@ -362,10 +362,10 @@ __attribute__((unused)) static void bomb(void) {
     mw_text_free(&all);
     mw_free(member);
     mw_free(zeros);
-    snprintf(
-        command, sizeof command,
-        "(ulimit -v 700000; %s bomb %s/bomb.txt.gz) > %s/said 2>&1; test $? -eq 3 && grep -c 'error' %s/said | grep -qx 1",
-        program_invocation_name, folder, folder, folder);
+    snprintf(command, sizeof command,
+             "(ulimit -v 700000; %s bomb %s/bomb.txt.gz) > %s/said 2>&1; test $? -eq 3 && "
+             "grep -c 'error' %s/said | grep -qx 1",
+             program_invocation_name, folder, folder, folder);
     CHECK(system(command) == 0);
 }
 

@@ -333,12 +333,14 @@ static void impossible_sizes(void) {
 
 /* Adds a tensor to a file: a header that is longer, with the data behind the others. */
 static const char add_tensor[] =
-    "python3 -c 'import json, struct; f = open(\"model.safetensors\", \"rb\").read(); n, = struct.unpack(\"<Q\", f[:8]); "
+    "python3 -c 'import json, struct; f = open(\"model.safetensors\", \"rb\").read(); "
+    "n, = struct.unpack(\"<Q\", f[:8]); "
     "h = json.loads(f[8:8 + n]); d = f[8 + n:]; h[\"%s\"] = {\"dtype\": \"F32\", \"shape\": [1], "
     "\"data_offsets\": [len(d), len(d) + 4]}; h = json.dumps(h).encode(); "
     "open(\"model.safetensors\", \"wb\").write(struct.pack(\"<Q\", len(h)) + h + d + bytes(4))'";
 
-/* A config.json of fewer layers than the file has would be run as another model; what else is in the layers may be there. */
+/* A config.json of fewer layers than the file has would be run as another model; what else is in the layers may be
+ * there. */
 static void more_layers_than_configured(void) {
     static const struct {
         const char *family, *tensor;
@@ -376,13 +378,13 @@ static void more_layers_than_configured(void) {
 static void weights_at_odd_bytes(void) {
     char folder[] = "/tmp/microw-odd-XXXXXX", command[960];
     NEED(mkdtemp(folder) != NULL);
-    snprintf(
-        command, sizeof command,
-        "cp %s/models/gpt2/*.json %s/models/gpt2/model.safetensors %s && cd %s && python3 -c 'import struct; "
-        "f = open(\"model.safetensors\", \"rb\").read(); n, = struct.unpack(\"<Q\", f[:8]); n += (n + 1) %% 2; "
-        "m, = struct.unpack(\"<Q\", f[:8]); "
-        "open(\"model.safetensors\", \"wb\").write(struct.pack(\"<Q\", n) + f[8:8 + m] + b\" \" * (n - m) + f[8 + m:])'",
-        MICROW_GOLDEN, MICROW_GOLDEN, folder, folder);
+    snprintf(command, sizeof command,
+             "cp %s/models/gpt2/*.json %s/models/gpt2/model.safetensors %s && cd %s && python3 -c 'import struct; "
+             "f = open(\"model.safetensors\", \"rb\").read(); n, = struct.unpack(\"<Q\", f[:8]); n += (n + 1) %% 2; "
+             "m, = struct.unpack(\"<Q\", f[:8]); "
+             "d = f[8:8 + m] + b\" \" * (n - m) + f[8 + m:]; "
+             "open(\"model.safetensors\", \"wb\").write(struct.pack(\"<Q\", n) + d)'",
+             MICROW_GOLDEN, MICROW_GOLDEN, folder, folder);
     NEED(system(command) == 0);
     static const char *const dtypes[] = {"f32", "bf16", "f16"};
     for (int i = 0; i < 3; i++) {

@@ -42,7 +42,8 @@ static void round_trip(void) {
     mw_safetensors_free(&file);
 }
 
-/* The format lets a header have any length, and so data lie at any byte: what is read there is the same for every type. */
+/* The format lets a header have any length, and so data lie at any byte: what is read there is the same for every type.
+ */
 static void odd_headers(void) {
     static const uint16_t bf16[3] = {0x3f80, 0xbf80, 0x4000}, f16[3] = {0x3c00, 0xbc00, 0x4000};
     static const float f32[3] = {1, -1, 2};
