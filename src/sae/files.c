@@ -144,7 +144,8 @@ uint64_t mw_sae_mark(const mw_sae *sae) {
         if (by_latent || first) sum += mark_rows((uint64_t)i, t->data, by_latent ? sae->shard.first : 0, rows, width);
     }
     const uint64_t facts[] = {(uint64_t)sae->variant, (uint64_t)sae->shard.total, (uint64_t)sae->d, (uint64_t)sae->k};
-    if (first) sum += mw_xxh64(facts, sizeof facts) + mw_xxh64(&sae->threshold, sizeof sae->threshold);
+    if (first) sum += mw_xxh64(facts, sizeof facts);
+    if (first && variant_of(sae)->after_selection) sum += mw_xxh64(&sae->threshold, sizeof sae->threshold);
     return sum;
 }
 
@@ -276,14 +277,16 @@ mw_status sae_own_mark(mw_sae *sae) {
     return MW_OK;
 }
 
-/* The configuration has a hash of its weights, unless it is of a version that had none. MW_ERR_STATE, not told yet: they are others. */
-static mw_status check_mark(const char *wanted, const mw_sae *sae) {
+/* The configuration has a hash of its weights, unless it is of a version that had none. */
+static bool fits(const char *wanted, const mw_sae *sae) {
     char mark[20];
     snprintf(mark, sizeof mark, "%016llx", (unsigned long long)mw_sae_mark(sae));
-    return !wanted || strcmp(mark, wanted) == 0 ? MW_OK : MW_ERR_STATE;
+    return !wanted || strcmp(mark, wanted) == 0;
 }
 
-static mw_status load_once(const char *config_path, const char *weights, mw_backend *backend, mw_sae **out) {
+/* `torn`: the two files are not of one SAE. */
+static mw_status load_once(const char *config_path, const char *weights, mw_backend *backend, mw_sae **out,
+                           bool *torn) {
     json_t *config = NULL;
     mw_sae *sae = NULL;
     facts f = {0};
@@ -294,7 +297,7 @@ static mw_status load_once(const char *config_path, const char *weights, mw_back
         status = mw_error(MW_ERR_FORMAT, "%s: threshold %g: no f32 holds it", config_path, f.threshold);
     if (status == MW_OK) sae->threshold = (float)f.threshold;
     if (status == MW_OK) status = read_weights(weights, sae);
-    if (status == MW_OK) status = check_mark(mw_json_text(config, "weights"), sae);
+    *torn = status == MW_OK && !fits(mw_json_text(config, "weights"), sae);
     if (status == MW_OK) status = mw_put_text(&sae->site, f.site);
     if (status == MW_OK) status = mw_put_text(&sae->target, f.target);
     if (status == MW_OK) status = mw_put_text(&sae->model, f.model);
@@ -307,22 +310,37 @@ static mw_status load_once(const char *config_path, const char *weights, mw_back
     return status;
 }
 
-/* Two files are replaced one after the other: between the two moments they do not fit. */
+/* Two files are replaced one after the other: while somebody writes there, they may not fit for a moment. */
+static bool is_written(const char *weights) {
+    char *lock = mw_format("%s.lock", weights);
+    bool there = lock && mw_file_exists(lock);
+    mw_free(lock);
+    return there;
+}
+
 mw_status mw_sae_load(const char *folder, mw_backend *backend, mw_sae **out) {
     enum { TRIES = 20 };
     char *config_path = mw_path_join(folder, "cfg.json"), *weights = mw_path_join(folder, "sae.safetensors");
-    mw_status status = config_path && weights ? MW_ERR_STATE : MW_ERR_MEMORY;
-    for (int i = 0; i < TRIES && status == MW_ERR_STATE; i++) {
-        if (i) nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
-        status = load_once(config_path, weights, backend, out);
+    mw_sae *sae = NULL;
+    bool torn = true;
+    mw_status status = config_path && weights ? MW_OK : MW_ERR_MEMORY;
+    for (int i = 0; i < TRIES && torn && status == MW_OK; i++) {
+        mw_sae_free(&sae);
+        status = load_once(config_path, weights, backend, &sae, &torn);
+        if (status == MW_OK && torn && !is_written(weights)) break;
+        if (torn) nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
     }
-    if (status == MW_ERR_STATE)
-        status = mw_error(
-            MW_ERR_FORMAT,
-            "%s is not what the cfg.json beside it says (its hash differs): it is damaged, or another process writes there, or "
-            "one of the two was copied here",
-            weights);
+    if (status == MW_OK && torn)
+        status =
+            mw_error(MW_ERR_FORMAT,
+                     "%s is not what the cfg.json beside it says (its hash differs): it is damaged, or another process "
+                     "writes there, or one of the two was copied here",
+                     weights);
     mw_free(config_path);
     mw_free(weights);
+    if (status != MW_OK)
+        mw_sae_free(&sae);
+    else
+        *out = sae;
     return status;
 }

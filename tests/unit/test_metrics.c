@@ -17,7 +17,7 @@ static uint32_t position[ROWS];
 /* x [ROWS, D] as two sites of a store. */
 static void write_store(const float *x) {
     uint32_t ids[ROWS], sequence[ROWS];
-    uint64_t document[SEQUENCES], offset[SEQUENCES], length[SEQUENCES];
+    uint64_t document[SEQUENCES], document_row[SEQUENCES + 1], offset[SEQUENCES], length[SEQUENCES];
     const uint64_t block_row[] = {0, ROWS / 2, ROWS}, vocabulary[] = {0, 1};
     const mw_site sites[] = {{1, MW_RESID_POST}, {2, MW_MLP_OUT}};
     const int64_t widths[] = {FIRST, SECOND};
@@ -32,6 +32,7 @@ static void write_store(const float *x) {
         offset[s] = (uint64_t)(s * LENGTH);
         length[s] = LENGTH;
     }
+    for (int s = 0; s <= SEQUENCES; s++) document_row[s] = (uint64_t)(s * LENGTH);
     const mw_store_plan plan = {.n_rows = ROWS,
                                 .n_sequences = SEQUENCES,
                                 .n_blocks = 2,
@@ -43,6 +44,7 @@ static void write_store(const float *x) {
                                 .offset = offset,
                                 .length = length,
                                 .documents = documents,
+                                .document_row = document_row,
                                 .n_documents = SEQUENCES,
                                 .block_row = block_row,
                                 .sites = sites,
