@@ -33,7 +33,11 @@ static mw_status start(const char *command, child *c) {
     int error = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, in) || pipe2(out, O_CLOEXEC) ? errno : 0;
     posix_spawn_file_actions_init(&actions);
     posix_spawnattr_init(&how);
-    posix_spawnattr_setflags(&how, POSIX_SPAWN_SETPGROUP);
+    sigset_t defaults;
+    sigemptyset(&defaults);
+    sigaddset(&defaults, SIGPIPE);
+    posix_spawnattr_setsigdefault(&how, &defaults);
+    posix_spawnattr_setflags(&how, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGDEF);
     if (!error) error = posix_spawn_file_actions_adddup2(&actions, in[1], 0);
     if (!error) error = posix_spawn_file_actions_adddup2(&actions, out[1], 1);
     if (!error) error = posix_spawn(&c->pid, "/bin/sh", &actions, &how, words, environ);
@@ -65,23 +69,32 @@ static void take(child *c, mw_text *out) {
         close_end(&c->out);
 }
 
-/* Until it has said all, or the time or the room is over; which is told by `why`. */
+/* It has ended, and is not reaped: until then no other process or group gets its number. */
+static bool has_ended(const child *c) {
+    siginfo_t info = {.si_pid = 0};
+    return waitid(P_PID, (id_t)c->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == c->pid;
+}
+
+/* Until it has ended and said all, or the time or the room is over; which is told by `why`. What it leaves running may have its
+ * output open: that is not waited for long. */
 static const char *talk(child *c, const char *input, size_t length, double until, size_t most, mw_text *out) {
+    enum { LOOK_MS = 10, LEFT_MS = 500 };
     size_t given = 0;
+    double ended = 0;
     if (length == 0) close_end(&c->in);
-    while (c->out >= 0) {
-        double left = until - mw_seconds();
-        struct pollfd ends[2] = {{c->out, POLLIN, 0}, {c->in, POLLOUT, 0}};
-        if (left <= 0) return "took too long";
-        if (mw_signal_seen()) return "was ended by a signal to this program";
-        int ready = poll(ends, c->in >= 0 ? 2 : 1, left < 1 ? (int)(left * 1000) + 1 : 1000);
-        if (ready <= 0) continue;
-        if (c->in >= 0 && ends[1].revents) give(c, input, length, &given);
+    while (!mw_signal_seen()) {
+        double now = mw_seconds();
+        if (!ended && has_ended(c)) ended = now;
+        if (ended && (c->out < 0 || now > ended + LEFT_MS * 1e-3)) return NULL;
+        if (now >= until) return "took too long";
+        struct pollfd ends[2] = {{c->out, POLLIN, 0}, {c->in, POLLOUT, 0}}; /* closed ones are passed over */
+        if (poll(ends, 2, LOOK_MS) <= 0) continue;
+        if (ends[1].revents) give(c, input, length, &given);
         if (ends[0].revents) take(c, out);
         if (out->failed) return "filled the memory";
         if (out->length > most) return "wrote more than was asked for";
     }
-    return NULL;
+    return "was ended: this program was asked to end";
 }
 
 mw_status mw_command_run(const char *command, const char *input, size_t length, double seconds, size_t most,
@@ -92,11 +105,13 @@ mw_status mw_command_run(const char *command, const char *input, size_t length, 
     mw_text_add(out, "", 0);
     MW_TRY(start(command, &c));
     const char *why = talk(&c, input, length, mw_seconds() + seconds, most, out);
+    bool asked = why && mw_signal_seen();
     close_end(&c.in);
     close_end(&c.out);
-    if (why) kill(-c.pid, SIGKILL);
+    kill(-c.pid, SIGKILL); /* itself, or what it left running */
     while (waitpid(c.pid, &result, 0) < 0 && errno == EINTR) {
     }
+    if (asked) return mw_log(MW_LOG_INFO, "'%s' %s", command, why), MW_INTERRUPTED;
     if (why) return mw_error(MW_ERR_IO, "'%s' %s", command, why);
     if (WIFEXITED(result) && WEXITSTATUS(result) == 0) return MW_OK;
     if (WIFSIGNALED(result)) return mw_error(MW_ERR_IO, "'%s' was ended by signal %d", command, WTERMSIG(result));
