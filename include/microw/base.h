@@ -64,11 +64,17 @@ typedef enum mw_status {
 
 const char *mw_status_text(mw_status status);
 
-/* From here on SIGTERM, SIGUSR1 and SIGINT are noted, and end nothing by themselves the first time. */
+/* From here on SIGTERM, SIGUSR1, SIGINT and SIGHUP are noted and end nothing by themselves; a second SIGINT ends the process.
+ * SIGINT and SIGHUP that were ignored stay ignored. Under an mpirun that is about to kill its ranks, rank 0 says so. */
 mw_status mw_signals_watch(void) MW_MUST_USE;
 int mw_signal_seen(void); /* its number; 0: none */
 /* MW_INTERRUPTED in place of MW_OK once a signal was seen: for long loops, at places where the ranks agree. */
 mw_status mw_if_interrupted(mw_status status) MW_MUST_USE;
+
+/* For programs, at their start: descriptors 0 to 2 are open, and a reader of the output that goes away ends nothing (SIGPIPE is
+ * ignored). At their end: MW_ERR_IO unless all of standard output was written, or its reader has gone, who wanted no more. */
+mw_status mw_output_begin(void) MW_MUST_USE;
+mw_status mw_output_end(void) MW_MUST_USE;
 
 const char *mw_version(void);     /* "0.1.0" */
 const char *mw_version_git(void); /* of the tree it was built from, or "unknown" */
@@ -85,6 +91,7 @@ void mw_log(mw_log_level level, const char *fmt, ...) MW_PRINTF(2, 3);
 mw_status mw_error(mw_status status, const char *fmt, ...) MW_PRINTF(2, 3);
 /* Moves the held error text (newline-separated; may be "") to the caller, who frees it with mw_free. */
 char *mw_log_take_held(void);
+bool mw_log_shows(mw_log_level level);
 /* Drops what was held or would be printed while `quiet`: for probing calls whose failure is no failure. */
 void mw_log_quiet(bool quiet); /* what is quiet twice must be told so twice */
 
@@ -120,6 +127,8 @@ void mw_text_add(mw_text *text, const char *bytes, size_t length);
 void mw_text_addf(mw_text *text, const char *fmt, ...) MW_PRINTF(2, 3);
 /* The same on one line of a terminal: control characters as \n, \t, \x1b; bytes that are no character as <0xE2>. */
 void mw_text_add_visible(mw_text *text, const char *bytes, size_t length);
+/* Columns that a terminal takes for it: 2 for wide characters, 0 for combining ones and controls. */
+int mw_text_columns(const char *bytes, size_t length);
 void mw_text_swap(mw_text *a, mw_text *b);
 void mw_text_free(mw_text *text);
 
@@ -222,8 +231,9 @@ mw_packing mw_packing_of(const char *path); /* by the ending: .gz, .zst */
 mw_status mw_unpack(const char *path, mw_packing packing, const void *data, size_t length, uint8_t **out,
                     size_t *out_length) MW_MUST_USE;
 
-/* Runs a shell command with `input` on its standard input, and takes what it writes to standard output into `out`; at most
- * `seconds` long and about `most` bytes, else it is killed. MW_ERR_IO says how it ended, unless with exit code 0. */
+/* Runs a shell command with `input` on its standard input, and takes what it writes to standard output into `out`, until it has
+ * ended; at most `seconds` long and about `most` bytes, else it is killed. What it started in its process group ends with it.
+ * MW_ERR_IO says how it ended, unless with exit code 0; MW_INTERRUPTED: killed because a signal was seen. */
 mw_status mw_command_run(const char *command, const char *input, size_t length, double seconds, size_t most,
                          mw_text *out) MW_MUST_USE;
 
@@ -259,17 +269,24 @@ const char *mw_environment(const char *name); /* NULL when unset or empty */
 double mw_seconds(void);                      /* monotonic */
 void mw_timestamp(char out[32]);              /* 2026-01-31T12:00:00Z */
 
-/* Progress of a long piece of work on rank 0: a live line on a terminal, JSON lines elsewhere. */
+/* Progress of a long piece of work on rank 0, on standard error, where notes are logged: a live line on a terminal, no wider than
+ * its window; plain lines where TERM is dumb; JSON lines elsewhere. There are no colours. */
 typedef struct mw_progress {
     const char *what, *unit;
     int64_t total;
     double start, last;
-    bool active, terminal;
+    bool active, terminal, live;
 } mw_progress;
+/* What else is told, as JSON pairs `"loss":0.5,"fvu":0.2` and, for terminals, in words: "loss 0.5, FVU 0.2". */
+typedef struct mw_progress_extra {
+    const char *pairs, *words;
+} mw_progress_extra;
 void mw_progress_begin(mw_progress *progress, const char *what, const char *unit, int64_t total, bool active);
-/* `extra` may be NULL: `"loss":0.5,"fvu":0.2`, pairs for the JSON line, shown as they are on a terminal. */
-void mw_progress_update(mw_progress *progress, int64_t done, const char *extra);
-void mw_progress_end(mw_progress *progress, int64_t done, const char *extra);
+/* `extra` may be NULL. At most every 0.2 s on a terminal, every 5 s elsewhere. */
+void mw_progress_update(mw_progress *progress, int64_t done, const mw_progress_extra *extra);
+void mw_progress_end(mw_progress *progress, int64_t done, const mw_progress_extra *extra);
+/* Takes the live line away, if there is one, before something else is printed. */
+void mw_progress_clear(void);
 
 #ifdef __cplusplus
 }

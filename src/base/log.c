@@ -31,6 +31,13 @@ void mw_log_quiet(bool quiet) {
     pthread_mutex_unlock(&log_state.lock);
 }
 
+bool mw_log_shows(mw_log_level level) {
+    pthread_mutex_lock(&log_state.lock);
+    bool shows = level <= log_state.level;
+    pthread_mutex_unlock(&log_state.lock);
+    return shows;
+}
+
 static void hold(const char *line) {
     size_t length = strlen(line);
     if (log_state.held_length + length + 2 > HELD_MAX_BYTES) return;
@@ -51,6 +58,7 @@ static void emit(mw_log_level level, const char *fmt, va_list args) {
     } else if (level == MW_LOG_ERROR && log_state.size > 1) {
         hold(line);
     } else {
+        mw_progress_clear();
         fprintf(stderr, "microw: %s: %s\n", names[level], line);
     }
     pthread_mutex_unlock(&log_state.lock);

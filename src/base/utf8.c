@@ -98,3 +98,40 @@ void mw_utf8_show_cut(mw_text *out, const char *bytes, size_t length, size_t mos
     mw_utf8_show(out, bytes, cut);
     mw_text_addf(out, "\u2026");
 }
+
+static uint32_t code_at(const char *bytes, size_t n) {
+    const unsigned char *p = (const unsigned char *)bytes;
+    uint32_t code = n == 1 ? p[0] : p[0] & (0xffu >> (n + 1));
+    for (size_t i = 1; i < n; i++) code = code << 6 | (p[i] & 63);
+    return code;
+}
+
+/* The blocks of Unicode 15 whose characters are wide (East Asian Width W and F, emoji) or stand on the one before: whole blocks, which
+ * is what a terminal's line needs. */
+static int columns_of(uint32_t code) {
+    static const struct {
+        uint32_t first, last;
+        int columns;
+    } blocks[] = {
+        {0, 0x1f, 0},          {0x7f, 0x9f, 0},       {0x300, 0x36f, 0},     {0x1100, 0x115f, 2},
+        {0x1ab0, 0x1aff, 0},   {0x1dc0, 0x1dff, 0},   {0x200b, 0x200f, 0},   {0x20d0, 0x20ff, 0},
+        {0x2e80, 0x303e, 2},   {0x3041, 0xa4cf, 2},   {0xa960, 0xa97f, 2},   {0xac00, 0xd7a3, 2},
+        {0xf900, 0xfaff, 2},   {0xfe00, 0xfe0f, 0},   {0xfe20, 0xfe2f, 0},   {0xfe30, 0xfe6f, 2},
+        {0xff00, 0xff60, 2},   {0xffe0, 0xffe6, 2},   {0x16fe0, 0x18d7f, 2}, {0x1aff0, 0x1b2ff, 2},
+        {0x1f300, 0x1f64f, 2}, {0x1f680, 0x1f6ff, 2}, {0x1f900, 0x1f9ff, 2}, {0x1fa70, 0x1faff, 2},
+        {0x20000, 0x3fffd, 2}, {0xe0000, 0xe0fff, 0},
+    };
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks && code >= blocks[i].first; i++)
+        if (code <= blocks[i].last) return blocks[i].columns;
+    return 1;
+}
+
+int mw_text_columns(const char *bytes, size_t length) {
+    int columns = 0;
+    for (size_t i = 0, n; i < length; i += n) {
+        n = mw_utf8_length(bytes + i, length - i);
+        columns += n ? columns_of(code_at(bytes + i, n)) : 1; /* what is broken is shown as one replacement */
+        n += n == 0;
+    }
+    return columns;
+}

@@ -389,7 +389,9 @@ void mw_comm_report_errors(const mw_comm *comm) {
     mw_free(held);
     char *all = mw_calloc((size_t)comm->size, SLOT);
     if (mw_comm_agree(comm, all ? MW_OK : MW_ERR_MEMORY) == MW_OK &&
-        mw_comm_gather_all(comm, mine, SLOT, all) == MW_OK && comm->rank == 0)
+        mw_comm_gather_all(comm, mine, SLOT, all) == MW_OK && comm->rank == 0) {
+        mw_progress_clear();
         print_once(all, SLOT, comm->size);
+    }
     mw_free(all);
 }

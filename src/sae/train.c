@@ -146,17 +146,29 @@ static int64_t rows_left(const group *g) {
     return rows;
 }
 
-static void describe(const group *g, char *out, size_t bytes) {
+typedef struct description {
+    char pairs[512], words[512]; /* a loss may have 300 digits */
+    mw_progress_extra extra;
+} description;
+
+/* Of the last step; several SAEs by their number alone. */
+static const mw_progress_extra *describe(const group *g, description *out) {
     int64_t active = 0;
     for (int64_t i = 0; i < g->n; i++) active += g->members[i].active;
     const mw_step_report *r = &g->members[0].job->last;
     char fvu[32] = "null"; /* undefined: the line is JSON */
     if (isfinite(r->fvu)) snprintf(fvu, sizeof fvu, "%.4f", r->fvu);
-    if (g->n == 1)
-        snprintf(out, bytes, "\"loss\":%.4f,\"fvu\":%s,\"l0\":%.2f,\"dead\":%lld", r->loss, fvu, r->l0,
+    if (g->n == 1) {
+        snprintf(out->pairs, sizeof out->pairs, "\"loss\":%.4f,\"fvu\":%s,\"l0\":%.2f,\"dead\":%lld", r->loss, fvu, r->l0,
                  (long long)r->dead);
-    else
-        snprintf(out, bytes, "\"saes\":%lld,\"training\":%lld", (long long)g->n, (long long)active);
+        snprintf(out->words, sizeof out->words, "loss %.4g, FVU %s, L0 %.1f, %lld dead", r->loss, mw_show(r->fvu, 4).text, r->l0,
+                 (long long)r->dead);
+    } else {
+        snprintf(out->pairs, sizeof out->pairs, "\"saes\":%lld,\"training\":%lld", (long long)g->n, (long long)active);
+        snprintf(out->words, sizeof out->words, "%lld of %lld SAEs still trained", (long long)active, (long long)g->n);
+    }
+    out->extra = (mw_progress_extra){out->pairs, out->words};
+    return &out->extra;
 }
 
 /* The last step of any that is still trained. */
@@ -176,7 +188,7 @@ static mw_status take_rows(group *g, int64_t step, int64_t batch, const float **
 
 static mw_status run_steps(group *g) {
     const float *x = NULL, *y = NULL;
-    char extra[512]; /* a loss may have 300 digits */
+    description last;
     mw_progress progress;
     int64_t total = rows_left(g), batch = g->members[0].job->options->batch;
     if (total == 0) return MW_OK;
@@ -189,11 +201,9 @@ static mw_status run_steps(group *g) {
         if (ready == MW_INTERRUPTED) return interrupt_all(g);
         MW_TRY(ready);
         MW_TRY(step_all(g, step, x, y, waited));
-        describe(g, extra, sizeof extra);
-        mw_progress_update(&progress, total - rows_left(g), extra);
+        mw_progress_update(&progress, total - rows_left(g), describe(g, &last));
     }
-    describe(g, extra, sizeof extra);
-    mw_progress_end(&progress, total, extra);
+    mw_progress_end(&progress, total, describe(g, &last));
     return MW_OK;
 }
 
