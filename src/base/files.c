@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fts.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,9 +22,19 @@ bool mw_is_directory(const char *path) {
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
 }
 
+/* By errno. Of a file that is not there also where it was looked for, since paths are relative to where a program was started. */
+static mw_status cannot(const char *path, const char *what) {
+    int error = errno;
+    char *whole = error == ENOENT && path[0] != '/' ? mw_path_absolute(path) : NULL;
+    mw_error(MW_ERR_IO, "%s: cannot %s: %s%s%s%s", path[0] ? path : "''", what, strerror(error),
+             whole ? " (looked for " : "", whole ? whole : "", whole ? ")" : "");
+    mw_free(whole);
+    return MW_ERR_IO;
+}
+
 mw_status mw_file_size(const char *path, uint64_t *out) {
     struct stat info;
-    if (stat(path, &info) != 0) return mw_error(MW_ERR_IO, "%s: %s", path, strerror(errno));
+    if (stat(path, &info) != 0) return cannot(path, "read");
     *out = (uint64_t)info.st_size;
     return MW_OK;
 }
@@ -48,9 +59,10 @@ static mw_status open_regular(const char *path, int *out, size_t *size) {
     }
     int why = errno;
     if (fd >= 0) close(fd);
-    if (!there || (regular && fd < 0)) return mw_error(MW_ERR_IO, "%s: cannot read: %s", path, strerror(why));
+    errno = why;
+    if (!there || (regular && fd < 0)) return cannot(path, "read");
     return mw_error(MW_ERR_IO, "%s: cannot read: %s", path,
-                    S_ISDIR(info.st_mode) ? strerror(EISDIR)
+                    S_ISDIR(info.st_mode) ? "it is a folder"
                                           : "not a regular file; what a pipe or device gives must be in a file first");
 }
 
@@ -178,6 +190,7 @@ mw_status mw_file_write_atomic(const char *path, const void *data, size_t length
 }
 
 mw_status mw_make_directories(const char *path) {
+    if (!path[0]) return mw_error(MW_ERR_IO, "a folder without a name cannot be made: its path is empty");
     char *copy = mw_strdup(path);
     if (!copy) return MW_ERR_MEMORY;
     mw_status status = MW_OK;

@@ -1,3 +1,4 @@
+#include "base/progress_line.h"
 #include "microw/base.h"
 #include "microw/tensor.h"
 #include "base/csv.h"
@@ -159,6 +160,88 @@ static void half_precision(void) {
     CHECK(isnan(mw_f16_to_f32(mw_f32_to_f16(NAN))) && isnan(mw_bf16_to_f32(mw_f32_to_bf16(NAN))));
 }
 
+static void paths(void) {
+    char here[4096], *whole = mw_path_absolute("a/b"), *same = mw_path_absolute("/a/b");
+    NEED(whole && same && getcwd(here, sizeof here) != NULL);
+    CHECK(strncmp(whole, here, strlen(here)) == 0 && mw_ends_with(whole, "/a/b") && strcmp(same, "/a/b") == 0);
+    mw_free(whole);
+    mw_free(same);
+    mw_log_quiet(true);
+    CHECK_FAILS(MW_ERR_IO, mw_make_directories(""));
+    mw_log_quiet(false);
+}
+
+static void columns_of_texts(void) {
+    static const struct {
+        const char *text;
+        int columns;
+    } cases[] = {{"", 0},
+                 {"loss", 4},
+                 {"\xc3\xa9t\xc3\xa9", 3},        /* of two bytes each */
+                 {"\xe6\xbc\xa2\xe5\xad\x97", 4}, /* Han */
+                 {"\xed\x95\x9c\xea\xb8\x80", 4}, /* Hangul */
+                 {"e\xcc\x81", 1},                /* with a combining accent */
+                 {"\xf0\x9f\x98\x80", 2},         /* emoji */
+                 {"\xef\xbc\xa1", 2},             /* fullwidth A */
+                 {"a\xff", 2}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        CHECK(mw_text_columns(cases[i].text, strlen(cases[i].text)) == cases[i].columns);
+}
+
+static bool line_is(const mw_progress *p, int64_t done, double seconds, const char *words, bool over, int width,
+                    const char *wanted) {
+    mw_text line = {0};
+    progress_line(p, done, seconds, words, over, width, &line);
+    bool same = line.data && strcmp(line.data, wanted) == 0;
+    if (!same) fprintf(stderr, "found '%s'\n", line.data ? line.data : "");
+    mw_text_free(&line);
+    return same;
+}
+
+static void progress_in_words(void) {
+    mw_progress train = {.what = "train", .unit = "tokens", .total = 98304};
+    const char *words = "loss 0.045, FVU 0.0150, L0 16.0, 48 dead";
+    CHECK(line_is(
+        &train, 41250, 34, words, false, 200,
+        "train 42 %, 47 s left, 1.21k tokens/s, loss 0.045, FVU 0.0150, L0 16.0, 48 dead, 41.2k of 98.3k tokens"));
+    CHECK(line_is(&train, 41250, 34, words, false, 79,
+                  "train 42 %, 47 s left, 1.21k tokens/s, loss 0.045, FVU 0.0150, L0 16.0, 48 dead"));
+    CHECK(line_is(&train, 41250, 34, words, false, 78,
+                  "train 42 %, 47 s left, 1.21k tokens/s, loss 0.045, FVU 0.0150, L0 16.0"));
+    CHECK(line_is(&train, 41250, 34, words, false, 25, "train 42 %, 47 s left"));
+    CHECK(line_is(&train, 41250, 34, words, false, 5, ""));
+    CHECK(line_is(&train, 0, 0, NULL, false, 79, "train 0 %, 0 of 98.3k tokens"));
+    CHECK(line_is(&train, 98304, 3725, words, true, 60, "train 98.3k tokens in 1 h 02 min, 26.4 tokens/s, loss 0.045"));
+    CHECK(line_is(&train, 98304, 125.4, NULL, true, 79, "train 98.3k tokens in 2 min 05 s, 784 tokens/s"));
+    train.total = 999600;
+    CHECK(line_is(&train, 999600, 2.04, NULL, true, 79, "train 1M tokens in 2.0 s, 490k tokens/s"));
+    train.total = 1000000000;
+    CHECK(line_is(&train, 1000000, 7.2, NULL, false, 30, "train 0 %, 1 h 59 min left"));
+    CHECK(line_is(&train, 1000, 1, NULL, false, 40, "train 0 %, 11 d 13 h left, 1k tokens/s"));
+    mw_progress wide = {.what = "\xe6\xbc\xa2\xe5\xad\x97", .unit = "x", .total = 10};
+    CHECK(line_is(&wide, 5, 5, NULL, false, 10, "\xe6\xbc\xa2\xe5\xad\x97 50 %"));
+    CHECK(line_is(&wide, 5, 5, NULL, false, 8, "")); /* nine columns, ten bytes */
+}
+
+static void commands(void) {
+    mw_text out = {0};
+    double start = mw_seconds();
+    CHECK_OK(mw_command_run("cat; echo b", "a\n", 2, 20, 100, &out));
+    CHECK(strcmp(out.data, "a\nb\n") == 0);
+    CHECK_OK(mw_command_run("exec >&-; sleep 0.3", "", 0, 20, 100, &out)); /* silent before its end */
+    CHECK_OK(mw_command_run("(sleep 0.1; echo late) & echo soon", "", 0, 20, 100, &out));
+    CHECK(strcmp(out.data, "soon\nlate\n") == 0);
+    CHECK_OK(mw_command_run("sleep 30 & echo done", "", 0, 20, 100, &out));
+    mw_log_quiet(true);
+    CHECK_FAILS(MW_ERR_IO, mw_command_run("exec >&-; sleep 30", "", 0, 0.3, 100, &out));
+    CHECK_FAILS(MW_ERR_IO, mw_command_run("exit 3", "", 0, 20, 100, &out));
+    CHECK_FAILS(MW_ERR_IO, mw_command_run("yes", "", 0, 20, 100, &out));
+    CHECK_FAILS(MW_ERR_IO, mw_command_run("kill -PIPE $$; sleep 1", "", 0, 20, 100, &out));
+    mw_log_quiet(false);
+    CHECK(mw_seconds() - start < 15);
+    mw_text_free(&out);
+}
+
 int main(void) {
     RUN(philox_known_answers);
     RUN(random_numbers_look_right);
@@ -169,5 +252,9 @@ int main(void) {
     RUN(only_regular_files);
     RUN(csv_records);
     RUN(half_precision);
+    RUN(paths);
+    RUN(columns_of_texts);
+    RUN(progress_in_words);
+    RUN(commands);
     return test_end();
 }
