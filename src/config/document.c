@@ -4,7 +4,7 @@
 #include <string.h>
 #include <yaml.h>
 
-enum { DEPTH_MAX = 32 };
+enum { DEPTH_MAX = 32, FILE_MAX = 64 << 20 };
 
 static void node_free(mw_node *node) {
     while (node) {
@@ -249,7 +249,15 @@ mw_status mw_document_parse(const char *name, const char *text, size_t length, m
 mw_status mw_document_load(const char *path, mw_document *out) {
     char *text = NULL;
     size_t length = 0;
-    MW_TRY(mw_file_read(path, &text, &length));
+    uint64_t bytes = 0;
+    if (mw_is_directory(path))
+        return mw_error(MW_ERR_CONFIG, "%s: this is a folder: expected an experiment file (YAML)", path);
+    if (mw_file_exists(path)) MW_TRY(mw_file_size(path, &bytes));
+    if (bytes > FILE_MAX)
+        return mw_error(MW_ERR_CONFIG, "%s: %.3g MB are too many for an experiment file (YAML)", path,
+                        (double)bytes / 1e6);
+    mw_status read = mw_file_read(path, &text, &length);
+    if (read != MW_OK) return read == MW_ERR_IO ? MW_ERR_CONFIG : read; /* a wrong command, as any mistake in it */
     mw_status status = mw_document_parse(path, text, length, out);
     mw_free(text);
     return status;
@@ -355,7 +363,8 @@ void mw_document_drop(mw_document *document, const char *key) {
 
 mw_status mw_document_set(mw_document *document, const char *assignment) {
     const char *equals = strchr(assignment, '=');
-    if (!equals || equals == assignment) return mw_error(MW_ERR_CONFIG, "--set %s: expected key=value", assignment);
+    if (!equals || equals == assignment)
+        return mw_error(MW_ERR_CONFIG, "--set %s: expected KEY=VALUE, for instance sae.k=32", assignment);
     mw_node *value = NULL;
     const char *text = equals[1] ? equals + 1 : "\"\"";
     MW_TRY(parse_value("--set", text, strlen(text), &value));

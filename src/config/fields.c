@@ -54,12 +54,19 @@ typedef struct place {
     const mw_field *field;
 } place;
 
+/* SECTION.KEY; keys of the top level stand alone. */
+static const char *key_of(const place *at, char out[PLACE_TEXT]) {
+    bool top = strchr(at->where, ' ') != NULL;
+    snprintf(out, PLACE_TEXT, "%s%s%s", top ? "" : at->where, top ? "" : ".", at->field->name);
+    return out;
+}
+
 static mw_status expected(const place *at, const mw_node *node) {
     const mw_field *f = at->field;
-    char range[96] = "", spot[PLACE_TEXT];
+    char range[96] = "", spot[PLACE_TEXT], key[PLACE_TEXT];
     if (f->min != 0 || f->max != 0) snprintf(range, sizeof range, " from %.10g to %.10g", f->min, f->max);
-    return mw_error(MW_ERR_CONFIG, "%s: %s.%s: expected %s%s%s, found '%s'", place_of(at->file, node->line, spot),
-                    at->where, f->name, f->type == MW_FIELD_CHOICE ? "one of " : type_names[f->type],
+    return mw_error(MW_ERR_CONFIG, "%s: %s: expected %s%s%s, found '%s'", place_of(at->file, node->line, spot),
+                    key_of(at, key), f->type == MW_FIELD_CHOICE ? "one of " : type_names[f->type],
                     f->type == MW_FIELD_CHOICE ? f->choices : range, has_auto(f) ? " or auto" : "",
                     node->kind == MW_NODE_SCALAR ? node->value
                     : node->kind == MW_NODE_LIST ? "a list"
@@ -86,12 +93,21 @@ static int choice_index(const char *choices, const char *word) {
     }
 }
 
+/* Of a text, or of one in a list. */
+static mw_status check_filled(const place *at, const mw_node *node) {
+    char spot[PLACE_TEXT], key[PLACE_TEXT];
+    if (!at->field->filled || node->value[0]) return MW_OK;
+    return mw_error(MW_ERR_CONFIG, "%s: %s: expected a text, found an empty one", place_of(at->file, node->line, spot),
+                    key_of(at, key));
+}
+
 static mw_status bind_scalar(const place *at, const mw_node *node, void *slot) {
     const mw_field *f = at->field;
     if (node->kind != MW_NODE_SCALAR) return expected(at, node);
     const char *value = node->value;
     switch (f->type) {
     case MW_FIELD_STRING: {
+        MW_TRY(check_filled(at, node));
         char *copy = mw_strdup(value);
         if (!copy) return MW_ERR_MEMORY;
         mw_free(*(char **)slot);
@@ -139,6 +155,7 @@ static mw_status bind_list(const place *at, const mw_node *node, void *slot) {
         if (!(list->items = mw_calloc((size_t)count, sizeof *list->items))) return MW_ERR_MEMORY;
         for (int64_t i = 0; i < count; i++, item = item->next) {
             if (item->kind != MW_NODE_SCALAR) return expected(at, item);
+            MW_TRY(check_filled(at, item));
             if (!(list->items[i] = mw_strdup(item->value))) return MW_ERR_MEMORY;
             list->count = i + 1;
         }

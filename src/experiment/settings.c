@@ -8,8 +8,9 @@
 #define AT(type, member) offsetof(type, member)
 
 static const mw_field top_fields[] = {
-    {"name", MW_FIELD_STRING, AT(top_settings, name), "experiment", .doc = "names the run's folders in the store"},
-    {"store", MW_FIELD_STRING, AT(top_settings, store), "store", .path = MW_PATH_FILE,
+    {"name", MW_FIELD_STRING, AT(top_settings, name), "experiment", .filled = true,
+     .doc = "names the run's folders in the store"},
+    {"store", MW_FIELD_STRING, AT(top_settings, store), "store", .path = MW_PATH_FILE, .filled = true,
      .doc =
          "folder for activations, runs and SAEs. Relative paths, here and below, begin at this file's folder; with --set at the "
          "working directory"},
@@ -20,7 +21,7 @@ static const mw_field top_fields[] = {
     {0}};
 
 static const mw_field model_fields[] = {
-    {"path", MW_FIELD_STRING, AT(model_settings, path), NULL, .path = MW_PATH_HUB,
+    {"path", MW_FIELD_STRING, AT(model_settings, path), NULL, .path = MW_PATH_HUB, .filled = true,
      .doc = "a Hugging Face model folder, or a Hub id found in the local cache"},
     {"dtype", MW_FIELD_CHOICE, AT(model_settings, dtype), "auto", .choices = "auto|f32|bf16|f16",
      .doc = "type of the weight matrices in memory; auto: as stored, f16 as f32"},
@@ -33,7 +34,7 @@ static const mw_field model_fields[] = {
     {0}};
 
 static const mw_field dataset_fields[] = {
-    {"path", MW_FIELD_STRINGS, AT(dataset_settings, path), NULL, .path = MW_PATH_FILE,
+    {"path", MW_FIELD_STRINGS, AT(dataset_settings, path), NULL, .path = MW_PATH_FILE, .filled = true,
      .doc = "files or globs: .txt, .jsonl, .ndjson, .json, .csv, .tsv, .npy (token ids), each also with .gz or .zst "
             "behind; a file that has this very name is no glob"},
     {"format", MW_FIELD_CHOICE, AT(dataset_settings, format), "auto", .choices = "auto|text|jsonl|json|csv|tsv|npy",
@@ -111,7 +112,7 @@ static const mw_field sae_fields[] = {
     {"groups", MW_FIELD_INTS, AT(sae_settings, groups), "",
      .doc = "Matryoshka: latents of each group, n_latents together; empty: n/16, n/16, n/8, n/4, n/2"},
     {"seed", MW_FIELD_INT, AT(sae_settings, seed), "0", .min = 0, .max = 1e15, .doc = "of the weights"},
-    {"activations", MW_FIELD_STRINGS, AT(sae_settings, activations), "", .path = MW_PATH_NAME,
+    {"activations", MW_FIELD_STRINGS, AT(sae_settings, activations), "", .path = MW_PATH_NAME, .filled = true,
      .doc = "harvests it reads, by name or folder; several are read as one; empty: this experiment's own"},
     {0}};
 
@@ -235,7 +236,7 @@ static const mw_field discover_fields[] = {
     {0}};
 
 static const mw_field naming_fields[] = {
-    {"command", MW_FIELD_STRING, AT(naming_settings, command), NULL,
+    {"command", MW_FIELD_STRING, AT(naming_settings, command), NULL, .filled = true,
      .doc = "a shell command that reads a JSON request and writes a JSON answer, as tools/name_latents.py does"},
     {"latents", MW_FIELD_INTS, AT(naming_settings, latents), "", .doc = "which to name; none: the most frequent ones"},
     {"limit", MW_FIELD_INT, AT(naming_settings, limit), "100", .min = 0, .max = 1 << 30,
@@ -282,7 +283,7 @@ static const mw_field evaluate_fields[] = {
     }
 
 static const mw_field variant_fields[] = {
-    {"name", MW_FIELD_STRING, AT(variant_settings, name), NULL, .doc = "what it is called"},
+    {"name", MW_FIELD_STRING, AT(variant_settings, name), NULL, .filled = true, .doc = "what it is called"},
     EDIT_FIELDS(variant_settings),
     {0}};
 
@@ -295,7 +296,7 @@ static const mw_field steer_fields[] = {
      .doc = "each variant at several strengths: 1 is as it is given, 0 is no change, 2 twice the change"},
     {"measure_tokens", MW_FIELD_INT, AT(steer_settings, measure_tokens), "10_000", .min = 0, .max = 1e12,
      .doc = "tokens of text on which cross-entropy and KL are measured with each variant; 0: not measured"},
-    {"measure_path", MW_FIELD_STRINGS, AT(steer_settings, measure_path), "", .path = MW_PATH_FILE,
+    {"measure_path", MW_FIELD_STRINGS, AT(steer_settings, measure_path), "", .path = MW_PATH_FILE, .filled = true,
      .doc = "files of that text, which the SAE was not trained on; none: the last sequences of the dataset"},
     {"keep_error", MW_FIELD_BOOL, AT(steer_settings, keep_error), "true",
      .doc = "keep what the SAE does not explain; false: the stream becomes the edited reconstruction"},
