@@ -99,8 +99,8 @@ typedef struct mw_sampling {
 } mw_sampling;
 
 /* Continues each prompt; sampling is a pure function of (seed, sequence, step). `out[i]` (caller frees with
- * mw_free) holds out_length[i] new ids. Stops early at the model's context. MW_ERR_STATE where logits that a token is chosen from are not
- * finite, see mw_model_refuse_values. */
+ * mw_free) holds out_length[i] new ids. Stops early at the model's context. MW_ERR_ARG for a prompt that leaves no room in it,
+ * MW_ERR_STATE where logits that a token is chosen from are not finite, see mw_model_refuse_values. */
 mw_status mw_generate(mw_model *model, const mw_batch *prompts, const mw_sampling *sampling, int32_t **out,
                       int64_t *out_length) MW_MUST_USE;
 

@@ -20,6 +20,33 @@ mw_status prompts_encode(const run *r, const mw_strings *prompts, int64_t sample
     return MW_OK;
 }
 
+mw_status prompts_check(const run *r, const prompt_set *set, int64_t wanted, int64_t *full) {
+    int64_t context = mw_model_about(r->model)->context;
+    *full = 0;
+    for (int64_t i = 0; i < set->n; i++) {
+        if (set->length[i] < 1 || set->length[i] >= context)
+            return mw_error(
+                MW_ERR_CONFIG,
+                "prompt %lld of %lld has %lld tokens: expected from 1 to %lld, since the model's context is %lld "
+                "tokens and a new one must fit",
+                (long long)i + 1, (long long)set->n, (long long)set->length[i], (long long)context - 1,
+                (long long)context);
+        *full += context - set->length[i] < wanted;
+    }
+    return MW_OK;
+}
+
+mw_status prompts_check_and_tell(const run *r, const prompt_set *set, int64_t wanted) {
+    int64_t full;
+    MW_TRY(prompts_check(r, set, wanted, &full));
+    if (full)
+        mw_log(MW_LOG_INFO,
+               "%lld of %lld prompts have no room for %lld new tokens in the model's context of %lld: "
+               "their texts end where it is full",
+               (long long)full, (long long)set->n, (long long)wanted, (long long)mw_model_about(r->model)->context);
+    return MW_OK;
+}
+
 void prompts_free(prompt_set *set) {
     mw_ids_free(&set->ids);
     mw_free(set->length);

@@ -10,6 +10,11 @@ typedef struct prompt_set {
     int64_t *length, n; /* [n] */
 } prompt_set;
 mw_status prompts_encode(const run *r, const mw_strings *prompts, int64_t samples, prompt_set *out) MW_MUST_USE;
+/* MW_ERR_CONFIG unless every prompt leaves room for a new token in the model's context. `full`: how many have room for fewer than
+ * `wanted`. */
+mw_status prompts_check(const run *r, const prompt_set *set, int64_t wanted, int64_t *full) MW_MUST_USE;
+/* The same, with a note where there are some. */
+mw_status prompts_check_and_tell(const run *r, const prompt_set *set, int64_t wanted) MW_MUST_USE;
 void prompts_free(prompt_set *set);
 /* What the model writes on; `texts` [set->n] of the caller's, empty. */
 mw_status prompts_continue(const run *r, const prompt_set *set, const mw_sampling *how, mw_text *texts) MW_MUST_USE;

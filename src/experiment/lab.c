@@ -270,6 +270,9 @@ static mw_status go_name(lab *l, char *rest) {
 
 static mw_status set_one(lab *l, const char *key, double value) {
     mw_sampling how = l->how;
+    bool whole = strcmp(key, "temperature") != 0 && strcmp(key, "top_p") != 0;
+    if (whole && value != floor(value))
+        return mw_error(MW_ERR_ARG, "%s: expected a whole number, found %g", key, value);
     if (strcmp(key, "temperature") == 0)
         how.temperature = value;
     else if (strcmp(key, "max_new_tokens") == 0)
@@ -308,6 +311,7 @@ static mw_status continue_text(lab *l, const char *prompt, const char *label) {
     prompt_set set = {0};
     mw_text made = {0}, line = {0};
     mw_status status = prompts_encode(l->r, &text, 1, &set);
+    if (status == MW_OK) status = prompts_check_and_tell(l->r, &set, l->how.max_new_tokens);
     if (status == MW_OK) status = prompts_continue(l->r, &set, &l->how, &made);
     prompts_free(&set);
     if (status == MW_OK) {
@@ -383,9 +387,13 @@ static mw_status converse(lab *l) {
                (long long)l->r->sae->n);
     while (!l->over && !mw_signal_seen()) {
         if (terminal) printf("> ");
-        fflush(stdout);
+        if (fflush(stdout) != 0) break; /* nobody reads on */
         ssize_t n = getline(&line, &capacity, stdin);
         if (n < 0) break;
+        if (memchr(line, '\0', (size_t)n)) {
+            mw_error(MW_ERR_ARG, "this line has a NUL in it: nothing behind it would be read");
+            continue;
+        }
         while (n > 0 && isspace((unsigned char)line[n - 1])) line[--n] = '\0';
         mw_status status = n == 0 ? MW_OK : line[0] == ':' ? obey(l, line + 1) : write_on(l, line);
         if (status == MW_ERR_MEMORY || status == MW_ERR_BACKEND) {

@@ -77,6 +77,7 @@ static mw_status prepare(lab *l) {
     mw_status status = make_variants(l, &d);
     dictionary_close(&d);
     if (status == MW_OK) status = prompts_encode(l->r, &l->s->prompts, l->s->samples, &l->prompts);
+    if (status == MW_OK) status = prompts_check_and_tell(l->r, &l->prompts, l->s->max_new_tokens);
     for (int64_t v = 0; v < l->n && status == MW_OK; v++) {
         variant *one = &l->list[v];
         one->texts = mw_calloc((size_t)l->prompts.n, sizeof *one->texts);

@@ -95,8 +95,12 @@ static mw_status generate(run *r, const mw_batch *prompts, int32_t **out) {
     for (int64_t s = 0; s < r->n_seq; s++) {
         if (prompts->length[s] < 1) return mw_error(MW_ERR_ARG, "prompt %lld has no tokens", (long long)s);
         int64_t left = context - prompts->length[s];
+        if (left < 1)
+            return mw_error(
+                MW_ERR_ARG,
+                "prompt %lld has %lld tokens: the model reads %lld at most, and needs one of them to continue",
+                (long long)s, (long long)prompts->length[s], (long long)context);
         r->room[s] = r->how->max_new_tokens < left ? r->how->max_new_tokens : left;
-        if (r->room[s] < 0) r->room[s] = 0;
         if (prompts->length[s] + r->room[s] > longest) longest = prompts->length[s] + r->room[s];
         if (!(out[s] = mw_calloc((size_t)r->room[s] + 1, sizeof **out))) return MW_ERR_MEMORY;
         r->length[s] = r->room[s] > 0 ? prompts->length[s] : 0;

@@ -36,17 +36,37 @@ static mw_status snapshot(const char *repository, char **out) {
     return status;
 }
 
+/* The likelier mistake comes first: a path whose folder is there was meant as a path. */
+static mw_status not_found(const char *model, const char *repository) {
+    char *whole = mw_path_absolute(model), *parent = mw_path_directory(model);
+    mw_status status = whole && parent ? MW_OK : MW_ERR_MEMORY;
+    bool path = parent && strchr(model, '/') && mw_is_directory(parent);
+    if (status == MW_OK && mw_file_exists(model))
+        status = mw_error(MW_ERR_CONFIG, "model '%s' is a file: expected the model's folder, or a Hub id", model);
+    else if (status == MW_OK && !repository)
+        status = mw_error(MW_ERR_IO, "model '%s': there is no such folder (%s)", model, whole);
+    else if (status == MW_OK && path)
+        status =
+            mw_error(MW_ERR_IO, "model '%s': there is no such folder (%s), nor is it in the Hugging Face cache (%s)",
+                     model, whole, repository);
+    else if (status == MW_OK)
+        status =
+            mw_error(MW_ERR_IO, "model '%s' is not in the Hugging Face cache (%s), nor is there such a folder (%s)",
+                     model, repository, whole);
+    mw_free(whole);
+    mw_free(parent);
+    return status;
+}
+
 mw_status mw_hub_folder(const char *model, char **out) {
     if (mw_is_directory(model)) return (*out = mw_strdup(model)) ? MW_OK : MW_ERR_MEMORY;
-    if (!looks_like_id(model)) return mw_error(MW_ERR_IO, "model '%s': there is no such folder", model);
+    if (!model[0]) return mw_error(MW_ERR_CONFIG, "the model's path is empty");
+    if (!looks_like_id(model)) return not_found(model, NULL);
     char *root = cache_root(), *name = repository_name(model);
     char *repository = root && name ? mw_path_join(root, name) : NULL;
     mw_status status = repository ? MW_OK : MW_ERR_MEMORY;
     if (status == MW_OK)
-        status = mw_is_directory(repository)
-                     ? snapshot(repository, out)
-                     : mw_error(MW_ERR_IO, "model '%s': neither a folder nor in the Hugging Face cache (%s)", model,
-                                repository);
+        status = mw_is_directory(repository) ? snapshot(repository, out) : not_found(model, repository);
     mw_free(root);
     mw_free(name);
     mw_free(repository);
