@@ -35,7 +35,6 @@ typedef struct mw_run_options {
  * another process writes are refused with who it is. Ranks must all have been given the same (MW_ERR_CONFIG). Collective. */
 mw_status mw_experiment_run(mw_experiment *experiment, const char *command, const mw_comm *comm,
                             const mw_run_options *options) MW_MUST_USE;
-bool mw_experiment_has_command(const char *command);
 
 /* The points of the file's `sweep` section: experiments BASE.POINT that differ in a few keys of sae, train, discover, evaluate and
  * steer. One harvest serves all; points that read the same rows are trained on shared batches, as many at once as
@@ -87,8 +86,9 @@ mw_status mw_experiment_lab(const mw_experiment *experiment, const mw_comm *comm
 
 /* Makes the report and serves it on 127.0.0.1 alone until a signal comes, at an address with a random token that is printed; port 0:
  * any that is free. GET of the page and its shards; POST to `generate` with {"prompt", "edits": [{"latent", "scale", "add"}],
- * "max_new_tokens", "temperature", "top_k", "top_p", "seed"} gives {"unchanged", "turned"}. One request at a time, of at most
- * 65536 bytes. MW_ERR_UNSUPPORTED where microw was built without libmicrohttpd. One rank only. */
+ * "max_new_tokens", "temperature", "top_k", "top_p", "seed"} gives {"unchanged", "turned"}, and a "note" where the model's context
+ * has no room for all new tokens. One request at a time, of at most 65536 bytes; its header must come within 5 seconds and its body
+ * within 10; without the token a connection is the first to go when there are many. A request of a page of another origin is refused. MW_ERR_UNSUPPORTED where microw was built without libmicrohttpd. One rank only. */
 mw_status mw_experiment_serve(const mw_experiment *experiment, const mw_comm *comm, int64_t port) MW_MUST_USE;
 
 /* Every key with its effective value; with `document`, also type, range and meaning. A NULL experiment: defaults. */

@@ -492,10 +492,6 @@ static int stage_index(const char *name) {
     return i;
 }
 
-bool mw_experiment_has_command(const char *command) {
-    return stage_index(command) < STAGE_COUNT || strcmp(command, "run") == 0;
-}
-
 mw_status run_stages(run *r, const char *first, int *done) {
     for (int i = stage_index(first); i < STAGE_COUNT; i++) {
         if (!settings_has(r->e, stages[i].section)) continue;

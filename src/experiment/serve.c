@@ -1,6 +1,7 @@
 /* The report over HTTP on this machine alone, and a model that answers with latents turned. */
 #include "experiment/edits.h"
 #include "experiment/generation.h"
+#include "experiment/guests.h"
 
 #include <string.h>
 
@@ -18,15 +19,29 @@ mw_status mw_experiment_serve(const mw_experiment *experiment, const mw_comm *co
 #include <arpa/inet.h>
 #include <math.h>
 #include <microhttpd.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <sys/random.h>
 #include <time.h>
 
-enum { TOKEN_BYTES = 16, BODY_MAX = 1 << 16, NEW_TOKENS_MAX = 512, EDITS_MAX = 64, CONNECTIONS_MAX = 16, TIMEOUT = 60 };
+enum { TOKEN_BYTES = 16, BODY_MAX = 1 << 16, NEW_TOKENS_MAX = 512, EDITS_MAX = 64 };
+/* Connections: of strangers, of all. */
+enum { PLACES = 64, CONNECTIONS_MAX = 512 };
+/* Seconds: until the header is there, then the body; for the whole answer to a stranger; between requests, and without a byte. */
+enum { HEADER_SECONDS = 5, BODY_SECONDS = 10, REFUSAL_SECONDS = 5, IDLE_SECONDS = 60 };
 
+typedef struct request request;
+
+/* The server's thread reads and answers; the model, which has one set of buffers, is run by the thread that waits here, in the order
+ * in which requests came. */
 typedef struct server {
     run *r;
     char token[2 * TOKEN_BYTES + 1];
+    guests *all;
+    pthread_mutex_t lock; /* of the queue */
+    pthread_cond_t more;
+    request *first, **last;
+    bool ending; /* nothing more is queued */
 } server;
 
 /* ---- answers --------------------------------------------------------------------------------------------------- */
@@ -35,6 +50,8 @@ typedef struct answer {
     unsigned code;
     const char *type;
     mw_text body;
+    bool page; /* which has a policy of its own for its scripts */
+    bool last; /* the connection ends with it */
 } answer;
 
 static enum MHD_Result send_answer(struct MHD_Connection *connection, answer *a) {
@@ -45,6 +62,10 @@ static enum MHD_Result send_answer(struct MHD_Connection *connection, answer *a)
     MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
     MHD_add_response_header(response, "Referrer-Policy", "no-referrer");
     MHD_add_response_header(response, "Cache-Control", "no-store");
+    MHD_add_response_header(response, "X-Frame-Options", "DENY");
+    MHD_add_response_header(response, "Content-Security-Policy",
+                            a->page ? "frame-ancestors 'none'" : "default-src 'none'; frame-ancestors 'none'");
+    if (a->last) MHD_add_response_header(response, "Connection", "close");
     enum MHD_Result result = MHD_queue_response(connection, a->code, response);
     MHD_destroy_response(response);
     mw_text_free(&a->body);
@@ -54,6 +75,7 @@ static enum MHD_Result send_answer(struct MHD_Connection *connection, answer *a)
 static void refuse(answer *a, unsigned code, const char *why) {
     a->code = code;
     a->type = "application/json";
+    a->page = false;
     a->body.length = 0;
     mw_text_addf(&a->body, "{\"error\": ");
     mw_json_quote(&a->body, why, strlen(why));
@@ -76,15 +98,14 @@ static void send_file(const server *s, const char *name, answer *a) {
         path = mw_path_join(s->r->folder, "report.html");
     else if (shard >= 0)
         path = mw_format("%s/report_data/%lld.js", s->r->folder, (long long)shard);
-    mw_log_quiet(true);
-    bool there = path && mw_file_read(path, &data, &bytes) == MW_OK;
-    mw_log_quiet(false);
+    bool there = path && mw_file_exists(path) && mw_file_read(path, &data, &bytes) == MW_OK;
     mw_free(path);
     if (!there) {
         refuse(a, MHD_HTTP_NOT_FOUND, "there is no such page");
         return;
     }
     a->code = MHD_HTTP_OK;
+    a->page = page;
     a->type = page ? "text/html; charset=utf-8" : "text/javascript; charset=utf-8";
     mw_text_add(&a->body, data, bytes);
     mw_free(data);
@@ -97,16 +118,20 @@ static double number(const json_t *object, const char *key, double initial) {
     return json_is_number(value) ? json_number_value(value) : value ? NAN : initial;
 }
 
+static bool whole(double value, double least, double most) {
+    return value >= least && value <= most && value == floor(value);
+}
+
 /* NULL: all is well. */
 static const char *read_sampling(const json_t *request, mw_sampling *how) {
     double temperature = number(request, "temperature", 0), top_p = number(request, "top_p", 1),
            tokens = number(request, "max_new_tokens", 40), top_k = number(request, "top_k", 0),
            seed = number(request, "seed", 0);
-    if (!(tokens >= 1 && tokens <= NEW_TOKENS_MAX)) return "max_new_tokens: expected 1 to 512";
+    if (!whole(tokens, 1, NEW_TOKENS_MAX)) return "max_new_tokens: expected a whole number from 1 to 512";
     if (!(temperature >= 0 && temperature <= 100)) return "temperature: expected 0 to 100";
     if (!(top_p > 0 && top_p <= 1)) return "top_p: expected more than 0, at most 1";
-    if (!(top_k >= 0 && top_k <= 1 << 20)) return "top_k: expected 0 to 1048576";
-    if (!(seed >= 0 && seed < 1e15)) return "seed: expected a whole number from 0";
+    if (!whole(top_k, 0, 1 << 20)) return "top_k: expected a whole number from 0 to 1048576";
+    if (!whole(seed, 0, 1e15)) return "seed: expected a whole number from 0 to 10^15";
     how->max_new_tokens = (int64_t)tokens;
     how->temperature = temperature;
     how->top_p = top_p;
@@ -120,62 +145,97 @@ static const char *read_edits(const server *s, const json_t *request, edits *lis
     if (given && !json_is_array(given)) return "edits: expected a list";
     if (json_array_size(given) > EDITS_MAX) return "edits: expected at most 64";
     for (size_t i = 0; i < json_array_size(given); i++) {
-        const json_t *one = json_array_get(given, i), *latent = json_object_get(one, "latent");
-        double scale = number(one, "scale", 1), add = number(one, "add", 0);
-        if (!json_is_integer(latent) || json_integer_value(latent) < 0 || json_integer_value(latent) >= s->r->sae->n)
-            return "edits: expected \"latent\", one that the SAE has";
+        const json_t *one = json_array_get(given, i);
+        double latent = number(one, "latent", -1), scale = number(one, "scale", 1), add = number(one, "add", 0);
+        if (!whole(latent, 0, (double)(s->r->sae->n - 1)))
+            return "edits: expected \"latent\", a whole number, one that the SAE has";
         if (!isfinite(scale) || !isfinite(add) || fabs(scale) > 1e6 || fabs(add) > 1e6)
             return "edits: expected numbers for scale and add";
-        if (edits_put(list, json_integer_value(latent), scale, add) != MW_OK) return "out of memory";
+        if (edits_put(list, (int64_t)latent, scale, add) != MW_OK) return "out of memory";
     }
     return NULL;
 }
 
-static mw_status write_both(const server *s, const char *prompt, const mw_sampling *how, const edits *list,
+static mw_status write_both(const server *s, const prompt_set *set, const mw_sampling *how, const edits *list,
                             mw_text texts[2]) {
-    const mw_strings prompts = {(char *[]){(char *)(uintptr_t)prompt}, 1};
-    prompt_set set = {0};
     mw_steering steering = {.sae = s->r->sae,
                             .edits = list->items,
                             .n_edits = list->count,
                             .keep_error = true,
                             .untouched = untouched_token(s->r)};
     mw_hooks *hooks = mw_model_hooks(s->r->model);
-    mw_status status = prompts_encode(s->r, &prompts, 1, &set);
-    if (status == MW_OK) status = prompts_continue(s->r, &set, how, &texts[0]);
-    if (status == MW_OK && list->count) {
-        status = mw_steering_attach(&steering, hooks, NULL);
-        if (status == MW_OK) status = prompts_continue(s->r, &set, how, &texts[1]);
-        mw_steering_detach(&steering, hooks);
-    }
-    prompts_free(&set);
+    MW_TRY(prompts_continue(s->r, set, how, &texts[0]));
+    if (!list->count) return MW_OK;
+    mw_status status = mw_steering_attach(&steering, hooks, NULL);
+    if (status == MW_OK) status = prompts_continue(s->r, set, how, &texts[1]);
+    mw_steering_detach(&steering, hooks);
     return status;
+}
+
+static void put_text(mw_text *body, const char *key, const mw_text *text) {
+    mw_text_addf(body, "\"%s\": ", key);
+    mw_json_quote(body, text->data, text->length);
+}
+
+static void write_answer(const server *s, const prompt_set *set, const mw_sampling *how, const edits *list, answer *a) {
+    mw_text texts[2] = {{0}, {0}};
+    int64_t context = mw_model_about(s->r->model)->context;
+    if (write_both(s, set, how, list, texts) != MW_OK) {
+        refuse(a, MHD_HTTP_BAD_REQUEST, "the model cannot continue this; its reason is in the server's log");
+    } else {
+        a->code = MHD_HTTP_OK;
+        a->type = "application/json";
+        mw_text_addf(&a->body, "{");
+        put_text(&a->body, "unchanged", &texts[0]);
+        if (list->count) mw_text_addf(&a->body, ", ");
+        if (list->count) put_text(&a->body, "turned", &texts[1]);
+        if (set->length[0] + how->max_new_tokens > context)
+            mw_text_addf(&a->body, ", \"note\": \"the model's context of %lld tokens has room for %lld new ones\"",
+                         (long long)context, (long long)(context - set->length[0]));
+        mw_text_addf(&a->body, "}\n");
+    }
+    mw_text_free(&texts[0]);
+    mw_text_free(&texts[1]);
+}
+
+static void refuse_length(const prompt_set *set, int64_t context, answer *a) {
+    char why[128];
+    snprintf(why, sizeof why, "prompt: it has %lld tokens, and the model's context is %lld: expected 1 to %lld",
+             (long long)set->length[0], (long long)context, (long long)context - 1);
+    refuse(a, MHD_HTTP_BAD_REQUEST, why);
+}
+
+static void answer_prompt(const server *s, const char *prompt, const mw_sampling *how, const edits *list, answer *a) {
+    const mw_strings prompts = {(char *[]){(char *)(uintptr_t)prompt}, 1};
+    int64_t context = mw_model_about(s->r->model)->context;
+    prompt_set set = {0};
+    if (prompts_encode(s->r, &prompts, 1, &set) != MW_OK)
+        refuse(a, MHD_HTTP_BAD_REQUEST, "prompt: it cannot be made into tokens; the reason is in the server's log");
+    else if (set.length[0] < 1 || set.length[0] >= context)
+        refuse_length(&set, context, a);
+    else
+        write_answer(s, &set, how, list, a);
+    prompts_free(&set);
+}
+
+/* NULL: all is well. A NUL would end the text for whoever reads it. */
+static const char *read_prompt(const json_t *request, const char **prompt) {
+    const json_t *value = json_object_get(request, "prompt");
+    *prompt = json_string_value(value);
+    if (!*prompt || !(*prompt)[0]) return "prompt: expected a text";
+    return strlen(*prompt) == json_string_length(value) ? NULL : "prompt: expected a text without NUL";
 }
 
 static void answer_request(const server *s, const json_t *request, answer *a) {
     mw_sampling how = {.stop_id = mw_tokenizer_eos(s->r->tokenizer)};
     edits list = {0};
-    mw_text texts[2] = {{0}, {0}};
-    const char *prompt = mw_json_text(request, "prompt");
-    const char *why = !prompt || !prompt[0] ? "prompt: expected a text" : read_sampling(request, &how);
+    const char *prompt, *why = read_prompt(request, &prompt);
+    if (!why) why = read_sampling(request, &how);
     if (!why) why = read_edits(s, request, &list);
     if (why)
         refuse(a, MHD_HTTP_BAD_REQUEST, why);
-    else if (write_both(s, prompt, &how, &list, texts) != MW_OK)
-        refuse(a, MHD_HTTP_BAD_REQUEST, "the model cannot continue this; its reason is in the server's log");
-    else {
-        a->code = MHD_HTTP_OK;
-        a->type = "application/json";
-        mw_text_addf(&a->body, "{\"unchanged\": ");
-        mw_json_quote(&a->body, texts[0].data, texts[0].length);
-        if (list.count) {
-            mw_text_addf(&a->body, ", \"turned\": ");
-            mw_json_quote(&a->body, texts[1].data, texts[1].length);
-        }
-        mw_text_addf(&a->body, "}\n");
-    }
-    mw_text_free(&texts[0]);
-    mw_text_free(&texts[1]);
+    else
+        answer_prompt(s, prompt, &how, &list, a);
     edits_free(&list);
 }
 
@@ -194,10 +254,13 @@ static void generate(const server *s, const mw_text *body, answer *a) {
 
 /* ---- requests -------------------------------------------------------------------------------------------------------- */
 
-typedef struct request {
+struct request {
+    request *next; /* in the queue */
+    struct MHD_Connection *connection;
     mw_text body;
-    bool too_long;
-} request;
+    answer answer;
+    bool too_long, answered;
+};
 
 static bool same_token(const char *a, const char *b) {
     unsigned different = 0;
@@ -211,57 +274,150 @@ static const char *place_in(const server *s, const char *url) {
     return same_token(url + 1, s->token) ? url + 2 * TOKEN_BYTES + 2 : NULL;
 }
 
-/* A page elsewhere whose name leads here has its own name in Host. */
-static bool is_local(struct MHD_Connection *connection) {
-    const char *host = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Host");
-    return host && (strncmp(host, "127.0.0.1:", 10) == 0 || strncmp(host, "localhost:", 10) == 0);
+static const char *header(struct MHD_Connection *connection, const char *name) {
+    return MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name);
 }
 
-static void decide(const server *s, struct MHD_Connection *connection, const char *url, const char *method,
-                   const request *got, answer *a) {
-    const char *place = is_local(connection) ? place_in(s, url) : NULL;
+/* A page elsewhere whose name leads here has its own name in Host. Any port: it may have been forwarded. */
+static bool is_local(struct MHD_Connection *connection) {
+    const char *host = header(connection, "Host");
+    size_t name = host ? strcspn(host, ":") : 0;
+    bool known = host && ((name == 9 && (memcmp(host, "127.0.0.1", 9) == 0 || memcmp(host, "localhost", 9) == 0)));
+    return known && (!host[name] || strspn(host + name + 1, "0123456789") == strlen(host + name + 1));
+}
+
+/* Browsers name the page that sends something; programs need not. */
+static bool is_from_here(struct MHD_Connection *connection) {
+    const char *origin = header(connection, "Origin"), *host = header(connection, "Host");
+    return !origin || (strncmp(origin, "http://", 7) == 0 && strcmp(origin + 7, host) == 0);
+}
+
+static guest *guest_of(struct MHD_Connection *connection) {
+    return MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+}
+
+/* For the model's thread. The connection sleeps until it is answered. false: the server is ending. */
+static bool queue(server *s, request *got) {
+    pthread_mutex_lock(&s->lock);
+    bool open = !s->ending;
+    if (open) {
+        MHD_suspend_connection(got->connection);
+        *s->last = got;
+        s->last = &got->next;
+        pthread_cond_signal(&s->more);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return open;
+}
+
+static void refuse_at_end(answer *a) {
+    refuse(a, MHD_HTTP_SERVICE_UNAVAILABLE, "the server is ending");
+}
+
+/* NULL: none came before `seconds` were over. */
+static request *next_request(server *s, double seconds) {
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += (long)(seconds * 1e9);
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_mutex_lock(&s->lock);
+    if (!s->first) pthread_cond_timedwait(&s->more, &s->lock, &until);
+    request *got = s->first;
+    if (got) s->first = got->next;
+    if (!s->first) s->last = &s->first;
+    pthread_mutex_unlock(&s->lock);
+    return got;
+}
+
+static void wake(request *got) {
+    got->answered = true;
+    MHD_resume_connection(got->connection);
+}
+
+/* true: the answer is to come from the model. */
+static bool decide(server *s, const char *place, const char *method, request *got, answer *a) {
     bool get = strcmp(method, "GET") == 0, post = strcmp(method, "POST") == 0;
-    if (!place)
-        refuse(a, MHD_HTTP_FORBIDDEN, "the address that microw serve printed has the token that is needed");
-    else if (got->too_long)
+    if (got->too_long)
         refuse(a, MHD_HTTP_CONTENT_TOO_LARGE, "a request has at most 65536 bytes");
     else if (get)
         send_file(s, place, a);
+    else if (post && !is_from_here(got->connection))
+        refuse(a, MHD_HTTP_FORBIDDEN, "this request comes from a page of another origin");
     else if (post && strcmp(place, "generate") == 0)
-        generate(s, &got->body, a);
+        return true;
     else
         refuse(a, MHD_HTTP_METHOD_NOT_ALLOWED, "expected GET of the page, or POST to generate");
+    return false;
 }
 
-/* Called first with the headers, then with pieces of the body, then with no more. */
+/* The header is there: who has no token is told so, and hears no more. */
+static enum MHD_Result begin(server *s, struct MHD_Connection *connection, const char *place, void **state) {
+    if (!place) {
+        answer a = {.last = true};
+        guests_allow(s->all, guest_of(connection), REFUSAL_SECONDS);
+        refuse(&a, MHD_HTTP_FORBIDDEN, "the address that microw serve printed has the token that is needed");
+        return send_answer(connection, &a);
+    }
+    guests_trust(s->all, guest_of(connection));
+    guests_allow(s->all, guest_of(connection), BODY_SECONDS);
+    request *got = *state = mw_calloc(1, sizeof *got);
+    if (got) got->connection = connection;
+    return got ? MHD_YES : MHD_NO;
+}
+
+/* Called first with the headers, then with pieces of the body, then with no more, and once again after a sleep. */
 static enum MHD_Result handle(void *self, struct MHD_Connection *connection, const char *url, const char *method,
                               const char *version, const char *data, size_t *bytes, void **state) {
     (void)version;
+    server *s = self;
     request *got = *state;
-    if (!got) {
-        *state = mw_calloc(1, sizeof *got);
-        return *state ? MHD_YES : MHD_NO;
-    }
+    const char *place = is_local(connection) ? place_in(s, url) : NULL;
+    if (!got) return begin(s, connection, place, state);
     if (*bytes) {
         got->too_long = got->too_long || got->body.length + *bytes > BODY_MAX;
         if (!got->too_long) mw_text_add(&got->body, data, *bytes);
         *bytes = 0;
         return MHD_YES;
     }
-    answer a = {0};
-    decide(self, connection, url, method, got, &a);
-    return send_answer(connection, &a);
+    guests_allow(s->all, guest_of(connection), INFINITY);
+    if (!got->answered && decide(s, place, method, got, &got->answer)) {
+        if (queue(s, got)) return MHD_YES;
+        refuse_at_end(&got->answer);
+    }
+    return send_answer(connection, &got->answer);
 }
 
 static void forget(void *self, struct MHD_Connection *connection, void **state, enum MHD_RequestTerminationCode how) {
-    (void)self;
-    (void)connection;
     (void)how;
+    server *s = self;
     request *got = *state;
     if (!got) return;
+    guests_allow(s->all, guest_of(connection), IDLE_SECONDS);
+    mw_text_free(&got->answer.body);
     mw_text_free(&got->body);
     mw_free(got);
     *state = NULL;
+}
+
+static void come_and_go(void *self, struct MHD_Connection *connection, void **context,
+                        enum MHD_ConnectionNotificationCode what) {
+    server *s = self;
+    if (what == MHD_CONNECTION_NOTIFY_STARTED) {
+        int fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+        *context = guests_enter(s->all, fd, HEADER_SECONDS);
+        if (!*context) shutdown(fd, SHUT_RDWR);
+    } else if (*context) {
+        guests_leave(s->all, *context);
+        *context = NULL;
+    }
+}
+
+/* Names here have nothing to unescape, and what is escaped is no name here: %00 would end one. */
+static size_t leave_escaped(void *self, struct MHD_Connection *connection, char *text) {
+    (void)self;
+    (void)connection;
+    return strlen(text);
 }
 
 /* ---- the server --------------------------------------------------------------------------------------------------------- */
@@ -274,19 +430,44 @@ static mw_status make_token(server *s) {
     return MW_OK;
 }
 
-/* One thread answers, one request at a time: the model has one set of buffers. */
-static mw_status listen_and_wait(server *s, int64_t port) {
+static struct MHD_Daemon *start(server *s, int64_t port) {
     struct sockaddr_in here = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     here.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    struct MHD_Daemon *daemon =
-        MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD, (uint16_t)port, NULL, NULL, handle, s, MHD_OPTION_SOCK_ADDR,
-                         &here, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
-                         (unsigned)TIMEOUT, MHD_OPTION_NOTIFY_COMPLETED, forget, NULL, MHD_OPTION_END);
+    return MHD_start_daemon(MHD_USE_AUTO_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, (uint16_t)port, NULL, NULL, handle,
+                            s, MHD_OPTION_SOCK_ADDR, &here, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX,
+                            MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_SECONDS, MHD_OPTION_NOTIFY_COMPLETED, forget,
+                            s, MHD_OPTION_NOTIFY_CONNECTION, come_and_go, s, MHD_OPTION_UNESCAPE_CALLBACK,
+                            leave_escaped, s, MHD_OPTION_END);
+}
+
+/* Until a signal comes; who waits then is told. */
+static void answer_all(server *s) {
+    while (!mw_signal_seen()) {
+        request *got = next_request(s, 0.1);
+        if (!got) continue;
+        generate(s, &got->body, &got->answer);
+        wake(got);
+    }
+}
+
+static void refuse_rest(server *s) {
+    pthread_mutex_lock(&s->lock);
+    s->ending = true;
+    pthread_mutex_unlock(&s->lock);
+    for (request *got; (got = next_request(s, 0));) {
+        refuse_at_end(&got->answer);
+        wake(got);
+    }
+}
+
+static mw_status listen_and_wait(server *s, int64_t port) {
+    struct MHD_Daemon *daemon = start(s, port);
     if (!daemon) return mw_error(MW_ERR_IO, "port %lld of this machine cannot be listened on", (long long)port);
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(daemon, MHD_DAEMON_INFO_BIND_PORT);
     printf("serve: http://127.0.0.1:%u/%s/ until it is interrupted\n", info ? info->port : (unsigned)port, s->token);
     fflush(stdout);
-    while (!mw_signal_seen()) nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
+    answer_all(s);
+    refuse_rest(s);
     MHD_stop_daemon(daemon);
     return MW_OK;
 }
@@ -304,10 +485,13 @@ mw_status mw_experiment_serve(const mw_experiment *experiment, const mw_comm *co
         return mw_error(MW_ERR_CONFIG, "microw serve runs on one rank, not %d", mw_comm_size(comm));
     if (port < 0 || port > 65535) return mw_error(MW_ERR_CONFIG, "--port: expected 0 to 65535");
     MW_TRY(run_open(experiment, comm, NULL, &r));
-    server s = {.r = &r};
+    server s = {.r = &r, .lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER};
+    s.last = &s.first;
     mw_status status = open_all(&r);
     if (status == MW_OK) status = make_token(&s);
+    if (status == MW_OK) status = guests_open(PLACES, &s.all);
     if (status == MW_OK) status = listen_and_wait(&s, port);
+    guests_close(&s.all);
     run_close(&r);
     return status;
 }

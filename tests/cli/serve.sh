@@ -11,18 +11,24 @@ if grep -q "was built without libmicrohttpd" "$work/log"; then
 fi
 address=$(sed -n 's/^serve: \(http[^ ]*\).*/\1/p' "$work/served")
 cat >"$work/ask.py" <<'END'
-import http.client, json, socket, sys
+import http.client, json, socket, sys, threading, time
 from urllib.parse import urlparse
 address = urlparse(sys.argv[1])
 failed = checks = 0
-def ask(method, path, body=None, host=None):
+wanted_headers = {"X-Frame-Options": "DENY", "X-Content-Type-Options": "nosniff"}
+def ask(method, path, body=None, host=None, origin=None):
     c = http.client.HTTPConnection(address.hostname, address.port, timeout=30)
     c.putrequest(method, path, skip_host=True)
     c.putheader("Host", host or address.netloc)
     if body is not None:
         c.putheader("Content-Length", str(len(body)))
+    if origin is not None:
+        c.putheader("Origin", origin)
     c.endheaders(body)
     r = c.getresponse()
+    for name, value in wanted_headers.items():
+        check(f"{name} of {r.status} {method} {path}", r.getheader(name), value)
+    check(f"who may frame {r.status} {method} {path}", "frame-ancestors 'none'" in (r.getheader("Content-Security-Policy") or ""), True)
     return r.status, r.read()
 def check(what, got, wanted):
     global failed, checks
@@ -62,6 +68,73 @@ with socket.create_connection((address.hostname, address.port)) as s: # rubbish,
 half = socket.create_connection((address.hostname, address.port))
 half.sendall(b"POST " + base.encode() + b"generate HTTP/1.1\r\nHost: " + address.netloc.encode() + b"\r\nContent-Length: 100\r\n\r\n{")
 check("still there", ask("GET", base)[0], 200)
+# who sends
+body = json.dumps({"prompt": "Anna", "max_new_tokens": 2}).encode()
+for origin, status in (("http://" + address.netloc, 200), ("http://evil.example", 403), ("null", 403), ("https://" + address.netloc, 403), ("http://127.0.0.1:1", 403)):
+    check("origin " + origin, ask("POST", base + "generate", body, origin=origin)[0], status)
+for host, status in (("127.0.0.1", 200), ("localhost:9", 200), ("127.0.0.1:80.evil.example", 403), ("127.0.0.11:80", 403), ("localhost.evil.example", 403)):
+    check("host " + host, ask("GET", base, host=host)[0], status)
+# numbers that are none, NUL
+for name, request in {"tokens": {"max_new_tokens": 1.9}, "k": {"top_k": 1.9}, "seed": {"seed": 0.5}, "latent": {"edits": [{"latent": 1.5, "add": 1}]},
+                      "minus": {"edits": [{"latent": -1}]}, "NUL": {"prompt": "Anna\0 and Boris"}, "NUL alone": {"prompt": "\0"}}.items():
+    status, said = generate(**{"prompt": "Anna", "max_new_tokens": 2, **request})
+    check(name, (status, "error" in said), (400, True))
+check("a whole number written as a real one", generate(prompt="Anna", max_new_tokens=2.0, edits=[{"latent": 3.0, "add": 1.5}])[0], 200)
+check("tokens and context are named", "64" in generate(prompt="a " * 70)[1]["error"], True)
+check("a note where the context is full", "room for" in generate(prompt="Anna " * 50, max_new_tokens=100)[1].get("note", ""), True)
+check("an escaped name", ask("GET", base + "report.html%00.js")[0], 404)
+# strangers that hang on: a byte now and then
+def connect():
+    return socket.create_connection((address.hostname, address.port), timeout=30)
+def drip(s, head, every, result, name):
+    start = time.monotonic()
+    s.settimeout(every)
+    try:
+        s.sendall(head)
+        while time.monotonic() - start < 40:
+            try:
+                if s.recv(1000) == b"":
+                    break
+            except TimeoutError:
+                s.sendall(b"x")
+    except OSError:
+        pass
+    result[name] = time.monotonic() - start
+took = {}
+header = f"POST {base}generate HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Length: 1000\r\n\r\n".encode()
+drips = [threading.Thread(target=drip, args=(connect(), b"GET /slow HTTP/1.1\r\nX: ", 0.4, took, "header")),
+         threading.Thread(target=drip, args=(connect(), header, 0.4, took, "body"))]
+for d in drips:
+    d.start()
+for d in drips:
+    d.join()
+check("a header has 5 seconds", 4 < took["header"] < 9, True)
+check("a body has 10 seconds", 9 < took["body"] < 15, True)
+owner = http.client.HTTPConnection(address.hostname, address.port, timeout=10)
+owner.request("GET", base)
+owner.getresponse().read()
+strangers = []
+ended = threading.Event()
+def crowd():
+    while not ended.is_set():
+        strangers.append(connect())
+        strangers[-1].sendall(b"GET / HTTP/1.1\r\nX: ")
+        if len(strangers) > 250:
+            strangers.pop(0).close()
+        time.sleep(0.005)
+crowded = threading.Thread(target=crowd)
+crowded.start()
+while len(strangers) < 200:
+    time.sleep(0.01)
+start = time.monotonic()
+for i in range(5):
+    check("the page in a crowd", ask("GET", base)[0], 200)
+    check("generation in a crowd", generate(prompt="Anna", max_new_tokens=8)[1], plain)
+check("without waiting for the others", time.monotonic() - start < 4, True)
+owner.request("GET", base)
+check("an old connection of the owner in a crowd", owner.getresponse().status, 200)
+ended.set()
+crowded.join()
 print(f"{checks} checks, {failed} failed")
 sys.exit(failed > 0)
 END
@@ -74,6 +147,15 @@ kill -TERM $server
 wait $server
 check "it ends when told" [ $? = 0 ]
 check "nothing was left" sh -c "! grep -q 'not freed' $work/log"
+# the same in the lab, and in steer
+checks=$((checks + 3))
+printf ':set max_new_tokens=1.9\n:set seed=0.5\nAnna\0 and Boris\n%s\n:set max_new_tokens=100\n%s\n' "$(printf 'Anna %.0s' $(seq 80))" "$(printf 'Anna %.0s' $(seq 50))" >"$work/lines"
+"$MICROW" lab "$work/exp.yaml" <"$work/lines" >"$work/out" 2>"$work/err" || fail "lab"
+for said in "max_new_tokens: expected a whole number, found 1.9" "seed: expected a whole number" "a NUL in it" "prompt 1 of 1 has 8[0-9] tokens.*context is 64" "no room for 100 new tokens in the model's context of 64"; do
+    grep -q "$said" "$work/err" || fail "the lab did not say: $said"
+done
+[ "$(grep -c '^microw: error' "$work/err")" = 4 ] || { fail "other errors in the lab"; cat "$work/err" >&2; }
+refuses 2 "prompt 2 of 2 has 8[0-9] tokens: .*context is 64" "$MICROW" steer "$work/exp.yaml" --set steer.samples=1 --set "steer.prompts=[a, '$(printf 'Anna %.0s' $(seq 80))']" --overwrite
 refuses 2 "expected 0 to 65535" "$MICROW" serve "$work/exp.yaml" --port 70000
 refuses 2 "runs on one rank" "$MPIRUN" --oversubscribe -np 2 "$MICROW" serve "$work/exp.yaml"
 finish
