@@ -1,53 +1,108 @@
 #include "cli/commands.h"
-#include "microw/config.h"
+#include "cli/table.h"
 
 #include <string.h>
 
-static mw_status unknown_option(const char *given, const option_spec *specs) {
-    const char *names[32];
+static mw_status unknown_option(const char *given, size_t length, const verb *v) {
+    enum { NAMES_MAX = 64 };
+    const char *names[NAMES_MAX];
     int count = 0;
-    for (; specs[count].name && count < 32; count++) names[count] = specs[count].name;
-    const char *near = mw_nearest_name(given, names, count);
-    return mw_error(MW_ERR_CONFIG, "unknown option '%s'%s%s%s", given, near ? "; did you mean '" : "", near ? near : "",
-                    near ? "'?" : "");
+    for (const option *o = options; o->name && count < NAMES_MAX; o++)
+        if (option_is_of(o, v)) names[count++] = o->name;
+    char *name = mw_strndup(given, length);
+    if (!name) return MW_ERR_MEMORY;
+    const char *near = mw_nearest_name(name, names, count);
+    mw_error(MW_ERR_CONFIG, "microw %s has no option '%s'%s%s%s; `microw %s --help` lists them", v->name, name,
+             near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "", v->name);
+    mw_free(name);
+    return MW_ERR_CONFIG;
 }
 
-static mw_status add_option(int argc, char **argv, int *at, const option_spec *specs, arguments *out) {
-    const char *name = argv[*at];
-    const option_spec *spec = specs;
-    while (spec->name && strcmp(spec->name, name) != 0) spec++;
-    if (!spec->name) return unknown_option(name, specs);
-    const char *value = "";
-    if (spec->has_value) {
-        if (*at + 1 >= argc) return mw_error(MW_ERR_CONFIG, "option '%s' needs a value", name);
-        value = argv[++*at];
+static const option *find_option(const char *word, size_t length, const verb *v) {
+    for (const option *o = options; o->name; o++) {
+        bool named = strlen(o->name) == length && memcmp(o->name, word, length) == 0;
+        if ((named || (o->letter && strcmp(o->letter, word) == 0)) && option_is_of(o, v)) return o;
     }
-    if (strcmp(name, "--set") == 0) {
-        if (out->n_sets == 64) return mw_error(MW_ERR_CONFIG, "more than 64 --set options");
+    return NULL;
+}
+
+/* Behind '=', or the next word, unless that is an option of this verb itself. */
+static mw_status read_value(int argc, char **argv, int *at, const option *o, const verb *v, const char **value) {
+    const char *equals = strchr(argv[*at], '=');
+    if (!o->argument)
+        return equals ? mw_error(MW_ERR_CONFIG, "option '%s' takes no value, found '%s'", o->name, equals + 1) : MW_OK;
+    if (equals) {
+        *value = equals + 1;
+    } else if (*at + 1 >= argc) {
+        return mw_error(MW_ERR_CONFIG, "option '%s' needs a value: %s %s", o->name, o->name, o->argument);
+    } else {
+        const char *next = argv[*at + 1];
+        if (find_option(next, strcspn(next, "="), v))
+            return mw_error(MW_ERR_CONFIG,
+                            "option '%s' needs a value: %s %s; found the option '%s' (as a value: %s=%s)", o->name,
+                            o->name, o->argument, next, o->name, next);
+        *value = argv[++*at];
+    }
+    return (o->rules & OPTION_FILLED) && !(*value)[0]
+               ? mw_error(MW_ERR_CONFIG, "option '%s' has an empty value: expected %s", o->name, o->argument)
+               : MW_OK;
+}
+
+static mw_status keep_option(const option *o, const char *value, arguments *out) {
+    enum { SETS = sizeof out->sets / sizeof *out->sets, OPTIONS = sizeof out->names / sizeof *out->names };
+    if (o->rules & OPTION_REPEATS) {
+        if (out->n_sets == SETS) return mw_error(MW_ERR_CONFIG, "more than %d %s options", SETS, o->name);
         out->sets[out->n_sets++] = value;
         return MW_OK;
     }
-    if (out->n_options == 32) return mw_error(MW_ERR_CONFIG, "too many options");
-    out->names[out->n_options] = name;
+    const char *before = argument(out, o->name);
+    if (before && !o->argument) return MW_OK; /* it says the same again */
+    if (before) return mw_error(MW_ERR_CONFIG, "option '%s' is given twice: '%s' and '%s'", o->name, before, value);
+    if (out->n_options == OPTIONS) return mw_error(MW_ERR_CONFIG, "more than %d options", OPTIONS);
+    out->names[out->n_options] = o->name;
     out->values[out->n_options++] = value;
     return MW_OK;
 }
 
-mw_status arguments_parse(int argc, char **argv, const option_spec *specs, arguments *out) {
-    for (int i = 2; i < argc; i++) {
-        if (strncmp(argv[i], "--", 2) == 0) {
-            MW_TRY(add_option(argc, argv, &i, specs, out));
-        } else if (out->n_positional == 8) {
-            return mw_error(MW_ERR_CONFIG, "too many arguments from '%s' on", argv[i]);
-        } else {
-            out->positional[out->n_positional++] = argv[i];
-        }
-    }
+static mw_status add_option(int argc, char **argv, int *at, const verb *v, arguments *out) {
+    size_t length = strcspn(argv[*at], "=");
+    const option *o = find_option(argv[*at], length, v);
+    const char *value = "";
+    if (!o) return unknown_option(argv[*at], length, v);
+    MW_TRY(read_value(argc, argv, at, o, v, &value));
+    return keep_option(o, value, out);
+}
+
+static const char *operand_name(const verb *v) {
+    return strstr(v->operand, "exp.yaml") ? "experiment file" : "file or folder";
+}
+
+static mw_status add_operand(const char *word, const verb *v, arguments *out) {
+    enum { MOST = sizeof out->positional / sizeof *out->positional };
+    if (v->most == 0) return mw_error(MW_ERR_CONFIG, "microw %s takes options only, found '%s'", v->name, word);
+    if (out->n_positional == v->most || out->n_positional == MOST)
+        return mw_error(MW_ERR_CONFIG, "microw %s takes one %s, found '%s' too", v->name, operand_name(v), word);
+    if (!word[0]) return mw_error(MW_ERR_CONFIG, "microw %s: the name of the %s is empty", v->name, operand_name(v));
+    out->positional[out->n_positional++] = word;
     return MW_OK;
 }
 
+mw_status arguments_parse(int argc, char **argv, const verb *v, arguments *out) {
+    bool options_end = false;
+    *out = (arguments){.verb = v};
+    for (int i = 2; i < argc; i++) {
+        bool is_option = !options_end && argv[i][0] == '-' && argv[i][1];
+        if (is_option && strcmp(argv[i], "--") == 0)
+            options_end = true;
+        else
+            MW_TRY(is_option ? add_option(argc, argv, &i, v, out) : add_operand(argv[i], v, out));
+    }
+    if (out->n_positional >= v->least || argument(out, "--help")) return MW_OK;
+    return mw_error(MW_ERR_CONFIG, "microw %s needs one %s, for instance: %s", v->name, operand_name(v), v->example);
+}
+
 const char *argument(const arguments *a, const char *name) {
-    for (int i = a->n_options - 1; i >= 0; i--)
+    for (int i = 0; i < a->n_options; i++)
         if (strcmp(a->names[i], name) == 0) return a->values[i];
     return NULL;
 }

@@ -1,12 +1,15 @@
-/* Commands that need no experiment file. */
+/* The verbs of the command line, and what they are given. */
 #ifndef MICROW_COMMANDS_H
 #define MICROW_COMMANDS_H
 
 #include "microw/comm.h"
+#include "microw/experiment.h"
+
+struct verb;
 
 /* Options by name: "--model" -> value; flags have the value "". */
 typedef struct arguments {
-    const char *command;
+    const struct verb *verb;
     const char *positional[8];
     int n_positional;
     const char *sets[64]; /* --set */
@@ -15,23 +18,26 @@ typedef struct arguments {
     int n_options;
 } arguments;
 
-typedef struct option_spec {
-    const char *name;
-    bool has_value;
-} option_spec;
-
-/* Refuses options that are not in `specs` (ended by a NULL name), with the nearest known one. */
-mw_status arguments_parse(int argc, char **argv, const option_spec *specs, arguments *out) MW_MUST_USE;
+/* What stands behind the verb. Refuses options that are not the verb's, with the nearest that is; too few and too many operands;
+ * twice what may be given once. --help is an option like the others: then nothing is missing. */
+mw_status arguments_parse(int argc, char **argv, const struct verb *v, arguments *out) MW_MUST_USE;
 /* NULL: not given. */
 const char *argument(const arguments *a, const char *name);
 mw_status argument_int(const arguments *a, const char *name, int64_t initial, int64_t *out) MW_MUST_USE;
 mw_status argument_real(const arguments *a, const char *name, double initial, double *out) MW_MUST_USE;
 
-mw_status command_generate(const arguments *a) MW_MUST_USE;
-mw_status command_layers(const arguments *a) MW_MUST_USE;
-mw_status command_inspect(const arguments *a) MW_MUST_USE;
-mw_status command_export(const arguments *a) MW_MUST_USE;
-mw_status command_import(const arguments *a) MW_MUST_USE;
-mw_status command_config(const arguments *a) MW_MUST_USE;
+mw_status verb_stage(const arguments *a, mw_experiment *experiment, const mw_comm *world) MW_MUST_USE;
+mw_status verb_sweep(const arguments *a, mw_experiment *experiment, const mw_comm *world) MW_MUST_USE;
+mw_status verb_names(const arguments *a, mw_experiment *experiment, const mw_comm *world) MW_MUST_USE;
+mw_status verb_plot(const arguments *a, mw_experiment *experiment, const mw_comm *world) MW_MUST_USE;
+mw_status verb_lab(const arguments *a, mw_experiment *experiment, const mw_comm *world) MW_MUST_USE;
+mw_status verb_serve(const arguments *a, mw_experiment *experiment, const mw_comm *world) MW_MUST_USE;
+mw_status verb_plan(const arguments *a, mw_experiment *experiment, const mw_comm *world) MW_MUST_USE;
+mw_status verb_generate(const arguments *a) MW_MUST_USE;
+mw_status verb_layers(const arguments *a) MW_MUST_USE;
+mw_status verb_inspect(const arguments *a) MW_MUST_USE;
+mw_status verb_export(const arguments *a) MW_MUST_USE;
+mw_status verb_import(const arguments *a) MW_MUST_USE;
+mw_status verb_config(const arguments *a) MW_MUST_USE;
 
 #endif

@@ -26,7 +26,7 @@ static void print_sites(const mw_model *model) {
     printf("%-20s %lld\n", "logits", (long long)m->vocab);
 }
 
-mw_status command_layers(const arguments *a) {
+mw_status verb_layers(const arguments *a) {
     const char *path = argument(a, "--model");
     mw_backend *backend = NULL;
     mw_model *model = NULL;
@@ -41,7 +41,7 @@ mw_status command_layers(const arguments *a) {
 
 /* ---- export, import, config ------------------------------------------------------------------------------------- */
 
-mw_status command_export(const arguments *a) {
+mw_status verb_export(const arguments *a) {
     const char *folder = argument(a, "--sae"), *format = argument(a, "--format"), *out = argument(a, "--out");
     mw_backend *backend = NULL;
     mw_sae *sae = NULL;
@@ -74,7 +74,7 @@ static mw_status save_import(const mw_sae *sae, const char *out, bool overwrite,
     return status;
 }
 
-mw_status command_import(const arguments *a) {
+mw_status verb_import(const arguments *a) {
     const char *folder = argument(a, "--from"), *format = argument(a, "--format"), *out = argument(a, "--out");
     const char *site = argument(a, "--site");
     mw_backend *backend = NULL;
@@ -92,10 +92,12 @@ mw_status command_import(const arguments *a) {
     return status;
 }
 
-mw_status command_config(const arguments *a) {
+mw_status verb_config(const arguments *a) {
     mw_experiment *experiment = NULL;
     mw_text text = {0};
-    if (a->n_positional > 1) return mw_error(MW_ERR_CONFIG, "microw config takes at most one experiment file");
+    if (a->n_sets && !a->n_positional)
+        return mw_error(MW_ERR_CONFIG,
+                        "--set needs an experiment file whose key it sets: microw config exp.yaml --set ...");
     if (a->n_positional == 1) MW_TRY(mw_experiment_load(a->positional[0], a->sets, a->n_sets, &experiment));
     mw_status status = mw_experiment_describe(experiment, !experiment, &text);
     if (status == MW_OK) fputs(text.data, stdout);

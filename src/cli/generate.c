@@ -16,6 +16,7 @@ typedef struct session {
     mw_latent_edit edits[EDITS_MAX];
     mw_steering steering;
     mw_ids ids;
+    int64_t context;
 } session;
 
 /* 42=1.5,7=0 */
@@ -53,8 +54,7 @@ static mw_status attach_sae(const arguments *a, session *s) {
     return mw_steering_attach(&s->steering, mw_model_hooks(s->model), argument(a, "--site"));
 }
 
-static mw_status read_sampling(const arguments *a, const session *s, mw_sampling *how) {
-    *how = (mw_sampling){.stop_id = mw_tokenizer_eos(s->tokenizer)};
+static mw_status read_sampling(const arguments *a, mw_sampling *how) {
     MW_TRY(argument_int(a, "--max-new-tokens", 40, &how->max_new_tokens));
     MW_TRY(argument_int(a, "--top-k", 0, &how->top_k));
     MW_TRY(argument_int(a, "--seed", 0, &how->seed));
@@ -66,19 +66,38 @@ static mw_status read_sampling(const arguments *a, const session *s, mw_sampling
     return MW_OK;
 }
 
-static mw_status print_continuation(session *s, const char *prompt, const mw_sampling *how) {
-    int32_t bos = mw_tokenizer_bos(s->tokenizer), *made = NULL;
-    int64_t n = 0;
+/* Before weights are read: its tokens, and whether the model's context has room for more. */
+static mw_status read_prompt(const char *model, const char *prompt, session *s) {
+    mw_model *outline = NULL;
+    int32_t bos = mw_tokenizer_bos(s->tokenizer);
     if (bos >= 0) MW_TRY(mw_ids_add(&s->ids, bos));
     MW_TRY(mw_tokenizer_encode(s->tokenizer, prompt, strlen(prompt), &s->ids));
-    mw_batch batch = {.n_seq = 1, .ids = s->ids.data, .length = &s->ids.count};
+    MW_TRY(mw_model_outline(model, &outline));
+    s->context = mw_model_about(outline)->context;
+    mw_model_free(&outline);
+    if (s->ids.count < 1)
+        return mw_error(MW_ERR_CONFIG, "--prompt is empty, and this model has no token to begin with");
+    if (s->ids.count < s->context) return MW_OK;
+    return mw_error(
+        MW_ERR_CONFIG,
+        "--prompt has %lld tokens: the model's context is %lld, and a new token must fit: expected at most %lld",
+        (long long)s->ids.count, (long long)s->context, (long long)s->context - 1);
+}
+
+static mw_status print_continuation(session *s, const mw_sampling *how) {
+    int32_t *made = NULL;
+    int64_t n = 0, given = s->ids.count;
+    mw_batch batch = {.n_seq = 1, .ids = s->ids.data, .length = &given};
     MW_TRY(mw_generate(s->model, &batch, how, &made, &n));
     mw_text text = {0};
     mw_status status = MW_OK;
     for (int64_t i = 0; i < n && status == MW_OK; i++) status = mw_ids_add(&s->ids, made[i]);
-    int64_t skip = bos >= 0 ? 1 : 0;
+    int64_t skip = mw_tokenizer_bos(s->tokenizer) >= 0 ? 1 : 0;
     if (status == MW_OK) status = mw_tokenizer_decode(s->tokenizer, s->ids.data + skip, s->ids.count - skip, &text);
     if (status == MW_OK) printf("%s\n", text.data ? text.data : "");
+    if (status == MW_OK && n < how->max_new_tokens && given + n == s->context)
+        mw_log(MW_LOG_INFO, "the text ends after %lld of %lld new tokens: the model's context of %lld is full",
+               (long long)n, (long long)how->max_new_tokens, (long long)s->context);
     mw_text_free(&text);
     mw_free(made);
     return status;
@@ -87,18 +106,20 @@ static mw_status print_continuation(session *s, const char *prompt, const mw_sam
 static mw_status run(const arguments *a, session *s) {
     const char *model = argument(a, "--model"), *prompt = argument(a, "--prompt");
     const char *dtype = argument(a, "--dtype"), *device = argument(a, "--device");
-    mw_sampling how;
+    mw_sampling how = {0};
     if (!model || !prompt) return mw_error(MW_ERR_CONFIG, "microw generate needs --model and --prompt");
-    MW_TRY(mw_backend_open(device ? device : "auto", &s->backend));
+    MW_TRY(read_sampling(a, &how));
     MW_TRY(mw_tokenizer_open(model, &s->tokenizer));
+    how.stop_id = mw_tokenizer_eos(s->tokenizer);
+    MW_TRY(read_prompt(model, prompt, s));
+    MW_TRY(mw_backend_open(device ? device : "auto", &s->backend));
     MW_TRY(mw_model_open(model, dtype ? dtype : "auto", s->backend, &s->model));
     mw_model_keep_plain(s->model); /* a token at a time, products wait for memory in any layout */
-    MW_TRY(read_sampling(a, s, &how));
     MW_TRY(attach_sae(a, s));
-    return print_continuation(s, prompt, &how);
+    return print_continuation(s, &how);
 }
 
-mw_status command_generate(const arguments *a) {
+mw_status verb_generate(const arguments *a) {
     session s = {0};
     mw_status status = run(a, &s);
     mw_ids_free(&s.ids);

@@ -195,7 +195,7 @@ static mw_status inspect_tokenizer(const char *path) {
 }
 
 static mw_status inspect_experiment(const char *path) {
-    return command_config(&(arguments){.positional = {path}, .n_positional = 1});
+    return verb_config(&(arguments){.positional = {path}, .n_positional = 1});
 }
 
 static mw_status inspect_json(const char *path) {
@@ -302,11 +302,13 @@ static const struct file_kind {
 };
 enum { FILE_KINDS = sizeof file_kinds / sizeof *file_kinds };
 
-mw_status command_inspect(const arguments *a) {
-    if (a->n_positional != 1) return mw_error(MW_ERR_CONFIG, "microw inspect needs one file or folder");
+mw_status verb_inspect(const arguments *a) {
     const char *path = a->positional[0];
+    mw_status (*use)(const char *) = inspect_store; /* whatever it is called */
+    uint64_t bytes;
     if (mw_is_directory(path)) return inspect_folder(path);
-    for (int i = 0; i < FILE_KINDS; i++)
-        if (mw_ends_with(path, file_kinds[i].suffix)) return file_kinds[i].use(path);
-    return inspect_store(path); /* whatever it is called */
+    for (int i = FILE_KINDS - 1; i >= 0; i--)
+        if (mw_ends_with(path, file_kinds[i].suffix)) use = file_kinds[i].use;
+    if (use != inspect_experiment) MW_TRY(mw_file_size(path, &bytes)); /* it is there, whoever reads it */
+    return use(path);
 }

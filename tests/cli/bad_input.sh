@@ -7,7 +7,7 @@ m="$work/model"
 refuses 2 "did you mean 'harvest'" "$MICROW" harvst "$work/exp.yaml"
 refuses 2 "needs one experiment file" "$MICROW" run
 refuses 2 "did you mean '--set'" "$MICROW" run "$work/exp.yaml" --sett a=b
-refuses 1 "cannot read" "$MICROW" run "$work/none.yaml"
+refuses 2 "cannot read" "$MICROW" run "$work/none.yaml"
 refuses 2 "unknown key 'contxt' in 'dataset'; did you mean 'context'" $run --set dataset.contxt=3
 refuses 2 "sae.k = 300 is larger than sae.n_latents = 256" $run --set sae.k=300
 refuses 2 "expected whole number from 1" $run --set sae.k=-1
@@ -16,7 +16,7 @@ refuses 2 "sae.groups sum to 6: expected the 256 latents" $run --set sae.variant
 refuses 2 "this variant has no penalty" $run --set train.sparsity=3
 refuses 2 "expected number from 1e-12" $run --set sae.variant=jump_relu --set train.threshold_init=0
 refuses 2 "only a transcoder" $run --set sae.skip=true
-refuses 1 "neither a folder nor in the Hugging Face cache" $run --set model.path=no-such-model
+refuses 1 "is not in the Hugging Face cache" $run --set model.path=no-such-model
 refuses 1 "no such file" $run --set "dataset.path=$work/none.txt"
 refuses 1 "so this is no text" $run --set "dataset.path=$SOURCE/configs/demo/model/model.safetensors" --set dataset.format=text
 refuses 2 "site 9.resid_post is not in this model" $run --set "harvest.sites=[9.resid_post]"

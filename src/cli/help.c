@@ -1,0 +1,57 @@
+/* Help, from the table. */
+#include "cli/table.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char ends[] =
+    "Exit codes: 0 done; 1 failed; 2 usage or configuration; 75 interrupted by SIGTERM, SIGINT, SIGHUP or SIGUSR1: what\n"
+    "was done is saved, and the same command goes on. That a reader of the output goes away (`| head`) is no failure;\n"
+    "that the output cannot be written is one.\n"
+    "mpirun kills its ranks a second after its own SIGTERM or SIGINT, saved or not: jobs/mpirun.sh takes its place, with\n"
+    "the same arguments, and lets them save. srun and jobs/*.sbatch do so by themselves.\n";
+
+static void print_option(const option *o) {
+    char left[64];
+    snprintf(left, sizeof left, "%s%s%s%s%s", o->letter ? o->letter : "", o->letter ? ", " : "", o->name,
+             o->argument ? " " : "", o->argument ? o->argument : "");
+    printf("  %-24s %s%s\n", left, o->meaning, (o->rules & OPTION_REPEATS) ? " (may be repeated)" : "");
+}
+
+void print_usage(void) {
+    printf("microw - harvest activations, train sparse autoencoders, find and turn concepts\n\n"
+           "usage: microw VERB [exp.yaml] [options]\n\n");
+    for (const verb *v = verbs; v->name; v++) printf("  %-9s %-12s %s\n", v->name, v->operand, v->meaning);
+    printf("\n  microw VERB --help      its options, what it reads, and an example; also: microw help VERB\n"
+           "  microw --version        also: -V, microw version\n\n"
+           "For every verb:\n");
+    for (const option *o = options; o->name; o++)
+        if (strcmp(o->verbs, "*") == 0) print_option(o);
+    printf(
+        "\nOptions stand anywhere behind the verb, as --name value or --name=value; -- ends them. All verbs run alone or\n"
+        "under mpirun and srun.\n%s",
+        ends);
+}
+
+void print_help(const verb *v) {
+    printf("microw %s: %s\n\nusage: microw %s%s%s [options]\n\n", v->name, v->meaning, v->name,
+           v->operand[0] ? " " : "", v->operand);
+    for (const option *o = options; o->name; o++)
+        if (option_is_of(o, v)) print_option(o);
+    if (v->reads[0]) printf("\nReads of the experiment file: %s.\n`microw config` explains every key.\n", v->reads);
+    printf("\nExample:\n  %s\n", v->example);
+    if (v->heeds_signals) printf("\n%s", ends);
+}
+
+mw_status unknown_verb(const char *given) {
+    enum { NAMES_MAX = 64 };
+    const char *names[NAMES_MAX] = {"help", "version"};
+    int count = 2;
+    for (const verb *v = verbs; v->name && count < NAMES_MAX; v++) names[count++] = v->name;
+    const char *near = mw_nearest_name(given, names, count);
+    if (given[0] == '-')
+        return mw_error(MW_ERR_CONFIG, "'%s' stands where the verb is expected: microw VERB [exp.yaml] [options]",
+                        given);
+    return mw_error(MW_ERR_CONFIG, "unknown verb '%s'%s%s%s; `microw --help` lists them", given,
+                    near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+}

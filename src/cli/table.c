@@ -1,0 +1,118 @@
+#include "cli/table.h"
+
+#include <string.h>
+
+#define STAGES "run harvest train discover name evaluate steer report"
+
+const verb verbs[] = {
+    {"run", "exp.yaml", 1, 1, "every stage the file names; those that are complete are skipped",
+     "name, store, quota_gb, and all sections but sweep", "microw run exp.yaml --set sae.k=64 --set name=k64",
+     verb_stage, NULL, true},
+    {"harvest", "exp.yaml", 1, 1, "stores activations of the model on the dataset",
+     "name, store, quota_gb, model, dataset, hooks, harvest", "mpirun -np 8 microw harvest exp.yaml", verb_stage, NULL,
+     true},
+    {"train", "exp.yaml", 1, 1, "trains the SAE on stored activations",
+     "name, store, quota_gb, model, dataset, harvest (its sites), sae, train",
+     "microw train exp.yaml --set train.lr=1e-3 --overwrite", verb_stage, NULL, true},
+    {"discover", "exp.yaml", 1, 1, "finds each latent's strongest texts, neighbours and promoted tokens",
+     "name, store, model, dataset, sae, discover", "microw discover exp.yaml --set discover.show=14", verb_stage, NULL,
+     true},
+    {"name", "exp.yaml", 1, 1, "asks a program for names of latents, and tests them",
+     "name, store, model, dataset, sae, naming", "microw name exp.yaml --set naming.limit=200", verb_stage, NULL, true},
+    {"evaluate", "exp.yaml", 1, 1, "measures the SAE, and the model with the SAE spliced in",
+     "name, store, model, dataset, sae, evaluate", "microw evaluate exp.yaml", verb_stage, NULL, true},
+    {"steer", "exp.yaml", 1, 1, "writes texts with latents turned, and measures what changed",
+     "name, store, model, dataset, sae, steer", "microw steer exp.yaml --set steer.samples=20", verb_stage, NULL, true},
+    {"report", "exp.yaml", 1, 1, "puts all there is of a run on one HTML page", "name, store, model, sae, report",
+     "microw report exp.yaml", verb_stage, NULL, true},
+    {"sweep", "exp.yaml", 1, 1, "all points of the file's sweep, or one",
+     "sweep, and what run reads; points differ in keys of sae, train, discover, evaluate and steer",
+     "microw sweep configs/sweep.yaml --list", verb_sweep, NULL, true},
+    {"names", "exp.yaml", 1, 1, "reads names of latents from a file, and writes them to one", "name, store, model, sae",
+     "microw names exp.yaml --export names.json --format neuronpedia", verb_names, NULL, false},
+    {"plot", "exp.yaml", 1, 1, "figures of a run, by gnuplot", "name, store, model, sae",
+     "microw plot exp.yaml --format pdf --latents 42,7", verb_plot, NULL, false},
+    {"lab", "exp.yaml", 1, 1, "lines from the keyboard, continued with latents turned between them",
+     "name, store, model, dataset (bos), sae, steer", "microw lab exp.yaml", verb_lab, NULL, false},
+    {"serve", "exp.yaml", 1, 1, "the report, and generation with latents turned, on this machine alone",
+     "name, store, model, dataset (bos), sae, report", "microw serve exp.yaml --port 8080", verb_serve, NULL, true},
+    {"plan", "exp.yaml", 1, 1, "disk, memory and time of an experiment, and how they scale",
+     "model, dataset, harvest, sae, train", "microw plan exp.yaml --gpus 64 --nodes 8 --device h100", verb_plan, NULL,
+     false},
+    {"generate", "", 0, 0, "continues a prompt, with latents turned if asked", "",
+     "microw generate --model gpt2 --prompt \"The weather\" --sae store/sae_models/gpt2-l8 --scale 42=3,7=0", NULL,
+     verb_generate, false},
+    {"layers", "", 0, 0, "every site of a model with its width", "", "microw layers --model gpt2", NULL, verb_layers,
+     false},
+    {"inspect", "FILE|FOLDER", 1, 1, "what a file or folder of ours, or a model, holds; checksums verified", "",
+     "microw inspect store/activations/gpt2-l8", NULL, verb_inspect, false},
+    {"export", "", 0, 0, "an SAE in the format of another library", "",
+     "microw export --sae store/sae_models/gpt2-l8 --format saelens --out sae-gpt2", NULL, verb_export, false},
+    {"import", "", 0, 0, "an SAE from the format of another library", "",
+     "microw import --from sae-gpt2 --format saelens --out store/sae_models/theirs", NULL, verb_import, false},
+    {"config", "[exp.yaml]", 0, 1, "every key with its meaning, or the effective file", "all sections",
+     "microw config exp.yaml --set sae.k=64", NULL, verb_config, false},
+    {0},
+};
+
+const option options[] = {
+    {"--set", NULL, "KEY=VALUE", "sets a key of the file, for instance sae.k=64; VALUE is YAML",
+     STAGES " sweep names plot lab serve plan config", OPTION_REPEATS},
+    {"--overwrite", NULL, NULL,
+     "makes again what is complete with other settings; it stays until the new one is finished", STAGES " sweep", 0},
+    {"--overwrite", NULL, NULL, "replaces an SAE of the same format in --out", "export import", 0},
+    {"--steal-lock", NULL, NULL, "writes also where another process seems to, for one that has surely ended",
+     STAGES " sweep import", 0},
+    {"--list", NULL, NULL, "the points: number, name, values", "sweep", 0},
+    {"--table", NULL, NULL, "what is finished, as a table, sweep.json, sweep.csv and a figure", "sweep", 0},
+    {"--point", NULL, "N", "one point alone, by number or name", "sweep", OPTION_FILLED},
+    {"--import", NULL, "FILE", "names to read: CSV, JSON, or an export of Neuronpedia", "names", OPTION_FILLED},
+    {"--export", NULL, "FILE", "where to write all names", "names", OPTION_FILLED},
+    {"--format", NULL, "FORMAT", "csv, json or neuronpedia (told by the file's name)", "names", OPTION_FILLED},
+    {"--format", NULL, "FORMAT", "svg, png or pdf (svg)", "plot", OPTION_FILLED},
+    {"--format", NULL, "FORMAT", "saelens, sparsify or dictionary_learning", "export", OPTION_FILLED},
+    {"--format", NULL, "FORMAT", "saelens or sparsify", "import", OPTION_FILLED},
+    {"--out", NULL, "DIR", "folder of the figures (the run's own)", "plot", OPTION_FILLED},
+    {"--out", NULL, "DIR", "folder to write to", "export import", OPTION_FILLED},
+    {"--latents", NULL, "42,7", "latents whose histograms are drawn", "plot", OPTION_FILLED},
+    {"--port", NULL, "N", "port on 127.0.0.1 (0: any that is free)", "serve", OPTION_FILLED},
+    {"--gpus", NULL, "N", "GPUs, by the rates of their data sheet", "plan", OPTION_FILLED},
+    {"--ranks", NULL, "N", "ranks of this machine (as many as there are)", "plan", OPTION_FILLED},
+    {"--nodes", NULL, "N", "nodes they are on (1)", "plan", OPTION_FILLED},
+    {"--device", NULL, "NAME", "h100, h200, a100, or measured: on these ranks", "plan", OPTION_FILLED},
+    {"--tokens", NULL, "N", "tokens of the dataset (by its files)", "plan", OPTION_FILLED},
+    {"--model", NULL, "DIR", "a Hugging Face model folder, or a Hub id in the local cache", "generate layers",
+     OPTION_FILLED},
+    {"--prompt", NULL, "TEXT", "what is continued", "generate", 0},
+    {"--max-new-tokens", NULL, "N", "new tokens at most (40)", "generate", OPTION_FILLED},
+    {"--temperature", NULL, "T", "0: the likeliest token each time (0)", "generate", OPTION_FILLED},
+    {"--top-k", NULL, "K", "only among the K likeliest tokens; 0: all (0)", "generate", OPTION_FILLED},
+    {"--top-p", NULL, "P", "only among the likeliest that together have probability P (1)", "generate", OPTION_FILLED},
+    {"--seed", NULL, "S", "of what is drawn (0)", "generate", OPTION_FILLED},
+    {"--dtype", NULL, "D", "auto, f32, bf16 or f16: of the weights in memory (auto)", "generate", OPTION_FILLED},
+    {"--device", NULL, "D", "auto, cpu, and with CUDA cuda, cuda:1 (auto)", "generate", OPTION_FILLED},
+    {"--sae", NULL, "DIR", "folder of a trained SAE", "generate export", OPTION_FILLED},
+    {"--site", NULL, "SITE", "where latents are turned (the SAE's own site)", "generate", OPTION_FILLED},
+    {"--site", NULL, "SITE", "the site it was trained on, where the files do not say", "import", OPTION_FILLED},
+    {"--scale", NULL, "42=1.5,7=0", "factors of latents' activations", "generate", OPTION_FILLED},
+    {"--add", NULL, "42=3", "what is added to latents' activations, everywhere", "generate", OPTION_FILLED},
+    {"--drop-error", NULL, NULL, "without what the SAE does not rebuild", "generate", 0},
+    {"--from", NULL, "DIR", "folder to read", "import", OPTION_FILLED},
+    {"--quiet", "-q", NULL, "no progress and no notes; errors, warnings and results stay", "*", 0},
+    {"--help", "-h", NULL, "this text", "*", 0},
+    {0},
+};
+
+const verb *verb_of(const char *name) {
+    for (const verb *v = verbs; v->name; v++)
+        if (strcmp(v->name, name) == 0) return v;
+    return NULL;
+}
+
+bool option_is_of(const option *o, const verb *v) {
+    size_t length = strlen(v->name);
+    if (strcmp(o->verbs, "*") == 0) return true;
+    for (const char *at = o->verbs; at[0]; at += strcspn(at, " "), at += at[0] == ' ')
+        if (strcspn(at, " ") == length && memcmp(at, v->name, length) == 0) return true;
+    return false;
+}
