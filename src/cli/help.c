@@ -8,8 +8,9 @@ static const char ends[] =
     "Exit codes: 0 done; 1 failed; 2 usage or configuration; 75 interrupted by SIGTERM, SIGINT, SIGHUP or SIGUSR1: what\n"
     "was done is saved, and the same command goes on. That a reader of the output goes away (`| head`) is no failure;\n"
     "that the output cannot be written is one.\n"
-    "mpirun kills its ranks a second after its own SIGTERM or SIGINT, saved or not: jobs/mpirun.sh takes its place, with\n"
-    "the same arguments, and lets them save. srun and jobs/*.sbatch do so by themselves.\n";
+    "Told to end by SIGTERM, SIGINT or SIGHUP, mpirun sends its ranks SIGTERM and kills them a second later, saved or\n"
+    "not: jobs/mpirun.sh takes its place, with the same arguments, and lets them save. srun and jobs/*.sbatch do so by\n"
+    "themselves.\n";
 
 static void print_option(const option *o) {
     char left[64];
