@@ -11,7 +11,7 @@ mw_status kept_rows_add(kept_rows *kept, const int32_t *index, int64_t count) {
     }
     while (kept->entries + count > kept->capacity)
         if (!mw_grow_((void **)&kept->index, &kept->capacity, sizeof *kept->index)) return MW_ERR_MEMORY;
-    memcpy(kept->index + kept->entries, index, (size_t)count * sizeof *index);
+    if (count) memcpy(kept->index + kept->entries, index, (size_t)count * sizeof *index);
     kept->entries += count;
     kept->start[++kept->rows] = kept->entries;
     return MW_OK;

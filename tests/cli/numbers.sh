@@ -144,6 +144,14 @@ check "the rule is told" grep -q "L0 up to 2 % larger" "$work/out"
 check "the table is JSON" strict "$runs/sweep.json"
 check "nothing is left out" holds "$runs/sweep.json" 'sum(p["fvu"] is None and p["ce_recovered_zero"] is None and not p["best_fvu"] for p in j) == 1'
 
+# the smallest that can be, for the sanitizers: some latents are active nowhere
+for least in "sae.n_latents=1 sae.k=1" "sae.n_latents=8 sae.k=8 discover.top_texts=1000" "sae.variant=batch_topk sae.n_latents=8 sae.k=2"; do
+    set -- --set name=least --set store="$work/least" --set hooks.list=[] --set dataset.limit_documents=40
+    for value in $least train.tokens=2000 train.batch=64 "steer.add={0: 2}" steer.concept=; do set -- "$@" --set "$value"; done
+    check "with $least" "$MICROW" run "$work/exp.yaml" "$@"
+    rm -rf "$work/least"
+done
+
 # training that goes astray ends with the step, and keeps the checkpoint before
 "$MICROW" harvest "$work/exp.yaml" --set name=far --set hooks.list=[] >/dev/null 2>&1 || fail "harvest"
 refuses 1 "step 1: the loss is not finite" "$MICROW" train "$work/exp.yaml" --set name=far --set hooks.list=[] \
