@@ -8,7 +8,7 @@ enum { COLUMN_TILE = 512 };
 
 typedef struct scratch {
     uint16_t *a16;
-    float *b32;
+    float *b32, *c; /* c: a tile's product, dense */
 } scratch;
 
 /* Rows of A as bf16, dense. */
@@ -26,6 +26,24 @@ static mw_status widen(const mw_matmul *tile, float *out) {
     return MW_OK;
 }
 
+/* On CPUs with matrix units (AMX) how sums are rounded depends on the distance of C's rows and on what is added to it: with other
+ * numbers of columns around the tile it would come out otherwise. So the product stands alone, and is added after it. */
+static mw_status multiply_bf16(const mw_cpu_product *product, const mw_matmul *tile, const scratch *s) {
+    mw_matmul alone = *tile;
+    alone.c = s->c;
+    alone.ldc = tile->n;
+    alone.accumulate = false;
+    MW_TRY(round_rows(tile, s->a16));
+    MW_TRY(product->bf16(&alone, s->a16));
+    for (int64_t i = 0; i < tile->m; i++) {
+        if (tile->accumulate)
+            mw_add_run(tile->c + i * tile->ldc, s->c + i * tile->n, tile->n);
+        else
+            memcpy(tile->c + i * tile->ldc, s->c + i * tile->n, (size_t)tile->n * sizeof(float));
+    }
+    return MW_OK;
+}
+
 static mw_status multiply_tile(const mw_cpu_product *product, mw_matmul tile, scratch *s) {
     if (!tile.accumulate && tile.bias)
         for (int64_t i = 0; i < tile.m; i++) memcpy(tile.c + i * tile.ldc, tile.bias, (size_t)tile.n * sizeof(float));
@@ -33,10 +51,7 @@ static mw_status multiply_tile(const mw_cpu_product *product, mw_matmul tile, sc
         for (int64_t i = 0; i < tile.m; i++) mw_add_run(tile.c + i * tile.ldc, tile.bias, tile.n);
     tile.accumulate = tile.accumulate || tile.bias;
     if (tile.b_dtype == MW_F32) return product->f32(&tile);
-    if (tile.b_dtype == MW_BF16 && product->bf16) {
-        MW_TRY(round_rows(&tile, s->a16));
-        return product->bf16(&tile, s->a16);
-    }
+    if (tile.b_dtype == MW_BF16 && product->bf16) return multiply_bf16(product, &tile, s);
     MW_TRY(widen(&tile, s->b32));
     tile.b = s->b32;
     tile.b_dtype = MW_F32;
@@ -59,7 +74,8 @@ static mw_matmul tile_at(const mw_matmul *whole, int64_t row, int64_t column) {
 static bool scratch_make(const mw_cpu_product *product, const mw_matmul *whole, scratch *s) {
     if (whole->b_dtype == MW_F32) return true;
     if (whole->b_dtype == MW_BF16 && product->bf16)
-        return (s->a16 = mw_alloc((size_t)MW_ROW_TILE * (size_t)whole->k * sizeof *s->a16)) != NULL;
+        return (s->a16 = mw_alloc((size_t)MW_ROW_TILE * (size_t)whole->k * sizeof *s->a16)) &&
+               (s->c = mw_alloc((size_t)MW_ROW_TILE * COLUMN_TILE * sizeof *s->c));
     return (s->b32 = mw_alloc((size_t)COLUMN_TILE * (size_t)whole->k * sizeof *s->b32)) != NULL;
 }
 
@@ -80,6 +96,7 @@ mw_status mw_cpu_matmul(mw_backend *backend, const mw_matmul *whole) {
                     status = multiply_tile(product, tile_at(whole, i * MW_ROW_TILE, j * COLUMN_TILE), &s);
         mw_free(s.a16);
         mw_free(s.b32);
+        mw_free(s.c);
         worst = status;
     }
     return worst;
