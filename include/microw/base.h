@@ -161,6 +161,8 @@ uint64_t mw_permute(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t index);
 
 bool mw_file_exists(const char *path);
 bool mw_is_directory(const char *path);
+/* Both are there, and the first was not changed before the second. */
+bool mw_file_is_newer(const char *path, const char *than);
 bool mw_path_exists(const char *path); /* whatever it is: mw_file_exists is about regular files */
 mw_status mw_file_size(const char *path, uint64_t *out) MW_MUST_USE;
 /* Whole file with a NUL behind it; `length` may be NULL. Caller frees. Here and in mw_map_open only regular files are

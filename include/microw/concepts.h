@@ -200,6 +200,8 @@ mw_status mw_names_format_parse(const char *text, mw_names_format *out) MW_MUST_
 mw_status mw_names_load(const char *path, mw_names_format format, const char *by, mw_names *into) MW_MUST_USE;
 /* Renames `folder`/names.csv, if it is there, to names-XXXXXXXX.csv, by the fingerprint of the SAE whose latents it names. */
 mw_status mw_names_set_aside(const char *folder, const char *fingerprint) MW_MUST_USE;
+/* Where the names of this SAE are: names.csv, or where there is none what was set aside for it. Caller frees. */
+mw_status mw_names_path(const char *folder, const char *fingerprint, char **out) MW_MUST_USE;
 /* AUTO: by the ending. `model` and `site` are what a Neuronpedia file has as modelId and layer. */
 mw_status mw_names_save(const char *path, mw_names_format format, const mw_names *names, const char *model,
                         const char *site) MW_MUST_USE;

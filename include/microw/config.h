@@ -111,7 +111,7 @@ typedef struct mw_field {
     bool
         aside; /* how the work is done, not what comes of it: written with its documentation only, so that it is in no fingerprint */
     mw_path_kind path; /* of MW_FIELD_STRING and MW_FIELD_STRINGS */
-    bool filled; /* a text that may not be empty, nor one of a list's: paths, names of folders */
+    bool filled;       /* a text that may not be empty, nor one of a list's: paths, names of folders */
 } mw_field;
 
 typedef struct mw_section {

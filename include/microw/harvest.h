@@ -29,6 +29,7 @@ typedef struct mw_harvest_options {
     double allowed_bytes;   /* the file may have; 0: what the disk has */
     bool
         replace; /* also where the folder has activations.h5, which stays until the new one is whole; else that one is kept */
+    bool anew; /* from the first block, also where an earlier run left some: for detectors that want all rows */
     const mw_lock *lock; /* or NULL: must still be held when the file gets its name */
     const mw_pair *provenance;
     int64_t n_provenance;

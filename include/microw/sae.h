@@ -137,11 +137,20 @@ void mw_sae_leave_device(mw_sae *sae);
 mw_status mw_sae_save(const mw_sae *sae, const char *folder) MW_MUST_USE;
 mw_status mw_sae_load(const char *folder, mw_backend *backend, mw_sae **out) MW_MUST_USE;
 /* `format`: "saelens" (6.x), "sparsify" or "dictionary_learning" (AutoEncoderTopK). Files as those libraries load them. */
+/* What a training that was ended after its SAE was complete has not done: names of its files, checkpoints that are not needed. */
+mw_status mw_training_settle(const char *folder, const char *fingerprint) MW_MUST_USE;
+/* Renames the record of a training, if there is one, by the fingerprint of its SAE. */
+mw_status mw_history_set_aside(const char *folder, const char *fingerprint) MW_MUST_USE;
+/* Gives weights their name that a program which was ended in mw_sae_save left without it. */
+mw_status mw_sae_publish(const char *folder) MW_MUST_USE;
 /* "microw", "saelens", "sparsify" or "dictionary_learning": what the SAE in a folder looks like; NULL: none is there. */
 const char *mw_sae_folder_format(const char *folder);
 /* MW_ERR_STATE where one is there, unless it is of the same format and may be overwritten. */
 mw_status mw_sae_may_write(const char *folder, const char *format, bool overwrite) MW_MUST_USE;
 mw_status mw_sae_export(const mw_sae *sae, const char *format, const char *folder) MW_MUST_USE;
+/* The same in place of an export that may be there, which stays until the new one is whole; in the moment of the change the folder has no
+ * configuration. */
+mw_status mw_sae_replace(const mw_sae *sae, const char *format, const char *folder) MW_MUST_USE;
 /* `format`: "saelens" or "sparsify"; TopK SAEs. What those leave outside the weights (decoder norms in the selection, no
  * b_dec on the input) is folded in. MW_ERR_UNSUPPORTED names the setting that cannot be. */
 mw_status mw_sae_import(const char *format, const char *folder, mw_backend *backend, mw_sae **out) MW_MUST_USE;
@@ -228,12 +237,14 @@ typedef struct mw_train_options {
     mw_normalize normalize; /* |x| has mean sqrt(d); columns have deviation 1; or as it is. Folded in when saved */
     mw_precision precision;
     mw_init init;
-    mw_center center;                    /* what b_dec starts as */
-    int64_t init_rows;                   /* sample for b_dec and the loss scale */
-    int64_t log_every, checkpoint_every; /* steps; 0: none */
-    double checkpoint_minutes;           /* time between checkpoints, looked at when a line is logged; 0: none */
-    int64_t keep_checkpoints;            /* the last so many; 0: one */
-    const mw_lock *lock;                 /* or NULL: must still be held when the SAE gets its name */
+    mw_center center;                     /* what b_dec starts as */
+    int64_t init_rows;                    /* sample for b_dec and the loss scale */
+    int64_t log_every, checkpoint_every;  /* steps; 0: none */
+    double checkpoint_minutes;            /* time between checkpoints, looked at when a line is logged; 0: none */
+    int64_t keep_checkpoints;             /* the last so many; 0: one */
+    mw_status (*before_save)(void *self); /* or NULL: called by rank 0 before the SAE takes another one's place */
+    void *before_save_self;
+    const mw_lock *lock;     /* or NULL: must still be held when the SAE gets its name */
     const char *fingerprint; /* of data and settings: a checkpoint with another one is not gone on from; or NULL */
     mw_backend *device;      /* that steps run on, with memory of its own or not; NULL: the SAE's */
 } mw_train_options;

@@ -32,6 +32,13 @@ static mw_status cannot(const char *path, const char *what) {
     return MW_ERR_IO;
 }
 
+bool mw_file_is_newer(const char *path, const char *than) {
+    struct stat a, b;
+    if (stat(path, &a) != 0 || stat(than, &b) != 0) return false;
+    return a.st_mtim.tv_sec != b.st_mtim.tv_sec ? a.st_mtim.tv_sec > b.st_mtim.tv_sec
+                                                : a.st_mtim.tv_nsec >= b.st_mtim.tv_nsec;
+}
+
 mw_status mw_file_size(const char *path, uint64_t *out) {
     struct stat info;
     if (stat(path, &info) != 0) return cannot(path, "read");
@@ -95,9 +102,18 @@ static char *temporary_name(const char *path) {
     return mw_format("%s.tmp.%s.%ld", path, host, (long)getpid());
 }
 
+/* A rename would put a file in the place of a device, or of the link to one. */
+static mw_status check_replaceable(const char *path) {
+    struct stat info;
+    if (stat(path, &info) != 0 || S_ISREG(info.st_mode)) return MW_OK;
+    return mw_error(MW_ERR_IO, "%s: cannot be written: %s", path,
+                    S_ISDIR(info.st_mode) ? "it is a folder"
+                                          : "not a regular file; files are written whole and then renamed");
+}
+
 mw_status mw_atomic_begin(const char *path, mw_atomic_file *out) {
     mw_atomic_file file = {.path = mw_strdup(path), .temporary = temporary_name(path)};
-    mw_status status = file.path && file.temporary ? MW_OK : MW_ERR_MEMORY;
+    mw_status status = file.path && file.temporary ? check_replaceable(path) : MW_ERR_MEMORY;
     if (status == MW_OK && !(file.stream = fopen(file.temporary, "wbe")))
         status = mw_error(MW_ERR_IO, "%s: cannot create: %s", file.temporary, strerror(errno));
     if (status == MW_OK)
@@ -134,6 +150,7 @@ static void sync_folder_of(const char *path) {
 }
 
 mw_status mw_file_publish(const char *temporary, const char *path) {
+    MW_TRY(check_replaceable(path));
     if (rename(temporary, path) != 0) return mw_error(MW_ERR_IO, "%s: rename failed: %s", path, strerror(errno));
     sync_folder_of(path);
     return MW_OK;

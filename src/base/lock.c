@@ -196,7 +196,10 @@ static mw_status refuse(const char *output, const char *path, const json_t *hold
 /* ---- taking and giving back ------------------------------------------------------------------------------------ */
 
 static void take_over(const char *output, const char *path, const json_t *holder, const char *nonce, const char *why) {
-    if (remove_lock(path, text_of(holder, "nonce"), nonce))
+    if (!remove_lock(path, text_of(holder, "nonce"), nonce)) return;
+    if (!holder)
+        mw_log(MW_LOG_WARNING, "%s: a lock that cannot be read is taken over: %s", output, why);
+    else
         mw_log(MW_LOG_WARNING, "%s: the lock of process %.0f on %s is taken over: %s", output,
                mw_json_number(holder, "pid", 0), text_of(holder, "host"), why);
 }

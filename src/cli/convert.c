@@ -49,7 +49,7 @@ mw_status verb_export(const arguments *a) {
     MW_TRY(mw_backend_open("cpu", &backend));
     mw_status status = mw_sae_load(folder, backend, &sae);
     if (status == MW_OK) status = mw_sae_may_write(out, format, argument(a, "--overwrite") != NULL);
-    if (status == MW_OK) status = mw_sae_export(sae, format, out);
+    if (status == MW_OK) status = mw_sae_replace(sae, format, out);
     if (status == MW_OK) printf("export: %s files in %s\n", format, out);
     mw_sae_free(&sae);
     mw_backend_close(&backend);
@@ -65,9 +65,10 @@ static mw_status save_import(const mw_sae *sae, const char *out, bool overwrite,
     if (status == MW_OK) status = mw_sae_may_write(out, "microw", overwrite);
     json_t *former = mw_json_if_there(out, "cfg.json");
     const char *mark = mw_json_text(former, "fingerprint");
+    bool replaces = former && (!mark || strcmp(mark, sae->fingerprint) != 0);
+    if (status == MW_OK && replaces) status = mw_names_set_aside(out, mark ? mark : "");
+    if (status == MW_OK && replaces) status = mw_history_set_aside(out, mark ? mark : "");
     if (status == MW_OK) status = mw_sae_save(sae, out);
-    if (status == MW_OK && former && (!mark || strcmp(mark, sae->fingerprint) != 0))
-        status = mw_names_set_aside(out, mark ? mark : "");
     mw_lock_release(&lock);
     json_decref(former);
     mw_free(weights);

@@ -3,10 +3,14 @@
 
 #include <string.h>
 
-mw_status mw_names_set_aside(const char *folder, const char *fingerprint) {
-    char *names = mw_path_join(folder, "names.csv");
+/* Caller frees. */
+static char *name_aside(const char *folder, const char *fingerprint) {
     const char *mark = strncmp(fingerprint, "weights:", 8) == 0 ? fingerprint + 8 : fingerprint;
-    char *kept = mw_format("%s/names-%.8s.csv", folder, mark[0] ? mark : "before");
+    return mw_format("%s/names-%.8s.csv", folder, mark[0] ? mark : "before");
+}
+
+mw_status mw_names_set_aside(const char *folder, const char *fingerprint) {
+    char *names = mw_path_join(folder, "names.csv"), *kept = name_aside(folder, fingerprint);
     mw_status status = names && kept ? MW_OK : MW_ERR_MEMORY;
     if (status == MW_OK && mw_file_exists(names)) {
         status = mw_file_publish(names, kept);
@@ -14,5 +18,15 @@ mw_status mw_names_set_aside(const char *folder, const char *fingerprint) {
     }
     mw_free(names);
     mw_free(kept);
+    return status;
+}
+
+mw_status mw_names_path(const char *folder, const char *fingerprint, char **out) {
+    char *names = mw_path_join(folder, "names.csv"), *kept = name_aside(folder, fingerprint);
+    mw_status status = names && kept ? MW_OK : MW_ERR_MEMORY;
+    bool own = status == MW_OK && !mw_file_exists(names) && mw_file_exists(kept);
+    if (status == MW_OK) *out = own ? kept : names;
+    if (status != MW_OK || own) mw_free(names);
+    if (status != MW_OK || !own) mw_free(kept);
     return status;
 }

@@ -42,6 +42,7 @@ static const char *const column_names[COLUMNS] = {"latent", "name", "note", "by"
 
 typedef struct table {
     mw_csv csv;
+    int64_t n_fields;        /* of each row at most */
     int64_t column[COLUMNS]; /* of the file; -1: it has none such */
     int64_t *line;           /* [n]: where a latent was named; 0: nowhere yet */
 } table;
@@ -78,6 +79,9 @@ static mw_status read_row(reader *r, table *t) {
     char where[512];
     if (!latent[0] && !name.name[0]) return MW_OK;
     snprintf(where, sizeof where, "%s:%lld", r->path, (long long)t->csv.line);
+    if (t->csv.n_fields > t->n_fields)
+        return mw_error(MW_ERR_FORMAT, "%s: %lld fields, expected at most %lld: a text with a comma needs quotes",
+                        where, (long long)t->csv.n_fields, (long long)t->n_fields);
     if (score[0] && !mw_parse_double(score, &name.score))
         return mw_error(MW_ERR_FORMAT, "%s: score '%s' is not a number", where, score);
     MW_TRY(found(r, where, latent, &name));
@@ -87,6 +91,7 @@ static mw_status read_row(reader *r, table *t) {
 static mw_status read_rows(reader *r, table *t) {
     bool more;
     MW_TRY(mw_csv_next(&t->csv, &more));
+    t->n_fields = t->csv.n_fields; /* the header's; without one, those of the first row */
     if (more && read_header(t)) MW_TRY(mw_csv_next(&t->csv, &more));
     while (more) {
         MW_TRY(read_row(r, t));

@@ -141,8 +141,8 @@ static mw_status same_files(const sources *s, const mw_comm *comm) {
 
 /* Once, for all ranks. Collective. */
 static mw_status tell(const mw_comm *comm, const sources *s, const reading *r) {
-    int64_t counts[] = {r->skipped, r->surrogates};
-    MW_TRY(mw_comm_sum_i64(comm, counts, 2));
+    int64_t counts[] = {r->skipped, r->surrogates, r->broken};
+    MW_TRY(mw_comm_sum_i64(comm, counts, 3));
     counts[1] += s->surrogates; /* every rank has read those */
     if (counts[0])
         mw_log(MW_LOG_WARNING, "dataset: skipped records without a text in field '%s': %lld", r->options->text_field,
@@ -150,6 +150,9 @@ static mw_status tell(const mw_comm *comm, const sources *s, const reading *r) {
     if (counts[1])
         mw_log(MW_LOG_WARNING, "dataset: surrogates without their other half, each read as U+FFFD: %lld",
                (long long)counts[1]);
+    if (counts[2])
+        mw_log(MW_LOG_WARNING, "dataset: texts with bytes that are no UTF-8, which are read as U+FFFD: %lld",
+               (long long)counts[2]);
     return MW_OK;
 }
 

@@ -251,6 +251,7 @@ static mw_status no_text(const source *f, const mw_document_place *d, const char
 
 static mw_status encode(const source *f, const mw_document_place *d, const char *text, size_t length, reading *r,
                         mw_ids *out) {
+    r->broken += !mw_utf8_valid(text, length);
     mw_tokenizer_reads(r->tokenizer, f->path, f->array ? "element" : "the document at byte", d->offset);
     mw_status status = mw_tokenizer_encode(r->tokenizer, text, length, out);
     mw_tokenizer_reads(r->tokenizer, NULL, NULL, 0);

@@ -30,7 +30,7 @@ typedef struct sources {
 typedef struct reading {
     const mw_dataset_options *options;
     mw_tokenizer *tokenizer;
-    int64_t skipped, surrogates; /* records without text; half surrogate pairs */
+    int64_t skipped, surrogates, broken; /* records without text; half surrogate pairs; texts that are no UTF-8 */
 } reading;
 
 mw_status sources_open(const mw_dataset_options *options, sources *out) MW_MUST_USE;

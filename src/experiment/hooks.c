@@ -90,6 +90,13 @@ mw_status yaml_hooks_check(const mw_experiment *e) {
 
 /* ---- at work --------------------------------------------------------------------------------------------- */
 
+bool yaml_hooks_want_all(const mw_experiment *e) {
+    const hook_settings *list = e->hooks.list.items;
+    for (int64_t i = 0; i < e->hooks.list.count; i++)
+        if (list[i].kind == HOOK_STATISTICS) return true;
+    return false;
+}
+
 mw_status yaml_hooks_attach(const hooks_settings *settings, mw_model *model, yaml_hooks *out) {
     yaml_hooks hooks = {.model = model, .count = settings->list.count};
     if (!(hooks.items = mw_calloc((size_t)hooks.count, sizeof *hooks.items))) return MW_ERR_MEMORY;

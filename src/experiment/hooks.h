@@ -21,6 +21,8 @@ typedef struct yaml_hooks {
 
 /* Refuses a stop before a site that is harvested, or before a hook whose statistics would be empty. */
 mw_status yaml_hooks_check(const mw_experiment *e) MW_MUST_USE;
+/* Whether one of them sums up all rows, so that none may be left out. */
+bool yaml_hooks_want_all(const mw_experiment *e);
 mw_status yaml_hooks_attach(const hooks_settings *settings, mw_model *model, yaml_hooks *out) MW_MUST_USE;
 /* Writes statistics.json into `folder`, merged over ranks in rank order. Collective. */
 mw_status yaml_hooks_report(yaml_hooks *hooks, const mw_comm *comm, const char *folder) MW_MUST_USE;

@@ -158,7 +158,8 @@ static mw_status own_harvest(const run *r, char **out) {
     mw_status status = own ? MW_OK : MW_ERR_MEMORY;
     if (status == MW_OK && !mw_file_exists(own) && run_is_root(r)) status = find_harvest(r, &found, &others);
     if (status == MW_OK && found) {
-        mw_log(MW_LOG_INFO, "%s is not there; %s was harvested with the same settings and is read", own, found);
+        mw_log(r->reuse ? MW_LOG_DEBUG : MW_LOG_INFO,
+               "%s is not there; %s was harvested with the same settings and is read", own, found);
     } else if (status == MW_OK && !mw_file_exists(own) && run_is_root(r)) {
         status = mw_error(MW_ERR_STATE, "%s is not there%s: run `microw harvest` first%s%s", own,
                           unfinished(r) ? " yet, a harvest has not finished" : "",
@@ -182,6 +183,24 @@ static mw_status share_path(const run *r, char **path) {
     mw_free(*path);
     *path = shared;
     return mw_comm_broadcast(r->comm, shared, (size_t)length, 0);
+}
+
+/* What the file says of the harvest is not what is read: allowed, but not in silence. */
+static mw_status tell_other_settings(const run *r, const char *path) {
+    json_t *record = NULL;
+    mw_text now = {0}, why = {0};
+    if (!settings_has(r->e, "harvest") || r->reuse) return MW_OK;
+    mw_status status = harvest_record(path, &record);
+    const char *there = mw_json_text(record, "settings");
+    mw_text_add(&now, "", 0);
+    if (status == MW_OK && there) status = settings_write(r->e, harvest_sections, HARVEST_SECTIONS, false, &now);
+    if (status == MW_OK && there) status = settings_differences(there, now.data, true, &why);
+    if (status == MW_OK && why.length)
+        mw_log(MW_LOG_WARNING, "%s was harvested with other settings than this experiment has (%s)", path, why.data);
+    json_decref(record);
+    mw_text_free(&now);
+    mw_text_free(&why);
+    return status;
 }
 
 static mw_status list_harvests(const run *r, char **paths, int64_t n) {
@@ -221,6 +240,8 @@ static mw_status open_store(run *r) {
     mw_status status = mw_comm_agree(r->comm, paths ? MW_OK : MW_ERR_MEMORY);
     if (status == MW_OK) status = list_harvests(r, paths, n);
     if (status == MW_OK) status = mw_comm_agree(r->comm, mw_store_open_many((const char *const *)paths, n, &r->store));
+    if (status == MW_OK && !given->count)
+        status = mw_comm_agree(r->comm, run_is_root(r) ? tell_other_settings(r, paths[0]) : MW_OK);
     for (int64_t i = 0; i < n && paths; i++) mw_free(paths[i]);
     mw_free(paths);
     return status == MW_OK ? same_store(r) : status;
@@ -325,9 +346,10 @@ const mw_store_view *rebuilt(const views *v) {
 }
 
 mw_status run_names_load(const run *r, int64_t n, mw_names *out) {
-    char *path = mw_path_join(r->sae_folder, "names.csv");
+    char *path = NULL;
     mw_names names = {0};
-    mw_status status = path ? mw_names_new(n, &names) : MW_ERR_MEMORY;
+    mw_status status = mw_names_path(r->sae_folder, r->sae->fingerprint, &path);
+    if (status == MW_OK) status = mw_names_new(n, &names);
     if (status == MW_OK && mw_file_exists(path)) status = mw_names_load(path, MW_NAMES_CSV, NULL, &names);
     mw_free(path);
     if (status != MW_OK)

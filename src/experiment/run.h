@@ -84,7 +84,7 @@ typedef struct work {
     char fingerprint[MW_SHA256_TEXT];
     mw_status (*own)(const char *output, json_t **record);
     bool complete;
-    bool again;   /* what is there is complete, but damaged */
+    bool again;   /* what is there is complete, but made again */
     mw_lock lock; /* of rank 0, while it is worked on */
 } work;
 

@@ -145,13 +145,25 @@ static mw_status print_findings(const findings *f, const discover_settings *s, c
 
 /* ---- the stage ------------------------------------------------------------------------------------------ */
 
-static mw_status save(run *r, findings *f, const work *w) {
+/* What is made of a discovery: automatic names, and the file for people. */
+static mw_status derive(const run *r, findings *f) {
     naming g = {r, &f->discovery};
-    MW_TRY(mw_lock_check(&w->lock));
     MW_TRY(run_names_change(r, r->sae->n, change_names, &g, &f->names));
-    MW_TRY(run_concepts_save(r, &f->discovery, &f->names));
-    /* the last: where it is, the others are too */
-    return mw_discovery_save(&f->discovery, w->output, r->sae->fingerprint, w->fingerprint);
+    return run_concepts_save(r, &f->discovery, &f->names);
+}
+
+/* They are missing, or older than what they are made of: a run was ended between the two. */
+static bool derived_are_stale(const run *r, const work *w) {
+    char *concepts = mw_path_join(r->sae_folder, "concepts.json");
+    bool stale = !concepts || !mw_file_is_newer(concepts, w->output);
+    mw_free(concepts);
+    return stale;
+}
+
+static mw_status save(run *r, findings *f, const work *w) {
+    MW_TRY(mw_lock_check(&w->lock));
+    MW_TRY(mw_discovery_save(&f->discovery, w->output, r->sae->fingerprint, w->fingerprint));
+    return derive(r, f);
 }
 
 static mw_status tell(const run *r, const findings *f) {
@@ -165,7 +177,7 @@ static mw_status tell(const run *r, const findings *f) {
 static mw_status tell_complete(const run *r, const work *w, findings *f) {
     printf("discover: complete, %s\n", w->output);
     MW_TRY(run_discovery(r, &f->discovery));
-    MW_TRY(run_names_load(r, r->sae->n, &f->names));
+    MW_TRY(derived_are_stale(r, w) ? derive(r, f) : run_names_load(r, r->sae->n, &f->names));
     return tell(r, f);
 }
 
@@ -207,11 +219,12 @@ static mw_status describe(run *r, work *w) {
     if (status == MW_OK) {
         const mw_pair upstream[] = {{"SAE", sae},
                                     {"activations", activations},
+                                    {"documents", mw_store_schema(r->store) < 2 ? "by sequence" : "by row"},
                                     {"model", model},
                                     {"categories", categories},
                                     {"given names", names}};
-        status = work_new(r, w, "discover", mw_path_join(r->sae_folder, "discovery.h5"), sections, 1, upstream, 5,
-                          work_record_of_arrays);
+        status = work_new(r, w, "discover", mw_path_join(r->sae_folder, "discovery.h5"), sections, 1, upstream,
+                          sizeof upstream / sizeof *upstream, work_record_of_arrays);
     }
     mw_free(activations);
     return mw_comm_agree(r->comm, status);
@@ -234,7 +247,7 @@ mw_status stage_discover(run *r) {
     MW_TRY(run_views(r, &v));
     if (r->e->discover.logit_tokens) MW_TRY(run_model(r));
     mw_status status = describe(r, &w);
-    if (status == MW_OK) status = work_look(r, &w);
+    if (status == MW_OK) status = work_look_or_redo(r, &w);
     if (status == MW_OK && !w.complete) status = do_discover(r, &v, &w, &f);
     if (status == MW_OK && w.complete)
         status = mw_comm_agree(r->comm, run_is_root(r) ? tell_complete(r, &w, &f) : MW_OK);

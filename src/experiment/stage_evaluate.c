@@ -155,7 +155,7 @@ mw_status stage_evaluate(run *r) {
     if (r->e->evaluate.ce_recovered) MW_TRY(run_model(r));
     if (r->e->evaluate.ce_recovered) MW_TRY(run_dataset(r));
     mw_status status = describe(r, &w);
-    if (status == MW_OK) status = work_look(r, &w);
+    if (status == MW_OK) status = work_look_or_redo(r, &w);
     if (status == MW_OK && !w.complete) status = evaluate(r, &v, &w);
     if (status == MW_OK && w.complete && run_is_root(r)) printf("evaluate: complete, %s\n", w.output);
     work_free(&w);

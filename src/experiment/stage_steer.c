@@ -448,7 +448,7 @@ static mw_status look_and_steer(lab *l) {
     MW_TRY(mw_comm_agree(l->r->comm, prepare(l)));
     MW_TRY(load_text(l));
     MW_TRY(describe(l));
-    MW_TRY(work_look(l->r, &l->w));
+    MW_TRY(work_look_or_redo(l->r, &l->w));
     if (!l->w.complete) MW_TRY(steer(l));
     if (l->w.complete && run_is_root(l->r)) printf("steer: complete, %s\n", l->w.output);
     return MW_OK;

@@ -21,11 +21,11 @@ void points_close(point_run *points, int64_t n) {
     }
 }
 
-/* Of all that a point's stages do. */
-static mw_status whole_mark(const run *r, char out[MW_SHA256_TEXT]) {
+mw_status sweep_mark(const mw_experiment *e, char out[MW_SHA256_TEXT]) {
     static const char *const sections[] = {"sae", "train", "discover", "evaluate", "steer"};
+    const run r = {.e = e};
     work w;
-    mw_status status = work_new(r, &w, "sweep", mw_strdup(""), sections, 5, NULL, 0, NULL);
+    mw_status status = work_new(&r, &w, "sweep", mw_strdup(""), sections, 5, NULL, 0, NULL);
     if (status == MW_OK) memcpy(out, w.fingerprint, MW_SHA256_TEXT);
     work_free(&w);
     return status;
@@ -41,7 +41,7 @@ static mw_status open_point(point_run *p, const mw_comm *comm, const mw_run_opti
 /* As rank 0 reads the manifest: another process may write it meanwhile. */
 static mw_status is_finished(point_run *p, bool *out) {
     char mark[MW_SHA256_TEXT];
-    MW_TRY(mw_comm_agree(p->r.comm, whole_mark(&p->r, mark)));
+    MW_TRY(mw_comm_agree(p->r.comm, sweep_mark(p->e, mark)));
     int64_t finished = p->job.complete && strcmp(run_stage_mark(&p->r, "sweep"), mark) == 0;
     MW_TRY(mw_comm_broadcast(p->r.comm, &finished, sizeof finished, 0));
     *out = finished != 0;
@@ -165,7 +165,7 @@ static mw_status other_stages(point_run *p, run *base) {
     int done = 0;
     mw_status status = run_stages(&p->r, "discover", &done);
     lend(&p->r, base);
-    if (status == MW_OK) status = mw_comm_agree(p->r.comm, whole_mark(&p->r, mark));
+    if (status == MW_OK) status = mw_comm_agree(p->r.comm, sweep_mark(p->e, mark));
     if (status == MW_OK && run_is_root(&p->r)) status = manifest_put(&p->r, "sweep", "fingerprint", json_string(mark));
     return mw_comm_agree(p->r.comm, status);
 }

@@ -26,6 +26,8 @@ mw_status points_plan(const sweep *s, const mw_comm *comm, const mw_run_options 
  * each through discover, evaluate and steer. `base` has a backend, and lends it, its model and texts. MW_INTERRUPTED if asked to
  * end; what goes wrong with a point is in its status. Collective. */
 mw_status points_go(point_run *const *points, int64_t n, double bytes, run *base) MW_MUST_USE;
+/* Of all that a point's stages do: the manifest has it of a point that is finished. */
+mw_status sweep_mark(const mw_experiment *e, char out[MW_SHA256_TEXT]) MW_MUST_USE;
 void points_close(point_run *points, int64_t n);
 
 #endif

@@ -1,5 +1,6 @@
 #include "experiment/sweep_table.h"
 #include "experiment/figure.h"
+#include "experiment/sweep_run.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -26,6 +27,30 @@ static json_t *load_if_there(const sweep *s, const sweep_point *p, const char *k
     json_t *root = folder ? mw_json_if_there(folder, file) : NULL;
     mw_free(folder);
     return root;
+}
+
+static bool same_text(const char *a, const char *b) {
+    return a && b && strcmp(a, b) == 0;
+}
+
+/* Finished with these settings, and measured on the SAE that is there. */
+static mw_status is_current(const sweep *s, int64_t index, bool *out) {
+    mw_experiment *e = NULL;
+    char mark[MW_SHA256_TEXT];
+    json_t *manifest = load_if_there(s, &s->points[index], "runs", "manifest.json");
+    json_t *config = load_if_there(s, &s->points[index], "sae_models", "cfg.json"),
+           *stages = json_object_get(manifest, "stages");
+    const json_t *done = json_object_get(stages, "sweep"), *evaluated = json_object_get(stages, "evaluate");
+    const char *told = json_is_string(done) ? json_string_value(done) : mw_json_text(done, "fingerprint");
+    const char *measured = mw_json_text(json_object_get(evaluated, "upstream"), "SAE"),
+               *there = mw_json_text(config, "weights");
+    mw_status status = sweep_experiment(s, index, &e);
+    if (status == MW_OK) status = sweep_mark(e, mark);
+    *out = status == MW_OK && same_text(told, mark) && (!measured || !there || same_text(measured, there));
+    mw_experiment_free(&e);
+    json_decref(manifest);
+    json_decref(config);
+    return status;
 }
 
 /* Over all rows where it was evaluated, else of the last step. */
@@ -160,13 +185,22 @@ static mw_status write_csv(const char *folder, const outcome *list, int64_t n) {
 mw_status sweep_table(const sweep *s) {
     outcome *list = mw_calloc((size_t)s->n, sizeof *list);
     char *folder = mw_format("%s/runs/%s", s->base->top.store, s->base->top.name);
-    int64_t n = 0;
+    int64_t n = 0, others = 0;
     mw_status status = list && folder ? mw_make_directories(folder) : MW_ERR_MEMORY;
-    for (int64_t i = 0; i < s->n && status == MW_OK; i++) n += read_outcome(s, &s->points[i], &list[n]);
+    for (int64_t i = 0; i < s->n && status == MW_OK; i++) {
+        bool current = false;
+        status = is_current(s, i, &current);
+        bool there = status == MW_OK && read_outcome(s, &s->points[i], &list[n]);
+        n += there && current;
+        others += there && !current;
+    }
     if (status == MW_OK) {
         qsort(list, (size_t)n, sizeof *list, sparsest_first);
         mark_best(list, n);
         print_table(s, list, n);
+        if (others)
+            printf("%lld have results that are not finished, or of other settings, and are left out\n",
+                   (long long)others);
         status = write_csv(folder, list, n);
     }
     if (status == MW_OK) status = write_json(s->base->top.name, folder, list, n);

@@ -130,6 +130,20 @@ static mw_status describe(run *r, work *w) {
     return status;
 }
 
+/* A training may have been ended when its SAE was complete, and its record was not. */
+static mw_status settle(const run *r, const work *w) {
+    mw_lock lock = {0};
+    char *left = mw_format("%s/training_history.json.%.8s.partial", r->sae_folder, w->fingerprint);
+    mw_status status = left ? MW_OK : MW_ERR_MEMORY;
+    if (status == MW_OK && mw_file_exists(left)) {
+        status = mw_lock_take(w->output, 0, r->steal_lock, &lock);
+        if (status == MW_OK) status = mw_training_settle(r->sae_folder, w->fingerprint);
+        mw_lock_release(&lock);
+    }
+    mw_free(left);
+    return status;
+}
+
 mw_status training_plan(run *r, train_job *job) {
     *job = (train_job){0};
     MW_TRY(run_views(r, &job->v));
@@ -137,6 +151,7 @@ mw_status training_plan(run *r, train_job *job) {
     if (status == MW_OK) status = work_look(r, &job->w);
     job->options = training_options(r->e, job->v.in.width, job->w.fingerprint);
     job->complete = job->w.complete;
+    if (status == MW_OK && job->complete) status = mw_comm_agree(r->comm, run_is_root(r) ? settle(r, &job->w) : MW_OK);
     if (status == MW_OK && job->complete && run_is_root(r)) printf("train: complete, %s\n", job->w.output);
     return status;
 }
@@ -186,12 +201,22 @@ static void note_former(const run *r, train_job *job) {
     json_decref(config);
 }
 
+/* They mean latents of the SAE that is replaced. */
+static mw_status set_names_aside(void *self) {
+    const train_job *job = self;
+    bool replaces = job->former[0] && strcmp(job->former, job->w.fingerprint) != 0;
+    return replaces ? mw_names_set_aside(job->folder, job->former) : MW_OK;
+}
+
 static mw_status begin(run *r, train_job *job) {
     MW_TRY(work_begin(r, &job->w));
     job->complete = job->w.complete;
     if (job->complete) return MW_OK;
     MW_TRY(mw_comm_agree(r->comm, run_is_root(r) ? look_for_unfinished(r, &job->w) : MW_OK));
     note_former(r, job);
+    job->folder = r->sae_folder;
+    job->options.before_save = set_names_aside;
+    job->options.before_save_self = job;
     job->options.fingerprint = job->w.fingerprint; /* the job may have been moved since */
     job->options.lock = &job->w.lock;
     return MW_OK;
@@ -228,9 +253,7 @@ static mw_status print_result(const run *r, const train_job *job, const mw_train
 
 mw_status training_close(run *r, train_job *job, const mw_training *done) {
     if (done->status != MW_OK) return done->status;
-    bool replaced = job->former[0] && strcmp(job->former, job->w.fingerprint) != 0;
     MW_TRY(mw_comm_agree(r->comm, run_is_root(r) ? print_result(r, job, done) : MW_OK));
-    MW_TRY(mw_comm_agree(r->comm, replaced && run_is_root(r) ? mw_names_set_aside(r->sae_folder, job->former) : MW_OK));
     if (r->sae->shard.peers) mw_sae_free(&r->sae); /* who uses it next reads all of it */
     return work_done(r, &job->w);
 }

@@ -8,6 +8,7 @@ typedef struct train_job {
     views v;
     mw_train_options options;
     work w;
+    const char *folder;
     char former[MW_SHA256_TEXT]; /* fingerprint of the SAE that is replaced; "": there is none */
     bool complete;               /* it is there already */
 } train_job;

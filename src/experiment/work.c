@@ -191,9 +191,24 @@ static mw_status judge(run *r, const work *w, int64_t *out, mw_text *why) {
     return status;
 }
 
+/* A line for each thing it builds on. */
+static mw_status same_upstream(const run *r, const work *w) {
+    mw_text text = {0};
+    const char *key;
+    json_t *value;
+    if (mw_comm_size(r->comm) == 1) return MW_OK;
+    mw_text_add(&text, "", 0);
+    json_object_foreach(w->upstream, key, value) mw_text_addf(&text, "%s %s\n", key, json_string_value(value));
+    mw_status status = mw_comm_agree(r->comm, text.failed ? MW_ERR_MEMORY : MW_OK);
+    if (status == MW_OK) status = mw_comm_same(r->comm, "what the stage builds on", text.data);
+    mw_text_free(&text);
+    return status;
+}
+
 static mw_status look(run *r, work *w, int64_t *verdict) {
     int64_t found = ABSENT;
     mw_text why = {0};
+    MW_TRY(same_upstream(r, w));
     mw_status status = run_is_root(r) ? judge(r, w, &found, &why) : MW_OK;
     if (status == MW_OK && found == OTHER && !r->overwrite)
         status = mw_error(MW_ERR_STATE,
@@ -214,6 +229,13 @@ mw_status work_look(run *r, work *w) {
     return verdict == SAME_UNTOLD ? work_done(r, w) : MW_OK;
 }
 
+mw_status work_look_or_redo(run *r, work *w) {
+    MW_TRY(work_look(r, w));
+    w->again = w->complete && r->overwrite;
+    w->complete = w->complete && !r->overwrite;
+    return MW_OK;
+}
+
 /* ---- doing it ------------------------------------------------------------------------------------------------ */
 
 static mw_status save_config(const run *r) {
@@ -227,10 +249,19 @@ static mw_status save_config(const run *r) {
     return status;
 }
 
+static mw_status tell_other_folder(const run *r) {
+    char *shown = mw_path_absolute(r->e->top.store);
+    mw_status status =
+        mw_error(MW_ERR_CONFIG, "ranks differ in the store: here %s is not the folder that it is on rank 0",
+                 shown ? shown : r->e->top.store);
+    mw_free(shown);
+    return status;
+}
+
 /* Ranks may see different folders under the same name: a file that rank 0 makes must be there for all. */
 static mw_status same_folder(const run *r) {
-    char token[64] = "", path[4096], *shown = mw_path_absolute(r->e->top.store);
-    mw_status status = shown ? MW_OK : MW_ERR_MEMORY;
+    char token[64] = "", path[4096];
+    mw_status status = MW_OK;
     if (run_is_root(r))
         snprintf(token, sizeof token, ".ranks-%ld-%lld", (long)getpid(), (long long)(mw_seconds() * 1e6));
     MW_TRY(mw_comm_broadcast(r->comm, token, sizeof token, 0));
@@ -238,12 +269,9 @@ static mw_status same_folder(const run *r) {
     if (status == MW_OK && run_is_root(r)) status = mw_make_directories(r->e->top.store);
     if (status == MW_OK && run_is_root(r)) status = mw_file_write_atomic(path, token, strlen(token));
     MW_TRY(mw_comm_agree(r->comm, status));
-    if (!run_is_root(r) && !mw_file_exists(path))
-        status =
-            mw_error(MW_ERR_CONFIG, "ranks differ in the store: here %s is not the folder that it is on rank 0", shown);
+    if (!run_is_root(r) && !mw_file_exists(path)) status = tell_other_folder(r);
     status = mw_comm_agree(r->comm, status);
     if (run_is_root(r)) unlink(path);
-    mw_free(shown);
     return status;
 }
 

@@ -27,6 +27,8 @@ mw_status work_new(const run *r, work *w, const char *stage, char *output, const
                    const mw_pair *upstream, int n_upstream, work_record own) MW_MUST_USE;
 /* Whether it is done. With other settings: refused with the keys that differ, unless overwriting. Collective. */
 mw_status work_look(run *r, work *w) MW_MUST_USE;
+/* The same for what is quickly made: overwriting, it is made again although it is complete, for instance by a later version. */
+mw_status work_look_or_redo(run *r, work *w) MW_MUST_USE;
 /* Takes the lock. Somebody may have done the work meanwhile: then it is
  * complete after all. Collective. */
 mw_status work_begin(run *r, work *w) MW_MUST_USE;

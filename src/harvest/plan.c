@@ -145,6 +145,7 @@ static mw_status make(const mw_model *model, const mw_dataset *d, const mw_token
                                .vocabulary_bytes = p->vocabulary.data,
                                .n_vocabulary = mw_model_about(model)->vocab,
                                .keep_nan = options->keep_nan,
+                               .anew = options->anew,
                                .lock = options->lock,
                                .allowed_bytes = options->allowed_bytes,
                                .provenance = options->provenance,

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <time.h>
 
+static const char begun[] = "sae.safetensors.partial"; /* weights that have not got their name yet */
+
 enum { FORMAT_VERSION = 2 }; /* 1: TopK and BatchTopK autoencoders */
 
 mw_status sae_write_tensors(const char *folder, const char *file, const mw_named_tensor *tensors, int64_t count) {
@@ -107,7 +109,7 @@ static mw_status save_shards(const mw_sae *sae, const char *folder, const mw_nam
     uint64_t place[5 + MW_EXTRAS];
     file_part parts[5 + MW_EXTRAS];
     mw_text head = {0};
-    char *path = mw_path_join(folder, "sae.safetensors");
+    char *path = mw_path_join(folder, begun);
     mw_status status = path ? mw_safetensors_head(tensors, count, NULL, &head, place) : MW_ERR_MEMORY;
     status = mw_comm_agree(sae->shard.peers, status);
     if (status == MW_OK)
@@ -167,21 +169,37 @@ static mw_status save_config(const mw_sae *sae, uint64_t mark, const char *folde
     return sae_write_config(folder, "cfg.json", config);
 }
 
+static mw_status write_weights(const mw_sae *sae, const char *folder, const mw_named_tensor *tensors, int64_t count) {
+    return sae->shard.peers ? save_shards(sae, folder, tensors, count)
+                            : sae_write_tensors(folder, begun, tensors, count);
+}
+
+mw_status mw_sae_publish(const char *folder) {
+    char *from = mw_path_join(folder, begun), *to = mw_path_join(folder, "sae.safetensors");
+    mw_status status = from && to ? MW_OK : MW_ERR_MEMORY;
+    if (status == MW_OK && mw_file_exists(from)) status = mw_file_publish(from, to);
+    mw_free(from);
+    mw_free(to);
+    return status;
+}
+
+/* The weights are whole under another name before the configuration says that they are the SAE's: until then the former SAE is there,
+ * from then on this one is, wherever the program is ended. */
 mw_status mw_sae_save(const mw_sae *sae, const char *folder) {
     mw_named_tensor tensors[5 + MW_EXTRAS];
     int64_t count = list_tensors(sae, tensors);
-    bool first = !sae->shard.peers || mw_comm_rank(sae->shard.peers) == 0;
+    const mw_comm *peers = sae->shard.peers;
+    bool first = !peers || mw_comm_rank(peers) == 0;
     uint64_t mark = 0;
     mw_status status = sae_check_finite(sae, folder);
-    if (sae->shard.peers) status = mw_comm_agree(sae->shard.peers, status);
+    if (status == MW_OK && first) status = mw_make_directories(folder);
+    if (peers) status = mw_comm_agree(peers, status);
     MW_TRY(status);
     MW_TRY(whole_mark(sae, &mark));
-    /* the weights come last: where they are, the configuration is theirs */
+    MW_TRY(write_weights(sae, folder, tensors, count));
     if (first) status = save_config(sae, mark, folder);
-    if (!sae->shard.peers)
-        return status == MW_OK ? sae_write_tensors(folder, "sae.safetensors", tensors, count) : status;
-    MW_TRY(mw_comm_agree(sae->shard.peers, status));
-    return save_shards(sae, folder, tensors, count);
+    if (status == MW_OK && first) status = mw_sae_publish(folder);
+    return peers ? mw_comm_agree(peers, status) : status;
 }
 
 /* ---- loading ------------------------------------------------------------------------------------------- */
@@ -310,12 +328,30 @@ static mw_status load_once(const char *config_path, const char *weights, mw_back
     return status;
 }
 
-/* Two files are replaced one after the other: while somebody writes there, they may not fit for a moment. */
+/* While somebody writes there, the two files may not fit for a moment. */
 static bool is_written(const char *weights) {
     char *lock = mw_format("%s.lock", weights);
     bool there = lock && mw_file_exists(lock);
     mw_free(lock);
     return there;
+}
+
+/* The weights that the configuration speaks of: under their name, or still under the other one. */
+static mw_status load_either(const char *config_path, const char *weights, mw_backend *backend, mw_sae **out,
+                             bool *torn) {
+    char *other = mw_format("%s.partial", weights);
+    mw_status status = other ? load_once(config_path, weights, backend, out, torn) : MW_ERR_MEMORY;
+    if (status == MW_OK && *torn && mw_file_exists(other)) {
+        mw_sae *sae = NULL;
+        mw_log_quiet(true); /* it may be another one's, and not whole */
+        bool fits = load_once(config_path, other, backend, &sae, torn) == MW_OK && !*torn;
+        mw_log_quiet(false);
+        *torn = !fits;
+        mw_sae_free(fits ? out : &sae);
+        if (fits) *out = sae;
+    }
+    mw_free(other);
+    return status;
 }
 
 mw_status mw_sae_load(const char *folder, mw_backend *backend, mw_sae **out) {
@@ -326,7 +362,7 @@ mw_status mw_sae_load(const char *folder, mw_backend *backend, mw_sae **out) {
     mw_status status = config_path && weights ? MW_OK : MW_ERR_MEMORY;
     for (int i = 0; i < TRIES && torn && status == MW_OK; i++) {
         mw_sae_free(&sae);
-        status = load_once(config_path, weights, backend, &sae, &torn);
+        status = load_either(config_path, weights, backend, &sae, &torn);
         if (status == MW_OK && torn && !is_written(weights)) break;
         if (torn) nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
     }

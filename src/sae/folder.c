@@ -2,8 +2,10 @@
 #include "base/json.h"
 #include "microw/sae.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static bool has(const char *folder, const char *name) {
     char *path = mw_path_join(folder, name);
@@ -38,4 +40,43 @@ mw_status mw_sae_may_write(const char *folder, const char *format, bool overwrit
     return mw_error(MW_ERR_STATE,
                     "%s holds an SAE in the format of %s: files of %s would be mixed with it; give another folder",
                     folder, there, format);
+}
+
+/* Configurations come last, and what was there goes first: weights of one SAE beside the configuration of another would be read. */
+static const char *const export_files[] = {"sae_weights.safetensors", "sae.safetensors", "ae.pt", "cfg.json",
+                                           "config.json"};
+enum { EXPORT_FILES = sizeof export_files / sizeof *export_files, WEIGHT_FILES = 3 };
+
+static mw_status on_file(const char *folder, const char *name, const char *to) {
+    char *from = mw_path_join(folder, name), *there = to ? mw_path_join(to, name) : NULL;
+    mw_status status = from && (there || !to) ? MW_OK : MW_ERR_MEMORY;
+    if (status == MW_OK && mw_file_exists(from)) {
+        if (to)
+            status = mw_file_publish(from, there);
+        else if (unlink(from) != 0)
+            status = mw_error(MW_ERR_IO, "%s: cannot be removed: %s", from, strerror(errno));
+    }
+    mw_free(from);
+    mw_free(there);
+    return status;
+}
+
+static mw_status move_all(const char *from, const char *to) {
+    mw_status status = MW_OK;
+    for (int i = WEIGHT_FILES; i < EXPORT_FILES && status == MW_OK; i++) status = on_file(to, export_files[i], NULL);
+    for (int i = 0; i < EXPORT_FILES && status == MW_OK; i++) status = on_file(from, export_files[i], to);
+    return status;
+}
+
+mw_status mw_sae_replace(const mw_sae *sae, const char *format, const char *folder) {
+    char *begun = mw_format("%s/export.%ld.partial", folder, (long)getpid());
+    mw_status status = begun ? mw_sae_export(sae, format, begun) : MW_ERR_MEMORY;
+    if (status == MW_OK) status = move_all(begun, folder);
+    for (int i = 0; i < EXPORT_FILES && begun && status != MW_OK; i++) {
+        mw_status gone = on_file(begun, export_files[i], NULL);
+        (void)gone; /* what went wrong has been told */
+    }
+    if (begun) rmdir(begun);
+    mw_free(begun);
+    return status;
 }

@@ -1,10 +1,15 @@
 #include "sae/history.h"
 #include "base/json.h"
+#include "sae/checkpoints.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+static const char lines_name[] = "history.jsonl", columns_name[] = "training_history.json";
 
 /* Calls `use` for each line that is JSON; a torn last line is none. */
 static void each_line(char *text, void (*use)(void *self, json_t *value, const char *line), void *self) {
@@ -28,11 +33,10 @@ static void keep_line(void *self, json_t *value, const char *line) {
     if (json_integer_value(json_object_get(value, "step")) <= k->step) mw_text_addf(&k->kept, "%s\n", line);
 }
 
-/* Earlier versions wrote to history.jsonl from the beginning. */
 static mw_status keep_until(const history *h, int64_t step) {
     keeping k = {.step = step};
     char *text = NULL;
-    const char *from = mw_file_exists(h->lines_begun) ? h->lines_begun : h->lines_path;
+    const char *from = h->lines_begun;
     mw_text_add(&k.kept, "", 0);
     mw_status status = mw_file_exists(from) && step > 0 ? mw_file_read(from, &text, NULL) : MW_OK;
     if (status == MW_OK && text) each_line(text, keep_line, &k);
@@ -43,11 +47,24 @@ static mw_status keep_until(const history *h, int64_t step) {
     return status;
 }
 
-mw_status history_open(const char *folder, int64_t step, history *out) {
-    history h = {.lines_path = mw_path_join(folder, "history.jsonl"),
-                 .columns_path = mw_path_join(folder, "training_history.json"),
-                 .lines_begun = mw_path_join(folder, "history.jsonl.partial"),
-                 .columns_begun = mw_path_join(folder, "training_history.json.partial")};
+/* The record of an SAE that is there is not written over until the new one is finished. */
+static char *begun_path(const char *folder, const char *name, const char *fingerprint, bool replaces) {
+    return replaces ? mw_format("%s/%s.%.8s.partial", folder, name, fingerprint ? fingerprint : "new")
+                    : mw_path_join(folder, name);
+}
+
+static bool has_sae(const char *folder) {
+    char *path = mw_path_join(folder, "sae.safetensors");
+    bool there = path && mw_file_exists(path);
+    mw_free(path);
+    return there;
+}
+
+mw_status history_open(const char *folder, int64_t step, const char *fingerprint, history *out) {
+    history h = {.lines_path = mw_path_join(folder, lines_name),
+                 .columns_path = mw_path_join(folder, columns_name),
+                 .lines_begun = begun_path(folder, lines_name, fingerprint, has_sae(folder)),
+                 .columns_begun = begun_path(folder, columns_name, fingerprint, true)};
     bool named = h.lines_path && h.columns_path && h.lines_begun && h.columns_begun;
     mw_status status = named ? keep_until(&h, step) : MW_ERR_MEMORY;
     if (status == MW_OK && !(h.stream = fopen(h.lines_begun, "ae")))
@@ -118,9 +135,62 @@ mw_status history_finish(history *h) {
     return status;
 }
 
+/* Records of trainings that others were begun in place of; their checkpoints go too. */
+static void remove_begun(const char *folder) {
+    DIR *directory = opendir(folder);
+    for (struct dirent *entry; directory && (entry = readdir(directory));) {
+        const char *name = entry->d_name;
+        bool ours = strncmp(name, lines_name, strlen(lines_name)) == 0 ||
+                    strncmp(name, columns_name, strlen(columns_name)) == 0;
+        char *path = ours && mw_ends_with(name, ".partial") ? mw_path_join(folder, name) : NULL;
+        if (path) unlink(path);
+        mw_free(path);
+    }
+    if (directory) closedir(directory);
+}
+
 mw_status history_publish(history *h) {
     MW_TRY(mw_file_publish(h->columns_begun, h->columns_path));
-    return mw_file_publish(h->lines_begun, h->lines_path);
+    return strcmp(h->lines_begun, h->lines_path) == 0 ? MW_OK : mw_file_publish(h->lines_begun, h->lines_path);
+}
+
+void history_clean(const char *folder) {
+    checkpoints_prune(folder, 0);
+    remove_begun(folder);
+}
+
+static mw_status publish_if_there(const char *folder, const char *name, const char *fingerprint) {
+    char *from = begun_path(folder, name, fingerprint, true), *to = mw_path_join(folder, name);
+    mw_status status = from && to ? MW_OK : MW_ERR_MEMORY;
+    if (status == MW_OK && mw_file_exists(from)) status = mw_file_publish(from, to);
+    mw_free(from);
+    mw_free(to);
+    return status;
+}
+
+mw_status mw_training_settle(const char *folder, const char *fingerprint) {
+    MW_TRY(mw_sae_publish(folder));
+    MW_TRY(publish_if_there(folder, columns_name, fingerprint));
+    MW_TRY(publish_if_there(folder, lines_name, fingerprint));
+    history_clean(folder);
+    return MW_OK;
+}
+
+static mw_status set_aside(const char *folder, const char *name, const char *begin, const char *end,
+                           const char *fingerprint) {
+    const char *mark = strncmp(fingerprint, "weights:", 8) == 0 ? fingerprint + 8 : fingerprint;
+    char *from = mw_path_join(folder, name),
+         *to = mw_format("%s/%s-%.8s%s", folder, begin, mark[0] ? mark : "before", end);
+    mw_status status = from && to ? MW_OK : MW_ERR_MEMORY;
+    if (status == MW_OK && mw_file_exists(from)) status = mw_file_publish(from, to);
+    mw_free(from);
+    mw_free(to);
+    return status;
+}
+
+mw_status mw_history_set_aside(const char *folder, const char *fingerprint) {
+    MW_TRY(set_aside(folder, lines_name, "history", ".jsonl", fingerprint));
+    return set_aside(folder, columns_name, "training_history", ".json", fingerprint);
 }
 
 void history_close(history *h) {

@@ -108,7 +108,9 @@ mw_status member_begin(member *m) {
     m->first = steps_done(m);
     m->saved = mw_seconds();
     m->active = m->first < m->job->options->steps;
-    return mw_comm_agree(m->comm, is_root(m) ? history_open(m->job->folder, m->first, &m->history) : MW_OK);
+    return mw_comm_agree(m->comm,
+                         is_root(m) ? history_open(m->job->folder, m->first, m->job->options->fingerprint, &m->history)
+                                    : MW_OK);
 }
 
 /* ---- steps --------------------------------------------------------------------------------------------- */
@@ -231,8 +233,10 @@ static mw_status calibrate(member *m) {
 }
 
 static mw_status prepare_to_save(member *m) {
-    if (m->job->options->lock) MW_TRY(mw_lock_check(m->job->options->lock));
-    return history_finish(&m->history);
+    const mw_train_options *o = m->job->options;
+    if (o->lock) MW_TRY(mw_lock_check(o->lock));
+    MW_TRY(history_finish(&m->history));
+    return o->before_save ? o->before_save(o->before_save_self) : MW_OK;
 }
 
 /* One rank of those with the same latents writes them. What was there before stays until the last moment. */
@@ -244,7 +248,7 @@ static mw_status save(member *m) {
     if (status == MW_OK && mw_comm_rank(m->trainer->data) == 0) status = mw_sae_save(m->job->sae, m->job->folder);
     MW_TRY(mw_comm_agree(m->comm, status));
     MW_TRY(mw_comm_agree(m->comm, is_root(m) ? history_publish(&m->history) : MW_OK));
-    if (is_root(m)) checkpoints_prune(m->job->folder, 0);
+    if (is_root(m)) history_clean(m->job->folder);
     return MW_OK;
 }
 

@@ -46,7 +46,7 @@ quietly "$MICROW" inspect "$work/store/activations/small"
 quietly "$MICROW" train "$work/exp.yaml" --set name=piped --set sae.activations=small
 quietly "$MICROW" run "$work/exp.yaml" --set name=all
 checks=$((checks + 1))
-{ "$MICROW" run "$work/exp.yaml" --set name=gone 2>&1; echo $? >"$work/code"; } | true # not even one line, nor progress
+{ "$MICROW" run "$work/exp.yaml" --set name=gone --set dataset.limit_documents=300 2>&1; echo $? >"$work/code"; } | true # not even one line, nor progress
 [ "$(cat "$work/code")" = 0 ] || fail "exit code $(cat "$work/code") without any reader"
 check "its files are whole" "$MICROW" inspect "$work/store/activations/gone"
 check "the last one too" [ -s "$work/store/runs/gone/steer.json" ]

@@ -63,8 +63,8 @@ mkfifo pipe.jsonl
 refuses 1 "not a regular file" $harvest --set dataset.path=pipe.jsonl
 refuses 1 "not a regular file" $harvest --set dataset.path=/dev/zero --set dataset.format=text
 mkfifo pipe.yaml
-refuses 1 "not a regular file" "$MICROW" run pipe.yaml
-refuses 1 "not a regular file" sh -c "cat exp.yaml | $MICROW run /dev/stdin"
+refuses 2 "not a regular file" "$MICROW" run pipe.yaml
+refuses 2 "not a regular file" sh -c "cat exp.yaml | $MICROW run /dev/stdin"
 for file in config.json model.safetensors tokenizer.json tokenizer_config.json; do
     rm -rf m && cp -r "$model" m && chmod -R u+w m && rm -f m/$file && mkfifo m/$file
     refuses 1 "$(case $file in model*) echo 'neither model.safetensors' ;; tokenizer.json) echo 'neither tokenizer.json' ;; *) echo 'not a regular file' ;; esac)" \

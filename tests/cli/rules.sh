@@ -129,6 +129,15 @@ if grep -q '"blocks_done": [1-9]' "$store/activations/cut/progress.json"; then
 fi
 check "the harvest goes on with --overwrite" "$MICROW" harvest "$exp" --set name=cut --overwrite
 
+# ---- statistics are of all rows, also of a harvest that was interrupted
+echo 'exec "$1" harvest "$2" --set name="$3" --set dataset.limit_documents=0 --set "hooks.list=[{site: 1.resid_post, kind: statistics}]"' >"$work/measured.sh"
+measured="sh $work/measured.sh $MICROW $exp"
+check "statistics of a whole harvest" $measured all
+cut TERM 75 "$store/activations/twice/progress.json" $measured twice
+check "of one that was interrupted" $measured twice
+check "the same" cmp "$store/runs/all/statistics.json" "$store/runs/twice/statistics.json"
+rm -r "$store/activations/all" "$store/activations/twice"
+
 # ---- an SAE's own site
 check "an SAE of another site" "$MICROW" train "$exp" --set name=mlp --set sae.activations=small --set sae.site=2.mlp_out
 "$MICROW" evaluate "$exp" --set name=mlp --set sae.activations=small >"$work/out" 2>"$work/err" || { fail "evaluate at the SAE's site"; cat "$work/err" >&2; }
@@ -143,12 +152,63 @@ done
 refuses 2 "is no transcoder" "$MICROW" evaluate "$exp" --set name=mlp --set sae.activations=small --set sae.target=1.resid_post
 check "discovered there" "$MICROW" discover "$exp" --set name=mlp --set sae.activations=small
 
+# ---- killed between the two files of an SAE: one of the two is there, with its own names and record
+sae="$store/sae_models/small"
+sed -i '2s/,.*/,"mine","","me",/' "$sae/names.csv"
+cp -r "$sae" "$work/trained"
+check "another training" "$MICROW" train "$exp" --set sae.k=9 --overwrite
+check "its names are its own" sh -c "! test -e $sae/names.csv && grep -q mine $sae/names-*.csv"
+cp "$sae/sae.safetensors" "$work/nine.safetensors"
+cp "$sae/cfg.json" "$work/nine.json"
+cp "$sae/history.jsonl" "$work/nine.jsonl"
+rm -r "$sae"
+cp -r "$work/trained" "$sae"
+mark=$(grep -o '"fingerprint": "[0-9a-f]*' "$work/nine.json" | grep -o '[0-9a-f]*$' | head -c 8)
+cp "$work/nine.safetensors" "$sae/sae.safetensors.partial" # as it is left when the configuration has its name, and the weights have not
+cp "$work/nine.json" "$sae/cfg.json"
+cp "$work/nine.jsonl" "$sae/history.jsonl.$mark.partial"
+cp "$sae/training_history.json" "$sae/training_history.json.$mark.partial"
+check "the new SAE is there" sh -c "$MICROW inspect $sae | grep -q 'k 9'"
+check "its training is complete" sh -c "$MICROW train $exp --set sae.k=9 | grep -q complete"
+check "the weights have their name" cmp "$work/nine.safetensors" "$sae/sae.safetensors"
+check "and so has the record" cmp "$work/nine.jsonl" "$sae/history.jsonl"
+check "nothing is left over" sh -c "! ls $sae | grep partial"
+rm -r "$sae"
+cp -r "$work/trained" "$sae"
+cp "$work/nine.safetensors" "$sae/sae.safetensors.partial" # as it is left before
+check "the old SAE is there" sh -c "$MICROW inspect $sae | grep -q 'k 8'"
+rm "$sae/sae.safetensors.partial"
+rm "$sae/concepts.json"
+check "what is made of a discovery is made again" sh -c "$MICROW discover $exp && test -s $sae/concepts.json"
+
+# ---- a row of names.csv that has more fields than the header; a device in place of a file
+cp "$sae/names.csv" "$work/names.csv"
+printf '1,red, green,,,0.5,note\n' >>"$sae/names.csv"
+refuses 1 "7 fields, expected at most 5: a text with a comma needs quotes" "$MICROW" report "$exp"
+cp "$work/names.csv" "$sae/names.csv"
+refuses 1 "not a regular file" "$MICROW" names "$exp" --export /dev/null --format csv
+check "the device is still one" test -c /dev/null
+
+# ---- activations of other settings than the file has are told
+"$MICROW" train "$exp" --set harvest.dtype=f32 >"$work/out" 2>"$work/err"
+check "told" grep -q "was harvested with other settings than this experiment has (harvest.dtype: bf16 there, f32 here)" "$work/err"
+
+# ---- a sweep's table has points of its own settings only
+sweep="--set name=points --set sae.activations=[small] --set evaluate.ce_recovered=false"
+"$MICROW" sweep "$exp" $sweep --set "sweep={points: [{name: one, sae.k: 4}]}" >"$work/out" 2>&1
+check "one point" grep -q "1 of 1 points are finished" "$work/out"
+"$MICROW" sweep "$exp" $sweep --set "sweep={points: [{name: one, sae.k: 5}]}" --table >"$work/out" 2>&1
+rm -r "$store/activations/points"
+check "not of others" sh -c "grep -q '0 of 1 points are finished' $work/out && grep -q '1 have results' $work/out"
+
 # ---- imports and exports
+sums >"$work/sums"
 check "export" "$MICROW" export --sae "$store/sae_models/mlp" --format saelens --out "$work/lens"
 refuses 1 "holds an SAE already: give another folder, or pass --overwrite" "$MICROW" export --sae "$store/sae_models/small" --format saelens --out "$work/lens"
 refuses 1 "holds an SAE in the format of saelens" "$MICROW" export --sae "$store/sae_models/small" --format sparsify --out "$work/lens"
 refuses 1 "holds an SAE in the format of saelens" "$MICROW" export --sae "$store/sae_models/small" --format dictionary_learning --out "$work/lens" --overwrite
 refuses 1 "holds an SAE in the format of microw" "$MICROW" export --sae "$store/sae_models/mlp" --format sparsify --out "$store/sae_models/small" --overwrite
+check "nothing of an export that was refused" sh -c "! ls $work/lens | grep -q partial && test -s $work/lens/cfg.json"
 check "export again" "$MICROW" export --sae "$store/sae_models/mlp" --format saelens --out "$work/lens" --overwrite
 kept "exports"
 refuses 1 "holds an SAE already" "$MICROW" import --from "$work/lens" --format saelens --out "$store/sae_models/small"
@@ -158,12 +218,15 @@ check "evaluated at its site" sh -c "$MICROW evaluate $exp --set name=theirs --s
 check "as well as the original" test "$mlp" = "$(fvu theirs)"
 cp -r "$store/sae_models/small" "$work/small"
 check "import over a trained one, if told to" "$MICROW" import --from "$work/lens" --format saelens --out "$store/sae_models/small" --overwrite
+check "and so is the record of its training" sh -c "! test -e $store/sae_models/small/training_history.json && ls $store/sae_models/small/training_history-*.json && ! $MICROW inspect $store/sae_models/small | grep trained"
 check "its names are set aside" sh -c "! test -e $store/sae_models/small/names.csv && ls $store/sae_models/small/names-????????.csv"
 refuses 1 "sae.safetensors was made with other settings" "$MICROW" run "$exp"
 refuses 1 "discovery.h5 was made with other settings (.*SAE" "$MICROW" discover "$exp"
 cp "$work/small/sae.safetensors" "$store/sae_models/small/"
 refuses 1 "is not what the cfg.json beside it says" "$MICROW" evaluate "$exp"
-cp "$work/small/cfg.json" "$work/small/names.csv" "$store/sae_models/small/"
+cp "$work/small/cfg.json" "$store/sae_models/small/"
+check "an SAE that is back has its names again" sh -c "$MICROW names $exp --export $work/back.csv && cmp $work/back.csv $work/small/names.csv"
+cp "$work/small/"* "$store/sae_models/small/"
 check "put back" sh -c "$MICROW run $exp | grep -c ': complete' | grep -q 5"
 
 # ---- an experiment without a harvest of its own

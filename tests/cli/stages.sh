@@ -22,6 +22,7 @@ jump_relu: sae.variant=jump_relu train.l0_target=8 train.resample_every=20 train
 gated: sae.variant=gated train.normalize=standard train.init=data
 transcoder: sae.site=1.resid_post sae.target=2.mlp_out sae.skip=true train.k_anneal=20
 crosscoder: sae.sites=[1.resid_post,2.mlp_out] sae.variant=multi_topk train.schedule=cosine"
+[ "${MICROW_QUICK:-}" ] && kinds=$(echo "$kinds" | grep '^batch_topk\|^relu\|^transcoder\|^crosscoder') # the unit tests have all of them
 echo "$kinds" | while IFS=: read -r kind settings; do
     sets="--set name=$kind"
     for s in $settings; do sets="$sets --set $s"; done

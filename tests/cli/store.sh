@@ -46,7 +46,7 @@ fi
 # an earlier schema is read, with a note; a later one is not
 cp "$h5" "$work/kept.h5"
 "$SET_SCHEMA" "$h5" 1 || fail "set_schema"
-"$MICROW" discover "$work/exp.yaml" $packed $short >/dev/null 2>"$work/err" || { fail "discover on schema 1"; cat "$work/err" >&2; }
+"$MICROW" discover "$work/exp.yaml" $packed $short --overwrite >/dev/null 2>"$work/err" || { fail "discover on schema 1"; cat "$work/err" >&2; }
 check "one note" test "$(grep -c 'store schema 1' "$work/err")" = 1
 check "documents are those of sequences" sh -c "! cmp -s $work/concepts1.json $sae/concepts.json"
 check "it is complete" "$MICROW" harvest "$work/exp.yaml" $packed
@@ -60,7 +60,8 @@ cp "$work/kept.h5" "$h5"
 
 # what a naming command is asked of is of one document too: texts with a latent, and those without
 if python3 -c "" 2>/dev/null; then
-    check "discover again" "$MICROW" discover "$work/exp.yaml" $packed $short
+    refuses 1 "the documents there are of another content" "$MICROW" discover "$work/exp.yaml" $packed $short
+    check "discover again" "$MICROW" discover "$work/exp.yaml" $packed $short --overwrite
     "$MICROW" name "$work/exp.yaml" $packed --set "naming={command: 'tee -a $work/asked | python3 $SOURCE/tools/name_latents.py --words', limit: 40}" >/dev/null 2>"$work/err" || { fail "name"; cat "$work/err" >&2; }
     cat >"$work/asked.py" <<'END'
 import json, sys

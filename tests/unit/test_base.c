@@ -121,7 +121,7 @@ static void only_regular_files(void) {
     CHECK_SAYS(MW_ERR_IO, "pipe: cannot read: not a regular file", mw_file_read(path, &text, NULL));
     CHECK_SAYS(MW_ERR_IO, "pipe: cannot read: not a regular file", mw_map_open(path, &map));
     CHECK_SAYS(MW_ERR_IO, "/dev/zero: cannot read: not a regular file", mw_file_read("/dev/zero", &text, NULL));
-    CHECK_SAYS(MW_ERR_IO, "cannot read: Is a directory", mw_file_read(folder, &text, NULL));
+    CHECK_SAYS(MW_ERR_IO, "cannot read: it is a folder", mw_file_read(folder, &text, NULL));
     CHECK_SAYS(MW_ERR_IO, "cannot read: No such file", mw_map_open("/tmp/microw-no-such", &map));
     alarm(0);
     CHECK(mw_path_exists(path) && !mw_file_exists(path) && !mw_path_exists("/tmp/microw-no-such"));
