@@ -1,7 +1,6 @@
 /* Tokenizes documents in waves, each rank its share, and gathers the ids in document order. */
 #include "dataset/sources.h"
 
-#include <math.h>
 #include <string.h>
 
 enum { WAVE_DOCUMENTS = 4096 };
@@ -51,8 +50,8 @@ static mw_status tokenize_share(const sources *s, reading *r, wave *w) {
 /* Each rank may find something wrong in its share; what is told is the first of all, whatever the number of ranks: the
  * one that has it reads that document again. Collective. */
 static mw_status tell_first(const sources *s, reading *r, const mw_comm *comm, wave *w, mw_status status) {
-    double own = status == MW_OK ? -INFINITY : -(double)w->at, first = own;
-    MW_TRY(mw_comm_max_f64(comm, &first, 1));
+    int64_t own = status == MW_OK ? -1 : w->at, first;
+    MW_TRY(mw_comm_first(comm, own, &first));
     if (status != MW_OK && own == first) {
         mw_status again = w->at < w->mine_end ? sources_read(s, w->at, r, &w->ids) : MW_OK;
         if (again == MW_OK)
