@@ -85,6 +85,7 @@ mw_status run_file_mark(const char *path, char out[MW_SHA256_TEXT]) {
 /* A line for each rank's view of the texts: how much, and what. */
 static mw_status same_dataset(const run *r) {
     char mark[MW_MODEL_MARK], text[128];
+    if (mw_comm_size(r->comm) == 1) return MW_OK;
     dataset_mark(r->dataset, mark);
     snprintf(text, sizeof text, "%lld files, %lld documents, %lld tokens, hash %s", (long long)r->dataset->n_files,
              (long long)r->dataset->n_documents, (long long)r->dataset->n_ids, mark);
