@@ -160,6 +160,7 @@ uint64_t mw_permute(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t index);
 /* ---- files ---------------------------------------------------------------------------------------- */
 
 bool mw_file_exists(const char *path);
+bool mw_file_is_in(const char *folder, const char *name);
 bool mw_is_directory(const char *path);
 /* Both are there, and the first was not changed before the second. */
 bool mw_file_is_newer(const char *path, const char *than);
@@ -191,6 +192,8 @@ mw_status mw_shared_write(const mw_shared_file *file, uint64_t place, const void
 mw_status mw_shared_close(mw_shared_file *file) MW_MUST_USE;
 /* Gives a synced file its name, in place of one that has it. */
 mw_status mw_file_publish(const char *temporary, const char *path) MW_MUST_USE;
+/* The same where there is such a file; where there is none, nothing. Frees both paths; one that is NULL: out of memory. */
+mw_status mw_file_publish_any(char *temporary, char *path) MW_MUST_USE;
 mw_status mw_make_directories(const char *path) MW_MUST_USE;
 
 /* One process at a time writes an output: who does holds OUTPUT.lock, a file with host, process, job and time, made by link(2), which

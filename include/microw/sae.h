@@ -136,17 +136,20 @@ void mw_sae_leave_device(mw_sae *sae);
  * cfg.json. */
 mw_status mw_sae_save(const mw_sae *sae, const char *folder) MW_MUST_USE;
 mw_status mw_sae_load(const char *folder, mw_backend *backend, mw_sae **out) MW_MUST_USE;
-/* `format`: "saelens" (6.x), "sparsify" or "dictionary_learning" (AutoEncoderTopK). Files as those libraries load them. */
 /* What a training that was ended after its SAE was complete has not done: names of its files, checkpoints that are not needed. */
 mw_status mw_training_settle(const char *folder, const char *fingerprint) MW_MUST_USE;
 /* Renames the record of a training, if there is one, by the fingerprint of its SAE. */
 mw_status mw_history_set_aside(const char *folder, const char *fingerprint) MW_MUST_USE;
+/* Where a file of an SAE is kept once another takes its folder: NAME.EXT as `folder`/NAME-XXXXXXXX.EXT, by the SAE's fingerprint.
+ * Caller frees; NULL: out of memory. */
+char *mw_sae_aside(const char *folder, const char *name, const char *fingerprint);
 /* Gives weights their name that a program which was ended in mw_sae_save left without it. */
 mw_status mw_sae_publish(const char *folder) MW_MUST_USE;
 /* "microw", "saelens", "sparsify" or "dictionary_learning": what the SAE in a folder looks like; NULL: none is there. */
 const char *mw_sae_folder_format(const char *folder);
 /* MW_ERR_STATE where one is there, unless it is of the same format and may be overwritten. */
 mw_status mw_sae_may_write(const char *folder, const char *format, bool overwrite) MW_MUST_USE;
+/* `format`: "saelens" (6.x), "sparsify" or "dictionary_learning" (AutoEncoderTopK). Files as those libraries load them. */
 mw_status mw_sae_export(const mw_sae *sae, const char *format, const char *folder) MW_MUST_USE;
 /* The same in place of an export that may be there, which stays until the new one is whole; in the moment of the change the folder has no
  * configuration. */

@@ -17,6 +17,13 @@ bool mw_file_exists(const char *path) {
     return stat(path, &info) == 0 && S_ISREG(info.st_mode);
 }
 
+bool mw_file_is_in(const char *folder, const char *name) {
+    char *path = mw_path_join(folder, name);
+    bool there = path && mw_file_exists(path);
+    mw_free(path);
+    return there;
+}
+
 bool mw_is_directory(const char *path) {
     struct stat info;
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
@@ -154,6 +161,14 @@ mw_status mw_file_publish(const char *temporary, const char *path) {
     if (rename(temporary, path) != 0) return mw_error(MW_ERR_IO, "%s: rename failed: %s", path, strerror(errno));
     sync_folder_of(path);
     return MW_OK;
+}
+
+mw_status mw_file_publish_any(char *temporary, char *path) {
+    mw_status status = temporary && path ? MW_OK : MW_ERR_MEMORY;
+    if (status == MW_OK && mw_file_exists(temporary)) status = mw_file_publish(temporary, path);
+    mw_free(temporary);
+    mw_free(path);
+    return status;
 }
 
 mw_status mw_atomic_commit(mw_atomic_file *file) {

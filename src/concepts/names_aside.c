@@ -1,16 +1,8 @@
 /* Names belong to an SAE's latents: where another SAE takes its place they no longer mean anything. */
 #include "microw/concepts.h"
 
-#include <string.h>
-
-/* Caller frees. */
-static char *name_aside(const char *folder, const char *fingerprint) {
-    const char *mark = strncmp(fingerprint, "weights:", 8) == 0 ? fingerprint + 8 : fingerprint;
-    return mw_format("%s/names-%.8s.csv", folder, mark[0] ? mark : "before");
-}
-
 mw_status mw_names_set_aside(const char *folder, const char *fingerprint) {
-    char *names = mw_path_join(folder, "names.csv"), *kept = name_aside(folder, fingerprint);
+    char *names = mw_path_join(folder, "names.csv"), *kept = mw_sae_aside(folder, "names.csv", fingerprint);
     mw_status status = names && kept ? MW_OK : MW_ERR_MEMORY;
     if (status == MW_OK && mw_file_exists(names)) {
         status = mw_file_publish(names, kept);
@@ -22,7 +14,7 @@ mw_status mw_names_set_aside(const char *folder, const char *fingerprint) {
 }
 
 mw_status mw_names_path(const char *folder, const char *fingerprint, char **out) {
-    char *names = mw_path_join(folder, "names.csv"), *kept = name_aside(folder, fingerprint);
+    char *names = mw_path_join(folder, "names.csv"), *kept = mw_sae_aside(folder, "names.csv", fingerprint);
     mw_status status = names && kept ? MW_OK : MW_ERR_MEMORY;
     bool own = status == MW_OK && !mw_file_exists(names) && mw_file_exists(kept);
     if (status == MW_OK) *out = own ? kept : names;

@@ -13,10 +13,7 @@ static int64_t count_names(const mw_names *names) {
 /* concepts.json shows the names too, where there is one. */
 static mw_status refresh_concepts(const run *r, const mw_names *names) {
     mw_discovery d = {0};
-    char *path = mw_path_join(r->sae_folder, "discovery.h5");
-    bool there = path && mw_file_exists(path);
-    mw_free(path);
-    if (!there) return MW_OK;
+    if (!mw_file_is_in(r->sae_folder, "discovery.h5")) return MW_OK;
     mw_status status = run_discovery(r, &d);
     if (status == MW_OK) status = run_concepts_save(r, &d, names);
     mw_discovery_free(&d);

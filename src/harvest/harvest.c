@@ -219,12 +219,7 @@ static mw_status run(harvest *h, const mw_comm *comm, const char *folder, mw_har
 }
 
 static mw_status is_there(const char *folder, const mw_comm *comm, bool *there) {
-    int64_t found = 0;
-    if (mw_comm_rank(comm) == 0) {
-        char *path = mw_path_join(folder, "activations.h5");
-        found = path && mw_file_exists(path);
-        mw_free(path);
-    }
+    int64_t found = mw_comm_rank(comm) == 0 && mw_file_is_in(folder, "activations.h5");
     MW_TRY(mw_comm_broadcast(comm, &found, sizeof found, 0));
     *there = found != 0;
     return MW_OK;

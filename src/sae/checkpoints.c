@@ -62,21 +62,23 @@ void checkpoints_remove(const char *folder, const int64_t *steps, int64_t count,
     }
 }
 
-/* What a killed run had begun to write. */
-static void remove_begun(const char *folder) {
+void remove_files(const char *folder, bool (*unwanted)(const char *name)) {
     DIR *directory = opendir(folder);
     for (struct dirent *entry; directory && (entry = readdir(directory));) {
-        const char *name = entry->d_name;
-        char *path =
-            strncmp(name, prefix, sizeof prefix - 1) == 0 && strstr(name, ".tmp") ? mw_path_join(folder, name) : NULL;
+        char *path = unwanted(entry->d_name) ? mw_path_join(folder, entry->d_name) : NULL;
         if (path) unlink(path);
         mw_free(path);
     }
     if (directory) closedir(directory);
 }
 
+/* What a killed run had begun to write. */
+static bool is_begun(const char *name) {
+    return strncmp(name, prefix, sizeof prefix - 1) == 0 && strstr(name, ".tmp");
+}
+
 void checkpoints_prune(const char *folder, int64_t keep) {
-    remove_begun(folder);
+    remove_files(folder, is_begun);
     int64_t steps[MOST], count = checkpoints_list(folder, steps, MOST);
     if (count > keep) checkpoints_remove(folder, steps + keep, count - keep, -1);
 }

@@ -12,5 +12,7 @@ int64_t checkpoints_list(const char *folder, int64_t *steps, int64_t most);
 void checkpoints_remove(const char *folder, const int64_t *steps, int64_t count, int64_t but);
 /* Removes all but the newest `keep`, and what was never finished. */
 void checkpoints_prune(const char *folder, int64_t keep);
+/* Removes what a training leaves in its folder beside them, by name. */
+void remove_files(const char *folder, bool (*unwanted)(const char *name));
 
 #endif

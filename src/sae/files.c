@@ -175,12 +175,7 @@ static mw_status write_weights(const mw_sae *sae, const char *folder, const mw_n
 }
 
 mw_status mw_sae_publish(const char *folder) {
-    char *from = mw_path_join(folder, begun), *to = mw_path_join(folder, "sae.safetensors");
-    mw_status status = from && to ? MW_OK : MW_ERR_MEMORY;
-    if (status == MW_OK && mw_file_exists(from)) status = mw_file_publish(from, to);
-    mw_free(from);
-    mw_free(to);
-    return status;
+    return mw_file_publish_any(mw_path_join(folder, begun), mw_path_join(folder, "sae.safetensors"));
 }
 
 /* The weights are whole under another name before the configuration says that they are the SAE's: until then the former SAE is there,

@@ -7,29 +7,23 @@
 #include <string.h>
 #include <unistd.h>
 
-static bool has(const char *folder, const char *name) {
-    char *path = mw_path_join(folder, name);
-    bool there = path && mw_file_exists(path);
-    mw_free(path);
-    return there;
-}
-
 /* A cfg.json of ours says so; SAELens' has an architecture. */
 static const char *format_of_config(const char *folder) {
     json_t *config = mw_json_if_there(folder, "cfg.json");
     const char *format = mw_json_text(config, "format");
-    const char *found = format && strcmp(format, "microw") == 0    ? "microw"
-                        : json_object_get(config, "architecture")  ? "saelens"
-                        : has(folder, "sae.safetensors") || config ? "sparsify"
-                                                                   : NULL;
+    const char *found = format && strcmp(format, "microw") == 0              ? "microw"
+                        : json_object_get(config, "architecture")            ? "saelens"
+                        : mw_file_is_in(folder, "sae.safetensors") || config ? "sparsify"
+                                                                             : NULL;
     json_decref(config);
     return found;
 }
 
 const char *mw_sae_folder_format(const char *folder) {
-    if (has(folder, "sae_weights.safetensors")) return "saelens";
-    if (has(folder, "ae.pt")) return "dictionary_learning";
-    return has(folder, "cfg.json") || has(folder, "sae.safetensors") ? format_of_config(folder) : NULL;
+    if (mw_file_is_in(folder, "sae_weights.safetensors")) return "saelens";
+    if (mw_file_is_in(folder, "ae.pt")) return "dictionary_learning";
+    return mw_file_is_in(folder, "cfg.json") || mw_file_is_in(folder, "sae.safetensors") ? format_of_config(folder)
+                                                                                         : NULL;
 }
 
 mw_status mw_sae_may_write(const char *folder, const char *format, bool overwrite) {
@@ -40,6 +34,12 @@ mw_status mw_sae_may_write(const char *folder, const char *format, bool overwrit
     return mw_error(MW_ERR_STATE,
                     "%s holds an SAE in the format of %s: files of %s would be mixed with it; give another folder",
                     folder, there, format);
+}
+
+char *mw_sae_aside(const char *folder, const char *name, const char *fingerprint) {
+    const char *mark = strncmp(fingerprint, "weights:", 8) == 0 ? fingerprint + 8 : fingerprint;
+    const char *ending = strrchr(name, '.');
+    return mw_format("%s/%.*s-%.8s%s", folder, (int)(ending - name), name, mark[0] ? mark : "before", ending);
 }
 
 /* Configurations come last, and what was there goes first: weights of one SAE beside the configuration of another would be read. */

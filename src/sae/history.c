@@ -2,12 +2,10 @@
 #include "base/json.h"
 #include "sae/checkpoints.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static const char lines_name[] = "history.jsonl", columns_name[] = "training_history.json";
 
@@ -53,17 +51,10 @@ static char *begun_path(const char *folder, const char *name, const char *finger
                     : mw_path_join(folder, name);
 }
 
-static bool has_sae(const char *folder) {
-    char *path = mw_path_join(folder, "sae.safetensors");
-    bool there = path && mw_file_exists(path);
-    mw_free(path);
-    return there;
-}
-
 mw_status history_open(const char *folder, int64_t step, const char *fingerprint, history *out) {
     history h = {.lines_path = mw_path_join(folder, lines_name),
                  .columns_path = mw_path_join(folder, columns_name),
-                 .lines_begun = begun_path(folder, lines_name, fingerprint, has_sae(folder)),
+                 .lines_begun = begun_path(folder, lines_name, fingerprint, mw_file_is_in(folder, "sae.safetensors")),
                  .columns_begun = begun_path(folder, columns_name, fingerprint, true)};
     bool named = h.lines_path && h.columns_path && h.lines_begun && h.columns_begun;
     mw_status status = named ? keep_until(&h, step) : MW_ERR_MEMORY;
@@ -135,18 +126,11 @@ mw_status history_finish(history *h) {
     return status;
 }
 
-/* Records of trainings that others were begun in place of; their checkpoints go too. */
-static void remove_begun(const char *folder) {
-    DIR *directory = opendir(folder);
-    for (struct dirent *entry; directory && (entry = readdir(directory));) {
-        const char *name = entry->d_name;
-        bool ours = strncmp(name, lines_name, strlen(lines_name)) == 0 ||
-                    strncmp(name, columns_name, strlen(columns_name)) == 0;
-        char *path = ours && mw_ends_with(name, ".partial") ? mw_path_join(folder, name) : NULL;
-        if (path) unlink(path);
-        mw_free(path);
-    }
-    if (directory) closedir(directory);
+/* Records of trainings that others were begun in place of. */
+static bool is_begun(const char *name) {
+    bool ours =
+        strncmp(name, lines_name, strlen(lines_name)) == 0 || strncmp(name, columns_name, strlen(columns_name)) == 0;
+    return ours && mw_ends_with(name, ".partial");
 }
 
 mw_status history_publish(history *h) {
@@ -156,16 +140,11 @@ mw_status history_publish(history *h) {
 
 void history_clean(const char *folder) {
     checkpoints_prune(folder, 0);
-    remove_begun(folder);
+    remove_files(folder, is_begun);
 }
 
 static mw_status publish_if_there(const char *folder, const char *name, const char *fingerprint) {
-    char *from = begun_path(folder, name, fingerprint, true), *to = mw_path_join(folder, name);
-    mw_status status = from && to ? MW_OK : MW_ERR_MEMORY;
-    if (status == MW_OK && mw_file_exists(from)) status = mw_file_publish(from, to);
-    mw_free(from);
-    mw_free(to);
-    return status;
+    return mw_file_publish_any(begun_path(folder, name, fingerprint, true), mw_path_join(folder, name));
 }
 
 mw_status mw_training_settle(const char *folder, const char *fingerprint) {
@@ -176,21 +155,13 @@ mw_status mw_training_settle(const char *folder, const char *fingerprint) {
     return MW_OK;
 }
 
-static mw_status set_aside(const char *folder, const char *name, const char *begin, const char *end,
-                           const char *fingerprint) {
-    const char *mark = strncmp(fingerprint, "weights:", 8) == 0 ? fingerprint + 8 : fingerprint;
-    char *from = mw_path_join(folder, name),
-         *to = mw_format("%s/%s-%.8s%s", folder, begin, mark[0] ? mark : "before", end);
-    mw_status status = from && to ? MW_OK : MW_ERR_MEMORY;
-    if (status == MW_OK && mw_file_exists(from)) status = mw_file_publish(from, to);
-    mw_free(from);
-    mw_free(to);
-    return status;
+static mw_status set_aside(const char *folder, const char *name, const char *fingerprint) {
+    return mw_file_publish_any(mw_path_join(folder, name), mw_sae_aside(folder, name, fingerprint));
 }
 
 mw_status mw_history_set_aside(const char *folder, const char *fingerprint) {
-    MW_TRY(set_aside(folder, lines_name, "history", ".jsonl", fingerprint));
-    return set_aside(folder, columns_name, "training_history", ".json", fingerprint);
+    MW_TRY(set_aside(folder, lines_name, fingerprint));
+    return set_aside(folder, columns_name, fingerprint);
 }
 
 void history_close(history *h) {
