@@ -125,8 +125,8 @@ check "everything else is JSON" strict "$saes/concepts.json" "$saes/history.json
     sed '/^hooks/,$d' "$work/exp.yaml"
     echo 'sweep: {points: [{name: hair, sae.k: 4}, {name: tie, sae.k: 5}, {name: worse, sae.k: 6}, {name: flat, sae.k: 7}, {name: wide, sae.k: 8}]}'
 } >"$work/sweep.yaml"
+"$MICROW" sweep "$work/sweep.yaml" --set train.tokens=2000 --set train.batch=64 >"$work/out" 2>"$work/err" || fail "sweep"
 point() { # point NAME L0 FVU CE
-    mkdir -p "$work/store/runs/small.$1"
     echo "{\"rows\": 10, \"l0\": $2, \"fvu\": $3, \"dead\": 1, \"ce_recovered_zero\": $4}" >"$work/store/runs/small.$1/evaluate.json"
 }
 point hair 3.99 0.035400 0.99971
@@ -134,7 +134,7 @@ point tie 4.00 0.035399 0.99970
 point worse 4.00 0.0385 0.9990
 point flat 4.00 null null
 point wide 8.00 0.0354 0.9998
-"$MICROW" sweep "$work/sweep.yaml" --table >"$work/out" 2>"$work/err" || fail "sweep --table"
+"$MICROW" sweep "$work/sweep.yaml" --set train.tokens=2000 --set train.batch=64 --table >"$work/out" 2>"$work/err" || fail "sweep --table"
 check "all are finished" grep -q "5 of 5 points are finished" "$work/out"
 check "a hair is a tie" test "$(grep -c '^\(hair\|tie\) .* FVU, CE$' "$work/out")" = 2
 check "clearly worse" grep -q '^worse .* 99.90 %$' "$work/out"
