@@ -282,6 +282,34 @@ mw_status mw_backend_open(const char *name, mw_backend **out) MW_MUST_USE;
 mw_status mw_backend_open_at(const char *name, int place, mw_backend **out) MW_MUST_USE;
 void mw_backend_close(mw_backend **backend);
 
+/* What there is of GPUs, for people to read: nothing is logged, and finding none is no error. */
+typedef struct mw_gpu {
+    char name[128], bus[32];
+    int major, minor;    /* compute capability */
+    double memory, free; /* bytes */
+    bool has_code;       /* this build has kernels for it */
+} mw_gpu;
+/* A library that a CUDA build loads when it opens a GPU. Versions as the library counts them; 0: not known. */
+typedef struct mw_gpu_library {
+    const char *name;  /* "cuBLASLt", "cuBLAS", "NCCL" */
+    int made_for;      /* the version of the headers of this build */
+    int found;         /* the version that is here */
+    char path[512];    /* of the file; "": none was found */
+    char problem[512]; /* why it cannot be used; "" */
+} mw_gpu_library;
+typedef struct mw_gpus {
+    bool in_build;          /* the build has CUDA */
+    int driver, runtime;    /* CUDA versions, 13000 is 13.0: the driver's (0: no driver) and this build's */
+    char architectures[64]; /* that the build has kernels for: "80 90 100" */
+    char problem[512];      /* why `auto` takes the CPU; "" where it takes a GPU */
+    int n_libraries;
+    mw_gpu_library libraries[3];
+    int64_t n;
+    mw_gpu *list;
+} mw_gpus;
+mw_status mw_gpus_find(mw_gpus *out) MW_MUST_USE;
+void mw_gpus_free(mw_gpus *gpus);
+
 /* A device block of `count` floats. */
 mw_status mw_backend_floats(mw_backend *backend, int64_t count, float **out) MW_MUST_USE;
 /* A device block of `count` items, all bytes 0. `out` points to a pointer. */

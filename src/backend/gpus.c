@@ -1,0 +1,23 @@
+/* What there is of GPUs. */
+#include "microw/backend.h"
+
+#ifdef MICROW_HAVE_CUDA
+#include "backend/cuda/cuda.h"
+#endif
+
+#include <stdio.h>
+
+mw_status mw_gpus_find(mw_gpus *out) {
+    *out = (mw_gpus){0};
+#ifdef MICROW_HAVE_CUDA
+    return mw_cuda_find(out);
+#else
+    snprintf(out->problem, sizeof out->problem, "this build has no CUDA");
+    return MW_OK;
+#endif
+}
+
+void mw_gpus_free(mw_gpus *gpus) {
+    mw_free(gpus->list);
+    *gpus = (mw_gpus){0};
+}
