@@ -13,6 +13,15 @@ static mw_status open_cuda(const char *name, int place, mw_backend **out) {
         return mw_error(MW_ERR_UNSUPPORTED, "device '%s': expected cuda or cuda:NUMBER", name);
     return mw_cuda_open((int)device, out);
 }
+
+/* For `auto`. That there is none is a fact; that one cannot be used is worth a warning. */
+static bool takes_gpu(int place) {
+    char problem[MW_CUDA_PROBLEM];
+    int count = mw_cuda_count();
+    if (mw_cuda_usable(count > 0 ? place % count : 0, problem)) return true;
+    mw_log(count > 0 ? MW_LOG_WARNING : MW_LOG_INFO, "device auto: the CPU, because %s", problem);
+    return false;
+}
 #else
 #define CUDA_DEVICES ""
 #endif
@@ -21,7 +30,7 @@ static mw_status open_cuda(const char *name, int place, mw_backend **out) {
 
 mw_status mw_backend_open_at(const char *name, int place, mw_backend **out) {
 #ifdef MICROW_HAVE_CUDA
-    bool automatic = strcmp(name, "auto") == 0 && mw_cuda_count() > 0;
+    bool automatic = strcmp(name, "auto") == 0 && takes_gpu(place);
     if (automatic || strncmp(name, "cuda", 4) == 0) return open_cuda(automatic ? "cuda" : name, place, out);
 #endif
     (void)place;

@@ -3,6 +3,7 @@
 
 #ifdef MICROW_HAVE_CUDA
 #include "backend/cuda/cuda.h"
+#include "backend/cuda/nccl_library.h"
 #endif
 
 #include <stdio.h>
@@ -10,7 +11,12 @@
 mw_status mw_gpus_find(mw_gpus *out) {
     *out = (mw_gpus){0};
 #ifdef MICROW_HAVE_CUDA
-    return mw_cuda_find(out);
+    mw_status status = mw_cuda_find(out);
+#ifdef MICROW_HAVE_NCCL
+    mw_nccl_calls call;
+    (void)mw_nccl_load(&call, &out->libraries[out->n_libraries++]);
+#endif
+    return status;
 #else
     snprintf(out->problem, sizeof out->problem, "this build has no CUDA");
     return MW_OK;

@@ -4,22 +4,22 @@
 
 #ifdef MICROW_HAVE_NCCL
 #include "backend/cuda/cuda.h"
-
-#include <nccl.h>
+#include "backend/cuda/nccl_library.h"
 
 struct mw_nccl {
+    mw_nccl_calls call;
     ncclComm_t comm;
     int rank, size;
 };
 
-static mw_status checked(ncclResult_t code, const char *call) {
-    return code == ncclSuccess ? MW_OK : mw_error(MW_ERR_COMM, "%s failed: %s", call, ncclGetErrorString(code));
+static mw_status checked(const mw_nccl *n, ncclResult_t code, const char *call) {
+    return code == ncclSuccess ? MW_OK : mw_error(MW_ERR_COMM, "%s failed: %s", call, n->call.text(code));
 }
 
 /* So that the other ranks, which may already wait for this one on their devices, learn of it. */
 static void give_up(void *self) {
     mw_nccl *n = self;
-    if (n->comm) ncclCommAbort(n->comm);
+    if (n->comm) n->call.give_up(n->comm);
     n->comm = NULL;
 }
 
@@ -28,12 +28,12 @@ static void give_up(void *self) {
 static mw_status look_for_errors(void *self) {
     mw_nccl *n = self;
     ncclResult_t found = ncclSuccess;
-    ncclResult_t asked = ncclCommGetAsyncError(n->comm, &found);
+    ncclResult_t asked = n->call.error(n->comm, &found);
     if (asked == ncclSuccess && (found == ncclSuccess || found == ncclInProgress)) return MW_OK;
     give_up(n);
     return mw_error(MW_ERR_COMM,
                     "NCCL: rank %d of %d: %s; another rank has ended, or the network between them has failed", n->rank,
-                    n->size, ncclGetErrorString(asked != ncclSuccess ? asked : found));
+                    n->size, n->call.text(asked != ncclSuccess ? asked : found));
 }
 
 /* NCCL refuses two ranks on one GPU, so the question is asked before. */
@@ -54,12 +54,35 @@ static mw_status own_gpus(const mw_comm *comm, mw_backend *backend, bool *out) {
 static mw_status start(const mw_comm *comm, mw_backend *backend, mw_nccl *n) {
     ncclUniqueId id;
     memset(&id, 0, sizeof id);
-    mw_status status = n->rank == 0 ? checked(ncclGetUniqueId(&id), "ncclGetUniqueId") : MW_OK;
+    mw_status status = n->rank == 0 ? checked(n, n->call.new_id(&id), "ncclGetUniqueId") : MW_OK;
     MW_TRY(mw_comm_agree(comm, status));
     MW_TRY(mw_comm_broadcast(comm, &id, sizeof id, 0));
     MW_TRY(mw_comm_agree(comm, mw_cuda_bind(backend)));
-    MW_TRY(mw_comm_agree(comm, checked(ncclCommInitRank(&n->comm, n->size, id, n->rank), "ncclCommInitRank")));
+    MW_TRY(mw_comm_agree(comm, checked(n, n->call.open(&n->comm, n->size, id, n->rank), "ncclCommInitRank")));
     return MW_OK;
+}
+
+static void say_host(const mw_gpu_library *first, const mw_gpu_library *other, int rank) {
+    if (other->problem[0])
+        mw_log(MW_LOG_WARNING, "NCCL: rank %d: %s; ranks exchange through the host", rank, other->problem);
+    else
+        mw_log(MW_LOG_WARNING, "NCCL: rank 0 has version %d (%s), rank %d %d (%s); ranks exchange through the host",
+               first->found, first->path, rank, other->found, other->path);
+}
+
+/* The same version on all ranks: NCCL does not promise that others understand each other. */
+static mw_status one_library(const mw_comm *comm, const mw_gpu_library *found, bool *out) {
+    int size = mw_comm_size(comm);
+    mw_gpu_library *all = mw_calloc((size_t)size, sizeof *all);
+    mw_status status = mw_comm_agree(comm, all ? MW_OK : MW_ERR_MEMORY);
+    if (status == MW_OK) status = mw_comm_gather_all(comm, found, sizeof *found, all);
+    *out = true;
+    for (int r = 0; status == MW_OK && r < size && *out; r++) {
+        *out = !all[r].problem[0] && all[r].found == all[0].found;
+        if (!*out) say_host(&all[0], &all[r], r);
+    }
+    mw_free(all);
+    return status;
 }
 
 mw_status mw_nccl_open(const mw_comm *comm, mw_backend *backend, mw_nccl **out) {
@@ -73,9 +96,14 @@ mw_status mw_nccl_open(const mw_comm *comm, mw_backend *backend, mw_nccl **out) 
         mw_log(MW_LOG_INFO, "ranks share GPUs: what they tell each other goes through the host");
         return MW_OK;
     }
+    mw_nccl_calls call;
+    mw_gpu_library found;
+    bool loaded = mw_nccl_load(&call, &found);
+    MW_TRY(one_library(comm, &found, &own));
+    if (!own || !loaded) return MW_OK;
     mw_nccl *n = mw_calloc(1, sizeof *n);
     MW_TRY(mw_comm_agree(comm, n ? MW_OK : MW_ERR_MEMORY));
-    *n = (mw_nccl){.rank = mw_comm_rank(comm), .size = mw_comm_size(comm)};
+    *n = (mw_nccl){.call = call, .rank = mw_comm_rank(comm), .size = mw_comm_size(comm)};
     mw_status status = start(comm, backend, n);
     if (status != MW_OK)
         mw_nccl_free(&n);
@@ -85,18 +113,19 @@ mw_status mw_nccl_open(const mw_comm *comm, mw_backend *backend, mw_nccl **out) 
 }
 
 static mw_status gather_equal(mw_nccl *n, void *stream, size_t bytes, char *data) {
-    return checked(ncclAllGather(data + (size_t)n->rank * bytes, data, bytes, ncclInt8, n->comm, (cudaStream_t)stream),
-                   "ncclAllGather");
+    return checked(
+        n, n->call.all_gather(data + (size_t)n->rank * bytes, data, bytes, ncclInt8, n->comm, (cudaStream_t)stream),
+        "ncclAllGather");
 }
 
 /* One broadcast a rank, as one launch. */
 static mw_status gather_unequal(mw_nccl *n, void *stream, const size_t *bytes, char *data) {
-    mw_status status = checked(ncclGroupStart(), "ncclGroupStart");
+    mw_status status = checked(n, n->call.begin(), "ncclGroupStart");
     for (int r = 0; r < n->size && status == MW_OK; data += bytes[r++])
         if (bytes[r])
-            status = checked(ncclBroadcast(data, data, bytes[r], ncclInt8, r, n->comm, (cudaStream_t)stream),
+            status = checked(n, n->call.broadcast(data, data, bytes[r], ncclInt8, r, n->comm, (cudaStream_t)stream),
                              "ncclBroadcast");
-    mw_status ended = checked(ncclGroupEnd(), "ncclGroupEnd");
+    mw_status ended = checked(n, n->call.end(), "ncclGroupEnd");
     return status != MW_OK ? status : ended;
 }
 
@@ -139,14 +168,16 @@ mw_status mw_nccl_gathered(mw_backend *backend, int lane) {
 
 mw_status mw_nccl_send(mw_nccl *n, mw_backend *backend, const void *data, size_t bytes, int to) {
     MW_TRY(ready(n, backend));
-    return settled(
-        n, checked(ncclSend(data, bytes, ncclInt8, to, n->comm, (cudaStream_t)mw_cuda_stream(backend)), "ncclSend"));
+    return settled(n,
+                   checked(n, n->call.send(data, bytes, ncclInt8, to, n->comm, (cudaStream_t)mw_cuda_stream(backend)),
+                           "ncclSend"));
 }
 
 mw_status mw_nccl_receive(mw_nccl *n, mw_backend *backend, void *data, size_t bytes, int from) {
     MW_TRY(ready(n, backend));
     return settled(
-        n, checked(ncclRecv(data, bytes, ncclInt8, from, n->comm, (cudaStream_t)mw_cuda_stream(backend)), "ncclRecv"));
+        n, checked(n, n->call.receive(data, bytes, ncclInt8, from, n->comm, (cudaStream_t)mw_cuda_stream(backend)),
+                   "ncclRecv"));
 }
 
 void mw_nccl_leave(mw_nccl *n, mw_backend *backend) {
@@ -154,7 +185,7 @@ void mw_nccl_leave(mw_nccl *n, mw_backend *backend) {
 }
 
 void mw_nccl_free(mw_nccl **slot) {
-    if (*slot && (*slot)->comm) ncclCommDestroy((*slot)->comm);
+    if (*slot && (*slot)->comm) (*slot)->call.close((*slot)->comm);
     mw_free(*slot);
     *slot = NULL;
 }

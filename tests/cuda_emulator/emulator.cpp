@@ -342,7 +342,24 @@ unsigned emulated_lane_id() {
 /* ---- runtime -------------------------------------------------------------------------------------------------- */
 
 cudaError_t cudaGetDeviceCount(int *count) {
-    *count = 2; /* so that ranks of a node have something to choose from */
+    const char *told = getenv("EMULATOR_GPUS");
+    *count = told ? atoi(told) : 2; /* so that ranks of a node have something to choose from */
+    return *count ? cudaSuccess : cudaErrorNoDevice;
+}
+cudaError_t cudaDriverGetVersion(int *version) {
+    *version = 13000;
+    return cudaSuccess;
+}
+cudaError_t cudaRuntimeGetVersion(int *version) {
+    *version = 13000;
+    return cudaSuccess;
+}
+cudaError_t cudaGetDevice(int *device) {
+    *device = 0;
+    return cudaSuccess;
+}
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *out, int) {
+    *out = {"emulated", 9, 0, (size_t)16 << 30};
     return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int device) {
@@ -359,7 +376,10 @@ const char *cudaGetErrorString(cudaError_t code) {
     return code == cudaErrorMemoryAllocation ? "out of memory" : "invalid value";
 }
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr what, int) {
-    *value = what == cudaDevAttrMultiProcessorCount ? 4 : 227 << 10;
+    *value = what == cudaDevAttrMultiProcessorCount      ? 4
+             : what == cudaDevAttrComputeCapabilityMajor ? 9
+             : what == cudaDevAttrComputeCapabilityMinor ? 0
+                                                         : 227 << 10;
     return cudaSuccess;
 }
 cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t *out, int) {

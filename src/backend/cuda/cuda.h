@@ -12,6 +12,10 @@ extern "C" {
 mw_status mw_cuda_open(int device, mw_backend **out) MW_MUST_USE;
 /* GPUs this process can see; 0 where there is no driver. */
 int mw_cuda_count(void);
+/* Whether it can be opened, but for its memory; else why not. */
+enum { MW_CUDA_PROBLEM = 512 };
+bool mw_cuda_usable(int device, char problem[MW_CUDA_PROBLEM]);
+mw_status mw_cuda_find(mw_gpus *out) MW_MUST_USE;
 
 /* For NCCL: the stream, a cudaStream_t; this thread's calls go to this GPU; a name that no other GPU of the cluster has; what to
  * look at while the host waits for the device, each `self` once, until it is not watched any more. */
@@ -45,6 +49,30 @@ void mw_cuda_unwatch(mw_backend *backend, const void *self);
 #define MW_DYNAMIC_SHARED(type, name) extern __shared__ type name[]
 #endif
 
+/* cublasGemmEx, which has overloads in C++. */
+typedef cublasStatus_t (*mw_gemm_ex)(cublasHandle_t, cublasOperation_t, cublasOperation_t, int m, int n, int k,
+                                     const void *alpha, const void *a, cudaDataType, int lda, const void *b,
+                                     cudaDataType, int ldb, const void *beta, void *c, cudaDataType, int ldc,
+                                     cublasComputeType_t, cublasGemmAlgo_t);
+
+/* cuBLAS, loaded when a GPU is opened. */
+struct mw_cuda_blas {
+    decltype(&cublasCreate) create;
+    decltype(&cublasDestroy) destroy;
+    decltype(&cublasSetStream) set_stream;
+    mw_gemm_ex product;
+    decltype(&cublasLtCreate) lt_create;
+    decltype(&cublasLtDestroy) lt_destroy;
+    decltype(&cublasLtMatmul) lt_product;
+    decltype(&cublasLtMatmulDescCreate) lt_describe;
+    decltype(&cublasLtMatmulDescSetAttribute) lt_set;
+    decltype(&cublasLtMatmulDescDestroy) lt_forget;
+    decltype(&cublasLtMatrixLayoutCreate) lt_lay_out;
+    decltype(&cublasLtMatrixLayoutDestroy) lt_forget_layout;
+};
+/* False where it cannot be had; [0] is cuBLASLt, [1] cuBLAS. */
+bool mw_cuda_load_blas(mw_cuda_blas *out, mw_gpu_library found[2]);
+
 /* Bytes that cuBLASLt may use; the emulator's uses none. */
 #ifndef MW_CUDA_WORKSPACE
 #define MW_CUDA_WORKSPACE ((size_t)32 << 20)
@@ -66,6 +94,7 @@ struct mw_cuda_state {
     cudaStream_t stream, copies, arrivals, exchanges;
     cudaEvent_t asked, marked, left; /* operations before a copy; before arrivals; before an exchange */
     cudaEvent_t done[MW_LANES], exchanged[MW_CUDA_EXCHANGES]; /* all copies of a lane; all exchanges up to one */
+    mw_cuda_blas call;
     cublasHandle_t blas;
     cublasLtHandle_t blas_lt;
     void *workspace; /* of cuBLASLt */

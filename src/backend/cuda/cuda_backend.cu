@@ -93,8 +93,8 @@ static void cuda_close(mw_backend *backend) {
     mw_cuda_state *s = cuda_of(backend);
     mw_cuda_close_streams(s);
     if (s->workspace) cudaFreeAsync(s->workspace, s->stream);
-    if (s->blas_lt) cublasLtDestroy(s->blas_lt);
-    if (s->blas) cublasDestroy(s->blas);
+    if (s->blas_lt) s->call.lt_destroy(s->blas_lt);
+    if (s->blas) s->call.destroy(s->blas);
     if (s->stream) cudaStreamDestroy(s->stream);
     mw_free(s);
     mw_free(backend);
@@ -168,11 +168,6 @@ static mw_backend_ops cuda_table(void) {
 
 static const mw_backend_ops cuda_ops = cuda_table();
 
-int mw_cuda_count(void) {
-    int count = 0;
-    return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
-}
-
 void *mw_cuda_stream(mw_backend *backend) {
     return cuda_of(backend)->stream;
 }
@@ -216,22 +211,25 @@ static mw_status keep_memory(int device) {
 }
 
 static mw_status start(mw_cuda_state *s) {
+    mw_gpu_library found[2];
+    if (!mw_cuda_load_blas(&s->call, found)) /* it was there a moment ago */
+        return mw_error(MW_ERR_BACKEND, "cuBLAS cannot be loaded: %s%s", found[0].problem, found[1].problem);
     MW_TRY(cuda_checked(cudaSetDevice(s->device), "cudaSetDevice"));
     MW_TRY(keep_memory(s->device));
     MW_TRY(cuda_checked(cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking), "cudaStreamCreate"));
     MW_TRY(mw_cuda_open_streams(s));
     MW_TRY(cuda_checked(cudaMallocAsync(&s->workspace, MW_CUDA_WORKSPACE, s->stream), "cudaMallocAsync"));
-    if (cublasCreate(&s->blas) != CUBLAS_STATUS_SUCCESS ||
-        cublasSetStream(s->blas, s->stream) != CUBLAS_STATUS_SUCCESS ||
-        cublasLtCreate(&s->blas_lt) != CUBLAS_STATUS_SUCCESS)
+    if (s->call.create(&s->blas) != CUBLAS_STATUS_SUCCESS ||
+        s->call.set_stream(s->blas, s->stream) != CUBLAS_STATUS_SUCCESS ||
+        s->call.lt_create(&s->blas_lt) != CUBLAS_STATUS_SUCCESS)
         return mw_error(MW_ERR_BACKEND, "cuBLAS cannot start on GPU %d", s->device);
     return MW_OK;
 }
 
 mw_status mw_cuda_open(int device, mw_backend **out) {
-    int count = mw_cuda_count();
-    if (device < 0 || device >= count)
-        return mw_error(MW_ERR_UNSUPPORTED, "device 'cuda:%d' is not here; this machine has %d GPUs", device, count);
+    char problem[MW_CUDA_PROBLEM];
+    if (!mw_cuda_usable(device, problem))
+        return mw_error(MW_ERR_UNSUPPORTED, "device 'cuda:%d' is not here: %s", device, problem);
     mw_backend *backend = (mw_backend *)mw_calloc(1, sizeof *backend);
     mw_cuda_state *s = (mw_cuda_state *)mw_calloc(1, sizeof *s);
     if (!backend || !s) {

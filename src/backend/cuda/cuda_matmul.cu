@@ -42,20 +42,21 @@ typedef struct product {
 
 /* What cuBLASLt wants to be told of a product, for as long as it lasts. */
 struct description {
+    const mw_cuda_blas *call;
     cublasLtMatmulDesc_t product = nullptr;
     cublasLtMatrixLayout_t left = nullptr, right = nullptr, out = nullptr;
 
-    description() = default;
+    explicit description(const mw_cuda_blas *blas) : call(blas) {}
     description(const description &) = delete;
     description &operator=(const description &) = delete;
     ~description() {
-        if (out) cublasLtMatrixLayoutDestroy(out);
-        if (right) cublasLtMatrixLayoutDestroy(right);
-        if (left) cublasLtMatrixLayoutDestroy(left);
-        if (product) cublasLtMatmulDescDestroy(product);
+        if (out) call->lt_forget_layout(out);
+        if (right) call->lt_forget_layout(right);
+        if (left) call->lt_forget_layout(left);
+        if (product) call->lt_forget(product);
     }
     bool set(cublasLtMatmulDescAttributes_t what, const void *value, size_t bytes) {
-        return cublasLtMatmulDescSetAttribute(product, what, value, bytes) == CUBLAS_STATUS_SUCCESS;
+        return call->lt_set(product, what, value, bytes) == CUBLAS_STATUS_SUCCESS;
     }
 };
 
@@ -68,22 +69,22 @@ static bool describe(const product *p, description *d) {
     const cublasOperation_t across = CUBLAS_OP_T;
     const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
     uint64_t n = (uint64_t)t->n, m = (uint64_t)t->m, k = (uint64_t)t->k;
-    return made(cublasLtMatmulDescCreate(&d->product, p->compute, CUDA_R_32F)) &&
+    return made(d->call->lt_describe(&d->product, p->compute, CUDA_R_32F)) &&
            (!t->b_transposed || d->set(CUBLASLT_MATMUL_DESC_TRANSA, &across, sizeof across)) &&
            d->set(CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue) &&
            d->set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, &t->bias, sizeof t->bias) &&
-           made(cublasLtMatrixLayoutCreate(&d->left, p->type, t->b_transposed ? k : n, t->b_transposed ? n : k,
+           made(d->call->lt_lay_out(&d->left, p->type, t->b_transposed ? k : n, t->b_transposed ? n : k,
                                            p->ldb)) &&
-           made(cublasLtMatrixLayoutCreate(&d->right, p->type, k, m, p->lda)) &&
-           made(cublasLtMatrixLayoutCreate(&d->out, CUDA_R_32F, n, m, t->ldc));
+           made(d->call->lt_lay_out(&d->right, p->type, k, m, p->lda)) &&
+           made(d->call->lt_lay_out(&d->out, CUDA_R_32F, n, m, t->ldc));
 }
 
 /* False where cuBLASLt has none for such sizes and places. */
 static bool multiply_and_add(mw_cuda_state *s, const product *p) {
     const float one = 1;
-    description d;
+    description d(&s->call);
     return describe(p, &d) &&
-           made(cublasLtMatmul(s->blas_lt, d.product, &one, p->b, d.left, p->a, d.right, &p->beta, p->t->c, d.out,
+           made(s->call.lt_product(s->blas_lt, d.product, &one, p->b, d.left, p->a, d.right, &p->beta, p->t->c, d.out,
                                p->t->c, d.out, nullptr, s->workspace, MW_CUDA_WORKSPACE, s->stream));
 }
 
@@ -93,7 +94,7 @@ static mw_status multiply_alone(mw_cuda_state *s, const product *p) {
     const mw_matmul *t = p->t;
     const float one = 1;
     cublasStatus_t code =
-        cublasGemmEx(s->blas, t->b_transposed ? CUBLAS_OP_T : CUBLAS_OP_N, CUBLAS_OP_N, (int)t->n, (int)t->m, (int)t->k,
+        s->call.product(s->blas, t->b_transposed ? CUBLAS_OP_T : CUBLAS_OP_N, CUBLAS_OP_N, (int)t->n, (int)t->m, (int)t->k,
                      &one, p->b, p->type, (int)p->ldb, p->a, p->type, (int)p->lda, &p->beta, t->c, CUDA_R_32F,
                      (int)t->ldc, p->compute, CUBLAS_GEMM_DEFAULT);
     return code == CUBLAS_STATUS_SUCCESS

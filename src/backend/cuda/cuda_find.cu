@@ -1,0 +1,195 @@
+/* What there is: driver, GPUs, libraries; and whether all that a GPU needs is here. */
+#include "backend/cuda/cuda.h"
+#include "backend/library.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifndef MICROW_CUDA_ARCHITECTURES
+#define MICROW_CUDA_ARCHITECTURES "native"
+#endif
+
+/* ---- libraries --------------------------------------------------------------------------------------------------- */
+
+#ifdef MICROW_CUDA_EMULATED
+
+bool mw_cuda_load_blas(mw_cuda_blas *out, mw_gpu_library found[2]) {
+    *out = {cublasCreate,
+            cublasDestroy,
+            cublasSetStream,
+            cublasGemmEx,
+            cublasLtCreate,
+            cublasLtDestroy,
+            cublasLtMatmul,
+            cublasLtMatmulDescCreate,
+            cublasLtMatmulDescSetAttribute,
+            cublasLtMatmulDescDestroy,
+            cublasLtMatrixLayoutCreate,
+            cublasLtMatrixLayoutDestroy};
+    memset(found, 0, 2 * sizeof *found);
+    found[0].name = found[1].name = "emulated";
+    return true;
+}
+
+#else
+
+/* As the library exports it: cublasCreate is cublasCreate_v2. */
+#define TEXT_OF(name) #name
+#define EXPORTED(name) TEXT_OF(name)
+#define SONAME(name, version) "lib" name ".so." EXPORTED(version)
+
+template <typename F> static void take(mw_library *from, const char *name, F *out) {
+    void *function = mw_library_function(from, name);
+    memcpy(out, &function, sizeof *out);
+}
+#define TAKE(slot, function) take(from, EXPORTED(function), &out->slot)
+
+static void take_lt(mw_library *from, mw_cuda_blas *out) {
+    TAKE(lt_create, cublasLtCreate);
+    TAKE(lt_destroy, cublasLtDestroy);
+    TAKE(lt_product, cublasLtMatmul);
+    TAKE(lt_describe, cublasLtMatmulDescCreate);
+    TAKE(lt_set, cublasLtMatmulDescSetAttribute);
+    TAKE(lt_forget, cublasLtMatmulDescDestroy);
+    TAKE(lt_lay_out, cublasLtMatrixLayoutCreate);
+    TAKE(lt_forget_layout, cublasLtMatrixLayoutDestroy);
+}
+
+static void take_blas(mw_library *from, mw_cuda_blas *out) {
+    TAKE(create, cublasCreate);
+    TAKE(destroy, cublasDestroy);
+    TAKE(set_stream, cublasSetStream);
+    TAKE(product, cublasGemmEx);
+}
+
+static void record(const char *name, const mw_library *from, int found, mw_gpu_library *out) {
+    *out = {};
+    out->name = name;
+    out->made_for = CUBLAS_VERSION;
+    out->found = found;
+    memcpy(out->path, from->path, sizeof out->path);
+    memcpy(out->problem, from->problem, sizeof out->problem);
+}
+
+/* cuBLAS comes after cuBLASLt, which it needs: what is loaded already is not looked for again. */
+bool mw_cuda_load_blas(mw_cuda_blas *out, mw_gpu_library found[2]) {
+    mw_library lt = {}, blas = {};
+    decltype(&cublasLtGetVersion) version_lt = nullptr;
+    decltype(&cublasGetProperty) property = nullptr;
+    int parts[3] = {};
+    *out = {};
+    if (mw_library_load(SONAME("cublasLt", CUBLAS_VER_MAJOR), &lt)) {
+        take_lt(&lt, out);
+        take(&lt, "cublasLtGetVersion", &version_lt);
+    }
+    if (mw_library_load(SONAME("cublas", CUBLAS_VER_MAJOR), &blas)) {
+        take_blas(&blas, out);
+        take(&blas, "cublasGetProperty", &property);
+    }
+    for (int i = 0; property && i < 3; i++) property((libraryPropertyType)i, &parts[i]);
+    record("cuBLASLt", &lt, version_lt ? (int)version_lt() : 0, &found[0]);
+    record("cuBLAS", &blas, parts[0] * 10000 + parts[1] * 100 + parts[2], &found[1]);
+    return !lt.problem[0] && !blas.problem[0];
+}
+
+#endif
+
+/* ---- GPUs ---------------------------------------------------------------------------------------------------------- */
+
+int mw_cuda_count(void) {
+    int count = 0;
+    return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+}
+
+/* Code of the same generation runs on later GPUs of that generation; intermediate code (PTX, what is not "-real") on all later
+ * ones. Of a build for the GPU of its own machine nothing is known here. */
+static bool has_code(int major, int minor) {
+    int here = 10 * major + minor;
+    for (const char *at = MICROW_CUDA_ARCHITECTURES; *at; at += strcspn(at, " "), at += *at == ' ') {
+        char *end = nullptr;
+        int built = (int)strtol(at, &end, 10);
+        if (end == at) return true;
+        bool real = strncmp(end, "-virtual", 8) != 0, intermediate = strncmp(end, "-real", 5) != 0;
+        if ((real && built / 10 == major && built <= here) || (intermediate && built <= here)) return true;
+    }
+    return false;
+}
+
+static void say_version(int version, char *out, size_t size) {
+    snprintf(out, size, "%d.%d", version / 1000, version % 1000 / 10);
+}
+
+/* Why there are none. */
+static void say_why(cudaError_t code, char problem[MW_CUDA_PROBLEM]) {
+    int driver = 0, runtime = 0;
+    char has[16], needs[16];
+    const char *visible = mw_environment("CUDA_VISIBLE_DEVICES");
+    if (cudaDriverGetVersion(&driver) != cudaSuccess) driver = 0;
+    if (cudaRuntimeGetVersion(&runtime) != cudaSuccess) runtime = 0;
+    say_version(driver, has, sizeof has);
+    say_version(runtime, needs, sizeof needs);
+    if (driver == 0)
+        snprintf(problem, MW_CUDA_PROBLEM, "there is no NVIDIA driver (libcuda.so.1)");
+    else if (code == cudaErrorInsufficientDriver)
+        snprintf(problem, MW_CUDA_PROBLEM, "the driver is for CUDA %s, this build needs %s", has, needs);
+    else if (code == cudaSuccess || code == cudaErrorNoDevice)
+        snprintf(problem, MW_CUDA_PROBLEM, "no GPU is visible%s%.200s", visible ? ", CUDA_VISIBLE_DEVICES is " : "",
+                 visible ? visible : "");
+    else
+        snprintf(problem, MW_CUDA_PROBLEM, "CUDA: %.400s", cudaGetErrorString(code));
+}
+
+bool mw_cuda_usable(int device, char problem[MW_CUDA_PROBLEM]) {
+    int count = 0, major = 0, minor = 0;
+    mw_cuda_blas blas;
+    mw_gpu_library found[2];
+    problem[0] = '\0';
+    cudaError_t code = cudaGetDeviceCount(&count);
+    if (code != cudaSuccess || count < 1)
+        say_why(code, problem);
+    else if (device < 0 || device >= count)
+        snprintf(problem, MW_CUDA_PROBLEM, "this machine has %d GPU%s", count, count == 1 ? "" : "s");
+    else if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) != cudaSuccess ||
+             cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device) != cudaSuccess)
+        snprintf(problem, MW_CUDA_PROBLEM, "GPU %d does not answer", device);
+    else if (!has_code(major, minor))
+        snprintf(problem, MW_CUDA_PROBLEM, "GPU %d has compute capability %d.%d, this build has code for %s", device,
+                 major, minor, MICROW_CUDA_ARCHITECTURES);
+    else if (!mw_cuda_load_blas(&blas, found))
+        snprintf(problem, MW_CUDA_PROBLEM, "%.500s", found[found[0].problem[0] ? 0 : 1].problem);
+    return !problem[0];
+}
+
+static void describe(int device, mw_gpu *out) {
+    cudaDeviceProp has;
+    size_t free_bytes = 0, all = 0;
+    *out = {};
+    if (cudaGetDeviceProperties(&has, device) != cudaSuccess) return;
+    snprintf(out->name, sizeof out->name, "%.127s", has.name);
+    if (cudaDeviceGetPCIBusId(out->bus, sizeof out->bus, device) != cudaSuccess) out->bus[0] = '\0';
+    out->major = has.major;
+    out->minor = has.minor;
+    out->memory = (double)has.totalGlobalMem;
+    out->has_code = has_code(has.major, has.minor);
+    if (cudaSetDevice(device) == cudaSuccess && cudaMemGetInfo(&free_bytes, &all) == cudaSuccess)
+        out->free = (double)free_bytes;
+}
+
+mw_status mw_cuda_find(mw_gpus *out) {
+    mw_cuda_blas blas;
+    int former = 0, count = mw_cuda_count();
+    out->in_build = true;
+    if (cudaDriverGetVersion(&out->driver) != cudaSuccess) out->driver = 0;
+    if (cudaRuntimeGetVersion(&out->runtime) != cudaSuccess) out->runtime = 0;
+    snprintf(out->architectures, sizeof out->architectures, "%.63s", MICROW_CUDA_ARCHITECTURES);
+    (void)mw_cuda_usable(0, out->problem);
+    (void)mw_cuda_load_blas(&blas, out->libraries);
+    out->n_libraries = 2;
+    if (count > 0) out->list = (mw_gpu *)mw_calloc((size_t)count, sizeof *out->list);
+    if (count > 0 && !out->list) return MW_ERR_MEMORY;
+    bool chosen = cudaGetDevice(&former) == cudaSuccess;
+    for (out->n = 0; out->n < count; out->n++) describe((int)out->n, &out->list[out->n]);
+    if (chosen && count > 0) cudaSetDevice(former);
+    return MW_OK;
+}
