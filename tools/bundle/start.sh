@@ -1,0 +1,43 @@
+#!/bin/sh
+# Starts the program of this name that lies in ../libexec, with Open MPI as it lies in this folder. Nothing is installed, the folder may
+# be moved. Links to this file work too.
+# Variables of the user's own keep their values; MICROW_CUDA_PATH names folders where cuBLAS and NCCL are looked for first (README).
+me=$0
+case $me in
+*/*) ;;
+*) me=$(command -v -- "$me") ;;
+esac
+name=${me##*/}
+if [ -L "$me" ]; then
+    me=$(readlink -f -- "$me")
+fi
+case $me in
+/*) ;;
+*) me=$PWD/$me ;;
+esac
+root=${me%/*}
+case $root in
+*/bin) root=${root%/bin} ;;
+*) root=$root/.. ;;
+esac
+[ -x "$root/libexec/$name" ] || name=microw
+
+export MICROW_BUNDLE="$root" OPAL_PREFIX="$root" OPAL_BINDIR="$root/bin" OPAL_LIBDIR="$root/lib"
+export OPAL_PKGLIBDIR="$root/lib/openmpi" OPAL_PKGDATADIR="$root/share/openmpi" OPAL_SYSCONFDIR="$root/etc/openmpi"
+export PMIX_PKGLIBDIR="$root/lib/pmix" PMIX_PKGDATADIR="$root/share/pmix"
+
+# Without a way to other machines mpirun would not start even here.
+if [ -z "${SLURM_JOB_ID-}${OMPI_MCA_plm-}" ] && ! command -v ssh >/dev/null && ! command -v rsh >/dev/null; then
+    export OMPI_MCA_plm=isolated
+fi
+# Shared file pointers, which microw does not use, want shared memory.
+if [ -z "${OMPI_MCA_sharedfp-}" ] && ! [ -w /dev/shm ]; then
+    export OMPI_MCA_sharedfp=^sm
+fi
+case $name in
+microw) ;;
+*)  # programs by their name, on this machine and on others
+    export PATH="$root/bin:$PATH" PMIX_MCA_psec="${PMIX_MCA_psec-native}"
+    ;;
+esac
+exec "$root/libexec/$name" "$@"
