@@ -212,6 +212,36 @@ mw_status mw_folder_size(const char *path, uint64_t *out) MW_MUST_USE;
 mw_status mw_free_space(const char *path, uint64_t *out) MW_MUST_USE;
 /* Bytes of memory that processes can still have on this machine; 0: not known. */
 uint64_t mw_free_memory(void);
+
+enum { MW_PROCESSORS_MAX = 8192 }; /* that are told apart */
+/* What the machine is, as far as this process sees it: /proc and /sys may be absent. Numbers that are not known are 0, texts "". */
+typedef struct mw_machine {
+    char host[256], kernel[256], libc[64], cpu[128];
+    char features[256];    /* of the CPU, those that matter for speed: "avx2 fma" */
+    char cpus[1024];       /* that this process may use: "0-3,8" */
+    int allowed;           /* how many these are */
+    int processors, cores; /* of the machine: with and without what cores have of hardware threads */
+    int sockets, numa_nodes;
+    double quota;           /* processors' worth of time that the control group gives; NaN: as much as there is */
+    uint64_t memory, group; /* bytes: of the machine; at most for the control group, UINT64_MAX: no limit */
+    bool has_nvidia, has_infiniband; /* by their device files */
+} mw_machine;
+void mw_machine_find(mw_machine *out);
+/* What setrlimit and `ulimit` set; UINT64_MAX: no limit. */
+typedef struct mw_limit {
+    const char *name; /* "open_files" */
+    uint64_t soft, hard;
+} mw_limit;
+enum { MW_LIMITS = 6 };
+void mw_limits_find(mw_limit out[MW_LIMITS]);
+/* What a folder is good for, found out with a file that has no name any more. */
+typedef struct mw_folder {
+    char type[32];     /* of the file system: "xfs"; "0x1234": one without a name here; "": not known */
+    double size, free; /* bytes; NaN: not known */
+    bool writable, locks;
+    char problem[256]; /* why it cannot be written, else why files cannot be locked; "" */
+} mw_folder;
+void mw_folder_look(const char *path, mw_folder *out);
 /* Directory and last component of a path, joined paths: new strings, caller frees. */
 char *mw_path_join(const char *directory, const char *name);
 char *mw_path_directory(const char *path);

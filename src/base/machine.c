@@ -1,8 +1,15 @@
-/* What this machine can still give. */
+/* What this machine is, and what it can still give. */
 #include "microw/base.h"
 
+#include <gnu/libc-version.h>
+#include <math.h>
+#include <omp.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/utsname.h>
+#include <unistd.h>
 
 /* First number behind a word in a small text file; `otherwise` where there is none. */
 static uint64_t number_in(const char *path, const char *word, uint64_t otherwise) {
@@ -16,23 +23,174 @@ static uint64_t number_in(const char *path, const char *word, uint64_t otherwise
     return found;
 }
 
-/* What the job's control group (version 2) leaves, as Slurm and containers set it. */
-static uint64_t left_in_group(void) {
-    char line[512] = "", path[640], *group = NULL;
+/* A file of the job's control group (version 2), as Slurm and containers set it. */
+typedef struct group_path {
+    char text[640]; /* "": there is no such group */
+} group_path;
+
+static group_path in_group(const char *name) {
+    char line[512] = "", *group = NULL;
+    group_path path = {""};
     FILE *file = fopen("/proc/self/cgroup", "re");
     while (file && !group && fgets(line, sizeof line, file))
         if (strncmp(line, "0::", 3) == 0) group = line + 3;
     if (file) fclose(file);
-    if (!group) return UINT64_MAX;
+    if (!group) return path;
     group[strcspn(group, "\n")] = '\0';
-    snprintf(path, sizeof path, "/sys/fs/cgroup%s/memory.max", group);
-    uint64_t limit = number_in(path, "", UINT64_MAX); /* "max" is no number */
-    snprintf(path, sizeof path, "/sys/fs/cgroup%s/memory.current", group);
-    uint64_t used = number_in(path, "", 0);
+    snprintf(path.text, sizeof path.text, "/sys/fs/cgroup%s/%s", group, name);
+    return path;
+}
+
+static uint64_t group_memory(void) {
+    return number_in(in_group("memory.max").text, "", UINT64_MAX); /* "max" is no number */
+}
+
+static uint64_t left_in_group(void) {
+    uint64_t limit = group_memory(), used = number_in(in_group("memory.current").text, "", 0);
     return limit == UINT64_MAX ? limit : limit > used ? limit - used : 0;
 }
 
 uint64_t mw_free_memory(void) {
     uint64_t machine = number_in("/proc/meminfo", "MemAvailable:", 0) * 1024, group = left_in_group();
     return machine && machine < group ? machine : group == UINT64_MAX ? machine : group;
+}
+
+/* "200000 100000" is two processors, "max 100000" all. */
+static double group_quota(void) {
+    double time = NAN, period = NAN;
+    FILE *file = fopen(in_group("cpu.max").text, "re");
+    bool limited = file && fscanf(file, "%lf %lf", &time, &period) == 2 && period > 0;
+    if (file) fclose(file);
+    return limited ? time / period : NAN;
+}
+
+/* ---- processors -------------------------------------------------------------------------------------------- */
+
+static const char *const fast[] = {"avx2",        "fma",         "f16c",     "avx512f",  "avx512bw",
+                                   "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_bf16",
+                                   "asimd",       "sve",         "sve2",     "bf16",     "i8mm"};
+
+static bool has_word(const char *text, const char *word) {
+    size_t length = strlen(word);
+    for (const char *at = text; (at = strstr(at, word)); at += length)
+        if (at > text && strchr(" \t", at[-1]) && strchr(" \n", at[length])) return true;
+    return false;
+}
+
+static void keep_features(const char *flags, mw_machine *m) {
+    m->features[0] = '\0';
+    for (size_t i = 0, n = 0; i < sizeof fast / sizeof *fast; i++)
+        if (has_word(flags, fast[i]))
+            n += (size_t)snprintf(m->features + n, sizeof m->features - n, "%s%s", n ? " " : "", fast[i]);
+}
+
+/* Of the first processor: all others are taken to be alike. */
+static void read_cpuinfo(mw_machine *m) {
+    char line[8192];
+    FILE *file = fopen("/proc/cpuinfo", "re");
+    bool named = false, known = false;
+    while (file && !(named && known) && fgets(line, sizeof line, file)) {
+        const char *value = strchr(line, ':');
+        if (value && strncmp(line, "model name", 10) == 0 && !named) {
+            named = true;
+            value += 1 + strspn(value + 1, " \t");
+            snprintf(m->cpu, sizeof m->cpu, "%.*s", (int)strcspn(value, "\n"), value);
+        } else if (value && (strncmp(line, "flags", 5) == 0 || strncmp(line, "Features", 8) == 0) && !known) {
+            known = true;
+            keep_features(value, m);
+        }
+    }
+    if (file) fclose(file);
+}
+
+/* A processor that is the first of a list stands for all of it: so cores and sockets are counted. */
+static bool is_first_of(int processor, const char *list) {
+    char path[128];
+    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/%s", processor, list);
+    return number_in(path, "", UINT64_MAX) == (uint64_t)processor;
+}
+
+static void count_nodes(mw_machine *m) {
+    enum { NODES_MAX = 1024 };
+    char path[64];
+    for (int i = 0; i < NODES_MAX; i++) {
+        snprintf(path, sizeof path, "/sys/devices/system/node/node%d", i);
+        m->numa_nodes += mw_is_directory(path);
+    }
+}
+
+static void count_processors(mw_machine *m) {
+    long present = sysconf(_SC_NPROCESSORS_CONF), online = sysconf(_SC_NPROCESSORS_ONLN);
+    m->processors = online > 0 ? (int)online : 0;
+    for (int i = 0; i < present; i++) {
+        m->cores += is_first_of(i, "thread_siblings_list");
+        m->sockets += is_first_of(i, "core_siblings_list");
+    }
+    count_nodes(m);
+}
+
+/* As "0-3,8", cut where there is no room. */
+static void list_allowed(const cpu_set_t *set, size_t bytes, mw_machine *m) {
+    size_t length = 0;
+    int most = (int)bytes * 8;
+    for (int i = 0, end; i < most && length + 32 < sizeof m->cpus; i = end) {
+        end = i + 1;
+        if (!CPU_ISSET_S(i, bytes, set)) continue;
+        while (end < most && CPU_ISSET_S(end, bytes, set)) end++;
+        length += (size_t)snprintf(m->cpus + length, sizeof m->cpus - length, length ? ",%d" : "%d", i);
+        if (end - i > 1) length += (size_t)snprintf(m->cpus + length, sizeof m->cpus - length, "-%d", end - 1);
+    }
+}
+
+/* Where OMP_PROC_BIND binds threads, the first of them, which asks here, has only its own place of those that the process has. */
+static void add_places(cpu_set_t *set, size_t bytes) {
+    int ids[MW_PROCESSORS_MAX];
+    for (int i = 0; i < omp_get_num_places(); i++) {
+        int n = omp_get_place_num_procs(i);
+        if (n <= 0 || n > MW_PROCESSORS_MAX) continue;
+        omp_get_place_proc_ids(i, ids);
+        for (int k = 0; k < n; k++)
+            if (ids[k] >= 0 && ids[k] < MW_PROCESSORS_MAX) CPU_SET_S((size_t)ids[k], bytes, set);
+    }
+}
+
+static void find_allowed(mw_machine *m) {
+    cpu_set_t set[MW_PROCESSORS_MAX / CPU_SETSIZE];
+    memset(set, 0, sizeof set);
+    if (sched_getaffinity(0, sizeof set, set) != 0) return;
+    add_places(set, sizeof set);
+    m->allowed = CPU_COUNT_S(sizeof set, set);
+    list_allowed(set, sizeof set, m);
+}
+
+void mw_machine_find(mw_machine *out) {
+    struct utsname name;
+    *out = (mw_machine){.quota = group_quota(), .group = group_memory()};
+    if (gethostname(out->host, sizeof out->host - 1) != 0) out->host[0] = '\0';
+    if (uname(&name) == 0)
+        snprintf(out->kernel, sizeof out->kernel, "%s %s %s", name.sysname, name.release, name.machine);
+    snprintf(out->libc, sizeof out->libc, "glibc %s", gnu_get_libc_version());
+    read_cpuinfo(out);
+    count_processors(out);
+    find_allowed(out);
+    out->memory = number_in("/proc/meminfo", "MemTotal:", 0) * 1024;
+    out->has_nvidia = mw_path_exists("/dev/nvidiactl");
+    out->has_infiniband = mw_is_directory("/sys/class/infiniband");
+}
+
+/* ---- limits ------------------------------------------------------------------------------------------------ */
+
+void mw_limits_find(mw_limit out[MW_LIMITS]) {
+    static const struct {
+        const char *name;
+        int resource;
+    } all[MW_LIMITS] = {{"open_files", RLIMIT_NOFILE}, {"processes", RLIMIT_NPROC},  {"locked_memory", RLIMIT_MEMLOCK},
+                        {"stack", RLIMIT_STACK},       {"address_space", RLIMIT_AS}, {"file_size", RLIMIT_FSIZE}};
+    for (int i = 0; i < MW_LIMITS; i++) {
+        struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
+        getrlimit(all[i].resource, &limit);
+        out[i].name = all[i].name;
+        out[i].soft = limit.rlim_cur == RLIM_INFINITY ? UINT64_MAX : limit.rlim_cur;
+        out[i].hard = limit.rlim_max == RLIM_INFINITY ? UINT64_MAX : limit.rlim_max;
+    }
 }
