@@ -281,6 +281,8 @@ mw_status mw_backend_open(const char *name, mw_backend **out) MW_MUST_USE;
  * number, and with more processes than GPUs they share. Of the GPUs that Slurm or CUDA_VISIBLE_DEVICES let it see, that is. */
 mw_status mw_backend_open_at(const char *name, int place, mw_backend **out) MW_MUST_USE;
 void mw_backend_close(mw_backend **backend);
+/* Those of the CPU; what a GPU needs is in mw_gpus_find. */
+void mw_backend_libraries(mw_library_told *told, void *self);
 
 /* What there is of GPUs, for people to read: nothing is logged, and finding none is no error. */
 typedef struct mw_gpu {

@@ -78,6 +78,13 @@ mw_status mw_output_end(void) MW_MUST_USE;
 
 const char *mw_version(void);     /* "0.1.0" */
 const char *mw_version_git(void); /* of the tree it was built from, or "unknown" */
+const char *mw_version_compiler(void);
+const char *mw_version_build(void); /* "Release" */
+
+/* The libraries that a floor calls, as they are loaded now, which may be others than those of the build: `told` hears of each once.
+ * `version` is as the library tells it; NULL: this build does without. */
+typedef void mw_library_told(void *self, const char *name, const char *version);
+void mw_base_libraries(mw_library_told *told, void *self);
 
 /* ---- log ------------------------------------------------------------------------------------------ */
 

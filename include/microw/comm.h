@@ -96,6 +96,8 @@ mw_status mw_comm_receive_device(const mw_comm *comm, mw_backend *backend, void 
 /* Before `comm` ends or when `backend` has had its last gather: it no longer looks for ranks that have gone. */
 void mw_comm_leave_device(const mw_comm *comm, mw_backend *backend);
 
+void mw_comm_libraries(mw_library_told *told, void *self);
+
 /* Prints each distinct held error once, with the ranks that had it. Collective; for the end of a program. */
 void mw_comm_report_errors(const mw_comm *comm);
 

@@ -134,6 +134,8 @@ void mw_fields_release(const mw_field *fields, void *target);
 /* Appends `name: value` lines, with `indent` spaces; with `document` also type, range and doc as comments. */
 void mw_fields_write(mw_text *out, const mw_field *fields, const void *target, int indent, bool document);
 
+void mw_config_libraries(mw_library_told *told, void *self);
+
 /* Nearest known name within a third of its length, or NULL. */
 const char *mw_nearest_name(const char *word, const char *const *names, int count);
 

@@ -7,3 +7,15 @@ const char *mw_version(void) {
 const char *mw_version_git(void) {
     return MICROW_GIT;
 }
+
+const char *mw_version_compiler(void) {
+#ifdef __clang__
+    return "clang " __clang_version__;
+#else
+    return "gcc " __VERSION__;
+#endif
+}
+
+const char *mw_version_build(void) {
+    return MICROW_BUILD;
+}

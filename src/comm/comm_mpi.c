@@ -116,6 +116,15 @@ mw_status mw_comm_split(const mw_comm *comm, int color, mw_comm **out) {
     return derive(comm, color, out);
 }
 
+/* The first line up to a comma: who packed it, and when, follows. */
+void mw_comm_libraries(mw_library_told *told, void *self) {
+    char version[MPI_MAX_LIBRARY_VERSION_STRING + 1] = "";
+    int length = 0;
+    MPI_Get_library_version(version, &length);
+    version[strcspn(version, ",\n")] = '\0';
+    told(self, "MPI", version);
+}
+
 mw_comm_device *mw_comm_device_of(const mw_comm *comm) {
     return comm->device;
 }

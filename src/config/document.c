@@ -375,3 +375,7 @@ mw_status mw_document_set(mw_document *document, const char *assignment) {
     mw_free(path);
     return status;
 }
+
+void mw_config_libraries(mw_library_told *told, void *self) {
+    told(self, "libyaml", yaml_get_version_string());
+}

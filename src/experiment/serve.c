@@ -14,6 +14,10 @@ mw_status mw_experiment_serve(const mw_experiment *experiment, const mw_comm *co
     return mw_error(MW_ERR_UNSUPPORTED, "this microw was built without libmicrohttpd: `microw serve` is not in it");
 }
 
+void mw_experiment_libraries(mw_library_told *told, void *self) {
+    told(self, "libmicrohttpd", NULL);
+}
+
 #else
 
 #include <arpa/inet.h>
@@ -494,6 +498,10 @@ mw_status mw_experiment_serve(const mw_experiment *experiment, const mw_comm *co
     guests_close(&s.all);
     run_close(&r);
     return status;
+}
+
+void mw_experiment_libraries(mw_library_told *told, void *self) {
+    told(self, "libmicrohttpd", MHD_get_version());
 }
 
 #endif
