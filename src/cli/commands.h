@@ -39,5 +39,6 @@ mw_status verb_inspect(const arguments *a) MW_MUST_USE;
 mw_status verb_export(const arguments *a) MW_MUST_USE;
 mw_status verb_import(const arguments *a) MW_MUST_USE;
 mw_status verb_config(const arguments *a) MW_MUST_USE;
+mw_status verb_doctor(const arguments *a, mw_experiment *none, const mw_comm *world) MW_MUST_USE;
 
 #endif

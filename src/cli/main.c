@@ -1,4 +1,5 @@
 /* Start, dispatch, end. */
+#include "cli/doctor.h"
 #include "cli/table.h"
 
 #include <stdio.h>
@@ -43,7 +44,7 @@ static mw_status same_command(int argc, char **argv, const mw_comm *world) {
 
 static mw_status dispatch(const arguments *a, int argc, char **argv, const mw_comm *world) {
     MW_TRY(same_command(argc, argv, world));
-    if (a->verb->on_file) return run_on_file(a, world);
+    if (a->verb->on_file) return a->verb->most ? run_on_file(a, world) : a->verb->on_file(a, NULL, world);
     return mw_comm_agree(world, mw_comm_rank(world) == 0 ? a->verb->alone(a) : MW_OK);
 }
 
@@ -52,7 +53,8 @@ static int run_verb(const arguments *a, int argc, char **argv) {
     mw_comm *world = NULL;
     mw_memory_keep();
     mw_status status = a->verb->heeds_signals ? mw_signals_watch() : MW_OK; /* before MPI takes its time */
-    if (status == MW_OK) status = mw_comm_world(&argc, &argv, &world);
+    bool alone = a->verb->on_file == verb_doctor && doctor_without_mpi();
+    if (status == MW_OK) status = alone ? mw_comm_self(&world) : mw_comm_world(&argc, &argv, &world);
     if (status != MW_OK) return exit_code(status);
     mw_log_setup(mw_comm_rank(world), mw_comm_size(world),
                  argument(a, "--quiet")           ? MW_LOG_WARNING

@@ -52,6 +52,8 @@ const verb verbs[] = {
      "microw import --from sae-gpt2 --format saelens --out store/sae_models/theirs", NULL, verb_import, false},
     {"config", "[exp.yaml]", 0, 1, "every key with its meaning, or the effective file", "all sections",
      "microw config exp.yaml --set sae.k=64", NULL, verb_config, false},
+    {"doctor", "", 0, 0, "what this machine has for microw, and what is missing or doubtful", "",
+     "mpirun -np 8 microw doctor --store /scratch/me", verb_doctor, NULL, false},
     {0},
 };
 
@@ -98,6 +100,8 @@ const option options[] = {
     {"--add", NULL, "42=3", "what is added to latents' activations, everywhere", "generate", OPTION_FILLED},
     {"--drop-error", NULL, NULL, "without what the SAE does not rebuild", "generate", 0},
     {"--from", NULL, "DIR", "folder to read", "import", OPTION_FILLED},
+    {"--store", NULL, "DIR", "folder that experiments will write to (the current one)", "doctor", OPTION_FILLED},
+    {"--json", NULL, NULL, "the same as one JSON object; what is not known is null", "doctor", 0},
     {"--quiet", "-q", NULL, "no progress and no notes; errors, warnings and results stay", "*", 0},
     {"--help", "-h", NULL, "this text", "*", 0},
     {0},

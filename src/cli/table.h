@@ -13,7 +13,7 @@ typedef struct verb {
     const char *meaning; /* one line */
     const char *reads;   /* keys and sections of the experiment file; "": none */
     const char *example;
-    /* One of both: on a loaded experiment file, by all ranks; without, by rank 0 alone. */
+    /* One of both: by all ranks, on a loaded experiment file (NULL: the verb takes none); without, by rank 0 alone. */
     mw_status (*on_file)(const arguments *, mw_experiment *, const mw_comm *);
     mw_status (*alone)(const arguments *);
     bool heeds_signals; /* asked to end, it saves and ends with exit code 75 */

@@ -2,7 +2,7 @@
 . "$SOURCE/tests/cli/common.sh"
 small >"$work/exp.yaml"
 model="$SOURCE/configs/demo/model"
-verbs="run harvest train discover name evaluate steer report sweep names plot lab serve plan generate layers inspect export import config"
+verbs="run harvest train discover name evaluate steer report sweep names plot lab serve plan generate layers inspect export import config doctor"
 said() { # said TEXT COMMAND...: exit code 0, TEXT on stdout, nothing on stderr
     checks=$((checks + 1))
     text=$1
