@@ -1,5 +1,5 @@
 /* Libraries that are loaded when they are needed: where they are looked for, and what is said where they are not. */
-#include "backend/library.h"
+#include "backend/cuda/cuda_library.h"
 #include "microw/backend.h"
 #include "test.h"
 

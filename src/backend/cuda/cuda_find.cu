@@ -1,6 +1,6 @@
 /* What there is: driver, GPUs, libraries; and whether all that a GPU needs is here. */
 #include "backend/cuda/cuda.h"
-#include "backend/library.h"
+#include "backend/cuda/cuda_library.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -14,7 +14,7 @@ bool mw_nccl_load(mw_nccl_calls *out, mw_gpu_library *found) {
 }
 
 #else
-#include "backend/library.h"
+#include "backend/cuda/cuda_library.h"
 
 #include <stdio.h>
 

@@ -1,4 +1,4 @@
-#include "backend/library.h"
+#include "backend/cuda/cuda_library.h"
 
 #include <dlfcn.h>
 #include <glob.h>
