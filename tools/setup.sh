@@ -2,14 +2,18 @@
 # Installs what microw needs to build. Debian and Ubuntu: by apt. Elsewhere: prints what is needed.
 #     tools/setup.sh            install
 #     tools/setup.sh --list     only name the packages
-#     tools/setup.sh --tests    install Slurm too, which the test of jobs/ starts on this machine, a browser for the report's, and valgrind
+#     tools/setup.sh --bundle   install what the target `bundle` and its tests use too
+#     tools/setup.sh --tests    that, and Slurm, which the test of jobs/ starts on this machine, a browser for the report's, and valgrind
 set -eu
 
 packages="build-essential cmake ninja-build pkg-config python3
 openmpi-bin libopenmpi-dev libhdf5-openmpi-dev hdf5-tools libyaml-dev libdnnl-dev libopenblas-dev
 libpcre2-dev libjansson-dev libutf8proc-dev libxxhash-dev libssl-dev zlib1g-dev libzstd-dev gnuplot-nox libmicrohttpd-dev"
 
-[ "${1:-}" = "--tests" ] && packages="$packages slurm-wlm munge chromium valgrind"
+case ${1:-} in
+--bundle) packages="$packages patchelf zstd debootstrap" ;;
+--tests) packages="$packages patchelf zstd debootstrap slurm-wlm munge chromium valgrind" ;;
+esac
 if [ "${1:-}" = "--list" ]; then
     echo $packages
     exit 0

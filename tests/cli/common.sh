@@ -34,6 +34,13 @@ refuses() {
     ! grep -q 'were not freed' "$work/err" || fail "memory was not freed by: $*"
 }
 
+# needs PROGRAM...: the test is skipped where one is missing
+needs() {
+    for program in "$@"; do
+        command -v "$program" >/dev/null 2>&1 || { echo "skipped: no $program here"; exit 77; }
+    done
+}
+
 mpi() { # mpi RANKS COMMAND...
     ranks=$1
     shift

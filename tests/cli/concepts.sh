@@ -1,5 +1,6 @@
 # Seeing: what discovery finds, names from elsewhere, steering side by side, figures, and the conversation.
 . "$SOURCE/tests/cli/common.sh"
+needs python3
 small >"$work/exp.yaml"
 mkdir "$work/data"
 head -n 200 "$SOURCE/configs/demo/corpus.txt" >"$work/data/first.txt"

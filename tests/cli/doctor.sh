@@ -1,5 +1,6 @@
 # microw doctor: what it finds is what others find, what is missing is told with what to do, and only problems end with exit code 1.
 . "$SOURCE/tests/cli/common.sh"
+needs python3
 unset MICROW_BUNDLE CUDA_VISIBLE_DEVICES OMP_PROC_BIND TMPDIR TEMP TMP
 for name in $(env | sed -n 's/^\(SLURM_[A-Z_]*\)=.*/\1/p'); do unset "$name"; done
 export OMP_NUM_THREADS=1

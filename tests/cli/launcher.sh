@@ -1,6 +1,6 @@
 # jobs/mpirun.sh: what asks it to end comes to the ranks in time to save; and what a bare mpirun does.
 . "$SOURCE/tests/cli/common.sh"
-command -v setsid >/dev/null && command -v pgrep >/dev/null || { echo "no setsid or pgrep here"; exit 77; }
+needs setsid pgrep python3
 export MPIRUN
 timeouts='echo $OMPI_MCA_odls_base_sigkill_timeout $PRTE_MCA_odls_base_sigkill_timeout'
 check "mpirun waits before it kills" [ "$("$SOURCE/jobs/mpirun.sh" --oversubscribe -np 1 sh -c "$timeouts")" = "5 5" ]

@@ -1,5 +1,6 @@
 # Numbers that are not finite or not defined: one error that names the place, or null and a dash; never nan, never a value left out.
 . "$SOURCE/tests/cli/common.sh"
+needs python3
 small | sed 's/samples: 2/samples: 1/' >"$work/exp.yaml"
 model="$SOURCE/configs/demo/model"
 
@@ -31,7 +32,6 @@ END
 holds() {
     python3 -c 'import json, sys; j = json.load(open(sys.argv[1])); sys.exit(0 if eval(sys.argv[2]) else 1)' "$1" "$2"
 }
-command -v python3 >/dev/null || exit 77
 
 "$MICROW" run "$work/exp.yaml" >"$work/out" 2>&1 || fail "run"
 saes="$work/store/sae_models/small"

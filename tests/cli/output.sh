@@ -1,5 +1,6 @@
 # Standard output that cannot be written, and readers that go away; --quiet.
 . "$SOURCE/tests/cli/common.sh"
+needs python3
 [ -e /dev/full ] || { echo "no /dev/full here"; exit 77; }
 small >"$work/exp.yaml"
 model="$SOURCE/configs/demo/model"

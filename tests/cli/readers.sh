@@ -1,5 +1,6 @@
 # What comes from outside: every kind of file a dataset may be, what is refused with its place, and the same on any number of ranks.
 . "$SOURCE/tests/cli/common.sh"
+needs python3
 small >"$work/exp.yaml"
 model="$SOURCE/configs/demo/model"
 cd "$work" || exit 1

@@ -1,5 +1,6 @@
 # The report over HTTP: only with the token, only what it should, and no more than is allowed.
 . "$SOURCE/tests/cli/common.sh"
+needs python3
 small >"$work/exp.yaml"
 "$MICROW" run "$work/exp.yaml" >"$work/out" 2>"$work/err" || { fail "run"; cat "$work/err" >&2; }
 "$MICROW" serve "$work/exp.yaml" --set report.embed_mb=0 >"$work/served" 2>"$work/log" &

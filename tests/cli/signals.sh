@@ -1,5 +1,6 @@
 # What asks a stage to end, and what does not; and commands of naming that do not end by themselves.
 . "$SOURCE/tests/cli/common.sh"
+needs python3
 small >"$work/exp.yaml"
 "$MICROW" harvest "$work/exp.yaml" >"$work/out" 2>&1 || { fail "harvest"; cat "$work/out" >&2; }
 long="--set sae.activations=small --set train.tokens=4_000_000 --set train.log_every=1"

@@ -494,12 +494,16 @@ int main(int argc, char **argv) {
     RUN(batches_and_dtypes);
     RUN(generation);
     RUN(bad_models);
-    RUN(wrong_types);
-    RUN(attention_types);
     RUN(impossible_sizes);
-    RUN(more_layers_than_configured);
-    RUN(weights_at_odd_bytes);
     RUN(hub_cache);
+    if (system("command -v python3 >/dev/null 2>&1") == 0) {
+        RUN(wrong_types);
+        RUN(attention_types);
+        RUN(more_layers_than_configured);
+        RUN(weights_at_odd_bytes);
+    } else {
+        printf("skipped: changes of files by python3, which is not here\n");
+    }
     mw_backend_close(&backend);
     return test_end();
 }
