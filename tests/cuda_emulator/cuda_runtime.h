@@ -10,6 +10,8 @@
  *     again before a copy of it is done is read then. EMULATOR_STREAMS=eager does everything when it is asked for;
  *   - between barriers, threads run in the order that EMULATOR_ORDER says (forward, backward, or a seed of a shuffle), and so
  *     do blocks: a result that depends on it is a race.
+ * EMULATOR_LOG=FILE appends a line for each launch, product, copy, fill, sort and scan that is asked for, so that what a step is made of
+ * can be counted (tools/roofline.py).
  * It says nothing of speed, of memory ordering between barriers, or of what the real cuBLAS and NCCL do. */
 #ifndef MICROW_EMULATED_CUDA_RUNTIME_H
 #define MICROW_EMULATED_CUDA_RUNTIME_H
@@ -131,8 +133,12 @@ void reach(cudaStream_t stream);
 void run(dim3 grid, dim3 block, size_t shared, const std::function<void()> &kernel);
 void *shared_memory();
 void block_barrier();
+/* A line of EMULATOR_LOG, printf's way; nothing where there is no log. */
+__attribute__((format(printf, 1, 2))) void note(const char *format, ...);
 template <typename... P, typename... A>
-void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream, A... arguments) {
+void launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
+            A... arguments) {
+    note("launch %s blocks %zu threads %u shared %zu", name, size_t(grid.x) * grid.y * grid.z, block.x, shared);
     std::tuple<std::decay_t<P>...> given(static_cast<std::decay_t<P>>(arguments)...);
     later(stream, [=] { run(grid, block, shared, [&] { std::apply(kernel, given); }); });
 }
@@ -143,7 +149,7 @@ const uint64_t *warp_exchange(unsigned mask, uint64_t mine);
 
 /* The launch of a kernel, where nvcc would read <<<grid, block, shared, stream>>>: arguments are those of now. */
 #define MW_LAUNCH(kernel, grid, block, shared, stream, ...)                                                            \
-    emulator::launch(kernel, grid, block, shared, stream, __VA_ARGS__)
+    emulator::launch(#kernel, kernel, grid, block, shared, stream, __VA_ARGS__)
 #define MW_DYNAMIC_SHARED(type, name) type *name = (type *)emulator::shared_memory()
 
 /* ---- the kernels' side --------------------------------------------------------------------------------------- */

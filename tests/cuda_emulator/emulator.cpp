@@ -3,6 +3,7 @@
 #include "cuda_fp16.h"
 #include "emulator.h"
 
+#include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -101,6 +102,18 @@ opened::~opened() {
 
 bool is_device(const void *p) {
     return device.base && (const char *)p >= device.base && (const char *)p < device.base + heap::size;
+}
+
+void note(const char *format, ...) {
+    static FILE *log = getenv("EMULATOR_LOG") ? fopen(getenv("EMULATOR_LOG"), "a") : nullptr;
+    if (!log) return;
+    locked here;
+    va_list arguments;
+    va_start(arguments, format);
+    vfprintf(log, format, arguments);
+    va_end(arguments);
+    fputc('\n', log);
+    fflush(log);
 }
 
 /* ---- blocks of fibers ---------------------------------------------------------------------------------------- */
@@ -469,12 +482,16 @@ static std::vector<float> packed(const void *from, cudaDataType type, int64_t ld
 cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m, int n, int k,
                             const void *alpha, const void *a, cudaDataType a_type, int lda, const void *b,
                             cudaDataType b_type, int ldb, const void *beta, void *c, cudaDataType c_type, int ldc,
-                            cublasComputeType_t, cublasGemmAlgo_t) {
+                            cublasComputeType_t compute, cublasGemmAlgo_t) {
     if (m < 0 || n < 0 || k < 0 || a_type != b_type || ldc < m || lda < (op_a == CUBLAS_OP_N ? m : k) ||
         ldb < (op_b == CUBLAS_OP_N ? k : n) || (c_type != CUDA_R_32F && c_type != CUDA_R_16BF))
         return CUBLAS_STATUS_INVALID_VALUE;
     if (!emulator::is_device(a) || !emulator::is_device(b) || !emulator::is_device(c))
         give_up("cuBLAS got host memory");
+    emulator::note("product m %d n %d k %d type %s", n, m, k,
+                   a_type == CUDA_R_16BF                     ? "bf16"
+                   : compute == CUBLAS_COMPUTE_32F_FAST_TF32 ? "tf32"
+                                                             : "f32");
     float scale = *(const float *)alpha, keep = *(const float *)beta;
     emulator::later(handle->stream, [=] {
         emulator::opened here;

@@ -193,6 +193,9 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_
     if (rows == 0 || width == 0) return cudaSuccess;
     if (width > to_pitch || width > from_pitch) return cudaErrorInvalidValue;
     check_sides(to, from, kind);
+    static const char *const names[] = {"", "up", "down", "across"};
+    emulator::note("copy %s bytes %zu%s", names[kind], width * rows,
+                   kind == cudaMemcpyDeviceToHost && !is_pinned(to) ? " pageable" : "");
     emulator::locked here;
     if (kind == cudaMemcpyHostToDevice && !is_pinned(from)) {
         auto staged = std::make_shared<std::string>(width * rows, '\0');
@@ -209,6 +212,7 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpy
 }
 cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream) {
     if (bytes && !emulator::is_device(to)) give_up("cudaMemset of host memory");
+    emulator::note("fill bytes %zu", bytes);
     emulator::later(stream, [=] {
         emulator::opened here;
         memset(to, value, bytes);

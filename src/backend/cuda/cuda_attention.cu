@@ -190,8 +190,8 @@ static mw_status run_tiles(mw_cuda_state *s, const mw_attention *at, const float
         MW_TRY(cuda_checked(
             cudaFuncSetAttribute(attend_tile<ROWS, PER>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
             "attention"));
-    auto kernel = attend_tile<ROWS, PER>;
-    MW_LAUNCH(kernel, grid, WARPS * 32, bytes, s->stream, at->q, at->out, k, v, tiles, n);
+    auto attend_tiles = attend_tile<ROWS, PER>; /* a macro's argument has no comma */
+    MW_LAUNCH(attend_tiles, grid, WARPS * 32, bytes, s->stream, at->q, at->out, k, v, tiles, n);
     return cuda_launched("attention");
 }
 

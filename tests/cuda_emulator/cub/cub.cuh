@@ -17,6 +17,7 @@ struct DeviceRadixSort {
             bytes = 16;
             return cudaSuccess;
         }
+        emulator::note("sort items %lld bits %d", (long long)count, end_bit - begin_bit);
         emulator::later(stream, [=] {
             emulator::opened here;
             std::vector<int64_t> order((size_t)count);
@@ -42,6 +43,7 @@ struct DeviceScan {
             bytes = 16;
             return cudaSuccess;
         }
+        emulator::note("scan items %lld", (long long)count);
         emulator::later(stream, [=] {
             emulator::opened here;
             T sum = 0;
