@@ -1,7 +1,7 @@
 /* A training step of a TopK SAE, beside what bounds it, measured in turns in one run; medians.
  *     [mpirun -n R] bench_sae_step [--device D] [--precision f32|tf32|bf16] [--shape d,n,k,B]... [--rounds N] [--aux K]
- *                                  [--shards S] [--json]
- * product:  the device's matrix rate in this precision, by a large square product
+ *                                  [--shards S] [--side N] [--json]
+ * product:  the device's matrix rate in this precision, by a large square product; of N rows, if that is given
  * encoder:  x W_enc^T of the batch alone, by chunks as a step does it
  * step:     all of it: encoder, selection, decoder, gradients, Adam, unit decoder rows; and what ranks tell each other
  * Under mpirun the batch is that of all ranks, all work at the same time, and the slowest counts. Memory is that of the rank that
@@ -250,6 +250,8 @@ int main(int argc, char **argv) {
             rounds = atoi(argv[++i]);
         else if (strcmp(argv[i], "--shards") == 0)
             t.shards = atoi(argv[++i]);
+        else if (strcmp(argv[i], "--side") == 0)
+            t.side = atoi(argv[++i]);
         else if (strcmp(argv[i], "--aux") == 0)
             aux = atoi(argv[++i]);
         else if (strcmp(argv[i], "--shape") == 0 && n_shapes < SHAPES_MAX) {
@@ -266,7 +268,7 @@ int main(int argc, char **argv) {
     bool root = mw_comm_rank(t.comm) == 0;
     must(mw_backend_open("cpu", &t.host));
     must(mw_backend_open_at(device, mw_comm_place(t.comm), &t.device));
-    t.side = t.device->ops->host_memory ? 2048 : 8192;
+    if (t.side < 1) t.side = t.device->ops->host_memory ? 2048 : 8192;
     open_product(&t);
     if (!json && root) printf("     d        n    k  batch   product             encoder          step\n");
     for (int i = 0; i < (n_shapes ? n_shapes : 1); i++) {
