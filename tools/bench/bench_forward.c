@@ -13,7 +13,7 @@
 
 enum { ROUNDS_MAX = 101 };
 
-/* As a harvest's detector: the rows go to host memory. */
+/* As a harvest's detector: the rows go to host memory, of the kind that a harvest has for them. */
 static mw_status take(void *self, const mw_hook_event *event) {
     return event->backend->ops->download(event->backend, self, event->x.data,
                                          (size_t)(event->x.shape[0] * event->x.shape[1]) * sizeof(float));
@@ -51,9 +51,11 @@ int main(int argc, char **argv) {
     int64_t tokens = n_seq * context, vocab = mw_model_about(model)->vocab;
     int32_t *ids = mw_alloc((size_t)tokens * sizeof *ids);
     int64_t *length = mw_alloc((size_t)n_seq * sizeof *length);
-    float *rows = mw_alloc((size_t)(tokens * mw_model_site_width(model, site)) * sizeof *rows),
-          *last = mw_alloc((size_t)(n_seq * vocab) * sizeof *last);
-    if (!ids || !length || !rows || !last) return 1;
+    float *last = mw_alloc((size_t)(n_seq * vocab) * sizeof *last), *rows;
+    void *block = NULL;
+    must(backend->ops->host_alloc(backend, (size_t)(tokens * mw_model_site_width(model, site)) * sizeof *rows, &block));
+    rows = block;
+    if (!ids || !length || !last) return 1;
     for (int64_t i = 0; i < tokens; i++) ids[i] = (int32_t)(i * 2654435761u % (uint64_t)vocab);
     const char *given = option(argc, argv, "--ids", ""), *wanted = option(argc, argv, "--rows", "");
     if (given[0]) read_ids(given, ids, tokens);
@@ -73,8 +75,9 @@ int main(int argc, char **argv) {
     printf(
         "{\"device\":\"%s\",\"dtype\":\"%s\",\"batch\":%lld,\"context\":%lld,\"seconds\":%.6g,\"tokens_per_s\":%.6g}\n",
         backend->ops->name, dtype, (long long)n_seq, (long long)context, middle, (double)tokens / middle);
-    void *all[] = {ids, length, rows, last};
-    for (int i = 0; i < 4; i++) mw_free(all[i]);
+    void *all[] = {ids, length, last};
+    for (int i = 0; i < 3; i++) mw_free(all[i]);
+    backend->ops->host_free(backend, rows);
     mw_model_free(&model);
     mw_backend_close(&backend);
     return 0;
