@@ -236,6 +236,26 @@ static void rows_and_sums(void) {
     mw_free(x);
 }
 
+/* What the host hands over it may use again at once, however much it is and of whatever kind. */
+static void host_memory_is_free_again(void) {
+    enum { ROWS = (4 << 20) / 4 + 5, V = 3 };
+    void *block = NULL;
+    float table[V] = {1, 2, 3}, *got = mw_alloc(ROWS * sizeof *got), *dt = put(table, V), *dx = put(NULL, ROWS);
+    NEED_OK(b->ops->host_alloc(b, ROWS * sizeof(int32_t), &block));
+    int32_t *index = block;
+    for (int i = 0; i < ROWS; i++) index[i] = i % V;
+    CHECK_OK(b->ops->gather_rows(b, dx, dt, MW_F32, index, ROWS, 1, 1.0f, false));
+    for (int i = 0; i < ROWS; i++) index[i] = 0;
+    get(got, dx, ROWS);
+    int wrong = 0;
+    for (int i = 0; i < ROWS; i++) wrong += got[i] != table[i % V];
+    CHECK(wrong == 0);
+    b->ops->host_free(b, block);
+    b->ops->free(b, dt);
+    b->ops->free(b, dx);
+    mw_free(got);
+}
+
 /* ---- attention ------------------------------------------------------------------------------------------ */
 
 typedef struct shape {
@@ -575,6 +595,7 @@ int main(int argc, char **argv) {
     RUN(rotary);
     RUN(activations);
     RUN(rows_and_sums);
+    RUN(host_memory_is_free_again);
     RUN(attention);
     RUN(attention_keeps_to_what_it_sees);
     RUN(top_k);

@@ -78,8 +78,8 @@ bool mw_cuda_load_blas(mw_cuda_blas *out, mw_gpu_library found[2]);
 #define MW_CUDA_WORKSPACE ((size_t)32 << 20)
 #endif
 
-/* Host memory that small copies to the device go through: from pageable memory they would wait for the device. Two halves in turn;
- * a half is written again when what came from it has arrived. */
+/* Host memory that copies to the device go through which the caller does not wait for: from pageable memory they would wait for the
+ * device. Two halves in turn; a half is written again when what came from it has arrived. */
 enum { MW_CUDA_STAGING = 4 << 20 };
 typedef struct mw_cuda_staging {
     char *half[2];

@@ -75,17 +75,24 @@ static mw_status turn_over(mw_cuda_state *s) {
     return cuda_checked(cudaEventSynchronize(g->arrived[g->now]), "copy to the device");
 }
 
-mw_status mw_cuda_stage(mw_cuda_state *s, void *to, const void *from, size_t bytes) {
+static mw_status stage_piece(mw_cuda_state *s, char *to, const char *from, size_t bytes) {
     enum { ALIGNMENT = 256 };
     mw_cuda_staging *g = &s->staging;
-    if (bytes <= MW_CUDA_STAGING) {
-        if (g->used + bytes > MW_CUDA_STAGING) MW_TRY(turn_over(s));
-        char *place = g->half[g->now] + g->used;
-        memcpy(place, from, bytes);
-        g->used += (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-        from = place;
+    if (g->used + bytes > MW_CUDA_STAGING) MW_TRY(turn_over(s));
+    char *place = g->half[g->now] + g->used;
+    memcpy(place, from, bytes);
+    g->used += (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    return cuda_checked(cudaMemcpyAsync(to, place, bytes, cudaMemcpyHostToDevice, s->stream), "copy to the device");
+}
+
+/* Piece by piece: whether a copy from the caller's own memory has read it when the call returns depends on the kind of that memory,
+ * and of the machine. */
+mw_status mw_cuda_stage(mw_cuda_state *s, void *to, const void *from, size_t bytes) {
+    for (size_t at = 0, n; at < bytes; at += n) {
+        n = bytes - at < MW_CUDA_STAGING ? bytes - at : (size_t)MW_CUDA_STAGING;
+        MW_TRY(stage_piece(s, (char *)to + at, (const char *)from + at, n));
     }
-    return cuda_checked(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, s->stream), "copy to the device");
+    return MW_OK;
 }
 
 mw_status mw_cuda_mark(mw_backend *backend) {
