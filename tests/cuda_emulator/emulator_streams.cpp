@@ -188,10 +188,9 @@ static void copy_rows(void *to, size_t to_pitch, const void *from, size_t from_p
 }
 
 /* Of plain memory a copy is taken before the call returns; what goes there has arrived when it does. */
-cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t rows,
+static cudaError_t copy_later(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t rows,
                               cudaMemcpyKind kind, cudaStream_t stream) {
     if (rows == 0 || width == 0) return cudaSuccess;
-    if (width > to_pitch || width > from_pitch) return cudaErrorInvalidValue;
     check_sides(to, from, kind);
     static const char *const names[] = {"", "up", "down", "across"};
     emulator::note("copy %s bytes %zu%s", names[kind], width * rows,
@@ -208,7 +207,14 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_
     return cudaSuccess;
 }
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
-    return cudaMemcpy2DAsync(to, bytes, from, bytes, bytes, 1, kind, stream);
+    return copy_later(to, bytes, from, bytes, bytes, 1, kind, stream);
+}
+/* With cudaDevAttrMaxPitch of real devices. */
+cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t rows,
+                              cudaMemcpyKind kind, cudaStream_t stream) {
+    if (width > to_pitch || width > from_pitch || to_pitch > INT32_MAX || from_pitch > INT32_MAX)
+        return cudaErrorInvalidValue;
+    return copy_later(to, to_pitch, from, from_pitch, width, rows, kind, stream);
 }
 cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream) {
     if (bytes && !emulator::is_device(to)) give_up("cudaMemset of host memory");

@@ -256,6 +256,18 @@ static void host_memory_is_free_again(void) {
     mw_free(got);
 }
 
+/* Of one row, strides mean nothing. */
+static void strides_of_one_row(void) {
+    enum { W = 5 };
+    float *x = numbers(W, 3), got[W], *dx = put(x, W), *dy = put(NULL, W);
+    CHECK_OK(b->ops->copy_2d(b, dy, (int64_t)1 << 30, dx, (int64_t)1 << 30, 1, W));
+    get(got, dy, W);
+    CHECK(memcmp(got, x, sizeof got) == 0);
+    b->ops->free(b, dx);
+    b->ops->free(b, dy);
+    mw_free(x);
+}
+
 /* ---- attention ------------------------------------------------------------------------------------------ */
 
 typedef struct shape {
@@ -596,6 +608,7 @@ int main(int argc, char **argv) {
     RUN(activations);
     RUN(rows_and_sums);
     RUN(host_memory_is_free_again);
+    RUN(strides_of_one_row);
     RUN(attention);
     RUN(attention_keeps_to_what_it_sees);
     RUN(top_k);

@@ -65,9 +65,14 @@ mw_status mw_cuda_soft_cap(mw_backend *backend, float *x, int64_t count, float c
     return cuda_launched("soft_cap");
 }
 
+/* What is in one piece is copied as such: copies by rows have a limit to their strides, 2^31 - 1 bytes. */
 mw_status mw_cuda_copy_2d(mw_backend *backend, float *to, int64_t to_stride, const float *from, int64_t from_stride,
                           int64_t rows, int64_t width) {
-    if (rows == 0) return MW_OK;
+    if (rows == 0 || width == 0) return MW_OK;
+    if (rows == 1 || (to_stride == width && from_stride == width))
+        return cuda_checked(cudaMemcpyAsync(to, from, (size_t)(rows * width) * sizeof *to, cudaMemcpyDeviceToDevice,
+                                            cuda_of(backend)->stream),
+                            "copy on the device");
     return cuda_checked(cudaMemcpy2DAsync(to, (size_t)to_stride * sizeof *to, from, (size_t)from_stride * sizeof *from,
                                           (size_t)width * sizeof *to, (size_t)rows, cudaMemcpyDeviceToDevice,
                                           cuda_of(backend)->stream),
