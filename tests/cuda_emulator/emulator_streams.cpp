@@ -165,10 +165,9 @@ cudaError_t cudaMallocHost(void **out, size_t bytes) {
     pinned[(char *)*out] = room;
     return cudaSuccess;
 }
-/* As CUDA's, it waits for the device. */
+/* Nothing says that it waits for the device. */
 cudaError_t cudaFreeHost(void *block) {
     emulator::locked here;
-    emulator::finish_all();
     pinned.erase((char *)block);
     free(block);
     return cudaSuccess;

@@ -678,6 +678,23 @@ static void arrays_are_taken_at_once(void) {
     mw_free(got);
 }
 
+/* Closing waits for what was asked: copies still read the backend's own host memory. */
+static void closed_with_work_to_do(const char *device) {
+    enum { ROWS = 1 << 12 };
+    mw_backend *other = NULL;
+    void *table = NULL, *out = NULL;
+    int32_t index[ROWS] = {0};
+    NEED_OK(mw_backend_open(device, &other));
+    NEED_OK(other->ops->alloc(other, sizeof(float), &table));
+    NEED_OK(other->ops->alloc(other, ROWS * sizeof(float), &out));
+    CHECK_OK(other->ops->fill_zero(other, table, sizeof(float)));
+    CHECK_OK(other->ops->gather_rows(other, out, table, MW_F32, index, ROWS, 1, 1, false));
+    other->ops->free(other, table);
+    other->ops->free(other, out);
+    mw_backend_close(&other);
+    CHECK(other == NULL);
+}
+
 int main(int argc, char **argv) {
     const char *device = argc > 1 ? argv[1] : "cpu";
     if (!test_has_device(device)) return TEST_SKIPPED;
@@ -700,5 +717,6 @@ int main(int argc, char **argv) {
     RUN(copies_to_the_device);
     RUN(arrays_are_taken_at_once);
     mw_backend_close(&b);
+    closed_with_work_to_do(device);
     return test_end();
 }

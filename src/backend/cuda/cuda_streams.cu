@@ -28,7 +28,9 @@ mw_status mw_cuda_open_streams(mw_cuda_state *s) {
     return MW_OK;
 }
 
+/* When all is done: copies still under way read the host memory that is freed here. */
 void mw_cuda_close_streams(mw_cuda_state *s) {
+    if (s->stream) cudaStreamSynchronize(s->stream);
     const cudaEvent_t some[] = {s->asked, s->marked, s->left};
     const cudaStream_t streams[] = {s->copies, s->arrivals, s->exchanges};
     for (int i = 0; i < MW_LANES; i++)
