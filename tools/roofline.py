@@ -464,9 +464,9 @@ FINDINGS = """1. **The encoder reads W_enc once for each chunk of rows** ({chunk
    128 rows: W_enc is read 64 times, {enc_gb:.0f} GB, {enc:.2f} ms where the multiplications take {flops:.2f}. Chunks must have {rows:.0f} rows
    (bf16 and TF32 alike) for the multiplications to take longer than reading the weights. With 512 rows the step takes {chunk512:.2f} ms
    instead of {chunk128:.2f} at the ceiling, although the pre-activations then go through memory; with 131072 latents {big512:.1f} instead of
-   {big128:.1f}; in TF32 {tf512:.1f} instead of {tf128:.1f}. With 24576 latents the 256 rows of now are right, as W_enc nearly fits L2
-   ({small512:.2f} ms with 512). So: at least 512 rows where the product's copy of W_enc has more bytes than L2. Not changed here: products of other
-   shapes may round differently, and the memory that mw_training_bytes tells would have to follow.
+   {big128:.1f}; in TF32 {tf512:.1f} instead of {tf128:.1f}. With 24576 latents the 256 rows of now are right ({small512:.2f} ms with 512). So: 512 rows
+   where fewer than 256 fit now, which is above 32768 latents. Not changed here: products of other shapes may round differently, and the memory
+   that mw_training_bytes tells would have to follow.
 2. **Adam**: 28 bytes a weight and matrix, {adam:.2f} ms. `adam_of_unit_rows` ({unit_at}) has one load of 4 bytes a thread
    under way in its first two loops ({row_at}); loads by float4 would do. It cannot be faster than {adam_floor:.2f} ms without a smaller state.
 3. **Rows of W_dec are read twice**, by `decode` ({decode_at}) and `dots` ({dots_at}): {rows_gb:.1f} GB each, {decode:.2f} and {dots:.2f} ms. W_dec has
