@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # One command on a machine with a GPU: builds, runs what CI can only emulate, and measures. Under nine minutes on 16 cores.
 #     tools/gpu_check.sh [OUT]
-# OUT (build-cuda/gpu_check) gets tests.log, memcheck.*.log, racecheck.*.log, step.jsonl, forward.jsonl and, with torch and
-# transformers, torch.jsonl and transformers.jsonl.
+# OUT (build-cuda/gpu_check) gets tests.log, memcheck.*.log, racecheck.*.log, step.jsonl, forward.jsonl, clocks.csv and, with torch and
+# transformers, torch.jsonl and transformers.jsonl. What to expect: docs/gpu-roofline.md; what to look at: docs/gpu-unknowns.md.
 # The nvcc build is for the GPU that is here alone. Ends with 1 if anything failed; a machine without a GPU ends with 77.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -41,6 +41,11 @@ if cmake --build --preset cuda --target help | grep -q memcheck.backend; then
     done
 fi
 
+# Figures depend on clocks, power and heat, twice a second.
+nvidia-smi --format=csv --loop-ms=500 --query-gpu=timestamp,name,driver_version,pstate,clocks.sm,clocks.mem,power.draw,power.limit,temperature.gpu,ecc.mode.current,compute_mode \
+    >"$out/clocks.csv" 2>&1 &
+clocks=$!
+trap 'kill $clocks' EXIT
 step() { # the shapes of GPT-2 small, Gemma 2 2B and Llama 3 8B
     for precision in f32 tf32 bf16; do
         timeout 60 build-cuda/tools/bench/bench_sae_step --json --device cuda --precision $precision --shape 768,24576,32,8192 \
