@@ -39,7 +39,8 @@ check "its points are trained together" grep -q '"saes":2' "$work/err"
 check "and alone to the same bytes" cmp "$work/sweep/sae_models/alone/sae.safetensors" \
     "$work/sweep/sae_models/small.batch_topk/sae.safetensors"
 
-# One rank has a GPU and the other has none.
-train="$MICROW train $work/exp.yaml $few --set store=$work/cpu --set name=mixed --set sae.activations=small"
-refuses 2 "1 of 2 ranks have a GPU" "$MPIRUN" --oversubscribe -np 1 $train --set model.device=cuda : -np 1 $train --set model.device=cpu
+# One rank sees a GPU and the other none; the same command is told more of one by another.
+train="$MICROW train $work/exp.yaml $few --set store=$work/cpu --set name=mixed --set sae.activations=small --set model.device=auto"
+refuses 2 "1 of 2 ranks have a GPU" "$MPIRUN" --oversubscribe -np 1 $train : -np 1 env CUDA_VISIBLE_DEVICES=none EMULATOR_GPUS=0 $train
+refuses 2 "ranks differ in the command" "$MPIRUN" --oversubscribe -np 1 $train : -np 1 $train --set model.device=cpu
 finish
