@@ -26,8 +26,8 @@ export MICROW_BUNDLE="$root" OPAL_PREFIX="$root" OPAL_BINDIR="$root/bin" OPAL_LI
 export OPAL_PKGLIBDIR="$root/lib/openmpi" OPAL_PKGDATADIR="$root/share/openmpi" OPAL_SYSCONFDIR="$root/etc/openmpi"
 export PMIX_PKGLIBDIR="$root/lib/pmix" PMIX_PKGDATADIR="$root/share/pmix"
 
-# Without a way to other machines mpirun would not start even here.
-if [ -z "${SLURM_JOB_ID-}${OMPI_MCA_plm-}" ] && ! command -v ssh >/dev/null && ! command -v rsh >/dev/null; then
+# Without a way to start something on other machines Open MPI would not start here either, not even one process.
+if [ -z "${OMPI_MCA_plm-}" ] && ! command -v ssh >/dev/null && ! command -v rsh >/dev/null && ! command -v srun >/dev/null; then
     export OMPI_MCA_plm=isolated
 fi
 # Shared file pointers, which microw does not use, want shared memory.
