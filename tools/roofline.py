@@ -153,7 +153,8 @@ class Count:
 # ---- a training step ------------------------------------------------------------------------------------------------
 
 def chunk_rows(n):
-    return max(ROW_TILE, min(1024, DEVICE_FLOATS // n // ROW_TILE * ROW_TILE))
+    floats = DEVICE_FLOATS if DEVICE_FLOATS // n >= 256 else min(512 * n, 1 << 28)
+    return max(ROW_TILE, min(1024, floats // n // ROW_TILE * ROW_TILE))
 
 
 def encoder(c, d, n, rows, precision, chunk, k=0):
@@ -460,13 +461,12 @@ What the count names, by time of the step (2304, 65536, 64, 8192) in bf16, where
 {tables}
 """
 
-FINDINGS = """1. **The encoder reads W_enc once for each chunk of rows** ({chunk_at}: a chunk has 2^23 floats). With 65536 latents a chunk is
-   128 rows: W_enc is read 64 times, {enc_gb:.0f} GB, {enc:.2f} ms where the multiplications take {flops:.2f}. Chunks must have {rows:.0f} rows
-   (bf16 and TF32 alike) for the multiplications to take longer than reading the weights. With 512 rows the step takes {chunk512:.2f} ms
-   instead of {chunk128:.2f} at the ceiling, although the pre-activations then go through memory; with 131072 latents {big512:.1f} instead of
-   {big128:.1f}; in TF32 {tf512:.1f} instead of {tf128:.1f}. With 24576 latents the 256 rows of now are right ({small512:.2f} ms with 512). So: 512 rows
-   where fewer than 256 fit now, which is above 32768 latents. Not changed here: products of other shapes may round differently, and the memory
-   that mw_training_bytes tells would have to follow.
+FINDINGS = """1. **The encoder reads W_enc once for each chunk of rows** ({chunk_at}: a chunk has 2^23 floats, and where those are fewer
+   than 256 rows, above 32768 latents, 512 rows). With 65536 latents W_enc is read {enc_gb:.0f} GB, {enc:.2f} ms where the multiplications take
+   {flops:.2f}. Chunks must have {rows:.0f} rows (bf16 and TF32 alike) for the multiplications to take longer than reading the weights. With the 512
+   rows the step takes {chunk512:.2f} ms instead of {chunk128:.2f} with 128 at the ceiling, although the pre-activations then go through memory; with
+   131072 latents {big512:.1f} instead of {big128:.1f}; in TF32 {tf512:.1f} instead of {tf128:.1f}. With 24576 latents 256 rows are right ({small512:.2f} ms
+   with 512).
 2. **Adam**: 28 bytes a weight and matrix, {adam:.2f} ms. `adam_of_unit_rows` ({unit_at}) has one load of 4 bytes a thread
    under way in its first two loops ({row_at}); loads by float4 would do. It cannot be faster than {adam_floor:.2f} ms without a smaller state.
 3. **Rows of W_dec are read twice**, by `decode` ({decode_at}) and `dots` ({dots_at}): {rows_gb:.1f} GB each, {decode:.2f} and {dots:.2f} ms. W_dec has

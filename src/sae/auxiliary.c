@@ -15,7 +15,7 @@ typedef struct dead_scratch {
 static mw_status make_scratch(const mw_trainer *t, dead_scratch *s) {
     mw_backend *b = t->backend;
     void *tiles = NULL;
-    *s = (dead_scratch){.chunk = chunk_rows(b, t->n_dead ? t->n_dead : 1)};
+    *s = (dead_scratch){.chunk = chunk_rows(b->ops->host_memory, t->n_dead ? t->n_dead : 1)};
     MW_TRY(mw_backend_floats(b, t->n_dead * t->sae->d, &s->weights));
     MW_TRY(mw_backend_floats(b, t->n_dead, &s->bias));
     MW_TRY(mw_backend_floats(b, s->chunk * t->n_dead, &s->pre));

@@ -106,7 +106,7 @@ typedef struct choice {
 } choice;
 
 static mw_status open_choice(const mw_sae *sae, const candidates *c, int64_t k, choice *out) {
-    int64_t wide = sae->shard.count * c->width, rows = chunk_rows(c->backend, wide);
+    int64_t wide = sae->shard.count * c->width, rows = chunk_rows(c->backend->ops->host_memory, wide);
     *out = (choice){.rows = rows < c->rows ? rows : c->rows};
     MW_TRY(mw_backend_floats(c->backend, out->rows * wide, &out->gathered));
     MW_TRY(mw_backend_floats(c->backend, out->rows * wide, &out->side));

@@ -129,12 +129,12 @@ static void lay_out(mw_trainer *t, int rank, int size) {
     list_parameters(t);
 }
 
-static int64_t codes_bytes(const mw_trainer *t) {
+static int64_t codes_bytes(const mw_trainer *t, bool own_memory) {
     int64_t n = t->sae->shard.total, shards = t->sae->shard.count;
     int64_t active = t->sae->k ? t->sae->k : n / 16; /* of a penalty's early steps nothing sure can be said */
     if (t->options.k_anneal_steps && t->options.k_start > active) active = t->options.k_start;
     int64_t each = (2 * t->layout.n_parts * active + t->options.aux_k) / shards + 1;
-    int64_t tile = t->sae->n * MW_ROW_TILE, pre = tile > NEAR_FLOATS ? tile : NEAR_FLOATS;
+    int64_t pre = t->sae->n * chunk_rows(!own_memory, t->sae->n);
     return each * t->options.batch * 12 + pre * 4;
 }
 
@@ -170,7 +170,7 @@ int64_t mw_training_bytes(const mw_sae_shape *shape, const mw_train_options *opt
     t->sae = &sae;
     t->options = *options;
     lay_out(t, ranks - 1, ranks); /* the last has the largest share */
-    int64_t bytes = codes_bytes(t) + (own_memory ? rows_bytes(t) : packed_bytes(t));
+    int64_t bytes = codes_bytes(t, own_memory) + (own_memory ? rows_bytes(t) : packed_bytes(t));
     int count = list_memory(t, all);
     for (int i = 0; i < count; i++) bytes += all[i].count * (int64_t)all[i].item;
     for (int i = 0; i < P_COUNT; i++)

@@ -183,8 +183,8 @@ mw_status sae_pack(mw_sae *sae) MW_MUST_USE;
 void sae_unpack(mw_sae *sae);
 bool training_packs(const mw_train_options *options);
 mw_status sae_fetch(const mw_sae *copy, mw_sae *to) MW_MUST_USE;
-/* The smallest alignment of rows that keeps a device busy and intermediate results in its cache. */
-int64_t chunk_rows(const mw_backend *backend, int64_t n);
+/* Rows whose pre-activations of n latents are in memory at once. */
+int64_t chunk_rows(bool host_memory, int64_t n);
 mw_parts parts_of(const mw_sae *sae);
 
 /* An SAE of this shape, without its arrays. */

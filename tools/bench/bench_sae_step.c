@@ -87,7 +87,7 @@ static void product(bench *t) {
 static void encoder(bench *t) {
     mw_trainer *tr = t->trainer;
     const mw_sae *s = tr->sae;
-    int64_t chunk = chunk_rows(t->device, s->n);
+    int64_t chunk = chunk_rows(t->device->ops->host_memory, s->n);
     float *pre = NULL;
     must(mw_backend_floats(t->device, chunk * s->n, &pre));
     for (int64_t r = t->begin; r < t->end; r += chunk)
