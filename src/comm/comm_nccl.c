@@ -58,6 +58,7 @@ static mw_status start(const mw_comm *comm, mw_backend *backend, mw_nccl *n) {
     MW_TRY(mw_comm_agree(comm, status));
     MW_TRY(mw_comm_broadcast(comm, &id, sizeof id, 0));
     MW_TRY(mw_comm_agree(comm, mw_cuda_bind(backend)));
+    MW_TRY(mw_comm_agree(comm, mw_cuda_trim(backend))); /* NCCL allocates beside the backend */
     MW_TRY(mw_comm_agree(comm, checked(n, n->call.open(&n->comm, n->size, id, n->rank), "ncclCommInitRank")));
     return MW_OK;
 }

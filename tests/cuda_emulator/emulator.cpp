@@ -402,6 +402,9 @@ cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t *out, int) {
 cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void *) {
     return cudaSuccess;
 }
+cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, size_t) {
+    return cudaSuccess;
+}
 cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t, cudaMemPoolAttr, void *value) {
     memset(value, 0, sizeof(uint64_t)); /* what is freed is free at once */
     return cudaSuccess;

@@ -55,16 +55,69 @@ cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout) {
     return CUBLAS_STATUS_SUCCESS;
 }
 
+/* How a kernel is searched for. */
+struct emulated_lt_preference {
+    uint64_t workspace;
+    uint32_t alignment[4]; /* of a, b, c, d */
+};
+
+cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *out) {
+    *out = new emulated_lt_preference{0, {256, 256, 256, 256}};
+    return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t search,
+                                                    cublasLtMatmulPreferenceAttributes_t what, const void *value,
+                                                    size_t bytes) {
+    return what == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES
+               ? take(search->workspace, value, bytes)
+               : take(search->alignment[what - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES], value, bytes);
+}
+cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t search) {
+    delete search;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+/* What is chosen remembers what places it was promised. */
+static const uint64_t chosen_mark = 0x6c74;
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t, cublasLtMatrixLayout_t a_layout,
+                                              cublasLtMatrixLayout_t b_layout, cublasLtMatrixLayout_t,
+                                              cublasLtMatrixLayout_t, cublasLtMatmulPreference_t search, int room,
+                                              cublasLtMatmulHeuristicResult_t *out, int *found) {
+    if (room < 1 || !search->workspace) give_up("cuBLASLt: no room for an answer, or no workspace");
+    *found = 0;
+    if (a_layout->type != CUDA_R_32F && (a_layout->ld % 8 || b_layout->ld % 8)) return CUBLAS_STATUS_NOT_SUPPORTED;
+    uint64_t promised = 0;
+    for (int i = 0; i < 4; i++) {
+        uint32_t bytes = search->alignment[i];
+        if (bytes < 1 || bytes > 256 || (bytes & (bytes - 1))) give_up("cuBLASLt: no such alignment");
+        promised = promised << 12 | bytes;
+    }
+    out->algo.chosen = chosen_mark << 48 | promised;
+    out->workspaceSize = 0;
+    *found = 1;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+static bool keeps_promise(uint64_t chosen, const void *a, const void *b, const void *c, const void *d) {
+    const void *const places[] = {d, c, b, a};
+    for (const void *place : places) {
+        if ((uintptr_t)place % (chosen & 0xfff)) return false;
+        chosen >>= 12;
+    }
+    return chosen == chosen_mark;
+}
+
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t product, const void *alpha, const void *a,
                               cublasLtMatrixLayout_t a_layout, const void *b, cublasLtMatrixLayout_t b_layout,
                               const void *beta, const void *c, cublasLtMatrixLayout_t c_layout, void *d,
-                              cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t *, void *workspace,
+                              cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t *algo, void *workspace,
                               size_t workspace_bytes, cudaStream_t stream) {
     int m = d_layout->rows, n = d_layout->columns, k = b_layout->rows, ld = d_layout->ld;
     bool across = product->op_a == CUBLAS_OP_T;
     if (c != d || c_layout->rows != m || b_layout->columns != n || a_layout->rows != (across ? k : m) ||
         a_layout->columns != (across ? m : k) || (workspace_bytes && !emulator::is_device(workspace)))
         return CUBLAS_STATUS_INVALID_VALUE;
+    if (!algo || !keeps_promise(algo->chosen, a, b, c, d)) give_up("cuBLASLt: not what was chosen, or not there");
     if (product->epilogue != CUBLASLT_EPILOGUE_BIAS || !emulator::is_device(product->bias))
         give_up("cuBLASLt: no bias on the device");
     if (a_layout->type != CUDA_R_32F && (a_layout->ld % 8 || b_layout->ld % 8)) return CUBLAS_STATUS_NOT_SUPPORTED;

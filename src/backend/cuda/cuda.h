@@ -22,6 +22,8 @@ mw_status mw_cuda_find(mw_gpus *out) MW_MUST_USE;
 enum { MW_CUDA_NAME = 128, MW_CUDA_WATCHED = 4 };
 void *mw_cuda_stream(mw_backend *backend);
 mw_status mw_cuda_bind(mw_backend *backend) MW_MUST_USE;
+/* What the backend keeps of freed memory goes back to the device, for others that allocate there. */
+mw_status mw_cuda_trim(mw_backend *backend) MW_MUST_USE;
 mw_status mw_cuda_name(mw_backend *backend, char out[MW_CUDA_NAME]) MW_MUST_USE;
 /* For exchanges beside the operations: their stream, a cudaStream_t, after all operations so far; when all that was asked of it so
  * far is called `lane`; operations from now on wait for that. */
@@ -60,10 +62,15 @@ struct mw_cuda_blas {
     decltype(&cublasCreate) create;
     decltype(&cublasDestroy) destroy;
     decltype(&cublasSetStream) set_stream;
+    decltype(&cublasSetWorkspace) set_workspace;
     mw_gemm_ex product;
     decltype(&cublasLtCreate) lt_create;
     decltype(&cublasLtDestroy) lt_destroy;
     decltype(&cublasLtMatmul) lt_product;
+    decltype(&cublasLtMatmulAlgoGetHeuristic) lt_choose;
+    decltype(&cublasLtMatmulPreferenceCreate) lt_prefer;
+    decltype(&cublasLtMatmulPreferenceSetAttribute) lt_set_preference;
+    decltype(&cublasLtMatmulPreferenceDestroy) lt_forget_preference;
     decltype(&cublasLtMatmulDescCreate) lt_describe;
     decltype(&cublasLtMatmulDescSetAttribute) lt_set;
     decltype(&cublasLtMatmulDescDestroy) lt_forget;
@@ -73,7 +80,7 @@ struct mw_cuda_blas {
 /* False where it cannot be had; [0] is cuBLASLt, [1] cuBLAS. */
 bool mw_cuda_load_blas(mw_cuda_blas *out, mw_gpu_library found[2]);
 
-/* Bytes that cuBLASLt may use; the emulator's uses none. */
+/* Bytes that cuBLAS and cuBLASLt may use, as much as is recommended for sm_90 and sm_100; the emulator's uses none. */
 #ifndef MW_CUDA_WORKSPACE
 #define MW_CUDA_WORKSPACE ((size_t)32 << 20)
 #endif
@@ -97,7 +104,7 @@ struct mw_cuda_state {
     mw_cuda_blas call;
     cublasHandle_t blas;
     cublasLtHandle_t blas_lt;
-    void *workspace; /* of cuBLASLt */
+    void *workspace; /* of both, which follow one another on the stream */
     mw_cuda_staging staging;
     mw_cuda_watcher watch; /* while waiting */
     void *watched[MW_CUDA_WATCHED];

@@ -92,9 +92,9 @@ static void cuda_host_free(mw_backend *backend, void *block) {
 static void cuda_close(mw_backend *backend) {
     mw_cuda_state *s = cuda_of(backend);
     mw_cuda_close_streams(s);
-    if (s->workspace) cudaFreeAsync(s->workspace, s->stream);
     if (s->blas_lt) s->call.lt_destroy(s->blas_lt);
     if (s->blas) s->call.destroy(s->blas);
+    if (s->workspace) cudaFreeAsync(s->workspace, s->stream);
     if (s->stream) cudaStreamDestroy(s->stream);
     mw_free(s);
     mw_free(backend);
@@ -210,6 +210,13 @@ static mw_status keep_memory(int device) {
                         "cudaMemPoolSetAttribute");
 }
 
+mw_status mw_cuda_trim(mw_backend *backend) {
+    cudaMemPool_t pool;
+    MW_TRY(cuda_checked(cudaDeviceGetDefaultMemPool(&pool, cuda_of(backend)->device), "cudaDeviceGetDefaultMemPool"));
+    MW_TRY(cuda_wait(cuda_of(backend), "what was asked for"));
+    return cuda_checked(cudaMemPoolTrimTo(pool, 0), "cudaMemPoolTrimTo");
+}
+
 static mw_status start(mw_cuda_state *s) {
     mw_gpu_library found[2];
     if (!mw_cuda_load_blas(&s->call, found)) /* it was there a moment ago */
@@ -219,8 +226,10 @@ static mw_status start(mw_cuda_state *s) {
     MW_TRY(cuda_checked(cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking), "cudaStreamCreate"));
     MW_TRY(mw_cuda_open_streams(s));
     MW_TRY(cuda_checked(cudaMallocAsync(&s->workspace, MW_CUDA_WORKSPACE, s->stream), "cudaMallocAsync"));
+    /* A workspace of its own, after the stream: from cuBLAS' own pool two streams could get other bits. */
     if (s->call.create(&s->blas) != CUBLAS_STATUS_SUCCESS ||
         s->call.set_stream(s->blas, s->stream) != CUBLAS_STATUS_SUCCESS ||
+        s->call.set_workspace(s->blas, s->workspace, MW_CUDA_WORKSPACE) != CUBLAS_STATUS_SUCCESS ||
         s->call.lt_create(&s->blas_lt) != CUBLAS_STATUS_SUCCESS)
         return mw_error(MW_ERR_BACKEND, "cuBLAS cannot start on GPU %d", s->device);
     return MW_OK;

@@ -18,10 +18,15 @@ bool mw_cuda_load_blas(mw_cuda_blas *out, mw_gpu_library found[2]) {
     *out = {cublasCreate,
             cublasDestroy,
             cublasSetStream,
+            cublasSetWorkspace,
             cublasGemmEx,
             cublasLtCreate,
             cublasLtDestroy,
             cublasLtMatmul,
+            cublasLtMatmulAlgoGetHeuristic,
+            cublasLtMatmulPreferenceCreate,
+            cublasLtMatmulPreferenceSetAttribute,
+            cublasLtMatmulPreferenceDestroy,
             cublasLtMatmulDescCreate,
             cublasLtMatmulDescSetAttribute,
             cublasLtMatmulDescDestroy,
@@ -49,6 +54,10 @@ static void take_lt(mw_library *from, mw_cuda_blas *out) {
     TAKE(lt_create, cublasLtCreate);
     TAKE(lt_destroy, cublasLtDestroy);
     TAKE(lt_product, cublasLtMatmul);
+    TAKE(lt_choose, cublasLtMatmulAlgoGetHeuristic);
+    TAKE(lt_prefer, cublasLtMatmulPreferenceCreate);
+    TAKE(lt_set_preference, cublasLtMatmulPreferenceSetAttribute);
+    TAKE(lt_forget_preference, cublasLtMatmulPreferenceDestroy);
     TAKE(lt_describe, cublasLtMatmulDescCreate);
     TAKE(lt_set, cublasLtMatmulDescSetAttribute);
     TAKE(lt_forget, cublasLtMatmulDescDestroy);
@@ -60,6 +69,7 @@ static void take_blas(mw_library *from, mw_cuda_blas *out) {
     TAKE(create, cublasCreate);
     TAKE(destroy, cublasDestroy);
     TAKE(set_stream, cublasSetStream);
+    TAKE(set_workspace, cublasSetWorkspace);
     TAKE(product, cublasGemmEx);
 }
 

@@ -79,13 +79,50 @@ static bool describe(const product *p, description *d) {
            made(d->call->lt_lay_out(&d->out, CUDA_R_32F, n, m, t->ldc));
 }
 
-/* False where cuBLASLt has none for such sizes and places. */
+/* What a place is aligned to, in bytes; cuBLASLt asks for no more than 256. */
+static uint32_t alignment_of(const void *place) {
+    uintptr_t at = (uintptr_t)place | 256;
+    return (uint32_t)(at & (~at + 1));
+}
+
+/* How to search for a kernel: by default cuBLASLt uses no workspace, and expects all places on 256 bytes. */
+struct preference {
+    const mw_cuda_blas *call;
+    cublasLtMatmulPreference_t search = nullptr;
+
+    explicit preference(const mw_cuda_blas *blas) : call(blas) {}
+    preference(const preference &) = delete;
+    preference &operator=(const preference &) = delete;
+    ~preference() {
+        if (search) call->lt_forget_preference(search);
+    }
+    template <typename T> bool set(cublasLtMatmulPreferenceAttributes_t what, T value) {
+        return made(call->lt_set_preference(search, what, &value, sizeof value));
+    }
+    bool make(const product *p) {
+        uint32_t out = alignment_of(p->t->c);
+        return made(call->lt_prefer(&search)) &&
+               set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, (uint64_t)MW_CUDA_WORKSPACE) &&
+               set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment_of(p->b)) &&
+               set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment_of(p->a)) &&
+               set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, out) &&
+               set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, out);
+    }
+};
+
+/* False where cuBLASLt has none for such sizes and places. It remembers what it chose for a shape. */
 static bool multiply_and_add(mw_cuda_state *s, const product *p) {
     const float one = 1;
+    int found = 0;
+    cublasLtMatmulHeuristicResult_t best;
     description d(&s->call);
-    return describe(p, &d) &&
+    preference how(&s->call);
+    return describe(p, &d) && how.make(p) &&
+           made(s->call.lt_choose(s->blas_lt, d.product, d.left, d.right, d.out, d.out, how.search, 1, &best,
+                                  &found)) &&
+           found > 0 &&
            made(s->call.lt_product(s->blas_lt, d.product, &one, p->b, d.left, p->a, d.right, &p->beta, p->t->c, d.out,
-                               p->t->c, d.out, nullptr, s->workspace, MW_CUDA_WORKSPACE, s->stream));
+                                   p->t->c, d.out, &best.algo, s->workspace, MW_CUDA_WORKSPACE, s->stream));
 }
 
 /* ---- products ---------------------------------------------------------------------------------------------------- */
