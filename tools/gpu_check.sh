@@ -1,82 +1,254 @@
 #!/usr/bin/env bash
-# One command on a machine with a GPU: builds, runs what CI can only emulate, and measures. Under nine minutes on 16 cores.
-#     tools/gpu_check.sh [OUT]
-# OUT (build-cuda/gpu_check) gets tests.log, memcheck.*.log, racecheck.*.log, step.jsonl, forward.jsonl, clocks.csv and, with torch and
-# transformers, torch.jsonl and transformers.jsonl. What to expect: docs/gpu-roofline.md; what to look at: docs/gpu-unknowns.md.
-# The nvcc build is for the GPU that is here alone. Ends with 1 if anything failed; a machine without a GPU ends with 77.
+# What a build with CUDA does on a real GPU, from a bundle alone: nothing is built, nothing is installed.
+#     tools/gpu_check.sh BUNDLE [--out DIR] [--parts a,c] [--seconds N] [--after FILE] [--data DIR] [--dry]
+# BUNDLE is a bundle with tests, unpacked or not (cmake -DMICROW_CUDA=ON -DMICROW_BUNDLE_TESTS=ON, target `bundle`); tools/gpu_pack.sh
+# packs one for another machine. Parts, in the order of their worth; all take about 8 minutes on one H100:
+#     a  driver, memory, rates of copies and of products        b  the suites of the backend, models, gradients, variants
+#     c  steps of SAEs and passes of models, beside torch and transformers where they are installed
+#     d  ranks: NCCL with one, two on one GPU, the program at 1 and 2 ranks      e  whole experiments, on the GPU and on the CPU
+#     f  compute-sanitizer: memcheck, racecheck                  g  ncu: the largest kernels
+# --out     gets, as they come: steps.txt (a line a step), figures.jsonl, clocks.csv, logs.txt (gpu-check)
+# --parts   these parts alone
+# --seconds all ends by then; what has not begun is "left" (480)
+# --after   steps.txt of an earlier call: what was good there is not done again
+# --data    a folder with stories260K-hf and tinystories_2M.txt, for part e
+# --dry     small sizes, and what is not here (a GPU, torch, profilers) is no failure: for a build that emulates the GPU
+# Ends with 0 if all was good, 1 if something failed or is left, 77 without a GPU. May be cut off at any time: what was done stays.
+# What to expect: docs/gpu-roofline.md; what to look at: docs/gpu-unknowns.md.
 set -uo pipefail
-cd "$(dirname "$0")/.."
-out=${1:-build-cuda/gpu_check}
-command -v nvidia-smi >/dev/null && nvidia-smi -L || { echo "gpu_check: no GPU here"; exit 77; }
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-failed=0
-need() { # need NAME COMMAND...: says how it went, and goes on
-    name=$1
+bundle= out=gpu-check parts=abcdefg seconds=480 after= data= dry=
+while [ $# -gt 0 ]; do
+    case $1 in
+    --out) out=${2:?--out wants a folder}; shift ;;
+    --parts) parts=${2:?--parts wants letters}; shift ;;
+    --seconds) seconds=${2:?--seconds wants a number}; shift ;;
+    --after) after=${2:?--after wants a file}; shift ;;
+    --data) data=$(cd "${2:?--data wants a folder}" && pwd) || exit 2; shift ;;
+    --dry) dry=1 ;;
+    -*) echo "gpu_check: unknown argument '$1'; the head of $0 lists them" >&2; exit 2 ;;
+    *) bundle=$1 ;;
+    esac
     shift
-    start=$SECONDS
-    if "$@"; then echo "gpu_check: $name: good, $((SECONDS - start)) s"; else
-        echo "gpu_check: $name: FAILED, $((SECONDS - start)) s"
-        failed=1
+done
+[ -n "$bundle" ] || { echo "gpu_check: expected a bundle: $0 BUNDLE [--out DIR]" >&2; exit 2; }
+[ -z "$after" ] || [ -f "$after" ] || { echo "gpu_check: $after: there is no such file" >&2; exit 2; }
+case $parts in *[!a-g,]*) echo "gpu_check: --parts: expected letters from a to g, found '$parts'" >&2; exit 2 ;; esac
+
+work=$(mktemp -d) || exit 1
+clocks=
+trap '[ -z "$clocks" ] || kill $clocks 2>/dev/null; rm -rf "$work"' EXIT
+if [ -f "$bundle" ]; then
+    mkdir "$work/bundle"
+    case $bundle in
+    *.zst) tar --zstd -xf "$bundle" -C "$work/bundle" ;;
+    *) tar -xf "$bundle" -C "$work/bundle" 2>/dev/null || python3 -m tarfile -e "$bundle" "$work/bundle" ;;
+    esac || { echo "gpu_check: $bundle cannot be unpacked" >&2; exit 1; }
+    bundle=$(echo "$work"/bundle/*)
+fi
+root=$(cd "$bundle" 2>/dev/null && pwd) || { echo "gpu_check: $bundle: there is no such folder" >&2; exit 2; }
+[ -f "$root/test/list.sh" ] || { echo "gpu_check: $root is no bundle with tests (-DMICROW_BUNDLE_TESTS=ON)" >&2; exit 2; }
+mkdir -p "$out" && out=$(cd "$out" && pwd) && touch "$out/steps.txt" || exit 1
+export PATH="$root/bin:$PATH" OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+export OMPI_MCA_btl_vader_single_copy_mechanism="${OMPI_MCA_btl_vader_single_copy_mechanism:-none}" # containers forbid it often
+[ -z "$dry" ] || export ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=1
+command -v nvidia-smi >/dev/null || [ -n "$dry" ] || { echo "gpu_check: no GPU here"; exit 77; }
+
+failed=0 left=0
+
+say() {
+    echo "$*" | tee -a "$out/steps.txt"
+}
+
+wanted() { # wanted NAME: of a part that was asked for, and not good before
+    [[ $parts == *${1%%.*}* ]] && ! { [ -n "$after" ] && grep -q "^good $1 " "$after"; }
+}
+
+# step NAME SECONDS COMMAND...: its output grows in now.log and then ends in logs.txt; its lines of JSON are figures
+step() {
+    local name=$1 limit=$2 start=$SECONDS code
+    shift 2
+    wanted "$name" || return 0
+    if [ $((seconds - SECONDS)) -lt 5 ]; then
+        left=$((left + 1))
+        say "left $name"
+        return 1
+    fi
+    [ "$limit" -le $((seconds - SECONDS)) ] || limit=$((seconds - SECONDS))
+    (cd "$root/test" && exec timeout -k 3 "$limit" "$@") >"$out/now.log" 2>&1 </dev/null
+    code=$?
+    sed -n "s/^{/{\"step\":\"$name\",/p" "$out/now.log" >>"$out/figures.jsonl"
+    { echo "=== $name: $*"; cat "$out/now.log"; } >>"$out/logs.txt"
+    if [ $code = 0 ]; then
+        say "good $name $((SECONDS - start)) s"
+    else
+        failed=$((failed + 1))
+        say "FAILED $name $((SECONDS - start)) s, exit code $code"
+        tail -n 8 "$out/now.log"
+    fi
+    rm -f "$out/now.log"
+    return $code
+}
+
+absent() { # absent NAME WHAT
+    wanted "$1" && say "absent $1: no $2 here"
+    return 0
+}
+
+tool() { # tool NAME: its path, also where the toolkit is not in PATH
+    command -v "$1" || ls /usr/local/cuda/bin/"$1" /usr/local/cuda/nsight-compute*/"$1" 2>/dev/null | head -n 1 | grep .
+}
+
+has_module() {
+    python3 -c "import $1" 2>/dev/null
+}
+
+bench() { # bench NAME ARGUMENTS...: to be put behind `step NAME SECONDS`
+    echo "$root/bin/microw-env" "$root/test/bin/bench_$1"
+}
+
+suite() { # suite NAME SECONDS TEST: by the runner, none may be skipped
+    step "$1" "$2" "$root/test/run_tests.sh" --only "^$3\$" --out "$work/$1" --none-skipped
+}
+
+sizes_c="768,24576,32,8192 2304,65536,64,8192 4096,131072,64,4096"
+models="gpt2 llama-1b" batch=64 context=256 rounds=9
+[ -z "$dry" ] || { sizes_c="8,64,4,32"; models=gpt2; batch=1; context=8; rounds=1; }
+dry_bench=${dry:+--rounds 1}
+
+# ---- a -----------------------------------------------------------------------------------------------------------------
+
+part_a() {
+    if tool nvidia-smi >/dev/null; then step a.driver 20 nvidia-smi; else absent a.driver nvidia-smi; fi
+    step a.doctor 60 "$root/bin/microw" doctor --store "$out"
+    step a.ceilings 60 $(bench device) --device cuda ${dry:+--megabytes 1 --side 64} $dry_bench
+}
+
+# ---- b -----------------------------------------------------------------------------------------------------------------
+
+part_b() {
+    for one in backend backend_training model_golden sae_gradients variants; do suite "b.$one" 100 "$one\\.cuda"; done
+}
+
+# ---- c -----------------------------------------------------------------------------------------------------------------
+
+begin_clocks() { # figures depend on clocks, power and heat
+    command -v nvidia-smi >/dev/null && [ -z "$clocks" ] || return 0
+    nvidia-smi --format=csv --loop-ms=500 --query-gpu=timestamp,name,driver_version,pstate,clocks.sm,clocks.mem,power.draw,power.limit,temperature.gpu,ecc.mode.current,compute_mode \
+        >>"$out/clocks.csv" 2>&1 &
+    clocks=$!
+}
+
+steps_of() { # steps_of PRECISION
+    for shape in $sizes_c; do
+        step "c.step.$1.${shape%%,*}" 60 $(bench sae_step) --json --device cuda --precision "$1" --shape "$shape" $dry_bench ${dry:+--side 16}
+    done
+}
+
+torch_steps() {
+    has_module torch || { [ -z "$dry" ] && has_module numpy; absent c.torch torch; return; }
+    for shape in $sizes_c; do
+        step "c.torch.${shape%%,*}" 100 python3 tools/bench/sae_step_torch.py --json --compile --device cuda --precision bf16 \
+            --bench "$work/bench_sae_step" --shape "$shape"
+    done
+}
+
+passes() {
+    for model in $models; do
+        wanted c.pass && { microw-env "$root/test/bin/bench_model" "$model" "$work/$model" >"$work/made" 2>&1 || cat "$work/made"; }
+        for dtype in bf16 f32; do
+            step "c.pass.$model.$dtype" 60 $(bench forward) --model "$work/$model" --site 8.resid_post --device cuda --dtype $dtype \
+                --batch $batch --context $context --rounds $rounds
+        done
+        if has_module transformers; then
+            step "c.transformers.$model" 80 python3 tools/bench/forward.py --json --device cuda --bench "$work/bench_forward" \
+                --model "$work/$model" --batch $batch --context $context
+        else
+            absent "c.transformers.$model" transformers
+        fi
+        rm -rf "${work:?}/$model"
+    done
+}
+
+part_c() {
+    for name in sae_step forward; do # for the scripts of Python, which start one program
+        printf '#!/bin/sh\nexec "%s" "%s" "$@"\n' "$root/bin/microw-env" "$root/test/bin/bench_$name" >"$work/bench_$name"
+        chmod +x "$work/bench_$name"
+    done
+    begin_clocks
+    steps_of bf16
+    passes
+    torch_steps
+    steps_of tf32
+    steps_of f32
+}
+
+# ---- d -----------------------------------------------------------------------------------------------------------------
+
+part_d() {
+    export NCCL_DEBUG=VERSION
+    [ -n "$dry" ] || suite d.one_rank 60 'mpi\.training\.1\.cuda' # the emulated build has two
+    suite d.two_ranks 150 'mpi\.training\.2\.cuda'
+    suite d.program 150 'cli\.device'
+    unset NCCL_DEBUG
+}
+
+# ---- e -----------------------------------------------------------------------------------------------------------------
+
+# timed WHAT DEVICE STAGES ARGUMENTS...: a figure of all of them
+timed() {
+    local what=$1 device=$2 stages=$3 start end stage
+    shift 3
+    start=$(date +%s.%N)
+    for stage in $stages; do microw "$stage" "$@" --quiet || return 1; done
+    end=$(date +%s.%N)
+    echo "{\"what\":\"$what\",\"device\":\"$device\",\"seconds\":$(echo "$end $start" | awk '{ printf "%.2f", $1 - $2 }')}"
+}
+
+experiment() { # experiment NAME SECONDS FILE ARGUMENTS...
+    local name=$1 limit=$2 file=$3
+    shift 3
+    for device in cuda cpu; do
+        step "e.$name.$device" "$limit" bash -c "$(declare -f timed); timed \"\$@\"" bash "$name" $device "$stages_e" "$file" \
+            --set store="$work/$name.$device" --set model.device=$device "$@"
+        rm -rf "${work:?}/$name.$device"
+    done
+}
+
+part_e() {
+    local stages_e=run
+    [ -z "$dry" ] || stages_e="harvest train discover"
+    experiment quickstart 90 "$root/configs/quickstart.yaml" \
+        ${dry:+--set dataset.limit_documents=40 --set train.tokens=2048 --set train.batch=256 --set sae.n_latents=64}
+    if [ -d "$data/stories260K-hf" ]; then
+        experiment stories 90 "$root/configs/stories260k.yaml" --set model.path="$data/stories260K-hf" --set dataset.path="$data/tinystories_2M.txt"
+    else
+        absent e.stories.cuda "folder with stories260K-hf (--data)"
     fi
 }
-logged() { # logged FILE COMMAND...
-    file=$out/$1
-    shift
-    "$@" >"$file" 2>&1 || { tail -20 "$file"; return 1; }
-}
 
-mkdir -p "$out"
-need configure logged configure.log cmake --preset cuda -DCMAKE_CUDA_ARCHITECTURES=native
-need build logged build.log cmake --build --preset cuda --target all bench
-[ $failed = 0 ] || exit 1
+# ---- f, g -------------------------------------------------------------------------------------------------------------
 
-need tests logged tests.log timeout 200 ctest --preset cuda -R 'cuda|cli.device' --no-tests=error
-grep -q Skipped "$out/tests.log" && { echo "gpu_check: FAILED: tests were skipped"; failed=1; }
-
-if cmake --build --preset cuda --target help | grep -q memcheck.backend; then
-    for tool in memcheck racecheck; do
-        for suite in backend backend_training; do
-            need "$tool $suite" logged "$tool.$suite.log" timeout 60 cmake --build --preset cuda --target $tool.$suite
+part_f() {
+    local sanitizer
+    sanitizer=$(tool compute-sanitizer) || { absent f.memcheck.backend compute-sanitizer; return; }
+    for check in memcheck racecheck; do
+        for one in backend backend_training; do
+            step "f.$check.$one" 90 "$root/bin/microw-env" "$sanitizer" --tool $check --error-exitcode 1 "$root/test/bin/test_$one" cuda
         done
     done
-fi
+}
 
-# Figures depend on clocks, power and heat, twice a second.
-nvidia-smi --format=csv --loop-ms=500 --query-gpu=timestamp,name,driver_version,pstate,clocks.sm,clocks.mem,power.draw,power.limit,temperature.gpu,ecc.mode.current,compute_mode \
-    >"$out/clocks.csv" 2>&1 &
-clocks=$!
-trap 'kill $clocks' EXIT
-step() { # the shapes of GPT-2 small, Gemma 2 2B and Llama 3 8B
-    for precision in f32 tf32 bf16; do
-        timeout 60 build-cuda/tools/bench/bench_sae_step --json --device cuda --precision $precision --shape 768,24576,32,8192 \
-            --shape 2304,65536,64,8192 --shape 4096,131072,64,4096 || return 1
-    done
+part_g() {
+    local ncu
+    ncu=$(tool ncu) || { absent g.kernels ncu; return; }
+    step g.kernels 90 "$root/bin/microw-env" "$ncu" --set basic --kernel-name "regex:add_spans|dots|adam_of_unit_rows|top_few" --launch-count 6 \
+        "$root/test/bin/bench_sae_step" --device cuda --precision bf16 --shape 2304,65536,64,8192 --rounds 1
 }
-step >"$out/step.jsonl" || failed=1
-cat "$out/step.jsonl"
-# Tokens/s with a site taken out, as a harvest does: GPT-2 small, and the shape of Llama 3.2 1B.
-forward() { # forward MODEL SITE
-    build-cuda/tools/bench/bench_model "$1" "$out/$1" || return 1
-    for dtype in f32 bf16; do
-        printf '{"model":"%s",' "$1"
-        timeout 60 build-cuda/tools/bench/bench_forward --model "$out/$1" --site "$2" --device cuda --dtype $dtype --batch 64 \
-            --context 256 --rounds 7 | cut -c2- || return 1
-    done
-}
-{ forward gpt2 8.resid_post && forward llama-1b 8.resid_post; } >"$out/forward.jsonl" || failed=1
-cat "$out/forward.jsonl"
-if python3 -c 'import transformers' 2>/dev/null; then
-    for model in gpt2 llama-1b; do
-        timeout 60 python3 tools/bench/forward.py --json --device cuda --bench build-cuda/tools/bench/bench_forward \
-            --model "$out/$model" --batch 64 --context 256
-    done >"$out/transformers.jsonl" || failed=1
-    cat "$out/transformers.jsonl"
-fi
-rm -rf "$out/gpt2" "$out/llama-1b"
-if python3 -c 'import torch' 2>/dev/null; then
-    need torch logged torch.jsonl timeout 120 python3 tools/bench/sae_step_torch.py --json --compile --precision bf16 \
-        --bench build-cuda/tools/bench/bench_sae_step --shape 768,24576,32,8192
-    cat "$out/torch.jsonl"
-fi
-echo "gpu_check: $([ $failed = 0 ] && echo all good || echo FAILED), $SECONDS s, $(date -u +%F), $(git describe --always --dirty)"
-exit $failed
+
+for part in a b c d e f g; do
+    [[ $parts == *$part* ]] && part_$part
+done
+[ -z "$clocks" ] || kill $clocks 2>/dev/null
+clocks=
+say "gpu_check: $([ $failed = 0 ] && [ $left = 0 ] && echo all good || echo "$failed failed, $left left"), $SECONDS s, $(date -u +%F), $("$root/bin/microw" --version)"
+[ $failed = 0 ] && [ $left = 0 ]

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Starts the program of this name that lies in ../libexec, with Open MPI as it lies in this folder. Nothing is installed, the folder may
 # be moved. Links to this file work too.
+# microw-env COMMAND...: any other program so, for instance one that links lib/libmicrow.so.
 # Variables of the user's own keep their values; MICROW_CUDA_PATH names folders where cuBLAS and NCCL are looked for first (README).
 me=$0
 case $me in
@@ -20,7 +21,7 @@ case $root in
 */bin) root=${root%/bin} ;;
 *) root=$root/.. ;;
 esac
-[ -x "$root/libexec/$name" ] || name=microw
+[ "$name" = microw-env ] || [ -x "$root/libexec/$name" ] || name=microw
 
 export MICROW_BUNDLE="$root" OPAL_PREFIX="$root" OPAL_BINDIR="$root/bin" OPAL_LIBDIR="$root/lib"
 export OPAL_PKGLIBDIR="$root/lib/openmpi" OPAL_PKGDATADIR="$root/share/openmpi" OPAL_SYSCONFDIR="$root/etc/openmpi"
@@ -40,4 +41,6 @@ microw) ;;
     export PATH="$root/bin:$PATH" PMIX_MCA_psec="${PMIX_MCA_psec-native}"
     ;;
 esac
-exec "$root/libexec/$name" "$@"
+[ "$name" = microw-env ] || exec "$root/libexec/$name" "$@"
+[ $# -gt 0 ] || { echo "microw-env: expected a command" >&2 && exit 2; }
+exec "$@"

@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Makes the folder to carry to a machine with a GPU where nothing can be built or installed, and prints the one command to run there.
+#     tools/gpu_pack.sh FOLDER [--architecture 90] [--build DIR] [--after FILE] [--data DIR] [--seconds N]
+# FOLDER gets bundle.tar.xz, which Python unpacks where neither zstd nor xz is installed, and gpu_check.sh.
+# --architecture  of the GPU: 80, 90, 100 (90)       --build  where it is built (build-gpu)
+# --after         steps.txt of an earlier call of gpu_check.sh: what was good is not done again
+# --data          a folder with stories260K-hf and text/tinystories_2M.txt: carried too, for part e
+# --seconds       after which gpu_check.sh begins nothing more (450)
+# Ends with 1 if the folder has over 60 MiB.
+set -euo pipefail
+here=$(cd "$(dirname "$0")/.." && pwd)
+folder= architecture=90 build=$here/build-gpu after= data= seconds=450
+while [ $# -gt 0 ]; do
+    case $1 in
+    --architecture) architecture=${2:?--architecture wants a number}; shift ;;
+    --build) build=${2:?--build wants a folder}; shift ;;
+    --after) after=${2:?--after wants a file}; shift ;;
+    --data) data=${2:?--data wants a folder}; shift ;;
+    --seconds) seconds=${2:?--seconds wants a number}; shift ;;
+    -*) echo "gpu_pack: unknown argument '$1'; the head of $0 lists them" >&2; exit 2 ;;
+    *) folder=$1 ;;
+    esac
+    shift
+done
+[ -n "$folder" ] || { echo "gpu_pack: expected a folder: $0 FOLDER" >&2; exit 2; }
+for program in zstd xz patchelf; do
+    command -v $program >/dev/null || { echo "gpu_pack: $program is not installed; tools/setup.sh --bundle installs what is needed" >&2; exit 1; }
+done
+
+cmake -S "$here" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DMICROW_CUDA=ON -DMICROW_BUNDLE_TESTS=ON -DMICROW_BUNDLE_LEVEL=1 \
+    -DCMAKE_CUDA_ARCHITECTURES="$architecture-real" >/dev/null
+cmake --build "$build" --target bundle | tail -n 1
+mkdir -p "$folder"
+rm -rf "$folder"/{bundle.tar.xz,gpu_check.sh,steps.txt,data}
+echo "packing" >&2
+zstd -dcq "$build"/microw-*-tests.tar.zst | xz -T0 --lzma2=preset=6,dict=64MiB >"$folder/bundle.tar.xz"
+cp "$here/tools/gpu_check.sh" "$folder/"
+more=
+if [ -n "$after" ]; then
+    cp "$after" "$folder/steps.txt"
+    more="$more --after $folder/steps.txt"
+fi
+if [ -n "$data" ]; then
+    mkdir "$folder/data"
+    cp -r "$data/stories260K-hf" "$folder/data/"
+    cp "$data/text/tinystories_2M.txt" "$folder/data/"
+    more="$more --data $folder/data"
+fi
+size=$(du -sk "$folder" | cut -f1)
+echo "$folder: $((size / 1024)) MiB. Where it lies on that machine as it does here (from the current folder), with results in \$OUT:"
+echo
+echo "b=/tmp/microw-gpu; rm -rf \$b; mkdir -p \$b && python3 -m tarfile -e $folder/bundle.tar.xz \$b || exit;" \
+    "bash $folder/gpu_check.sh \$b/microw-* --out \"\$OUT\" --seconds $seconds$more"
+[ "$size" -le $((60 * 1024)) ] || { echo "gpu_pack: over 60 MiB" >&2; exit 1; }
