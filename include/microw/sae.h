@@ -252,6 +252,9 @@ typedef struct mw_train_options {
     mw_backend *device;      /* that steps run on, with memory of its own or not; NULL: the SAE's */
 } mw_train_options;
 
+/* Those of an experiment file that says nothing of them, for an SAE of this shape and a run over so many rows. */
+mw_train_options mw_train_defaults(const mw_sae_shape *shape, int64_t rows, int64_t batch);
+
 /* Means over the rows of one step, exact over all ranks. */
 typedef struct mw_step_report {
     double loss;               /* mse * scale, also of other reconstructions, + aux and penalty terms */
@@ -316,9 +319,13 @@ mw_status mw_sae_initialize(mw_sae *sae, const float *x, const float *y, int64_t
 /* Trains on what `in` and `out` (NULL: `in`) show of a store and writes `folder` (SAE, history.jsonl,
  * training_history.json); goes on from the newest whole `folder`/checkpoint-STEP.safetensors of the same options. Asked to
  * end by a signal it saves one and gives MW_INTERRUPTED. Rows come in an order that is a function of order_seed and
- * position alone. Collective. */
+ * position alone. `folder` NULL: nothing is written or gone on from; the SAE is trained in memory. Collective. */
 mw_status mw_sae_train(mw_sae *sae, const mw_store_view *in, const mw_store_view *out, const mw_comm *comm,
                        const mw_train_options *options, const char *folder, mw_step_report *last) MW_MUST_USE;
+
+/* The same on rows [n, sae->d] in memory, which all ranks have alike: nothing is written. Collective. */
+mw_status mw_sae_train_array(mw_sae *sae, const float *rows, int64_t n, const mw_comm *comm,
+                             const mw_train_options *options, mw_step_report *last) MW_MUST_USE;
 
 /* One SAE of several that are trained on the same batches. */
 typedef struct mw_training {

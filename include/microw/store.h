@@ -111,6 +111,9 @@ mw_status mw_store_open(const char *path, mw_store **out) MW_MUST_USE;
 /* Several as one: rows, sequences and documents of the first, then of the next. It has the sites that all have, and means over
  * all rows. MW_ERR_CONFIG if they are of different models. */
 mw_status mw_store_open_many(const char *const *paths, int64_t n, mw_store **out) MW_MUST_USE;
+/* Rows [n, width] of f32 in memory as a store of one site ("8.resid_post"): what trains, measures and looks for texts reads them so. They
+ * are borrowed, stay as they are, and are the same on all ranks. Each is a sequence of its own, of one empty token. */
+mw_status mw_store_of_array(const float *rows, int64_t n, int64_t width, const char *site, mw_store **out) MW_MUST_USE;
 void mw_store_close(mw_store **store);
 int64_t mw_store_rows(const mw_store *store);
 int64_t mw_store_schema(const mw_store *store); /* the earliest of its files */

@@ -10,29 +10,28 @@ static int64_t or_auto(int64_t value, int64_t otherwise) {
 
 mw_train_options training_options(const mw_experiment *e, int64_t width, const char *fingerprint) {
     const train_settings *t = &e->train;
-    int64_t steps = (t->tokens + t->batch - 1) / t->batch;
-    int64_t aux = mw_variant_uses_k(settings_variant(e)) ? width / 2 : 0;
+    const mw_sae_shape shape = {.variant = settings_variant(e), .d = width};
+    const mw_train_options otherwise = mw_train_defaults(&shape, t->tokens, t->batch);
     return (mw_train_options){.batch = t->batch,
                               .shards = t->shards,
-                              .steps = steps,
+                              .steps = otherwise.steps,
                               .lr = t->lr,
                               .beta1 = t->beta1,
                               .beta2 = t->beta2,
                               .eps = t->eps,
-                              .warmup_steps = or_auto(t->warmup, steps < 20000 ? steps / 20 : 1000),
+                              .warmup_steps = or_auto(t->warmup, otherwise.warmup_steps),
                               .decay = (mw_decay)t->schedule,
                               .decay_fraction = t->decay,
                               .clip_norm = t->clip_norm,
                               .ema = t->ema,
-                              .aux_k = or_auto(t->aux_k, aux),
+                              .aux_k = or_auto(t->aux_k, otherwise.aux_k),
                               .aux_coefficient = t->aux_coefficient,
-                              .dead_after =
-                                  or_auto(t->dead_after, t->tokens < 100000000 ? t->tokens / 10 + 1 : 10000000),
+                              .dead_after = or_auto(t->dead_after, otherwise.dead_after),
                               .resample_every = t->resample_every,
-                              .k_start = or_auto(t->k_start, width / 2),
+                              .k_start = or_auto(t->k_start, otherwise.k_start),
                               .k_anneal_steps = t->k_anneal,
                               .sparsity = t->sparsity,
-                              .sparsity_warmup = or_auto(t->sparsity_warmup, steps / 20),
+                              .sparsity_warmup = or_auto(t->sparsity_warmup, otherwise.sparsity_warmup),
                               .penalty = (mw_penalty)t->penalty,
                               .l0_target = t->l0_target,
                               .bandwidth = t->bandwidth,

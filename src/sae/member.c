@@ -13,6 +13,11 @@ static int64_t steps_done(const member *m) {
     return mw_trainer_steps_done(m->trainer);
 }
 
+/* Without a folder nothing is written or gone on from. */
+static bool writes(const member *m) {
+    return m->job->folder != NULL;
+}
+
 /* ---- before the first step ------------------------------------------------------------------------------- */
 
 static mw_status start_from(member *m, float *x, float *y, int64_t rows, double *loss_scale) {
@@ -101,16 +106,16 @@ static mw_status prepare(member *m, double *loss_scale) {
 
 mw_status member_begin(member *m) {
     double loss_scale = 1;
-    MW_TRY(mw_comm_agree(m->comm, is_root(m) ? mw_make_directories(m->job->folder) : MW_OK));
+    MW_TRY(mw_comm_agree(m->comm, is_root(m) && writes(m) ? mw_make_directories(m->job->folder) : MW_OK));
     MW_TRY(mw_comm_agree(m->comm, prepare(m, &loss_scale)));
     MW_TRY(mw_trainer_new(m->job->sae, m->comm, m->job->options, loss_scale, &m->trainer));
-    MW_TRY(resume(m));
+    if (writes(m)) MW_TRY(resume(m));
     m->first = steps_done(m);
     m->saved = mw_seconds();
     m->active = m->first < m->job->options->steps;
-    return mw_comm_agree(m->comm,
-                         is_root(m) ? history_open(m->job->folder, m->first, m->job->options->fingerprint, &m->history)
-                                    : MW_OK);
+    return mw_comm_agree(m->comm, is_root(m) && writes(m) ? history_open(m->job->folder, m->first,
+                                                                         m->job->options->fingerprint, &m->history)
+                                                          : MW_OK);
 }
 
 /* ---- steps --------------------------------------------------------------------------------------------- */
@@ -132,9 +137,10 @@ static mw_status save_checkpoint(member *m) {
 }
 
 mw_status member_interrupt(member *m) {
-    MW_TRY(save_checkpoint(m));
-    mw_log(MW_LOG_INFO, "training interrupted by signal %d at step %lld of %lld: saved; the same command goes on",
-           mw_signal_seen(), (long long)steps_done(m), (long long)m->job->options->steps);
+    if (writes(m)) MW_TRY(save_checkpoint(m));
+    mw_log(MW_LOG_INFO, "training interrupted by signal %d at step %lld of %lld%s", mw_signal_seen(),
+           (long long)steps_done(m), (long long)m->job->options->steps,
+           writes(m) ? ": saved; the same command goes on" : "");
     return MW_OK;
 }
 
@@ -153,13 +159,14 @@ static mw_status after_step(member *m) {
     bool due = o->checkpoint_every > 0 && step % o->checkpoint_every == 0;
     if (o->log_every > 0 && (step % o->log_every == 0 || step == o->steps || step == 1)) {
         double rate = (double)((step - m->first) * o->batch) / (m->job->seconds > 0 ? m->job->seconds : 1);
-        mw_status status = is_root(m) ? history_add(&m->history, step, step * o->batch, rate, &m->job->last) : MW_OK;
+        mw_status status =
+            is_root(m) && writes(m) ? history_add(&m->history, step, step * o->batch, rate, &m->job->last) : MW_OK;
         bool late = false;
         MW_TRY(mw_comm_agree(m->comm, status));
         MW_TRY(time_for_checkpoint(m, &late));
         due = due || late;
     }
-    return due && step < o->steps ? save_checkpoint(m) : MW_OK;
+    return due && step < o->steps && writes(m) ? save_checkpoint(m) : MW_OK;
 }
 
 static void tell_stalled(const member *m) {
@@ -244,6 +251,7 @@ static mw_status save(member *m) {
     MW_TRY(mw_comm_agree(m->comm, unit_decoder(m->job->sae)));
     fold_scales(m->job->sae, &m->scales);
     MW_TRY(mw_comm_agree(m->comm, sae_check_finite(m->job->sae, "the trained SAE")));
+    if (!writes(m)) return MW_OK;
     mw_status status = mw_comm_agree(m->comm, is_root(m) ? prepare_to_save(m) : MW_OK);
     if (status == MW_OK && mw_comm_rank(m->trainer->data) == 0) status = mw_sae_save(m->job->sae, m->job->folder);
     MW_TRY(mw_comm_agree(m->comm, status));

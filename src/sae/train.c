@@ -236,3 +236,15 @@ mw_status mw_sae_train(mw_sae *sae, const mw_store_view *in, const mw_store_view
     if (job.status == MW_OK && last) *last = job.last;
     return job.status;
 }
+
+mw_status mw_sae_train_array(mw_sae *sae, const float *rows, int64_t n, const mw_comm *comm,
+                             const mw_train_options *options, mw_step_report *last) {
+    mw_store *store = NULL;
+    mw_store_view view;
+    mw_status status = mw_store_of_array(rows, n, sae->d, "0.resid_post", &store);
+    if (status == MW_OK) status = mw_store_view_open(store, "0.resid_post", &view);
+    status = mw_comm_agree(comm, status);
+    if (status == MW_OK) status = mw_sae_train(sae, &view, NULL, comm, options, NULL, last);
+    mw_store_close(&store);
+    return status;
+}

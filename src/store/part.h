@@ -1,4 +1,4 @@
-/* One HDF5 file of a store. */
+/* One HDF5 file of a store, or rows in memory that take its place. */
 #ifndef MICROW_STORE_PART_H
 #define MICROW_STORE_PART_H
 
@@ -15,9 +15,10 @@ typedef struct store_part {
     int fd;        /* of the same open file */
     uint64_t size; /* bytes */
     int64_t schema, n_rows, n_documents, n_sites, capacity;
-    part_site *sites; /* by name */
-    int64_t first;    /* row of the whole where this file's begin */
-    bool told;        /* that it is of schema 1 */
+    part_site *sites;   /* by name */
+    int64_t first;      /* row of the whole where this file's begin */
+    bool told;          /* that it is of schema 1 */
+    const float *array; /* rows in memory, of the one site; borrowed. NULL: a file */
 } store_part;
 
 enum { STORE_NAME = 96 };
@@ -26,7 +27,12 @@ void store_site_name(mw_site site, const char *what, char out[STORE_NAME]);
 
 /* `partial`: a file that its writer has not finished will do. */
 mw_status part_open(const char *path, bool partial, store_part *out) MW_MUST_USE;
+/* Rows [n, width] that the caller keeps; each is a sequence of its own. */
+mw_status part_of_array(const float *rows, int64_t n, int64_t width, const char *site, store_part *out) MW_MUST_USE;
 void part_close(store_part *part);
+/* Mean of a site's rows, [width]; a root attribute, which an array has not: "". Caller frees. */
+mw_status part_mean(const store_part *part, int64_t site, double *out) MW_MUST_USE;
+mw_status part_text(const store_part *part, const char *key, char **out) MW_MUST_USE;
 /* Rows begin .. begin + count of a site; `raw` has room for them as stored. */
 mw_status part_read(const store_part *part, int64_t site, int64_t begin, int64_t count, char *raw,
                     float *out) MW_MUST_USE;

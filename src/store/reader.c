@@ -98,6 +98,24 @@ mw_status mw_store_open(const char *path, mw_store **out) {
     return mw_store_open_many(&path, 1, out);
 }
 
+static mw_status take_array(mw_store *store, const float *rows, int64_t n, int64_t width, const char *site) {
+    if (!(store->parts = mw_calloc(1, sizeof *store->parts))) return MW_ERR_MEMORY;
+    MW_TRY(part_of_array(rows, n, width, site, &store->parts[0]));
+    store->n_parts = store->n_sites = 1;
+    store->n_rows = n;
+    return list_sites(store);
+}
+
+mw_status mw_store_of_array(const float *rows, int64_t n, int64_t width, const char *site, mw_store **out) {
+    mw_store *store = mw_calloc(1, sizeof *store);
+    mw_status status = store ? take_array(store, rows, n, width, site) : MW_ERR_MEMORY;
+    if (status != MW_OK)
+        mw_store_close(&store);
+    else
+        *out = store;
+    return status;
+}
+
 void mw_store_close(mw_store **slot) {
     mw_store *store = *slot;
     if (!store) return;
@@ -155,7 +173,7 @@ mw_status mw_store_provenance(const mw_store *store, const char *key, char **out
     mw_status status = MW_OK;
     for (int64_t p = 0; p < store->n_parts && status == MW_OK; p++) {
         char *value = NULL;
-        status = h5_get_text(store->parts[p].file, store->parts[p].path, key, &value);
+        status = part_text(&store->parts[p], key, &value);
         if (status == MW_OK) mw_text_addf(&text, "%s%s", p ? "\n" : "", value);
         mw_free(value);
     }
@@ -227,17 +245,14 @@ mw_status mw_store_read_range(const mw_store *store, const mw_store_site *s, int
 }
 
 mw_status mw_store_read_mean(const mw_store *store, const mw_store_site *s, double *out) {
-    char name[STORE_NAME];
-    store_site_name(s->site, "mean", name);
-    const store_part *first = &store->parts[0];
-    if (store->n_parts == 1) return h5_read_all(first->file, first->path, name, H5T_NATIVE_DOUBLE, s->width, out);
+    if (store->n_parts == 1) return part_mean(&store->parts[0], s->index, out);
     double *one = mw_alloc((size_t)s->width * sizeof *one);
     mw_status status = one ? MW_OK : MW_ERR_MEMORY;
     memset(out, 0, (size_t)s->width * sizeof *out);
     for (int64_t p = 0; p < store->n_parts && status == MW_OK; p++) {
         const store_part *part = &store->parts[p];
         double share = (double)part->n_rows / (double)store->n_rows;
-        status = h5_read_all(part->file, part->path, name, H5T_NATIVE_DOUBLE, s->width, one);
+        status = part_mean(part, s->index, one);
         for (int64_t i = 0; i < s->width && status == MW_OK; i++) out[i] += share * one[i];
     }
     mw_free(one);

@@ -15,7 +15,7 @@ static mw_status add_names(const store_part *part, mw_store_sources *s, int64_t 
     char *text = NULL;
     int64_t before = s->n;
     mw_log_quiet(true);
-    mw_status known = h5_get_text(part->file, part->path, "dataset_sha256", &text);
+    mw_status known = part_text(part, "dataset_sha256", &text);
     mw_log_quiet(false);
     mw_status status = MW_OK;
     for (const char *line = known == MW_OK ? text : NULL; line && *line && status == MW_OK;) {
