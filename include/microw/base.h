@@ -94,6 +94,10 @@ typedef enum mw_log_level { MW_LOG_ERROR, MW_LOG_WARNING, MW_LOG_INFO, MW_LOG_DE
  * With more than one rank, errors are held so that the launcher side can print each distinct one once. */
 void mw_log_setup(int rank, int size, mw_log_level level);
 void mw_log(mw_log_level level, const char *fmt, ...) MW_PRINTF(2, 3);
+/* Where lines go in place of standard error: `call` gets each without "microw: error: " and without a newline, one at a time, from any
+ * thread. It must not log. NULL: standard error again. */
+typedef void mw_log_call(void *self, mw_log_level level, const char *line);
+void mw_log_to(mw_log_call *call, void *self);
 /* Logs an error and returns `status`, so that the place of decision reads `return mw_error(...)`. */
 mw_status mw_error(mw_status status, const char *fmt, ...) MW_PRINTF(2, 3);
 /* Moves the held error text (newline-separated; may be "") to the caller, who frees it with mw_free. */

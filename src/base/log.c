@@ -15,6 +15,8 @@ static struct {
     int quiet; /* how often it was said */
     char held[HELD_MAX_BYTES];
     size_t held_length;
+    mw_log_call *call; /* NULL: standard error */
+    void *self;
 } log_state = {.lock = PTHREAD_MUTEX_INITIALIZER, .size = 1, .level = MW_LOG_INFO};
 
 void mw_log_setup(int rank, int size, mw_log_level level) {
@@ -38,6 +40,13 @@ bool mw_log_shows(mw_log_level level) {
     return shows;
 }
 
+void mw_log_to(mw_log_call *call, void *self) {
+    pthread_mutex_lock(&log_state.lock);
+    log_state.call = call;
+    log_state.self = self;
+    pthread_mutex_unlock(&log_state.lock);
+}
+
 static void hold(const char *line) {
     size_t length = strlen(line);
     if (log_state.held_length + length + 2 > HELD_MAX_BYTES) return;
@@ -57,6 +66,8 @@ static void emit(mw_log_level level, const char *fmt, va_list args) {
         /* dropped */
     } else if (level == MW_LOG_ERROR && log_state.size > 1) {
         hold(line);
+    } else if (log_state.call) {
+        log_state.call(log_state.self, level, line);
     } else {
         mw_progress_clear();
         fprintf(stderr, "microw: %s: %s\n", names[level], line);
