@@ -24,7 +24,8 @@ void print_usage(void) {
            "usage: microw VERB [exp.yaml] [options]\n\n");
     for (const verb *v = verbs; v->name; v++) printf("  %-9s %-12s %s\n", v->name, v->operand, v->meaning);
     printf("\n  microw VERB --help      its options, what it reads, and an example; also: microw help VERB\n"
-           "  microw --version        also: -V, microw version\n\n"
+           "  microw --version        also: -V, microw version\n"
+           "  microw help --man       the manual page; --bash, --zsh: completions\n\n"
            "For every verb:\n");
     for (const option *o = options; o->name; o++)
         if (strcmp(o->verbs, "*") == 0) print_option(o);

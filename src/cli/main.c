@@ -78,7 +78,22 @@ static int end_early(mw_status status) {
     return exit_code(status == MW_OK ? written : status);
 }
 
+/* `microw help --man` and so on; false: not one of these. */
+static bool print_page(const char *name) {
+    static const struct {
+        const char *name;
+        void (*print)(void);
+    } pages[] = {{"--man", print_man}, {"--bash", print_bash}, {"--zsh", print_zsh}};
+    for (size_t i = 0; name && i < sizeof pages / sizeof *pages; i++) {
+        if (strcmp(pages[i].name, name) != 0) continue;
+        if (is_first()) pages[i].print();
+        return true;
+    }
+    return false;
+}
+
 static int help_on(const char *name) {
+    if (print_page(name)) return end_early(MW_OK);
     const verb *v = name ? verb_of(name) : NULL;
     if (name && !v) return end_early(unknown_verb(name));
     if (!is_first()) return 0;

@@ -43,6 +43,10 @@ bool option_is_of(const option *o, const verb *v);
 /* To standard output. */
 void print_usage(void);
 void print_help(const verb *v);
+/* What is installed beside the program: manual page, completions. */
+void print_man(void);
+void print_bash(void);
+void print_zsh(void);
 mw_status unknown_verb(const char *given);
 
 #endif
