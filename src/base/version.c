@@ -1,4 +1,7 @@
 #include "microw/base.h"
+#include "microw/version.h"
+
+#include <version_git.h> /* made by each build */
 
 const char *mw_version(void) {
     return MICROW_VERSION;

@@ -2,4 +2,4 @@
 cd "$SOURCE" || exit 1
 tool=$(command -v clang-format-14 || command -v clang-format) || exit 77
 "$tool" --version | grep -q 'version 14' || exit 77
-"$tool" --dry-run -Werror $(find src include tests tools -name '*.[ch]') && echo "format: clean"
+"$tool" --dry-run -Werror $(find src include tests tools examples -name '*.[ch]') && echo "format: clean"

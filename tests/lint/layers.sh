@@ -17,6 +17,7 @@ rank_of() {
 floor_of_header() {
     case $1 in
         base|config|tensor|backend|comm|hooks|model|dataset|store|harvest|sae|concepts|experiment) echo "$1" ;;
+        version) echo base ;;
         safetensors|tokenizer) echo model ;;
         *) echo unknown ;;
     esac
