@@ -8,6 +8,7 @@
 #include "microw/concepts.h"
 #include "microw/config.h"
 #include "microw/dataset.h"
+#include "microw/evaluate.h"
 #include "microw/experiment.h"
 #include "microw/harvest.h"
 #include "microw/hooks.h"

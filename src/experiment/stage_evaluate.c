@@ -1,6 +1,6 @@
 /* How much of the activations, and of the model's predictions, an SAE keeps. */
-#include "experiment/damage.h"
 #include "experiment/work.h"
+#include "microw/evaluate.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -59,33 +59,33 @@ static json_t *reconstruction(const mw_store_view *out, const mw_sae_metrics *m)
     return made;
 }
 
-static double ce_recovered(const damage *d, damage_kind baseline) {
-    return recovered(d->ce[DAMAGE_NONE], d->ce[DAMAGE_SAE], d->ce[baseline]);
+static double ce_recovered(const mw_evaluation *d, mw_ablation baseline) {
+    return mw_recovered(d->ce[MW_ABLATE_NONE], d->ce[MW_ABLATE_SAE], d->ce[baseline]);
 }
 
-static double kl_recovered(const damage *d, damage_kind baseline) {
-    return recovered(0, d->kl[DAMAGE_SAE], d->kl[baseline]);
+static double kl_recovered(const mw_evaluation *d, mw_ablation baseline) {
+    return mw_recovered(0, d->kl[MW_ABLATE_SAE], d->kl[baseline]);
 }
 
-static void add_damage(json_t *made, const damage *d) {
-    static const char *const names[DAMAGE_COUNT] = {"clean", "sae", "zero", "mean"};
+static void add_predictions(json_t *made, const mw_evaluation *d) {
+    static const char *const names[MW_ABLATIONS] = {"clean", "sae", "zero", "mean"};
     json_t *ce = json_object(), *kl = json_object();
-    for (int kind = 0; kind < DAMAGE_COUNT; kind++) {
+    for (int kind = 0; kind < MW_ABLATIONS; kind++) {
         json_object_set_new(ce, names[kind], mw_json_real(d->ce[kind]));
-        if (kind != DAMAGE_NONE) json_object_set_new(kl, names[kind], mw_json_real(d->kl[kind]));
+        if (kind != MW_ABLATE_NONE) json_object_set_new(kl, names[kind], mw_json_real(d->kl[kind]));
     }
     json_object_set_new(made, "cross_entropy", ce);
     json_object_set_new(made, "kl", kl);
-    json_object_set_new(made, "ce_recovered_zero", mw_json_real(ce_recovered(d, DAMAGE_ZERO)));
-    json_object_set_new(made, "ce_recovered_mean", mw_json_real(ce_recovered(d, DAMAGE_MEAN)));
-    json_object_set_new(made, "kl_recovered_zero", mw_json_real(kl_recovered(d, DAMAGE_ZERO)));
-    json_object_set_new(made, "kl_recovered_mean", mw_json_real(kl_recovered(d, DAMAGE_MEAN)));
+    json_object_set_new(made, "ce_recovered_zero", mw_json_real(ce_recovered(d, MW_ABLATE_ZERO)));
+    json_object_set_new(made, "ce_recovered_mean", mw_json_real(ce_recovered(d, MW_ABLATE_MEAN)));
+    json_object_set_new(made, "kl_recovered_zero", mw_json_real(kl_recovered(d, MW_ABLATE_ZERO)));
+    json_object_set_new(made, "kl_recovered_mean", mw_json_real(kl_recovered(d, MW_ABLATE_MEAN)));
     json_object_set_new(made, "predicted_on_tokens", json_integer(d->tokens));
 }
 
-static mw_status save(const work *w, const views *v, const mw_sae_metrics *m, const damage *d) {
+static mw_status save(const work *w, const views *v, const mw_sae_metrics *m, const mw_evaluation *d) {
     json_t *made = reconstruction(rebuilt(v), m);
-    if (d) add_damage(made, d);
+    if (d) add_predictions(made, d);
     json_object_set_new(made, "stage", json_string(w->fingerprint));
     mw_status status = made ? mw_lock_check(&w->lock) : MW_ERR_MEMORY;
     if (status == MW_OK) status = mw_json_save(w->output, made, 1);
@@ -93,27 +93,27 @@ static mw_status save(const work *w, const views *v, const mw_sae_metrics *m, co
     return status;
 }
 
-static void print_damage(const damage *d) {
-    double from_zero = ce_recovered(d, DAMAGE_ZERO), from_mean = ce_recovered(d, DAMAGE_MEAN);
+static void print_predictions(const mw_evaluation *d) {
+    double from_zero = ce_recovered(d, MW_ABLATE_ZERO), from_mean = ce_recovered(d, MW_ABLATE_MEAN);
     printf("evaluate: cross-entropy %s clean, %s with the SAE, %s with the site at zero, %s at its mean: "
            "%s %% and %s %% recovered; KL %s\n",
-           mw_show(d->ce[DAMAGE_NONE], 4).text, mw_show(d->ce[DAMAGE_SAE], 4).text, mw_show(d->ce[DAMAGE_ZERO], 4).text,
-           mw_show(d->ce[DAMAGE_MEAN], 4).text, mw_show(100 * from_zero, 1).text, mw_show(100 * from_mean, 1).text,
-           mw_show(d->kl[DAMAGE_SAE], 4).text);
+           mw_show(d->ce[MW_ABLATE_NONE], 4).text, mw_show(d->ce[MW_ABLATE_SAE], 4).text,
+           mw_show(d->ce[MW_ABLATE_ZERO], 4).text, mw_show(d->ce[MW_ABLATE_MEAN], 4).text,
+           mw_show(100 * from_zero, 1).text, mw_show(100 * from_mean, 1).text, mw_show(d->kl[MW_ABLATE_SAE], 4).text);
     if (isnan(from_zero) || isnan(from_mean))
         printf(
             "evaluate: \"-\": what is recovered is undefined where the ablation costs less than %g nats, and where no "
             "token is predicted\n",
-            RECOVERED_FROM);
+            MW_RECOVERED_FROM);
 }
 
-static void print_result(const mw_sae *sae, const mw_sae_metrics *m, const damage *d) {
+static void print_result(const mw_sae *sae, const mw_sae_metrics *m, const mw_evaluation *d) {
     printf("evaluate: FVU %s, explained variance %s, cosine %s, L0 %.1f, dead %.2f %%, dense %lld on %lld rows\n",
            mw_show(m->fvu, 4).text, mw_show(m->explained_variance, 4).text, mw_show(m->cosine, 4).text, m->l0,
            100.0 * (double)m->dead / (double)sae->n, (long long)m->dense, (long long)m->rows);
     if (isnan(m->fvu))
         printf("evaluate: \"-\": the activations do not vary, so no share of their variance is defined\n");
-    if (d) print_damage(d);
+    if (d) print_predictions(d);
     fflush(stdout);
 }
 
@@ -134,16 +134,35 @@ static mw_status describe(run *r, work *w) {
     return mw_comm_agree(r->comm, status);
 }
 
+/* Sequences from the first on until they have so many tokens. */
+static int64_t count_sequences(const mw_dataset *d, int64_t tokens) {
+    int64_t n = 0;
+    for (int64_t have = 0; n < d->n_sequences && have < tokens; n++) have += d->length[n];
+    return n;
+}
+
+static mw_status predict_with(run *r, const views *v, mw_evaluation *out) {
+    const mw_evaluation_input input = {.model = r->model,
+                                       .sae = r->sae,
+                                       .in = &v->in,
+                                       .out = v->out,
+                                       .dataset = r->dataset,
+                                       .sequences = count_sequences(r->dataset, r->e->evaluate.tokens),
+                                       .per_pass = r->e->dataset.batch,
+                                       .untouched = untouched_token(r)};
+    return mw_evaluate(&input, r->comm, out);
+}
+
 static mw_status evaluate(run *r, const views *v, work *w) {
     mw_sae_metrics metrics;
-    damage harm;
+    mw_evaluation predictions;
     bool predict = r->e->evaluate.ce_recovered;
     MW_TRY(work_begin(r, w));
     if (w->complete) return MW_OK;
     MW_TRY(mw_sae_measure(r->sae, &v->in, v->out, (mw_nan_rule)r->e->train.nan, r->comm, &metrics));
-    if (predict) MW_TRY(measure_damage(r, v, &harm));
-    if (run_is_root(r)) print_result(r->sae, &metrics, predict ? &harm : NULL);
-    MW_TRY(mw_comm_agree(r->comm, run_is_root(r) ? save(w, v, &metrics, predict ? &harm : NULL) : MW_OK));
+    if (predict) MW_TRY(predict_with(r, v, &predictions));
+    if (run_is_root(r)) print_result(r->sae, &metrics, predict ? &predictions : NULL);
+    MW_TRY(mw_comm_agree(r->comm, run_is_root(r) ? save(w, v, &metrics, predict ? &predictions : NULL) : MW_OK));
     return work_done(r, w);
 }
 

@@ -1,7 +1,7 @@
 /* What turning latents does: texts of each variant side by side, words of a category, and next-token prediction. */
 #include "experiment/edits.h"
 #include "experiment/generation.h"
-#include "experiment/predictions.h"
+#include "evaluate/next_token.h"
 #include "experiment/work.h"
 
 #include <math.h>
@@ -210,13 +210,14 @@ static mw_status predict(lab *l) {
     if (l->s->measure_tokens == 0) return MW_OK;
     const mw_dataset *text = l->own ? l->own : l->r->dataset;
     int64_t first = l->own ? 0 : first_of_last(text, l->s->measure_tokens);
-    prediction_plan plan = plan_predictions(l->r, text, first, text->n_sequences - first);
+    prediction_plan plan =
+        plan_predictions(l->r->model, text, first, text->n_sequences - first, l->r->e->dataset.batch);
     treatment *treatments = mw_calloc((size_t)l->n, sizeof *treatments);
     prediction *found = mw_calloc((size_t)l->n, sizeof *found);
     mw_status status = mw_comm_agree(l->r->comm, treatments && found ? MW_OK : MW_ERR_MEMORY);
     for (int64_t v = 0; v < l->n && status == MW_OK; v++)
         treatments[v] = (treatment){l->list[v].name, attach, detach, NULL, &l->list[v]};
-    if (status == MW_OK) status = measure_predictions(l->r, &plan, treatments, l->n, found, &l->tokens);
+    if (status == MW_OK) status = measure_predictions(&plan, l->r->comm, treatments, l->n, found, &l->tokens);
     for (int64_t v = 0; v < l->n && status == MW_OK; v++) l->list[v].predicted = found[v];
     mw_free(treatments);
     mw_free(found);

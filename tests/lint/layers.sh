@@ -1,7 +1,7 @@
 # Includes point one way only, and outside libraries are called only where they belong.
 set -u
 cd "$SOURCE"
-floors="base config tensor backend comm hooks model dataset store harvest sae concepts report experiment cli"
+floors="base config tensor backend comm hooks model dataset store harvest sae concepts evaluate report experiment cli"
 failed=0
 
 rank_of() {
@@ -16,7 +16,7 @@ rank_of() {
 # public headers by floor
 floor_of_header() {
     case $1 in
-        base|config|tensor|backend|comm|hooks|model|dataset|store|harvest|sae|concepts|experiment) echo "$1" ;;
+        base|config|tensor|backend|comm|hooks|model|dataset|store|harvest|sae|concepts|evaluate|experiment) echo "$1" ;;
         version) echo base ;;
         safetensors|tokenizer) echo model ;;
         *) echo unknown ;;

@@ -1,6 +1,6 @@
 /* What an SAE is measured by, against sums that are written down as the definitions are: also where these are 0/0, where rows are not finite,
  * and at positions behind the last bucket's begin. */
-#include "experiment/damage.h"
+#include "microw/evaluate.h"
 #include "experiment/generation.h"
 #include "microw/sae.h"
 #include "test.h"
@@ -310,8 +310,8 @@ static void weights_that_are_not_finite_are_not_saved(void) {
 }
 
 static void shares_of_little_are_undefined(void) {
-    CHECK(isnan(recovered(2, 2.5, 2)) && isnan(recovered(2, 2.5, 2.0009)) && isnan(recovered(2, 2.5, 1.5)));
-    CHECK(fabs(recovered(2, 2.5, 4) - 0.75) < 1e-12 && fabs(recovered(2, 2.001, 2.002) - 0.5) < 1e-9);
+    CHECK(isnan(mw_recovered(2, 2.5, 2)) && isnan(mw_recovered(2, 2.5, 2.0009)) && isnan(mw_recovered(2, 2.5, 1.5)));
+    CHECK(fabs(mw_recovered(2, 2.5, 4) - 0.75) < 1e-12 && fabs(mw_recovered(2, 2.001, 2.002) - 0.5) < 1e-9);
     const word_share none[] = {{0, 0}, {0, 0}}, some[] = {{1, 4}, {0, 0}, {3, 4}};
     estimate e = estimate_share(none, 2);
     CHECK(isnan(e.percent) && isnan(e.low) && isnan(e.high));

@@ -1,8 +1,10 @@
 /* How well the model predicts the next token, untouched and treated. */
-#ifndef MICROW_PREDICTIONS_H
-#define MICROW_PREDICTIONS_H
+#ifndef MICROW_NEXT_TOKEN_H
+#define MICROW_NEXT_TOKEN_H
 
-#include "experiment/run.h"
+#include "microw/comm.h"
+#include "microw/dataset.h"
+#include "microw/model.h"
 
 /* What is done to a pass. Any of the functions may be NULL; attach and detach may be called once more for the same pass. */
 typedef struct treatment {
@@ -21,14 +23,17 @@ typedef struct prediction {
 
 /* Sequences `first` .. `first + count` of a dataset, in passes of `per_pass` sequences and at most `rows` rows. */
 typedef struct prediction_plan {
+    mw_model *model;
     const mw_dataset *dataset;
     int64_t first, count, per_pass, rows;
 } prediction_plan;
-prediction_plan plan_predictions(const run *r, const mw_dataset *dataset, int64_t first, int64_t count);
+/* `most`: sequences of a pass; 0: as many as memory for logits allows. */
+prediction_plan plan_predictions(mw_model *model, const mw_dataset *dataset, int64_t first, int64_t count,
+                                 int64_t most);
 
 /* Treatment 0 leaves the model as it is, and comes first on every pass. `out` [n]. `tokens`: predicted ones. Collective; the same
  * at any number of ranks. MW_ERR_STATE names the site and the weights where a model's numbers are not finite. */
-mw_status measure_predictions(run *r, const prediction_plan *plan, const treatment *treatments, int64_t n,
+mw_status measure_predictions(const prediction_plan *plan, const mw_comm *comm, const treatment *treatments, int64_t n,
                               prediction *out, int64_t *tokens) MW_MUST_USE;
 
 #endif

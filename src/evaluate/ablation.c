@@ -1,5 +1,6 @@
-#include "experiment/damage.h"
-#include "experiment/predictions.h"
+/* A model's predictions while something takes the place of an SAE's sites. */
+#include "evaluate/next_token.h"
+#include "microw/evaluate.h"
 
 #include <math.h>
 #include <string.h>
@@ -53,7 +54,7 @@ static mw_status replace_rows(void *self, const mw_hook_event *event) {
 /* ---- treatments ------------------------------------------------------------------------------------------- */
 
 typedef struct surgery {
-    run *r;
+    const mw_sae *sae;
     const mw_store_view *in, *out;
     int32_t untouched;
     float *mean;         /* [out->width] */
@@ -62,7 +63,7 @@ typedef struct surgery {
 
 typedef struct operation {
     surgery *of;
-    damage_kind kind;
+    mw_ablation kind;
     mw_hook_id id[MW_VIEW_SITES];
     int count;
     tap tap[MW_VIEW_SITES];
@@ -89,14 +90,14 @@ static mw_status attach_readers(void *self, mw_hooks *hooks) {
     return MW_OK;
 }
 
-static mw_status attach_damage(void *self, mw_hooks *hooks) {
+static mw_status attach_replacements(void *self, mw_hooks *hooks) {
     operation *o = self;
     surgery *s = o->of;
     for (int64_t i = 0, at = 0; i < s->out->n_sites; at += s->out->site[i++].width) {
         o->by[i] = (replacement){{&s->rebuilt, at, s->out->site[i].width, 0},
                                  s->untouched,
-                                 o->kind == DAMAGE_MEAN ? s->mean : NULL,
-                                 o->kind == DAMAGE_SAE};
+                                 o->kind == MW_ABLATE_MEAN ? s->mean : NULL,
+                                 o->kind == MW_ABLATE_SAE};
         MW_TRY(attach(
             o, hooks,
             (mw_hook){.site = s->out->site[i].site, .kind = MW_CONTROLLER, .call = replace_rows, .self = &o->by[i]}));
@@ -112,30 +113,31 @@ static void detach(void *self, mw_hooks *hooks) {
 static mw_status rebuild(void *self, int64_t rows) {
     surgery *s = ((operation *)self)->of;
     mw_codes codes = {0};
-    mw_status status = mw_sae_encode(s->r->sae, s->read.data, rows, &codes);
-    if (status == MW_OK) status = mw_sae_decode(s->r->sae, &codes, s->read.data, s->rebuilt.data);
+    mw_status status = mw_sae_encode(s->sae, s->read.data, rows, &codes);
+    if (status == MW_OK) status = mw_sae_decode(s->sae, &codes, s->read.data, s->rebuilt.data);
     mw_codes_free(&codes);
     return status;
 }
 
-static const char *const damage_names[DAMAGE_COUNT] = {"the clean model", "the model with the SAE",
-                                                       "the model with the site at zero",
-                                                       "the model with the site at its mean"};
+static const char *const ablation_names[MW_ABLATIONS] = {"the clean model", "the model with the SAE",
+                                                         "the model with the site at zero",
+                                                         "the model with the site at its mean"};
 
-static mw_status operate(surgery *s, const prediction_plan *plan, damage *out) {
-    operation operations[DAMAGE_COUNT] = {{0}};
-    treatment treatments[DAMAGE_COUNT];
-    prediction found[DAMAGE_COUNT];
+static mw_status operate(surgery *s, const prediction_plan *plan, const mw_comm *comm, mw_evaluation *out) {
+    operation operations[MW_ABLATIONS] = {{0}};
+    treatment treatments[MW_ABLATIONS];
+    prediction found[MW_ABLATIONS];
     s->read = (sheet){mw_alloc((size_t)(plan->rows * s->in->width) * sizeof(float)), s->in->width};
     s->rebuilt = (sheet){mw_alloc((size_t)(plan->rows * s->out->width) * sizeof(float)), s->out->width};
-    for (int kind = 0; kind < DAMAGE_COUNT; kind++) {
-        operations[kind] = (operation){.of = s, .kind = (damage_kind)kind};
-        treatments[kind] = (treatment){damage_names[kind], kind == DAMAGE_NONE ? attach_readers : attach_damage, detach,
-                                       kind == DAMAGE_NONE ? rebuild : NULL, &operations[kind]};
+    for (int kind = 0; kind < MW_ABLATIONS; kind++) {
+        operations[kind] = (operation){.of = s, .kind = (mw_ablation)kind};
+        treatments[kind] =
+            (treatment){ablation_names[kind], kind == MW_ABLATE_NONE ? attach_readers : attach_replacements, detach,
+                        kind == MW_ABLATE_NONE ? rebuild : NULL, &operations[kind]};
     }
-    MW_TRY(mw_comm_agree(s->r->comm, s->read.data && s->rebuilt.data ? MW_OK : MW_ERR_MEMORY));
-    MW_TRY(measure_predictions(s->r, plan, treatments, DAMAGE_COUNT, found, &out->tokens));
-    for (int kind = 0; kind < DAMAGE_COUNT; kind++) {
+    MW_TRY(mw_comm_agree(comm, s->read.data && s->rebuilt.data ? MW_OK : MW_ERR_MEMORY));
+    MW_TRY(measure_predictions(plan, comm, treatments, MW_ABLATIONS, found, &out->tokens));
+    for (int kind = 0; kind < MW_ABLATIONS; kind++) {
         out->ce[kind] = found[kind].ce;
         out->kl[kind] = found[kind].kl;
     }
@@ -155,28 +157,20 @@ static mw_status mean_row(const mw_store_view *view, float **out) {
     return status;
 }
 
-/* Sequences from the first on until they have so many tokens. */
-static int64_t count_sequences(const mw_dataset *d, int64_t tokens) {
-    int64_t n = 0;
-    for (int64_t have = 0; n < d->n_sequences && have < tokens; n++) have += d->length[n];
-    return n;
-}
-
-mw_status measure_damage(run *r, const views *v, damage *out) {
-    surgery s = {.r = r, .in = &v->in, .out = rebuilt(v)};
-    MW_TRY(run_model(r));
-    MW_TRY(run_dataset(r));
-    MW_TRY(mw_comm_agree(r->comm, mean_row(s.out, &s.mean)));
-    s.untouched = untouched_token(r);
-    *out = (damage){.sequences = count_sequences(r->dataset, r->e->evaluate.tokens)};
-    prediction_plan plan = plan_predictions(r, r->dataset, 0, out->sequences);
-    mw_status status = operate(&s, &plan, out);
+mw_status mw_evaluate(const mw_evaluation_input *input, const mw_comm *comm, mw_evaluation *out) {
+    surgery s = {
+        .sae = input->sae, .in = input->in, .out = input->out ? input->out : input->in, .untouched = input->untouched};
+    *out = (mw_evaluation){0};
+    MW_TRY(mw_comm_agree(comm, mean_row(s.out, &s.mean)));
+    prediction_plan plan =
+        plan_predictions(input->model, input->dataset, input->first, input->sequences, input->per_pass);
+    mw_status status = operate(&s, &plan, comm, out);
     mw_free(s.read.data);
     mw_free(s.rebuilt.data);
     mw_free(s.mean);
     return status;
 }
 
-double recovered(double clean, double with_sae, double baseline) {
-    return baseline - clean >= RECOVERED_FROM ? (baseline - with_sae) / (baseline - clean) : (double)NAN;
+double mw_recovered(double clean, double with_sae, double baseline) {
+    return baseline - clean >= MW_RECOVERED_FROM ? (baseline - with_sae) / (baseline - clean) : (double)NAN;
 }

@@ -1,4 +1,4 @@
-#include "experiment/predictions.h"
+#include "evaluate/next_token.h"
 
 #include <math.h>
 #include <string.h>
@@ -50,7 +50,7 @@ static mw_status read_logits(void *self, const mw_hook_event *event) {
 /* ---- passes ---------------------------------------------------------------------------------------------- */
 
 typedef struct study {
-    run *r;
+    const mw_comm *comm;
     const prediction_plan *plan;
     const treatment *treatments;
     int64_t n, n_passes;
@@ -63,7 +63,7 @@ typedef struct study {
 static mw_status with_treatment(study *s, const mw_batch *batch, int64_t t,
                                 mw_status (*go)(study *, const mw_batch *, int64_t)) {
     const treatment *how = &s->treatments[t];
-    mw_hooks *hooks = mw_model_hooks(s->r->model);
+    mw_hooks *hooks = mw_model_hooks(s->plan->model);
     mw_status status = how->attach ? how->attach(how->self, hooks) : MW_OK;
     if (status == MW_OK) status = go(s, batch, t);
     if (how->detach) how->detach(how->self, hooks);
@@ -72,11 +72,11 @@ static mw_status with_treatment(study *s, const mw_batch *batch, int64_t t,
 
 static mw_status forward(study *s, const mw_batch *batch, int64_t t) {
     (void)t;
-    return mw_model_forward(s->r->model, batch, NULL);
+    return mw_model_forward(s->plan->model, batch, NULL);
 }
 
 static mw_status treated_pass(study *s, const mw_batch *batch, int64_t t, double *sums) {
-    mw_hooks *hooks = mw_model_hooks(s->r->model);
+    mw_hooks *hooks = mw_model_hooks(s->plan->model);
     reader d = {.next = s->next, .sequence = s->sequence, .clean = s->clean, .keep = t == 0};
     mw_hook_id id;
     MW_TRY(mw_hooks_attach(
@@ -126,25 +126,25 @@ static mw_status all_treatments(study *s, int64_t pass) {
 }
 
 static mw_status refuse(study *s, const mw_batch *batch, int64_t t) {
-    return mw_model_refuse_values(s->r->model, batch, s->treatments[t].name);
+    return mw_model_refuse_values(s->plan->model, batch, s->treatments[t].name);
 }
 
 /* The rank that met the first pass which is not finite, in the order of all, says why: it has not gone on since. */
 static mw_status check_passes(study *s) {
     int64_t first;
-    MW_TRY(mw_comm_first(s->r->comm, s->bad, &first));
+    MW_TRY(mw_comm_first(s->comm, s->bad, &first));
     mw_status status = MW_OK;
     if (first >= 0 && first == s->bad) {
         span p = span_of(s, s->bad / s->n);
         status = with_treatment(s, &p.batch, s->bad % s->n, refuse);
     }
-    return mw_comm_agree(s->r->comm, status);
+    return mw_comm_agree(s->comm, status);
 }
 
 /* Adds the passes in order, whatever rank made them. */
 static mw_status add_passes(study *s, prediction *out, int64_t *tokens) {
     int64_t width = 2 * s->n + 1;
-    MW_TRY(mw_comm_gather_shares(s->r->comm, s->sums, s->n_passes, 1, (size_t)width * sizeof *s->sums));
+    MW_TRY(mw_comm_gather_shares(s->comm, s->sums, s->n_passes, 1, (size_t)width * sizeof *s->sums));
     double all = 0;
     for (int64_t t = 0; t < s->n; t++) out[t] = (prediction){0, 0};
     for (int64_t p = 0; p < s->n_passes; p++) {
@@ -162,14 +162,15 @@ static mw_status add_passes(study *s, prediction *out, int64_t *tokens) {
     return MW_OK;
 }
 
-prediction_plan plan_predictions(const run *r, const mw_dataset *dataset, int64_t first, int64_t count) {
-    int64_t vocab = mw_model_about(r->model)->vocab, longest = 1;
+prediction_plan plan_predictions(mw_model *model, const mw_dataset *dataset, int64_t first, int64_t count,
+                                 int64_t most) {
+    int64_t vocab = mw_model_about(model)->vocab, longest = 1;
     for (int64_t q = first; q < first + count; q++)
         if (dataset->length[q] > longest) longest = dataset->length[q];
-    prediction_plan plan = {.dataset = dataset, .first = first, .count = count};
+    prediction_plan plan = {.model = model, .dataset = dataset, .first = first, .count = count};
     plan.per_pass = LOGITS_MAX / vocab / longest;
     if (plan.per_pass < 1) plan.per_pass = 1;
-    if (plan.per_pass > r->e->dataset.batch) plan.per_pass = r->e->dataset.batch;
+    if (most > 0 && plan.per_pass > most) plan.per_pass = most;
     plan.rows = plan.per_pass * longest;
     return plan;
 }
@@ -178,20 +179,20 @@ static mw_status prepare(study *s) {
     int64_t rows = s->plan->rows;
     s->n_passes = (s->plan->count + s->plan->per_pass - 1) / s->plan->per_pass;
     s->sums = mw_calloc((size_t)(s->n_passes * (2 * s->n + 1)), sizeof *s->sums);
-    s->clean = mw_alloc((size_t)(rows * mw_model_about(s->r->model)->vocab) * sizeof *s->clean);
+    s->clean = mw_alloc((size_t)(rows * mw_model_about(s->plan->model)->vocab) * sizeof *s->clean);
     s->next = mw_calloc((size_t)rows + 1, sizeof *s->next);
     s->sequence = mw_alloc((size_t)(rows + 1) * sizeof *s->sequence);
     return s->sums && s->clean && s->next && s->sequence ? MW_OK : MW_ERR_MEMORY;
 }
 
-mw_status measure_predictions(run *r, const prediction_plan *plan, const treatment *treatments, int64_t n,
+mw_status measure_predictions(const prediction_plan *plan, const mw_comm *comm, const treatment *treatments, int64_t n,
                               prediction *out, int64_t *tokens) {
     int64_t begin, end;
-    study s = {.r = r, .plan = plan, .treatments = treatments, .n = n, .bad = -1};
+    study s = {.comm = comm, .plan = plan, .treatments = treatments, .n = n, .bad = -1};
     mw_status status = prepare(&s);
-    mw_comm_share(mw_comm_rank(r->comm), mw_comm_size(r->comm), s.n_passes, 1, &begin, &end);
+    mw_comm_share(mw_comm_rank(comm), mw_comm_size(comm), s.n_passes, 1, &begin, &end);
     for (int64_t p = begin; p < end && status == MW_OK && s.bad < 0; p++) status = all_treatments(&s, p);
-    status = mw_comm_agree(r->comm, status);
+    status = mw_comm_agree(comm, status);
     if (status == MW_OK) status = check_passes(&s);
     if (status == MW_OK) status = add_passes(&s, out, tokens);
     void *all[] = {s.sums, s.clean, s.next, s.sequence};
