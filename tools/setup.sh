@@ -3,7 +3,8 @@
 #     tools/setup.sh            install
 #     tools/setup.sh --list     only name the packages
 #     tools/setup.sh --bundle   install what the target `bundle` and its tests use too
-#     tools/setup.sh --tests    that, and Slurm, which the test of jobs/ starts on this machine, a browser for the report's, and valgrind
+#     tools/setup.sh --tests    that, and Slurm, which the test of jobs/ starts on this machine, a browser for the report's, valgrind,
+#                               and numpy and h5py for the reader's
 set -eu
 
 packages="build-essential cmake ninja-build pkg-config python3
@@ -12,7 +13,7 @@ libpcre2-dev libjansson-dev libutf8proc-dev libxxhash-dev libssl-dev zlib1g-dev 
 
 case ${1:-} in
 --bundle) packages="$packages patchelf zstd debootstrap" ;;
---tests) packages="$packages patchelf zstd debootstrap slurm-wlm munge chromium valgrind" ;;
+--tests) packages="$packages patchelf zstd debootstrap slurm-wlm munge chromium valgrind python3-numpy python3-h5py" ;;
 esac
 if [ "${1:-}" = "--list" ]; then
     echo $packages
