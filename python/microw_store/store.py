@@ -207,7 +207,7 @@ class Store:
         return sum(share * p.read(f"sites/{site}/{name}")[0] for share, p in zip(shares, self._parts))
 
     def mean(self, site):
-        """float64 [width]: over all rows that are finite."""
+        """float64 [width]: the sum of the rows that are finite, by the number of all."""
         return self._over_parts(site, "mean")
 
     def norm_mean(self, site):
