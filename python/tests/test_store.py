@@ -138,7 +138,7 @@ class Rows(FolderCase):
         store.verify()
 
 
-class Tokens(unittest.TestCase):
+class Tokens(FolderCase):
     def test_columns(self):
         for name in HARVESTS:
             store = Store(activations(name))
@@ -185,6 +185,28 @@ class Tokens(unittest.TestCase):
             return
         model = f"{SOURCE}/configs/demo/model"
         self.assertEqual(store.document_text(3, tokenizer=model).strip(), store.document_text(3).strip())
+
+    def test_parts_of_characters(self):
+        store = Store(activations("signs"))
+        for d in range(store.n_documents):
+            self.assertEqual(store.document_text(d), f"the cafe\u0301 has \u2713 {d + 1} \u20ac and \U0001f600 for \u65e5\u672c .")
+        self.assertTrue(any(text.startswith("<0x") for text in store.token_text(slice(0, 40))))
+
+    def test_token_ids(self):
+        """Of a file of ids: a document a row, whose place is its number."""
+        store = Store(activations("ids"))
+        self.assertEqual((store.n_documents, store.rows, store.document_place(3)), (10, 300, ("ids.npy", 3, 0)))
+        np.testing.assert_array_equal(store.tokens[store.document_rows(3)], np.arange(91, 121))
+
+    def test_no_text(self):
+        """Of a harvest without tokenizer."""
+        path = self.copy(activations("ids") + "/activations.h5")
+        with h5py.File(path, "r+") as file:
+            offset = file["vocabulary/offset"]
+            offset[...] = np.zeros(len(offset), dtype=np.uint64)
+            del file["vocabulary/bytes"]
+            file["vocabulary/bytes"] = np.zeros(1, dtype=np.uint8)
+        self.assertRaisesRegex(StoreError, "give tokenizer=", Store(path).text, [0, 1])
 
     def test_broken_characters(self):
         from microw_store.store import show_bytes

@@ -25,6 +25,14 @@ for dtype in bf16 f16 f32; do
     microw harvest --set name=$dtype-packed --set harvest.dtype=$dtype --set dataset.pack=true --set dataset.limit_documents=150
 done
 
+# tokens that are parts of characters; and token ids alone, without a text of their own
+for i in 1 2 3 4 5; do
+    printf 'the cafe\314\201 has \342\234\223 %d \342\202\254 and \360\237\230\200 for \346\227\245\346\234\254 .\n' $i
+done >"$work/signs.txt"
+microw harvest --set name=signs --set dataset.path="$work/signs.txt"
+"$python" -c "import numpy, sys; numpy.save(sys.argv[1], numpy.arange(300, dtype='u2').reshape(10, 30) + 1)" "$work/ids.npy"
+microw harvest --set name=ids --set dataset.path="$work/ids.npy"
+
 while read -r name settings; do
     sets="--set name=$name --set sae.activations=bf16"
     for s in $settings; do sets="$sets --set $s"; done
