@@ -3,6 +3,7 @@
 
 #include <mpi.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct mw_comm {
@@ -53,11 +54,20 @@ static mw_status find_node(const mw_comm *comm, int *place, int *ranks) {
     return checked(MPI_Comm_free(&node), "MPI_Comm_free");
 }
 
+/* A process that nobody started with others needs no daemon beside it, which would want a network and take a quarter of the start. */
+static void start_alone(void) {
+    static const char *const launchers[] = {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "SLURM_STEP_ID"};
+    for (size_t i = 0; i < sizeof launchers / sizeof *launchers; i++)
+        if (mw_environment(launchers[i])) return;
+    setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
+}
+
 mw_status mw_comm_world(int *argc, char ***argv, mw_comm **out) {
     /* Its start forks, and OpenBLAS, whose threads ask for 128 MB each from when it is loaded, waits for them there. */
     enum { MPI_ROOM = 192 << 20 };
     int provided = MPI_THREAD_SINGLE;
     MW_TRY(mw_memory_room(MPI_ROOM, "the start of MPI"));
+    start_alone();
     if (MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &provided) != MPI_SUCCESS)
         return mw_error(MW_ERR_COMM, "MPI cannot start");
     mw_comm *comm;
