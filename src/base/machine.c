@@ -41,12 +41,36 @@ static group_path in_group(const char *name) {
     return path;
 }
 
+/* The same of version 1, which has a tree for each controller: "5:memory:/job". What is unlimited is a number near 2^63. */
+static group_path in_old_group(const char *controller, const char *name) {
+    char line[512], *group = NULL;
+    group_path path = {""};
+    FILE *file = fopen("/proc/self/cgroup", "re");
+    while (file && !group && fgets(line, sizeof line, file)) {
+        char *list = strchr(line, ':'), *end = list ? strchr(list + 1, ':') : NULL;
+        if (!end) continue;
+        *end = '\0';
+        for (char *one = strtok(list + 1, ","); one && !group; one = strtok(NULL, ","))
+            if (strcmp(one, controller) == 0) group = end + 1;
+    }
+    if (file) fclose(file);
+    if (!group) return path;
+    group[strcspn(group, "\n")] = '\0';
+    snprintf(path.text, sizeof path.text, "/sys/fs/cgroup/%s%s/%s", controller, group, name);
+    return path;
+}
+
 static uint64_t group_memory(void) {
-    return number_in(in_group("memory.max").text, "", UINT64_MAX); /* "max" is no number */
+    uint64_t limit = number_in(in_group("memory.max").text, "", UINT64_MAX); /* "max" is no number */
+    uint64_t old = number_in(in_old_group("memory", "memory.limit_in_bytes").text, "", UINT64_MAX);
+    if (old >= UINT64_C(1) << 62) old = UINT64_MAX;
+    return limit < old ? limit : old;
 }
 
 static uint64_t left_in_group(void) {
     uint64_t limit = group_memory(), used = number_in(in_group("memory.current").text, "", 0);
+    uint64_t old = number_in(in_old_group("memory", "memory.usage_in_bytes").text, "", 0);
+    if (old > used) used = old;
     return limit == UINT64_MAX ? limit : limit > used ? limit - used : 0;
 }
 
@@ -61,7 +85,10 @@ static double group_quota(void) {
     FILE *file = fopen(in_group("cpu.max").text, "re");
     bool limited = file && fscanf(file, "%lf %lf", &time, &period) == 2 && period > 0;
     if (file) fclose(file);
-    return limited ? time / period : NAN;
+    if (limited) return time / period;
+    uint64_t old = number_in(in_old_group("cpu", "cpu.cfs_quota_us").text, "", 0); /* -1: all; no number here */
+    uint64_t of = number_in(in_old_group("cpu", "cpu.cfs_period_us").text, "", 0);
+    return old > 0 && of > 0 && old < UINT64_C(1) << 62 ? (double)old / (double)of : NAN;
 }
 
 /* ---- processors -------------------------------------------------------------------------------------------- */
