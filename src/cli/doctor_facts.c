@@ -4,9 +4,11 @@
 #include "microw/store.h"
 #include "microw/tokenizer.h"
 
+#include <limits.h>
 #include <math.h>
 #include <omp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -69,6 +71,16 @@ static void put_environment_count(json_t *object, const char *key, const char *n
 
 /* ---- the program ------------------------------------------------------------------------------------------- */
 
+/* A bundle's mpirun leaves its mark also with programs that are not of the bundle. */
+static const char *bundle(void) {
+    const char *root = mw_environment("MICROW_BUNDLE");
+    char whole[PATH_MAX], program[PATH_MAX];
+    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+    if (!root || length < 0 || !realpath(root, whole)) return root;
+    program[length] = '\0';
+    return strncmp(program, whole, strlen(whole)) == 0 && program[strlen(whole)] == '/' ? root : NULL;
+}
+
 static json_t *program_facts(const mw_gpus *gpus) {
     json_t *o = json_object();
     doctor_put(o, "version", text(mw_version()));
@@ -76,7 +88,7 @@ static json_t *program_facts(const mw_gpus *gpus) {
     doctor_put(o, "compiler", text(mw_version_compiler()));
     doctor_put(o, "build", text(mw_version_build()));
     doctor_put(o, "cuda", json_boolean(gpus->in_build));
-    put_environment(o, "bundle", "MICROW_BUNDLE");
+    doctor_put(o, "bundle", text(bundle()));
     return o;
 }
 
@@ -153,11 +165,25 @@ static json_t *limit_facts(void) {
 
 /* ---- folders ----------------------------------------------------------------------------------------------- */
 
-static json_t *folder_facts(const char *path) {
+/* Of a folder that is not there, the nearest that is: it would be made there. Caller frees. */
+static char *nearest_folder(const char *path) {
+    char *at = mw_path_absolute(path);
+    while (at && at[1] && !mw_path_exists(at)) {
+        char *above = mw_path_directory(at);
+        mw_free(at);
+        at = above;
+    }
+    return at;
+}
+
+static json_t *folder_facts(const char *path, bool is_made) {
     json_t *o = json_object();
     mw_folder folder;
-    char *absolute = mw_path_absolute(path);
-    mw_folder_look(path, &folder);
+    char *absolute = mw_path_absolute(path), *nearest = is_made ? nearest_folder(path) : NULL;
+    bool absent = is_made && !mw_path_exists(path);
+    mw_folder_look(absent && nearest ? nearest : path, &folder);
+    mw_free(nearest);
+    doctor_put(o, "absent", json_boolean(absent));
     doctor_put(o, "path", text(absolute ? absolute : path));
     doctor_put(o, "type", text(folder.type));
     doctor_put(o, "size", bytes(folder.size));
@@ -180,8 +206,9 @@ static const char *temporary_folder(void) {
 /* A launcher that knows MPI has made its folders, and says so. In a step of srun that does not, Open MPI ends the process. */
 bool doctor_without_mpi(void) {
     mw_folder folder;
-    if (mw_environment("PMIX_RANK") || mw_environment("PMI_RANK")) return false;
-    if (mw_environment("SLURM_STEP_ID")) return true;
+    if (mw_environment("PMIX_RANK")) return false;
+    if (mw_environment("SLURM_STEP_ID")) return true; /* also by --mpi=pmi2, which this Open MPI does not speak */
+    if (mw_environment("PMI_RANK")) return false;
     mw_folder_look(temporary_folder(), &folder);
     return !folder.writable;
 }
@@ -280,6 +307,7 @@ static json_t *gpus_facts(const mw_gpus *gpus) {
     doctor_put(o, "runtime", cuda_version(gpus->runtime));
     doctor_put(o, "architectures", words(gpus->architectures));
     put_environment(o, "CUDA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES");
+    put_environment(o, "MICROW_CUDA_PATH", "MICROW_CUDA_PATH");
     doctor_put(o, "list", list);
     doctor_put(o, "libraries", libraries);
     return o;
@@ -327,9 +355,9 @@ json_t *doctor_facts(const char *store) {
     doctor_put(facts, "memory", memory_facts(&machine));
     doctor_put(facts, "threads", thread_facts());
     doctor_put(facts, "mpi", mpi_facts());
-    doctor_put(facts, "store", folder_facts(store));
-    doctor_put(facts, "tmpdir", folder_facts(temporary_folder()));
-    doctor_put(facts, "shm", folder_facts("/dev/shm"));
+    doctor_put(facts, "store", folder_facts(store, true));
+    doctor_put(facts, "tmpdir", folder_facts(temporary_folder(), false));
+    doctor_put(facts, "shm", folder_facts("/dev/shm", false));
     doctor_put(facts, "limits", limit_facts());
     doctor_put(facts, "gpus", gpus_facts(&gpus));
     doctor_put(facts, "tools", tool_facts());

@@ -52,8 +52,9 @@ static bool is_true(const json_t *facts, const char *path) {
 static void judge_store(const json_t *facts, json_t *findings) {
     const char *path = doctor_text(facts, "store.path"), *why = doctor_text(facts, "store.problem");
     if (!is_true(facts, "store.writable"))
-        problem(findings, "store", "%s: %s; make it, or give another folder (here --store DIR, in experiments `store`)",
-                path, why);
+        problem(findings, "store", "%s: %s; give another folder (here --store DIR, in experiments `store`)", path, why);
+    else if (is_true(facts, "store.absent"))
+        note(findings, "store", "%s: is not there yet; it can be made", path);
     else if (!is_true(facts, "store.locks"))
         note(findings, "store",
              "%s: %s; ranks that write one file need locks on some file systems: take another "
@@ -101,6 +102,26 @@ static void judge_limits(const json_t *facts, json_t *findings) {
              "in the unit of slurmd (LimitMEMLOCK)");
 }
 
+/* Whether a library lies in one of the folders that were named. */
+static bool is_from(const char *path, const char *folders) {
+    for (size_t n; path && *folders; folders += n + (folders[n] == ':')) {
+        n = strcspn(folders, ":");
+        if (n > 0 && strncmp(path, folders, n) == 0) return true;
+    }
+    return false;
+}
+
+static void judge_cuda_path(const json_t *facts, json_t *findings) {
+    const char *folders = doctor_text(facts, "gpus.MICROW_CUDA_PATH");
+    const json_t *one;
+    size_t i;
+    bool used = false;
+    json_array_foreach((json_t *)(uintptr_t)doctor_at(facts, "gpus.libraries"), i, one) used =
+        used || (folders && is_from(doctor_text(one, "path"), folders));
+    if (folders && i > 0 && !used)
+        note(findings, "GPUs", "MICROW_CUDA_PATH=%s: no library of CUDA that could be loaded was found there", folders);
+}
+
 static void judge_gpus(const json_t *facts, json_t *findings) {
     const char *why = doctor_text(facts, "gpus.problem");
     const json_t *one;
@@ -119,6 +140,7 @@ static void judge_gpus(const json_t *facts, json_t *findings) {
         told |= wrong && why && strstr(why, wrong);
     }
     if (why && !told) note(findings, "GPUs", "the CPU is taken: %s", why);
+    judge_cuda_path(facts, findings);
     json_array_foreach((json_t *)(uintptr_t)doctor_at(facts, "gpus.list"), i, one) {
         if (is_true(one, "has_code")) continue;
         note(findings, "GPUs",

@@ -3,7 +3,7 @@
 needs python3
 unset MICROW_BUNDLE CUDA_VISIBLE_DEVICES OMP_PROC_BIND TMPDIR TEMP TMP
 for name in $(env | sed -n 's/^\(SLURM_[A-Z_]*\)=.*/\1/p'); do unset "$name"; done
-export OMP_NUM_THREADS=1
+export OMP_NUM_THREADS=1 MICROW
 cd "$work" || exit 1
 mkdir store
 
@@ -50,7 +50,9 @@ def cpus(text):
     return {c for p in text.split(",") for c in range(int(p.split("-")[0]), int(p.split("-")[-1]) + 1)}
 same("groups", sorted(facts), sorted("microw libraries machine memory threads mpi store tmpdir shm limits gpus tools ranks hosts findings".split()))
 same("version", facts["microw"]["version"], sys.argv[5])
-same("bundle", facts["microw"]["bundle"], None)
+root = os.path.dirname(os.path.dirname(os.environ["MICROW"]))
+bundle = facts["microw"]["bundle"]
+same("bundle", bundle and os.path.realpath(bundle), os.path.realpath(root) if os.path.exists(root + "/libexec/microw") else None)
 for name in ("MPI", "HDF5", "zlib", "zstd", "jansson", "libyaml", "PCRE2", "OpenSSL"):
     if not facts["libraries"][name]:
         bad.append(f"no version of {name}")
@@ -167,16 +169,20 @@ says "note .*tools: gnuplot is not in PATH"
 
 # ---- problems: exit code 1, the path, and nothing that hangs
 echo text >file
-for bad in "$work/file/inside" "$work/none" "$work/file"; do
+for bad in "$work/file/inside" "$work/file"; do
     launch=
-    refuses 1 "error: store: $bad: th.*; make it, or give another" "$MICROW" doctor --store "$bad"
+    refuses 1 "error: store: $bad: this is no folder; give another" "$MICROW" doctor --store "$bad"
     says "^  problem  store: $bad"
     says "^store      $bad.* cannot be written"
     refuses 1 "error: store: $bad" "$MPIRUN" --oversubscribe -np 3 "$MICROW" doctor --store "$bad"
 done
+"$MICROW" doctor --store "$work/none/below" >"$work/out" 2>&1 || fail "a folder that would be made"
+says "note .*$work/none/below: is not there yet; it can be made"
+check "nothing is made" [ ! -e "$work/none" ]
 mkdir here there here/store
+echo text >there/store
 check "one of two ranks has no such folder" [ "$(timeout 60 "$MPIRUN" --oversubscribe -np 1 -wdir "$work/here" "$MICROW" doctor --store store : -np 1 -wdir "$work/there" "$MICROW" doctor --store store 2>&1 | grep -c "problem .*$work/there/store")" = 1 ]
-mpi 2 "$MICROW" doctor --json --store "$work/none" >"$work/out" 2>"$work/err"
+mpi 2 "$MICROW" doctor --json --store "$work/file" >"$work/out" 2>"$work/err"
 check "the ranks that found it" python3 -c "
 import json, sys
 first = json.load(open('$work/out'))['findings'][0]
