@@ -93,14 +93,17 @@ bool mw_cuda_load_blas(mw_cuda_blas *out, mw_gpu_library found[2]) {
         take_lt(&lt, out);
         take(&lt, "cublasLtGetVersion", &version_lt);
     }
-    if (mw_library_load(SONAME("cublas", CUBLAS_VER_MAJOR), &blas)) {
+    if (mw_library_load_beside(&lt, SONAME("cublas", CUBLAS_VER_MAJOR), &blas)) {
         take_blas(&blas, out);
         take(&blas, "cublasGetProperty", &property);
     }
     for (int i = 0; property && i < 3; i++) property((libraryPropertyType)i, &parts[i]);
     record("cuBLASLt", &lt, version_lt ? (int)version_lt() : 0, &found[0]);
     record("cuBLAS", &blas, parts[0] * 10000 + parts[1] * 100 + parts[2], &found[1]);
-    return !lt.problem[0] && !blas.problem[0];
+    if (!lt.problem[0] && !blas.problem[0] && found[0].found != found[1].found)
+        snprintf(found[1].problem, sizeof found[1].problem, "cuBLAS %d (%.150s) and cuBLASLt %d (%.150s) are of different versions",
+                 found[1].found, blas.path, found[0].found, lt.path);
+    return !found[0].problem[0] && !found[1].problem[0];
 }
 
 #endif

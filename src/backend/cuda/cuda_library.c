@@ -126,6 +126,16 @@ bool mw_library_load(const char *soname, mw_library *out) {
     return false;
 }
 
+bool mw_library_load_beside(const mw_library *other, const char *soname, mw_library *out) {
+    const char *name = strrchr(other->path, '/');
+    char folder[sizeof other->path];
+    *out = (mw_library){0};
+    if (name && snprintf(folder, sizeof folder, "%.*s", (int)(name - other->path), other->path) > 0 &&
+        load_from(folder, "", soname, out))
+        return true;
+    return mw_library_load(soname, out);
+}
+
 void *mw_library_function(mw_library *library, const char *name) {
     void *found = library->handle ? dlsym(library->handle, name) : NULL;
     if (!found && !library->problem[0])

@@ -18,6 +18,8 @@ typedef struct mw_library {
  * CUDA_HOME, CUDA_PATH and NCCL_HOME; in the toolkit this was built with, /usr/local/cuda; and in the packages nvidia-* of Python's
  * environments: VIRTUAL_ENV, CONDA_PREFIX, that of python3, /usr/local, /usr, ~/.local. Nothing is logged. It stays loaded. */
 bool mw_library_load(const char *soname, mw_library *out) MW_MUST_USE;
+/* First in the folder of one that is loaded: two that belong together. */
+bool mw_library_load_beside(const mw_library *other, const char *soname, mw_library *out) MW_MUST_USE;
 /* NULL, with the problem noted, where it has none of that name. */
 void *mw_library_function(mw_library *library, const char *name);
 
