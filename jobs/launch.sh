@@ -1,6 +1,10 @@
 # Sourced by the job files: starts a microw command on the job's tasks, passes on what asks it to end, and requeues the job when
 # it ended with 75: saved, not done. MICROW names the program (microw), MICROW_LAUNCH how tasks are started.
 
+# In a bundle its own program is started.
+own=$(dirname "${BASH_SOURCE[0]}")/../bin/microw
+[ -n "${MICROW:-}" ] || ! [ -x "$own" ] || MICROW=$own
+
 launch() { # launch COMMAND ARGUMENTS...
     export OMP_NUM_THREADS="${SLURM_CPUS_PER_TASK:-1}"
     ${MICROW_LAUNCH:-srun --mpi=pmix --cpu-bind=cores} "${MICROW:-microw}" "$@" &

@@ -4,13 +4,15 @@
 # Told to end, mpirun of Open MPI gives its ranks a second and kills them: too little to save a checkpoint. This script passes SIGTERM,
 # SIGINT (Ctrl-C), SIGHUP and SIGUSR1 on as SIGUSR1, which mpirun hands to the ranks, and waits: microw saves, and the exit code is
 # mpirun's, 75 when what was done is saved. A second SIGINT or SIGTERM ends all at once.
-# MPIRUN names another mpirun.
+# MPIRUN names another mpirun; in a bundle it is that of the bundle.
 
 # Only for signals that reach mpirun itself: the seconds it waits before its SIGTERM to the ranks, and again before SIGKILL. It also
 # waits twice so long when a rank has ended with an exit code other than 0, so that more is not better. Open MPI 4, then 5.
 export OMPI_MCA_odls_base_sigkill_timeout="${OMPI_MCA_odls_base_sigkill_timeout:-5}"
 export PRTE_MCA_odls_base_sigkill_timeout="${PRTE_MCA_odls_base_sigkill_timeout:-$OMPI_MCA_odls_base_sigkill_timeout}"
 
+own=$(dirname "$0")/../bin/mpirun
+[ -n "${MPIRUN:-}" ] || ! [ -x "$own" ] || MPIRUN=$own
 child=
 first=
 

@@ -17,26 +17,37 @@
 # What to expect: docs/gpu-roofline.md; what to look at: docs/gpu-unknowns.md.
 set -uo pipefail
 bundle= out=gpu-check parts=abcdefg seconds=480 after= data= dry=
+usage() {
+    echo "gpu_check: $1; the head of $0 tells more" >&2
+    exit 2
+}
+value() { # value OPTION REST...: what follows an option
+    [ $# -gt 1 ] && [ -n "$2" ] || usage "$1 wants a value"
+}
 while [ $# -gt 0 ]; do
     case $1 in
-    --out) out=${2:?--out wants a folder}; shift ;;
-    --parts) parts=${2:?--parts wants letters}; shift ;;
-    --seconds) seconds=${2:?--seconds wants a number}; shift ;;
-    --after) after=${2:?--after wants a file}; shift ;;
-    --data) data=$(cd "${2:?--data wants a folder}" && pwd) || exit 2; shift ;;
+    --out) value "$@"; out=$2; shift ;;
+    --parts) value "$@"; parts=$2; shift ;;
+    --seconds) value "$@"; seconds=$2; shift ;;
+    --after) value "$@"; after=$2; shift ;;
+    --data) value "$@"; data=$2; shift ;;
     --dry) dry=1 ;;
-    -*) echo "gpu_check: unknown argument '$1'; the head of $0 lists them" >&2; exit 2 ;;
+    -*) usage "unknown argument '$1'" ;;
     *) bundle=$1 ;;
     esac
     shift
 done
-[ -n "$bundle" ] || { echo "gpu_check: expected a bundle: $0 BUNDLE [--out DIR]" >&2; exit 2; }
-[ -z "$after" ] || [ -f "$after" ] || { echo "gpu_check: $after: there is no such file" >&2; exit 2; }
-case $parts in *[!a-g,]*) echo "gpu_check: --parts: expected letters from a to g, found '$parts'" >&2; exit 2 ;; esac
+[ -n "$bundle" ] || usage "expected a bundle: $0 BUNDLE [--out DIR]"
+[ -z "$after" ] || [ -f "$after" ] || usage "$after: there is no such file"
+[ -z "$data" ] || data=$(cd "$data" 2>/dev/null && pwd) || usage "--data: there is no such folder"
+[[ $seconds =~ ^[0-9]+$ ]] || usage "--seconds: expected a number, found '$seconds'"
+[[ $parts =~ ^[a-g](,?[a-g])*$ ]] || usage "--parts: expected letters from a to g, found '$parts'"
 
 work=$(mktemp -d) || exit 1
-clocks=
+clocks= child=
 trap '[ -z "$clocks" ] || kill $clocks 2>/dev/null; rm -rf "$work"' EXIT
+# What runs would hold the GPU.
+trap '[ -z "$child" ] || kill -TERM $child 2>/dev/null; wait; exit 143' TERM INT HUP
 if [ -f "$bundle" ]; then
     mkdir "$work/bundle"
     case $bundle in
@@ -60,7 +71,7 @@ say() {
 }
 
 wanted() { # wanted NAME: of a part that was asked for, and not good before
-    [[ $parts == *${1%%.*}* ]] && ! { [ -n "$after" ] && grep -q "^good $1 " "$after"; }
+    [[ $parts == *${1%%.*}* ]] && ! { [ -n "$after" ] && grep -qF "good $1 " "$after"; }
 }
 
 # step NAME SECONDS COMMAND...: its output grows in now.log and then ends in logs.txt; its lines of JSON are figures
@@ -74,8 +85,11 @@ step() {
         return 1
     fi
     [ "$limit" -le $((seconds - SECONDS)) ] || limit=$((seconds - SECONDS))
-    (cd "$root/test" && exec timeout -k 3 "$limit" "$@") >"$out/now.log" 2>&1 </dev/null
+    (cd "$root/test" && exec timeout -k 3 "$limit" "$@") >"$out/now.log" 2>&1 </dev/null &
+    child=$!
+    wait $child
     code=$?
+    child=
     sed -n "s/^{/{\"step\":\"$name\",/p" "$out/now.log" >>"$out/figures.jsonl"
     { echo "=== $name: $*"; cat "$out/now.log"; } >>"$out/logs.txt"
     if [ $code = 0 ]; then
@@ -102,8 +116,10 @@ has_module() {
     python3 -c "import $1" 2>/dev/null
 }
 
-bench() { # bench NAME ARGUMENTS...: to be put behind `step NAME SECONDS`
-    echo "$root/bin/microw-env" "$root/test/bin/bench_$1"
+bench() { # bench NAME SECONDS PROGRAM ARGUMENTS...
+    local name=$1 limit=$2 program=$3
+    shift 3
+    step "$name" "$limit" "$root/bin/microw-env" "$root/test/bin/bench_$program" "$@"
 }
 
 suite() { # suite NAME SECONDS TEST: by the runner, none may be skipped
@@ -120,7 +136,7 @@ dry_bench=${dry:+--rounds 1}
 part_a() {
     if tool nvidia-smi >/dev/null; then step a.driver 20 nvidia-smi; else absent a.driver nvidia-smi; fi
     step a.doctor 60 "$root/bin/microw" doctor --store "$out"
-    step a.ceilings 60 $(bench device) --device cuda ${dry:+--megabytes 1 --side 64} $dry_bench
+    bench a.ceilings 60 device --device cuda ${dry:+--megabytes 1 --side 64} $dry_bench
 }
 
 # ---- b -----------------------------------------------------------------------------------------------------------------
@@ -140,7 +156,7 @@ begin_clocks() { # figures depend on clocks, power and heat
 
 steps_of() { # steps_of PRECISION
     for shape in $sizes_c; do
-        step "c.step.$1.${shape%%,*}" 60 $(bench sae_step) --json --device cuda --precision "$1" --shape "$shape" $dry_bench ${dry:+--side 16}
+        bench "c.step.$1.${shape%%,*}" 60 sae_step --json --device cuda --precision "$1" --shape "$shape" $dry_bench ${dry:+--side 16}
     done
 }
 
@@ -156,7 +172,7 @@ passes() {
     for model in $models; do
         wanted c.pass && { microw-env "$root/test/bin/bench_model" "$model" "$work/$model" >"$work/made" 2>&1 || cat "$work/made"; }
         for dtype in bf16 f32; do
-            step "c.pass.$model.$dtype" 60 $(bench forward) --model "$work/$model" --site 8.resid_post --device cuda --dtype $dtype \
+            bench "c.pass.$model.$dtype" 60 forward --model "$work/$model" --site 8.resid_post --device cuda --dtype $dtype \
                 --batch $batch --context $context --rounds $rounds
         done
         if has_module transformers; then

@@ -23,6 +23,10 @@ while [ $# -gt 0 ]; do
     shift
 done
 [ -n "$folder" ] || { echo "gpu_pack: expected a folder: $0 FOLDER" >&2; exit 2; }
+[ -z "$after" ] || [ -f "$after" ] || { echo "gpu_pack: --after: $after: there is no such file" >&2; exit 2; }
+for part in stories260K-hf text/tinystories_2M.txt; do
+    [ -z "$data" ] || [ -e "$data/$part" ] || { echo "gpu_pack: --data: $data has no $part" >&2; exit 2; }
+done
 for program in zstd xz patchelf; do
     command -v $program >/dev/null || { echo "gpu_pack: $program is not installed; tools/setup.sh --bundle installs what is needed" >&2; exit 1; }
 done
@@ -31,24 +35,28 @@ cmake -S "$here" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DMICROW_CUDA=O
     -DCMAKE_CUDA_ARCHITECTURES="$architecture-real" >/dev/null
 cmake --build "$build" --target bundle | tail -n 1
 mkdir -p "$folder"
+steps=$(mktemp)
+trap 'rm -f "$steps"' EXIT
+[ -z "$after" ] || cp "$after" "$steps" # it may lie in the folder
 rm -rf "$folder"/{bundle.tar.xz,gpu_check.sh,steps.txt,data}
 echo "packing" >&2
 zstd -dcq "$build"/microw-*-tests.tar.zst | xz -T0 --lzma2=preset=6,dict=64MiB >"$folder/bundle.tar.xz"
 cp "$here/tools/gpu_check.sh" "$folder/"
 more=
+there=$(printf %q "$folder")
 if [ -n "$after" ]; then
-    cp "$after" "$folder/steps.txt"
-    more="$more --after $folder/steps.txt"
+    cp "$steps" "$folder/steps.txt"
+    more="$more --after $there/steps.txt"
 fi
 if [ -n "$data" ]; then
     mkdir "$folder/data"
     cp -r "$data/stories260K-hf" "$folder/data/"
     cp "$data/text/tinystories_2M.txt" "$folder/data/"
-    more="$more --data $folder/data"
+    more="$more --data $there/data"
 fi
 size=$(du -sk "$folder" | cut -f1)
 echo "$folder: $((size / 1024)) MiB. Where it lies on that machine as it does here (from the current folder), with results in \$OUT:"
 echo
-echo "b=/tmp/microw-gpu; rm -rf \$b; mkdir -p \$b && python3 -m tarfile -e $folder/bundle.tar.xz \$b || exit;" \
-    "bash $folder/gpu_check.sh \$b/microw-* --out \"\$OUT\" --seconds $seconds$more"
+echo "b=/tmp/microw-gpu; rm -rf \$b; mkdir -p \$b && python3 -m tarfile -e $there/bundle.tar.xz \$b || exit;" \
+    "bash $there/gpu_check.sh \$b/microw-* --out \"\$OUT\" --seconds $seconds$more"
 [ "$size" -le $((60 * 1024)) ] || { echo "gpu_pack: over 60 MiB" >&2; exit 1; }

@@ -23,9 +23,11 @@ def lines(folders, name):
 def figures(folders):
     for line in lines(folders, "figures.jsonl"):
         try:
-            yield json.loads(line)
+            figure = json.loads(line)
         except ValueError:
-            pass  # the last line of a call that was cut off
+            continue  # the last line of a call that was cut off
+        if isinstance(figure, dict) and "step" in figure:
+            yield figure
 
 
 def table(title, head, rows):

@@ -21,7 +21,7 @@ done >"$work/elf"
 check "there are programs" [ "$(wc -l <"$work/elf")" -gt 50 ]
 while read -r file; do
     readelf -d "$file" | sed -n 's/.*(NEEDED).*\[\(.*\)\].*/\1/p' >>"$work/wanted"
-    where=$(readelf -d "$file" | sed -n 's/.*(R[UN]*PATH).*\[\(.*\)\].*/\1/p')
+    where=$(readelf -d "$file" | sed -n 's/.*(RPATH).*\[\(.*\)\].*/\1/p') # not RUNPATH: that comes after LD_LIBRARY_PATH
     case $where in
     '$ORIGIN' | '$ORIGIN/..' | '$ORIGIN/../lib') ;;
     *) fail "$file looks for libraries in '$where'" ;;
@@ -44,6 +44,7 @@ if command -v dpkg-query >/dev/null; then
     done
 fi
 ! grep -rqlF "$SOURCE" "$root" || fail "the folder it was built in is named in: $(grep -rlF "$SOURCE" "$root" | head -n 3)"
+check "everybody may read it" [ -z "$(tar --zstd -tvf "$BUNDLE" | grep -Ev '^(-r.-r--r--|-rwxr-xr-x|drwxr-xr-x|l)')" ]
 check "no file is larger than it need be" [ -z "$(find "$root" -name '*.o' -o -name '*.a' -o -name 'core')" ]
 
 # Wherever it lies, however it is called, whatever the environment has.
@@ -64,6 +65,19 @@ runs "by a relative path" sh -c 'cd "$1/lib" && ../bin/microw --version' sh "$ro
 runs "in its folder" sh -c 'cd "$1/bin" && ./microw --version' sh "$root"
 ln -s "$root/bin/microw" "$work/mw"
 runs "by a link of another name" "$work/mw" --version
+runs "by the shell in its folder" sh -c 'cd "$1/bin" && sh microw --version' sh "$root"
+ln -s "$root/bin/mpirun" "$work/mpiexec"
+runs "mpirun by another name" "$work/mpiexec" -np 1 "$root/bin/microw" --version
+cp "$root/bin/microw" "$work/alone"
+refuses 1 "this is a part of a bundle" "$work/alone" --version
+# what other programs on the machine have set for themselves
+mkdir "$work/other"
+for library in libmpi.so.40 libhdf5_openmpi.so.103 libz.so.1; do echo "no library" >"$work/other/$library"; done
+runs "beside other libraries" env LD_LIBRARY_PATH="$work/other" "$root/bin/microw" --version
+check "beside another Open MPI" env LD_LIBRARY_PATH="$work/other" OPAL_PREFIX=/opt/x OMPI_MCA_mca_base_component_path=/opt/x \
+    "$root/bin/mpirun" -np 1 "$root/bin/microw" doctor --store "$work"
+OMPI_MCA_pml=ucx OMPI_MCA_btl=openib,self,vader "$root/bin/microw" doctor --store "$work" >"$work/out" 2>"$work/err" || fail "settings of another Open MPI"
+check "they are named" grep -q "OMPI_MCA_pml=ucx is not used: this bundle's Open MPI has no ucx" "$work/err"
 runs "under its own mpirun" "$root/bin/mpirun" -np 1 "$root/bin/microw" --version
 runs "without /tmp for others" env TMPDIR="$work" "$root/bin/mpirun" -np 1 "$root/bin/microw" --version
 check "at 3 ranks" env PATH="$root/bin:$PATH" mpirun --oversubscribe -np 3 microw doctor --store "$work"
@@ -102,8 +116,8 @@ END
     # pkg-config reads a folder with a space as two
     mv "$root" "$work/linked" && root="$work/linked"
     export PKG_CONFIG_PATH="$root/lib/pkgconfig"
-    check "a program links" "${CC:-cc}" -o "$work/mine" "$work/mine.c" $(pkg-config --cflags --libs microw) -Wl,-rpath,"$root/lib"
-    "$work/mine" "$root/configs/demo/model" >"$work/out" 2>&1 || fail "and runs: $(cat "$work/out")"
+    check "a program links" "${CC:-cc}" -o "$work/mine" "$work/mine.c" $(pkg-config --cflags --libs microw)
+    "$root/bin/microw-env" "$work/mine" "$root/configs/demo/model" >"$work/out" 2>&1 || fail "and runs: $(cat "$work/out")"
     check "it says" grep -q "^4 layers, 0\." "$work/out"
 fi
 

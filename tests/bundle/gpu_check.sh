@@ -54,6 +54,9 @@ refuses_gpu() { # refuses_gpu TEXT ARGUMENTS...
     grep -q -- "$text" "$work/out" || fail "no '$text' from gpu_check.sh $*"
 }
 refuses_gpu "expected a bundle" --dry
+refuses_gpu "--seconds: expected a number" --dry "$bundle" --seconds soon
+refuses_gpu "--out wants a value" --dry "$bundle" --out
+refuses_gpu "expected letters from a to g" --dry "$bundle" --parts ,
 refuses_gpu "unknown argument '--fast'" --fast
 refuses_gpu "expected letters from a to g" --dry "$bundle" --parts a,x
 refuses_gpu "no bundle with tests" --dry "$SOURCE"

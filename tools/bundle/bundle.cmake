@@ -1,11 +1,12 @@
 # Makes BUILD/NAME.tar.zst: the program with all that a minimal glibc system lacks. With TESTS also BUILD/NAME-tests.tar.zst, which
 # has the tests and benches too. Run by the target `bundle`.
-# SOURCE, BUILD: folders. NAME: of the bundle. PROGRAM, LIBRARY, TESTS, BENCHES: files. OMPI_INFO, MPIRUN, PATCHELF, ZSTD, STRIP: programs.
+# SOURCE, BUILD: folders. NAME: of the bundle. PROGRAM, LIBRARY: files. LISTS.tests, LISTS.benches: files with a program a line. OMPI_INFO, MPIRUN, PATCHELF, ZSTD, STRIP: programs.
 cmake_minimum_required(VERSION 3.20)
 set(stage ${BUILD}/bundle/${NAME})
-foreach(list TESTS BENCHES)
-  separate_arguments(${list})
-endforeach()
+if(LISTS)
+  file(STRINGS ${LISTS}.tests TESTS)
+  file(STRINGS ${LISTS}.benches BENCHES)
+endif()
 
 function(need program package)
   if(NOT ${program})
@@ -164,7 +165,7 @@ function(look_in run_path)
     if(NOT IS_SYMLINK ${file} AND NOT IS_DIRECTORY ${file})
       run(chmod u+w ${file})
       run(${STRIP} --strip-unneeded ${file})
-      run(${PATCHELF} --set-rpath ${run_path} ${file})
+      run(${PATCHELF} --force-rpath --set-rpath ${run_path} ${file}) # RPATH: before LD_LIBRARY_PATH, which modules set
     endif()
   endforeach()
 endfunction()
@@ -183,7 +184,7 @@ function(pack name)
     set(time 0)
   endif()
   execute_process(
-    COMMAND tar -C ${BUILD}/bundle --sort=name --mtime=@${time} --owner=0 --group=0 --numeric-owner -cf - ${name}
+    COMMAND tar -C ${BUILD}/bundle --sort=name --mtime=@${time} --owner=0 --group=0 --numeric-owner --mode=u+rwX,go+rX,go-w -cf - ${name}
     COMMAND ${ZSTD} -q -${LEVEL} --long=27 -T0 -o ${BUILD}/${name}.tar.zst
     RESULTS_VARIABLE codes)
   if(NOT codes STREQUAL "0;0")

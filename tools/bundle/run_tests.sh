@@ -22,6 +22,15 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
+echo | grep -Eq -- "$only"
+[ $? -le 1 ] || { echo "run_tests: --only: '$only' is no extended regular expression" >&2 && exit 2; }
+case $seconds in *[!0-9]*) echo "run_tests: --seconds: expected a number, found '$seconds'" >&2 && exit 2 ;; esac
+case $root in
+*[!A-Za-z0-9._/+-]*) # shell tests name files without quotes: by a link without such letters
+    link=$(mktemp -d) && ln -s "$root" "$link/bundle" && root=$link/bundle && here=$root/test || exit 1
+    trap 'rm -rf "$link"' EXIT
+    ;;
+esac
 export PATH="$root/bin:$PATH"
 began=$(date +%s) passed=0 failed=0 skipped=0 left=0
 if [ -z "$list" ]; then
@@ -67,5 +76,9 @@ run_test() { # run_test NAME SECONDS COMMAND...
 }
 
 . "$here/list.sh"
+if [ -z "$list" ] && [ $((passed + failed + skipped + left)) = 0 ]; then
+    echo "run_tests: no test is called '$only'; --list names them" >&2
+    exit 2
+fi
 [ -n "$list" ] || echo "$passed passed, $failed failed, $skipped skipped$([ $left = 0 ] || echo ", $left not begun")"
 [ $failed = 0 ] && [ $left = 0 ] && { [ -z "$strict" ] || [ $skipped = 0 ]; }

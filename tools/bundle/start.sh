@@ -3,31 +3,59 @@
 # be moved. Links to this file work too.
 # microw-env COMMAND...: any other program so, for instance one that links lib/libmicrow.so.
 # Variables of the user's own keep their values; MICROW_CUDA_PATH names folders where cuBLAS and NCCL are looked for first (README).
+
+# The folder that this lies in, and the name of what is started: links are followed until there is such a program.
 me=$0
 case $me in
 */*) ;;
-*) me=$(command -v -- "$me") ;;
+*) me=$(command -v -- "$me") && [ -n "$me" ] || me=./$0 ;;
 esac
-name=${me##*/}
-if [ -L "$me" ]; then
-    me=$(readlink -f -- "$me")
-fi
-case $me in
+while :; do
+    name=${me##*/}
+    dir=${me%/*}
+    [ "$dir" != "$me" ] || dir=.
+    [ -x "$dir/../libexec/$name" ] && break
+    [ "$name" = microw-env ] && [ -x "$dir/../libexec/microw" ] && break
+    if ! [ -L "$me" ] || ! next=$(readlink -- "$me"); then
+        echo "microw: $0: this is a part of a bundle: expected ../libexec/$name beside its folder" >&2
+        exit 1
+    fi
+    case $next in
+    /*) me=$next ;;
+    *) me=$dir/$next ;;
+    esac
+done
+case $dir in
 /*) ;;
-*) me=$PWD/$me ;;
+*) dir=$PWD/$dir ;;
 esac
-root=${me%/*}
-case $root in
-*/bin) root=${root%/bin} ;;
-*) root=$root/.. ;;
+case $dir in
+*/bin) root=${dir%/bin} ;;
+*) root=$dir/.. ;;
 esac
-[ "$name" = microw-env ] || [ -x "$root/libexec/$name" ] || name=microw
 
 export MICROW_BUNDLE="$root" OPAL_PREFIX="$root" OPAL_BINDIR="$root/bin" OPAL_LIBDIR="$root/lib"
 export OPAL_PKGLIBDIR="$root/lib/openmpi" OPAL_PKGDATADIR="$root/share/openmpi" OPAL_SYSCONFDIR="$root/etc/openmpi"
 export PMIX_PKGLIBDIR="$root/lib/pmix" PMIX_PKGDATADIR="$root/share/pmix"
 
-# Without a way to start something on other machines Open MPI would not start here either, not even one process.
+# Settings for another Open MPI, as modules and home folders have them: what asks for parts that are not here would end each run.
+export OMPI_MCA_mca_base_param_files="$root/etc/openmpi/openmpi-mca-params.conf"
+unset OMPI_MCA_mca_base_component_path
+for framework in pml mtl btl osc coll io fs plm ras; do
+    eval "wanted=\${OMPI_MCA_$framework-}"
+    case $wanted in '' | ^*) continue ;; esac
+    rest=$wanted,
+    while [ -n "$rest" ]; do
+        part=${rest%%,*}
+        rest=${rest#*,}
+        [ -f "$root/lib/openmpi/mca_${framework}_$part.so" ] && continue
+        echo "microw: warning: OMPI_MCA_$framework=$wanted is not used: this bundle's Open MPI has no $part" >&2
+        unset "OMPI_MCA_$framework"
+        break
+    done
+done
+
+# Without a way to start something on other machines Open MPI would not start here either.
 if [ -z "${OMPI_MCA_plm-}" ] && ! command -v ssh >/dev/null && ! command -v rsh >/dev/null && ! command -v srun >/dev/null; then
     export OMPI_MCA_plm=isolated
 fi
@@ -35,12 +63,9 @@ fi
 if [ -z "${OMPI_MCA_sharedfp-}" ] && ! [ -w /dev/shm ]; then
     export OMPI_MCA_sharedfp=^sm
 fi
-case $name in
-microw) ;;
-*)  # programs by their name, on this machine and on others
+if [ "$name" != microw ]; then # programs by their name, on this machine and on others
     export PATH="$root/bin:$PATH" PMIX_MCA_psec="${PMIX_MCA_psec-native}"
-    ;;
-esac
+fi
 [ "$name" = microw-env ] || exec "$root/libexec/$name" "$@"
 [ $# -gt 0 ] || { echo "microw-env: expected a command" >&2 && exit 2; }
 exec "$@"
