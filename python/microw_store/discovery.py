@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import StoreError
-from .part import open_h5, text_attribute
+from .part import open_h5, text_attributes
 from .store import show_bytes
 
 _KINDS = ("microw discovery 1", "microw discovery 2")
@@ -54,7 +54,7 @@ class Discovery:
         path = os.fspath(path)
         self.path = os.path.join(path, "discovery.h5") if os.path.isdir(path) else path
         with open_h5(self.path) as file:
-            attributes = {k: text_attribute(v) for k, v in file.attrs.items()}
+            attributes = text_attributes(file)
             if attributes.get("kind") not in _KINDS:
                 raise StoreError(f"{self.path}: kind '{attributes.get('kind')}': no discovery, or of another version")
             self._arrays = {}

@@ -26,6 +26,21 @@ def text_attribute(value):
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
+def text_attributes(object_, without=()):
+    """All texts of an object. A long one goes on in KEY.1, KEY.2 and so on: HDF5 limits an attribute to 64 KiB."""
+    texts = {}
+    for key, value in object_.attrs.items():
+        stem, dot, number = key.rpartition(".")
+        if key not in without and not (dot and number.isdigit() and stem in object_.attrs):
+            texts[key] = text_attribute(value)
+    for key in texts:
+        number = 1
+        while f"{key}.{number}" in object_.attrs:
+            texts[key] += text_attribute(object_.attrs[f"{key}.{number}"])
+            number += 1
+    return texts
+
+
 @contextlib.contextmanager
 def open_h5(path):
     if not os.path.exists(path):
@@ -81,7 +96,7 @@ class Part:
             raise StoreError(f"{self.path}: store schema {self.schema}; this reader knows schemas 1 to {SCHEMAS[-1]}")
         if not _number(file, self.path, "complete"):
             raise StoreError(f"{self.path}: the harvest that wrote it did not finish")
-        self.provenance = {k: text_attribute(v) for k, v in file.attrs.items() if k not in ("schema", "complete")}
+        self.provenance = text_attributes(file, without=("schema", "complete"))
         self.rows = _data(file, self.path, "tokens/ids").shape[0]
         self.n_sequences = _data(file, self.path, "sequences/offset").shape[0]
         self.n_documents = _data(file, self.path, "documents/place").shape[0]

@@ -261,18 +261,44 @@ mw_status h5_place(hid_t file, const char *path, const char *name, uint64_t *out
 
 /* ---- attributes ---------------------------------------------------------------------------------------- */
 
-mw_status h5_put_text(hid_t object, const char *path, const char *key, const char *value) {
+enum { PIECE_BYTES = 60000, PIECE_NAME = 128 };
+
+static mw_status put_piece(hid_t object, const char *path, const char *key, const char *value, size_t length) {
     hid_t type = H5Tcopy(H5T_C_S1), space = H5Screate(H5S_SCALAR);
-    H5Tset_size(type, strlen(value) + 1);
+    H5Tset_size(type, length + 1);
     H5Tset_cset(type, H5T_CSET_UTF8);
     mw_status status = MW_OK;
-    hid_t attribute = H5Acreate2(object, key, type, space, H5P_DEFAULT, H5P_DEFAULT);
-    if (attribute < 0 || H5Awrite(attribute, type, value) < 0)
+    char *piece = mw_strndup(value, length);
+    hid_t attribute = piece ? H5Acreate2(object, key, type, space, H5P_DEFAULT, H5P_DEFAULT) : -1;
+    if (attribute < 0 || H5Awrite(attribute, type, piece) < 0)
         status = h5_error(MW_ERR_IO, path, "attribute '%s' cannot be written", key);
     if (attribute >= 0) H5Aclose(attribute);
     H5Sclose(space);
     H5Tclose(type);
+    mw_free(piece);
     return status;
+}
+
+/* "dataset_sha256", then "dataset_sha256.1" and so on: HDF5 allows an attribute 64 KiB. */
+static void piece_name(const char *key, int number, char out[PIECE_NAME]) {
+    if (number == 0)
+        snprintf(out, PIECE_NAME, "%s", key);
+    else
+        snprintf(out, PIECE_NAME, "%.100s.%d", key, number);
+}
+
+mw_status h5_put_text(hid_t object, const char *path, const char *key, const char *value) {
+    size_t left = strlen(value);
+    char name[PIECE_NAME];
+    for (int i = 0; i == 0 || left > 0; i++) {
+        size_t length = left < PIECE_BYTES ? left : PIECE_BYTES;
+        while (length < left && ((unsigned char)value[length] & 0xC0) == 0x80) length--; /* whole characters */
+        piece_name(key, i, name);
+        MW_TRY(put_piece(object, path, name, value, length));
+        value += length;
+        left -= length;
+    }
+    return MW_OK;
 }
 
 static mw_status open_attribute(hid_t object, const char *path, const char *key, hid_t *out) {
@@ -295,13 +321,34 @@ static mw_status read_text(hid_t attribute, const char *path, const char *key, h
     return MW_OK;
 }
 
-mw_status h5_get_text(hid_t object, const char *path, const char *key, char **out) {
+static mw_status get_piece(hid_t object, const char *path, const char *key, char **out) {
     hid_t attribute = -1;
     MW_TRY(open_attribute(object, path, key, &attribute));
     hid_t type = H5Aget_type(attribute);
     mw_status status = read_text(attribute, path, key, type, out);
     H5Tclose(type);
     H5Aclose(attribute);
+    return status;
+}
+
+mw_status h5_get_text(hid_t object, const char *path, const char *key, char **out) {
+    mw_text all = {0};
+    char name[PIECE_NAME];
+    mw_status status = MW_OK;
+    for (int i = 0; status == MW_OK; i++) {
+        char *piece = NULL;
+        piece_name(key, i, name);
+        if (i > 0 && H5Aexists(object, name) <= 0) break;
+        status = get_piece(object, path, name, &piece);
+        if (status == MW_OK) mw_text_addf(&all, "%s", piece);
+        mw_free(piece);
+    }
+    mw_text_add(&all, "", 0);
+    if (status == MW_OK && (all.failed || !all.data)) status = MW_ERR_MEMORY;
+    if (status != MW_OK)
+        mw_text_free(&all);
+    else
+        *out = all.data;
     return status;
 }
 

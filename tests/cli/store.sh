@@ -17,6 +17,23 @@ for ranks in 1 3; do
 done
 check "at any number of ranks" cmp "$work/store/activations/stopped1/activations.h5" "$work/store/activations/stopped3/activations.h5"
 
+# more data files than one attribute of HDF5 can name
+mkdir "$work/many"
+number=0
+while [ $number -lt 1200 ]; do
+    number=$((number + 1))
+    echo "one morning the owl was proud ." >"$work/many/a_text_file_with_a_rather_long_n\303\244me_$number.txt"
+done
+many="--set name=many --set dataset.path=$work/many/*.txt --set dataset.split=file --set dataset.limit_documents=0"
+for ranks in 1 2; do
+    mpi $ranks "$MICROW" harvest "$work/exp.yaml" $many --set name=many$ranks >/dev/null 2>"$work/err" || { fail "harvest of 1200 files at $ranks"; cat "$work/err" >&2; }
+done
+check "1200 files at any number of ranks" cmp "$work/store/activations/many1/activations.h5" "$work/store/activations/many2/activations.h5"
+"$MICROW" inspect "$work/store/activations/many1" >"$work/out" 2>&1 || fail "inspect of 1200 files"
+check "each file is named" [ "$(grep -c 'a_text_file_with' "$work/out")" = 1200 ]
+"$MICROW" harvest "$work/exp.yaml" $many --set name=many1 >"$work/out" 2>&1 || fail "and again"
+check "they are known again" grep -q "complete" "$work/out"
+
 # packed, with several documents in a sequence
 packed="--set dataset.pack=true --set dataset.limit_documents=300"
 "$MICROW" harvest "$work/exp.yaml" $packed >/dev/null 2>"$work/err" || { fail "harvest"; cat "$work/err" >&2; }
