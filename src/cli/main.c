@@ -72,9 +72,11 @@ static int run_verb(const arguments *a, int argc, char **argv) {
     return exit_code(status);
 }
 
-/* What needs no MPI is printed by one process: a text, or the message that went before. */
+/* What needs no MPI is printed by one process: a text, or the message that went before. mpirun ends all as soon as one fails: the others
+ * leave it the time to print. */
 static int end_early(mw_status status) {
     mw_status written = mw_output_end();
+    if (status != MW_OK && !is_first()) sleep(1);
     return exit_code(status == MW_OK ? written : status);
 }
 
