@@ -44,7 +44,8 @@ static inline void test_store_write(const char *folder, mw_site site, const floa
                                 .dtype = MW_F32,
                                 .vocabulary_offset = vocabulary,
                                 .vocabulary_bytes = "x",
-                                .n_vocabulary = 1};
+                                .n_vocabulary = 1,
+                                .keep_nan = true};
     mw_store_writer *writer = NULL;
     NEED_OK(mw_store_writer_open(folder, &plan, comm, &writer, &first));
     for (int64_t b = 0; b < n_blocks; b++) {

@@ -16,6 +16,7 @@ enum { FLUSH_STEPS = 16, FLUSH_SECONDS = 2, TILE = 64, SUM_BYTES = 1 << 24 };
 /* Of a tile of a block's rows. */
 typedef struct tile_sums {
     double norm, square;
+    int64_t rows;    /* that are finite, of which the sums are */
     int64_t refused; /* first row that is not finite and must be; -1: none */
 } tile_sums;
 
@@ -65,8 +66,10 @@ static mw_status make_site(const mw_store_writer *w, int64_t s) {
     } const rest[] = {
         {"mean", H5T_IEEE_F64LE, p->widths[s], 0},      {"norm_mean", H5T_IEEE_F64LE, 1, 0},
         {"square_mean", H5T_IEEE_F64LE, 1, 0},          {"block_sum", H5T_IEEE_F64LE, p->n_blocks, p->widths[s]},
-        {"block_norm", H5T_IEEE_F64LE, p->n_blocks, 2}, {"checksum", H5T_STD_U64LE, p->n_blocks, 0}};
-    for (size_t i = 0; i < sizeof rest / sizeof *rest; i++) {
+        {"block_norm", H5T_IEEE_F64LE, p->n_blocks, 2}, {"checksum", H5T_STD_U64LE, p->n_blocks, 0},
+        {"block_rows", H5T_STD_U64LE, p->n_blocks, 0}}; /* where some may be left out of the sums */
+    size_t count = sizeof rest / sizeof *rest - (p->keep_nan ? 0 : 1);
+    for (size_t i = 0; i < count; i++) {
         store_site_name(p->sites[s], rest[i].what, name);
         MW_TRY(h5_make_data(w->file, w->partial, name, rest[i].type, rest[i].rows, rest[i].columns, NULL));
     }
@@ -358,6 +361,7 @@ static mw_status sum_tile(const mw_store_writer *w, int64_t width, int64_t first
         add_row(sums, row, width);
         out->norm += sqrt(squares);
         out->square += squares;
+        out->rows++;
     }
     return MW_OK;
 }
@@ -383,7 +387,7 @@ static mw_status sum_tiles(const mw_store_writer *w, int64_t width, int64_t rows
 
 /* A block's sums, which are those of its tiles in order, and its checksum. */
 static mw_status sum_block(mw_store_writer *w, int64_t s, int64_t begin, int64_t rows, const void *values,
-                           double norm[2], uint64_t *checksum) {
+                           double norm[2], uint64_t *kept, uint64_t *checksum) {
     int64_t width = w->plan->widths[s];
     MW_TRY(sum_tiles(w, width, rows, values));
     memset(w->sums, 0, (size_t)width * sizeof *w->sums);
@@ -393,6 +397,7 @@ static mw_status sum_block(mw_store_writer *w, int64_t s, int64_t begin, int64_t
         for (int64_t i = 0; i < width; i++) w->sums[i] += w->sums[(t + 1) * width + i];
         norm[0] += tile->norm;
         norm[1] += tile->square;
+        *kept += (uint64_t)tile->rows;
     }
     *checksum = mw_xxh64(values, (size_t)(rows * width) * mw_dtype_size(w->plan->dtype));
     return MW_OK;
@@ -404,8 +409,8 @@ static mw_status write_site(mw_store_writer *w, int64_t s, int64_t block, const 
     int64_t begin = have ? (int64_t)p->block_row[block] : 0, rows = have ? (int64_t)p->block_row[block + 1] - begin : 0;
     int64_t width = p->widths[s], one = have ? 1 : 0, at = have ? block : 0;
     double norm[2] = {0, 0};
-    uint64_t checksum = 0;
-    mw_status status = have ? sum_block(w, s, begin, rows, values, norm, &checksum) : local;
+    uint64_t checksum = 0, kept = 0;
+    mw_status status = have ? sum_block(w, s, begin, rows, values, norm, &kept, &checksum) : local;
     if (status == MW_OK) status = mw_memory_room((size_t)32 << 20, "writing by MPI"); /* which crashes without */
     MW_TRY(mw_comm_agree(w->comm, status));
     char name[STORE_NAME];
@@ -420,6 +425,10 @@ static mw_status write_site(mw_store_writer *w, int64_t s, int64_t block, const 
     store_site_name(p->sites[s], "block_norm", name);
     MW_TRY(
         mw_comm_agree(w->comm, h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, at, one, 2, norm, w->comm)));
+    store_site_name(p->sites[s], "block_rows", name);
+    status =
+        p->keep_nan ? h5_write_rows(w->file, w->partial, name, H5T_NATIVE_UINT64, at, one, 0, &kept, w->comm) : MW_OK;
+    MW_TRY(mw_comm_agree(w->comm, status));
     store_site_name(p->sites[s], "checksum", name);
     return mw_comm_agree(w->comm,
                          h5_write_rows(w->file, w->partial, name, H5T_NATIVE_UINT64, at, one, 0, &checksum, w->comm));
@@ -464,9 +473,25 @@ mw_status mw_store_writer_keep(mw_store_writer *w, int64_t *blocks_done) {
 
 /* ---- finishing ----------------------------------------------------------------------------------------- */
 
+/* Rows that the sums of a site are of. */
+static mw_status count_kept(const mw_store_writer *w, int64_t s, double *out) {
+    const mw_store_plan *p = w->plan;
+    char name[STORE_NAME];
+    *out = p->n_rows ? (double)p->n_rows : 1;
+    if (!p->keep_nan || !p->n_blocks) return MW_OK;
+    uint64_t *kept = mw_alloc((size_t)p->n_blocks * sizeof *kept);
+    if (!kept) return MW_ERR_MEMORY;
+    store_site_name(p->sites[s], "block_rows", name);
+    mw_status status = h5_read_rows(w->file, w->partial, name, H5T_NATIVE_UINT64, 0, p->n_blocks, 0, kept);
+    *out = 0;
+    for (int64_t b = 0; status == MW_OK && b < p->n_blocks; b++) *out += (double)kept[b];
+    mw_free(kept);
+    return status;
+}
+
 /* out[i] becomes the sum over blocks of column i of a data set [blocks, width], by the number of rows. In block order: the same sum at any
  * number of ranks; some blocks at a time, since all of them may be more than memory has, or HDF5 reads at once. */
-static mw_status mean_of_blocks(const mw_store_writer *w, const char *name, int64_t width, double *out) {
+static mw_status mean_of_blocks(const mw_store_writer *w, const char *name, int64_t width, double rows, double *out) {
     const mw_store_plan *p = w->plan;
     int64_t most = SUM_BYTES / (width * (int64_t)sizeof *out) + 1;
     if (most > p->n_blocks) most = p->n_blocks;
@@ -479,8 +504,7 @@ static mw_status mean_of_blocks(const mw_store_writer *w, const char *name, int6
         for (int64_t j = 0; j < n && status == MW_OK; j++)
             for (int64_t i = 0; i < width; i++) out[i] += part[j * width + i];
     }
-    double rows = p->n_rows ? (double)p->n_rows : 1;
-    for (int64_t i = 0; i < width; i++) out[i] /= rows;
+    for (int64_t i = 0; i < width; i++) out[i] /= rows; /* of none: undefined */
     mw_free(part);
     return status;
 }
@@ -488,12 +512,13 @@ static mw_status mean_of_blocks(const mw_store_writer *w, const char *name, int6
 /* By rank 0 alone. */
 static mw_status finish_site(const mw_store_writer *w, int64_t s) {
     const mw_store_plan *p = w->plan;
-    double norms[2]; /* of norms, and of their squares */
+    double norms[2], rows; /* of norms, and of their squares */
     char name[STORE_NAME];
+    MW_TRY(count_kept(w, s, &rows));
     store_site_name(p->sites[s], "block_sum", name);
-    MW_TRY(mean_of_blocks(w, name, p->widths[s], w->sums));
+    MW_TRY(mean_of_blocks(w, name, p->widths[s], rows, w->sums));
     store_site_name(p->sites[s], "block_norm", name);
-    MW_TRY(mean_of_blocks(w, name, 2, norms));
+    MW_TRY(mean_of_blocks(w, name, 2, rows, norms));
     store_site_name(p->sites[s], "mean", name);
     MW_TRY(h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, 0, p->widths[s], 0, w->sums, NULL));
     store_site_name(p->sites[s], "norm_mean", name);

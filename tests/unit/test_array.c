@@ -97,6 +97,39 @@ static void trains_as_from_a_file(void) {
     NEED(system(command) == 0);
 }
 
+/* Rows that are not finite have no part in a file's means. */
+static void means_of_finite_rows(void) {
+    enum { SOME = 700 };
+    static float some[SOME * D];
+    char folder[] = "/tmp/microw-means-XXXXXX", command[96];
+    mw_store *store = NULL;
+    double mean[D], sum[D] = {0}, norms = 0;
+    int64_t kept = 0;
+    NEED(mkdtemp(folder) != NULL);
+    memcpy(some, x, sizeof some);
+    some[3 * D + 1] = NAN;
+    some[650 * D] = INFINITY;
+    for (int r = 0; r < SOME; r++) {
+        double squares = 0;
+        for (int i = 0; i < D; i++) squares += (double)some[r * D + i] * some[r * D + i];
+        if (!isfinite(squares)) continue;
+        for (int i = 0; i < D; i++) sum[i] += some[r * D + i];
+        norms += sqrt(squares);
+        kept++;
+    }
+    test_store_write(folder, site, some, SOME, D, 300, self);
+    char *path = mw_path_join(folder, "activations.h5");
+    NEED_OK(mw_store_open(path, &store));
+    NEED_OK(mw_store_read_mean(store, mw_store_site_at(store, 0), mean));
+    CHECK(kept == SOME - 2);
+    for (int i = 0; i < D; i++) CHECK(fabs(mean[i] - sum[i] / (double)kept) < 1e-12);
+    CHECK(fabs(mw_store_site_at(store, 0)->norm_mean - norms / (double)kept) < 1e-9);
+    mw_store_close(&store);
+    mw_free(path);
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    NEED(system(command) == 0);
+}
+
 static void measures_as_plain_loops(void) {
     mw_store *store = NULL;
     mw_store_view view;
@@ -149,6 +182,7 @@ int main(void) {
     make_rows();
     RUN(reads_as_an_array);
     RUN(trains_as_from_a_file);
+    RUN(means_of_finite_rows);
     RUN(measures_as_plain_loops);
     RUN(refuses);
     mw_backend_close(&backend);
