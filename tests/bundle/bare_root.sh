@@ -23,8 +23,10 @@ mkdir -p "$root$home"
 # inside COMMAND: by sh in a root of its own with /proc, /sys and shared memory, as a user of it, without a network but for the loopback,
 # which mpirun wants; $loopback: "down": without that too
 loopback=up
+net=--net
+command -v ip >/dev/null || net= # nothing to bring the loopback up with
 inside() {
-    unshare --mount --net sh -c '
+    unshare --mount $net sh -c '
         mount -t proc proc "$1/proc" && mount -t sysfs -o ro sys "$1/sys" && mount -t tmpfs -o mode=1777 tmpfs "$1/dev/shm" || exit 1
         ip link set lo "$4" 2>/dev/null
         exec chroot --userspec=1234:1234 "$1" env -i PATH=/usr/bin:/bin HOME="$2" OMP_NUM_THREADS=1 \
