@@ -23,55 +23,58 @@ static uint64_t number_in(const char *path, const char *word, uint64_t otherwise
     return found;
 }
 
-/* A file of the job's control group (version 2), as Slurm and containers set it. */
+/* A file of the job's control group, as Slurm and containers set it. */
 typedef struct group_path {
     char text[640]; /* "": there is no such group */
 } group_path;
 
-static group_path in_group(const char *name) {
-    char line[512] = "", *group = NULL;
-    group_path path = {""};
-    FILE *file = fopen("/proc/self/cgroup", "re");
-    while (file && !group && fgets(line, sizeof line, file))
-        if (strncmp(line, "0::", 3) == 0) group = line + 3;
-    if (file) fclose(file);
-    if (!group) return path;
-    group[strcspn(group, "\n")] = '\0';
-    snprintf(path.text, sizeof path.text, "/sys/fs/cgroup%s/%s", group, name);
-    return path;
+/* "cpu" is in "cpu,cpuacct"; "" only in the empty list. */
+static bool is_listed(const char *list, const char *controller) {
+    size_t length = strlen(controller);
+    for (; *list; list += strcspn(list, ","), list += *list == ',')
+        if (length > 0 && strcspn(list, ",") == length && memcmp(list, controller, length) == 0) return true;
+    return length == 0 && list[0] == '\0';
 }
 
-/* The same of version 1, which has a tree for each controller: "5:memory:/job". What is unlimited is a number near 2^63. */
-static group_path in_old_group(const char *controller, const char *name) {
-    char line[512], *group = NULL;
+/* Version 2 has one tree, "0::/job", and `controller` is ""; version 1 one for each controller: "5:memory:/job". */
+static group_path in_group(const char *controller, const char *name) {
+    char line[512] = "", *group = NULL;
     group_path path = {""};
     FILE *file = fopen("/proc/self/cgroup", "re");
     while (file && !group && fgets(line, sizeof line, file)) {
         char *list = strchr(line, ':'), *end = list ? strchr(list + 1, ':') : NULL;
         if (!end) continue;
         *end = '\0';
-        for (char *one = strtok(list + 1, ","); one && !group; one = strtok(NULL, ","))
-            if (strcmp(one, controller) == 0) group = end + 1;
+        if (is_listed(list + 1, controller)) group = end + 1;
     }
     if (file) fclose(file);
     if (!group) return path;
     group[strcspn(group, "\n")] = '\0';
-    snprintf(path.text, sizeof path.text, "/sys/fs/cgroup/%s%s/%s", controller, group, name);
+    snprintf(path.text, sizeof path.text, "/sys/fs/cgroup%s%s%s/%s", controller[0] ? "/" : "", controller, group, name);
     return path;
 }
 
+/* UINT64_MAX: none. Version 2 says "max", which is no number, version 1 a number near 2^63. */
+static uint64_t limit_of(group_path file) {
+    uint64_t limit = number_in(file.text, "", UINT64_MAX);
+    return limit < UINT64_C(1) << 62 ? limit : UINT64_MAX;
+}
+
 static uint64_t group_memory(void) {
-    uint64_t limit = number_in(in_group("memory.max").text, "", UINT64_MAX); /* "max" is no number */
-    uint64_t old = number_in(in_old_group("memory", "memory.limit_in_bytes").text, "", UINT64_MAX);
-    if (old >= UINT64_C(1) << 62) old = UINT64_MAX;
-    return limit < old ? limit : old;
+    uint64_t now = limit_of(in_group("", "memory.max")), old = limit_of(in_group("memory", "memory.limit_in_bytes"));
+    return now < old ? now : old;
+}
+
+static uint64_t left_of(uint64_t limit, group_path usage) {
+    uint64_t used = number_in(usage.text, "", 0);
+    return limit == UINT64_MAX ? limit : limit > used ? limit - used : 0;
 }
 
 static uint64_t left_in_group(void) {
-    uint64_t limit = group_memory(), used = number_in(in_group("memory.current").text, "", 0);
-    uint64_t old = number_in(in_old_group("memory", "memory.usage_in_bytes").text, "", 0);
-    if (old > used) used = old;
-    return limit == UINT64_MAX ? limit : limit > used ? limit - used : 0;
+    uint64_t now = left_of(limit_of(in_group("", "memory.max")), in_group("", "memory.current"));
+    uint64_t old =
+        left_of(limit_of(in_group("memory", "memory.limit_in_bytes")), in_group("memory", "memory.usage_in_bytes"));
+    return now < old ? now : old;
 }
 
 uint64_t mw_free_memory(void) {
@@ -82,12 +85,12 @@ uint64_t mw_free_memory(void) {
 /* "200000 100000" is two processors, "max 100000" all. */
 static double group_quota(void) {
     double time = NAN, period = NAN;
-    FILE *file = fopen(in_group("cpu.max").text, "re");
+    FILE *file = fopen(in_group("", "cpu.max").text, "re");
     bool limited = file && fscanf(file, "%lf %lf", &time, &period) == 2 && period > 0;
     if (file) fclose(file);
     if (limited) return time / period;
-    uint64_t old = number_in(in_old_group("cpu", "cpu.cfs_quota_us").text, "", 0); /* -1: all; no number here */
-    uint64_t of = number_in(in_old_group("cpu", "cpu.cfs_period_us").text, "", 0);
+    uint64_t old = number_in(in_group("cpu", "cpu.cfs_quota_us").text, "", 0); /* -1: all; no number here */
+    uint64_t of = number_in(in_group("cpu", "cpu.cfs_period_us").text, "", 0);
     return old > 0 && of > 0 && old < UINT64_C(1) << 62 ? (double)old / (double)of : NAN;
 }
 
