@@ -277,6 +277,8 @@ mw_packing mw_packing_of(const char *path); /* by the ending: .gz, .zst */
 mw_status mw_unpack(const char *path, mw_packing packing, const void *data, size_t length, uint8_t **out,
                     size_t *out_length) MW_MUST_USE;
 
+/* The program that a shell would start by this name; caller frees. NULL: PATH has none. */
+char *mw_find_program(const char *name);
 /* Runs a shell command with `input` on its standard input, and takes what it writes to standard output into `out`, until it has
  * ended; at most `seconds` long and about `most` bytes, else it is killed. What it started in its process group ends with it.
  * MW_ERR_IO says how it ended, unless with exit code 0; MW_INTERRUPTED: killed because a signal was seen. */

@@ -13,6 +13,17 @@
 
 extern char **environ;
 
+char *mw_find_program(const char *name) {
+    const char *path = mw_environment("PATH");
+    for (size_t n; path && *path; path += n + (path[n] == ':')) {
+        n = strcspn(path, ":"); /* an empty part is the current folder */
+        char *file = mw_format("%.*s/%s", n ? (int)n : 1, n ? path : ".", name);
+        if (file && mw_file_exists(file) && access(file, X_OK) == 0) return file;
+        mw_free(file);
+    }
+    return NULL;
+}
+
 typedef struct child {
     pid_t pid;
     int in, out; /* what it reads and writes; -1: closed */

@@ -325,15 +325,9 @@ static void find_gpus(mw_gpus *gpus) {
 /* ---- tools ------------------------------------------------------------------------------------------------- */
 
 static bool is_in_path(const char *tool) {
-    const char *path = mw_environment("PATH");
-    bool found = false;
-    for (size_t n; path && *path && !found; path += n + (path[n] == ':')) {
-        n = strcspn(path, ":");
-        char *file = mw_format("%.*s/%s", n ? (int)n : 1, n ? path : ".", tool);
-        found = file && mw_file_exists(file) && access(file, X_OK) == 0;
-        mw_free(file);
-    }
-    return found;
+    char *file = mw_find_program(tool);
+    mw_free(file);
+    return file != NULL;
 }
 
 static json_t *tool_facts(void) {

@@ -88,14 +88,11 @@ static bool load_beside(const char *interpreter, const char *soname, mw_library 
 
 /* The python3 that a shell would start: as it is called, and where its links lead. */
 static bool load_from_command(const char *soname, mw_library *out) {
-    char program[PATH_MAX], whole[PATH_MAX];
-    for (const char *at = mw_environment("PATH"); at && at[0]; at += strcspn(at, ":"), at += at[0] == ':') {
-        int length = snprintf(program, sizeof program, "%.*s/python3", (int)strcspn(at, ":"), at);
-        if (length < 0 || (size_t)length >= sizeof program || access(program, X_OK) != 0) continue;
-        return load_beside(program, soname, out) ||
-               (realpath(program, whole) != NULL && load_beside(whole, soname, out));
-    }
-    return false;
+    char *program = mw_find_program("python3"), whole[PATH_MAX];
+    bool loaded = program && (load_beside(program, soname, out) ||
+                              (realpath(program, whole) != NULL && load_beside(whole, soname, out)));
+    mw_free(program);
+    return loaded;
 }
 
 static bool load_from_pythons(const char *soname, mw_library *out) {
