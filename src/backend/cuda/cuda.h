@@ -77,8 +77,8 @@ struct mw_cuda_blas {
     decltype(&cublasLtMatrixLayoutCreate) lt_lay_out;
     decltype(&cublasLtMatrixLayoutDestroy) lt_forget_layout;
 };
-/* False where it cannot be had; [0] is cuBLASLt, [1] cuBLAS. */
-bool mw_cuda_load_blas(mw_cuda_blas *out, mw_gpu_library found[2]);
+/* As mw_cuda_usable; a GPU that is can be opened with the cuBLAS that is loaded for it. */
+bool mw_cuda_prepare(int device, mw_cuda_blas *out, char problem[MW_CUDA_PROBLEM]);
 
 /* Bytes that cuBLAS and cuBLASLt may use, as much as is recommended for sm_90 and sm_100; the emulator's uses none. */
 #ifndef MW_CUDA_WORKSPACE

@@ -218,9 +218,6 @@ mw_status mw_cuda_trim(mw_backend *backend) {
 }
 
 static mw_status start(mw_cuda_state *s) {
-    mw_gpu_library found[2];
-    if (!mw_cuda_load_blas(&s->call, found)) /* it was there a moment ago */
-        return mw_error(MW_ERR_BACKEND, "cuBLAS cannot be loaded: %s%s", found[0].problem, found[1].problem);
     MW_TRY(cuda_checked(cudaSetDevice(s->device), "cudaSetDevice"));
     MW_TRY(keep_memory(s->device));
     MW_TRY(cuda_checked(cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking), "cudaStreamCreate"));
@@ -237,7 +234,8 @@ static mw_status start(mw_cuda_state *s) {
 
 mw_status mw_cuda_open(int device, mw_backend **out) {
     char problem[MW_CUDA_PROBLEM];
-    if (!mw_cuda_usable(device, problem))
+    mw_cuda_blas call;
+    if (!mw_cuda_prepare(device, &call, problem))
         return mw_error(MW_ERR_UNSUPPORTED, "device 'cuda:%d' is not here: %s", device, problem);
     mw_backend *backend = (mw_backend *)mw_calloc(1, sizeof *backend);
     mw_cuda_state *s = (mw_cuda_state *)mw_calloc(1, sizeof *s);
@@ -247,6 +245,7 @@ mw_status mw_cuda_open(int device, mw_backend **out) {
         return MW_ERR_MEMORY;
     }
     s->device = device;
+    s->call = call;
     backend->ops = &cuda_ops;
     backend->state = s;
     mw_status status = start(s);

@@ -14,7 +14,7 @@
 
 #ifdef MICROW_CUDA_EMULATED
 
-bool mw_cuda_load_blas(mw_cuda_blas *out, mw_gpu_library found[2]) {
+static bool load_blas(mw_cuda_blas *out, mw_gpu_library found[2]) {
     *out = {cublasCreate,
             cublasDestroy,
             cublasSetStream,
@@ -82,8 +82,8 @@ static void record(const char *name, const mw_library *from, int found, mw_gpu_l
     memcpy(out->problem, from->problem, sizeof out->problem);
 }
 
-/* cuBLAS comes after cuBLASLt, which it needs: what is loaded already is not looked for again. */
-bool mw_cuda_load_blas(mw_cuda_blas *out, mw_gpu_library found[2]) {
+/* False where it cannot be had; [0] is cuBLASLt, [1] cuBLAS, which needs it: what is loaded already is not looked for again. */
+static bool load_blas(mw_cuda_blas *out, mw_gpu_library found[2]) {
     mw_library lt = {}, blas = {};
     decltype(&cublasLtGetVersion) version_lt = nullptr;
     decltype(&cublasGetProperty) property = nullptr;
@@ -101,8 +101,9 @@ bool mw_cuda_load_blas(mw_cuda_blas *out, mw_gpu_library found[2]) {
     record("cuBLASLt", &lt, version_lt ? (int)version_lt() : 0, &found[0]);
     record("cuBLAS", &blas, parts[0] * 10000 + parts[1] * 100 + parts[2], &found[1]);
     if (!lt.problem[0] && !blas.problem[0] && found[0].found != found[1].found)
-        snprintf(found[1].problem, sizeof found[1].problem, "cuBLAS %d (%.150s) and cuBLASLt %d (%.150s) are of different versions",
-                 found[1].found, blas.path, found[0].found, lt.path);
+        snprintf(found[1].problem, sizeof found[1].problem,
+                 "cuBLAS %d (%.150s) and cuBLASLt %d (%.150s) are of different versions", found[1].found, blas.path,
+                 found[0].found, lt.path);
     return !found[0].problem[0] && !found[1].problem[0];
 }
 
@@ -153,9 +154,8 @@ static void say_why(cudaError_t code, char problem[MW_CUDA_PROBLEM]) {
         snprintf(problem, MW_CUDA_PROBLEM, "CUDA: %.400s", cudaGetErrorString(code));
 }
 
-bool mw_cuda_usable(int device, char problem[MW_CUDA_PROBLEM]) {
+bool mw_cuda_prepare(int device, mw_cuda_blas *out, char problem[MW_CUDA_PROBLEM]) {
     int count = 0, major = 0, minor = 0;
-    mw_cuda_blas blas;
     mw_gpu_library found[2];
     problem[0] = '\0';
     cudaError_t code = cudaGetDeviceCount(&count);
@@ -169,9 +169,14 @@ bool mw_cuda_usable(int device, char problem[MW_CUDA_PROBLEM]) {
     else if (!has_code(major, minor))
         snprintf(problem, MW_CUDA_PROBLEM, "GPU %d has compute capability %d.%d, this build has code for %s", device,
                  major, minor, MICROW_CUDA_ARCHITECTURES);
-    else if (!mw_cuda_load_blas(&blas, found))
+    else if (!load_blas(out, found))
         snprintf(problem, MW_CUDA_PROBLEM, "%.500s", found[found[0].problem[0] ? 0 : 1].problem);
     return !problem[0];
+}
+
+bool mw_cuda_usable(int device, char problem[MW_CUDA_PROBLEM]) {
+    mw_cuda_blas blas;
+    return mw_cuda_prepare(device, &blas, problem);
 }
 
 static void describe(int device, mw_gpu *out) {
@@ -197,7 +202,7 @@ mw_status mw_cuda_find(mw_gpus *out) {
     if (cudaRuntimeGetVersion(&out->runtime) != cudaSuccess) out->runtime = 0;
     snprintf(out->architectures, sizeof out->architectures, "%.63s", MICROW_CUDA_ARCHITECTURES);
     (void)mw_cuda_usable(0, out->problem);
-    (void)mw_cuda_load_blas(&blas, out->libraries);
+    (void)load_blas(&blas, out->libraries);
     out->n_libraries = 2;
     if (count > 0) out->list = (mw_gpu *)mw_calloc((size_t)count, sizeof *out->list);
     if (count > 0 && !out->list) return MW_ERR_MEMORY;
