@@ -181,7 +181,7 @@ def step(c, d, n, k, batch, precision, chunk=None):
     entries, tiles, blocks, row = batch * k, ceil(batch, ROW_TILE), ceil(n, LATENT_BLOCK), 4 * d
     touched = n * (1 - math.exp(-entries / n))  # latents with an entry, where all are as likely
     threads, starts = row_threads(d // 4), 8 * (batch + 1)
-    # src/sae/forward.c: step_forward
+    # src/sae/step/forward.c: step_forward
     c.kernel("subtract", batch, row_threads(d), 2 * batch * row)
     c.fill(4 * entries, 2)
     encoder(c, d, n, batch, precision, min(chunk or chunk_rows(n), batch), k)
@@ -210,7 +210,7 @@ def step(c, d, n, k, batch, precision, chunk=None):
     c.kernel("combine", each_blocks(batch * d), 256, 2 * batch * row)
     c.up(starts)
     c.kernel("dots<float4>", batch, row_threads(32 * k), w + batch * row + 8 * entries, flops=2 * entries * d, near=2 * entries * row)
-    # src/sae/gradients.c: step_gradients
+    # src/sae/step/gradients.c: step_gradients
     bits = n.bit_length()
     spans = ceil(entries + entries // 4 + 64, SPAN)
     for _ in ("decoder", "encoder"):
@@ -232,7 +232,7 @@ def step(c, d, n, k, batch, precision, chunk=None):
     c.kernel("weigh_block", blocks * ceil(d, 256), 256, n * row)
     c.kernel("sum_rows", each_blocks(d), 256, 8 * blocks * d)
     c.kernel("to_float", each_blocks(d), 256, 12 * d)
-    # src/sae/update.c: step_update
+    # src/sae/step/optimizer.c: step_update
     c.kernel("adam", each_blocks(n * d), 256, 7 * n * row)
     c.kernel("adam", each_blocks(n), 256, 28 * n)
     c.kernel("adam_of_unit_rows", n, row_threads(d), 7 * n * row, near=10 * n * row)
@@ -494,8 +494,8 @@ FINDINGS = """1. **The encoder reads W_enc once for each chunk of rows** ({chunk
 
 
 PLACES = {  # where to look: file, text of the line
-    "chunk_at": ("src/sae/encode.c", "DEVICE_FLOATS = "), "aux_at": ("src/sae/auxiliary.c", ".b_dtype = MW_F32"),
-    "copy_at": ("src/sae/update.c", "ops->convert("), "unit_at": ("cuda_norm.cu", "void adam_of_unit_rows("),
+    "chunk_at": ("src/sae/encode.c", "DEVICE_FLOATS = "), "aux_at": ("src/sae/step/auxk.c", ".b_dtype = MW_F32"),
+    "copy_at": ("src/sae/step/optimizer.c", "ops->convert("), "unit_at": ("cuda_norm.cu", "void adam_of_unit_rows("),
     "row_at": ("cuda_norm.cu", "float unit_row("), "rotary_at": ("cuda_norm.cu", "void rotary("),
     "decode_at": ("cuda_sparse.cu", "void decode("), "dots_at": ("cuda_sparse.cu", "void dots("),
     "spans_at": ("cuda_sparse.cu", "void add_spans("), "fill_at": ("cuda_sparse.cu", "mw_cuda_fill_zero("),

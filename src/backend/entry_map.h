@@ -1,6 +1,6 @@
 /* What the maps of mw_backend_ops make of one entry: the same for the CPU and in CUDA's kernels. */
-#ifndef MICROW_ENTRY_MAP_H
-#define MICROW_ENTRY_MAP_H
+#ifndef MICROW_BACKEND_ENTRY_MAP_H
+#define MICROW_BACKEND_ENTRY_MAP_H
 
 #include "microw/backend.h"
 

@@ -1,8 +1,8 @@
 /* CSV as RFC 4180 describes it: fields between delimiters, in quotes where they hold delimiters, line ends or quotes,
  * and a quote inside written twice. Lines end with LF, CRLF or CR; a byte order mark at the start and blank lines are
  * skipped. What is not so (an unclosed quote, text behind a closing one) is refused with its line. */
-#ifndef MICROW_CSV_H
-#define MICROW_CSV_H
+#ifndef MICROW_BASE_CSV_H
+#define MICROW_BASE_CSV_H
 
 #include "microw/base.h"
 

@@ -1,6 +1,6 @@
 /* Inner loops that are compiled for several instruction sets, of which one is chosen when the program is loaded. */
-#ifndef MICROW_DISPATCH_H
-#define MICROW_DISPATCH_H
+#ifndef MICROW_BASE_DISPATCH_H
+#define MICROW_BASE_DISPATCH_H
 
 /* Sanitizers and load-time dispatch do not go together: their start-up runs after the dispatchers. */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)

@@ -13,8 +13,8 @@
  * - Refused, with the line: broken UTF-8, control characters inside texts, anything behind the value, comments, commas
  *   too many, nesting deeper than 2048.
  */
-#ifndef MICROW_JSON_H
-#define MICROW_JSON_H
+#ifndef MICROW_BASE_JSON_H
+#define MICROW_BASE_JSON_H
 
 #include "microw/base.h"
 

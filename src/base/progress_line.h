@@ -1,6 +1,6 @@
 /* A line of progress for people. */
-#ifndef MICROW_PROGRESS_LINE_H
-#define MICROW_PROGRESS_LINE_H
+#ifndef MICROW_BASE_PROGRESS_LINE_H
+#define MICROW_BASE_PROGRESS_LINE_H
 
 #include "microw/base.h"
 

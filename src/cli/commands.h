@@ -1,6 +1,6 @@
 /* The verbs of the command line, and what they are given. */
-#ifndef MICROW_COMMANDS_H
-#define MICROW_COMMANDS_H
+#ifndef MICROW_CLI_COMMANDS_H
+#define MICROW_CLI_COMMANDS_H
 
 #include "microw/comm.h"
 #include "microw/experiment.h"

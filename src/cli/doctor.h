@@ -1,6 +1,6 @@
 /* What `microw doctor` consists of. Facts are gathered once, as one JSON value, then judged and shown. What is not known is null. */
-#ifndef MICROW_DOCTOR_H
-#define MICROW_DOCTOR_H
+#ifndef MICROW_CLI_DOCTOR_H
+#define MICROW_CLI_DOCTOR_H
 
 #include "base/json.h"
 #include "microw/comm.h"

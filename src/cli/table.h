@@ -1,7 +1,7 @@
 /* What the command line is: every verb and option, in one place. Parsing, help, suggestions, and what is generated from them
  * (manual page, completions) read these rows. */
-#ifndef MICROW_TABLE_H
-#define MICROW_TABLE_H
+#ifndef MICROW_CLI_TABLE_H
+#define MICROW_CLI_TABLE_H
 
 #include "cli/commands.h"
 #include "microw/experiment.h"

@@ -1,5 +1,5 @@
 #include "comm/comm_nccl.h"
-#include "comm/comm_parts.h"
+#include "comm/message_limit.h"
 
 #include <mpi.h>
 #include <stdio.h>

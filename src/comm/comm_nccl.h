@@ -1,6 +1,6 @@
 /* NCCL for collectives on the memory of GPUs. */
-#ifndef MICROW_COMM_NCCL_H
-#define MICROW_COMM_NCCL_H
+#ifndef MICROW_COMM_COMM_NCCL_H
+#define MICROW_COMM_COMM_NCCL_H
 
 #include "microw/comm.h"
 

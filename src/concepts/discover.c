@@ -1,7 +1,7 @@
 /* One pass over all rows of a store: counts, histograms, the best and some random rows of every latent. Each rank takes its
  * blocks; what they found is merged so that nothing depends on who found it. */
 #include "concepts/discovery.h"
-#include "sae/finite.h"
+#include "sae/rows/nonfinite.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -79,13 +79,6 @@ static mw_status search_block(search *s, int64_t begin, int64_t end) {
             if (finite_row(&s->finite, s->in, NULL, at + r, s->x + r * s->in->width, NULL))
                 MW_TRY(take_row(s, at + r, s->codes.start[r], s->codes.start[r + 1]));
     }
-    return MW_OK;
-}
-
-mw_status share_blocks(const mw_store *store, const mw_comm *comm, uint64_t **row, int64_t *begin, int64_t *end) {
-    int64_t n_blocks;
-    MW_TRY(mw_store_blocks(store, &n_blocks, row));
-    mw_comm_share(mw_comm_rank(comm), mw_comm_size(comm), n_blocks, 1, begin, end);
     return MW_OK;
 }
 

@@ -1,6 +1,6 @@
 /* What the files that make a discovery share. */
-#ifndef MICROW_DISCOVERY_H
-#define MICROW_DISCOVERY_H
+#ifndef MICROW_CONCEPTS_DISCOVERY_H
+#define MICROW_CONCEPTS_DISCOVERY_H
 
 #include "microw/concepts.h"
 

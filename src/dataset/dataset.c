@@ -1,5 +1,5 @@
 /* Tokenizes documents in waves, each rank its share, and gathers the ids in document order. */
-#include "dataset/sources.h"
+#include "dataset/documents.h"
 
 #include <string.h>
 

@@ -1,5 +1,5 @@
 /* What kind of file it is, and its bytes. */
-#include "dataset/sources.h"
+#include "dataset/documents.h"
 
 #include <string.h>
 

@@ -1,5 +1,5 @@
 /* NumPy's .npy format, version 1 to 3, for one- and two-dimensional arrays of token ids. */
-#include "dataset/sources.h"
+#include "dataset/documents.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* How well the model predicts the next token, untouched and treated. */
-#ifndef MICROW_NEXT_TOKEN_H
-#define MICROW_NEXT_TOKEN_H
+#ifndef MICROW_EVALUATE_NEXT_TOKEN_H
+#define MICROW_EVALUATE_NEXT_TOKEN_H
 
 #include "microw/comm.h"
 #include "microw/dataset.h"

@@ -1,6 +1,6 @@
 /* The experiment file as structs. Every key is one row of a table in settings.c. */
-#ifndef MICROW_SETTINGS_H
-#define MICROW_SETTINGS_H
+#ifndef MICROW_EXPERIMENT_SETTINGS_H
+#define MICROW_EXPERIMENT_SETTINGS_H
 
 #include "microw/config.h"
 #include "microw/experiment.h"

@@ -1,5 +1,5 @@
 #include "microw/harvest.h"
-#include "harvest/pipe.h"
+#include "harvest/write_queue.h"
 
 #include <stdio.h>
 #include <omp.h>

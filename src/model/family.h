@@ -1,6 +1,6 @@
 /* What distinguishes one family of models from another, as data. */
-#ifndef MICROW_FAMILY_H
-#define MICROW_FAMILY_H
+#ifndef MICROW_MODEL_FAMILY_H
+#define MICROW_MODEL_FAMILY_H
 
 #include "base/json.h"
 #include "microw/backend.h"

@@ -1,6 +1,6 @@
 /* Where a model lies: a folder, or a Hub id in the local Hugging Face cache. */
-#ifndef MICROW_HUB_H
-#define MICROW_HUB_H
+#ifndef MICROW_MODEL_HUB_H
+#define MICROW_MODEL_HUB_H
 
 #include "microw/base.h"
 

@@ -1,6 +1,6 @@
 /* What the files of the model floor share. */
-#ifndef MICROW_MODEL_PRIVATE_H
-#define MICROW_MODEL_PRIVATE_H
+#ifndef MICROW_MODEL_MODEL_PRIVATE_H
+#define MICROW_MODEL_MODEL_PRIVATE_H
 
 #include "microw/model.h"
 #include "microw/safetensors.h"

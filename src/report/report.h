@@ -1,6 +1,6 @@
 /* A run as one page of HTML that needs no server and no network. */
-#ifndef MICROW_REPORT_H
-#define MICROW_REPORT_H
+#ifndef MICROW_REPORT_REPORT_H
+#define MICROW_REPORT_REPORT_H
 
 #include "base/json.h"
 #include "microw/concepts.h"

@@ -1,5 +1,5 @@
 #include "microw/sae.h"
-#include "sae/trainer.h"
+#include "sae/step/trainer.h"
 
 #include <string.h>
 

@@ -1,5 +1,5 @@
 /* The device's memory for the host: where that is the host's own, nothing moves. */
-#include "sae/variants.h"
+#include "sae/variants/variants.h"
 
 #include <string.h>
 

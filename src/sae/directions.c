@@ -1,5 +1,5 @@
 /* Lengths and directions of rows of weights. */
-#include "sae/trainer.h"
+#include "sae/step/trainer.h"
 
 #include <math.h>
 

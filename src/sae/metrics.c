@@ -1,6 +1,6 @@
 /* How well an SAE rebuilds a site. Blocks of the store are put together into at most 256 groups, a group's sums are made
  * by one rank in row order, and groups are added in order: the same numbers at any number of ranks. */
-#include "sae/finite.h"
+#include "sae/rows/nonfinite.h"
 
 #include <math.h>
 #include <string.h>

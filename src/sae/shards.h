@@ -6,10 +6,10 @@
  * goes on from there, piece by piece of the rows, and the last tells all: the sums are made in the order of the latents, as
  * one rank makes them, so the bytes are those of the whole SAE. Gradients and updates of a latent need nothing of other shards.
  */
-#ifndef MICROW_SHARDS_H
-#define MICROW_SHARDS_H
+#ifndef MICROW_SAE_SHARDS_H
+#define MICROW_SAE_SHARDS_H
 
-#include "sae/variants.h"
+#include "sae/variants/variants.h"
 
 /* Makes of a whole SAE's shape that of the shard which rank `rank` of `ranks` holds. */
 void shard_hold(mw_sae *sae, int rank, int ranks, int64_t shards);

@@ -1,6 +1,6 @@
 /* The HDF5 calls that both sides of the store need, with errors in our words. */
-#ifndef MICROW_H5_FILE_H
-#define MICROW_H5_FILE_H
+#ifndef MICROW_STORE_H5_FILE_H
+#define MICROW_STORE_H5_FILE_H
 
 #include "microw/store.h"
 

@@ -1,7 +1,7 @@
 /* Writes a store: everything known beforehand at once, activations block by block, means at the end. */
 #include "base/dispatch.h"
 #include "base/json.h"
-#include "store/part.h"
+#include "store/harvest_file.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,9 +1,9 @@
 /* Across the borders of 32 bits, with tiny widths and sparse files, one case a run:
  *     MICROW_LARGE=1 ctest --preset release -L large
  * Each takes up to three minutes, 8 GiB of memory and 12 GB of disk below $TMPDIR. Without MICROW_LARGE they are skipped. */
-#include "comm/comm_parts.h"
+#include "comm/message_limit.h"
 #include "microw/store.h"
-#include "store/part.h"
+#include "store/harvest_file.h"
 #include "test.h"
 
 #include <sys/mman.h>

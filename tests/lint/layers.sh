@@ -53,9 +53,9 @@ only_in 'yaml_(parser|event)' src/config
 only_in 'cuda[A-Z]|cublas' src/backend/cuda src/comm/comm_nccl.c
 only_in '\b(getenv|exit) *\(' src/base src/cli
 only_in 'cblas_sgemm|dnnl_' src/backend/cpu
-only_in 'MHD_[a-z]' src/experiment/serve.c
+only_in 'MHD_[a-z]' src/experiment/interactive/serve.c
 only_in 'pcre2_' src/model/tokenizer
-only_in 'ZSTD_[a-z]|\binflate *\(' src/base/unpack.c src/base/libraries.c
+only_in 'ZSTD_[a-z]|\binflate *\(' src/base/decompress.c src/base/base_libraries.c
 only_in '\bjson_load(s|b|f|fd|_file|_callback) *\('
 only_in '\b(malloc|calloc|realloc|strdup) *\(' src/base/memory.c
 [ $failed = 0 ] && echo "layers: all includes and calls point down"

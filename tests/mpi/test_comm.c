@@ -1,6 +1,6 @@
 /* Collectives that take more than one call of MPI: what they are given goes in parts. */
 #include "microw/comm.h"
-#include "comm/comm_parts.h"
+#include "comm/message_limit.h"
 #include "test.h"
 
 enum { BYTES = 5003, NUMBERS = 701 };

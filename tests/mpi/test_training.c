@@ -1,7 +1,7 @@
 /* Training against the torch runs of tools/make_golden_training.py, and the same bytes at any number of ranks. */
 #include "device.h"
 #include "microw/safetensors.h"
-#include "sae/trainer.h"
+#include "sae/step/trainer.h"
 
 enum { BATCH = 600, K = 6, SHARDS_MAX = 3 /* of the fixture's 1100 latents, in blocks of 512 */ };
 

@@ -1,7 +1,7 @@
 /* What an SAE is measured by, against sums that are written down as the definitions are: also where these are 0/0, where rows are not finite,
  * and at positions behind the last bucket's begin. */
 #include "microw/evaluate.h"
-#include "experiment/generation.h"
+#include "experiment/run/generation.h"
 #include "microw/sae.h"
 #include "test.h"
 

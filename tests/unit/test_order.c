@@ -1,5 +1,5 @@
 /* The order of training rows: every row once a pass, the same however positions are asked for, and well mixed. */
-#include "sae/order.h"
+#include "sae/rows/order.h"
 #include "test.h"
 
 static int64_t *count_rows(const row_order *o, int64_t positions) {

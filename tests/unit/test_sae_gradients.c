@@ -1,6 +1,6 @@
 /* Gradients of every variant against finite differences of the loss, written out densely in double. */
 #include "device.h"
-#include "sae/trainer.h"
+#include "sae/step/trainer.h"
 
 enum { N = 37, D = 7, OUT_MAX = 9, K = 3, B = 150, AUX_K = 4, DEAD = 12, GROUPS = 3 };
 

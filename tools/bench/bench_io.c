@@ -8,8 +8,8 @@
  *        each after the system was told to forget the file, and again
  * Speeds are of stored bytes. */
 #include "bench.h"
-#include "harvest/pipe.h"
-#include "sae/feed.h"
+#include "harvest/write_queue.h"
+#include "sae/rows/feed.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -8,7 +8,7 @@
  * has most: what it has more at the end than before the SAE was made, and what mw_training_bytes says of it.
  * A step's floor is its encoder's multiplications at the product's rate. tools/bench/sae_step_torch.py is the same in torch. */
 #include "bench.h"
-#include "sae/trainer.h"
+#include "sae/step/trainer.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -3,7 +3,7 @@
  * Mixing: the variance of the mean of a batch over what it is for rows drawn independently (1: perfect; more: neighbours lie
  * together). Reading: rows a second in training order, after the system was told to forget the file, and again. */
 #include "bench.h"
-#include "sae/feed.h"
+#include "sae/rows/feed.h"
 
 #include <fcntl.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* What the files of the CPU backend share. */
-#ifndef MICROW_CPU_H
-#define MICROW_CPU_H
+#ifndef MICROW_BACKEND_CPU_CPU_H
+#define MICROW_BACKEND_CPU_CPU_H
 
 #include "microw/backend.h"
 

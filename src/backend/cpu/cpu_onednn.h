@@ -1,6 +1,6 @@
 /* The C API of oneDNN 2.x and 3.x as one: what its files of the CPU backend share. */
-#ifndef MICROW_CPU_ONEDNN_H
-#define MICROW_CPU_ONEDNN_H
+#ifndef MICROW_BACKEND_CPU_CPU_ONEDNN_H
+#define MICROW_BACKEND_CPU_CPU_ONEDNN_H
 
 #include "backend/cpu/cpu.h"
 

@@ -1,7 +1,7 @@
 /* Runs of floats: the inner loops of the CPU backend, compiled for several instruction sets and chosen when the
  * program is loaded. Sums run in a fixed order for a given instruction set. */
-#ifndef MICROW_VECTOR_H
-#define MICROW_VECTOR_H
+#ifndef MICROW_BACKEND_CPU_VECTOR_H
+#define MICROW_BACKEND_CPU_VECTOR_H
 
 #include "microw/backend.h"
 

@@ -1,6 +1,6 @@
 /* What the files of the CUDA backend share. Included from C++ (nvcc) and, for mw_cuda_open, from C. */
-#ifndef MICROW_CUDA_H
-#define MICROW_CUDA_H
+#ifndef MICROW_BACKEND_CUDA_CUDA_H
+#define MICROW_BACKEND_CUDA_CUDA_H
 
 #include "microw/backend.h"
 

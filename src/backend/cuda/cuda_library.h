@@ -1,6 +1,6 @@
 /* Shared libraries of CUDA, found when they are needed: a program starts without them. */
-#ifndef MICROW_CUDA_LIBRARY_H
-#define MICROW_CUDA_LIBRARY_H
+#ifndef MICROW_BACKEND_CUDA_CUDA_LIBRARY_H
+#define MICROW_BACKEND_CUDA_CUDA_LIBRARY_H
 
 #include "microw/base.h"
 

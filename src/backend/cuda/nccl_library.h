@@ -1,6 +1,6 @@
 /* NCCL, loaded when ranks with a GPU each first exchange device memory. */
-#ifndef MICROW_NCCL_LIBRARY_H
-#define MICROW_NCCL_LIBRARY_H
+#ifndef MICROW_BACKEND_CUDA_NCCL_LIBRARY_H
+#define MICROW_BACKEND_CUDA_NCCL_LIBRARY_H
 
 #include "microw/backend.h"
 

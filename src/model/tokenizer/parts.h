@@ -1,6 +1,6 @@
 /* The parts a tokenizer is made of. */
-#ifndef MICROW_TOKENIZER_PARTS_H
-#define MICROW_TOKENIZER_PARTS_H
+#ifndef MICROW_MODEL_TOKENIZER_PARTS_H
+#define MICROW_MODEL_TOKENIZER_PARTS_H
 
 #include "base/json.h"
 #include "microw/tokenizer.h"

@@ -1,0 +1,44 @@
+/* Figures of a run. */
+#include "experiment/figures/figure.h"
+#include "experiment/run/results.h"
+
+#include <string.h>
+
+/* The latents asked for, or the most frequent few. */
+static mw_status plot_latents(const material *m, const mw_plot_options *o, const char *folder) {
+    for (int64_t i = 0; i < o->n_latents; i++) {
+        if (!m->discovered) return mw_error(MW_ERR_STATE, "latents can be drawn once `microw discover` has been run");
+        if (o->latents[i] < 0 || o->latents[i] >= m->discovery.n)
+            return mw_error(MW_ERR_CONFIG, "latent %lld: the SAE has %lld latents", (long long)o->latents[i],
+                            (long long)m->discovery.n);
+        if (m->discovery.count[o->latents[i]] == 0)
+            return mw_error(MW_ERR_STATE, "latent %lld is never active", (long long)o->latents[i]);
+        MW_TRY(figure_activations(&m->discovery, &m->names, o->latents[i], folder, o->format));
+    }
+    return MW_OK;
+}
+
+static mw_status plot_all(run *r, const mw_plot_options *o) {
+    material m = {0};
+    const char *title = r->e->top.name, *folder = o->folder ? o->folder : r->folder;
+    mw_plot_format format = o->format;
+    mw_status status = material_collect(r, &m);
+    if (status == MW_OK) status = figure_training(m.history, title, folder, format);
+    if (status == MW_OK && m.discovered) status = figure_frequencies(&m.discovery, title, folder, format);
+    if (status == MW_OK) status = figure_positions(m.evaluation, title, folder, format);
+    if (status == MW_OK) status = figure_steering(m.steering, title, folder, format);
+    if (status == MW_OK) status = figure_pareto(m.sweep, title, folder, format);
+    if (status == MW_OK) status = plot_latents(&m, o, folder);
+    bool nothing = material_is_empty(&m);
+    material_release(&m);
+    if (status == MW_OK && nothing) return mw_error(MW_ERR_STATE, "%s: there is nothing to draw yet", folder);
+    return status;
+}
+
+mw_status mw_experiment_plot(const mw_experiment *experiment, const mw_comm *comm, const mw_plot_options *options) {
+    run r;
+    MW_TRY(run_open(experiment, comm, NULL, &r));
+    mw_status status = mw_comm_agree(comm, run_is_root(&r) ? plot_all(&r, options) : MW_OK);
+    run_close(&r);
+    return status;
+}

@@ -1,0 +1,122 @@
+#include "experiment/interactive/connections.h"
+
+#include <errno.h>
+#include <math.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+
+struct guest {
+    guest *next; /* newest first */
+    int fd;
+    double deadline;
+    bool trusted, shut;
+};
+
+struct guests {
+    pthread_mutex_t lock;
+    pthread_t watch;
+    guest *first;
+    int64_t places;
+    bool over;
+};
+
+static void shut(guest *one) {
+    one->shut = true;
+    shutdown(one->fd, SHUT_RDWR);
+}
+
+static void shut_late(guests *all) {
+    double now = mw_seconds();
+    pthread_mutex_lock(&all->lock);
+    for (guest *g = all->first; g; g = g->next)
+        if (!g->shut && now > g->deadline) shut(g);
+    pthread_mutex_unlock(&all->lock);
+}
+
+static bool is_over(guests *all) {
+    pthread_mutex_lock(&all->lock);
+    bool over = all->over;
+    pthread_mutex_unlock(&all->lock);
+    return over;
+}
+
+static void *watch(void *self) {
+    enum { EVERY_MS = 200 };
+    while (!is_over(self)) {
+        shut_late(self);
+        nanosleep(&(struct timespec){.tv_nsec = EVERY_MS * 1000000}, NULL);
+    }
+    return NULL;
+}
+
+mw_status guests_open(int64_t places, guests **out) {
+    guests *all = mw_calloc(1, sizeof *all);
+    if (!all) return MW_ERR_MEMORY;
+    all->places = places;
+    pthread_mutex_init(&all->lock, NULL);
+    int error = pthread_create(&all->watch, NULL, watch, all);
+    if (!error) return *out = all, MW_OK;
+    pthread_mutex_destroy(&all->lock);
+    mw_free(all);
+    return mw_error(MW_ERR_STATE, "a thread cannot be started: %s", strerror(error));
+}
+
+void guests_close(guests **slot) {
+    guests *all = *slot;
+    if (!all) return;
+    pthread_mutex_lock(&all->lock);
+    all->over = true;
+    pthread_mutex_unlock(&all->lock);
+    pthread_join(all->watch, NULL);
+    pthread_mutex_destroy(&all->lock);
+    mw_free(all);
+    *slot = NULL;
+}
+
+static void make_room(guests *all) {
+    guest *oldest = NULL;
+    int64_t strangers = 0;
+    for (guest *g = all->first; g; g = g->next) {
+        if (g->trusted || g->shut) continue;
+        strangers++;
+        oldest = g;
+    }
+    if (strangers > all->places) shut(oldest);
+}
+
+guest *guests_enter(guests *all, int fd, double seconds) {
+    guest *one = mw_calloc(1, sizeof *one);
+    if (!one) return NULL;
+    *one = (guest){.fd = fd, .deadline = mw_seconds() + seconds};
+    pthread_mutex_lock(&all->lock);
+    one->next = all->first;
+    all->first = one;
+    make_room(all);
+    pthread_mutex_unlock(&all->lock);
+    return one;
+}
+
+void guests_trust(guests *all, guest *one) {
+    if (!one) return;
+    pthread_mutex_lock(&all->lock);
+    one->trusted = true;
+    pthread_mutex_unlock(&all->lock);
+}
+
+void guests_allow(guests *all, guest *one, double seconds) {
+    if (!one) return;
+    pthread_mutex_lock(&all->lock);
+    one->deadline = mw_seconds() + seconds;
+    pthread_mutex_unlock(&all->lock);
+}
+
+void guests_leave(guests *all, guest *one) {
+    pthread_mutex_lock(&all->lock);
+    guest **at = &all->first;
+    while (*at && *at != one) at = &(*at)->next;
+    if (*at) *at = one->next;
+    pthread_mutex_unlock(&all->lock);
+    mw_free(one);
+}

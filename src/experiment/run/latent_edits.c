@@ -1,0 +1,161 @@
+#include "experiment/run/latent_edits.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- lists --------------------------------------------------------------------------------------------------- */
+
+static mw_latent_edit *edit_of(edits *list, int64_t latent) {
+    for (int64_t i = 0; i < list->count; i++)
+        if (list->items[i].latent == latent) return &list->items[i];
+    if (!MW_GROW(list->items, list->count, list->capacity)) return NULL;
+    list->items[list->count] = (mw_latent_edit){.latent = latent, .scale = 1};
+    return &list->items[list->count++];
+}
+
+mw_status edits_put(edits *list, int64_t latent, double scale, double add) {
+    mw_latent_edit *edit = edit_of(list, latent);
+    if (!edit) return MW_ERR_MEMORY;
+    *edit = (mw_latent_edit){latent, scale, add};
+    return MW_OK;
+}
+
+mw_status edits_put_scale(edits *list, int64_t latent, double scale) {
+    mw_latent_edit *edit = edit_of(list, latent);
+    if (!edit) return MW_ERR_MEMORY;
+    edit->scale = scale;
+    return MW_OK;
+}
+
+mw_status edits_put_add(edits *list, int64_t latent, double add) {
+    mw_latent_edit *edit = edit_of(list, latent);
+    if (!edit) return MW_ERR_MEMORY;
+    edit->add = add;
+    return MW_OK;
+}
+
+bool edits_drop(edits *list, int64_t latent) {
+    for (int64_t i = 0; i < list->count; i++) {
+        if (list->items[i].latent != latent) continue;
+        memmove(list->items + i, list->items + i + 1, (size_t)(list->count - i - 1) * sizeof *list->items);
+        list->count--;
+        return true;
+    }
+    return false;
+}
+
+void edits_strengthen(edits *list, double strength) {
+    for (int64_t i = 0; i < list->count; i++) {
+        list->items[i].scale = 1 + strength * (list->items[i].scale - 1);
+        list->items[i].add *= strength;
+    }
+}
+
+void edits_free(edits *list) {
+    mw_free(list->items);
+    *list = (edits){0};
+}
+
+/* ---- concepts ---------------------------------------------------------------------------------------------------- */
+
+mw_status dictionary_open(const run *r, dictionary *out) {
+    dictionary d = {0};
+    char *path = mw_path_join(r->sae_folder, "discovery.h5");
+    mw_status status = path ? run_names_load(r, r->sae->n, &d.names) : MW_ERR_MEMORY;
+    d.known = path && mw_file_exists(path);
+    if (status == MW_OK && d.known) status = run_discovery(r, &d.found);
+    mw_free(path);
+    if (status != MW_OK)
+        dictionary_close(&d);
+    else
+        *out = d;
+    return status;
+}
+
+void dictionary_close(dictionary *d) {
+    mw_names_free(&d->names);
+    mw_discovery_free(&d->found);
+    *d = (dictionary){0};
+}
+
+typedef struct match {
+    int64_t latent;
+    double weight;
+    bool named;
+} match;
+
+static int best_match(const void *a, const void *b) {
+    const match *x = a, *y = b;
+    if (x->named != y->named) return x->named ? -1 : 1;
+    if (x->weight != y->weight) return x->weight < y->weight ? 1 : -1;
+    return x->latent < y->latent ? -1 : 1;
+}
+
+static int64_t collect_matches(const dictionary *d, const char *concept, match *list) {
+    int64_t count = 0;
+    const mw_discovery *f = &d->found;
+    for (int64_t i = 0; i < d->names.n; i++) {
+        const char *name = d->names.of[i].name;
+        const char *category = d->known ? mw_discovery_category(f, i) : NULL;
+        bool named = name && strcmp(name, concept) == 0, meant = category && strcmp(category, concept) == 0;
+        if (!named && !meant) continue;
+        double weight = meant ? (double)f->purity[i] * (double)f->precision[i] * (double)f->count[i] : 0;
+        list[count++] = (match){i, weight, named};
+    }
+    qsort(list, (size_t)count, sizeof *list, best_match);
+    return count;
+}
+
+mw_status dictionary_find(const dictionary *d, const char *concept, int64_t **latents, int64_t *count) {
+    match *list = mw_calloc((size_t)d->names.n, sizeof *list);
+    if (!list) return MW_ERR_MEMORY;
+    int64_t n = collect_matches(d, concept, list), *found = mw_alloc((size_t)n * sizeof *found);
+    for (int64_t i = 0; i < n && found; i++) found[i] = list[i].latent;
+    mw_free(list);
+    if (!found) return MW_ERR_MEMORY;
+    if (n == 0) {
+        mw_free(found);
+        return mw_error(MW_ERR_CONFIG, "concept '%s': no latent has this name or category%s", concept,
+                        d->known ? "" : "; `microw discover` finds them");
+    }
+    *latents = found;
+    *count = n;
+    return MW_OK;
+}
+
+/* Turned up by so much of their largest activation. */
+static mw_status add_concept(const dictionary *d, const edit_settings *s, edits *out) {
+    int64_t *latents, count;
+    if (!s->concept[0]) return MW_OK;
+    if (!d->known)
+        return mw_error(MW_ERR_STATE, "steer.concept needs what `microw discover` finds: it has not been run");
+    MW_TRY(dictionary_find(d, s->concept, &latents, &count));
+    mw_status status = MW_OK;
+    for (int64_t i = 0; i < count && i < s->concept_latents && status == MW_OK; i++) {
+        double largest = d->found.count[latents[i]] ? (double)d->found.text_score[latents[i] * d->found.per] : 0;
+        status = edits_put_add(out, latents[i], s->strength * largest);
+    }
+    mw_free(latents);
+    return status;
+}
+
+static mw_status add_given(const edit_settings *s, edits *out) {
+    for (int64_t i = 0; i < s->edits.count; i++)
+        MW_TRY(edits_put_scale(out, s->edits.items[i].index, s->edits.items[i].value));
+    for (int64_t i = 0; i < s->add.count; i++) MW_TRY(edits_put_add(out, s->add.items[i].index, s->add.items[i].value));
+    for (int64_t i = 0; i < s->clamp.count; i++)
+        MW_TRY(edits_put(out, s->clamp.items[i].index, 0, s->clamp.items[i].value));
+    for (int64_t i = 0; i < s->ablate.count; i++) MW_TRY(edits_put(out, s->ablate.items[i], 0, 0));
+    return MW_OK;
+}
+
+mw_status edits_collect(const run *r, const dictionary *d, const edit_settings *s, const char *where, edits *out) {
+    MW_TRY(add_concept(d, s, out));
+    MW_TRY(add_given(s, out));
+    for (int64_t i = 0; i < out->count; i++)
+        if (out->items[i].latent < 0 || out->items[i].latent >= r->sae->n)
+            return mw_error(MW_ERR_CONFIG, "%s: latent %lld: the SAE has %lld latents", where,
+                            (long long)out->items[i].latent, (long long)r->sae->n);
+    if (out->count) return MW_OK;
+    return mw_error(MW_ERR_CONFIG, "%s: no edits, add, clamp, ablate or concept: nothing to turn", where);
+}

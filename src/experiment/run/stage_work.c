@@ -1,0 +1,304 @@
+#include "experiment/run/stage_work.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { MOMENT = 10 }; /* seconds: locks of small files are held for less */
+
+/* ---- by what it is known ------------------------------------------------------------------------------------ */
+
+mw_status work_new(const run *r, work *w, const char *stage, char *output, const char *const *sections, int count,
+                   const mw_pair *upstream, int n_upstream, work_record own) {
+    mw_text text = {0}, whole = {0};
+    *w = (work){.stage = stage, .output = output, .own = own, .upstream = json_object()};
+    mw_text_add(&text, "", 0);
+    mw_status status = output && w->upstream ? settings_write(r->e, sections, count, false, &text) : MW_ERR_MEMORY;
+    for (int i = 0; i < n_upstream; i++) {
+        json_object_set_new(w->upstream, upstream[i].key, mw_json_string(upstream[i].value, strlen(upstream[i].value)));
+        mw_text_addf(&whole, "%s%s", i ? " " : "", upstream[i].value);
+    }
+    mw_text_addf(&whole, "\n%s", text.data ? text.data : "");
+    if (status == MW_OK)
+        status = text.failed || whole.failed ? MW_ERR_MEMORY : mw_sha256(whole.data, whole.length, w->fingerprint);
+    w->settings = text.data;
+    mw_text_free(&whole);
+    return status;
+}
+
+void work_free(work *w) {
+    mw_lock_release(&w->lock);
+    json_decref(w->upstream);
+    mw_free(w->settings);
+    mw_free(w->output);
+    *w = (work){0};
+}
+
+/* ---- the manifest -------------------------------------------------------------------------------------------- */
+
+static mw_status read_manifest(const char *path, json_t **out) {
+    json_t *root = NULL;
+    mw_status status = mw_file_exists(path) ? mw_json_load(path, &root) : MW_OK;
+    if (status == MW_OK && !root) root = json_pack("{s:{}}", "stages");
+    if (status == MW_OK && !json_is_object(json_object_get(root, "stages")))
+        status = mw_error(MW_ERR_FORMAT, "%s: expected an object \"stages\"", path);
+    if (status == MW_OK)
+        *out = root;
+    else
+        json_decref(root);
+    return status;
+}
+
+/* A stage's entry; those of earlier versions were its fingerprint alone. */
+static json_t *entry_of(json_t *manifest, const char *stage) {
+    json_t *stages = json_object_get(manifest, "stages"), *entry = json_object_get(stages, stage);
+    if (json_is_object(entry)) return entry;
+    json_t *made = json_object();
+    if (json_is_string(entry)) json_object_set(made, "fingerprint", entry);
+    json_object_set_new(stages, stage, made);
+    return made;
+}
+
+mw_status manifest_put(run *r, const char *stage, const char *key, json_t *value) {
+    char *path = mw_path_join(r->folder, "manifest.json");
+    mw_lock lock = {0};
+    json_t *fresh = NULL;
+    mw_status status = path && value ? mw_make_directories(r->folder) : MW_ERR_MEMORY;
+    if (status == MW_OK) status = mw_lock_take(path, MOMENT, r->steal_lock, &lock);
+    if (status == MW_OK) status = read_manifest(path, &fresh);
+    if (status == MW_OK) {
+        if (key)
+            json_object_set(entry_of(fresh, stage), key, value);
+        else
+            json_object_set(json_object_get(fresh, "stages"), stage, value);
+        status = mw_json_save(path, fresh, 1);
+    }
+    mw_lock_release(&lock);
+    if (status == MW_OK) {
+        json_decref(r->manifest);
+        r->manifest = fresh;
+    } else {
+        json_decref(fresh);
+    }
+    json_decref(value);
+    mw_free(path);
+    return status;
+}
+
+/* What it says now, which another process may have changed. */
+static mw_status refresh(run *r) {
+    char *path = mw_path_join(r->folder, "manifest.json");
+    json_t *fresh = NULL;
+    mw_status status = path ? read_manifest(path, &fresh) : MW_ERR_MEMORY;
+    mw_free(path);
+    if (status != MW_OK) return status;
+    json_decref(r->manifest);
+    r->manifest = fresh;
+    return MW_OK;
+}
+
+/* ---- is it done? --------------------------------------------------------------------------------------------- */
+
+static bool same_text(const json_t *a, const char *b) {
+    return json_is_string(a) && strcmp(json_string_value(a), b) == 0;
+}
+
+/* Hashes that both have. */
+static void compare_upstream(const work *w, const json_t *record, mw_text *why) {
+    const char *key;
+    json_t *mine;
+    json_object_foreach(w->upstream, key, mine) {
+        const json_t *theirs = json_object_get(json_object_get(record, "upstream"), key);
+        if (!theirs || json_equal(theirs, mine)) continue;
+        mw_text_addf(why, "%sthe %s there %s of another content", why->length ? "; " : "", key,
+                     mw_ends_with(key, "s") ? "are" : "is");
+    }
+}
+
+mw_status work_matches(const work *w, const json_t *record, bool paths, bool *same, mw_text *why) {
+    const char *settings = mw_json_text(record, "settings");
+    *same = same_text(json_object_get(record, "fingerprint"), w->fingerprint);
+    mw_text_add(why, "", 0);
+    if (*same) return MW_OK;
+    if (!settings || !json_is_object(json_object_get(record, "upstream"))) {
+        mw_text_addf(why, "with which is not known");
+        return why->failed ? MW_ERR_MEMORY : MW_OK;
+    }
+    MW_TRY(settings_differences(settings, w->settings, paths, why));
+    compare_upstream(w, record, why);
+    *same = why->length == 0;
+    return why->failed ? MW_ERR_MEMORY : MW_OK;
+}
+
+mw_status work_record_of_json(const char *output, json_t **out) {
+    json_t *root = NULL;
+    MW_TRY(mw_json_load(output, &root));
+    const char *mark = mw_json_text(root, "stage");
+    *out = json_pack("{s:s}", "fingerprint", mark ? mark : "");
+    json_decref(root);
+    return *out ? MW_OK : MW_ERR_MEMORY;
+}
+
+mw_status work_record_of_arrays(const char *output, json_t **out) {
+    mw_arrays *file = NULL;
+    char *mark = NULL;
+    MW_TRY(mw_arrays_open(output, &file));
+    mw_log_quiet(true); /* earlier versions had none */
+    mw_status status = mw_arrays_text(file, "stage", &mark);
+    mw_log_quiet(false);
+    mw_arrays_close(&file);
+    if (status != MW_ERR_MEMORY && !(*out = json_pack("{s:s}", "fingerprint", mark ? mark : "")))
+        status = MW_ERR_MEMORY;
+    mw_free(mark);
+    return status == MW_ERR_MEMORY ? status : MW_OK;
+}
+
+/* What the output says of itself; the manifest says more of one with the same fingerprint. */
+static mw_status record_of(run *r, const work *w, json_t **out) {
+    json_t *entry = json_object_get(json_object_get(r->manifest, "stages"), w->stage);
+    json_t *own = NULL;
+    if (r->overwrite) mw_log_quiet(true); /* what is damaged is what is overwritten */
+    mw_status status = w->own(w->output, &own);
+    if (r->overwrite) mw_log_quiet(false);
+    if (status == MW_ERR_STATE && r->overwrite) status = w->own(w->output, &own); /* somebody holds it: told */
+    if (status == MW_ERR_MEMORY || status == MW_ERR_STATE) return status;
+    if (status != MW_OK && !r->overwrite)
+        return mw_error(status, "%s is there but cannot be used; --overwrite makes it again", w->output);
+    bool known =
+        json_is_object(entry) && json_equal(json_object_get(entry, "fingerprint"), json_object_get(own, "fingerprint"));
+    if (known) json_object_update_missing(own, entry);
+    *out = own;
+    return MW_OK;
+}
+
+/* SAME_UNTOLD: the manifest does not say so; a run was killed before it could. */
+typedef enum verdict { ABSENT, OTHER, SAME, SAME_UNTOLD } verdict;
+
+/* On rank 0. */
+static mw_status judge(run *r, const work *w, int64_t *out, mw_text *why) {
+    json_t *record = NULL;
+    bool same = false;
+    *out = ABSENT;
+    why->length = 0;
+    mw_text_add(why, "", 0);
+    if (!mw_file_exists(w->output)) return MW_OK;
+    MW_TRY(refresh(r));
+    MW_TRY(record_of(r, w, &record));
+    mw_status status = work_matches(w, record, false, &same, why);
+    *out = !same ? OTHER : run_stage_mark(r, w->stage)[0] ? SAME : SAME_UNTOLD;
+    json_decref(record);
+    return status;
+}
+
+/* A line for each thing it builds on. */
+static mw_status same_upstream(const run *r, const work *w) {
+    mw_text text = {0};
+    const char *key;
+    json_t *value;
+    if (mw_comm_size(r->comm) == 1) return MW_OK;
+    mw_text_add(&text, "", 0);
+    json_object_foreach(w->upstream, key, value) mw_text_addf(&text, "%s %s\n", key, json_string_value(value));
+    mw_status status = mw_comm_agree(r->comm, text.failed ? MW_ERR_MEMORY : MW_OK);
+    if (status == MW_OK) status = mw_comm_same(r->comm, "what the stage builds on", text.data);
+    mw_text_free(&text);
+    return status;
+}
+
+static mw_status look(run *r, work *w, int64_t *verdict) {
+    int64_t found = ABSENT;
+    mw_text why = {0};
+    MW_TRY(same_upstream(r, w));
+    mw_status status = run_is_root(r) ? judge(r, w, &found, &why) : MW_OK;
+    if (status == MW_OK && found == OTHER && !r->overwrite)
+        status = mw_error(MW_ERR_STATE,
+                          "%s was made with other settings (%s): give the experiment another name (--set name=...), or "
+                          "pass --overwrite",
+                          w->output, why.data);
+    mw_text_free(&why);
+    MW_TRY(mw_comm_agree(r->comm, status));
+    MW_TRY(mw_comm_broadcast(r->comm, &found, sizeof found, 0));
+    w->complete = found >= SAME && !w->again;
+    *verdict = found;
+    return MW_OK;
+}
+
+mw_status work_look(run *r, work *w) {
+    int64_t verdict;
+    MW_TRY(look(r, w, &verdict));
+    return verdict == SAME_UNTOLD ? work_done(r, w) : MW_OK;
+}
+
+mw_status work_look_or_redo(run *r, work *w) {
+    MW_TRY(work_look(r, w));
+    w->again = w->complete && r->overwrite;
+    w->complete = w->complete && !r->overwrite;
+    return MW_OK;
+}
+
+/* ---- doing it ------------------------------------------------------------------------------------------------ */
+
+static mw_status save_config(const run *r) {
+    mw_text text = {0};
+    char *path = mw_path_join(r->folder, "config.yaml");
+    mw_status status = path ? mw_make_directories(r->folder) : MW_ERR_MEMORY;
+    if (status == MW_OK) status = mw_experiment_describe(r->e, false, &text);
+    if (status == MW_OK) status = mw_file_write_atomic(path, text.data, text.length);
+    mw_text_free(&text);
+    mw_free(path);
+    return status;
+}
+
+static mw_status tell_other_folder(const run *r) {
+    char *shown = mw_path_absolute(r->e->top.store);
+    mw_status status =
+        mw_error(MW_ERR_CONFIG, "ranks differ in the store: here %s is not the folder that it is on rank 0",
+                 shown ? shown : r->e->top.store);
+    mw_free(shown);
+    return status;
+}
+
+/* Ranks may see different folders under the same name: a file that rank 0 makes must be there for all. */
+static mw_status same_folder(const run *r) {
+    char token[64] = "", path[4096];
+    mw_status status = MW_OK;
+    if (run_is_root(r))
+        snprintf(token, sizeof token, ".ranks-%ld-%lld", (long)getpid(), (long long)(mw_seconds() * 1e6));
+    MW_TRY(mw_comm_broadcast(r->comm, token, sizeof token, 0));
+    snprintf(path, sizeof path, "%s/%s", r->e->top.store, token);
+    if (status == MW_OK && run_is_root(r)) status = mw_make_directories(r->e->top.store);
+    if (status == MW_OK && run_is_root(r)) status = mw_file_write_atomic(path, token, strlen(token));
+    MW_TRY(mw_comm_agree(r->comm, status));
+    if (!run_is_root(r) && !mw_file_exists(path)) status = tell_other_folder(r);
+    status = mw_comm_agree(r->comm, status);
+    if (run_is_root(r)) unlink(path);
+    return status;
+}
+
+static mw_status take_lock(const run *r, work *w) {
+    char *folder = mw_path_directory(w->output);
+    mw_status status = folder ? mw_make_directories(folder) : MW_ERR_MEMORY;
+    if (status == MW_OK) status = mw_make_directories(r->folder);
+    if (status == MW_OK) status = mw_lock_take(w->output, 0, r->steal_lock, &w->lock);
+    mw_free(folder);
+    return status;
+}
+
+mw_status work_begin(run *r, work *w) {
+    int64_t verdict;
+    if (mw_comm_size(r->comm) > 1) MW_TRY(same_folder(r));
+    MW_TRY(mw_comm_agree(r->comm, run_is_root(r) ? take_lock(r, w) : MW_OK));
+    MW_TRY(look(r, w, &verdict));
+    return MW_OK;
+}
+
+mw_status work_done(run *r, work *w) {
+    json_t *entry = NULL;
+    if (run_is_root(r))
+        entry = json_pack("{s:s, s:s, s:O}", "fingerprint", w->fingerprint, "settings", w->settings, "upstream",
+                          w->upstream);
+    mw_status status = run_is_root(r) ? manifest_put(r, w->stage, NULL, entry) : MW_OK;
+    if (status == MW_OK && run_is_root(r)) status = save_config(r);
+    mw_lock_release(&w->lock);
+    return mw_comm_agree(r->comm, status);
+}

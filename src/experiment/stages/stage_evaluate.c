@@ -1,0 +1,182 @@
+/* How much of the activations, and of the model's predictions, an SAE keeps. */
+#include "experiment/run/stage_work.h"
+#include "microw/evaluate.h"
+
+#include <math.h>
+#include <stdio.h>
+
+static json_t *positions(const mw_sae_metrics *m) {
+    json_t *list = json_array();
+    for (int b = 0; b < MW_POSITION_BUCKETS; b++) {
+        if (m->position_rows[b] == 0) continue;
+        bool open = b + 1 == MW_POSITION_BUCKETS; /* it holds all positions behind the others */
+        int64_t first = (INT64_C(1) << b) - 1, last = open ? m->last_position : (INT64_C(2) << b) - 2;
+        json_array_append_new(list, json_pack("{s:I, s:I, s:I, s:o}", "first", (json_int_t)first, "last",
+                                              (json_int_t)last, "rows", (json_int_t)m->position_rows[b], "fvu",
+                                              mw_json_real(m->position_fvu[b])));
+    }
+    return list;
+}
+
+static json_t *whole_numbers(const int64_t *values, int count) {
+    json_t *list = json_array();
+    for (int i = 0; i < count; i++) json_array_append_new(list, json_integer(values[i]));
+    return list;
+}
+
+static json_t *by_site(const mw_store_view *out, const mw_sae_metrics *m) {
+    json_t *list = json_array();
+    for (int64_t i = 0; i < out->n_sites; i++) {
+        char name[MW_SITE_TEXT];
+        mw_site_format(out->site[i].site, name);
+        json_array_append_new(list, json_pack("{s:s, s:o}", "site", name, "fvu", mw_json_real(m->part_fvu[i])));
+    }
+    return list;
+}
+
+static json_t *reconstruction(const mw_store_view *out, const mw_sae_metrics *m) {
+    const struct {
+        const char *key;
+        double value;
+    } measures[] = {{"fvu", m->fvu},
+                    {"r2", 1 - m->fvu},
+                    {"explained_variance", m->explained_variance},
+                    {"mse", m->mse},
+                    {"cosine", m->cosine},
+                    {"l0", m->l0},
+                    {"l0_deviation", m->l0_deviation},
+                    {"l1", m->l1}};
+    json_t *made = json_pack("{s:I}", "rows", (json_int_t)m->rows);
+    if (m->left_out) json_object_set_new(made, "rows_left_out", json_integer(m->left_out));
+    for (size_t i = 0; i < sizeof measures / sizeof *measures; i++)
+        json_object_set_new(made, measures[i].key, mw_json_real(measures[i].value));
+    json_object_set_new(made, "dead", json_integer(m->dead));
+    json_object_set_new(made, "dense", json_integer(m->dense));
+    json_object_set_new(made, "l0_quantiles", whole_numbers(m->l0_quantile, 5));
+    json_object_set_new(made, "frequency_bins", whole_numbers(m->frequency_bin, MW_FREQUENCY_BINS));
+    json_object_set_new(made, "by_position", positions(m));
+    json_object_set_new(made, "by_site", by_site(out, m));
+    return made;
+}
+
+static double ce_recovered(const mw_evaluation *d, mw_ablation baseline) {
+    return mw_recovered(d->ce[MW_ABLATE_NONE], d->ce[MW_ABLATE_SAE], d->ce[baseline]);
+}
+
+static double kl_recovered(const mw_evaluation *d, mw_ablation baseline) {
+    return mw_recovered(0, d->kl[MW_ABLATE_SAE], d->kl[baseline]);
+}
+
+static void add_predictions(json_t *made, const mw_evaluation *d) {
+    static const char *const names[MW_ABLATIONS] = {"clean", "sae", "zero", "mean"};
+    json_t *ce = json_object(), *kl = json_object();
+    for (int kind = 0; kind < MW_ABLATIONS; kind++) {
+        json_object_set_new(ce, names[kind], mw_json_real(d->ce[kind]));
+        if (kind != MW_ABLATE_NONE) json_object_set_new(kl, names[kind], mw_json_real(d->kl[kind]));
+    }
+    json_object_set_new(made, "cross_entropy", ce);
+    json_object_set_new(made, "kl", kl);
+    json_object_set_new(made, "ce_recovered_zero", mw_json_real(ce_recovered(d, MW_ABLATE_ZERO)));
+    json_object_set_new(made, "ce_recovered_mean", mw_json_real(ce_recovered(d, MW_ABLATE_MEAN)));
+    json_object_set_new(made, "kl_recovered_zero", mw_json_real(kl_recovered(d, MW_ABLATE_ZERO)));
+    json_object_set_new(made, "kl_recovered_mean", mw_json_real(kl_recovered(d, MW_ABLATE_MEAN)));
+    json_object_set_new(made, "predicted_on_tokens", json_integer(d->tokens));
+}
+
+static mw_status save(const work *w, const views *v, const mw_sae_metrics *m, const mw_evaluation *d) {
+    json_t *made = reconstruction(rebuilt(v), m);
+    if (d) add_predictions(made, d);
+    json_object_set_new(made, "stage", json_string(w->fingerprint));
+    mw_status status = made ? mw_lock_check(&w->lock) : MW_ERR_MEMORY;
+    if (status == MW_OK) status = mw_json_save(w->output, made, 1);
+    json_decref(made);
+    return status;
+}
+
+static void print_predictions(const mw_evaluation *d) {
+    double from_zero = ce_recovered(d, MW_ABLATE_ZERO), from_mean = ce_recovered(d, MW_ABLATE_MEAN);
+    printf("evaluate: cross-entropy %s clean, %s with the SAE, %s with the site at zero, %s at its mean: "
+           "%s %% and %s %% recovered; KL %s\n",
+           mw_show(d->ce[MW_ABLATE_NONE], 4).text, mw_show(d->ce[MW_ABLATE_SAE], 4).text,
+           mw_show(d->ce[MW_ABLATE_ZERO], 4).text, mw_show(d->ce[MW_ABLATE_MEAN], 4).text,
+           mw_show(100 * from_zero, 1).text, mw_show(100 * from_mean, 1).text, mw_show(d->kl[MW_ABLATE_SAE], 4).text);
+    if (isnan(from_zero) || isnan(from_mean))
+        printf(
+            "evaluate: \"-\": what is recovered is undefined where the ablation costs less than %g nats, and where no "
+            "token is predicted\n",
+            MW_RECOVERED_FROM);
+}
+
+static void print_result(const mw_sae *sae, const mw_sae_metrics *m, const mw_evaluation *d) {
+    printf("evaluate: FVU %s, explained variance %s, cosine %s, L0 %.1f, dead %.2f %%, dense %lld on %lld rows\n",
+           mw_show(m->fvu, 4).text, mw_show(m->explained_variance, 4).text, mw_show(m->cosine, 4).text, m->l0,
+           100.0 * (double)m->dead / (double)sae->n, (long long)m->dense, (long long)m->rows);
+    if (isnan(m->fvu))
+        printf("evaluate: \"-\": the activations do not vary, so no share of their variance is defined\n");
+    if (d) print_predictions(d);
+    fflush(stdout);
+}
+
+static mw_status describe(run *r, work *w) {
+    static const char *const with_model[] = {"evaluate", "model", "dataset"};
+    char *activations = NULL, sae[MW_MODEL_MARK], model[MW_MODEL_MARK] = "", texts[MW_MODEL_MARK] = "";
+    bool predict = r->e->evaluate.ce_recovered;
+    run_sae_mark(r, sae);
+    mw_status status = mw_store_provenance(r->store, "fingerprint", &activations);
+    if (status == MW_OK && predict) status = run_model_mark(r, model);
+    if (status == MW_OK && predict) dataset_mark(r->dataset, texts);
+    if (status == MW_OK) {
+        const mw_pair upstream[] = {{"SAE", sae}, {"activations", activations}, {"model", model}, {"texts", texts}};
+        status = work_new(r, w, "evaluate", mw_path_join(r->folder, "evaluate.json"), with_model, predict ? 3 : 1,
+                          upstream, 4, work_record_of_json);
+    }
+    mw_free(activations);
+    return mw_comm_agree(r->comm, status);
+}
+
+/* Sequences from the first on until they have so many tokens. */
+static int64_t count_sequences(const mw_dataset *d, int64_t tokens) {
+    int64_t n = 0;
+    for (int64_t have = 0; n < d->n_sequences && have < tokens; n++) have += d->length[n];
+    return n;
+}
+
+static mw_status predict_with(run *r, const views *v, mw_evaluation *out) {
+    const mw_evaluation_input input = {.model = r->model,
+                                       .sae = r->sae,
+                                       .in = &v->in,
+                                       .out = v->out,
+                                       .dataset = r->dataset,
+                                       .sequences = count_sequences(r->dataset, r->e->evaluate.tokens),
+                                       .per_pass = r->e->dataset.batch,
+                                       .untouched = untouched_token(r)};
+    return mw_evaluate(&input, r->comm, out);
+}
+
+static mw_status evaluate(run *r, const views *v, work *w) {
+    mw_sae_metrics metrics;
+    mw_evaluation predictions;
+    bool predict = r->e->evaluate.ce_recovered;
+    MW_TRY(work_begin(r, w));
+    if (w->complete) return MW_OK;
+    MW_TRY(mw_sae_measure(r->sae, &v->in, v->out, (mw_nan_rule)r->e->train.nan, r->comm, &metrics));
+    if (predict) MW_TRY(predict_with(r, v, &predictions));
+    if (run_is_root(r)) print_result(r->sae, &metrics, predict ? &predictions : NULL);
+    MW_TRY(mw_comm_agree(r->comm, run_is_root(r) ? save(w, v, &metrics, predict ? &predictions : NULL) : MW_OK));
+    return work_done(r, w);
+}
+
+mw_status stage_evaluate(run *r) {
+    views v;
+    work w = {0};
+    MW_TRY(run_sae(r));
+    MW_TRY(run_views(r, &v));
+    if (r->e->evaluate.ce_recovered) MW_TRY(run_model(r));
+    if (r->e->evaluate.ce_recovered) MW_TRY(run_dataset(r));
+    mw_status status = describe(r, &w);
+    if (status == MW_OK) status = work_look_or_redo(r, &w);
+    if (status == MW_OK && !w.complete) status = evaluate(r, &v, &w);
+    if (status == MW_OK && w.complete && run_is_root(r)) printf("evaluate: complete, %s\n", w.output);
+    work_free(&w);
+    return status;
+}

@@ -1,0 +1,30 @@
+/* Buffers of a forward pass. */
+#include "model/model_private.h"
+
+void mw_workspace_free(mw_model *model) {
+    mw_workspace *w = &model->work;
+    float *all[] = {w->x, w->h, w->q, w->k, w->v, w->qkv, w->z, w->out, w->gate, w->up, w->logits};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i]) model->backend->ops->free(model->backend, all[i]);
+    *w = (mw_workspace){0};
+}
+
+mw_status mw_workspace_reserve(mw_model *model, int64_t rows) {
+    if (rows <= model->work.rows) return MW_OK;
+    mw_workspace_free(model);
+    const mw_architecture *a = &model->arch;
+    mw_workspace *w = &model->work;
+    int64_t q = a->n_heads * a->head_dim, kv = a->n_kv_heads * a->head_dim;
+    bool fused = a->family->names.qkv && !a->family->conv1d;
+    struct {
+        float **slot;
+        int64_t width;
+    } wanted[] = {{&w->x, a->d_model}, {&w->h, a->d_model},   {&w->q, q},
+                  {&w->k, kv},         {&w->v, kv},           {&w->qkv, fused ? q + 2 * kv : 0},
+                  {&w->z, q},          {&w->out, a->d_model}, {&w->gate, a->family->names.gate ? a->d_mlp : 0},
+                  {&w->up, a->d_mlp}};
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
+        if (wanted[i].width) MW_TRY(mw_backend_floats(model->backend, rows * wanted[i].width, wanted[i].slot));
+    w->rows = rows;
+    return MW_OK;
+}

@@ -1,0 +1,197 @@
+/* SAEs from the folders of SAELens and sparsify. */
+#include "sae/formats/foreign.h"
+#include "sae/variants/variants.h"
+
+#include <math.h>
+#include <string.h>
+
+typedef struct foreign {
+    const char *config_path, *weights_path;
+    const json_t *config;
+    const mw_safetensors *file;
+    mw_backend *backend;
+    mw_sae *sae;
+} foreign;
+
+static mw_status unsupported(const foreign *in, const char *key, const char *why) {
+    return mw_error(MW_ERR_UNSUPPORTED, "%s: %s: %s", in->config_path, key, why);
+}
+
+static int64_t whole(const json_t *config, const char *key) {
+    return json_integer_value(json_object_get(config, key));
+}
+
+static mw_status take(const foreign *in, const char *name, int64_t rows, int64_t columns, float *to) {
+    return sae_take(in->file, in->weights_path, name, rows, columns, to);
+}
+
+/* Top-k of a_i |W_dec,i| and decoding by unit rows is top-k of a rescaled encoder with a unit decoder. */
+static void fold_decoder_norms(mw_sae *sae) {
+    for (int64_t i = 0; i < sae->n; i++) {
+        double norm = length_of(sae->w_dec + i * sae->d, sae->d);
+        if (!(norm > 0)) continue;
+        for (int64_t j = 0; j < sae->d; j++) {
+            sae->w_enc[i * sae->d + j] *= (float)norm;
+            sae->w_dec[i * sae->d + j] /= (float)norm;
+        }
+        sae->b_enc[i] *= (float)norm;
+    }
+}
+
+/* W_enc x + b = W_enc (x - b_dec) + (b + W_enc b_dec). The magnitudes of a gated SAE read exp(r_mag) W_enc x. */
+static mw_status fold_input_bias(mw_sae *sae) {
+    float *shift = mw_alloc((size_t)sae->n * sizeof *shift);
+    if (!shift) return MW_ERR_MEMORY;
+    encoder_of(sae, sae->b_dec, shift);
+    for (int64_t i = 0; i < sae->n; i++) {
+        sae->b_enc[i] += shift[i];
+        if (sae->variant == MW_GATED) sae->extra[1][i] += expf(sae->extra[0][i]) * shift[i];
+    }
+    mw_free(shift);
+    return MW_OK;
+}
+
+/* ---- SAELens ----------------------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *name;
+    mw_variant variant;
+    bool transcoder, skip;
+} architectures[] = {{"topk", MW_TOPK, false, false},
+                     {"standard", MW_RELU, false, false},
+                     {"jumprelu", MW_JUMP_RELU, false, false},
+                     {"gated", MW_GATED, false, false},
+                     {"transcoder", MW_RELU, true, false},
+                     {"skip_transcoder", MW_RELU, true, true},
+                     {"jumprelu_transcoder", MW_JUMP_RELU, true, false},
+                     {"jumprelu_skip_transcoder", MW_JUMP_RELU, true, true}};
+enum { ARCHITECTURES = sizeof architectures / sizeof *architectures };
+
+static mw_status new_saelens(foreign *in) {
+    const json_t *c = in->config;
+    const char *name = mw_json_text(c, "architecture");
+    for (int i = 0; name && i < ARCHITECTURES; i++) {
+        if (strcmp(architectures[i].name, name) != 0) continue;
+        mw_sae_shape shape = {.variant = architectures[i].variant,
+                              .n = whole(c, "d_sae"),
+                              .d = whole(c, "d_in"),
+                              .k = whole(c, "k"),
+                              .d_out = architectures[i].transcoder ? whole(c, "d_out") : 0,
+                              .skip = architectures[i].skip};
+        if (architectures[i].transcoder && shape.d_out < 1)
+            return mw_error(MW_ERR_FORMAT, "%s: d_out is missing", in->config_path);
+        return sae_new_for_file(in->backend, &shape, in->weights_path, &in->sae);
+    }
+    return unsupported(in, "architecture",
+                       "read are topk, standard, jumprelu, gated, and (jumprelu_)(skip_)transcoder");
+}
+
+static mw_status take_saelens(foreign *in) {
+    mw_sae *sae = in->sae;
+    bool gated = sae->variant == MW_GATED;
+    float *w_enc = mw_alloc((size_t)(sae->n * sae->d) * sizeof *w_enc);
+    mw_status status = w_enc ? take(in, "W_enc", sae->d, sae->n, w_enc) : MW_ERR_MEMORY;
+    for (int64_t i = 0; status == MW_OK && i < sae->n; i++)
+        for (int64_t j = 0; j < sae->d; j++) sae->w_enc[i * sae->d + j] = w_enc[j * sae->n + i];
+    mw_free(w_enc);
+    if (status == MW_OK) status = take(in, "W_dec", sae->n, sae->d_out, sae->w_dec);
+    if (status == MW_OK) status = take(in, gated ? "b_gate" : "b_enc", sae->n, 0, sae->b_enc);
+    if (status == MW_OK) status = take(in, "b_dec", sae->d_out, 0, sae->b_dec);
+    if (status == MW_OK && sae->w_skip) status = take(in, "W_skip", sae->d_out, sae->d, sae->w_skip);
+    for (int i = 0; i < MW_EXTRAS && sae->extra[i] && status == MW_OK; i++)
+        status = take(in, variant_of(sae)->extra[i].name, sae->n, 0, sae->extra[i]);
+    for (int64_t i = 0; sae->variant == MW_JUMP_RELU && status == MW_OK && i < sae->n; i++)
+        if (!(sae->extra[0][i] >= 0)) sae->extra[0][i] = 0; /* a relu comes before the threshold there */
+    return status;
+}
+
+static mw_status label_saelens(foreign *in) {
+    const json_t *metadata = json_object_get(in->config, "metadata");
+    char site[HOOK_TEXT] = "", target[HOOK_TEXT] = "";
+    if (mw_json_text(metadata, "hook_name")) site_of(mw_json_text(metadata, "hook_name"), site);
+    if (in->sae->transcoder && mw_json_text(metadata, "hook_name_out"))
+        site_of(mw_json_text(metadata, "hook_name_out"), target);
+    MW_TRY(mw_put_text(&in->sae->site, site));
+    MW_TRY(mw_put_text(&in->sae->target, target));
+    return mw_put_text(&in->sae->model, mw_json_text(metadata, "model_name"));
+}
+
+static mw_status import_saelens(foreign *in) {
+    const json_t *c = in->config;
+    const char *normalize = mw_json_text(c, "normalize_activations");
+    if (normalize && strcmp(normalize, "none") != 0)
+        return unsupported(in, "normalize_activations", "only none is read");
+    MW_TRY(new_saelens(in));
+    MW_TRY(take_saelens(in));
+    if (!in->sae->transcoder && !mw_json_flag(c, "apply_b_dec_to_input", true)) MW_TRY(fold_input_bias(in->sae));
+    if (in->sae->variant == MW_TOPK && mw_json_flag(c, "rescale_acts_by_decoder_norm", false))
+        fold_decoder_norms(in->sae);
+    return label_saelens(in);
+}
+
+/* ---- sparsify ---------------------------------------------------------------------------------------------- */
+
+static mw_status import_sparsify(foreign *in) {
+    const json_t *c = in->config;
+    const char *activation = mw_json_text(c, "activation");
+    if (activation && strcmp(activation, "topk") != 0) return unsupported(in, "activation", "only topk is read");
+    int64_t d = whole(c, "d_in"), n = whole(c, "num_latents");
+    bool transcode = mw_json_flag(c, "transcode", false), skip = mw_json_flag(c, "skip_connection", false);
+    if (n <= 0 && __builtin_mul_overflow(d, whole(c, "expansion_factor"), &n)) n = -1; /* refused as a shape */
+    if (skip && !transcode) return unsupported(in, "skip_connection", "read with transcode only");
+    mw_sae_shape shape = {.variant = mw_json_flag(c, "multi_topk", false) ? MW_MULTI_TOPK : MW_TOPK,
+                          .n = n,
+                          .d = d,
+                          .k = whole(c, "k"),
+                          .d_out = transcode ? d : 0,
+                          .skip = skip};
+    MW_TRY(sae_new_for_file(in->backend, &shape, in->weights_path, &in->sae));
+    mw_sae *sae = in->sae;
+    MW_TRY(take(in, "encoder.weight", sae->n, sae->d, sae->w_enc));
+    MW_TRY(take(in, "encoder.bias", sae->n, 0, sae->b_enc));
+    MW_TRY(take(in, "W_dec", sae->n, sae->d, sae->w_dec));
+    if (skip) MW_TRY(take(in, "W_skip", sae->d, sae->d, sae->w_skip));
+    return take(in, "b_dec", sae->d, 0, sae->b_dec);
+}
+
+/* ---- by name ----------------------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *name, *weights;
+    mw_status (*read)(foreign *);
+} import_formats[] = {{"saelens", "sae_weights.safetensors", import_saelens},
+                      {"sparsify", "sae.safetensors", import_sparsify}};
+
+static mw_status read_foreign(int format, const char *folder, foreign *in) {
+    char *config_path = mw_path_join(folder, "cfg.json");
+    char *weights_path = mw_path_join(folder, import_formats[format].weights);
+    json_t *config = NULL;
+    mw_safetensors *file = NULL;
+    mw_status status = config_path && weights_path ? mw_json_load(config_path, &config) : MW_ERR_MEMORY;
+    if (status == MW_OK) status = mw_safetensors_open(weights_path, &file);
+    in->config_path = config_path;
+    in->weights_path = weights_path;
+    in->config = config;
+    in->file = file;
+    if (status == MW_OK) status = import_formats[format].read(in);
+    mw_safetensors_free(&file);
+    json_decref(config);
+    mw_free(config_path);
+    mw_free(weights_path);
+    return status;
+}
+
+mw_status mw_sae_import(const char *format, const char *folder, mw_backend *backend, mw_sae **out) {
+    for (int i = 0; i < (int)(sizeof import_formats / sizeof *import_formats); i++) {
+        if (strcmp(import_formats[i].name, format) != 0) continue;
+        foreign in = {.backend = backend};
+        mw_status status = read_foreign(i, folder, &in);
+        if (status == MW_OK) status = sae_own_mark(in.sae);
+        if (status != MW_OK)
+            mw_sae_free(&in.sae);
+        else
+            *out = in.sae;
+        return status;
+    }
+    return mw_error(MW_ERR_CONFIG, "import format '%s': expected saelens or sparsify", format);
+}

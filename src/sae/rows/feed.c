@@ -1,0 +1,134 @@
+#include "sae/rows/feed.h"
+#include "sae/rows/nonfinite.h"
+
+#include <string.h>
+
+mw_status feed_open(const mw_store_view *in, const mw_store_view *out, const mw_train_options *options, feed *f) {
+    *f = (feed){.in = in, .out = out, .skip_bad = options->nan_rule == MW_NAN_SKIP};
+    f->order = (row_order){.seed = (uint64_t)options->order_seed,
+                           .rows = mw_store_rows(in->store),
+                           .batch = options->batch,
+                           .block = options->shuffle_block,
+                           .window = options->shuffle_window};
+    if (f->order.block == 0) return MW_OK;
+    f->streams = (options->batch + MW_ROW_TILE - 1) / MW_ROW_TILE;
+    if (!(f->buffers = mw_calloc((size_t)f->streams, sizeof *f->buffers))) return MW_ERR_MEMORY;
+    for (int64_t s = 0; s < f->streams; s++) f->buffers[s].window = -1;
+    return MW_OK;
+}
+
+void feed_close(feed *f) {
+    for (int64_t s = 0; s < f->streams; s++) {
+        mw_free(f->buffers[s].x);
+        mw_free(f->buffers[s].y);
+    }
+    mw_free(f->buffers);
+    mw_free(f->rows);
+    *f = (feed){0};
+}
+
+static mw_status list_rows(feed *f, int64_t begin, int64_t count) {
+    if (count > f->capacity) {
+        mw_free(f->rows);
+        f->capacity = 0;
+        if (!(f->rows = mw_alloc((size_t)count * sizeof *f->rows))) return MW_ERR_MEMORY;
+        f->capacity = count;
+    }
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < count; i++) f->rows[i] = order_row(&f->order, begin + i);
+    return MW_OK;
+}
+
+/* ---- windows ------------------------------------------------------------------------------------------- */
+
+/* `count` rows from `begin`, on from row 0 behind the last. */
+static mw_status read_around(const mw_store_view *view, int64_t rows, int64_t begin, int64_t count, float *out) {
+    while (count > 0) {
+        int64_t take = rows - begin < count ? rows - begin : count;
+        MW_TRY(mw_store_view_range(view, begin, take, out));
+        out += take * view->width;
+        count -= take;
+        begin = 0;
+    }
+    return MW_OK;
+}
+
+static mw_status fill_side(const feed *f, const mw_store_view *view, int64_t stream, int64_t window, float **buffer) {
+    const row_order *o = &f->order;
+    size_t bytes = (size_t)(o->block * o->window * view->width) * sizeof **buffer;
+    if (!*buffer && !(*buffer = mw_alloc(bytes))) return MW_ERR_MEMORY;
+    for (int64_t j = 0; j < order_window(o, stream); j++)
+        MW_TRY(read_around(view, o->rows, order_block(o, stream, window, j), o->block,
+                           *buffer + j * o->block * view->width));
+    return MW_OK;
+}
+
+static mw_status fill_window(feed *f, int64_t stream, int64_t window) {
+    window_buffer *b = &f->buffers[stream];
+    b->window = -1;
+    MW_TRY(fill_side(f, f->in, stream, window, &b->x));
+    if (f->out) MW_TRY(fill_side(f, f->out, stream, window, &b->y));
+    b->window = window;
+    return MW_OK;
+}
+
+static mw_status read_windows(feed *f, int64_t begin, int64_t count, float *x, float *y) {
+    for (int64_t i = 0; i < count; i++) {
+        order_place p = order_place_of(&f->order, begin + i);
+        window_buffer *b = &f->buffers[p.stream];
+        if (b->window != p.window) MW_TRY(fill_window(f, p.stream, p.window));
+        int64_t at = order_within(&f->order, p.stream, p.window, p.at), width = f->in->width;
+        memcpy(x + i * width, b->x + at * width, (size_t)width * sizeof *x);
+        if (f->out) memcpy(y + i * f->out->width, b->y + at * f->out->width, (size_t)f->out->width * sizeof *y);
+    }
+    return MW_OK;
+}
+
+/* ---- rows that are no numbers ----------------------------------------------------------------------------- */
+
+static bool is_finite(const feed *f, const float *x, const float *y) {
+    return row_is_finite(f->in, x) && (!f->out || row_is_finite(f->out, y));
+}
+
+static mw_status refuse_row(const feed *f, int64_t row, const float *x, const float *y) {
+    static const char remedy[] = "train.nan: skip puts the next row in its place";
+    return row_is_finite(f->in, x) ? row_refuse(f->out, row, y, remedy) : row_refuse(f->in, row, x, remedy);
+}
+
+/* The next row that is finite: a function of the data alone, so the same at any number of ranks. */
+static mw_status replace_row(const feed *f, int64_t row, float *x, float *y) {
+    for (int64_t tried = 1; tried < f->order.rows; tried++) {
+        row = (row + 1) % f->order.rows;
+        MW_TRY(mw_store_view_range(f->in, row, 1, x));
+        if (f->out) MW_TRY(mw_store_view_range(f->out, row, 1, y));
+        if (is_finite(f, x, y)) return MW_OK;
+    }
+    return mw_error(MW_ERR_STATE, "activations: no row is finite");
+}
+
+static mw_status replace_bad(feed *f, int64_t begin, int64_t count, float *x, float *y) {
+    for (int64_t i = 0; i < count; i++) {
+        float *xi = x + i * f->in->width, *yi = f->out ? y + i * f->out->width : NULL;
+        if (is_finite(f, xi, yi)) continue;
+        int64_t row = order_row(&f->order, begin + i);
+        if (!f->skip_bad) return refuse_row(f, row, xi, yi);
+        f->replaced++;
+        MW_TRY(replace_row(f, row, xi, yi));
+    }
+    return MW_OK;
+}
+
+/* ---- reading ------------------------------------------------------------------------------------------- */
+
+mw_status feed_sample(feed *f, int64_t begin, int64_t count, float *x, float *y) {
+    MW_TRY(list_rows(f, begin, count));
+    MW_TRY(mw_store_view_rows(f->in, f->rows, count, x));
+    if (f->out) MW_TRY(mw_store_view_rows(f->out, f->rows, count, y));
+    return replace_bad(f, begin, count, x, y);
+}
+
+mw_status feed_read(feed *f, int64_t begin, int64_t count, float *x, float *y) {
+    if (f->order.block == 0) return feed_sample(f, begin, count, x, y);
+    MW_TRY(read_windows(f, begin, count, x, y));
+    return replace_bad(f, begin, count, x, y);
+}

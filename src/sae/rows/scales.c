@@ -1,0 +1,96 @@
+#include "sae/rows/scales.h"
+#include "sae/variants/variants.h"
+
+#include <math.h>
+
+/* ---- before training -------------------------------------------------------------------------------------- */
+
+void scale_columns(float *x, int64_t rows, int64_t width, const double *scale) {
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < width; i++) x[r * width + i] *= (float)scale[i];
+}
+
+/* 0 where a column does not vary, as mw_share_of_variance has it. */
+static void spread_of_column(const float *x, int64_t rows, int64_t d, int64_t column, double *out) {
+    double sum = 0, squares = 0;
+    for (int64_t r = 0; r < rows; r++) {
+        sum += x[r * d + column];
+        squares += (double)x[r * d + column] * x[r * d + column];
+    }
+    double spread = squares - sum * sum / (double)rows;
+    *out = isnan(mw_share_of_variance(1, spread, squares)) ? 0 : spread;
+}
+
+/* Mean length of the sample's rows in columns first .. first + width. */
+static double mean_norm(const float *sample, int64_t rows, int64_t d, int64_t first, int64_t width) {
+    double sum = 0;
+    for (int64_t r = 0; r < rows; r++) sum += length_of(sample + r * d + first, width);
+    return sum / (double)rows;
+}
+
+void choose_scale(mw_normalize kind, const mw_store_view *view, const float *sample, int64_t rows, double *out) {
+    for (int64_t s = 0, at = 0; s < view->n_sites; at += view->site[s++].width) {
+        const mw_store_site *site = &view->site[s];
+        double norm = site->norm_mean; /* no number where a harvest kept rows that are none */
+        if (!isfinite(norm)) norm = mean_norm(sample, rows, view->width, at, site->width);
+        for (int64_t i = at; i < at + site->width; i++) {
+            double spread = 0;
+            out[i] = 1;
+            if (kind == MW_NORMALIZE_NORM && norm > 0) out[i] = sqrt((double)site->width) / norm;
+            if (kind == MW_NORMALIZE_STANDARD) spread_of_column(sample, rows, view->width, i, &spread);
+            if (spread > 0) out[i] = sqrt((double)rows / spread);
+        }
+    }
+}
+
+double loss_scale_of(const float *y, int64_t rows, int64_t d) {
+    double spread = 0;
+    for (int64_t i = 0; i < d; i++) {
+        double one;
+        spread_of_column(y, rows, d, i, &one);
+        spread += one;
+    }
+    return spread > 0 ? (double)rows * (double)d / spread : 1;
+}
+
+/* ---- after training --------------------------------------------------------------------------------------- */
+
+/* Where rows were free the codes take up what they were: relu(c a) = c relu(a). */
+mw_status unit_decoder(mw_sae *sae) {
+    for (int64_t i = 0; i < sae->n && variant_of(sae)->free_decoder; i++) {
+        float norm = (float)length_of(sae->w_dec + i * sae->d_out, sae->d_out);
+        for (int64_t j = 0; j < sae->d; j++) sae->w_enc[i * sae->d + j] *= norm;
+        sae->b_enc[i] *= norm;
+    }
+    return sae->backend->ops->unit_rows(sae->backend, sae->w_dec, NULL, sae->n, sae->d_out);
+}
+
+/* Codes are given in the unit of what is rebuilt: its scale, the mean (of logarithms) where columns have several. */
+static double code_scale(const mw_sae *sae, const scales *by) {
+    bool same = true;
+    double sum = 0;
+    for (int64_t i = 0; i < sae->d_out; i++) {
+        same = same && by->out[i] == by->out[0];
+        sum += log(by->out[i]);
+    }
+    return same ? by->out[0] : exp(sum / (double)sae->d_out);
+}
+
+/* x was multiplied by s_in, y by s_out; codes become z / c. From z = relu(W_enc (s_in x - b_dec) + b_enc) and s_out x_hat =
+ * W_dec z + b_dec follow the weights that do the same with x and y as they are. With one scale W_dec does not change. */
+void fold_scales(mw_sae *s, const scales *by) {
+    double c = code_scale(s, by);
+    for (int64_t i = 0; i < s->n; i++) {
+        for (int64_t j = 0; j < s->d; j++) s->w_enc[i * s->d + j] *= (float)(by->in[j] / c);
+        for (int64_t j = 0; j < s->d_out; j++) s->w_dec[i * s->d_out + j] *= (float)(c / by->out[j]);
+        s->b_enc[i] /= (float)c;
+        for (int e = 0; e < MW_EXTRAS; e++)
+            if (s->extra[e] && variant_of(s)->extra[e].scales) s->extra[e][i] /= (float)c;
+    }
+    for (int64_t i = 0; i < s->d_out; i++) {
+        s->b_dec[i] /= (float)by->out[i];
+        for (int64_t j = 0; j < s->d && s->w_skip; j++) s->w_skip[i * s->d + j] *= (float)(by->in[j] / by->out[i]);
+    }
+    if (s->threshold > 0) s->threshold /= (float)c;
+}

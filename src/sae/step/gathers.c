@@ -1,0 +1,144 @@
+/* What the ranks tell each other in a step. */
+#include "sae/step/trainer.h"
+
+/* Every rank of `comm` has filled its t->bytes of the device's `data`. */
+static mw_status gather(mw_trainer *t, const mw_comm *comm, void *data) {
+    return mw_comm_gather_device(comm, t->backend, t->bytes, data);
+}
+
+static void size_shares(mw_trainer *t, const mw_comm *comm, int64_t total, int64_t block, size_t item_bytes) {
+    int size = mw_comm_size(comm);
+    for (int r = 0; r < size; r++) {
+        int64_t begin, end;
+        mw_comm_share(r, size, total, block, &begin, &end);
+        t->bytes[r] = (size_t)(end - begin) * item_bytes;
+    }
+}
+
+mw_status gather_shares(mw_trainer *t, const mw_comm *comm, void *data, int64_t total, int64_t block,
+                        size_t item_bytes) {
+    size_shares(t, comm, total, block, item_bytes);
+    return gather(t, comm, data);
+}
+
+mw_status gather_rows_of(mw_trainer *t, void *data, size_t row_bytes) {
+    return gather_shares(t, t->data, data, t->options.batch, MW_ROW_TILE, row_bytes);
+}
+
+mw_status gather_tiles(mw_trainer *t, void *data, size_t item_bytes) {
+    return gather_shares(t, t->data, data, trainer_tiles(t), 1, item_bytes);
+}
+
+mw_status gather_blocks(mw_trainer *t, void *data, size_t item_bytes) {
+    return gather_shares(t, t->comm, data, trainer_blocks(t), 1, item_bytes);
+}
+
+/* Shares are those of all ranks; the ranks of t->data have some that follow each other. */
+static void size_latents(mw_trainer *t, size_t row_bytes) {
+    int group = mw_comm_size(t->data), before = mw_comm_rank(t->comm) - mw_comm_rank(t->data);
+    for (int r = 0; r < group; r++) {
+        int64_t begin, end;
+        mw_comm_share(before + r, mw_comm_size(t->comm), t->sae->shard.total, LATENT_BLOCK, &begin, &end);
+        t->bytes[r] = (size_t)(end - begin) * row_bytes;
+    }
+}
+
+mw_status gather_latents(mw_trainer *t, void *data, size_t row_bytes) {
+    size_latents(t, row_bytes);
+    return gather(t, t->data, data);
+}
+
+/* ---- beside the step ---------------------------------------------------------------------------------------------- */
+
+/* In a grid other communicators are in use too: two at once may each wait for what the other holds of a GPU. */
+static mw_status gather_beside(mw_trainer *t, void *data, int lane) {
+    if (t->own_data) return gather(t, t->data, data);
+    return mw_comm_gather_beside(t->data, t->backend, t->bytes, data, lane);
+}
+
+mw_status begin_rows(mw_trainer *t, void *data, size_t row_bytes, int lane) {
+    size_shares(t, t->data, t->options.batch, MW_ROW_TILE, row_bytes);
+    return gather_beside(t, data, lane);
+}
+
+mw_status begin_latents(mw_trainer *t, void *data, size_t row_bytes, int lane) {
+    size_latents(t, row_bytes);
+    return gather_beside(t, data, lane);
+}
+
+mw_status end_gather(const mw_trainer *t, int lane) {
+    return mw_comm_gathered(t->data, t->backend, lane);
+}
+
+mw_status end_gathers(const mw_trainer *t) {
+    for (int lane = 0; lane < LANES; lane++) MW_TRY(end_gather(t, lane));
+    return MW_OK;
+}
+
+/* ---- codes -------------------------------------------------------------------------------------------------------- */
+
+/* Entries of which each rank has filled those of its rows; 4 bytes each. */
+static mw_status gather_entries(mw_trainer *t, const codes *c, void *data) {
+    int size = mw_comm_size(t->data);
+    for (int r = 0; r < size; r++) {
+        int64_t begin, end;
+        mw_comm_share(r, size, t->options.batch, MW_ROW_TILE, &begin, &end);
+        t->bytes[r] = (size_t)(c->start[end] - c->start[begin]) * 4;
+    }
+    return gather(t, t->data, data);
+}
+
+static void free_entries(mw_backend *b, codes *c) {
+    void *all[] = {c->index, c->value, c->grad};
+    for (int i = 0; i < 3; i++)
+        if (all[i]) b->ops->free(b, all[i]);
+    c->index = NULL;
+    c->value = c->grad = NULL;
+    c->capacity = 0;
+}
+
+static mw_status reserve_entries(mw_backend *b, codes *c, int64_t entries) {
+    if (entries <= c->capacity && c->index) return MW_OK;
+    int64_t capacity = entries + entries / 4 + 64;
+    void *index = NULL;
+    free_entries(b, c);
+    MW_TRY(b->ops->alloc(b, (size_t)capacity * sizeof *c->index, &index));
+    c->index = index;
+    MW_TRY(mw_backend_floats(b, capacity, &c->value));
+    MW_TRY(mw_backend_floats(b, capacity, &c->grad));
+    c->capacity = capacity;
+    return MW_OK;
+}
+
+/* This rank's own entries to their place among all. */
+static mw_status place_mine(mw_trainer *t, codes *c) {
+    mw_backend *b = t->backend;
+    int64_t at = c->start[t->begin], count = c->start[t->end] - at;
+    MW_TRY(reserve_entries(b, c, c->start[t->options.batch]));
+    if (count == 0) return MW_OK;
+    MW_TRY(copy_latents(b, c->index + at, count, c->mine.index, 1, count));
+    return b->ops->copy_2d(b, c->value + at, count, c->mine.value, count, 1, count);
+}
+
+mw_status gather_codes(mw_trainer *t, codes *c) {
+    int64_t batch = t->options.batch, *counts = c->start + 1; /* counts first, then their running sum in place */
+    for (int64_t r = t->begin; r < t->end; r++)
+        counts[r] = c->mine.start[r - t->begin + 1] - c->mine.start[r - t->begin];
+    MW_TRY(mw_comm_gather_shares(t->data, counts, batch, MW_ROW_TILE, sizeof *counts));
+    c->start[0] = 0;
+    for (int64_t r = 0; r < batch; r++) c->start[r + 1] += c->start[r];
+    MW_TRY(mw_comm_agree(t->comm, place_mine(t, c)));
+    MW_TRY(gather_entries(t, c, c->index));
+    return gather_entries(t, c, c->value);
+}
+
+mw_status gather_code_grads(mw_trainer *t, codes *c) {
+    return gather_entries(t, c, c->grad);
+}
+
+void codes_free(mw_backend *backend, codes *c) {
+    mw_codes_free(&c->mine);
+    free_entries(backend, c);
+    mw_free(c->start);
+    *c = (codes){0};
+}

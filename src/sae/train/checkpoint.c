@@ -1,0 +1,411 @@
+/* Checkpoints: everything a run needs to go on bit for bit, at any number of ranks, written and checked by all of them. */
+#include "comm/shared_file.h"
+#include "sae/formats/sae_file.h"
+#include "sae/step/trainer.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* What a checkpoint holds. Arrays with a row a latent are written and checked by the ranks in shares of latents, the others
+ * by rank 0. */
+typedef struct piece {
+    char name[32];
+    void *data; /* the device's, or, once `stage` has been there, the host's */
+    mw_dtype dtype;
+    int64_t rows, columns; /* columns 0: one dimension */
+    bool by_latent;
+    int64_t first, held; /* rows that `data` has */
+} piece;
+
+enum { KINDS = 4, PIECES_MAX = KINDS * P_COUNT + 1 };
+
+static int list_pieces(const mw_trainer *t, piece out[PIECES_MAX]) {
+    static const char *const prefix[KINDS] = {"", "adam.m.", "adam.v.", "ema."};
+    const mw_shard *shard = &t->sae->shard;
+    int count = 0;
+    for (int kind = 0; kind < KINDS; kind++)
+        for (int i = 0; i < P_COUNT; i++) {
+            const parameter *p = &t->parameter[i];
+            float *const data[KINDS] = {p->value, p->m, p->v, p->ema};
+            if (!data[kind]) continue;
+            piece *it = &out[count++];
+            *it = (piece){.data = data[kind],
+                          .dtype = MW_F32,
+                          .rows = p->shared ? shard->total : p->rows,
+                          .columns = p->columns > 1 ? p->columns : 0,
+                          .by_latent = p->shared,
+                          .first = p->shared ? shard->first + (kind > 0 ? t->first_latent : 0) : 0,
+                          .held = p->shared && kind > 0 ? t->n_latents : p->rows};
+            snprintf(it->name, sizeof it->name, "%s%s", prefix[kind], p->name);
+        }
+    out[count++] = (piece){"since_fired", t->since_fired, MW_I64, shard->total, 0, true, shard->first, t->sae->n};
+    return count;
+}
+
+static size_t row_bytes(const piece *p) {
+    return (size_t)(p->columns ? p->columns : 1) * mw_dtype_size(p->dtype);
+}
+
+static size_t held_bytes(const piece *p) {
+    return (size_t)p->held * row_bytes(p);
+}
+
+static void unstage(const mw_trainer *t, piece *pieces, int count) {
+    for (int i = 0; i < count; i++) give_back(t->backend, pieces[i].data);
+}
+
+/* Brings all pieces to the host. */
+static mw_status stage(const mw_trainer *t, piece *pieces, int count) {
+    for (int i = 0; i < count; i++) {
+        mw_status status = borrow(t->backend, pieces[i].data, held_bytes(&pieces[i]), &pieces[i].data);
+        if (status == MW_OK) continue;
+        unstage(t, pieces, i);
+        return status;
+    }
+    return MW_OK;
+}
+
+/* This rank's rows of a piece, where `whole` is the array in a file, or NULL: in the trainer. */
+typedef struct extent {
+    const char *data;
+    int64_t first, count;
+} extent;
+
+static extent share_of(const mw_trainer *t, const piece *p, const void *whole) {
+    extent e = {whole ? whole : p->data, 0, p->rows};
+    if (!p->by_latent) return e;
+    e.first = t->sae->shard.first + t->first_latent;
+    e.count = t->n_latents;
+    e.data += (size_t)(e.first - (whole ? 0 : p->first)) * row_bytes(p);
+    return e;
+}
+
+/* ---- checksum -------------------------------------------------------------------------------------------- */
+
+typedef struct number {
+    const char *name;
+    double value;
+    char text[32];
+} number;
+
+enum { NUMBERS = 6 };
+
+static void name_numbers(number out[NUMBERS]) {
+    static const char *const names[NUMBERS] = {"step",        "loss_scale", "threshold",
+                                               "smooth_loss", "best_loss",  "best_step"};
+    for (int i = 0; i < NUMBERS; i++) out[i] = (number){.name = names[i]};
+}
+
+static void list_numbers(const mw_trainer *t, number out[NUMBERS]) {
+    const double values[NUMBERS] = {(double)t->step, t->loss_scale, (double)t->sae->threshold,
+                                    t->smooth,       t->best,       (double)t->best_step};
+    name_numbers(out);
+    for (int i = 0; i < NUMBERS; i++) {
+        out[i].value = values[i];
+        snprintf(out[i].text, sizeof out[i].text, "%.17g", values[i]);
+    }
+}
+
+/* Of all pieces and numbers in order. */
+typedef struct chain {
+    uint64_t sum;
+    char text[24];
+} chain;
+
+static void add_to_chain(chain *c, const void *data, size_t bytes) {
+    uint64_t link[2] = {c->sum, mw_xxh64(data, bytes)};
+    c->sum = mw_xxh64(link, sizeof link);
+    snprintf(c->text, sizeof c->text, "%016llx", (unsigned long long)c->sum);
+}
+
+/* Sums of these rows' blocks of latents; gives the number of blocks of the whole piece. */
+static int64_t sums_of(const piece *p, extent rows, uint64_t *sums) {
+    int64_t step = p->by_latent ? LATENT_BLOCK : p->rows;
+#pragma omp parallel for schedule(static)
+    for (int64_t at = 0; at < rows.count; at += step) {
+        int64_t count = rows.count - at < step ? rows.count - at : step;
+        sums[(rows.first + at) / step] = mw_xxh64(rows.data + (size_t)at * row_bytes(p), (size_t)count * row_bytes(p));
+    }
+    return p->by_latent ? (p->rows + LATENT_BLOCK - 1) / LATENT_BLOCK : 1;
+}
+
+/* A piece's sums, one for each block of latents: every rank computes those of its share, and all get all. */
+static mw_status sum_piece(const mw_trainer *t, const piece *p, const void *whole, uint64_t *sums, chain *c) {
+    int64_t blocks = sums_of(p, share_of(t, p, whole), sums);
+    if (p->by_latent) MW_TRY(mw_comm_gather_shares(t->comm, sums, blocks, 1, sizeof *sums));
+    add_to_chain(c, sums, (size_t)blocks * sizeof *sums);
+    return MW_OK;
+}
+
+/* `whole` NULL: of what the trainer holds. */
+static mw_status sum_all(const mw_trainer *t, const piece *pieces, int count, const void *const *whole, chain *c) {
+    uint64_t *sums = mw_calloc((size_t)(t->sae->shard.total / LATENT_BLOCK + 2), sizeof *sums);
+    mw_status status = mw_comm_agree(t->comm, sums ? MW_OK : MW_ERR_MEMORY);
+    for (int i = 0; i < count && status == MW_OK; i++)
+        status = sum_piece(t, &pieces[i], whole ? whole[i] : NULL, sums, c);
+    mw_free(sums);
+    return status;
+}
+
+/* ---- values ---------------------------------------------------------------------------------------------- */
+
+/* Place of the first value of this rank's share of the pieces that is not finite, over all pieces as they follow each other; -1: none. */
+static int64_t find_bad(const mw_trainer *t, const piece *pieces, int count, const piece **piece_of, int64_t *at) {
+    int64_t before = 0;
+    for (int i = 0; i < count; i++) {
+        const piece *p = &pieces[i];
+        extent mine = share_of(t, p, NULL);
+        int64_t width = p->columns ? p->columns : 1, n = mine.count * width;
+        int64_t bad = p->dtype == MW_F32 ? mw_first_not_finite((const float *)mine.data, n) : n;
+        *piece_of = p;
+        *at = mine.first * width + bad;
+        if (bad < n) return before + *at;
+        before += p->rows * width;
+    }
+    return -1;
+}
+
+/* What is not finite is of no use to go on from, and would take the place of a checkpoint that is. The rank that has the first names it. */
+static mw_status check_pieces(const mw_trainer *t, const piece *pieces, int count) {
+    const piece *p = NULL;
+    int64_t at = 0, first, mine = find_bad(t, pieces, count, &p, &at), width;
+    MW_TRY(mw_comm_first(t->comm, mine, &first));
+    mw_status status = MW_OK;
+    if (first >= 0 && mine == first) {
+        width = p->columns ? p->columns : 1;
+        status = mw_error(MW_ERR_STATE,
+                          "step %lld: '%s' is not finite at [%lld, %lld]; lower train.lr; the last checkpoint is kept",
+                          (long long)t->step, p->name, (long long)(at / width), (long long)(at % width));
+    }
+    return mw_comm_agree(t->comm, status);
+}
+
+/* ---- writing --------------------------------------------------------------------------------------------- */
+
+static void describe(const piece *pieces, int count, mw_named_tensor *out) {
+    for (int i = 0; i < count; i++) {
+        const piece *p = &pieces[i];
+        out[i] = (mw_named_tensor){p->name, p->columns ? mw_tensor_2d(p->dtype, p->data, p->rows, p->columns)
+                                                       : mw_tensor_1d(p->dtype, p->data, p->rows)};
+    }
+}
+
+static mw_status make_head(const mw_trainer *t, const piece *pieces, int count, chain checksum, mw_text *head,
+                           uint64_t *place) {
+    mw_named_tensor tensors[PIECES_MAX];
+    number numbers[NUMBERS];
+    const char *metadata[2 * NUMBERS + 5] = {"fingerprint", t->options.fingerprint ? t->options.fingerprint : "",
+                                             "checksum", checksum.text};
+    list_numbers(t, numbers);
+    for (int i = 0; i < NUMBERS; i++) {
+        metadata[2 * i + 4] = numbers[i].name;
+        metadata[2 * i + 5] = numbers[i].text;
+        add_to_chain(&checksum, numbers[i].text, strlen(numbers[i].text));
+    }
+    describe(pieces, count, tensors);
+    return mw_safetensors_head(tensors, count, metadata, head, place);
+}
+
+/* What this rank writes. */
+static int64_t list_parts(const mw_trainer *t, const piece *pieces, int count, const uint64_t *place,
+                          shared_piece out[PIECES_MAX]) {
+    int64_t n = 0;
+    for (int i = 0; i < count; i++) {
+        const piece *p = &pieces[i];
+        extent mine = share_of(t, p, NULL);
+        if (!p->by_latent && mw_comm_rank(t->comm) != 0) continue;
+        out[n++] =
+            (shared_piece){place[i] + (uint64_t)mine.first * row_bytes(p), mine.data, (size_t)mine.count * row_bytes(p)};
+    }
+    return n;
+}
+
+static mw_status save_staged(const mw_trainer *t, const char *path, const piece *pieces, int count) {
+    uint64_t place[PIECES_MAX];
+    shared_piece parts[PIECES_MAX];
+    mw_text head = {0};
+    chain checksum = {0};
+    mw_status status = sum_all(t, pieces, count, NULL, &checksum);
+    if (status == MW_OK) status = mw_comm_agree(t->comm, make_head(t, pieces, count, checksum, &head, place));
+    if (status == MW_OK)
+        status = shared_file_write(t->comm, path, &head, parts, list_parts(t, pieces, count, place, parts));
+    mw_text_free(&head);
+    return status;
+}
+
+mw_status mw_trainer_save(const mw_trainer *t, const char *path) {
+    piece pieces[PIECES_MAX];
+    int count = list_pieces(t, pieces);
+    mw_status staged = stage(t, pieces, count), status = mw_comm_agree(t->comm, staged);
+    if (status == MW_OK) status = check_pieces(t, pieces, count);
+    if (status == MW_OK) status = save_staged(t, path, pieces, count);
+    if (staged == MW_OK) unstage(t, pieces, count);
+    return status;
+}
+
+/* ---- reading --------------------------------------------------------------------------------------------- */
+
+static mw_status find_piece(const mw_safetensors *file, const char *path, const piece *p, mw_tensor *out) {
+    bool fits = mw_safetensors_find(file, p->name, out) && out->dtype == p->dtype &&
+                out->ndim == (p->columns ? 2 : 1) && out->shape[0] == p->rows &&
+                (!p->columns || out->shape[1] == p->columns);
+    return fits ? MW_OK : mw_error(MW_ERR_FORMAT, "%s: tensor '%s' is missing or of another shape", path, p->name);
+}
+
+static mw_status copy_piece(const mw_trainer *t, const piece *p, const char *whole) {
+    const void *rows = whole + (size_t)p->first * row_bytes(p);
+    return t->backend->ops->upload(t->backend, p->data, rows, held_bytes(p));
+}
+
+static mw_status parse_numbers(const mw_safetensors *file, const char *path, number numbers[NUMBERS]) {
+    name_numbers(numbers);
+    for (int i = 0; i < NUMBERS; i++) {
+        const char *text = mw_safetensors_metadata(file, numbers[i].name);
+        if (!text || !mw_parse_double(text, &numbers[i].value))
+            return mw_error(MW_ERR_FORMAT, "%s: %s is missing or no number", path, numbers[i].name);
+    }
+    for (int i = 0; i < NUMBERS; i += NUMBERS - 1) /* the steps */
+        if (!(numbers[i].value >= 0 && numbers[i].value < 9e15))
+            return mw_error(MW_ERR_FORMAT, "%s: %s is %g", path, numbers[i].name, numbers[i].value);
+    return MW_OK;
+}
+
+static mw_status find_pieces(const mw_trainer *t, const mw_safetensors *file, const char *path, const piece *pieces,
+                             int count, const void **whole) {
+    const char *mark = mw_safetensors_metadata(file, "fingerprint");
+    if (t->options.fingerprint && (!mark || strcmp(mark, t->options.fingerprint) != 0))
+        return mw_error(MW_ERR_STATE, "%s: a checkpoint of other data or settings", path);
+    for (int i = 0; i < count; i++) {
+        mw_tensor tensor;
+        MW_TRY(find_piece(file, path, &pieces[i], &tensor));
+        whole[i] = tensor.data;
+    }
+    return MW_OK;
+}
+
+static mw_status compare_sum(const mw_safetensors *file, const char *path, chain found) {
+    const char *sum = mw_safetensors_metadata(file, "checksum");
+    number numbers[NUMBERS];
+    name_numbers(numbers);
+    for (int i = 0; i < NUMBERS; i++) {
+        const char *text = mw_safetensors_metadata(file, numbers[i].name);
+        if (text) add_to_chain(&found, text, strlen(text));
+    }
+    if (sum && strcmp(sum, found.text) == 0) return MW_OK;
+    return mw_error(MW_ERR_FORMAT, "%s: the checksum does not match: expected %s, found %s", path, sum ? sum : "one",
+                    found.text);
+}
+
+/* Everything that can be wrong is found before anything is changed. Collective. */
+static mw_status check_file(const mw_trainer *t, const mw_safetensors *file, const char *path, mw_status opened,
+                            number numbers[NUMBERS]) {
+    piece pieces[PIECES_MAX];
+    const void *whole[PIECES_MAX];
+    int count = list_pieces(t, pieces);
+    chain found = {0};
+    MW_TRY(mw_comm_agree(t->comm, opened == MW_OK ? find_pieces(t, file, path, pieces, count, whole) : opened));
+    MW_TRY(sum_all(t, pieces, count, whole, &found));
+    mw_status status = compare_sum(file, path, found);
+    if (status == MW_OK) status = parse_numbers(file, path, numbers);
+    return mw_comm_agree(t->comm, status);
+}
+
+static mw_status take_file(mw_trainer *t, const mw_safetensors *file, const number numbers[NUMBERS]) {
+    piece pieces[PIECES_MAX];
+    int count = list_pieces(t, pieces);
+    for (int i = 0; i < count; i++) {
+        mw_tensor tensor;
+        if (mw_safetensors_find(file, pieces[i].name, &tensor)) MW_TRY(copy_piece(t, &pieces[i], tensor.data));
+    }
+    t->step = (int64_t)numbers[0].value;
+    t->loss_scale = numbers[1].value;
+    t->sae->threshold = (float)numbers[2].value;
+    t->smooth = numbers[3].value;
+    t->best = numbers[4].value;
+    t->best_step = (int64_t)numbers[5].value;
+    return parameters_changed(t);
+}
+
+mw_status mw_trainer_load(mw_trainer *t, const char *path) {
+    mw_safetensors *file = NULL;
+    number numbers[NUMBERS];
+    mw_status opened = mw_safetensors_open(path, &file);
+    mw_status status = check_file(t, file, path, opened, numbers);
+    if (status == MW_OK) status = mw_comm_agree(t->comm, end_gathers(t));
+    if (status == MW_OK) status = mw_comm_agree(t->comm, take_file(t, file, numbers));
+    mw_safetensors_free(&file);
+    return status;
+}
+
+/* ---- looking at one ---------------------------------------------------------------------------------------- */
+
+/* Pieces as they lie in the file, which is the order of the checksum. */
+static int pieces_of(const mw_safetensors *file, piece out[PIECES_MAX]) {
+    int count = 0;
+    for (int64_t i = 0; i < mw_safetensors_count(file) && count < PIECES_MAX; i++) {
+        mw_tensor t;
+        const char *name = mw_safetensors_name(file, i);
+        if (!mw_safetensors_find(file, name, &t) || strlen(name) >= sizeof out->name) continue;
+        if (t.ndim < 1 || mw_tensor_count(&t) == 0) continue; /* of no checkpoint of ours */
+        piece p = {.data = t.data, .dtype = t.dtype, .rows = t.shape[0], .columns = t.ndim == 2 ? t.shape[1] : 0};
+        memcpy(p.name, name, strlen(name) + 1);
+        p.by_latent = !mw_ends_with(name, "b_dec") && !mw_ends_with(name, "W_skip");
+        int at = count++;
+        for (; at > 0 && (uintptr_t)out[at - 1].data > (uintptr_t)p.data; at--) out[at] = out[at - 1];
+        out[at] = p;
+    }
+    return count;
+}
+
+static mw_status sum_file(const piece *pieces, int count, int64_t n, chain *found) {
+    uint64_t *sums = mw_calloc((size_t)(n / LATENT_BLOCK + 2), sizeof *sums);
+    if (!sums) return MW_ERR_MEMORY;
+    for (int i = 0; i < count; i++) {
+        if (pieces[i].by_latent && pieces[i].rows != n) continue; /* then the sum does not match */
+        int64_t blocks = sums_of(&pieces[i], (extent){pieces[i].data, 0, pieces[i].rows}, sums);
+        add_to_chain(found, sums, (size_t)blocks * sizeof *sums);
+    }
+    mw_free(sums);
+    return MW_OK;
+}
+
+static mw_status check_tensors(const mw_safetensors *file, const char *path, int64_t n) {
+    piece pieces[PIECES_MAX];
+    chain found = {0};
+    MW_TRY(sum_file(pieces, pieces_of(file, pieces), n, &found));
+    return compare_sum(file, path, found);
+}
+
+static mw_status read_info(const mw_safetensors *file, const char *path, bool whole, mw_checkpoint_info *out) {
+    number numbers[NUMBERS];
+    mw_tensor enc, dec;
+    const char *mark = mw_safetensors_metadata(file, "fingerprint");
+    if (!mark || !mw_safetensors_find(file, "W_enc", &enc) || !mw_safetensors_find(file, "W_dec", &dec) ||
+        enc.ndim != 2 || dec.ndim != 2 || mw_tensor_count(&enc) == 0)
+        return mw_error(MW_ERR_FORMAT, "%s: not a checkpoint", path);
+    if (whole) MW_TRY(check_tensors(file, path, enc.shape[0]));
+    MW_TRY(parse_numbers(file, path, numbers));
+    *out = (mw_checkpoint_info){.step = (int64_t)numbers[0].value,
+                                .threshold = numbers[2].value,
+                                .n = enc.shape[0],
+                                .d = enc.shape[1],
+                                .d_out = dec.shape[1]};
+    snprintf(out->fingerprint, sizeof out->fingerprint, "%s", mark);
+    return MW_OK;
+}
+
+static mw_status open_info(const char *path, bool whole, mw_checkpoint_info *out) {
+    mw_safetensors *file = NULL;
+    MW_TRY(mw_safetensors_open(path, &file));
+    mw_status status = read_info(file, path, whole, out);
+    mw_safetensors_free(&file);
+    return status;
+}
+
+mw_status mw_checkpoint_read(const char *path, mw_checkpoint_info *out) {
+    return open_info(path, true, out);
+}
+
+mw_status mw_checkpoint_head(const char *path, mw_checkpoint_info *out) {
+    return open_info(path, false, out);
+}

@@ -1,0 +1,250 @@
+/* The training run: SAEs that share each batch, read once. */
+#include "sae/train/trainee.h"
+#include "sae/rows/prefetch.h"
+#include "sae/shards.h"
+
+#include <math.h>
+#include <stdio.h>
+
+typedef struct group {
+    const mw_comm *comm;
+    feed feed;
+    int64_t n, begin, end; /* members; this rank's rows of a batch */
+    member *members;
+    reader *reader;
+    mw_backend *memory; /* of the rows that steps read */
+    float *x, *y;       /* rows of a batch, scaled */
+} group;
+
+/* ---- opening ------------------------------------------------------------------------------------------- */
+
+static mw_status check_width(const mw_sae *sae, const mw_store_view *in, const mw_store_view *out) {
+    int64_t width = out ? out->width : in->width;
+    if (sae->d == in->width && sae->d_out == width) return MW_OK;
+    return mw_error(MW_ERR_CONFIG, "an SAE of width %lld to %lld cannot be trained on sites of width %lld to %lld",
+                    (long long)sae->d, (long long)sae->d_out, (long long)in->width, (long long)width);
+}
+
+bool mw_training_same_batches(const mw_train_options *a, const mw_train_options *b) {
+    return a->batch == b->batch && shards_of(a) == shards_of(b) && a->order_seed == b->order_seed &&
+           a->shuffle_block == b->shuffle_block && a->shuffle_window == b->shuffle_window && a->nan_rule == b->nan_rule;
+}
+
+static mw_backend *device_of(const mw_training *job) {
+    return job->options->device ? job->options->device : job->sae->backend;
+}
+
+/* Of one that shares its batches with the first. */
+static mw_status check_job(const mw_training *job, const mw_training *first, const mw_store_view *in,
+                           const mw_store_view *out) {
+    MW_TRY(check_width(job->sae, in, out));
+    if (job->sae->shard.count != shards_of(job->options))
+        return mw_error(MW_ERR_ARG, "an SAE in %lld shards cannot be trained as one in %lld",
+                        (long long)job->sae->shard.count, (long long)shards_of(job->options));
+    if (!mw_training_same_batches(first->options, job->options))
+        return mw_error(MW_ERR_ARG, "SAEs with other batches cannot be trained on the same");
+    if (device_of(job) != device_of(first) && !(device_of(job)->ops->host_memory && device_of(first)->ops->host_memory))
+        return mw_error(MW_ERR_ARG, "SAEs on several devices cannot be trained on the same rows");
+    return MW_OK;
+}
+
+static mw_status open_group(group *g, mw_training *jobs, const mw_store_view *in, const mw_store_view *out) {
+    const mw_train_options *first = jobs[0].options;
+    if (first->batch < 1) return mw_error(MW_ERR_CONFIG, "train.batch = %lld cannot be", (long long)first->batch);
+    shard_rows(jobs[0].sae, mw_comm_rank(g->comm), mw_comm_size(g->comm), first->batch, &g->begin, &g->end);
+    int64_t rows = g->end - g->begin;
+    for (int64_t i = 0; i < g->n; i++) MW_TRY(check_job(&jobs[i], &jobs[0], in, out));
+    MW_TRY(feed_open(in, out, first, &g->feed));
+    g->members = mw_calloc((size_t)g->n, sizeof *g->members);
+    if (!g->members) return MW_ERR_MEMORY;
+    g->memory = device_of(&jobs[0]);
+    MW_TRY(reader_open(&g->feed, rows, g->memory, &g->reader));
+    MW_TRY(mw_backend_floats(g->memory, rows * in->width, &g->x));
+    if (out) MW_TRY(mw_backend_floats(g->memory, rows * out->width, &g->y));
+    for (int64_t i = 0; i < g->n; i++) {
+        jobs[i].status = MW_OK;
+        jobs[i].last = (mw_step_report){0};
+        jobs[i].seconds = jobs[i].waiting = 0;
+        g->members[i] =
+            (member){.job = &jobs[i], .comm = g->comm, .feed = &g->feed, .memory = g->memory, .x = g->x, .y = g->y};
+    }
+    return MW_OK;
+}
+
+static void close_group(group *g) {
+    for (int64_t i = 0; i < g->n && g->members; i++) member_free(&g->members[i]);
+    reader_close(&g->reader);
+    feed_close(&g->feed);
+    if (g->x) g->memory->ops->free(g->memory, g->x);
+    if (g->y) g->memory->ops->free(g->memory, g->y);
+    mw_free(g->members);
+}
+
+/* ---- the run ------------------------------------------------------------------------------------------- */
+
+/* A member that fails ends alone; without the other ranks nobody can go on. */
+static mw_status settle(member *m, mw_status status) {
+    if (status == MW_OK) return MW_OK;
+    m->job->status = status;
+    member_free(m);
+    return status == MW_ERR_COMM ? status : MW_OK;
+}
+
+/* Finishing may need rows of its own. */
+static mw_status finish_if_done(group *g, member *m) {
+    if (m->active || m->job->status != MW_OK) return MW_OK;
+    reader_rest(g->reader);
+    return settle(m, member_finish(m));
+}
+
+static mw_status begin_all(group *g) {
+    for (int64_t i = 0; i < g->n; i++) {
+        MW_TRY(settle(&g->members[i], member_begin(&g->members[i])));
+        MW_TRY(finish_if_done(g, &g->members[i]));
+    }
+    return MW_OK;
+}
+
+/* The step that is next, of the members that are furthest behind; -1: all are done. */
+static int64_t next_step(const group *g) {
+    int64_t next = -1;
+    for (int64_t i = 0; i < g->n; i++) {
+        const member *m = &g->members[i];
+        int64_t done = m->active ? mw_trainer_steps_done(m->trainer) : -1;
+        if (m->active && (next < 0 || done < next)) next = done;
+    }
+    return next;
+}
+
+/* Each is charged the time that was waited for rows, as if it were alone. */
+static mw_status step_all(group *g, int64_t step, const float *x, const float *y, double waited) {
+    for (int64_t i = 0; i < g->n; i++) {
+        member *m = &g->members[i];
+        if (!m->active || mw_trainer_steps_done(m->trainer) != step) continue;
+        m->job->seconds += waited;
+        m->job->waiting += waited;
+        MW_TRY(settle(m, member_step(m, x, y)));
+        MW_TRY(finish_if_done(g, m));
+    }
+    return MW_OK;
+}
+
+static mw_status interrupt_all(group *g) {
+    for (int64_t i = 0; i < g->n; i++)
+        if (g->members[i].active) MW_TRY(member_interrupt(&g->members[i]));
+    return MW_INTERRUPTED;
+}
+
+/* Rows that all members still have to see. */
+static int64_t rows_left(const group *g) {
+    int64_t rows = 0;
+    for (int64_t i = 0; i < g->n; i++) {
+        const member *m = &g->members[i];
+        const mw_train_options *o = m->job->options;
+        if (m->active) rows += (o->steps - mw_trainer_steps_done(m->trainer)) * o->batch;
+    }
+    return rows;
+}
+
+typedef struct description {
+    char pairs[512], words[512]; /* a loss may have 300 digits */
+    mw_progress_extra extra;
+} description;
+
+/* Of the last step; several SAEs by their number alone. */
+static const mw_progress_extra *describe(const group *g, description *out) {
+    int64_t active = 0;
+    for (int64_t i = 0; i < g->n; i++) active += g->members[i].active;
+    const mw_step_report *r = &g->members[0].job->last;
+    char fvu[32] = "null"; /* undefined: the line is JSON */
+    if (isfinite(r->fvu)) snprintf(fvu, sizeof fvu, "%.4f", r->fvu);
+    if (g->n == 1) {
+        snprintf(out->pairs, sizeof out->pairs, "\"loss\":%.4f,\"fvu\":%s,\"l0\":%.2f,\"dead\":%lld", r->loss, fvu,
+                 r->l0, (long long)r->dead);
+        snprintf(out->words, sizeof out->words, "loss %.4g, FVU %s, L0 %.1f, %lld dead", r->loss,
+                 mw_show(r->fvu, 4).text, r->l0, (long long)r->dead);
+    } else {
+        snprintf(out->pairs, sizeof out->pairs, "\"saes\":%lld,\"training\":%lld", (long long)g->n, (long long)active);
+        snprintf(out->words, sizeof out->words, "%lld of %lld SAEs still trained", (long long)active, (long long)g->n);
+    }
+    out->extra = (mw_progress_extra){out->pairs, out->words};
+    return &out->extra;
+}
+
+/* The last step of any that is still trained. */
+static int64_t last_step(const group *g) {
+    int64_t last = -1;
+    for (int64_t i = 0; i < g->n; i++)
+        if (g->members[i].active && g->members[i].job->options->steps - 1 > last)
+            last = g->members[i].job->options->steps - 1;
+    return last;
+}
+
+/* Rows of this step, and those of the next are asked for. */
+static mw_status take_rows(group *g, int64_t step, int64_t batch, const float **x, const float **y) {
+    int64_t next = step < last_step(g) ? (step + 1) * batch + g->begin : -1;
+    return reader_take(g->reader, step * batch + g->begin, next, x, y);
+}
+
+static mw_status run_steps(group *g) {
+    const float *x = NULL, *y = NULL;
+    description last;
+    mw_progress progress;
+    int64_t total = rows_left(g), batch = g->members[0].job->options->batch;
+    if (total == 0) return MW_OK;
+    mw_progress_begin(&progress, "train", "tokens", total, mw_comm_rank(g->comm) == 0);
+    for (int64_t step; (step = next_step(g)) >= 0;) {
+        double start = mw_seconds();
+        mw_status ready = take_rows(g, step, batch, &x, &y);
+        double waited = mw_seconds() - start;
+        ready = mw_comm_agree(g->comm, mw_if_interrupted(ready));
+        if (ready == MW_INTERRUPTED) return interrupt_all(g);
+        MW_TRY(ready);
+        MW_TRY(step_all(g, step, x, y, waited));
+        mw_progress_update(&progress, total - rows_left(g), describe(g, &last));
+    }
+    mw_progress_end(&progress, total, describe(g, &last));
+    return MW_OK;
+}
+
+/* Each rank counted those of its rows. */
+static mw_status tell_replaced(group *g) {
+    int64_t replaced = g->feed.replaced + reader_replaced(g->reader);
+    MW_TRY(mw_comm_sum_i64(g->comm, &replaced, 1));
+    if (replaced && mw_comm_rank(g->comm) == 0)
+        mw_log(MW_LOG_WARNING, "activations: %lld rows were not finite; the rows behind them took their places",
+               (long long)replaced);
+    return MW_OK;
+}
+
+mw_status mw_sae_train_many(mw_training *jobs, int64_t n, const mw_store_view *in, const mw_store_view *out,
+                            const mw_comm *comm) {
+    group g = {.comm = comm, .n = n};
+    mw_status status = mw_comm_agree(comm, open_group(&g, jobs, in, out));
+    if (status == MW_OK) status = begin_all(&g);
+    if (status == MW_OK) status = run_steps(&g);
+    if (g.reader) reader_rest(g.reader);
+    if (status == MW_OK) status = tell_replaced(&g);
+    close_group(&g);
+    return status;
+}
+
+mw_status mw_sae_train(mw_sae *sae, const mw_store_view *in, const mw_store_view *out, const mw_comm *comm,
+                       const mw_train_options *options, const char *folder, mw_step_report *last) {
+    mw_training job = {.sae = sae, .options = options, .folder = folder};
+    MW_TRY(mw_sae_train_many(&job, 1, in, out, comm));
+    if (job.status == MW_OK && last) *last = job.last;
+    return job.status;
+}
+
+mw_status mw_sae_train_array(mw_sae *sae, const float *rows, int64_t n, const mw_comm *comm,
+                             const mw_train_options *options, mw_step_report *last) {
+    mw_store *store = NULL;
+    mw_store_view view;
+    mw_status status = mw_store_of_array(rows, n, sae->d, "0.resid_post", &store);
+    if (status == MW_OK) status = mw_store_view_open(store, "0.resid_post", &view);
+    status = mw_comm_agree(comm, status);
+    if (status == MW_OK) status = mw_sae_train(sae, &view, NULL, comm, options, NULL, last);
+    mw_store_close(&store);
+    return status;
+}

@@ -1,0 +1,37 @@
+/* One SAE of a training run: what it has of its own beside the batches that all share. */
+#ifndef MICROW_SAE_TRAIN_TRAINEE_H
+#define MICROW_SAE_TRAIN_TRAINEE_H
+
+#include "sae/rows/feed.h"
+#include "sae/train/history.h"
+#include "sae/rows/scales.h"
+
+enum { MEMBER_UNUSABLE = 64 };
+
+typedef struct member {
+    mw_training *job;
+    const mw_comm *comm;
+    feed *feed;         /* shared */
+    mw_backend *memory; /* of the rows that steps read */
+    float *x, *y;       /* shared scratch there: this rank's rows, scaled; y NULL: x is rebuilt */
+    mw_trainer *trainer;
+    scales scales;
+    float *factor_x, *factor_y; /* the scales, there */
+    history history;
+    int64_t unusable[MEMBER_UNUSABLE], n_unusable; /* steps of checkpoints that are damaged, or of other settings */
+    int64_t first;                                 /* step it began at */
+    double saved;                                  /* when the last checkpoint was */
+    bool active;
+} member;
+
+/* Initial weights from the sample, or those of the newest whole checkpoint. Collective, as all of these. */
+mw_status member_begin(member *m) MW_MUST_USE;
+/* Its step on rows of the batch as stored, [rows, width], in `memory`. Ends it after its last one. */
+mw_status member_step(member *m, const float *raw_x, const float *raw_y) MW_MUST_USE;
+/* Asked to end: what the steps so far made is kept. */
+mw_status member_interrupt(member *m) MW_MUST_USE;
+/* After its last step: means, threshold, scales folded in, saved. */
+mw_status member_finish(member *m) MW_MUST_USE;
+void member_free(member *m);
+
+#endif

@@ -1,0 +1,36 @@
+/* Matryoshka SAEs (Bussmann et al. 2025, arXiv 2503.17547): latents stand in groups, and each prefix of groups must rebuild x
+ * by itself: L = mean over g of E|x - x_hat_g|^2, x_hat_g = b_dec + sum over the latents of groups 1 .. g. One selection
+ * serves all. The paper sums over g; the mean keeps the weight of AuxK and of clipping what it is for TopK.
+ * Parts are groups; block g of dL/dx_hat holds the sum over the reconstructions that group g is part of. */
+#include "sae/variants/variants.h"
+
+void matryoshka_lay_out(const mw_trainer *t, layout *out) {
+    int groups = (int)t->sae->n_groups;
+    *out = (layout){.n_parts = groups, .n_blocks = groups, .bias_blocks = 1, .nested = true};
+    for (int g = 0; g < groups; g++) {
+        out->uses[g] = PART_WHOLE;
+        out->block[g] = g;
+        out->weight[g] = 1.0 / groups;
+    }
+}
+
+/* Groups count from the first latent of all, codes from this shard's first. */
+static mw_status split(mw_trainer *t, const mw_codes *all) {
+    int64_t from = t->sae->shard.first, last = -from;
+    for (int g = 0; g < t->layout.n_parts; g++) {
+        mw_keeping group = {.first = last, .last = t->sae->group_end[g] - from, .level = 0};
+        last = group.last;
+        MW_TRY(keep_codes(t->backend, all, all->rows, &group, &t->part[g].mine));
+    }
+    return MW_OK;
+}
+
+mw_status matryoshka_top_k_select(mw_trainer *t, const float *x) {
+    MW_TRY(top_k_codes(t->sae, x, t->end - t->begin, t->k, &t->selection));
+    return split(t, &t->selection);
+}
+
+mw_status matryoshka_batch_top_k_select(mw_trainer *t, const float *x) {
+    MW_TRY(batch_top_k_codes(t, x, &t->selection));
+    return split(t, &t->selection);
+}

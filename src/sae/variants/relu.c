@@ -1,0 +1,47 @@
+/* ReLU with an L1 penalty weighted by decoder norms (Anthropic, April 2024 update):
+ *     L = E|x - x_hat|^2 + lambda E sum_i z_i |W_dec,i|
+ * with a free decoder. For a crosscoder |W_dec,i| is the sum of the norms at the sites (Anthropic 2024, Crosscoders). */
+#include "sae/variants/variants.h"
+
+mw_status relu_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) {
+    return open_codes(sae, x, rows, (mw_opening){.level = 0}, out);
+}
+
+mw_status relu_shape(mw_trainer *t) {
+    MW_TRY(decoder_norms(t));
+    return map_gradients(t, &t->part[0], &(mw_mapping){.map = MW_MAP_ADD, .a = t->penalty_unit, .table = {t->norms}});
+}
+
+mw_status relu_sum(mw_trainer *t) {
+    float *norms = NULL;
+    MW_TRY(sum_over_rows(t, &t->part[0], t->part[0].value, t->share_sums[0]));
+    MW_TRY(borrow(t->backend, t->norms + t->first_latent, (size_t)t->n_latents * sizeof *norms, &norms));
+    for (int64_t i = 0; i < t->n_latents; i++) t->costs[i] = t->share_sums[0][i] * norms[i];
+    give_back(t->backend, norms);
+    return MW_OK;
+}
+
+double plain_penalty(const mw_trainer *t, double cost) {
+    (void)t;
+    return cost;
+}
+
+/* d|W_dec,i| / dW_dec,i = W_dec,i / |W_dec,i|, at each site. */
+mw_status relu_finish(mw_trainer *t) {
+    mw_backend *b = t->backend;
+    const mw_sae *sae = t->sae;
+    const mw_parts parts = parts_of(sae);
+    size_t bytes = (size_t)t->n_latents * sizeof(double);
+    double *weight = mw_alloc(bytes ? bytes : 1);
+    void *there = NULL;
+    if (!weight) return MW_ERR_MEMORY;
+    for (int64_t i = 0; i < t->n_latents; i++) weight[i] = t->penalty_unit * t->share_sums[0][i];
+    mw_status status = b->ops->alloc(b, bytes, &there);
+    if (status == MW_OK) status = b->ops->upload(b, there, weight, bytes);
+    if (status == MW_OK)
+        status = b->ops->add_directions(b, t->parameter[P_W_DEC].grad, there, sae->w_dec + t->first_latent * sae->d_out,
+                                        t->n_latents, sae->d_out, &parts);
+    if (there) b->ops->free(b, there);
+    mw_free(weight);
+    return status;
+}

@@ -1,0 +1,438 @@
+/* A store as its readers see it: one file, or several one behind the other. */
+#include "store/store.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* ---- opening ------------------------------------------------------------------------------------------- */
+
+static bool same_site(const mw_store_site *a, const mw_store_site *b) {
+    return a->site.layer == b->site.layer && a->site.stream == b->site.stream && a->width == b->width;
+}
+
+/* Index of a site of the same width in a part; -1: it has none. */
+static int64_t find_in_part(const store_part *part, const mw_store_site *wanted) {
+    for (int64_t i = 0; i < part->n_sites; i++)
+        if (same_site(&part->sites[i].about, wanted)) return i;
+    return -1;
+}
+
+/* Only sites that every part has, in the order of the first. */
+static void keep_common_sites(mw_store *store) {
+    int64_t kept = 0;
+    for (int64_t i = 0; i < store->parts[0].n_sites; i++) {
+        const mw_store_site wanted = store->parts[0].sites[i].about;
+        bool everywhere = true;
+        for (int64_t p = 1; p < store->n_parts; p++)
+            everywhere = everywhere && find_in_part(&store->parts[p], &wanted) >= kept;
+        for (int64_t p = 0; p < store->n_parts && everywhere; p++) {
+            part_site *sites = store->parts[p].sites, moved = sites[kept];
+            int64_t at = find_in_part(&store->parts[p], &wanted);
+            sites[kept] = sites[at];
+            sites[at] = moved;
+        }
+        kept += everywhere;
+    }
+    store->n_sites = kept;
+}
+
+static mw_status list_sites(mw_store *store) {
+    if (!(store->sites = mw_calloc((size_t)store->n_sites, sizeof *store->sites))) return MW_ERR_MEMORY;
+    for (int64_t i = 0; i < store->n_sites; i++) {
+        mw_store_site *s = &store->sites[i];
+        *s = store->parts[0].sites[i].about;
+        s->index = i;
+        s->norm_mean = s->square_mean = 0;
+        for (int64_t p = 0; p < store->n_parts; p++) {
+            const mw_store_site *theirs = &store->parts[p].sites[i].about;
+            double share = (double)store->parts[p].n_rows / (double)store->n_rows;
+            s->norm_mean += share * theirs->norm_mean;
+            s->square_mean += share * theirs->square_mean;
+        }
+    }
+    return MW_OK;
+}
+
+/* Activations of two models in one dictionary would be a mistake that nothing later shows. */
+static mw_status check_same_model(const mw_store *store) {
+    char *first = NULL, *other = NULL;
+    MW_TRY(h5_get_text(store->parts[0].file, store->parts[0].path, "model_sha256", &first));
+    mw_status status = MW_OK;
+    for (int64_t p = 1; p < store->n_parts && status == MW_OK; p++) {
+        status = h5_get_text(store->parts[p].file, store->parts[p].path, "model_sha256", &other);
+        if (status == MW_OK && strcmp(first, other) != 0)
+            status = mw_error(MW_ERR_CONFIG, "%s and %s are of different models", store->parts[0].path,
+                              store->parts[p].path);
+        mw_free(other);
+        other = NULL;
+    }
+    mw_free(first);
+    return status;
+}
+
+static mw_status open_parts(mw_store *store, const char *const *paths, int64_t n) {
+    if (!(store->parts = mw_calloc((size_t)n, sizeof *store->parts))) return MW_ERR_MEMORY;
+    for (int64_t p = 0; p < n; p++) {
+        MW_TRY(part_open(paths[p], false, &store->parts[p]));
+        store->parts[p].first = store->n_rows;
+        store->n_rows += store->parts[p].n_rows;
+        store->n_parts = p + 1;
+    }
+    if (n > 1) MW_TRY(check_same_model(store));
+    keep_common_sites(store);
+    return list_sites(store);
+}
+
+mw_status mw_store_open_many(const char *const *paths, int64_t n, mw_store **out) {
+    mw_store *store = mw_calloc(1, sizeof *store);
+    if (!store) return MW_ERR_MEMORY;
+    mw_status status = n > 0 ? open_parts(store, paths, n) : mw_error(MW_ERR_ARG, "a store of no file");
+    if (status != MW_OK)
+        mw_store_close(&store);
+    else
+        *out = store;
+    return status;
+}
+
+mw_status mw_store_open(const char *path, mw_store **out) {
+    return mw_store_open_many(&path, 1, out);
+}
+
+static mw_status take_array(mw_store *store, const float *rows, int64_t n, int64_t width, const char *site) {
+    if (!(store->parts = mw_calloc(1, sizeof *store->parts))) return MW_ERR_MEMORY;
+    MW_TRY(part_of_array(rows, n, width, site, &store->parts[0]));
+    store->n_parts = store->n_sites = 1;
+    store->n_rows = n;
+    return list_sites(store);
+}
+
+mw_status mw_store_of_array(const float *rows, int64_t n, int64_t width, const char *site, mw_store **out) {
+    mw_store *store = mw_calloc(1, sizeof *store);
+    mw_status status = store ? take_array(store, rows, n, width, site) : MW_ERR_MEMORY;
+    if (status != MW_OK)
+        mw_store_close(&store);
+    else
+        *out = store;
+    return status;
+}
+
+void mw_store_close(mw_store **slot) {
+    mw_store *store = *slot;
+    if (!store) return;
+    for (int64_t p = 0; p < store->n_parts; p++) part_close(&store->parts[p]);
+    mw_free(store->parts);
+    mw_free(store->sites);
+    mw_free(store);
+    *slot = NULL;
+}
+
+/* ---- facts --------------------------------------------------------------------------------------------- */
+
+int64_t mw_store_rows(const mw_store *store) {
+    return store->n_rows;
+}
+
+int64_t mw_store_schema(const mw_store *store) {
+    int64_t earliest = store->parts[0].schema;
+    for (int64_t p = 1; p < store->n_parts; p++)
+        if (store->parts[p].schema < earliest) earliest = store->parts[p].schema;
+    return earliest;
+}
+
+int64_t mw_store_site_count(const mw_store *store) {
+    return store->n_sites;
+}
+
+const mw_store_site *mw_store_site_at(const mw_store *store, int64_t index) {
+    return &store->sites[index];
+}
+
+mw_status mw_store_find(const mw_store *store, const char *site, mw_store_site *out) {
+    mw_site wanted;
+    MW_TRY(mw_site_parse(site, &wanted));
+    mw_text known = {0};
+    for (int64_t i = 0; i < store->n_sites; i++) {
+        const mw_store_site *s = &store->sites[i];
+        if (s->site.layer == wanted.layer && s->site.stream == wanted.stream) {
+            *out = *s;
+            mw_text_free(&known);
+            return MW_OK;
+        }
+        char text[MW_SITE_TEXT];
+        mw_site_format(s->site, text);
+        mw_text_addf(&known, "%s%s", i ? ", " : "", text);
+    }
+    mw_status status = mw_error(MW_ERR_CONFIG, "%s%s: site %s was not harvested; it holds: %s", store->parts[0].path,
+                                store->n_parts > 1 ? " and the others" : "", site, known.data ? known.data : "none");
+    mw_text_free(&known);
+    return status;
+}
+
+mw_status mw_store_provenance(const mw_store *store, const char *key, char **out) {
+    mw_text text = {0};
+    mw_status status = MW_OK;
+    for (int64_t p = 0; p < store->n_parts && status == MW_OK; p++) {
+        char *value = NULL;
+        status = part_text(&store->parts[p], key, &value);
+        if (status == MW_OK) mw_text_addf(&text, "%s%s", p ? "\n" : "", value);
+        mw_free(value);
+    }
+    if (status == MW_OK && text.failed) status = MW_ERR_MEMORY;
+    if (status != MW_OK)
+        mw_text_free(&text);
+    else
+        *out = text.data;
+    return status;
+}
+
+/* ---- rows ---------------------------------------------------------------------------------------------- */
+
+/* The last part that begins at or before a row. */
+static const store_part *part_of(const mw_store *store, int64_t row) {
+    int64_t low = 0, high = store->n_parts - 1;
+    while (low < high) {
+        int64_t middle = (low + high + 1) / 2;
+        if (store->parts[middle].first <= row)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return &store->parts[low];
+}
+
+static mw_status check_row(const mw_store *store, int64_t begin, int64_t count) {
+    if (begin >= 0 && count >= 0 && begin <= store->n_rows - count) return MW_OK;
+    return mw_error(MW_ERR_ARG, "%s: rows %lld to %lld were asked for, it has %lld", store->parts[0].path,
+                    (long long)begin, (long long)(begin + count), (long long)store->n_rows);
+}
+
+static mw_status read_row(const mw_store *store, const mw_store_site *s, int64_t row, char *raw, float *out) {
+    MW_TRY(check_row(store, row, 1));
+    const store_part *part = part_of(store, row);
+    return part_read(part, s->index, row - part->first, 1, raw, out);
+}
+
+mw_status mw_store_read_rows(const mw_store *store, const mw_store_site *s, const int64_t *rows, int64_t count,
+                             float *out) {
+    mw_status worst = MW_OK;
+#pragma omp parallel reduction(max : worst)
+    {
+        char *raw = mw_alloc((size_t)s->width * sizeof(float));
+        mw_status status = raw ? MW_OK : MW_ERR_MEMORY;
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < count; i++)
+            if (status == MW_OK) status = read_row(store, s, rows[i], raw, out + i * s->width);
+        mw_free(raw);
+        worst = status;
+    }
+    return worst;
+}
+
+mw_status mw_store_read_range(const mw_store *store, const mw_store_site *s, int64_t begin, int64_t count, float *out) {
+    MW_TRY(check_row(store, begin, count));
+    char *raw = mw_alloc((size_t)(count * s->width) * sizeof(float));
+    mw_status status = raw ? MW_OK : MW_ERR_MEMORY;
+    while (count > 0 && status == MW_OK) {
+        const store_part *part = part_of(store, begin);
+        int64_t left = part->first + part->n_rows - begin, take = left < count ? left : count;
+        status = part_read(part, s->index, begin - part->first, take, raw, out);
+        begin += take;
+        count -= take;
+        out += take * s->width;
+    }
+    mw_free(raw);
+    return status;
+}
+
+mw_status mw_store_read_mean(const mw_store *store, const mw_store_site *s, double *out) {
+    if (store->n_parts == 1) return part_mean(&store->parts[0], s->index, out);
+    double *one = mw_alloc((size_t)s->width * sizeof *one);
+    mw_status status = one ? MW_OK : MW_ERR_MEMORY;
+    memset(out, 0, (size_t)s->width * sizeof *out);
+    for (int64_t p = 0; p < store->n_parts && status == MW_OK; p++) {
+        const store_part *part = &store->parts[p];
+        double share = (double)part->n_rows / (double)store->n_rows;
+        status = part_mean(part, s->index, one);
+        for (int64_t i = 0; i < s->width && status == MW_OK; i++) out[i] += share * one[i];
+    }
+    mw_free(one);
+    return status;
+}
+
+/* ---- tokens -------------------------------------------------------------------------------------------- */
+
+void mw_store_tokens_free(mw_store_tokens *t) {
+    void *all[] = {t->ids,    t->sequence,  t->position,     t->document,          t->offset,
+                   t->length, t->documents, t->document_row, t->vocabulary_offset, t->vocabulary_bytes};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) mw_free(all[i]);
+    *t = (mw_store_tokens){0};
+}
+
+/* `*to` grows by `count` items of `from`. */
+static bool append(void *to, int64_t have, const void *from, int64_t count, size_t item) {
+    void *old, *grown;
+    memcpy(&old, to, sizeof old);
+    if (!(grown = mw_realloc(old, (size_t)have * item, (size_t)(have + count) * item))) return false;
+    memcpy((char *)grown + (size_t)have * item, from, (size_t)count * item);
+    memcpy(to, &grown, sizeof grown);
+    return true;
+}
+
+static bool same_vocabulary(const mw_store_tokens *a, const mw_store_tokens *b) {
+    size_t offsets = (size_t)(a->n_vocabulary + 1) * sizeof *a->vocabulary_offset;
+    return a->n_vocabulary == b->n_vocabulary && memcmp(a->vocabulary_offset, b->vocabulary_offset, offsets) == 0 &&
+           memcmp(a->vocabulary_bytes, b->vocabulary_bytes, a->vocabulary_offset[a->n_vocabulary]) == 0;
+}
+
+/* What counts rows, sequences and documents of one part goes on counting from those before it. */
+static bool append_tokens(mw_store_tokens *t, mw_store_tokens *more) {
+    for (int64_t i = 0; i < more->n_rows; i++) more->sequence[i] += (uint32_t)t->n_sequences;
+    for (int64_t i = 0; i < more->n_sequences; i++) {
+        more->document[i] += (uint64_t)t->n_documents;
+        more->offset[i] += (uint64_t)t->n_rows;
+    }
+    for (int64_t i = 0; i <= more->n_documents; i++) more->document_row[i] += (uint64_t)t->n_rows;
+    bool good = append(&t->ids, t->n_rows, more->ids, more->n_rows, sizeof *t->ids) &&
+                append(&t->sequence, t->n_rows, more->sequence, more->n_rows, sizeof *t->sequence) &&
+                append(&t->position, t->n_rows, more->position, more->n_rows, sizeof *t->position) &&
+                append(&t->document, t->n_sequences, more->document, more->n_sequences, sizeof *t->document) &&
+                append(&t->offset, t->n_sequences, more->offset, more->n_sequences, sizeof *t->offset) &&
+                append(&t->length, t->n_sequences, more->length, more->n_sequences, sizeof *t->length) &&
+                append(&t->documents, t->n_documents, more->documents, more->n_documents, sizeof *t->documents) &&
+                append(&t->document_row, t->n_documents, more->document_row, more->n_documents + 1,
+                       sizeof *t->document_row); /* the end of one part's is the start of the next's */
+    t->n_rows += more->n_rows;
+    t->n_sequences += more->n_sequences;
+    t->n_documents += more->n_documents;
+    return good;
+}
+
+static mw_status add_tokens(const mw_store *store, int64_t p, mw_store_tokens *t) {
+    mw_store_tokens more = {0};
+    mw_status status = part_read_tokens(&store->parts[p], &more);
+    if (status == MW_OK && !same_vocabulary(t, &more))
+        status = mw_error(MW_ERR_CONFIG, "%s and %s have different vocabularies", store->parts[0].path,
+                          store->parts[p].path);
+    if (status == MW_OK && t->n_sequences + more.n_sequences > UINT32_MAX)
+        status = mw_error(MW_ERR_UNSUPPORTED, "%s: more than 2^32 sequences in all", store->parts[p].path);
+    if (status == MW_OK && !append_tokens(t, &more)) status = MW_ERR_MEMORY;
+    mw_store_tokens_free(&more);
+    return status;
+}
+
+mw_status mw_store_read_tokens(const mw_store *store, mw_store_tokens *out) {
+    mw_store_tokens t = {0};
+    mw_status status = part_read_tokens(&store->parts[0], &t);
+    for (int64_t p = 1; p < store->n_parts && status == MW_OK; p++) status = add_tokens(store, p, &t);
+    if (status != MW_OK)
+        mw_store_tokens_free(&t);
+    else
+        *out = t;
+    return status;
+}
+
+/* The last document that begins at or before a row: those before it that begin there have no rows. */
+static int64_t document_of(const mw_store_tokens *t, int64_t row) {
+    int64_t low = 0, high = t->n_documents - 1;
+    while (low < high) {
+        int64_t middle = low + (high - low + 1) / 2;
+        if (t->document_row[middle] <= (uint64_t)row)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return low;
+}
+
+mw_store_span mw_store_span_of(const mw_store_tokens *t, int64_t row) {
+    uint32_t sequence = t->sequence[row];
+    int64_t document = document_of(t, row), first = (int64_t)t->document_row[document],
+            last = (int64_t)t->document_row[document + 1], begin = (int64_t)t->offset[sequence],
+            end = begin + (int64_t)t->length[sequence];
+    return (mw_store_span){begin > first ? begin : first, end < last ? end : last, document};
+}
+
+mw_status mw_store_blocks(const mw_store *store, int64_t *n_blocks, uint64_t **out) {
+    uint64_t *all = NULL;
+    int64_t count = 0;
+    mw_status status = MW_OK;
+    for (int64_t p = 0; p < store->n_parts && status == MW_OK; p++) {
+        uint64_t *row = NULL;
+        int64_t n = 0;
+        status = part_blocks(&store->parts[p], &n, &row);
+        for (int64_t i = 0; i <= n && status == MW_OK; i++) row[i] += (uint64_t)store->parts[p].first;
+        /* the last boundary of one part is the first of the next */
+        if (status == MW_OK && !append(&all, count, row, n + 1, sizeof *row)) status = MW_ERR_MEMORY;
+        if (status == MW_OK) count += n;
+        mw_free(row);
+    }
+    if (status != MW_OK) {
+        mw_free(all);
+        return status;
+    }
+    *n_blocks = count;
+    *out = all;
+    return MW_OK;
+}
+
+/* ---- verification -------------------------------------------------------------------------------------- */
+
+/* Blocks begin .. end of a site of one part. */
+static mw_status verify_blocks(const store_part *part, int64_t site, const uint64_t *row, int64_t n_blocks,
+                               int64_t begin, int64_t end) {
+    int64_t good = begin;
+    MW_TRY(part_matching_blocks(part, site, row, n_blocks, begin, end, &good));
+    if (good == end) return MW_OK;
+    char text[MW_SITE_TEXT];
+    mw_site_format(part->sites[site].about.site, text);
+    return mw_error(
+        MW_ERR_FORMAT,
+        "%s: site %s, block %lld (rows %llu to %llu): the checksum does not match; harvest with --overwrite makes it again",
+        part->path, text, (long long)good, (unsigned long long)row[good], (unsigned long long)row[good + 1]);
+}
+
+static mw_status verify_site(const mw_store *store, int64_t site, const mw_comm *comm) {
+    mw_status status = MW_OK;
+    for (int64_t p = 0; p < store->n_parts && status == MW_OK; p++) {
+        int64_t n_blocks = 0, begin = 0, end;
+        uint64_t *row = NULL;
+        status = part_blocks(&store->parts[p], &n_blocks, &row);
+        end = n_blocks;
+        if (comm) mw_comm_share(mw_comm_rank(comm), mw_comm_size(comm), n_blocks, 1, &begin, &end);
+        if (status == MW_OK) status = verify_blocks(&store->parts[p], site, row, n_blocks, begin, end);
+        mw_free(row);
+    }
+    return status;
+}
+
+mw_status mw_store_verify(const mw_store *store) {
+    for (int64_t i = 0; i < store->n_sites; i++) MW_TRY(verify_site(store, i, NULL));
+    return MW_OK;
+}
+
+mw_status mw_store_view_verify(const mw_store_view *view, const mw_comm *comm) {
+    mw_status status = MW_OK;
+    for (int64_t i = 0; i < view->n_sites && status == MW_OK; i++)
+        status = verify_site(view->store, view->site[i].index, comm);
+    return mw_comm_agree(comm, status);
+}
+
+mw_status mw_store_progress(const char *path, int64_t from, int64_t *done, int64_t *all) {
+    store_part part;
+    int64_t n_blocks;
+    uint64_t *row = NULL;
+    MW_TRY(part_open(path, true, &part));
+    mw_status status = part_blocks(&part, &n_blocks, &row);
+    int64_t least = n_blocks;
+    for (int64_t i = 0; status == MW_OK && i < part.n_sites; i++) {
+        int64_t good = from;
+        status = part_matching_blocks(&part, i, row, n_blocks, from, n_blocks, &good);
+        if (good < least) least = good;
+    }
+    mw_free(row);
+    part_close(&part);
+    if (status != MW_OK) return status;
+    *done = least;
+    *all = n_blocks;
+    return MW_OK;
+}

@@ -1,0 +1,13 @@
+/* What a reader of a store holds. */
+#ifndef MICROW_STORE_STORE_H
+#define MICROW_STORE_STORE_H
+
+#include "store/harvest_file.h"
+
+struct mw_store {
+    int64_t n_parts, n_rows, n_sites;
+    store_part *parts;    /* sites of all are those of the first, at the same index */
+    mw_store_site *sites; /* [n_sites] */
+};
+
+#endif
