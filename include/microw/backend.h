@@ -25,7 +25,7 @@
 extern "C" {
 #endif
 
-enum { MW_ROW_TILE = 128, MW_LANES = 2 };
+enum { MW_ROW_TILE = 128, MW_COPY_SLOTS = 2 };
 
 /* C[m,n] = A[m,k] * B (+ bias) (+ C). B is [k,n], or [n,k] with b_transposed; f32, bf16 or f16. With a 16-bit
  * B a backend may round A to bf16 first. */
@@ -84,19 +84,19 @@ typedef struct mw_latent_lists {
 
 /* Which values of a matrix become codes: those above a floor; with margin > 0 those nearer to it than that, on either side. What
  * is no number never does. */
-typedef struct mw_opening {
+typedef struct mw_threshold {
     const float *floor; /* [n]; NULL: the same for all, `level` */
     float level, margin;
     const int32_t *labels; /* [rows, n] the index of each value; NULL: its column */
-} mw_opening;
+} mw_threshold;
 
 /* Which entries of sparse codes are kept: of latents first .. last - 1 those above `level`, and of those that equal it the first
  * equals[r] of row r. */
-typedef struct mw_keeping {
+typedef struct mw_filter {
     int64_t first, last;
     float level;
     const int64_t *equals; /* [rows] host memory; NULL: none */
-} mw_keeping;
+} mw_filter;
 
 /* What becomes of a number of each entry; i is the entry's latent, z its value, and t0, t1, t2 are tables by latent, NULL where a map
  * has none. Worked out in double where it is a gradient's. */
@@ -116,15 +116,15 @@ typedef struct mw_mapping {
 } mw_mapping;
 
 /* Columns of a row that belong together: 0 .. end[0], end[0] .. end[1], ... `end` is host memory. */
-typedef struct mw_parts {
+typedef struct mw_column_groups {
     int64_t n;
     const int64_t *end;
-} mw_parts;
+} mw_column_groups;
 
 /* Adam (Kingma & Ba 2015, alg. 1), with bias corrections 1 - beta^t and the rests 1 - beta given by the caller: taken from a
  * rounded beta2 of 0.999, the rest would be off by 1e-5, and the steps by half of that. */
 typedef struct mw_adam {
-    float lr, beta1, beta2, rest1, rest2, eps, correction1, correction2;
+    float lr, beta1, beta2, one_minus_beta1, one_minus_beta2, eps, correction1, correction2;
     float grad_scale; /* gradients are multiplied by it first */
     bool
         unit; /* rows are brought to unit length first, and their gradients lose what is along them: as unit_rows would */
@@ -146,11 +146,11 @@ typedef struct mw_backend_ops {
     mw_status (*free_memory)(mw_backend *, double *bytes);
 
     /* Host memory that copies go to while the device works on, and such copies. A copy follows the work asked for so far; later
-     * work does not wait for it, so `from` must stay as it is until `fetched` has waited for all copies of the lane. */
+     * work does not wait for it, so `from` must stay as it is until `fetched` has waited for all copies of the slot. */
     mw_status (*host_alloc)(mw_backend *, size_t bytes, void **out);
     void (*host_free)(mw_backend *, void *block);
-    mw_status (*fetch)(mw_backend *, int lane, void *to, const void *from, size_t bytes);
-    mw_status (*fetched)(mw_backend *, int lane);
+    mw_status (*fetch)(mw_backend *, int slot, void *to, const void *from, size_t bytes);
+    mw_status (*fetched)(mw_backend *, int slot);
 
     /* Copies to the device beside the work on it, from a thread of their own if one likes: they follow the work that was asked for
      * before `mark`, and are there when `send` returns. */
@@ -194,14 +194,15 @@ typedef struct mw_backend_ops {
                           int64_t width, int64_t rows, int64_t k);
     /* Codes of a matrix [rows, n] in two passes: entries of each row into `count` (host memory), then, with the place of each
      * row's first, indices ascending by column, and values. */
-    mw_status (*count_open)(mw_backend *, const mw_opening *, const float *x, int64_t rows, int64_t n, int64_t *count);
-    mw_status (*write_open)(mw_backend *, const mw_opening *, const float *x, int64_t rows, int64_t n,
+    mw_status (*count_open)(mw_backend *, const mw_threshold *, const float *x, int64_t rows, int64_t n,
+                            int64_t *count);
+    mw_status (*write_open)(mw_backend *, const mw_threshold *, const float *x, int64_t rows, int64_t n,
                             const int64_t *start, int32_t *index, float *value);
 
     /* Some of the entries of codes, likewise in two passes; what is kept keeps its order. */
-    mw_status (*count_kept)(mw_backend *, const mw_keeping *, const int64_t *from, const int32_t *index,
+    mw_status (*count_kept)(mw_backend *, const mw_filter *, const int64_t *from, const int32_t *index,
                             const float *value, int64_t rows, int64_t *count);
-    mw_status (*write_kept)(mw_backend *, const mw_keeping *, const int64_t *from, const int32_t *index,
+    mw_status (*write_kept)(mw_backend *, const mw_filter *, const int64_t *from, const int32_t *index,
                             const float *value, int64_t rows, const int64_t *start, int32_t *to_index, float *to_value);
     /* Of values whose bits are `prefix` where `mask` is set: how many have which 8 bits from `shift` on. `counts` is host memory. */
     mw_status (*count_digits)(mw_backend *, const float *value, int64_t entries, uint32_t prefix, uint32_t mask,
@@ -237,10 +238,11 @@ typedef struct mw_backend_ops {
     /* Each row of w to unit length; removes from the same row of g its component along it. g may be NULL. */
     mw_status (*unit_rows)(mw_backend *, float *w, float *g, int64_t rows, int64_t d);
     /* out[i] = sum over the parts of the length of row i's columns there */
-    mw_status (*row_lengths)(mw_backend *, float *out, const float *w, int64_t rows, int64_t d, const mw_parts *);
+    mw_status (*row_lengths)(mw_backend *, float *out, const float *w, int64_t rows, int64_t d,
+                             const mw_column_groups *);
     /* g[i] += weight[i] * w[i] / |w[i]|, part by part; `weight` [rows]. Parts of length 0 are left alone. */
     mw_status (*add_directions)(mw_backend *, float *g, const double *weight, const float *w, int64_t rows, int64_t d,
-                                const mw_parts *);
+                                const mw_column_groups *);
 
     /* out = x - row, for each of the rows; `row` NULL: out = x. */
     mw_status (*subtract_row)(mw_backend *, float *out, const float *x, const float *row, int64_t rows, int64_t d);
@@ -282,7 +284,7 @@ mw_status mw_backend_open(const char *name, mw_backend **out) MW_MUST_USE;
 mw_status mw_backend_open_at(const char *name, int place, mw_backend **out) MW_MUST_USE;
 void mw_backend_close(mw_backend **backend);
 /* Those of the CPU; what a GPU needs is in mw_gpus_find. */
-void mw_backend_libraries(mw_library_told *told, void *self);
+void mw_backend_libraries(mw_library_callback *told, void *self);
 
 /* What there is of GPUs, for people to read: nothing is logged, and finding none is no error. */
 typedef struct mw_gpu {

@@ -83,8 +83,8 @@ const char *mw_version_build(void); /* "Release" */
 
 /* The libraries that a floor calls, as they are loaded now, which may be others than those of the build: `told` hears of each once.
  * `version` is as the library tells it; NULL: this build does without. */
-typedef void mw_library_told(void *self, const char *name, const char *version);
-void mw_base_libraries(mw_library_told *told, void *self);
+typedef void mw_library_callback(void *self, const char *name, const char *version);
+void mw_base_libraries(mw_library_callback *told, void *self);
 
 /* ---- log ------------------------------------------------------------------------------------------ */
 
@@ -272,10 +272,10 @@ void mw_map_close(mw_map *map);
 
 /* What a gzip or zstd stream holds, or several of them one after another. Truncated, damaged, or more than there is
  * memory for: one error that names `path`. Caller frees. */
-typedef enum mw_packing { MW_PACKED_NOT, MW_PACKED_GZIP, MW_PACKED_ZSTD } mw_packing;
-mw_packing mw_packing_of(const char *path); /* by the ending: .gz, .zst */
-mw_status mw_unpack(const char *path, mw_packing packing, const void *data, size_t length, uint8_t **out,
-                    size_t *out_length) MW_MUST_USE;
+typedef enum mw_compression { MW_COMPRESSION_NONE, MW_COMPRESSION_GZIP, MW_COMPRESSION_ZSTD } mw_compression;
+mw_compression mw_compression_of(const char *path); /* by the ending: .gz, .zst */
+mw_status mw_decompress(const char *path, mw_compression packing, const void *data, size_t length, uint8_t **out,
+                        size_t *out_length) MW_MUST_USE;
 
 /* The program that a shell would start by this name; caller frees. NULL: PATH has none. */
 char *mw_find_program(const char *name);
@@ -291,7 +291,7 @@ mw_status mw_sha256(const void *data, size_t length, char out[MW_SHA256_TEXT]) M
 mw_status mw_sha256_file(const char *path, char out[MW_SHA256_TEXT]) MW_MUST_USE;
 /* Appended to `out`: bytes in base64; the same of their zlib stream; the same of their SHA-256. */
 mw_status mw_base64(const void *data, size_t length, mw_text *out) MW_MUST_USE;
-mw_status mw_pack(const void *data, size_t length, mw_text *out) MW_MUST_USE;
+mw_status mw_deflate_base64(const void *data, size_t length, mw_text *out) MW_MUST_USE;
 mw_status mw_sha256_base64(const void *data, size_t length, mw_text *out) MW_MUST_USE;
 /* XXH64 with seed 0. */
 uint64_t mw_xxh64(const void *data, size_t length);

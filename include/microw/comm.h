@@ -27,7 +27,7 @@ mw_status mw_comm_duplicate(const mw_comm *comm, mw_comm **out) MW_MUST_USE;
 /* The ranks of `comm` that give the same `color` >= 0, in their order. Collective. */
 mw_status mw_comm_split(const mw_comm *comm, int color, mw_comm **out) MW_MUST_USE;
 /* This process's number among all of the program that run on its node, whatever `comm` is a part of. */
-int mw_comm_place(const mw_comm *comm);
+int mw_comm_local_rank(const mw_comm *comm);
 /* Bytes of memory that each rank can still have: what its node has free, by its ranks there; the least of all. 0: not
  * known. Collective. */
 mw_status mw_comm_free_memory(const mw_comm *comm, double *out) MW_MUST_USE;
@@ -54,17 +54,17 @@ mw_status mw_comm_same(const mw_comm *comm, const char *what, const char *text) 
 mw_status mw_comm_barrier(const mw_comm *comm) MW_MUST_USE;
 mw_status mw_comm_broadcast(const mw_comm *comm, void *data, size_t bytes, int root) MW_MUST_USE;
 /* Every rank's `bytes` in rank order. `out` has size * bytes. */
-mw_status mw_comm_gather_all(const mw_comm *comm, const void *in, size_t bytes, void *out) MW_MUST_USE;
+mw_status mw_comm_allgather(const mw_comm *comm, const void *in, size_t bytes, void *out) MW_MUST_USE;
 /* The same with a length per rank; offsets follow from the lengths. In place: rank r's part already lies in
  * `out` at its offset when `in` is NULL. Lengths are in bytes and may pass 2 GiB in total. */
-mw_status mw_comm_gather_all_v(const mw_comm *comm, const void *in, const size_t *bytes, void *out) MW_MUST_USE;
+mw_status mw_comm_allgatherv(const mw_comm *comm, const void *in, const size_t *bytes, void *out) MW_MUST_USE;
 /* From one rank to another; both wait. */
 mw_status mw_comm_send(const mw_comm *comm, const void *data, size_t bytes, int to) MW_MUST_USE;
 mw_status mw_comm_receive(const mw_comm *comm, void *data, size_t bytes, int from) MW_MUST_USE;
-mw_status mw_comm_sum_i64(const mw_comm *comm, int64_t *values, int64_t count) MW_MUST_USE;
+mw_status mw_comm_allreduce_sum(const mw_comm *comm, int64_t *values, int64_t count) MW_MUST_USE;
 /* Every byte is 0 on all ranks but (at most) one: all get the whole. In place. */
-mw_status mw_comm_merge(const mw_comm *comm, void *data, size_t bytes) MW_MUST_USE;
-mw_status mw_comm_max_f64(const mw_comm *comm, double *values, int64_t count) MW_MUST_USE;
+mw_status mw_comm_allreduce_or(const mw_comm *comm, void *data, size_t bytes) MW_MUST_USE;
+mw_status mw_comm_allreduce_max(const mw_comm *comm, double *values, int64_t count) MW_MUST_USE;
 /* The smallest of the ranks' places (below 2^53); those below 0 stand for none, -1: all do. For faults that ranks find in their shares of
  * one whole: the rank that has the first one names it. */
 mw_status mw_comm_first(const mw_comm *comm, int64_t place, int64_t *first) MW_MUST_USE;
@@ -73,21 +73,22 @@ mw_status mw_comm_first(const mw_comm *comm, int64_t place, int64_t *first) MW_M
 void mw_comm_share(int rank, int size, int64_t total, int64_t block, int64_t *begin, int64_t *end);
 
 /* Each rank has filled its share, mw_comm_share(rank, size, total, block), of `total` items; all get all. In place. */
-mw_status mw_comm_gather_shares(const mw_comm *comm, void *data, int64_t total, int64_t block,
-                                size_t item_bytes) MW_MUST_USE;
+mw_status mw_comm_allgather_shares(const mw_comm *comm, void *data, int64_t total, int64_t block,
+                                   size_t item_bytes) MW_MUST_USE;
 
-/* As mw_comm_gather_all_v, in place, for `data` in a backend's memory: by NCCL where every rank has a GPU of its own and the
+/* As mw_comm_allgatherv, in place, for `data` in a backend's memory: by NCCL where every rank has a GPU of its own and the
  * build has NCCL, else through the host. By NCCL it is done in the order of the backend's other work, and a rank that has gone is
  * noticed where the host next waits for the device (MW_ERR_COMM, with this rank's number). */
-mw_status mw_comm_gather_device(const mw_comm *comm, mw_backend *backend, const size_t *bytes, void *data) MW_MUST_USE;
+mw_status mw_comm_allgather_device(const mw_comm *comm, mw_backend *backend, const size_t *bytes,
+                                   void *data) MW_MUST_USE;
 /* The same beside the backend's later work, which must leave `data` alone until it has been told to wait for the gather of this
- * lane: from `mw_comm_gathered` on it does. At once where it goes through the host. A backend's gathers follow each other: a lane,
- * < MW_COMM_LANES, stands for the last that was given its number. Those of one communicator are asked for in the same order by all
+ * request: from `mw_comm_end_allgather` on it does. At once where it goes through the host. A backend's gathers follow each other: a request,
+ * < MW_COMM_REQUESTS, stands for the last that was given its number. Those of one communicator are asked for in the same order by all
  * ranks, and no other communicator has any meanwhile. */
-enum { MW_COMM_LANES = 16 };
-mw_status mw_comm_gather_beside(const mw_comm *comm, mw_backend *backend, const size_t *bytes, void *data,
-                                int lane) MW_MUST_USE;
-mw_status mw_comm_gathered(const mw_comm *comm, mw_backend *backend, int lane) MW_MUST_USE;
+enum { MW_COMM_REQUESTS = 16 };
+mw_status mw_comm_begin_allgather(const mw_comm *comm, mw_backend *backend, const size_t *bytes, void *data,
+                                  int request) MW_MUST_USE;
+mw_status mw_comm_end_allgather(const mw_comm *comm, mw_backend *backend, int request) MW_MUST_USE;
 /* From one rank to another, in the same way: each call of one has its counterpart on the other, in the same order. */
 mw_status mw_comm_send_device(const mw_comm *comm, mw_backend *backend, const void *data, size_t bytes,
                               int to) MW_MUST_USE;
@@ -96,7 +97,7 @@ mw_status mw_comm_receive_device(const mw_comm *comm, mw_backend *backend, void 
 /* Before `comm` ends or when `backend` has had its last gather: it no longer looks for ranks that have gone. */
 void mw_comm_leave_device(const mw_comm *comm, mw_backend *backend);
 
-void mw_comm_libraries(mw_library_told *told, void *self);
+void mw_comm_libraries(mw_library_callback *told, void *self);
 
 /* Prints each distinct held error once, with the ranks that had it. Collective; for the end of a program. */
 void mw_comm_report_errors(const mw_comm *comm);

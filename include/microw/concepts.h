@@ -76,18 +76,18 @@ typedef struct mw_discover_options {
     int64_t samples;                 /* of each latent, drawn at random from all rows on which it is active */
     int64_t around;                  /* tokens shown on each side of a row, within its sequence and document */
     int64_t neighbours;              /* latents alike, of each latent and kind */
-    int64_t together_rows;           /* rows, drawn at random, on which latents that are active together are counted */
+    int64_t coactive_rows;           /* rows, drawn at random, on which latents that are active together are counted */
     int64_t seed;                    /* of what is drawn */
     mw_nan_rule nan_rule;            /* a row that is not finite is an error, or no latent is active on it */
     const mw_categories *categories; /* or NULL */
 } mw_discover_options;
 
 /* For each latent the m others, or tokens, that come first in some order; index -1: unused place. */
-typedef struct mw_near {
+typedef struct mw_nearest {
     int64_t m;
     int32_t *index; /* [n, m] */
     float *value;   /* [n, m] */
-} mw_near;
+} mw_nearest;
 
 enum { MW_BINS = 64, MW_SOURCES_MAX = 64 };
 
@@ -128,13 +128,13 @@ typedef struct mw_discovery {
     float *precision;     /* [n] its share of the active rows */
 
     /* value: cosine of decoder rows (crosscoders: of all sites together). */
-    mw_near cosine;
-    /* value: Jaccard index of the rows on which both are active, among together_rows rows. */
-    mw_near together;
-    int64_t together_rows;
+    mw_nearest cosine;
+    /* value: Jaccard index of the rows on which both are active, among coactive_rows rows. */
+    mw_nearest coactive;
+    int64_t coactive_rows;
     /* Tokens, with what one unit of the latent adds to their logits where only the way through the final norm's weights and the
      * unembedding counts (nostalgebraist 2020, "logit lens"); m is 0 where the SAE does not write to the residual stream. */
-    mw_near promoted, suppressed;
+    mw_nearest promoted, suppressed;
 } mw_discovery;
 
 /* Exact over all rows of the store and the same at any number of ranks: ranks take blocks, what they found is merged. All

@@ -55,16 +55,16 @@ mw_status mw_node_resolve(mw_node *map, const struct mw_field *fields, const cha
                           const char *here) MW_MUST_USE;
 
 typedef enum mw_field_type {
-    MW_FIELD_STRING,  /* char *, "" when unset */
-    MW_FIELD_INT,     /* int64_t; MW_AUTO_INT for auto */
-    MW_FIELD_REAL,    /* double; NaN for auto */
-    MW_FIELD_BOOL,    /* bool */
-    MW_FIELD_CHOICE,  /* int: index into `choices` */
-    MW_FIELD_STRINGS, /* mw_strings */
-    MW_FIELD_INTS,    /* mw_ints */
-    MW_FIELD_REALS,   /* mw_reals */
-    MW_FIELD_EDITS,   /* mw_edits: a map from latent to number */
-    MW_FIELD_TABLE,   /* mw_items: list of maps with fields `sub` */
+    MW_FIELD_STRING,        /* char *, "" when unset */
+    MW_FIELD_INT,           /* int64_t; MW_AUTO_INT for auto */
+    MW_FIELD_REAL,          /* double; NaN for auto */
+    MW_FIELD_BOOL,          /* bool */
+    MW_FIELD_CHOICE,        /* int: index into `choices` */
+    MW_FIELD_STRINGS,       /* mw_strings */
+    MW_FIELD_INTS,          /* mw_ints */
+    MW_FIELD_REALS,         /* mw_reals */
+    MW_FIELD_LATENT_VALUES, /* mw_latent_values: a map from latent to number */
+    MW_FIELD_TABLE,         /* mw_items: list of maps with fields `sub` */
 } mw_field_type;
 
 #define MW_AUTO_INT INT64_MIN
@@ -81,14 +81,14 @@ typedef struct mw_reals {
     double *items;
     int64_t count;
 } mw_reals;
-typedef struct mw_edit {
+typedef struct mw_latent_value {
     int64_t index;
     double value;
-} mw_edit;
-typedef struct mw_edits {
-    mw_edit *items;
+} mw_latent_value;
+typedef struct mw_latent_values {
+    mw_latent_value *items;
     int64_t count;
-} mw_edits;
+} mw_latent_values;
 typedef struct mw_items {
     void *items;
     int64_t count;
@@ -134,7 +134,7 @@ void mw_fields_release(const mw_field *fields, void *target);
 /* Appends `name: value` lines, with `indent` spaces; with `document` also type, range and doc as comments. */
 void mw_fields_write(mw_text *out, const mw_field *fields, const void *target, int indent, bool document);
 
-void mw_config_libraries(mw_library_told *told, void *self);
+void mw_config_libraries(mw_library_callback *told, void *self);
 
 /* Nearest known name within a third of its length, or NULL. */
 const char *mw_nearest_name(const char *word, const char *const *names, int count);

@@ -90,7 +90,7 @@ mw_status mw_experiment_lab(const mw_experiment *experiment, const mw_comm *comm
  * has no room for all new tokens. One request at a time, of at most 65536 bytes; its header must come within 5 seconds and its body
  * within 10; without the token a connection is the first to go when there are many. A request of a page of another origin is refused. MW_ERR_UNSUPPORTED where microw was built without libmicrohttpd. One rank only. */
 mw_status mw_experiment_serve(const mw_experiment *experiment, const mw_comm *comm, int64_t port) MW_MUST_USE;
-void mw_experiment_libraries(mw_library_told *told, void *self);
+void mw_experiment_libraries(mw_library_callback *told, void *self);
 
 /* Every key with its effective value; with `document`, also type, range and meaning. A NULL experiment: defaults. */
 mw_status mw_experiment_describe(const mw_experiment *experiment, bool document, mw_text *out) MW_MUST_USE;

@@ -28,7 +28,7 @@ extern "C" {
  * stream between attention and MLP (families with a parallel residual have none).  mlp_act [d_mlp]: input of the
  * down projection.  mlp_out [d_model]: what the MLP adds.  resid_post: the stream leaving the block.
  * logits [vocab]: after any final soft cap. */
-#define MW_STREAM_LIST(X)                                                                                              \
+#define MW_SITE_KIND_LIST(X)                                                                                           \
     X(MW_EMBED, "embed")                                                                                               \
     X(MW_RESID_PRE, "resid_pre")                                                                                       \
     X(MW_ATTN_Q, "attn_q")                                                                                             \
@@ -42,17 +42,17 @@ extern "C" {
     X(MW_RESID_POST, "resid_post")                                                                                     \
     X(MW_LOGITS, "logits")
 
-typedef enum mw_stream {
-#define MW_STREAM_ENUM(code, text) code,
-    MW_STREAM_LIST(MW_STREAM_ENUM)
-#undef MW_STREAM_ENUM
-        MW_STREAM_COUNT
-} mw_stream;
+typedef enum mw_site_kind {
+#define MW_SITE_KIND_ENUM(code, text) code,
+    MW_SITE_KIND_LIST(MW_SITE_KIND_ENUM)
+#undef MW_SITE_KIND_ENUM
+        MW_SITE_KIND_COUNT
+} mw_site_kind;
 
 /* `8.resid_post`; embed and logits have no layer (it is 0) and are written without one. */
 typedef struct mw_site {
     int layer;
-    mw_stream stream;
+    mw_site_kind kind;
 } mw_site;
 
 enum { MW_SITE_TEXT = 48 };
@@ -130,13 +130,13 @@ void mw_statistics_free(mw_statistics *statistics);
 
 /* Controller: x[:, columns] = x * factor + vector. No columns: all. vector may be NULL, else [width].
  * Scaling by 0 ablates. */
-typedef struct mw_edit_rule {
+typedef struct mw_affine_rule {
     float factor;
     float *vector;
     int64_t *columns;
     int64_t n_columns;
-} mw_edit_rule;
-mw_status mw_apply_edit(void *rule, const mw_hook_event *event) MW_MUST_USE;
+} mw_affine_rule;
+mw_status mw_apply_affine(void *rule, const mw_hook_event *event) MW_MUST_USE;
 
 #ifdef __cplusplus
 }

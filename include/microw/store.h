@@ -151,14 +151,14 @@ typedef struct mw_store_span {
 /* The one that a row lies in. */
 mw_store_span mw_store_span_of(const mw_store_tokens *tokens, int64_t row);
 /* The data files that the rows were made from, of all harvests in order. */
-typedef struct mw_store_sources {
+typedef struct mw_store_data_files {
     int64_t n;
     char **name;
     int32_t *of_document; /* [documents] */
-} mw_store_sources;
-mw_status mw_store_read_sources(const mw_store *store, const mw_store_tokens *tokens,
-                                mw_store_sources *out) MW_MUST_USE;
-void mw_store_sources_free(mw_store_sources *sources);
+} mw_store_data_files;
+mw_status mw_store_read_data_files(const mw_store *store, const mw_store_tokens *tokens,
+                                   mw_store_data_files *out) MW_MUST_USE;
+void mw_store_data_files_free(mw_store_data_files *sources);
 /* First rows of the blocks, [*n_blocks + 1]; caller frees. */
 mw_status mw_store_blocks(const mw_store *store, int64_t *n_blocks, uint64_t **out) MW_MUST_USE;
 /* Of a file whose writer may have been killed: blocks that are whole on every site, the first `from` taken on trust; of how
@@ -194,7 +194,7 @@ mw_status mw_arrays_read(const mw_arrays *file, const char *name, mw_array_type 
 /* Caller frees. */
 mw_status mw_arrays_text(const mw_arrays *file, const char *key, char **out) MW_MUST_USE;
 
-void mw_store_libraries(mw_library_told *told, void *self);
+void mw_store_libraries(mw_library_callback *told, void *self);
 
 #ifdef __cplusplus
 }

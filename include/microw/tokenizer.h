@@ -56,7 +56,7 @@ bool mw_tokenizer_is_special(const mw_tokenizer *tokenizer, int32_t id);
 int32_t mw_tokenizer_find(const mw_tokenizer *tokenizer, const char *token);
 /* SHA-256 of the files it was read from. */
 const char *mw_tokenizer_hash(const mw_tokenizer *tokenizer);
-void mw_tokenizer_libraries(mw_library_told *told, void *self);
+void mw_tokenizer_libraries(mw_library_callback *told, void *self);
 
 #ifdef __cplusplus
 }

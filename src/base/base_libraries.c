@@ -16,7 +16,7 @@ static const char *jansson(void) {
 #endif
 }
 
-void mw_base_libraries(mw_library_told *told, void *self) {
+void mw_base_libraries(mw_library_callback *told, void *self) {
     char xxhash[32];
     unsigned number = XXH_versionNumber();
     snprintf(xxhash, sizeof xxhash, "%u.%u.%u", number / 10000, number / 100 % 100, number % 100);

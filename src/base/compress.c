@@ -18,7 +18,7 @@ mw_status mw_base64(const void *data, size_t length, mw_text *out) {
     return out->failed ? MW_ERR_MEMORY : MW_OK;
 }
 
-mw_status mw_pack(const void *data, size_t length, mw_text *out) {
+mw_status mw_deflate_base64(const void *data, size_t length, mw_text *out) {
     uLong bound = compressBound((uLong)length);
     Bytef *small = mw_alloc(bound);
     if (!small) return MW_ERR_MEMORY;

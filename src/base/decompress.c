@@ -125,19 +125,19 @@ static mw_status unpack_zstd(const uint8_t *data, size_t length, unpacked *out) 
 
 /* ---- both -------------------------------------------------------------------------------------------- */
 
-mw_packing mw_packing_of(const char *path) {
-    return mw_ends_with_any_case(path, ".gz")    ? MW_PACKED_GZIP
-           : mw_ends_with_any_case(path, ".zst") ? MW_PACKED_ZSTD
-                                                 : MW_PACKED_NOT;
+mw_compression mw_compression_of(const char *path) {
+    return mw_ends_with_any_case(path, ".gz")    ? MW_COMPRESSION_GZIP
+           : mw_ends_with_any_case(path, ".zst") ? MW_COMPRESSION_ZSTD
+                                                 : MW_COMPRESSION_NONE;
 }
 
-mw_status mw_unpack(const char *path, mw_packing packing, const void *data, size_t length, uint8_t **out,
-                    size_t *out_length) {
+mw_status mw_decompress(const char *path, mw_compression packing, const void *data, size_t length, uint8_t **out,
+                        size_t *out_length) {
     unpacked u = {.path = path};
     mw_status status = make_room(&u);
     if (length == 0) data = ""; /* of an empty file there is no map */
     if (status == MW_OK)
-        status = packing == MW_PACKED_GZIP ? unpack_gzip(data, length, &u) : unpack_zstd(data, length, &u);
+        status = packing == MW_COMPRESSION_GZIP ? unpack_gzip(data, length, &u) : unpack_zstd(data, length, &u);
     if (status != MW_OK) {
         mw_free(u.data);
         return status;

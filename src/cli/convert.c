@@ -15,8 +15,8 @@ static void print_sites(const mw_model *model) {
            m->family, (long long)m->n_layers, (long long)m->d_model, (long long)m->n_heads, (long long)m->vocab,
            (long long)m->context, (double)m->parameters / 1e6);
     for (int64_t l = 0; l < m->n_layers; l++)
-        for (int s = 0; s < MW_STREAM_COUNT; s++) {
-            mw_site site = {(int)l, (mw_stream)s};
+        for (int s = 0; s < MW_SITE_KIND_COUNT; s++) {
+            mw_site site = {(int)l, (mw_site_kind)s};
             int64_t width = mw_model_site_width(model, site);
             char name[MW_SITE_TEXT];
             if (width == 0 || s == MW_LOGITS) continue;

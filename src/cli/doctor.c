@@ -40,11 +40,11 @@ static mw_status parse_all(const char *all, const size_t *lengths, int size, jso
 
 static mw_status gather_with(const mw_comm *world, const char *own, size_t *lengths, json_t *ranks) {
     size_t total = 0, length = strlen(own);
-    MW_TRY(mw_comm_gather_all(world, &length, sizeof length, lengths));
+    MW_TRY(mw_comm_allgather(world, &length, sizeof length, lengths));
     for (int r = 0; r < mw_comm_size(world); r++) total += lengths[r];
     char *all = mw_alloc(total);
     mw_status status = mw_comm_agree(world, all ? MW_OK : MW_ERR_MEMORY);
-    if (status == MW_OK) status = mw_comm_gather_all_v(world, own, lengths, all);
+    if (status == MW_OK) status = mw_comm_allgatherv(world, own, lengths, all);
     if (status == MW_OK) status = parse_all(all, lengths, mw_comm_size(world), ranks);
     mw_free(all);
     return status;

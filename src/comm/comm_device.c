@@ -18,7 +18,7 @@ static mw_status by_host(const mw_comm *comm, mw_backend *backend, const size_t 
     mw_status status = host ? MW_OK : MW_ERR_MEMORY;
     if (status == MW_OK && mine) status = backend->ops->download(backend, host + before, data + before, mine);
     status = mw_comm_agree(comm, status);
-    if (status == MW_OK) status = mw_comm_gather_all_v(comm, NULL, bytes, host);
+    if (status == MW_OK) status = mw_comm_allgatherv(comm, NULL, bytes, host);
     if (status == MW_OK) status = mw_comm_agree(comm, bring(backend, host, data, before, mine, total));
     mw_free(host);
     return status;
@@ -35,25 +35,26 @@ static mw_status find_nccl(const mw_comm *comm, mw_backend *backend, mw_nccl **o
     return MW_OK;
 }
 
-mw_status mw_comm_gather_device(const mw_comm *comm, mw_backend *backend, const size_t *bytes, void *data) {
+mw_status mw_comm_allgather_device(const mw_comm *comm, mw_backend *backend, const size_t *bytes, void *data) {
     mw_nccl *nccl = NULL;
     if (mw_comm_size(comm) == 1) return MW_OK;
-    if (backend->ops->host_memory) return mw_comm_gather_all_v(comm, NULL, bytes, data);
+    if (backend->ops->host_memory) return mw_comm_allgatherv(comm, NULL, bytes, data);
     MW_TRY(find_nccl(comm, backend, &nccl));
-    return nccl ? mw_nccl_gather(nccl, backend, bytes, data) : by_host(comm, backend, bytes, data);
+    return nccl ? mw_nccl_allgather(nccl, backend, bytes, data) : by_host(comm, backend, bytes, data);
 }
 
-mw_status mw_comm_gather_beside(const mw_comm *comm, mw_backend *backend, const size_t *bytes, void *data, int lane) {
+mw_status mw_comm_begin_allgather(const mw_comm *comm, mw_backend *backend, const size_t *bytes, void *data,
+                                  int request) {
     mw_nccl *nccl = NULL;
     if (mw_comm_size(comm) == 1) return MW_OK;
     if (!backend->ops->host_memory) MW_TRY(find_nccl(comm, backend, &nccl));
-    return nccl ? mw_nccl_gather_beside(nccl, backend, bytes, data, lane)
-                : mw_comm_gather_device(comm, backend, bytes, data);
+    return nccl ? mw_nccl_begin_allgather(nccl, backend, bytes, data, request)
+                : mw_comm_allgather_device(comm, backend, bytes, data);
 }
 
-mw_status mw_comm_gathered(const mw_comm *comm, mw_backend *backend, int lane) {
+mw_status mw_comm_end_allgather(const mw_comm *comm, mw_backend *backend, int request) {
     mw_nccl *nccl = mw_comm_device_of(comm)->nccl;
-    return nccl ? mw_nccl_gathered(backend, lane) : MW_OK;
+    return nccl ? mw_nccl_end_allgather(backend, request) : MW_OK;
 }
 
 enum { PIECE = 1 << 16 };

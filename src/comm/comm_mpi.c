@@ -127,7 +127,7 @@ mw_status mw_comm_split(const mw_comm *comm, int color, mw_comm **out) {
 }
 
 /* The first line up to a comma: who packed it, and when, follows. */
-void mw_comm_libraries(mw_library_told *told, void *self) {
+void mw_comm_libraries(mw_library_callback *told, void *self) {
     char version[MPI_MAX_LIBRARY_VERSION_STRING + 1] = "";
     int length = 0;
     MPI_Get_library_version(version, &length);
@@ -139,7 +139,7 @@ mw_comm_device *mw_comm_device_of(const mw_comm *comm) {
     return comm->device;
 }
 
-int mw_comm_place(const mw_comm *comm) {
+int mw_comm_local_rank(const mw_comm *comm) {
     return comm->place;
 }
 
@@ -147,7 +147,7 @@ mw_status mw_comm_free_memory(const mw_comm *comm, double *out) {
     int place, ranks;
     MW_TRY(find_node(comm, &place, &ranks));
     double least = -(double)mw_free_memory() / ranks; /* the largest negative one */
-    MW_TRY(mw_comm_max_f64(comm, &least, 1));
+    MW_TRY(mw_comm_allreduce_max(comm, &least, 1));
     *out = -least;
     return MW_OK;
 }
@@ -278,7 +278,7 @@ mw_status mw_comm_receive(const mw_comm *comm, void *data, size_t bytes, int fro
     return MW_OK;
 }
 
-mw_status mw_comm_gather_all_v(const mw_comm *comm, const void *in, const size_t *bytes, void *out) {
+mw_status mw_comm_allgatherv(const mw_comm *comm, const void *in, const size_t *bytes, void *out) {
     char *to = out;
     size_t total = 0, mine = 0;
     for (int r = 0; r < comm->size; r++) {
@@ -301,7 +301,7 @@ mw_status mw_comm_gather_all_v(const mw_comm *comm, const void *in, const size_t
                    "MPI_Allgatherv");
 }
 
-mw_status mw_comm_gather_all(const mw_comm *comm, const void *in, size_t bytes, void *out) {
+mw_status mw_comm_allgather(const mw_comm *comm, const void *in, size_t bytes, void *out) {
     if (comm->size == 1) {
         memmove(out, in, bytes);
         return MW_OK;
@@ -313,7 +313,7 @@ mw_status mw_comm_gather_all(const mw_comm *comm, const void *in, size_t bytes, 
     return MW_OK;
 }
 
-mw_status mw_comm_sum_i64(const mw_comm *comm, int64_t *values, int64_t count) {
+mw_status mw_comm_allreduce_sum(const mw_comm *comm, int64_t *values, int64_t count) {
     for (int64_t at = 0, n; at < count && comm->size > 1; at += n) {
         n = items_of(count - at, sizeof *values);
         MW_TRY(checked(MPI_Allreduce(MPI_IN_PLACE, values + at, (int)n, MPI_INT64_T, MPI_SUM, comm->mpi),
@@ -322,7 +322,7 @@ mw_status mw_comm_sum_i64(const mw_comm *comm, int64_t *values, int64_t count) {
     return MW_OK;
 }
 
-mw_status mw_comm_merge(const mw_comm *comm, void *data, size_t bytes) {
+mw_status mw_comm_allreduce_or(const mw_comm *comm, void *data, size_t bytes) {
     if (comm->size == 1) return MW_OK;
     char *at = data;
     while (bytes > 0) {
@@ -334,7 +334,7 @@ mw_status mw_comm_merge(const mw_comm *comm, void *data, size_t bytes) {
     return MW_OK;
 }
 
-mw_status mw_comm_max_f64(const mw_comm *comm, double *values, int64_t count) {
+mw_status mw_comm_allreduce_max(const mw_comm *comm, double *values, int64_t count) {
     for (int64_t at = 0, n; at < count && comm->size > 1; at += n) {
         n = items_of(count - at, sizeof *values);
         MW_TRY(
@@ -346,7 +346,7 @@ mw_status mw_comm_max_f64(const mw_comm *comm, double *values, int64_t count) {
 mw_status mw_comm_first(const mw_comm *comm, int64_t place, int64_t *first) {
     const double none = 0x1p53;
     double least = place < 0 ? -none : -(double)place;
-    MW_TRY(mw_comm_max_f64(comm, &least, 1));
+    MW_TRY(mw_comm_allreduce_max(comm, &least, 1));
     *first = least == -none ? -1 : (int64_t)-least;
     return MW_OK;
 }
@@ -358,7 +358,7 @@ void mw_comm_share(int rank, int size, int64_t total, int64_t block, int64_t *be
     *end = last < total ? last : total;
 }
 
-mw_status mw_comm_gather_shares(const mw_comm *comm, void *data, int64_t total, int64_t block, size_t item_bytes) {
+mw_status mw_comm_allgather_shares(const mw_comm *comm, void *data, int64_t total, int64_t block, size_t item_bytes) {
     enum { FEW = 4096 };
     size_t few[FEW] = {0}, *bytes = few;
     if (comm->size == 1) return MW_OK;
@@ -371,7 +371,7 @@ mw_status mw_comm_gather_shares(const mw_comm *comm, void *data, int64_t total, 
         mw_comm_share(r, comm->size, total, block, &begin, &end);
         bytes[r] = (size_t)(end - begin) * item_bytes;
     }
-    mw_status status = mw_comm_gather_all_v(comm, NULL, bytes, data);
+    mw_status status = mw_comm_allgatherv(comm, NULL, bytes, data);
     if (bytes != few) mw_free(bytes);
     return status;
 }
@@ -408,7 +408,7 @@ void mw_comm_report_errors(const mw_comm *comm) {
     mw_free(held);
     char *all = mw_calloc((size_t)comm->size, SLOT);
     if (mw_comm_agree(comm, all ? MW_OK : MW_ERR_MEMORY) == MW_OK &&
-        mw_comm_gather_all(comm, mine, SLOT, all) == MW_OK && comm->rank == 0) {
+        mw_comm_allgather(comm, mine, SLOT, all) == MW_OK && comm->rank == 0) {
         mw_progress_clear();
         print_once(all, SLOT, comm->size);
     }

@@ -42,7 +42,7 @@ static mw_status own_gpus(const mw_comm *comm, mw_backend *backend, bool *out) {
     char name[MW_CUDA_NAME] = "", *all = mw_calloc((size_t)size, sizeof name);
     mw_status status = all ? mw_cuda_name(backend, name) : MW_ERR_MEMORY;
     status = mw_comm_agree(comm, status);
-    if (status == MW_OK) status = mw_comm_gather_all(comm, name, sizeof name, all);
+    if (status == MW_OK) status = mw_comm_allgather(comm, name, sizeof name, all);
     *out = true;
     for (int r = 0; status == MW_OK && r < size; r++)
         for (int q = 0; q < r; q++)
@@ -76,7 +76,7 @@ static mw_status one_library(const mw_comm *comm, const mw_gpu_library *found, b
     int size = mw_comm_size(comm);
     mw_gpu_library *all = mw_calloc((size_t)size, sizeof *all);
     mw_status status = mw_comm_agree(comm, all ? MW_OK : MW_ERR_MEMORY);
-    if (status == MW_OK) status = mw_comm_gather_all(comm, found, sizeof *found, all);
+    if (status == MW_OK) status = mw_comm_allgather(comm, found, sizeof *found, all);
     *out = true;
     for (int r = 0; status == MW_OK && r < size && *out; r++) {
         *out = !all[r].problem[0] && all[r].found == all[0].found;
@@ -90,7 +90,7 @@ mw_status mw_nccl_open(const mw_comm *comm, mw_backend *backend, mw_nccl **out) 
     bool own = false;
     *out = NULL;
     int64_t cuda = strcmp(backend->ops->name, "cuda") == 0, all = cuda;
-    MW_TRY(mw_comm_sum_i64(comm, &all, 1));
+    MW_TRY(mw_comm_allreduce_sum(comm, &all, 1));
     if (all < mw_comm_size(comm)) return MW_OK;
     MW_TRY(own_gpus(comm, backend, &own));
     if (!own) {
@@ -148,23 +148,23 @@ static mw_status gather(mw_nccl *n, void *stream, const size_t *bytes, void *dat
     return settled(n, equal ? gather_equal(n, stream, bytes[0], data) : gather_unequal(n, stream, bytes, data));
 }
 
-mw_status mw_nccl_gather(mw_nccl *n, mw_backend *backend, const size_t *bytes, void *data) {
+mw_status mw_nccl_allgather(mw_nccl *n, mw_backend *backend, const size_t *bytes, void *data) {
     MW_TRY(ready(n, backend));
     return gather(n, mw_cuda_stream(backend), bytes, data);
 }
 
-_Static_assert((int)MW_COMM_LANES == (int)MW_CUDA_EXCHANGES, "a lane is an event");
+_Static_assert((int)MW_COMM_REQUESTS == (int)MW_CUDA_EXCHANGES, "a request is an event");
 
-mw_status mw_nccl_gather_beside(mw_nccl *n, mw_backend *backend, const size_t *bytes, void *data, int lane) {
+mw_status mw_nccl_begin_allgather(mw_nccl *n, mw_backend *backend, const size_t *bytes, void *data, int request) {
     void *stream = NULL;
     MW_TRY(ready(n, backend));
     MW_TRY(mw_cuda_exchange(backend, &stream));
     MW_TRY(gather(n, stream, bytes, data));
-    return mw_cuda_exchange_asked(backend, lane);
+    return mw_cuda_exchange_asked(backend, request);
 }
 
-mw_status mw_nccl_gathered(mw_backend *backend, int lane) {
-    return mw_cuda_exchanged(backend, lane);
+mw_status mw_nccl_end_allgather(mw_backend *backend, int request) {
+    return mw_cuda_exchanged(backend, request);
 }
 
 mw_status mw_nccl_send(mw_nccl *n, mw_backend *backend, const void *data, size_t bytes, int to) {
@@ -200,7 +200,7 @@ mw_status mw_nccl_open(const mw_comm *comm, mw_backend *backend, mw_nccl **out) 
     return MW_OK;
 }
 
-mw_status mw_nccl_gather(mw_nccl *nccl, mw_backend *backend, const size_t *bytes, void *data) {
+mw_status mw_nccl_allgather(mw_nccl *nccl, mw_backend *backend, const size_t *bytes, void *data) {
     (void)nccl;
     (void)backend;
     (void)bytes;
@@ -208,26 +208,26 @@ mw_status mw_nccl_gather(mw_nccl *nccl, mw_backend *backend, const size_t *bytes
     return mw_error(MW_ERR_UNSUPPORTED, "NCCL is not in this build");
 }
 
-mw_status mw_nccl_gather_beside(mw_nccl *nccl, mw_backend *backend, const size_t *bytes, void *data, int lane) {
-    (void)lane;
-    return mw_nccl_gather(nccl, backend, bytes, data);
+mw_status mw_nccl_begin_allgather(mw_nccl *nccl, mw_backend *backend, const size_t *bytes, void *data, int request) {
+    (void)request;
+    return mw_nccl_allgather(nccl, backend, bytes, data);
 }
 
-mw_status mw_nccl_gathered(mw_backend *backend, int lane) {
-    (void)lane;
-    return mw_nccl_gather(NULL, backend, NULL, NULL);
+mw_status mw_nccl_end_allgather(mw_backend *backend, int request) {
+    (void)request;
+    return mw_nccl_allgather(NULL, backend, NULL, NULL);
 }
 
 mw_status mw_nccl_send(mw_nccl *nccl, mw_backend *backend, const void *data, size_t bytes, int to) {
     (void)data;
     (void)to;
-    return mw_nccl_gather(nccl, backend, &bytes, NULL);
+    return mw_nccl_allgather(nccl, backend, &bytes, NULL);
 }
 
 mw_status mw_nccl_receive(mw_nccl *nccl, mw_backend *backend, void *data, size_t bytes, int from) {
     (void)data;
     (void)from;
-    return mw_nccl_gather(nccl, backend, &bytes, NULL);
+    return mw_nccl_allgather(nccl, backend, &bytes, NULL);
 }
 
 void mw_nccl_leave(mw_nccl *nccl, mw_backend *backend) {

@@ -16,12 +16,12 @@ mw_comm_device *mw_comm_device_of(const mw_comm *comm);
 
 /* Decides: NCCL in this build, a GPU for every rank of its own. Leaves nccl NULL where not; no error. Collective. */
 mw_status mw_nccl_open(const mw_comm *comm, mw_backend *backend, mw_nccl **out) MW_MUST_USE;
-/* As mw_comm_gather_device; in the order of the backend's other work, without waiting for it. */
-mw_status mw_nccl_gather(mw_nccl *nccl, mw_backend *backend, const size_t *bytes, void *data) MW_MUST_USE;
-/* Beside it; its later work follows from `mw_nccl_gathered` on. */
-mw_status mw_nccl_gather_beside(mw_nccl *nccl, mw_backend *backend, const size_t *bytes, void *data,
-                                int lane) MW_MUST_USE;
-mw_status mw_nccl_gathered(mw_backend *backend, int lane) MW_MUST_USE;
+/* As mw_comm_allgather_device; in the order of the backend's other work, without waiting for it. */
+mw_status mw_nccl_allgather(mw_nccl *nccl, mw_backend *backend, const size_t *bytes, void *data) MW_MUST_USE;
+/* Beside it; its later work follows from `mw_nccl_end_allgather` on. */
+mw_status mw_nccl_begin_allgather(mw_nccl *nccl, mw_backend *backend, const size_t *bytes, void *data,
+                                  int request) MW_MUST_USE;
+mw_status mw_nccl_end_allgather(mw_backend *backend, int request) MW_MUST_USE;
 mw_status mw_nccl_send(mw_nccl *nccl, mw_backend *backend, const void *data, size_t bytes, int to) MW_MUST_USE;
 mw_status mw_nccl_receive(mw_nccl *nccl, mw_backend *backend, void *data, size_t bytes, int from) MW_MUST_USE;
 /* The backend no longer looks for errors of a communicator. */

@@ -3,7 +3,8 @@
 
 #include <unistd.h>
 
-static mw_status write_pieces(const mw_shared_file *file, const mw_text *head, const shared_piece *pieces, int64_t count) {
+static mw_status write_pieces(const mw_shared_file *file, const mw_text *head, const shared_piece *pieces,
+                              int64_t count) {
     if (head) MW_TRY(mw_shared_write(file, 0, head->data, head->length));
     for (int64_t i = 0; i < count; i++) MW_TRY(mw_shared_write(file, pieces[i].place, pieces[i].data, pieces[i].bytes));
     return MW_OK;
@@ -26,7 +27,7 @@ static mw_status fill(const mw_comm *comm, const char *path, const mw_text *head
 }
 
 mw_status shared_file_write(const mw_comm *comm, const char *path, const mw_text *head, const shared_piece *pieces,
-                         int64_t count) {
+                            int64_t count) {
     char *temporary = mw_format("%s.tmp", path);
     mw_status status = mw_comm_agree(comm, temporary ? MW_OK : MW_ERR_MEMORY);
     if (status == MW_OK) status = fill(comm, temporary, head, pieces, count);

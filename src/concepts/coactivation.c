@@ -49,7 +49,7 @@ static mw_status gather_starts(const kept_rows *mine, const mw_comm *comm, const
     if (status == MW_OK) {
         for (int64_t r = 0; r < mine->rows; r++) length[r] = mine->start[r + 1] - mine->start[r];
         for (int r = 0; r < size; r++) bytes[r] = (size_t)sizes[2 * r] * sizeof *length;
-        status = mw_comm_gather_all_v(comm, length, bytes, all);
+        status = mw_comm_allgatherv(comm, length, bytes, all);
     }
     if (status == MW_OK) {
         c->start[0] = 0;
@@ -69,7 +69,7 @@ static mw_status gather_latents(const kept_rows *mine, const mw_comm *comm, cons
     mw_status status = mw_comm_agree(comm, bytes && c->latent ? MW_OK : MW_ERR_MEMORY);
     if (status == MW_OK) {
         for (int r = 0; r < size; r++) bytes[r] = (size_t)sizes[2 * r + 1] * sizeof *c->latent;
-        status = mw_comm_gather_all_v(comm, mine->index ? mine->index : none, bytes, c->latent);
+        status = mw_comm_allgatherv(comm, mine->index ? mine->index : none, bytes, c->latent);
     }
     mw_free(bytes);
     return status;
@@ -79,7 +79,7 @@ static mw_status gather(const kept_rows *mine, const mw_comm *comm, crowd *c) {
     int size = mw_comm_size(comm);
     int64_t own[2] = {mine->rows, mine->entries}, *sizes = mw_alloc((size_t)(2 * size) * sizeof *sizes);
     mw_status status = mw_comm_agree(comm, sizes ? MW_OK : MW_ERR_MEMORY);
-    if (status == MW_OK) status = mw_comm_gather_all(comm, own, sizeof own, sizes);
+    if (status == MW_OK) status = mw_comm_allgather(comm, own, sizeof own, sizes);
     for (int r = 0; r < size && status == MW_OK; r++) {
         c->rows += sizes[2 * r];
         c->entries += sizes[2 * r + 1];
@@ -103,7 +103,7 @@ static mw_status sort_by_latent(crowd *c, int64_t n) {
 }
 
 /* `count` [n] is zero before and after. */
-static void meet(const crowd *c, int64_t latent, int32_t *count, int32_t *met, mw_near *near) {
+static void meet(const crowd *c, int64_t latent, int32_t *count, int32_t *met, mw_nearest *near) {
     int64_t n_met = 0, own = c->first[latent + 1] - c->first[latent];
     for (int64_t i = c->first[latent]; i < c->first[latent + 1]; i++)
         for (int64_t e = c->start[c->row[i]]; e < c->start[c->row[i] + 1]; e++)
@@ -112,24 +112,24 @@ static void meet(const crowd *c, int64_t latent, int32_t *count, int32_t *met, m
         int32_t other = met[i];
         int64_t theirs = c->first[other + 1] - c->first[other], both = count[other];
         count[other] = 0;
-        if (other != latent) near_offer(near, latent, other, (float)((double)both / (double)(own + theirs - both)));
+        if (other != latent) nearest_offer(near, latent, other, (float)((double)both / (double)(own + theirs - both)));
     }
 }
 
-mw_status find_together(const kept_rows *mine, const mw_comm *comm, int64_t m, mw_discovery *d) {
+mw_status find_coactive(const kept_rows *mine, const mw_comm *comm, int64_t m, mw_discovery *d) {
     crowd c = {0};
     int64_t begin, end;
     int32_t *count = mw_calloc((size_t)d->n, sizeof *count), *met = mw_alloc((size_t)d->n * sizeof *met);
-    mw_status status = count && met ? near_new(&d->together, d->n, m) : MW_ERR_MEMORY;
+    mw_status status = count && met ? nearest_new(&d->coactive, d->n, m) : MW_ERR_MEMORY;
     status = mw_comm_agree(comm, status);
     if (status == MW_OK) status = gather(mine, comm, &c);
     if (status == MW_OK) status = mw_comm_agree(comm, sort_by_latent(&c, d->n));
     if (status == MW_OK) {
         mw_comm_share(mw_comm_rank(comm), mw_comm_size(comm), d->n, 1, &begin, &end);
-        for (int64_t i = begin; i < end; i++) meet(&c, i, count, met, &d->together);
-        status = near_gather(&d->together, comm, d->n, 1);
+        for (int64_t i = begin; i < end; i++) meet(&c, i, count, met, &d->coactive);
+        status = nearest_gather(&d->coactive, comm, d->n, 1);
     }
-    d->together_rows = c.rows;
+    d->coactive_rows = c.rows;
     free_crowd(&c);
     mw_free(count);
     mw_free(met);

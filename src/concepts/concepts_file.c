@@ -60,7 +60,7 @@ static mw_status write_quantiles(page *p, int64_t latent) {
     return MW_OK;
 }
 
-static void write_latents(page *p, const char *key, const mw_near *near, int64_t latent) {
+static void write_latents(page *p, const char *key, const mw_nearest *near, int64_t latent) {
     if (near->m == 0) return;
     mw_text_addf(&p->out, ", \"%s\": [", key);
     for (int64_t i = 0; i < near->m && near->index[latent * near->m + i] >= 0; i++) {
@@ -71,7 +71,7 @@ static void write_latents(page *p, const char *key, const mw_near *near, int64_t
     mw_text_addf(&p->out, "]");
 }
 
-static void write_tokens(page *p, const char *key, const mw_near *near, int64_t latent) {
+static void write_tokens(page *p, const char *key, const mw_nearest *near, int64_t latent) {
     if (near->m == 0) return;
     mw_text_addf(&p->out, ", \"%s\": [", key);
     for (int64_t i = 0; i < near->m && near->index[latent * near->m + i] >= 0; i++) {
@@ -136,7 +136,7 @@ static mw_status write_latent(page *p, int64_t latent) {
     write_tokens(p, "promoted", &d->promoted, latent);
     write_tokens(p, "suppressed", &d->suppressed, latent);
     write_latents(p, "alike", &d->cosine, latent);
-    write_latents(p, "together", &d->together, latent);
+    write_latents(p, "together", &d->coactive, latent);
     mw_text_addf(&p->out, "}");
     return MW_OK;
 }

@@ -3,13 +3,13 @@
 
 #include <math.h>
 
-static void read_row(mw_near *near, int64_t latent, const float *dot, const float *length, int64_t n) {
+static void read_row(mw_nearest *near, int64_t latent, const float *dot, const float *length, int64_t n) {
     float least = -1;
     for (int64_t j = 0; j < n; j++) {
         if (j == latent || !(length[j] > 0)) continue;
         float cosine = dot[j] / (length[latent] * length[j]);
         if (!(cosine > least)) continue;
-        near_offer(near, latent, (int32_t)j, cosine);
+        nearest_offer(near, latent, (int32_t)j, cosine);
         const int64_t last = (latent + 1) * near->m - 1;
         if (near->index[last] >= 0) least = near->value[last];
     }
@@ -29,7 +29,8 @@ static mw_status multiply(const mw_sae *sae, int64_t first, int64_t rows, float 
                                                                 .ldc = sae->n});
 }
 
-static mw_status compare_share(const mw_sae *sae, mw_near *near, const mw_comm *comm, const float *length, float *dot) {
+static mw_status compare_share(const mw_sae *sae, mw_nearest *near, const mw_comm *comm, const float *length,
+                               float *dot) {
     int64_t begin, end;
     mw_progress progress;
     mw_comm_share(mw_comm_rank(comm), mw_comm_size(comm), sae->n, MW_ROW_TILE, &begin, &end);
@@ -47,7 +48,7 @@ static mw_status compare_share(const mw_sae *sae, mw_near *near, const mw_comm *
 mw_status find_cosines(const mw_sae *sae, const mw_comm *comm, int64_t m, mw_discovery *d) {
     float *length = mw_alloc((size_t)sae->n * sizeof *length),
           *dot = mw_alloc((size_t)(MW_ROW_TILE * sae->n) * sizeof *dot);
-    mw_status status = length && dot ? near_new(&d->cosine, sae->n, m) : MW_ERR_MEMORY;
+    mw_status status = length && dot ? nearest_new(&d->cosine, sae->n, m) : MW_ERR_MEMORY;
     for (int64_t i = 0; i < sae->n && status == MW_OK; i++) {
         double sum = 0;
         for (int64_t j = 0; j < sae->d_out; j++)
@@ -58,5 +59,5 @@ mw_status find_cosines(const mw_sae *sae, const mw_comm *comm, int64_t m, mw_dis
     mw_free(length);
     mw_free(dot);
     MW_TRY(mw_comm_agree(comm, status));
-    return near_gather(&d->cosine, comm, sae->n, MW_ROW_TILE);
+    return nearest_gather(&d->cosine, comm, sae->n, MW_ROW_TILE);
 }

@@ -13,7 +13,7 @@ typedef struct search {
     const mw_store_view *in;
     const mw_store_tokens *tokens;
     const mw_discover_options *options;
-    mw_store_sources sources;
+    mw_store_data_files sources;
     mw_discovery *out;
     heap_entry *heap; /* [n, per]: one of the best, one of the samples */
     kept_rows kept;
@@ -64,7 +64,7 @@ static mw_status take_row(search *s, int64_t row, int64_t begin, int64_t end) {
     p.source = s->sources.of_document[p.span.document];
     for (int64_t j = begin; j < end; j++) take_entry(s, s->codes.index[j], s->codes.value[j], &p);
     bool kept = mw_permute((uint64_t)s->options->seed, 0, (uint64_t)d->rows, (uint64_t)row) <
-                (uint64_t)s->options->together_rows;
+                (uint64_t)s->options->coactive_rows;
     return kept ? kept_rows_add(&s->kept, s->codes.index + begin, end - begin) : MW_OK;
 }
 
@@ -119,7 +119,7 @@ static mw_status merge_texts(search *s, const mw_comm *comm) {
     for (int64_t first = 0; first < d->n && status == MW_OK; first += per_chunk) {
         int64_t n = d->n - first < per_chunk ? d->n - first : per_chunk;
         heap_entry *own = s->heap + first * d->per;
-        status = mw_comm_gather_all(comm, own, (size_t)(n * d->per) * sizeof *all, all);
+        status = mw_comm_allgather(comm, own, (size_t)(n * d->per) * sizeof *all, all);
         for (int64_t i = 0; i < n && status == MW_OK; i++) {
             merge_heaps(all + i * d->per, n * d->per, size, line, 0, d->top_texts, own + i * d->per);
             merge_heaps(all + i * d->per, n * d->per, size, line, d->top_texts, d->samples, own + i * d->per);
@@ -134,20 +134,20 @@ static mw_status merge_histograms(mw_discovery *d, const mw_comm *comm) {
     double *widest = mw_alloc((size_t)d->n * sizeof *widest);
     MW_TRY(mw_comm_agree(comm, widest ? MW_OK : MW_ERR_MEMORY));
     for (int64_t i = 0; i < d->n; i++) widest[i] = d->bin_exponent[i];
-    mw_status status = mw_comm_max_f64(comm, widest, d->n);
+    mw_status status = mw_comm_allreduce_max(comm, widest, d->n);
     for (int64_t i = 0; i < d->n && status == MW_OK; i++)
         histogram_widen(&d->bin_exponent[i], d->bin + i * MW_BINS, (int32_t)widest[i]);
     mw_free(widest);
-    return status == MW_OK ? mw_comm_sum_i64(comm, d->bin, d->n * MW_BINS) : status;
+    return status == MW_OK ? mw_comm_allreduce_sum(comm, d->bin, d->n * MW_BINS) : status;
 }
 
 static mw_status merge(search *s, const mw_comm *comm) {
     mw_discovery *d = s->out;
     MW_TRY(merge_texts(s, comm));
     MW_TRY(merge_histograms(d, comm));
-    MW_TRY(mw_comm_sum_i64(comm, d->count, d->n));
-    MW_TRY(mw_comm_sum_i64(comm, d->by_source, d->n * d->n_sources));
-    return mw_comm_sum_i64(comm, d->by_category, d->n * d->n_categories);
+    MW_TRY(mw_comm_allreduce_sum(comm, d->count, d->n));
+    MW_TRY(mw_comm_allreduce_sum(comm, d->by_source, d->n * d->n_sources));
+    return mw_comm_allreduce_sum(comm, d->by_category, d->n * d->n_categories);
 }
 
 /* ---- what the texts say ------------------------------------------------------------------------------------ */
@@ -261,9 +261,9 @@ static mw_status check(const search *s) {
         return mw_error(
             MW_ERR_UNSUPPORTED, "discovery of %lld latents with %lld texts each: fewer than %d and %d are expected",
             (long long)s->sae->n, (long long)(o->top_texts + o->samples), MW_DISCOVERY_LATENTS, MW_DISCOVERY_TEXTS);
-    if (o->around > INT32_MAX / 2 || o->together_rows > INT32_MAX)
+    if (o->around > INT32_MAX / 2 || o->coactive_rows > INT32_MAX)
         return mw_error(MW_ERR_UNSUPPORTED, "discovery with %lld tokens on each side, %lld rows in common: up to 2^31",
-                        (long long)o->around, (long long)o->together_rows);
+                        (long long)o->around, (long long)o->coactive_rows);
     if (mw_store_rows(s->in->store) >= MW_DISCOVERY_ROWS)
         return mw_error(MW_ERR_UNSUPPORTED, "discovery on %lld rows: fewer than 2^40 are expected",
                         (long long)mw_store_rows(s->in->store));
@@ -276,7 +276,7 @@ static mw_status check(const search *s) {
 static mw_status search_all(search *s, const mw_comm *comm, mw_store_tokens *tokens) {
     mw_status status = check(s);
     if (status == MW_OK) status = mw_store_read_tokens(s->in->store, tokens);
-    if (status == MW_OK) status = mw_store_read_sources(s->in->store, tokens, &s->sources);
+    if (status == MW_OK) status = mw_store_read_data_files(s->in->store, tokens, &s->sources);
     if (status == MW_OK) status = prepare(s);
     if (status == MW_OK) status = search_share(s, comm);
     MW_TRY(mw_comm_agree(comm, status));
@@ -287,7 +287,7 @@ static mw_status search_all(search *s, const mw_comm *comm, mw_store_tokens *tok
         judge(s->out, tokens, s->options->categories->of_token, i);
     MW_TRY(find_texts(s->sae, s->in, tokens, comm, s->out));
     if (s->options->neighbours == 0) return MW_OK;
-    MW_TRY(find_together(&s->kept, comm, s->options->neighbours, s->out));
+    MW_TRY(find_coactive(&s->kept, comm, s->options->neighbours, s->out));
     return find_cosines(s->sae, comm, s->options->neighbours, s->out);
 }
 
@@ -306,7 +306,7 @@ mw_status mw_discover(const mw_sae *sae, const mw_store_view *in, const mw_comm 
     mw_free(s.x);
     mw_codes_free(&s.codes);
     kept_rows_free(&s.kept);
-    mw_store_sources_free(&s.sources);
+    mw_store_data_files_free(&s.sources);
     mw_store_tokens_free(&tokens);
     if (status != MW_OK)
         mw_discovery_free(&made);
@@ -342,8 +342,8 @@ void mw_discovery_free(mw_discovery *d) {
                    d->precision,
                    d->cosine.index,
                    d->cosine.value,
-                   d->together.index,
-                   d->together.value,
+                   d->coactive.index,
+                   d->coactive.value,
                    d->promoted.index,
                    d->promoted.value,
                    d->suppressed.index,

@@ -41,15 +41,15 @@ void kept_rows_free(kept_rows *kept);
 mw_status find_texts(const mw_sae *sae, const mw_store_view *in, const mw_store_tokens *tokens, const mw_comm *comm,
                      mw_discovery *d) MW_MUST_USE;
 /* Latents that are active together on the rows that the ranks have kept. Collective. */
-mw_status find_together(const kept_rows *mine, const mw_comm *comm, int64_t m, mw_discovery *d) MW_MUST_USE;
+mw_status find_coactive(const kept_rows *mine, const mw_comm *comm, int64_t m, mw_discovery *d) MW_MUST_USE;
 /* Latents with like decoder rows. Collective. */
 mw_status find_cosines(const mw_sae *sae, const mw_comm *comm, int64_t m, mw_discovery *d) MW_MUST_USE;
 
-mw_status near_new(mw_near *near, int64_t n, int64_t m) MW_MUST_USE;
+mw_status nearest_new(mw_nearest *near, int64_t n, int64_t m) MW_MUST_USE;
 /* Puts (index, value) into the m best of `latent`, by value, then by index. */
-void near_offer(mw_near *near, int64_t latent, int32_t index, float value);
+void nearest_offer(mw_nearest *near, int64_t latent, int32_t index, float value);
 /* Each rank has filled its share (in units of `block`) of n latents; all get all. Collective. */
-mw_status near_gather(const mw_near *near, const mw_comm *comm, int64_t n, int64_t block) MW_MUST_USE;
+mw_status nearest_gather(const mw_nearest *near, const mw_comm *comm, int64_t n, int64_t block) MW_MUST_USE;
 
 /* First rows of the blocks, and which of them are this rank's. Caller frees. */
 mw_status share_blocks(const mw_store *store, const mw_comm *comm, uint64_t **row, int64_t *begin,

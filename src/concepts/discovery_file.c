@@ -43,8 +43,8 @@ static int64_t list_slots(const mw_discovery *d, slot out[SLOTS_MAX]) {
         {"categories/count", MW_ARRAY_I64, place_of(&d->by_category), n, d->n_categories},
         {"neighbours/cosine_index", MW_ARRAY_I32, place_of(&d->cosine.index), n, d->cosine.m},
         {"neighbours/cosine", MW_ARRAY_F32, place_of(&d->cosine.value), n, d->cosine.m},
-        {"neighbours/together_index", MW_ARRAY_I32, place_of(&d->together.index), n, d->together.m},
-        {"neighbours/together", MW_ARRAY_F32, place_of(&d->together.value), n, d->together.m},
+        {"neighbours/together_index", MW_ARRAY_I32, place_of(&d->coactive.index), n, d->coactive.m},
+        {"neighbours/together", MW_ARRAY_F32, place_of(&d->coactive.value), n, d->coactive.m},
         {"logits/promoted_token", MW_ARRAY_I32, place_of(&d->promoted.index), n, d->promoted.m},
         {"logits/promoted", MW_ARRAY_F32, place_of(&d->promoted.value), n, d->promoted.m},
         {"logits/suppressed_token", MW_ARRAY_I32, place_of(&d->suppressed.index), n, d->suppressed.m},
@@ -94,7 +94,7 @@ mw_status mw_discovery_save(const mw_discovery *d, const char *path, const char 
         if (!absent(&slots[i]))
             arrays[n++] = (mw_array){slots[i].name, slots[i].type, slots[i].rows, slots[i].columns, *slots[i].data};
     mw_text_addf(&numbers, "%lld %lld %lld %lld %lld %lld", (long long)d->n, (long long)d->rows,
-                 (long long)d->top_texts, (long long)d->samples, (long long)d->around, (long long)d->together_rows);
+                 (long long)d->top_texts, (long long)d->samples, (long long)d->around, (long long)d->coactive_rows);
     join(d->source, d->n_sources, &sources);
     join(d->category_name, d->n_categories, &categories);
     bool good = !numbers.failed && !sources.failed && !categories.failed;
@@ -124,7 +124,7 @@ static mw_status read_numbers(const mw_arrays *file, const char *path, mw_discov
             "run on into the next; discover again to have their own",
             path);
     MW_TRY(mw_arrays_text(file, "latents rows top_texts samples around together_rows", &text));
-    int64_t *const into[] = {&d->n, &d->rows, &d->top_texts, &d->samples, &d->around, &d->together_rows};
+    int64_t *const into[] = {&d->n, &d->rows, &d->top_texts, &d->samples, &d->around, &d->coactive_rows};
     bool good = true;
     char *word = text;
     for (int i = 0; i < 6 && good; i++) {
@@ -152,7 +152,7 @@ static mw_status read_groups(const mw_arrays *file, mw_discovery *d) {
     return status;
 }
 
-static mw_status near_width(const mw_arrays *file, const char *name, int64_t n, mw_near *near) {
+static mw_status nearest_width(const mw_arrays *file, const char *name, int64_t n, mw_nearest *near) {
     int64_t rows = n, columns = -1;
     void *data;
     if (!mw_arrays_have(file, name)) return MW_OK;
@@ -164,10 +164,10 @@ static mw_status near_width(const mw_arrays *file, const char *name, int64_t n, 
 
 static mw_status read_widths(const mw_arrays *file, const char *path, mw_discovery *d) {
     int64_t rows = -1, columns = 0;
-    MW_TRY(near_width(file, "neighbours/cosine_index", d->n, &d->cosine));
-    MW_TRY(near_width(file, "neighbours/together_index", d->n, &d->together));
-    MW_TRY(near_width(file, "logits/promoted_token", d->n, &d->promoted));
-    MW_TRY(near_width(file, "logits/suppressed_token", d->n, &d->suppressed));
+    MW_TRY(nearest_width(file, "neighbours/cosine_index", d->n, &d->cosine));
+    MW_TRY(nearest_width(file, "neighbours/together_index", d->n, &d->coactive));
+    MW_TRY(nearest_width(file, "logits/promoted_token", d->n, &d->promoted));
+    MW_TRY(nearest_width(file, "logits/suppressed_token", d->n, &d->suppressed));
     MW_TRY(mw_arrays_read(file, "vocabulary/offset", MW_ARRAY_U64, &rows, &columns, (void **)&d->vocabulary_offset));
     d->n_vocabulary = rows - 1;
     mw_free(d->vocabulary_offset);
@@ -195,7 +195,7 @@ static bool in_order(const int64_t *start, int64_t n) {
     return start[0] == 0;
 }
 
-static bool near_in_range(const mw_near *near, int64_t n, int64_t limit) {
+static bool nearest_in_range(const mw_nearest *near, int64_t n, int64_t limit) {
     for (int64_t i = 0; i < n * near->m; i++)
         if (near->index[i] < -1 || near->index[i] >= limit) return false;
     return true;
@@ -226,9 +226,9 @@ static mw_status check_all(const mw_discovery *d, const char *path) {
         vocabulary = d->vocabulary_offset[i] <= d->vocabulary_offset[i + 1];
     if (!vocabulary) return mw_error(MW_ERR_FORMAT, "%s: the vocabulary's offsets are not in order", path);
     bool good = in_order(d->text_start, d->n * d->per) && texts_in_range(d) && counts_in_range(d) &&
-                near_in_range(&d->cosine, d->n, d->n) && near_in_range(&d->together, d->n, d->n) &&
-                near_in_range(&d->promoted, d->n, d->n_vocabulary) &&
-                near_in_range(&d->suppressed, d->n, d->n_vocabulary);
+                nearest_in_range(&d->cosine, d->n, d->n) && nearest_in_range(&d->coactive, d->n, d->n) &&
+                nearest_in_range(&d->promoted, d->n, d->n_vocabulary) &&
+                nearest_in_range(&d->suppressed, d->n, d->n_vocabulary);
     return good ? MW_OK : mw_error(MW_ERR_FORMAT, "%s: numbers that are looked up are out of range", path);
 }
 

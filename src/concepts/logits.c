@@ -15,8 +15,8 @@ static mw_status find_columns(const mw_sae *sae, const mw_model *model, int64_t 
         if (length >= sizeof name) break;
         memcpy(name, p, length);
         MW_TRY(mw_site_parse(name, &site));
-        bool stream = site.stream == MW_EMBED || site.stream == MW_RESID_PRE || site.stream == MW_ATTN_OUT ||
-                      site.stream == MW_RESID_MID || site.stream == MW_MLP_OUT || site.stream == MW_RESID_POST;
+        bool stream = site.kind == MW_EMBED || site.kind == MW_RESID_PRE || site.kind == MW_ATTN_OUT ||
+                      site.kind == MW_RESID_MID || site.kind == MW_MLP_OUT || site.kind == MW_RESID_POST;
         int64_t begin = sae->n_parts > 1 && part ? sae->part_end[part - 1] : 0,
                 end = sae->n_parts > 1 ? sae->part_end[part] : sae->d_out;
         if (stream && end - begin == mw_model_about(model)->d_model) {
@@ -28,13 +28,14 @@ static mw_status find_columns(const mw_sae *sae, const mw_model *model, int64_t 
     return MW_OK;
 }
 
-/* The m largest of `logits` times sign, which near_offer puts in order. */
-static void take_ends(mw_discovery *d, int64_t latent, const float *logits, int64_t vocab, float sign, mw_near *into) {
+/* The m largest of `logits` times sign, which nearest_offer puts in order. */
+static void take_ends(mw_discovery *d, int64_t latent, const float *logits, int64_t vocab, float sign,
+                      mw_nearest *into) {
     int64_t n = vocab < d->n_vocabulary ? vocab : d->n_vocabulary;
     double mean = 0;
     for (int64_t v = 0; v < vocab; v++) mean += logits[v];
     mean /= (double)vocab;
-    for (int64_t v = 0; v < n; v++) near_offer(into, latent, (int32_t)v, sign * (float)(logits[v] - mean));
+    for (int64_t v = 0; v < n; v++) nearest_offer(into, latent, (int32_t)v, sign * (float)(logits[v] - mean));
     for (int64_t i = latent * into->m; i < (latent + 1) * into->m && sign < 0; i++) into->value[i] = -into->value[i];
 }
 
@@ -69,11 +70,11 @@ mw_status mw_discover_logits(const mw_sae *sae, mw_model *model, const mw_comm *
     int64_t first = 0, width, begin, end;
     MW_TRY(mw_comm_agree(comm, find_columns(sae, model, &first, &width)));
     if (width == 0 || m == 0) return MW_OK;
-    mw_status status = near_new(&d->promoted, sae->n, m);
-    if (status == MW_OK) status = near_new(&d->suppressed, sae->n, m);
+    mw_status status = nearest_new(&d->promoted, sae->n, m);
+    if (status == MW_OK) status = nearest_new(&d->suppressed, sae->n, m);
     mw_comm_share(mw_comm_rank(comm), mw_comm_size(comm), sae->n, ROWS, &begin, &end);
     if (status == MW_OK) status = project_share(sae, model, first, width, begin, end, mw_comm_rank(comm) == 0, d);
     MW_TRY(mw_comm_agree(comm, status));
-    MW_TRY(near_gather(&d->promoted, comm, sae->n, ROWS));
-    return near_gather(&d->suppressed, comm, sae->n, ROWS);
+    MW_TRY(nearest_gather(&d->promoted, comm, sae->n, ROWS));
+    return nearest_gather(&d->suppressed, comm, sae->n, ROWS);
 }

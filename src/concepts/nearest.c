@@ -1,8 +1,8 @@
 /* Lists of the m nearest. */
 #include "concepts/discovery.h"
 
-mw_status near_new(mw_near *near, int64_t n, int64_t m) {
-    *near = (mw_near){.m = m};
+mw_status nearest_new(mw_nearest *near, int64_t n, int64_t m) {
+    *near = (mw_nearest){.m = m};
     near->index = mw_alloc((size_t)(n * m) * sizeof *near->index);
     near->value = mw_calloc((size_t)(n * m), sizeof *near->value);
     if (!near->index || !near->value) return MW_ERR_MEMORY;
@@ -10,7 +10,7 @@ mw_status near_new(mw_near *near, int64_t n, int64_t m) {
     return MW_OK;
 }
 
-void near_offer(mw_near *near, int64_t latent, int32_t index, float value) {
+void nearest_offer(mw_nearest *near, int64_t latent, int32_t index, float value) {
     int32_t *of = near->index + latent * near->m;
     float *values = near->value + latent * near->m;
     int64_t at = near->m;
@@ -26,7 +26,7 @@ void near_offer(mw_near *near, int64_t latent, int32_t index, float value) {
     values[at] = value;
 }
 
-mw_status near_gather(const mw_near *near, const mw_comm *comm, int64_t n, int64_t block) {
-    MW_TRY(mw_comm_gather_shares(comm, near->index, n, block, (size_t)near->m * sizeof *near->index));
-    return mw_comm_gather_shares(comm, near->value, n, block, (size_t)near->m * sizeof *near->value);
+mw_status nearest_gather(const mw_nearest *near, const mw_comm *comm, int64_t n, int64_t block) {
+    MW_TRY(mw_comm_allgather_shares(comm, near->index, n, block, (size_t)near->m * sizeof *near->index));
+    return mw_comm_allgather_shares(comm, near->value, n, block, (size_t)near->m * sizeof *near->value);
 }

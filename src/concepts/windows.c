@@ -151,7 +151,7 @@ mw_status find_texts(const mw_sae *sae, const mw_store_view *in, const mw_store_
     mw_free(p.x);
     mw_codes_free(&p.codes);
     MW_TRY(mw_comm_agree(comm, status));
-    return mw_comm_merge(comm, d->text_value, (size_t)d->text_start[d->n * d->per] * sizeof *d->text_value);
+    return mw_comm_allreduce_or(comm, d->text_value, (size_t)d->text_start[d->n * d->per] * sizeof *d->text_value);
 }
 
 /* ---- as text ------------------------------------------------------------------------------------------------ */

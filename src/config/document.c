@@ -376,6 +376,6 @@ mw_status mw_document_set(mw_document *document, const char *assignment) {
     return status;
 }
 
-void mw_config_libraries(mw_library_told *told, void *self) {
+void mw_config_libraries(mw_library_callback *told, void *self) {
     told(self, "libyaml", yaml_get_version_string());
 }

@@ -181,12 +181,12 @@ static mw_status bind_list(const place *at, const mw_node *node, void *slot) {
     return MW_OK;
 }
 
-static mw_status bind_edits(const place *at, const mw_node *node, mw_edits *list) {
+static mw_status bind_edits(const place *at, const mw_node *node, mw_latent_values *list) {
     if (node->kind != MW_NODE_MAP) return expected(at, node);
     int64_t count = child_count(node);
     if (!(list->items = mw_calloc((size_t)count, sizeof *list->items))) return MW_ERR_MEMORY;
     list->count = count;
-    mw_edit *edit = list->items;
+    mw_latent_value *edit = list->items;
     for (const mw_node *item = node->child; item; item = item->next, edit++) {
         bool good = item->kind == MW_NODE_SCALAR && mw_parse_int(item->key, &edit->index) && edit->index >= 0 &&
                     mw_parse_double(item->value, &edit->value);
@@ -215,7 +215,7 @@ static mw_status bind_one(const place *at, const mw_node *node, void *slot) {
     case MW_FIELD_INTS:
     case MW_FIELD_REALS:
         return bind_list(at, node, slot);
-    case MW_FIELD_EDITS:
+    case MW_FIELD_LATENT_VALUES:
         return bind_edits(at, node, slot);
     case MW_FIELD_TABLE:
         return bind_table(at, node, slot);
@@ -226,7 +226,7 @@ static mw_status bind_one(const place *at, const mw_node *node, void *slot) {
 
 static mw_status bind_default(const place *at, void *slot) {
     const mw_field *f = at->field;
-    if (f->type == MW_FIELD_EDITS || f->type == MW_FIELD_TABLE) return MW_OK; /* empty */
+    if (f->type == MW_FIELD_LATENT_VALUES || f->type == MW_FIELD_TABLE) return MW_OK; /* empty */
     if (f->type == MW_FIELD_STRINGS || f->type == MW_FIELD_INTS || f->type == MW_FIELD_REALS) {
         mw_node empty = {.kind = MW_NODE_LIST};
         if (!f->initial[0]) return bind_list(at, &empty, slot);
@@ -314,7 +314,7 @@ void mw_fields_release(const mw_field *fields, void *target) {
                 mw_fields_release(f->sub, (char *)list->items + (size_t)i * f->sub_size);
             mw_free(list->items);
             *list = (mw_items){0};
-        } else if (f->type == MW_FIELD_INTS || f->type == MW_FIELD_REALS || f->type == MW_FIELD_EDITS) {
+        } else if (f->type == MW_FIELD_INTS || f->type == MW_FIELD_REALS || f->type == MW_FIELD_LATENT_VALUES) {
             mw_items *list = slot; /* all list types have the same shape: items, count */
             mw_free(list->items);
             *list = (mw_items){0};
@@ -402,8 +402,8 @@ static void write_value(mw_text *out, const mw_field *f, const void *slot, int i
         mw_text_addf(out, "]");
         return;
     }
-    case MW_FIELD_EDITS: {
-        const mw_edits *list = slot;
+    case MW_FIELD_LATENT_VALUES: {
+        const mw_latent_values *list = slot;
         mw_text_addf(out, "{");
         for (int64_t i = 0; i < list->count; i++)
             mw_text_addf(out, "%s%lld: %.10g", i ? ", " : "", (long long)list->items[i].index, list->items[i].value);

@@ -66,19 +66,19 @@ static mw_status tell_first(const sources *s, reading *r, const mw_comm *comm, w
 static mw_status gather(const mw_comm *comm, const void *mine, int64_t count, size_t item, int64_t room, void *to) {
     size_t bytes = (size_t)count * item, *all = mw_alloc((size_t)mw_comm_size(comm) * sizeof *all), sum = 0;
     MW_TRY(mw_comm_agree(comm, all ? MW_OK : MW_ERR_MEMORY));
-    mw_status status = mw_comm_gather_all(comm, &bytes, sizeof bytes, all);
+    mw_status status = mw_comm_allgather(comm, &bytes, sizeof bytes, all);
     for (int r = 0; status == MW_OK && r < mw_comm_size(comm); r++) sum += all[r];
     if (status == MW_OK && sum != (size_t)room * item)
         status = mw_error(MW_ERR_COMM, "dataset: the ranks have %zu bytes, expected %zu", sum, (size_t)room * item);
     status = mw_comm_agree(comm, status); /* a rank that expects another sum would be the only one to stop */
-    if (status == MW_OK) status = mw_comm_gather_all_v(comm, mine, all, to);
+    if (status == MW_OK) status = mw_comm_allgatherv(comm, mine, all, to);
     mw_free(all);
     return status;
 }
 
 static mw_status gather_wave(const mw_comm *comm, const wave *w, token_stream *stream) {
     int64_t total = w->ids.count, documents = w->end - w->begin;
-    MW_TRY(mw_comm_sum_i64(comm, &total, 1));
+    MW_TRY(mw_comm_allreduce_sum(comm, &total, 1));
     mw_status room = reserve_documents(stream, documents);
     if (room == MW_OK) room = reserve_ids(stream, total);
     MW_TRY(mw_comm_agree(comm, room));
@@ -141,7 +141,7 @@ static mw_status same_files(const sources *s, const mw_comm *comm) {
 /* Once, for all ranks. Collective. */
 static mw_status tell(const mw_comm *comm, const sources *s, const reading *r) {
     int64_t counts[] = {r->skipped, r->surrogates, r->broken};
-    MW_TRY(mw_comm_sum_i64(comm, counts, 3));
+    MW_TRY(mw_comm_allreduce_sum(comm, counts, 3));
     counts[1] += s->surrogates; /* every rank has read those */
     if (counts[0])
         mw_log(MW_LOG_WARNING, "dataset: skipped records without a text in field '%s': %lld", r->options->text_field,

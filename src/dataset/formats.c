@@ -29,11 +29,11 @@ static mw_status unknown_kind(const char *path) {
 }
 
 /* By the ending, without that of packed files. */
-static mw_status kind_of(const char *path, mw_packing packing, mw_dataset_format format, mw_dataset_format *out) {
+static mw_status kind_of(const char *path, mw_compression packing, mw_dataset_format format, mw_dataset_format *out) {
     *out = format;
     if (format != MW_FORMAT_AUTO) return MW_OK;
     size_t length = strlen(path);
-    char *plain = mw_strndup(path, packing == MW_PACKED_NOT ? length : (size_t)(strrchr(path, '.') - path));
+    char *plain = mw_strndup(path, packing == MW_COMPRESSION_NONE ? length : (size_t)(strrchr(path, '.') - path));
     if (!plain) return MW_ERR_MEMORY;
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (mw_ends_with_any_case(plain, known[i].ending)) *out = known[i].kind;
@@ -43,15 +43,15 @@ static mw_status kind_of(const char *path, mw_packing packing, mw_dataset_format
 }
 
 mw_status source_open(const char *path, mw_dataset_format format, source *out) {
-    mw_packing packing = mw_packing_of(path);
+    mw_compression packing = mw_compression_of(path);
     *out = (source){.path = mw_strdup(path)};
     if (!out->path) return MW_ERR_MEMORY;
     MW_TRY(kind_of(path, packing, format, &out->kind));
     MW_TRY(mw_map_open(path, &out->map));
     out->data = out->map.data;
     out->length = out->map.length;
-    if (packing == MW_PACKED_NOT) return MW_OK;
-    MW_TRY(mw_unpack(path, packing, out->map.data, out->map.length, &out->unpacked, &out->length));
+    if (packing == MW_COMPRESSION_NONE) return MW_OK;
+    MW_TRY(mw_decompress(path, packing, out->map.data, out->map.length, &out->unpacked, &out->length));
     out->data = out->unpacked;
     mw_map_close(&out->map);
     return MW_OK;

@@ -144,7 +144,7 @@ static mw_status check_passes(study *s) {
 /* Adds the passes in order, whatever rank made them. */
 static mw_status add_passes(study *s, prediction *out, int64_t *tokens) {
     int64_t width = 2 * s->n + 1;
-    MW_TRY(mw_comm_gather_shares(s->comm, s->sums, s->n_passes, 1, (size_t)width * sizeof *s->sums));
+    MW_TRY(mw_comm_allgather_shares(s->comm, s->sums, s->n_passes, 1, (size_t)width * sizeof *s->sums));
     double all = 0;
     for (int64_t t = 0; t < s->n; t++) out[t] = (prediction){0, 0};
     for (int64_t p = 0; p < s->n_passes; p++) {

@@ -222,7 +222,7 @@ static const mw_field discover_fields[] = {
      .doc = "tokens shown on each side"},
     {"neighbours", MW_FIELD_INT, AT(discover_settings, neighbours), "8", .min = 0, .max = 1000,
      .doc = "latents listed as alike (decoder cosine) and as active together; 0: neither"},
-    {"together_rows", MW_FIELD_INT, AT(discover_settings, together_rows), "200_000", .min = 1, .max = 1e8,
+    {"together_rows", MW_FIELD_INT, AT(discover_settings, coactive_rows), "200_000", .min = 1, .max = 1e8,
      .doc = "rows, drawn at random, on which latents that are active together are counted"},
     {"logit_tokens", MW_FIELD_INT, AT(discover_settings, logit_tokens), "10", .min = 0, .max = 1000,
      .doc = "tokens that a latent promotes and suppresses, through the unembedding; 0: none, and no model is needed"},
@@ -262,9 +262,11 @@ static const mw_field evaluate_fields[] = {
 
 /* Keys of the edit_settings `turn` of a struct: of the section, and of each of its variants. */
 #define EDIT_FIELDS(type)                                                                                              \
-    {"edits", MW_FIELD_EDITS, AT(type, turn.edits), "", .doc = "latent: factor of its activation"},                    \
-        {"add", MW_FIELD_EDITS, AT(type, turn.add), "", .doc = "latent: amount added to its activation, everywhere"},  \
-        {"clamp", MW_FIELD_EDITS, AT(type, turn.clamp), "", .doc = "latent: what its activation becomes, everywhere"}, \
+    {"edits", MW_FIELD_LATENT_VALUES, AT(type, turn.edits), "", .doc = "latent: factor of its activation"},            \
+        {"add", MW_FIELD_LATENT_VALUES, AT(type, turn.add), "",                                                        \
+         .doc = "latent: amount added to its activation, everywhere"},                                                 \
+        {"clamp", MW_FIELD_LATENT_VALUES, AT(type, turn.clamp), "",                                                    \
+         .doc = "latent: what its activation becomes, everywhere"},                                                    \
         {"ablate", MW_FIELD_INTS, AT(type, turn.ablate), "", .doc = "latents whose activation becomes 0"},             \
         {"concept", MW_FIELD_STRING, AT(type, turn.concept), "",                                                       \
          .doc = "category or name: the latents that match it best are turned up by `strength`"},                       \
@@ -677,7 +679,7 @@ static bool same_site(const char *a, const char *b) {
     mw_log_quiet(true);
     bool known = mw_site_parse(a, &x) == MW_OK && mw_site_parse(b, &y) == MW_OK;
     mw_log_quiet(false);
-    return known ? x.layer == y.layer && x.stream == y.stream : strcmp(a, b) == 0;
+    return known ? x.layer == y.layer && x.kind == y.kind : strcmp(a, b) == 0;
 }
 
 bool settings_same_sites(const char *a, const char *b) {

@@ -64,7 +64,7 @@ typedef struct train_settings {
 } train_settings;
 
 typedef struct discover_settings {
-    int64_t top_texts, samples, context_tokens, neighbours, together_rows, logit_tokens, seed, show;
+    int64_t top_texts, samples, context_tokens, neighbours, coactive_rows, logit_tokens, seed, show;
     char *categories, *names;
 } discover_settings;
 
@@ -83,7 +83,7 @@ typedef struct evaluate_settings {
 
 /* What is done to latents. */
 typedef struct edit_settings {
-    mw_edits edits, add, clamp;
+    mw_latent_values edits, add, clamp;
     mw_ints ablate;
     char *concept, *category;
     double strength;

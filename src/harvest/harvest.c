@@ -38,18 +38,18 @@ typedef struct harvest {
     mw_model *model;
     const mw_dataset *dataset;
     const mw_harvest_options *options;
-    const harvest_plan *plan;
+    const row_plan *plan;
     tap *taps;
     mw_hook_id *hooks;
     int64_t attached;
     mw_backend *backend;
-    void **staging[MW_LANES]; /* [n_sites] of each; NULL: none is needed */
+    void **staging[MW_COPY_SLOTS]; /* [n_sites] of each; NULL: none is needed */
 } harvest;
 
 /* A step whose copies may still be under way. */
 typedef struct pending {
-    pipe_slot *slot;
-    int lane;
+    queue_slot *slot;
+    int copy;
 } pending;
 
 static mw_status attach(harvest *h) {
@@ -83,7 +83,7 @@ static mw_status check_reached(const harvest *h, int64_t block) {
     return MW_OK;
 }
 
-static mw_status compute_block(harvest *h, int64_t block, int lane, pipe_slot *slot) {
+static mw_status compute_block(harvest *h, int64_t block, int copy, queue_slot *slot) {
     const mw_dataset *d = h->dataset;
     mw_backend *b = h->backend;
     int64_t first = block * h->options->batch, left = d->n_sequences - first;
@@ -93,18 +93,18 @@ static mw_status compute_block(harvest *h, int64_t block, int lane, pipe_slot *s
     for (int64_t s = 0; s < h->options->n_sites; s++)
         h->taps[s] = (tap){.keep = h->plan->keep + d->first[first],
                            .dtype = h->plan->store.dtype,
-                           .to = h->staging[lane] ? h->staging[lane][s] : slot->values[s]};
+                           .to = h->staging[copy] ? h->staging[copy][s] : slot->values[s]};
     MW_TRY(mw_model_forward(h->model, &batch, NULL));
     MW_TRY(check_reached(h, block));
-    for (int64_t s = 0; s < h->options->n_sites && h->staging[lane]; s++)
-        MW_TRY(b->ops->fetch(b, lane, slot->values[s], h->staging[lane][s], h->taps[s].bytes));
+    for (int64_t s = 0; s < h->options->n_sites && h->staging[copy]; s++)
+        MW_TRY(b->ops->fetch(b, copy, slot->values[s], h->staging[copy][s], h->taps[s].bytes));
     return MW_OK;
 }
 
 /* ---- device memory ---------------------------------------------------------------------------------------- */
 
 static void free_staging(harvest *h) {
-    for (int i = 0; i < MW_LANES; i++) {
+    for (int i = 0; i < MW_COPY_SLOTS; i++) {
         for (int64_t s = 0; h->staging[i] && s < h->options->n_sites; s++)
             if (h->staging[i][s]) h->backend->ops->free(h->backend, h->staging[i][s]);
         mw_free(h->staging[i]);
@@ -116,7 +116,7 @@ static mw_status make_staging(harvest *h) {
     const mw_store_plan *p = &h->plan->store;
     size_t row = mw_dtype_size(p->dtype), rows = (size_t)largest_block(p);
     if (h->backend->ops->host_memory) return MW_OK;
-    for (int i = 0; i < MW_LANES; i++) {
+    for (int i = 0; i < MW_COPY_SLOTS; i++) {
         if (!(h->staging[i] = mw_calloc((size_t)h->options->n_sites, sizeof(void *)))) return MW_ERR_MEMORY;
         for (int64_t s = 0; s < h->options->n_sites; s++)
             MW_TRY(h->backend->ops->alloc(h->backend, rows * (size_t)p->widths[s] * row, &h->staging[i][s]));
@@ -131,19 +131,19 @@ static int64_t tokens_before(const mw_dataset *d, int64_t sequence) {
 }
 
 /* Waits for a step's copies and hands it to the writer. False: it failed, and was the last. */
-static bool settle(harvest *h, block_pipe *pipe, pending *p) {
+static bool settle(harvest *h, write_queue *queue, pending *p) {
     if (!p->slot) return true;
-    pipe_slot *slot = p->slot;
-    if (slot->local == MW_OK && h->staging[p->lane]) slot->local = h->backend->ops->fetched(h->backend, p->lane);
+    queue_slot *slot = p->slot;
+    if (slot->local == MW_OK && h->staging[p->copy]) slot->local = h->backend->ops->fetched(h->backend, p->copy);
     bool good = slot->local == MW_OK;
     p->slot = NULL;
-    pipe_give(pipe);
+    write_queue_give(queue);
     return good;
 }
 
 /* Step s gives rank r block first + s * size + r. A failed step stops all ranks at the same place. While a device computes a
  * step, the one before it is copied and handed on; a CPU's are handed on at once. */
-static mw_status run_steps(harvest *h, block_pipe *pipe, const mw_comm *comm, int64_t first) {
+static mw_status run_steps(harvest *h, write_queue *queue, const mw_comm *comm, int64_t first) {
     int64_t n = h->plan->store.n_blocks, size = mw_comm_size(comm), rank = mw_comm_rank(comm);
     int64_t skipped = tokens_before(h->dataset, first * h->options->batch);
     bool good = true;
@@ -151,19 +151,19 @@ static mw_status run_steps(harvest *h, block_pipe *pipe, const mw_comm *comm, in
     mw_progress progress;
     mw_progress_begin(&progress, "harvest", "tokens", h->dataset->n_ids - skipped, rank == 0);
     for (int64_t at = first, step = 0; at < n && good; at += size, step++) {
-        pending now = {pipe_take(pipe), (int)(step % MW_LANES)};
-        pipe_slot *slot = now.slot;
-        if (!slot) return MW_OK; /* pipe_close has the status */
+        pending now = {write_queue_take(queue), (int)(step % MW_COPY_SLOTS)};
+        queue_slot *slot = now.slot;
+        if (!slot) return MW_OK; /* write_queue_close has the status */
         slot->done = at + size < n ? at + size : n;
         slot->block = at + rank < n ? at + rank : -1;
-        slot->local = mw_if_interrupted(slot->block >= 0 ? compute_block(h, slot->block, now.lane, slot) : MW_OK);
-        good = settle(h, pipe, &before);
+        slot->local = mw_if_interrupted(slot->block >= 0 ? compute_block(h, slot->block, now.copy, slot) : MW_OK);
+        good = settle(h, queue, &before);
         before = now;
-        if (good && (h->backend->ops->host_memory || slot->local != MW_OK)) good = settle(h, pipe, &before);
+        if (good && (h->backend->ops->host_memory || slot->local != MW_OK)) good = settle(h, queue, &before);
         if (good)
             mw_progress_update(&progress, tokens_before(h->dataset, slot->done * h->options->batch) - skipped, NULL);
     }
-    if (good) good = settle(h, pipe, &before);
+    if (good) good = settle(h, queue, &before);
     if (good) mw_progress_end(&progress, h->dataset->n_ids - skipped, NULL);
     return MW_OK;
 }
@@ -181,17 +181,17 @@ static mw_status keep_what_is_done(mw_store_writer *writer) {
 static mw_status write_store(harvest *h, const mw_comm *comm, const mw_comm *writing, const char *folder,
                              mw_harvest_report *report) {
     mw_store_writer *writer = NULL;
-    block_pipe *pipe = NULL;
+    write_queue *queue = NULL;
     int64_t first = 0;
     MW_TRY(mw_store_writer_open(folder, &h->plan->store, writing, &writer, &first));
-    mw_status status = pipe_open(writer, &h->plan->store, h->backend, mw_comm_threads(writing), &pipe);
+    mw_status status = write_queue_open(writer, &h->plan->store, h->backend, mw_comm_threads(writing), &queue);
     status = mw_comm_agree(comm, status);
     if (status == MW_OK) {
-        status = run_steps(h, pipe, comm, first);
-        report->waiting = pipe_waiting(pipe);
+        status = run_steps(h, queue, comm, first);
+        report->waiting = write_queue_waiting(queue);
     }
-    if (pipe) {
-        mw_status written = pipe_close(&pipe);
+    if (queue) {
+        mw_status written = write_queue_close(&queue);
         if (status == MW_OK) status = written;
     }
     status = mw_comm_agree(comm, status);
@@ -236,8 +236,8 @@ mw_status mw_harvest(mw_model *model, const mw_dataset *dataset, const mw_tokeni
     mw_harvest_report made = {0};
     bool there = false;
     if (!options->replace) MW_TRY(is_there(folder, comm, &there));
-    harvest_plan plan = {0};
-    MW_TRY(mw_comm_agree(comm, harvest_plan_make(model, dataset, tokenizer, options, &plan)));
+    row_plan plan = {0};
+    MW_TRY(mw_comm_agree(comm, row_plan_make(model, dataset, tokenizer, options, &plan)));
     plan.store.threads = writer_threads(mw_model_backend(model));
     harvest h = {
         .model = model, .dataset = dataset, .options = options, .plan = &plan, .backend = mw_model_backend(model)};
@@ -251,7 +251,7 @@ mw_status mw_harvest(mw_model *model, const mw_dataset *dataset, const mw_tokeni
     made.seconds = mw_seconds() - start;
     mw_free(h.taps);
     mw_free(h.hooks);
-    harvest_plan_free(&plan);
+    row_plan_free(&plan);
     if (status == MW_OK && report) *report = made;
     return status;
 }

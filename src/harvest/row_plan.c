@@ -2,12 +2,12 @@
 
 #include <string.h>
 
-void harvest_plan_free(harvest_plan *p) {
+void row_plan_free(row_plan *p) {
     void *all[] = {p->ids,          p->sequence,  p->position,          p->document, p->offset, p->length,
                    p->document_row, p->block_row, p->vocabulary_offset, p->widths,   p->keep};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) mw_free(all[i]);
     mw_text_free(&p->vocabulary);
-    *p = (harvest_plan){0};
+    *p = (row_plan){0};
 }
 
 static bool is_kept(const mw_tokenizer *tokenizer, const mw_harvest_options *options, int32_t id, int64_t position) {
@@ -29,7 +29,7 @@ static int64_t mark_rows(const mw_dataset *d, const mw_tokenizer *tokenizer, con
     return rows;
 }
 
-static void fill_rows(const mw_dataset *d, int64_t batch, harvest_plan *p) {
+static void fill_rows(const mw_dataset *d, int64_t batch, row_plan *p) {
     int64_t row = 0;
     for (int64_t s = 0; s < d->n_sequences; s++) {
         if (s % batch == 0) p->block_row[s / batch] = (uint64_t)row;
@@ -48,7 +48,7 @@ static void fill_rows(const mw_dataset *d, int64_t batch, harvest_plan *p) {
 }
 
 /* Documents lie one behind the other in the dataset, so their rows do too. */
-static void fill_documents(const mw_dataset *d, harvest_plan *p) {
+static void fill_documents(const mw_dataset *d, row_plan *p) {
     uint64_t row = 0;
     for (int64_t n = 0, at = 0; n <= d->n_documents; n++) {
         for (; at < d->document_first[n]; at++) row += p->keep[at];
@@ -57,7 +57,7 @@ static void fill_documents(const mw_dataset *d, harvest_plan *p) {
 }
 
 /* The text of every id the model knows, so that a store can be read without tokenizer and model. */
-static mw_status fill_vocabulary(const mw_tokenizer *tokenizer, int64_t vocab, harvest_plan *p) {
+static mw_status fill_vocabulary(const mw_tokenizer *tokenizer, int64_t vocab, row_plan *p) {
     if (!(p->vocabulary_offset = mw_alloc((size_t)(vocab + 1) * sizeof *p->vocabulary_offset))) return MW_ERR_MEMORY;
     mw_text_add(&p->vocabulary, "", 0);
     for (int64_t id = 0; id < vocab; id++) {
@@ -72,7 +72,7 @@ static mw_status fill_vocabulary(const mw_tokenizer *tokenizer, int64_t vocab, h
 }
 
 static mw_status check(const mw_model *model, const mw_dataset *d, const mw_tokenizer *tokenizer,
-                       const mw_harvest_options *options, harvest_plan *p) {
+                       const mw_harvest_options *options, row_plan *p) {
     const mw_model_info *about = mw_model_about(model);
     if (options->n_sites < 1) return mw_error(MW_ERR_CONFIG, "harvest.sites is empty: nothing to store");
     if (tokenizer && mw_tokenizer_size(tokenizer) > about->vocab)
@@ -105,7 +105,7 @@ static mw_status check(const mw_model *model, const mw_dataset *d, const mw_toke
 }
 
 static mw_status make(const mw_model *model, const mw_dataset *d, const mw_tokenizer *tokenizer,
-                      const mw_harvest_options *options, harvest_plan *p) {
+                      const mw_harvest_options *options, row_plan *p) {
     if (!(p->widths = mw_calloc((size_t)options->n_sites, sizeof *p->widths))) return MW_ERR_MEMORY;
     MW_TRY(check(model, d, tokenizer, options, p));
     if (!(p->keep = mw_calloc((size_t)d->n_ids, sizeof *p->keep))) return MW_ERR_MEMORY;
@@ -155,12 +155,12 @@ static mw_status make(const mw_model *model, const mw_dataset *d, const mw_token
     return MW_OK;
 }
 
-mw_status harvest_plan_make(const mw_model *model, const mw_dataset *dataset, const mw_tokenizer *tokenizer,
-                            const mw_harvest_options *options, harvest_plan *out) {
-    harvest_plan plan = {0};
+mw_status row_plan_make(const mw_model *model, const mw_dataset *dataset, const mw_tokenizer *tokenizer,
+                        const mw_harvest_options *options, row_plan *out) {
+    row_plan plan = {0};
     mw_status status = make(model, dataset, tokenizer, options, &plan);
     if (status != MW_OK)
-        harvest_plan_free(&plan);
+        row_plan_free(&plan);
     else
         *out = plan;
     return status;

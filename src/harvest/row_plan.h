@@ -4,18 +4,18 @@
 
 #include "microw/harvest.h"
 
-typedef struct harvest_plan {
+typedef struct row_plan {
     mw_store_plan store;
     uint32_t *ids, *sequence, *position;
     uint64_t *document, *offset, *length, *document_row, *block_row, *vocabulary_offset;
     mw_text vocabulary;
     int64_t *widths;
     bool *keep; /* [dataset->n_ids] */
-} harvest_plan;
+} row_plan;
 
-mw_status harvest_plan_make(const mw_model *model, const mw_dataset *dataset, const mw_tokenizer *tokenizer,
-                            const mw_harvest_options *options, harvest_plan *out) MW_MUST_USE;
-void harvest_plan_free(harvest_plan *plan);
+mw_status row_plan_make(const mw_model *model, const mw_dataset *dataset, const mw_tokenizer *tokenizer,
+                        const mw_harvest_options *options, row_plan *out) MW_MUST_USE;
+void row_plan_free(row_plan *plan);
 /* Rows of the largest block; at least 1. */
 uint64_t largest_block(const mw_store_plan *plan);
 

@@ -4,7 +4,7 @@
 
 enum { SLOTS = 3 };
 
-struct block_pipe {
+struct write_queue {
     mw_store_writer *writer;
     mw_backend *backend;
     int64_t n_sites;
@@ -12,25 +12,25 @@ struct block_pipe {
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    pipe_slot slots[SLOTS];
+    queue_slot slots[SLOTS];
     int64_t taken, given, written; /* steps */
     bool closing;
     mw_status status;
     double waiting;
 };
 
-static mw_status write_slot(block_pipe *p, const pipe_slot *slot) {
+static mw_status write_slot(write_queue *p, const queue_slot *slot) {
     return mw_store_write_blocks(p->writer, slot->block, (const void *const *)slot->values, slot->done, slot->local);
 }
 
 /* Every rank writes the same number of steps: a failure is agreed upon inside a step, so all stop at the same one. */
 static void *write_steps(void *self) {
-    block_pipe *p = self;
+    write_queue *p = self;
     pthread_mutex_lock(&p->lock);
     for (;;) {
         while (p->written == p->given && !p->closing) pthread_cond_wait(&p->changed, &p->lock);
         if (p->written == p->given) break;
-        pipe_slot *slot = &p->slots[p->written % SLOTS];
+        queue_slot *slot = &p->slots[p->written % SLOTS];
         mw_status status = p->status;
         pthread_mutex_unlock(&p->lock);
         if (status == MW_OK) status = write_slot(p, slot);
@@ -43,7 +43,7 @@ static void *write_steps(void *self) {
     return NULL;
 }
 
-static mw_status make_slots(block_pipe *p, const mw_store_plan *plan) {
+static mw_status make_slots(write_queue *p, const mw_store_plan *plan) {
     size_t rows = (size_t)largest_block(plan), item = mw_dtype_size(plan->dtype);
     for (int i = 0; i < SLOTS; i++) {
         if (!(p->slots[i].values = mw_calloc((size_t)plan->n_sites, sizeof(void *)))) return MW_ERR_MEMORY;
@@ -55,7 +55,7 @@ static mw_status make_slots(block_pipe *p, const mw_store_plan *plan) {
     return MW_OK;
 }
 
-static void free_pipe(block_pipe *p) {
+static void free_pipe(write_queue *p) {
     for (int i = 0; i < SLOTS; i++) {
         for (int64_t s = 0; p->slots[i].values && s < p->n_sites; s++)
             p->backend->ops->host_free(p->backend, p->slots[i].values[s]);
@@ -66,9 +66,9 @@ static void free_pipe(block_pipe *p) {
     mw_free(p);
 }
 
-mw_status pipe_open(mw_store_writer *writer, const mw_store_plan *plan, mw_backend *backend, bool threaded,
-                    block_pipe **out) {
-    block_pipe *p = mw_calloc(1, sizeof *p);
+mw_status write_queue_open(mw_store_writer *writer, const mw_store_plan *plan, mw_backend *backend, bool threaded,
+                           write_queue **out) {
+    write_queue *p = mw_calloc(1, sizeof *p);
     if (!p) return MW_ERR_MEMORY;
     p->writer = writer;
     p->backend = backend;
@@ -86,7 +86,7 @@ mw_status pipe_open(mw_store_writer *writer, const mw_store_plan *plan, mw_backe
     return status;
 }
 
-pipe_slot *pipe_take(block_pipe *p) {
+queue_slot *write_queue_take(write_queue *p) {
     double start = mw_seconds();
     pthread_mutex_lock(&p->lock);
     while (p->taken - p->written >= SLOTS && p->status == MW_OK) pthread_cond_wait(&p->changed, &p->lock);
@@ -96,7 +96,7 @@ pipe_slot *pipe_take(block_pipe *p) {
     return failed ? NULL : &p->slots[p->taken++ % SLOTS];
 }
 
-void pipe_give(block_pipe *p) {
+void write_queue_give(write_queue *p) {
     if (!p->threaded) {
         double start = mw_seconds();
         p->status = write_slot(p, &p->slots[p->given % SLOTS]);
@@ -111,8 +111,8 @@ void pipe_give(block_pipe *p) {
     pthread_mutex_unlock(&p->lock);
 }
 
-mw_status pipe_close(block_pipe **slot) {
-    block_pipe *p = *slot;
+mw_status write_queue_close(write_queue **slot) {
+    write_queue *p = *slot;
     if (p->threaded) {
         pthread_mutex_lock(&p->lock);
         p->closing = true;
@@ -126,6 +126,6 @@ mw_status pipe_close(block_pipe **slot) {
     return status;
 }
 
-double pipe_waiting(const block_pipe *p) {
+double write_queue_waiting(const write_queue *p) {
     return p->waiting;
 }

@@ -4,25 +4,25 @@
 
 #include "harvest/row_plan.h"
 
-typedef struct pipe_slot {
+typedef struct queue_slot {
     int64_t block; /* -1: this rank has none in this step */
     int64_t done;  /* blocks complete once this step is written */
     mw_status local;
     void **values; /* [n_sites] -> [rows, width] in the stored type */
-} pipe_slot;
+} queue_slot;
 
-typedef struct block_pipe block_pipe;
+typedef struct write_queue write_queue;
 
 /* `threaded`: writes happen in a thread of their own, over `comm`, which nobody else may use meanwhile. Slots are memory that
  * the backend's copies go to. */
-mw_status pipe_open(mw_store_writer *writer, const mw_store_plan *plan, mw_backend *backend, bool threaded,
-                    block_pipe **out) MW_MUST_USE;
-/* An empty slot to fill; waits for one. NULL: writing has failed, pipe_close tells how. Two may be taken at a time. */
-pipe_slot *pipe_take(block_pipe *pipe);
+mw_status write_queue_open(mw_store_writer *writer, const mw_store_plan *plan, mw_backend *backend, bool threaded,
+                           write_queue **out) MW_MUST_USE;
+/* An empty slot to fill; waits for one. NULL: writing has failed, write_queue_close tells how. Two may be taken at a time. */
+queue_slot *write_queue_take(write_queue *queue);
 /* The slot that was taken first of those not given yet. */
-void pipe_give(block_pipe *pipe);
+void write_queue_give(write_queue *queue);
 /* Waits for what was given; the first failure of any step. */
-mw_status pipe_close(block_pipe **pipe) MW_MUST_USE;
-double pipe_waiting(const block_pipe *pipe); /* seconds in pipe_take */
+mw_status write_queue_close(write_queue **queue) MW_MUST_USE;
+double write_queue_waiting(const write_queue *queue); /* seconds in write_queue_take */
 
 #endif

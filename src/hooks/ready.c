@@ -92,7 +92,7 @@ void mw_statistics_free(mw_statistics *statistics) {
     *statistics = (mw_statistics){0};
 }
 
-static void edit_row(const mw_edit_rule *rule, float *row, int64_t width) {
+static void edit_row(const mw_affine_rule *rule, float *row, int64_t width) {
     int64_t n = rule->n_columns ? rule->n_columns : width;
     for (int64_t j = 0; j < n; j++) {
         int64_t i = rule->n_columns ? rule->columns[j] : j;
@@ -100,8 +100,8 @@ static void edit_row(const mw_edit_rule *rule, float *row, int64_t width) {
     }
 }
 
-mw_status mw_apply_edit(void *self, const mw_hook_event *event) {
-    const mw_edit_rule *rule = self;
+mw_status mw_apply_affine(void *self, const mw_hook_event *event) {
+    const mw_affine_rule *rule = self;
     int64_t rows = event->x.shape[0], width = event->x.shape[1];
     for (int64_t j = 0; j < rule->n_columns; j++)
         if (rule->columns[j] < 0 || rule->columns[j] >= width)

@@ -77,7 +77,7 @@ static bool live(const mw_hooks *hooks, const entry *e) {
 }
 
 static bool same_site(mw_site a, mw_site b) {
-    return a.layer == b.layer && a.stream == b.stream;
+    return a.layer == b.layer && a.kind == b.kind;
 }
 
 int64_t mw_hooks_count(const mw_hooks *hooks, mw_site site, mw_hook_kind kind) {

@@ -4,14 +4,14 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const stream_names[] = {
+static const char *const site_kind_names[] = {
 #define STREAM_NAME(code, text) text,
-    MW_STREAM_LIST(STREAM_NAME)
+    MW_SITE_KIND_LIST(STREAM_NAME)
 #undef STREAM_NAME
 };
 
 static mw_status unknown_stream(const char *text, const char *stream) {
-    const char *near = mw_nearest_name(stream, stream_names, MW_STREAM_COUNT);
+    const char *near = mw_nearest_name(stream, site_kind_names, MW_SITE_KIND_COUNT);
     return mw_error(MW_ERR_CONFIG, "site '%s': expected LAYER.STREAM such as 8.resid_post%s%s%s", text,
                     near ? "; did you mean stream '" : "", near ? near : "", near ? "'?" : "");
 }
@@ -25,25 +25,25 @@ mw_status mw_site_parse(const char *text, mw_site *out) {
         snprintf(digits, sizeof digits, "%.*s", (int)(dot - text), text);
         if (!mw_parse_int(digits, &layer) || layer < 0) return unknown_stream(text, stream);
     }
-    for (int s = 0; s < MW_STREAM_COUNT; s++) {
-        if (strcmp(stream_names[s], stream) != 0) continue;
+    for (int s = 0; s < MW_SITE_KIND_COUNT; s++) {
+        if (strcmp(site_kind_names[s], stream) != 0) continue;
         bool layerless = s == MW_EMBED || s == MW_LOGITS;
         if (layerless == (dot != NULL)) break;
-        *out = (mw_site){(int)layer, (mw_stream)s};
+        *out = (mw_site){(int)layer, (mw_site_kind)s};
         return MW_OK;
     }
     return unknown_stream(text, stream);
 }
 
 void mw_site_format(mw_site site, char out[MW_SITE_TEXT]) {
-    if (site.stream == MW_EMBED || site.stream == MW_LOGITS)
-        snprintf(out, MW_SITE_TEXT, "%s", stream_names[site.stream]);
+    if (site.kind == MW_EMBED || site.kind == MW_LOGITS)
+        snprintf(out, MW_SITE_TEXT, "%s", site_kind_names[site.kind]);
     else
-        snprintf(out, MW_SITE_TEXT, "%d.%s", site.layer, stream_names[site.stream]);
+        snprintf(out, MW_SITE_TEXT, "%d.%s", site.layer, site_kind_names[site.kind]);
 }
 
 int64_t mw_site_order(mw_site site) {
-    if (site.stream == MW_EMBED) return 0;
-    if (site.stream == MW_LOGITS) return INT64_MAX;
-    return (int64_t)site.layer * MW_STREAM_COUNT + site.stream;
+    if (site.kind == MW_EMBED) return 0;
+    if (site.kind == MW_LOGITS) return INT64_MAX;
+    return (int64_t)site.layer * MW_SITE_KIND_COUNT + site.kind;
 }

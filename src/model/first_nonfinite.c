@@ -36,10 +36,10 @@ static mw_status look(void *self, const mw_hook_event *event) {
 
 static mw_status attach(mw_model *m, trace *t, mw_hook_id *ids, int64_t *count) {
     for (int64_t l = 0; l < m->arch.n_layers; l++)
-        for (int s = 0; s < MW_STREAM_COUNT; s++) {
+        for (int s = 0; s < MW_SITE_KIND_COUNT; s++) {
             bool layerless = s == MW_EMBED || s == MW_LOGITS;
             mw_hook hook = {
-                .site = {(int)l, (mw_stream)s}, .kind = MW_DETECTOR, .call = look, .self = t, .name = "trace"};
+                .site = {(int)l, (mw_site_kind)s}, .kind = MW_DETECTOR, .call = look, .self = t, .name = "trace"};
             if (mw_model_site_width(m, hook.site) == 0 || (layerless && l > 0)) continue;
             MW_TRY(mw_hooks_attach(m->hooks, &hook, &ids[*count]));
             ++*count;
@@ -50,7 +50,7 @@ static mw_status attach(mw_model *m, trace *t, mw_hook_id *ids, int64_t *count) 
 /* Behind the hooks that are there: what these leave is looked at. */
 static mw_status find_site(mw_model *m, const mw_batch *batch, trace *t) {
     int64_t count = 0;
-    mw_hook_id *ids = mw_alloc((size_t)(m->arch.n_layers * MW_STREAM_COUNT) * sizeof *ids);
+    mw_hook_id *ids = mw_alloc((size_t)(m->arch.n_layers * MW_SITE_KIND_COUNT) * sizeof *ids);
     if (!ids) return MW_ERR_MEMORY;
     mw_status status = attach(m, t, ids, &count);
     if (status == MW_OK) status = mw_model_forward(m, batch, NULL);
@@ -97,7 +97,7 @@ static mw_status search_tensor(const mw_model *m, bad_weight *w) {
 
 static bool is_of_layer(const char *name, const trace *t) {
     char layer[24];
-    if (t->site.stream == MW_EMBED || t->site.stream == MW_LOGITS) return false;
+    if (t->site.kind == MW_EMBED || t->site.kind == MW_LOGITS) return false;
     snprintf(layer, sizeof layer, ".%d.", t->site.layer);
     return strstr(name, layer) != NULL;
 }

@@ -36,8 +36,8 @@ static mw_status fire_rows(pass *p, mw_site site, float *x, int64_t width, int64
     return status;
 }
 
-static mw_status fire(pass *p, int64_t layer, mw_stream stream, float *x) {
-    mw_site site = {(int)layer, stream};
+static mw_status fire(pass *p, int64_t layer, mw_site_kind kind, float *x) {
+    mw_site site = {(int)layer, kind};
     return fire_rows(p, site, x, mw_model_site_width(p->model, site), 0, p->rows);
 }
 

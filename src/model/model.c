@@ -7,9 +7,9 @@
 
 int64_t mw_model_site_width(const mw_model *model, mw_site site) {
     const mw_architecture *a = &model->arch;
-    bool layerless = site.stream == MW_EMBED || site.stream == MW_LOGITS;
+    bool layerless = site.kind == MW_EMBED || site.kind == MW_LOGITS;
     if (site.layer < 0 || site.layer >= (layerless ? 1 : a->n_layers)) return 0;
-    switch (site.stream) {
+    switch (site.kind) {
     case MW_EMBED:
     case MW_RESID_PRE:
     case MW_RESID_POST:
@@ -28,7 +28,7 @@ int64_t mw_model_site_width(const mw_model *model, mw_site site) {
         return a->d_mlp;
     case MW_LOGITS:
         return a->vocab;
-    case MW_STREAM_COUNT:
+    case MW_SITE_KIND_COUNT:
         break;
     }
     return 0;

@@ -213,7 +213,7 @@ static void write_samples(shard *s, int64_t latent) {
     mw_text_addf(s->out, "]");
 }
 
-static void write_near(shard *s, const char *name, const mw_near *near, int64_t latent, bool tokens) {
+static void write_nearest(shard *s, const char *name, const mw_nearest *near, int64_t latent, bool tokens) {
     const char *comma = "";
     mw_text_addf(s->out, ",\"%s\":[", name);
     for (int64_t i = latent * near->m; i < (latent + 1) * near->m && near->index[i] >= 0; i++, comma = ",")
@@ -270,10 +270,10 @@ static void write_latent(shard *s, int64_t latent) {
     write_bins(s, latent);
     write_texts(s, ",\"top\":", latent * d->per, latent * d->per + d->top_texts);
     write_samples(s, latent);
-    write_near(s, "promoted", &d->promoted, latent, true);
-    write_near(s, "suppressed", &d->suppressed, latent, true);
-    write_near(s, "alike", &d->cosine, latent, false);
-    write_near(s, "together", &d->together, latent, false);
+    write_nearest(s, "promoted", &d->promoted, latent, true);
+    write_nearest(s, "suppressed", &d->suppressed, latent, true);
+    write_nearest(s, "alike", &d->cosine, latent, false);
+    write_nearest(s, "together", &d->coactive, latent, false);
     write_sources(s, latent);
     write_categories(s, latent);
     mw_text_addf(s->out, "}");

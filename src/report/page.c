@@ -16,7 +16,7 @@ static void add_element(mw_text *page, const char *id, const mw_text *packed) {
 
 static mw_status add_json(mw_text *page, const char *id, const char *json, size_t length) {
     mw_text packed = {0};
-    mw_status status = mw_pack(json, length, &packed);
+    mw_status status = mw_deflate_base64(json, length, &packed);
     if (status == MW_OK) add_element(page, id, &packed);
     mw_text_free(&packed);
     return status;
@@ -76,7 +76,7 @@ static mw_status add_shard(shelf *s, int64_t number, mw_text *json) {
     mw_text packed = {0};
     json->length = 0;
     MW_TRY(report_shard(s->r, number * REPORT_SHARD, json));
-    mw_status status = mw_pack(json->data, json->length, &packed);
+    mw_status status = mw_deflate_base64(json->data, json->length, &packed);
     s->bytes += (double)packed.length;
     if (status == MW_OK && !s->beside && s->bytes > s->r->embed_bytes) status = move_beside(s, number);
     if (status == MW_OK && s->beside) status = write_beside(s, number, &packed);

@@ -14,7 +14,8 @@ void set_direction(float *to, const float *from, int64_t n, double length) {
     for (int64_t i = 0; i < n && now > 0; i++) to[i] = (float)(from[i] * length / now);
 }
 
-mw_status lengths_of_rows(mw_backend *b, const float *w, int64_t rows, int64_t d, const mw_parts *parts, float *out) {
+mw_status lengths_of_rows(mw_backend *b, const float *w, int64_t rows, int64_t d, const mw_column_groups *parts,
+                          float *out) {
     float *there = NULL;
     if (b->ops->host_memory) return b->ops->row_lengths(b, out, w, rows, d, parts);
     MW_TRY(mw_backend_floats(b, rows, &there));
@@ -25,6 +26,6 @@ mw_status lengths_of_rows(mw_backend *b, const float *w, int64_t rows, int64_t d
 }
 
 mw_status decoder_norms(mw_trainer *t) {
-    const mw_parts parts = parts_of(t->sae);
+    const mw_column_groups parts = parts_of(t->sae);
     return t->backend->ops->row_lengths(t->backend, t->norms, t->sae->w_dec, t->sae->n, t->sae->d_out, &parts);
 }

@@ -63,28 +63,28 @@ static mw_status place_rows(mw_codes *out, int64_t first, int64_t rows) {
     return mw_codes_reserve(out, start[0], start[rows]);
 }
 
-mw_status append_open(mw_backend *backend, mw_codes *out, int64_t first, int64_t rows, int64_t n, const mw_opening *how,
-                      const float *x) {
+mw_status append_open(mw_backend *backend, mw_codes *out, int64_t first, int64_t rows, int64_t n,
+                      const mw_threshold *how, const float *x) {
     int64_t *start = out->start + first;
     MW_TRY(backend->ops->count_open(backend, how, x, rows, n, start + 1));
     MW_TRY(place_rows(out, first, rows));
     return backend->ops->write_open(backend, how, x, rows, n, start, out->index, out->value);
 }
 
-mw_status keep_codes(mw_backend *b, const mw_codes *from, int64_t rows, const mw_keeping *how, mw_codes *to) {
+mw_status keep_codes(mw_backend *b, const mw_codes *from, int64_t rows, const mw_filter *how, mw_codes *to) {
     MW_TRY(mw_codes_begin(to, from->rows));
     MW_TRY(b->ops->count_kept(b, how, from->start, from->index, from->value, rows, to->start + 1));
     MW_TRY(place_rows(to, 0, rows));
     return b->ops->write_kept(b, how, from->start, from->index, from->value, rows, to->start, to->index, to->value);
 }
 
-mw_keeping above(const mw_sae *sae, float level) {
-    return (mw_keeping){.first = 0, .last = sae->n, .level = level};
+mw_filter above(const mw_sae *sae, float level) {
+    return (mw_filter){.first = 0, .last = sae->n, .level = level};
 }
 
 mw_status append_positive(mw_backend *backend, mw_codes *out, int64_t first, int64_t rows, int64_t k,
                           const int32_t *index, const float *value) {
-    return append_open(backend, out, first, rows, k, &(mw_opening){.labels = index}, value); /* the relu */
+    return append_open(backend, out, first, rows, k, &(mw_threshold){.labels = index}, value); /* the relu */
 }
 
 /* ---- the k largest of a row ------------------------------------------------------------------------------ */
@@ -117,7 +117,7 @@ mw_status top_k_codes(const mw_sae *sae, const float *x, int64_t rows, int64_t k
 typedef struct open_reader {
     const mw_sae *sae;
     int count;
-    const mw_opening *how; /* [count] */
+    const mw_threshold *how; /* [count] */
     mw_codes *const *out;
 } open_reader;
 
@@ -133,11 +133,12 @@ static mw_status open_all(open_reader *t, const float *x, int64_t rows) {
     return sae_visit(t->sae, x, rows, take_open, t);
 }
 
-mw_status open_codes(const mw_sae *sae, const float *x, int64_t rows, mw_opening how, mw_codes *out) {
+mw_status open_codes(const mw_sae *sae, const float *x, int64_t rows, mw_threshold how, mw_codes *out) {
     return open_all(&(open_reader){sae, 1, &how, &out}, x, rows);
 }
 
-mw_status open_both(const mw_sae *sae, const float *x, int64_t rows, const mw_opening how[2], mw_codes *const out[2]) {
+mw_status open_both(const mw_sae *sae, const float *x, int64_t rows, const mw_threshold how[2],
+                    mw_codes *const out[2]) {
     return open_all(&(open_reader){sae, 2, how, out}, x, rows);
 }
 

@@ -154,10 +154,10 @@ static mw_status measure_share(meter *m, const mw_comm *comm, const uint64_t *ro
 
 /* Leaves the sums of all groups in the first. */
 static mw_status gather_groups(meter *m, const mw_comm *comm) {
-    MW_TRY(mw_comm_gather_shares(comm, m->groups, m->n_groups, 1, (size_t)m->width * sizeof *m->groups));
+    MW_TRY(mw_comm_allgather_shares(comm, m->groups, m->n_groups, 1, (size_t)m->width * sizeof *m->groups));
     for (int64_t g = 1; g < m->n_groups; g++)
         for (int64_t i = 0; i < m->width; i++) m->groups[i] += m->groups[g * m->width + i];
-    return mw_comm_sum_i64(comm, m->counts, count_width(m));
+    return mw_comm_allreduce_sum(comm, m->counts, count_width(m));
 }
 
 static mw_status measure_all(meter *m, const mw_comm *comm, const uint64_t *row, int64_t n_blocks) {

@@ -42,7 +42,7 @@ mw_status shard_agree(const mw_sae *sae, mw_status local) {
 }
 
 mw_status shard_sum(const mw_sae *sae, int64_t *values, int64_t count) {
-    return sae->shard.peers ? mw_comm_sum_i64(sae->shard.peers, values, count) : MW_OK;
+    return sae->shard.peers ? mw_comm_allreduce_sum(sae->shard.peers, values, count) : MW_OK;
 }
 
 /* Gathers what each shard has put at its place: the last shard so many bytes, each other one so many. */
@@ -50,7 +50,7 @@ static mw_status gather(const mw_sae *sae, size_t others, size_t last, void *dat
     size_t *all = mw_alloc((size_t)sae->shard.count * sizeof *all);
     MW_TRY(shard_agree(sae, all ? MW_OK : MW_ERR_MEMORY));
     for (int64_t i = 0; i < sae->shard.count; i++) all[i] = i + 1 < sae->shard.count ? others : last;
-    mw_status status = mw_comm_gather_device(sae->shard.peers, sae->backend, all, data);
+    mw_status status = mw_comm_allgather_device(sae->shard.peers, sae->backend, all, data);
     mw_free(all);
     return status;
 }

@@ -16,22 +16,22 @@ void store_site_name(mw_site site, const char *what, char out[STORE_NAME]) {
 
 /* ---- opening ------------------------------------------------------------------------------------------- */
 
-static mw_status check_header(store_part *part, bool partial) {
+static mw_status check_header(harvest_file *file, bool partial) {
     int64_t complete;
-    MW_TRY(h5_get_int(part->file, part->path, "schema", &part->schema));
-    if (part->schema < 1 || part->schema > MW_STORE_SCHEMA)
-        return mw_error(MW_ERR_FORMAT, "%s: store schema %lld; this microw reads schemas 1 to %d", part->path,
-                        (long long)part->schema, MW_STORE_SCHEMA);
-    MW_TRY(h5_get_int(part->file, part->path, "complete", &complete));
+    MW_TRY(h5_get_int(file->h5, file->path, "schema", &file->schema));
+    if (file->schema < 1 || file->schema > MW_STORE_SCHEMA)
+        return mw_error(MW_ERR_FORMAT, "%s: store schema %lld; this microw reads schemas 1 to %d", file->path,
+                        (long long)file->schema, MW_STORE_SCHEMA);
+    MW_TRY(h5_get_int(file->h5, file->path, "complete", &complete));
     return complete || partial ? MW_OK
-                               : mw_error(MW_ERR_FORMAT, "%s: the harvest that wrote it did not finish", part->path);
+                               : mw_error(MW_ERR_FORMAT, "%s: the harvest that wrote it did not finish", file->path);
 }
 
-static mw_status stored_dtype(const store_part *part, const char *name, mw_dtype *out) {
-    hid_t data = H5Dopen2(part->file, name, H5P_DEFAULT);
-    if (data < 0) return h5_error(MW_ERR_FORMAT, part->path, "data set '%s' is missing", name);
+static mw_status stored_dtype(const harvest_file *file, const char *name, mw_dtype *out) {
+    hid_t data = H5Dopen2(file->h5, name, H5P_DEFAULT);
+    if (data < 0) return h5_error(MW_ERR_FORMAT, file->path, "data set '%s' is missing", name);
     char *text = NULL;
-    mw_status status = h5_get_text(data, part->path, "dtype", &text);
+    mw_status status = h5_get_text(data, file->path, "dtype", &text);
     if (status == MW_OK) {
         static const mw_dtype known[] = {MW_F32, MW_BF16, MW_F16};
         status = MW_ERR_FORMAT;
@@ -40,10 +40,10 @@ static mw_status stored_dtype(const store_part *part, const char *name, mw_dtype
                 *out = known[i];
                 status = MW_OK;
             }
-        if (status != MW_OK) mw_error(status, "%s: '%s' has dtype '%s'", part->path, name, text);
+        if (status != MW_OK) mw_error(status, "%s: '%s' has dtype '%s'", file->path, name, text);
         hid_t type = H5Dget_type(data);
         if (status == MW_OK && H5Tget_size(type) != mw_dtype_size(*out))
-            status = mw_error(MW_ERR_FORMAT, "%s: '%s' says %s, but its elements have %zu bytes", part->path, name,
+            status = mw_error(MW_ERR_FORMAT, "%s: '%s' says %s, but its elements have %zu bytes", file->path, name,
                               text, H5Tget_size(type));
         H5Tclose(type);
     }
@@ -53,39 +53,39 @@ static mw_status stored_dtype(const store_part *part, const char *name, mw_dtype
 }
 
 /* Whether the file goes on to the end of a site's values. */
-static bool fits(const store_part *part, uint64_t place, int64_t rows, int64_t width, mw_dtype dtype) {
+static bool fits(const harvest_file *file, uint64_t place, int64_t rows, int64_t width, mw_dtype dtype) {
     uint64_t row, bytes, end;
     return !__builtin_mul_overflow((uint64_t)width, mw_dtype_size(dtype), &row) &&
            !__builtin_mul_overflow((uint64_t)rows, row, &bytes) && !__builtin_add_overflow(place, bytes, &end) &&
-           end <= part->size;
+           end <= file->size;
 }
 
-static mw_status add_site(store_part *part, const char *text) {
+static mw_status add_site(harvest_file *file, const char *text) {
     mw_store_site s = {0};
     MW_TRY(mw_site_parse(text, &s.site));
     char name[STORE_NAME];
     int64_t rows;
     uint64_t place;
     store_site_name(s.site, "values", name);
-    MW_TRY(h5_shape(part->file, part->path, name, &rows, &s.width));
-    if (rows != part->n_rows || s.width < 1)
-        return mw_error(MW_ERR_FORMAT, "%s: '%s' has %lld rows of width %lld, expected %lld rows", part->path, name,
-                        (long long)rows, (long long)s.width, (long long)part->n_rows);
-    MW_TRY(stored_dtype(part, name, &s.dtype));
-    MW_TRY(h5_place(part->file, part->path, name, &place));
+    MW_TRY(h5_shape(file->h5, file->path, name, &rows, &s.width));
+    if (rows != file->n_rows || s.width < 1)
+        return mw_error(MW_ERR_FORMAT, "%s: '%s' has %lld rows of width %lld, expected %lld rows", file->path, name,
+                        (long long)rows, (long long)s.width, (long long)file->n_rows);
+    MW_TRY(stored_dtype(file, name, &s.dtype));
+    MW_TRY(h5_place(file->h5, file->path, name, &place));
     store_site_name(s.site, "norm_mean", name);
-    MW_TRY(h5_read_all(part->file, part->path, name, H5T_NATIVE_DOUBLE, 1, &s.norm_mean));
+    MW_TRY(h5_read_all(file->h5, file->path, name, H5T_NATIVE_DOUBLE, 1, &s.norm_mean));
     store_site_name(s.site, "square_mean", name);
-    MW_TRY(h5_read_all(part->file, part->path, name, H5T_NATIVE_DOUBLE, 1, &s.square_mean));
-    if (!fits(part, place, rows, s.width, s.dtype))
-        return mw_error(MW_ERR_FORMAT, "%s: truncated: site %s ends behind the end of the file", part->path, text);
-    if (!MW_GROW(part->sites, part->n_sites, part->capacity)) return MW_ERR_MEMORY;
-    part->sites[part->n_sites++] = (part_site){s, place};
+    MW_TRY(h5_read_all(file->h5, file->path, name, H5T_NATIVE_DOUBLE, 1, &s.square_mean));
+    if (!fits(file, place, rows, s.width, s.dtype))
+        return mw_error(MW_ERR_FORMAT, "%s: truncated: site %s ends behind the end of the file", file->path, text);
+    if (!MW_GROW(file->sites, file->n_sites, file->capacity)) return MW_ERR_MEMORY;
+    file->sites[file->n_sites++] = (file_site){s, place};
     return MW_OK;
 }
 
 typedef struct listing {
-    store_part *part;
+    harvest_file *file;
     mw_status status;
 } listing;
 
@@ -93,25 +93,25 @@ static herr_t visit_site(hid_t group, const char *name, const H5L_info_t *info, 
     (void)group;
     (void)info;
     listing *l = data;
-    l->status = add_site(l->part, name);
+    l->status = add_site(l->file, name);
     return l->status == MW_OK ? 0 : 1;
 }
 
-static mw_status open_into(store_part *part, const char *path, bool partial) {
-    if (!(part->path = mw_strdup(path))) return MW_ERR_MEMORY;
+static mw_status open_into(harvest_file *file, const char *path, bool partial) {
+    if (!(file->path = mw_strdup(path))) return MW_ERR_MEMORY;
     if (!mw_file_exists(path)) return mw_error(MW_ERR_IO, "%s: there is no such file", path);
-    MW_TRY(h5_open(path, NULL, false, &part->file));
-    MW_TRY(h5_descriptor(part->file, path, &part->fd));
+    MW_TRY(h5_open(path, NULL, false, &file->h5));
+    MW_TRY(h5_descriptor(file->h5, path, &file->fd));
     struct stat about;
-    if (fstat(part->fd, &about) != 0) return mw_error(MW_ERR_IO, "%s: %s", path, strerror(errno));
-    part->size = (uint64_t)about.st_size;
-    MW_TRY(check_header(part, partial));
+    if (fstat(file->fd, &about) != 0) return mw_error(MW_ERR_IO, "%s: %s", path, strerror(errno));
+    file->size = (uint64_t)about.st_size;
+    MW_TRY(check_header(file, partial));
     int64_t columns;
-    MW_TRY(h5_shape(part->file, path, "/tokens/ids", &part->n_rows, &columns));
-    MW_TRY(h5_shape(part->file, path, "/documents/place", &part->n_documents, &columns));
-    listing l = {part, MW_OK};
+    MW_TRY(h5_shape(file->h5, path, "/tokens/ids", &file->n_rows, &columns));
+    MW_TRY(h5_shape(file->h5, path, "/documents/place", &file->n_documents, &columns));
+    listing l = {file, MW_OK};
     hsize_t at = 0;
-    hid_t group = H5Gopen2(part->file, "/sites", H5P_DEFAULT);
+    hid_t group = H5Gopen2(file->h5, "/sites", H5P_DEFAULT);
     if (group < 0) return h5_error(MW_ERR_FORMAT, path, "group '/sites' is missing");
     herr_t code = H5Literate(group, H5_INDEX_NAME, H5_ITER_INC, &at, visit_site, &l);
     if (code < 0 && l.status == MW_OK) l.status = h5_error(MW_ERR_IO, path, "sites cannot be listed");
@@ -119,62 +119,62 @@ static mw_status open_into(store_part *part, const char *path, bool partial) {
     return l.status;
 }
 
-mw_status part_open(const char *path, bool partial, store_part *out) {
-    store_part part = {.file = -1, .fd = -1};
-    mw_status status = open_into(&part, path, partial);
+mw_status harvest_file_open(const char *path, bool partial, harvest_file *out) {
+    harvest_file file = {.h5 = -1, .fd = -1};
+    mw_status status = open_into(&file, path, partial);
     if (status != MW_OK)
-        part_close(&part);
+        harvest_file_close(&file);
     else
-        *out = part;
+        *out = file;
     return status;
 }
 
-static mw_status describe_array(store_part *part, const char *site) {
-    mw_store_site *s = &part->sites[0].about;
+static mw_status describe_array(harvest_file *file, const char *site) {
+    mw_store_site *s = &file->sites[0].about;
     MW_TRY(mw_site_parse(site, &s->site));
-    if (!(part->path = mw_strdup("rows in memory"))) return MW_ERR_MEMORY;
-    for (int64_t r = 0; r < part->n_rows; r++) {
+    if (!(file->path = mw_strdup("rows in memory"))) return MW_ERR_MEMORY;
+    for (int64_t r = 0; r < file->n_rows; r++) {
         double squares = 0;
         for (int64_t i = 0; i < s->width; i++)
-            squares += (double)part->array[r * s->width + i] * part->array[r * s->width + i];
-        s->norm_mean += sqrt(squares) / (double)part->n_rows;
-        s->square_mean += squares / (double)part->n_rows;
+            squares += (double)file->array[r * s->width + i] * file->array[r * s->width + i];
+        s->norm_mean += sqrt(squares) / (double)file->n_rows;
+        s->square_mean += squares / (double)file->n_rows;
     }
     return MW_OK;
 }
 
-mw_status part_of_array(const float *rows, int64_t n, int64_t width, const char *site, store_part *out) {
+mw_status harvest_file_of_array(const float *rows, int64_t n, int64_t width, const char *site, harvest_file *out) {
     if (n < 1 || n > UINT32_MAX || width < 1)
         return mw_error(MW_ERR_ARG,
                         "rows in memory: expected 1 to 2^32 - 1 rows of at least one column, found %lld of %lld",
                         (long long)n, (long long)width);
-    store_part part = {.file = -1, .fd = -1, .schema = MW_STORE_SCHEMA, .n_rows = n, .n_documents = 1, .array = rows};
-    if (!MW_GROW(part.sites, part.n_sites, part.capacity)) return MW_ERR_MEMORY;
-    part.sites[part.n_sites++] = (part_site){{.width = width, .dtype = MW_F32}, 0};
-    mw_status status = describe_array(&part, site);
+    harvest_file file = {.h5 = -1, .fd = -1, .schema = MW_STORE_SCHEMA, .n_rows = n, .n_documents = 1, .array = rows};
+    if (!MW_GROW(file.sites, file.n_sites, file.capacity)) return MW_ERR_MEMORY;
+    file.sites[file.n_sites++] = (file_site){{.width = width, .dtype = MW_F32}, 0};
+    mw_status status = describe_array(&file, site);
     if (status != MW_OK)
-        part_close(&part);
+        harvest_file_close(&file);
     else
-        *out = part;
+        *out = file;
     return status;
 }
 
-void part_close(store_part *part) {
-    if (part->fd >= 0) close(part->fd);
-    if (part->file >= 0) H5Fclose(part->file);
-    mw_free(part->sites);
-    mw_free(part->path);
-    *part = (store_part){.file = -1, .fd = -1};
+void harvest_file_close(harvest_file *file) {
+    if (file->fd >= 0) close(file->fd);
+    if (file->h5 >= 0) H5Fclose(file->h5);
+    mw_free(file->sites);
+    mw_free(file->path);
+    *file = (harvest_file){.h5 = -1, .fd = -1};
 }
 
 /* ---- rows ---------------------------------------------------------------------------------------------- */
 
-static mw_status read_bytes(const store_part *part, uint64_t place, void *out, size_t bytes) {
+static mw_status read_bytes(const harvest_file *file, uint64_t place, void *out, size_t bytes) {
     for (char *to = out; bytes > 0;) {
-        ssize_t got = pread(part->fd, to, bytes, (off_t)place);
+        ssize_t got = pread(file->fd, to, bytes, (off_t)place);
         if (got < 0 && errno == EINTR) continue;
         if (got <= 0)
-            return mw_error(MW_ERR_IO, "%s: read failed at byte %llu: %s", part->path, (unsigned long long)place,
+            return mw_error(MW_ERR_IO, "%s: read failed at byte %llu: %s", file->path, (unsigned long long)place,
                             got < 0 ? strerror(errno) : "end of file");
         to += got;
         place += (uint64_t)got;
@@ -183,48 +183,49 @@ static mw_status read_bytes(const store_part *part, uint64_t place, void *out, s
     return MW_OK;
 }
 
-mw_status part_read(const store_part *part, int64_t site, int64_t begin, int64_t count, char *raw, float *out) {
-    const mw_store_site *s = &part->sites[site].about;
-    if (part->array) {
-        memcpy(out, part->array + begin * s->width, (size_t)(count * s->width) * sizeof *out);
+mw_status harvest_file_read(const harvest_file *file, int64_t site, int64_t begin, int64_t count, char *raw,
+                            float *out) {
+    const mw_store_site *s = &file->sites[site].about;
+    if (file->array) {
+        memcpy(out, file->array + begin * s->width, (size_t)(count * s->width) * sizeof *out);
         return MW_OK;
     }
     size_t row = (size_t)s->width * mw_dtype_size(s->dtype);
     void *into = s->dtype == MW_F32 ? (void *)out : raw;
-    MW_TRY(read_bytes(part, part->sites[site].place + (uint64_t)begin * row, into, (size_t)count * row));
+    MW_TRY(read_bytes(file, file->sites[site].place + (uint64_t)begin * row, into, (size_t)count * row));
     return s->dtype == MW_F32 ? MW_OK : mw_convert_to_f32(s->dtype, raw, count * s->width, out);
 }
 
-mw_status part_mean(const store_part *part, int64_t site, double *out) {
-    const mw_store_site *s = &part->sites[site].about;
+mw_status harvest_file_mean(const harvest_file *file, int64_t site, double *out) {
+    const mw_store_site *s = &file->sites[site].about;
     char name[STORE_NAME];
     store_site_name(s->site, "mean", name);
-    if (!part->array) return h5_read_all(part->file, part->path, name, H5T_NATIVE_DOUBLE, s->width, out);
+    if (!file->array) return h5_read_all(file->h5, file->path, name, H5T_NATIVE_DOUBLE, s->width, out);
     for (int64_t i = 0; i < s->width; i++) out[i] = 0;
-    for (int64_t r = 0; r < part->n_rows; r++)
-        for (int64_t i = 0; i < s->width; i++) out[i] += part->array[r * s->width + i];
-    for (int64_t i = 0; i < s->width; i++) out[i] /= (double)part->n_rows;
+    for (int64_t r = 0; r < file->n_rows; r++)
+        for (int64_t i = 0; i < s->width; i++) out[i] += file->array[r * s->width + i];
+    for (int64_t i = 0; i < s->width; i++) out[i] /= (double)file->n_rows;
     return MW_OK;
 }
 
-mw_status part_text(const store_part *part, const char *key, char **out) {
-    if (!part->array) return h5_get_text(part->file, part->path, key, out);
+mw_status harvest_file_text(const harvest_file *file, const char *key, char **out) {
+    if (!file->array) return h5_get_text(file->h5, file->path, key, out);
     *out = mw_strdup("");
     return *out ? MW_OK : MW_ERR_MEMORY;
 }
 
 /* ---- tokens -------------------------------------------------------------------------------------------- */
 
-mw_status part_column(const store_part *part, const char *name, hid_t type, int64_t columns, int64_t *count,
-                      void **out) {
+mw_status harvest_file_column(const harvest_file *file, const char *name, hid_t type, int64_t columns, int64_t *count,
+                              void **out) {
     int64_t rows, width;
-    MW_TRY(h5_shape(part->file, part->path, name, &rows, &width));
+    MW_TRY(h5_shape(file->h5, file->path, name, &rows, &width));
     if (width != columns || (*count >= 0 && rows != *count))
-        return mw_error(MW_ERR_FORMAT, "%s: '%s' has shape [%lld, %lld]", part->path, name, (long long)rows,
+        return mw_error(MW_ERR_FORMAT, "%s: '%s' has shape [%lld, %lld]", file->path, name, (long long)rows,
                         (long long)width);
     void *data = mw_alloc((size_t)rows * (size_t)(columns ? columns : 1) * H5Tget_size(type));
     if (!data) return MW_ERR_MEMORY;
-    mw_status status = h5_read_all(part->file, part->path, name, type, rows * (columns ? columns : 1), data);
+    mw_status status = h5_read_all(file->h5, file->path, name, type, rows * (columns ? columns : 1), data);
     if (status != MW_OK) {
         mw_free(data);
         return status;
@@ -235,59 +236,59 @@ mw_status part_column(const store_part *part, const char *name, hid_t type, int6
 }
 
 /* What the file says of itself must hold together before anything is looked up by it. */
-static mw_status check_tokens(const store_part *part, const mw_store_tokens *t, int64_t n_bytes) {
+static mw_status check_tokens(const harvest_file *file, const mw_store_tokens *t, int64_t n_bytes) {
     for (int64_t i = 0; i < t->n_vocabulary; i++)
         if (t->vocabulary_offset[i] > t->vocabulary_offset[i + 1] || t->vocabulary_offset[i + 1] > (uint64_t)n_bytes)
-            return mw_error(MW_ERR_FORMAT, "%s: the vocabulary's offsets are not in order", part->path);
+            return mw_error(MW_ERR_FORMAT, "%s: the vocabulary's offsets are not in order", file->path);
     for (int64_t i = 0; i < t->n_rows; i++)
         if (t->ids[i] >= (uint64_t)t->n_vocabulary || t->sequence[i] >= (uint64_t)t->n_sequences ||
             t->position[i] > INT32_MAX)
             return mw_error(MW_ERR_FORMAT, "%s: row %lld has token %u at position %u of sequence %u, out of range",
-                            part->path, (long long)i, t->ids[i], t->position[i], t->sequence[i]);
+                            file->path, (long long)i, t->ids[i], t->position[i], t->sequence[i]);
     for (int64_t i = 0; i < t->n_sequences; i++)
         if (t->offset[i] > (uint64_t)t->n_rows || t->length[i] > (uint64_t)t->n_rows - t->offset[i] ||
             t->document[i] >= (uint64_t)t->n_documents)
-            return mw_error(MW_ERR_FORMAT, "%s: sequence %lld is out of range", part->path, (long long)i);
+            return mw_error(MW_ERR_FORMAT, "%s: sequence %lld is out of range", file->path, (long long)i);
     for (int64_t i = 0; i < t->n_rows; i++)
         if ((uint64_t)i - t->offset[t->sequence[i]] >= t->length[t->sequence[i]])
-            return mw_error(MW_ERR_FORMAT, "%s: row %lld does not lie in its sequence %u", part->path, (long long)i,
+            return mw_error(MW_ERR_FORMAT, "%s: row %lld does not lie in its sequence %u", file->path, (long long)i,
                             t->sequence[i]);
     for (int64_t i = 0; i < t->n_documents; i++)
         if (t->document_row[i] > t->document_row[i + 1])
-            return mw_error(MW_ERR_FORMAT, "%s: rows of document %lld are not in order", part->path, (long long)i);
+            return mw_error(MW_ERR_FORMAT, "%s: rows of document %lld are not in order", file->path, (long long)i);
     if (t->document_row[0] != 0 || t->document_row[t->n_documents] != (uint64_t)t->n_rows)
-        return mw_error(MW_ERR_FORMAT, "%s: '/documents/row' does not cover the %lld rows", part->path,
+        return mw_error(MW_ERR_FORMAT, "%s: '/documents/row' does not cover the %lld rows", file->path,
                         (long long)t->n_rows);
     return MW_OK;
 }
 
 /* Schema 1 says where sequences begin only. */
-static mw_status guess_documents(store_part *part, mw_store_tokens *t) {
+static mw_status guess_documents(harvest_file *file, mw_store_tokens *t) {
     if (!(t->document_row = mw_alloc((size_t)(t->n_documents + 1) * sizeof *t->document_row))) return MW_ERR_MEMORY;
     int64_t next = 0;
     for (int64_t s = 0; s < t->n_sequences; s++)
         for (; next < t->n_documents && (uint64_t)next <= t->document[s]; next++)
             t->document_row[next] = next ? t->offset[s] : 0;
     for (; next <= t->n_documents; next++) t->document_row[next] = (uint64_t)t->n_rows;
-    if (!part->told)
+    if (!file->told)
         mw_log(MW_LOG_INFO,
                "%s: of an earlier version (store schema 1): rows are said to be of the document that their sequence "
                "begins with; harvest with --overwrite to have their own",
-               part->path);
-    part->told = true;
+               file->path);
+    file->told = true;
     return MW_OK;
 }
 
-static mw_status read_documents(store_part *part, mw_store_tokens *t) {
+static mw_status read_documents(harvest_file *file, mw_store_tokens *t) {
     int64_t count = t->n_documents + 1;
-    if (part->schema < 2) return guess_documents(part, t);
-    return part_column(part, "/documents/row", H5T_NATIVE_UINT64, 0, &count, (void **)&t->document_row);
+    if (file->schema < 2) return guess_documents(file, t);
+    return harvest_file_column(file, "/documents/row", H5T_NATIVE_UINT64, 0, &count, (void **)&t->document_row);
 }
 
 /* Each row is a sequence of its own, of the one document, of the one token. */
-static mw_status tokens_of_array(const store_part *part, mw_store_tokens *t) {
-    size_t n = (size_t)part->n_rows;
-    t->n_rows = t->n_sequences = part->n_rows;
+static mw_status tokens_of_array(const harvest_file *file, mw_store_tokens *t) {
+    size_t n = (size_t)file->n_rows;
+    t->n_rows = t->n_sequences = file->n_rows;
     t->n_documents = t->n_vocabulary = 1;
     t->ids = mw_calloc(n, sizeof *t->ids);
     t->sequence = mw_alloc(n * sizeof *t->sequence);
@@ -311,50 +312,53 @@ static mw_status tokens_of_array(const store_part *part, mw_store_tokens *t) {
     return MW_OK;
 }
 
-mw_status part_read_tokens(store_part *part, mw_store_tokens *t) {
-    if (part->array) return tokens_of_array(part, t);
+mw_status harvest_file_read_tokens(harvest_file *file, mw_store_tokens *t) {
+    if (file->array) return tokens_of_array(file, t);
     int64_t any, n_bytes = -1, n_offsets = -1;
-    t->n_rows = part->n_rows;
+    t->n_rows = file->n_rows;
     t->n_sequences = t->n_documents = -1;
-    MW_TRY(part_column(part, "/tokens/ids", H5T_NATIVE_UINT32, 0, &t->n_rows, (void **)&t->ids));
-    MW_TRY(part_column(part, "/tokens/sequence", H5T_NATIVE_UINT32, 0, &t->n_rows, (void **)&t->sequence));
-    MW_TRY(part_column(part, "/tokens/position", H5T_NATIVE_UINT32, 0, &t->n_rows, (void **)&t->position));
-    MW_TRY(part_column(part, "/sequences/document", H5T_NATIVE_UINT64, 0, &t->n_sequences, (void **)&t->document));
+    MW_TRY(harvest_file_column(file, "/tokens/ids", H5T_NATIVE_UINT32, 0, &t->n_rows, (void **)&t->ids));
+    MW_TRY(harvest_file_column(file, "/tokens/sequence", H5T_NATIVE_UINT32, 0, &t->n_rows, (void **)&t->sequence));
+    MW_TRY(harvest_file_column(file, "/tokens/position", H5T_NATIVE_UINT32, 0, &t->n_rows, (void **)&t->position));
+    MW_TRY(
+        harvest_file_column(file, "/sequences/document", H5T_NATIVE_UINT64, 0, &t->n_sequences, (void **)&t->document));
     any = t->n_sequences;
-    MW_TRY(part_column(part, "/sequences/offset", H5T_NATIVE_UINT64, 0, &any, (void **)&t->offset));
-    MW_TRY(part_column(part, "/sequences/length", H5T_NATIVE_UINT64, 0, &any, (void **)&t->length));
-    MW_TRY(part_column(part, "/documents/place", H5T_NATIVE_INT64, 3, &t->n_documents, (void **)&t->documents));
-    MW_TRY(read_documents(part, t));
-    MW_TRY(part_column(part, "/vocabulary/offset", H5T_NATIVE_UINT64, 0, &n_offsets, (void **)&t->vocabulary_offset));
-    MW_TRY(part_column(part, "/vocabulary/bytes", H5T_NATIVE_UINT8, 0, &n_bytes, (void **)&t->vocabulary_bytes));
-    if (n_offsets < 1) return mw_error(MW_ERR_FORMAT, "%s: '/vocabulary/offset' is empty", part->path);
+    MW_TRY(harvest_file_column(file, "/sequences/offset", H5T_NATIVE_UINT64, 0, &any, (void **)&t->offset));
+    MW_TRY(harvest_file_column(file, "/sequences/length", H5T_NATIVE_UINT64, 0, &any, (void **)&t->length));
+    MW_TRY(harvest_file_column(file, "/documents/place", H5T_NATIVE_INT64, 3, &t->n_documents, (void **)&t->documents));
+    MW_TRY(read_documents(file, t));
+    MW_TRY(harvest_file_column(file, "/vocabulary/offset", H5T_NATIVE_UINT64, 0, &n_offsets,
+                               (void **)&t->vocabulary_offset));
+    MW_TRY(
+        harvest_file_column(file, "/vocabulary/bytes", H5T_NATIVE_UINT8, 0, &n_bytes, (void **)&t->vocabulary_bytes));
+    if (n_offsets < 1) return mw_error(MW_ERR_FORMAT, "%s: '/vocabulary/offset' is empty", file->path);
     t->n_vocabulary = n_offsets - 1;
-    return check_tokens(part, t, n_bytes);
+    return check_tokens(file, t, n_bytes);
 }
 
-static mw_status blocks_of_array(const store_part *part, int64_t *n_blocks, uint64_t **out) {
+static mw_status blocks_of_array(const harvest_file *file, int64_t *n_blocks, uint64_t **out) {
     enum { ROWS = 4096 };
-    int64_t n = (part->n_rows + ROWS - 1) / ROWS;
+    int64_t n = (file->n_rows + ROWS - 1) / ROWS;
     uint64_t *row = mw_alloc((size_t)(n + 1) * sizeof *row);
     if (!row) return MW_ERR_MEMORY;
     for (int64_t i = 0; i < n; i++) row[i] = (uint64_t)(i * ROWS);
-    row[n] = (uint64_t)part->n_rows;
+    row[n] = (uint64_t)file->n_rows;
     *n_blocks = n;
     *out = row;
     return MW_OK;
 }
 
-mw_status part_blocks(const store_part *part, int64_t *n_blocks, uint64_t **out) {
-    if (part->array) return blocks_of_array(part, n_blocks, out);
+mw_status harvest_file_blocks(const harvest_file *file, int64_t *n_blocks, uint64_t **out) {
+    if (file->array) return blocks_of_array(file, n_blocks, out);
     int64_t count = -1;
     void *rows = NULL;
-    MW_TRY(part_column(part, "/blocks/row", H5T_NATIVE_UINT64, 0, &count, &rows));
+    MW_TRY(harvest_file_column(file, "/blocks/row", H5T_NATIVE_UINT64, 0, &count, &rows));
     const uint64_t *row = rows;
-    bool good = count >= 1 && row[0] == 0 && row[count - 1] == (uint64_t)part->n_rows;
+    bool good = count >= 1 && row[0] == 0 && row[count - 1] == (uint64_t)file->n_rows;
     for (int64_t i = 1; good && i < count; i++) good = row[i] >= row[i - 1];
     if (!good) {
         mw_free(rows);
-        return mw_error(MW_ERR_FORMAT, "%s: '/blocks/row' is not in order", part->path);
+        return mw_error(MW_ERR_FORMAT, "%s: '/blocks/row' is not in order", file->path);
     }
     *n_blocks = count - 1;
     *out = rows;
@@ -363,29 +367,29 @@ mw_status part_blocks(const store_part *part, int64_t *n_blocks, uint64_t **out)
 
 /* ---- verification -------------------------------------------------------------------------------------- */
 
-static mw_status block_matches(const store_part *part, int64_t site, uint64_t begin, uint64_t end, uint64_t expected,
+static mw_status block_matches(const harvest_file *file, int64_t site, uint64_t begin, uint64_t end, uint64_t expected,
                                bool *matches) {
-    const mw_store_site *s = &part->sites[site].about;
+    const mw_store_site *s = &file->sites[site].about;
     size_t row = (size_t)s->width * mw_dtype_size(s->dtype), bytes = (size_t)(end - begin) * row;
     void *raw = mw_alloc(bytes);
-    mw_status status = raw ? read_bytes(part, part->sites[site].place + begin * row, raw, bytes) : MW_ERR_MEMORY;
+    mw_status status = raw ? read_bytes(file, file->sites[site].place + begin * row, raw, bytes) : MW_ERR_MEMORY;
     *matches = status == MW_OK && mw_xxh64(raw, bytes) == expected;
     mw_free(raw);
     return status;
 }
 
-mw_status part_matching_blocks(const store_part *part, int64_t site, const uint64_t *row, int64_t n_blocks,
-                               int64_t begin, int64_t end, int64_t *good) {
+mw_status harvest_file_matching_blocks(const harvest_file *file, int64_t site, const uint64_t *row, int64_t n_blocks,
+                                       int64_t begin, int64_t end, int64_t *good) {
     char name[STORE_NAME];
     *good = end;
-    if (part->array) return MW_OK; /* nothing was written that may have changed */
+    if (file->array) return MW_OK; /* nothing was written that may have changed */
     void *data = NULL;
-    store_site_name(part->sites[site].about.site, "checksum", name);
-    MW_TRY(part_column(part, name, H5T_NATIVE_UINT64, 0, &n_blocks, &data));
+    store_site_name(file->sites[site].about.site, "checksum", name);
+    MW_TRY(harvest_file_column(file, name, H5T_NATIVE_UINT64, 0, &n_blocks, &data));
     mw_status status = MW_OK;
     bool matches = true;
     for (*good = begin; *good < end && status == MW_OK && matches; *good += matches)
-        status = block_matches(part, site, row[*good], row[*good + 1], ((const uint64_t *)data)[*good], &matches);
+        status = block_matches(file, site, row[*good], row[*good + 1], ((const uint64_t *)data)[*good], &matches);
     mw_free(data);
     return status;
 }

@@ -7,27 +7,27 @@
 /* ---- opening ------------------------------------------------------------------------------------------- */
 
 static bool same_site(const mw_store_site *a, const mw_store_site *b) {
-    return a->site.layer == b->site.layer && a->site.stream == b->site.stream && a->width == b->width;
+    return a->site.layer == b->site.layer && a->site.kind == b->site.kind && a->width == b->width;
 }
 
-/* Index of a site of the same width in a part; -1: it has none. */
-static int64_t find_in_part(const store_part *part, const mw_store_site *wanted) {
-    for (int64_t i = 0; i < part->n_sites; i++)
-        if (same_site(&part->sites[i].about, wanted)) return i;
+/* Index of a site of the same width in a file; -1: it has none. */
+static int64_t find_in_part(const harvest_file *file, const mw_store_site *wanted) {
+    for (int64_t i = 0; i < file->n_sites; i++)
+        if (same_site(&file->sites[i].about, wanted)) return i;
     return -1;
 }
 
-/* Only sites that every part has, in the order of the first. */
+/* Only sites that every file has, in the order of the first. */
 static void keep_common_sites(mw_store *store) {
     int64_t kept = 0;
-    for (int64_t i = 0; i < store->parts[0].n_sites; i++) {
-        const mw_store_site wanted = store->parts[0].sites[i].about;
+    for (int64_t i = 0; i < store->files[0].n_sites; i++) {
+        const mw_store_site wanted = store->files[0].sites[i].about;
         bool everywhere = true;
-        for (int64_t p = 1; p < store->n_parts; p++)
-            everywhere = everywhere && find_in_part(&store->parts[p], &wanted) >= kept;
-        for (int64_t p = 0; p < store->n_parts && everywhere; p++) {
-            part_site *sites = store->parts[p].sites, moved = sites[kept];
-            int64_t at = find_in_part(&store->parts[p], &wanted);
+        for (int64_t p = 1; p < store->n_files; p++)
+            everywhere = everywhere && find_in_part(&store->files[p], &wanted) >= kept;
+        for (int64_t p = 0; p < store->n_files && everywhere; p++) {
+            file_site *sites = store->files[p].sites, moved = sites[kept];
+            int64_t at = find_in_part(&store->files[p], &wanted);
             sites[kept] = sites[at];
             sites[at] = moved;
         }
@@ -40,12 +40,12 @@ static mw_status list_sites(mw_store *store) {
     if (!(store->sites = mw_calloc((size_t)store->n_sites, sizeof *store->sites))) return MW_ERR_MEMORY;
     for (int64_t i = 0; i < store->n_sites; i++) {
         mw_store_site *s = &store->sites[i];
-        *s = store->parts[0].sites[i].about;
+        *s = store->files[0].sites[i].about;
         s->index = i;
         s->norm_mean = s->square_mean = 0;
-        for (int64_t p = 0; p < store->n_parts; p++) {
-            const mw_store_site *theirs = &store->parts[p].sites[i].about;
-            double share = (double)store->parts[p].n_rows / (double)store->n_rows;
+        for (int64_t p = 0; p < store->n_files; p++) {
+            const mw_store_site *theirs = &store->files[p].sites[i].about;
+            double share = (double)store->files[p].n_rows / (double)store->n_rows;
             s->norm_mean += share * theirs->norm_mean;
             s->square_mean += share * theirs->square_mean;
         }
@@ -56,13 +56,13 @@ static mw_status list_sites(mw_store *store) {
 /* Activations of two models in one dictionary would be a mistake that nothing later shows. */
 static mw_status check_same_model(const mw_store *store) {
     char *first = NULL, *other = NULL;
-    MW_TRY(h5_get_text(store->parts[0].file, store->parts[0].path, "model_sha256", &first));
+    MW_TRY(h5_get_text(store->files[0].h5, store->files[0].path, "model_sha256", &first));
     mw_status status = MW_OK;
-    for (int64_t p = 1; p < store->n_parts && status == MW_OK; p++) {
-        status = h5_get_text(store->parts[p].file, store->parts[p].path, "model_sha256", &other);
+    for (int64_t p = 1; p < store->n_files && status == MW_OK; p++) {
+        status = h5_get_text(store->files[p].h5, store->files[p].path, "model_sha256", &other);
         if (status == MW_OK && strcmp(first, other) != 0)
-            status = mw_error(MW_ERR_CONFIG, "%s and %s are of different models", store->parts[0].path,
-                              store->parts[p].path);
+            status = mw_error(MW_ERR_CONFIG, "%s and %s are of different models", store->files[0].path,
+                              store->files[p].path);
         mw_free(other);
         other = NULL;
     }
@@ -71,12 +71,12 @@ static mw_status check_same_model(const mw_store *store) {
 }
 
 static mw_status open_parts(mw_store *store, const char *const *paths, int64_t n) {
-    if (!(store->parts = mw_calloc((size_t)n, sizeof *store->parts))) return MW_ERR_MEMORY;
+    if (!(store->files = mw_calloc((size_t)n, sizeof *store->files))) return MW_ERR_MEMORY;
     for (int64_t p = 0; p < n; p++) {
-        MW_TRY(part_open(paths[p], false, &store->parts[p]));
-        store->parts[p].first = store->n_rows;
-        store->n_rows += store->parts[p].n_rows;
-        store->n_parts = p + 1;
+        MW_TRY(harvest_file_open(paths[p], false, &store->files[p]));
+        store->files[p].first = store->n_rows;
+        store->n_rows += store->files[p].n_rows;
+        store->n_files = p + 1;
     }
     if (n > 1) MW_TRY(check_same_model(store));
     keep_common_sites(store);
@@ -99,9 +99,9 @@ mw_status mw_store_open(const char *path, mw_store **out) {
 }
 
 static mw_status take_array(mw_store *store, const float *rows, int64_t n, int64_t width, const char *site) {
-    if (!(store->parts = mw_calloc(1, sizeof *store->parts))) return MW_ERR_MEMORY;
-    MW_TRY(part_of_array(rows, n, width, site, &store->parts[0]));
-    store->n_parts = store->n_sites = 1;
+    if (!(store->files = mw_calloc(1, sizeof *store->files))) return MW_ERR_MEMORY;
+    MW_TRY(harvest_file_of_array(rows, n, width, site, &store->files[0]));
+    store->n_files = store->n_sites = 1;
     store->n_rows = n;
     return list_sites(store);
 }
@@ -119,8 +119,8 @@ mw_status mw_store_of_array(const float *rows, int64_t n, int64_t width, const c
 void mw_store_close(mw_store **slot) {
     mw_store *store = *slot;
     if (!store) return;
-    for (int64_t p = 0; p < store->n_parts; p++) part_close(&store->parts[p]);
-    mw_free(store->parts);
+    for (int64_t p = 0; p < store->n_files; p++) harvest_file_close(&store->files[p]);
+    mw_free(store->files);
     mw_free(store->sites);
     mw_free(store);
     *slot = NULL;
@@ -133,9 +133,9 @@ int64_t mw_store_rows(const mw_store *store) {
 }
 
 int64_t mw_store_schema(const mw_store *store) {
-    int64_t earliest = store->parts[0].schema;
-    for (int64_t p = 1; p < store->n_parts; p++)
-        if (store->parts[p].schema < earliest) earliest = store->parts[p].schema;
+    int64_t earliest = store->files[0].schema;
+    for (int64_t p = 1; p < store->n_files; p++)
+        if (store->files[p].schema < earliest) earliest = store->files[p].schema;
     return earliest;
 }
 
@@ -153,7 +153,7 @@ mw_status mw_store_find(const mw_store *store, const char *site, mw_store_site *
     mw_text known = {0};
     for (int64_t i = 0; i < store->n_sites; i++) {
         const mw_store_site *s = &store->sites[i];
-        if (s->site.layer == wanted.layer && s->site.stream == wanted.stream) {
+        if (s->site.layer == wanted.layer && s->site.kind == wanted.kind) {
             *out = *s;
             mw_text_free(&known);
             return MW_OK;
@@ -162,8 +162,8 @@ mw_status mw_store_find(const mw_store *store, const char *site, mw_store_site *
         mw_site_format(s->site, text);
         mw_text_addf(&known, "%s%s", i ? ", " : "", text);
     }
-    mw_status status = mw_error(MW_ERR_CONFIG, "%s%s: site %s was not harvested; it holds: %s", store->parts[0].path,
-                                store->n_parts > 1 ? " and the others" : "", site, known.data ? known.data : "none");
+    mw_status status = mw_error(MW_ERR_CONFIG, "%s%s: site %s was not harvested; it holds: %s", store->files[0].path,
+                                store->n_files > 1 ? " and the others" : "", site, known.data ? known.data : "none");
     mw_text_free(&known);
     return status;
 }
@@ -171,9 +171,9 @@ mw_status mw_store_find(const mw_store *store, const char *site, mw_store_site *
 mw_status mw_store_provenance(const mw_store *store, const char *key, char **out) {
     mw_text text = {0};
     mw_status status = MW_OK;
-    for (int64_t p = 0; p < store->n_parts && status == MW_OK; p++) {
+    for (int64_t p = 0; p < store->n_files && status == MW_OK; p++) {
         char *value = NULL;
-        status = part_text(&store->parts[p], key, &value);
+        status = harvest_file_text(&store->files[p], key, &value);
         if (status == MW_OK) mw_text_addf(&text, "%s%s", p ? "\n" : "", value);
         mw_free(value);
     }
@@ -187,29 +187,29 @@ mw_status mw_store_provenance(const mw_store *store, const char *key, char **out
 
 /* ---- rows ---------------------------------------------------------------------------------------------- */
 
-/* The last part that begins at or before a row. */
-static const store_part *part_of(const mw_store *store, int64_t row) {
-    int64_t low = 0, high = store->n_parts - 1;
+/* The last file that begins at or before a row. */
+static const harvest_file *part_of(const mw_store *store, int64_t row) {
+    int64_t low = 0, high = store->n_files - 1;
     while (low < high) {
         int64_t middle = (low + high + 1) / 2;
-        if (store->parts[middle].first <= row)
+        if (store->files[middle].first <= row)
             low = middle;
         else
             high = middle - 1;
     }
-    return &store->parts[low];
+    return &store->files[low];
 }
 
 static mw_status check_row(const mw_store *store, int64_t begin, int64_t count) {
     if (begin >= 0 && count >= 0 && begin <= store->n_rows - count) return MW_OK;
-    return mw_error(MW_ERR_ARG, "%s: rows %lld to %lld were asked for, it has %lld", store->parts[0].path,
+    return mw_error(MW_ERR_ARG, "%s: rows %lld to %lld were asked for, it has %lld", store->files[0].path,
                     (long long)begin, (long long)(begin + count), (long long)store->n_rows);
 }
 
 static mw_status read_row(const mw_store *store, const mw_store_site *s, int64_t row, char *raw, float *out) {
     MW_TRY(check_row(store, row, 1));
-    const store_part *part = part_of(store, row);
-    return part_read(part, s->index, row - part->first, 1, raw, out);
+    const harvest_file *file = part_of(store, row);
+    return harvest_file_read(file, s->index, row - file->first, 1, raw, out);
 }
 
 mw_status mw_store_read_rows(const mw_store *store, const mw_store_site *s, const int64_t *rows, int64_t count,
@@ -233,9 +233,9 @@ mw_status mw_store_read_range(const mw_store *store, const mw_store_site *s, int
     char *raw = mw_alloc((size_t)(count * s->width) * sizeof(float));
     mw_status status = raw ? MW_OK : MW_ERR_MEMORY;
     while (count > 0 && status == MW_OK) {
-        const store_part *part = part_of(store, begin);
-        int64_t left = part->first + part->n_rows - begin, take = left < count ? left : count;
-        status = part_read(part, s->index, begin - part->first, take, raw, out);
+        const harvest_file *file = part_of(store, begin);
+        int64_t left = file->first + file->n_rows - begin, take = left < count ? left : count;
+        status = harvest_file_read(file, s->index, begin - file->first, take, raw, out);
         begin += take;
         count -= take;
         out += take * s->width;
@@ -245,14 +245,14 @@ mw_status mw_store_read_range(const mw_store *store, const mw_store_site *s, int
 }
 
 mw_status mw_store_read_mean(const mw_store *store, const mw_store_site *s, double *out) {
-    if (store->n_parts == 1) return part_mean(&store->parts[0], s->index, out);
+    if (store->n_files == 1) return harvest_file_mean(&store->files[0], s->index, out);
     double *one = mw_alloc((size_t)s->width * sizeof *one);
     mw_status status = one ? MW_OK : MW_ERR_MEMORY;
     memset(out, 0, (size_t)s->width * sizeof *out);
-    for (int64_t p = 0; p < store->n_parts && status == MW_OK; p++) {
-        const store_part *part = &store->parts[p];
-        double share = (double)part->n_rows / (double)store->n_rows;
-        status = part_mean(part, s->index, one);
+    for (int64_t p = 0; p < store->n_files && status == MW_OK; p++) {
+        const harvest_file *file = &store->files[p];
+        double share = (double)file->n_rows / (double)store->n_rows;
+        status = harvest_file_mean(file, s->index, one);
         for (int64_t i = 0; i < s->width && status == MW_OK; i++) out[i] += share * one[i];
     }
     mw_free(one);
@@ -284,7 +284,7 @@ static bool same_vocabulary(const mw_store_tokens *a, const mw_store_tokens *b) 
            memcmp(a->vocabulary_bytes, b->vocabulary_bytes, a->vocabulary_offset[a->n_vocabulary]) == 0;
 }
 
-/* What counts rows, sequences and documents of one part goes on counting from those before it. */
+/* What counts rows, sequences and documents of one file goes on counting from those before it. */
 static bool append_tokens(mw_store_tokens *t, mw_store_tokens *more) {
     for (int64_t i = 0; i < more->n_rows; i++) more->sequence[i] += (uint32_t)t->n_sequences;
     for (int64_t i = 0; i < more->n_sequences; i++) {
@@ -300,7 +300,7 @@ static bool append_tokens(mw_store_tokens *t, mw_store_tokens *more) {
                 append(&t->length, t->n_sequences, more->length, more->n_sequences, sizeof *t->length) &&
                 append(&t->documents, t->n_documents, more->documents, more->n_documents, sizeof *t->documents) &&
                 append(&t->document_row, t->n_documents, more->document_row, more->n_documents + 1,
-                       sizeof *t->document_row); /* the end of one part's is the start of the next's */
+                       sizeof *t->document_row); /* the end of one file's is the start of the next's */
     t->n_rows += more->n_rows;
     t->n_sequences += more->n_sequences;
     t->n_documents += more->n_documents;
@@ -309,12 +309,12 @@ static bool append_tokens(mw_store_tokens *t, mw_store_tokens *more) {
 
 static mw_status add_tokens(const mw_store *store, int64_t p, mw_store_tokens *t) {
     mw_store_tokens more = {0};
-    mw_status status = part_read_tokens(&store->parts[p], &more);
+    mw_status status = harvest_file_read_tokens(&store->files[p], &more);
     if (status == MW_OK && !same_vocabulary(t, &more))
-        status = mw_error(MW_ERR_CONFIG, "%s and %s have different vocabularies", store->parts[0].path,
-                          store->parts[p].path);
+        status = mw_error(MW_ERR_CONFIG, "%s and %s have different vocabularies", store->files[0].path,
+                          store->files[p].path);
     if (status == MW_OK && t->n_sequences + more.n_sequences > UINT32_MAX)
-        status = mw_error(MW_ERR_UNSUPPORTED, "%s: more than 2^32 sequences in all", store->parts[p].path);
+        status = mw_error(MW_ERR_UNSUPPORTED, "%s: more than 2^32 sequences in all", store->files[p].path);
     if (status == MW_OK && !append_tokens(t, &more)) status = MW_ERR_MEMORY;
     mw_store_tokens_free(&more);
     return status;
@@ -322,8 +322,8 @@ static mw_status add_tokens(const mw_store *store, int64_t p, mw_store_tokens *t
 
 mw_status mw_store_read_tokens(const mw_store *store, mw_store_tokens *out) {
     mw_store_tokens t = {0};
-    mw_status status = part_read_tokens(&store->parts[0], &t);
-    for (int64_t p = 1; p < store->n_parts && status == MW_OK; p++) status = add_tokens(store, p, &t);
+    mw_status status = harvest_file_read_tokens(&store->files[0], &t);
+    for (int64_t p = 1; p < store->n_files && status == MW_OK; p++) status = add_tokens(store, p, &t);
     if (status != MW_OK)
         mw_store_tokens_free(&t);
     else
@@ -356,12 +356,12 @@ mw_status mw_store_blocks(const mw_store *store, int64_t *n_blocks, uint64_t **o
     uint64_t *all = NULL;
     int64_t count = 0;
     mw_status status = MW_OK;
-    for (int64_t p = 0; p < store->n_parts && status == MW_OK; p++) {
+    for (int64_t p = 0; p < store->n_files && status == MW_OK; p++) {
         uint64_t *row = NULL;
         int64_t n = 0;
-        status = part_blocks(&store->parts[p], &n, &row);
-        for (int64_t i = 0; i <= n && status == MW_OK; i++) row[i] += (uint64_t)store->parts[p].first;
-        /* the last boundary of one part is the first of the next */
+        status = harvest_file_blocks(&store->files[p], &n, &row);
+        for (int64_t i = 0; i <= n && status == MW_OK; i++) row[i] += (uint64_t)store->files[p].first;
+        /* the last boundary of one file is the first of the next */
         if (status == MW_OK && !append(&all, count, row, n + 1, sizeof *row)) status = MW_ERR_MEMORY;
         if (status == MW_OK) count += n;
         mw_free(row);
@@ -377,29 +377,29 @@ mw_status mw_store_blocks(const mw_store *store, int64_t *n_blocks, uint64_t **o
 
 /* ---- verification -------------------------------------------------------------------------------------- */
 
-/* Blocks begin .. end of a site of one part. */
-static mw_status verify_blocks(const store_part *part, int64_t site, const uint64_t *row, int64_t n_blocks,
+/* Blocks begin .. end of a site of one file. */
+static mw_status verify_blocks(const harvest_file *file, int64_t site, const uint64_t *row, int64_t n_blocks,
                                int64_t begin, int64_t end) {
     int64_t good = begin;
-    MW_TRY(part_matching_blocks(part, site, row, n_blocks, begin, end, &good));
+    MW_TRY(harvest_file_matching_blocks(file, site, row, n_blocks, begin, end, &good));
     if (good == end) return MW_OK;
     char text[MW_SITE_TEXT];
-    mw_site_format(part->sites[site].about.site, text);
+    mw_site_format(file->sites[site].about.site, text);
     return mw_error(
         MW_ERR_FORMAT,
         "%s: site %s, block %lld (rows %llu to %llu): the checksum does not match; harvest with --overwrite makes it again",
-        part->path, text, (long long)good, (unsigned long long)row[good], (unsigned long long)row[good + 1]);
+        file->path, text, (long long)good, (unsigned long long)row[good], (unsigned long long)row[good + 1]);
 }
 
 static mw_status verify_site(const mw_store *store, int64_t site, const mw_comm *comm) {
     mw_status status = MW_OK;
-    for (int64_t p = 0; p < store->n_parts && status == MW_OK; p++) {
+    for (int64_t p = 0; p < store->n_files && status == MW_OK; p++) {
         int64_t n_blocks = 0, begin = 0, end;
         uint64_t *row = NULL;
-        status = part_blocks(&store->parts[p], &n_blocks, &row);
+        status = harvest_file_blocks(&store->files[p], &n_blocks, &row);
         end = n_blocks;
         if (comm) mw_comm_share(mw_comm_rank(comm), mw_comm_size(comm), n_blocks, 1, &begin, &end);
-        if (status == MW_OK) status = verify_blocks(&store->parts[p], site, row, n_blocks, begin, end);
+        if (status == MW_OK) status = verify_blocks(&store->files[p], site, row, n_blocks, begin, end);
         mw_free(row);
     }
     return status;
@@ -418,19 +418,19 @@ mw_status mw_store_view_verify(const mw_store_view *view, const mw_comm *comm) {
 }
 
 mw_status mw_store_progress(const char *path, int64_t from, int64_t *done, int64_t *all) {
-    store_part part;
+    harvest_file file;
     int64_t n_blocks;
     uint64_t *row = NULL;
-    MW_TRY(part_open(path, true, &part));
-    mw_status status = part_blocks(&part, &n_blocks, &row);
+    MW_TRY(harvest_file_open(path, true, &file));
+    mw_status status = harvest_file_blocks(&file, &n_blocks, &row);
     int64_t least = n_blocks;
-    for (int64_t i = 0; status == MW_OK && i < part.n_sites; i++) {
+    for (int64_t i = 0; status == MW_OK && i < file.n_sites; i++) {
         int64_t good = from;
-        status = part_matching_blocks(&part, i, row, n_blocks, from, n_blocks, &good);
+        status = harvest_file_matching_blocks(&file, i, row, n_blocks, from, n_blocks, &good);
         if (good < least) least = good;
     }
     mw_free(row);
-    part_close(&part);
+    harvest_file_close(&file);
     if (status != MW_OK) return status;
     *done = least;
     *all = n_blocks;

@@ -5,8 +5,8 @@
 #include "store/harvest_file.h"
 
 struct mw_store {
-    int64_t n_parts, n_rows, n_sites;
-    store_part *parts;    /* sites of all are those of the first, at the same index */
+    int64_t n_files, n_rows, n_sites;
+    harvest_file *files;  /* sites of all are those of the first, at the same index */
     mw_store_site *sites; /* [n_sites] */
 };
 

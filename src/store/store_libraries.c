@@ -4,7 +4,7 @@
 #include <hdf5.h>
 #include <stdio.h>
 
-void mw_store_libraries(mw_library_told *told, void *self) {
+void mw_store_libraries(mw_library_callback *told, void *self) {
     unsigned major = 0, minor = 0, release = 0;
     char version[64];
     H5get_libversion(&major, &minor, &release);

@@ -50,7 +50,7 @@ static void write_good(void) {
     static uint64_t offset[VOCAB + 1] = {0, 1, 2, 3};
     static char bytes[] = "\xe2\x9c\x93", /* parts of a character */
         *sources[] = {"a.txt"}, *categories[] = {"one", "two"};
-    const mw_near alike = {1, near, cosine}, words = {1, token, cosine};
+    const mw_nearest alike = {1, near, cosine}, words = {1, token, cosine};
     const mw_discovery d = {.n = N,
                             .rows = 10,
                             .top_texts = TOP,
@@ -82,8 +82,8 @@ static void write_good(void) {
                             .purity = purity,
                             .precision = precision,
                             .cosine = alike,
-                            .together = alike,
-                            .together_rows = 5,
+                            .coactive = alike,
+                            .coactive_rows = 5,
                             .promoted = words,
                             .suppressed = words};
     fuzz_need(mw_discovery_save(&d, fuzz_path("good.h5"), "abc", "def") == MW_OK, "not written");

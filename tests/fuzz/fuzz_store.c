@@ -112,14 +112,14 @@ static void check_tokens(const mw_store_tokens *t) {
 
 static void use(const mw_store *store) {
     mw_store_tokens tokens = {0};
-    mw_store_sources sources;
+    mw_store_data_files sources;
     uint64_t *row = NULL;
     int64_t n_blocks = 0;
     char *value = NULL;
     for (int64_t i = 0; i < mw_store_site_count(store); i++) read_site(store, mw_store_site_at(store, i));
     if (mw_store_read_tokens(store, &tokens) == MW_OK) {
         check_tokens(&tokens);
-        if (mw_store_read_sources(store, &tokens, &sources) == MW_OK) mw_store_sources_free(&sources);
+        if (mw_store_read_data_files(store, &tokens, &sources) == MW_OK) mw_store_data_files_free(&sources);
     }
     mw_store_tokens_free(&tokens);
     if (mw_store_blocks(store, &n_blocks, &row) == MW_OK) mw_free(row);

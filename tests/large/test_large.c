@@ -248,19 +248,19 @@ static void exchange(void) {
     int64_t *all = mw_calloc((size_t)numbers, 8);
     NEED(all != NULL);
     all[numbers - 1] = rank + 1;
-    NEED_OK(mw_comm_sum_i64(world, all, numbers));
+    NEED_OK(mw_comm_allreduce_sum(world, all, numbers));
     CHECK(all[numbers - 1] == size * (size + 1) / 2 && all[0] == 0);
     double *largest = (double *)all;
     largest[numbers - 1] = rank;
-    NEED_OK(mw_comm_max_f64(world, largest, numbers));
+    NEED_OK(mw_comm_allreduce_max(world, largest, numbers));
     CHECK(largest[numbers - 1] == size - 1);
     memset(all, 0, (size_t)bytes);
     if (rank == 0) ((char *)all)[bytes - 1] = 9;
-    NEED_OK(mw_comm_merge(world, all, (size_t)bytes));
+    NEED_OK(mw_comm_allreduce_or(world, all, (size_t)bytes));
     CHECK(((char *)all)[bytes - 1] == 9);
     memset(all, 0, (size_t)bytes);
     ((char *)all)[(rank + 1) * half - 1] = (char)(rank + 1);
-    NEED_OK(mw_comm_gather_all(world, (char *)all + rank * half, (size_t)half, all));
+    NEED_OK(mw_comm_allgather(world, (char *)all + rank * half, (size_t)half, all));
     for (int r = 0; r < size; r++) CHECK(((char *)all)[(r + 1) * half - 1] == r + 1 && ((char *)all)[r * half] == 0);
     mw_free(all);
 }
@@ -290,7 +290,7 @@ int main(int argc, char **argv) {
     snprintf(command, sizeof command, "rm -r '%s'", folder);
     if (rank == 0) CHECK(system(command) == 0);
     int64_t failed = test_failures;
-    NEED_OK(mw_comm_sum_i64(world, &failed, 1));
+    NEED_OK(mw_comm_allreduce_sum(world, &failed, 1));
     test_failures = (int)failed;
     mw_comm_free(&world);
     return test_end();

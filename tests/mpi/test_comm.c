@@ -28,12 +28,12 @@ static void gathers(void) {
     NEED(mine && all && bytes);
     fill(mine, rank, BYTES);
     memset(all, 0, (size_t)size * BYTES);
-    CHECK_OK(mw_comm_gather_all(world, mine, BYTES, all));
+    CHECK_OK(mw_comm_allgather(world, mine, BYTES, all));
     for (int r = 0; r < size; r++) CHECK(is_filled(all + (size_t)r * BYTES, r, BYTES));
     size_t at = 0;
     for (int r = 0; r < size; r++) bytes[r] = BYTES - (size_t)r * 1000;
     memset(all, 0, (size_t)size * BYTES);
-    CHECK_OK(mw_comm_gather_all_v(world, mine, bytes, all));
+    CHECK_OK(mw_comm_allgatherv(world, mine, bytes, all));
     for (int r = 0; r < size; at += bytes[r++]) CHECK(is_filled(all + at, r, bytes[r]));
     memset(all, 0, BYTES);
     if (rank == size - 1) fill(all, 9, BYTES);
@@ -41,7 +41,7 @@ static void gathers(void) {
     CHECK(is_filled(all, 9, BYTES));
     memset(all, 0, BYTES);
     for (size_t i = (size_t)rank; i < BYTES; i += (size_t)size) all[i] = byte_of(5, i);
-    CHECK_OK(mw_comm_merge(world, all, BYTES));
+    CHECK_OK(mw_comm_allreduce_or(world, all, BYTES));
     CHECK(is_filled(all, 5, BYTES));
     mw_free(mine);
     mw_free(all);
@@ -55,8 +55,8 @@ static void numbers(void) {
         largest[i] = (i + rank) % size ? -i : i + 0.5;
         sum[i] = (int64_t)i << (20 + rank);
     }
-    CHECK_OK(mw_comm_max_f64(world, largest, NUMBERS));
-    CHECK_OK(mw_comm_sum_i64(world, sum, NUMBERS));
+    CHECK_OK(mw_comm_allreduce_max(world, largest, NUMBERS));
+    CHECK_OK(mw_comm_allreduce_sum(world, sum, NUMBERS));
     for (int i = 0; i < NUMBERS; i++) {
         CHECK(largest[i] == i + 0.5);
         CHECK(sum[i] == ((int64_t)i << 20) * ((1 << size) - 1));
@@ -74,7 +74,7 @@ int main(int argc, char **argv) {
         RUN(numbers);
     }
     int64_t failed = test_failures;
-    NEED_OK(mw_comm_sum_i64(world, &failed, 1));
+    NEED_OK(mw_comm_allreduce_sum(world, &failed, 1));
     test_failures = (int)failed;
     mw_comm_free(&world);
     return test_end();

@@ -179,10 +179,10 @@ static void several_stores_are_one(void) {
     const char *paths[] = {a, b};
     mw_store *store = NULL;
     mw_store_tokens t;
-    mw_store_sources s;
+    mw_store_data_files s;
     NEED_OK(mw_store_open_many(paths, 2, &store));
     NEED_OK(mw_store_read_tokens(store, &t));
-    NEED_OK(mw_store_read_sources(store, &t, &s));
+    NEED_OK(mw_store_read_data_files(store, &t, &s));
     int64_t half = t.n_rows / 2;
     CHECK(t.n_documents == 2 * DOCUMENTS && s.n == 4 && mw_store_schema(store) == MW_STORE_SCHEMA);
     for (int64_t r = 0; r < half; r++) {
@@ -191,7 +191,7 @@ static void several_stores_are_one(void) {
         CHECK(y.document == x.document + DOCUMENTS && s.of_document[y.document] == s.of_document[x.document] + 2);
         CHECK(s.of_document[x.document] == (x.document % 3 == 0));
     }
-    mw_store_sources_free(&s);
+    mw_store_data_files_free(&s);
     mw_store_tokens_free(&t);
     mw_store_close(&store);
     mw_free(a);
@@ -420,19 +420,19 @@ static void check_together(const known *k, int64_t latent) {
         jaccard[o] = both && o != latent ? (double)both / (double)either : 0;
     }
     for (int64_t i = latent * NEAR; i < (latent + 1) * NEAR; i++) {
-        int64_t better = 0, other = d->together.index[i];
+        int64_t better = 0, other = d->coactive.index[i];
         if (other < 0) break;
-        CHECK(fabs(jaccard[other] - d->together.value[i]) < 1e-6 && d->together.value[i] <= last);
+        CHECK(fabs(jaccard[other] - d->coactive.value[i]) < 1e-6 && d->coactive.value[i] <= last);
         for (int64_t o = 0; o < N_FOUND; o++)
             better += jaccard[o] > jaccard[other] || (jaccard[o] == jaccard[other] && o < other);
         CHECK(better == i - latent * NEAR);
-        last = d->together.value[i];
+        last = d->coactive.value[i];
     }
     for (int64_t o = 0, n = 0; o < N_FOUND; o++) {
         n += jaccard[o] > 0;
-        if (o == N_FOUND - 1) CHECK((d->together.index[(latent + 1) * NEAR - 1] >= 0) == (n >= NEAR));
+        if (o == N_FOUND - 1) CHECK((d->coactive.index[(latent + 1) * NEAR - 1] >= 0) == (n >= NEAR));
     }
-    CHECK(d->together_rows == FEW_ROWS);
+    CHECK(d->coactive_rows == FEW_ROWS);
 }
 
 static void check_cosines(const known *k, int64_t latent) {
@@ -511,7 +511,7 @@ static void discovery_is_exact(void) {
                                    .samples = SAMPLES,
                                    .around = AROUND,
                                    .neighbours = NEAR,
-                                   .together_rows = FEW_ROWS,
+                                   .coactive_rows = FEW_ROWS,
                                    .seed = 9,
                                    .categories = &categories};
     NEED_OK(mw_discover(k.sae, &site, world, &options, &found));
@@ -761,7 +761,7 @@ int main(int argc, char **argv) {
     mw_backend_close(&backend);
     mw_comm_free(&self);
     int64_t failed = test_failures;
-    NEED_OK(mw_comm_sum_i64(world, &failed, 1));
+    NEED_OK(mw_comm_allreduce_sum(world, &failed, 1));
     test_failures = (int)failed;
     mw_comm_free(&world);
     return test_end();

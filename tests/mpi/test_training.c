@@ -383,7 +383,7 @@ static void batch_selection_is_exact(void) {
         NEED_OK(mw_trainer_step(t, x + at * D, NULL, &report));
         CHECK(fabs(report.l0 - TOP) < 1e-12);
         int64_t count = check_selection(t, pre, B, N, B * TOP), group = mw_comm_size(world) / shards;
-        NEED_OK(mw_comm_sum_i64(world, &count, 1));
+        NEED_OK(mw_comm_allreduce_sum(world, &count, 1));
         CHECK(count == B * TOP * group);
     }
     mw_free(pre);
@@ -426,7 +426,7 @@ int main(int argc, char **argv) {
     mw_backend_close(&backend);
     mw_backend_close(&b);
     int64_t failed = test_failures;
-    NEED_OK(mw_comm_sum_i64(world, &failed, 1));
+    NEED_OK(mw_comm_allreduce_sum(world, &failed, 1));
     test_failures = (int)failed;
     mw_comm_free(&world);
     return test_end();

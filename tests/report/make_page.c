@@ -64,9 +64,9 @@ static void make_texts(mw_discovery *d, int64_t tokens) {
     d->text_start[texts] = texts * tokens;
 }
 
-static void make_near(mw_near *near, int64_t n, int64_t m, int64_t limit) {
-    *near = (mw_near){m, need(mw_alloc((size_t)(n * m) * sizeof(int32_t))),
-                      need(mw_calloc((size_t)(n * m), sizeof(float)))};
+static void make_near(mw_nearest *near, int64_t n, int64_t m, int64_t limit) {
+    *near = (mw_nearest){m, need(mw_alloc((size_t)(n * m) * sizeof(int32_t))),
+                         need(mw_calloc((size_t)(n * m), sizeof(float)))};
     for (int64_t i = 0; i < n * m; i++) near->index[i] = (int32_t)(i % limit);
 }
 
@@ -96,7 +96,7 @@ static void make_discovery(int64_t n, mw_discovery *d) {
     make_vocabulary(d);
     make_texts(d, SHOWN);
     make_near(&d->cosine, n, 3, n);
-    make_near(&d->together, n, 3, n);
+    make_near(&d->coactive, n, 3, n);
     make_near(&d->promoted, n, 3, d->n_vocabulary);
     make_near(&d->suppressed, n, 3, d->n_vocabulary);
 }

@@ -160,7 +160,7 @@ static void weighted_and_squares(void) {
 static void lengths(void) {
     enum { R = 9, D = 301, N = R * D };
     static const int64_t end[3] = {100, 101, D};
-    const mw_parts parts = {3, end};
+    const mw_column_groups parts = {3, end};
     float *w = numbers(N, 1), *g = numbers(N, 2), expected[N], length[R], got[N];
     double weight[R];
     memset(w + 2 * D, 0, 100 * sizeof *w); /* a part of length 0 */
@@ -192,7 +192,7 @@ static void lengths(void) {
 
 /* ---- making codes -------------------------------------------------------------------------------------------- */
 
-static bool opens(const mw_opening *how, const float *floor, int64_t i, float x) {
+static bool opens(const mw_threshold *how, const float *floor, int64_t i, float x) {
     float at = floor ? floor[i] : how->level;
     return how->margin > 0 ? fabsf(x - at) < how->margin : x > at;
 }
@@ -204,7 +204,7 @@ static void check_opening(int64_t rows, int64_t n, bool floors, float margin, bo
     if (n > 2) x[2] = NAN;
     float *dx = put(x, rows * n), *dfloor = put(floor, n), *value = put(NULL, rows * n + 3);
     int32_t *dlabels = put_bytes(labels, (size_t)(rows * n) * 4), *index = put_bytes(NULL, (size_t)(rows * n + 3) * 4);
-    mw_opening how = {
+    mw_threshold how = {
         .floor = floors ? dfloor : NULL, .level = 0.4f, .margin = margin, .labels = labelled ? dlabels : NULL};
     int64_t *count = mw_alloc((size_t)rows * 8), *start = mw_alloc((size_t)(rows + 1) * 8);
     CHECK_OK(b->ops->count_open(b, &how, dx, rows, n, count));
@@ -426,7 +426,7 @@ static void free_some_codes(some_codes *c) {
     mw_free(c->value);
 }
 
-static void check_kept(const some_codes *c, const mw_keeping *how) {
+static void check_kept(const some_codes *c, const mw_filter *how) {
     int64_t count[K_ROWS], start[K_ROWS + 1] = {3}, at = 3; /* where the first row goes is the caller's to say */
     CHECK_OK(b->ops->count_kept(b, how, c->start, c->there_index, c->there_value, K_ROWS, count));
     for (int r = 0; r < K_ROWS; r++) start[r + 1] = start[r] + count[r];
@@ -456,11 +456,11 @@ static void keeping(void) {
     some_codes c = some_new_codes();
     int64_t equals[K_ROWS];
     for (int r = 0; r < K_ROWS; r++) equals[r] = r % 5 == 4 ? INT64_MAX : r % 5;
-    check_kept(&c, &(mw_keeping){.first = 0, .last = K_LATENTS, .level = -INFINITY});
-    check_kept(&c, &(mw_keeping){.first = 0, .last = K_LATENTS, .level = INFINITY});
-    check_kept(&c, &(mw_keeping){.first = 10, .last = 31, .level = 0});
-    check_kept(&c, &(mw_keeping){.first = -20, .last = 5, .level = -0.5f, .equals = equals});
-    check_kept(&c, &(mw_keeping){.first = 0, .last = K_LATENTS, .level = 0.25f, .equals = equals});
+    check_kept(&c, &(mw_filter){.first = 0, .last = K_LATENTS, .level = -INFINITY});
+    check_kept(&c, &(mw_filter){.first = 0, .last = K_LATENTS, .level = INFINITY});
+    check_kept(&c, &(mw_filter){.first = 10, .last = 31, .level = 0});
+    check_kept(&c, &(mw_filter){.first = -20, .last = 5, .level = -0.5f, .equals = equals});
+    check_kept(&c, &(mw_filter){.first = 0, .last = K_LATENTS, .level = 0.25f, .equals = equals});
     free_some_codes(&c);
 }
 
@@ -592,22 +592,22 @@ static bool all_are(const float *x, float value) {
 
 /* Two lanes, each with what the work before it has made; the work after it changes another block. */
 static void copies_from_the_device(void) {
-    float one = 1, *row = put(&one, 1), *x = put(NULL, LONG), *copy[MW_LANES], *host[MW_LANES];
-    for (int lane = 0; lane < MW_LANES; lane++) {
+    float one = 1, *row = put(&one, 1), *x = put(NULL, LONG), *copy[MW_COPY_SLOTS], *host[MW_COPY_SLOTS];
+    for (int lane = 0; lane < MW_COPY_SLOTS; lane++) {
         host[lane] = host_block();
         copy[lane] = put(NULL, LONG);
     }
     CHECK_OK(b->ops->fill_zero(b, x, LONG * sizeof *x));
-    for (int lane = 0; lane < MW_LANES; lane++) {
+    for (int lane = 0; lane < MW_COPY_SLOTS; lane++) {
         CHECK_OK(b->ops->subtract_row(b, copy[lane], x, row, LONG, 1));
         CHECK_OK(b->ops->fetch(b, lane, host[lane], copy[lane], LONG * sizeof *x));
         CHECK_OK(b->ops->subtract_row(b, x, copy[lane], row, LONG, 1));
     }
-    for (int lane = 0; lane < MW_LANES; lane++) {
+    for (int lane = 0; lane < MW_COPY_SLOTS; lane++) {
         CHECK_OK(b->ops->fetched(b, lane));
         CHECK(all_are(host[lane], lane == 0 ? -1 : -3)); /* 0 - 1, and -2 - 1 */
     }
-    for (int lane = 0; lane < MW_LANES; lane++) {
+    for (int lane = 0; lane < MW_COPY_SLOTS; lane++) {
         b->ops->host_free(b, host[lane]);
         drop(copy[lane]);
     }

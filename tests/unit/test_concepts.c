@@ -308,7 +308,7 @@ static void concepts_keep_every_token(void) {
     int32_t promoted[] = {1, 2, 1, 2, 1};
     float value[5] = {0.5f};
     close(mkstemp(path));
-    d.promoted = (mw_near){1, promoted, value};
+    d.promoted = (mw_nearest){1, promoted, value};
     NEED_OK(mw_concepts_save(path, &d, NULL));
     NEED_OK(mw_file_read(path, &text, NULL));
     CHECK(strstr(text, "\"token_id\": 2, \"before\": \"ab\", \"token\": \"\u2713 c\u20ac x\"") != NULL);

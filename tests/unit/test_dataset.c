@@ -374,7 +374,7 @@ static int unpack_bomb(const char *path) {
     size_t length;
     char *data;
     NEED_OK(mw_file_read(path, &data, &length));
-    mw_status status = mw_unpack(path, MW_PACKED_GZIP, data, length, &out, &length);
+    mw_status status = mw_decompress(path, MW_COMPRESSION_GZIP, data, length, &out, &length);
     mw_free(data);
     return status == MW_ERR_MEMORY && mw_alloc_balance() == 0 ? 3 : 1;
 }

@@ -36,12 +36,12 @@ static void controllers_compose(void) {
     int64_t width = mw_model_about(m)->d_model;
     float *three = mw_alloc((size_t)width * sizeof *three);
     for (int64_t i = 0; i < width; i++) three[i] = 3;
-    mw_edit_rule first = {.factor = 2, .vector = three}, second = {.factor = 10};
+    mw_affine_rule first = {.factor = 2, .vector = three}, second = {.factor = 10};
     mw_collector before = {0}, between = {0}, after = {0};
     attach(m, "1.resid_pre", MW_DETECTOR, mw_collect, &before);
-    mw_hook_id one = attach(m, "1.resid_pre", MW_CONTROLLER, mw_apply_edit, &first);
+    mw_hook_id one = attach(m, "1.resid_pre", MW_CONTROLLER, mw_apply_affine, &first);
     attach(m, "1.resid_pre", MW_DETECTOR, mw_collect, &between);
-    mw_hook_id two = attach(m, "1.resid_pre", MW_CONTROLLER, mw_apply_edit, &second);
+    mw_hook_id two = attach(m, "1.resid_pre", MW_CONTROLLER, mw_apply_affine, &second);
     attach(m, "1.resid_pre", MW_DETECTOR, mw_collect, &after);
     pass(m);
     for (int64_t i = 0; i < 12 * width; i++) {
@@ -72,8 +72,8 @@ static void edits_reach_later_layers(void) {
     mw_hook_id id = attach(m, "logits", MW_DETECTOR, mw_collect, &clean);
     pass(m);
     mw_hooks_detach(mw_model_hooks(m), id);
-    mw_edit_rule ablate = {.factor = 0};
-    attach(m, "0.attn_z", MW_CONTROLLER, mw_apply_edit, &ablate);
+    mw_affine_rule ablate = {.factor = 0};
+    attach(m, "0.attn_z", MW_CONTROLLER, mw_apply_affine, &ablate);
     mw_collector out = {0};
     attach(m, "0.attn_out", MW_DETECTOR, mw_collect, &out);
     attach(m, "logits", MW_DETECTOR, mw_collect, &edited);

@@ -40,9 +40,9 @@ static void rows_are_those_of_windows(void) {
     const row_order o = {.seed = 9, .rows = 5000, .batch = 500, .block = 7, .window = 5};
     for (int64_t p = 0; p < 20000; p++) {
         order_place at = order_place_of(&o, p);
-        int64_t within = order_within(&o, at.stream, at.window, at.at);
-        int64_t row = (order_block(&o, at.stream, at.window, within / o.block) + within % o.block) % o.rows;
-        CHECK(at.stream == p % o.batch / MW_ROW_TILE && at.at < o.block * o.window && row == order_row(&o, p));
+        int64_t within = order_within(&o, at.tile, at.window, at.at);
+        int64_t row = (order_block(&o, at.tile, at.window, within / o.block) + within % o.block) % o.rows;
+        CHECK(at.tile == p % o.batch / MW_ROW_TILE && at.at < o.block * o.window && row == order_row(&o, p));
     }
 }
 

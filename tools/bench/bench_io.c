@@ -54,7 +54,7 @@ static void make_plan(bench *t) {
     mw_document_place *documents = some(1, sizeof *documents);
     vocabulary[1] = 1;
     document_row[1] = (uint64_t)t->rows;
-    static const mw_site site = {.stream = MW_RESID_PRE};
+    static const mw_site site = {.kind = MW_RESID_PRE};
     static const int64_t width = WIDTH;
     for (int64_t r = 0; r < t->rows; r++) {
         sequence[r] = (uint32_t)(r / LENGTH);
@@ -164,7 +164,7 @@ static void timed(bench *t, measure m, int round, void (*what)(bench *)) {
     double seconds = mw_seconds();
     if (all || mw_comm_rank(t->comm) == 0) what(t);
     seconds = mw_seconds() - seconds;
-    must(mw_comm_max_f64(t->comm, &seconds, 1));
+    must(mw_comm_allreduce_max(t->comm, &seconds, 1));
     if (round >= 0) t->seconds[m][round] = seconds;
 }
 

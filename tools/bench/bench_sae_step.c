@@ -166,7 +166,7 @@ static double timed(bench *t, void (*what)(bench *)) {
     double seconds = mw_seconds();
     what(t);
     seconds = mw_seconds() - seconds;
-    must(mw_comm_max_f64(t->comm, &seconds, 1));
+    must(mw_comm_allreduce_max(t->comm, &seconds, 1));
     return seconds;
 }
 
@@ -184,7 +184,7 @@ static result measure(bench *t, int rounds, int64_t aux) {
             if (r >= 0) seconds[w][r] = took;
         }
     t->memory += peak_bytes();
-    must(mw_comm_max_f64(t->comm, &t->memory, 1));
+    must(mw_comm_allreduce_max(t->comm, &t->memory, 1));
     close_shape(t);
     double side = (double)t->side, all = mw_comm_size(t->comm);
     result r = {.rate = all * 2 * side * side * side / median(seconds[0], rounds),
@@ -267,7 +267,7 @@ int main(int argc, char **argv) {
     if (rounds < 1 || rounds > ROUNDS_MAX) return 2;
     bool root = mw_comm_rank(t.comm) == 0;
     must(mw_backend_open("cpu", &t.host));
-    must(mw_backend_open_at(device, mw_comm_place(t.comm), &t.device));
+    must(mw_backend_open_at(device, mw_comm_local_rank(t.comm), &t.device));
     if (t.side < 1) t.side = t.device->ops->host_memory ? 2048 : 8192;
     open_product(&t);
     if (!json && root) printf("     d        n    k  batch   product             encoder          step\n");

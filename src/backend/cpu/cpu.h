@@ -50,23 +50,23 @@ mw_status mw_cpu_adam(mw_backend *, float *, const float *, float *, float *, in
 mw_status mw_cpu_unit_rows(mw_backend *, float *, float *, int64_t, int64_t);
 mw_status mw_cpu_pick(mw_backend *, int32_t *, const int32_t *, int64_t, int64_t, int64_t);
 mw_status mw_cpu_pick_own(mw_backend *, int32_t *, float *, const int32_t *, int64_t, int64_t, int64_t, int64_t);
-mw_status mw_cpu_count_kept(mw_backend *, const mw_keeping *, const int64_t *, const int32_t *, const float *, int64_t,
+mw_status mw_cpu_count_kept(mw_backend *, const mw_filter *, const int64_t *, const int32_t *, const float *, int64_t,
                             int64_t *);
-mw_status mw_cpu_write_kept(mw_backend *, const mw_keeping *, const int64_t *, const int32_t *, const float *, int64_t,
+mw_status mw_cpu_write_kept(mw_backend *, const mw_filter *, const int64_t *, const int32_t *, const float *, int64_t,
                             const int64_t *, int32_t *, float *);
 mw_status mw_cpu_count_digits(mw_backend *, const float *, int64_t, uint32_t, uint32_t, int, int64_t[256]);
 mw_status mw_cpu_map_entries(mw_backend *, const mw_mapping *, float *, const int32_t *, const float *, int64_t);
-mw_status mw_cpu_count_open(mw_backend *, const mw_opening *, const float *, int64_t, int64_t, int64_t *);
-mw_status mw_cpu_write_open(mw_backend *, const mw_opening *, const float *, int64_t, int64_t, const int64_t *,
+mw_status mw_cpu_count_open(mw_backend *, const mw_threshold *, const float *, int64_t, int64_t, int64_t *);
+mw_status mw_cpu_write_open(mw_backend *, const mw_threshold *, const float *, int64_t, int64_t, const int64_t *,
                             int32_t *, float *);
 mw_status mw_cpu_list_latents(mw_backend *, const mw_code_run *, int, int64_t, mw_latent_lists *);
 mw_status mw_cpu_list_sums(mw_backend *, double *, const mw_latent_lists *);
 mw_status mw_cpu_mark_fired(mw_backend *, int64_t *, int64_t, int64_t, const int32_t *, const float *, int64_t, float);
 mw_status mw_cpu_list_silent(mw_backend *, const int64_t *, int64_t, int64_t, int32_t *, int64_t *);
 mw_status mw_cpu_count_positive(mw_backend *, const float *, int64_t, int64_t *);
-mw_status mw_cpu_row_lengths(mw_backend *, float *, const float *, int64_t, int64_t, const mw_parts *);
+mw_status mw_cpu_row_lengths(mw_backend *, float *, const float *, int64_t, int64_t, const mw_column_groups *);
 mw_status mw_cpu_add_directions(mw_backend *, float *, const double *, const float *, int64_t, int64_t,
-                                const mw_parts *);
+                                const mw_column_groups *);
 mw_status mw_cpu_subtract_row(mw_backend *, float *, const float *, const float *, int64_t, int64_t);
 mw_status mw_cpu_scale_columns(mw_backend *, float *, const float *, const float *, int64_t, int64_t);
 mw_status mw_cpu_combine(mw_backend *, float *, float, const float *, float, const float *, int64_t);

@@ -27,14 +27,14 @@ static mw_status cpu_free_memory(mw_backend *backend, double *bytes) {
     return MW_OK;
 }
 
-static mw_status cpu_fetch(mw_backend *backend, int lane, void *to, const void *from, size_t bytes) {
-    (void)lane;
+static mw_status cpu_fetch(mw_backend *backend, int slot, void *to, const void *from, size_t bytes) {
+    (void)slot;
     return cpu_copy(backend, to, from, bytes);
 }
 
-static mw_status cpu_fetched(mw_backend *backend, int lane) {
+static mw_status cpu_fetched(mw_backend *backend, int slot) {
     (void)backend;
-    (void)lane;
+    (void)slot;
     return MW_OK;
 }
 

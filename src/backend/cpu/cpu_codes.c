@@ -17,12 +17,12 @@ mw_status mw_cpu_pick(mw_backend *backend, int32_t *index, const int32_t *table,
 /* ---- opening --------------------------------------------------------------------------------------------- */
 
 /* Comparisons with a NaN are false: it is never open. */
-static bool is_open(const mw_opening *how, int64_t column, float x) {
+static bool is_open(const mw_threshold *how, int64_t column, float x) {
     float floor = how->floor ? how->floor[column] : how->level;
     return how->margin > 0 ? fabsf(x - floor) < how->margin : x > floor;
 }
 
-static int64_t count_row(const mw_opening *how, const float *x, int64_t n) {
+static int64_t count_row(const mw_threshold *how, const float *x, int64_t n) {
     int64_t count = 0;
     if (!how->floor && !(how->margin > 0)) {
         for (int64_t i = 0; i < n; i++) count += x[i] > how->level;
@@ -32,7 +32,7 @@ static int64_t count_row(const mw_opening *how, const float *x, int64_t n) {
     return count;
 }
 
-mw_status mw_cpu_count_open(mw_backend *backend, const mw_opening *how, const float *x, int64_t rows, int64_t n,
+mw_status mw_cpu_count_open(mw_backend *backend, const mw_threshold *how, const float *x, int64_t rows, int64_t n,
                             int64_t *count) {
     (void)backend;
 #pragma omp parallel for schedule(static)
@@ -40,7 +40,7 @@ mw_status mw_cpu_count_open(mw_backend *backend, const mw_opening *how, const fl
     return MW_OK;
 }
 
-mw_status mw_cpu_write_open(mw_backend *backend, const mw_opening *how, const float *x, int64_t rows, int64_t n,
+mw_status mw_cpu_write_open(mw_backend *backend, const mw_threshold *how, const float *x, int64_t rows, int64_t n,
                             const int64_t *start, int32_t *index, float *value) {
     (void)backend;
 #pragma omp parallel for schedule(static)

@@ -21,13 +21,13 @@ mw_status mw_cpu_pick_own(mw_backend *backend, int32_t *index, float *value, con
 /* ---- keeping some ------------------------------------------------------------------------------------------ */
 
 /* `equals`: how many more that equal the level this row may keep. */
-static bool is_kept(const mw_keeping *how, int32_t latent, float x, int64_t *equals) {
+static bool is_kept(const mw_filter *how, int32_t latent, float x, int64_t *equals) {
     if (latent < how->first || latent >= how->last) return false;
     if (x > how->level) return true;
     return x == how->level && (*equals)-- > 0;
 }
 
-mw_status mw_cpu_count_kept(mw_backend *backend, const mw_keeping *how, const int64_t *from, const int32_t *index,
+mw_status mw_cpu_count_kept(mw_backend *backend, const mw_filter *how, const int64_t *from, const int32_t *index,
                             const float *value, int64_t rows, int64_t *count) {
     (void)backend;
 #pragma omp parallel for schedule(static)
@@ -39,7 +39,7 @@ mw_status mw_cpu_count_kept(mw_backend *backend, const mw_keeping *how, const in
     return MW_OK;
 }
 
-mw_status mw_cpu_write_kept(mw_backend *backend, const mw_keeping *how, const int64_t *from, const int32_t *index,
+mw_status mw_cpu_write_kept(mw_backend *backend, const mw_filter *how, const int64_t *from, const int32_t *index,
                             const float *value, int64_t rows, const int64_t *start, int32_t *to_index,
                             float *to_value) {
     (void)backend;

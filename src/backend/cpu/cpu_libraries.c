@@ -12,14 +12,14 @@ char *openblas_get_config(void) __attribute__((weak)); /* another CBLAS has none
 #ifdef MICROW_HAVE_ONEDNN
 #include <dnnl.h>
 
-static void tell_onednn(mw_library_told *told, void *self) {
+static void tell_onednn(mw_library_callback *told, void *self) {
     const dnnl_version_t *v = dnnl_version();
     char version[32];
     snprintf(version, sizeof version, "%d.%d.%d", v->major, v->minor, v->patch);
     told(self, "oneDNN", version);
 }
 #else
-static void tell_onednn(mw_library_told *told, void *self) {
+static void tell_onednn(mw_library_callback *told, void *self) {
     told(self, "oneDNN", NULL);
 }
 #endif
@@ -32,7 +32,7 @@ static const char *cblas(void) {
 #endif
 }
 
-void mw_backend_libraries(mw_library_told *told, void *self) {
+void mw_backend_libraries(mw_library_callback *told, void *self) {
     tell_onednn(told, self);
     told(self, "CBLAS", cblas());
 }

@@ -135,7 +135,7 @@ static double length_of(const float *x, int64_t n) {
 }
 
 mw_status mw_cpu_row_lengths(mw_backend *backend, float *out, const float *w, int64_t rows, int64_t d,
-                             const mw_parts *parts) {
+                             const mw_column_groups *parts) {
     (void)backend;
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < rows; i++) {
@@ -148,7 +148,7 @@ mw_status mw_cpu_row_lengths(mw_backend *backend, float *out, const float *w, in
 }
 
 mw_status mw_cpu_add_directions(mw_backend *backend, float *g, const double *weight, const float *w, int64_t rows,
-                                int64_t d, const mw_parts *parts) {
+                                int64_t d, const mw_column_groups *parts) {
     (void)backend;
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < rows; i++)

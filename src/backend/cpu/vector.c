@@ -133,14 +133,15 @@ DISPATCHED void mw_soft_cap_run(float *x, float cap, int64_t n) {
 }
 
 DISPATCHED void mw_adam_run(float *p, const float *g, float along, float *m, float *v, int64_t n, const mw_adam *adam) {
-    float beta1 = adam->beta1, beta2 = adam->beta2, rest1 = adam->rest1, rest2 = adam->rest2, eps = adam->eps;
+    float beta1 = adam->beta1, beta2 = adam->beta2, one_minus_beta1 = adam->one_minus_beta1,
+          one_minus_beta2 = adam->one_minus_beta2, eps = adam->eps;
     float scale = adam->grad_scale;
     float lr_corrected = adam->lr / adam->correction1, inverse_root2 = 1.0f / sqrtf(adam->correction2);
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
         float gradient = scale * (g[i] - along * p[i]);
-        m[i] = beta1 * m[i] + rest1 * gradient;
-        v[i] = beta2 * v[i] + rest2 * gradient * gradient;
+        m[i] = beta1 * m[i] + one_minus_beta1 * gradient;
+        v[i] = beta2 * v[i] + one_minus_beta2 * gradient * gradient;
         p[i] -= lr_corrected * m[i] / (sqrtf(v[i]) * inverse_root2 + eps);
     }
 }

@@ -100,7 +100,7 @@ struct mw_cuda_state {
     int device;
     cudaStream_t stream, copies, arrivals, exchanges;
     cudaEvent_t asked, marked, left; /* operations before a copy; before arrivals; before an exchange */
-    cudaEvent_t done[MW_LANES], exchanged[MW_CUDA_EXCHANGES]; /* all copies of a lane; all exchanges up to one */
+    cudaEvent_t done[MW_COPY_SLOTS], exchanged[MW_CUDA_EXCHANGES]; /* all copies of a lane; all exchanges up to one */
     mw_cuda_blas call;
     cublasHandle_t blas;
     cublasLtHandle_t blas_lt;
@@ -281,23 +281,23 @@ mw_status mw_cuda_adam(mw_backend *, float *, const float *, float *, float *, i
 mw_status mw_cuda_unit_rows(mw_backend *, float *, float *, int64_t, int64_t);
 mw_status mw_cuda_pick(mw_backend *, int32_t *, const int32_t *, int64_t, int64_t, int64_t);
 mw_status mw_cuda_pick_own(mw_backend *, int32_t *, float *, const int32_t *, int64_t, int64_t, int64_t, int64_t);
-mw_status mw_cuda_count_kept(mw_backend *, const mw_keeping *, const int64_t *, const int32_t *, const float *, int64_t,
+mw_status mw_cuda_count_kept(mw_backend *, const mw_filter *, const int64_t *, const int32_t *, const float *, int64_t,
                              int64_t *);
-mw_status mw_cuda_write_kept(mw_backend *, const mw_keeping *, const int64_t *, const int32_t *, const float *, int64_t,
+mw_status mw_cuda_write_kept(mw_backend *, const mw_filter *, const int64_t *, const int32_t *, const float *, int64_t,
                              const int64_t *, int32_t *, float *);
 mw_status mw_cuda_count_digits(mw_backend *, const float *, int64_t, uint32_t, uint32_t, int, int64_t[256]);
 mw_status mw_cuda_map_entries(mw_backend *, const mw_mapping *, float *, const int32_t *, const float *, int64_t);
-mw_status mw_cuda_count_open(mw_backend *, const mw_opening *, const float *, int64_t, int64_t, int64_t *);
-mw_status mw_cuda_write_open(mw_backend *, const mw_opening *, const float *, int64_t, int64_t, const int64_t *,
+mw_status mw_cuda_count_open(mw_backend *, const mw_threshold *, const float *, int64_t, int64_t, int64_t *);
+mw_status mw_cuda_write_open(mw_backend *, const mw_threshold *, const float *, int64_t, int64_t, const int64_t *,
                              int32_t *, float *);
 mw_status mw_cuda_list_latents(mw_backend *, const mw_code_run *, int, int64_t, mw_latent_lists *);
 mw_status mw_cuda_list_sums(mw_backend *, double *, const mw_latent_lists *);
 mw_status mw_cuda_mark_fired(mw_backend *, int64_t *, int64_t, int64_t, const int32_t *, const float *, int64_t, float);
 mw_status mw_cuda_list_silent(mw_backend *, const int64_t *, int64_t, int64_t, int32_t *, int64_t *);
 mw_status mw_cuda_count_positive(mw_backend *, const float *, int64_t, int64_t *);
-mw_status mw_cuda_row_lengths(mw_backend *, float *, const float *, int64_t, int64_t, const mw_parts *);
+mw_status mw_cuda_row_lengths(mw_backend *, float *, const float *, int64_t, int64_t, const mw_column_groups *);
 mw_status mw_cuda_add_directions(mw_backend *, float *, const double *, const float *, int64_t, int64_t,
-                                 const mw_parts *);
+                                 const mw_column_groups *);
 mw_status mw_cuda_subtract_row(mw_backend *, float *, const float *, const float *, int64_t, int64_t);
 mw_status mw_cuda_scale_columns(mw_backend *, float *, const float *, const float *, int64_t, int64_t);
 mw_status mw_cuda_combine(mw_backend *, float *, float, const float *, float, const float *, int64_t);

@@ -18,12 +18,12 @@ mw_status mw_cuda_pick(mw_backend *backend, int32_t *index, const int32_t *table
 /* ---- opening --------------------------------------------------------------------------------------------- */
 
 /* Comparisons with a NaN are false: it is never open. */
-static __device__ bool is_open(const mw_opening &how, int64_t column, float x) {
+static __device__ bool is_open(const mw_threshold &how, int64_t column, float x) {
     float floor = how.floor ? how.floor[column] : how.level;
     return how.margin > 0 ? fabsf(x - floor) < how.margin : x > floor;
 }
 
-static __global__ void count_rows(mw_opening how, const float *x, int64_t n, int64_t *count) {
+static __global__ void count_rows(mw_threshold how, const float *x, int64_t n, int64_t *count) {
     const float *row = x + blockIdx.x * n;
     int open = 0;
     for (int64_t i = threadIdx.x; i < n; i += blockDim.x) open += is_open(how, i, row[i]) ? 1 : 0;
@@ -32,7 +32,7 @@ static __global__ void count_rows(mw_opening how, const float *x, int64_t n, int
 }
 
 /* A thread takes some neighbours, so that there is a scan for a thousand numbers. */
-static __global__ void write_rows(mw_opening how, const float *x, int64_t n, const int64_t *start, int32_t *index,
+static __global__ void write_rows(mw_threshold how, const float *x, int64_t n, const int64_t *start, int32_t *index,
                                   float *value) {
     enum { EACH_TAKES = 4 };
     const float *row = x + blockIdx.x * n;
@@ -55,7 +55,7 @@ static __global__ void write_rows(mw_opening how, const float *x, int64_t n, con
     }
 }
 
-mw_status mw_cuda_count_open(mw_backend *backend, const mw_opening *how, const float *x, int64_t rows, int64_t n,
+mw_status mw_cuda_count_open(mw_backend *backend, const mw_threshold *how, const float *x, int64_t rows, int64_t n,
                              int64_t *count) {
     if (rows == 0) return MW_OK;
     cudaStream_t stream = cuda_of(backend)->stream;
@@ -66,7 +66,7 @@ mw_status mw_cuda_count_open(mw_backend *backend, const mw_opening *how, const f
     return backend->ops->download(backend, count, found.data, (size_t)rows * sizeof *count);
 }
 
-mw_status mw_cuda_write_open(mw_backend *backend, const mw_opening *how, const float *x, int64_t rows, int64_t n,
+mw_status mw_cuda_write_open(mw_backend *backend, const mw_threshold *how, const float *x, int64_t rows, int64_t n,
                              const int64_t *start, int32_t *index, float *value) {
     if (rows == 0) return MW_OK;
     cudaStream_t stream = cuda_of(backend)->stream;

@@ -77,7 +77,7 @@ struct kept_codes {
     keeping how;
 
     explicit kept_codes(mw_cuda_state *s) : equals(s), from(s) {}
-    mw_status bring(const mw_keeping *what, const int64_t *start, int64_t rows) {
+    mw_status bring(const mw_filter *what, const int64_t *start, int64_t rows) {
         if (what->equals) MW_TRY(equals.copy(what->equals, rows));
         MW_TRY(from.copy(start, rows + 1));
         how = {what->first, what->last, what->level, equals.data, from.data};
@@ -85,7 +85,7 @@ struct kept_codes {
     }
 };
 
-mw_status mw_cuda_count_kept(mw_backend *backend, const mw_keeping *how, const int64_t *from, const int32_t *index,
+mw_status mw_cuda_count_kept(mw_backend *backend, const mw_filter *how, const int64_t *from, const int32_t *index,
                              const float *value, int64_t rows, int64_t *count) {
     if (rows == 0) return MW_OK;
     cudaStream_t stream = cuda_of(backend)->stream;
@@ -98,7 +98,7 @@ mw_status mw_cuda_count_kept(mw_backend *backend, const mw_keeping *how, const i
     return backend->ops->download(backend, count, found.data, (size_t)rows * sizeof *count);
 }
 
-mw_status mw_cuda_write_kept(mw_backend *backend, const mw_keeping *how, const int64_t *from, const int32_t *index,
+mw_status mw_cuda_write_kept(mw_backend *backend, const mw_filter *how, const int64_t *from, const int32_t *index,
                              const float *value, int64_t rows, const int64_t *start, int32_t *to_index,
                              float *to_value) {
     if (rows == 0) return MW_OK;

@@ -54,8 +54,8 @@ static __global__ void unit_rows(float *w, float *g, int64_t d) {
 
 static __device__ void adam_step(float *p, float g, float *m, float *v, const mw_adam &a) {
     g *= a.grad_scale;
-    *m = a.beta1 * *m + a.rest1 * g;
-    *v = a.beta2 * *v + a.rest2 * g * g;
+    *m = a.beta1 * *m + a.one_minus_beta1 * g;
+    *v = a.beta2 * *v + a.one_minus_beta2 * g * g;
     *p -= a.lr / a.correction1 * *m / (sqrtf(*v) * rsqrtf(a.correction2) + a.eps);
 }
 

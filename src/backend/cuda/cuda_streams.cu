@@ -19,7 +19,7 @@ mw_status mw_cuda_open_streams(mw_cuda_state *s) {
     MW_TRY(new_event(&s->asked));
     MW_TRY(new_event(&s->marked));
     MW_TRY(new_event(&s->left));
-    for (int i = 0; i < MW_LANES; i++) MW_TRY(new_event(&s->done[i]));
+    for (int i = 0; i < MW_COPY_SLOTS; i++) MW_TRY(new_event(&s->done[i]));
     for (int i = 0; i < MW_CUDA_EXCHANGES; i++) MW_TRY(new_event(&s->exchanged[i]));
     for (int i = 0; i < 2; i++) {
         MW_TRY(new_event(&s->staging.arrived[i]));
@@ -33,7 +33,7 @@ void mw_cuda_close_streams(mw_cuda_state *s) {
     if (s->stream) cudaStreamSynchronize(s->stream);
     const cudaEvent_t some[] = {s->asked, s->marked, s->left};
     const cudaStream_t streams[] = {s->copies, s->arrivals, s->exchanges};
-    for (int i = 0; i < MW_LANES; i++)
+    for (int i = 0; i < MW_COPY_SLOTS; i++)
         if (s->done[i]) cudaEventDestroy(s->done[i]);
     for (int i = 0; i < MW_CUDA_EXCHANGES; i++)
         if (s->exchanged[i]) cudaEventDestroy(s->exchanged[i]);

@@ -168,7 +168,7 @@ typedef struct device_parts {
     int64_t end[16];
 } device_parts;
 
-static mw_status copy_parts(const mw_parts *parts, device_parts *out) {
+static mw_status copy_parts(const mw_column_groups *parts, device_parts *out) {
     if (parts->n > 16) return mw_error(MW_ERR_ARG, "a row of %lld parts", (long long)parts->n);
     out->n = (int)parts->n;
     for (int p = 0; p < out->n; p++) out->end[p] = parts->end[p];
@@ -189,7 +189,7 @@ static __global__ void lengths(float *out, const float *w, int64_t d, device_par
 }
 
 mw_status mw_cuda_row_lengths(mw_backend *backend, float *out, const float *w, int64_t rows, int64_t d,
-                              const mw_parts *parts) {
+                              const mw_column_groups *parts) {
     device_parts all;
     MW_TRY(copy_parts(parts, &all));
     if (rows == 0) return MW_OK;
@@ -208,7 +208,7 @@ static __global__ void directions(float *g, const double *weight, const float *w
 }
 
 mw_status mw_cuda_add_directions(mw_backend *backend, float *g, const double *weight, const float *w, int64_t rows,
-                                 int64_t d, const mw_parts *parts) {
+                                 int64_t d, const mw_column_groups *parts) {
     device_parts all;
     MW_TRY(copy_parts(parts, &all));
     if (rows == 0) return MW_OK;

@@ -5,7 +5,7 @@
 #include <string.h>
 
 /* The latents asked for, or the most frequent few. */
-static mw_status plot_latents(const material *m, const mw_plot_options *o, const char *folder) {
+static mw_status plot_latents(const results *m, const mw_plot_options *o, const char *folder) {
     for (int64_t i = 0; i < o->n_latents; i++) {
         if (!m->discovered) return mw_error(MW_ERR_STATE, "latents can be drawn once `microw discover` has been run");
         if (o->latents[i] < 0 || o->latents[i] >= m->discovery.n)
@@ -19,18 +19,18 @@ static mw_status plot_latents(const material *m, const mw_plot_options *o, const
 }
 
 static mw_status plot_all(run *r, const mw_plot_options *o) {
-    material m = {0};
+    results m = {0};
     const char *title = r->e->top.name, *folder = o->folder ? o->folder : r->folder;
     mw_plot_format format = o->format;
-    mw_status status = material_collect(r, &m);
+    mw_status status = results_collect(r, &m);
     if (status == MW_OK) status = figure_training(m.history, title, folder, format);
     if (status == MW_OK && m.discovered) status = figure_frequencies(&m.discovery, title, folder, format);
     if (status == MW_OK) status = figure_positions(m.evaluation, title, folder, format);
     if (status == MW_OK) status = figure_steering(m.steering, title, folder, format);
     if (status == MW_OK) status = figure_pareto(m.sweep, title, folder, format);
     if (status == MW_OK) status = plot_latents(&m, o, folder);
-    bool nothing = material_is_empty(&m);
-    material_release(&m);
+    bool nothing = results_is_empty(&m);
+    results_release(&m);
     if (status == MW_OK && nothing) return mw_error(MW_ERR_STATE, "%s: there is nothing to draw yet", folder);
     return status;
 }

@@ -7,35 +7,35 @@
 #include <sys/socket.h>
 #include <time.h>
 
-struct guest {
-    guest *next; /* newest first */
+struct connection {
+    connection *next; /* newest first */
     int fd;
     double deadline;
     bool trusted, shut;
 };
 
-struct guests {
+struct connections {
     pthread_mutex_t lock;
     pthread_t watch;
-    guest *first;
+    connection *first;
     int64_t places;
     bool over;
 };
 
-static void shut(guest *one) {
+static void shut(connection *one) {
     one->shut = true;
     shutdown(one->fd, SHUT_RDWR);
 }
 
-static void shut_late(guests *all) {
+static void shut_late(connections *all) {
     double now = mw_seconds();
     pthread_mutex_lock(&all->lock);
-    for (guest *g = all->first; g; g = g->next)
+    for (connection *g = all->first; g; g = g->next)
         if (!g->shut && now > g->deadline) shut(g);
     pthread_mutex_unlock(&all->lock);
 }
 
-static bool is_over(guests *all) {
+static bool is_over(connections *all) {
     pthread_mutex_lock(&all->lock);
     bool over = all->over;
     pthread_mutex_unlock(&all->lock);
@@ -51,8 +51,8 @@ static void *watch(void *self) {
     return NULL;
 }
 
-mw_status guests_open(int64_t places, guests **out) {
-    guests *all = mw_calloc(1, sizeof *all);
+mw_status connections_open(int64_t places, connections **out) {
+    connections *all = mw_calloc(1, sizeof *all);
     if (!all) return MW_ERR_MEMORY;
     all->places = places;
     pthread_mutex_init(&all->lock, NULL);
@@ -63,8 +63,8 @@ mw_status guests_open(int64_t places, guests **out) {
     return mw_error(MW_ERR_STATE, "a thread cannot be started: %s", strerror(error));
 }
 
-void guests_close(guests **slot) {
-    guests *all = *slot;
+void connections_close(connections **slot) {
+    connections *all = *slot;
     if (!all) return;
     pthread_mutex_lock(&all->lock);
     all->over = true;
@@ -75,10 +75,10 @@ void guests_close(guests **slot) {
     *slot = NULL;
 }
 
-static void make_room(guests *all) {
-    guest *oldest = NULL;
+static void make_room(connections *all) {
+    connection *oldest = NULL;
     int64_t strangers = 0;
-    for (guest *g = all->first; g; g = g->next) {
+    for (connection *g = all->first; g; g = g->next) {
         if (g->trusted || g->shut) continue;
         strangers++;
         oldest = g;
@@ -86,10 +86,10 @@ static void make_room(guests *all) {
     if (strangers > all->places) shut(oldest);
 }
 
-guest *guests_enter(guests *all, int fd, double seconds) {
-    guest *one = mw_calloc(1, sizeof *one);
+connection *connection_enter(connections *all, int fd, double seconds) {
+    connection *one = mw_calloc(1, sizeof *one);
     if (!one) return NULL;
-    *one = (guest){.fd = fd, .deadline = mw_seconds() + seconds};
+    *one = (connection){.fd = fd, .deadline = mw_seconds() + seconds};
     pthread_mutex_lock(&all->lock);
     one->next = all->first;
     all->first = one;
@@ -98,23 +98,23 @@ guest *guests_enter(guests *all, int fd, double seconds) {
     return one;
 }
 
-void guests_trust(guests *all, guest *one) {
+void connection_trust(connections *all, connection *one) {
     if (!one) return;
     pthread_mutex_lock(&all->lock);
     one->trusted = true;
     pthread_mutex_unlock(&all->lock);
 }
 
-void guests_allow(guests *all, guest *one, double seconds) {
+void connection_allow(connections *all, connection *one, double seconds) {
     if (!one) return;
     pthread_mutex_lock(&all->lock);
     one->deadline = mw_seconds() + seconds;
     pthread_mutex_unlock(&all->lock);
 }
 
-void guests_leave(guests *all, guest *one) {
+void connection_leave(connections *all, connection *one) {
     pthread_mutex_lock(&all->lock);
-    guest **at = &all->first;
+    connection **at = &all->first;
     while (*at && *at != one) at = &(*at)->next;
     if (*at) *at = one->next;
     pthread_mutex_unlock(&all->lock);

@@ -5,22 +5,22 @@
 
 #include "microw/base.h"
 
-typedef struct guests guests;
-typedef struct guest guest;
+typedef struct connections connections;
+typedef struct connection connection;
 
 /* Room for `places` of those that are not trusted. A thread of its own shuts down what is late. */
-mw_status guests_open(int64_t places, guests **out) MW_MUST_USE;
+mw_status connections_open(int64_t places, connections **out) MW_MUST_USE;
 /* After the last has left. */
-void guests_close(guests **all);
+void connections_close(connections **all);
 
 /* A connection with this socket, which has `seconds` from now. Where that makes too many that are not trusted, the oldest of them is shut
  * down (its socket is not closed: who owns it sees its end). NULL: out of memory. */
-guest *guests_enter(guests *all, int fd, double seconds);
+connection *connection_enter(connections *all, int fd, double seconds);
 /* In these two NULL is one that could not enter, and nothing is done. It is never shut down for another's sake from here on. */
-void guests_trust(guests *all, guest *one);
+void connection_trust(connections *all, connection *one);
 /* A new deadline, `seconds` from now; INFINITY: none. */
-void guests_allow(guests *all, guest *one, double seconds);
+void connection_allow(connections *all, connection *one, double seconds);
 /* Before its socket is closed. */
-void guests_leave(guests *all, guest *one);
+void connection_leave(connections *all, connection *one);
 
 #endif

@@ -14,7 +14,7 @@ mw_status mw_experiment_serve(const mw_experiment *experiment, const mw_comm *co
     return mw_error(MW_ERR_UNSUPPORTED, "this microw was built without libmicrohttpd: `microw serve` is not in it");
 }
 
-void mw_experiment_libraries(mw_library_told *told, void *self) {
+void mw_experiment_libraries(mw_library_callback *told, void *self) {
     told(self, "libmicrohttpd", NULL);
 }
 
@@ -41,7 +41,7 @@ typedef struct request request;
 typedef struct server {
     run *r;
     char token[2 * TOKEN_BYTES + 1];
-    guests *all;
+    connections *all;
     pthread_mutex_t lock; /* of the queue */
     pthread_cond_t more;
     request *first, **last;
@@ -296,7 +296,7 @@ static bool is_from_here(struct MHD_Connection *connection) {
     return !origin || (strncmp(origin, "http://", 7) == 0 && strcmp(origin + 7, host) == 0);
 }
 
-static guest *guest_of(struct MHD_Connection *connection) {
+static connection *guest_of(struct MHD_Connection *connection) {
     return MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
 }
 
@@ -359,12 +359,12 @@ static bool decide(server *s, const char *place, const char *method, request *go
 static enum MHD_Result begin(server *s, struct MHD_Connection *connection, const char *place, void **state) {
     if (!place) {
         answer a = {.last = true};
-        guests_allow(s->all, guest_of(connection), REFUSAL_SECONDS);
+        connection_allow(s->all, guest_of(connection), REFUSAL_SECONDS);
         refuse(&a, MHD_HTTP_FORBIDDEN, "the address that microw serve printed has the token that is needed");
         return send_answer(connection, &a);
     }
-    guests_trust(s->all, guest_of(connection));
-    guests_allow(s->all, guest_of(connection), BODY_SECONDS);
+    connection_trust(s->all, guest_of(connection));
+    connection_allow(s->all, guest_of(connection), BODY_SECONDS);
     request *got = *state = mw_calloc(1, sizeof *got);
     if (got) got->connection = connection;
     return got ? MHD_YES : MHD_NO;
@@ -384,7 +384,7 @@ static enum MHD_Result handle(void *self, struct MHD_Connection *connection, con
         *bytes = 0;
         return MHD_YES;
     }
-    guests_allow(s->all, guest_of(connection), INFINITY);
+    connection_allow(s->all, guest_of(connection), INFINITY);
     if (!got->answered && decide(s, place, method, got, &got->answer)) {
         if (queue(s, got)) return MHD_YES;
         refuse_at_end(&got->answer);
@@ -397,7 +397,7 @@ static void forget(void *self, struct MHD_Connection *connection, void **state, 
     server *s = self;
     request *got = *state;
     if (!got) return;
-    guests_allow(s->all, guest_of(connection), IDLE_SECONDS);
+    connection_allow(s->all, guest_of(connection), IDLE_SECONDS);
     mw_text_free(&got->answer.body);
     mw_text_free(&got->body);
     mw_free(got);
@@ -409,10 +409,10 @@ static void come_and_go(void *self, struct MHD_Connection *connection, void **co
     server *s = self;
     if (what == MHD_CONNECTION_NOTIFY_STARTED) {
         int fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
-        *context = guests_enter(s->all, fd, HEADER_SECONDS);
+        *context = connection_enter(s->all, fd, HEADER_SECONDS);
         if (!*context) shutdown(fd, SHUT_RDWR);
     } else if (*context) {
-        guests_leave(s->all, *context);
+        connection_leave(s->all, *context);
         *context = NULL;
     }
 }
@@ -493,14 +493,14 @@ mw_status mw_experiment_serve(const mw_experiment *experiment, const mw_comm *co
     s.last = &s.first;
     mw_status status = open_all(&r);
     if (status == MW_OK) status = make_token(&s);
-    if (status == MW_OK) status = guests_open(PLACES, &s.all);
+    if (status == MW_OK) status = connections_open(PLACES, &s.all);
     if (status == MW_OK) status = listen_and_wait(&s, port);
-    guests_close(&s.all);
+    connections_close(&s.all);
     run_close(&r);
     return status;
 }
 
-void mw_experiment_libraries(mw_library_told *told, void *self) {
+void mw_experiment_libraries(mw_library_callback *told, void *self) {
     told(self, "libmicrohttpd", MHD_get_version());
 }
 

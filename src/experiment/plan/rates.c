@@ -171,8 +171,8 @@ static mw_status update(bench *t) {
     const mw_adam adam = {.lr = 1e-9f,
                           .beta1 = 0.9f,
                           .beta2 = 0.999f,
-                          .rest1 = 0.1f,
-                          .rest2 = 0.001f,
+                          .one_minus_beta1 = 0.1f,
+                          .one_minus_beta2 = 0.001f,
                           .eps = 1e-8f,
                           .correction1 = 1,
                           .correction2 = 1,
@@ -187,7 +187,7 @@ static mw_status update(bench *t) {
 }
 
 static mw_status gather_large(bench *t) {
-    return mw_comm_gather_shares(t->comm, t->c, t->room, 1, sizeof(float));
+    return mw_comm_allgather_shares(t->comm, t->c, t->room, 1, sizeof(float));
 }
 
 static mw_status gather_nothing(bench *t) {

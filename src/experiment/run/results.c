@@ -14,7 +14,7 @@ static json_t *find_sweep(const run *r) {
 }
 
 /* Of an SAE that has been trained anew since, latents are left out. */
-static mw_status read_discovery(const run *r, material *m) {
+static mw_status read_discovery(const run *r, results *m) {
     mw_log_quiet(true);
     mw_status status = run_discovery(r, &m->discovery);
     mw_log_quiet(false);
@@ -40,7 +40,7 @@ static void drop_stale(const run *r, const char *stage, json_t **result) {
     *result = NULL;
 }
 
-mw_status material_collect(run *r, material *m) {
+mw_status results_collect(run *r, results *m) {
     m->harvest = mw_json_if_there(r->activations, "meta.json");
     m->history = mw_json_if_there(r->sae_folder, "training_history.json");
     m->evaluation = mw_json_if_there(r->folder, "evaluate.json");
@@ -59,11 +59,11 @@ mw_status material_collect(run *r, material *m) {
     return status;
 }
 
-bool material_is_empty(const material *m) {
+bool results_is_empty(const results *m) {
     return !m->harvest && !m->history && !m->discovered && !m->evaluation && !m->steering && !m->sweep;
 }
 
-void material_release(material *m) {
+void results_release(results *m) {
     json_decref(m->harvest);
     json_decref(m->history);
     json_decref(m->evaluation);

@@ -5,15 +5,15 @@
 #include "experiment/run/run.h"
 
 /* NULL or false: not there. */
-typedef struct material {
+typedef struct results {
     json_t *harvest, *history, *evaluation, *steering, *sweep;
     mw_discovery discovery;
     bool discovered;
     mw_names names;
-} material;
+} results;
 /* Local; opens the run's SAE if there is one. */
-mw_status material_collect(run *r, material *out) MW_MUST_USE;
-bool material_is_empty(const material *m);
-void material_release(material *m);
+mw_status results_collect(run *r, results *out) MW_MUST_USE;
+bool results_is_empty(const results *m);
+void results_release(results *m);
 
 #endif

@@ -15,7 +15,7 @@ static const char *const dtype_names[] = {"auto", "f32", "bf16", "f16"};
 
 /* Ranks of a node take its GPUs in turn. */
 static mw_status open_backend(run *r) {
-    return r->backend ? MW_OK : mw_backend_open_at(r->e->model.device, mw_comm_place(r->comm), &r->backend);
+    return r->backend ? MW_OK : mw_backend_open_at(r->e->model.device, mw_comm_local_rank(r->comm), &r->backend);
 }
 
 mw_status run_backend(run *r) {

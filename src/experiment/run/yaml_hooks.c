@@ -12,11 +12,11 @@ static mw_status stop_pass(void *self, const mw_hook_event *event) {
 
 static mw_status make_rule(yaml_hook *h, int64_t width) {
     const hook_settings *s = h->settings;
-    h->rule = (mw_edit_rule){.factor = s->kind == HOOK_ABLATE  ? 0
-                                       : s->kind == HOOK_SCALE ? (float)s->factor
-                                                               : 1,
-                             .columns = s->columns.items,
-                             .n_columns = s->columns.count};
+    h->rule = (mw_affine_rule){.factor = s->kind == HOOK_ABLATE  ? 0
+                                         : s->kind == HOOK_SCALE ? (float)s->factor
+                                                                 : 1,
+                               .columns = s->columns.items,
+                               .n_columns = s->columns.count};
     for (int64_t i = 0; i < s->columns.count; i++)
         if (s->columns.items[i] < 0 || s->columns.items[i] >= width)
             return mw_error(MW_ERR_CONFIG, "hooks: column %lld of site %s: expected from 0 to %lld",
@@ -28,7 +28,7 @@ static mw_status make_rule(yaml_hook *h, int64_t width) {
 }
 
 static mw_status attach_one(mw_model *model, yaml_hook *h) {
-    mw_hook hook = {.kind = MW_CONTROLLER, .call = mw_apply_edit, .self = &h->rule, .name = "experiment file"};
+    mw_hook hook = {.kind = MW_CONTROLLER, .call = mw_apply_affine, .self = &h->rule, .name = "experiment file"};
     MW_TRY(mw_site_parse(h->settings->site, &hook.site));
     MW_TRY(make_rule(h, mw_model_site_width(model, hook.site)));
     if (h->settings->kind == HOOK_STATISTICS) {
@@ -159,7 +159,7 @@ static mw_status merge_ranks(const yaml_hook *h, const mw_comm *comm, int64_t wi
         memcpy(mine + 2, h->statistics.mean, (size_t)width * sizeof *mine);
         memcpy(mine + 2 + width, h->statistics.m2, (size_t)width * sizeof *mine);
     }
-    if (status == MW_OK) status = mw_comm_gather_all(comm, mine, length * sizeof *mine, all);
+    if (status == MW_OK) status = mw_comm_allgather(comm, mine, length * sizeof *mine, all);
     for (int r = 1; status == MW_OK && r < size; r++) merge(all, all + (size_t)r * length, width);
     if (status == MW_OK) json_array_append_new(into, as_json(h->settings, all, width));
     mw_free(mine);

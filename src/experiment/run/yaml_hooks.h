@@ -7,7 +7,7 @@
 
 typedef struct yaml_hook {
     const hook_settings *settings;
-    mw_edit_rule rule;
+    mw_affine_rule rule;
     mw_statistics statistics;
     mw_hook_id id;
     bool attached;

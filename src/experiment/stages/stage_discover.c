@@ -197,7 +197,7 @@ static mw_status discover(run *r, const views *v, findings *f) {
                                    .samples = s->samples,
                                    .around = s->context_tokens,
                                    .neighbours = s->neighbours,
-                                   .together_rows = s->together_rows,
+                                   .coactive_rows = s->coactive_rows,
                                    .seed = s->seed,
                                    .nan_rule = (mw_nan_rule)r->e->train.nan,
                                    .categories = s->categories[0] ? &f->categories : NULL};

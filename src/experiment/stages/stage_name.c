@@ -103,7 +103,7 @@ static json_t *shown_text(const mw_discovery *d, int64_t t) {
     return json_pack("{s:o, s:o, s:o}", "text", as_text(&shown), "tokens", tokens, "activations", activations);
 }
 
-static json_t *token_list(const mw_discovery *d, const mw_near *near, int64_t latent) {
+static json_t *token_list(const mw_discovery *d, const mw_nearest *near, int64_t latent) {
     json_t *list = json_array();
     for (int64_t i = latent * near->m; i < (latent + 1) * near->m && near->index[i] >= 0; i++) {
         json_array_append_new(list, shown_token(d, near->index[i]));

@@ -14,7 +14,7 @@ static int64_t active_latents(const mw_discovery *d) {
     return n;
 }
 
-static void print_summary(const run *r, const material *m) {
+static void print_summary(const run *r, const results *m) {
     printf("%s, model %s\n", r->e->top.name, r->e->given->model.path);
     if (m->harvest)
         printf("harvest   %lld rows, %s, in %s\n", (long long)mw_json_number(m->harvest, "rows", 0),
@@ -68,7 +68,7 @@ static void add_provenance(const run *r, json_t *facts) {
     }
 }
 
-static json_t *facts_of(const run *r, const material *m) {
+static json_t *facts_of(const run *r, const results *m) {
     json_t *facts = json_object();
     mw_text sae = {0};
     char now[32];
@@ -88,7 +88,7 @@ static json_t *facts_of(const run *r, const material *m) {
     return facts;
 }
 
-static json_t *describe(const run *r, const material *m) {
+static json_t *describe(const run *r, const results *m) {
     const mw_discovery *d = &m->discovery;
     mw_text config = {0};
     if (settings_write_given(r->e, &config) != MW_OK) return NULL;
@@ -117,7 +117,7 @@ static void open_activations(run *r) {
     mw_free(path);
 }
 
-static mw_status make_page(run *r, const material *m) {
+static mw_status make_page(run *r, const results *m) {
     double bytes;
     int64_t beside;
     open_activations(r);
@@ -138,7 +138,7 @@ static mw_status make_page(run *r, const material *m) {
 }
 
 /* A page and the files beside it belong together. */
-static mw_status write_page(run *r, const material *m) {
+static mw_status write_page(run *r, const results *m) {
     enum { MOMENT = 10 }; /* seconds */
     mw_lock lock = {0};
     char *path = mw_path_join(r->folder, "report.html");
@@ -151,14 +151,14 @@ static mw_status write_page(run *r, const material *m) {
 }
 
 static mw_status report_all(run *r) {
-    material m = {0};
-    mw_status status = material_collect(r, &m);
-    if (status == MW_OK && material_is_empty(&m))
+    results m = {0};
+    mw_status status = results_collect(r, &m);
+    if (status == MW_OK && results_is_empty(&m))
         status = mw_error(MW_ERR_STATE, "%s: there is nothing to report yet", r->folder);
     if (status == MW_OK) print_summary(r, &m);
     if (status == MW_OK) status = write_page(r, &m);
     fflush(stdout);
-    material_release(&m);
+    results_release(&m);
     return status;
 }
 

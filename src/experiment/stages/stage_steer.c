@@ -172,11 +172,11 @@ static mw_status gather_texts(lab *l) {
     mw_text mine = {0};
     size_t *bytes = mw_alloc((size_t)mw_comm_size(comm) * sizeof *bytes), total = 0;
     mw_status status = mw_comm_agree(comm, bytes ? join_mine(l, &mine) : MW_ERR_MEMORY);
-    if (status == MW_OK) status = mw_comm_gather_all(comm, &mine.length, sizeof *bytes, bytes);
+    if (status == MW_OK) status = mw_comm_allgather(comm, &mine.length, sizeof *bytes, bytes);
     for (int r = 0; r < mw_comm_size(comm) && status == MW_OK; r++) total += bytes[r];
     char *all = status == MW_OK ? mw_alloc(total + 1) : NULL;
     if (status == MW_OK) status = mw_comm_agree(comm, all ? MW_OK : MW_ERR_MEMORY);
-    if (status == MW_OK) status = mw_comm_gather_all_v(comm, mine.data, bytes, all);
+    if (status == MW_OK) status = mw_comm_allgatherv(comm, mine.data, bytes, all);
     if (status == MW_OK) split_all(l, all, bytes);
     mw_text_free(&mine);
     mw_free(bytes);

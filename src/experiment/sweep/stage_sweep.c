@@ -42,7 +42,7 @@ static mw_status memory_of_device(const sweep *s, const run *base, double *out) 
     if (b->ops->host_memory || s->memory_gb > 0) return MW_OK;
     MW_TRY(mw_comm_agree(base->comm, b->ops->free_memory(b, &least)));
     least = -least;
-    MW_TRY(mw_comm_max_f64(base->comm, &least, 1));
+    MW_TRY(mw_comm_allreduce_max(base->comm, &least, 1));
     *out = -least / 2;
     return MW_OK;
 }

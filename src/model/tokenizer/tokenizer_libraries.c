@@ -5,7 +5,7 @@
 #include <string.h>
 #include <utf8proc.h>
 
-void mw_tokenizer_libraries(mw_library_told *told, void *self) {
+void mw_tokenizer_libraries(mw_library_callback *told, void *self) {
     char pcre2[64] = ""; /* as much as it asks for is 24 */
     if (pcre2_config(PCRE2_CONFIG_VERSION, NULL) <= (int)sizeof pcre2) pcre2_config(PCRE2_CONFIG_VERSION, pcre2);
     told(self, "PCRE2", pcre2);

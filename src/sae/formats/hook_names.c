@@ -6,7 +6,7 @@
 
 /* %d is the layer. */
 static const struct {
-    mw_stream stream;
+    mw_site_kind kind;
     const char *hook;
 } hook_names[] = {{MW_EMBED, "hook_embed"},
                   {MW_RESID_PRE, "blocks.%d.hook_resid_pre"},
@@ -28,7 +28,7 @@ void hook_of(const char *site, char out[HOOK_TEXT]) {
     mw_status status = mw_site_parse(site, &parsed);
     mw_log_quiet(false);
     for (int i = 0; status == MW_OK && i < HOOKS; i++) {
-        if (hook_names[i].stream != parsed.stream) continue;
+        if (hook_names[i].kind != parsed.kind) continue;
         const char *mark = strstr(hook_names[i].hook, "%d");
         if (mark)
             snprintf(out, HOOK_TEXT, "%.*s%d%s", (int)(mark - hook_names[i].hook), hook_names[i].hook, parsed.layer,
@@ -44,7 +44,7 @@ void site_of(const char *hook, char out[HOOK_TEXT]) {
     for (int layer = 0; layer < 1024; layer++)
         for (int i = 0; i < HOOKS; i++) {
             char site[MW_SITE_TEXT], name[HOOK_TEXT];
-            mw_site_format((mw_site){layer, hook_names[i].stream}, site);
+            mw_site_format((mw_site){layer, hook_names[i].kind}, site);
             hook_of(site, name);
             if (strcmp(name, hook) != 0) continue;
             snprintf(out, HOOK_TEXT, "%s", site);

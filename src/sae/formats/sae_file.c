@@ -79,7 +79,7 @@ static int64_t parts_of_shard(const mw_sae *sae, const mw_named_tensor *tensors,
         size_t row = (size_t)(t->ndim == 2 ? t->shape[1] : 1) * sizeof(float);
         if (!by_latent && mw_comm_rank(sae->shard.peers) != 0) continue;
         out[n++] = (shared_piece){place[i] + (by_latent ? (uint64_t)sae->shard.first * row : 0), t->data,
-                               (size_t)(by_latent ? sae->n : t->shape[0]) * row};
+                                  (size_t)(by_latent ? sae->n : t->shape[0]) * row};
     }
     return n;
 }
@@ -154,7 +154,7 @@ uint64_t mw_sae_mark(const mw_sae *sae) {
 
 static mw_status whole_mark(const mw_sae *sae, uint64_t *out) {
     int64_t sum = (int64_t)mw_sae_mark(sae);
-    if (sae->shard.peers) MW_TRY(mw_comm_sum_i64(sae->shard.peers, &sum, 1));
+    if (sae->shard.peers) MW_TRY(mw_comm_allreduce_sum(sae->shard.peers, &sum, 1));
     *out = (uint64_t)sum;
     return MW_OK;
 }

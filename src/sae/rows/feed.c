@@ -11,14 +11,14 @@ mw_status feed_open(const mw_store_view *in, const mw_store_view *out, const mw_
                            .block = options->shuffle_block,
                            .window = options->shuffle_window};
     if (f->order.block == 0) return MW_OK;
-    f->streams = (options->batch + MW_ROW_TILE - 1) / MW_ROW_TILE;
-    if (!(f->buffers = mw_calloc((size_t)f->streams, sizeof *f->buffers))) return MW_ERR_MEMORY;
-    for (int64_t s = 0; s < f->streams; s++) f->buffers[s].window = -1;
+    f->tiles = (options->batch + MW_ROW_TILE - 1) / MW_ROW_TILE;
+    if (!(f->buffers = mw_calloc((size_t)f->tiles, sizeof *f->buffers))) return MW_ERR_MEMORY;
+    for (int64_t s = 0; s < f->tiles; s++) f->buffers[s].window = -1;
     return MW_OK;
 }
 
 void feed_close(feed *f) {
-    for (int64_t s = 0; s < f->streams; s++) {
+    for (int64_t s = 0; s < f->tiles; s++) {
         mw_free(f->buffers[s].x);
         mw_free(f->buffers[s].y);
     }
@@ -53,21 +53,21 @@ static mw_status read_around(const mw_store_view *view, int64_t rows, int64_t be
     return MW_OK;
 }
 
-static mw_status fill_side(const feed *f, const mw_store_view *view, int64_t stream, int64_t window, float **buffer) {
+static mw_status fill_side(const feed *f, const mw_store_view *view, int64_t tile, int64_t window, float **buffer) {
     const row_order *o = &f->order;
     size_t bytes = (size_t)(o->block * o->window * view->width) * sizeof **buffer;
     if (!*buffer && !(*buffer = mw_alloc(bytes))) return MW_ERR_MEMORY;
-    for (int64_t j = 0; j < order_window(o, stream); j++)
-        MW_TRY(read_around(view, o->rows, order_block(o, stream, window, j), o->block,
+    for (int64_t j = 0; j < order_window(o, tile); j++)
+        MW_TRY(read_around(view, o->rows, order_block(o, tile, window, j), o->block,
                            *buffer + j * o->block * view->width));
     return MW_OK;
 }
 
-static mw_status fill_window(feed *f, int64_t stream, int64_t window) {
-    window_buffer *b = &f->buffers[stream];
+static mw_status fill_window(feed *f, int64_t tile, int64_t window) {
+    window_buffer *b = &f->buffers[tile];
     b->window = -1;
-    MW_TRY(fill_side(f, f->in, stream, window, &b->x));
-    if (f->out) MW_TRY(fill_side(f, f->out, stream, window, &b->y));
+    MW_TRY(fill_side(f, f->in, tile, window, &b->x));
+    if (f->out) MW_TRY(fill_side(f, f->out, tile, window, &b->y));
     b->window = window;
     return MW_OK;
 }
@@ -75,9 +75,9 @@ static mw_status fill_window(feed *f, int64_t stream, int64_t window) {
 static mw_status read_windows(feed *f, int64_t begin, int64_t count, float *x, float *y) {
     for (int64_t i = 0; i < count; i++) {
         order_place p = order_place_of(&f->order, begin + i);
-        window_buffer *b = &f->buffers[p.stream];
-        if (b->window != p.window) MW_TRY(fill_window(f, p.stream, p.window));
-        int64_t at = order_within(&f->order, p.stream, p.window, p.at), width = f->in->width;
+        window_buffer *b = &f->buffers[p.tile];
+        if (b->window != p.window) MW_TRY(fill_window(f, p.tile, p.window));
+        int64_t at = order_within(&f->order, p.tile, p.window, p.at), width = f->in->width;
         memcpy(x + i * width, b->x + at * width, (size_t)width * sizeof *x);
         if (f->out) memcpy(y + i * f->out->width, b->y + at * f->out->width, (size_t)f->out->width * sizeof *y);
     }

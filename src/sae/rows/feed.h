@@ -16,8 +16,8 @@ typedef struct feed {
     bool skip_bad;
     int64_t *rows; /* scratch */
     int64_t capacity;
-    window_buffer *buffers; /* [streams], those of this rank filled */
-    int64_t streams;
+    window_buffer *buffers; /* [tiles], those of this rank filled */
+    int64_t tiles;
     int64_t replaced; /* rows that were not finite, since the feed was opened */
 } feed;
 

@@ -44,7 +44,7 @@ mw_status finite_rows_end(finite_rows *rows, const mw_store_view *in, const mw_s
     int64_t first = 0;
     MW_TRY(mw_comm_first(comm, rows->first, &first));
     MW_TRY(mw_comm_agree(comm, first >= 0 && first == rows->first ? refuse(rows, in, out) : MW_OK));
-    MW_TRY(mw_comm_sum_i64(comm, &rows->left_out, 1));
+    MW_TRY(mw_comm_allreduce_sum(comm, &rows->left_out, 1));
     if (rows->left_out && mw_comm_rank(comm) == 0)
         mw_log(MW_LOG_WARNING, "activations: %lld rows are not finite and are left out", (long long)rows->left_out);
     return MW_OK;

@@ -88,7 +88,7 @@ static mw_status measure(mw_trainer *t, const float *y, batch_sums *out) {
         MW_TRY(gather_tiles(t, t->tile_sums + i * tiles * width, (size_t)width * sizeof(double)));
     for (int i = 0; i < t->layout.n_blocks; i++)
         MW_TRY(gather_tiles(t, t->tile_sums + 2 * tiles * width + i * tiles, sizeof(double)));
-    MW_TRY(mw_comm_sum_i64(t->comm, &positive, 1));
+    MW_TRY(mw_comm_allreduce_sum(t->comm, &positive, 1));
     MW_TRY(mw_comm_agree(t->comm, add_tiles(t)));
     *out = sums_of(t, positive);
     return MW_OK;
@@ -179,7 +179,7 @@ static mw_status sum_costs(mw_trainer *t, double *out) {
         double *block = &t->block_sums[first_block(t) + i / LATENT_BLOCK];
         *block = (i % LATENT_BLOCK ? *block : 0) + t->costs[i];
     }
-    MW_TRY(mw_comm_gather_shares(t->comm, t->block_sums, trainer_blocks(t), 1, sizeof *t->block_sums));
+    MW_TRY(mw_comm_allgather_shares(t->comm, t->block_sums, trainer_blocks(t), 1, sizeof *t->block_sums));
     *out = 0;
     for (int64_t i = 0; i < trainer_blocks(t); i++) *out += t->block_sums[i];
     return MW_OK;
@@ -262,11 +262,11 @@ mw_status step_forward(mw_trainer *t, const float *x, const float *y) {
     batch_sums sums;
     begin_step(t);
     MW_TRY(mw_comm_agree(t->comm, read_input(t, x)));
-    MW_TRY(begin_rows(t, t->input, (size_t)t->sae->d * sizeof(float), LANE_INPUT));
+    MW_TRY(begin_rows(t, t->input, (size_t)t->sae->d * sizeof(float), REQUEST_INPUT));
     MW_TRY(choose_and_rebuild(t, x, y, &sums));
     MW_TRY(check_loss(t, sums.weighted));
     mw_status status = scale_blocks(t);
-    if (status == MW_OK) status = end_gather(t, LANE_INPUT);
+    if (status == MW_OK) status = end_gather(t, REQUEST_INPUT);
     MW_TRY(mw_comm_agree(t->comm, status));
     MW_TRY(gradients_of_parts(t));
     MW_TRY(gather_dense(t));

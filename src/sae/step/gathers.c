@@ -3,7 +3,7 @@
 
 /* Every rank of `comm` has filled its t->bytes of the device's `data`. */
 static mw_status gather(mw_trainer *t, const mw_comm *comm, void *data) {
-    return mw_comm_gather_device(comm, t->backend, t->bytes, data);
+    return mw_comm_allgather_device(comm, t->backend, t->bytes, data);
 }
 
 static void size_shares(mw_trainer *t, const mw_comm *comm, int64_t total, int64_t block, size_t item_bytes) {
@@ -51,27 +51,27 @@ mw_status gather_latents(mw_trainer *t, void *data, size_t row_bytes) {
 /* ---- beside the step ---------------------------------------------------------------------------------------------- */
 
 /* In a grid other communicators are in use too: two at once may each wait for what the other holds of a GPU. */
-static mw_status gather_beside(mw_trainer *t, void *data, int lane) {
+static mw_status gather_beside(mw_trainer *t, void *data, int request) {
     if (t->own_data) return gather(t, t->data, data);
-    return mw_comm_gather_beside(t->data, t->backend, t->bytes, data, lane);
+    return mw_comm_begin_allgather(t->data, t->backend, t->bytes, data, request);
 }
 
-mw_status begin_rows(mw_trainer *t, void *data, size_t row_bytes, int lane) {
+mw_status begin_rows(mw_trainer *t, void *data, size_t row_bytes, int request) {
     size_shares(t, t->data, t->options.batch, MW_ROW_TILE, row_bytes);
-    return gather_beside(t, data, lane);
+    return gather_beside(t, data, request);
 }
 
-mw_status begin_latents(mw_trainer *t, void *data, size_t row_bytes, int lane) {
+mw_status begin_latents(mw_trainer *t, void *data, size_t row_bytes, int request) {
     size_latents(t, row_bytes);
-    return gather_beside(t, data, lane);
+    return gather_beside(t, data, request);
 }
 
-mw_status end_gather(const mw_trainer *t, int lane) {
-    return mw_comm_gathered(t->data, t->backend, lane);
+mw_status end_gather(const mw_trainer *t, int request) {
+    return mw_comm_end_allgather(t->data, t->backend, request);
 }
 
 mw_status end_gathers(const mw_trainer *t) {
-    for (int lane = 0; lane < LANES; lane++) MW_TRY(end_gather(t, lane));
+    for (int request = 0; request < REQUESTS; request++) MW_TRY(end_gather(t, request));
     return MW_OK;
 }
 
@@ -124,7 +124,7 @@ mw_status gather_codes(mw_trainer *t, codes *c) {
     int64_t batch = t->options.batch, *counts = c->start + 1; /* counts first, then their running sum in place */
     for (int64_t r = t->begin; r < t->end; r++)
         counts[r] = c->mine.start[r - t->begin + 1] - c->mine.start[r - t->begin];
-    MW_TRY(mw_comm_gather_shares(t->data, counts, batch, MW_ROW_TILE, sizeof *counts));
+    MW_TRY(mw_comm_allgather_shares(t->data, counts, batch, MW_ROW_TILE, sizeof *counts));
     c->start[0] = 0;
     for (int64_t r = 0; r < batch; r++) c->start[r + 1] += c->start[r];
     MW_TRY(mw_comm_agree(t->comm, place_mine(t, c)));

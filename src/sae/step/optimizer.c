@@ -71,8 +71,8 @@ static mw_adam adam_of_step(const mw_trainer *t, float factor) {
     double count = (double)(t->step + 1);
     return (mw_adam){.beta1 = (float)o->beta1,
                      .beta2 = (float)o->beta2,
-                     .rest1 = (float)(1 - o->beta1),
-                     .rest2 = (float)(1 - o->beta2),
+                     .one_minus_beta1 = (float)(1 - o->beta1),
+                     .one_minus_beta2 = (float)(1 - o->beta2),
                      .eps = (float)o->eps,
                      .correction1 = (float)(1 - pow(o->beta1, count)),
                      .correction2 = (float)(1 - pow(o->beta2, count)),

@@ -25,7 +25,7 @@ static mw_status row_losses(mw_trainer *t, double *losses) {
 static mw_status weigh_rows(mw_trainer *t, double *sums) {
     MW_TRY(mw_comm_agree(t->comm, row_losses(t, sums + t->begin)));
     for (int64_t r = t->begin; r < t->end; r++) sums[r] *= sums[r];
-    MW_TRY(mw_comm_gather_shares(t->data, sums, t->options.batch, MW_ROW_TILE, sizeof *sums));
+    MW_TRY(mw_comm_allgather_shares(t->data, sums, t->options.batch, MW_ROW_TILE, sizeof *sums));
     for (int64_t r = 1; r < t->options.batch; r++) sums[r] += sums[r - 1];
     return MW_OK;
 }
@@ -47,7 +47,7 @@ static int64_t draw_row(const mw_trainer *t, const double *sums, int32_t latent)
 
 /* Lengths of rows [n, width] of the latents that are held here; of dead ones -1. */
 static mw_status live_lengths(const mw_trainer *t, const float *w, int64_t width, float *out) {
-    const mw_parts whole = {1, &width};
+    const mw_column_groups whole = {1, &width};
     MW_TRY(lengths_of_rows(t->backend, w, t->sae->n, width, &whole, out));
     for (int64_t i = 0; i < t->n_dead; i++) out[t->dead[i]] = -1;
     return MW_OK;
@@ -62,7 +62,7 @@ static mw_status live_length(const mw_trainer *t, const float *w, int64_t width,
     mw_status status = length ? live_lengths(t, w, width, length + shard->first) : MW_ERR_MEMORY;
     status = shard_agree(t->sae, status);
     if (status == MW_OK && shard->peers)
-        status = mw_comm_merge(shard->peers, length, (size_t)shard->total * sizeof *length);
+        status = mw_comm_allreduce_or(shard->peers, length, (size_t)shard->total * sizeof *length);
     for (int64_t i = 0; status == MW_OK && i < shard->total; i++) {
         live += length[i] >= 0;
         sum += length[i] >= 0 ? length[i] : 0;

@@ -215,7 +215,7 @@ static mw_status prepare(mw_trainer *t) {
 /* A step's exchanges are between the same kind of memory on all ranks. */
 static mw_status check_devices(const mw_comm *comm, const mw_backend *backend) {
     int64_t hosts = backend->ops->host_memory ? 1 : 0, size = mw_comm_size(comm);
-    MW_TRY(mw_comm_sum_i64(comm, &hosts, 1));
+    MW_TRY(mw_comm_allreduce_sum(comm, &hosts, 1));
     if (hosts == 0 || hosts == size) return MW_OK;
     return mw_error(MW_ERR_CONFIG, "%lld of %lld ranks have a GPU: give one to each, or set model.device to cpu",
                     (long long)(size - hosts), (long long)size);

@@ -150,11 +150,11 @@ mw_status gather_blocks(mw_trainer *t, void *data, size_t item_bytes) MW_MUST_US
 /* The same for arrays with a row for each latent that is held. */
 mw_status gather_latents(mw_trainer *t, void *data, size_t row_bytes) MW_MUST_USE;
 /* Gathers that go on beside the step, where the ranks have GPUs of their own: nothing touches `data` until the step has been told to
- * wait for its lane. A parameter's lane is its number. */
-enum { LANE_INPUT = P_COUNT, LANES };
-mw_status begin_rows(mw_trainer *t, void *data, size_t row_bytes, int lane) MW_MUST_USE;
-mw_status begin_latents(mw_trainer *t, void *data, size_t row_bytes, int lane) MW_MUST_USE;
-mw_status end_gather(const mw_trainer *t, int lane) MW_MUST_USE;
+ * wait for its request. A parameter's request is its number. */
+enum { REQUEST_INPUT = P_COUNT, REQUESTS };
+mw_status begin_rows(mw_trainer *t, void *data, size_t row_bytes, int request) MW_MUST_USE;
+mw_status begin_latents(mw_trainer *t, void *data, size_t row_bytes, int request) MW_MUST_USE;
+mw_status end_gather(const mw_trainer *t, int request) MW_MUST_USE;
 mw_status end_gathers(const mw_trainer *t) MW_MUST_USE;
 /* From the `mine` of all ranks with these latents: start, index, value of all rows. */
 mw_status gather_codes(mw_trainer *t, codes *c) MW_MUST_USE;
@@ -185,7 +185,7 @@ bool training_packs(const mw_train_options *options);
 mw_status sae_fetch(const mw_sae *copy, mw_sae *to) MW_MUST_USE;
 /* Rows whose pre-activations of n latents are in memory at once. */
 int64_t chunk_rows(bool host_memory, int64_t n);
-mw_parts parts_of(const mw_sae *sae);
+mw_column_groups parts_of(const mw_sae *sae);
 
 /* An SAE of this shape, without its arrays. */
 mw_status sae_set_shape(mw_sae *sae, const mw_sae_shape *shape) MW_MUST_USE;
@@ -195,7 +195,7 @@ double length_of(const float *x, int64_t n);
 /* to = from at this length; as it is where `from` is 0. The same place will do. */
 void set_direction(float *to, const float *from, int64_t n, double length);
 /* Sums over its parts of the length of each row of the device's w [rows, d], into host memory. */
-mw_status lengths_of_rows(mw_backend *backend, const float *w, int64_t rows, int64_t d, const mw_parts *parts,
+mw_status lengths_of_rows(mw_backend *backend, const float *w, int64_t rows, int64_t d, const mw_column_groups *parts,
                           float *out) MW_MUST_USE;
 /* Sum over the sites of |W_dec,i| at each, of all latents, into t->norms. */
 mw_status decoder_norms(mw_trainer *t) MW_MUST_USE;

@@ -132,7 +132,7 @@ static int64_t sums_of(const piece *p, extent rows, uint64_t *sums) {
 /* A piece's sums, one for each block of latents: every rank computes those of its share, and all get all. */
 static mw_status sum_piece(const mw_trainer *t, const piece *p, const void *whole, uint64_t *sums, chain *c) {
     int64_t blocks = sums_of(p, share_of(t, p, whole), sums);
-    if (p->by_latent) MW_TRY(mw_comm_gather_shares(t->comm, sums, blocks, 1, sizeof *sums));
+    if (p->by_latent) MW_TRY(mw_comm_allgather_shares(t->comm, sums, blocks, 1, sizeof *sums));
     add_to_chain(c, sums, (size_t)blocks * sizeof *sums);
     return MW_OK;
 }
@@ -214,8 +214,8 @@ static int64_t list_parts(const mw_trainer *t, const piece *pieces, int count, c
         const piece *p = &pieces[i];
         extent mine = share_of(t, p, NULL);
         if (!p->by_latent && mw_comm_rank(t->comm) != 0) continue;
-        out[n++] =
-            (shared_piece){place[i] + (uint64_t)mine.first * row_bytes(p), mine.data, (size_t)mine.count * row_bytes(p)};
+        out[n++] = (shared_piece){place[i] + (uint64_t)mine.first * row_bytes(p), mine.data,
+                                  (size_t)mine.count * row_bytes(p)};
     }
     return n;
 }

@@ -9,8 +9,8 @@
 typedef struct group {
     const mw_comm *comm;
     feed feed;
-    int64_t n, begin, end; /* members; this rank's rows of a batch */
-    member *members;
+    int64_t n, begin, end; /* trainees; this rank's rows of a batch */
+    trainee *trainees;
     reader *reader;
     mw_backend *memory; /* of the rows that steps read */
     float *x, *y;       /* rows of a batch, scaled */
@@ -55,8 +55,8 @@ static mw_status open_group(group *g, mw_training *jobs, const mw_store_view *in
     int64_t rows = g->end - g->begin;
     for (int64_t i = 0; i < g->n; i++) MW_TRY(check_job(&jobs[i], &jobs[0], in, out));
     MW_TRY(feed_open(in, out, first, &g->feed));
-    g->members = mw_calloc((size_t)g->n, sizeof *g->members);
-    if (!g->members) return MW_ERR_MEMORY;
+    g->trainees = mw_calloc((size_t)g->n, sizeof *g->trainees);
+    if (!g->trainees) return MW_ERR_MEMORY;
     g->memory = device_of(&jobs[0]);
     MW_TRY(reader_open(&g->feed, rows, g->memory, &g->reader));
     MW_TRY(mw_backend_floats(g->memory, rows * in->width, &g->x));
@@ -65,51 +65,51 @@ static mw_status open_group(group *g, mw_training *jobs, const mw_store_view *in
         jobs[i].status = MW_OK;
         jobs[i].last = (mw_step_report){0};
         jobs[i].seconds = jobs[i].waiting = 0;
-        g->members[i] =
-            (member){.job = &jobs[i], .comm = g->comm, .feed = &g->feed, .memory = g->memory, .x = g->x, .y = g->y};
+        g->trainees[i] =
+            (trainee){.job = &jobs[i], .comm = g->comm, .feed = &g->feed, .memory = g->memory, .x = g->x, .y = g->y};
     }
     return MW_OK;
 }
 
 static void close_group(group *g) {
-    for (int64_t i = 0; i < g->n && g->members; i++) member_free(&g->members[i]);
+    for (int64_t i = 0; i < g->n && g->trainees; i++) trainee_free(&g->trainees[i]);
     reader_close(&g->reader);
     feed_close(&g->feed);
     if (g->x) g->memory->ops->free(g->memory, g->x);
     if (g->y) g->memory->ops->free(g->memory, g->y);
-    mw_free(g->members);
+    mw_free(g->trainees);
 }
 
 /* ---- the run ------------------------------------------------------------------------------------------- */
 
-/* A member that fails ends alone; without the other ranks nobody can go on. */
-static mw_status settle(member *m, mw_status status) {
+/* A trainee that fails ends alone; without the other ranks nobody can go on. */
+static mw_status settle(trainee *m, mw_status status) {
     if (status == MW_OK) return MW_OK;
     m->job->status = status;
-    member_free(m);
+    trainee_free(m);
     return status == MW_ERR_COMM ? status : MW_OK;
 }
 
 /* Finishing may need rows of its own. */
-static mw_status finish_if_done(group *g, member *m) {
+static mw_status finish_if_done(group *g, trainee *m) {
     if (m->active || m->job->status != MW_OK) return MW_OK;
     reader_rest(g->reader);
-    return settle(m, member_finish(m));
+    return settle(m, trainee_finish(m));
 }
 
 static mw_status begin_all(group *g) {
     for (int64_t i = 0; i < g->n; i++) {
-        MW_TRY(settle(&g->members[i], member_begin(&g->members[i])));
-        MW_TRY(finish_if_done(g, &g->members[i]));
+        MW_TRY(settle(&g->trainees[i], trainee_begin(&g->trainees[i])));
+        MW_TRY(finish_if_done(g, &g->trainees[i]));
     }
     return MW_OK;
 }
 
-/* The step that is next, of the members that are furthest behind; -1: all are done. */
+/* The step that is next, of the trainees that are furthest behind; -1: all are done. */
 static int64_t next_step(const group *g) {
     int64_t next = -1;
     for (int64_t i = 0; i < g->n; i++) {
-        const member *m = &g->members[i];
+        const trainee *m = &g->trainees[i];
         int64_t done = m->active ? mw_trainer_steps_done(m->trainer) : -1;
         if (m->active && (next < 0 || done < next)) next = done;
     }
@@ -119,11 +119,11 @@ static int64_t next_step(const group *g) {
 /* Each is charged the time that was waited for rows, as if it were alone. */
 static mw_status step_all(group *g, int64_t step, const float *x, const float *y, double waited) {
     for (int64_t i = 0; i < g->n; i++) {
-        member *m = &g->members[i];
+        trainee *m = &g->trainees[i];
         if (!m->active || mw_trainer_steps_done(m->trainer) != step) continue;
         m->job->seconds += waited;
         m->job->waiting += waited;
-        MW_TRY(settle(m, member_step(m, x, y)));
+        MW_TRY(settle(m, trainee_step(m, x, y)));
         MW_TRY(finish_if_done(g, m));
     }
     return MW_OK;
@@ -131,15 +131,15 @@ static mw_status step_all(group *g, int64_t step, const float *x, const float *y
 
 static mw_status interrupt_all(group *g) {
     for (int64_t i = 0; i < g->n; i++)
-        if (g->members[i].active) MW_TRY(member_interrupt(&g->members[i]));
+        if (g->trainees[i].active) MW_TRY(trainee_interrupt(&g->trainees[i]));
     return MW_INTERRUPTED;
 }
 
-/* Rows that all members still have to see. */
+/* Rows that all trainees still have to see. */
 static int64_t rows_left(const group *g) {
     int64_t rows = 0;
     for (int64_t i = 0; i < g->n; i++) {
-        const member *m = &g->members[i];
+        const trainee *m = &g->trainees[i];
         const mw_train_options *o = m->job->options;
         if (m->active) rows += (o->steps - mw_trainer_steps_done(m->trainer)) * o->batch;
     }
@@ -154,8 +154,8 @@ typedef struct description {
 /* Of the last step; several SAEs by their number alone. */
 static const mw_progress_extra *describe(const group *g, description *out) {
     int64_t active = 0;
-    for (int64_t i = 0; i < g->n; i++) active += g->members[i].active;
-    const mw_step_report *r = &g->members[0].job->last;
+    for (int64_t i = 0; i < g->n; i++) active += g->trainees[i].active;
+    const mw_step_report *r = &g->trainees[0].job->last;
     char fvu[32] = "null"; /* undefined: the line is JSON */
     if (isfinite(r->fvu)) snprintf(fvu, sizeof fvu, "%.4f", r->fvu);
     if (g->n == 1) {
@@ -175,8 +175,8 @@ static const mw_progress_extra *describe(const group *g, description *out) {
 static int64_t last_step(const group *g) {
     int64_t last = -1;
     for (int64_t i = 0; i < g->n; i++)
-        if (g->members[i].active && g->members[i].job->options->steps - 1 > last)
-            last = g->members[i].job->options->steps - 1;
+        if (g->trainees[i].active && g->trainees[i].job->options->steps - 1 > last)
+            last = g->trainees[i].job->options->steps - 1;
     return last;
 }
 
@@ -190,7 +190,7 @@ static mw_status run_steps(group *g) {
     const float *x = NULL, *y = NULL;
     description last;
     mw_progress progress;
-    int64_t total = rows_left(g), batch = g->members[0].job->options->batch;
+    int64_t total = rows_left(g), batch = g->trainees[0].job->options->batch;
     if (total == 0) return MW_OK;
     mw_progress_begin(&progress, "train", "tokens", total, mw_comm_rank(g->comm) == 0);
     for (int64_t step; (step = next_step(g)) >= 0;) {
@@ -210,7 +210,7 @@ static mw_status run_steps(group *g) {
 /* Each rank counted those of its rows. */
 static mw_status tell_replaced(group *g) {
     int64_t replaced = g->feed.replaced + reader_replaced(g->reader);
-    MW_TRY(mw_comm_sum_i64(g->comm, &replaced, 1));
+    MW_TRY(mw_comm_allreduce_sum(g->comm, &replaced, 1));
     if (replaced && mw_comm_rank(g->comm) == 0)
         mw_log(MW_LOG_WARNING, "activations: %lld rows were not finite; the rows behind them took their places",
                (long long)replaced);

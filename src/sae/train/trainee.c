@@ -5,22 +5,22 @@
 
 #include <string.h>
 
-static bool is_root(const member *m) {
+static bool is_root(const trainee *m) {
     return mw_comm_rank(m->comm) == 0;
 }
 
-static int64_t steps_done(const member *m) {
+static int64_t steps_done(const trainee *m) {
     return mw_trainer_steps_done(m->trainer);
 }
 
 /* Without a folder nothing is written or gone on from. */
-static bool writes(const member *m) {
+static bool writes(const trainee *m) {
     return m->job->folder != NULL;
 }
 
 /* ---- before the first step ------------------------------------------------------------------------------- */
 
-static mw_status start_from(member *m, float *x, float *y, int64_t rows, double *loss_scale) {
+static mw_status start_from(trainee *m, float *x, float *y, int64_t rows, double *loss_scale) {
     mw_sae *sae = m->job->sae;
     const mw_store_view *in = m->feed->in, *out = m->feed->out;
     mw_normalize kind = m->job->options->normalize;
@@ -37,7 +37,7 @@ static mw_status start_from(member *m, float *x, float *y, int64_t rows, double 
 }
 
 /* Every rank does the same on the same sample: only shards have something to tell each other. */
-static mw_status initialize(member *m, double *loss_scale) {
+static mw_status initialize(trainee *m, double *loss_scale) {
     const mw_sae *sae = m->job->sae;
     const mw_store_view *in = m->feed->in, *out = m->feed->out;
     int64_t all = mw_store_rows(in->store), wanted = m->job->options->init_rows, n = wanted < all ? wanted : all;
@@ -58,7 +58,7 @@ static mw_status initialize(member *m, double *loss_scale) {
 
 /* One that is damaged, or of other data or settings, is no error: the one before it is tried, and with none left the
  * run starts anew. */
-static mw_status try_checkpoint(member *m, int64_t step, bool *loaded) {
+static mw_status try_checkpoint(trainee *m, int64_t step, bool *loaded) {
     char *path = checkpoint_path(m->job->folder, step);
     MW_TRY(mw_comm_agree(m->comm, path ? MW_OK : MW_ERR_MEMORY));
     mw_log_quiet(true);
@@ -72,10 +72,10 @@ static mw_status try_checkpoint(member *m, int64_t step, bool *loaded) {
     return status == MW_ERR_MEMORY || status == MW_ERR_COMM ? status : MW_OK;
 }
 
-static mw_status resume(member *m) {
-    int64_t steps[MEMBER_UNUSABLE] = {0}, count = 0;
+static mw_status resume(trainee *m) {
+    int64_t steps[TRAINEE_UNUSABLE] = {0}, count = 0;
     bool loaded = false;
-    if (is_root(m)) count = checkpoints_list(m->job->folder, steps, MEMBER_UNUSABLE);
+    if (is_root(m)) count = checkpoints_list(m->job->folder, steps, TRAINEE_UNUSABLE);
     MW_TRY(mw_comm_broadcast(m->comm, &count, sizeof count, 0));
     MW_TRY(mw_comm_broadcast(m->comm, steps, sizeof steps, 0));
     for (int64_t i = 0; i < count && !loaded; i++) {
@@ -88,7 +88,7 @@ static mw_status resume(member *m) {
     return MW_OK;
 }
 
-static mw_status send_factors(const member *m, const double *scale, int64_t width, float **out) {
+static mw_status send_factors(const trainee *m, const double *scale, int64_t width, float **out) {
     float *host = mw_alloc((size_t)width * sizeof *host);
     if (!host) return MW_ERR_MEMORY;
     for (int64_t i = 0; i < width; i++) host[i] = (float)scale[i];
@@ -98,13 +98,13 @@ static mw_status send_factors(const member *m, const double *scale, int64_t widt
     return status;
 }
 
-static mw_status prepare(member *m, double *loss_scale) {
+static mw_status prepare(trainee *m, double *loss_scale) {
     MW_TRY(initialize(m, loss_scale));
     MW_TRY(send_factors(m, m->scales.in, m->job->sae->d, &m->factor_x));
     return send_factors(m, m->scales.out, m->job->sae->d_out, &m->factor_y);
 }
 
-mw_status member_begin(member *m) {
+mw_status trainee_begin(trainee *m) {
     double loss_scale = 1;
     MW_TRY(mw_comm_agree(m->comm, is_root(m) && writes(m) ? mw_make_directories(m->job->folder) : MW_OK));
     MW_TRY(mw_comm_agree(m->comm, prepare(m, &loss_scale)));
@@ -120,7 +120,7 @@ mw_status member_begin(member *m) {
 
 /* ---- steps --------------------------------------------------------------------------------------------- */
 
-static mw_status save_checkpoint(member *m) {
+static mw_status save_checkpoint(trainee *m) {
     char *path = checkpoint_path(m->job->folder, steps_done(m));
     MW_TRY(mw_comm_agree(m->comm, path ? MW_OK : MW_ERR_MEMORY));
     mw_status status = mw_trainer_save(m->trainer, path);
@@ -136,7 +136,7 @@ static mw_status save_checkpoint(member *m) {
     return status;
 }
 
-mw_status member_interrupt(member *m) {
+mw_status trainee_interrupt(trainee *m) {
     if (writes(m)) MW_TRY(save_checkpoint(m));
     mw_log(MW_LOG_INFO, "training interrupted by signal %d at step %lld of %lld%s", mw_signal_seen(),
            (long long)steps_done(m), (long long)m->job->options->steps,
@@ -145,7 +145,7 @@ mw_status member_interrupt(member *m) {
 }
 
 /* Rank 0's clock decides for all, at the steps at which they meet anyway. */
-static mw_status time_for_checkpoint(member *m, bool *due) {
+static mw_status time_for_checkpoint(trainee *m, bool *due) {
     double minutes = m->job->options->checkpoint_minutes;
     int64_t now = minutes > 0 && mw_seconds() - m->saved >= 60 * minutes;
     if (minutes > 0) MW_TRY(mw_comm_broadcast(m->comm, &now, sizeof now, 0));
@@ -153,7 +153,7 @@ static mw_status time_for_checkpoint(member *m, bool *due) {
     return MW_OK;
 }
 
-static mw_status after_step(member *m) {
+static mw_status after_step(trainee *m) {
     const mw_train_options *o = m->job->options;
     int64_t step = steps_done(m);
     bool due = o->checkpoint_every > 0 && step % o->checkpoint_every == 0;
@@ -169,25 +169,25 @@ static mw_status after_step(member *m) {
     return due && step < o->steps && writes(m) ? save_checkpoint(m) : MW_OK;
 }
 
-static void tell_stalled(const member *m) {
+static void tell_stalled(const trainee *m) {
     if (!is_root(m)) return;
     mw_log(MW_LOG_INFO, "training ends at step %lld of %lld: no better loss for %lld steps", (long long)steps_done(m),
            (long long)m->job->options->steps, (long long)m->job->options->patience);
 }
 
 /* Where `to` may be `from`. */
-static mw_status scale(const member *m, float *to, const float *from, const float *factor, int64_t width) {
+static mw_status scale(const trainee *m, float *to, const float *from, const float *factor, int64_t width) {
     int64_t begin, end;
     mw_trainer_rows(m->trainer, &begin, &end);
     return m->memory->ops->scale_columns(m->memory, to, from, factor, end - begin, width);
 }
 
-static mw_status take_rows(const member *m, const float *raw_x, const float *raw_y) {
+static mw_status take_rows(const trainee *m, const float *raw_x, const float *raw_y) {
     MW_TRY(scale(m, m->x, raw_x, m->factor_x, m->feed->in->width));
     return m->feed->out ? scale(m, m->y, raw_y, m->factor_y, m->feed->out->width) : MW_OK;
 }
 
-mw_status member_step(member *m, const float *raw_x, const float *raw_y) {
+mw_status trainee_step(trainee *m, const float *raw_x, const float *raw_y) {
     double start = mw_seconds();
     MW_TRY(mw_comm_agree(m->comm, take_rows(m, raw_x, raw_y)));
     MW_TRY(mw_trainer_step_on_device(m->trainer, m->x, m->feed->out ? m->y : NULL, &m->job->last));
@@ -202,7 +202,7 @@ mw_status member_step(member *m, const float *raw_x, const float *raw_y) {
 /* ---- after the last step --------------------------------------------------------------------------------- */
 
 /* x and y are the host's. */
-static mw_status read_scaled(const member *m, int64_t position, float *x, float *y) {
+static mw_status read_scaled(const trainee *m, int64_t position, float *x, float *y) {
     int64_t begin, end, width = m->feed->in->width;
     mw_trainer_rows(m->trainer, &begin, &end);
     MW_TRY(feed_read(m->feed, position + begin, end - begin, x, y));
@@ -210,7 +210,7 @@ static mw_status read_scaled(const member *m, int64_t position, float *x, float 
     return scale(m, m->x, m->x, m->factor_x, width);
 }
 
-static mw_status mean_of_kth(member *m, float *x, float *y) {
+static mw_status mean_of_kth(trainee *m, float *x, float *y) {
     const mw_train_options *o = m->job->options;
     int64_t seen = 0;
     double sum = 0;
@@ -226,7 +226,7 @@ static mw_status mean_of_kth(member *m, float *x, float *y) {
 }
 
 /* The threshold followed weights that moved; now that they rest it is the mean over some more batches. */
-static mw_status calibrate(member *m) {
+static mw_status calibrate(trainee *m) {
     int64_t begin, end, of_y = m->feed->out ? m->feed->out->width : 0;
     if (!variant_of(m->job->sae)->after_selection) return MW_OK;
     mw_trainer_rows(m->trainer, &begin, &end);
@@ -239,7 +239,7 @@ static mw_status calibrate(member *m) {
     return status;
 }
 
-static mw_status prepare_to_save(member *m) {
+static mw_status prepare_to_save(trainee *m) {
     const mw_train_options *o = m->job->options;
     if (o->lock) MW_TRY(mw_lock_check(o->lock));
     MW_TRY(history_finish(&m->history));
@@ -247,7 +247,7 @@ static mw_status prepare_to_save(member *m) {
 }
 
 /* One rank of those with the same latents writes them. What was there before stays until the last moment. */
-static mw_status save(member *m) {
+static mw_status save(trainee *m) {
     MW_TRY(mw_comm_agree(m->comm, unit_decoder(m->job->sae)));
     fold_scales(m->job->sae, &m->scales);
     MW_TRY(mw_comm_agree(m->comm, sae_check_finite(m->job->sae, "the trained SAE")));
@@ -260,14 +260,14 @@ static mw_status save(member *m) {
     return MW_OK;
 }
 
-mw_status member_finish(member *m) {
+mw_status trainee_finish(trainee *m) {
     MW_TRY(take_means(m->trainer));
     MW_TRY(mw_comm_agree(m->comm, mw_trainer_pull(m->trainer)));
     MW_TRY(calibrate(m));
     return mw_comm_agree(m->comm, save(m));
 }
 
-void member_free(member *m) {
+void trainee_free(trainee *m) {
     history_close(&m->history);
     mw_trainer_free(&m->trainer);
     mw_free(m->scales.in);

@@ -31,7 +31,7 @@ typedef struct border {
 static mw_status sum(const mw_comm *comm, mw_status local, int64_t *counts, int64_t n) {
     if (!comm) return local;
     MW_TRY(mw_comm_agree(comm, local));
-    return mw_comm_sum_i64(comm, counts, n);
+    return mw_comm_allreduce_sum(comm, counts, n);
 }
 
 /* Positive floats have the order of their bits: one digit after the other. */
@@ -69,7 +69,7 @@ static mw_status prune(collector *c, int64_t rows) {
     border last;
     MW_TRY(find_border(NULL, b, c->found->value, c->found->start[rows], c->wanted, &last));
     c->floor = below(last.value);
-    mw_keeping how = above(c->sae, c->floor);
+    mw_filter how = above(c->sae, c->floor);
     MW_TRY(keep_codes(b, c->found, rows, &how, c->spare));
     mw_codes kept = *c->spare;
     *c->spare = *c->found;
@@ -79,7 +79,7 @@ static mw_status prune(collector *c, int64_t rows) {
 
 static mw_status collect(void *self, const float *pre, int64_t first, int64_t rows) {
     collector *c = self;
-    MW_TRY(append_open(c->sae->backend, c->found, first, rows, c->sae->n, &(mw_opening){.level = c->floor}, pre));
+    MW_TRY(append_open(c->sae->backend, c->found, first, rows, c->sae->n, &(mw_threshold){.level = c->floor}, pre));
     return c->found->start[first + rows] > 4 * c->wanted ? prune(c, first + rows) : MW_OK;
 }
 
@@ -93,7 +93,7 @@ static mw_status collect_enough(mw_trainer *t, const float *x, collector *c) {
         if (status == MW_OK) status = sae_visit(t->sae, x, c->rows, collect, c);
         MW_TRY(mw_comm_agree(t->comm, status));
         int64_t total = c->found->start[c->rows];
-        MW_TRY(mw_comm_sum_i64(t->comm, &total, 1));
+        MW_TRY(mw_comm_allreduce_sum(t->comm, &total, 1));
         if (total >= c->wanted || floor <= 0) return MW_OK;
     }
 }
@@ -104,7 +104,7 @@ static mw_status collect_enough(mw_trainer *t, const float *x, collector *c) {
 static mw_status count_equals(const collector *c, float border, int64_t *out, int64_t *scratch) {
     mw_backend *b = c->sae->backend;
     const mw_codes *f = c->found;
-    const mw_keeping more = above(c->sae, border), all = above(c->sae, below(border));
+    const mw_filter more = above(c->sae, border), all = above(c->sae, below(border));
     MW_TRY(b->ops->count_kept(b, &all, f->start, f->index, f->value, c->rows, out));
     MW_TRY(b->ops->count_kept(b, &more, f->start, f->index, f->value, c->rows, scratch));
     for (int64_t r = 0; r < c->rows; r++) out[r] -= scratch[r];
@@ -116,7 +116,7 @@ static mw_status count_equals(const collector *c, float border, int64_t *out, in
 static mw_status share_places(const mw_trainer *t, int64_t left, int64_t *mine, int64_t *all) {
     int64_t batch = t->options.batch, shards = t->sae->shard.count, own = shard_number(t->sae);
     for (int64_t r = t->begin; r < t->end; r++) all[r * shards + own] = mine[r - t->begin];
-    MW_TRY(mw_comm_sum_i64(t->comm, all, batch * shards));
+    MW_TRY(mw_comm_allreduce_sum(t->comm, all, batch * shards));
     for (int64_t i = 0; i < batch * shards; i++) {
         int64_t taken = all[i] < left ? all[i] : left, row = i / shards;
         left -= taken;
@@ -131,7 +131,7 @@ static mw_status choose_with_ties(mw_trainer *t, const collector *c, const borde
     mw_status status = mine && all ? count_equals(c, at->value, mine, mine + c->rows) : MW_ERR_MEMORY;
     status = mw_comm_agree(t->comm, status);
     if (status == MW_OK) status = share_places(t, at->places, mine, all);
-    mw_keeping how = above(t->sae, at->value);
+    mw_filter how = above(t->sae, at->value);
     how.equals = mine;
     if (status == MW_OK) status = keep_codes(t->backend, c->found, c->rows, &how, out);
     mw_free(all);
@@ -144,7 +144,7 @@ static mw_status choose(mw_trainer *t, const collector *c, mw_codes *out) {
     MW_TRY(find_border(t->comm, t->backend, c->found->value, c->found->start[c->rows], c->wanted, &at));
     t->kth = at.value;
     if (at.equals > at.places) return choose_with_ties(t, c, &at, out);
-    mw_keeping how = above(t->sae, at.value > 0 ? below(at.value) : 0);
+    mw_filter how = above(t->sae, at.value > 0 ? below(at.value) : 0);
     return keep_codes(t->backend, c->found, c->rows, &how, out);
 }
 
@@ -164,7 +164,7 @@ mw_status batch_top_k_select(mw_trainer *t, const float *x) {
 }
 
 mw_status threshold_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) {
-    return open_codes(sae, x, rows, (mw_opening){.level = sae->threshold > 0 ? sae->threshold : 0}, out);
+    return open_codes(sae, x, rows, (mw_threshold){.level = sae->threshold > 0 ? sae->threshold : 0}, out);
 }
 
 /* The k-th value of the batch moves the threshold; a batch with fewer positive values than wanted says nothing. */

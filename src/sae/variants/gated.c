@@ -15,8 +15,8 @@ static mw_status measure(const mw_sae *s, mw_codes *codes) {
 
 mw_status gated_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) {
     mw_codes gates = {.memory = out->memory};
-    const mw_keeping positive = above(sae, 0);
-    mw_status status = open_codes(sae, x, rows, (mw_opening){.level = 0}, &gates);
+    const mw_filter positive = above(sae, 0);
+    mw_status status = open_codes(sae, x, rows, (mw_threshold){.level = 0}, &gates);
     if (status == MW_OK) status = measure(sae, &gates);
     if (status == MW_OK) status = keep_codes(sae->backend, &gates, rows, &positive, out);
     mw_codes_free(&gates);
@@ -36,8 +36,8 @@ void gated_lay_out(const mw_trainer *t, layout *out) {
 
 mw_status gated_select(mw_trainer *t, const float *x) {
     mw_codes *gates = &t->part[1].mine, *magnitudes = &t->part[0].mine;
-    const mw_keeping all = above(t->sae, -INFINITY);
-    MW_TRY(open_codes(t->sae, x, t->end - t->begin, (mw_opening){.level = 0}, gates));
+    const mw_filter all = above(t->sae, -INFINITY);
+    MW_TRY(open_codes(t->sae, x, t->end - t->begin, (mw_threshold){.level = 0}, gates));
     MW_TRY(keep_codes(t->backend, gates, gates->rows, &all, magnitudes));
     return measure(t->sae, magnitudes);
 }

@@ -16,7 +16,7 @@ static double bandwidth(const mw_train_options *o) {
 }
 
 mw_status jump_relu_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) {
-    return open_codes(sae, x, rows, (mw_opening){.floor = sae->extra[0]}, out);
+    return open_codes(sae, x, rows, (mw_threshold){.floor = sae->extra[0]}, out);
 }
 
 void jump_relu_start(mw_sae *sae, const mw_train_options *o, int64_t first, int64_t count) {
@@ -32,7 +32,7 @@ void jump_relu_lay_out(const mw_trainer *t, layout *out) {
 
 mw_status jump_relu_select(mw_trainer *t, const float *x) {
     const float *theta = t->sae->extra[0];
-    const mw_opening how[2] = {{.floor = theta}, {.floor = theta, .margin = (float)(bandwidth(&t->options) / 2)}};
+    const mw_threshold how[2] = {{.floor = theta}, {.floor = theta, .margin = (float)(bandwidth(&t->options) / 2)}};
     mw_codes *const out[2] = {&t->part[0].mine, &t->part[1].mine};
     return open_both(t->sae, x, t->end - t->begin, how, out);
 }

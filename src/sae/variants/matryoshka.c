@@ -18,7 +18,7 @@ void matryoshka_lay_out(const mw_trainer *t, layout *out) {
 static mw_status split(mw_trainer *t, const mw_codes *all) {
     int64_t from = t->sae->shard.first, last = -from;
     for (int g = 0; g < t->layout.n_parts; g++) {
-        mw_keeping group = {.first = last, .last = t->sae->group_end[g] - from, .level = 0};
+        mw_filter group = {.first = last, .last = t->sae->group_end[g] - from, .level = 0};
         last = group.last;
         MW_TRY(keep_codes(t->backend, all, all->rows, &group, &t->part[g].mine));
     }

@@ -4,7 +4,7 @@
 #include "sae/variants/variants.h"
 
 mw_status relu_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) {
-    return open_codes(sae, x, rows, (mw_opening){.level = 0}, out);
+    return open_codes(sae, x, rows, (mw_threshold){.level = 0}, out);
 }
 
 mw_status relu_shape(mw_trainer *t) {
@@ -30,7 +30,7 @@ double plain_penalty(const mw_trainer *t, double cost) {
 mw_status relu_finish(mw_trainer *t) {
     mw_backend *b = t->backend;
     const mw_sae *sae = t->sae;
-    const mw_parts parts = parts_of(sae);
+    const mw_column_groups parts = parts_of(sae);
     size_t bytes = (size_t)t->n_latents * sizeof(double);
     double *weight = mw_alloc(bytes ? bytes : 1);
     void *there = NULL;

@@ -57,19 +57,19 @@ mw_status sae_visit(const mw_sae *sae, const float *x, int64_t rows, pre_visitor
 mw_status append_positive(mw_backend *backend, mw_codes *out, int64_t first, int64_t rows, int64_t k,
                           const int32_t *index, const float *value) MW_MUST_USE;
 /* What is kept of the first `rows` rows of `from`; `to` is another, and gets room for all of its rows. */
-mw_status keep_codes(mw_backend *backend, const mw_codes *from, int64_t rows, const mw_keeping *how,
+mw_status keep_codes(mw_backend *backend, const mw_codes *from, int64_t rows, const mw_filter *how,
                      mw_codes *to) MW_MUST_USE;
 /* All of a shard's entries above a level. */
-mw_keeping above(const mw_sae *sae, float level);
+mw_filter above(const mw_sae *sae, float level);
 /* The k largest of each row, where positive; of a shard's latents those that are among the k largest of all. Collective over the shards. */
 mw_status top_k_codes(const mw_sae *sae, const float *x, int64_t rows, int64_t k, mw_codes *out) MW_MUST_USE;
 
 /* Rows first .. first + rows of `out`: what opens of a matrix [rows, n]. */
-mw_status append_open(mw_backend *backend, mw_codes *out, int64_t first, int64_t rows, int64_t n, const mw_opening *how,
-                      const float *x) MW_MUST_USE;
-mw_status open_codes(const mw_sae *sae, const float *x, int64_t rows, mw_opening how, mw_codes *out) MW_MUST_USE;
+mw_status append_open(mw_backend *backend, mw_codes *out, int64_t first, int64_t rows, int64_t n,
+                      const mw_threshold *how, const float *x) MW_MUST_USE;
+mw_status open_codes(const mw_sae *sae, const float *x, int64_t rows, mw_threshold how, mw_codes *out) MW_MUST_USE;
 /* Two sets of codes from the same pre-activations. */
-mw_status open_both(const mw_sae *sae, const float *x, int64_t rows, const mw_opening how[2],
+mw_status open_both(const mw_sae *sae, const float *x, int64_t rows, const mw_threshold how[2],
                     mw_codes *const out[2]) MW_MUST_USE;
 
 /* ---- entries of a part ----------------------------------------------------------------------------------------- */
