@@ -64,14 +64,14 @@ bool mw_variant_uses_penalty(mw_variant variant);
 
 typedef struct mw_sae_shape {
     mw_variant variant;
-    int64_t n, d;         /* latents; width of what is read */
-    int64_t k;            /* for the variants that use it */
-    int64_t d_out;        /* 0: an autoencoder; else a transcoder's output width */
-    bool skip;            /* of a transcoder */
-    int64_t n_groups;     /* Matryoshka: 0: halves, n/16, n/16, n/8, n/4, n/2 */
-    const int64_t *group; /* [n_groups] latents of each, n together */
-    int64_t n_parts;      /* sites side by side in what is rebuilt; 0: one */
-    const int64_t *part;  /* [n_parts] width of each, d_out together */
+    int64_t n, d;                /* latents; width of what is read */
+    int64_t k;                   /* for the variants that use it */
+    int64_t d_out;               /* 0: an autoencoder; else a transcoder's output width */
+    bool skip;                   /* of a transcoder */
+    int64_t n_groups;            /* Matryoshka: 0: halves, n/16, n/16, n/8, n/4, n/2 */
+    const int64_t *group;        /* [n_groups] latents of each, n together */
+    int64_t n_targets;           /* sites side by side in what is rebuilt; 0: one */
+    const int64_t *target_width; /* [n_targets] width of each, d_out together */
 } mw_sae_shape;
 
 /* Latents first .. first + n of a dictionary of `total` that is too large for one device. `count` ranks hold one shard each, in order, for
@@ -95,8 +95,8 @@ typedef struct mw_sae {
     bool centered;     /* rows to encode come without b_dec already, as a step has them */
     bool transcoder;   /* b_dec is not subtracted from x */
     int64_t n_groups, group_end[MW_GROUPS_MAX];
-    int64_t n_parts, part_end[MW_SITES_MAX]; /* columns of the sites in x_hat */
-    mw_backend *backend;                     /* borrowed */
+    int64_t n_targets, target_end[MW_SITES_MAX]; /* columns of the sites in x_hat */
+    mw_backend *backend;                         /* borrowed */
     struct mw_sae *device;       /* a copy elsewhere that encodes and decodes, see mw_sae_use_device; or NULL */
     char *site, *target, *model; /* what it was trained on, sites with commas between; target "": site */
     char *fingerprint;           /* of data and settings it was trained with; "": not known */
@@ -188,8 +188,8 @@ typedef struct mw_sae_metrics {
     /* FVU by position in the sequence: bucket b holds positions 2^b - 1 .. 2^(b+1) - 2, the last all behind; rows of each. */
     double position_fvu[MW_POSITION_BUCKETS];
     int64_t position_rows[MW_POSITION_BUCKETS];
-    int64_t last_position;         /* the largest of all rows */
-    double part_fvu[MW_SITES_MAX]; /* of each site that is rebuilt */
+    int64_t last_position;           /* the largest of all rows */
+    double target_fvu[MW_SITES_MAX]; /* of each site that is rebuilt */
 } mw_sae_metrics;
 
 /* `out` NULL: an autoencoder's, the same as `in`. MW_ERR_STATE names a row that is not finite, unless `rule` leaves it out, or says

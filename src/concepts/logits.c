@@ -17,8 +17,8 @@ static mw_status find_columns(const mw_sae *sae, const mw_model *model, int64_t 
         MW_TRY(mw_site_parse(name, &site));
         bool stream = site.kind == MW_EMBED || site.kind == MW_RESID_PRE || site.kind == MW_ATTN_OUT ||
                       site.kind == MW_RESID_MID || site.kind == MW_MLP_OUT || site.kind == MW_RESID_POST;
-        int64_t begin = sae->n_parts > 1 && part ? sae->part_end[part - 1] : 0,
-                end = sae->n_parts > 1 ? sae->part_end[part] : sae->d_out;
+        int64_t begin = sae->n_targets > 1 && part ? sae->target_end[part - 1] : 0,
+                end = sae->n_targets > 1 ? sae->target_end[part] : sae->d_out;
         if (stream && end - begin == mw_model_about(model)->d_model) {
             *first = begin;
             *width = end - begin;

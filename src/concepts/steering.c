@@ -146,14 +146,14 @@ static mw_status attach_crosscoder(mw_steering *s, mw_hooks *hooks) {
             return mw_error(MW_ERR_UNSUPPORTED,
                             "latent %lld: an SAE over several sites can be steered by adding to latents only",
                             (long long)s->edits[e].latent);
-    for (int64_t i = 0; i < s->sae->n_parts; i++) {
-        int64_t first = i ? s->sae->part_end[i - 1] : 0;
+    for (int64_t i = 0; i < s->sae->n_targets; i++) {
+        int64_t first = i ? s->sae->target_end[i - 1] : 0;
         size_t length = strcspn(p, ",");
         char name[MW_SITE_TEXT] = "";
         if (length < sizeof name) memcpy(name, p, length);
         span *at = mw_alloc(sizeof *at);
         if (!at) return MW_ERR_MEMORY;
-        *at = (span){s, first, s->sae->part_end[i] - first};
+        *at = (span){s, first, s->sae->target_end[i] - first};
         mw_hook hook = {.kind = MW_CONTROLLER, .call = add_at_site, .self = at, .release = free_span};
         mw_status status = attach(s, hooks, name, hook);
         if (status != MW_OK) mw_free(at);
@@ -166,7 +166,7 @@ static mw_status attach_crosscoder(mw_steering *s, mw_hooks *hooks) {
 mw_status mw_steering_attach(mw_steering *s, mw_hooks *hooks, const char *site) {
     MW_TRY(check_edits(s));
     mw_status status;
-    if (s->sae->n_parts > 1 || strchr(s->sae->site, ','))
+    if (s->sae->n_targets > 1 || strchr(s->sae->site, ','))
         status = attach_crosscoder(s, hooks);
     else if (s->sae->transcoder)
         status = attach_transcoder(s, hooks);

@@ -116,6 +116,6 @@ void mw_sae_leave_device(mw_sae *sae) {
     sae_unpack(sae);
 }
 
-mw_column_groups parts_of(const mw_sae *sae) {
-    return (mw_column_groups){sae->n_parts, sae->part_end};
+mw_column_groups target_groups(const mw_sae *sae) {
+    return (mw_column_groups){sae->n_targets, sae->target_end};
 }

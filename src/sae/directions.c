@@ -26,6 +26,6 @@ mw_status lengths_of_rows(mw_backend *b, const float *w, int64_t rows, int64_t d
 }
 
 mw_status decoder_norms(mw_trainer *t) {
-    const mw_column_groups parts = parts_of(t->sae);
+    const mw_column_groups parts = target_groups(t->sae);
     return t->backend->ops->row_lengths(t->backend, t->norms, t->sae->w_dec, t->sae->n, t->sae->d_out, &parts);
 }

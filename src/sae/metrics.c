@@ -72,7 +72,7 @@ static void add_columns(meter *m, int64_t r, double *sums, variance *all, double
     for (int64_t i = 0, part = 0; i < d; i++) {
         double e = (double)x[i] - y[i], far = x[i] - m->mean[i];
         const variance one = {e * e, far * far, (double)x[i] * x[i]};
-        part += i == m->sae->part_end[part];
+        part += i == m->sae->target_end[part];
         error[i] += e;
         of_x[i] += x[i];
         add_variance(all, &one);
@@ -126,7 +126,7 @@ static mw_status prepare(meter *m, int64_t n_blocks) {
     int64_t d = m->sae->d_out;
     m->l0_bins = m->sae->n < L0_MAX ? m->sae->n + 1 : L0_MAX;
     m->n_groups = n_blocks < GROUPS_MAX ? n_blocks : GROUPS_MAX;
-    m->width = SUM_COUNT + 2 * d + VARIANCE * (MW_POSITION_BUCKETS + m->sae->n_parts);
+    m->width = SUM_COUNT + 2 * d + VARIANCE * (MW_POSITION_BUCKETS + m->sae->n_targets);
     m->mean = mw_alloc((size_t)d * sizeof *m->mean);
     m->groups = mw_alloc((size_t)(m->n_groups * m->width) * sizeof *m->groups);
     m->counts = mw_alloc((size_t)count_width(m) * sizeof *m->counts);
@@ -237,7 +237,7 @@ static mw_sae_metrics results(const meter *m) {
     out.l0 = s[SUM_L0] / rows;
     out.l0_deviation = sqrt(fmax(s[SUM_L0_SQUARE] / rows - out.l0 * out.l0, 0));
     out.l1 = s[SUM_L1] / rows;
-    for (int64_t p = 0; p < m->sae->n_parts; p++) out.part_fvu[p] = fvu_of(&by_part(m, s)[p]);
+    for (int64_t p = 0; p < m->sae->n_targets; p++) out.target_fvu[p] = fvu_of(&by_part(m, s)[p]);
     take_positions(m, &out);
     count_latents(m, &out);
     find_quantiles(m, &out);

@@ -31,15 +31,15 @@ static mw_status set_groups(mw_sae *sae, const mw_sae_shape *shape) {
 }
 
 static mw_status set_parts(mw_sae *sae, const mw_sae_shape *shape) {
-    int64_t end = 0, count = shape->n_parts ? shape->n_parts : 1;
+    int64_t end = 0, count = shape->n_targets ? shape->n_targets : 1;
     if (count > MW_SITES_MAX)
         return mw_error(MW_ERR_CONFIG, "an SAE over %lld sites: at most %d", (long long)count, MW_SITES_MAX);
     for (int64_t p = 0; p < count; p++) {
-        int64_t width = shape->n_parts ? shape->part[p] : sae->d_out;
+        int64_t width = shape->n_targets ? shape->target_width[p] : sae->d_out;
         if (width < 1 || width > sae->d_out - end)
             return mw_error(MW_ERR_CONFIG, "site %lld of an SAE is %lld wide: expected widths that sum to %lld",
                             (long long)p + 1, (long long)width, (long long)sae->d_out);
-        sae->part_end[sae->n_parts++] = end += width;
+        sae->target_end[sae->n_targets++] = end += width;
     }
     if (end != sae->d_out)
         return mw_error(MW_ERR_CONFIG, "the sites of an SAE are %lld wide: expected %lld", (long long)end,
@@ -147,7 +147,7 @@ void mw_sae_free(mw_sae **slot) {
 
 static const char *kind_of(const mw_sae *sae) {
     if (sae->transcoder) return sae->w_skip ? " skip transcoder" : " transcoder";
-    return sae->n_parts > 1 ? " crosscoder" : "";
+    return sae->n_targets > 1 ? " crosscoder" : "";
 }
 
 mw_status mw_sae_describe(const mw_sae *sae, mw_text *out) {

@@ -648,8 +648,8 @@ static void several_sites_are_measured(void) {
                               .k = K,
                               .d_out = cross ? 0 : to.width,
                               .skip = !cross,
-                              .n_parts = cross ? 2 : 0,
-                              .part = widths};
+                              .n_targets = cross ? 2 : 0,
+                              .target_width = widths};
         NEED_OK(mw_sae_new(backend, &shape, &sae));
         fill_random(sae->w_enc, N * sae->d, 1);
         fill_random(sae->w_dec, N * sae->d_out, 2);
@@ -674,7 +674,7 @@ static void several_sites_are_measured(void) {
             }
         }
         CHECK(fabs(m.fvu - (e2[0] + e2[1]) / (spread[0] + spread[1])) < 1e-5 * m.fvu);
-        for (int p = 0; p <= cross; p++) CHECK(fabs(m.part_fvu[p] - e2[p] / spread[p]) < 1e-5 * m.part_fvu[p]);
+        for (int p = 0; p <= cross; p++) CHECK(fabs(m.target_fvu[p] - e2[p] / spread[p]) < 1e-5 * m.target_fvu[p]);
         mw_codes_free(&codes);
         mw_sae_free(&sae);
         void *all[] = {x, y, made};

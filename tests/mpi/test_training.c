@@ -22,7 +22,7 @@ typedef struct setting {
     mw_precision precision;
     mw_penalty penalty;
     mw_decay decay;
-    int64_t n_parts, part[2];
+    int64_t n_targets, target_width[2];
     int64_t batch; /* 0: BATCH */
 } setting;
 
@@ -38,7 +38,7 @@ static const setting settings[] = {
     {"jump_relu.target", MW_JUMP_RELU, .sparsity = 4, .l0_target = K, .bandwidth = 0.3, .theta = 0.2},
     {"gated", MW_GATED, .sparsity = 0.2},
     {"topk.transcoder", MW_TOPK, .aux_k = 8, .transcoder = true},
-    {"relu.crosscoder", MW_RELU, .sparsity = 0.2, .n_parts = 2, .part = {7, 9}},
+    {"relu.crosscoder", MW_RELU, .sparsity = 0.2, .n_targets = 2, .target_width = {7, 9}},
     {"topk.annealed", MW_TOPK, .aux_k = 8, .k_start = 40, .decay = MW_DECAY_COSINE},
     {"topk.resampled", MW_TOPK, .no_curve = true, .resample_every = 4, .ema = 0.9},
     {"jump_relu.resampled", MW_JUMP_RELU, .no_curve = true, .resample_every = 4, .ema = 0.9, .sparsity = 0.02,
@@ -113,8 +113,8 @@ static void begin(const mw_comm *comm, mw_sae **sae, mw_trainer **trainer) {
                           .skip = now->transcoder,
                           .n_groups = mw_variant_uses_groups(now->variant) ? 3 : 0,
                           .group = groups,
-                          .n_parts = now->n_parts,
-                          .part = now->part};
+                          .n_targets = now->n_targets,
+                          .target_width = now->target_width};
     NEED_OK(mw_sae_new_shard(backend, &shape, comm, parts, sae));
     int64_t first = (*sae)->shard.first;
     n = (*sae)->n;
@@ -340,7 +340,7 @@ static void stalls_are_seen(void) {
 
 /* Codes against a sort of all pre-activations of the batch; gives how many there are of this rank's latents. */
 static int64_t check_selection(const mw_trainer *t, const float *pre, int64_t batch, int64_t n, int64_t wanted) {
-    const codes *c = &t->part[0];
+    const code_set *c = &t->set[0];
     int64_t count = c->start[batch];
     int32_t *index = fetch(c->index, count, sizeof *index);
     float *value = fetch(c->value, count, sizeof *value);

@@ -76,7 +76,8 @@ static void write_store(const float *x) {
 static mw_sae *make_sae(void) {
     const int64_t part[] = {FIRST, SECOND};
     mw_sae *sae = NULL;
-    NEED_OK(mw_sae_new(backend, &(mw_sae_shape){.variant = MW_RELU, .n = N, .d = D, .n_parts = 2, .part = part}, &sae));
+    NEED_OK(mw_sae_new(
+        backend, &(mw_sae_shape){.variant = MW_RELU, .n = N, .d = D, .n_targets = 2, .target_width = part}, &sae));
     fill_random(sae->w_enc, N * D, 1);
     fill_random(sae->w_dec, N * D, 2);
     fill_random(sae->b_enc, N, 3);
@@ -203,8 +204,8 @@ static void compare(const mw_sae *sae, const float *x, const mw_sae_metrics *m) 
     means naive = means_naive(sae, x);
     CHECK((double)m->rows == naive.rows && m->rows + m->left_out == ROWS);
     CHECK(close_to(m->fvu, fvu_naive(sae, x, 0, D, 0, all)));
-    CHECK(close_to(m->part_fvu[0], fvu_naive(sae, x, 0, FIRST, 0, all)));
-    CHECK(close_to(m->part_fvu[1], fvu_naive(sae, x, FIRST, D, 0, all)));
+    CHECK(close_to(m->target_fvu[0], fvu_naive(sae, x, 0, FIRST, 0, all)));
+    CHECK(close_to(m->target_fvu[1], fvu_naive(sae, x, FIRST, D, 0, all)));
     CHECK(close_to(m->position_fvu[0], fvu_naive(sae, x, 0, D, 0, 0)));
     CHECK(close_to(m->position_fvu[3], fvu_naive(sae, x, 0, D, 7, 14)));
     CHECK(close_to(m->position_fvu[MW_POSITION_BUCKETS - 1], fvu_naive(sae, x, 0, D, 1 << 23, all)));
@@ -256,7 +257,7 @@ static void what_does_not_vary_is_undefined(void) {
         for (int i = 0; i < ROWS * D; i++) x[i] = values[v] * (float)(1 + i % D);
         write_store(x);
         NEED_OK(measure(sae, MW_NAN_STOP, &m));
-        CHECK(isnan(m.fvu) && isnan(m.explained_variance) && isnan(m.part_fvu[0]) && isnan(m.part_fvu[1]));
+        CHECK(isnan(m.fvu) && isnan(m.explained_variance) && isnan(m.target_fvu[0]) && isnan(m.target_fvu[1]));
         CHECK(isnan(m.position_fvu[0]) && isnan(m.position_fvu[3]) && isnan(m.position_fvu[20]));
         CHECK(isnan(m.cosine) == (v == 0));
         CHECK(isfinite(m.mse) && isfinite(m.l0) && m.position_rows[0] == 3);

@@ -177,7 +177,7 @@ static void saes(void) {
         {.n = 20, .d = 6, .k = 3},
         {.variant = MW_MATRYOSHKA_BATCH_TOPK, .n = 20, .d = 6, .k = 3, .n_groups = 2, .group = groups},
         {.variant = MW_JUMP_RELU, .n = 20, .d = 6, .d_out = 4, .skip = true},
-        {.variant = MW_GATED, .n = 20, .d = 6, .n_parts = 2, .part = parts}};
+        {.variant = MW_GATED, .n = 20, .d = 6, .n_targets = 2, .target_width = parts}};
     char source[256];
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         mw_sae *sae = NULL;

@@ -13,7 +13,7 @@ typedef struct setting {
     mw_variant variant;
     int64_t d_out; /* 0: autoencoder */
     bool skip;
-    int64_t n_parts, part[2];
+    int64_t n_targets, target_width[2];
     mw_penalty penalty;
     double l0_target, alpha, scale;
 } setting;
@@ -99,9 +99,9 @@ static double rebuild(const parameters *p, const parameters *w, int r, const dou
 
 static double norm_of(const parameters *p, int i) {
     double norm = 0;
-    for (int64_t part = 0, j = 0; part < (now->n_parts ? now->n_parts : 1); part++) {
+    for (int64_t part = 0, j = 0; part < (now->n_targets ? now->n_targets : 1); part++) {
         double square = 0;
-        for (int64_t end = j + (now->n_parts ? now->part[part] : d_out); j < end; j++)
+        for (int64_t end = j + (now->n_targets ? now->target_width[part] : d_out); j < end; j++)
             square += pow(p->w_dec[i * d_out + j], 2);
         norm += sqrt(square);
     }
@@ -255,8 +255,8 @@ static mw_sae *make_sae(mw_backend *backend) {
                           .skip = now->skip,
                           .n_groups = mw_variant_uses_groups(now->variant) ? GROUPS : 0,
                           .group = groups,
-                          .n_parts = now->n_parts,
-                          .part = now->part};
+                          .n_targets = now->n_targets,
+                          .target_width = now->target_width};
     NEED_OK(mw_sae_new(backend, &shape, &sae));
     d_out = sae->d_out;
     fill_random(x, B * D, 1);
@@ -389,8 +389,8 @@ static const setting settings[] = {
     {"gated transcoder", MW_GATED, .d_out = 5, .alpha = 0.5, .scale = 1.7},
     {"relu transcoder", MW_RELU, .d_out = 9, .alpha = 0.5, .scale = 1.7},
     {"jump_relu skip transcoder", MW_JUMP_RELU, .d_out = 5, .skip = true, .alpha = 0.5, .scale = 1.7},
-    {"relu crosscoder", MW_RELU, .n_parts = 2, .part = {3, 4}, .alpha = 0.5, .scale = 1.7},
-    {"batch_topk crosscoder", MW_BATCH_TOPK, .n_parts = 2, .part = {3, 4}, .alpha = 0.5, .scale = 1.7},
+    {"relu crosscoder", MW_RELU, .n_targets = 2, .target_width = {3, 4}, .alpha = 0.5, .scale = 1.7},
+    {"batch_topk crosscoder", MW_BATCH_TOPK, .n_targets = 2, .target_width = {3, 4}, .alpha = 0.5, .scale = 1.7},
 };
 
 static void every_setting(void) {

@@ -10,7 +10,7 @@ typedef struct kind {
     const char *name;
     int64_t d_out;
     bool skip;
-    int64_t n_parts, part[2];
+    int64_t n_targets, target_width[2];
 } kind;
 static const kind kinds[] = {{"autoencoder", 0, false, 0, {0}},
                              {"transcoder", 4, false, 0, {0}},
@@ -32,8 +32,8 @@ static mw_sae *make_sae(mw_variant variant, const kind *k) {
                           .skip = k->skip,
                           .n_groups = mw_variant_uses_groups(variant) ? 2 : 0,
                           .group = groups,
-                          .n_parts = k->n_parts,
-                          .part = k->part};
+                          .n_targets = k->n_targets,
+                          .target_width = k->target_width};
     NEED_OK(mw_sae_new(backend, &shape, &sae));
     fill_random(sae->w_enc, N * D, 1);
     fill_random(sae->w_dec, N * sae->d_out, 2);
@@ -105,7 +105,7 @@ static void check_files(const mw_sae *s) {
     NEED_OK(mw_sae_load(path, backend, &again));
     CHECK(again->variant == s->variant && again->k == s->k && again->transcoder == s->transcoder);
     CHECK(again->n_groups == s->n_groups && memcmp(again->group_end, s->group_end, sizeof s->group_end) == 0);
-    CHECK(again->n_parts == s->n_parts && memcmp(again->part_end, s->part_end, sizeof s->part_end) == 0);
+    CHECK(again->n_targets == s->n_targets && memcmp(again->target_end, s->target_end, sizeof s->target_end) == 0);
     CHECK(same(again->w_enc, s->w_enc, N * D) && same(again->w_dec, s->w_dec, N * s->d_out));
     CHECK(same(again->b_enc, s->b_enc, N) && same(again->b_dec, s->b_dec, s->d_out));
     CHECK(same(again->w_skip, s->w_skip, D * s->d_out));
@@ -164,8 +164,9 @@ static void shapes(void) {
     mw_sae *s = NULL;
     int64_t parts[2] = {2, 3};
     CHECK_FAILS(MW_ERR_CONFIG, mw_sae_new(backend, &(mw_sae_shape){.n = N, .d = D, .k = K, .skip = true}, &s));
-    CHECK_FAILS(MW_ERR_CONFIG,
-                mw_sae_new(backend, &(mw_sae_shape){.n = N, .d = D, .k = K, .n_parts = 2, .part = parts}, &s));
+    CHECK_FAILS(
+        MW_ERR_CONFIG,
+        mw_sae_new(backend, &(mw_sae_shape){.n = N, .d = D, .k = K, .n_targets = 2, .target_width = parts}, &s));
     CHECK_FAILS(MW_ERR_CONFIG, mw_sae_new(backend, &(mw_sae_shape){.n = N, .d = D, .k = N + 1}, &s));
     NEED_OK(mw_sae_new(backend, &(mw_sae_shape){.variant = MW_MATRYOSHKA_TOPK, .n = 70, .d = D, .k = K}, &s));
     CHECK(s->n_groups == 5 && s->group_end[0] == 4 && s->group_end[3] == 33 && s->group_end[4] == 70);

@@ -65,11 +65,11 @@ static mw_status label(mw_sae *sae, const mw_experiment *e) {
     return status == MW_OK ? mw_put_text(&sae->model, e->given->model.path) : status;
 }
 
-mw_status training_shape(const mw_experiment *e, int64_t d, bool transcoder, const int64_t *part, int64_t n_parts,
+mw_status training_shape(const mw_experiment *e, int64_t d, bool transcoder, const int64_t *part, int64_t n_targets,
                          mw_sae_shape *out) {
     const sae_settings *s = &e->sae;
     int64_t made = 0;
-    for (int64_t i = 0; i < n_parts; i++) made += part[i];
+    for (int64_t i = 0; i < n_targets; i++) made += part[i];
     *out = (mw_sae_shape){.variant = settings_variant(e),
                           .n = or_auto(s->n_latents, 8 * d),
                           .d = d,
@@ -78,8 +78,8 @@ mw_status training_shape(const mw_experiment *e, int64_t d, bool transcoder, con
                           .skip = s->skip,
                           .n_groups = s->groups.count,
                           .group = s->groups.items,
-                          .n_parts = n_parts,
-                          .part = part};
+                          .n_targets = n_targets,
+                          .target_width = part};
     return mw_sae_check(out);
 }
 

@@ -18,7 +18,7 @@ mw_train_options training_options(const mw_experiment *e, int64_t width, const c
 /* Opens the store and says what is to be done; training_free ends what was planned. Collective, as all of these but the last. */
 mw_status training_plan(run *r, train_job *job) MW_MUST_USE;
 /* What the file says the SAE is to be: reading so many columns, and rebuilding sites of these widths, as a transcoder or not. */
-mw_status training_shape(const mw_experiment *e, int64_t d, bool transcoder, const int64_t *part, int64_t n_parts,
+mw_status training_shape(const mw_experiment *e, int64_t d, bool transcoder, const int64_t *part, int64_t n_targets,
                          mw_sae_shape *out) MW_MUST_USE;
 /* The same for what the store holds; `part` must live as long as `out`. */
 mw_status training_shape_of(const train_job *job, const mw_experiment *e, int64_t part[MW_SITES_MAX],

@@ -29,7 +29,7 @@ static json_t *by_site(const mw_store_view *out, const mw_sae_metrics *m) {
     for (int64_t i = 0; i < out->n_sites; i++) {
         char name[MW_SITE_TEXT];
         mw_site_format(out->site[i].site, name);
-        json_array_append_new(list, json_pack("{s:s, s:o}", "site", name, "fvu", mw_json_real(m->part_fvu[i])));
+        json_array_append_new(list, json_pack("{s:s, s:o}", "site", name, "fvu", mw_json_real(m->target_fvu[i])));
     }
     return list;
 }

@@ -43,10 +43,10 @@ static mw_status thresholds_of(const mw_sae *sae, float **out) {
 
 static mw_status unsupported(const mw_sae *sae, const char *tool) {
     return mw_error(MW_ERR_UNSUPPORTED, "%s has no %s %s", tool, mw_variant_name(sae->variant),
-                    sae->n_parts > 1  ? "crosscoders"
-                    : sae->w_skip     ? "skip transcoders"
-                    : sae->transcoder ? "transcoders"
-                                      : "SAEs");
+                    sae->n_targets > 1 ? "crosscoders"
+                    : sae->w_skip      ? "skip transcoders"
+                    : sae->transcoder  ? "transcoders"
+                                       : "SAEs");
 }
 
 /* ---- SAELens 6 --------------------------------------------------------------------------------------------- */
@@ -87,7 +87,7 @@ static mw_status write_saelens_weights(const mw_sae *sae, const char *folder) {
 static mw_status export_saelens(const mw_sae *sae, const char *folder) {
     const char *architecture = architectures[selection_of(sae)][sae->transcoder + (sae->w_skip != NULL)];
     char hook[HOOK_TEXT], hook_out[HOOK_TEXT];
-    if (!architecture || sae->n_parts > 1) return unsupported(sae, "SAELens");
+    if (!architecture || sae->n_targets > 1) return unsupported(sae, "SAELens");
     hook_of(sae->site, hook);
     hook_of(sae->transcoder ? sae->target : sae->site, hook_out);
     MW_TRY(write_saelens_weights(sae, folder));
@@ -109,7 +109,7 @@ static mw_status export_saelens(const mw_sae *sae, const char *folder) {
 /* ---- sparsify ---------------------------------------------------------------------------------------------- */
 
 static mw_status export_sparsify(const mw_sae *sae, const char *folder) {
-    if (selection_of(sae) != SELECT_TOP_K || sae->n_parts > 1) return unsupported(sae, "sparsify");
+    if (selection_of(sae) != SELECT_TOP_K || sae->n_targets > 1) return unsupported(sae, "sparsify");
     if (sae->d_out != sae->d)
         return mw_error(MW_ERR_UNSUPPORTED, "sparsify has no transcoders between widths %lld and %lld",
                         (long long)sae->d, (long long)sae->d_out);
@@ -239,7 +239,7 @@ static mw_status write_dictionary(dictionary *f, const char *folder) {
 
 static mw_status export_dictionary(const mw_sae *sae, const char *folder) {
     dictionary f = {.sae = sae, .k = (int32_t)sae->k, .level = sae->threshold};
-    if (sae->transcoder || sae->n_parts > 1) return unsupported(sae, "dictionary_learning");
+    if (sae->transcoder || sae->n_targets > 1) return unsupported(sae, "dictionary_learning");
     mw_status status = write_dictionary(&f, folder);
     void *all[] = {f.w_enc, f.w_dec, f.threshold, f.b_enc};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) mw_free(all[i]);

@@ -59,7 +59,7 @@ static json_t *describe(const mw_sae *sae) {
     if (sae->k) json_object_set_new(config, "k", json_integer(sae->k));
     if (variant_of(sae)->after_selection) json_object_set_new(config, "threshold", json_real(sae->threshold));
     if (sae->n_groups) json_object_set_new(config, "groups", widths(sae->group_end, sae->n_groups));
-    if (sae->n_parts > 1) json_object_set_new(config, "parts", widths(sae->part_end, sae->n_parts));
+    if (sae->n_targets > 1) json_object_set_new(config, "parts", widths(sae->target_end, sae->n_targets));
     if (sae->transcoder) {
         json_object_set_new(config, "d_out", json_integer(sae->d_out));
         json_object_set_new(config, "target", json_string(sae->target));
@@ -202,7 +202,7 @@ mw_status mw_sae_save(const mw_sae *sae, const char *folder) {
 
 typedef struct facts {
     mw_sae_shape shape;
-    int64_t group[MW_GROUPS_MAX], part[MW_SITES_MAX];
+    int64_t group[MW_GROUPS_MAX], target_width[MW_SITES_MAX];
     double threshold;
     const char *site, *target, *model, *fingerprint;
 } facts;
@@ -236,9 +236,9 @@ static mw_status read_facts(const char *path, const json_t *config, facts *out) 
     s->d_out = json_integer_value(json_object_get(config, "d_out"));
     s->skip = mw_json_flag(config, "skip", false);
     MW_TRY(read_list(path, config, "groups", MW_GROUPS_MAX, out->group, &s->n_groups));
-    MW_TRY(read_list(path, config, "parts", MW_SITES_MAX, out->part, &s->n_parts));
+    MW_TRY(read_list(path, config, "parts", MW_SITES_MAX, out->target_width, &s->n_targets));
     s->group = out->group;
-    s->part = out->part;
+    s->target_width = out->target_width;
     out->site = mw_json_text(config, "site");
     out->target = mw_json_text(config, "target");
     out->model = mw_json_text(config, "model");

@@ -19,7 +19,7 @@ static mw_status make_scratch(const mw_trainer *t, dead_scratch *s) {
     MW_TRY(mw_backend_floats(b, t->n_dead * t->sae->d, &s->weights));
     MW_TRY(mw_backend_floats(b, t->n_dead, &s->bias));
     MW_TRY(mw_backend_floats(b, s->chunk * t->n_dead, &s->pre));
-    MW_TRY(b->ops->alloc(b, (size_t)(trainer_tiles(t) + 1) * sizeof *s->tiles, &tiles));
+    MW_TRY(b->ops->alloc(b, (size_t)(batch_tiles(t) + 1) * sizeof *s->tiles, &tiles));
     s->tiles = tiles;
     return candidates_make(b, t->end - t->begin, t->aux_k, &s->own);
 }
@@ -97,7 +97,7 @@ static mw_status aux_error(mw_trainer *t, float *recon, double spread, double *t
 
 static mw_status sum_errors(mw_trainer *t, double *tiles, double *sum) {
     mw_backend *b = t->backend;
-    int64_t count = trainer_tiles(t);
+    int64_t count = batch_tiles(t);
     MW_TRY(gather_tiles(t, tiles, sizeof *tiles));
     mw_status status = b->ops->add_rows(b, tiles + count, tiles, count, 1, false);
     if (status == MW_OK) status = b->ops->download(b, sum, tiles + count, sizeof *sum);
@@ -105,7 +105,7 @@ static mw_status sum_errors(mw_trainer *t, double *tiles, double *sum) {
 }
 
 static mw_status with_scratch(mw_trainer *t, dead_scratch *s, double spread, float *all) {
-    int block = t->layout.n_blocks;
+    int block = t->layout.n_recons;
     float *recon = all + t->begin * t->sae->d_out;
     double total = 0;
     MW_TRY(mw_comm_agree(t->comm, reconstruct_dead(t, s, recon)));
@@ -119,7 +119,7 @@ static mw_status with_scratch(mw_trainer *t, dead_scratch *s, double spread, flo
 }
 
 mw_status auxiliary(mw_trainer *t, double spread) {
-    float *all = t->out_grad + t->layout.n_blocks * t->options.batch * t->sae->d_out;
+    float *all = t->out_grad + t->layout.n_recons * t->options.batch * t->sae->d_out;
     dead_scratch s;
     mw_status status = mw_comm_agree(t->comm, make_scratch(t, &s));
     if (status == MW_OK) status = with_scratch(t, &s, spread, all);

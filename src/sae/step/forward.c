@@ -6,17 +6,17 @@
 
 static const double fired_above = 1e-3;
 
-int64_t trainer_tiles(const mw_trainer *t) {
+int64_t batch_tiles(const mw_trainer *t) {
     return (t->options.batch + MW_ROW_TILE - 1) / MW_ROW_TILE;
 }
 
 /* ---- sums over rows, tile by tile ---------------------------------------------------------------------- */
 
-int64_t trainer_sums_width(const mw_trainer *t) {
-    return 2 * (t->sae->d_out + 1) + t->layout.n_blocks;
+int64_t sums_width(const mw_trainer *t) {
+    return 2 * (t->sae->d_out + 1) + t->layout.n_recons;
 }
 
-static float *block_rows(const mw_trainer *t, int block) {
+static float *recon_rows(const mw_trainer *t, int block) {
     return t->out_grad + (block * t->options.batch + t->begin) * t->sae->d_out;
 }
 
@@ -37,42 +37,42 @@ static batch_sums sums_of(const mw_trainer *t, int64_t positive) {
     }
     s.y_spread = fmax(s.y2 - mean_y2, 0);
     s.e_spread = fmax(s.e2 - mean_e2, 0);
-    for (int b = 0; b < t->layout.n_blocks; b++) s.weighted += t->layout.weight[b] * blocks[b];
+    for (int b = 0; b < t->layout.n_recons; b++) s.weighted += t->layout.weight[b] * blocks[b];
     return s;
 }
 
 /* Sums of this rank's tiles: y, e, and squares of each reconstruction's error. */
 static mw_status sum_mine(mw_trainer *t, const float *y) {
     mw_backend *b = t->backend;
-    int64_t d = t->sae->d_out, rows = t->end - t->begin, tiles = trainer_tiles(t), first = t->begin / MW_ROW_TILE;
+    int64_t d = t->sae->d_out, rows = t->end - t->begin, tiles = batch_tiles(t), first = t->begin / MW_ROW_TILE;
     double *of_y = t->tile_sums, *of_e = of_y + tiles * (d + 1), *of_blocks = of_e + tiles * (d + 1);
     MW_TRY(b->ops->tile_sums(b, of_y + first * (d + 1), y, rows, d));
     MW_TRY(b->ops->tile_sums(b, of_e + first * (d + 1), t->error, rows, d));
-    for (int i = 0; i < t->layout.n_blocks; i++)
+    for (int i = 0; i < t->layout.n_recons; i++)
         MW_TRY(
-            b->ops->square_sums(b, of_blocks + i * tiles + first, block_rows(t, i), rows * d, MW_ROW_TILE * d, false));
+            b->ops->square_sums(b, of_blocks + i * tiles + first, recon_rows(t, i), rows * d, MW_ROW_TILE * d, false));
     return MW_OK;
 }
 
 /* All tiles, in order. */
 static mw_status add_tiles(mw_trainer *t) {
     mw_backend *b = t->backend;
-    int64_t d = t->sae->d_out, tiles = trainer_tiles(t);
+    int64_t d = t->sae->d_out, tiles = batch_tiles(t);
     const double *of_blocks = t->tile_sums + 2 * tiles * (d + 1);
     for (int i = 0; i < 2; i++)
         MW_TRY(b->ops->add_rows(b, t->sums + i * (d + 1), t->tile_sums + i * tiles * (d + 1), tiles, d + 1, false));
-    for (int i = 0; i < t->layout.n_blocks; i++)
+    for (int i = 0; i < t->layout.n_recons; i++)
         MW_TRY(b->ops->add_rows(b, t->sums + 2 * (d + 1) + i, of_blocks + i * tiles, tiles, 1, false));
-    return b->ops->download(b, t->totals, t->sums, (size_t)trainer_sums_width(t) * sizeof *t->totals);
+    return b->ops->download(b, t->totals, t->sums, (size_t)sums_width(t) * sizeof *t->totals);
 }
 
 static mw_status count_positive(mw_trainer *t, int64_t *out) {
     mw_backend *b = t->backend;
     *out = 0;
-    for (int p = 0; p < t->layout.n_parts; p++) {
-        const mw_codes *c = &t->part[p].mine;
+    for (int p = 0; p < t->layout.n_sets; p++) {
+        const mw_codes *c = &t->set[p].mine;
         int64_t count = c->start[c->rows];
-        if (!(t->layout.uses[p] & PART_FIRES)) continue;
+        if (!(t->layout.uses[p] & SET_FIRES)) continue;
         if (t->layout.zeros) MW_TRY(b->ops->count_positive(b, c->value, count, &count));
         *out += count;
     }
@@ -80,13 +80,13 @@ static mw_status count_positive(mw_trainer *t, int64_t *out) {
 }
 
 static mw_status measure(mw_trainer *t, const float *y, batch_sums *out) {
-    int64_t width = t->sae->d_out + 1, tiles = trainer_tiles(t), positive = 0;
+    int64_t width = t->sae->d_out + 1, tiles = batch_tiles(t), positive = 0;
     mw_status status = sum_mine(t, y);
     if (status == MW_OK) status = count_positive(t, &positive);
     MW_TRY(mw_comm_agree(t->comm, status));
     for (int i = 0; i < 2; i++)
         MW_TRY(gather_tiles(t, t->tile_sums + i * tiles * width, (size_t)width * sizeof(double)));
-    for (int i = 0; i < t->layout.n_blocks; i++)
+    for (int i = 0; i < t->layout.n_recons; i++)
         MW_TRY(gather_tiles(t, t->tile_sums + 2 * tiles * width + i * tiles, sizeof(double)));
     MW_TRY(mw_comm_allreduce_sum(t->comm, &positive, 1));
     MW_TRY(mw_comm_agree(t->comm, add_tiles(t)));
@@ -100,9 +100,9 @@ static mw_status measure(mw_trainer *t, const float *y, batch_sums *out) {
 static mw_status count_dead(mw_trainer *t) {
     mw_backend *b = t->backend;
     int64_t n = t->sae->n, by = t->options.batch;
-    for (int p = 0; p < t->layout.n_parts; p++) {
-        const codes *c = &t->part[p];
-        if (!(t->layout.uses[p] & PART_FIRES)) continue;
+    for (int p = 0; p < t->layout.n_sets; p++) {
+        const code_set *c = &t->set[p];
+        if (!(t->layout.uses[p] & SET_FIRES)) continue;
         MW_TRY(
             b->ops->mark_fired(b, t->since_fired, n, by, c->index, c->value, c->start[t->options.batch], fired_above));
         by = 0;
@@ -115,8 +115,8 @@ static mw_status count_dead(mw_trainer *t) {
 /* ---- reconstructions ----------------------------------------------------------------------------------- */
 
 /* What block i goes on from: the reconstruction before it, or NULL. */
-static const float *block_before(const mw_trainer *t, int i) {
-    return i && t->layout.nested ? block_rows(t, i - 1) : NULL;
+static const float *recon_before(const mw_trainer *t, int i) {
+    return i && t->layout.nested ? recon_rows(t, i - 1) : NULL;
 }
 
 /* Errors x_hat - y of each reconstruction into its block. A nested one is the one before it and its own part. */
@@ -125,15 +125,15 @@ static mw_status reconstruct(mw_trainer *t, const float *x, const float *y) {
     mw_backend *b = t->backend;
     int64_t rows = t->end - t->begin, count = rows * sae->d_out;
     MW_TRY(shard_agree(sae, end_gather(t, P_W_DEC)));
-    for (int i = 0; i < t->layout.n_blocks; i++) /* all ranks are through with these before one can fail alone */
-        MW_TRY(shards_decode(sae, block_before(t, i) ? NULL : sae->b_dec, &t->part[i].mine, block_rows(t, i)));
-    for (int i = 0; i < t->layout.n_blocks; i++) {
-        float *e = block_rows(t, i);
-        const float *before = block_before(t, i);
+    for (int i = 0; i < t->layout.n_recons; i++) /* all ranks are through with these before one can fail alone */
+        MW_TRY(shards_decode(sae, recon_before(t, i) ? NULL : sae->b_dec, &t->set[i].mine, recon_rows(t, i)));
+    for (int i = 0; i < t->layout.n_recons; i++) {
+        float *e = recon_rows(t, i);
+        const float *before = recon_before(t, i);
         if (!before) MW_TRY(sae_add_skip(sae, x, rows, e));
         MW_TRY(b->ops->combine(b, e, 1, e, before ? 1 : -1, before ? before : y, count));
     }
-    const float *reported = block_rows(t, t->layout.nested ? t->layout.n_blocks - 1 : 0);
+    const float *reported = recon_rows(t, t->layout.nested ? t->layout.n_recons - 1 : 0);
     return b->ops->combine(b, t->error, 1, reported, 0, NULL, count);
 }
 
@@ -144,13 +144,13 @@ static mw_status read_input(mw_trainer *t, const float *x) {
 }
 
 /* Errors become dL/dx_hat; of nested reconstructions block g collects all that group g is part of. */
-static mw_status scale_blocks(mw_trainer *t) {
+static mw_status scale_recons(mw_trainer *t) {
     mw_backend *backend = t->backend;
     int64_t count = (t->end - t->begin) * t->sae->d_out;
     double unit = 2 * t->loss_scale / ((double)t->options.batch * (double)t->sae->d_out);
-    for (int b = t->layout.n_blocks - 1; b >= 0; b--) {
-        float *g = block_rows(t, b), scale = (float)(unit * t->layout.weight[b]);
-        const float *after = t->layout.nested && b + 1 < t->layout.n_blocks ? block_rows(t, b + 1) : NULL;
+    for (int b = t->layout.n_recons - 1; b >= 0; b--) {
+        float *g = recon_rows(t, b), scale = (float)(unit * t->layout.weight[b]);
+        const float *after = t->layout.nested && b + 1 < t->layout.n_recons ? recon_rows(t, b + 1) : NULL;
         MW_TRY(backend->ops->combine(backend, g, scale, g, 1, after, count));
     }
     return MW_OK;
@@ -158,30 +158,30 @@ static mw_status scale_blocks(mw_trainer *t) {
 
 /* ---- gradients of codes -------------------------------------------------------------------------------- */
 
-mw_status code_gradients(mw_trainer *t, codes *c, int block) {
-    return t->backend->ops->sparse_dot(t->backend, c->grad + c->start[t->begin], block_rows(t, block), c->mine.start,
+mw_status code_gradients(mw_trainer *t, code_set *c, int block) {
+    return t->backend->ops->sparse_dot(t->backend, c->grad + c->start[t->begin], recon_rows(t, block), c->mine.start,
                                        c->mine.index, t->end - t->begin, t->sae->w_dec, t->sae->d_out);
 }
 
 static mw_status gradients_of_parts(mw_trainer *t) {
     mw_status status = MW_OK;
-    for (int p = 0; p < t->layout.n_parts && status == MW_OK; p++)
-        status = code_gradients(t, &t->part[p], t->layout.block[p]);
+    for (int p = 0; p < t->layout.n_sets && status == MW_OK; p++)
+        status = code_gradients(t, &t->set[p], t->layout.recon[p]);
     if (status == MW_OK && variant_of(t->sae)->shape) status = variant_of(t->sae)->shape(t);
     MW_TRY(mw_comm_agree(t->comm, status));
-    for (int p = 0; p < t->layout.n_parts; p++) MW_TRY(gather_code_grads(t, &t->part[p]));
+    for (int p = 0; p < t->layout.n_sets; p++) MW_TRY(gather_code_grads(t, &t->set[p]));
     return MW_OK;
 }
 
 /* Sum over all latents, by blocks of them. */
 static mw_status sum_costs(mw_trainer *t, double *out) {
     for (int64_t i = 0; i < t->n_latents; i++) {
-        double *block = &t->block_sums[first_block(t) + i / LATENT_BLOCK];
+        double *block = &t->block_sums[first_latent_block(t) + i / LATENT_BLOCK];
         *block = (i % LATENT_BLOCK ? *block : 0) + t->costs[i];
     }
-    MW_TRY(mw_comm_allgather_shares(t->comm, t->block_sums, trainer_blocks(t), 1, sizeof *t->block_sums));
+    MW_TRY(mw_comm_allgather_shares(t->comm, t->block_sums, latent_blocks(t), 1, sizeof *t->block_sums));
     *out = 0;
-    for (int64_t i = 0; i < trainer_blocks(t); i++) *out += t->block_sums[i];
+    for (int64_t i = 0; i < latent_blocks(t); i++) *out += t->block_sums[i];
     return MW_OK;
 }
 
@@ -215,7 +215,7 @@ static mw_status choose_codes(mw_trainer *t) {
     const variant_row *variant = variant_of(t->sae);
     const float *x = t->input + t->begin * t->sae->d;
     if (variant->select) return variant->select(t, x);
-    return variant->encode(t->sae, x, t->end - t->begin, &t->part[0].mine);
+    return variant->encode(t->sae, x, t->end - t->begin, &t->set[0].mine);
 }
 
 mw_status trainer_select(mw_trainer *t, const float *x) {
@@ -239,7 +239,7 @@ static mw_status check_loss(const mw_trainer *t, double loss) {
 }
 
 static mw_status gather_dense(mw_trainer *t) {
-    for (int b = 0; b < t->layout.n_blocks; b++)
+    for (int b = 0; b < t->layout.n_recons; b++)
         MW_TRY(gather_rows_of(t, t->out_grad + b * t->options.batch * t->sae->d_out,
                               (size_t)t->sae->d_out * sizeof(float)));
     return MW_OK;
@@ -250,9 +250,9 @@ static mw_status choose_and_rebuild(mw_trainer *t, const float *x, const float *
     MW_TRY(mw_comm_agree(t->comm, choose_codes(t)));
     MW_TRY(mw_comm_agree(t->comm, reconstruct(t, x, y)));
     MW_TRY(measure(t, y, sums));
-    for (int p = 0; p < t->layout.n_parts; p++) MW_TRY(gather_codes(t, &t->part[p]));
+    for (int p = 0; p < t->layout.n_sets; p++) MW_TRY(gather_codes(t, &t->set[p]));
     if (variant_of(t->sae)->after_selection) variant_of(t->sae)->after_selection(t);
-    t->active = t->part[0].start[t->options.batch];
+    t->active = t->set[0].start[t->options.batch];
     MW_TRY(mw_comm_agree(t->comm, count_dead(t)));
     MW_TRY(shard_sum(t->sae, &t->active, 1));
     return shard_sum(t->sae, &t->all_dead, 1);
@@ -265,7 +265,7 @@ mw_status step_forward(mw_trainer *t, const float *x, const float *y) {
     MW_TRY(begin_rows(t, t->input, (size_t)t->sae->d * sizeof(float), REQUEST_INPUT));
     MW_TRY(choose_and_rebuild(t, x, y, &sums));
     MW_TRY(check_loss(t, sums.weighted));
-    mw_status status = scale_blocks(t);
+    mw_status status = scale_recons(t);
     if (status == MW_OK) status = end_gather(t, REQUEST_INPUT);
     MW_TRY(mw_comm_agree(t->comm, status));
     MW_TRY(gradients_of_parts(t));

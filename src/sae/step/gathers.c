@@ -26,11 +26,11 @@ mw_status gather_rows_of(mw_trainer *t, void *data, size_t row_bytes) {
 }
 
 mw_status gather_tiles(mw_trainer *t, void *data, size_t item_bytes) {
-    return gather_shares(t, t->data, data, trainer_tiles(t), 1, item_bytes);
+    return gather_shares(t, t->data, data, batch_tiles(t), 1, item_bytes);
 }
 
 mw_status gather_blocks(mw_trainer *t, void *data, size_t item_bytes) {
-    return gather_shares(t, t->comm, data, trainer_blocks(t), 1, item_bytes);
+    return gather_shares(t, t->comm, data, latent_blocks(t), 1, item_bytes);
 }
 
 /* Shares are those of all ranks; the ranks of t->data have some that follow each other. */
@@ -78,7 +78,7 @@ mw_status end_gathers(const mw_trainer *t) {
 /* ---- codes -------------------------------------------------------------------------------------------------------- */
 
 /* Entries of which each rank has filled those of its rows; 4 bytes each. */
-static mw_status gather_entries(mw_trainer *t, const codes *c, void *data) {
+static mw_status gather_entries(mw_trainer *t, const code_set *c, void *data) {
     int size = mw_comm_size(t->data);
     for (int r = 0; r < size; r++) {
         int64_t begin, end;
@@ -88,7 +88,7 @@ static mw_status gather_entries(mw_trainer *t, const codes *c, void *data) {
     return gather(t, t->data, data);
 }
 
-static void free_entries(mw_backend *b, codes *c) {
+static void free_entries(mw_backend *b, code_set *c) {
     void *all[] = {c->index, c->value, c->grad};
     for (int i = 0; i < 3; i++)
         if (all[i]) b->ops->free(b, all[i]);
@@ -97,7 +97,7 @@ static void free_entries(mw_backend *b, codes *c) {
     c->capacity = 0;
 }
 
-static mw_status reserve_entries(mw_backend *b, codes *c, int64_t entries) {
+static mw_status reserve_entries(mw_backend *b, code_set *c, int64_t entries) {
     if (entries <= c->capacity && c->index) return MW_OK;
     int64_t capacity = entries + entries / 4 + 64;
     void *index = NULL;
@@ -111,7 +111,7 @@ static mw_status reserve_entries(mw_backend *b, codes *c, int64_t entries) {
 }
 
 /* This rank's own entries to their place among all. */
-static mw_status place_mine(mw_trainer *t, codes *c) {
+static mw_status place_mine(mw_trainer *t, code_set *c) {
     mw_backend *b = t->backend;
     int64_t at = c->start[t->begin], count = c->start[t->end] - at;
     MW_TRY(reserve_entries(b, c, c->start[t->options.batch]));
@@ -120,7 +120,7 @@ static mw_status place_mine(mw_trainer *t, codes *c) {
     return b->ops->copy_2d(b, c->value + at, count, c->mine.value, count, 1, count);
 }
 
-mw_status gather_codes(mw_trainer *t, codes *c) {
+mw_status gather_codes(mw_trainer *t, code_set *c) {
     int64_t batch = t->options.batch, *counts = c->start + 1; /* counts first, then their running sum in place */
     for (int64_t r = t->begin; r < t->end; r++)
         counts[r] = c->mine.start[r - t->begin + 1] - c->mine.start[r - t->begin];
@@ -132,13 +132,13 @@ mw_status gather_codes(mw_trainer *t, codes *c) {
     return gather_entries(t, c, c->value);
 }
 
-mw_status gather_code_grads(mw_trainer *t, codes *c) {
+mw_status gather_code_grads(mw_trainer *t, code_set *c) {
     return gather_entries(t, c, c->grad);
 }
 
-void codes_free(mw_backend *backend, codes *c) {
+void codes_free(mw_backend *backend, code_set *c) {
     mw_codes_free(&c->mine);
     free_entries(backend, c);
     mw_free(c->start);
-    *c = (codes){0};
+    *c = (code_set){0};
 }

@@ -4,21 +4,21 @@
 /* ---- lists of entries by latent --------------------------------------------------------------------------- */
 
 /* The parts of a step, AuxK's last: p from 0 to their number. Its uses; NULL past the end. */
-static const codes *part_at(const mw_trainer *t, int p, int *uses, int *block) {
-    bool aux = p == t->layout.n_parts;
-    if (p > t->layout.n_parts || (aux && !t->aux_k)) return NULL;
-    *uses = aux ? PART_DECODES | PART_ENCODES | PART_BIASES : t->layout.uses[p];
-    *block = aux ? t->layout.n_blocks : t->layout.block[p];
-    return aux ? &t->aux : &t->part[p];
+static const code_set *part_at(const mw_trainer *t, int p, int *uses, int *block) {
+    bool aux = p == t->layout.n_sets;
+    if (p > t->layout.n_sets || (aux && !t->aux_k)) return NULL;
+    *uses = aux ? SET_DECODES | SET_ENCODES | SET_BIASES : t->layout.uses[p];
+    *block = aux ? t->layout.n_recons : t->layout.recon[p];
+    return aux ? &t->aux : &t->set[p];
 }
 
 /* Parts with this use. To decode: values and rows of out_grad; else gradients and rows of the input. */
-static int list_runs(const mw_trainer *t, part_use use, mw_code_run out[PARTS_MAX]) {
-    const codes *c;
+static int list_runs(const mw_trainer *t, set_use use, mw_code_run out[SETS_MAX]) {
+    const code_set *c;
     int uses, block, count = 0;
     for (int p = 0; (c = part_at(t, p, &uses, &block)); p++) {
         if (!(uses & use)) continue;
-        bool decode = use == PART_DECODES;
+        bool decode = use == SET_DECODES;
         out[count++] = (mw_code_run){.rows = t->options.batch,
                                      .first_row = decode ? block * t->options.batch : 0,
                                      .start = c->start,
@@ -46,8 +46,8 @@ static mw_status make_room(mw_trainer *t, int64_t entries) {
 }
 
 /* Entries of the share by latent, in t->lists: part after part, each in row order. */
-static mw_status list_entries(mw_trainer *t, part_use use) {
-    mw_code_run runs[PARTS_MAX];
+static mw_status list_entries(mw_trainer *t, set_use use) {
+    mw_code_run runs[SETS_MAX];
     int count = list_runs(t, use, runs);
     int64_t entries = 0;
     for (int i = 0; i < count; i++) entries += runs[i].start[t->options.batch];
@@ -56,21 +56,21 @@ static mw_status list_entries(mw_trainer *t, part_use use) {
 }
 
 /* One part alone. */
-static mw_status list_part(mw_trainer *t, const codes *c, const float *coefficient) {
+static mw_status list_part(mw_trainer *t, const code_set *c, const float *coefficient) {
     const mw_code_run run = {
         .rows = t->options.batch, .start = c->start, .index = c->index, .coefficient = coefficient};
     MW_TRY(make_room(t, c->start[t->options.batch]));
     return t->backend->ops->list_latents(t->backend, &run, 1, t->first_latent, &t->lists);
 }
 
-mw_status sum_over_rows(mw_trainer *t, const codes *c, const float *coefficient, double *out) {
+mw_status sum_over_rows(mw_trainer *t, const code_set *c, const float *coefficient, double *out) {
     mw_backend *b = t->backend;
     MW_TRY(list_part(t, c, coefficient));
     MW_TRY(b->ops->list_sums(b, t->pre_sum, &t->lists));
     return b->ops->download(b, out, t->pre_sum, (size_t)t->n_latents * sizeof *out);
 }
 
-mw_status count_over_rows(mw_trainer *t, const codes *c, double *out) {
+mw_status count_over_rows(mw_trainer *t, const code_set *c, double *out) {
     int64_t *start = NULL;
     MW_TRY(list_part(t, c, c->value));
     MW_TRY(borrow(t->backend, t->lists.start, (size_t)(t->n_latents + 1) * sizeof *start, &start));
@@ -81,12 +81,12 @@ mw_status count_over_rows(mw_trainer *t, const codes *c, double *out) {
 
 /* ---- entries of a part -------------------------------------------------------------------------------------- */
 
-mw_status map_gradients(mw_trainer *t, codes *c, const mw_mapping *how) {
+mw_status map_gradients(mw_trainer *t, code_set *c, const mw_mapping *how) {
     int64_t at = c->start[t->begin], count = c->start[t->end] - at;
     return t->backend->ops->map_entries(t->backend, how, c->grad + at, c->index + at, c->value + at, count);
 }
 
-mw_status sum_mapped(mw_trainer *t, const codes *c, const mw_mapping *how, const float *from, double *out) {
+mw_status sum_mapped(mw_trainer *t, const code_set *c, const mw_mapping *how, const float *from, double *out) {
     mw_backend *b = t->backend;
     int64_t count = c->start[t->options.batch];
     float *terms = NULL;
@@ -101,8 +101,8 @@ mw_status sum_mapped(mw_trainer *t, const codes *c, const mw_mapping *how, const
 /* ---- parameters by latent ----------------------------------------------------------------------------------- */
 
 static bool biases_are_encoded(const mw_trainer *t) {
-    for (int p = 0; p < t->layout.n_parts; p++)
-        if (!(t->layout.uses[p] & PART_BIASES) != !(t->layout.uses[p] & PART_ENCODES)) return false;
+    for (int p = 0; p < t->layout.n_sets; p++)
+        if (!(t->layout.uses[p] & SET_BIASES) != !(t->layout.uses[p] & SET_ENCODES)) return false;
     return true;
 }
 
@@ -116,13 +116,13 @@ static mw_status bias_of_latents(mw_trainer *t) {
 static mw_status latent_gradients(mw_trainer *t) {
     mw_backend *b = t->backend;
     const mw_sae *sae = t->sae;
-    MW_TRY(list_entries(t, PART_DECODES));
+    MW_TRY(list_entries(t, SET_DECODES));
     MW_TRY(b->ops->sparse_outer(b, t->parameter[P_W_DEC].grad, &t->lists, t->out_grad, sae->d_out));
     if (!biases_are_encoded(t)) {
-        MW_TRY(list_entries(t, PART_BIASES));
+        MW_TRY(list_entries(t, SET_BIASES));
         MW_TRY(bias_of_latents(t));
     }
-    MW_TRY(list_entries(t, PART_ENCODES));
+    MW_TRY(list_entries(t, SET_ENCODES));
     MW_TRY(b->ops->sparse_outer(b, t->parameter[P_W_ENC].grad, &t->lists, t->input, sae->d));
     if (biases_are_encoded(t)) return bias_of_latents(t);
     return b->ops->list_sums(b, t->pre_sum, &t->lists);
@@ -133,7 +133,7 @@ static mw_status latent_gradients(mw_trainer *t) {
 /* The encoder's part of db_dec, -sum_i (sum of dL/da_i) W_enc,i, by blocks of latents. */
 static mw_status encoder_sums(mw_trainer *t) {
     int64_t d = t->sae->d;
-    double *mine = t->encoder_sums + first_block(t) * d;
+    double *mine = t->encoder_sums + first_latent_block(t) * d;
     return t->backend->ops->weigh_rows(t->backend, mine, t->pre_sum, t->sae->w_enc + t->first_latent * d, t->n_latents,
                                        d, LATENT_BLOCK);
 }
@@ -142,12 +142,12 @@ static mw_status bias_gradient(mw_trainer *t) {
     mw_backend *b = t->backend;
     int64_t d = t->sae->d_out;
     double *sum = t->sums; /* free by now, and wide enough */
-    mw_status status = b->ops->column_sums(b, sum, t->out_grad, t->layout.bias_blocks * t->options.batch, d);
+    mw_status status = b->ops->column_sums(b, sum, t->out_grad, t->layout.bias_recons * t->options.batch, d);
     if (status == MW_OK && !t->sae->transcoder) status = encoder_sums(t);
     MW_TRY(mw_comm_agree(t->comm, status));
     if (!t->sae->transcoder) {
         MW_TRY(gather_blocks(t, t->encoder_sums, (size_t)d * sizeof(double)));
-        MW_TRY(mw_comm_agree(t->comm, b->ops->add_rows(b, sum, t->encoder_sums, trainer_blocks(t), d, true)));
+        MW_TRY(mw_comm_agree(t->comm, b->ops->add_rows(b, sum, t->encoder_sums, latent_blocks(t), d, true)));
     }
     return mw_comm_agree(t->comm, b->ops->narrow(b, t->parameter[P_B_DEC].grad, sum, d));
 }
@@ -156,7 +156,7 @@ static mw_status bias_gradient(mw_trainer *t) {
 static mw_status skip_share(mw_trainer *t, int64_t begin, int64_t end, float *across) {
     mw_backend *b = t->backend;
     int64_t d = t->sae->d, d_out = t->sae->d_out, batch = t->options.batch;
-    for (int i = 0; i < t->layout.bias_blocks; i++) {
+    for (int i = 0; i < t->layout.bias_recons; i++) {
         MW_TRY(b->ops->transpose(b, across, t->out_grad + i * batch * d_out, batch, d_out));
         MW_TRY(b->ops->matmul(b, &(mw_matmul){.m = end - begin,
                                               .n = d,

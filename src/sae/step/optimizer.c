@@ -16,7 +16,7 @@ int64_t parameter_first(const mw_trainer *t, const parameter *p) {
 /* Squares of the share's gradients by block of latents, over all their parameters. */
 static mw_status squares_of_share(mw_trainer *t) {
     mw_backend *b = t->backend;
-    double *mine = t->encoder_sums + first_block(t); /* its first numbers are free by now */
+    double *mine = t->encoder_sums + first_latent_block(t); /* its first numbers are free by now */
     bool add = false;
     for (int i = 0; i < P_COUNT; i++) {
         const parameter *p = &t->parameter[i];
@@ -44,7 +44,7 @@ static mw_status squares_of_whole(mw_trainer *t, double *out) {
 
 /* Norm of the whole gradient, by blocks of latents in order. */
 static mw_status gradient_norm(mw_trainer *t, double *out) {
-    int64_t blocks = trainer_blocks(t);
+    int64_t blocks = latent_blocks(t);
     MW_TRY(mw_comm_agree(t->comm, squares_of_share(t)));
     MW_TRY(gather_blocks(t, t->encoder_sums, sizeof(double)));
     mw_status status = squares_of_whole(t, out);

@@ -4,7 +4,7 @@
 #include <string.h>
 
 static mw_status check_options(const mw_train_options *o) {
-    if (o->batch < 1 || o->steps < 0 || o->batch > INT32_MAX / (PARTS_MAX + 1))
+    if (o->batch < 1 || o->steps < 0 || o->batch > INT32_MAX / (SETS_MAX + 1))
         return mw_error(MW_ERR_CONFIG, "train.batch = %lld with %lld steps cannot be", (long long)o->batch,
                         (long long)o->steps);
     return MW_OK;
@@ -37,7 +37,7 @@ typedef struct wanted {
     bool host; /* else the device's */
 } wanted;
 
-enum { WANTED_MAX = 19 + 4 * P_COUNT + PARTS_MAX + 1 };
+enum { WANTED_MAX = 19 + 4 * P_COUNT + SETS_MAX + 1 };
 
 static int list_parameter_memory(mw_trainer *t, wanted *out) {
     int n = 0;
@@ -55,8 +55,8 @@ static int list_parameter_memory(mw_trainer *t, wanted *out) {
 
 static int list_part_memory(mw_trainer *t, wanted *out) {
     int n = 0;
-    for (int p = 0; p < t->layout.n_parts; p++) {
-        out[n++] = (wanted){&t->part[p].start, t->options.batch + 1, sizeof(int64_t), true};
+    for (int p = 0; p < t->layout.n_sets; p++) {
+        out[n++] = (wanted){&t->set[p].start, t->options.batch + 1, sizeof(int64_t), true};
     }
     out[n++] = (wanted){&t->aux.start, t->options.batch + 1, sizeof(int64_t), true};
     return n;
@@ -65,8 +65,8 @@ static int list_part_memory(mw_trainer *t, wanted *out) {
 /* All but the sparse codes, which grow with what a batch has of them. */
 static int list_memory(mw_trainer *t, wanted out[WANTED_MAX]) {
     int64_t n = t->sae->n, d = t->sae->d, d_out = t->sae->d_out, batch = t->options.batch, rows = t->end - t->begin;
-    int64_t latent_blocks = trainer_blocks(t), tiles = trainer_tiles(t),
-            out_blocks = t->layout.n_blocks + (t->options.aux_k > 0);
+    int64_t n_latent_blocks = latent_blocks(t), tiles = batch_tiles(t),
+            out_blocks = t->layout.n_recons + (t->options.aux_k > 0);
     bool penalized = variant_of(t->sae)->penalty != NULL;
     const wanted fixed[] = {
         {&t->since_fired, n, 8, false},
@@ -81,11 +81,11 @@ static int list_memory(mw_trainer *t, wanted out[WANTED_MAX]) {
         {&t->out_grad, out_blocks * batch * d_out, 4, false},
         {&t->error, rows * d_out, 4, false},
         {&t->lists.start, t->n_latents + 1, 8, false},
-        {&t->tile_sums, 2 * tiles * (d_out + 1) + t->layout.n_blocks * tiles, 8, false},
-        {&t->sums, trainer_sums_width(t), 8, false},
-        {&t->totals, trainer_sums_width(t), 8, true},
-        {&t->encoder_sums, latent_blocks * d, 8, false},
-        {&t->block_sums, latent_blocks, 8, true},
+        {&t->tile_sums, 2 * tiles * (d_out + 1) + t->layout.n_recons * tiles, 8, false},
+        {&t->sums, sums_width(t), 8, false},
+        {&t->totals, sums_width(t), 8, true},
+        {&t->encoder_sums, n_latent_blocks * d, 8, false},
+        {&t->block_sums, n_latent_blocks, 8, true},
         {&t->w_enc16, t->options.precision == MW_PRECISION_BF16 ? n * d : 0, 2, false},
         {&t->bytes, t->comm ? mw_comm_size(t->comm) : 1, sizeof(size_t), true},
     };
@@ -109,11 +109,11 @@ static mw_status allocate(mw_trainer *t) {
     return MW_OK;
 }
 
-int64_t trainer_blocks(const mw_trainer *t) {
+int64_t latent_blocks(const mw_trainer *t) {
     return (t->sae->shard.total + LATENT_BLOCK - 1) / LATENT_BLOCK;
 }
 
-int64_t first_block(const mw_trainer *t) {
+int64_t first_latent_block(const mw_trainer *t) {
     return (t->sae->shard.first + t->first_latent) / LATENT_BLOCK;
 }
 
@@ -124,7 +124,7 @@ static void lay_out(mw_trainer *t, int rank, int size) {
     mw_comm_share(rank, size, t->sae->shard.total, LATENT_BLOCK, &first, &last);
     t->first_latent = first - t->sae->shard.first;
     t->n_latents = t->lists.n = last - first;
-    t->layout = (layout){.n_parts = 1, .n_blocks = 1, .bias_blocks = 1, .uses = {PART_WHOLE}, .weight = {1}};
+    t->layout = (layout){.n_sets = 1, .n_recons = 1, .bias_recons = 1, .uses = {SET_WHOLE}, .weight = {1}};
     if (variant_of(t->sae)->lay_out) variant_of(t->sae)->lay_out(t, &t->layout);
     list_parameters(t);
 }
@@ -133,7 +133,7 @@ static int64_t codes_bytes(const mw_trainer *t, bool own_memory) {
     int64_t n = t->sae->shard.total, shards = t->sae->shard.count;
     int64_t active = t->sae->k ? t->sae->k : n / 16; /* of a penalty's early steps nothing sure can be said */
     if (t->options.k_anneal_steps && t->options.k_start > active) active = t->options.k_start;
-    int64_t each = (2 * t->layout.n_parts * active + t->options.aux_k) / shards + 1;
+    int64_t each = (2 * t->layout.n_sets * active + t->options.aux_k) / shards + 1;
     int64_t pre = t->sae->n * chunk_rows(!own_memory, t->sae->n);
     return each * t->options.batch * 12 + pre * 4;
 }
@@ -182,7 +182,7 @@ int64_t mw_training_bytes(const mw_sae_shape *shape, const mw_train_options *opt
 /* Codes lie where the steps run. */
 static void set_memory(mw_trainer *t) {
     mw_backend *memory = t->backend->ops->host_memory ? NULL : t->backend;
-    for (int p = 0; p < PARTS_MAX; p++) t->part[p].mine.memory = memory;
+    for (int p = 0; p < SETS_MAX; p++) t->set[p].mine.memory = memory;
     t->aux.mine.memory = t->selection.memory = memory;
 }
 
@@ -242,7 +242,7 @@ mw_status mw_trainer_new(mw_sae *sae, const mw_comm *comm, const mw_train_option
 }
 
 static void free_parts(mw_trainer *t) {
-    for (int p = 0; p < PARTS_MAX; p++) codes_free(t->backend, &t->part[p]);
+    for (int p = 0; p < SETS_MAX; p++) codes_free(t->backend, &t->set[p]);
     codes_free(t->backend, &t->aux);
     mw_codes_free(&t->selection);
 }

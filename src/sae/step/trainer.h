@@ -30,34 +30,34 @@ enum { NEAR_FLOATS = 1 << 21 }; /* pre-activations in memory at once on a CPU, o
 enum { LATENT_BLOCK = 512 };    /* latents are shared out, and their partial sums taken, in blocks of this many */
 
 /* Sparse codes of all rows of a batch, gathered from the ranks' own. */
-typedef struct codes {
+typedef struct code_set {
     mw_codes mine;       /* of this rank's rows */
     int64_t *start;      /* [batch + 1], on the host; the others are the device's */
     int32_t *index;      /* by row, latents ascending */
     float *value, *grad; /* z and dL/dz, then what the variant makes of that: dL/da */
     int64_t capacity;
-} codes;
+} code_set;
 
-typedef enum part_use {
-    PART_DECODES = 1, /* W_dec learns from its values */
-    PART_ENCODES = 2, /* W_enc learns from its gradients */
-    PART_BIASES = 4,  /* and b_enc */
-    PART_FIRES = 8,   /* its values count as activity: L0, dead latents */
-    PART_WHOLE = 15,
-} part_use;
+typedef enum set_use {
+    SET_DECODES = 1, /* W_dec learns from its values */
+    SET_ENCODES = 2, /* W_enc learns from its gradients */
+    SET_BIASES = 4,  /* and b_enc */
+    SET_FIRES = 8,   /* its values count as activity: L0, dead latents */
+    SET_WHOLE = 15,
+} set_use;
 
 /* The last two are for AuxK. */
-enum { PARTS_MAX = MW_GROUPS_MAX + 2 };
+enum { SETS_MAX = MW_GROUPS_MAX + 2 };
 
 typedef struct layout {
-    int n_parts, n_blocks;
+    int n_sets, n_recons;
     bool zeros;      /* among its codes, which are no activity; else all are positive */
-    int bias_blocks; /* b_dec and W_skip learn from the first so many blocks */
+    int bias_recons; /* b_dec and W_skip learn from the first so many blocks */
     bool
         nested; /* reconstruction g is of parts 0 .. g, and the last is the one that is reported; else g is of part g, and
                         the first is */
-    int uses[PARTS_MAX], block[PARTS_MAX];
-    double weight[PARTS_MAX]; /* of the reconstructions in the loss */
+    int uses[SETS_MAX], recon[SETS_MAX];
+    double weight[SETS_MAX]; /* of the reconstructions in the loss */
 } layout;
 
 typedef enum parameter_index {
@@ -108,7 +108,7 @@ typedef struct mw_trainer {
     float *out_grad;       /* [(blocks + 1) * batch, d_out]; the last is AuxK's */
     float *error;          /* x_hat - y of this rank's rows */
     layout layout;
-    codes part[PARTS_MAX], aux;
+    code_set set[SETS_MAX], aux;
     mw_codes selection;    /* scratch of selections that are split into parts */
     int64_t aux_k;         /* of this step; 0: no auxiliary part */
     float kth;             /* BatchTopK: smallest value selected in the last batch; 0: there was none */
@@ -128,11 +128,11 @@ typedef struct mw_trainer {
 } mw_trainer;
 
 /* Blocks of latents of the whole dictionary; the first of this rank's share. */
-int64_t trainer_blocks(const mw_trainer *t);
-int64_t first_block(const mw_trainer *t);
-int64_t trainer_tiles(const mw_trainer *t);
+int64_t latent_blocks(const mw_trainer *t);
+int64_t first_latent_block(const mw_trainer *t);
+int64_t batch_tiles(const mw_trainer *t);
 /* Sums of y and of e by column, with their squares, and squares by reconstruction. */
-int64_t trainer_sums_width(const mw_trainer *t);
+int64_t sums_width(const mw_trainer *t);
 /* This rank's elements of what a parameter's training keeps; where they begin in the whole. */
 int64_t parameter_count(const mw_trainer *t, const parameter *p);
 int64_t parameter_first(const mw_trainer *t, const parameter *p);
@@ -157,10 +157,10 @@ mw_status begin_latents(mw_trainer *t, void *data, size_t row_bytes, int request
 mw_status end_gather(const mw_trainer *t, int request) MW_MUST_USE;
 mw_status end_gathers(const mw_trainer *t) MW_MUST_USE;
 /* From the `mine` of all ranks with these latents: start, index, value of all rows. */
-mw_status gather_codes(mw_trainer *t, codes *c) MW_MUST_USE;
+mw_status gather_codes(mw_trainer *t, code_set *c) MW_MUST_USE;
 /* Gradients, of which this rank has filled those of its rows. */
-mw_status gather_code_grads(mw_trainer *t, codes *c) MW_MUST_USE;
-void codes_free(mw_backend *backend, codes *c);
+mw_status gather_code_grads(mw_trainer *t, code_set *c) MW_MUST_USE;
+void codes_free(mw_backend *backend, code_set *c);
 
 /* ---- the device's memory for the host ------------------------------------------------------------------------- */
 
@@ -185,7 +185,7 @@ bool training_packs(const mw_train_options *options);
 mw_status sae_fetch(const mw_sae *copy, mw_sae *to) MW_MUST_USE;
 /* Rows whose pre-activations of n latents are in memory at once. */
 int64_t chunk_rows(bool host_memory, int64_t n);
-mw_column_groups parts_of(const mw_sae *sae);
+mw_column_groups target_groups(const mw_sae *sae);
 
 /* An SAE of this shape, without its arrays. */
 mw_status sae_set_shape(mw_sae *sae, const mw_sae_shape *shape) MW_MUST_USE;
@@ -206,13 +206,13 @@ mw_status trainer_select(mw_trainer *t, const float *x) MW_MUST_USE;
  * device's. */
 mw_status step_forward(mw_trainer *t, const float *x, const float *y) MW_MUST_USE;
 /* dL/dz of a part's codes from its block of out_grad; this rank's rows. */
-mw_status code_gradients(mw_trainer *t, codes *c, int block) MW_MUST_USE;
+mw_status code_gradients(mw_trainer *t, code_set *c, int block) MW_MUST_USE;
 /* The auxiliary part: the dead latents rebuild the residual y - x_hat, whose spread is given. */
 mw_status auxiliary(mw_trainer *t, double spread) MW_MUST_USE;
 /* For each latent of the share the sum over all rows of its entries' coefficients (an array of the device, like the part's values),
  * and how many entries it has, into host memory. */
-mw_status sum_over_rows(mw_trainer *t, const codes *c, const float *coefficient, double *out) MW_MUST_USE;
-mw_status count_over_rows(mw_trainer *t, const codes *c, double *out) MW_MUST_USE;
+mw_status sum_over_rows(mw_trainer *t, const code_set *c, const float *coefficient, double *out) MW_MUST_USE;
+mw_status count_over_rows(mw_trainer *t, const code_set *c, double *out) MW_MUST_USE;
 /* Gradients of the share's parameters and of b_dec. */
 mw_status step_gradients(mw_trainer *t) MW_MUST_USE;
 /* Makes anew what products read of parameters that have changed. */

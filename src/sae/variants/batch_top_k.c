@@ -160,7 +160,7 @@ mw_status batch_top_k_codes(mw_trainer *t, const float *x, mw_codes *out) {
 }
 
 mw_status batch_top_k_select(mw_trainer *t, const float *x) {
-    return batch_top_k_codes(t, x, &t->part[0].mine);
+    return batch_top_k_codes(t, x, &t->set[0].mine);
 }
 
 mw_status threshold_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) {

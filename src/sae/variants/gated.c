@@ -25,17 +25,17 @@ mw_status gated_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes
 
 void gated_lay_out(const mw_trainer *t, layout *out) {
     (void)t;
-    *out = (layout){.n_parts = 2,
-                    .n_blocks = 2,
+    *out = (layout){.n_sets = 2,
+                    .n_recons = 2,
                     .zeros = true,
-                    .bias_blocks = 1,
-                    .uses = {PART_DECODES | PART_ENCODES | PART_FIRES, PART_ENCODES | PART_BIASES},
-                    .block = {0, 1},
+                    .bias_recons = 1,
+                    .uses = {SET_DECODES | SET_ENCODES | SET_FIRES, SET_ENCODES | SET_BIASES},
+                    .recon = {0, 1},
                     .weight = {1, 1}};
 }
 
 mw_status gated_select(mw_trainer *t, const float *x) {
-    mw_codes *gates = &t->part[1].mine, *magnitudes = &t->part[0].mine;
+    mw_codes *gates = &t->set[1].mine, *magnitudes = &t->set[0].mine;
     const mw_filter all = above(t->sae, -INFINITY);
     MW_TRY(open_codes(t->sae, x, t->end - t->begin, (mw_threshold){.level = 0}, gates));
     MW_TRY(keep_codes(t->backend, gates, gates->rows, &all, magnitudes));
@@ -44,16 +44,16 @@ mw_status gated_select(mw_trainer *t, const float *x) {
 
 /* Gradients with respect to u. */
 mw_status gated_shape(mw_trainer *t) {
-    MW_TRY(map_gradients(t, &t->part[0], &(mw_mapping){.map = MW_MAP_GATE, .table = {t->sae->extra[0]}}));
-    return map_gradients(t, &t->part[1], &(mw_mapping){.map = MW_MAP_ADD, .a = t->penalty_unit});
+    MW_TRY(map_gradients(t, &t->set[0], &(mw_mapping){.map = MW_MAP_GATE, .table = {t->sae->extra[0]}}));
+    return map_gradients(t, &t->set[1], &(mw_mapping){.map = MW_MAP_ADD, .a = t->penalty_unit});
 }
 
 /* Of dL/du: it, and it times z. */
 mw_status gated_sum(mw_trainer *t) {
-    const codes *open = &t->part[0];
+    const code_set *open = &t->set[0];
     MW_TRY(sum_over_rows(t, open, open->grad, t->share_sums[0]));
     MW_TRY(sum_mapped(t, open, &(mw_mapping){.map = MW_MAP_TIMES}, open->grad, t->share_sums[1]));
-    return sum_over_rows(t, &t->part[1], t->part[1].value, t->costs);
+    return sum_over_rows(t, &t->set[1], t->set[1].value, t->costs);
 }
 
 /* What is by latent, on the host. */

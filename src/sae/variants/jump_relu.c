@@ -26,14 +26,14 @@ void jump_relu_start(mw_sae *sae, const mw_train_options *o, int64_t first, int6
 
 void jump_relu_lay_out(const mw_trainer *t, layout *out) {
     (void)t;
-    *out = (layout){
-        .n_parts = 2, .n_blocks = 1, .bias_blocks = 1, .uses = {PART_WHOLE, 0}, .block = {0, 0}, .weight = {1}};
+    *out =
+        (layout){.n_sets = 2, .n_recons = 1, .bias_recons = 1, .uses = {SET_WHOLE, 0}, .recon = {0, 0}, .weight = {1}};
 }
 
 mw_status jump_relu_select(mw_trainer *t, const float *x) {
     const float *theta = t->sae->extra[0];
     const mw_threshold how[2] = {{.floor = theta}, {.floor = theta, .margin = (float)(bandwidth(&t->options) / 2)}};
-    mw_codes *const out[2] = {&t->part[0].mine, &t->part[1].mine};
+    mw_codes *const out[2] = {&t->set[0].mine, &t->set[1].mine};
     return open_both(t->sae, x, t->end - t->begin, how, out);
 }
 
@@ -54,18 +54,18 @@ mw_status jump_relu_shape(mw_trainer *t) {
     near.table[1] = t->sae->extra[0];
     if (!is_smooth(t)) {
         near.b = l0_slope(t);
-        return map_gradients(t, &t->part[1], &near);
+        return map_gradients(t, &t->set[1], &near);
     }
     MW_TRY(decoder_norms(t));
     active.table[0] = near.table[0] = t->norms;
-    MW_TRY(map_gradients(t, &t->part[0], &active));
-    return map_gradients(t, &t->part[1], &near);
+    MW_TRY(map_gradients(t, &t->set[0], &active));
+    return map_gradients(t, &t->set[1], &near);
 }
 
 mw_status jump_relu_sum(mw_trainer *t) {
-    const codes *active = &t->part[0];
+    const code_set *active = &t->set[0];
     const mw_mapping cost = {.map = MW_MAP_TANH, .c = tanh_scale, .table = {t->norms}};
-    MW_TRY(sum_over_rows(t, &t->part[1], t->part[1].grad, t->share_sums[0]));
+    MW_TRY(sum_over_rows(t, &t->set[1], t->set[1].grad, t->share_sums[0]));
     return is_smooth(t) ? sum_mapped(t, active, &cost, active->value, t->costs) : count_over_rows(t, active, t->costs);
 }
 

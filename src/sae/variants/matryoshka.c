@@ -6,10 +6,10 @@
 
 void matryoshka_lay_out(const mw_trainer *t, layout *out) {
     int groups = (int)t->sae->n_groups;
-    *out = (layout){.n_parts = groups, .n_blocks = groups, .bias_blocks = 1, .nested = true};
+    *out = (layout){.n_sets = groups, .n_recons = groups, .bias_recons = 1, .nested = true};
     for (int g = 0; g < groups; g++) {
-        out->uses[g] = PART_WHOLE;
-        out->block[g] = g;
+        out->uses[g] = SET_WHOLE;
+        out->recon[g] = g;
         out->weight[g] = 1.0 / groups;
     }
 }
@@ -17,10 +17,10 @@ void matryoshka_lay_out(const mw_trainer *t, layout *out) {
 /* Groups count from the first latent of all, codes from this shard's first. */
 static mw_status split(mw_trainer *t, const mw_codes *all) {
     int64_t from = t->sae->shard.first, last = -from;
-    for (int g = 0; g < t->layout.n_parts; g++) {
+    for (int g = 0; g < t->layout.n_sets; g++) {
         mw_filter group = {.first = last, .last = t->sae->group_end[g] - from, .level = 0};
         last = group.last;
-        MW_TRY(keep_codes(t->backend, all, all->rows, &group, &t->part[g].mine));
+        MW_TRY(keep_codes(t->backend, all, all->rows, &group, &t->set[g].mine));
     }
     return MW_OK;
 }

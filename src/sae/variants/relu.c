@@ -9,12 +9,12 @@ mw_status relu_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes 
 
 mw_status relu_shape(mw_trainer *t) {
     MW_TRY(decoder_norms(t));
-    return map_gradients(t, &t->part[0], &(mw_mapping){.map = MW_MAP_ADD, .a = t->penalty_unit, .table = {t->norms}});
+    return map_gradients(t, &t->set[0], &(mw_mapping){.map = MW_MAP_ADD, .a = t->penalty_unit, .table = {t->norms}});
 }
 
 mw_status relu_sum(mw_trainer *t) {
     float *norms = NULL;
-    MW_TRY(sum_over_rows(t, &t->part[0], t->part[0].value, t->share_sums[0]));
+    MW_TRY(sum_over_rows(t, &t->set[0], t->set[0].value, t->share_sums[0]));
     MW_TRY(borrow(t->backend, t->norms + t->first_latent, (size_t)t->n_latents * sizeof *norms, &norms));
     for (int64_t i = 0; i < t->n_latents; i++) t->costs[i] = t->share_sums[0][i] * norms[i];
     give_back(t->backend, norms);
@@ -30,7 +30,7 @@ double plain_penalty(const mw_trainer *t, double cost) {
 mw_status relu_finish(mw_trainer *t) {
     mw_backend *b = t->backend;
     const mw_sae *sae = t->sae;
-    const mw_column_groups parts = parts_of(sae);
+    const mw_column_groups parts = target_groups(sae);
     size_t bytes = (size_t)t->n_latents * sizeof(double);
     double *weight = mw_alloc(bytes ? bytes : 1);
     void *there = NULL;

@@ -6,17 +6,17 @@ mw_status top_k_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes
 }
 
 mw_status top_k_select(mw_trainer *t, const float *x) {
-    return top_k_codes(t->sae, x, t->end - t->begin, t->k, &t->part[0].mine);
+    return top_k_codes(t->sae, x, t->end - t->begin, t->k, &t->set[0].mine);
 }
 
 /* L(k) + L(4k) / 8: part 0 holds the k largest, part 1 the 4 k largest. */
 void multi_top_k_lay_out(const mw_trainer *t, layout *out) {
     (void)t;
-    *out = (layout){.n_parts = 2,
-                    .n_blocks = 2,
-                    .bias_blocks = 2,
-                    .uses = {PART_WHOLE, PART_WHOLE & ~PART_FIRES},
-                    .block = {0, 1},
+    *out = (layout){.n_sets = 2,
+                    .n_recons = 2,
+                    .bias_recons = 2,
+                    .uses = {SET_WHOLE, SET_WHOLE & ~SET_FIRES},
+                    .recon = {0, 1},
                     .weight = {1, 0.125}};
 }
 
@@ -25,8 +25,8 @@ mw_status multi_top_k_select(mw_trainer *t, const float *x) {
     int64_t n = t->sae->shard.total, many = 4 * t->k < n ? 4 * t->k : n;
     candidates found = {0};
     mw_status status = top_k_candidates(t->sae, x, t->end - t->begin, many, &found);
-    status = candidates_choose(t->sae, &found, many, status, &t->part[1].mine);
-    if (status == MW_OK) status = candidates_choose(t->sae, &found, t->k, status, &t->part[0].mine);
+    status = candidates_choose(t->sae, &found, many, status, &t->set[1].mine);
+    if (status == MW_OK) status = candidates_choose(t->sae, &found, t->k, status, &t->set[0].mine);
     candidates_free(&found);
     return status;
 }

@@ -75,9 +75,10 @@ mw_status open_both(const mw_sae *sae, const float *x, int64_t rows, const mw_th
 /* ---- entries of a part ----------------------------------------------------------------------------------------- */
 
 /* The gradients of this rank's rows. */
-mw_status map_gradients(mw_trainer *t, codes *c, const mw_mapping *how) MW_MUST_USE;
+mw_status map_gradients(mw_trainer *t, code_set *c, const mw_mapping *how) MW_MUST_USE;
 /* As sum_over_rows, of what a map makes of `from`, which stays as it is. */
-mw_status sum_mapped(mw_trainer *t, const codes *c, const mw_mapping *how, const float *from, double *out) MW_MUST_USE;
+mw_status sum_mapped(mw_trainer *t, const code_set *c, const mw_mapping *how, const float *from,
+                     double *out) MW_MUST_USE;
 
 /* ---- what rows of the table are made of ------------------------------------------------------------------------ */
 
