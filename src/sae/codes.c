@@ -1,5 +1,5 @@
 #include "microw/sae.h"
-#include "sae/step/trainer.h"
+#include "sae/sae_private.h"
 
 #include <string.h>
 

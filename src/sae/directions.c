@@ -1,5 +1,5 @@
 /* Lengths and directions of rows of weights. */
-#include "sae/step/trainer.h"
+#include "sae/sae_private.h"
 
 #include <math.h>
 
@@ -23,9 +23,4 @@ mw_status lengths_of_rows(mw_backend *b, const float *w, int64_t rows, int64_t d
     if (status == MW_OK) status = b->ops->download(b, out, there, (size_t)rows * sizeof *out);
     b->ops->free(b, there);
     return status;
-}
-
-mw_status decoder_norms(mw_trainer *t) {
-    const mw_column_groups parts = target_groups(t->sae);
-    return t->backend->ops->row_lengths(t->backend, t->norms, t->sae->w_dec, t->sae->n, t->sae->d_out, &parts);
 }

@@ -1,7 +1,7 @@
 /* Training against the torch runs of tools/make_golden_training.py, and the same bytes at any number of ranks. */
 #include "device.h"
 #include "microw/safetensors.h"
-#include "sae/step/trainer.h"
+#include "sae/step/step.h"
 
 enum { BATCH = 600, K = 6, SHARDS_MAX = 3 /* of the fixture's 1100 latents, in blocks of 512 */ };
 
@@ -254,8 +254,8 @@ static void ranks_do_not_matter(void) {
     }
     if (now->aux_k && !now->k_start) CHECK(rx.dead > 0 && rx.aux_loss > 0); /* AuxK was at work */
     compare_weights(x, y);
-    NEED_OK(take_means(x));
-    NEED_OK(take_means(y));
+    NEED_OK(take_running_means(x));
+    NEED_OK(take_running_means(y));
     compare_weights(x, y);
     mw_trainer_free(&x);
     mw_trainer_free(&y);
@@ -282,13 +282,13 @@ static void checkpoints_lose_nothing(void) {
     CHECK(mw_trainer_steps_done(y) == SOME);
     for (int s = 0; s < SOME; s++) step(y, NULL);
     compare_weights(x, y);
-    NEED_OK(take_means(x));
-    NEED_OK(take_means(y));
+    NEED_OK(take_running_means(x));
+    NEED_OK(take_running_means(y));
     compare_weights(x, y);
     if (bytes_are_due()) CHECK(x->smooth == y->smooth && x->best == y->best && x->best_step == y->best_step);
     NEED_OK(mw_trainer_load(x, path)); /* by one rank or all, in whatever shards */
     for (int s = 0; s < SOME; s++) step(x, NULL);
-    NEED_OK(take_means(x));
+    NEED_OK(take_running_means(x));
     compare_weights(x, y);
     NEED_OK(mw_comm_barrier(world));
     if (mw_comm_rank(world) == 0) remove(path);

@@ -2,7 +2,7 @@
 #include "device.h"
 #include "microw/concepts.h"
 #include "microw/safetensors.h"
-#include "sae/step/trainer.h"
+#include "sae/step/step.h"
 
 enum { N = 40, D = 6, K = 5, ROWS = 200 };
 

@@ -1,6 +1,7 @@
-/* AuxK (Gao et al. 2024, A.2): the largest pre-activations among dead latents rebuild what the live ones miss. Here the
- * residual is detached, b_dec stays out of the auxiliary reconstruction, the loss is normalized by the residual's variance,
- * live latents are left out rather than set to zero, and dead means dead over all ranks. */
+/* AuxK (Gao et al. 2024, A.2): the k_aux largest pre-activations among dead latents reconstruct the residual r = y - x_hat:
+ *     alpha sum |r_hat - r|^2 / sum |r - mean r|^2,  r_hat = sum over selected dead latents of z_i W_dec,i.
+ * The residual is detached, b_dec is no part of r_hat, live latents are left out rather than set to zero, and a latent is dead if it
+ * is dead on all ranks. */
 #include "sae/shards.h"
 
 typedef struct dead_scratch {
@@ -9,10 +10,10 @@ typedef struct dead_scratch {
     float *bias;    /* [n_dead] */
     float *pre;     /* [chunk, n_dead] */
     double *tiles;  /* [tiles], then their sum */
-    candidates own; /* of those that are held here */
+    candidates own; /* selected from this rank's shard */
 } dead_scratch;
 
-static mw_status make_scratch(const mw_trainer *t, dead_scratch *s) {
+static mw_status open_scratch(const mw_trainer *t, dead_scratch *s) {
     mw_backend *b = t->backend;
     void *tiles = NULL;
     *s = (dead_scratch){.chunk = chunk_rows(b->ops->host_memory, t->n_dead ? t->n_dead : 1)};
@@ -31,7 +32,8 @@ static void free_scratch(mw_backend *b, dead_scratch *s) {
     candidates_free(&s->own);
 }
 
-/* Of the dead latents from `first` on, those in its block of latents; where products do not promise anything, all that are left. */
+/* The end of the dead latents from `first` on that are in the same block of latents; all that are left if the backend promises
+ * nothing about single rows of a product. */
 static int64_t end_of_run(const mw_trainer *t, int64_t first) {
     int64_t end = first + 1;
     if (!t->backend->ops->rows_stand_alone) return t->n_dead;
@@ -39,8 +41,8 @@ static int64_t end_of_run(const mw_trainer *t, int64_t first) {
     return end;
 }
 
-/* How many columns a product has, and which one is a latent's, may decide how its sum is rounded: both depend on a block of latents alone,
- * which are in one shard. */
+/* One product for each block of latents: the number of columns and a latent's place among them can change how its sum is rounded.
+ * A block is in one shard, so neither depends on the ranks. */
 static mw_status multiply_dead(mw_trainer *t, dead_scratch *s, int64_t r, int64_t m) {
     mw_backend *b = t->backend;
     int64_t d = t->sae->d;
@@ -62,13 +64,13 @@ static mw_status multiply_dead(mw_trainer *t, dead_scratch *s, int64_t r, int64_
     return MW_OK;
 }
 
-/* Candidates of `m` rows from r on. */
+/* Selects candidates of rows r .. r + m. */
 static mw_status encode_chunk(mw_trainer *t, dead_scratch *s, int64_t r, int64_t m) {
     MW_TRY(multiply_dead(t, s, r, m));
     return candidates_take(&s->own, s->pre, r, m, t->n_dead, t->silent);
 }
 
-/* A shard may have none. */
+/* A shard may have no dead latents. */
 static mw_status encode_dead(mw_trainer *t, dead_scratch *s) {
     mw_backend *b = t->backend;
     int64_t rows = t->end - t->begin;
@@ -85,12 +87,12 @@ static mw_status reconstruct_dead(mw_trainer *t, dead_scratch *s, float *recon) 
     return shards_decode(t->sae, NULL, &t->aux.mine, recon);
 }
 
-/* Turns the auxiliary reconstruction into its gradient; leaves this rank's squared error by tile. */
+/* Turns the reconstruction r_hat into dL/dr_hat, and sums the squared error of this rank's rows by tile. */
 static mw_status aux_error(mw_trainer *t, float *recon, double spread, double *tiles) {
     mw_backend *b = t->backend;
     int64_t d = t->sae->d_out, count = (t->end - t->begin) * d;
     float scale = (float)(2 * t->options.aux_coefficient / spread);
-    MW_TRY(b->ops->combine(b, recon, 1, recon, 1, t->error, count)); /* recon - (y - x_hat): the error is x_hat - y */
+    MW_TRY(b->ops->combine(b, recon, 1, recon, 1, t->error, count)); /* r_hat - r = r_hat + (x_hat - y) */
     MW_TRY(b->ops->square_sums(b, tiles + t->begin / MW_ROW_TILE, recon, count, MW_ROW_TILE * d, false));
     return b->ops->combine(b, recon, scale, recon, 0, NULL, count);
 }
@@ -105,24 +107,29 @@ static mw_status sum_errors(mw_trainer *t, double *tiles, double *sum) {
 }
 
 static mw_status with_scratch(mw_trainer *t, dead_scratch *s, double spread, float *all) {
-    int block = t->layout.n_recons;
     float *recon = all + t->begin * t->sae->d_out;
     double total = 0;
     MW_TRY(mw_comm_agree(t->comm, reconstruct_dead(t, s, recon)));
     MW_TRY(gather_codes(t, &t->aux));
     MW_TRY(mw_comm_agree(t->comm, aux_error(t, recon, spread, s->tiles)));
     MW_TRY(sum_errors(t, s->tiles, &total));
-    MW_TRY(mw_comm_agree(t->comm, code_gradients(t, &t->aux, block)));
+    MW_TRY(mw_comm_agree(t->comm, dot_with_decoder(t, &t->aux, t->layout.n_recons)));
     MW_TRY(gather_code_grads(t, &t->aux));
     t->report.aux_loss = total / spread;
     return gather_rows_of(t, all, (size_t)t->sae->d_out * sizeof(float));
 }
 
-mw_status auxiliary(mw_trainer *t, double spread) {
-    float *all = t->out_grad + t->layout.n_recons * t->options.batch * t->sae->d_out;
+static mw_status reconstruct_residual(mw_trainer *t, double spread) {
     dead_scratch s;
-    mw_status status = mw_comm_agree(t->comm, make_scratch(t, &s));
-    if (status == MW_OK) status = with_scratch(t, &s, spread, all);
+    mw_status status = mw_comm_agree(t->comm, open_scratch(t, &s));
+    if (status == MW_OK) status = with_scratch(t, &s, spread, recon_of(t, t->layout.n_recons));
     free_scratch(t->backend, &s);
     return status;
+}
+
+mw_status auxk(mw_trainer *t) {
+    double spread = t->batch.e_spread;
+    t->aux_k = t->options.aux_k < t->all_dead ? t->options.aux_k : t->all_dead;
+    if (!(spread > 0)) t->aux_k = 0;
+    return t->aux_k > 0 ? reconstruct_residual(t, spread) : MW_OK;
 }

@@ -1,5 +1,5 @@
 /* What the ranks tell each other in a step. */
-#include "sae/step/trainer.h"
+#include "sae/step/step.h"
 
 /* Every rank of `comm` has filled its t->bytes of the device's `data`. */
 static mw_status gather(mw_trainer *t, const mw_comm *comm, void *data) {

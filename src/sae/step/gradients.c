@@ -1,26 +1,77 @@
-/* Gradients of one rank's share of latents, summed over the rows of all ranks in row order. */
+/* The backward pass of a step: gradients of reconstructions, codes, and this rank's share of the parameters. Sums over the rows of
+ * all ranks are made in row order, so gradients do not depend on the number of ranks. */
+#include "sae/step/step.h"
 #include "sae/variants/variants.h"
+
+/* ---- reconstructions -------------------------------------------------------------------------------------- */
+
+/* Of nested reconstructions, g gets the sum over all reconstructions that its set is part of. */
+static mw_status scale_errors(mw_trainer *t) {
+    mw_backend *b = t->backend;
+    int64_t count = (t->end - t->begin) * t->sae->d_out;
+    double unit = 2 * t->loss_scale / ((double)t->options.batch * (double)t->sae->d_out);
+    for (int g = t->layout.n_recons - 1; g >= 0; g--) {
+        float *error = recon_rows(t, g), scale = (float)(unit * t->layout.weight[g]);
+        const float *after = t->layout.nested && g + 1 < t->layout.n_recons ? recon_rows(t, g + 1) : NULL;
+        MW_TRY(b->ops->combine(b, error, scale, error, 1, after, count));
+    }
+    return MW_OK;
+}
+
+mw_status output_gradients(mw_trainer *t) {
+    mw_status status = scale_errors(t);
+    if (status == MW_OK) status = end_gather(t, REQUEST_INPUT);
+    return mw_comm_agree(t->comm, status);
+}
+
+mw_status gather_output_gradients(mw_trainer *t) {
+    for (int g = 0; g < t->layout.n_recons; g++)
+        MW_TRY(gather_rows_of(t, recon_of(t, g), (size_t)t->sae->d_out * sizeof(float)));
+    return MW_OK;
+}
+
+/* ---- codes ------------------------------------------------------------------------------------------------ */
+
+mw_status dot_with_decoder(mw_trainer *t, code_set *c, int recon) {
+    return t->backend->ops->sparse_dot(t->backend, c->grad + c->start[t->begin], recon_rows(t, recon), c->mine.start,
+                                       c->mine.index, t->end - t->begin, t->sae->w_dec, t->sae->d_out);
+}
+
+mw_status code_gradients(mw_trainer *t) {
+    mw_status status = MW_OK;
+    for (int s = 0; s < t->layout.n_sets && status == MW_OK; s++)
+        status = dot_with_decoder(t, &t->set[s], t->layout.recon[s]);
+    if (status == MW_OK && variant_of(t->sae)->shape) status = variant_of(t->sae)->shape(t);
+    MW_TRY(mw_comm_agree(t->comm, status));
+    for (int s = 0; s < t->layout.n_sets; s++) MW_TRY(gather_code_grads(t, &t->set[s]));
+    return MW_OK;
+}
+
+mw_status map_gradients(mw_trainer *t, code_set *c, const mw_mapping *how) {
+    int64_t first = c->start[t->begin], count = c->start[t->end] - first;
+    return t->backend->ops->map_entries(t->backend, how, c->grad + first, c->index + first, c->value + first, count);
+}
 
 /* ---- lists of entries by latent --------------------------------------------------------------------------- */
 
-/* The parts of a step, AuxK's last: p from 0 to their number. Its uses; NULL past the end. */
-static const code_set *part_at(const mw_trainer *t, int p, int *uses, int *block) {
-    bool aux = p == t->layout.n_sets;
-    if (p > t->layout.n_sets || (aux && !t->aux_k)) return NULL;
-    *uses = aux ? SET_DECODES | SET_ENCODES | SET_BIASES : t->layout.uses[p];
-    *block = aux ? t->layout.n_recons : t->layout.recon[p];
-    return aux ? &t->aux : &t->set[p];
+/* The code sets of a step, s = 0, 1, ...; AuxK's is the last. NULL past the end. */
+static const code_set *set_at(const mw_trainer *t, int s, int *uses, int *recon) {
+    bool aux = s == t->layout.n_sets;
+    if (s > t->layout.n_sets || (aux && !t->aux_k)) return NULL;
+    *uses = aux ? SET_DECODES | SET_ENCODES | SET_BIASES : t->layout.uses[s];
+    *recon = aux ? t->layout.n_recons : t->layout.recon[s];
+    return aux ? &t->aux : &t->set[s];
 }
 
-/* Parts with this use. To decode: values and rows of out_grad; else gradients and rows of the input. */
-static int list_runs(const mw_trainer *t, set_use use, mw_code_run out[SETS_MAX]) {
+/* The sets with this use. Entries to decode: values, with rows of out_grad. Other entries: gradients, with rows of the input. */
+static int runs_with_use(const mw_trainer *t, set_use use, mw_code_run out[SETS_MAX]) {
     const code_set *c;
-    int uses, block, count = 0;
-    for (int p = 0; (c = part_at(t, p, &uses, &block)); p++) {
+    int uses, recon, count = 0;
+    for (int s = 0; (c = set_at(t, s, &uses, &recon)); s++) {
         if (!(uses & use)) continue;
         bool decode = use == SET_DECODES;
         out[count++] = (mw_code_run){.rows = t->options.batch,
-                                     .first_row = decode ? block * t->options.batch : 0,
+                                     .first_row = decode ? recon * t->options.batch : 0,
                                      .start = c->start,
                                      .index = c->index,
                                      .coefficient = decode ? c->value : c->grad};
@@ -28,7 +79,7 @@ static int list_runs(const mw_trainer *t, set_use use, mw_code_run out[SETS_MAX]
     return count;
 }
 
-static mw_status make_room(mw_trainer *t, int64_t entries) {
+static mw_status reserve_lists(mw_trainer *t, int64_t entries) {
     mw_backend *b = t->backend;
     mw_latent_lists *l = &t->lists;
     void *row = NULL;
@@ -45,45 +96,37 @@ static mw_status make_room(mw_trainer *t, int64_t entries) {
     return MW_OK;
 }
 
-/* Entries of the share by latent, in t->lists: part after part, each in row order. */
+/* Lists this rank's share of the entries by latent, in t->lists: set after set, each in row order. */
 static mw_status list_entries(mw_trainer *t, set_use use) {
     mw_code_run runs[SETS_MAX];
-    int count = list_runs(t, use, runs);
+    int count = runs_with_use(t, use, runs);
     int64_t entries = 0;
     for (int i = 0; i < count; i++) entries += runs[i].start[t->options.batch];
-    MW_TRY(make_room(t, entries));
+    MW_TRY(reserve_lists(t, entries));
     return t->backend->ops->list_latents(t->backend, runs, count, t->first_latent, &t->lists);
 }
 
-/* One part alone. */
-static mw_status list_part(mw_trainer *t, const code_set *c, const float *coefficient) {
+static mw_status list_set(mw_trainer *t, const code_set *c, const float *coefficient) {
     const mw_code_run run = {
         .rows = t->options.batch, .start = c->start, .index = c->index, .coefficient = coefficient};
-    MW_TRY(make_room(t, c->start[t->options.batch]));
+    MW_TRY(reserve_lists(t, c->start[t->options.batch]));
     return t->backend->ops->list_latents(t->backend, &run, 1, t->first_latent, &t->lists);
 }
 
 mw_status sum_over_rows(mw_trainer *t, const code_set *c, const float *coefficient, double *out) {
     mw_backend *b = t->backend;
-    MW_TRY(list_part(t, c, coefficient));
+    MW_TRY(list_set(t, c, coefficient));
     MW_TRY(b->ops->list_sums(b, t->pre_sum, &t->lists));
     return b->ops->download(b, out, t->pre_sum, (size_t)t->n_latents * sizeof *out);
 }
 
 mw_status count_over_rows(mw_trainer *t, const code_set *c, double *out) {
     int64_t *start = NULL;
-    MW_TRY(list_part(t, c, c->value));
+    MW_TRY(list_set(t, c, c->value));
     MW_TRY(borrow(t->backend, t->lists.start, (size_t)(t->n_latents + 1) * sizeof *start, &start));
     for (int64_t i = 0; i < t->n_latents; i++) out[i] = (double)(start[i + 1] - start[i]);
     give_back(t->backend, start);
     return MW_OK;
-}
-
-/* ---- entries of a part -------------------------------------------------------------------------------------- */
-
-mw_status map_gradients(mw_trainer *t, code_set *c, const mw_mapping *how) {
-    int64_t at = c->start[t->begin], count = c->start[t->end] - at;
-    return t->backend->ops->map_entries(t->backend, how, c->grad + at, c->index + at, c->value + at, count);
 }
 
 mw_status sum_mapped(mw_trainer *t, const code_set *c, const mw_mapping *how, const float *from, double *out) {
@@ -98,52 +141,92 @@ mw_status sum_mapped(mw_trainer *t, const code_set *c, const mw_mapping *how, co
     return status;
 }
 
-/* ---- parameters by latent ----------------------------------------------------------------------------------- */
+/* ---- penalties -------------------------------------------------------------------------------------------- */
 
+mw_status decoder_norms(mw_trainer *t) {
+    const mw_column_groups targets = target_groups(t->sae);
+    return t->backend->ops->row_lengths(t->backend, t->norms, t->sae->w_dec, t->sae->n, t->sae->d_out, &targets);
+}
+
+/* Sum of t->costs over all latents, block of latents after block. */
+static mw_status sum_costs(mw_trainer *t, double *out) {
+    for (int64_t i = 0; i < t->n_latents; i++) {
+        double *block = &t->block_sums[first_latent_block(t) + i / LATENT_BLOCK];
+        *block = (i % LATENT_BLOCK ? *block : 0) + t->costs[i];
+    }
+    MW_TRY(mw_comm_allgather_shares(t->comm, t->block_sums, latent_blocks(t), 1, sizeof *t->block_sums));
+    *out = 0;
+    for (int64_t i = 0; i < latent_blocks(t); i++) *out += t->block_sums[i];
+    return MW_OK;
+}
+
+mw_status penalty_of_batch(mw_trainer *t) {
+    const variant_row *variant = variant_of(t->sae);
+    double cost = 0;
+    t->report.penalty = 0;
+    if (!variant->penalty) return MW_OK;
+    MW_TRY(mw_comm_agree(t->comm, variant->sum(t)));
+    MW_TRY(sum_costs(t, &cost));
+    t->report.penalty = variant->penalty(t, cost / (double)t->options.batch);
+    return MW_OK;
+}
+
+/* ---- parameters by latent --------------------------------------------------------------------------------- */
+
+/* The sets that b_enc learns from are those that W_enc learns from. */
 static bool biases_are_encoded(const mw_trainer *t) {
-    for (int p = 0; p < t->layout.n_sets; p++)
-        if (!(t->layout.uses[p] & SET_BIASES) != !(t->layout.uses[p] & SET_ENCODES)) return false;
+    for (int s = 0; s < t->layout.n_sets; s++)
+        if (!(t->layout.uses[s] & SET_BIASES) != !(t->layout.uses[s] & SET_ENCODES)) return false;
     return true;
 }
 
-/* Sums of dL/da over the lists, as the gradient of b_enc. */
-static mw_status bias_of_latents(mw_trainer *t) {
+/* dL/db_enc,i = sum_r dL/da_ri over t->lists; t->pre_sum keeps it in double. */
+static mw_status encoder_bias_gradient(mw_trainer *t) {
     mw_backend *b = t->backend;
     MW_TRY(b->ops->list_sums(b, t->pre_sum, &t->lists));
     return b->ops->narrow(b, t->parameter[P_B_ENC].grad, t->pre_sum, t->n_latents);
 }
 
-static mw_status latent_gradients(mw_trainer *t) {
+static mw_status gradients_of_share(mw_trainer *t) {
     mw_backend *b = t->backend;
     const mw_sae *sae = t->sae;
     MW_TRY(list_entries(t, SET_DECODES));
+    /* dL/dW_dec,i = sum_r z_ri dL/dx_hat_r */
     MW_TRY(b->ops->sparse_outer(b, t->parameter[P_W_DEC].grad, &t->lists, t->out_grad, sae->d_out));
     if (!biases_are_encoded(t)) {
         MW_TRY(list_entries(t, SET_BIASES));
-        MW_TRY(bias_of_latents(t));
+        MW_TRY(encoder_bias_gradient(t));
     }
     MW_TRY(list_entries(t, SET_ENCODES));
+    /* dL/dW_enc,i = sum_r dL/da_ri (x_r - b_dec) */
     MW_TRY(b->ops->sparse_outer(b, t->parameter[P_W_ENC].grad, &t->lists, t->input, sae->d));
-    if (biases_are_encoded(t)) return bias_of_latents(t);
+    if (biases_are_encoded(t)) return encoder_bias_gradient(t);
     return b->ops->list_sums(b, t->pre_sum, &t->lists);
 }
 
-/* ---- parameters that are not by latent ---------------------------------------------------------------------- */
+mw_status latent_gradients(mw_trainer *t) {
+    const variant_row *variant = variant_of(t->sae);
+    mw_status status = gradients_of_share(t);
+    if (status == MW_OK && variant->finish) status = variant->finish(t);
+    return mw_comm_agree(t->comm, status);
+}
 
-/* The encoder's part of db_dec, -sum_i (sum of dL/da_i) W_enc,i, by blocks of latents. */
-static mw_status encoder_sums(mw_trainer *t) {
+/* ---- parameters that are whole on every rank --------------------------------------------------------------- */
+
+/* The encoder's part of dL/db_dec, -sum_i W_enc,i sum_r dL/da_ri, by blocks of latents. */
+static mw_status sum_encoder_blocks(mw_trainer *t) {
     int64_t d = t->sae->d;
     double *mine = t->encoder_sums + first_latent_block(t) * d;
     return t->backend->ops->weigh_rows(t->backend, mine, t->pre_sum, t->sae->w_enc + t->first_latent * d, t->n_latents,
                                        d, LATENT_BLOCK);
 }
 
-static mw_status bias_gradient(mw_trainer *t) {
+mw_status decoder_bias_gradient(mw_trainer *t) {
     mw_backend *b = t->backend;
     int64_t d = t->sae->d_out;
-    double *sum = t->sums; /* free by now, and wide enough */
+    double *sum = t->sums; /* not in use any more in this step, and wide enough */
     mw_status status = b->ops->column_sums(b, sum, t->out_grad, t->layout.bias_recons * t->options.batch, d);
-    if (status == MW_OK && !t->sae->transcoder) status = encoder_sums(t);
+    if (status == MW_OK && !t->sae->transcoder) status = sum_encoder_blocks(t);
     MW_TRY(mw_comm_agree(t->comm, status));
     if (!t->sae->transcoder) {
         MW_TRY(gather_blocks(t, t->encoder_sums, (size_t)d * sizeof(double)));
@@ -152,44 +235,37 @@ static mw_status bias_gradient(mw_trainer *t) {
     return mw_comm_agree(t->comm, b->ops->narrow(b, t->parameter[P_B_DEC].grad, sum, d));
 }
 
-/* dW_skip = sum over rows of dL/dx_hat x^T. Ranks take tiles of its rows. */
-static mw_status skip_share(mw_trainer *t, int64_t begin, int64_t end, float *across) {
+/* Rows begin .. end of dL/dW_skip; `transposed` is scratch [d_out, batch]. */
+static mw_status skip_rows(mw_trainer *t, int64_t begin, int64_t end, float *transposed) {
     mw_backend *b = t->backend;
     int64_t d = t->sae->d, d_out = t->sae->d_out, batch = t->options.batch;
-    for (int i = 0; i < t->layout.bias_recons; i++) {
-        MW_TRY(b->ops->transpose(b, across, t->out_grad + i * batch * d_out, batch, d_out));
+    for (int g = 0; g < t->layout.bias_recons; g++) {
+        MW_TRY(b->ops->transpose(b, transposed, recon_of(t, g), batch, d_out));
         MW_TRY(b->ops->matmul(b, &(mw_matmul){.m = end - begin,
                                               .n = d,
                                               .k = batch,
-                                              .a = across + begin * batch,
+                                              .a = transposed + begin * batch,
                                               .lda = batch,
                                               .b = t->input,
                                               .b_dtype = MW_F32,
                                               .ldb = d,
                                               .c = t->parameter[P_W_SKIP].grad + begin * d,
                                               .ldc = d,
-                                              .accumulate = i > 0}));
+                                              .accumulate = g > 0}));
     }
     return MW_OK;
 }
 
-static mw_status skip_gradient(mw_trainer *t) {
+/* Ranks divide the tiles of rows of W_skip. */
+mw_status skip_gradient(mw_trainer *t) {
     int64_t d_out = t->sae->d_out, begin, end;
-    float *across = NULL;
-    mw_status status = mw_backend_floats(t->backend, d_out * t->options.batch, &across);
+    float *transposed = NULL;
+    if (!t->sae->w_skip) return MW_OK;
+    mw_status status = mw_backend_floats(t->backend, d_out * t->options.batch, &transposed);
     mw_comm_share(mw_comm_rank(t->comm), mw_comm_size(t->comm), d_out, MW_ROW_TILE, &begin, &end);
-    if (status == MW_OK && end > begin) status = skip_share(t, begin, end, across);
-    if (across) t->backend->ops->free(t->backend, across);
+    if (status == MW_OK && end > begin) status = skip_rows(t, begin, end, transposed);
+    if (transposed) t->backend->ops->free(t->backend, transposed);
     MW_TRY(mw_comm_agree(t->comm, status));
     return gather_shares(t, t->comm, t->parameter[P_W_SKIP].grad, d_out, MW_ROW_TILE,
                          (size_t)t->sae->d * sizeof(float));
-}
-
-mw_status step_gradients(mw_trainer *t) {
-    const variant_row *variant = variant_of(t->sae);
-    mw_status status = latent_gradients(t);
-    if (status == MW_OK && variant->finish) status = variant->finish(t);
-    MW_TRY(mw_comm_agree(t->comm, status));
-    if (t->sae->w_skip) MW_TRY(skip_gradient(t));
-    return bias_gradient(t);
 }

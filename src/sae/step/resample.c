@@ -127,7 +127,7 @@ static mw_status start_all(mw_trainer *t, const double *sums) {
     return status;
 }
 
-mw_status resample(mw_trainer *t) {
+static mw_status start_dead_anew(mw_trainer *t) {
     double *sums = mw_calloc((size_t)t->options.batch, sizeof *sums);
     mw_status status = mw_comm_agree(t->comm, sums ? end_gathers(t) : MW_ERR_MEMORY);
     if (status == MW_OK) status = weigh_rows(t, sums);
@@ -135,4 +135,9 @@ mw_status resample(mw_trainer *t) {
         status = mw_comm_agree(t->comm, start_all(t, sums));
     mw_free(sums);
     return status;
+}
+
+mw_status resample_dead_latents(mw_trainer *t) {
+    int64_t every = t->options.resample_every;
+    return every > 0 && (t->step + 1) % every == 0 ? start_dead_anew(t) : MW_OK;
 }

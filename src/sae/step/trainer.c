@@ -10,24 +10,6 @@ static mw_status check_options(const mw_train_options *o) {
     return MW_OK;
 }
 
-/* ---- parameters ------------------------------------------------------------------------------------------ */
-
-static void list_parameters(mw_trainer *t) {
-    mw_sae *s = t->sae;
-    parameter *p = t->parameter;
-    p[P_W_ENC] = (parameter){.name = "W_enc", .value = s->w_enc, .rows = s->n, .columns = s->d, .shared = true};
-    p[P_B_ENC] = (parameter){.name = "b_enc", .value = s->b_enc, .rows = s->n, .columns = 1, .shared = true};
-    p[P_W_DEC] = (parameter){.name = "W_dec", .value = s->w_dec, .rows = s->n, .columns = s->d_out, .shared = true};
-    p[P_B_DEC] = (parameter){.name = "b_dec", .value = s->b_dec, .rows = s->d_out, .columns = 1};
-    p[P_W_SKIP] = (parameter){.name = "W_skip", .value = s->w_skip, .rows = s->d_out, .columns = s->d};
-    for (int i = 0; i < MW_EXTRAS; i++)
-        p[P_EXTRA + i] = (parameter){
-            .name = variant_of(s)->extra[i].name, .value = s->extra[i], .rows = s->n, .columns = 1, .shared = true};
-    for (int i = 0; i < P_COUNT; i++) p[i].lr_factor = 1;
-    for (int i = 0; i < MW_EXTRAS; i++)
-        if (variant_of(s)->extra[i].measures_activations) p[P_EXTRA + i].lr_factor = sqrt((double)s->d);
-}
-
 /* ---- memory ---------------------------------------------------------------------------------------------- */
 
 typedef struct wanted {
@@ -107,26 +89,6 @@ static mw_status allocate(mw_trainer *t) {
         memcpy(all[i].slot, &block, sizeof block);
     }
     return MW_OK;
-}
-
-int64_t latent_blocks(const mw_trainer *t) {
-    return (t->sae->shard.total + LATENT_BLOCK - 1) / LATENT_BLOCK;
-}
-
-int64_t first_latent_block(const mw_trainer *t) {
-    return (t->sae->shard.first + t->first_latent) / LATENT_BLOCK;
-}
-
-/* What is known before anything is allocated. */
-static void lay_out(mw_trainer *t, int rank, int size) {
-    int64_t first, last;
-    shard_rows(t->sae, rank, size, t->options.batch, &t->begin, &t->end);
-    mw_comm_share(rank, size, t->sae->shard.total, LATENT_BLOCK, &first, &last);
-    t->first_latent = first - t->sae->shard.first;
-    t->n_latents = t->lists.n = last - first;
-    t->layout = (layout){.n_sets = 1, .n_recons = 1, .bias_recons = 1, .uses = {SET_WHOLE}, .weight = {1}};
-    if (variant_of(t->sae)->lay_out) variant_of(t->sae)->lay_out(t, &t->layout);
-    list_parameters(t);
 }
 
 static int64_t codes_bytes(const mw_trainer *t, bool own_memory) {
@@ -209,7 +171,7 @@ static mw_status prepare(mw_trainer *t) {
     t->sae->tf32 = t->options.precision == MW_PRECISION_TF32;
     t->sae->centered = true;
     t->sae->w_enc16 = t->options.precision == MW_PRECISION_BF16 ? t->w_enc16 : NULL;
-    return parameters_changed(t);
+    return refresh_copies(t);
 }
 
 /* A step's exchanges are between the same kind of memory on all ranks. */
@@ -286,7 +248,7 @@ mw_status mw_trainer_pull(mw_trainer *t) {
     return sae_fetch(t->sae, t->host);
 }
 
-/* ---- use ------------------------------------------------------------------------------------------------- */
+/* ---- progress -------------------------------------------------------------------------------------------- */
 
 void mw_trainer_rows(const mw_trainer *t, int64_t *begin, int64_t *end) {
     *begin = t->begin;
@@ -295,45 +257,4 @@ void mw_trainer_rows(const mw_trainer *t, int64_t *begin, int64_t *end) {
 
 int64_t mw_trainer_steps_done(const mw_trainer *t) {
     return t->step;
-}
-
-/* Steps differ by their batches: what is compared is a mean over some fifty. */
-static void follow_loss(mw_trainer *t) {
-    static const double keep = 0.98;
-    if (t->step < steps_of_schedules(&t->options)) return;
-    t->smooth = t->smooth > 0 ? keep * t->smooth + (1 - keep) * t->report.loss : t->report.loss;
-    if (t->best > 0 && t->smooth > t->best * (1 - t->options.min_gain)) return;
-    t->best = t->smooth;
-    t->best_step = t->step;
-}
-
-bool mw_trainer_stalled(const mw_trainer *t) {
-    return t->options.patience > 0 && t->best > 0 && t->step - t->best_step > t->options.patience;
-}
-
-/* This rank's rows where the device reads them. */
-static mw_status bring(mw_trainer *t, const float *from, int64_t width, float **there, const float **out) {
-    int64_t count = (t->end - t->begin) * width;
-    *out = from;
-    if (t->backend->ops->host_memory) return MW_OK;
-    if (!*there) MW_TRY(mw_backend_floats(t->backend, count, there));
-    *out = *there;
-    return t->backend->ops->upload(t->backend, *there, from, (size_t)count * sizeof *from);
-}
-
-mw_status mw_trainer_step(mw_trainer *t, const float *x, const float *y, mw_step_report *report) {
-    mw_status status = bring(t, x, t->sae->d, &t->x, &x);
-    if (status == MW_OK && y) status = bring(t, y, t->sae->d_out, &t->y, &y);
-    MW_TRY(mw_comm_agree(t->comm, status));
-    return mw_trainer_step_on_device(t, x, y, report);
-}
-
-mw_status mw_trainer_step_on_device(mw_trainer *t, const float *x, const float *y, mw_step_report *report) {
-    MW_TRY(step_forward(t, x, y ? y : x));
-    MW_TRY(step_gradients(t));
-    MW_TRY(step_update(t));
-    follow_loss(t);
-    t->report.steps = ++t->step;
-    if (report) *report = t->report;
-    return MW_OK;
 }

@@ -1,7 +1,7 @@
 /* Checkpoints: everything a run needs to go on bit for bit, at any number of ranks, written and checked by all of them. */
 #include "comm/shared_file.h"
 #include "sae/formats/sae_file.h"
-#include "sae/step/trainer.h"
+#include "sae/step/step.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -323,7 +323,7 @@ static mw_status take_file(mw_trainer *t, const mw_safetensors *file, const numb
     t->smooth = numbers[3].value;
     t->best = numbers[4].value;
     t->best_step = (int64_t)numbers[5].value;
-    return parameters_changed(t);
+    return refresh_copies(t);
 }
 
 mw_status mw_trainer_load(mw_trainer *t, const char *path) {

@@ -216,7 +216,7 @@ static mw_status mean_of_kth(trainee *m, float *x, float *y) {
     double sum = 0;
     for (int64_t b = 0; b < o->threshold_batches; b++) {
         MW_TRY(mw_comm_agree(m->comm, read_scaled(m, (steps_done(m) + b) * o->batch, x, y)));
-        MW_TRY(mw_comm_agree(m->comm, trainer_select(m->trainer, m->x)));
+        MW_TRY(mw_comm_agree(m->comm, encode_batch(m->trainer, m->x)));
         if (!(m->trainer->kth > 0)) continue;
         sum += m->trainer->kth;
         seen++;
@@ -261,7 +261,7 @@ static mw_status save(trainee *m) {
 }
 
 mw_status trainee_finish(trainee *m) {
-    MW_TRY(take_means(m->trainer));
+    MW_TRY(take_running_means(m->trainer));
     MW_TRY(mw_comm_agree(m->comm, mw_trainer_pull(m->trainer)));
     MW_TRY(calibrate(m));
     return mw_comm_agree(m->comm, save(m));

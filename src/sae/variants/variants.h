@@ -2,7 +2,7 @@
 #ifndef MICROW_SAE_VARIANTS_VARIANTS_H
 #define MICROW_SAE_VARIANTS_VARIANTS_H
 
-#include "sae/step/trainer.h"
+#include "sae/step/step.h"
 
 typedef struct extra_row {
     const char *name;          /* of the tensor */
