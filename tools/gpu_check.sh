@@ -14,7 +14,7 @@
 # --data    a folder with stories260K-hf and tinystories_2M.txt, for part e
 # --dry     small sizes, and what is not here (a GPU, torch, profilers) is no failure: for a build that emulates the GPU
 # Ends with 0 if all was good, 1 if something failed or is left, 77 without a GPU. May be cut off at any time: what was done stays.
-# What to expect: docs/gpu-roofline.md; what to look at: docs/gpu-unknowns.md.
+# What to expect: docs/running/gpu-roofline.md; what to look at: docs/running/gpu-unknowns.md.
 set -uo pipefail
 bundle= out=gpu-check parts=abcdefg seconds=480 after= data= dry=
 usage() {

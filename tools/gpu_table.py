@@ -1,6 +1,6 @@
-"""Tables of what tools/gpu_check.sh measured, beside what docs/gpu-roofline.md predicts, as Markdown.
+"""Tables of what tools/gpu_check.sh measured, beside what docs/running/gpu-roofline.md predicts, as Markdown.
 
-    python3 tools/gpu_table.py RESULTS [RESULTS...] >>docs/gpu-results.md
+    python3 tools/gpu_table.py RESULTS [RESULTS...] >>docs/running/gpu-results.md
 
 Later folders of results go on where earlier ones stopped. Standard library only."""
 import csv

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Every kernel of the CUDA backend: registers, stack, spills, shared memory, launch shape, and occupancy by calculation.
 
-    tools/kernel_table.py                                   # compiles the kernels and prints docs/gpu-kernels.md
+    tools/kernel_table.py                                   # compiles the kernels and prints docs/running/gpu-kernels.md
     tools/kernel_table.py --write                           # writes it
     tools/kernel_table.py --check                           # 1 if a kernel spills or the table is not that of the sources
     tools/kernel_table.py --check --library libmicrowcuda.a --program microw --architectures 80 90 100
@@ -18,10 +18,11 @@ import struct
 import subprocess
 import sys
 import tempfile
+import textwrap
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SOURCES = os.path.join(ROOT, "src/backend/cuda")
-TABLE = os.path.join(ROOT, "docs/gpu-kernels.md")
+TABLE = os.path.join(ROOT, "docs/running/gpu-kernels.md")
 ARCHITECTURES = [80, 90, 100]
 
 # Stack or spills that are known: (kernel, architecture) -> most bytes of stack a thread, and why they are left.
@@ -33,9 +34,9 @@ ALLOWED = {
 }
 
 # Launch shapes: threads a block, in words and in the typical case; dynamic shared memory likewise; blocks.
-ROW = "whole warps for the row, 32 to 256"
+ROW = "row's warps, 32 to 256"
 EACH = "min(items / 256, 65535), the rest by a loop"
-TILE = "(R d + 32 (d + 1) + 32 R) x 4, R rows a tile"
+TILE = "tile"
 
 
 def launch(block, typical, grid, shared="0", bytes_=0):
@@ -71,8 +72,8 @@ LAUNCHES = {
     "decode<float>": rows("rows"), "decode<float4>": rows("rows"),
     "dots<float>": launch("32 an entry of the longest row, to 256", 256, "rows"),
     "dots<float4>": launch("32 an entry of the longest row, to 256", 256, "rows"),
-    "add_spans<float>": rows("room for entries / 128"), "add_spans<float4>": rows("room for entries / 128"),
-    "join_spans<float>": rows("room for entries / 128"), "join_spans<float4>": rows("room for entries / 128"),
+    "add_spans<float>": rows("entries / 128"), "add_spans<float4>": rows("entries / 128"),
+    "join_spans<float>": rows("entries / 128"), "join_spans<float4>": rows("entries / 128"),
     "sum_tiles": rows("rows / 128"), "sum_rows": each("columns"),
     "weigh_block": launch("256", 256, "blocks of latents x d / 256"), "sum_squares": launch("256", 256, "blocks of numbers"),
     "to_float": each("numbers"), "subtract": rows("rows"), "scale_columns": rows("rows"), "combine": each("numbers"),
@@ -186,16 +187,16 @@ def occupancy(registers, threads, shared):
 
 HEAD = """# Kernels of the CUDA backend
 
-Made by `tools/kernel_table.py --write` with nvcc {version}, flags `-O3 -std=c++17` as in a release build; `ctest -R cuda.kernels` checks it
-against the code of a build. Nothing here was measured: registers, stack, spills and static shared memory are what `ptxas -v` says,
-occupancy is calculated.
+`tools/kernel_table.py --write` makes this page with nvcc {version}, flags `-O3 -std=c++17` as in a release build; the test `cuda.kernels` \
+compares the page with the code of a build. Nothing on this page is measured: registers, stack, spills and static shared memory are the \
+output of `ptxas -v`, and occupancy is calculated.
 
 {summary}
 
 ## Resources
 
-Each as sm_80 / sm_90 / sm_100. Spills are bytes stored and loaded a thread. Static shared memory is in bytes, without the 1024 bytes
-that sm_90 and later take of each block.
+Each cell lists sm_80 / sm_90 / sm_100. Spills are bytes stored and loaded per thread. Static shared memory is in bytes, without the \
+1024 bytes that sm_90 and later reserve in each block. The column `file` leaves out the prefix `cuda_` of the files in `src/backend/cuda`.
 
 | kernel | file | registers | stack | spills | static shared |
 | --- | --- | --- | --- | --- | --- |
@@ -204,10 +205,12 @@ that sm_90 and later take of each block.
 LAUNCH_HEAD = """
 ## Launches, and occupancy on sm_90
 
-An SM has 65536 registers (given out by 256 a warp, a quarter to each of its four schedulers), 64 warps, 32 blocks and 228 KB of
-shared memory, of which each block takes 1 KB more than it asks for. Threads and dynamic shared memory are those of the typical case: rows
-of 1024 numbers or more, the widest head of an instance. A row of fewer numbers makes smaller blocks (768 columns in fours: 192 threads).
-Blocks an SM holds are an upper bound: a grid may be smaller. CUB chooses the shapes of its own kernels.
+An SM has 65536 registers (allocated in units of 256 per warp, a quarter for each of its four schedulers), 64 warps, 32 blocks and 228 KB \
+of shared memory; each block takes 1 KB more than it asks for. Threads and dynamic shared memory are those of the typical case: rows of 1024 \
+numbers or more, and the widest head of an instance. Shorter rows use smaller blocks (768 columns in fours: 192 threads). The number of \
+blocks per SM is an upper bound: a grid may be smaller. CUB chooses the shapes of its own kernels. `tile` stands for \
+(R d + 32 (d + 1) + 32 R) x 4 bytes, where R is the number of rows of a tile; "row's warps" are as many whole warps as a row fills; \
+`entries` counts the room that is allocated for them.
 
 | kernel | threads a block | dynamic shared (bytes) | blocks of a grid | blocks an SM | warps | limit |
 | --- | --- | --- | --- | --- | --- | --- |
@@ -223,17 +226,38 @@ def spills(measured, name):
                       if measured[a][name]["stores"] + measured[a][name]["loads"] else "0" for a in ARCHITECTURES)
 
 
+def wrapped(text):
+    """Paragraphs and list items in lines of at most 120 columns; headings and tables stay as they are."""
+    out = []
+    for block in text.split("\n\n"):
+        items = []
+        for line in block.split("\n"):
+            alone = re.match(r"[|#]", line) or not line
+            if alone or re.match(r"(-|\d+\.) ", line) or not items or re.match(r"[|#]", items[-1]):
+                items.append(line)
+            else:
+                items[-1] += " " + line.strip()
+        for item in items:
+            mark = re.match(r"((-|\d+\.) )?", item).group(0)
+            if re.match(r"[|#]", item) or not item:
+                out.append(item)
+            else:
+                out += textwrap.wrap(item, 120, subsequent_indent=" " * len(mark), break_long_words=False, break_on_hyphens=False)
+        out.append("")
+    return "\n".join(out[:-1])
+
+
 def page(measured, version):
     names = sorted(measured[90], key=lambda n: (n.startswith("cub"), measured[90][n]["file"], n))
     spilling = sorted({n for a in ARCHITECTURES for n in measured[a] if measured[a][n]["stores"] or measured[a][n]["stack"]})
     own = [n for n in spilling if not n.startswith("cub")]
     summary = ["%d kernels of microw's own: %s." % (sum(not n.startswith("cub") for n in names),
                                                    "none spills, none uses a stack" if not own else "with a stack: " + ", ".join(own))]
-    summary += ["Known, and left: `%s` on sm_%d, %d bytes of stack. %s" % (n, a, most, why)
+    summary += ["Known and accepted: `%s` on sm_%d, %d bytes of stack. %s" % (n, a, most, why)
                 for (n, a), (most, why) in sorted(ALLOWED.items())]
     out = HEAD.format(version=version, summary="\n\n".join(summary))
     for n in names:
-        out += "| `%s` | %s | %s | %s | %s | %s |\n" % (n, measured[90][n]["file"], cells(measured, n, "registers"),
+        out += "| `%s` | %s | %s | %s | %s | %s |\n" % (n, measured[90][n]["file"].replace("cuda_", "", 1), cells(measured, n, "registers"),
                                                       cells(measured, n, "stack"), spills(measured, n), cells(measured, n, "shared"))
     out += LAUNCH_HEAD
     for n in names:
@@ -244,7 +268,7 @@ def page(measured, version):
         block = shape["block"] if shape["block"].isdigit() else "%s; %d" % (shape["block"], shape["threads"])
         dynamic = shape["shared"] if shape["shared"] == "0" else "%s; %d" % (shape["shared"], shape["bytes"])
         out += "| `%s` | %s | %s | %s | %d | %d %% | %s |\n" % (n, block, dynamic, shape["grid"], blocks, share, limit)
-    return out
+    return wrapped(out)
 
 
 def read_page():

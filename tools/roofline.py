@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Predicts what tools/gpu_check.sh measures on an H100, from the bytes and operations of each kernel of a step or a pass.
 
-    tools/roofline.py                              # prints docs/gpu-roofline.md
+    tools/roofline.py                              # prints docs/running/gpu-roofline.md
     tools/roofline.py --write                      # writes it
     tools/roofline.py --step 768,24576,32,8192 --precision bf16 [--memory 3.0e12] [--chunk-rows 1024] ...
     tools/roofline.py --check build-emulated/tools/bench [--models tests/golden/models]
@@ -21,7 +21,7 @@ import tempfile
 import kernel_table
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-PAGE = os.path.join(ROOT, "docs/gpu-roofline.md")
+PAGE = os.path.join(ROOT, "docs/running/gpu-roofline.md")
 STEPS = [(768, 24576, 32, 8192), (2304, 65536, 64, 8192), (4096, 131072, 64, 4096)]
 PRECISIONS = ["f32", "tf32", "bf16"]
 
@@ -42,7 +42,7 @@ MACHINE = {  # an H100 SXM; rates a second
     "cache": (50e6, "bytes of L2"),
 }
 
-# Bytes that a thread has under way at once, from the loops of the sm_90 code (LDG between uses); the rest by default.
+# Bytes that a thread has in flight at once, from the loops of the sm_90 code (LDG between uses); the rest by default.
 UNDER_WAY = {"subtract": 4, "combine": 16, "sum_tiles": 64, "sum_squares": 16, "sum_rows": 128, "weigh_block": 64, "adam": 64,
              "adam_of_unit_rows": 12, "decode<float4>": 64, "dots<float4>": 256, "add_spans<float4>": 64, "top_few": 64, "round_rows": 4,
              "round_bf16": 4, "layer_norm": 4, "rms_norm": 4, "activate": 16, "add": 32, "gather": 8, "rotary": 12, "count_rows": 4}
@@ -98,7 +98,7 @@ class Count:
         by = max(ceilings, key=ceilings.get)
         limits = dict(ceilings)
         limits["L2"] = near / self.m["l2"]
-        limits["loads under way"] = max(bytes_, near) / self.under_way(name, blocks, threads, shared)
+        limits["loads in flight"] = max(bytes_, near) / self.under_way(name, blocks, threads, shared)
         limits["shared memory"] = lds / self.m["sms"] / self.m["clock"]
         limit = max(limits, key=limits.get)
         self.add(row or name, calls, ceilings[by], by, limits[limit], limit, flops, bytes_)
@@ -366,7 +366,7 @@ def main():
         shape = tuple(map(int, o.step.split(",")))
         print(table(step(Count(machine), *shape, o.precision, o.chunk_rows)))
         return 0
-    text = page(machine)
+    text = kernel_table.wrapped(page(machine))
     if o.write:
         with open(PAGE, "w") as f:
             f.write(text)
@@ -401,32 +401,33 @@ def share_of_peak(machine, c, shape, precision, what="time"):
     return 2 * batch * n * d / machine[precision] / c.total(what)
 
 
-HEAD = """# What a GPU should take: predictions for an H100
+HEAD = """# Predictions for an H100
 
-Made by `tools/roofline.py --write`, before any measurement: **nothing here was measured**. It counts the bytes and operations of each
-kernel that a step of `tools/bench/bench_sae_step` or a pass of `tools/bench/bench_forward` launches, for the shapes of `tools/gpu_check.sh`,
-and divides them by what an H100 can do. That the kernels, their grids, products, copies and fills are those that the code asks for is checked
-against a log of the CUDA emulator (`ctest --preset emulated -R cuda.calls`, `tools/roofline.py --check`). The bytes of a kernel are
-derived by hand from its source.
+`tools/roofline.py --write` makes this page, before any measurement: **nothing on this page is measured**. The tool counts the bytes and
+operations of each kernel that a step of `tools/bench/bench_sae_step` or a pass of `tools/bench/bench_forward` launches, for the shapes of
+`tools/gpu_check.sh`, and divides them by the rates of an H100. The test `cuda.calls` (`ctest --preset emulated -R cuda.calls`,
+`tools/roofline.py --check`) compares kernels, grids, products, copies and fills with a log of the CUDA emulator. The bytes of a kernel
+are derived by hand from its source.
 
 ## Results
 
-Share of peak is what `bench_sae_step` prints as `of_peak`: the encoder's multiplications at the peak of the precision, divided by the
-whole step. The target for bf16 is 70 %.
+The share of peak is what `bench_sae_step` prints as `of_peak`: the time of the encoder's multiplications at the peak of the precision,
+divided by the time of the whole step. The target for bf16 is 70 %.
 
 {steps}
 
 {passes}
 
-**At the ceiling** takes each launch for as long as its bytes of device memory or its operations need, and {launch_us:.0f} us at least.
-**As written** adds what the kernels' design costs: reads of L2, too few loads under way, shared memory, products whose output is no whole
-number of waves of 128 x 256 tiles, pageable memory, waits of the host. Its parameters are assumptions, so it is the less certain column.
+**At the ceiling**: each launch takes the time of its bytes of device memory or of its operations, and {launch_us:.0f} us at least.
+**As written** adds the cost of the kernels' design: reads of L2, too few loads in flight, shared memory, products whose output is no whole
+number of waves of 128 x 256 tiles, pageable memory, and waits of the host. The parameters of this column are assumptions, so it is the less
+certain one.
 
-## What keeps a bf16 step from the target
+## Limits of a bf16 step
 
 {bound}
 
-What the count names, by time of the step (2304, 65536, 64, 8192) in bf16, where other shapes are not named:
+The largest costs in the time of the step (2304, 65536, 64, 8192) in bf16, unless another shape is named:
 
 {findings}
 
@@ -434,26 +435,27 @@ What the count names, by time of the step (2304, 65536, 64, 8192) in bf16, where
 
 {assumptions}
 
-- L2: a table whose rows are read in no order is read once if it fits; of a larger one the share that fits is found there. The H100's L2 is in
-  two halves, and data that both halves' multiprocessors read may lie in both: then it acts as 25 MB. With `--cache 25e6` the three bf16 steps
-  are {half_cache} ms at the ceiling.
-- Pre-activations of a chunk stay in L2 until their largest have been found where they are at most 0.7 of it:
+- L2: a table whose rows are read in random order is read once if it fits; of a larger table, the share that fits is found in L2. The H100's
+  L2 has two halves, and data that multiprocessors of both halves read may lie in both: then L2 acts as 25 MB. With `--cache 25e6` the three
+  bf16 steps take {half_cache} ms at the ceiling.
+- Pre-activations of a chunk stay in L2 until their largest values are found, where they take at most 0.7 of L2:
   {stay}.
-  Weights that stream past may push them out, which would cost up to three times their bytes.
-- Latents are equally likely, as in the bench, whose rows are drawn. In a training some fire often: rows of W_dec are then found in L2
-  more often, and latents with many entries are cut into runs of 128 by `add_spans`.
-- Products: whole waves are of 128 x 256 tiles, which cuBLAS uses for bf16; it may choose others, or split sums, and lose less.
-- Launches do not overlap, and the host is always ahead but for its waits. Lazy loading of kernels falls into the warm-up rounds.
-- A batch is on the device already, as in the bench. In a training it arrives on a stream of its own: {arrive} ms at
+  Weights that stream past may evict them, which would cost up to three times their bytes.
+- Latents are equally likely, as in the bench, whose rows are random. In a training some latents fire often: then rows of W_dec are found in
+  L2 more often, and `add_spans` cuts latents with many entries into runs of 128.
+- Products: whole waves are of 128 x 256 tiles, which cuBLAS uses for bf16; cuBLAS may choose other tiles, or split sums, and lose less.
+- Launches do not overlap, and the host is always ahead except at its waits. Lazy loading of kernels falls into the warm-up rounds.
+- A batch is on the device already, as in the bench. In a training the batch arrives on a stream of its own: {arrive} ms at
   {pcie:.0f} GB/s for the three shapes, hidden behind the step unless the host is slower.
 
-## What a training does beyond the bench
+## Costs of a training beyond the bench
 
-- `train.clip_norm` is 1 by default, and 0 in the bench: `unit_rows` over W_dec and its gradient (16 bytes a weight), `sum_squares` over both
-  gradients (8 bytes a weight), and two more waits. That is {clip:.2f} ms at the ceiling for (2304, 65536, 64, 8192). `sum_squares` has one block
-  of 256 threads for 512 latents there, 128 blocks in all, with 16 bytes a thread under way: {clip_written:.2f} ms instead of {clip_squares:.2f}.
-- AuxK (`train.aux_k: auto`): a second, f32 product with the dead latents' rows, {aux:.1f} ms for each tenth of the latents that is dead at
-  the f32 rate; it does not use TF32 or bf16 ({aux_at}).
+- `train.clip_norm` is 1 by default, and 0 in the bench: clipping adds `unit_rows` over W_dec and its gradient (16 bytes a weight),
+  `sum_squares` over both gradients (8 bytes a weight), and two more waits. That is {clip:.2f} ms at the ceiling for (2304, 65536, 64, 8192).
+  `sum_squares` has one block of 256 threads for 512 latents there, 128 blocks in all, with 16 bytes a thread in flight: {clip_written:.2f} ms
+  instead of {clip_squares:.2f}.
+- AuxK (`train.aux_k: auto`): a second, f32 product with the rows of dead latents, {aux:.1f} ms for each tenth of the latents that is dead
+  at the f32 rate; this product does not use TF32 or bf16 ({aux_at}).
 - Means of the weights (`train.ema`): 12 bytes a parameter more.
 
 ## Table by table
@@ -468,7 +470,7 @@ FINDINGS = """1. **The encoder reads W_enc once for each chunk of rows** ({chunk
    131072 latents {big512:.1f} instead of {big128:.1f}; in TF32 {tf512:.1f} instead of {tf128:.1f}. With 24576 latents 256 rows are right ({small512:.2f} ms
    with 512).
 2. **Adam**: 28 bytes a weight and matrix, {adam:.2f} ms. `adam_of_unit_rows` ({unit_at}) has one load of 4 bytes a thread
-   under way in its first two loops ({row_at}); loads by float4 would do. It cannot be faster than {adam_floor:.2f} ms without a smaller state.
+   in flight in its first two loops ({row_at}); loads by float4 would do. Adam cannot be faster than {adam_floor:.2f} ms without a smaller state.
 3. **Rows of W_dec are read twice**, by `decode` ({decode_at}) and `dots` ({dots_at}): {rows_gb:.1f} GB each, {decode:.2f} and {dots:.2f} ms. W_dec has
    {dec_mb:.0f} MB, so L2 holds little of it. A bf16 copy of W_dec for these would halve both.
 4. **Gradients by latent**: `add_spans` ({spans_at}) reads a row of 4 d bytes an entry, twice, {spans:.2f} ms. Before it `out` is filled with
@@ -480,7 +482,7 @@ FINDINGS = """1. **The encoder reads W_enc once for each chunk of rows** ({chunk
 6. **One block a tile of 128 rows** in `sum_tiles` ({tiles_at}) and `sum_squares` ({squares_at}): {tiles} blocks for 132 multiprocessors. `sum_squares`
    {squares:.2f} ms instead of {squares_ceiling:.3f}, `sum_tiles` {sums:.2f} instead of {sums_ceiling:.2f}.
 7. **The bf16 copy of W_enc** is made by a pass of its own ({copy_at}), {copy:.2f} ms at the ceiling, {copy_written:.2f} as
-   `round_bf16` has one load of 4 bytes a thread under way ({bf16_at}). `adam` could write it: 2 bytes instead of 6.
+   `round_bf16` has one load of 4 bytes a thread in flight ({bf16_at}). `adam` could write it: 2 bytes instead of 6.
 8. **`round_rows`** ({round_at}) likewise, and once for each product: in a bf16 pass q, k and v, or gate and up, each round the same
    rows again. {round_llama:.1f} of {pass_llama:.0f} ms of Llama 3.2 1B. The bench's `encoder` contains it too.
 9. **`weigh_block`** ({weigh_at}) reads all of W_enc for the gradient of b_dec: {weigh:.2f} ms.
@@ -567,7 +569,7 @@ def pass_rows(passes):
 def bound(machine):
     """What Adam alone leaves of the target."""
     ratio = machine["bf16"] * 56 / machine["memory"] / 2  # rows whose multiplications take as long as Adam
-    return ("**It cannot be met at these batches.** Adam over W_enc and W_dec moves 56 bytes a latent and dimension, whatever the batch; the\n"
+    return ("**The target cannot be met at these batches.** Adam over W_enc and W_dec moves 56 bytes a latent and dimension, whatever the batch; the\n"
             "encoder does 2 operations a row there. At the ceilings Adam takes as long as the encoder at a batch of %.0f rows. With nothing else\n"
             "in the step the share of peak would be %.0f %% at 8192 rows and %.0f %% at 4096; 70 %% needs %.0f rows. This holds for any program that\n"
             "keeps weights and both moments in f32 and reads a gradient for all of them in each step." % (ratio, 100 * 8192 / (8192 + ratio), 100 * 4096 / (4096 + ratio), ratio * 0.7 / 0.3))

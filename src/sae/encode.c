@@ -11,7 +11,7 @@ enum {
 
 /* Rows whose pre-activations are in memory at once: whole tiles, so that selection finds them in the cache: about 8 MiB on a
  * CPU, 32 MiB on a GPU. Where those are few, a GPU would take longer to read the weights for each chunk than to multiply
- * (docs/gpu-roofline.md), and chunks are larger, up to 1 GiB. */
+ * (docs/running/gpu-roofline.md), and chunks are larger, up to 1 GiB. */
 int64_t chunk_rows(bool host_memory, int64_t n) {
     int64_t floats = host_memory ? HOST_FLOATS : DEVICE_FLOATS;
     if (!host_memory && floats / n < DEVICE_ROWS / 2)
