@@ -10,7 +10,7 @@ tar --zstd -xf "$BUNDLE" -C "$work" || fail "unpacking"
 root=$(echo "$work"/microw-*)
 check "one folder, of the archive's name" [ "$root" = "$work/$(basename "$BUNDLE" .tar.zst)" ]
 for part in bin/microw bin/mpirun bin/orted libexec/microw libexec/mpirun libexec/orted lib/libmicrow.so include/microw/backend.h \
-    configs/quickstart.yaml jobs/run.sbatch README.md licences etc/openmpi/openmpi-mca-params.conf share/openmpi/help-mpi-api.txt; do
+    configs/quickstart.yaml jobs/run.sbatch README.md LICENSE CHANGELOG.md docs/architecture.md licences etc/openmpi/openmpi-mca-params.conf share/openmpi/help-mpi-api.txt; do
     check "$part is there" [ -e "$root/$part" ]
 done
 

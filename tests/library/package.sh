@@ -6,7 +6,7 @@ prefix="$work/installed here"
 "$CMAKE" --install "$BUILD" --prefix "$prefix" >"$work/out" 2>&1 || { fail "install"; cat "$work/out" >&2; }
 lib=$(dirname "$(find "$prefix" -name libmicrow.so)")
 for file in bin/microw include/microw/microw.h include/microw/version.h share/man/man1/microw.1 share/bash-completion/completions/microw \
-    share/zsh/site-functions/_microw; do
+    share/zsh/site-functions/_microw share/doc/microw/LICENSE; do
     check "$file is installed" [ -s "$prefix/$file" ]
 done
 for file in libmicrow.so.0 libmicrow.a pkgconfig/microw.pc pkgconfig/microw-static.pc cmake/microw/microwConfig.cmake; do

@@ -126,10 +126,8 @@ endforeach()
 # ---- for people and for programs that link the library -------------------------------------------------------------
 
 file(COPY ${SOURCE}/include DESTINATION ${stage})
-file(COPY ${SOURCE}/configs ${SOURCE}/jobs ${SOURCE}/README.md DESTINATION ${stage})
-if(IS_DIRECTORY ${SOURCE}/docs)
-  file(COPY ${SOURCE}/docs DESTINATION ${stage})
-endif()
+file(COPY ${SOURCE}/configs ${SOURCE}/jobs ${SOURCE}/docs ${SOURCE}/README.md ${SOURCE}/LICENSE ${SOURCE}/CHANGELOG.md
+          ${SOURCE}/CONTRIBUTING.md ${SOURCE}/CITATION.cff DESTINATION ${stage})
 file(MAKE_DIRECTORY ${stage}/lib/pkgconfig ${stage}/licences)
 file(COPY ${BUILD}/microw.pc DESTINATION ${stage}/lib/pkgconfig)
 find_program(DPKG dpkg-query)
