@@ -1,6 +1,6 @@
 """Small tokenizers of every style microw reads, and what the `tokenizers` library makes of 5 MB of mixed text.
 
-    python tools/make_golden_tokenizers.py --out tests/golden/tokenizers [--data ../shared/data]
+    python tools/make_golden_tokenizers.py --out tests/golden/tokenizers [--data tests/data]
 
 Writes NAME.json (a tokenizer.json) and golden.txt: one line per tokenizer and document block with the number of ids,
 the CRC-32 of the ids and the CRC-32 of the decoded text. The text itself is drawn from a small generator that
@@ -144,7 +144,7 @@ def real_tokenizers(data):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", required=True)
-    parser.add_argument("--data", default="../shared/data")
+    parser.add_argument("--data", default="tests/data")
     args = parser.parse_args()
     os.makedirs(args.out, exist_ok=True)
     everything = []
