@@ -4,6 +4,8 @@
  *         RUN(adds_two_numbers);
  *         return test_end();
  *     }
+ *
+ * MICROW_CASE=adds_two_numbers in the environment runs this case alone.
  */
 #ifndef MICROW_TEST_H
 #define MICROW_TEST_H
@@ -17,7 +19,7 @@
 
 enum { TEST_SKIPPED = 77 };
 
-static int test_failures, test_checks;
+static int test_failures, test_checks, test_cases;
 
 #define CHECK(condition)                                                                                               \
     do {                                                                                                               \
@@ -54,10 +56,18 @@ static int test_failures, test_checks;
 #define NEED_OK(call) NEED((call) == MW_OK)
 #define RUN(test)                                                                                                      \
     do {                                                                                                               \
+        if (!test_is_wanted(#test)) break;                                                                             \
         int before_ = test_failures;                                                                                   \
         test();                                                                                                        \
         printf("%s %s\n", test_failures == before_ ? "ok  " : "FAIL", #test);                                          \
     } while (0)
+
+static inline bool test_is_wanted(const char *name) {
+    const char *only = getenv("MICROW_CASE");
+    bool wanted = !only || !only[0] || strcmp(only, name) == 0;
+    test_cases += wanted;
+    return wanted;
+}
 
 /* Largest |a - b| over the largest |b|: an error relative to the scale of the whole array. */
 static inline double relative_error(const float *a, const float *b, int64_t n) {
@@ -75,6 +85,11 @@ static inline void fill_random(float *x, int64_t n, uint64_t seed) {
 }
 
 static inline int test_end(void) {
+    const char *only = getenv("MICROW_CASE");
+    if (only && only[0] && !test_cases) {
+        fprintf(stderr, "no case is called '%s' here\n", only);
+        return 1;
+    }
     CHECK(mw_alloc_balance() == 0);
     printf("%d checks, %d failed\n", test_checks, test_failures);
     return test_failures ? 1 : 0;
