@@ -22,7 +22,11 @@ def tables():
             if line.startswith("#"):
                 section = line.strip("# \n")
             elif line.startswith("|") and not line.startswith("|---"):
-                found.setdefault(section, []).append([cell.strip() for cell in line.strip().strip("|").split("|")])
+                cells = [cell.strip() for cell in line.strip()[1:-1].split("|")]
+                if cells[0]:
+                    found.setdefault(section, []).append(cells)
+                else:  # the row before goes on
+                    found[section][-1] = [" ".join((a, b)).strip() for a, b in zip(found[section][-1], cells)]
     return found
 
 
