@@ -404,7 +404,7 @@ def share_of_peak(machine, c, shape, precision, what="time"):
 HEAD = """# Predictions for an H100
 
 `tools/roofline.py --write` makes this page, before any measurement: **nothing on this page is measured**. The tool counts the bytes and
-operations of each kernel that a step of `tools/bench/bench_sae_step` or a pass of `tools/bench/bench_forward` launches, for the shapes of
+operations of each kernel that a step of `bench_sae_step` or a pass of `bench_forward` (`tools/bench`) launches, for the shapes of
 `tools/gpu_check.sh`, and divides them by the rates of an H100. The test `cuda.calls` (`ctest --preset emulated -R cuda.calls`,
 `tools/roofline.py --check`) compares kernels, grids, products, copies and fills with a log of the CUDA emulator. The bytes of a kernel
 are derived by hand from its source.
