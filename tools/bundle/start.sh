@@ -2,7 +2,8 @@
 # Starts the program of this name that lies in ../libexec, with Open MPI as it lies in this folder. Nothing is installed, the folder may
 # be moved. Links to this file work too.
 # microw-env COMMAND...: any other program so, for instance one that links lib/libmicrow.so.
-# Variables of the user's own keep their values; MICROW_CUDA_PATH names folders where cuBLAS and NCCL are looked for first (docs/running/gpu.md).
+# Variables of the user's own keep their values; MICROW_CUDA_PATH names folders where cuBLAS and NCCL are looked for first
+# (docs/running/gpu.md).
 
 # The folder that this lies in, and the name of what is started: links are followed until there is such a program.
 me=$0
