@@ -69,8 +69,8 @@ static mw_status place_rows(mw_codes *out, int64_t first, int64_t rows) {
     return mw_codes_reserve(out, start[0], start[rows]);
 }
 
-mw_status append_open(mw_backend *backend, mw_codes *out, int64_t first, int64_t rows, int64_t n,
-                      const mw_threshold *how, const float *x) {
+mw_status append_above(mw_backend *backend, mw_codes *out, int64_t first, int64_t rows, int64_t n,
+                       const mw_threshold *how, const float *x) {
     int64_t *start = out->start + first;
     MW_TRY(backend->ops->count_open(backend, how, x, rows, n, start + 1));
     MW_TRY(place_rows(out, first, rows));
@@ -90,7 +90,7 @@ mw_filter above(const mw_sae *sae, float level) {
 
 mw_status append_positive(mw_backend *backend, mw_codes *out, int64_t first, int64_t rows, int64_t k,
                           const int32_t *index, const float *value) {
-    return append_open(backend, out, first, rows, k, &(mw_threshold){.labels = index}, value); /* the relu */
+    return append_above(backend, out, first, rows, k, &(mw_threshold){.labels = index}, value); /* the relu */
 }
 
 /* ---- the k largest of a row ------------------------------------------------------------------------------ */
@@ -130,7 +130,7 @@ typedef struct open_reader {
 static mw_status take_open(void *self, const float *pre, int64_t first, int64_t rows) {
     open_reader *t = self;
     for (int i = 0; i < t->count; i++)
-        MW_TRY(append_open(t->sae->backend, t->out[i], first, rows, t->sae->n, &t->how[i], pre));
+        MW_TRY(append_above(t->sae->backend, t->out[i], first, rows, t->sae->n, &t->how[i], pre));
     return MW_OK;
 }
 
@@ -139,12 +139,12 @@ static mw_status open_all(open_reader *t, const float *x, int64_t rows) {
     return sae_visit(t->sae, x, rows, take_open, t);
 }
 
-mw_status open_codes(const mw_sae *sae, const float *x, int64_t rows, mw_threshold how, mw_codes *out) {
+mw_status codes_above(const mw_sae *sae, const float *x, int64_t rows, mw_threshold how, mw_codes *out) {
     return open_all(&(open_reader){sae, 1, &how, &out}, x, rows);
 }
 
-mw_status open_both(const mw_sae *sae, const float *x, int64_t rows, const mw_threshold how[2],
-                    mw_codes *const out[2]) {
+mw_status codes_above_both(const mw_sae *sae, const float *x, int64_t rows, const mw_threshold how[2],
+                           mw_codes *const out[2]) {
     return open_all(&(open_reader){sae, 2, how, out}, x, rows);
 }
 

@@ -1,7 +1,8 @@
-/* AuxK (Gao et al. 2024, A.2): the k_aux largest pre-activations among dead latents reconstruct the residual r = y - x_hat:
+/* AuxK (Gao et al. 2024, A.2): the k_aux largest pre-activations among dead latents reconstruct the residual r = y -
+ * x_hat:
  *     alpha sum |r_hat - r|^2 / sum |r - mean r|^2,  r_hat = sum over selected dead latents of z_i W_dec,i.
- * The residual is detached, b_dec is no part of r_hat, live latents are left out rather than set to zero, and a latent is dead if it
- * is dead on all ranks. */
+ * The residual is detached, b_dec is no part of r_hat, live latents are left out rather than set to zero, and a latent
+ * is dead if it is dead on all ranks. */
 #include "sae/shards.h"
 
 typedef struct dead_scratch {
@@ -32,8 +33,8 @@ static void free_scratch(mw_backend *b, dead_scratch *s) {
     candidates_free(&s->own);
 }
 
-/* The end of the dead latents from `first` on that are in the same block of latents; all that are left if the backend promises
- * nothing about single rows of a product. */
+/* The end of the dead latents from `first` on that are in the same block of latents; all that are left if the backend
+ * promises nothing about single rows of a product. */
 static int64_t end_of_run(const mw_trainer *t, int64_t first) {
     int64_t end = first + 1;
     if (!t->backend->ops->rows_stand_alone) return t->n_dead;
@@ -41,8 +42,8 @@ static int64_t end_of_run(const mw_trainer *t, int64_t first) {
     return end;
 }
 
-/* One product for each block of latents: the number of columns and a latent's place among them can change how its sum is rounded.
- * A block is in one shard, so neither depends on the ranks. */
+/* One product for each block of latents: the number of columns and a latent's place among them can change how its sum
+ * is rounded. A block is in one shard, so neither depends on the ranks. */
 static mw_status multiply_dead(mw_trainer *t, dead_scratch *s, int64_t r, int64_t m) {
     mw_backend *b = t->backend;
     int64_t d = t->sae->d;

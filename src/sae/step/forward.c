@@ -69,7 +69,8 @@ mw_status reconstruct_batch(mw_trainer *t, const float *x, const float *y) {
 
 /* ---- squared errors -------------------------------------------------------------------------------------- */
 
-/* t->tile_sums has three parts: columns and squares of y by tile, the same of the error, squares of each reconstruction's error. */
+/* t->tile_sums has three parts: columns and squares of y by tile, the same of the error, squares of each
+ * reconstruction's error. */
 static double *tile_sums_of(const mw_trainer *t, int part) {
     return t->tile_sums + part * batch_tiles(t) * (t->sae->d_out + 1);
 }

@@ -1,7 +1,7 @@
-/* What the ranks tell each other in a step. */
+/* The allgathers of a step. */
 #include "sae/step/step.h"
 
-/* Every rank of `comm` has filled its t->bytes of the device's `data`. */
+/* Each rank of `comm` has filled its t->bytes[rank] bytes of `data`. */
 static mw_status gather(mw_trainer *t, const mw_comm *comm, void *data) {
     return mw_comm_allgather_device(comm, t->backend, t->bytes, data);
 }
@@ -33,7 +33,7 @@ mw_status gather_blocks(mw_trainer *t, void *data, size_t item_bytes) {
     return gather_shares(t, t->comm, data, latent_blocks(t), 1, item_bytes);
 }
 
-/* Shares are those of all ranks; the ranks of t->data have some that follow each other. */
+/* The shares of the ranks of t->data, which are neighbours among the shares of all ranks. */
 static void size_latents(mw_trainer *t, size_t row_bytes) {
     int group = mw_comm_size(t->data), before = mw_comm_rank(t->comm) - mw_comm_rank(t->data);
     for (int r = 0; r < group; r++) {
@@ -48,9 +48,9 @@ mw_status gather_latents(mw_trainer *t, void *data, size_t row_bytes) {
     return gather(t, t->data, data);
 }
 
-/* ---- beside the step ---------------------------------------------------------------------------------------------- */
+/* ---- overlapping allgathers -------------------------------------------------------------------------------------- */
 
-/* In a grid other communicators are in use too: two at once may each wait for what the other holds of a GPU. */
+/* Without overlap in a grid of shards: two communicators at once can wait for each other's resources of a GPU. */
 static mw_status gather_beside(mw_trainer *t, void *data, int request) {
     if (t->own_data) return gather(t, t->data, data);
     return mw_comm_begin_allgather(t->data, t->backend, t->bytes, data, request);
@@ -75,9 +75,9 @@ mw_status end_gathers(const mw_trainer *t) {
     return MW_OK;
 }
 
-/* ---- codes -------------------------------------------------------------------------------------------------------- */
+/* ---- codes ------------------------------------------------------------------------------------------------------- */
 
-/* Entries of which each rank has filled those of its rows; 4 bytes each. */
+/* Entries of 4 bytes, of which each rank has filled those of its rows. */
 static mw_status gather_entries(mw_trainer *t, const code_set *c, void *data) {
     int size = mw_comm_size(t->data);
     for (int r = 0; r < size; r++) {
@@ -110,8 +110,8 @@ static mw_status reserve_entries(mw_backend *b, code_set *c, int64_t entries) {
     return MW_OK;
 }
 
-/* This rank's own entries to their place among all. */
-static mw_status place_mine(mw_trainer *t, code_set *c) {
+/* Copies this rank's entries to their offset among those of all rows. */
+static mw_status copy_mine(mw_trainer *t, code_set *c) {
     mw_backend *b = t->backend;
     int64_t at = c->start[t->begin], count = c->start[t->end] - at;
     MW_TRY(reserve_entries(b, c, c->start[t->options.batch]));
@@ -121,13 +121,13 @@ static mw_status place_mine(mw_trainer *t, code_set *c) {
 }
 
 mw_status gather_codes(mw_trainer *t, code_set *c) {
-    int64_t batch = t->options.batch, *counts = c->start + 1; /* counts first, then their running sum in place */
+    int64_t batch = t->options.batch, *counts = c->start + 1; /* counts, then their running sum in place */
     for (int64_t r = t->begin; r < t->end; r++)
         counts[r] = c->mine.start[r - t->begin + 1] - c->mine.start[r - t->begin];
     MW_TRY(mw_comm_allgather_shares(t->data, counts, batch, MW_ROW_TILE, sizeof *counts));
     c->start[0] = 0;
     for (int64_t r = 0; r < batch; r++) c->start[r + 1] += c->start[r];
-    MW_TRY(mw_comm_agree(t->comm, place_mine(t, c)));
+    MW_TRY(mw_comm_agree(t->comm, copy_mine(t, c)));
     MW_TRY(gather_entries(t, c, c->index));
     return gather_entries(t, c, c->value);
 }

@@ -1,5 +1,5 @@
-/* The backward pass of a step: gradients of reconstructions, codes, and this rank's share of the parameters. Sums over the rows of
- * all ranks are made in row order, so gradients do not depend on the number of ranks. */
+/* The backward pass of a step: gradients of reconstructions, codes, and this rank's share of the parameters. Sums over
+ * the rows of all ranks are made in row order, so gradients do not depend on the number of ranks. */
 #include "sae/step/step.h"
 #include "sae/variants/variants.h"
 
@@ -63,7 +63,8 @@ static const code_set *set_at(const mw_trainer *t, int s, int *uses, int *recon)
     return aux ? &t->aux : &t->set[s];
 }
 
-/* The sets with this use. Entries to decode: values, with rows of out_grad. Other entries: gradients, with rows of the input. */
+/* The sets with this use. Entries to decode: values, with rows of out_grad. Other entries: gradients, with rows of the
+ * input. */
 static int runs_with_use(const mw_trainer *t, set_use use, mw_code_run out[SETS_MAX]) {
     const code_set *c;
     int uses, recon, count = 0;

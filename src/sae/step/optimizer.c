@@ -49,7 +49,8 @@ static mw_status gradient_norm(mw_trainer *t, double *out) {
     return MW_OK;
 }
 
-/* Removes from dL/dW_dec,i its part along W_dec,i, which the unit length takes away anyway; brings W_dec,i to unit length. */
+/* Removes from dL/dW_dec,i its part along W_dec,i, which the unit length takes away anyway; brings W_dec,i to unit
+ * length. */
 static mw_status project_decoder_gradient(mw_trainer *t) {
     mw_backend *b = t->backend;
     int64_t d = t->sae->d_out;
@@ -98,7 +99,8 @@ static mw_status end_gathers_of_encoder(const mw_trainer *t) {
     return MW_OK;
 }
 
-/* The allgather of one parameter overlaps with the update of the next. clip_gradients has brought decoder rows to unit length. */
+/* The allgather of one parameter overlaps with the update of the next. clip_gradients has brought decoder rows to unit
+ * length. */
 mw_status update_parameters(mw_trainer *t, float factor) {
     bool unit = !variant_of(t->sae)->free_decoder && !(t->options.clip_norm > 0);
     mw_adam adam = adam_of_step(t, factor);

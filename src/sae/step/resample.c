@@ -1,15 +1,15 @@
-/* New starts for dead latents (Bricken et al. 2023, "Towards Monosemanticity", neuron resampling): a row of the batch is drawn
- * with chance proportional to its squared loss; the latent takes its direction, in the decoder at the length of the others,
- * in the encoder at 0.2 of the mean length of live ones, or at all of it where latents compete for k places, since at 0.2 they
- * would never win one; bias and Adam's moments become 0. What is drawn depends on the
- * seed, the step and the latent alone. */
+/* Resampling of dead latents (Bricken et al. 2023, "Towards Monosemanticity", neuron resampling). A row of the batch is
+ * drawn with probability proportional to its squared loss. The latent takes the row's direction: in the decoder at the
+ * mean length of live latents, in the encoder at 0.2 of their mean length, or at the whole mean length in variants with
+ * k, whose latents would never win a place at 0.2. Bias and Adam's moments become 0. The draw depends on the seed, the
+ * step and the latent alone. */
 #include "sae/shards.h"
 
 enum { STREAM_RESAMPLE = 3 };
 
-static const double timid_length = 0.2;
+static const double encoder_length = 0.2; /* of the mean length of live latents */
 
-/* Losses of this rank's rows. */
+/* Squared errors of this rank's rows. */
 static mw_status row_losses(mw_trainer *t, double *losses) {
     mw_backend *b = t->backend;
     int64_t d = t->sae->d_out, rows = t->end - t->begin;
@@ -45,7 +45,7 @@ static int64_t draw_row(const mw_trainer *t, const double *sums, int32_t latent)
     return low;
 }
 
-/* Lengths of rows [n, width] of the latents that are held here; of dead ones -1. */
+/* Lengths of the rows w [n, width] of this rank's shard; -1 for dead latents. */
 static mw_status live_lengths(const mw_trainer *t, const float *w, int64_t width, float *out) {
     const mw_column_groups whole = {1, &width};
     MW_TRY(lengths_of_rows(t->backend, w, t->sae->n, width, &whole, out));
@@ -53,7 +53,7 @@ static mw_status live_lengths(const mw_trainer *t, const float *w, int64_t width
     return MW_OK;
 }
 
-/* Mean length of such rows of all live latents, in their order. */
+/* Mean length over all live latents, summed in the order of latents. */
 static mw_status live_length(const mw_trainer *t, const float *w, int64_t width, double *out) {
     const mw_shard *shard = &t->sae->shard;
     float *length = mw_calloc((size_t)shard->total, sizeof *length);
@@ -72,18 +72,18 @@ static mw_status live_length(const mw_trainer *t, const float *w, int64_t width,
     return status;
 }
 
-/* The direction of a row of the device's, at this length, to another. */
+/* Writes the direction of device row `from` at this length to device row `to`; `scratch` [width]. */
 static mw_status redirect(mw_backend *b, float *to, const float *from, int64_t width, double length, float *scratch) {
     size_t bytes = (size_t)width * sizeof *scratch;
     MW_TRY(b->ops->download(b, scratch, from, bytes));
-    double now = length_of(scratch, width);
-    if (!(now > 0)) return MW_OK;
+    double from_length = length_of(scratch, width);
+    if (!(from_length > 0)) return MW_OK;
     set_direction(scratch, scratch, width, length);
     return b->ops->upload(b, to, scratch, bytes);
 }
 
-/* What is by latent: parameters are set by each rank that holds them; moments are of the share. */
-static mw_status forget(mw_trainer *t, int32_t latent) {
+/* Resets a latent: parameters on each rank that has its shard, moments on the rank whose share it is in. */
+static mw_status reset_latent(mw_trainer *t, int32_t latent) {
     mw_backend *b = t->backend;
     mw_sae *host = t->host;
     int64_t mine = latent - t->first_latent;
@@ -101,43 +101,44 @@ static mw_status forget(mw_trainer *t, int32_t latent) {
     return b->ops->fill_zero(b, t->since_fired + latent, sizeof *t->since_fired);
 }
 
-static mw_status start_anew(mw_trainer *t, int32_t latent, int64_t row, double decoder, double encoder,
-                            float *scratch) {
+static mw_status restart_latent(mw_trainer *t, int32_t latent, int64_t row, double decoder, double encoder,
+                                float *scratch) {
     const mw_sae *sae = t->sae;
     mw_backend *b = t->backend;
     int64_t d = sae->d, d_out = sae->d_out;
-    const float *input = t->input + row * d, *residual = t->out_grad + row * d_out; /* dL/dx_hat: the other way round */
+    const float *input = t->input + row * d,
+                *residual = t->out_grad + row * d_out; /* dL/dx_hat points away from the target */
     MW_TRY(redirect(b, sae->w_enc + latent * d, input, d, encoder, scratch));
     MW_TRY(redirect(b, sae->w_dec + latent * d_out, sae->transcoder ? residual : input, d_out,
                     sae->transcoder ? -decoder : decoder, scratch));
-    return forget(t, latent);
+    return reset_latent(t, latent);
 }
 
-static mw_status start_all(mw_trainer *t, const double *sums) {
+static mw_status restart_dead(mw_trainer *t, const double *sums) {
     const mw_sae *sae = t->sae;
     double decoder = 0, encoder = 0;
     MW_TRY(live_length(t, sae->w_dec, sae->d_out, &decoder));
     MW_TRY(live_length(t, sae->w_enc, sae->d, &encoder));
-    if (!variant_of(sae)->uses_k) encoder *= timid_length;
+    if (!variant_of(sae)->uses_k) encoder *= encoder_length;
     float *scratch = mw_alloc((size_t)(sae->d > sae->d_out ? sae->d : sae->d_out) * sizeof *scratch);
     mw_status status = scratch ? MW_OK : MW_ERR_MEMORY;
     for (int64_t i = 0; i < t->n_dead && status == MW_OK; i++)
-        status = start_anew(t, t->dead[i], draw_row(t, sums, t->dead[i]), decoder, encoder, scratch);
+        status = restart_latent(t, t->dead[i], draw_row(t, sums, t->dead[i]), decoder, encoder, scratch);
     mw_free(scratch);
     return status;
 }
 
-static mw_status start_dead_anew(mw_trainer *t) {
+static mw_status resample(mw_trainer *t) {
     double *sums = mw_calloc((size_t)t->options.batch, sizeof *sums);
     mw_status status = mw_comm_agree(t->comm, sums ? end_gathers(t) : MW_ERR_MEMORY);
     if (status == MW_OK) status = weigh_rows(t, sums);
     if (status == MW_OK && t->all_dead < t->sae->shard.total && sums[t->options.batch - 1] > 0)
-        status = mw_comm_agree(t->comm, start_all(t, sums));
+        status = mw_comm_agree(t->comm, restart_dead(t, sums));
     mw_free(sums);
     return status;
 }
 
 mw_status resample_dead_latents(mw_trainer *t) {
     int64_t every = t->options.resample_every;
-    return every > 0 && (t->step + 1) % every == 0 ? start_dead_anew(t) : MW_OK;
+    return every > 0 && (t->step + 1) % every == 0 ? resample(t) : MW_OK;
 }

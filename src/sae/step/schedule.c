@@ -1,4 +1,4 @@
-/* What changes over the steps of a run. */
+/* Schedules: the learning rate, k and the coefficient of the penalty as functions of the step. */
 #include "sae/variants/variants.h"
 
 #include <math.h>

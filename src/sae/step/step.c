@@ -1,6 +1,7 @@
 /* One training step: forward, backward, update.
  *
- * B rows x [d] with targets y [d_out] (an autoencoder's y is x), c = options.loss_scale, and reconstructions g with weights w_g:
+ * B rows x [d] with targets y [d_out] (an autoencoder's y is x), c = options.loss_scale, and reconstructions g with
+ * weights w_g:
  *     L = c / (B d_out) sum_g w_g sum_r |x_hat_g,r - y_r|^2  +  AuxK's loss  +  the variant's penalty.
  */
 #include "sae/step/step.h"

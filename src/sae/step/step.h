@@ -22,19 +22,19 @@ int64_t parameter_first(const mw_trainer *t, const parameter *p);
 float *recon_of(const mw_trainer *t, int recon);
 float *recon_rows(const mw_trainer *t, int recon);
 
-/* ---- gathers.c: allgathers of device memory, in place; collective --------------------------------------------------- */
+/* ---- gathers.c: allgathers of device memory, in place; collective ------------------------------------------------ */
 
 /* Rows [batch, ...] of which each rank has filled its own. */
 mw_status gather_rows_of(mw_trainer *t, void *data, size_t row_bytes) MW_MUST_USE;
-/* `total` items of which each rank of `comm` (t->comm or t->data) has filled mw_comm_share(rank, size, total, block). */
+/* `total` items of which each rank of `comm`, t->comm or t->data, has filled mw_comm_share(rank, size, total, block). */
 mw_status gather_shares(mw_trainer *t, const mw_comm *comm, void *data, int64_t total, int64_t block,
                         size_t item_bytes) MW_MUST_USE;
 /* One item for each tile of rows; for each block of latents; for each latent of the shard. */
 mw_status gather_tiles(mw_trainer *t, void *data, size_t item_bytes) MW_MUST_USE;
 mw_status gather_blocks(mw_trainer *t, void *data, size_t item_bytes) MW_MUST_USE;
 mw_status gather_latents(mw_trainer *t, void *data, size_t row_bytes) MW_MUST_USE;
-/* Allgathers that overlap with the kernels after them, if each rank has a GPU: `data` must not be touched before end_gather of
- * the same request. The request of a parameter is its parameter_index. */
+/* Allgathers that overlap with the kernels after them, if each rank has a GPU: `data` must not be touched before
+ * end_gather of the same request. The request of a parameter is its parameter_index. */
 enum { REQUEST_INPUT = P_COUNT, REQUESTS };
 mw_status begin_rows(mw_trainer *t, void *data, size_t row_bytes, int request) MW_MUST_USE;
 mw_status begin_latents(mw_trainer *t, void *data, size_t row_bytes, int request) MW_MUST_USE;
@@ -46,7 +46,7 @@ mw_status gather_codes(mw_trainer *t, code_set *c) MW_MUST_USE;
 mw_status gather_code_grads(mw_trainer *t, code_set *c) MW_MUST_USE;
 void codes_free(mw_backend *backend, code_set *c);
 
-/* ---- forward.c: codes, reconstructions, squared errors -------------------------------------------------------------- */
+/* ---- forward.c: codes, reconstructions, squared errors ----------------------------------------------------------- */
 
 /* Selects the codes of this rank's rows x [rows, d] (device memory), as in training, into the `mine` of each set. */
 mw_status encode_batch(mw_trainer *t, const float *x) MW_MUST_USE;
@@ -63,12 +63,13 @@ mw_status find_dead_latents(mw_trainer *t) MW_MUST_USE;
 /* Fills t->report. MW_ERR_STATE on all ranks if the loss with its penalty is not finite. */
 mw_status report_loss(mw_trainer *t) MW_MUST_USE;
 
-/* ---- auxk.c -------------------------------------------------------------------------------------------------------- */
+/* ---- auxk.c ------------------------------------------------------------------------------------------------------ */
 
-/* Codes, loss and dL/dz of the dead latents that reconstruct the residual; t->aux_k is 0 if there is nothing to reconstruct. */
+/* Codes, loss and dL/dz of the dead latents that reconstruct the residual; t->aux_k is 0 if there is nothing to
+ * reconstruct. */
 mw_status auxk(mw_trainer *t) MW_MUST_USE;
 
-/* ---- gradients.c --------------------------------------------------------------------------------------------------- */
+/* ---- gradients.c ------------------------------------------------------------------------------------------------- */
 
 /* Turns errors into dL/dx_hat, this rank's rows. Ends request REQUEST_INPUT. */
 mw_status output_gradients(mw_trainer *t) MW_MUST_USE;
@@ -85,20 +86,20 @@ mw_status latent_gradients(mw_trainer *t) MW_MUST_USE;
 /* Gradient of W_skip, if there is one; of b_dec. Whole on all ranks. */
 mw_status skip_gradient(mw_trainer *t) MW_MUST_USE;
 mw_status decoder_bias_gradient(mw_trainer *t) MW_MUST_USE;
-/* out[i], host memory: for each latent of the share the sum over all rows of its entries' `coefficient` (device memory, like the
- * set's values); the number of its entries. */
+/* out[i], host memory: for each latent of the share the sum over all rows of its entries' `coefficient` (device memory,
+ * like the set's values); the number of its entries. */
 mw_status sum_over_rows(mw_trainer *t, const code_set *c, const float *coefficient, double *out) MW_MUST_USE;
 mw_status count_over_rows(mw_trainer *t, const code_set *c, double *out) MW_MUST_USE;
 /* |W_dec,i|, summed over the target sites, of all latents of the shard, into t->norms. */
 mw_status decoder_norms(mw_trainer *t) MW_MUST_USE;
 
-/* ---- optimizer.c --------------------------------------------------------------------------------------------------- */
+/* ---- optimizer.c ------------------------------------------------------------------------------------------------- */
 
-/* Sets *factor so that factor * gradient has at most the norm options.clip_norm. Removes first the part of W_dec's gradient
- * along unit decoder rows. */
+/* Sets *factor so that factor * gradient has at most the norm options.clip_norm. Removes first the part of W_dec's
+ * gradient along unit decoder rows. */
 mw_status clip_gradients(mw_trainer *t, float *factor) MW_MUST_USE;
-/* Adam on this rank's share, with gradients times `factor`; unit decoder rows. The updated parameters are allgathered: W_dec's
- * allgather may still run (request P_W_DEC). */
+/* Adam on this rank's share, with gradients times `factor`; unit decoder rows. The updated parameters are allgathered:
+ * W_dec's allgather may still run (request P_W_DEC). */
 mw_status update_parameters(mw_trainer *t, float factor) MW_MUST_USE;
 /* ema = beta ema + (1 - beta) value, with options.ema. */
 mw_status update_running_means(mw_trainer *t) MW_MUST_USE;
@@ -107,13 +108,13 @@ mw_status take_running_means(mw_trainer *t) MW_MUST_USE;
 /* Makes anew the copies of changed parameters that products read: bf16, packed. */
 mw_status refresh_copies(mw_trainer *t) MW_MUST_USE;
 
-/* ---- resample.c ------------------------------------------------------------------------------------------------------ */
+/* ---- resample.c -------------------------------------------------------------------------------------------------- */
 
 /* Gives dead latents new directions from badly reconstructed rows, in the steps that options.resample_every names. All
  * parameters have been allgathered. Collective. */
 mw_status resample_dead_latents(mw_trainer *t) MW_MUST_USE;
 
-/* ---- schedule.c: steps count from 0 ---------------------------------------------------------------------------------- */
+/* ---- schedule.c: steps count from 0 ------------------------------------------------------------------------------ */
 
 double learning_rate(const mw_train_options *options, int64_t n, int64_t step);
 int64_t k_of_step(const mw_train_options *options, const mw_sae *sae, int64_t step);
@@ -121,7 +122,7 @@ double sparsity_of_step(const mw_train_options *options, const mw_sae *sae, int6
 /* The first step at which every schedule but the final decay has its end value. */
 int64_t steps_of_schedules(const mw_train_options *options);
 
-/* ---- step.c ---------------------------------------------------------------------------------------------------------- */
+/* ---- step.c ------------------------------------------------------------------------------------------------------ */
 
 /* The first two thirds of a step, for tests of gradients: mw_trainer_step_on_device calls both and then updates. */
 mw_status step_forward(mw_trainer *t, const float *x, const float *y) MW_MUST_USE;

@@ -1,56 +1,57 @@
+/* The life of a trainer: its memory, its copy of the SAE on a device, its communicators. */
 #include "sae/shards.h"
 
-#include <math.h>
 #include <string.h>
 
 static mw_status check_options(const mw_train_options *o) {
     if (o->batch < 1 || o->steps < 0 || o->batch > INT32_MAX / (SETS_MAX + 1))
-        return mw_error(MW_ERR_CONFIG, "train.batch = %lld with %lld steps cannot be", (long long)o->batch,
-                        (long long)o->steps);
+        return mw_error(MW_ERR_CONFIG, "train.batch: expected 1 to %d rows and at least 0 steps, found %lld and %lld",
+                        INT32_MAX / (SETS_MAX + 1), (long long)o->batch, (long long)o->steps);
     return MW_OK;
 }
 
 /* ---- memory ---------------------------------------------------------------------------------------------- */
 
-typedef struct wanted {
-    void *slot;
+/* An array of the trainer. */
+typedef struct array {
+    void *slot; /* points to the member of mw_trainer */
     int64_t count;
     size_t item;
-    bool host; /* else the device's */
-} wanted;
+    bool host; /* in host memory; else in the device's */
+} array;
 
-enum { WANTED_MAX = 19 + 4 * P_COUNT + SETS_MAX + 1 };
+enum { ARRAYS_MAX = 19 + 4 * P_COUNT + SETS_MAX + 1 };
 
-static int list_parameter_memory(mw_trainer *t, wanted *out) {
+static int list_parameter_memory(mw_trainer *t, array *out) {
     int n = 0;
     for (int i = 0; i < P_COUNT; i++) {
         parameter *p = &t->parameter[i];
         if (!p->value) continue;
         int64_t count = parameter_count(t, p);
-        out[n++] = (wanted){&p->grad, count, sizeof(float), false};
-        out[n++] = (wanted){&p->m, count, sizeof(float), false};
-        out[n++] = (wanted){&p->v, count, sizeof(float), false};
-        if (t->options.ema > 0) out[n++] = (wanted){&p->ema, count, sizeof(float), false};
+        out[n++] = (array){&p->grad, count, sizeof(float), false};
+        out[n++] = (array){&p->m, count, sizeof(float), false};
+        out[n++] = (array){&p->v, count, sizeof(float), false};
+        if (t->options.ema > 0) out[n++] = (array){&p->ema, count, sizeof(float), false};
     }
     return n;
 }
 
-static int list_part_memory(mw_trainer *t, wanted *out) {
+static int list_set_memory(mw_trainer *t, array *out) {
     int n = 0;
     for (int p = 0; p < t->layout.n_sets; p++) {
-        out[n++] = (wanted){&t->set[p].start, t->options.batch + 1, sizeof(int64_t), true};
+        out[n++] = (array){&t->set[p].start, t->options.batch + 1, sizeof(int64_t), true};
     }
-    out[n++] = (wanted){&t->aux.start, t->options.batch + 1, sizeof(int64_t), true};
+    out[n++] = (array){&t->aux.start, t->options.batch + 1, sizeof(int64_t), true};
     return n;
 }
 
-/* All but the sparse codes, which grow with what a batch has of them. */
-static int list_memory(mw_trainer *t, wanted out[WANTED_MAX]) {
+/* Lists all arrays but those of the sparse codes, which grow with the number of codes in a batch. */
+static int list_memory(mw_trainer *t, array out[ARRAYS_MAX]) {
     int64_t n = t->sae->n, d = t->sae->d, d_out = t->sae->d_out, batch = t->options.batch, rows = t->end - t->begin;
     int64_t n_latent_blocks = latent_blocks(t), tiles = batch_tiles(t),
             out_blocks = t->layout.n_recons + (t->options.aux_k > 0);
     bool penalized = variant_of(t->sae)->penalty != NULL;
-    const wanted fixed[] = {
+    const array fixed[] = {
         {&t->since_fired, n, 8, false},
         {&t->silent, n, 4, false},
         {&t->dead, n, 4, true},
@@ -74,11 +75,11 @@ static int list_memory(mw_trainer *t, wanted out[WANTED_MAX]) {
     int count = sizeof fixed / sizeof *fixed;
     memcpy(out, fixed, sizeof fixed);
     count += list_parameter_memory(t, out + count);
-    return count + list_part_memory(t, out + count);
+    return count + list_set_memory(t, out + count);
 }
 
 static mw_status allocate(mw_trainer *t) {
-    wanted all[WANTED_MAX];
+    array all[ARRAYS_MAX];
     int count = list_memory(t, all);
     for (int i = 0; i < count; i++) {
         void *block = NULL;
@@ -93,37 +94,37 @@ static mw_status allocate(mw_trainer *t) {
 
 static int64_t codes_bytes(const mw_trainer *t, bool own_memory) {
     int64_t n = t->sae->shard.total, shards = t->sae->shard.count;
-    int64_t active = t->sae->k ? t->sae->k : n / 16; /* of a penalty's early steps nothing sure can be said */
+    int64_t active = t->sae->k ? t->sae->k : n / 16; /* an estimate: early steps with a penalty may have more */
     if (t->options.k_anneal_steps && t->options.k_start > active) active = t->options.k_start;
     int64_t each = (2 * t->layout.n_sets * active + t->options.aux_k) / shards + 1;
     int64_t pre = t->sae->n * chunk_rows(!own_memory, t->sae->n);
     return each * t->options.batch * 12 + pre * 4;
 }
 
-/* Of the copy that a CPU's products read. */
+/* Bytes of the packed copy of W_enc on a CPU. */
 static int64_t packed_bytes(const mw_trainer *t) {
     int64_t item = t->options.precision == MW_PRECISION_BF16 ? 2 : 4;
     return training_packs(&t->options) ? t->sae->n * t->sae->d * item : 0;
 }
 
-/* Of a batch on a device: two as stored, of which one arrives while the other is used, and one scaled. */
+/* Bytes of a batch on a device: two as stored, of which one arrives while the other is in use, and one scaled. */
 static int64_t rows_bytes(const mw_trainer *t) {
     int64_t width = t->sae->d + (t->sae->transcoder ? t->sae->d_out : 0);
     return 3 * (t->end - t->begin) * width * (int64_t)sizeof(float);
 }
 
 int64_t mw_training_bytes(const mw_sae_shape *shape, const mw_train_options *options, int ranks, bool own_memory) {
-    float there; /* stands for parameters that exist */
+    float present; /* its address stands for parameters that exist */
     mw_sae sae;
-    wanted all[WANTED_MAX];
+    array all[ARRAYS_MAX];
     mw_log_quiet(true);
     mw_status known = sae_set_shape(&sae, shape);
     mw_log_quiet(false);
     if (known != MW_OK) return 0;
-    sae.w_enc = sae.b_enc = sae.w_dec = sae.b_dec = &there;
-    if (shape->skip) sae.w_skip = &there;
+    sae.w_enc = sae.b_enc = sae.w_dec = sae.b_dec = &present;
+    if (shape->skip) sae.w_skip = &present;
     for (int i = 0; i < MW_EXTRAS; i++)
-        if (variant_of(&sae)->extra[i].name) sae.extra[i] = &there;
+        if (variant_of(&sae)->extra[i].name) sae.extra[i] = &present;
     int64_t shards = shards_of(options);
     if (ranks % shards != 0) return 0;
     shard_hold(&sae, ranks - 1, ranks, shards);
@@ -141,15 +142,15 @@ int64_t mw_training_bytes(const mw_sae_shape *shape, const mw_train_options *opt
     return bytes;
 }
 
-/* Codes lie where the steps run. */
+/* Codes are in the memory of the backend that steps run on. */
 static void set_memory(mw_trainer *t) {
     mw_backend *memory = t->backend->ops->host_memory ? NULL : t->backend;
     for (int p = 0; p < SETS_MAX; p++) t->set[p].mine.memory = memory;
     t->aux.mine.memory = t->selection.memory = memory;
 }
 
-/* Those with the same shard. */
-static mw_status find_group(mw_trainer *t) {
+/* t->data: the ranks with the same shard. */
+static mw_status split_data(mw_trainer *t) {
     const mw_shard *shard = &t->host->shard;
     t->data = t->comm;
     if (!shard->peers) return MW_OK;
@@ -159,7 +160,7 @@ static mw_status find_group(mw_trainer *t) {
 }
 
 static mw_status prepare(mw_trainer *t) {
-    if (t->backend->ops->host_memory) { /* then in place, and as the SAE is used otherwise */
+    if (t->backend->ops->host_memory) { /* steps change the caller's SAE in place */
         t->sae = t->host;
         t->backend = t->host->backend;
     } else {
@@ -174,7 +175,7 @@ static mw_status prepare(mw_trainer *t) {
     return refresh_copies(t);
 }
 
-/* A step's exchanges are between the same kind of memory on all ranks. */
+/* The allgathers of a step need the same kind of memory on all ranks. */
 static mw_status check_devices(const mw_comm *comm, const mw_backend *backend) {
     int64_t hosts = backend->ops->host_memory ? 1 : 0, size = mw_comm_size(comm);
     MW_TRY(mw_comm_allreduce_sum(comm, &hosts, 1));
@@ -194,7 +195,7 @@ mw_status mw_trainer_new(mw_sae *sae, const mw_comm *comm, const mw_train_option
                       .comm = comm,
                       .options = *options,
                       .loss_scale = loss_scale};
-    mw_status status = mw_comm_agree(comm, find_group(t));
+    mw_status status = mw_comm_agree(comm, split_data(t));
     if (status == MW_OK) status = mw_comm_agree(comm, prepare(t));
     if (status != MW_OK)
         mw_trainer_free(&t);
@@ -203,7 +204,7 @@ mw_status mw_trainer_new(mw_sae *sae, const mw_comm *comm, const mw_train_option
     return status;
 }
 
-static void free_parts(mw_trainer *t) {
+static void free_sets(mw_trainer *t) {
     for (int p = 0; p < SETS_MAX; p++) codes_free(t->backend, &t->set[p]);
     codes_free(t->backend, &t->aux);
     mw_codes_free(&t->selection);
@@ -211,9 +212,9 @@ static void free_parts(mw_trainer *t) {
 
 void mw_trainer_free(mw_trainer **slot) {
     mw_trainer *t = *slot;
-    wanted all[WANTED_MAX];
+    array all[ARRAYS_MAX];
     if (!t) return;
-    if (t->data && end_gathers(t) != MW_OK) mw_log(MW_LOG_WARNING, "an exchange between GPUs had no end");
+    if (t->data && end_gathers(t) != MW_OK) mw_log(MW_LOG_WARNING, "an allgather between GPUs did not end");
     if (t->sae) {
         t->sae->w_enc16 = NULL;
         t->sae->tf32 = t->sae->centered = false;
@@ -229,7 +230,7 @@ void mw_trainer_free(mw_trainer **slot) {
         else if (block)
             t->backend->ops->free(t->backend, block);
     }
-    free_parts(t);
+    free_sets(t);
     void *grown[] = {t->x, t->y, t->lists.row, t->lists.coefficient};
     for (size_t i = 0; i < sizeof grown / sizeof *grown; i++)
         if (grown[i]) t->backend->ops->free(t->backend, grown[i]);

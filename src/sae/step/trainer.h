@@ -1,25 +1,26 @@
 /* The state of training.
  *
- * Training is data-parallel with results that do not depend on the number of ranks. Each rank encodes its rows. Sparse codes,
- * inputs and residuals are allgathered. Each rank then sums the gradient of its own share of latents over all rows in row order,
- * updates these latents with its share of Adam's moments, and the updated parameters are allgathered. This moves about as many
- * bytes as an allreduce of the gradient, needs no dense [batch, n] gradient, divides Adam's memory by the ranks, and gives the
- * same bytes at any number of ranks; an allreduce of partial sums does not.
+ * Training is data-parallel with results that do not depend on the number of ranks. Each rank encodes its rows. Sparse
+ * codes, inputs and residuals are allgathered. Each rank then sums the gradient of its own share of latents over all
+ * rows in row order, updates these latents with its share of Adam's moments, and the updated parameters are
+ * allgathered. This moves about as many bytes as an allreduce of the gradient, needs no dense [batch, n] gradient,
+ * divides Adam's memory by the ranks, and gives the same bytes at any number of ranks; an allreduce of partial sums
+ * does not.
  *
- * A sharded SAE (shards.h) spreads its latents over the ranks, which then form a grid. Ranks with the same shard divide the rows
- * and allgather by row or by latent over t->data. Ranks with the same rows select codes and reconstruct over sae->shard.peers.
- * Sums over latents and the gradient's norm are over all ranks. The bytes are those of the whole SAE.
+ * A sharded SAE (shards.h) spreads its latents over the ranks, which then form a grid. Ranks with the same shard divide
+ * the rows and allgather by row or by latent over t->data. Ranks with the same rows select codes and reconstruct over
+ * sae->shard.peers. Sums over latents and the gradient's norm are over all ranks. The bytes are those of the whole SAE.
  *
- * Allgathers overlap with kernels that do not need their data: the input's with encoding, W_enc's with the update of W_dec,
- * W_dec's with the encoding of the next step.
+ * Allgathers overlap with kernels that do not need their data: the input's with encoding, W_enc's with the update of
+ * W_dec, W_dec's with the encoding of the next step.
  *
- * All arrays of a step are in the memory of a backend. If that is not host memory, the trainer works on a copy of the SAE. The
- * host keeps the small things: the offsets of each row's codes, the list of dead latents, sums.
+ * All arrays of a step are in the memory of a backend. If that is not host memory, the trainer works on a copy of the
+ * SAE. The host keeps the small things: the offsets of each row's codes, the list of dead latents, sums.
  *
- * A step has code sets and reconstructions. A code set holds sparse codes and their gradients: the selected latents, those of
- * one Matryoshka group, the dead latents of AuxK. A reconstruction has an error [batch, d_out], which becomes dL/dx_hat. The
- * gradient of a code is the dot product of its decoder row and its row in the set's reconstruction. A variant chooses the layout
- * of sets and reconstructions; the rest is the same for all variants.
+ * A step has code sets and reconstructions. A code set holds sparse codes and their gradients: the selected latents,
+ * those of one Matryoshka group, the dead latents of AuxK. A reconstruction has an error [batch, d_out], which becomes
+ * dL/dx_hat. The gradient of a code is the dot product of its decoder row and its row in the set's reconstruction. A
+ * variant chooses the layout of sets and reconstructions; the rest is the same for all variants.
  */
 #ifndef MICROW_SAE_STEP_TRAINER_H
 #define MICROW_SAE_STEP_TRAINER_H
@@ -53,8 +54,8 @@ typedef struct layout {
     int n_sets, n_recons;
     bool zeros;      /* a set may hold codes of value 0, which are no activity; else all codes are positive */
     int bias_recons; /* b_dec and W_skip learn from the first `bias_recons` reconstructions */
-    /* nested: reconstruction g decodes sets 0 .. g, and the last one is reported. Else: reconstruction g decodes set g, and the
-     * first one is reported. */
+    /* nested: reconstruction g decodes sets 0 .. g, and the last one is reported. Else: reconstruction g decodes set g,
+     * and the first one is reported. */
     bool nested;
     int uses[SETS_MAX], recon[SETS_MAX]; /* set_use flags of each set; the reconstruction it takes gradients from */
     double weight[SETS_MAX];             /* of each reconstruction in the loss */
@@ -70,8 +71,9 @@ typedef enum parameter_index {
     P_COUNT = P_EXTRA + MW_EXTRAS
 } parameter_index;
 
-/* A parameter of the SAE with its gradient, Adam's moments and running mean. If `shared`, `value` has one row for each latent
- * of this rank's shard, and the other arrays only those of this rank's share. Else all arrays are whole and equal on all ranks. */
+/* A parameter of the SAE with its gradient, Adam's moments and running mean. If `shared`, `value` has one row for each
+ * latent of this rank's shard, and the other arrays only those of this rank's share. Else all arrays are whole and
+ * equal on all ranks. */
 typedef struct parameter {
     const char *name;
     float *value; /* NULL: this SAE has no such parameter */

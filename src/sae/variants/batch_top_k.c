@@ -1,8 +1,8 @@
-/* BatchTopK (Bussmann et al. 2024, arXiv 2412.06410): of a batch of B rows the k B largest positive pre-activations are
- * kept, exactly and over all ranks. Each rank keeps its own k B largest at most; the value of the k B-th over all is
- * found by a radix select on counts, 4 small sums of 256 numbers; entries equal to it are taken in row order, and in the order of
- * latents within a row.
- * Outside training there is no batch: a latent is active above a threshold, the running mean of that k B-th value. */
+/* BatchTopK (Bussmann et al. 2024, arXiv 2412.06410): selects the k B largest positive pre-activations of a batch of B
+ * rows, exactly and over all ranks. Each rank keeps at most its own k B largest. A radix select on counts (4 allreduces
+ * of 256 numbers) finds the k B-th value of all ranks. Entries equal to it are selected in row order, and by latent
+ * within a row. Outside training there is no batch: a latent is active above a threshold, the running mean of the k
+ * B-th value. */
 #include "sae/shards.h"
 
 #include <math.h>
@@ -12,34 +12,33 @@ static const double threshold_decay = 0.99;
 
 typedef struct collector {
     const mw_sae *sae;
-    int64_t rows, wanted;    /* of this rank; values that are taken of all ranks' rows */
-    mw_codes *found, *spare; /* candidates by row; what is kept of them */
-    float floor;             /* that a candidate must exceed */
+    int64_t rows, wanted;    /* rows of this rank; values to select from all ranks' rows */
+    mw_codes *found, *spare; /* candidates by row; scratch for pruning */
+    float floor;             /* a candidate is larger */
 } collector;
 
-/* ---- the k-th of many ----------------------------------------------------------------------------------------- */
+/* ---- the k-th value ----------------------------------------------------------------------------------------- */
 
-/* The same on all ranks. */
-typedef struct border {
-    float
-        value; /* of the wanted-th largest of all ranks' candidates; 0: there are fewer, and all belong to the wanted */
-    int64_t equals; /* candidates equal to it */
-    int64_t places; /* that are left for these */
-} border;
+/* Equal on all ranks. */
+typedef struct kth_value {
+    float value;    /* of the wanted-th largest candidate of all ranks; 0: there are fewer, and all are selected */
+    int64_t equals; /* candidates with this value */
+    int64_t places; /* how many of them are selected */
+} kth_value;
 
-/* Sums over the ranks of `comm`; NULL: what is here is all. */
+/* Sums counts over the ranks of `comm`; NULL: this rank alone. */
 static mw_status sum(const mw_comm *comm, mw_status local, int64_t *counts, int64_t n) {
     if (!comm) return local;
     MW_TRY(mw_comm_agree(comm, local));
     return mw_comm_allreduce_sum(comm, counts, n);
 }
 
-/* Positive floats have the order of their bits: one digit after the other. */
-static mw_status find_border(const mw_comm *comm, mw_backend *b, const float *value, int64_t entries, int64_t wanted,
-                             border *out) {
+/* Positive floats have the order of their bits: the select finds one byte after the other. */
+static mw_status find_kth_value(const mw_comm *comm, mw_backend *b, const float *value, int64_t entries, int64_t wanted,
+                                kth_value *out) {
     int64_t total = entries, equals = 0;
     uint32_t prefix = 0, mask = 0;
-    *out = (border){0};
+    *out = (kth_value){0};
     MW_TRY(sum(comm, MW_OK, &total, 1));
     if (total < wanted) return MW_OK;
     for (int shift = 24; shift >= 0; shift -= 8) {
@@ -51,24 +50,25 @@ static mw_status find_border(const mw_comm *comm, mw_backend *b, const float *va
         prefix |= (uint32_t)digit << shift;
         mask |= UINT32_C(255) << shift;
     }
-    *out = (border){.equals = equals, .places = wanted};
+    *out = (kth_value){.equals = equals, .places = wanted};
     memcpy(&out->value, &prefix, sizeof prefix);
     return MW_OK;
 }
 
-/* What is above this is at least `x`. */
-static float below(float x) {
+/* The next smaller float: values above it are at least `x`. */
+static float just_below(float x) {
     return nextafterf(x, 0);
 }
 
 /* ---- candidates -------------------------------------------------------------------------------------------------- */
 
-/* Drops what `wanted` others beat, in the rows so far; equals of the last are kept, since any of them may be chosen. */
+/* Drops the candidates of the rows so far that at least `wanted` others exceed. Ties with the last are kept: each may
+ * be selected. */
 static mw_status prune(collector *c, int64_t rows) {
     mw_backend *b = c->sae->backend;
-    border last;
-    MW_TRY(find_border(NULL, b, c->found->value, c->found->start[rows], c->wanted, &last));
-    c->floor = below(last.value);
+    kth_value last;
+    MW_TRY(find_kth_value(NULL, b, c->found->value, c->found->start[rows], c->wanted, &last));
+    c->floor = just_below(last.value);
     mw_filter how = above(c->sae, c->floor);
     MW_TRY(keep_codes(b, c->found, rows, &how, c->spare));
     mw_codes kept = *c->spare;
@@ -79,12 +79,12 @@ static mw_status prune(collector *c, int64_t rows) {
 
 static mw_status collect(void *self, const float *pre, int64_t first, int64_t rows) {
     collector *c = self;
-    MW_TRY(append_open(c->sae->backend, c->found, first, rows, c->sae->n, &(mw_threshold){.level = c->floor}, pre));
+    MW_TRY(append_above(c->sae->backend, c->found, first, rows, c->sae->n, &(mw_threshold){.level = c->floor}, pre));
     return c->found->start[first + rows] > 4 * c->wanted ? prune(c, first + rows) : MW_OK;
 }
 
-/* With a floor near the last batch's k-th value few candidates need be kept. If it was too high for all ranks together,
- * the batch is gone through again without one, so the selection is exact either way. */
+/* A floor near the last batch's k-th value keeps few candidates. If all ranks together then have too few, the batch is
+ * encoded again without a floor: the selection is exact either way. */
 static mw_status collect_enough(mw_trainer *t, const float *x, collector *c) {
     float floor = 0.9f * t->kth;
     for (;; floor = 0) {
@@ -98,40 +98,40 @@ static mw_status collect_enough(mw_trainer *t, const float *x, collector *c) {
     }
 }
 
-/* ---- the choice -------------------------------------------------------------------------------------------------- */
+/* ---- selection -------------------------------------------------------------------------------------------------- */
 
-/* How many of each row equal the border; `scratch` [rows]. */
-static mw_status count_equals(const collector *c, float border, int64_t *out, int64_t *scratch) {
+/* out[r]: candidates of row r with the k-th value; `scratch` [rows]. */
+static mw_status count_equals(const collector *c, float kth, int64_t *out, int64_t *scratch) {
     mw_backend *b = c->sae->backend;
     const mw_codes *f = c->found;
-    const mw_filter more = above(c->sae, border), all = above(c->sae, below(border));
+    const mw_filter more = above(c->sae, kth), all = above(c->sae, just_below(kth));
     MW_TRY(b->ops->count_kept(b, &all, f->start, f->index, f->value, c->rows, out));
     MW_TRY(b->ops->count_kept(b, &more, f->start, f->index, f->value, c->rows, scratch));
     for (int64_t r = 0; r < c->rows; r++) out[r] -= scratch[r];
     return MW_OK;
 }
 
-/* Of the places for entries equal to the k-th, those of this rank, by row, into mine [rows], which has how many there are. Rows come
- * first, then latents, which shards hold in order; `all` is scratch [batch, shards], 0. */
-static mw_status share_places(const mw_trainer *t, int64_t left, int64_t *mine, int64_t *all) {
+/* Divides the `left` places for ties among rows, and among shards within a row. mine [rows]: in, this rank's ties by
+ * row; out, how many of them are selected. `all` [batch, shards] is scratch, all 0. */
+static mw_status divide_places(const mw_trainer *t, int64_t left, int64_t *mine, int64_t *all) {
     int64_t batch = t->options.batch, shards = t->sae->shard.count, own = shard_number(t->sae);
     for (int64_t r = t->begin; r < t->end; r++) all[r * shards + own] = mine[r - t->begin];
     MW_TRY(mw_comm_allreduce_sum(t->comm, all, batch * shards));
     for (int64_t i = 0; i < batch * shards; i++) {
-        int64_t taken = all[i] < left ? all[i] : left, row = i / shards;
-        left -= taken;
-        if (i % shards == own && row >= t->begin && row < t->end) mine[row - t->begin] = taken;
+        int64_t selected = all[i] < left ? all[i] : left, row = i / shards;
+        left -= selected;
+        if (i % shards == own && row >= t->begin && row < t->end) mine[row - t->begin] = selected;
     }
     return MW_OK;
 }
 
-static mw_status choose_with_ties(mw_trainer *t, const collector *c, const border *at, mw_codes *out) {
+static mw_status select_with_ties(mw_trainer *t, const collector *c, const kth_value *kth, mw_codes *out) {
     int64_t *mine = mw_calloc((size_t)(2 * c->rows + 1), sizeof *mine);
     int64_t *all = mw_calloc((size_t)(t->options.batch * t->sae->shard.count), sizeof *all);
-    mw_status status = mine && all ? count_equals(c, at->value, mine, mine + c->rows) : MW_ERR_MEMORY;
+    mw_status status = mine && all ? count_equals(c, kth->value, mine, mine + c->rows) : MW_ERR_MEMORY;
     status = mw_comm_agree(t->comm, status);
-    if (status == MW_OK) status = share_places(t, at->places, mine, all);
-    mw_filter how = above(t->sae, at->value);
+    if (status == MW_OK) status = divide_places(t, kth->places, mine, all);
+    mw_filter how = above(t->sae, kth->value);
     how.equals = mine;
     if (status == MW_OK) status = keep_codes(t->backend, c->found, c->rows, &how, out);
     mw_free(all);
@@ -139,12 +139,12 @@ static mw_status choose_with_ties(mw_trainer *t, const collector *c, const borde
     return status;
 }
 
-static mw_status choose(mw_trainer *t, const collector *c, mw_codes *out) {
-    border at;
-    MW_TRY(find_border(t->comm, t->backend, c->found->value, c->found->start[c->rows], c->wanted, &at));
-    t->kth = at.value;
-    if (at.equals > at.places) return choose_with_ties(t, c, &at, out);
-    mw_filter how = above(t->sae, at.value > 0 ? below(at.value) : 0);
+static mw_status select_codes(mw_trainer *t, const collector *c, mw_codes *out) {
+    kth_value kth;
+    MW_TRY(find_kth_value(t->comm, t->backend, c->found->value, c->found->start[c->rows], c->wanted, &kth));
+    t->kth = kth.value;
+    if (kth.equals > kth.places) return select_with_ties(t, c, &kth, out);
+    mw_filter how = above(t->sae, kth.value > 0 ? just_below(kth.value) : 0);
     return keep_codes(t->backend, c->found, c->rows, &how, out);
 }
 
@@ -153,7 +153,7 @@ mw_status batch_top_k_codes(mw_trainer *t, const float *x, mw_codes *out) {
     collector c = {
         .sae = t->sae, .rows = t->end - t->begin, .wanted = t->k * t->options.batch, .found = &found, .spare = &spare};
     mw_status status = collect_enough(t, x, &c);
-    if (status == MW_OK) status = choose(t, &c, out);
+    if (status == MW_OK) status = select_codes(t, &c, out);
     mw_codes_free(&found);
     mw_codes_free(&spare);
     return status;
@@ -164,10 +164,10 @@ mw_status batch_top_k_select(mw_trainer *t, const float *x) {
 }
 
 mw_status threshold_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) {
-    return open_codes(sae, x, rows, (mw_threshold){.level = sae->threshold > 0 ? sae->threshold : 0}, out);
+    return codes_above(sae, x, rows, (mw_threshold){.level = sae->threshold > 0 ? sae->threshold : 0}, out);
 }
 
-/* The k-th value of the batch moves the threshold; a batch with fewer positive values than wanted says nothing. */
+/* Moves the threshold towards the batch's k-th value. A batch with fewer positive values than wanted has none. */
 void batch_top_k_threshold(mw_trainer *t) {
     double old = t->sae->threshold;
     if (t->kth > 0)

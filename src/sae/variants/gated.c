@@ -1,13 +1,14 @@
 /* Gated SAEs (Rajamanoharan et al. 2024, arXiv 2404.16014). With u = W_enc (x - b_dec):
  *     pi = u + b_gate,  m = exp(r_mag) u + b_mag,  z = m where pi > 0 and m > 0,
- *     L = E|x - x_hat(z)|^2 + lambda E|relu(pi)|_1 + E|x - x_hat'(relu(pi))|^2, the last with a decoder that does not learn.
- * b_enc is b_gate. Part 0 holds z, part 1 relu(pi); both have all latents whose gate is open, in the same places. */
+ *     L = E|x - x_hat(z)|^2 + lambda E|relu(pi)|_1 + E|x - x_hat'(relu(pi))|^2, the last term with a frozen decoder.
+ * b_enc is b_gate. Code set 0 holds z, code set 1 relu(pi); both have an entry for each latent with an open gate, in
+ * the same order. */
 #include "sae/variants/variants.h"
 
 #include <math.h>
 
-/* pi of open gates becomes z; where that is not positive, 0. */
-static mw_status measure(const mw_sae *s, mw_codes *codes) {
+/* Replaces pi of open gates by z = max(m, 0). */
+static mw_status replace_by_magnitudes(const mw_sae *s, mw_codes *codes) {
     const mw_mapping how = {.map = MW_MAP_MAGNITUDE, .table = {s->extra[0], s->b_enc, s->extra[1]}};
     return s->backend->ops->map_entries(s->backend, &how, codes->value, codes->index, codes->value,
                                         codes->start[codes->rows]);
@@ -16,8 +17,8 @@ static mw_status measure(const mw_sae *s, mw_codes *codes) {
 mw_status gated_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) {
     mw_codes gates = {.memory = out->memory};
     const mw_filter positive = above(sae, 0);
-    mw_status status = open_codes(sae, x, rows, (mw_threshold){.level = 0}, &gates);
-    if (status == MW_OK) status = measure(sae, &gates);
+    mw_status status = codes_above(sae, x, rows, (mw_threshold){.level = 0}, &gates);
+    if (status == MW_OK) status = replace_by_magnitudes(sae, &gates);
     if (status == MW_OK) status = keep_codes(sae->backend, &gates, rows, &positive, out);
     mw_codes_free(&gates);
     return status;
@@ -37,18 +38,18 @@ void gated_lay_out(const mw_trainer *t, layout *out) {
 mw_status gated_select(mw_trainer *t, const float *x) {
     mw_codes *gates = &t->set[1].mine, *magnitudes = &t->set[0].mine;
     const mw_filter all = above(t->sae, -INFINITY);
-    MW_TRY(open_codes(t->sae, x, t->end - t->begin, (mw_threshold){.level = 0}, gates));
+    MW_TRY(codes_above(t->sae, x, t->end - t->begin, (mw_threshold){.level = 0}, gates));
     MW_TRY(keep_codes(t->backend, gates, gates->rows, &all, magnitudes));
-    return measure(t->sae, magnitudes);
+    return replace_by_magnitudes(t->sae, magnitudes);
 }
 
-/* Gradients with respect to u. */
+/* Turns dL/dz and dL/dpi into dL/du. */
 mw_status gated_shape(mw_trainer *t) {
     MW_TRY(map_gradients(t, &t->set[0], &(mw_mapping){.map = MW_MAP_GATE, .table = {t->sae->extra[0]}}));
     return map_gradients(t, &t->set[1], &(mw_mapping){.map = MW_MAP_ADD, .a = t->penalty_unit});
 }
 
-/* Of dL/du: it, and it times z. */
+/* Sums over rows: dL/du, and z dL/du. */
 mw_status gated_sum(mw_trainer *t) {
     const code_set *open = &t->set[0];
     MW_TRY(sum_over_rows(t, open, open->grad, t->share_sums[0]));
@@ -56,7 +57,7 @@ mw_status gated_sum(mw_trainer *t) {
     return sum_over_rows(t, &t->set[1], t->set[1].value, t->costs);
 }
 
-/* What is by latent, on the host. */
+/* Host copies of the parameters by latent. */
 typedef struct gate {
     float *r_mag, *b_mag;
 } gate;

@@ -1,10 +1,10 @@
-/* JumpReLU (Rajamanoharan et al. 2024, arXiv 2407.14435): z = a where a > theta_i. The loss adds lambda E L0, or with a target
- * lambda (E L0 / target - 1)^2 (the form with a target of dictionary_learning and SAELens), or lambda E sum_i tanh(4 z_i
- * |W_dec,i|) (Anthropic, January 2025 update). theta learns through the rectangle kernel of width eps, K = 1 where
- * |a - theta| < eps / 2:   dz/dtheta = -(theta / eps) K,   dL0/dtheta = -(1 / eps) K,   dL0/da = 0.
- * theta itself is the parameter, not its logarithm, which Adam moves too slowly in runs of a usual length; its step is sqrt(d)
- * times that of the weights, since it is measured on the activations' scale and not on the weights'.
- * Part 0 holds the active latents, part 1 all that lie in the kernel, active or not. */
+/* JumpReLU (Rajamanoharan et al. 2024, arXiv 2407.14435): z = a where a > theta_i. The loss adds lambda E L0, or with a
+ * target lambda (E L0 / target - 1)^2 (the form with a target of dictionary_learning and SAELens), or lambda E sum_i
+ * tanh(4 z_i |W_dec,i|) (Anthropic, January 2025 update). theta learns through the rectangle kernel of width eps, K = 1
+ * where |a - theta| < eps / 2: dz/dtheta = -(theta / eps) K, dL0/dtheta = -(1 / eps) K, dL0/da = 0. The parameter is
+ * theta, not its logarithm, which Adam moves too slowly in runs of usual length. Its learning rate is sqrt(d) times
+ * that of the weights, because theta has the scale of activations. Code set 0 holds the active latents, code set 1 all
+ * whose pre-activation lies in the kernel, active or not. */
 #include "sae/variants/variants.h"
 
 #include <math.h>
@@ -16,7 +16,7 @@ static double bandwidth(const mw_train_options *o) {
 }
 
 mw_status jump_relu_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) {
-    return open_codes(sae, x, rows, (mw_threshold){.floor = sae->extra[0]}, out);
+    return codes_above(sae, x, rows, (mw_threshold){.floor = sae->extra[0]}, out);
 }
 
 void jump_relu_start(mw_sae *sae, const mw_train_options *o, int64_t first, int64_t count) {
@@ -34,10 +34,10 @@ mw_status jump_relu_select(mw_trainer *t, const float *x) {
     const float *theta = t->sae->extra[0];
     const mw_threshold how[2] = {{.floor = theta}, {.floor = theta, .margin = (float)(bandwidth(&t->options) / 2)}};
     mw_codes *const out[2] = {&t->set[0].mine, &t->set[1].mine};
-    return open_both(t->sae, x, t->end - t->begin, how, out);
+    return codes_above_both(t->sae, x, t->end - t->begin, how, out);
 }
 
-/* d penalty / d L0 of a row */
+/* d penalty / d L0 of a row. */
 static double l0_slope(const mw_trainer *t) {
     double target = t->options.l0_target, l0 = (double)t->active / (double)t->options.batch;
     return t->penalty_unit * (target > 0 ? 2 * (l0 / target - 1) / target : 1);
@@ -47,7 +47,7 @@ static bool is_smooth(const mw_trainer *t) {
     return t->options.penalty == MW_PENALTY_TANH;
 }
 
-/* Leaves in part 1 the dL/dtheta of each entry, less its factor -1 / eps. */
+/* Turns the gradients of code set 1 into dL/dtheta, without the factor -1 / eps. */
 mw_status jump_relu_shape(mw_trainer *t) {
     mw_mapping active = {.map = MW_MAP_ADD_SLOPE, .a = t->penalty_unit, .c = tanh_scale}, near = active;
     near.map = MW_MAP_EDGE;

@@ -1,10 +1,11 @@
 /* ReLU with an L1 penalty weighted by decoder norms (Anthropic, April 2024 update):
  *     L = E|x - x_hat|^2 + lambda E sum_i z_i |W_dec,i|
- * with a free decoder. For a crosscoder |W_dec,i| is the sum of the norms at the sites (Anthropic 2024, Crosscoders). */
+ * with a free decoder. For a crosscoder |W_dec,i| is the sum of its norms at the target sites (Anthropic 2024,
+ * Crosscoders). */
 #include "sae/variants/variants.h"
 
 mw_status relu_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) {
-    return open_codes(sae, x, rows, (mw_threshold){.level = 0}, out);
+    return codes_above(sae, x, rows, (mw_threshold){.level = 0}, out);
 }
 
 mw_status relu_shape(mw_trainer *t) {
@@ -26,22 +27,22 @@ double plain_penalty(const mw_trainer *t, double cost) {
     return cost;
 }
 
-/* d|W_dec,i| / dW_dec,i = W_dec,i / |W_dec,i|, at each site. */
+/* d|W_dec,i| / dW_dec,i = W_dec,i / |W_dec,i|, at each target site. */
 mw_status relu_finish(mw_trainer *t) {
     mw_backend *b = t->backend;
     const mw_sae *sae = t->sae;
-    const mw_column_groups parts = target_groups(sae);
+    const mw_column_groups targets = target_groups(sae);
     size_t bytes = (size_t)t->n_latents * sizeof(double);
     double *weight = mw_alloc(bytes ? bytes : 1);
-    void *there = NULL;
+    void *on_device = NULL;
     if (!weight) return MW_ERR_MEMORY;
     for (int64_t i = 0; i < t->n_latents; i++) weight[i] = t->penalty_unit * t->share_sums[0][i];
-    mw_status status = b->ops->alloc(b, bytes, &there);
-    if (status == MW_OK) status = b->ops->upload(b, there, weight, bytes);
+    mw_status status = b->ops->alloc(b, bytes, &on_device);
+    if (status == MW_OK) status = b->ops->upload(b, on_device, weight, bytes);
     if (status == MW_OK)
-        status = b->ops->add_directions(b, t->parameter[P_W_DEC].grad, there, sae->w_dec + t->first_latent * sae->d_out,
-                                        t->n_latents, sae->d_out, &parts);
-    if (there) b->ops->free(b, there);
+        status = b->ops->add_directions(b, t->parameter[P_W_DEC].grad, on_device,
+                                        sae->w_dec + t->first_latent * sae->d_out, t->n_latents, sae->d_out, &targets);
+    if (on_device) b->ops->free(b, on_device);
     mw_free(weight);
     return status;
 }

@@ -9,7 +9,7 @@ mw_status top_k_select(mw_trainer *t, const float *x) {
     return top_k_codes(t->sae, x, t->end - t->begin, t->k, &t->set[0].mine);
 }
 
-/* L(k) + L(4k) / 8: part 0 holds the k largest, part 1 the 4 k largest. */
+/* L = L(k) + L(4k) / 8: code set 0 holds the k largest, code set 1 the 4 k largest. */
 void multi_top_k_lay_out(const mw_trainer *t, layout *out) {
     (void)t;
     *out = (layout){.n_sets = 2,
@@ -20,12 +20,12 @@ void multi_top_k_lay_out(const mw_trainer *t, layout *out) {
                     .weight = {1, 0.125}};
 }
 
-/* The k largest are looked for among the 4 k largest. */
+/* Selects the k largest from among the 4 k largest. */
 mw_status multi_top_k_select(mw_trainer *t, const float *x) {
-    int64_t n = t->sae->shard.total, many = 4 * t->k < n ? 4 * t->k : n;
+    int64_t n = t->sae->shard.total, wide = 4 * t->k < n ? 4 * t->k : n;
     candidates found = {0};
-    mw_status status = top_k_candidates(t->sae, x, t->end - t->begin, many, &found);
-    status = candidates_choose(t->sae, &found, many, status, &t->set[1].mine);
+    mw_status status = top_k_candidates(t->sae, x, t->end - t->begin, wide, &found);
+    status = candidates_choose(t->sae, &found, wide, status, &t->set[1].mine);
     if (status == MW_OK) status = candidates_choose(t->sae, &found, t->k, status, &t->set[0].mine);
     candidates_free(&found);
     return status;
