@@ -64,10 +64,10 @@ cat >"$work/clash.c" <<'END'
 #include <stdio.h>
 #include <string.h>
 static int called;
-void resample(float *x, int n);
-void step_update(void);
-void resample(float *x, int n) { x[0] = (float)n; called++; }
-void step_update(void) { called++; }
+void step_backward(float *x, int n);
+void gather_codes(void);
+void step_backward(float *x, int n) { x[0] = (float)n; called++; }
+void gather_codes(void) { called++; }
 int main(void) {
     enum { ROWS = 600, D = 8 };
     static float x[ROWS * D];
@@ -92,20 +92,26 @@ for kind in microw microw-static; do
     check "names of one's own, $kind" [ "$("$work/clash" 2>/dev/null)" = "0 calls, $(pkg-config --modversion microw), these headers" ]
 done
 
-# As a part of another project it changes nothing of that.
-mkdir "$work/outer"
-cat >"$work/outer/CMakeLists.txt" <<END
+# As a part of another project microw changes nothing of that project.
+outer() { # outer NAME COMMANDS: a project that takes microw in by these commands
+    mkdir "$work/$1"
+    cat >"$work/$1/CMakeLists.txt" <<END
 cmake_minimum_required(VERSION 3.20)
 project(outer C)
 set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
-add_subdirectory("$SOURCE" microw EXCLUDE_FROM_ALL)
+$2
 file(WRITE \${CMAKE_BINARY_DIR}/mine.c "#include <microw/microw.h>\nint main(void) { return 0; }\n")
 add_executable(mine \${CMAKE_BINARY_DIR}/mine.c)
 target_link_libraries(mine microw::microw)
 END
-"$CMAKE" -S "$work/outer" -B "$work/outer/build" -DCMAKE_C_COMPILER="$CC" >"$work/out" 2>&1 || { fail "add_subdirectory"; tail -n 20 "$work/out" >&2; }
-grep '"command".*mine\.c' "$work/outer/build/compile_commands.json" >"$work/mine"
-check "it is compiled" [ -s "$work/mine" ]
-! grep -Eq -e '-Wall|-Werror|_GNU_SOURCE|-O3|/src ' "$work/mine" || fail "options of its own for the outer project: $(cat "$work/mine")"
-check "no build type for the outer project" grep -q "^CMAKE_BUILD_TYPE:STRING=$" "$work/outer/build/CMakeCache.txt"
+    "$CMAKE" -S "$work/$1" -B "$work/$1/build" -DCMAKE_C_COMPILER="$CC" >"$work/out" 2>&1 || { fail "$1"; tail -n 20 "$work/out" >&2; }
+    grep '"command".*mine\.c' "$work/$1/build/compile_commands.json" >"$work/mine"
+    check "the program is compiled, $1" [ -s "$work/mine" ]
+    ! grep -Eq -e '-Wall|-Werror|_GNU_SOURCE|-O3|/src ' "$work/mine" || fail "$1 sets options of the outer project: $(cat "$work/mine")"
+    check "no build type for the outer project, $1" grep -q "^CMAKE_BUILD_TYPE:STRING=$" "$work/$1/build/CMakeCache.txt"
+}
+outer add_subdirectory "add_subdirectory(\"$SOURCE\" microw EXCLUDE_FROM_ALL)"
+outer FetchContent "include(FetchContent)
+FetchContent_Declare(microw SOURCE_DIR \"$SOURCE\")
+FetchContent_MakeAvailable(microw)"
 finish
