@@ -4,17 +4,6 @@
 
 #include <string.h>
 
-mw_status mw_ids_add(mw_ids *ids, int32_t id) {
-    if (!MW_GROW(ids->data, ids->count, ids->capacity)) return MW_ERR_MEMORY;
-    ids->data[ids->count++] = id;
-    return MW_OK;
-}
-
-void mw_ids_free(mw_ids *ids) {
-    mw_free(ids->data);
-    *ids = (mw_ids){0};
-}
-
 /* ---- opening ----------------------------------------------------------------------------------------- */
 
 static mw_status mark_special(mw_tokenizer *t) {
@@ -157,20 +146,6 @@ void mw_tokenizer_reads(mw_tokenizer *t, const char *path, const char *what, int
     t->place.path = path;
     t->place.what = what;
     t->place.number = number;
-}
-
-mw_status text_error(const text_place *place, const char *problem, const char *begin, size_t length) {
-    enum { SHOWN = 48 };
-    mw_text start = {0}, shown = {0}, of = {0};
-    mw_utf8_show_cut(&start, begin, length, SHOWN);
-    mw_text_add_visible(&shown, start.data ? start.data : "", start.length);
-    if (place->path) mw_text_addf(&of, "%s, %s %lld: ", place->path, place->what, (long long)place->number);
-    mw_status status = mw_error(MW_ERR_FORMAT, "%s: %s, in the text behind byte %zu (%s'%s')", place->tokenizer,
-                                problem, place->at, of.data ? of.data : "", shown.data ? shown.data : "");
-    mw_text_free(&start);
-    mw_text_free(&shown);
-    mw_text_free(&of);
-    return status;
 }
 
 /* ---- facts ------------------------------------------------------------------------------------------- */
