@@ -1,5 +1,5 @@
 /* Byte-pair encoding of one word (Sennrich et al. 2016): always the merge of lowest rank, leftmost first. */
-#include "model/tokenizer/parts.h"
+#include "model/tokenizer/tokenizer_private.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -51,20 +51,20 @@ static mw_status add_symbol(bpe *b, int64_t *count, int32_t id) {
     return MW_OK;
 }
 
-static bool falls_back(const bpe *b, const char *bytes, size_t n) {
+static bool has_byte_fallback(const bpe *b, const char *bytes, size_t n) {
     for (size_t i = 0; i < n; i++)
         if (b->byte_id[(unsigned char)bytes[i]] < 0) return false;
     return b->byte_fallback;
 }
 
 /* The characters of a word; unknown ones as bytes, else as the unknown token, else not at all. */
-static mw_status spell_characters(bpe *b, const char *word, size_t length, int64_t *count) {
+static mw_status symbols_of_characters(bpe *b, const char *word, size_t length, int64_t *count) {
     bool after_unk = false;
     for (size_t i = 0, n; i < length; i += n) {
         n = mw_utf8_length(word + i, length - i);
         if (n == 0) n = 1;
-        int32_t id = vocabulary_find(&b->words, word + i, n);
-        if (id < 0 && falls_back(b, word + i, n)) {
+        int32_t id = vocabulary_find(&b->tokens, word + i, n);
+        if (id < 0 && has_byte_fallback(b, word + i, n)) {
             for (size_t j = 0; j < n; j++) MW_TRY(add_symbol(b, count, b->byte_id[(unsigned char)word[i + j]]));
             after_unk = false;
             continue;
@@ -77,9 +77,9 @@ static mw_status spell_characters(bpe *b, const char *word, size_t length, int64
     return MW_OK;
 }
 
-static mw_status spell(bpe *b, const char *word, size_t length, int64_t *count) {
+static mw_status symbols_of_word(bpe *b, const char *word, size_t length, int64_t *count) {
     *count = 0;
-    if (!b->byte_level) return spell_characters(b, word, length, count);
+    if (!b->byte_level) return symbols_of_characters(b, word, length, count);
     for (size_t i = 0; i < length; i++) {
         int32_t id = b->byte_id[(unsigned char)word[i]];
         if (id < 0) id = b->unk;
@@ -90,10 +90,10 @@ static mw_status spell(bpe *b, const char *word, size_t length, int64_t *count) 
 
 /* ---- merging ----------------------------------------------------------------------------------------- */
 
-static void join(bpe *b, int32_t left, int32_t made, int64_t count) {
+static void apply_merge(bpe *b, int32_t left, int32_t merged, int64_t count) {
     bpe_symbol *s = b->symbols;
     int32_t right = s[left].next;
-    s[left].id = made;
+    s[left].id = merged;
     s[left].next = s[right].next;
     s[right].id = -1;
     if (s[left].next < count) s[s[left].next].previous = left;
@@ -103,21 +103,21 @@ static void join(bpe *b, int32_t left, int32_t made, int64_t count) {
 static void merge_short(bpe *b, int64_t count) {
     for (;;) {
         const merge *best = NULL;
-        int32_t place = 0;
+        int32_t position = 0;
         for (int32_t i = 0; b->symbols[i].next < count; i = b->symbols[i].next) {
             const merge *m = merges_find(&b->merges, b->symbols[i].id, b->symbols[b->symbols[i].next].id);
             if (m && (!best || m->rank < best->rank)) {
                 best = m;
-                place = i;
+                position = i;
             }
         }
         if (!best) return;
-        join(b, place, best->made, count);
+        apply_merge(b, position, best->merged, count);
     }
 }
 
 typedef struct candidate {
-    int32_t rank, place, left, right, made;
+    int32_t rank, position, left, right, merged;
 } candidate;
 
 struct merge_heap {
@@ -126,7 +126,7 @@ struct merge_heap {
 };
 
 static bool before(const candidate *a, const candidate *b) {
-    return a->rank != b->rank ? a->rank < b->rank : a->place < b->place;
+    return a->rank != b->rank ? a->rank < b->rank : a->position < b->position;
 }
 
 static mw_status heap_push(struct merge_heap *h, candidate c) {
@@ -152,33 +152,33 @@ static candidate heap_pop(struct merge_heap *h) {
     return top;
 }
 
-static mw_status offer(bpe *b, int32_t left, int64_t count) {
+static mw_status push_merge(bpe *b, int32_t left, int64_t count) {
     const bpe_symbol *s = b->symbols;
     if (left < 0 || s[left].next >= count) return MW_OK;
     int32_t right_id = s[s[left].next].id;
     const merge *m = merges_find(&b->merges, s[left].id, right_id);
-    return m ? heap_push(b->heap, (candidate){m->rank, left, s[left].id, right_id, m->made}) : MW_OK;
+    return m ? heap_push(b->heap, (candidate){m->rank, left, s[left].id, right_id, m->merged}) : MW_OK;
 }
 
-/* Many symbols: a heap of the merges that may be made; outdated ones are dropped when they come up. */
+/* Many symbols: a heap of the possible merges; outdated ones are dropped when popped. */
 static mw_status merge_long(bpe *b, int64_t count) {
     b->heap->count = 0;
-    for (int32_t i = 0; i + 1 < count; i++) MW_TRY(offer(b, i, count));
+    for (int32_t i = 0; i + 1 < count; i++) MW_TRY(push_merge(b, i, count));
     while (b->heap->count > 0) {
         candidate c = heap_pop(b->heap);
-        const bpe_symbol *s = &b->symbols[c.place];
+        const bpe_symbol *s = &b->symbols[c.position];
         if (s->id != c.left || s->next >= count || b->symbols[s->next].id != c.right) continue;
-        join(b, c.place, c.made, count);
-        MW_TRY(offer(b, s->previous, count));
-        MW_TRY(offer(b, c.place, count));
+        apply_merge(b, c.position, c.merged, count);
+        MW_TRY(push_merge(b, s->previous, count));
+        MW_TRY(push_merge(b, c.position, count));
     }
     return MW_OK;
 }
 
-static mw_status encode_plain(bpe *b, const char *word, size_t length, mw_ids *out) {
+static mw_status encode_uncached(bpe *b, const char *word, size_t length, mw_ids *out) {
     enum { SHORT = 24 };
     int64_t count;
-    MW_TRY(spell(b, word, length, &count));
+    MW_TRY(symbols_of_word(b, word, length, &count));
     if (count == 0) return MW_OK;
     if (count <= SHORT)
         merge_short(b, count);
@@ -191,10 +191,10 @@ static mw_status encode_plain(bpe *b, const char *word, size_t length, mw_ids *o
 static mw_status encode_word(bpe *b, const char *word, size_t length, mw_ids *out) {
     if (length == 0) return MW_OK;
     if (b->ignore_merges) {
-        int32_t id = vocabulary_find(&b->words, word, length);
+        int32_t id = vocabulary_find(&b->tokens, word, length);
         if (id >= 0) return mw_ids_add(out, id);
     }
-    if (length > CACHE_WORD_MAX) return encode_plain(b, word, length, out);
+    if (length > CACHE_WORD_MAX) return encode_uncached(b, word, length, out);
     uint64_t hash = mw_xxh64(word, length);
     cached_word *slot = cache_slot(b->cache, word, length, hash);
     if (slot->length) {
@@ -202,20 +202,20 @@ static mw_status encode_word(bpe *b, const char *word, size_t length, mw_ids *ou
         return MW_OK;
     }
     int64_t first = out->count;
-    MW_TRY(encode_plain(b, word, length, out));
+    MW_TRY(encode_uncached(b, word, length, out));
     if (out->count > first) cache_put(b->cache, slot, word, length, hash, out->data + first, out->count - first);
     return MW_OK;
 }
 
-static bool at_mark(const char *text, size_t left) {
+static bool is_space_mark(const char *text, size_t left) {
     return left >= 3 && memcmp(text, SPACE_MARK, 3) == 0;
 }
 
 mw_status bpe_encode(bpe *b, const char *word, size_t length, mw_ids *out) {
-    if (!b->words_end_at_mark) return encode_word(b, word, length, out);
+    if (!b->split_at_space_marks) return encode_word(b, word, length, out);
     size_t begin = 0;
     for (size_t i = 3; i < length; i++)
-        if (at_mark(word + i, length - i) && i >= begin + 3 && !at_mark(word + i - 3, 3)) {
+        if (is_space_mark(word + i, length - i) && i >= begin + 3 && !is_space_mark(word + i - 3, 3)) {
             MW_TRY(encode_word(b, word + begin, i - begin, out));
             begin = i;
         }
@@ -224,12 +224,12 @@ mw_status bpe_encode(bpe *b, const char *word, size_t length, mw_ids *out) {
 
 /* ---- making ------------------------------------------------------------------------------------------ */
 
-/* True if no token has a space mark after another character, so that no merge crosses such a place. */
-static bool marks_only_lead(const vocabulary *v) {
+/* True if no token has a space mark after another character, so that no merge crosses such a position. */
+static bool space_marks_only_lead(const vocabulary *v) {
     for (int64_t i = 0; i < v->size; i++) {
         const char *t = v->token[i];
         for (size_t j = 1; t && j < v->length[i]; j++)
-            if (at_mark(t + j, v->length[i] - j) && !(j >= 3 && at_mark(t + j - 3, 3))) return false;
+            if (is_space_mark(t + j, v->length[i] - j) && !(j >= 3 && is_space_mark(t + j - 3, 3))) return false;
     }
     return true;
 }
@@ -239,17 +239,17 @@ mw_status bpe_ready(bpe *b) {
         char text[8], byte = (char)i;
         int n = snprintf(text, sizeof text, "<0x%02X>", (unsigned)i);
         b->byte_id[i] =
-            b->byte_level ? vocabulary_find(&b->words, &byte, 1) : vocabulary_find(&b->words, text, (size_t)n);
+            b->byte_level ? vocabulary_find(&b->tokens, &byte, 1) : vocabulary_find(&b->tokens, text, (size_t)n);
     }
     /* with an unknown token that fuses, a cut could split a run of unknowns; byte fallback leaves none */
-    b->words_end_at_mark = !b->byte_level && (b->byte_fallback || !b->fuse_unk) && marks_only_lead(&b->words);
+    b->split_at_space_marks = !b->byte_level && (b->byte_fallback || !b->fuse_unk) && space_marks_only_lead(&b->tokens);
     b->heap = mw_calloc(1, sizeof *b->heap);
     b->cache = mw_calloc(1, sizeof *b->cache);
     return b->heap && b->cache ? MW_OK : MW_ERR_MEMORY;
 }
 
 void bpe_free(bpe *b) {
-    vocabulary_free(&b->words);
+    vocabulary_free(&b->tokens);
     merges_free(&b->merges);
     if (b->heap) mw_free(b->heap->items);
     mw_free(b->heap);

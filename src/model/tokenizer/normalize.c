@@ -1,5 +1,5 @@
 /* Normalizers: Unicode forms, a prefix, literal replacement. */
-#include "model/tokenizer/parts.h"
+#include "model/tokenizer/tokenizer_private.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,18 +13,18 @@ static bool is_ascii(const mw_text *text) {
 }
 
 /* A chain of replacements could multiply a text without end. NFKD, which makes the most, makes 11 bytes of one. */
-static size_t limit_of(size_t length) {
+static size_t output_limit(size_t length) {
     return 32 * length + 1024;
 }
 
-static mw_status too_long(const text_place *place, const mw_text *text, size_t limit) {
+static mw_status expansion_error(const text_origin *origin, const mw_text *text, size_t limit) {
     char problem[128];
     snprintf(problem, sizeof problem, "the normalizer makes more than %zu bytes of a text of %zu", limit,
              (limit - 1024) / 32);
-    return text_error(place, problem, text->data, text->length);
+    return text_error(origin, problem, text->data, text->length);
 }
 
-static mw_status unicode(const step *s, const text_place *place, mw_text *text) {
+static mw_status normalize_unicode(const step *s, const text_origin *origin, mw_text *text) {
     if (is_ascii(text)) return MW_OK;
     utf8proc_uint8_t *made = NULL;
     utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)text->data, (utf8proc_ssize_t)text->length, &made,
@@ -32,7 +32,7 @@ static mw_status unicode(const step *s, const text_place *place, mw_text *text) 
     if (n < 0) {
         char problem[128];
         snprintf(problem, sizeof problem, "Unicode normalization failed: %s", utf8proc_errmsg(n));
-        return text_error(place, problem, text->data, text->length);
+        return text_error(origin, problem, text->data, text->length);
     }
     text->length = 0;
     mw_text_add(text, (const char *)made, (size_t)n);
@@ -68,18 +68,18 @@ static void prepend(const char *prefix, mw_text *text, mw_text *scratch) {
     mw_text_swap(text, scratch);
 }
 
-mw_status steps_normalize(const steps *list, const text_place *place, mw_text *text, mw_text *scratch) {
-    size_t limit = limit_of(text->length);
+mw_status steps_normalize(const steps *list, const text_origin *origin, mw_text *text, mw_text *scratch) {
+    size_t limit = output_limit(text->length);
     for (int64_t i = 0; i < list->count && text->length > 0; i++) {
         const step *s = &list->items[i];
         if (s->kind == STEP_UNICODE)
-            MW_TRY(unicode(s, place, text));
+            MW_TRY(normalize_unicode(s, origin, text));
         else if (s->kind == STEP_REPLACE)
-            replace(s->text, s->with, limit, text, scratch);
+            replace(s->text, s->replacement, limit, text, scratch);
         else if (s->kind == STEP_PREPEND)
             prepend(s->text, text, scratch);
         if (text->failed || scratch->failed) return MW_ERR_MEMORY;
-        if (text->length > limit) return too_long(place, text, limit);
+        if (text->length > limit) return expansion_error(origin, text, limit);
     }
     return text->failed || scratch->failed ? MW_ERR_MEMORY : MW_OK;
 }

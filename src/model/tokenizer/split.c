@@ -1,5 +1,5 @@
 /* Pre-tokenizers: cut a text into the words that merges do not cross. */
-#include "model/tokenizer/parts.h"
+#include "model/tokenizer/tokenizer_private.h"
 
 #include <string.h>
 
@@ -10,7 +10,7 @@ enum { HEAP_KIB = 1 << 20 }; /* memory of a match that backtracks; PCRE2's own l
 /* PCRE2 counts U+180E as white space, the reference engines do not: \s and \S are spelled out. */
 #define WHITE "\\t-\\r\\x{85}\\p{Z}"
 
-static void rewrite(const char *pattern, mw_text *out) {
+static void rewrite_white_space(const char *pattern, mw_text *out) {
     bool in_class = false;
     for (const char *p = pattern; *p; p++) {
         if (*p == '\\' && p[1]) {
@@ -31,7 +31,7 @@ static void rewrite(const char *pattern, mw_text *out) {
 
 mw_status regex_compile(const char *where, const char *pattern, step *out) {
     mw_text text = {0};
-    rewrite(pattern, &text);
+    rewrite_white_space(pattern, &text);
     if (text.failed) return MW_ERR_MEMORY;
     int code = 0;
     PCRE2_SIZE offset = 0;
@@ -46,9 +46,9 @@ mw_status regex_compile(const char *where, const char *pattern, step *out) {
     }
     pcre2_jit_compile(out->regex, PCRE2_JIT_COMPLETE); /* where it is missing, matching is only slower */
     out->match = pcre2_match_data_create_from_pattern(out->regex, NULL);
-    out->limits = pcre2_match_context_create(NULL);
-    if (!out->match || !out->limits) return mw_error(MW_ERR_MEMORY, "%s: no memory for a pattern", where);
-    pcre2_set_heap_limit(out->limits, HEAP_KIB);
+    out->context = pcre2_match_context_create(NULL);
+    if (!out->match || !out->context) return mw_error(MW_ERR_MEMORY, "%s: no memory for a pattern", where);
+    pcre2_set_heap_limit(out->context, HEAP_KIB);
     return MW_OK;
 }
 
@@ -56,16 +56,16 @@ void steps_free(steps *list) {
     for (int64_t i = 0; i < list->count; i++) {
         step *s = &list->items[i];
         mw_free(s->text);
-        mw_free(s->with);
+        mw_free(s->replacement);
         if (s->match) pcre2_match_data_free(s->match);
-        if (s->limits) pcre2_match_context_free(s->limits);
+        if (s->context) pcre2_match_context_free(s->context);
         if (s->regex) pcre2_code_free(s->regex);
     }
     mw_free(list->items);
     *list = (steps){0};
 }
 
-static mw_status put(pieces *out, size_t begin, size_t end) {
+static mw_status add_piece(pieces *out, size_t begin, size_t end) {
     if (begin == end) return MW_OK;
     if (!MW_GROW(out->items, out->count, out->capacity)) return MW_ERR_MEMORY;
     out->items[out->count++] = (piece){begin, end};
@@ -74,68 +74,68 @@ static mw_status put(pieces *out, size_t begin, size_t end) {
 
 /* Compiled code has a small stack of its own: what does not fit there is matched without it. */
 static int match(const step *s, const char *text, size_t length, size_t from) {
-    int code = pcre2_match(s->regex, (PCRE2_SPTR)text, length, from, PCRE2_NO_UTF_CHECK, s->match, s->limits);
+    int code = pcre2_match(s->regex, (PCRE2_SPTR)text, length, from, PCRE2_NO_UTF_CHECK, s->match, s->context);
     if (code != PCRE2_ERROR_JIT_STACKLIMIT) return code;
     return pcre2_match(s->regex, (PCRE2_SPTR)text, length, from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, s->match,
-                       s->limits);
+                       s->context);
 }
 
-static mw_status no_answer(const text_place *place, int code, const char *text, size_t length) {
+static mw_status match_error(const text_origin *origin, int code, const char *text, size_t length) {
     PCRE2_UCHAR reason[96];
     char problem[160];
     pcre2_get_error_message(code, reason, sizeof reason);
     snprintf(problem, sizeof problem, "a pattern of the pre-tokenizer gives up (%s)", (const char *)reason);
-    return text_error(place, problem, text, length);
+    return text_error(origin, problem, text, length);
 }
 
 /* Next match at or after `from` inside the piece; false: none. Empty matches are skipped. */
-static mw_status next_match(const step *s, const text_place *place, const char *text, piece in, size_t from,
+static mw_status next_match(const step *s, const text_origin *origin, const char *text, piece in, size_t from,
                             bool *found, piece *hit) {
     *found = false;
     while (from < in.end) {
         int code = match(s, text + in.begin, in.end - in.begin, from - in.begin);
         if (code == PCRE2_ERROR_NOMATCH) return MW_OK;
-        if (code < 0) return no_answer(place, code, text + from, in.end - from);
-        const PCRE2_SIZE *span = pcre2_get_ovector_pointer(s->match);
-        if (span[1] > span[0]) {
-            *hit = (piece){in.begin + span[0], in.begin + span[1]};
+        if (code < 0) return match_error(origin, code, text + from, in.end - from);
+        const PCRE2_SIZE *ovector = pcre2_get_ovector_pointer(s->match);
+        if (ovector[1] > ovector[0]) {
+            *hit = (piece){in.begin + ovector[0], in.begin + ovector[1]};
             *found = true;
             return MW_OK;
         }
-        from = in.begin + span[1] + 1;
+        from = in.begin + ovector[1] + 1;
         while (from < in.end && ((unsigned char)text[from] & 0xc0) == 0x80) from++;
     }
     return MW_OK;
 }
 
-static mw_status split_piece(const step *s, const text_place *place, const char *text, piece in, pieces *out) {
+static mw_status split_piece(const step *s, const text_origin *origin, const char *text, piece in, pieces *out) {
     size_t done = in.begin, from = in.begin;
     for (;;) {
         bool found;
         piece hit;
-        MW_TRY(next_match(s, place, text, in, from, &found, &hit));
-        if (!found) return put(out, done, in.end);
+        MW_TRY(next_match(s, origin, text, in, from, &found, &hit));
+        if (!found) return add_piece(out, done, in.end);
         from = hit.end;
         if (s->behavior == SPLIT_WITH_PREVIOUS) {
-            MW_TRY(put(out, done, hit.end));
+            MW_TRY(add_piece(out, done, hit.end));
             done = hit.end;
             continue;
         }
         bool gap_kept = !(s->invert && s->behavior == SPLIT_REMOVED),
              hit_kept = s->invert || s->behavior != SPLIT_REMOVED;
-        if (gap_kept) MW_TRY(put(out, done, hit.begin));
+        if (gap_kept) MW_TRY(add_piece(out, done, hit.begin));
         if (s->behavior == SPLIT_WITH_NEXT) {
             done = hit.begin;
             continue;
         }
-        if (hit_kept) MW_TRY(put(out, hit.begin, hit.end));
+        if (hit_kept) MW_TRY(add_piece(out, hit.begin, hit.end));
         done = hit.end;
     }
 }
 
-static mw_status split_all(const step *s, const text_place *place, const char *text, pieces *in, pieces *out) {
+static mw_status split_all(const step *s, const text_origin *origin, const char *text, pieces *in, pieces *out) {
     out->count = 0;
-    for (int64_t i = 0; i < in->count; i++) MW_TRY(split_piece(s, place, text, in->items[i], out));
+    for (int64_t i = 0; i < in->count; i++) MW_TRY(split_piece(s, origin, text, in->items[i], out));
     pieces kept = *in;
     *in = *out;
     *out = kept;
@@ -173,26 +173,26 @@ static mw_status mark_spaces(mw_text *text, mw_text *scratch, pieces *list) {
     return text->failed || scratch->failed ? MW_ERR_MEMORY : MW_OK;
 }
 
-static mw_status metaspace(const step *s, const text_place *place, bool first, mw_text *text, mw_text *scratch,
-                           pieces *list, pieces *other) {
+static mw_status metaspace(const step *s, const text_origin *origin, bool first, mw_text *text, mw_text *scratch,
+                           pieces *list, pieces *spare) {
     MW_TRY(mark_spaces(text, scratch, list));
     if (s->prefix_space && (!s->only_first || first))
         MW_TRY(prefix_pieces(text, scratch, list, SPACE_MARK, s->only_first));
-    return s->split ? split_all(s, place, text->data, list, other) : MW_OK;
+    return s->split ? split_all(s, origin, text->data, list, spare) : MW_OK;
 }
 
-mw_status steps_split(const steps *list, const text_place *place, bool first, mw_text *text, mw_text *scratch,
-                      pieces *out, pieces *other) {
+mw_status steps_split(const steps *list, const text_origin *origin, bool first, mw_text *text, mw_text *scratch,
+                      pieces *out, pieces *spare) {
     out->count = 0;
-    MW_TRY(put(out, 0, text->length));
+    MW_TRY(add_piece(out, 0, text->length));
     for (int64_t i = 0; i < list->count; i++) {
         const step *s = &list->items[i];
         if (s->kind == STEP_METASPACE) {
-            MW_TRY(metaspace(s, place, first, text, scratch, out, other));
+            MW_TRY(metaspace(s, origin, first, text, scratch, out, spare));
             continue;
         }
         if (s->kind == STEP_BYTE_LEVEL && s->prefix_space) MW_TRY(prefix_pieces(text, scratch, out, " ", false));
-        if (s->regex) MW_TRY(split_all(s, place, text->data, out, other));
+        if (s->regex) MW_TRY(split_all(s, origin, text->data, out, spare));
     }
     return MW_OK;
 }

@@ -1,13 +1,13 @@
 #include "microw/tokenizer.h"
 #include "model/hub.h"
-#include "model/tokenizer/parts.h"
+#include "model/tokenizer/tokenizer_private.h"
 
 #include <string.h>
 
 /* ---- opening ----------------------------------------------------------------------------------------- */
 
 static mw_status mark_special(mw_tokenizer *t) {
-    if (!(t->special = mw_calloc((size_t)t->shown.size, sizeof *t->special))) return MW_ERR_MEMORY;
+    if (!(t->special = mw_calloc((size_t)t->vocabulary.size, sizeof *t->special))) return MW_ERR_MEMORY;
     for (int64_t i = 0; i < t->n_added; i++)
         if (t->added[i].special) t->special[t->added[i].id] = true;
     if (t->bos < 0) t->bos = t->eos;
@@ -45,7 +45,7 @@ static mw_status open_into(const char *path, mw_tokenizer *t) {
         if (status != MW_OK) return status;
     }
     MW_TRY(bpe_ready(&t->model));
-    MW_TRY(tokenizer_spell(t));
+    MW_TRY(tokenizer_fill_token_bytes(t));
     return mark_special(t);
 }
 
@@ -64,25 +64,25 @@ mw_status mw_tokenizer_open(const char *path, mw_tokenizer **out) {
 void mw_tokenizer_free(mw_tokenizer **slot) {
     mw_tokenizer *t = *slot;
     if (!t) return;
-    for (int64_t i = 0; t->bytes && i < t->shown.size; i++) mw_free(t->bytes[i]);
+    for (int64_t i = 0; t->bytes && i < t->vocabulary.size; i++) mw_free(t->bytes[i]);
     for (int64_t i = 0; i < t->n_added; i++) mw_free(t->added[i].content);
     mw_free(t->bytes);
     mw_free(t->bytes_length);
     mw_free(t->special);
     mw_free(t->added);
     bpe_free(&t->model);
-    vocabulary_free(&t->shown);
+    vocabulary_free(&t->vocabulary);
     trie_free(&t->raw);
     trie_free(&t->normalized);
     steps_free(&t->normalizers);
     steps_free(&t->splitters);
     mw_text_free(&t->repaired);
-    mw_text_free(&t->part);
-    mw_text_free(&t->other);
-    mw_free(t->outer.items);
-    mw_free(t->inner.items);
+    mw_text_free(&t->working);
+    mw_text_free(&t->spare);
+    mw_free(t->raw_spans.items);
+    mw_free(t->normalized_spans.items);
     mw_free(t->pieces.items);
-    mw_free(t->more.items);
+    mw_free(t->spare_pieces.items);
     mw_free(t->path);
     mw_free(t);
     *slot = NULL;
@@ -91,36 +91,36 @@ void mw_tokenizer_free(mw_tokenizer **slot) {
 /* ---- encoding ---------------------------------------------------------------------------------------- */
 
 static mw_status encode_words(mw_tokenizer *t, const char *text, size_t length, bool first, mw_ids *out) {
-    if (text != t->part.data) { /* else it is there already */
-        t->part.length = 0;
-        mw_text_add(&t->part, text, length);
+    if (text != t->working.data) { /* else it is there already */
+        t->working.length = 0;
+        mw_text_add(&t->working, text, length);
     }
-    MW_TRY(steps_split(&t->splitters, &t->place, first, &t->part, &t->other, &t->pieces, &t->more));
+    MW_TRY(steps_split(&t->splitters, &t->origin, first, &t->working, &t->spare, &t->pieces, &t->spare_pieces));
     for (int64_t i = 0; i < t->pieces.count; i++) {
         piece p = t->pieces.items[i];
-        MW_TRY(bpe_encode(&t->model, t->part.data + p.begin, p.end - p.begin, out));
+        MW_TRY(bpe_encode(&t->model, t->working.data + p.begin, p.end - p.begin, out));
     }
     return MW_OK;
 }
 
 /* A stretch without raw added tokens: normalize, find the normalized added tokens, cut the rest into words. */
-static mw_status encode_stretch(mw_tokenizer *t, const char *text, size_t length, bool first, mw_ids *out) {
-    t->part.length = 0;
-    mw_text_add(&t->part, text, length);
-    MW_TRY(steps_normalize(&t->normalizers, &t->place, &t->part, &t->other));
-    MW_TRY(trie_cut(&t->normalized, t->added, t->part.data, t->part.length, &t->inner));
-    if (t->inner.count == 1 && t->inner.items[0].id < 0)
-        return encode_words(t, t->part.data, t->part.length, first, out);
-    mw_text normal = t->part; /* encode_words uses t->part */
-    t->part = (mw_text){0};
+static mw_status encode_span(mw_tokenizer *t, const char *text, size_t length, bool first, mw_ids *out) {
+    t->working.length = 0;
+    mw_text_add(&t->working, text, length);
+    MW_TRY(steps_normalize(&t->normalizers, &t->origin, &t->working, &t->spare));
+    MW_TRY(trie_split(&t->normalized, t->added, t->working.data, t->working.length, &t->normalized_spans));
+    if (t->normalized_spans.count == 1 && t->normalized_spans.items[0].id < 0)
+        return encode_words(t, t->working.data, t->working.length, first, out);
+    mw_text normalized = t->working; /* encode_words uses t->working */
+    t->working = (mw_text){0};
     mw_status status = MW_OK;
-    for (int64_t i = 0; status == MW_OK && i < t->inner.count; i++) {
-        stretch s = t->inner.items[i];
+    for (int64_t i = 0; status == MW_OK && i < t->normalized_spans.count; i++) {
+        span s = t->normalized_spans.items[i];
         status = s.id >= 0 ? mw_ids_add(out, s.id)
-                           : encode_words(t, normal.data + s.begin, s.end - s.begin, first && s.begin == 0, out);
+                           : encode_words(t, normalized.data + s.begin, s.end - s.begin, first && s.begin == 0, out);
     }
-    mw_text_free(&t->part);
-    t->part = normal;
+    mw_text_free(&t->working);
+    t->working = normalized;
     return status;
 }
 
@@ -132,26 +132,25 @@ mw_status mw_tokenizer_encode(mw_tokenizer *t, const char *text, size_t length, 
         text = t->repaired.data;
         length = t->repaired.length;
     }
-    MW_TRY(trie_cut(&t->raw, t->added, text, length, &t->outer));
-    for (int64_t i = 0; i < t->outer.count; i++) {
-        stretch s = t->outer.items[i];
-        t->place.at = s.begin;
-        MW_TRY(s.id >= 0 ? mw_ids_add(out, s.id)
-                         : encode_stretch(t, text + s.begin, s.end - s.begin, s.begin == 0, out));
+    MW_TRY(trie_split(&t->raw, t->added, text, length, &t->raw_spans));
+    for (int64_t i = 0; i < t->raw_spans.count; i++) {
+        span s = t->raw_spans.items[i];
+        t->origin.byte = s.begin;
+        MW_TRY(s.id >= 0 ? mw_ids_add(out, s.id) : encode_span(t, text + s.begin, s.end - s.begin, s.begin == 0, out));
     }
     return MW_OK;
 }
 
 void mw_tokenizer_reads(mw_tokenizer *t, const char *path, const char *what, int64_t number) {
-    t->place.path = path;
-    t->place.what = what;
-    t->place.number = number;
+    t->origin.path = path;
+    t->origin.what = what;
+    t->origin.number = number;
 }
 
 /* ---- facts ------------------------------------------------------------------------------------------- */
 
 int64_t mw_tokenizer_size(const mw_tokenizer *t) {
-    return t->shown.size;
+    return t->vocabulary.size;
 }
 
 int32_t mw_tokenizer_bos(const mw_tokenizer *t) {
@@ -167,11 +166,11 @@ bool mw_tokenizer_adds_bos(const mw_tokenizer *t) {
 }
 
 bool mw_tokenizer_is_special(const mw_tokenizer *t, int32_t id) {
-    return id >= 0 && id < t->shown.size && t->special[id];
+    return id >= 0 && id < t->vocabulary.size && t->special[id];
 }
 
 int32_t mw_tokenizer_find(const mw_tokenizer *t, const char *token) {
-    return vocabulary_find(&t->shown, token, strlen(token));
+    return vocabulary_find(&t->vocabulary, token, strlen(token));
 }
 
 const char *mw_tokenizer_hash(const mw_tokenizer *t) {

@@ -1,6 +1,6 @@
 /* The libraries of tokenizers. */
 #include "microw/tokenizer.h"
-#include "model/tokenizer/parts.h"
+#include "model/tokenizer/tokenizer_private.h"
 
 #include <string.h>
 #include <utf8proc.h>

@@ -1,5 +1,5 @@
 /* The two tables of a BPE model: strings to ids, and pairs of ids to what they merge into. */
-#include "model/tokenizer/parts.h"
+#include "model/tokenizer/tokenizer_private.h"
 
 #include <string.h>
 
@@ -69,16 +69,16 @@ static merge *merge_slot(const merges *m, uint64_t pair) {
     return &m->slots[at];
 }
 
-static uint64_t pair_of(int32_t left, int32_t right) {
+static uint64_t pair_key(int32_t left, int32_t right) {
     return (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
 }
 
 /* A pair listed twice keeps its last rank, as in the reference library. */
-void merges_put(merges *m, int32_t left, int32_t right, int32_t rank, int32_t made) {
-    *merge_slot(m, pair_of(left, right)) = (merge){pair_of(left, right), rank, made};
+void merges_put(merges *m, int32_t left, int32_t right, int32_t rank, int32_t merged) {
+    *merge_slot(m, pair_key(left, right)) = (merge){pair_key(left, right), rank, merged};
 }
 
 const merge *merges_find(const merges *m, int32_t left, int32_t right) {
-    const merge *slot = merge_slot(m, pair_of(left, right));
+    const merge *slot = merge_slot(m, pair_key(left, right));
     return slot->rank >= 0 ? slot : NULL;
 }

@@ -1,19 +1,19 @@
 /* What tokens are as text, and whole texts from ids. */
-#include "model/tokenizer/parts.h"
+#include "model/tokenizer/tokenizer_private.h"
 
 #include <stdio.h>
 #include <string.h>
 
 /* GPT-2's alphabet: printable bytes stand for themselves, the 68 others for U+0100 and up (encoder.py). */
-static bool is_plain(int b) {
+static bool is_printable(int b) {
     return (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || (b >= 174 && b <= 255);
 }
 
-static int byte_of(uint32_t character) {
-    if (character < 256) return is_plain((int)character) ? (int)character : -1;
+static int byte_of_character(uint32_t character) {
+    if (character < 256) return is_printable((int)character) ? (int)character : -1;
     int n = 256;
     for (int b = 0; b < 256; b++)
-        if (!is_plain(b) && n++ == (int)character) return b;
+        if (!is_printable(b) && n++ == (int)character) return b;
     return -1;
 }
 
@@ -23,7 +23,7 @@ bool byte_level_bytes(const char *token, size_t length, char *out, size_t *out_l
         unsigned char c = (unsigned char)token[i];
         size_t n = mw_utf8_length(token + i, length - i);
         uint32_t character = n == 1 ? c : n == 2 ? (c & 31u) << 6 | ((unsigned char)token[i + 1] & 63u) : UINT32_MAX;
-        int byte = character == UINT32_MAX ? -1 : byte_of(character);
+        int byte = character == UINT32_MAX ? -1 : byte_of_character(character);
         if (n == 0 || byte < 0) return false;
         out[made++] = (char)byte;
         i += n;
@@ -38,7 +38,7 @@ static bool is_byte_token(const char *token, size_t length, unsigned *byte) {
     return length == 6 && sscanf(token, "<0x%2X%c", byte, &end) == 2 && end == '>';
 }
 
-static void spell_one(const decoding *how, const char *token, size_t length, char *out, size_t *out_length) {
+static void write_token_bytes(const decoding *how, const char *token, size_t length, char *out, size_t *out_length) {
     unsigned byte;
     if (how->byte_level && byte_level_bytes(token, length, out, out_length)) return;
     if (how->byte_fallback && is_byte_token(token, length, &byte)) {
@@ -55,16 +55,16 @@ static void spell_one(const decoding *how, const char *token, size_t length, cha
     *out_length = made;
 }
 
-mw_status tokenizer_spell(mw_tokenizer *t) {
-    t->bytes = mw_calloc((size_t)t->shown.size, sizeof *t->bytes);
-    t->bytes_length = mw_calloc((size_t)t->shown.size, sizeof *t->bytes_length);
+mw_status tokenizer_fill_token_bytes(mw_tokenizer *t) {
+    t->bytes = mw_calloc((size_t)t->vocabulary.size, sizeof *t->bytes);
+    t->bytes_length = mw_calloc((size_t)t->vocabulary.size, sizeof *t->bytes_length);
     if (!t->bytes || !t->bytes_length) return MW_ERR_MEMORY;
-    for (int64_t id = 0; id < t->shown.size; id++) {
-        const char *token = t->shown.token[id];
+    for (int64_t id = 0; id < t->vocabulary.size; id++) {
+        const char *token = t->vocabulary.token[id];
         if (!token) continue;
-        size_t length = t->shown.length[id], made = 0;
+        size_t length = t->vocabulary.length[id], made = 0;
         if (!(t->bytes[id] = mw_alloc(length + 1))) return MW_ERR_MEMORY;
-        spell_one(&t->decoding, token, length, t->bytes[id], &made);
+        write_token_bytes(&t->decoding, token, length, t->bytes[id], &made);
         t->bytes[id][made] = '\0';
         t->bytes_length[id] = (uint32_t)made;
     }
@@ -72,7 +72,7 @@ mw_status tokenizer_spell(mw_tokenizer *t) {
 }
 
 const char *mw_tokenizer_token(const mw_tokenizer *t, int32_t id, size_t *length) {
-    bool known = id >= 0 && id < t->shown.size && t->bytes[id];
+    bool known = id >= 0 && id < t->vocabulary.size && t->bytes[id];
     if (length) *length = known ? t->bytes_length[id] : 0;
     return known ? t->bytes[id] : "";
 }
@@ -92,9 +92,9 @@ static void decode_pieces(const mw_tokenizer *t, const int32_t *ids, int64_t cou
         unsigned byte;
         size_t length;
         const char *text = mw_tokenizer_token(t, ids[i], &length);
-        bool known = ids[i] >= 0 && ids[i] < t->shown.size && t->shown.token[ids[i]];
-        bool is_byte =
-            known && t->decoding.byte_fallback && is_byte_token(t->shown.token[ids[i]], t->shown.length[ids[i]], &byte);
+        bool known = ids[i] >= 0 && ids[i] < t->vocabulary.size && t->vocabulary.token[ids[i]];
+        bool is_byte = known && t->decoding.byte_fallback &&
+                       is_byte_token(t->vocabulary.token[ids[i]], t->vocabulary.length[ids[i]], &byte);
         if (!is_byte) flush_bytes(&run, out);
         mw_text_add(is_byte ? &run : out, text, length);
     }

@@ -1,5 +1,5 @@
 /* Finds added tokens in a text: leftmost, then longest. */
-#include "model/tokenizer/parts.h"
+#include "model/tokenizer/tokenizer_private.h"
 
 #include <string.h>
 #include <utf8proc.h>
@@ -42,7 +42,7 @@ void trie_free(trie *t) {
     *t = (trie){0};
 }
 
-static int32_t longest(const trie *t, const char *text, size_t left) {
+static int32_t longest_match(const trie *t, const char *text, size_t left) {
     int32_t node = t->root[(unsigned char)text[0]], best = -1;
     for (size_t i = 1; node >= 0; i++) {
         if (t->nodes[node].token >= 0) best = t->nodes[node].token;
@@ -97,18 +97,18 @@ static void strip_around(const added_token *a, const char *text, size_t length, 
     while (a->right_strip && *end < length && is_space(character_at(text + *end, length - *end, &n))) *end += n;
 }
 
-static mw_status put(stretches *out, size_t begin, size_t end, int32_t id) {
+static mw_status add_span(spans *out, size_t begin, size_t end, int32_t id) {
     if (begin == end) return MW_OK;
     if (!MW_GROW(out->items, out->count, out->capacity)) return MW_ERR_MEMORY;
-    out->items[out->count++] = (stretch){begin, end, id};
+    out->items[out->count++] = (span){begin, end, id};
     return MW_OK;
 }
 
-mw_status trie_cut(const trie *t, const added_token *tokens, const char *text, size_t length, stretches *out) {
+mw_status trie_split(const trie *t, const added_token *tokens, const char *text, size_t length, spans *out) {
     out->count = 0;
     size_t done = 0;
     for (size_t i = 0; t->count > 0 && i < length;) {
-        int32_t hit = t->root[(unsigned char)text[i]] < 0 ? -1 : longest(t, text + i, length - i);
+        int32_t hit = t->root[(unsigned char)text[i]] < 0 ? -1 : longest_match(t, text + i, length - i);
         if (hit < 0) {
             i++;
             continue;
@@ -118,9 +118,9 @@ mw_status trie_cut(const trie *t, const added_token *tokens, const char *text, s
         i = end;
         if (a->single_word && !stands_alone(text, length, begin, end)) continue;
         strip_around(a, text, length, done, &begin, &end);
-        MW_TRY(put(out, done, begin, -1));
-        MW_TRY(put(out, begin, end, a->id));
+        MW_TRY(add_span(out, done, begin, -1));
+        MW_TRY(add_span(out, begin, end, a->id));
         done = i = end;
     }
-    return put(out, done, length, -1);
+    return add_span(out, done, length, -1);
 }

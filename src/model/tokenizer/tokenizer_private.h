@@ -1,6 +1,6 @@
 /* The parts a tokenizer is made of. */
-#ifndef MICROW_MODEL_TOKENIZER_PARTS_H
-#define MICROW_MODEL_TOKENIZER_PARTS_H
+#ifndef MICROW_MODEL_TOKENIZER_TOKENIZER_PRIVATE_H
+#define MICROW_MODEL_TOKENIZER_TOKENIZER_PRIVATE_H
 
 #include "base/json.h"
 #include "microw/tokenizer.h"
@@ -28,14 +28,14 @@ void vocabulary_free(vocabulary *v);
 /* Merges by the pair of ids they join. */
 typedef struct merge {
     uint64_t pair; /* left << 32 | right */
-    int32_t rank, made;
+    int32_t rank, merged;
 } merge;
 typedef struct merges {
     merge *slots; /* rank -1: empty */
     uint64_t mask;
 } merges;
 mw_status merges_make(merges *m, int64_t count) MW_MUST_USE;
-void merges_put(merges *m, int32_t left, int32_t right, int32_t rank, int32_t made);
+void merges_put(merges *m, int32_t left, int32_t right, int32_t rank, int32_t merged);
 const merge *merges_find(const merges *m, int32_t left, int32_t right); /* NULL */
 void merges_free(merges *m);
 
@@ -46,13 +46,13 @@ typedef struct bpe_symbol {
 } bpe_symbol;
 
 typedef struct bpe {
-    vocabulary words; /* byte-level tokenizers: keys are the raw bytes */
+    vocabulary tokens; /* byte-level tokenizers: keys are the raw bytes */
     merges merges;
     int32_t byte_id[256]; /* byte level: the byte's token; byte fallback: <0xXX>; -1: none */
     int32_t unk;          /* -1: none */
     bool byte_level, byte_fallback, fuse_unk, ignore_merges;
     /* Splitting before a space mark that follows something else loses no merge: lets words be cached. */
-    bool words_end_at_mark;
+    bool split_at_space_marks;
     bpe_symbol *symbols; /* scratch */
     int64_t symbols_capacity;
     struct merge_heap *heap;
@@ -85,16 +85,15 @@ mw_status trie_put(trie *t, const char *text, size_t length, int32_t token) MW_M
 void trie_free(trie *t);
 
 /* One stretch of a text: an added token's id, or text between them (id -1). */
-typedef struct stretch {
+typedef struct span {
     size_t begin, end;
     int32_t id;
-} stretch;
-typedef struct stretches {
-    stretch *items;
+} span;
+typedef struct spans {
+    span *items;
     int64_t count, capacity;
-} stretches;
-mw_status trie_cut(const trie *t, const added_token *tokens, const char *text, size_t length,
-                   stretches *out) MW_MUST_USE;
+} spans;
+mw_status trie_split(const trie *t, const added_token *tokens, const char *text, size_t length, spans *out) MW_MUST_USE;
 
 /* ---- normalizers and pre-tokenizers ------------------------------------------------------------------ */
 
@@ -111,11 +110,11 @@ typedef enum split_behavior { SPLIT_ISOLATED, SPLIT_REMOVED, SPLIT_WITH_PREVIOUS
 
 typedef struct step {
     step_kind kind;
-    char *text, *with; /* prepend, replace: owned */
-    int unicode;       /* utf8proc options */
+    char *text, *replacement; /* prepend, replace: owned */
+    int unicode;              /* utf8proc options */
     pcre2_code *regex;
     pcre2_match_data *match;
-    pcre2_match_context *limits;
+    pcre2_match_context *context;
     split_behavior behavior;
     bool invert, prefix_space, only_first, split;
 } step;
@@ -127,17 +126,17 @@ void steps_free(steps *list);
 mw_status regex_compile(const char *where, const char *pattern, step *out) MW_MUST_USE;
 
 /* What messages say of the text at hand. */
-typedef struct text_place {
+typedef struct text_origin {
     const char *tokenizer;   /* its file */
     const char *path, *what; /* as mw_tokenizer_reads was told; may be NULL */
     int64_t number;
-    size_t at; /* byte of the text at which the stretch begins that is normalized and cut */
-} text_place;
+    size_t byte; /* byte of the text at which the stretch begins that is normalized and cut */
+} text_origin;
 /* An error about a text of which `begin` shows the part at hand: file of the tokenizer, problem, place. */
-mw_status text_error(const text_place *place, const char *problem, const char *begin, size_t length);
+mw_status text_error(const text_origin *origin, const char *problem, const char *begin, size_t length);
 
 /* Normalizes `text` in place. */
-mw_status steps_normalize(const steps *list, const text_place *place, mw_text *text, mw_text *scratch) MW_MUST_USE;
+mw_status steps_normalize(const steps *list, const text_origin *origin, mw_text *text, mw_text *scratch) MW_MUST_USE;
 
 typedef struct piece {
     size_t begin, end;
@@ -147,8 +146,8 @@ typedef struct pieces {
     int64_t count, capacity;
 } pieces;
 /* Cuts `text` into words; may change it (prefix spaces). `first`: it begins the whole input. */
-mw_status steps_split(const steps *list, const text_place *place, bool first, mw_text *text, mw_text *scratch,
-                      pieces *out, pieces *other) MW_MUST_USE;
+mw_status steps_split(const steps *list, const text_origin *origin, bool first, mw_text *text, mw_text *scratch,
+                      pieces *out, pieces *spare) MW_MUST_USE;
 
 /* GPT-2's pattern (Radford et al. 2019, encoder.py). */
 extern const char gpt2_pattern[];
@@ -161,7 +160,7 @@ typedef struct decoding {
 
 struct mw_tokenizer {
     bpe model;
-    vocabulary shown; /* tokens as the file writes them, added ones included */
+    vocabulary vocabulary; /* tokens as the file writes them, added ones included */
     added_token *added;
     int64_t n_added, added_capacity;
     trie raw, normalized;
@@ -174,11 +173,11 @@ struct mw_tokenizer {
     bool adds_bos;
     char hash[MW_SHA256_TEXT];
     char *path; /* of tokenizer.json, or vocab.json */
-    text_place place;
+    text_origin origin;
     /* scratch of encode */
-    mw_text repaired, part, other;
-    stretches outer, inner;
-    pieces pieces, more;
+    mw_text repaired, working, spare;
+    spans raw_spans, normalized_spans;
+    pieces pieces, spare_pieces;
 };
 
 mw_status tokenizer_read_json(const char *path, mw_tokenizer *t) MW_MUST_USE;
@@ -186,7 +185,7 @@ mw_status tokenizer_read_pair(const char *vocab, const char *merges, mw_tokenize
 /* bos, eos from tokenizer_config.json where it is there. */
 mw_status tokenizer_read_config(const char *path, mw_tokenizer *t) MW_MUST_USE;
 /* Fills `bytes`. */
-mw_status tokenizer_spell(mw_tokenizer *t) MW_MUST_USE;
+mw_status tokenizer_fill_token_bytes(mw_tokenizer *t) MW_MUST_USE;
 /* The bytes a byte-level token stands for; false: it has a character outside that alphabet. */
 bool byte_level_bytes(const char *token, size_t length, char *out, size_t *out_length);
 
