@@ -41,7 +41,7 @@ static mw_status fire(pass *p, int64_t layer, mw_site_kind kind, float *x) {
     return fire_rows(p, site, x, mw_model_site_width(p->model, site), 0, p->rows);
 }
 
-static mw_status apply(pass *p, const mw_weight *w, const float *x, float *y, int64_t rows) {
+static mw_status multiply(pass *p, const mw_weight *w, const float *x, float *y, int64_t rows) {
     return p->backend->ops->matmul(p->backend, &(mw_matmul){.m = rows,
                                                             .n = w->out,
                                                             .k = w->in,
@@ -70,7 +70,7 @@ static mw_status normalize(pass *p, const mw_norm *norm, const float *x, float *
 static mw_status split_heads(pass *p, const mw_weight *qkv) {
     const mw_architecture *a = &p->model->arch;
     mw_workspace *w = &p->model->work;
-    MW_TRY(apply(p, qkv, w->h, w->qkv, p->rows));
+    MW_TRY(multiply(p, qkv, w->h, w->qkv, p->rows));
     float *to[] = {w->q, w->k, w->v};
     int64_t d = a->head_dim, stride = 3 * a->n_heads * d;
     for (int64_t h = 0; h < a->n_heads; h++)
@@ -86,16 +86,16 @@ static mw_status project(pass *p, int64_t l) {
     if (layer->qkv.data) {
         MW_TRY(split_heads(p, &layer->qkv));
     } else {
-        MW_TRY(apply(p, &layer->q, w->h, w->q, p->rows));
-        MW_TRY(apply(p, &layer->k, w->h, w->k, p->rows));
-        MW_TRY(apply(p, &layer->v, w->h, w->v, p->rows));
+        MW_TRY(multiply(p, &layer->q, w->h, w->q, p->rows));
+        MW_TRY(multiply(p, &layer->k, w->h, w->k, p->rows));
+        MW_TRY(multiply(p, &layer->v, w->h, w->v, p->rows));
     }
     MW_TRY(fire(p, l, MW_ATTN_Q, w->q));
     MW_TRY(fire(p, l, MW_ATTN_K, w->k));
     return fire(p, l, MW_ATTN_V, w->v);
 }
 
-static mw_status turn(pass *p, int64_t l) {
+static mw_status rotate(pass *p, int64_t l) {
     const mw_architecture *a = &p->model->arch;
     const mw_layer *layer = &p->model->layers[l];
     mw_workspace *w = &p->model->work;
@@ -112,7 +112,7 @@ static mw_status turn(pass *p, int64_t l) {
 }
 
 /* Points k_of and v_of at each sequence's keys; with a cache, after adding the new ones to it. */
-static mw_status place_keys(pass *p, int64_t l) {
+static mw_status set_keys_and_values(pass *p, int64_t l) {
     mw_kv_cache *cache = p->batch->cache;
     mw_workspace *w = &p->model->work;
     int64_t width = p->model->arch.n_kv_heads * p->model->arch.head_dim;
@@ -138,8 +138,8 @@ static mw_status attend(pass *p, int64_t l) {
     MW_TRY(normalize(p, &layer->norm1, w->x, w->h, p->rows, a->d_model));
     MW_TRY(project(p, l));
     if (finished(p, (mw_site){(int)l, MW_ATTN_V})) return MW_OK;
-    MW_TRY(turn(p, l));
-    MW_TRY(place_keys(p, l));
+    MW_TRY(rotate(p, l));
+    MW_TRY(set_keys_and_values(p, l));
     mw_attention attention = {.n_seq = p->batch->n_seq,
                               .q_row = p->first_row,
                               .q_len = p->q_len,
@@ -156,28 +156,28 @@ static mw_status attend(pass *p, int64_t l) {
                               .window = a->window[l]};
     MW_TRY(p->backend->ops->attention(p->backend, &attention));
     MW_TRY(fire(p, l, MW_ATTN_Z, w->z));
-    MW_TRY(apply(p, &layer->o, w->z, w->out, p->rows));
+    MW_TRY(multiply(p, &layer->o, w->z, w->out, p->rows));
     if (layer->post_attn.weight) MW_TRY(normalize(p, &layer->post_attn, w->out, w->out, p->rows, a->d_model));
     return fire(p, l, MW_ATTN_OUT, w->out);
 }
 
 /* Reads the stream from `from`, leaves in work.out what the MLP adds. */
-static mw_status feed_forward(pass *p, int64_t l, const float *from) {
+static mw_status feed_forward(pass *p, int64_t l, const float *stream) {
     const mw_architecture *a = &p->model->arch;
     const mw_layer *layer = &p->model->layers[l];
     mw_workspace *w = &p->model->work;
-    MW_TRY(normalize(p, &layer->norm2, from, w->h, p->rows, a->d_model));
-    MW_TRY(apply(p, &layer->up, w->h, w->up, p->rows));
+    MW_TRY(normalize(p, &layer->norm2, stream, w->h, p->rows, a->d_model));
+    MW_TRY(multiply(p, &layer->up, w->h, w->up, p->rows));
     float *active = w->up;
     if (layer->gate.data) {
         active = w->gate;
-        MW_TRY(apply(p, &layer->gate, w->h, w->gate, p->rows));
+        MW_TRY(multiply(p, &layer->gate, w->h, w->gate, p->rows));
         MW_TRY(p->backend->ops->activate_gated(p->backend, a->activation, w->gate, w->up, p->rows * a->d_mlp));
     } else {
         MW_TRY(p->backend->ops->activate(p->backend, a->activation, w->up, p->rows * a->d_mlp));
     }
     MW_TRY(fire(p, l, MW_MLP_ACT, active));
-    MW_TRY(apply(p, &layer->down, active, w->out, p->rows));
+    MW_TRY(multiply(p, &layer->down, active, w->out, p->rows));
     if (layer->post_mlp.weight) MW_TRY(normalize(p, &layer->post_mlp, w->out, w->out, p->rows, a->d_model));
     return fire(p, l, MW_MLP_OUT, w->out);
 }
@@ -216,7 +216,7 @@ static mw_status run_layers(pass *p) {
     for (int64_t l = 0; l < p->model->arch.n_layers; l++) {
         MW_TRY(fire(p, l, MW_RESID_PRE, w->x));
         if (finished(p, (mw_site){(int)l, MW_RESID_PRE})) return MW_OK;
-        MW_TRY(mw_layer_meet(p->model, l));
+        MW_TRY(mw_layer_pack_once(p->model, l));
         MW_TRY(p->model->arch.parallel ? parallel_block(p, l) : serial_block(p, l));
         if (finished(p, (mw_site){(int)l, MW_MLP_OUT})) return MW_OK;
         MW_TRY(fire(p, l, MW_RESID_POST, w->x));
@@ -237,18 +237,18 @@ static mw_status embed(pass *p) {
                                         1.0f, true);
 }
 
-static mw_status head_rows(pass *p, const float *x, int64_t row, int64_t rows, bool hooked) {
+static mw_status logits_of_rows(pass *p, const float *x, int64_t row, int64_t rows, bool hooked) {
     mw_model *m = p->model;
     int64_t vocab = m->arch.vocab;
     float *logits = m->work.logits;
-    MW_TRY(apply(p, &m->head, x, logits, rows));
+    MW_TRY(multiply(p, &m->head, x, logits, rows));
     if (m->arch.final_softcap > 0)
         MW_TRY(p->backend->ops->soft_cap(p->backend, logits, rows * vocab, (float)m->arch.final_softcap));
     return hooked ? fire_rows(p, (mw_site){0, MW_LOGITS}, logits, vocab, row, rows) : MW_OK;
 }
 
 /* Copies to the caller the rows of the piece [row, row + rows) that end a sequence. */
-static mw_status take_last(pass *p, int64_t row, int64_t rows, float *out) {
+static mw_status download_last_logits(pass *p, int64_t row, int64_t rows, float *out) {
     int64_t vocab = p->model->arch.vocab;
     for (int64_t s = 0; s < p->batch->n_seq; s++) {
         int64_t last = p->first_row[s] + p->q_len[s] - 1;
@@ -266,21 +266,21 @@ static mw_status unembed(pass *p, float *last_logits) {
     int64_t d = m->arch.d_model, vocab = m->arch.vocab;
     bool hooked = mw_hooks_wanted(m->hooks, (mw_site){0, MW_LOGITS});
     if (!w->logits) MW_TRY(mw_backend_floats(m->backend, MW_LOGIT_ROWS * vocab, &w->logits));
-    MW_TRY(mw_head_meet(m));
+    MW_TRY(mw_head_pack_once(m));
     MW_TRY(normalize(p, &m->final_norm, w->x, w->h, p->rows, d));
     if (hooked) {
         for (int64_t row = 0; row < p->rows && !p->stopped; row += MW_LOGIT_ROWS) {
             int64_t rows = p->rows - row < MW_LOGIT_ROWS ? p->rows - row : MW_LOGIT_ROWS;
-            MW_TRY(head_rows(p, w->h + row * d, row, rows, true));
-            if (last_logits && !p->stopped) MW_TRY(take_last(p, row, rows, last_logits));
+            MW_TRY(logits_of_rows(p, w->h + row * d, row, rows, true));
+            if (last_logits && !p->stopped) MW_TRY(download_last_logits(p, row, rows, last_logits));
         }
         return MW_OK;
     }
     for (int64_t s = 0; s < p->batch->n_seq; s++) {
         int64_t last = p->first_row[s] + p->q_len[s] - 1;
         if (p->q_len[s] == 0) continue;
-        MW_TRY(head_rows(p, w->h + last * d, last, 1, false));
-        MW_TRY(take_last(p, last, 1, last_logits));
+        MW_TRY(logits_of_rows(p, w->h + last * d, last, 1, false));
+        MW_TRY(download_last_logits(p, last, 1, last_logits));
     }
     return MW_OK;
 }
@@ -306,7 +306,7 @@ static mw_status check_batch(const mw_model *m, const mw_batch *batch, int64_t *
     return MW_OK;
 }
 
-static mw_status begin(pass *p) {
+static mw_status prepare(pass *p) {
     int64_t n = p->batch->n_seq, longest = 0;
     p->position = mw_alloc((size_t)p->rows * sizeof *p->position);
     p->sequence = mw_alloc((size_t)p->rows * sizeof *p->sequence);
@@ -333,7 +333,7 @@ static mw_status begin(pass *p) {
 }
 
 static mw_status run(pass *p, float *last_logits) {
-    MW_TRY(begin(p));
+    MW_TRY(prepare(p));
     MW_TRY(embed(p));
     if (finished(p, (mw_site){0, MW_EMBED})) return MW_OK;
     MW_TRY(run_layers(p));

@@ -25,18 +25,18 @@ static int32_t greedy(const float *logits, int64_t vocab) {
 }
 
 /* Softmax over the candidates kept by top-k and then top-p (Holtzman et al. 2020), largest first. */
-static int32_t sample(const mw_sampling *how, const float *logits, int64_t vocab, candidate *pool, float uniform) {
+static int32_t sample(const mw_sampling *sampling, const float *logits, int64_t vocab, candidate *pool, float uniform) {
     for (int64_t i = 0; i < vocab; i++) pool[i] = (candidate){logits[i], (int32_t)i};
     qsort(pool, (size_t)vocab, sizeof *pool, by_logit);
-    int64_t kept = how->top_k > 0 && how->top_k < vocab ? how->top_k : vocab;
+    int64_t kept = sampling->top_k > 0 && sampling->top_k < vocab ? sampling->top_k : vocab;
     double total = 0, cut = 0;
-    for (int64_t i = 0; i < kept; i++) total += exp((pool[i].logit - pool[0].logit) / how->temperature);
+    for (int64_t i = 0; i < kept; i++) total += exp((pool[i].logit - pool[0].logit) / sampling->temperature);
     int64_t n = 0;
-    while (n < kept && (n == 0 || cut < how->top_p * total))
-        cut += exp((pool[n++].logit - pool[0].logit) / how->temperature);
+    while (n < kept && (n == 0 || cut < sampling->top_p * total))
+        cut += exp((pool[n++].logit - pool[0].logit) / sampling->temperature);
     double left = uniform * cut;
     for (int64_t i = 0; i < n; i++) {
-        left -= exp((pool[i].logit - pool[0].logit) / how->temperature);
+        left -= exp((pool[i].logit - pool[0].logit) / sampling->temperature);
         if (left < 0) return pool[i].id;
     }
     return pool[n - 1].id;
@@ -44,24 +44,24 @@ static int32_t sample(const mw_sampling *how, const float *logits, int64_t vocab
 
 typedef struct run {
     mw_model *model;
-    const mw_sampling *how;
+    const mw_sampling *sampling;
     int64_t n_seq, vocab;
     mw_kv_cache *cache;
     float *logits;
     candidate *pool;
     int32_t *next;
-    int64_t *length, *made, *room; /* per sequence: tokens fed next, tokens made, tokens that may be made */
+    int64_t *length, *made, *limit; /* per sequence: tokens fed next, tokens made, tokens that may be made */
 } run;
 
 static int32_t choose(run *r, int64_t s) {
     const float *logits = r->logits + s * r->vocab;
-    if (r->how->temperature <= 0) return greedy(logits, r->vocab);
-    float uniform = mw_rng_uniform((uint64_t)r->how->seed, (uint64_t)s, (uint64_t)r->made[s]);
-    return sample(r->how, logits, r->vocab, r->pool, uniform);
+    if (r->sampling->temperature <= 0) return greedy(logits, r->vocab);
+    float uniform = mw_rng_uniform((uint64_t)r->sampling->seed, (uint64_t)s, (uint64_t)r->made[s]);
+    return sample(r->sampling, logits, r->vocab, r->pool, uniform);
 }
 
 /* Makes the pass over a sequence's prompt and what it has of new tokens again, to say where it is not finite. */
-static mw_status refuse(run *r, const mw_batch *prompts, int64_t s, const int32_t *made) {
+static mw_status report_nonfinite(run *r, const mw_batch *prompts, int64_t s, const int32_t *made) {
     int64_t before = 0, length = prompts->length[s] + r->made[s];
     char what[64];
     for (int64_t q = 0; q < s; q++) before += prompts->length[q];
@@ -80,11 +80,12 @@ static mw_status advance(run *r, const mw_batch *prompts, int32_t **out, int64_t
     *fed = 0;
     for (int64_t s = 0; s < r->n_seq; s++) {
         if (r->length[s] == 0) continue;
-        if (mw_first_not_finite(r->logits + s * r->vocab, r->vocab) < r->vocab) return refuse(r, prompts, s, out[s]);
+        if (mw_first_not_finite(r->logits + s * r->vocab, r->vocab) < r->vocab)
+            return report_nonfinite(r, prompts, s, out[s]);
         int32_t id = choose(r, s);
-        bool stop = id == r->how->stop_id;
+        bool stop = id == r->sampling->stop_id;
         if (!stop) out[s][r->made[s]++] = id;
-        r->length[s] = !stop && r->made[s] < r->room[s];
+        r->length[s] = !stop && r->made[s] < r->limit[s];
         if (r->length[s]) r->next[(*fed)++] = id;
     }
     return MW_OK;
@@ -100,10 +101,10 @@ static mw_status generate(run *r, const mw_batch *prompts, int32_t **out) {
                 MW_ERR_ARG,
                 "prompt %lld has %lld tokens: the model reads %lld at most, and needs one of them to continue",
                 (long long)s, (long long)prompts->length[s], (long long)context);
-        r->room[s] = r->how->max_new_tokens < left ? r->how->max_new_tokens : left;
-        if (prompts->length[s] + r->room[s] > longest) longest = prompts->length[s] + r->room[s];
-        if (!(out[s] = mw_calloc((size_t)r->room[s] + 1, sizeof **out))) return MW_ERR_MEMORY;
-        r->length[s] = r->room[s] > 0 ? prompts->length[s] : 0;
+        r->limit[s] = r->sampling->max_new_tokens < left ? r->sampling->max_new_tokens : left;
+        if (prompts->length[s] + r->limit[s] > longest) longest = prompts->length[s] + r->limit[s];
+        if (!(out[s] = mw_calloc((size_t)r->limit[s] + 1, sizeof **out))) return MW_ERR_MEMORY;
+        r->length[s] = r->limit[s] > 0 ? prompts->length[s] : 0;
     }
     MW_TRY(mw_kv_cache_new(r->model, r->n_seq, longest, &r->cache));
     mw_batch batch = {.n_seq = r->n_seq, .ids = prompts->ids, .length = prompts->length, .cache = r->cache};
@@ -121,15 +122,15 @@ static mw_status generate(run *r, const mw_batch *prompts, int32_t **out) {
 mw_status mw_generate(mw_model *model, const mw_batch *prompts, const mw_sampling *sampling, int32_t **out,
                       int64_t *out_length) {
     int64_t n = prompts->n_seq, vocab = mw_model_about(model)->vocab;
-    run r = {.model = model, .how = sampling, .n_seq = n, .vocab = vocab};
+    run r = {.model = model, .sampling = sampling, .n_seq = n, .vocab = vocab};
     r.logits = mw_alloc((size_t)(n * vocab) * sizeof *r.logits);
     r.pool = mw_alloc((size_t)vocab * sizeof *r.pool);
     r.next = mw_alloc((size_t)n * sizeof *r.next);
     r.length = mw_calloc((size_t)n, sizeof *r.length);
     r.made = mw_calloc((size_t)n, sizeof *r.made);
-    r.room = mw_calloc((size_t)n, sizeof *r.room);
+    r.limit = mw_calloc((size_t)n, sizeof *r.limit);
     int32_t **texts = mw_calloc((size_t)n, sizeof *texts);
-    bool ready = r.logits && r.pool && r.next && r.length && r.made && r.room && texts;
+    bool ready = r.logits && r.pool && r.next && r.length && r.made && r.limit && texts;
     mw_status status = ready ? generate(&r, prompts, texts) : MW_ERR_MEMORY;
     for (int64_t s = 0; texts && s < n; s++) {
         if (status == MW_OK) {
@@ -140,7 +141,7 @@ mw_status mw_generate(mw_model *model, const mw_batch *prompts, const mw_samplin
         }
     }
     mw_kv_cache_free(&r.cache);
-    void *all[] = {r.logits, r.pool, r.next, r.length, r.made, r.room, texts};
+    void *all[] = {r.logits, r.pool, r.next, r.length, r.made, r.limit, texts};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) mw_free(all[i]);
     return status;
 }

@@ -124,8 +124,8 @@ void mw_model_free(mw_model **slot) {
     mw_workspace_free(model);
     if (model->rope) backend->ops->free(backend, model->rope);
     if (model->local_rope) backend->ops->free(backend, model->local_rope);
-    for (int64_t i = 0; i < model->n_blocks; i++) backend->ops->free(backend, model->blocks[i]);
-    mw_free(model->blocks);
+    for (int64_t i = 0; i < model->n_copies; i++) backend->ops->free(backend, model->copies[i]);
+    mw_free(model->copies);
     mw_layers_free(model);
     mw_safetensors_free(&model->file);
     mw_free(model->folder);

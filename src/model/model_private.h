@@ -13,7 +13,7 @@ typedef struct mw_weight {
     int64_t in, out, ld;
     bool transposed;
     const float *bias;
-    mw_packed *packed; /* what products read, once a pass has come here; or NULL */
+    mw_packed *packed; /* set when a pass first reaches the layer; NULL: products read `data` */
 } mw_weight;
 
 typedef struct mw_norm {
@@ -25,9 +25,10 @@ enum { MW_LAYER_MATRICES = 8 };
 typedef struct mw_layer {
     mw_norm norm1, norm2, post_attn, post_mlp, q_norm, k_norm;
     mw_weight qkv, q, k, v, o, gate, up, down; /* data NULL: absent. qkv: heads interleaved (GPT-NeoX) */
-    void *block[MW_LAYER_MATRICES];            /* device blocks of matrices that could not be used where they lie */
-    int n_blocks;
-    bool met; /* by a pass: packed where that is of use, and then the blocks are gone */
+    /* Copies, in backend memory, of matrices that cannot be used in place in the mapped file. Freed once packed. */
+    void *copy[MW_LAYER_MATRICES];
+    int n_copies;
+    bool packed; /* packing was tried, on the first pass that reached the layer */
 } mw_layer;
 
 /* Buffers of a pass, for up to `rows` rows. */
@@ -44,15 +45,15 @@ struct mw_model {
     mw_hooks *hooks;
     mw_safetensors *file;
     char *folder;
-    void **blocks; /* device blocks of weights outside layers, and of vectors, that could not be used where they lie */
-    int64_t n_blocks, blocks_capacity;
+    void **copies; /* of vectors, and of matrices outside layers, as in mw_layer */
+    int64_t n_copies, copies_capacity;
     mw_weight embed, position, head;
     mw_norm final_norm;
     mw_layer *layers;
     float *rope, *local_rope; /* [rope_positions, pairs, 2] */
     int64_t rope_positions;
     mw_workspace work;
-    bool plain, head_met; /* nothing is to be packed; the head was used */
+    bool packing_disabled, head_packed;
 };
 
 struct mw_kv_cache {
@@ -63,9 +64,10 @@ struct mw_kv_cache {
 };
 
 mw_status mw_weights_bind(mw_model *model, mw_dtype dtype) MW_MUST_USE;
-/* Packs a layer's matrices, or the head, when a pass first comes to them. */
-mw_status mw_layer_meet(mw_model *model, int64_t layer) MW_MUST_USE;
-mw_status mw_head_meet(mw_model *model) MW_MUST_USE;
+/* Packs the matrices of a layer, or the head, the first time; later calls return at once. */
+mw_status mw_layer_pack_once(mw_model *model, int64_t layer) MW_MUST_USE;
+mw_status mw_head_pack_once(mw_model *model) MW_MUST_USE;
+/* Frees all layers with their packed matrices and copies, and the packed head. */
 void mw_layers_free(mw_model *model);
 mw_status mw_rope_reserve(mw_model *model, int64_t positions) MW_MUST_USE;
 mw_status mw_workspace_reserve(mw_model *model, int64_t rows) MW_MUST_USE;

@@ -1,5 +1,6 @@
-/* Weights as products read them fastest: copies that take the place of those the loader made, where it made some, and otherwise come
- * beside the mapped file. Only what passes come to is packed, so layers behind the last hook cost nothing. */
+/* Packs weight matrices into the layout that the backend multiplies fastest, when a pass first reaches them: layers
+ * after the last hooked site cost nothing. A packed matrix replaces the loader's copy; without such a copy it takes
+ * memory beside the mapped file. */
 #include "model/model_private.h"
 
 static mw_status pack(mw_model *m, mw_weight *w) {
@@ -16,30 +17,30 @@ static void list_matrices(mw_layer *l, mw_weight *out[MW_LAYER_MATRICES]) {
     for (int i = 0; i < MW_LAYER_MATRICES; i++) out[i] = all[i];
 }
 
-static void free_blocks(mw_model *m, mw_layer *l) {
-    for (int i = 0; i < l->n_blocks; i++) m->backend->ops->free(m->backend, l->block[i]);
-    l->n_blocks = 0;
+static void free_copies(mw_model *m, mw_layer *l) {
+    for (int i = 0; i < l->n_copies; i++) m->backend->ops->free(m->backend, l->copy[i]);
+    l->n_copies = 0;
 }
 
-mw_status mw_layer_meet(mw_model *m, int64_t layer) {
+mw_status mw_layer_pack_once(mw_model *m, int64_t layer) {
     mw_layer *l = &m->layers[layer];
     mw_weight *all[MW_LAYER_MATRICES];
-    bool packed = true;
-    if (l->met || m->plain) return MW_OK;
+    bool all_packed = true;
+    if (l->packed || m->packing_disabled) return MW_OK;
     list_matrices(l, all);
     for (int i = 0; i < MW_LAYER_MATRICES; i++) {
         MW_TRY(pack(m, all[i]));
-        packed = packed && (all[i]->packed || !all[i]->data);
+        all_packed = all_packed && (all[i]->packed || !all[i]->data);
     }
-    l->met = true;
-    if (packed) free_blocks(m, l); /* no product reads them now */
+    l->packed = true;
+    if (all_packed) free_copies(m, l); /* products read the packed matrices only */
     return MW_OK;
 }
 
-mw_status mw_head_meet(mw_model *m) {
-    if (m->head_met || m->plain) return MW_OK;
+mw_status mw_head_pack_once(mw_model *m) {
+    if (m->head_packed || m->packing_disabled) return MW_OK;
     MW_TRY(pack(m, &m->head));
-    m->head_met = true;
+    m->head_packed = true;
     return MW_OK;
 }
 
@@ -48,12 +49,12 @@ void mw_layers_free(mw_model *m) {
     for (int64_t i = 0; m->layers && i < m->arch.n_layers; i++) {
         list_matrices(&m->layers[i], all);
         for (int j = 0; j < MW_LAYER_MATRICES; j++) m->backend->ops->free_packed(m->backend, all[j]->packed);
-        free_blocks(m, &m->layers[i]);
+        free_copies(m, &m->layers[i]);
     }
     if (m->head.packed) m->backend->ops->free_packed(m->backend, m->head.packed);
     mw_free(m->layers);
 }
 
 void mw_model_keep_plain(mw_model *m) {
-    m->plain = true;
+    m->packing_disabled = true;
 }

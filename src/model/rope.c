@@ -15,7 +15,7 @@ static float llama3_frequency(const mw_rope *rope, float frequency) {
     return (float)((1 - smooth) * frequency / rope->factor + smooth * frequency);
 }
 
-static void fill(const mw_rope *rope, int64_t pairs, int64_t positions, float *out) {
+static void fill_angles(const mw_rope *rope, int64_t pairs, int64_t positions, float *out) {
     for (int64_t i = 0; i < pairs; i++) {
         float frequency = 1.0f / powf((float)rope->theta, (float)(2 * i) / (float)(2 * pairs));
         if (rope->llama3) frequency = llama3_frequency(rope, frequency);
@@ -28,12 +28,12 @@ static void fill(const mw_rope *rope, int64_t pairs, int64_t positions, float *o
     }
 }
 
-static mw_status make(mw_model *model, const mw_rope *rope, int64_t positions, float **slot) {
+static mw_status make_table(mw_model *model, const mw_rope *rope, int64_t positions, float **slot) {
     mw_backend *backend = model->backend;
     int64_t count = positions * model->arch.rotary_pairs * 2;
     float *host = mw_alloc((size_t)count * sizeof *host), *device = NULL;
     if (!host) return MW_ERR_MEMORY;
-    fill(rope, model->arch.rotary_pairs, positions, host);
+    fill_angles(rope, model->arch.rotary_pairs, positions, host);
     mw_status status = mw_backend_floats(backend, count, &device);
     if (status == MW_OK) status = backend->ops->upload(backend, device, host, (size_t)count * sizeof *host);
     mw_free(host);
@@ -49,9 +49,9 @@ static mw_status make(mw_model *model, const mw_rope *rope, int64_t positions, f
 mw_status mw_rope_reserve(mw_model *model, int64_t positions) {
     if (model->arch.rotary_pairs == 0 || positions <= model->rope_positions) return MW_OK;
     int64_t grown = positions < 256 ? 256 : positions + positions / 2;
-    MW_TRY(make(model, &model->arch.rope, grown, &model->rope));
+    MW_TRY(make_table(model, &model->arch.rope, grown, &model->rope));
     if (model->arch.family->window == WINDOW_PATTERN)
-        MW_TRY(make(model, &model->arch.local_rope, grown, &model->local_rope));
+        MW_TRY(make_table(model, &model->arch.local_rope, grown, &model->local_rope));
     model->rope_positions = grown;
     return MW_OK;
 }

@@ -26,16 +26,16 @@ static void full_name(const binder *b, const char *pattern, int64_t layer, const
     snprintf(out, NAME_MAX_BYTES, "%s%s%s", b->prefix, name, suffix);
 }
 
-static mw_status keep_block(mw_model *model, mw_layer *layer, void *block) {
+static mw_status keep_copy(mw_model *model, mw_layer *layer, void *copy) {
     if (layer) {
-        layer->block[layer->n_blocks++] = block;
+        layer->copy[layer->n_copies++] = copy;
         return MW_OK;
     }
-    if (!MW_GROW(model->blocks, model->n_blocks, model->blocks_capacity)) {
-        model->backend->ops->free(model->backend, block);
+    if (!MW_GROW(model->copies, model->n_copies, model->copies_capacity)) {
+        model->backend->ops->free(model->backend, copy);
         return MW_ERR_MEMORY;
     }
-    model->blocks[model->n_blocks++] = block;
+    model->copies[model->n_copies++] = copy;
     return MW_OK;
 }
 
@@ -53,7 +53,7 @@ static mw_status convert(const mw_tensor *t, mw_dtype dtype, void *out) {
 }
 
 /* The tensor's elements on the device in `dtype`: where they lie in the map if that will do. `layer`: of a matrix of one, or NULL. */
-static mw_status place(mw_model *model, mw_layer *layer, const mw_tensor *t, mw_dtype dtype, const void **out) {
+static mw_status load_elements(mw_model *model, mw_layer *layer, const mw_tensor *t, mw_dtype dtype, const void **out) {
     mw_backend *backend = model->backend;
     bool aligned = (uintptr_t)t->data % mw_dtype_size(dtype) == 0;
     if (t->dtype == dtype && aligned && backend->ops->host_memory) {
@@ -66,11 +66,11 @@ static mw_status place(mw_model *model, mw_layer *layer, const mw_tensor *t, mw_
     mw_status status = convert(t, dtype, host);
     if (status == MW_OK && backend->ops->host_memory) {
         *out = host;
-        return keep_block(model, layer, host);
+        return keep_copy(model, layer, host);
     }
     if (status == MW_OK) status = backend->ops->alloc(backend, bytes, &device);
     if (status == MW_OK) {
-        status = keep_block(model, layer, device);
+        status = keep_copy(model, layer, device);
         if (status == MW_OK) status = backend->ops->upload(backend, device, host, bytes);
     }
     mw_free(host);
@@ -86,7 +86,7 @@ static mw_status bind_vector(const binder *b, const char *name, int64_t width, c
         return mw_error(MW_ERR_FORMAT, "%s: weight '%s': expected shape [%lld], found %d dimensions, %lld elements",
                         b->model->folder, name, (long long)width, t.ndim, (long long)mw_tensor_count(&t));
     const void *data;
-    MW_TRY(place(b->model, NULL, &t, MW_F32, &data));
+    MW_TRY(load_elements(b->model, NULL, &t, MW_F32, &data));
     *out = data;
     return MW_OK;
 }
@@ -120,7 +120,7 @@ static mw_status bind_matrix(const binder *b, const char *pattern, int64_t layer
                         b->model->folder, name, (long long)rows, (long long)columns,
                         (long long)(t.ndim > 0 ? t.shape[0] : 0), (long long)(t.ndim > 1 ? t.shape[1] : 0));
     *weight = (mw_weight){.dtype = b->dtype, .in = in, .out = out, .ld = columns, .transposed = !conv1d};
-    MW_TRY(place(b->model, b->layer, &t, b->dtype, &weight->data));
+    MW_TRY(load_elements(b->model, b->layer, &t, b->dtype, &weight->data));
     b->model->info.parameters += mw_tensor_count(&t);
     if (!bias) return MW_OK;
     full_name(b, pattern, layer, ".bias", name);
