@@ -1,8 +1,17 @@
+/* The table of model families.
+ *
+ * To add a family:
+ * 1. Add a row here; family.h explains each member. Members that are left out are zero.
+ * 2. Add a small random model in tools/make_golden_models.py, run it for tests/golden/models, and add the folder's name
+ *    to `families` in tests/unit/test_model_golden.c: activations at all sites must match those of transformers.
+ * 3. Add the model_type to the list in include/microw/model.h.
+ * Code changes only for a feature that no family has yet: activations, rotary scalings and window rules are read in
+ * architecture.c; tensor prefixes and layouts are bound in weights.c; forward.c computes the pass. */
 #include "model/family.h"
 
 #include <string.h>
 
-/* The Llama naming, which many families share. */
+/* Names of tensors that several families share. */
 #define LLAMA_NAMES                                                                                                    \
     .embed = "embed_tokens", .final_norm = "norm", .head = "lm_head", .norm1 = "layers.%d.input_layernorm",            \
     .q = "layers.%d.self_attn.q_proj", .k = "layers.%d.self_attn.k_proj", .v = "layers.%d.self_attn.v_proj",           \
@@ -18,26 +27,23 @@
     .norm2 = "h.%d.ln_2", .up = "h.%d.mlp.c_fc", .down = "h.%d.mlp.c_proj"
 
 static const mw_family families[] = {
-    {.type = "gpt2",
+    {.model_type = "gpt2",
      .names = {GPT_NAMES, .qkv = "h.%d.attn.c_attn", .o = "h.%d.attn.c_proj"},
-     .conv1d = true,
+     .norm = NORM_LAYER,
+     .eps = 1e-5,
      .tied = true,
-     .qkv_bias = BIAS_ALWAYS,
-     .o_bias = BIAS_ALWAYS,
-     .mlp_bias = BIAS_ALWAYS,
-     .activation = "gelu_new",
-     .eps = 1e-5},
-    {.type = "gpt_neo",
+     .conv1d = true,
+     .attention = {.qkv = QKV_COLUMNS, .qkv_bias = BIAS_ALWAYS, .o_bias = BIAS_ALWAYS},
+     .mlp = {.activation = "gelu_new", .bias = BIAS_ALWAYS, .expansion = 4}},
+    {.model_type = "gpt_neo",
      .names = {GPT_NAMES, .q = "h.%d.attn.attention.q_proj", .k = "h.%d.attn.attention.k_proj",
                .v = "h.%d.attn.attention.v_proj", .o = "h.%d.attn.attention.out_proj"},
+     .norm = NORM_LAYER,
+     .eps = 1e-5,
      .tied = true,
-     .unscaled_attention = true,
-     .o_bias = BIAS_ALWAYS,
-     .mlp_bias = BIAS_ALWAYS,
-     .window = WINDOW_ATTENTION_LAYERS,
-     .activation = "gelu_new",
-     .eps = 1e-5},
-    {.type = "gpt_neox",
+     .attention = {.o_bias = BIAS_ALWAYS, .scale = SCALE_ONE, .window = WINDOW_ATTENTION_LAYERS, .window_default = 256},
+     .mlp = {.activation = "gelu_new", .bias = BIAS_ALWAYS, .expansion = 4}},
+    {.model_type = "gpt_neox",
      .names = {.embed = "embed_in",
                .final_norm = "final_layer_norm",
                .head = "embed_out",
@@ -47,94 +53,89 @@ static const mw_family families[] = {
                NORM2,
                .up = "layers.%d.mlp.dense_h_to_4h",
                .down = "layers.%d.mlp.dense_4h_to_h"},
-     .rotary = true,
-     .qkv_bias = BIAS_CONFIG,
-     .o_bias = BIAS_CONFIG,
-     .mlp_bias = BIAS_ALWAYS,
-     .activation = "gelu",
-     .parallel_default = true,
+     .norm = NORM_LAYER,
+     .eps = 1e-5,
      .rotary_fraction = 0.25,
-     .eps = 1e-5},
-    {.type = "llama",
+     .parallel_residual = true,
+     .attention = {.qkv = QKV_PER_HEAD, .qkv_bias = BIAS_CONFIG, .o_bias = BIAS_CONFIG, .bias_default = true},
+     .mlp = {.activation = "gelu", .bias = BIAS_ALWAYS}},
+    {.model_type = "llama",
      .names = {LLAMA_NAMES, NORM2},
-     .rms_norm = true,
-     .rotary = true,
-     .qkv_bias = BIAS_CONFIG,
-     .o_bias = BIAS_CONFIG,
-     .mlp_bias = BIAS_CONFIG,
-     .activation = "silu",
+     .norm = NORM_RMS,
+     .eps = 1e-6,
      .rotary_fraction = 1,
-     .eps = 1e-6},
-    {.type = "mistral",
+     .attention = {.qkv_bias = BIAS_CONFIG, .o_bias = BIAS_CONFIG},
+     .mlp = {.activation = "silu", .bias = BIAS_CONFIG}},
+    {.model_type = "mistral",
      .names = {LLAMA_NAMES, NORM2},
-     .rms_norm = true,
-     .rotary = true,
-     .window = WINDOW_ALL,
-     .kv_heads = 8,
-     .activation = "silu",
+     .norm = NORM_RMS,
+     .eps = 1e-6,
      .rotary_fraction = 1,
-     .eps = 1e-6},
-    {.type = "qwen2",
+     .attention = {.kv_heads = 8, .window = WINDOW_ALL},
+     .mlp = {.activation = "silu"}},
+    {.model_type = "qwen2",
      .names = {LLAMA_NAMES, NORM2},
-     .rms_norm = true,
-     .rotary = true,
-     .qkv_bias = BIAS_ALWAYS,
-     .window = WINDOW_FROM_MAX,
-     .activation = "silu",
+     .norm = NORM_RMS,
+     .eps = 1e-6,
      .rotary_fraction = 1,
-     .eps = 1e-6},
-    {.type = "qwen3",
+     .attention = {.qkv_bias = BIAS_ALWAYS, .window = WINDOW_FROM_MAX},
+     .mlp = {.activation = "silu"}},
+    {.model_type = "qwen3",
      .names = {LLAMA_NAMES, NORM2, HEAD_NORMS},
-     .rms_norm = true,
-     .rotary = true,
-     .qkv_bias = BIAS_CONFIG,
-     .o_bias = BIAS_CONFIG,
-     .window = WINDOW_FROM_MAX,
-     .head_dim = 128,
-     .activation = "silu",
+     .norm = NORM_RMS,
+     .eps = 1e-6,
      .rotary_fraction = 1,
-     .eps = 1e-6},
-    {.type = "gemma2",
+     .attention = {.qkv_bias = BIAS_CONFIG, .o_bias = BIAS_CONFIG, .head_dim = 128, .window = WINDOW_FROM_MAX},
+     .mlp = {.activation = "silu"}},
+    {.model_type = "gemma2",
      .names = {LLAMA_NAMES, SANDWICH_NORMS},
-     .rms_norm = true,
-     .norm_plus_one = true,
-     .rotary = true,
+     .norm = NORM_RMS_PLUS_ONE,
+     .eps = 1e-6,
+     .rotary_fraction = 1,
      .scaled_embedding = true,
      .tied = true,
-     .qkv_bias = BIAS_CONFIG,
-     .o_bias = BIAS_CONFIG,
-     .window = WINDOW_EVEN,
-     .heads = 8,
-     .kv_heads = 4,
-     .head_dim = 256,
-     .activation = "gelu_pytorch_tanh",
-     .rotary_fraction = 1,
-     .eps = 1e-6},
-    {.type = "gemma3_text",
+     .attention = {.qkv_bias = BIAS_CONFIG,
+                   .o_bias = BIAS_CONFIG,
+                   .heads = 8,
+                   .kv_heads = 4,
+                   .head_dim = 256,
+                   .scale = SCALE_QUERY_SCALAR,
+                   .window = WINDOW_EVEN,
+                   .window_default = 4096},
+     .mlp = {.activation = "gelu_pytorch_tanh"}},
+    {.model_type = "gemma3_text",
+     .wrapper_type = "gemma3",
      .names = {LLAMA_NAMES, SANDWICH_NORMS, HEAD_NORMS},
-     .rms_norm = true,
-     .norm_plus_one = true,
-     .rotary = true,
+     .norm = NORM_RMS_PLUS_ONE,
+     .eps = 1e-6,
+     .rotary_fraction = 1,
+     .local_rope_theta = 10000,
      .scaled_embedding = true,
      .tied = true,
-     .qkv_bias = BIAS_CONFIG,
-     .o_bias = BIAS_CONFIG,
-     .window = WINDOW_PATTERN,
-     .heads = 8,
-     .kv_heads = 4,
-     .head_dim = 256,
-     .activation = "gelu_pytorch_tanh",
-     .rotary_fraction = 1,
-     .eps = 1e-6},
+     .attention = {.qkv_bias = BIAS_CONFIG,
+                   .o_bias = BIAS_CONFIG,
+                   .heads = 8,
+                   .kv_heads = 4,
+                   .head_dim = 256,
+                   .scale = SCALE_QUERY_SCALAR,
+                   .window = WINDOW_PATTERN,
+                   .window_default = 4096},
+     .mlp = {.activation = "gelu_pytorch_tanh"}},
 };
+enum { FAMILIES = sizeof families / sizeof *families };
 
-const mw_family *mw_family_find(const char *model_type) {
-    for (size_t i = 0; i < sizeof families / sizeof *families; i++)
-        if (strcmp(families[i].type, model_type) == 0) return &families[i];
+const mw_family *mw_family_find(const char *model_type, bool *wrapped) {
+    for (int i = 0; i < FAMILIES; i++) {
+        const mw_family *f = &families[i];
+        *wrapped = f->wrapper_type && strcmp(f->wrapper_type, model_type) == 0;
+        if (*wrapped || strcmp(f->model_type, model_type) == 0) return f;
+    }
     return NULL;
 }
 
 void mw_family_list(mw_text *out) {
-    for (size_t i = 0; i < sizeof families / sizeof *families; i++)
-        mw_text_addf(out, "%s%s", i ? ", " : "", families[i].type);
+    for (int i = 0; i < FAMILIES; i++) {
+        mw_text_addf(out, "%s%s", i ? ", " : "", families[i].model_type);
+        if (families[i].wrapper_type) mw_text_addf(out, ", %s", families[i].wrapper_type);
+    }
 }

@@ -1,64 +1,86 @@
-/* What distinguishes one family of models from another, as data. */
+/* Specification of a family of models: everything that distinguishes it from the others, as data. The table is in
+ * family.c; architecture.h joins a row of it with a model's config.json. */
 #ifndef MICROW_MODEL_FAMILY_H
 #define MICROW_MODEL_FAMILY_H
 
-#include "base/json.h"
-#include "microw/backend.h"
+#include "microw/base.h"
 
-typedef enum mw_bias { BIAS_NEVER, BIAS_ALWAYS, BIAS_CONFIG /* attention_bias or mlp_bias says */ } mw_bias;
-
-/* Names of weights, without ".weight" and ".bias"; %d is the layer. NULL: the family has no such weight. */
+/* Names of tensors, without ".weight" and ".bias"; %d is the layer. NULL: the family has no such weight. */
 typedef struct mw_weight_names {
-    const char *embed, *position, *final_norm, *head;
+    const char *embed, *position /* learned positions */, *final_norm, *head;
     const char *norm1, *qkv, *q, *k, *v, *o, *q_norm, *k_norm, *post_attn_norm;
-    const char *norm2, *gate, *up, *down, *post_mlp_norm;
+    const char *norm2, *gate /* gated MLP */, *up, *down, *post_mlp_norm;
 } mw_weight_names;
 
-typedef enum mw_window_rule { /* where config.json has no layer_types */
-                              WINDOW_NONE,
-                              WINDOW_ALL,      /* Mistral: every layer, if sliding_window is a number */
-                              WINDOW_EVEN,     /* Gemma 2 */
-                              WINDOW_PATTERN,  /* Gemma 3: all but every sixth */
-                              WINDOW_FROM_MAX, /* Qwen: layers from max_window_layers on, if use_sliding_window */
-                              WINDOW_ATTENTION_LAYERS, /* GPT-Neo: attention_layers or attention_types */
+typedef enum mw_norm_kind {
+    NORM_LAYER,       /* LayerNorm with weight and bias */
+    NORM_RMS,         /* RMSNorm: x / rms(x) * weight */
+    NORM_RMS_PLUS_ONE /* Gemma: x / rms(x) * (1 + weight) */
+} mw_norm_kind;
+
+/* Whether a matrix has a bias. CONFIG: as attention_bias or mlp_bias of config.json. */
+typedef enum mw_bias { BIAS_NEVER, BIAS_ALWAYS, BIAS_CONFIG } mw_bias;
+
+typedef enum mw_qkv_layout {
+    QKV_SEPARATE, /* three matrices: names q, k, v */
+    QKV_COLUMNS,  /* GPT-2: one matrix, columns [q, k, v]; needs conv1d */
+    QKV_PER_HEAD  /* GPT-NeoX: one matrix, rows q, k, v of each head in turn */
+} mw_qkv_layout;
+
+typedef enum mw_score_scale {
+    SCALE_HEAD_DIM,     /* 1 / sqrt(head_dim) */
+    SCALE_QUERY_SCALAR, /* Gemma: 1 / sqrt(query_pre_attn_scalar), which defaults to head_dim */
+    SCALE_ONE           /* GPT-Neo */
+} mw_score_scale;
+
+/* Which layers attend within a sliding window, unless config.json has layer_types. */
+typedef enum mw_window_rule {
+    WINDOW_NONE,
+    WINDOW_ALL,             /* Mistral: every layer, if sliding_window is a number */
+    WINDOW_EVEN,            /* Gemma 2: layers 0, 2, 4, ... */
+    WINDOW_PATTERN,         /* Gemma 3: all but every sixth (sliding_window_pattern) */
+    WINDOW_FROM_MAX,        /* Qwen: layers from max_window_layers on, if use_sliding_window */
+    WINDOW_ATTENTION_LAYERS /* GPT-Neo: as attention_layers or attention_types; the width is window_size */
 } mw_window_rule;
 
-typedef struct mw_family {
-    const char *type;
-    mw_weight_names names;
-    bool rms_norm, norm_plus_one, conv1d, rotary, unscaled_attention, scaled_embedding, tied;
-    mw_bias qkv_bias, o_bias, mlp_bias, head_bias;
+typedef struct mw_attention_spec {
+    mw_qkv_layout qkv;
+    mw_bias qkv_bias, o_bias;
+    bool bias_default; /* of attention_bias */
+    int64_t heads, kv_heads,
+        head_dim; /* defaults. 0: heads are required, kv_heads = heads, head_dim = d_model / heads */
+    mw_score_scale scale;
     mw_window_rule window;
-    const char *activation;            /* default */
-    int64_t heads, kv_heads, head_dim; /* defaults where config.json may leave them out; 0: none */
-    bool parallel_default;
-    double rotary_fraction, eps;
+    int64_t window_default; /* width in tokens; 0: no window unless config.json gives one */
+} mw_attention_spec;
+
+typedef struct mw_mlp_spec {
+    const char *activation; /* default; names: read_activation in architecture.c */
+    mw_bias bias;
+    int64_t expansion; /* d_mlp defaults to expansion * d_model; 0: d_mlp is required */
+} mw_mlp_spec;
+
+/* Zero members are the usual case: sequential residual, separate q, k and v, no bias, no window. */
+typedef struct mw_family {
+    const char *model_type;   /* of config.json */
+    const char *wrapper_type; /* model_type of a config.json whose "text_config" is of this family, or NULL */
+    mw_weight_names names;
+    mw_norm_kind norm;
+    double eps;              /* default */
+    double rotary_fraction;  /* default share of head_dim that is rotated; 0: no rotary embedding */
+    double local_rope_theta; /* default base of a separate rotary table for windowed layers; 0: one table for all */
+    bool scaled_embedding;   /* by sqrt(d_model) */
+    bool tied;               /* default of tie_word_embeddings */
+    bool parallel_residual;  /* attention and MLP read the same stream, unless use_parallel_residual is false */
+    bool conv1d;             /* block matrices are stored [in, out]; else [out, in] */
+    mw_attention_spec attention;
+    mw_mlp_spec mlp;
 } mw_family;
 
-/* NULL for a family that is not in the table. */
-const mw_family *mw_family_find(const char *model_type);
-/* "gpt2, gpt_neox, ..." */
+/* Returns the row for a config.json's model_type, NULL for an unknown one. `wrapped`: the type is the row's
+ * wrapper_type, so that "text_config" holds the family's keys. */
+const mw_family *mw_family_find(const char *model_type, bool *wrapped);
+/* Appends all known types: "gpt2, gpt_neo, ...". */
 void mw_family_list(mw_text *out);
-
-enum { MW_LAYERS_MAX = 1024 };
-
-typedef struct mw_rope {
-    double theta, linear_factor; /* linear_factor 1: none */
-    bool llama3;
-    double factor, low_freq_factor, high_freq_factor, original_context;
-} mw_rope;
-
-/* config.json understood. */
-typedef struct mw_architecture {
-    const mw_family *family;
-    int64_t n_layers, d_model, n_heads, n_kv_heads, head_dim, d_mlp, vocab, context, rotary_pairs;
-    double eps, attention_scale, attention_softcap, final_softcap, embedding_scale;
-    mw_activation activation;
-    bool parallel, tied, attention_bias, mlp_bias;
-    mw_rope rope, local_rope;
-    int64_t window[MW_LAYERS_MAX]; /* 0: the layer sees all */
-} mw_architecture;
-
-mw_status mw_architecture_read(const char *folder, mw_architecture *out) MW_MUST_USE;
 
 #endif

@@ -60,9 +60,9 @@ static mw_status multiply(pass *p, const mw_weight *w, const float *x, float *y,
 /* `groups` vectors of `width` in each row. */
 static mw_status normalize(pass *p, const mw_norm *norm, const float *x, float *y, int64_t rows, int64_t width) {
     const mw_architecture *a = &p->model->arch;
-    if (a->family->rms_norm)
+    if (a->family->norm != NORM_LAYER)
         return p->backend->ops->rms_norm(p->backend, y, x, norm->weight, rows, width, (float)a->eps,
-                                         a->family->norm_plus_one ? 1.0f : 0.0f);
+                                         a->family->norm == NORM_RMS_PLUS_ONE ? 1.0f : 0.0f);
     return p->backend->ops->layer_norm(p->backend, y, x, norm->weight, norm->bias, rows, width, (float)a->eps);
 }
 

@@ -56,7 +56,7 @@ static mw_status choose_dtype(const mw_model *model, const char *dtype, mw_dtype
 
 static void fill_info(mw_model *model, mw_dtype dtype, int64_t parameters) {
     const mw_architecture *a = &model->arch;
-    model->info = (mw_model_info){.family = a->family->type,
+    model->info = (mw_model_info){.family = a->family->model_type,
                                   .folder = model->folder,
                                   .n_layers = a->n_layers,
                                   .d_model = a->d_model,

@@ -4,7 +4,7 @@
 
 #include "microw/model.h"
 #include "microw/safetensors.h"
-#include "model/family.h"
+#include "model/architecture.h"
 
 /* y[out] = x[in] W (+ bias). `transposed`: stored [out, in]; else [in, out] with rows `ld` apart. */
 typedef struct mw_weight {

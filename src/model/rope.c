@@ -50,7 +50,7 @@ mw_status mw_rope_reserve(mw_model *model, int64_t positions) {
     if (model->arch.rotary_pairs == 0 || positions <= model->rope_positions) return MW_OK;
     int64_t grown = positions < 256 ? 256 : positions + positions / 2;
     MW_TRY(make_table(model, &model->arch.rope, grown, &model->rope));
-    if (model->arch.family->window == WINDOW_PATTERN)
+    if (model->arch.family->local_rope_theta > 0)
         MW_TRY(make_table(model, &model->arch.local_rope, grown, &model->local_rope));
     model->rope_positions = grown;
     return MW_OK;

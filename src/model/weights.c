@@ -96,7 +96,7 @@ static mw_status bind_norm(const binder *b, const char *pattern, int64_t layer, 
     char name[NAME_MAX_BYTES];
     full_name(b, pattern, layer, ".weight", name);
     MW_TRY(bind_vector(b, name, width, &out->weight));
-    if (b->model->arch.family->rms_norm) return MW_OK;
+    if (b->model->arch.family->norm != NORM_LAYER) return MW_OK;
     full_name(b, pattern, layer, ".bias", name);
     return bind_vector(b, name, width, &out->bias);
 }
@@ -140,9 +140,9 @@ static mw_status bind_attention(const binder *b, int64_t l, mw_layer *layer) {
     const mw_architecture *a = &b->model->arch;
     const mw_family *f = a->family;
     int64_t d = a->d_model, q = a->n_heads * a->head_dim, kv = a->n_kv_heads * a->head_dim;
-    bool qkv_bias = has_bias(f->qkv_bias, a->attention_bias);
+    bool qkv_bias = has_bias(f->attention.qkv_bias, a->attention_bias);
     MW_TRY(bind_matrix(b, f->names.qkv, l, d, q + 2 * kv, f->conv1d, qkv_bias, &layer->qkv));
-    if (f->names.qkv && f->conv1d) {
+    if (f->attention.qkv == QKV_COLUMNS) {
         layer->q = slice_columns(&layer->qkv, 0, q);
         layer->k = slice_columns(&layer->qkv, q, kv);
         layer->v = slice_columns(&layer->qkv, q + kv, kv);
@@ -154,13 +154,13 @@ static mw_status bind_attention(const binder *b, int64_t l, mw_layer *layer) {
     MW_TRY(bind_norm(b, f->names.q_norm, l, a->head_dim, &layer->q_norm));
     MW_TRY(bind_norm(b, f->names.k_norm, l, a->head_dim, &layer->k_norm));
     MW_TRY(bind_norm(b, f->names.post_attn_norm, l, d, &layer->post_attn));
-    return bind_matrix(b, f->names.o, l, q, d, f->conv1d, has_bias(f->o_bias, a->attention_bias), &layer->o);
+    return bind_matrix(b, f->names.o, l, q, d, f->conv1d, has_bias(f->attention.o_bias, a->attention_bias), &layer->o);
 }
 
 static mw_status bind_layer(const binder *b, int64_t l, mw_layer *layer) {
     const mw_architecture *a = &b->model->arch;
     const mw_family *f = a->family;
-    bool bias = has_bias(f->mlp_bias, a->mlp_bias);
+    bool bias = has_bias(f->mlp.bias, a->mlp_bias);
     MW_TRY(bind_norm(b, f->names.norm1, l, a->d_model, &layer->norm1));
     MW_TRY(bind_attention(b, l, layer));
     MW_TRY(bind_norm(b, f->names.norm2, l, a->d_model, &layer->norm2));

@@ -15,7 +15,7 @@ mw_status mw_workspace_reserve(mw_model *model, int64_t rows) {
     const mw_architecture *a = &model->arch;
     mw_workspace *w = &model->work;
     int64_t q = a->n_heads * a->head_dim, kv = a->n_kv_heads * a->head_dim;
-    bool fused = a->family->names.qkv && !a->family->conv1d;
+    bool fused = a->family->attention.qkv == QKV_PER_HEAD;
     struct {
         float **slot;
         int64_t width;

@@ -42,7 +42,7 @@ static void check_unembedding(mw_model *model, const mw_safetensors *golden) {
     for (int64_t r = 0; r < rows; r++) {
         const float *row = (const float *)x.data + r * d;
         double mean = 0, square = 0;
-        for (int64_t i = 0; i < d && !a->family->rms_norm; i++) mean += row[i] / (double)d;
+        for (int64_t i = 0; i < d && a->family->norm == NORM_LAYER; i++) mean += row[i] / (double)d;
         for (int64_t i = 0; i < d; i++) square += (row[i] - mean) * (row[i] - mean) / (double)d;
         for (int64_t v = 0; v < vocab; v++) {
             double logit = ((const float *)logits.data)[r * vocab + v], cap = a->final_softcap;
@@ -50,7 +50,7 @@ static void check_unembedding(mw_model *model, const mw_safetensors *golden) {
             made[r * vocab + v] = (float)(made[r * vocab + v] / sqrt(square + a->eps));
         }
     }
-    for (int64_t v = 0; v < vocab && !a->family->rms_norm; v++) { /* the same bias in every row */
+    for (int64_t v = 0; v < vocab && a->family->norm == NORM_LAYER; v++) { /* the same bias in every row */
         double bias = want[v] - made[v];
         for (int64_t r = 0; r < rows; r++) made[r * vocab + v] += (float)bias;
     }
