@@ -1,5 +1,6 @@
 /* Tokenizes documents in waves, each rank its share, and gathers the ids in document order. */
 #include "dataset/documents.h"
+#include "dataset/pack_sequences.h"
 
 #include <string.h>
 
@@ -30,48 +31,49 @@ static mw_status reserve_ids(token_stream *s, int64_t ids) {
 }
 
 typedef struct wave {
-    int64_t begin, end; /* all documents of the wave */
-    int64_t at;         /* the document at hand: where reading failed, if it did */
-    int64_t mine, mine_end;
+    int64_t begin, end;             /* all documents of the wave */
+    int64_t document;               /* being read: where reading failed, if it did */
+    int64_t share_begin, share_end; /* documents of this rank */
     mw_ids ids;
-    int64_t *length; /* [mine_end - mine] */
+    int64_t *length; /* [share_end - share_begin] */
 } wave;
 
-static mw_status tokenize_share(const sources *s, reading *r, wave *w) {
-    if (!(w->length = mw_calloc((size_t)(w->mine_end - w->mine), sizeof *w->length))) return MW_ERR_MEMORY;
-    for (w->at = w->mine; w->at < w->mine_end; w->at++) {
+static mw_status tokenize_share(const document_files *files, read_context *r, wave *w) {
+    if (!(w->length = mw_calloc((size_t)(w->share_end - w->share_begin), sizeof *w->length))) return MW_ERR_MEMORY;
+    for (w->document = w->share_begin; w->document < w->share_end; w->document++) {
         int64_t before = w->ids.count;
-        MW_TRY(sources_read(s, w->at, r, &w->ids));
-        w->length[w->at - w->mine] = w->ids.count - before;
+        MW_TRY(document_read(files, w->document, r, &w->ids));
+        w->length[w->document - w->share_begin] = w->ids.count - before;
     }
     return MW_OK;
 }
 
 /* Each rank may find something wrong in its share; what is told is the first of all, whatever the number of ranks: the
  * one that has it reads that document again. Collective. */
-static mw_status tell_first(const sources *s, reading *r, const mw_comm *comm, wave *w, mw_status status) {
-    int64_t own = status == MW_OK ? -1 : w->at, first;
+static mw_status report_first_error(const document_files *files, read_context *r, const mw_comm *comm, wave *w,
+                                    mw_status status) {
+    int64_t own = status == MW_OK ? -1 : w->document, first;
     MW_TRY(mw_comm_first(comm, own, &first));
     if (status != MW_OK && own == first) {
-        mw_status again = w->at < w->mine_end ? sources_read(s, w->at, r, &w->ids) : MW_OK;
-        if (again == MW_OK)
-            mw_error(status, "dataset: document %lld: %s", (long long)w->at, mw_status_text(status));
+        mw_status repeated = w->document < w->share_end ? document_read(files, w->document, r, &w->ids) : MW_OK;
+        if (repeated == MW_OK)
+            mw_error(status, "dataset: document %lld: %s", (long long)w->document, mw_status_text(status));
         else
-            status = again;
+            status = repeated;
     }
     return mw_comm_agree(comm, status);
 }
 
 /* Gathers what the ranks have into `to`, which has room for `room` items of all together. */
-static mw_status gather(const mw_comm *comm, const void *mine, int64_t count, size_t item, int64_t room, void *to) {
+static mw_status gather(const mw_comm *comm, const void *local, int64_t count, size_t item, int64_t total, void *out) {
     size_t bytes = (size_t)count * item, *all = mw_alloc((size_t)mw_comm_size(comm) * sizeof *all), sum = 0;
     MW_TRY(mw_comm_agree(comm, all ? MW_OK : MW_ERR_MEMORY));
     mw_status status = mw_comm_allgather(comm, &bytes, sizeof bytes, all);
     for (int r = 0; status == MW_OK && r < mw_comm_size(comm); r++) sum += all[r];
-    if (status == MW_OK && sum != (size_t)room * item)
-        status = mw_error(MW_ERR_COMM, "dataset: the ranks have %zu bytes, expected %zu", sum, (size_t)room * item);
+    if (status == MW_OK && sum != (size_t)total * item)
+        status = mw_error(MW_ERR_COMM, "dataset: the ranks have %zu bytes, expected %zu", sum, (size_t)total * item);
     status = mw_comm_agree(comm, status); /* a rank that expects another sum would be the only one to stop */
-    if (status == MW_OK) status = mw_comm_allgatherv(comm, mine, all, to);
+    if (status == MW_OK) status = mw_comm_allgatherv(comm, local, all, out);
     mw_free(all);
     return status;
 }
@@ -79,10 +81,10 @@ static mw_status gather(const mw_comm *comm, const void *mine, int64_t count, si
 static mw_status gather_wave(const mw_comm *comm, const wave *w, token_stream *stream) {
     int64_t total = w->ids.count, documents = w->end - w->begin;
     MW_TRY(mw_comm_allreduce_sum(comm, &total, 1));
-    mw_status room = reserve_documents(stream, documents);
-    if (room == MW_OK) room = reserve_ids(stream, total);
-    MW_TRY(mw_comm_agree(comm, room));
-    MW_TRY(gather(comm, w->length, w->mine_end - w->mine, sizeof *w->length, documents,
+    mw_status status = reserve_documents(stream, documents);
+    if (status == MW_OK) status = reserve_ids(stream, total);
+    MW_TRY(mw_comm_agree(comm, status));
+    MW_TRY(gather(comm, w->length, w->share_end - w->share_begin, sizeof *w->length, documents,
                   stream->document_length + stream->n_documents));
     MW_TRY(gather(comm, w->ids.data ? (const void *)w->ids.data : "", w->ids.count, sizeof *w->ids.data, total,
                   stream->ids + stream->n_ids));
@@ -91,44 +93,44 @@ static mw_status gather_wave(const mw_comm *comm, const wave *w, token_stream *s
     return MW_OK;
 }
 
-static mw_status run_wave(const sources *s, reading *r, const mw_comm *comm, int64_t begin, int64_t end,
+static mw_status run_wave(const document_files *files, read_context *r, const mw_comm *comm, int64_t begin, int64_t end,
                           token_stream *stream) {
     wave w = {.begin = begin, .end = end};
-    mw_comm_share(mw_comm_rank(comm), mw_comm_size(comm), end - begin, 1, &w.mine, &w.mine_end);
-    w.mine += begin;
-    w.mine_end += begin;
+    mw_comm_share(mw_comm_rank(comm), mw_comm_size(comm), end - begin, 1, &w.share_begin, &w.share_end);
+    w.share_begin += begin;
+    w.share_end += begin;
     mw_log_quiet(true);
-    mw_status status = tokenize_share(s, r, &w);
+    mw_status status = tokenize_share(files, r, &w);
     mw_log_quiet(false);
-    status = tell_first(s, r, comm, &w, status);
+    status = report_first_error(files, r, comm, &w, status);
     if (status == MW_OK) status = gather_wave(comm, &w, stream);
     mw_ids_free(&w.ids);
     mw_free(w.length);
     return status;
 }
 
-static mw_status tokenize(const sources *s, reading *r, const mw_comm *comm, token_stream *stream) {
+static mw_status tokenize(const document_files *files, read_context *r, const mw_comm *comm, token_stream *stream) {
     const mw_dataset_options *options = r->options;
     int64_t overhead = pack_overhead(options, r->tokenizer);
     mw_progress progress;
-    mw_progress_begin(&progress, "tokenize", "documents", s->n_documents, mw_comm_rank(comm) == 0);
-    for (int64_t begin = 0; begin < s->n_documents; begin += WAVE_DOCUMENTS) {
-        int64_t end = begin + WAVE_DOCUMENTS < s->n_documents ? begin + WAVE_DOCUMENTS : s->n_documents;
-        MW_TRY(run_wave(s, r, comm, begin, end, stream));
+    mw_progress_begin(&progress, "tokenize", "documents", files->n_documents, mw_comm_rank(comm) == 0);
+    for (int64_t begin = 0; begin < files->n_documents; begin += WAVE_DOCUMENTS) {
+        int64_t end = begin + WAVE_DOCUMENTS < files->n_documents ? begin + WAVE_DOCUMENTS : files->n_documents;
+        MW_TRY(run_wave(files, r, comm, begin, end, stream));
         mw_progress_update(&progress, end, NULL);
-        bool enough = options->limit_tokens > 0 && (options->pack || !options->truncate) &&
-                      stream->n_ids + overhead * stream->n_documents >= options->limit_tokens;
-        if (enough) break;
+        bool limit_reached = options->limit_tokens > 0 && (options->pack || !options->truncate) &&
+                             stream->n_ids + overhead * stream->n_documents >= options->limit_tokens;
+        if (limit_reached) break;
     }
     return MW_OK;
 }
 
 /* Ranks share the documents: what each of them sees must be the same. */
-static mw_status same_files(const sources *s, const mw_comm *comm) {
+static mw_status same_files(const document_files *files, const mw_comm *comm) {
     mw_text text = {0};
     mw_text_add(&text, "", 0);
-    for (int64_t i = 0; i < s->n_files; i++) {
-        const source *f = &s->files[i];
+    for (int64_t i = 0; i < files->n_files; i++) {
+        const document_file *f = &files->items[i];
         mw_text_addf(&text, "%s, %zu bytes, hash %016llx\n", mw_path_basename(f->path), f->length,
                      (unsigned long long)mw_xxh64(f->data, f->length));
     }
@@ -139,10 +141,10 @@ static mw_status same_files(const sources *s, const mw_comm *comm) {
 }
 
 /* Once, for all ranks. Collective. */
-static mw_status tell(const mw_comm *comm, const sources *s, const reading *r) {
-    int64_t counts[] = {r->skipped, r->surrogates, r->broken};
+static mw_status report_counts(const mw_comm *comm, const document_files *files, const read_context *r) {
+    int64_t counts[] = {r->skipped, r->surrogates, r->invalid_utf8};
     MW_TRY(mw_comm_allreduce_sum(comm, counts, 3));
-    counts[1] += s->surrogates; /* every rank has read those */
+    counts[1] += files->surrogates; /* every rank has read those */
     if (counts[0])
         mw_log(MW_LOG_WARNING, "dataset: skipped records without a text in field '%s': %lld", r->options->text_field,
                (long long)counts[0]);
@@ -156,34 +158,34 @@ static mw_status tell(const mw_comm *comm, const sources *s, const reading *r) {
 }
 
 /* The dataset takes over the list of documents and the paths. */
-static mw_status take_sources(sources *s, mw_dataset *d, int64_t n_documents) {
-    if (!(d->files = mw_calloc((size_t)s->n_files, sizeof *d->files))) return MW_ERR_MEMORY;
-    for (int64_t i = 0; i < s->n_files; i++) {
-        d->files[i] = s->files[i].path;
-        s->files[i].path = NULL;
+static mw_status move_files(document_files *files, mw_dataset *d, int64_t n_documents) {
+    if (!(d->files = mw_calloc((size_t)files->n_files, sizeof *d->files))) return MW_ERR_MEMORY;
+    for (int64_t i = 0; i < files->n_files; i++) {
+        d->files[i] = files->items[i].path;
+        files->items[i].path = NULL;
     }
-    d->n_files = s->n_files;
-    d->documents = s->documents;
+    d->n_files = files->n_files;
+    d->documents = files->documents;
     d->n_documents = n_documents;
-    s->documents = NULL;
+    files->documents = NULL;
     return MW_OK;
 }
 
 mw_status mw_dataset_load(const mw_dataset_options *options, mw_tokenizer *tokenizer, const mw_comm *comm,
                           mw_dataset **out) {
-    sources s = {0};
-    reading r = {.options = options, .tokenizer = tokenizer};
+    document_files files = {0};
+    read_context r = {.options = options, .tokenizer = tokenizer};
     token_stream stream = {0};
     mw_dataset *d = mw_calloc(1, sizeof *d);
-    mw_status status = mw_comm_agree(comm, d ? sources_open(options, &s) : MW_ERR_MEMORY);
-    if (status == MW_OK && mw_comm_size(comm) > 1) status = same_files(&s, comm);
-    if (status == MW_OK) status = tokenize(&s, &r, comm, &stream);
-    if (status == MW_OK) status = tell(comm, &s, &r);
+    mw_status status = mw_comm_agree(comm, d ? document_files_open(options, &files) : MW_ERR_MEMORY);
+    if (status == MW_OK && mw_comm_size(comm) > 1) status = same_files(&files, comm);
+    if (status == MW_OK) status = tokenize(&files, &r, comm, &stream);
+    if (status == MW_OK) status = report_counts(comm, &files, &r);
     if (status == MW_OK) status = pack_sequences(options, tokenizer, &stream, d);
-    if (status == MW_OK) status = take_sources(&s, d, stream.n_documents);
+    if (status == MW_OK) status = move_files(&files, d, stream.n_documents);
     status = mw_comm_agree(comm, status);
     stream_free(&stream);
-    sources_close(&s);
+    document_files_close(&files);
     if (status != MW_OK)
         mw_dataset_free(&d);
     else

@@ -4,24 +4,24 @@
 #include <glob.h>
 #include <string.h>
 
-void sources_close(sources *s) {
-    for (int64_t i = 0; i < s->n_files; i++) source_close(&s->files[i]);
-    mw_free(s->files);
-    mw_free(s->documents);
-    *s = (sources){0};
+void document_files_close(document_files *files) {
+    for (int64_t i = 0; i < files->n_files; i++) document_file_close(&files->items[i]);
+    mw_free(files->items);
+    mw_free(files->documents);
+    *files = (document_files){0};
 }
 
-static mw_status add_document(sources *s, int64_t offset, int64_t length) {
-    if (!MW_GROW(s->documents, s->n_documents, s->documents_capacity)) return MW_ERR_MEMORY;
-    s->documents[s->n_documents++] = (mw_document_place){s->n_files - 1, offset, length};
+static mw_status add_document(document_files *files, int64_t offset, int64_t length) {
+    if (!MW_GROW(files->documents, files->n_documents, files->documents_capacity)) return MW_ERR_MEMORY;
+    files->documents[files->n_documents++] = (mw_document_place){files->n_files - 1, offset, length};
     return MW_OK;
 }
 
-static const char *text_of(const source *f) {
+static const char *text_of(const document_file *f) {
     return (const char *)f->data;
 }
 
-static long long line_of(const source *f, int64_t offset) {
+static long long line_of(const document_file *f, int64_t offset) {
     return (long long)mw_line_number(text_of(f), (size_t)offset);
 }
 
@@ -34,20 +34,21 @@ static bool is_blank(const char *text, size_t length) {
 }
 
 /* Pieces between separators, from byte `from` on; blank ones are no documents. */
-static mw_status list_pieces(sources *s, const source *f, size_t from, const char *separator, size_t n) {
+static mw_status list_pieces(document_files *files, const document_file *f, size_t from, const char *separator,
+                             size_t n) {
     if (f->length == 0) return MW_OK;
     const char *text = text_of(f), *end = text + f->length;
     for (const char *at = text + from; at < end;) {
         const char *hit = memmem(at, (size_t)(end - at), separator, n);
         size_t length = (size_t)((hit ? hit : end) - at);
-        if (!is_blank(at, length)) MW_TRY(add_document(s, at - text, (int64_t)length));
+        if (!is_blank(at, length)) MW_TRY(add_document(files, at - text, (int64_t)length));
         at = hit ? hit + n : end;
     }
     return MW_OK;
 }
 
 /* A file of another kind (weights, an archive) is better refused than read as a very odd text. */
-static mw_status check_is_text(const source *f) {
+static mw_status check_is_text(const document_file *f) {
     enum { LOOKED_AT = 1 << 16 };
     size_t length = f->length < LOOKED_AT ? f->length : LOOKED_AT;
     const uint8_t *zero = length ? memchr(f->data, 0, length) : NULL;
@@ -55,35 +56,35 @@ static mw_status check_is_text(const source *f) {
     return mw_error(MW_ERR_FORMAT, "%s: byte %lld is 0, so this is no text", f->path, (long long)(zero - f->data));
 }
 
-static mw_status list_text(sources *s, const source *f, const mw_dataset_options *options) {
+static mw_status list_text(document_files *files, const document_file *f, const mw_dataset_options *options) {
     MW_TRY(check_is_text(f));
-    if (options->split == MW_SPLIT_LINE) return list_pieces(s, f, 0, "\n", 1);
+    if (options->split == MW_SPLIT_LINE) return list_pieces(files, f, 0, "\n", 1);
     if (options->split == MW_SPLIT_FILE)
-        return is_blank(text_of(f), f->length) ? MW_OK : add_document(s, 0, (int64_t)f->length);
+        return is_blank(text_of(f), f->length) ? MW_OK : add_document(files, 0, (int64_t)f->length);
     if (!options->separator || !options->separator[0])
         return mw_error(MW_ERR_CONFIG, "dataset.separator is empty, but documents are split by it");
-    return list_pieces(s, f, 0, options->separator, strlen(options->separator));
+    return list_pieces(files, f, 0, options->separator, strlen(options->separator));
 }
 
-static size_t mark_length(const source *f) {
+static size_t byte_order_mark_length(const document_file *f) {
     return f->length >= 3 && memcmp(f->data, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
 }
 
-static mw_status list_array(sources *s, source *f) {
+static mw_status list_array(document_files *files, document_file *f) {
     mw_json_report report;
     if (!(f->array = mw_json_read(text_of(f), f->length, &report)))
         return mw_error(report.status, "%s:%lld: not valid JSON: %s", f->path, line_of(f, (int64_t)report.at),
                         report.problem);
-    s->surrogates += report.surrogates;
-    for (size_t i = 0; i < json_array_size(f->array); i++) MW_TRY(add_document(s, (int64_t)i, 0));
+    files->surrogates += report.surrogates;
+    for (size_t i = 0; i < json_array_size(f->array); i++) MW_TRY(add_document(files, (int64_t)i, 0));
     return MW_OK;
 }
 
 /* One array, or a value a line: what begins with no bracket is lines, if the first line is a value by itself. */
-static mw_status list_json(sources *s, source *f) {
-    size_t from = mark_length(f);
+static mw_status list_json(document_files *files, document_file *f) {
+    size_t from = byte_order_mark_length(f);
     while (from < f->length && is_blank(text_of(f) + from, 1)) from++;
-    if (from < f->length && f->data[from] == '[') return list_array(s, f);
+    if (from < f->length && f->data[from] == '[') return list_array(files, f);
     const char *end = from < f->length ? memchr(f->data + from, '\n', f->length - from) : NULL;
     size_t first = (end ? (size_t)(end - text_of(f)) : f->length) - from;
     mw_json_report report;
@@ -95,39 +96,39 @@ static mw_status list_json(sources *s, source *f) {
                         line_of(f, (int64_t)from), first ? ": " : "", first ? report.problem : "");
     json_decref(value);
     f->kind = MW_FORMAT_JSONL;
-    return list_pieces(s, f, from, "\n", 1);
+    return list_pieces(files, f, from, "\n", 1);
 }
 
-static mw_status list_npy(sources *s, source *f) {
+static mw_status list_npy(document_files *files, document_file *f) {
     MW_TRY(npy_open(f));
-    for (int64_t i = 0; i < f->rows; i++) MW_TRY(add_document(s, i, 0));
+    for (int64_t i = 0; i < f->rows; i++) MW_TRY(add_document(files, i, 0));
     return MW_OK;
 }
 
 /* The column of the text, by the header at hand. */
-static mw_status find_column(const mw_csv *csv, source *f, const char *name) {
+static mw_status find_column(const mw_csv *csv, document_file *f, const char *name) {
     f->column = -1;
     f->columns = csv->n_fields;
-    mw_text there = {0};
+    mw_text names = {0};
     for (int64_t i = 0; i < csv->n_fields; i++) {
         const char *field = mw_csv_field(csv, i, NULL);
-        mw_text_addf(&there, "%s%s", i ? ", " : "", field);
+        mw_text_addf(&names, "%s%s", i ? ", " : "", field);
         if (strcmp(field, name) != 0) continue;
         if (f->column >= 0) {
-            mw_text_free(&there);
+            mw_text_free(&names);
             return mw_error(MW_ERR_FORMAT, "%s:%lld: column '%s' is there twice", f->path, (long long)csv->line, name);
         }
         f->column = i;
     }
-    mw_status status = there.failed ? MW_ERR_MEMORY : MW_OK;
+    mw_status status = names.failed ? MW_ERR_MEMORY : MW_OK;
     if (status == MW_OK && f->column < 0)
         status = mw_error(MW_ERR_CONFIG, "%s:%lld: no column '%s' (dataset.text_field); there are: %.400s", f->path,
-                          (long long)csv->line, name, csv->n_fields ? there.data : "none");
-    mw_text_free(&there);
+                          (long long)csv->line, name, csv->n_fields ? names.data : "none");
+    mw_text_free(&names);
     return status;
 }
 
-static mw_status list_records(sources *s, source *f, mw_csv *csv, const mw_dataset_options *options) {
+static mw_status list_records(document_files *files, document_file *f, mw_csv *csv, const mw_dataset_options *options) {
     bool found;
     MW_TRY(mw_csv_next(csv, &found));
     if (!found) return MW_OK;
@@ -138,75 +139,75 @@ static mw_status list_records(sources *s, source *f, mw_csv *csv, const mw_datas
         if (csv->n_fields > f->columns)
             return mw_error(MW_ERR_FORMAT, "%s:%lld: %lld fields, but the header has %lld", f->path,
                             (long long)csv->line, (long long)csv->n_fields, (long long)f->columns);
-        MW_TRY(add_document(s, (int64_t)csv->begin, (int64_t)(csv->end - csv->begin)));
+        MW_TRY(add_document(files, (int64_t)csv->begin, (int64_t)(csv->end - csv->begin)));
     }
 }
 
-static char delimiter_of(const source *f) {
+static char delimiter_of(const document_file *f) {
     return f->kind == MW_FORMAT_TSV ? '\t' : ',';
 }
 
-static mw_status list_csv(sources *s, source *f, const mw_dataset_options *options) {
+static mw_status list_csv(document_files *files, document_file *f, const mw_dataset_options *options) {
     mw_csv csv;
     MW_TRY(check_is_text(f));
     mw_csv_begin(f->path, text_of(f), f->length, delimiter_of(f), &csv);
-    mw_status status = list_records(s, f, &csv, options);
+    mw_status status = list_records(files, f, &csv, options);
     mw_csv_free(&csv);
     return status;
 }
 
-static mw_status list_file(sources *s, const char *path, const mw_dataset_options *options) {
-    if (!MW_GROW(s->files, s->n_files, s->files_capacity)) return MW_ERR_MEMORY;
-    source *f = &s->files[s->n_files++];
-    MW_TRY(source_open(path, options->format, f));
+static mw_status list_file(document_files *files, const char *path, const mw_dataset_options *options) {
+    if (!MW_GROW(files->items, files->n_files, files->files_capacity)) return MW_ERR_MEMORY;
+    document_file *f = &files->items[files->n_files++];
+    MW_TRY(document_file_open(path, options->format, f));
     switch (f->kind) {
     case MW_FORMAT_AUTO:
     case MW_FORMAT_TEXT:
-        return list_text(s, f, options);
+        return list_text(files, f, options);
     case MW_FORMAT_JSONL:
-        return list_pieces(s, f, mark_length(f), "\n", 1);
+        return list_pieces(files, f, byte_order_mark_length(f), "\n", 1);
     case MW_FORMAT_JSON:
-        return list_json(s, f);
+        return list_json(files, f);
     case MW_FORMAT_CSV:
     case MW_FORMAT_TSV:
-        return list_csv(s, f, options);
+        return list_csv(files, f, options);
     case MW_FORMAT_NPY:
-        return list_npy(s, f);
+        return list_npy(files, f);
     }
     return MW_OK;
 }
 
 /* What is there under this very name is that file, even if the name would be a pattern (text[1].txt). */
-static mw_status list_pattern(sources *s, const char *pattern, const mw_dataset_options *options) {
+static mw_status list_pattern(document_files *files, const char *pattern, const mw_dataset_options *options) {
     if (mw_is_directory(pattern))
         return mw_error(MW_ERR_IO, "dataset.path '%s': a folder; expected files, for instance '%s/*.jsonl'", pattern,
                         pattern);
-    if (mw_path_exists(pattern)) return list_file(s, pattern, options);
+    if (mw_path_exists(pattern)) return list_file(files, pattern, options);
     glob_t found = {0};
     int code = glob(pattern, GLOB_MARK, NULL, &found);
     mw_status status = MW_OK;
     if (code != 0) status = mw_error(MW_ERR_IO, "dataset.path '%s': no such file", pattern);
     for (size_t i = 0; status == MW_OK && i < found.gl_pathc; i++)
-        if (!mw_ends_with(found.gl_pathv[i], "/")) status = list_file(s, found.gl_pathv[i], options);
+        if (!mw_ends_with(found.gl_pathv[i], "/")) status = list_file(files, found.gl_pathv[i], options);
     globfree(&found);
     return status;
 }
 
-mw_status sources_open(const mw_dataset_options *options, sources *out) {
-    sources s = {0};
+mw_status document_files_open(const mw_dataset_options *options, document_files *out) {
+    document_files files = {0};
     mw_status status = MW_OK;
     for (int64_t i = 0; status == MW_OK && i < options->n_paths; i++)
-        status = list_pattern(&s, options->paths[i], options);
-    if (status == MW_OK && s.n_documents == 0)
+        status = list_pattern(&files, options->paths[i], options);
+    if (status == MW_OK && files.n_documents == 0)
         status =
             mw_error(MW_ERR_FORMAT, "dataset: no document in %s%s", options->n_paths ? options->paths[0] : "(no path)",
                      options->n_paths > 1 ? " and the other paths" : "");
-    if (status == MW_OK && options->limit_documents > 0 && s.n_documents > options->limit_documents)
-        s.n_documents = options->limit_documents;
+    if (status == MW_OK && options->limit_documents > 0 && files.n_documents > options->limit_documents)
+        files.n_documents = options->limit_documents;
     if (status != MW_OK)
-        sources_close(&s);
+        document_files_close(&files);
     else
-        *out = s;
+        *out = files;
     return status;
 }
 
@@ -230,8 +231,8 @@ static void add_names(mw_text *out, const json_t *object) {
 }
 
 /* A record that has no text; `record` is its JSON object, or NULL. */
-static mw_status no_text(const source *f, const mw_document_place *d, const char *found, const json_t *record,
-                         reading *r) {
+static mw_status missing_text(const document_file *f, const mw_document_place *d, const char *found,
+                              const json_t *record, read_context *r) {
     if (r->options->on_missing == MW_MISSING_SKIP) return r->skipped++, MW_OK;
     bool element = f->array != NULL;
     mw_text names = {0};
@@ -249,25 +250,27 @@ static mw_status no_text(const source *f, const mw_document_place *d, const char
     return status;
 }
 
-static mw_status encode(const source *f, const mw_document_place *d, const char *text, size_t length, reading *r,
-                        mw_ids *out) {
-    r->broken += !mw_utf8_valid(text, length);
+static mw_status encode_text(const document_file *f, const mw_document_place *d, const char *text, size_t length,
+                             read_context *r, mw_ids *out) {
+    r->invalid_utf8 += !mw_utf8_valid(text, length);
     mw_tokenizer_reads(r->tokenizer, f->path, f->array ? "element" : "the document at byte", d->offset);
     mw_status status = mw_tokenizer_encode(r->tokenizer, text, length, out);
     mw_tokenizer_reads(r->tokenizer, NULL, NULL, 0);
     return status;
 }
 
-static mw_status encode_value(const source *f, const mw_document_place *d, const json_t *value, reading *r,
+static mw_status encode_value(const document_file *f, const mw_document_place *d, const json_t *value, read_context *r,
                               mw_ids *out) {
     bool record = json_is_object(value) && !mw_json_odd(value);
     const json_t *text = record ? json_object_get(value, r->options->text_field) : value;
-    if (json_string_length(text) > 0) return encode(f, d, json_string_value(text), json_string_length(text), r, out);
+    if (json_string_length(text) > 0)
+        return encode_text(f, d, json_string_value(text), json_string_length(text), r, out);
     char found[MW_JSON_FOUND];
-    return no_text(f, d, json_is_string(text) ? "an empty one" : mw_json_found(text, found), record ? value : NULL, r);
+    return missing_text(f, d, json_is_string(text) ? "an empty one" : mw_json_found(text, found), record ? value : NULL,
+                        r);
 }
 
-static mw_status read_line(const source *f, const mw_document_place *d, reading *r, mw_ids *out) {
+static mw_status read_line(const document_file *f, const mw_document_place *d, read_context *r, mw_ids *out) {
     mw_json_report report;
     json_t *value = mw_json_read(text_of(f) + d->offset, (size_t)d->length, &report);
     if (!value)
@@ -278,7 +281,7 @@ static mw_status read_line(const source *f, const mw_document_place *d, reading 
     return status;
 }
 
-static mw_status read_record(const source *f, const mw_document_place *d, reading *r, mw_ids *out) {
+static mw_status read_record(const document_file *f, const mw_document_place *d, read_context *r, mw_ids *out) {
     mw_csv csv;
     bool found;
     mw_csv_begin(f->path, text_of(f) + d->offset, (size_t)d->length, delimiter_of(f), &csv);
@@ -286,8 +289,8 @@ static mw_status read_record(const source *f, const mw_document_place *d, readin
     size_t length = 0;
     const char *text = status == MW_OK ? mw_csv_field(&csv, f->column, &length) : "";
     if (status == MW_OK)
-        status = length ? encode(f, d, text, length, r, out)
-                        : no_text(f, d, f->column < csv.n_fields ? "an empty one" : "fewer fields", NULL, r);
+        status = length ? encode_text(f, d, text, length, r, out)
+                        : missing_text(f, d, f->column < csv.n_fields ? "an empty one" : "fewer fields", NULL, r);
     mw_csv_free(&csv);
     return status;
 }
@@ -296,19 +299,19 @@ static bool is_line_end(char c) {
     return c == '\r' || c == '\n';
 }
 
-static mw_status read_text(const source *f, const mw_document_place *d, reading *r, mw_ids *out) {
+static mw_status read_text(const document_file *f, const mw_document_place *d, read_context *r, mw_ids *out) {
     const char *text = text_of(f) + d->offset;
     size_t length = (size_t)d->length;
     if (r->options->split != MW_SPLIT_FILE) { /* line ends around a document are not part of it */
         for (; length && is_line_end(*text); length--) text++;
         while (length && is_line_end(text[length - 1])) length--;
     }
-    return encode(f, d, text, length, r, out);
+    return encode_text(f, d, text, length, r, out);
 }
 
-mw_status sources_read(const sources *s, int64_t document, reading *r, mw_ids *out) {
-    const mw_document_place *d = &s->documents[document];
-    const source *f = &s->files[d->file];
+mw_status document_read(const document_files *files, int64_t document, read_context *r, mw_ids *out) {
+    const mw_document_place *d = &files->documents[document];
+    const document_file *f = &files->items[d->file];
     if (f->kind == MW_FORMAT_NPY) return npy_read(f, d->offset, out);
     if (!r->tokenizer) return mw_error(MW_ERR_ARG, "%s: texts need a tokenizer", f->path);
     if (f->array) return encode_value(f, d, json_array_get(f->array, (size_t)d->offset), r, out);

@@ -20,12 +20,12 @@ static int item_bytes(const char *descr) {
     return 0;
 }
 
-static mw_status read_header(source *s, const char *header) {
+static mw_status read_header(document_file *f, const char *header) {
     const char *descr = value_after(header, "'descr'"), *order = value_after(header, "'fortran_order'");
     const char *shape = value_after(header, "'shape'");
     long long rows = 0, columns = 0;
-    if (!descr || !order || !shape || !(s->item = item_bytes(descr)) || strncmp(order, "False", 5) != 0)
-        return mw_error(MW_ERR_FORMAT, "%s: expected a row-major array of u16, u32, i32 or i64, found %s", s->path,
+    if (!descr || !order || !shape || !(f->item = item_bytes(descr)) || strncmp(order, "False", 5) != 0)
+        return mw_error(MW_ERR_FORMAT, "%s: expected a row-major array of u16, u32, i32 or i64, found %s", f->path,
                         header);
     int dims = sscanf(shape, "(%lld, %lld", &rows, &columns);
     if (dims == 1) {
@@ -33,37 +33,37 @@ static mw_status read_header(source *s, const char *header) {
         rows = 1;
     }
     if (dims < 1 || rows < 0 || columns < 0 || columns > INT64_MAX / 16 / (rows ? rows : 1))
-        return mw_error(MW_ERR_FORMAT, "%s: expected one or two dimensions, found %s", s->path, shape);
-    s->rows = rows;
-    s->columns = columns;
-    if ((uint64_t)(rows * columns * s->item) != s->length - (size_t)s->header)
-        return mw_error(MW_ERR_FORMAT, "%s: the header describes %lld bytes of data, the file has %lld", s->path,
-                        rows * columns * s->item, (long long)s->length - (long long)s->header);
+        return mw_error(MW_ERR_FORMAT, "%s: expected one or two dimensions, found %s", f->path, shape);
+    f->rows = rows;
+    f->columns = columns;
+    if ((uint64_t)(rows * columns * f->item) != f->length - (size_t)f->header)
+        return mw_error(MW_ERR_FORMAT, "%s: the header describes %lld bytes of data, the file has %lld", f->path,
+                        rows * columns * f->item, (long long)f->length - (long long)f->header);
     return MW_OK;
 }
 
-mw_status npy_open(source *s) {
-    const uint8_t *p = s->data;
+mw_status npy_open(document_file *f) {
+    const uint8_t *p = f->data;
     uint32_t length = 0;
-    bool magic = s->length >= 12 && memcmp(p, "\x93NUMPY", 6) == 0 && p[6] >= 1 && p[6] <= 3;
+    bool magic = f->length >= 12 && memcmp(p, "\x93NUMPY", 6) == 0 && p[6] >= 1 && p[6] <= 3;
     int prefix = magic && p[6] == 1 ? 10 : 12;
     if (magic) memcpy(&length, p + 8, prefix == 10 ? 2 : 4);
-    if (!magic || length > s->length - (size_t)prefix)
-        return mw_error(MW_ERR_FORMAT, "%s: not a .npy file, or truncated", s->path);
-    s->header = prefix + (int64_t)length;
+    if (!magic || length > f->length - (size_t)prefix)
+        return mw_error(MW_ERR_FORMAT, "%s: not a .npy file, or truncated", f->path);
+    f->header = prefix + (int64_t)length;
     char *header = mw_strndup((const char *)p + prefix, length);
     if (!header) return MW_ERR_MEMORY;
-    mw_status status = read_header(s, header);
+    mw_status status = read_header(f, header);
     mw_free(header);
     return status;
 }
 
-static int64_t element(const source *s, int64_t index) {
-    const uint8_t *p = s->data + s->header + index * s->item;
+static int64_t element(const document_file *f, int64_t index) {
+    const uint8_t *p = f->data + f->header + index * f->item;
     uint16_t u2;
     int32_t i4;
     int64_t i8;
-    switch (s->item) {
+    switch (f->item) {
     case 2:
         return memcpy(&u2, p, 2), u2;
     case 4:
@@ -73,12 +73,12 @@ static int64_t element(const source *s, int64_t index) {
     }
 }
 
-mw_status npy_read(const source *s, int64_t row, mw_ids *out) {
-    for (int64_t i = 0; i < s->columns; i++) {
-        int64_t id = element(s, row * s->columns + i);
+mw_status npy_read(const document_file *f, int64_t row, mw_ids *out) {
+    for (int64_t i = 0; i < f->columns; i++) {
+        int64_t id = element(f, row * f->columns + i);
         if (id < 0 || id > INT32_MAX)
-            return mw_error(MW_ERR_FORMAT, "%s: element %lld is %lld, not a token id", s->path,
-                            (long long)(row * s->columns + i), (long long)id);
+            return mw_error(MW_ERR_FORMAT, "%s: element %lld is %lld, not a token id", f->path,
+                            (long long)(row * f->columns + i), (long long)id);
         MW_TRY(mw_ids_add(out, (int32_t)id));
     }
     return MW_OK;

@@ -1,5 +1,5 @@
 /* From documents to sequences. */
-#include "dataset/documents.h"
+#include "dataset/pack_sequences.h"
 
 #include <string.h>
 
@@ -25,7 +25,7 @@ static mw_status reserve_sequence(packer *p) {
     return MW_OK;
 }
 
-static mw_status put(packer *p, int32_t id) {
+static mw_status append_token(packer *p, int32_t id) {
     mw_dataset *d = p->out;
     if (!MW_GROW(d->ids, d->n_ids, p->ids_capacity)) return MW_ERR_MEMORY;
     d->ids[d->n_ids++] = id;
@@ -40,7 +40,7 @@ static mw_status begin_sequence(packer *p, int64_t document, bool with_bos) {
     d->first[p->open] = d->n_ids;
     d->length[p->open] = 0;
     d->document[p->open] = document;
-    return with_bos && p->bos >= 0 ? put(p, p->bos) : MW_OK;
+    return with_bos && p->bos >= 0 ? append_token(p, p->bos) : MW_OK;
 }
 
 static bool limit_reached(const packer *p) {
@@ -48,28 +48,28 @@ static bool limit_reached(const packer *p) {
 }
 
 /* One token of a packed stream. */
-static mw_status stream_token(packer *p, int64_t document, int32_t id) {
+static mw_status append_packed_token(packer *p, int64_t document, int32_t id) {
     if ((p->full = limit_reached(p))) return MW_OK;
     if (p->open >= 0 && p->out->length[p->open] >= p->options->context) p->open = -1;
     if (p->open < 0) MW_TRY(begin_sequence(p, document, p->bos_each_context));
-    return put(p, id);
+    return append_token(p, id);
 }
 
 static mw_status pack_document(packer *p, int64_t document, const int32_t *ids, int64_t n) {
-    if (p->bos >= 0 && !p->bos_each_context) MW_TRY(stream_token(p, document, p->bos));
-    for (int64_t i = 0; i < n && !p->full; i++) MW_TRY(stream_token(p, document, ids[i]));
-    return p->eos >= 0 && !p->full ? stream_token(p, document, p->eos) : MW_OK;
+    if (p->bos >= 0 && !p->bos_each_context) MW_TRY(append_packed_token(p, document, p->bos));
+    for (int64_t i = 0; i < n && !p->full; i++) MW_TRY(append_packed_token(p, document, ids[i]));
+    return p->eos >= 0 && !p->full ? append_packed_token(p, document, p->eos) : MW_OK;
 }
 
-static mw_status single_document(packer *p, int64_t document, const int32_t *ids, int64_t n) {
+static mw_status split_document(packer *p, int64_t document, const int32_t *ids, int64_t n) {
     bool eos = p->eos >= 0;
     for (int64_t at = 0; at < n || eos;) {
         if ((p->full = limit_reached(p))) return MW_OK;
         MW_TRY(begin_sequence(p, document, true));
         int64_t room = p->options->context - p->out->length[p->open];
-        for (; room > 0 && at < n; room--) MW_TRY(put(p, ids[at++]));
+        for (; room > 0 && at < n; room--) MW_TRY(append_token(p, ids[at++]));
         if (at == n && eos && room > 0) {
-            MW_TRY(put(p, p->eos));
+            MW_TRY(append_token(p, p->eos));
             eos = false;
         }
         if (p->options->truncate) return MW_OK;
@@ -111,7 +111,7 @@ mw_status pack_sequences(const mw_dataset_options *options, const mw_tokenizer *
         int64_t n = stream->document_length[d];
         out->document_first[d] = out->n_ids;
         if (n == 0 || p.full) continue;
-        MW_TRY(options->pack ? pack_document(&p, d, ids, n) : single_document(&p, d, ids, n));
+        MW_TRY(options->pack ? pack_document(&p, d, ids, n) : split_document(&p, d, ids, n));
     }
     out->document_first[stream->n_documents] = out->n_ids;
     return out->n_sequences

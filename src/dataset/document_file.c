@@ -42,9 +42,9 @@ static mw_status kind_of(const char *path, mw_compression packing, mw_dataset_fo
     return status;
 }
 
-mw_status source_open(const char *path, mw_dataset_format format, source *out) {
+mw_status document_file_open(const char *path, mw_dataset_format format, document_file *out) {
     mw_compression packing = mw_compression_of(path);
-    *out = (source){.path = mw_strdup(path)};
+    *out = (document_file){.path = mw_strdup(path)};
     if (!out->path) return MW_ERR_MEMORY;
     MW_TRY(kind_of(path, packing, format, &out->kind));
     MW_TRY(mw_map_open(path, &out->map));
@@ -57,7 +57,7 @@ mw_status source_open(const char *path, mw_dataset_format format, source *out) {
     return MW_OK;
 }
 
-void source_close(source *f) {
+void document_file_close(document_file *f) {
     mw_map_close(&f->map);
     json_decref(f->array);
     mw_free(f->unpacked);
