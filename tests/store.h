@@ -15,7 +15,7 @@ static inline void test_store_write(const char *folder, mw_site site, const floa
     uint64_t *document = mw_alloc(count * sizeof *document), *offset = mw_alloc(count * sizeof *offset),
              *length = mw_alloc(count * sizeof *length), *document_row = mw_alloc((count + 1) * sizeof *document_row),
              *block_row = mw_alloc((size_t)(n_blocks + 1) * sizeof *block_row);
-    mw_document_place *documents = mw_calloc(count, sizeof *documents);
+    mw_document_span *documents = mw_calloc(count, sizeof *documents);
     const uint64_t vocabulary[] = {0, 1};
     NEED(ids && sequence && position && document && offset && length && document_row && block_row && documents);
     for (size_t i = 0; i < count; i++) {

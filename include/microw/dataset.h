@@ -60,16 +60,16 @@ typedef struct mw_dataset_options {
     int64_t limit_documents; /* 0: none; records that are skipped count too */
 } mw_dataset_options;
 
-typedef struct mw_document_place {
+typedef struct mw_document_span {
     int64_t file, offset,
         length; /* bytes in the file, unpacked; for one JSON array and .npy: number of the element, 0 */
-} mw_document_place;
+} mw_document_span;
 
 typedef struct mw_dataset {
     int32_t *ids;
     int64_t n_ids, n_sequences;
     int64_t *first, *length, *document; /* [n_sequences]; document: of the first token that is not bos */
-    mw_document_place *documents;
+    mw_document_span *documents;
     int64_t n_documents; /* what was tokenized, in order; those behind the last sequence have no tokens */
     int64_t *
         document_first; /* [n_documents + 1] in ids: where a document's tokens begin, with the bos before them, and end */

@@ -35,7 +35,7 @@ typedef struct mw_model_info {
 mw_status mw_model_open(const char *model, const char *dtype, mw_backend *backend, mw_model **out) MW_MUST_USE;
 /* Matrices stay as they are stored: nothing is laid out as products read it fastest, which is done otherwise when a pass first comes to
  * a layer, and takes memory beside the mapped file (which the ranks of a node share). To be called before a pass. */
-void mw_model_keep_plain(mw_model *model);
+void mw_model_disable_packing(mw_model *model);
 /* From config.json alone: shape and sites, but no weights, so it cannot be run. `parameters` is counted from the shape. */
 mw_status mw_model_outline(const char *model, mw_model **out) MW_MUST_USE;
 void mw_model_free(mw_model **model);
@@ -80,7 +80,7 @@ mw_status mw_model_forward(mw_model *model, const mw_batch *batch, float *last_l
  * site where that is so, and looks through the weights. Always fails: MW_ERR_STATE, with one message that begins with the model and `what`
  * ("the model with the SAE") and names site, column, token and place, and a weight that is not finite as the model uses it. `batch`
  * NULL: the weights alone. Nothing is checked on the way of a pass itself, so that it costs nothing. */
-mw_status mw_model_refuse_values(mw_model *model, const mw_batch *batch, const char *what) MW_MUST_USE;
+mw_status mw_model_report_nonfinite(mw_model *model, const mw_batch *batch, const char *what) MW_MUST_USE;
 
 /* What directions x [rows, d_model] of the residual stream add to the logits [rows, vocab], both on the host, where only the
  * final norm's weights and the unembedding lie between: no division by the norm's length, no bias, no soft cap (the "logit
@@ -100,7 +100,7 @@ typedef struct mw_sampling {
 
 /* Continues each prompt; sampling is a pure function of (seed, sequence, step). `out[i]` (caller frees with
  * mw_free) holds out_length[i] new ids. Stops early at the model's context. MW_ERR_ARG for a prompt that leaves no room in it,
- * MW_ERR_STATE where logits that a token is chosen from are not finite, see mw_model_refuse_values. */
+ * MW_ERR_STATE where logits that a token is chosen from are not finite, see mw_model_report_nonfinite. */
 mw_status mw_generate(mw_model *model, const mw_batch *prompts, const mw_sampling *sampling, int32_t **out,
                       int64_t *out_length) MW_MUST_USE;
 

@@ -43,8 +43,8 @@ typedef struct mw_named_tensor {
 } mw_named_tensor;
 /* The bytes before the data, appended to `head`, and where each tensor's data lies in the file: for files that are filled
  * piece by piece. Tensors need no data. */
-mw_status mw_safetensors_head(const mw_named_tensor *tensors, int64_t count, const char *const *metadata, mw_text *head,
-                              uint64_t *place) MW_MUST_USE;
+mw_status mw_safetensors_header(const mw_named_tensor *tensors, int64_t count, const char *const *metadata,
+                                mw_text *header, uint64_t *offset) MW_MUST_USE;
 /* Written whole or not at all. `metadata` is pairs of key and value, ended by NULL; may be NULL. */
 mw_status mw_safetensors_write(const char *path, const mw_named_tensor *tensors, int64_t count,
                                const char *const *metadata) MW_MUST_USE;

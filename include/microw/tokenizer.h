@@ -39,7 +39,7 @@ void mw_tokenizer_free(mw_tokenizer **tokenizer);
 mw_status mw_tokenizer_encode(mw_tokenizer *tokenizer, const char *text, size_t length, mw_ids *out) MW_MUST_USE;
 /* For messages about the texts that are encoded next: they come from `what` (borrowed, as `path`) number `number` of
  * the file `path`. NULL: from nowhere in particular. */
-void mw_tokenizer_reads(mw_tokenizer *tokenizer, const char *path, const char *what, int64_t number);
+void mw_tokenizer_set_source(mw_tokenizer *tokenizer, const char *path, const char *what, int64_t number);
 /* Appends the text of ids, special tokens included. */
 mw_status mw_tokenizer_decode(const mw_tokenizer *tokenizer, const int32_t *ids, int64_t count,
                               mw_text *out) MW_MUST_USE;

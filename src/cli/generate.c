@@ -114,7 +114,7 @@ static mw_status run(const arguments *a, session *s) {
     MW_TRY(read_prompt(model, prompt, s));
     MW_TRY(mw_backend_open(device ? device : "auto", &s->backend));
     MW_TRY(mw_model_open(model, dtype ? dtype : "auto", s->backend, &s->model));
-    mw_model_keep_plain(s->model); /* a token at a time, products wait for memory in any layout */
+    mw_model_disable_packing(s->model); /* a token at a time, products wait for memory in any layout */
     MW_TRY(attach_sae(a, s));
     return print_continuation(s, &how);
 }

@@ -54,7 +54,7 @@ static mw_status project_share(const mw_sae *sae, mw_model *model, int64_t first
             memcpy(x + r * width, sae->w_dec + (i + r) * sae->d_out + first, (size_t)width * sizeof *x);
         status = mw_model_unembed(model, x, n, logits);
         if (status == MW_OK && mw_first_not_finite(logits, n * vocab) < n * vocab)
-            status = mw_model_refuse_values(model, NULL, "what latents add to the logits");
+            status = mw_model_report_nonfinite(model, NULL, "what latents add to the logits");
         for (int64_t r = 0; r < n && status == MW_OK; r++) {
             take_ends(d, i + r, logits + r * vocab, vocab, 1, &d->promoted);
             take_ends(d, i + r, logits + r * vocab, vocab, -1, &d->suppressed);

@@ -215,7 +215,7 @@ mw_status mw_dataset_from_texts(const char *const *texts, int64_t n, const mw_da
     if (status == MW_OK) status = pack_sequences(options, tokenizer, &stream, d);
     if (status == MW_OK && !(d->documents = mw_calloc((size_t)n, sizeof *d->documents))) status = MW_ERR_MEMORY;
     for (int64_t i = 0; status == MW_OK && i < n; i++)
-        d->documents[i] = (mw_document_place){-1, i, (int64_t)strlen(texts[i])};
+        d->documents[i] = (mw_document_span){-1, i, (int64_t)strlen(texts[i])};
     stream_free(&stream);
     if (status != MW_OK) {
         mw_dataset_free(&d);
@@ -246,7 +246,7 @@ mw_status mw_dataset_from_ids(const int32_t *ids, const int64_t *length, int64_t
         d->first[s] = d->document_first[s] = at;
         d->length[s] = length[s];
         d->document[s] = s;
-        d->documents[s] = (mw_document_place){-1, s, 0};
+        d->documents[s] = (mw_document_span){-1, s, 0};
     }
     d->n_ids = d->document_first[n] = total;
     d->n_sequences = d->n_documents = n;

@@ -13,7 +13,7 @@ void document_files_close(document_files *files) {
 
 static mw_status add_document(document_files *files, int64_t offset, int64_t length) {
     if (!MW_GROW(files->documents, files->n_documents, files->documents_capacity)) return MW_ERR_MEMORY;
-    files->documents[files->n_documents++] = (mw_document_place){files->n_files - 1, offset, length};
+    files->documents[files->n_documents++] = (mw_document_span){files->n_files - 1, offset, length};
     return MW_OK;
 }
 
@@ -231,7 +231,7 @@ static void add_names(mw_text *out, const json_t *object) {
 }
 
 /* A record that has no text; `record` is its JSON object, or NULL. */
-static mw_status missing_text(const document_file *f, const mw_document_place *d, const char *found,
+static mw_status missing_text(const document_file *f, const mw_document_span *d, const char *found,
                               const json_t *record, read_context *r) {
     if (r->options->on_missing == MW_MISSING_SKIP) return r->skipped++, MW_OK;
     bool element = f->array != NULL;
@@ -250,16 +250,16 @@ static mw_status missing_text(const document_file *f, const mw_document_place *d
     return status;
 }
 
-static mw_status encode_text(const document_file *f, const mw_document_place *d, const char *text, size_t length,
+static mw_status encode_text(const document_file *f, const mw_document_span *d, const char *text, size_t length,
                              read_context *r, mw_ids *out) {
     r->invalid_utf8 += !mw_utf8_valid(text, length);
-    mw_tokenizer_reads(r->tokenizer, f->path, f->array ? "element" : "the document at byte", d->offset);
+    mw_tokenizer_set_source(r->tokenizer, f->path, f->array ? "element" : "the document at byte", d->offset);
     mw_status status = mw_tokenizer_encode(r->tokenizer, text, length, out);
-    mw_tokenizer_reads(r->tokenizer, NULL, NULL, 0);
+    mw_tokenizer_set_source(r->tokenizer, NULL, NULL, 0);
     return status;
 }
 
-static mw_status encode_value(const document_file *f, const mw_document_place *d, const json_t *value, read_context *r,
+static mw_status encode_value(const document_file *f, const mw_document_span *d, const json_t *value, read_context *r,
                               mw_ids *out) {
     bool record = json_is_object(value) && !mw_json_odd(value);
     const json_t *text = record ? json_object_get(value, r->options->text_field) : value;
@@ -270,7 +270,7 @@ static mw_status encode_value(const document_file *f, const mw_document_place *d
                         r);
 }
 
-static mw_status read_line(const document_file *f, const mw_document_place *d, read_context *r, mw_ids *out) {
+static mw_status read_line(const document_file *f, const mw_document_span *d, read_context *r, mw_ids *out) {
     mw_json_report report;
     json_t *value = mw_json_read(text_of(f) + d->offset, (size_t)d->length, &report);
     if (!value)
@@ -281,7 +281,7 @@ static mw_status read_line(const document_file *f, const mw_document_place *d, r
     return status;
 }
 
-static mw_status read_record(const document_file *f, const mw_document_place *d, read_context *r, mw_ids *out) {
+static mw_status read_record(const document_file *f, const mw_document_span *d, read_context *r, mw_ids *out) {
     mw_csv csv;
     bool found;
     mw_csv_begin(f->path, text_of(f) + d->offset, (size_t)d->length, delimiter_of(f), &csv);
@@ -299,7 +299,7 @@ static bool is_line_end(char c) {
     return c == '\r' || c == '\n';
 }
 
-static mw_status read_text(const document_file *f, const mw_document_place *d, read_context *r, mw_ids *out) {
+static mw_status read_text(const document_file *f, const mw_document_span *d, read_context *r, mw_ids *out) {
     const char *text = text_of(f) + d->offset;
     size_t length = (size_t)d->length;
     if (r->options->split != MW_SPLIT_FILE) { /* line ends around a document are not part of it */
@@ -310,7 +310,7 @@ static mw_status read_text(const document_file *f, const mw_document_place *d, r
 }
 
 mw_status document_read(const document_files *files, int64_t document, read_context *r, mw_ids *out) {
-    const mw_document_place *d = &files->documents[document];
+    const mw_document_span *d = &files->documents[document];
     const document_file *f = &files->items[d->file];
     if (f->kind == MW_FORMAT_NPY) return npy_read(f, d->offset, out);
     if (!r->tokenizer) return mw_error(MW_ERR_ARG, "%s: texts need a tokenizer", f->path);

@@ -21,7 +21,7 @@ typedef struct document_file {
 typedef struct document_files {
     document_file *items;
     int64_t n_files, files_capacity;
-    mw_document_place *documents;
+    mw_document_span *documents;
     int64_t n_documents, documents_capacity;
     int64_t surrogates; /* in JSON arrays, which are read as a whole */
 } document_files;

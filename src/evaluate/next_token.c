@@ -126,7 +126,7 @@ static mw_status all_treatments(study *s, int64_t pass) {
 }
 
 static mw_status refuse(study *s, const mw_batch *batch, int64_t t) {
-    return mw_model_refuse_values(s->plan->model, batch, s->treatments[t].name);
+    return mw_model_report_nonfinite(s->plan->model, batch, s->treatments[t].name);
 }
 
 /* The rank that met the first pass which is not finite, in the order of all, says why: it has not gone on since. */

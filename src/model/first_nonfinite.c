@@ -150,7 +150,7 @@ static void write_weight(const mw_model *m, const bad_weight *w, mw_text *out) {
     mw_text_addf(out, "]");
 }
 
-mw_status mw_model_refuse_values(mw_model *m, const mw_batch *batch, const char *what) {
+mw_status mw_model_report_nonfinite(mw_model *m, const mw_batch *batch, const char *what) {
     first_site t = {.site = {0, MW_LOGITS}};
     bad_weight w = {0};
     mw_text text = {0};

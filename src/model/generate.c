@@ -70,7 +70,8 @@ static mw_status report_nonfinite(run *r, const mw_batch *prompts, int64_t s, co
     memcpy(ids, prompts->ids + before, (size_t)prompts->length[s] * sizeof *ids);
     memcpy(ids + prompts->length[s], made, (size_t)r->made[s] * sizeof *ids);
     snprintf(what, sizeof what, "the logits of new token %lld", (long long)r->made[s]);
-    mw_status status = mw_model_refuse_values(r->model, &(mw_batch){.n_seq = 1, .ids = ids, .length = &length}, what);
+    mw_status status =
+        mw_model_report_nonfinite(r->model, &(mw_batch){.n_seq = 1, .ids = ids, .length = &length}, what);
     mw_free(ids);
     return status;
 }

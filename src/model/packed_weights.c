@@ -55,6 +55,6 @@ void mw_layers_free(mw_model *m) {
     mw_free(m->layers);
 }
 
-void mw_model_keep_plain(mw_model *m) {
+void mw_model_disable_packing(mw_model *m) {
     m->packing_disabled = true;
 }

@@ -367,28 +367,28 @@ static void header_tensor(mw_text *header, const mw_named_tensor *t, size_t at) 
     mw_text_addf(header, "],\"data_offsets\":[%zu,%zu]}", at, at + tensor_bytes(&t->tensor));
 }
 
-mw_status mw_safetensors_head(const mw_named_tensor *tensors, int64_t count, const char *const *metadata, mw_text *head,
-                              uint64_t *place) {
+mw_status mw_safetensors_header(const mw_named_tensor *tensors, int64_t count, const char *const *metadata,
+                                mw_text *header, uint64_t *offset) {
     uint64_t length = 0;
     size_t at = 0;
-    mw_text_add(head, (const char *)&length, sizeof length);
-    mw_text_addf(head, "{");
-    header_metadata(head, metadata);
+    mw_text_add(header, (const char *)&length, sizeof length);
+    mw_text_addf(header, "{");
+    header_metadata(header, metadata);
     for (int64_t i = 0; i < count; at += tensor_bytes(&tensors[i++].tensor)) {
-        place[i] = at;
-        header_tensor(head, &tensors[i], at);
+        offset[i] = at;
+        header_tensor(header, &tensors[i], at);
     }
-    mw_text_addf(head, "}");
-    while (head->length % 8) mw_text_add(head, " ", 1); /* data stays aligned */
-    if (head->failed) return MW_ERR_MEMORY;
-    length = head->length - sizeof length;
-    memcpy(head->data, &length, sizeof length);
-    for (int64_t i = 0; i < count; i++) place[i] += head->length;
+    mw_text_addf(header, "}");
+    while (header->length % 8) mw_text_add(header, " ", 1); /* data stays aligned */
+    if (header->failed) return MW_ERR_MEMORY;
+    length = header->length - sizeof length;
+    memcpy(header->data, &length, sizeof length);
+    for (int64_t i = 0; i < count; i++) offset[i] += header->length;
     return MW_OK;
 }
 
-static mw_status write_all(mw_atomic_file *file, const mw_text *head, const mw_named_tensor *tensors, int64_t count) {
-    MW_TRY(mw_atomic_write(file, head->data, head->length));
+static mw_status write_all(mw_atomic_file *file, const mw_text *header, const mw_named_tensor *tensors, int64_t count) {
+    MW_TRY(mw_atomic_write(file, header->data, header->length));
     for (int64_t i = 0; i < count; i++)
         MW_TRY(mw_atomic_write(file, tensors[i].tensor.data, tensor_bytes(&tensors[i].tensor)));
     return MW_OK;
@@ -396,19 +396,19 @@ static mw_status write_all(mw_atomic_file *file, const mw_text *head, const mw_n
 
 mw_status mw_safetensors_write(const char *path, const mw_named_tensor *tensors, int64_t count,
                                const char *const *metadata) {
-    mw_text head = {0};
+    mw_text header = {0};
     mw_atomic_file file = {0};
-    uint64_t *place = mw_alloc((size_t)count * sizeof *place);
-    mw_status status = place ? mw_safetensors_head(tensors, count, metadata, &head, place) : MW_ERR_MEMORY;
+    uint64_t *offset = mw_alloc((size_t)count * sizeof *offset);
+    mw_status status = offset ? mw_safetensors_header(tensors, count, metadata, &header, offset) : MW_ERR_MEMORY;
     if (status == MW_OK) status = mw_atomic_begin(path, &file);
     if (status == MW_OK) {
-        status = write_all(&file, &head, tensors, count);
+        status = write_all(&file, &header, tensors, count);
         if (status == MW_OK)
             status = mw_atomic_commit(&file);
         else
             mw_atomic_abort(&file);
     }
-    mw_text_free(&head);
-    mw_free(place);
+    mw_text_free(&header);
+    mw_free(offset);
     return status;
 }

@@ -38,7 +38,7 @@ static void write_good(void) {
     static const uint64_t document_row[] = {0, 2, 2, 6}, document[SEQUENCES] = {0, 2}, offset[SEQUENCES] = {0, 3},
                           length[SEQUENCES] = {3, 3}, block_row[] = {0, 3, 6},
                           vocabulary_offset[VOCAB + 1] = {0, 1, 2, 3};
-    static const mw_document_place documents[] = {{0, 0, 10}, {0, 10, 0}, {0, 10, 10}};
+    static const mw_document_span documents[] = {{0, 0, 10}, {0, 10, 0}, {0, 10, 10}};
     static const mw_site sites[] = {{0, MW_EMBED}, {1, MW_RESID_POST}};
     static const int64_t widths[] = {WIDTH, WIDTH};
     static const mw_pair provenance[] = {{"fingerprint", "abc"}, {"model", "none"}};

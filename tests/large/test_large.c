@@ -27,7 +27,7 @@ static void *zeros(int64_t bytes) {
 static const mw_site site[1] = {{0, MW_RESID_POST}};
 static const mw_pair provenance[] = {{"model_sha256", "none"}};
 static const uint64_t none[2] = {0, 0}, one_byte[2] = {0, 1};
-static const mw_document_place places[1];
+static const mw_document_span places[1];
 
 /* One sequence of all rows, in blocks that `block_row` says. */
 static mw_store_plan plan_of(int64_t rows, int64_t blocks, const uint64_t *block_row, const int64_t *width) {

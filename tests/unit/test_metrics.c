@@ -21,7 +21,7 @@ static void write_store(const float *x) {
     const uint64_t block_row[] = {0, ROWS / 2, ROWS}, vocabulary[] = {0, 1};
     const mw_site sites[] = {{1, MW_RESID_POST}, {2, MW_MLP_OUT}};
     const int64_t widths[] = {FIRST, SECOND};
-    const mw_document_place documents[SEQUENCES] = {{0}};
+    const mw_document_span documents[SEQUENCES] = {{0}};
     for (int r = 0; r < ROWS; r++) {
         ids[r] = 0;
         sequence[r] = (uint32_t)(r / LENGTH);

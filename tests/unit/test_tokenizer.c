@@ -252,7 +252,7 @@ static mw_status encode_letters(const char *members, const char *text, size_t le
     mw_tokenizer *tokenizer = NULL;
     mw_ids ids = {0};
     NEED_OK(open_letters(members, &tokenizer, path));
-    mw_tokenizer_reads(tokenizer, "corpus.jsonl", "the document at byte", 77);
+    mw_tokenizer_set_source(tokenizer, "corpus.jsonl", "the document at byte", 77);
     mw_status status = mw_tokenizer_encode(tokenizer, text, length, &ids);
     if (count) *count = ids.count;
     mw_ids_free(&ids);

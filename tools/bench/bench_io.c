@@ -51,7 +51,7 @@ static void make_plan(bench *t) {
     uint64_t *document = some((size_t)sequences, 8), *offset = some((size_t)sequences, 8),
              *length = some((size_t)sequences, 8), *row = some((size_t)t->blocks + 1, 8),
              *vocabulary = some(2, sizeof *vocabulary), *document_row = some(2, 8);
-    mw_document_place *documents = some(1, sizeof *documents);
+    mw_document_span *documents = some(1, sizeof *documents);
     vocabulary[1] = 1;
     document_row[1] = (uint64_t)t->rows;
     static const mw_site site = {.kind = MW_RESID_PRE};

@@ -53,7 +53,7 @@ mw_status run_model(run *r) {
     MW_TRY(run_backend(r));
     mw_status status = mw_model_open(r->e->model.path, dtype_names[r->e->model.dtype], r->backend, &r->model);
     if (status != MW_OK) tell_where(r);
-    if (status == MW_OK && !r->e->model.pack_weights) mw_model_keep_plain(r->model);
+    if (status == MW_OK && !r->e->model.pack_weights) mw_model_disable_packing(r->model);
     MW_TRY(mw_comm_agree(r->comm, status));
     return same_model(r);
 }

@@ -141,7 +141,7 @@ mw_status mw_tokenizer_encode(mw_tokenizer *t, const char *text, size_t length, 
     return MW_OK;
 }
 
-void mw_tokenizer_reads(mw_tokenizer *t, const char *path, const char *what, int64_t number) {
+void mw_tokenizer_set_source(mw_tokenizer *t, const char *path, const char *what, int64_t number) {
     t->origin.path = path;
     t->origin.what = what;
     t->origin.number = number;

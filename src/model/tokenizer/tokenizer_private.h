@@ -128,7 +128,7 @@ mw_status regex_compile(const char *where, const char *pattern, step *out) MW_MU
 /* What messages say of the text at hand. */
 typedef struct text_origin {
     const char *tokenizer;   /* its file */
-    const char *path, *what; /* as mw_tokenizer_reads was told; may be NULL */
+    const char *path, *what; /* as mw_tokenizer_set_source was told; may be NULL */
     int64_t number;
     size_t byte; /* byte of the text at which the stretch begins that is normalized and cut */
 } text_origin;

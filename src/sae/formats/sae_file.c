@@ -111,7 +111,7 @@ static mw_status save_shards(const mw_sae *sae, const char *folder, const mw_nam
     shared_piece parts[5 + MW_EXTRAS];
     mw_text head = {0};
     char *path = mw_path_join(folder, begun);
-    mw_status status = path ? mw_safetensors_head(tensors, count, NULL, &head, place) : MW_ERR_MEMORY;
+    mw_status status = path ? mw_safetensors_header(tensors, count, NULL, &head, place) : MW_ERR_MEMORY;
     status = mw_comm_agree(sae->shard.peers, status);
     if (status == MW_OK)
         status =

@@ -203,7 +203,7 @@ static mw_status make_head(const mw_trainer *t, const piece *pieces, int count, 
         add_to_chain(&checksum, numbers[i].text, strlen(numbers[i].text));
     }
     describe(pieces, count, tensors);
-    return mw_safetensors_head(tensors, count, metadata, head, place);
+    return mw_safetensors_header(tensors, count, metadata, head, place);
 }
 
 /* What this rank writes. */
