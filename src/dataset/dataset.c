@@ -149,10 +149,9 @@ static mw_status report_counts(const mw_comm *comm, const document_files *files,
         mw_log(MW_LOG_WARNING, "dataset: skipped records without a text in field '%s': %lld", r->options->text_field,
                (long long)counts[0]);
     if (counts[1])
-        mw_log(MW_LOG_WARNING, "dataset: surrogates without their other half, each read as U+FFFD: %lld",
-               (long long)counts[1]);
+        mw_log(MW_LOG_WARNING, "dataset: unpaired surrogates, each read as U+FFFD: %lld", (long long)counts[1]);
     if (counts[2])
-        mw_log(MW_LOG_WARNING, "dataset: texts with bytes that are no UTF-8, which are read as U+FFFD: %lld",
+        mw_log(MW_LOG_WARNING, "dataset: texts with invalid UTF-8, which is read as U+FFFD: %lld",
                (long long)counts[2]);
     return MW_OK;
 }

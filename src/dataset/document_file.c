@@ -14,15 +14,17 @@ static mw_status unknown_kind(const char *path) {
     static const char *const tables[] = {".parquet", ".arrow", ".feather"};
     for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
         if (mw_ends_with_any_case(path, tables[i]))
-            return mw_error(MW_ERR_CONFIG, "dataset: %s: %s files become JSON lines with tools/import_hf_dataset.py",
-                            path, tables[i]);
+            return mw_error(
+                MW_ERR_CONFIG,
+                "dataset: %s: %s files are not read: convert them to JSON lines with tools/import_hf_dataset.py", path,
+                tables[i]);
     mw_text endings = {0};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         mw_text_addf(&endings, "%s%s", i ? ", " : "", known[i].ending);
     mw_status status = endings.failed ? MW_ERR_MEMORY
                                       : mw_error(MW_ERR_CONFIG,
-                                                 "dataset: %s: the ending names no kind of file; expected %s, each "
-                                                 "with .gz or .zst behind or not, or dataset.format",
+                                                 "dataset: %s: unknown file name extension; expected %s, each "
+                                                 "optionally with .gz or .zst, or dataset.format",
                                                  path, endings.data);
     mw_text_free(&endings);
     return status;

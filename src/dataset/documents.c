@@ -53,7 +53,7 @@ static mw_status check_is_text(const document_file *f) {
     size_t length = f->length < LOOKED_AT ? f->length : LOOKED_AT;
     const uint8_t *zero = length ? memchr(f->data, 0, length) : NULL;
     if (!zero) return MW_OK;
-    return mw_error(MW_ERR_FORMAT, "%s: byte %lld is 0, so this is no text", f->path, (long long)(zero - f->data));
+    return mw_error(MW_ERR_FORMAT, "%s: not a text file: byte %lld is 0", f->path, (long long)(zero - f->data));
 }
 
 static mw_status list_text(document_files *files, const document_file *f, const mw_dataset_options *options) {
@@ -62,7 +62,8 @@ static mw_status list_text(document_files *files, const document_file *f, const 
     if (options->split == MW_SPLIT_FILE)
         return is_blank(text_of(f), f->length) ? MW_OK : add_document(files, 0, (int64_t)f->length);
     if (!options->separator || !options->separator[0])
-        return mw_error(MW_ERR_CONFIG, "dataset.separator is empty, but documents are split by it");
+        return mw_error(MW_ERR_CONFIG,
+                        "dataset.separator: expected at least one character to split documents at, found none");
     return list_pieces(files, f, 0, options->separator, strlen(options->separator));
 }
 
@@ -116,13 +117,13 @@ static mw_status find_column(const mw_csv *csv, document_file *f, const char *na
         if (strcmp(field, name) != 0) continue;
         if (f->column >= 0) {
             mw_text_free(&names);
-            return mw_error(MW_ERR_FORMAT, "%s:%lld: column '%s' is there twice", f->path, (long long)csv->line, name);
+            return mw_error(MW_ERR_FORMAT, "%s:%lld: column '%s' occurs twice", f->path, (long long)csv->line, name);
         }
         f->column = i;
     }
     mw_status status = names.failed ? MW_ERR_MEMORY : MW_OK;
     if (status == MW_OK && f->column < 0)
-        status = mw_error(MW_ERR_CONFIG, "%s:%lld: no column '%s' (dataset.text_field); there are: %.400s", f->path,
+        status = mw_error(MW_ERR_CONFIG, "%s:%lld: no column '%s' (dataset.text_field); columns: %.400s", f->path,
                           (long long)csv->line, name, csv->n_fields ? names.data : "none");
     mw_text_free(&names);
     return status;
@@ -217,7 +218,7 @@ mw_status document_files_open(const mw_dataset_options *options, document_files 
 static void add_names(mw_text *out, const json_t *object) {
     const char *key;
     json_t *value;
-    mw_text_addf(out, "; there are: ");
+    mw_text_addf(out, "; fields: ");
     size_t before = out->length;
     json_object_foreach((json_t *)(uintptr_t)object, key, value) {
         if (out->length > before) mw_text_addf(out, ", ");
@@ -243,7 +244,7 @@ static mw_status missing_text(const document_file *f, const mw_document_span *d,
             ? MW_ERR_MEMORY
             : mw_error(MW_ERR_FORMAT,
                        "%s%s%lld: expected a text in field '%s', found %s%s; dataset.on_missing: skip "
-                       "leaves such records out",
+                       "drops such records",
                        f->path, element ? ": element " : ":", element ? (long long)d->offset : line_of(f, d->offset),
                        r->options->text_field, found, names.data);
     mw_text_free(&names);
@@ -266,8 +267,8 @@ static mw_status encode_value(const document_file *f, const mw_document_span *d,
     if (json_string_length(text) > 0)
         return encode_text(f, d, json_string_value(text), json_string_length(text), r, out);
     char found[MW_JSON_FOUND];
-    return missing_text(f, d, json_is_string(text) ? "an empty one" : mw_json_found(text, found), record ? value : NULL,
-                        r);
+    return missing_text(f, d, json_is_string(text) ? "an empty text" : mw_json_found(text, found),
+                        record ? value : NULL, r);
 }
 
 static mw_status read_line(const document_file *f, const mw_document_span *d, read_context *r, mw_ids *out) {
@@ -290,7 +291,7 @@ static mw_status read_record(const document_file *f, const mw_document_span *d, 
     const char *text = status == MW_OK ? mw_csv_field(&csv, f->column, &length) : "";
     if (status == MW_OK)
         status = length ? encode_text(f, d, text, length, r, out)
-                        : missing_text(f, d, f->column < csv.n_fields ? "an empty one" : "fewer fields", NULL, r);
+                        : missing_text(f, d, f->column < csv.n_fields ? "an empty text" : "fewer fields", NULL, r);
     mw_csv_free(&csv);
     return status;
 }

@@ -91,9 +91,9 @@ static mw_status check_options(const mw_dataset_options *options, const mw_token
         return mw_error(MW_ERR_CONFIG, "dataset.context is %lld: expected at least 2", (long long)options->context);
     if ((options->bos == MW_BOS_DOCUMENT || options->bos == MW_BOS_CONTEXT) &&
         (!tokenizer || mw_tokenizer_bos(tokenizer) < 0))
-        return mw_error(MW_ERR_CONFIG, "dataset.bos asks for a token that the tokenizer does not have");
+        return mw_error(MW_ERR_CONFIG, "dataset.bos requires a token that the tokenizer does not have");
     if (options->eos && (!tokenizer || mw_tokenizer_eos(tokenizer) < 0))
-        return mw_error(MW_ERR_CONFIG, "dataset.eos asks for a token that the tokenizer does not have");
+        return mw_error(MW_ERR_CONFIG, "dataset.eos requires a token that the tokenizer does not have");
     return MW_OK;
 }
 

@@ -120,7 +120,7 @@ static mw_status neo_group(config c, const json_t *group, int64_t n_layers, int6
     char found[MW_JSON_FOUND];
     if (!json_is_array(kinds) || json_array_size(kinds) == 0 || !json_is_integer(times) ||
         json_integer_value(times) < 0 || json_integer_value(times) > MW_LAYERS_MAX)
-        return mw_error(MW_ERR_FORMAT, "%s: '%s': expected [[kinds of layers], how often, up to %d], found %s and %s",
+        return mw_error(MW_ERR_FORMAT, "%s: '%s': expected [[kinds of layers], repetitions up to %d], found %s and %s",
                         c.path, key, MW_LAYERS_MAX, json_is_array(kinds) ? "a list" : "none",
                         mw_json_found(times, found));
     int64_t n = (int64_t)json_array_size(kinds), end = *at + n * json_integer_value(times);
@@ -193,7 +193,7 @@ static mw_status read_sizes(config c, mw_architecture *a) {
                         (long long)a->n_heads, (long long)a->n_kv_heads, (long long)a->d_model);
     a->head_dim = head_dim ? head_dim : a->d_model / a->n_heads;
     if (a->n_heads * a->head_dim > width_max)
-        return mw_error(MW_ERR_FORMAT, "%s: %lld heads of width %lld are wider together than %lld", c.path,
+        return mw_error(MW_ERR_FORMAT, "%s: %lld heads of width %lld exceed the total width of %lld", c.path,
                         (long long)a->n_heads, (long long)a->head_dim, (long long)width_max);
     MW_TRY(size(c, "intermediate_size|n_inner", f->mlp.expansion ? f->mlp.expansion * a->d_model : MW_JSON_NEEDED,
                 1 << 22, &a->d_mlp));
@@ -243,7 +243,7 @@ static mw_status read_all(config c, mw_architecture *a) {
 static mw_status unknown_family(const char *path, const char *type) {
     mw_text known = {0};
     mw_family_list(&known);
-    mw_status status = mw_error(MW_ERR_UNSUPPORTED, "%s: model_type '%s' is not supported; these are: %s", path,
+    mw_status status = mw_error(MW_ERR_UNSUPPORTED, "%s: model_type '%s' is not supported; supported: %s", path,
                                 type ? type : "(none)", known.failed ? "" : known.data);
     mw_text_free(&known);
     return status;

@@ -130,7 +130,7 @@ static void write_site(const first_site *t, mw_text *out) {
                      "sequence %d",
                      site, (double)t->value, (long long)t->column, t->token, t->position, t->sequence);
     else
-        mw_text_addf(out, "no site of it is found that is not finite");
+        mw_text_addf(out, "all sites are finite");
 }
 
 static void write_weight(const mw_model *m, const bad_weight *w, mw_text *out) {
@@ -140,7 +140,7 @@ static void write_weight(const mw_model *m, const bad_weight *w, mw_text *out) {
         return;
     }
     mw_text_addf(out, "; weight '%s' holds %g", w->name, (double)w->value);
-    if (isfinite(w->value)) mw_text_addf(out, ", which %s does not,", mw_dtype_name(m->info.dtype));
+    if (isfinite(w->value)) mw_text_addf(out, ", which exceeds the range of %s,", mw_dtype_name(m->info.dtype));
     mw_text_addf(out, " at [");
     for (int d = 0; d < t->ndim; d++) {
         int64_t stride = 1;
@@ -157,7 +157,7 @@ mw_status mw_model_report_nonfinite(mw_model *m, const mw_batch *batch, const ch
     if (batch) MW_TRY(find_site(m, batch, &t));
     MW_TRY(find_weight(m, &t, &w));
     if (batch) write_site(&t, &text);
-    if (!batch) mw_text_addf(&text, "it is not finite");
+    if (!batch) mw_text_addf(&text, "not finite");
     write_weight(m, &w, &text);
     mw_status status = text.failed ? MW_ERR_MEMORY : mw_error(MW_ERR_STATE, "%s: %s: %s", m->folder, what, text.data);
     mw_text_free(&text);

@@ -288,8 +288,8 @@ static mw_status unembed(pass *p, float *last_logits) {
 static mw_status check_batch(const mw_model *m, const mw_batch *batch, int64_t *rows) {
     *rows = 0;
     if (batch->cache && batch->cache->n_seq != batch->n_seq)
-        return mw_error(MW_ERR_ARG, "a cache for %lld sequences met a batch of %lld", (long long)batch->cache->n_seq,
-                        (long long)batch->n_seq);
+        return mw_error(MW_ERR_ARG, "the key-value cache holds %lld sequences, the batch has %lld",
+                        (long long)batch->cache->n_seq, (long long)batch->n_seq);
     for (int64_t s = 0; s < batch->n_seq; s++) {
         int64_t past = batch->cache ? batch->cache->length[s] : 0, end = past + batch->length[s];
         if (batch->length[s] < 0 || end > m->arch.context || (batch->cache && end > batch->cache->capacity))

@@ -95,13 +95,14 @@ static mw_status advance(run *r, const mw_batch *prompts, int32_t **out, int64_t
 static mw_status generate(run *r, const mw_batch *prompts, int32_t **out) {
     int64_t longest = 0, fed = 0, context = mw_model_about(r->model)->context;
     for (int64_t s = 0; s < r->n_seq; s++) {
-        if (prompts->length[s] < 1) return mw_error(MW_ERR_ARG, "prompt %lld has no tokens", (long long)s);
+        if (prompts->length[s] < 1)
+            return mw_error(MW_ERR_ARG, "prompt %lld: expected at least 1 token, found 0", (long long)s);
         int64_t left = context - prompts->length[s];
         if (left < 1)
             return mw_error(
                 MW_ERR_ARG,
-                "prompt %lld has %lld tokens: the model reads %lld at most, and needs one of them to continue",
-                (long long)s, (long long)prompts->length[s], (long long)context);
+                "prompt %lld: expected at most %lld tokens, which leaves one in the model's context, found %lld",
+                (long long)s, (long long)context - 1, (long long)prompts->length[s]);
         r->limit[s] = r->sampling->max_new_tokens < left ? r->sampling->max_new_tokens : left;
         if (prompts->length[s] + r->limit[s] > longest) longest = prompts->length[s] + r->limit[s];
         if (!(out[s] = mw_calloc((size_t)r->limit[s] + 1, sizeof **out))) return MW_ERR_MEMORY;

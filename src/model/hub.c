@@ -44,15 +44,13 @@ static mw_status not_found(const char *model, const char *repository) {
     if (status == MW_OK && mw_file_exists(model))
         status = mw_error(MW_ERR_CONFIG, "model '%s' is a file: expected the model's folder, or a Hub id", model);
     else if (status == MW_OK && !repository)
-        status = mw_error(MW_ERR_IO, "model '%s': there is no such folder (%s)", model, whole);
+        status = mw_error(MW_ERR_IO, "model '%s': no such folder (%s)", model, whole);
     else if (status == MW_OK && path)
-        status =
-            mw_error(MW_ERR_IO, "model '%s': there is no such folder (%s), nor is it in the Hugging Face cache (%s)",
-                     model, whole, repository);
+        status = mw_error(MW_ERR_IO, "model '%s': no such folder (%s), and not in the Hugging Face cache (%s)", model,
+                          whole, repository);
     else if (status == MW_OK)
-        status =
-            mw_error(MW_ERR_IO, "model '%s' is not in the Hugging Face cache (%s), nor is there such a folder (%s)",
-                     model, repository, whole);
+        status = mw_error(MW_ERR_IO, "model '%s' is not in the Hugging Face cache (%s), and no such folder exists (%s)",
+                          model, repository, whole);
     mw_free(whole);
     mw_free(parent);
     return status;

@@ -69,8 +69,8 @@ static mw_status read_entry(const char *path, const char *name, const json_t *in
     json_int_t begin = json_integer_value(from), end = json_integer_value(to);
     if (json_array_size(span) != 2 || !json_is_integer(from) || !json_is_integer(to) || begin < 0 || end < begin ||
         (uint64_t)end > length)
-        return mw_error(MW_ERR_FORMAT, "%s: tensor '%s' lies at bytes %lld to %lld of a data part of %llu bytes", path,
-                        name, (long long)begin, (long long)end, (unsigned long long)length);
+        return mw_error(MW_ERR_FORMAT, "%s: tensor '%s' spans bytes %lld to %lld, but the data part has %llu bytes",
+                        path, name, (long long)begin, (long long)end, (unsigned long long)length);
     if ((uint64_t)(end - begin) != elements * (uint64_t)type->bits / 8)
         return mw_error(MW_ERR_FORMAT, "%s: tensor '%s' needs %llu bytes by its shape, but has %lld", path, name,
                         (unsigned long long)(elements * (uint64_t)type->bits / 8), (long long)(end - begin));
@@ -214,7 +214,8 @@ static mw_status shard_names(const char *index, const json_t *map, json_t *names
     if (!json_is_object(map) || json_object_size(map) == 0) return mw_error(MW_ERR_FORMAT, "%s: no weight_map", index);
     json_object_foreach((json_t *)(uintptr_t)map, tensor, shard) {
         if (!plain_name(json_string_value(shard)))
-            return mw_error(MW_ERR_FORMAT, "%s: tensor '%s' names no file of this folder", index, tensor);
+            return mw_error(MW_ERR_FORMAT, "%s: tensor '%s': expected the name of a file in this folder", index,
+                            tensor);
         json_object_set_new(names, json_string_value(shard), json_true());
     }
     return MW_OK;
@@ -273,7 +274,7 @@ mw_status mw_safetensors_open_folder(const char *folder, mw_safetensors **out) {
             status = open_index(folder, index, out);
         else
             status =
-                mw_error(MW_ERR_IO, "%s: neither model.safetensors nor model.safetensors.index.json is there", folder);
+                mw_error(MW_ERR_IO, "%s: found neither model.safetensors nor model.safetensors.index.json", folder);
     }
     mw_free(single);
     mw_free(index);

@@ -201,7 +201,7 @@ static mw_status check_layers(const binder *b) {
     const mw_safetensors *file = b->model->file;
     for (int64_t i = 0; i < mw_safetensors_count(file); i++)
         if (layer_of(b, mw_safetensors_name(file, i)) >= b->model->arch.n_layers)
-            return mw_error(MW_ERR_FORMAT, "%s: config.json gives the model %lld layers, but there is a weight '%s'",
+            return mw_error(MW_ERR_FORMAT, "%s: config.json has %lld layers, but the file has a weight '%s'",
                             b->model->folder, (long long)b->model->arch.n_layers, mw_safetensors_name(file, i));
     return MW_OK;
 }

@@ -18,7 +18,7 @@ refuses 2 "expected number from 1e-12" $run --set sae.variant=jump_relu --set tr
 refuses 2 "only a transcoder" $run --set sae.skip=true
 refuses 1 "is not in the Hugging Face cache" $run --set model.path=no-such-model
 refuses 1 "no such file" $run --set "dataset.path=$work/none.txt"
-refuses 1 "so this is no text" $run --set "dataset.path=$SOURCE/configs/demo/model/model.safetensors" --set dataset.format=text
+refuses 1 "not a text file" $run --set "dataset.path=$SOURCE/configs/demo/model/model.safetensors" --set dataset.format=text
 refuses 2 "site 9.resid_post is not in this model" $run --set "harvest.sites=[9.resid_post]"
 refuses 2 "did you mean stream 'resid_post'" $run --set "harvest.sites=[1.resid_pots]"
 refuses 2 "the model takes 64: lower dataset.context" $run --set dataset.context=65 --set dataset.pack=true
@@ -34,12 +34,12 @@ refuses 1 "cannot read" "$MICROW" export --sae "$work/none" --format saelens --o
 cp -r "$SOURCE/configs/demo/model" "$m"
 chmod -R u+w "$m"
 truncate -s 100000 "$m/model.safetensors"
-refuses 1 "lies at bytes" $run --set model.path="$m"
+refuses 1 "spans bytes" $run --set model.path="$m"
 cp "$SOURCE/configs/demo/model/model.safetensors" "$m/"
 sed 's/"n_embd": 128/"n_embd": 64/' "$SOURCE/configs/demo/model/config.json" >"$m/config.json"
 refuses 1 "expected shape" $run --set model.path="$m"
 sed 's/"model_type": "gpt2"/"model_type": "rwkv"/' "$SOURCE/configs/demo/model/config.json" >"$m/config.json"
-refuses 1 "model_type 'rwkv' is not supported; these are: gpt2" $run --set model.path="$m"
+refuses 1 "model_type 'rwkv' is not supported; supported: gpt2" $run --set model.path="$m"
 cp "$SOURCE/configs/demo/model/config.json" "$m/"
 cp "$SOURCE/tests/golden/tokenizers/gpt2.json" "$m/tokenizer.json"
 sed -i 's/"vocab":{/"vocab":{"padding-token":1200,/' "$m/tokenizer.json"

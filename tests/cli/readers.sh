@@ -48,16 +48,16 @@ cp two.jsonl 'two[1].jsonl'
 same 'two[1].jsonl' two.jsonl
 
 # what is refused
-refuses 2 "other.data: the ending names no kind of file; expected .txt, .text, .jsonl" $harvest --set dataset.path=other.data
+refuses 2 "other.data: unknown file name extension; expected .txt, .text, .jsonl" $harvest --set dataset.path=other.data
 : >x.parquet
 refuses 2 "tools/import_hf_dataset.py" $harvest --set dataset.path=x.parquet
-refuses 2 "no column 'body' (dataset.text_field); there are: id, text" $harvest --set dataset.path=two.csv --set dataset.text_field=body
+refuses 2 "no column 'body' (dataset.text_field); columns: id, text" $harvest --set dataset.path=two.csv --set dataset.text_field=body
 head -c 40 two.csv.gz >cut.csv.gz
 refuses 1 "cut.csv.gz: truncated gzip stream" $harvest --set dataset.path=cut.csv.gz
 printf 'text\nx\n"y\nz\n' >open.csv
 refuses 1 "open.csv:3: the quote that opens here is never closed" $harvest --set dataset.path=open.csv
 printf '{"text": "a"}\n{"id": 1, "body": "b"}\n' >missing.jsonl
-refuses 1 "missing.jsonl:2: expected a text in field 'text', found nothing; there are: id, body" $harvest --set dataset.path=missing.jsonl
+refuses 1 "missing.jsonl:2: expected a text in field 'text', found nothing; fields: id, body" $harvest --set dataset.path=missing.jsonl
 
 # pipes and devices: at once, wherever a file is expected
 mkfifo pipe.jsonl
@@ -83,7 +83,7 @@ edited() { # edited SED: a copy of the model with another config.json
 edited 's/"layer_norm_epsilon": [^,]*/"layer_norm_epsilon": "1e-3"/'
 refuses 1 "config.json: 'layer_norm_epsilon': expected a finite number, found the text '1e-3'" $harvest --set dataset.path=two.jsonl --set model.path=m
 edited 's/"n_layer": 4/"n_layer": 3/'
-refuses 1 "config.json gives the model 3 layers, but there is a weight 'transformer.h.3" $harvest --set dataset.path=two.jsonl --set model.path=m
+refuses 1 "config.json has 3 layers, but the file has a weight 'transformer.h.3" $harvest --set dataset.path=two.jsonl --set model.path=m
 edited 's/{/{"note": 1e999, "id": 123456789012345678901234567890, "note": NaN,/'
 run_on two.jsonl --set model.path=m
 
@@ -102,7 +102,7 @@ for ranks in 1 3; do
     mpi $ranks $harvest --set store="$work/r$ranks" --set dataset.path=mixed.jsonl --set dataset.on_missing=skip >"$work/out" 2>"$work/err" || fail "$ranks ranks"
     grep -q "dataset: skipped records without a text in field 'text': 1286" "$work/err" || { fail "count at $ranks ranks"; cat "$work/err" >&2; }
     [ "$(grep -c 'skipped records' "$work/err")" = 1 ] || fail "not one message at $ranks ranks"
-    grep -q "surrogates without their other half, each read as U+FFFD: 1$" "$work/err" || fail "surrogates at $ranks ranks"
+    grep -q "unpaired surrogates, each read as U+FFFD: 1$" "$work/err" || fail "surrogates at $ranks ranks"
 done
 check "the same rows at 1 and 3 ranks" h5diff "$work/r1/activations/small/activations.h5" "$work/r3/activations/small/activations.h5" /tokens/ids
 # three ranks find something wrong each: the first is told

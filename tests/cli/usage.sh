@@ -74,8 +74,8 @@ for file in none none.h5 none.npy none.json none.safetensors; do
 done
 # the likelier cause comes first
 refuses 1 "^microw: error: model 'no-such-model' is not in the Hugging Face cache" "$MICROW" layers --model no-such-model
-refuses 1 "^microw: error: model '$SOURCE/configs/modle': there is no such folder" "$MICROW" layers --model "$SOURCE/configs/modle"
-refuses 1 "there is no such folder ($(cd "$SOURCE" && pwd -P)/configs/modle), nor" sh -c "cd '$SOURCE' && '$MICROW' layers --model configs/modle"
+refuses 1 "^microw: error: model '$SOURCE/configs/modle': no such folder" "$MICROW" layers --model "$SOURCE/configs/modle"
+refuses 1 ": no such folder ($(cd "$SOURCE" && pwd -P)/configs/modle), and" sh -c "cd '$SOURCE' && '$MICROW' layers --model configs/modle"
 
 # empty where something must be
 refuses 2 "'--sae' has an empty value" "$MICROW" export --sae "" --format saelens --out "$work/x"

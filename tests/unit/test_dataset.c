@@ -278,19 +278,19 @@ static void csv_files(void) {
                "one, \"two\"\nthree|plain|\n|");
     check_file("bom.csv", "\xef\xbb\xbftext\na\rb\nc", 3, "a|b|c|");
     check_file("r.tsv", "text\tid\na, \"b\" c\t1\n\"d\te\"\t2\n", 2, "a, \"b\" c|d\te|");
-    CHECK_SAYS(MW_ERR_CONFIG, "n.csv:1: no column 'text' (dataset.text_field); there are: id, body",
+    CHECK_SAYS(MW_ERR_CONFIG, "n.csv:1: no column 'text' (dataset.text_field); columns: id, body",
                load_text("n.csv", "id,body\n1,x\n"));
     CHECK_SAYS(MW_ERR_FORMAT, "u.csv:3: the quote that opens here is never closed",
                load_text("u.csv", "text\nx\n\"open\ny\nz\n"));
     CHECK_SAYS(MW_ERR_FORMAT, "b.csv:4: text behind the quote that closes a field",
                load_text("b.csv", "text\n\"x\ny\"\n\"a\" b\n"));
     CHECK_SAYS(MW_ERR_FORMAT, "w.csv:2: 2 fields, but the header has 1", load_text("w.csv", "text\na, b\n"));
-    CHECK_SAYS(MW_ERR_FORMAT, "d.csv:1: column 'text' is there twice", load_text("d.csv", "text,text\na,b\n"));
+    CHECK_SAYS(MW_ERR_FORMAT, "d.csv:1: column 'text' occurs twice", load_text("d.csv", "text,text\na,b\n"));
     CHECK_SAYS(MW_ERR_FORMAT, "m.csv:3: expected a text in field 'text', found fewer fields",
                load_text("m.csv", "id,text\n1,a\n2\n"));
-    CHECK_SAYS(MW_ERR_FORMAT, "m.csv:3: expected a text in field 'text', found an empty one",
+    CHECK_SAYS(MW_ERR_FORMAT, "m.csv:3: expected a text in field 'text', found an empty text",
                load_text("m.csv", "id,text\n1,a\n2,\n"));
-    CHECK_SAYS(MW_ERR_FORMAT, "so this is no text", (put("z.csv", "text\n\0", 6), load_text("z.csv", NULL)));
+    CHECK_SAYS(MW_ERR_FORMAT, "not a text file", (put("z.csv", "text\n\0", 6), load_text("z.csv", NULL)));
 }
 
 /* `times` gzip streams of a text, one behind another. */
@@ -390,12 +390,12 @@ static void records_without_text(void) {
     o.on_missing = MW_MISSING_SKIP;
     check_texts(&o, 10, "x|y|");
     CHECK_SAYS(MW_ERR_FORMAT,
-               "r1.jsonl:2: expected a text in field 'text', found nothing; there are: id, body; "
+               "r1.jsonl:2: expected a text in field 'text', found nothing; fields: id, body; "
                "dataset.on_missing: skip",
                load_text("r1.jsonl", "\n{\"id\": 1, \"body\": \"x\"}\n"));
-    CHECK_SAYS(MW_ERR_FORMAT, "found null; there are: text", load_text("r1.jsonl", "{\"text\": null}"));
+    CHECK_SAYS(MW_ERR_FORMAT, "found null; fields: text", load_text("r1.jsonl", "{\"text\": null}"));
     CHECK_SAYS(MW_ERR_FORMAT, "found NaN", load_text("r1.jsonl", "{\"text\": NaN}"));
-    CHECK_SAYS(MW_ERR_FORMAT, "found an empty one", load_text("r1.jsonl", "{\"text\": \"\"}"));
+    CHECK_SAYS(MW_ERR_FORMAT, "found an empty text", load_text("r1.jsonl", "{\"text\": \"\"}"));
     CHECK_SAYS(MW_ERR_FORMAT, "found two different values",
                load_text("r1.jsonl", "{\"text\": \"a\", \"text\": \"b\"}"));
     CHECK_SAYS(MW_ERR_FORMAT, "r1.json: element 1: expected a text", load_text("r1.json", "[\"a\", {}]"));

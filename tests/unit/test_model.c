@@ -293,7 +293,7 @@ static void attention_types(void) {
         {"[[[\"global\", \"local\"], 1]]", NULL},
         {"[[[\"global\"], 1], [[\"local\"], 1]]", NULL},
         {"None", NULL},
-        {"[[[\"global\", \"local\"], 9223372036854775807]]", "expected [[kinds of layers], how often, up to 1024]"},
+        {"[[[\"global\", \"local\"], 9223372036854775807]]", "expected [[kinds of layers], repetitions up to 1024]"},
         {"[[[\"global\", \"local\"], -4611686018427387905]]", "found a list and -4611686018427387905"},
         {"[[[\"global\"], 1]]", "'attention_types' describes 1 layers, but the model has 2"},
         {"[[[], 7]]", "expected [[kinds of layers]"},
@@ -370,7 +370,7 @@ static void more_layers_than_configured(void) {
         if (cases[i].good) CHECK_OK(open_changed(family, command));
         if (!cases[i].good) CHECK_SAYS(MW_ERR_FORMAT, name, open_changed(family, command));
     }
-    CHECK_SAYS(MW_ERR_FORMAT, "config.json gives the model 1 layers, but there is a weight",
+    CHECK_SAYS(MW_ERR_FORMAT, "config.json has 1 layers, but the file has a weight",
                open_with("gpt2", "n_layer", "1"));
 }
 

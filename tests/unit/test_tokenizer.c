@@ -271,7 +271,7 @@ static void growing_texts(void) {
     mw_text_addf(&members, "]}");
     int64_t count;
     CHECK_SAYS(MW_ERR_FORMAT,
-               "the normalizer makes more than 1056 bytes of a text of 1, in the text behind byte 0 "
+               "the normalizer expands 1 bytes of text to more than 1056, in the text from byte 0 "
                "(corpus.jsonl, the document at byte 77: 'aaaa",
                encode_letters(members.data, "a", 1, NULL));
     CHECK(encode_letters(members.data, "bbb", 3, &count) == MW_OK && count == 3);
@@ -293,7 +293,7 @@ static void patterns_that_give_up(void) {
     for (int i = 0; i < 60; i++) mw_text_add(&text, "a", 1);
     mw_text_add(&text, "b", 1);
     CHECK_SAYS(MW_ERR_FORMAT,
-               ".json: a pattern of the pre-tokenizer gives up (match limit exceeded), in the text behind byte "
+               ".json: a pattern of the pre-tokenizer failed (match limit exceeded), in the text from byte "
                "0 (corpus.jsonl, the document at byte 77: 'aaaa",
                encode_letters(members, text.data, text.length, NULL));
     mw_text_free(&text);

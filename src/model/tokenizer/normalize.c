@@ -19,8 +19,8 @@ static size_t output_limit(size_t length) {
 
 static mw_status expansion_error(const text_origin *origin, const mw_text *text, size_t limit) {
     char problem[128];
-    snprintf(problem, sizeof problem, "the normalizer makes more than %zu bytes of a text of %zu", limit,
-             (limit - 1024) / 32);
+    snprintf(problem, sizeof problem, "the normalizer expands %zu bytes of text to more than %zu", (limit - 1024) / 32,
+             limit);
     return text_error(origin, problem, text->data, text->length);
 }
 

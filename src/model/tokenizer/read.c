@@ -366,7 +366,7 @@ static mw_status read_merges(const reader *r, const json_t *list) {
     for (size_t i = 0; i < json_array_size(list); i++) {
         token_text left, right;
         if (!read_pair(json_array_get(list, i), &left, &right))
-            return mw_error(MW_ERR_FORMAT, "%s: merge %zu is not a pair", r->path, i);
+            return mw_error(MW_ERR_FORMAT, "%s: merge %zu: expected a pair of tokens", r->path, i);
         MW_TRY(put_merge(r, left, right, (int32_t)i));
     }
     return MW_OK;
@@ -420,7 +420,7 @@ static mw_status read_model(const reader *r, const json_t *root, const json_t *a
     if (strcmp(type, "BPE") != 0) return unsupported(r, "tokenizer model", type);
     MW_TRY(get_text(r, model, "continuing_subword_prefix", "", &prefix));
     MW_TRY(get_text(r, model, "end_of_word_suffix", "", &suffix));
-    if (prefix[0] || suffix[0]) return unsupported(r, "subword prefix or suffix", "of this model");
+    if (prefix[0] || suffix[0]) return unsupported(r, "subword prefix or suffix", prefix[0] ? prefix : suffix);
     MW_TRY(get_flag(r, model, "byte_fallback", false, &b->byte_fallback));
     MW_TRY(get_flag(r, model, "fuse_unk", false, &b->fuse_unk));
     MW_TRY(get_flag(r, model, "ignore_merges", false, &b->ignore_merges));
@@ -459,8 +459,8 @@ mw_status tokenizer_read_json(const char *path, mw_tokenizer *t) {
     MW_TRY(set_path(t, path));
     MW_TRY(mw_json_load(path, &root));
     reader r = {path, t};
-    mw_status status =
-        json_is_object(root) ? read_root(&r, root) : mw_error(MW_ERR_FORMAT, "%s: not a tokenizer", path);
+    mw_status status = json_is_object(root) ? read_root(&r, root)
+                                            : mw_error(MW_ERR_FORMAT, "%s: not a tokenizer: expected an object", path);
     json_decref(root);
     return status == MW_OK ? mw_sha256_file(path, t->hash) : status;
 }
@@ -479,7 +479,7 @@ static mw_status read_merge_lines(const reader *r, char *text) {
         if (line[0] == '\0' || (rank == 0 && strncmp(line, "#version", 8) == 0)) continue;
         token_text left, right;
         if (!split_pair(line, strlen(line), &left, &right))
-            return mw_error(MW_ERR_FORMAT, "%s: line '%s' is not a pair", r->path, line);
+            return mw_error(MW_ERR_FORMAT, "%s: line '%s': expected a pair of tokens", r->path, line);
         MW_TRY(put_merge(r, left, right, rank++));
     }
     return MW_OK;

@@ -47,7 +47,7 @@ mw_status regex_compile(const char *where, const char *pattern, step *out) {
     pcre2_jit_compile(out->regex, PCRE2_JIT_COMPLETE); /* where it is missing, matching is only slower */
     out->match = pcre2_match_data_create_from_pattern(out->regex, NULL);
     out->context = pcre2_match_context_create(NULL);
-    if (!out->match || !out->context) return mw_error(MW_ERR_MEMORY, "%s: no memory for a pattern", where);
+    if (!out->match || !out->context) return mw_error(MW_ERR_MEMORY, "%s: out of memory for a pattern", where);
     pcre2_set_heap_limit(out->context, HEAP_KIB);
     return MW_OK;
 }
@@ -84,7 +84,7 @@ static mw_status match_error(const text_origin *origin, int code, const char *te
     PCRE2_UCHAR reason[96];
     char problem[160];
     pcre2_get_error_message(code, reason, sizeof reason);
-    snprintf(problem, sizeof problem, "a pattern of the pre-tokenizer gives up (%s)", (const char *)reason);
+    snprintf(problem, sizeof problem, "a pattern of the pre-tokenizer failed (%s)", (const char *)reason);
     return text_error(origin, problem, text, length);
 }
 

@@ -24,7 +24,7 @@ static mw_status read_folder(const char *folder, mw_tokenizer *t) {
         else if (mw_file_exists(vocab) && mw_file_exists(merges_path))
             status = tokenizer_read_pair(vocab, merges_path, t);
         else
-            status = mw_error(MW_ERR_IO, "%s: neither tokenizer.json nor vocab.json with merges.txt is there", folder);
+            status = mw_error(MW_ERR_IO, "%s: found neither tokenizer.json nor vocab.json with merges.txt", folder);
     }
     if (status == MW_OK) status = tokenizer_read_config(config, t);
     mw_free(json);

@@ -38,7 +38,7 @@ static uint64_t slot_of(const vocabulary *v, const char *token, size_t length) {
 /* The first id of a string is the one that is found. */
 mw_status vocabulary_put(vocabulary *v, const char *token, size_t length, int32_t id) {
     if (id < 0 || id >= v->size || v->token[id])
-        return mw_error(MW_ERR_FORMAT, "tokenizer: token id %d is out of range or given twice", (int)id);
+        return mw_error(MW_ERR_FORMAT, "tokenizer: token id %d is out of range or assigned twice", (int)id);
     uint64_t at = slot_of(v, token, length);
     if (!(v->token[id] = mw_strndup(token, length))) return MW_ERR_MEMORY;
     v->length[id] = (uint32_t)length;
