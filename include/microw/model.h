@@ -1,4 +1,4 @@
-/* microw/model.h: language models from Hugging Face folders, run with hooks.
+/* microw/model.h: runs language models from Hugging Face folders, with hooks.
  *
  *     mw_model *model = NULL;
  *     MW_TRY(mw_model_open("gpt2", "f32", backend, &model));
@@ -9,7 +9,8 @@
  *     mw_model_free(&model);
  *
  * Families (config.json "model_type"): gpt2, gpt_neox, gpt_neo, llama, mistral, qwen2, qwen3, gemma2, gemma3,
- * gemma3_text. All are one forward pass over a table of facts; a fact this code does not know is refused.
+ * gemma3_text. One forward pass serves all families, parameterized by a table; a config.json that needs a feature that
+ * is not implemented is refused. All functions are local to the process.
  */
 #ifndef MICROW_MODEL_H
 #define MICROW_MODEL_H
@@ -23,68 +24,77 @@ extern "C" {
 typedef struct mw_model mw_model;
 
 typedef struct mw_model_info {
-    const char *family;
+    const char *family; /* model_type */
     const char *folder;
-    int64_t n_layers, d_model, n_heads, n_kv_heads, head_dim, d_mlp, vocab, context;
+    int64_t n_layers, d_model, n_heads, n_kv_heads, head_dim, d_mlp, vocab, context; /* context: in tokens */
     mw_dtype dtype; /* of the weight matrices in memory */
     int64_t parameters;
 } mw_model_info;
 
-/* `model`: a folder, or a Hub id in the local cache. `dtype`: "auto" (as stored; f16 becomes f32), "f32",
- * "bf16", "f16". Matrices stored in that type are used where they lie in the mapped file. */
+/* Opens `model`: a folder, or a Hub id in the local Hugging Face cache; nothing is downloaded. `dtype` of the matrices:
+ * "auto" (as stored; f16 becomes f32), "f32", "bf16", "f16". Matrices stored in that type are used in place in the
+ * mapped file. `backend` is borrowed and must outlive the model; the caller frees *out. Errors: MW_ERR_CONFIG for an
+ * unknown dtype, MW_ERR_IO for missing files, MW_ERR_FORMAT for malformed ones, MW_ERR_UNSUPPORTED, MW_ERR_MEMORY. */
 mw_status mw_model_open(const char *model, const char *dtype, mw_backend *backend, mw_model **out) MW_MUST_USE;
-/* Matrices stay as they are stored: nothing is laid out as products read it fastest, which is done otherwise when a pass first comes to
- * a layer, and takes memory beside the mapped file (which the ranks of a node share). To be called before a pass. */
+/* Keeps matrices as they are stored; call it before the first pass. Otherwise the first pass that reaches a layer packs
+ * its matrices into the layout that products read fastest, which takes memory beside the mapped file (which the
+ * ranks of a node share). */
 void mw_model_disable_packing(mw_model *model);
-/* From config.json alone: shape and sites, but no weights, so it cannot be run. `parameters` is counted from the shape. */
+/* Opens a model from config.json alone: its shape and sites, without weights, so it cannot run. `parameters` is
+ * computed from the shape. Ownership and errors as for mw_model_open. */
 mw_status mw_model_outline(const char *model, mw_model **out) MW_MUST_USE;
+/* Frees a model with its hooks and sets it to NULL; NULL is allowed. */
 void mw_model_free(mw_model **model);
+/* Return parts of the model, which it owns (the backend it borrows). */
 const mw_model_info *mw_model_about(const mw_model *model);
 mw_hooks *mw_model_hooks(mw_model *model);
 mw_backend *mw_model_backend(const mw_model *model);
-/* SHA-256 of the weight files; of config.json. */
+/* Write the SHA-256 of the weight files, and of config.json. Errors: MW_ERR_IO, MW_ERR_MEMORY. */
 mw_status mw_model_hash(const mw_model *model, char out[MW_SHA256_TEXT]) MW_MUST_USE;
 mw_status mw_model_config_hash(const mw_model *model, char out[MW_SHA256_TEXT]) MW_MUST_USE;
-/* Both in a fast hash, which reads the weights once at the speed of memory: to tell models apart, not to keep. */
+/* Writes a fast hash of both, which reads the weights once at memory bandwidth: to tell models apart, not to keep. */
 #define MW_MODEL_MARK 34
 mw_status mw_model_mark(const mw_model *model, char out[MW_MODEL_MARK]) MW_MUST_USE;
-/* Width of a site, 0 where this model has no such site. */
+/* Returns the width of a site in elements, 0 for a site that the model does not have. */
 int64_t mw_model_site_width(const mw_model *model, mw_site site);
 
 /* ---- key-value cache ---------------------------------------------------------------------------------- */
 
-/* Keys and values of every layer for `n_seq` sequences of up to `capacity` tokens. */
+/* Keys and values of every layer for `n_seq` sequences of up to `capacity` tokens, in backend memory. The caller frees
+ * *out, before the backend. Error: MW_ERR_MEMORY. */
 typedef struct mw_kv_cache mw_kv_cache;
 mw_status mw_kv_cache_new(const mw_model *model, int64_t n_seq, int64_t capacity, mw_kv_cache **out) MW_MUST_USE;
 void mw_kv_cache_free(mw_kv_cache **cache);
 
 /* ---- forward ------------------------------------------------------------------------------------------ */
 
-/* Sequences one after another, without padding. With a cache, `ids` continue what the cache holds; a sequence of
- * length 0 takes no part. */
+/* Concatenated sequences, without padding. With a cache, `ids` continue the cached sequences; one of length 0 is left
+ * out. */
 typedef struct mw_batch {
     int64_t n_seq;
-    const int32_t *ids;
-    const int64_t *length; /* [n_seq] */
+    const int32_t *ids;    /* [sum of length] */
+    const int64_t *length; /* [n_seq] tokens */
     mw_kv_cache *cache;    /* or NULL */
 } mw_batch;
 
-/* Fires the hooks. `last_logits` NULL: stops after the last hooked site; else [n_seq, vocab] on the host, logits
- * after each sequence's last token. Hooks on logits see all rows, in pieces of at most MW_LOGIT_ROWS rows.
- * MW_STOP from a hook ends the pass and is returned as MW_OK (then last_logits is not written).
- * Errors: MW_ERR_ARG for an id outside the vocabulary or a sequence longer than the model's context. */
+/* Runs the model over a batch and fires the hooks. `last_logits` NULL: stops after the last hooked site; else
+ * [n_seq, vocab] on the host, the logits after each sequence's last token. Hooks on logits receive all rows, at most
+ * MW_LOGIT_ROWS per event. MW_STOP from a hook ends the pass and is returned as MW_OK (last_logits is not written).
+ * Errors: MW_ERR_ARG for an id outside the vocabulary or a sequence longer than the model's context or the cache;
+ * MW_ERR_MEMORY, MW_ERR_BACKEND; and what a hook returns. */
 enum { MW_LOGIT_ROWS = 512 };
 mw_status mw_model_forward(mw_model *model, const mw_batch *batch, float *last_logits) MW_MUST_USE;
 
-/* For whoever finds numbers of a pass that are not finite: makes the pass again (the hooks fire once more; without a cache) to find the first
- * site where that is so, and looks through the weights. Always fails: MW_ERR_STATE, with one message that begins with the model and `what`
- * ("the model with the SAE") and names site, column, token and place, and a weight that is not finite as the model uses it. `batch`
- * NULL: the weights alone. Nothing is checked on the way of a pass itself, so that it costs nothing. */
+/* Reports where NaN or infinity comes from. Passes do not check their values, which costs nothing; a caller that finds
+ * such a value calls this function. Repeats the pass (the hooks fire again; without a cache) to find the first site with
+ * a nonfinite value, and searches the weights as the model uses them. `batch` NULL: searches the weights alone. Always
+ * fails: MW_ERR_STATE with one message that begins with the model and `what` ("the model with the SAE") and names site,
+ * column, token, position and weight; or MW_ERR_MEMORY. */
 mw_status mw_model_report_nonfinite(mw_model *model, const mw_batch *batch, const char *what) MW_MUST_USE;
 
-/* What directions x [rows, d_model] of the residual stream add to the logits [rows, vocab], both on the host, where only the
- * final norm's weights and the unembedding lie between: no division by the norm's length, no bias, no soft cap (the "logit
- * lens" of nostalgebraist 2020, for directions). */
+/* Computes what directions x [rows, d_model] of the residual stream add to the logits [rows, vocab], both on the host,
+ * through the weights of the final norm and the unembedding alone: no division by the norm, no bias, no soft cap (the
+ * "logit lens" of nostalgebraist 2020, for directions). Errors: MW_ERR_MEMORY, MW_ERR_BACKEND. */
 mw_status mw_model_unembed(mw_model *model, const float *x, int64_t rows, float *logits) MW_MUST_USE;
 
 /* ---- generation --------------------------------------------------------------------------------------- */
@@ -95,12 +105,13 @@ typedef struct mw_sampling {
     int64_t top_k;      /* 0: off */
     double top_p;       /* 1: off */
     int64_t seed;
-    int32_t stop_id; /* -1: none; the stop token is not returned */
+    int32_t stop_id; /* -1: none; ends a sequence and is not returned */
 } mw_sampling;
 
-/* Continues each prompt; sampling is a pure function of (seed, sequence, step). `out[i]` (caller frees with
- * mw_free) holds out_length[i] new ids. Stops early at the model's context. MW_ERR_ARG for a prompt that leaves no room in it,
- * MW_ERR_STATE where logits that a token is chosen from are not finite, see mw_model_report_nonfinite. */
+/* Continues each prompt. Sampling (top-k, then top-p: Holtzman et al. 2020) is a pure function of (seed, sequence,
+ * step). Writes out[n_seq], each of out_length[n_seq] new ids; the caller frees each with mw_free. Stops early at the
+ * model's context. Errors: MW_ERR_ARG for an empty prompt or one that leaves no room in the context, MW_ERR_STATE for
+ * logits that are not finite (see mw_model_report_nonfinite), and those of mw_model_forward. */
 mw_status mw_generate(mw_model *model, const mw_batch *prompts, const mw_sampling *sampling, int32_t **out,
                       int64_t *out_length) MW_MUST_USE;
 

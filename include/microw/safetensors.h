@@ -1,4 +1,4 @@
-/* microw/safetensors.h: tensors in files, mapped and not copied.
+/* microw/safetensors.h: reads tensors of safetensors files from a memory map, without a copy, and writes such files.
  *
  *     mw_safetensors *file = NULL;
  *     mw_tensor w;
@@ -6,9 +6,9 @@
  *     if (mw_safetensors_find(file, "wte.weight", &w)) ...   // w.data points into the map
  *     mw_safetensors_free(&file);
  *
- * Every offset, size, overlap and name is checked when the file is opened; tensors of a type or rank we do not
- * use are kept out of the way and cannot be found. The format lets data begin at any byte: only memcpy and
- * mw_convert_to_f32 may read it unless its address is a multiple of its type's size.
+ * Opening checks every offset, size, overlap and name. Tensors of an unused type or of more than MW_DIMS_MAX dimensions
+ * are listed but cannot be found. The format lets data begin at any byte: read them with memcpy or mw_convert_to_f32
+ * unless the address is a multiple of the type's size. All functions are local to the process.
  */
 #ifndef MICROW_SAFETENSORS_H
 #define MICROW_SAFETENSORS_H
@@ -21,31 +21,37 @@ extern "C" {
 
 typedef struct mw_safetensors mw_safetensors;
 
-/* One file. */
+/* Maps one file. The caller frees *out. Errors: MW_ERR_IO, MW_ERR_FORMAT, MW_ERR_MEMORY. */
 mw_status mw_safetensors_open(const char *path, mw_safetensors **out) MW_MUST_USE;
-/* `model.safetensors`, or the shards that `model.safetensors.index.json` lists. */
+/* Maps `folder`/model.safetensors, or the shards that model.safetensors.index.json lists. Errors as for one file. */
 mw_status mw_safetensors_open_folder(const char *folder, mw_safetensors **out) MW_MUST_USE;
+/* Unmaps the files and sets *file to NULL: tensors found in them become invalid. NULL is allowed. */
 void mw_safetensors_free(mw_safetensors **file);
 
+/* Finds a tensor: *out is a view into the map, which the file owns. false: no such tensor, or one of an unused type. */
 bool mw_safetensors_find(const mw_safetensors *file, const char *name, mw_tensor *out);
+/* Returns the number of tensors, those that cannot be found included, and the name of one in 0 .. count - 1, sorted
+ * and owned by the file. */
 int64_t mw_safetensors_count(const mw_safetensors *file);
 const char *mw_safetensors_name(const mw_safetensors *file, int64_t index);
-/* Value of `__metadata__`, or NULL. Belongs to the file. */
+/* Returns a value of `__metadata__`, owned by the file, or NULL. */
 const char *mw_safetensors_metadata(const mw_safetensors *file, const char *key);
-/* A fast hash of all bytes, by all threads: to tell files apart, not to keep. */
+/* Returns a fast hash of all bytes, computed by all threads: to tell files apart, not to keep. */
 uint64_t mw_safetensors_mark(const mw_safetensors *file);
-/* SHA-256 of the one file, or of the shards' digests in name order. */
+/* Writes the SHA-256 of the one file, or of the shards' digests in name order. Error: MW_ERR_MEMORY. */
 mw_status mw_safetensors_hash(const mw_safetensors *file, char out[MW_SHA256_TEXT]) MW_MUST_USE;
 
 typedef struct mw_named_tensor {
     const char *name;
     mw_tensor tensor;
 } mw_named_tensor;
-/* The bytes before the data, appended to `head`, and where each tensor's data lies in the file: for files that are filled
- * piece by piece. Tensors need no data. */
+/* Appends to `header` the bytes that precede the data and writes offset[count], the byte in the file at which each
+ * tensor's data begins: for files that are filled piece by piece. Reads no tensor data. `metadata`: as below.
+ * Error: MW_ERR_MEMORY. */
 mw_status mw_safetensors_header(const mw_named_tensor *tensors, int64_t count, const char *const *metadata,
                                 mw_text *header, uint64_t *offset) MW_MUST_USE;
-/* Written whole or not at all. `metadata` is pairs of key and value, ended by NULL; may be NULL. */
+/* Writes a whole file atomically. `metadata`: pairs of key and value, ended by NULL; may be NULL. Errors: MW_ERR_IO,
+ * MW_ERR_MEMORY. */
 mw_status mw_safetensors_write(const char *path, const mw_named_tensor *tensors, int64_t count,
                                const char *const *metadata) MW_MUST_USE;
 

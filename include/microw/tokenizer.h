@@ -1,4 +1,4 @@
-/* microw/tokenizer.h: text to token ids and back, as the `tokenizers` library does it.
+/* microw/tokenizer.h: text to token ids and back, equal to the `tokenizers` library.
  *
  *     mw_tokenizer *tokenizer = NULL;
  *     mw_ids ids = {0};
@@ -8,10 +8,11 @@
  *     mw_ids_free(&ids);
  *     mw_tokenizer_free(&tokenizer);
  *
- * Reads tokenizer.json (byte-level BPE and SentencePiece-style BPE with byte fallback) or vocab.json + merges.txt. A
- * component of tokenizer.json that this code does not know is refused by name, never ignored. Bytes that are not UTF-8
- * count as U+FFFD. Normalizers may make at most 32 bytes of each byte of a stretch of text between added tokens, and
- * 1024 more: a text that would grow beyond is refused. A tokenizer keeps a cache of words: one thread at a time.
+ * Reads tokenizer.json (byte-level BPE and SentencePiece-style BPE with byte fallback; BPE: Sennrich et al. 2016) or
+ * vocab.json with merges.txt. Components of tokenizer.json that are not implemented are refused by name
+ * (MW_ERR_UNSUPPORTED), never ignored. Invalid UTF-8 is read as U+FFFD. Normalizers may expand a span of text between
+ * added tokens to at most 32 bytes per byte plus 1024; longer results are refused. All functions are local to the
+ * process. A tokenizer caches words: only one thread at a time may encode with it.
  */
 #ifndef MICROW_TOKENIZER_H
 #define MICROW_TOKENIZER_H
@@ -24,39 +25,53 @@ extern "C" {
 
 typedef struct mw_tokenizer mw_tokenizer;
 
+/* A growing array of token ids. {0} is empty. */
 typedef struct mw_ids {
     int32_t *data;
     int64_t count, capacity;
 } mw_ids;
+/* Appends an id. Error: MW_ERR_MEMORY. */
 mw_status mw_ids_add(mw_ids *ids, int32_t id) MW_MUST_USE;
+/* Frees the array and empties it. */
 void mw_ids_free(mw_ids *ids);
 
-/* A folder, or the path of a tokenizer.json. */
+/* Opens `path`: a folder, a tokenizer.json, or a Hub id in the local Hugging Face cache. The caller frees *out.
+ * Errors: MW_ERR_IO for missing files, MW_ERR_FORMAT, MW_ERR_UNSUPPORTED, MW_ERR_MEMORY. */
 mw_status mw_tokenizer_open(const char *path, mw_tokenizer **out) MW_MUST_USE;
+/* Frees a tokenizer and sets it to NULL; NULL is allowed. */
 void mw_tokenizer_free(mw_tokenizer **tokenizer);
 
-/* Appends the ids of `text`, without the special tokens that a template adds. Added tokens in the text are found. */
+/* Appends the ids of `length` bytes of text to *out. Added tokens in the text are recognized; the special tokens of a
+ * template are not added. Errors: MW_ERR_FORMAT for a text that a normalizer or pattern cannot process, naming its
+ * source; MW_ERR_MEMORY. After an error *out may hold a part of the ids. */
 mw_status mw_tokenizer_encode(mw_tokenizer *tokenizer, const char *text, size_t length, mw_ids *out) MW_MUST_USE;
-/* For messages about the texts that are encoded next: they come from `what` (borrowed, as `path`) number `number` of
- * the file `path`. NULL: from nowhere in particular. */
+/* Names the source of the next texts in error messages: "`path`, `what` `number`". Both strings are borrowed until the
+ * next call; path NULL: no source. */
 void mw_tokenizer_set_source(mw_tokenizer *tokenizer, const char *path, const char *what, int64_t number);
-/* Appends the text of ids, special tokens included. */
+/* Appends the text of `count` ids to *out, special tokens included; ids without a token add nothing. Byte-level texts
+ * become valid UTF-8. Error: MW_ERR_MEMORY. */
 mw_status mw_tokenizer_decode(const mw_tokenizer *tokenizer, const int32_t *ids, int64_t count,
                               mw_text *out) MW_MUST_USE;
-/* The bytes of one token as they stand in a text (a space for its marker); "" for an id that has none. */
+/* Returns the bytes of one token as they occur in a text (a space for the space mark), NUL-terminated and owned by the
+ * tokenizer; "" for an id without a token. `length`: in bytes; may be NULL. */
 const char *mw_tokenizer_token(const mw_tokenizer *tokenizer, int32_t id, size_t *length);
 
-int64_t mw_tokenizer_size(const mw_tokenizer *tokenizer); /* largest id + 1 */
-/* -1 where there is none. `bos` starts a document: the template's first token, else bos_token, else eos_token. */
+/* Returns the largest id + 1. */
+int64_t mw_tokenizer_size(const mw_tokenizer *tokenizer);
+/* Return the ids that start and end a document, -1 for none. bos: the template's first token, else bos_token, else
+ * eos_token. */
 int32_t mw_tokenizer_bos(const mw_tokenizer *tokenizer);
 int32_t mw_tokenizer_eos(const mw_tokenizer *tokenizer);
-bool mw_tokenizer_adds_bos(const mw_tokenizer *tokenizer); /* the template puts bos before a text */
+/* Returns whether the template, or add_bos_token, puts bos before a text. */
+bool mw_tokenizer_adds_bos(const mw_tokenizer *tokenizer);
+/* Returns whether an id is of an added token that is special; false for ids out of range. */
 bool mw_tokenizer_is_special(const mw_tokenizer *tokenizer, int32_t id);
-/* -1 if there is no such token. */
+/* Returns the id of a token as tokenizer.json writes it, -1 for none. */
 int32_t mw_tokenizer_find(const mw_tokenizer *tokenizer, const char *token);
-/* SHA-256 of the files it was read from. */
+/* Returns the SHA-256 of tokenizer.json, or of the digests of vocab.json and merges.txt; owned by the tokenizer. */
 const char *mw_tokenizer_hash(const mw_tokenizer *tokenizer);
-void mw_tokenizer_libraries(mw_library_callback *told, void *self);
+/* Reports the libraries that tokenizers call, as mw_base_libraries does. */
+void mw_tokenizer_libraries(mw_library_callback *report, void *self);
 
 #ifdef __cplusplus
 }
