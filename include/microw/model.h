@@ -86,10 +86,10 @@ enum { MW_LOGIT_ROWS = 512 };
 mw_status mw_model_forward(mw_model *model, const mw_batch *batch, float *last_logits) MW_MUST_USE;
 
 /* Reports where NaN or infinity comes from. Passes do not check their values, which costs nothing; a caller that finds
- * such a value calls this function. Repeats the pass (the hooks fire again; without a cache) to find the first site with
- * a nonfinite value, and searches the weights as the model uses them. `batch` NULL: searches the weights alone. Always
- * fails: MW_ERR_STATE with one message that begins with the model and `what` ("the model with the SAE") and names site,
- * column, token, position and weight; or MW_ERR_MEMORY. */
+ * such a value calls this function. Repeats the pass (the hooks fire again; without a cache) to find the first site
+ * with a nonfinite value, and searches the weights as the model uses them. `batch` NULL: searches the weights alone.
+ * Always fails: MW_ERR_STATE with one message that begins with the model and `what` ("the model with the SAE") and
+ * names site, column, token, position and weight; or MW_ERR_MEMORY. */
 mw_status mw_model_report_nonfinite(mw_model *model, const mw_batch *batch, const char *what) MW_MUST_USE;
 
 /* Computes what directions x [rows, d_model] of the residual stream add to the logits [rows, vocab], both on the host,

@@ -1,4 +1,4 @@
-/* Tokenizes documents in waves, each rank its share, and gathers the ids in document order. */
+/* Tokenizes documents in waves, each rank its share, with an allgather of the ids in document order. */
 #include "dataset/documents.h"
 #include "dataset/pack_sequences.h"
 
@@ -21,7 +21,7 @@ static mw_status reserve_documents(token_stream *s, int64_t documents) {
 
 static mw_status reserve_ids(token_stream *s, int64_t ids) {
     while (!s->ids || s->n_ids + ids > s->ids_capacity) {
-        int64_t capacity = s->ids_capacity ? s->ids_capacity * 2 : 1 << 16; /* never none: no NULL to add to */
+        int64_t capacity = s->ids_capacity ? s->ids_capacity * 2 : 1 << 16; /* never 0: no arithmetic on NULL */
         int32_t *moved = mw_realloc(s->ids, (size_t)s->n_ids * sizeof *moved, (size_t)capacity * sizeof *moved);
         if (!moved) return MW_ERR_MEMORY;
         s->ids = moved;
@@ -32,7 +32,7 @@ static mw_status reserve_ids(token_stream *s, int64_t ids) {
 
 typedef struct wave {
     int64_t begin, end;             /* all documents of the wave */
-    int64_t document;               /* being read: where reading failed, if it did */
+    int64_t document;               /* being read: the one that failed after an error */
     int64_t share_begin, share_end; /* documents of this rank */
     mw_ids ids;
     int64_t *length; /* [share_end - share_begin] */
@@ -48,8 +48,8 @@ static mw_status tokenize_share(const document_files *files, read_context *r, wa
     return MW_OK;
 }
 
-/* Each rank may find something wrong in its share; what is told is the first of all, whatever the number of ranks: the
- * one that has it reads that document again. Collective. */
+/* Reports the first error of all ranks, independent of their number: the rank that has it reads that document again,
+ * with messages enabled. Collective. */
 static mw_status report_first_error(const document_files *files, read_context *r, const mw_comm *comm, wave *w,
                                     mw_status status) {
     int64_t own = status == MW_OK ? -1 : w->document, first;
@@ -64,7 +64,7 @@ static mw_status report_first_error(const document_files *files, read_context *r
     return mw_comm_agree(comm, status);
 }
 
-/* Gathers what the ranks have into `to`, which has room for `room` items of all together. */
+/* Allgather of `count` local items of `item` bytes into `out`, which has room for `total` items. Collective. */
 static mw_status gather(const mw_comm *comm, const void *local, int64_t count, size_t item, int64_t total, void *out) {
     size_t bytes = (size_t)count * item, *all = mw_alloc((size_t)mw_comm_size(comm) * sizeof *all), sum = 0;
     MW_TRY(mw_comm_agree(comm, all ? MW_OK : MW_ERR_MEMORY));
@@ -72,7 +72,7 @@ static mw_status gather(const mw_comm *comm, const void *local, int64_t count, s
     for (int r = 0; status == MW_OK && r < mw_comm_size(comm); r++) sum += all[r];
     if (status == MW_OK && sum != (size_t)total * item)
         status = mw_error(MW_ERR_COMM, "dataset: the ranks have %zu bytes, expected %zu", sum, (size_t)total * item);
-    status = mw_comm_agree(comm, status); /* a rank that expects another sum would be the only one to stop */
+    status = mw_comm_agree(comm, status); /* else only the rank that expects another sum would stop */
     if (status == MW_OK) status = mw_comm_allgatherv(comm, local, all, out);
     mw_free(all);
     return status;
@@ -125,7 +125,7 @@ static mw_status tokenize(const document_files *files, read_context *r, const mw
     return MW_OK;
 }
 
-/* Ranks share the documents: what each of them sees must be the same. */
+/* Checks that all ranks see the same files, since they share the documents. Collective. */
 static mw_status same_files(const document_files *files, const mw_comm *comm) {
     mw_text text = {0};
     mw_text_add(&text, "", 0);
@@ -140,11 +140,11 @@ static mw_status same_files(const document_files *files, const mw_comm *comm) {
     return status;
 }
 
-/* Once, for all ranks. Collective. */
+/* Warns once about the records of all ranks that were skipped or repaired. Collective. */
 static mw_status report_counts(const mw_comm *comm, const document_files *files, const read_context *r) {
     int64_t counts[] = {r->skipped, r->surrogates, r->invalid_utf8};
     MW_TRY(mw_comm_allreduce_sum(comm, counts, 3));
-    counts[1] += files->surrogates; /* every rank has read those */
+    counts[1] += files->surrogates; /* every rank has read the JSON arrays */
     if (counts[0])
         mw_log(MW_LOG_WARNING, "dataset: skipped records without a text in field '%s': %lld", r->options->text_field,
                (long long)counts[0]);
@@ -156,7 +156,7 @@ static mw_status report_counts(const mw_comm *comm, const document_files *files,
     return MW_OK;
 }
 
-/* The dataset takes over the list of documents and the paths. */
+/* Moves the list of documents and the paths to the dataset. */
 static mw_status move_files(document_files *files, mw_dataset *d, int64_t n_documents) {
     if (!(d->files = mw_calloc((size_t)files->n_files, sizeof *d->files))) return MW_ERR_MEMORY;
     for (int64_t i = 0; i < files->n_files; i++) {
@@ -202,7 +202,7 @@ static mw_status stream_texts(const char *const *texts, int64_t n, mw_tokenizer 
     }
     stream->n_documents = n;
     stream->n_ids = ids.count;
-    stream->ids = ids.data; /* handed over */
+    stream->ids = ids.data; /* moved */
     return status;
 }
 

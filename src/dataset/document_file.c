@@ -1,4 +1,4 @@
-/* What kind of file it is, and its bytes. */
+/* Opens files of documents: determines their format, maps and decompresses them. */
 #include "dataset/documents.h"
 
 #include <string.h>
@@ -30,7 +30,7 @@ static mw_status unknown_kind(const char *path) {
     return status;
 }
 
-/* By the ending, without that of packed files. */
+/* Determines the format by the extension, without .gz or .zst. */
 static mw_status kind_of(const char *path, mw_compression packing, mw_dataset_format format, mw_dataset_format *out) {
     *out = format;
     if (format != MW_FORMAT_AUTO) return MW_OK;

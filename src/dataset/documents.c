@@ -1,3 +1,4 @@
+/* Lists the documents of files and reads them as token ids. */
 #include "dataset/documents.h"
 #include "base/csv.h"
 
@@ -33,7 +34,7 @@ static bool is_blank(const char *text, size_t length) {
     return true;
 }
 
-/* Pieces between separators, from byte `from` on; blank ones are no documents. */
+/* Lists the pieces between separators, from byte `from` on, as documents; skips blank ones. */
 static mw_status list_pieces(document_files *files, const document_file *f, size_t from, const char *separator,
                              size_t n) {
     if (f->length == 0) return MW_OK;
@@ -47,7 +48,7 @@ static mw_status list_pieces(document_files *files, const document_file *f, size
     return MW_OK;
 }
 
-/* A file of another kind (weights, an archive) is better refused than read as a very odd text. */
+/* Refuses binary files (weights, archives) rather than read them as text. */
 static mw_status check_is_text(const document_file *f) {
     enum { LOOKED_AT = 1 << 16 };
     size_t length = f->length < LOOKED_AT ? f->length : LOOKED_AT;
@@ -81,7 +82,7 @@ static mw_status list_array(document_files *files, document_file *f) {
     return MW_OK;
 }
 
-/* One array, or a value a line: what begins with no bracket is lines, if the first line is a value by itself. */
+/* Lists one array, or one value per line: without a leading bracket, if the first line is a whole value. */
 static mw_status list_json(document_files *files, document_file *f) {
     size_t from = byte_order_mark_length(f);
     while (from < f->length && is_blank(text_of(f) + from, 1)) from++;
@@ -106,7 +107,7 @@ static mw_status list_npy(document_files *files, document_file *f) {
     return MW_OK;
 }
 
-/* The column of the text, by the header at hand. */
+/* Finds the column of the text in the header, the current record of `csv`. */
 static mw_status find_column(const mw_csv *csv, document_file *f, const char *name) {
     f->column = -1;
     f->columns = csv->n_fields;
@@ -178,7 +179,7 @@ static mw_status list_file(document_files *files, const char *path, const mw_dat
     return MW_OK;
 }
 
-/* What is there under this very name is that file, even if the name would be a pattern (text[1].txt). */
+/* A file with this exact name takes precedence, even if the name is also a pattern (text[1].txt). */
 static mw_status list_pattern(document_files *files, const char *pattern, const mw_dataset_options *options) {
     if (mw_is_directory(pattern))
         return mw_error(MW_ERR_IO, "dataset.path '%s': a folder; expected files, for instance '%s/*.jsonl'", pattern,
@@ -214,7 +215,7 @@ mw_status document_files_open(const mw_dataset_options *options, document_files 
 
 /* ---- reading ----------------------------------------------------------------------------------------- */
 
-/* Names of an object's members, for a message. */
+/* Appends the names of an object's members, for a message. */
 static void add_names(mw_text *out, const json_t *object) {
     const char *key;
     json_t *value;
@@ -231,7 +232,7 @@ static void add_names(mw_text *out, const json_t *object) {
     if (out->length == before) mw_text_addf(out, "none");
 }
 
-/* A record that has no text; `record` is its JSON object, or NULL. */
+/* Handles a record without text by options->on_missing. `record`: its JSON object, or NULL. */
 static mw_status missing_text(const document_file *f, const mw_document_span *d, const char *found,
                               const json_t *record, read_context *r) {
     if (r->options->on_missing == MW_MISSING_SKIP) return r->skipped++, MW_OK;

@@ -1,4 +1,4 @@
-/* NumPy's .npy format, version 1 to 3, for one- and two-dimensional arrays of token ids. */
+/* Reads one- and two-dimensional arrays of token ids in NumPy's .npy format, versions 1 to 3. */
 #include "dataset/documents.h"
 
 #include <stdio.h>

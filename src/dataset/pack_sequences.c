@@ -1,4 +1,4 @@
-/* From documents to sequences. */
+/* Cuts documents of token ids into sequences. */
 #include "dataset/pack_sequences.h"
 
 #include <string.h>
@@ -9,8 +9,8 @@ typedef struct packer {
     int64_t ids_capacity, sequences_capacity;
     int32_t bos, eos; /* -1: not added */
     bool bos_each_context;
-    int64_t open; /* the sequence being filled; -1: none */
-    bool full;    /* the limit is reached */
+    int64_t open; /* index of the sequence being filled; -1: none */
+    bool full;    /* limit_tokens is reached */
 } packer;
 
 static mw_status reserve_sequence(packer *p) {
@@ -47,7 +47,7 @@ static bool limit_reached(const packer *p) {
     return p->options->limit_tokens > 0 && p->out->n_ids >= p->options->limit_tokens;
 }
 
-/* One token of a packed stream. */
+/* Appends one token of the concatenated documents; begins a new sequence after `context` tokens. */
 static mw_status append_packed_token(packer *p, int64_t document, int32_t id) {
     if ((p->full = limit_reached(p))) return MW_OK;
     if (p->open >= 0 && p->out->length[p->open] >= p->options->context) p->open = -1;

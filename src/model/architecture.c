@@ -1,4 +1,4 @@
-/* config.json -> facts. Keys have several spellings across families; the first present is used. */
+/* Reads config.json. Families spell some keys differently ("a|b"): the first spelling present is used. */
 #include "model/architecture.h"
 #include "base/json.h"
 
@@ -7,7 +7,7 @@
 
 typedef mw_json_place config; /* config.json, or the part of it that describes the text model */
 
-/* A size: at least 1. */
+/* Reads a size from 1 to `max`. */
 static mw_status size(config c, const char *keys, int64_t initial, int64_t max, int64_t *out) {
     return mw_json_get_whole(c, keys, initial, 1, max, out);
 }
@@ -45,7 +45,7 @@ static mw_status read_llama3(config c, mw_rope *rope) {
     return mw_json_get_real(c, "original_max_position_embeddings", 8192, &rope->original_context);
 }
 
-/* One table of rotary parameters: the older rope_scaling or the newer rope_parameters. */
+/* Reads one table of rotary parameters, of rope_parameters or the older rope_scaling. */
 static mw_status read_rope(config table, double theta, mw_rope *rope) {
     const char *type;
     *rope = (mw_rope){.linear_factor = 1};
@@ -74,7 +74,7 @@ static mw_status read_ropes(config c, mw_architecture *a) {
     MW_TRY(mw_json_get_real(c, "rope_local_base_freq", a->family->local_rope_theta, &local));
     config global = part(c, full ? full : table);
     MW_TRY(read_rope(global, theta, &a->rope));
-    /* Scaling applies to the global layers alone. */
+    /* the scaling applies to the global layers alone */
     if (a->family->local_rope_theta > 0)
         MW_TRY(read_rope(part(c, sliding), local, &a->local_rope));
     else
@@ -88,7 +88,7 @@ static mw_status read_ropes(config c, mw_architecture *a) {
 
 /* ---- windows ----------------------------------------------------------------------------------------- */
 
-/* Whether the element of a list of layers' kinds is `yes`, and not `no`. */
+/* Reads whether element `i` of a list of layer types is `yes`; any other value than `no` is an error. */
 static mw_status kind_of_layer(config c, const char *key, const json_t *list, size_t i, const char *yes, const char *no,
                                bool *out) {
     const json_t *value = json_array_get(list, i);
@@ -104,7 +104,7 @@ static mw_status too_few_layers(config c, const char *key, int64_t found, int64_
                     (long long)found, (long long)n_layers);
 }
 
-/* A kind for each layer. */
+/* Reads a list with one type per layer: whether each is windowed. */
 static mw_status windows_by_list(config c, const char *key, const json_t *list, const char *windowed, const char *full,
                                  int64_t n_layers, bool *out) {
     if ((int64_t)json_array_size(list) < n_layers)
@@ -113,7 +113,7 @@ static mw_status windows_by_list(config c, const char *key, const json_t *list, 
     return MW_OK;
 }
 
-/* One group of attention_types, [["global", "local"], 6]: the list of kinds, repeated. From layer `*at` on. */
+/* Reads one group of attention_types, [["global", "local"], 6], a list of types that repeats, from layer `*at` on. */
 static mw_status neo_group(config c, const json_t *group, int64_t n_layers, int64_t *at, bool *out) {
     static const char key[] = "attention_types";
     const json_t *kinds = json_array_get(group, 0), *times = json_array_get(group, 1);
@@ -129,7 +129,7 @@ static mw_status neo_group(config c, const json_t *group, int64_t n_layers, int6
     return MW_OK;
 }
 
-/* GPT-Neo: attention_layers, or attention_types; without both "global" and "local" in turn, as its default is. */
+/* Reads GPT-Neo's attention_layers or attention_types. Default: "global" and "local" alternate. */
 static mw_status neo_windows(config c, int64_t n_layers, bool *out) {
     const json_t *layers, *types;
     size_t i;
@@ -144,7 +144,7 @@ static mw_status neo_windows(config c, int64_t n_layers, bool *out) {
     return at < n_layers ? too_few_layers(c, "attention_types", at, n_layers) : MW_OK;
 }
 
-/* Whether each layer sees a window only. */
+/* Reads whether each layer is windowed. `use`: use_sliding_window. */
 static mw_status read_kinds(config c, const mw_architecture *a, bool use, bool *out) {
     const json_t *types;
     int64_t pattern = 6, from = 28;
@@ -176,7 +176,7 @@ static mw_status read_windows(config c, mw_architecture *a) {
 
 /* ---- the rest ---------------------------------------------------------------------------------------- */
 
-/* Bounds are wide, and such that no product of sizes overflows. */
+/* Bounds are wide, but no product of sizes overflows. */
 static mw_status read_sizes(config c, mw_architecture *a) {
     const mw_family *f = a->family;
     const int64_t width_max = 1 << 20;
@@ -187,7 +187,7 @@ static mw_status read_sizes(config c, mw_architecture *a) {
                 1 << 16, &a->n_heads));
     MW_TRY(size(c, "num_key_value_heads", f->attention.kv_heads ? f->attention.kv_heads : a->n_heads, 1 << 16,
                 &a->n_kv_heads));
-    MW_TRY(mw_json_get_whole(c, "head_dim", f->attention.head_dim, 1, 1 << 16, &head_dim)); /* 0: of the width */
+    MW_TRY(mw_json_get_whole(c, "head_dim", f->attention.head_dim, 1, 1 << 16, &head_dim)); /* 0: d_model / heads */
     if (a->n_heads % a->n_kv_heads || (!head_dim && a->d_model % a->n_heads))
         return mw_error(MW_ERR_FORMAT, "%s: %lld heads with %lld key-value heads do not divide width %lld", c.path,
                         (long long)a->n_heads, (long long)a->n_kv_heads, (long long)a->d_model);

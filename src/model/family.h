@@ -7,9 +7,9 @@
 
 /* Names of tensors, without ".weight" and ".bias"; %d is the layer. NULL: the family has no such weight. */
 typedef struct mw_weight_names {
-    const char *embed, *position /* learned positions */, *final_norm, *head;
+    const char *embed, *position, *final_norm, *head; /* position: learned embedding of positions */
     const char *norm1, *qkv, *q, *k, *v, *o, *q_norm, *k_norm, *post_attn_norm;
-    const char *norm2, *gate /* gated MLP */, *up, *down, *post_mlp_norm;
+    const char *norm2, *gate, *up, *down, *post_mlp_norm; /* gate: of a gated MLP */
 } mw_weight_names;
 
 typedef enum mw_norm_kind {
@@ -47,8 +47,8 @@ typedef struct mw_attention_spec {
     mw_qkv_layout qkv;
     mw_bias qkv_bias, o_bias;
     bool bias_default; /* of attention_bias */
-    int64_t heads, kv_heads,
-        head_dim; /* defaults. 0: heads are required, kv_heads = heads, head_dim = d_model / heads */
+    /* Defaults. 0: heads are required, kv_heads = heads, head_dim = d_model / heads. */
+    int64_t heads, kv_heads, head_dim;
     mw_score_scale scale;
     mw_window_rule window;
     int64_t window_default; /* width in tokens; 0: no window unless config.json gives one */

@@ -1,4 +1,5 @@
-/* Where a pass stops being finite, and which weights may be why: looked for only once numbers have been found that are not. */
+/* Finds the first site of a pass with a nonfinite value, and the first nonfinite weight. Runs only after a caller has
+ * found nonfinite values. */
 #include "model/model_private.h"
 
 #include <math.h>
@@ -19,7 +20,7 @@ static mw_status check_event(void *self, const mw_hook_event *event) {
     first_site *t = self;
     float *x = NULL;
     int64_t width = event->x.shape[1], count = event->x.shape[0] * width;
-    if (t->found) return MW_STOP; /* a pass still goes to the end of a block */
+    if (t->found) return MW_STOP; /* a pass still continues to the end of a block */
     MW_TRY(mw_hook_borrow(event, &x));
     int64_t bad = mw_first_not_finite(x, count), row = bad / width;
     if (bad < count)
@@ -50,7 +51,7 @@ static mw_status attach(mw_model *m, first_site *t, mw_hook_id *ids, int64_t *co
     return MW_OK;
 }
 
-/* Behind the hooks that are there: what these leave is looked at. */
+/* Repeats the pass with detectors attached after the existing hooks: they see what those leave. */
 static mw_status find_site(mw_model *m, const mw_batch *batch, first_site *t) {
     int64_t count = 0;
     mw_hook_id *ids = mw_alloc((size_t)(m->arch.n_layers * MW_SITE_KIND_COUNT) * sizeof *ids);
@@ -68,10 +69,10 @@ typedef struct bad_weight {
     const char *name;
     mw_tensor tensor;
     int64_t index;
-    float value; /* as it is stored: what cannot be held by the type that it is used in may be finite there */
+    float value; /* as stored: finite where only the type in memory cannot represent it */
 } bad_weight;
 
-/* A run of a tensor's values as the model uses them: a matrix may have been rounded to a type that cannot hold them. */
+/* Reads values as the model uses them: a matrix may have been converted to a type that cannot represent them. */
 static mw_status read_run(const mw_model *m, const mw_tensor *t, int64_t at, int64_t n, float *out) {
     uint16_t narrow[MW_ROW_TILE];
     mw_dtype used = t->ndim == 2 ? m->info.dtype : MW_F32;
@@ -105,7 +106,7 @@ static bool is_of_layer(const char *name, const first_site *t) {
     return strstr(name, layer) != NULL;
 }
 
-/* Those of the layer where it begins come first. */
+/* Searches the weights of the first nonfinite layer, then all others. */
 static mw_status find_weight(const mw_model *m, const first_site *t, bad_weight *out) {
     out->index = -1;
     for (int pass = 0; pass < 2; pass++)

@@ -1,4 +1,4 @@
-/* One forward pass for every family: what differs is in the architecture, not in the code. */
+/* The forward pass, one for all families: mw_architecture holds the differences. */
 #include "model/model_private.h"
 
 #include <string.h>
@@ -15,7 +15,7 @@ typedef struct pass {
     const float **k_of, **v_of;          /* [n_seq] */
 } pass;
 
-/* True when nothing after `site` is of interest. */
+/* Returns whether no later site than `site`, nor logits, are needed. */
 static bool finished(const pass *p, mw_site site) {
     return p->stopped || (!p->logits_wanted && mw_site_order(site) >= p->last_order);
 }
@@ -57,7 +57,7 @@ static mw_status multiply(pass *p, const mw_weight *w, const float *x, float *y,
                                                             .packed = w->packed});
 }
 
-/* `groups` vectors of `width` in each row. */
+/* Normalizes `rows` vectors of `width`. */
 static mw_status normalize(pass *p, const mw_norm *norm, const float *x, float *y, int64_t rows, int64_t width) {
     const mw_architecture *a = &p->model->arch;
     if (a->family->norm != NORM_LAYER)
@@ -66,7 +66,7 @@ static mw_status normalize(pass *p, const mw_norm *norm, const float *x, float *
     return p->backend->ops->layer_norm(p->backend, y, x, norm->weight, norm->bias, rows, width, (float)a->eps);
 }
 
-/* GPT-NeoX: q, k and v of a head lie side by side. */
+/* Multiplies by a QKV_PER_HEAD matrix and separates q, k and v of each head. */
 static mw_status split_heads(pass *p, const mw_weight *qkv) {
     const mw_architecture *a = &p->model->arch;
     mw_workspace *w = &p->model->work;
@@ -111,7 +111,7 @@ static mw_status rotate(pass *p, int64_t l) {
                                    a->rotary_pairs);
 }
 
-/* Points k_of and v_of at each sequence's keys; with a cache, after adding the new ones to it. */
+/* Sets k_of and v_of to each sequence's keys and values; with a cache, appends the new ones to it first. */
 static mw_status set_keys_and_values(pass *p, int64_t l) {
     mw_kv_cache *cache = p->batch->cache;
     mw_workspace *w = &p->model->work;
@@ -130,7 +130,7 @@ static mw_status set_keys_and_values(pass *p, int64_t l) {
     return MW_OK;
 }
 
-/* Leaves in work.out what attention adds to the stream. */
+/* Writes to work.out what attention adds to the residual stream. */
 static mw_status attend(pass *p, int64_t l) {
     const mw_architecture *a = &p->model->arch;
     const mw_layer *layer = &p->model->layers[l];
@@ -161,7 +161,7 @@ static mw_status attend(pass *p, int64_t l) {
     return fire(p, l, MW_ATTN_OUT, w->out);
 }
 
-/* Reads the stream from `from`, leaves in work.out what the MLP adds. */
+/* Writes to work.out what the MLP adds to the residual stream. */
 static mw_status feed_forward(pass *p, int64_t l, const float *stream) {
     const mw_architecture *a = &p->model->arch;
     const mw_layer *layer = &p->model->layers[l];
@@ -186,13 +186,13 @@ static mw_status add(pass *p, float *x, const float *y) {
     return p->backend->ops->add(p->backend, x, y, p->rows * p->model->arch.d_model);
 }
 
-/* Parallel residual: the MLP reads the stream that attention read, so its input is normalised first. */
+/* Parallel residual: the MLP reads the same stream as attention, so attention's output is added after it. */
 static mw_status parallel_block(pass *p, int64_t l) {
     mw_workspace *w = &p->model->work;
     const mw_architecture *a = &p->model->arch;
     MW_TRY(attend(p, l));
     if (finished(p, (mw_site){(int)l, MW_ATTN_OUT})) return MW_OK;
-    /* z is free again and as wide as the stream in every family with a parallel residual */
+    /* z is unused now, and d_model wide in every family with a parallel residual */
     float *attention = w->z;
     MW_TRY(p->backend->ops->copy_2d(p->backend, attention, a->d_model, w->out, a->d_model, p->rows, a->d_model));
     MW_TRY(feed_forward(p, l, w->x));
@@ -247,7 +247,7 @@ static mw_status logits_of_rows(pass *p, const float *x, int64_t row, int64_t ro
     return hooked ? fire_rows(p, (mw_site){0, MW_LOGITS}, logits, vocab, row, rows) : MW_OK;
 }
 
-/* Copies to the caller the rows of the piece [row, row + rows) that end a sequence. */
+/* Downloads the logits of rows in [row, row + rows) that end a sequence. */
 static mw_status download_last_logits(pass *p, int64_t row, int64_t rows, float *out) {
     int64_t vocab = p->model->arch.vocab;
     for (int64_t s = 0; s < p->batch->n_seq; s++) {
@@ -259,7 +259,7 @@ static mw_status download_last_logits(pass *p, int64_t row, int64_t rows, float 
     return MW_OK;
 }
 
-/* Hooks want every row; without them only the last row of each sequence is multiplied. */
+/* Multiplies all rows for hooks on logits, otherwise only the last row of each sequence. */
 static mw_status unembed(pass *p, float *last_logits) {
     mw_model *m = p->model;
     mw_workspace *w = &m->work;

@@ -1,4 +1,4 @@
-/* Continues prompts token by token over a key-value cache. */
+/* Continues prompts token by token with a key-value cache. */
 #include "microw/model.h"
 
 #include <math.h>
@@ -24,7 +24,7 @@ static int32_t greedy(const float *logits, int64_t vocab) {
     return (int32_t)best;
 }
 
-/* Softmax over the candidates kept by top-k and then top-p (Holtzman et al. 2020), largest first. */
+/* Samples from the softmax over the candidates that top-k and then top-p (Holtzman et al. 2020) keep. */
 static int32_t sample(const mw_sampling *sampling, const float *logits, int64_t vocab, candidate *pool, float uniform) {
     for (int64_t i = 0; i < vocab; i++) pool[i] = (candidate){logits[i], (int32_t)i};
     qsort(pool, (size_t)vocab, sizeof *pool, by_logit);
@@ -50,7 +50,7 @@ typedef struct run {
     float *logits;
     candidate *pool;
     int32_t *next;
-    int64_t *length, *made, *limit; /* per sequence: tokens fed next, tokens made, tokens that may be made */
+    int64_t *length, *made, *limit; /* [n_seq] tokens in the next pass, new tokens, maximum of new tokens */
 } run;
 
 static int32_t choose(run *r, int64_t s) {
@@ -60,7 +60,7 @@ static int32_t choose(run *r, int64_t s) {
     return sample(r->sampling, logits, r->vocab, r->pool, uniform);
 }
 
-/* Makes the pass over a sequence's prompt and what it has of new tokens again, to say where it is not finite. */
+/* Reports the first nonfinite site of a pass over a prompt and its new tokens. */
 static mw_status report_nonfinite(run *r, const mw_batch *prompts, int64_t s, const int32_t *made) {
     int64_t before = 0, length = prompts->length[s] + r->made[s];
     char what[64];
@@ -76,7 +76,7 @@ static mw_status report_nonfinite(run *r, const mw_batch *prompts, int64_t s, co
     return status;
 }
 
-/* Takes one token for each live sequence and packs those to feed next; `fed`: how many live on. */
+/* Chooses one token for each active sequence and writes those of the next pass to r->next; `fed`: their number. */
 static mw_status advance(run *r, const mw_batch *prompts, int32_t **out, int64_t *fed) {
     *fed = 0;
     for (int64_t s = 0; s < r->n_seq; s++) {

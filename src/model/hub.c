@@ -1,3 +1,4 @@
+/* Resolves model names: folders, and Hub ids in the local Hugging Face cache. */
 #include "model/hub.h"
 
 #include <string.h>
@@ -22,7 +23,7 @@ static bool looks_like_id(const char *model) {
            (!slash || (slash[1] && !strchr(slash + 1, '/')));
 }
 
-/* refs/main holds the commit; the files lie under snapshots/<commit>. */
+/* refs/main holds the commit; the files are in snapshots/<commit>. */
 static mw_status snapshot(const char *repository, char **out) {
     char *ref = mw_path_join(repository, "refs/main"), *commit = NULL;
     mw_status status = ref ? mw_file_read(ref, &commit, NULL) : MW_ERR_MEMORY;
@@ -36,7 +37,7 @@ static mw_status snapshot(const char *repository, char **out) {
     return status;
 }
 
-/* The likelier mistake comes first: a path whose folder is there was meant as a path. */
+/* States the likelier mistake first: a path whose parent folder exists was meant as a path. */
 static mw_status not_found(const char *model, const char *repository) {
     char *whole = mw_path_absolute(model), *parent = mw_path_directory(model);
     mw_status status = whole && parent ? MW_OK : MW_ERR_MEMORY;

@@ -1,3 +1,4 @@
+/* Key-value caches. */
 #include "model/model_private.h"
 
 mw_status mw_kv_cache_new(const mw_model *model, int64_t n_seq, int64_t capacity, mw_kv_cache **out) {

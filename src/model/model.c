@@ -1,4 +1,4 @@
-/* Opening and closing of models; facts about them. */
+/* Opens and closes models; widths of sites, hashes, parameter counts. */
 #include "model/model_private.h"
 #include "model/hub.h"
 
@@ -38,7 +38,7 @@ static int64_t width_of(const void *model, mw_site site) {
     return mw_model_site_width(model, site);
 }
 
-/* The working type: f16 matrices are widened, since few CPUs multiply them. */
+/* Chooses the type of matrices in memory. auto: f16 becomes f32, since few CPUs multiply f16. */
 static mw_status choose_dtype(const mw_model *model, const char *dtype, mw_dtype *out) {
     if (strcmp(dtype, "f32") == 0) return *out = MW_F32, MW_OK;
     if (strcmp(dtype, "bf16") == 0) return *out = MW_BF16, MW_OK;
@@ -83,7 +83,7 @@ static mw_status open_into(mw_model *model, const char *name, const char *dtype)
     return MW_OK;
 }
 
-/* Matrices only: what else a family has is less than a thousandth. */
+/* Counts matrices only: the other weights of every family are less than a thousandth. */
 static int64_t count_parameters(const mw_architecture *a) {
     int64_t q = a->n_heads * a->head_dim, kv = a->n_kv_heads * a->head_dim;
     int64_t attention = a->d_model * (2 * q + 2 * kv), mlp = (a->family->names.gate ? 3 : 2) * a->d_model * a->d_mlp;

@@ -1,4 +1,4 @@
-/* What the files of the model floor share. */
+/* The structures behind microw/model.h, shared by the files of this folder. */
 #ifndef MICROW_MODEL_MODEL_PRIVATE_H
 #define MICROW_MODEL_MODEL_PRIVATE_H
 
@@ -6,32 +6,32 @@
 #include "microw/safetensors.h"
 #include "model/architecture.h"
 
-/* y[out] = x[in] W (+ bias). `transposed`: stored [out, in]; else [in, out] with rows `ld` apart. */
+/* A matrix W of y[out] = x[in] W + bias. `transposed`: stored [out, in]; else [in, out]. `ld`: row stride. */
 typedef struct mw_weight {
     const void *data;
     mw_dtype dtype;
     int64_t in, out, ld;
     bool transposed;
-    const float *bias;
+    const float *bias; /* [out], or NULL */
     mw_packed *packed; /* set when a pass first reaches the layer; NULL: products read `data` */
 } mw_weight;
 
 typedef struct mw_norm {
-    const float *weight, *bias; /* NULL: no such norm; no bias */
+    const float *weight, *bias; /* weight NULL: no norm; bias NULL: no bias */
 } mw_norm;
 
 enum { MW_LAYER_MATRICES = 8 };
 
 typedef struct mw_layer {
     mw_norm norm1, norm2, post_attn, post_mlp, q_norm, k_norm;
-    mw_weight qkv, q, k, v, o, gate, up, down; /* data NULL: absent. qkv: heads interleaved (GPT-NeoX) */
+    mw_weight qkv, q, k, v, o, gate, up, down; /* data NULL: absent. qkv: QKV_PER_HEAD */
     /* Copies, in backend memory, of matrices that cannot be used in place in the mapped file. Freed once packed. */
     void *copy[MW_LAYER_MATRICES];
     int n_copies;
     bool packed; /* packing was tried, on the first pass that reached the layer */
 } mw_layer;
 
-/* Buffers of a pass, for up to `rows` rows. */
+/* Buffers of a pass in backend memory, for up to `rows` rows. */
 typedef struct mw_workspace {
     int64_t rows;
     float *x, *h, *q, *k, *v, *qkv, *z, *out, *gate, *up;
@@ -50,7 +50,7 @@ struct mw_model {
     mw_weight embed, position, head;
     mw_norm final_norm;
     mw_layer *layers;
-    float *rope, *local_rope; /* [rope_positions, pairs, 2] */
+    float *rope, *local_rope; /* [rope_positions, rotary_pairs, 2] cosine and sine; local_rope: may be NULL */
     int64_t rope_positions;
     mw_workspace work;
     bool packing_disabled, head_packed;
@@ -59,16 +59,18 @@ struct mw_model {
 struct mw_kv_cache {
     mw_backend *backend;
     int64_t n_layers, n_seq, capacity, width;
-    int64_t *length; /* [n_seq] tokens held */
-    float *k, *v;    /* [n_layers, n_seq, capacity, width] */
+    int64_t *length; /* [n_seq] cached tokens */
+    float *k, *v;    /* [n_layers, n_seq, capacity, width] in backend memory */
 };
 
+/* Finds, checks and converts all weights of the open file, matrices to `dtype`; counts info.parameters. */
 mw_status mw_weights_bind(mw_model *model, mw_dtype dtype) MW_MUST_USE;
 /* Packs the matrices of a layer, or the head, the first time; later calls return at once. */
 mw_status mw_layer_pack_once(mw_model *model, int64_t layer) MW_MUST_USE;
 mw_status mw_head_pack_once(mw_model *model) MW_MUST_USE;
 /* Frees all layers with their packed matrices and copies, and the packed head. */
 void mw_layers_free(mw_model *model);
+/* Extend the rotary tables to `positions`, the buffers to `rows`; contents of buffers are lost. */
 mw_status mw_rope_reserve(mw_model *model, int64_t positions) MW_MUST_USE;
 mw_status mw_workspace_reserve(mw_model *model, int64_t rows) MW_MUST_USE;
 void mw_workspace_free(mw_model *model);

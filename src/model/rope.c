@@ -1,10 +1,10 @@
-/* Tables of rotary angles (Su et al. 2021), with the scalings of Llama 3 and of linear interpolation. Angles are
- * computed in f32, as transformers does, so that long contexts agree with it. */
+/* Tables of rotary angles (Su et al. 2021), with Llama 3 scaling and linear interpolation. Angles are computed in f32,
+ * as in transformers, so that long contexts agree with it. */
 #include "model/model_private.h"
 
 #include <math.h>
 
-/* Llama 3.1: long wavelengths are stretched by `factor`, short ones kept, a ramp between. */
+/* Llama 3.1: stretches long wavelengths by `factor`, keeps short ones, interpolates between. */
 static float llama3_frequency(const mw_rope *rope, float frequency) {
     double wavelength = 2.0 * 3.14159265358979323846 / frequency;
     double low = rope->original_context / rope->low_freq_factor, high = rope->original_context / rope->high_freq_factor;

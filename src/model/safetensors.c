@@ -1,4 +1,4 @@
-/* Reader: a header of JSON, then data; layout in the safetensors format description. */
+/* Reads and writes safetensors files: the length of a JSON header, the header, then the data of all tensors. */
 #include "microw/safetensors.h"
 #include "base/json.h"
 
@@ -25,7 +25,7 @@ struct mw_safetensors {
 
 typedef struct type_name {
     const char *text;
-    int bits, dtype; /* dtype -1: not used here */
+    int bits, dtype; /* dtype -1: tensors of this type cannot be found */
 } type_name;
 
 static const type_name types[] = {
@@ -90,7 +90,7 @@ static int by_name(const void *a, const void *b) {
     return strcmp(((const entry *)a)->name, ((const entry *)b)->name);
 }
 
-/* Tensors of one file may neither overlap nor leave holes (the format forbids both). */
+/* Checks that the tensors of one file neither overlap nor leave holes, as the format requires. */
 static mw_status check_layout(const char *path, entry *entries, int64_t count, uint64_t length) {
     qsort(entries, (size_t)count, sizeof *entries, by_begin);
     uint64_t at = 0;
@@ -129,7 +129,7 @@ static mw_status read_tensors(mw_safetensors *st, const char *path, const json_t
 static mw_status read_file(mw_safetensors *st, const char *path, mw_map *map) {
     MW_TRY(mw_map_open(path, map));
     uint64_t size = 0;
-    if (map->length >= 8) memcpy(&size, map->data, 8); /* little endian, as every machine we run on */
+    if (map->length >= 8) memcpy(&size, map->data, 8); /* little endian, as all supported machines */
     if (map->length < 8 || size > map->length - 8 || size > HEADER_MAX)
         return mw_error(MW_ERR_FORMAT, "%s: not a safetensors file, or truncated: %zu bytes with a header of %llu",
                         path, map->length, (unsigned long long)size);
@@ -151,7 +151,7 @@ static mw_status read_all(mw_safetensors *st) {
     return MW_OK;
 }
 
-/* Takes over `paths` and their strings. */
+/* Takes ownership of `paths` and its strings, also on error. */
 static mw_status open_files(char **paths, int64_t n, mw_safetensors **out) {
     mw_safetensors *st = mw_calloc(1, sizeof *st);
     mw_map *maps = mw_calloc((size_t)n, sizeof *maps);
@@ -203,7 +203,7 @@ static int by_text(const void *a, const void *b) {
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* A shard's name comes from outside: it must stay in the folder. */
+/* Returns whether an untrusted shard name stays within the folder. */
 static bool plain_name(const char *name) {
     return name && name[0] && name[0] != '.' && !strchr(name, '/') && !strchr(name, '\\');
 }
@@ -309,7 +309,7 @@ uint64_t mw_safetensors_mark(const mw_safetensors *file) {
     for (int64_t i = 0; i < file->n_files; i++) {
         const mw_map *map = &file->maps[i];
         uint64_t sum = map->length;
-        /* sums of numbers do not depend on who adds them */
+        /* an integer sum does not depend on the order of the threads */
 #pragma omp parallel for schedule(dynamic) reduction(+ : sum)
         for (size_t at = 0; at < map->length; at += PIECE) {
             size_t n = map->length - at < PIECE ? map->length - at : PIECE;
@@ -380,7 +380,7 @@ mw_status mw_safetensors_header(const mw_named_tensor *tensors, int64_t count, c
         header_tensor(header, &tensors[i], at);
     }
     mw_text_addf(header, "}");
-    while (header->length % 8) mw_text_add(header, " ", 1); /* data stays aligned */
+    while (header->length % 8) mw_text_add(header, " ", 1); /* aligns the data */
     if (header->failed) return MW_ERR_MEMORY;
     length = header->length - sizeof length;
     memcpy(header->data, &length, sizeof length);

@@ -1,8 +1,8 @@
-/* Directions of the residual stream read by the unembedding. */
+/* Multiplies directions of the residual stream by the final norm's weights and the unembedding. */
 #include "model/model_private.h"
 
-/* Directions have no length that the final norm could divide by: what is left of it is its weight, and for LayerNorm the
- * mean that it takes away. */
+/* Applies the final norm to directions, which have no norm to divide by: its weight and, for LayerNorm, the subtraction
+ * of the mean. */
 static void through_norm(const mw_model *m, const float *weight, const float *x, int64_t rows, float *out) {
     int64_t d = m->arch.d_model;
     float offset = m->arch.family->norm == NORM_RMS_PLUS_ONE ? 1.0f : 0.0f;

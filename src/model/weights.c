@@ -1,4 +1,4 @@
-/* Binds the tensors of a folder to the places the forward pass reads them from. */
+/* Binds the tensors of a folder to the weights of the forward pass. */
 #include "model/model_private.h"
 
 #include <stdio.h>
@@ -8,9 +8,9 @@ enum { NAME_MAX_BYTES = 192 };
 
 typedef struct binder {
     mw_model *model;
-    mw_layer *layer;    /* whose matrices are bound; NULL: none's */
+    mw_layer *layer;    /* whose matrices are bound; NULL: matrices outside layers */
     mw_dtype dtype;     /* of the matrices */
-    const char *prefix; /* what this folder's names begin with */
+    const char *prefix; /* of all tensor names in this folder */
 } binder;
 
 static const char *const prefixes[] = {
@@ -52,7 +52,8 @@ static mw_status convert(const mw_tensor *t, mw_dtype dtype, void *out) {
     return MW_OK;
 }
 
-/* The tensor's elements on the device in `dtype`: where they lie in the map if that will do. `layer`: of a matrix of one, or NULL. */
+/* Writes the address, in backend memory, of a tensor's elements in `dtype`: in the map if type, alignment and backend
+ * allow, else a copy. `layer`: owner of the copy; NULL: the model. */
 static mw_status load_elements(mw_model *model, mw_layer *layer, const mw_tensor *t, mw_dtype dtype, const void **out) {
     mw_backend *backend = model->backend;
     bool aligned = (uintptr_t)t->data % mw_dtype_size(dtype) == 0;
@@ -105,7 +106,7 @@ static bool has_bias(mw_bias rule, bool configured) {
     return rule == BIAS_ALWAYS || (rule == BIAS_CONFIG && configured);
 }
 
-/* `conv1d`: stored [in, out], as GPT-2 does. */
+/* Binds a matrix and its bias. `conv1d`: stored [in, out], as in GPT-2. */
 static mw_status bind_matrix(const binder *b, const char *pattern, int64_t layer, int64_t in, int64_t out, bool conv1d,
                              bool bias, mw_weight *weight) {
     if (!pattern) return MW_OK;
@@ -127,7 +128,7 @@ static mw_status bind_matrix(const binder *b, const char *pattern, int64_t layer
     return bind_vector(b, name, out, &weight->bias);
 }
 
-/* Columns `from` .. `from + out` of a fused [in, 3 * in] matrix, as GPT-2 stores q, k and v. */
+/* Returns columns [from, from + out) of a QKV_COLUMNS matrix. */
 static mw_weight slice_columns(const mw_weight *fused, int64_t from, int64_t out) {
     mw_weight part = *fused;
     part.data = (const char *)fused->data + (size_t)from * mw_dtype_size(fused->dtype);
@@ -182,8 +183,8 @@ static mw_status find_prefix(binder *b) {
                     b->model->arch.family->names.embed);
 }
 
-/* The layer a tensor belongs to by its name, "layers.7.mlp..." behind the folder's prefix; -1: to none. A number that
- * is too large to count is a large layer. */
+/* Returns the layer in a tensor's name, "layers.7.mlp..." after the folder's prefix; -1: none. A number too large to
+ * represent is a large layer. */
 static int64_t layer_of(const binder *b, const char *name) {
     enum { LARGE = 1 << 30 };
     const char *pattern = b->model->arch.family->names.norm1;
@@ -195,8 +196,8 @@ static int64_t layer_of(const binder *b, const char *name) {
     return digits > name + prefix + before && *digits == '.' ? layer : -1;
 }
 
-/* A model of fewer layers than the file holds would run, as another model. What else lies in its layers (GPT-2's masks,
- * tables of rotary frequencies) is left alone. */
+/* Refuses a config.json with fewer layers than the file, which would run as another model. Other tensors of the layers
+ * (GPT-2's masks, rotary frequencies) are ignored. */
 static mw_status check_layers(const binder *b) {
     const mw_safetensors *file = b->model->file;
     for (int64_t i = 0; i < mw_safetensors_count(file); i++)
@@ -223,7 +224,7 @@ static mw_status bind_head(const binder *b) {
     return bind_matrix(&outer, a->family->names.head, 0, a->d_model, a->vocab, false, false, &model->head);
 }
 
-/* Embedding tables are [rows, d_model]: bound like a matrix from d_model to rows. */
+/* Embeddings [rows, d_model] are bound like matrices from d_model to rows. */
 mw_status mw_weights_bind(mw_model *model, mw_dtype dtype) {
     const mw_architecture *a = &model->arch;
     const mw_family *f = a->family;

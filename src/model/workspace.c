@@ -1,4 +1,4 @@
-/* Buffers of a forward pass. */
+/* Allocates the buffers of forward passes. */
 #include "model/model_private.h"
 
 void mw_workspace_free(mw_model *model) {

@@ -27,7 +27,7 @@ mw_status trie_put(trie *t, const char *text, size_t length, int32_t token) {
         byte = (unsigned char)text[i];
         int32_t next = find_child(t, t->nodes[node].child, byte);
         if (next < 0) {
-            int32_t link = t->nodes[node].child; /* the array may move: no pointer into it is kept */
+            int32_t link = t->nodes[node].child; /* new_node may move the array: no pointers into it */
             MW_TRY(new_node(t, byte, &link));
             t->nodes[node].child = next = link;
         }

@@ -1,4 +1,4 @@
-/* Byte-pair encoding of one word (Sennrich et al. 2016): always the merge of lowest rank, leftmost first. */
+/* Byte-pair encoding of words (Sennrich et al. 2016): applies the merge of lowest rank first, leftmost on ties. */
 #include "model/tokenizer/tokenizer_private.h"
 
 #include <stdio.h>
@@ -10,7 +10,7 @@ enum { CACHE_SLOTS = 1 << 17, CACHE_WORDS = CACHE_SLOTS / 2, CACHE_WORD_MAX = 64
 
 typedef struct cached_word {
     uint64_t hash;
-    uint32_t word, ids; /* places in the arenas */
+    uint32_t word, ids; /* offsets in the arenas */
     uint16_t length, n_ids;
 } cached_word;
 
@@ -57,7 +57,7 @@ static bool has_byte_fallback(const bpe *b, const char *bytes, size_t n) {
     return b->byte_fallback;
 }
 
-/* The characters of a word; unknown ones as bytes, else as the unknown token, else not at all. */
+/* Splits a word into characters. Unknown characters become bytes, else the unknown token, else nothing. */
 static mw_status symbols_of_characters(bpe *b, const char *word, size_t length, int64_t *count) {
     bool after_unk = false;
     for (size_t i = 0, n; i < length; i += n) {
@@ -99,7 +99,7 @@ static void apply_merge(bpe *b, int32_t left, int32_t merged, int64_t count) {
     if (s[left].next < count) s[s[left].next].previous = left;
 }
 
-/* Few symbols: look at every pair each time. */
+/* For few symbols: searches all pairs for each merge. */
 static void merge_short(bpe *b, int64_t count) {
     for (;;) {
         const merge *best = NULL;
@@ -160,7 +160,7 @@ static mw_status push_merge(bpe *b, int32_t left, int64_t count) {
     return m ? heap_push(b->heap, (candidate){m->rank, left, s[left].id, right_id, m->merged}) : MW_OK;
 }
 
-/* Many symbols: a heap of the possible merges; outdated ones are dropped when popped. */
+/* For many symbols: keeps a heap of possible merges; outdated ones are dropped when popped. */
 static mw_status merge_long(bpe *b, int64_t count) {
     b->heap->count = 0;
     for (int32_t i = 0; i + 1 < count; i++) MW_TRY(push_merge(b, i, count));
@@ -224,7 +224,7 @@ mw_status bpe_encode(bpe *b, const char *word, size_t length, mw_ids *out) {
 
 /* ---- making ------------------------------------------------------------------------------------------ */
 
-/* True if no token has a space mark after another character, so that no merge crosses such a position. */
+/* Returns whether no token has a space mark after another character, so that no merge crosses such a position. */
 static bool space_marks_only_lead(const vocabulary *v) {
     for (int64_t i = 0; i < v->size; i++) {
         const char *t = v->token[i];
@@ -241,7 +241,7 @@ mw_status bpe_ready(bpe *b) {
         b->byte_id[i] =
             b->byte_level ? vocabulary_find(&b->tokens, &byte, 1) : vocabulary_find(&b->tokens, text, (size_t)n);
     }
-    /* with an unknown token that fuses, a cut could split a run of unknowns; byte fallback leaves none */
+    /* with fuse_unk, a split could cut a run of unknown characters; byte fallback leaves none */
     b->split_at_space_marks = !b->byte_level && (b->byte_fallback || !b->fuse_unk) && space_marks_only_lead(&b->tokens);
     b->heap = mw_calloc(1, sizeof *b->heap);
     b->cache = mw_calloc(1, sizeof *b->cache);

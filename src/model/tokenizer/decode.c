@@ -1,10 +1,10 @@
-/* What tokens are as text, and whole texts from ids. */
+/* Decodes token ids: the bytes of each token, and whole texts. */
 #include "model/tokenizer/tokenizer_private.h"
 
 #include <stdio.h>
 #include <string.h>
 
-/* GPT-2's alphabet: printable bytes stand for themselves, the 68 others for U+0100 and up (encoder.py). */
+/* GPT-2's byte alphabet (encoder.py): printable bytes are their own character, the 68 others U+0100 and up. */
 static bool is_printable(int b) {
     return (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || (b >= 174 && b <= 255);
 }
@@ -32,7 +32,7 @@ bool byte_level_bytes(const char *token, size_t length, char *out, size_t *out_l
     return true;
 }
 
-/* <0xAB> */
+/* Recognizes "<0xAB>". */
 static bool is_byte_token(const char *token, size_t length, unsigned *byte) {
     char end;
     return length == 6 && sscanf(token, "<0x%2X%c", byte, &end) == 2 && end == '>';
@@ -77,7 +77,7 @@ const char *mw_tokenizer_token(const mw_tokenizer *t, int32_t id, size_t *length
     return known ? t->bytes[id] : "";
 }
 
-/* A run of byte tokens is text if it is valid UTF-8 as a whole, else one U+FFFD a byte (ByteFallback's rule). */
+/* Appends a run of byte tokens: as text if all of it is valid UTF-8, else one U+FFFD per byte (ByteFallback's rule). */
 static void flush_bytes(mw_text *run, mw_text *out) {
     if (mw_utf8_valid(run->data ? run->data : "", run->length))
         mw_text_add(out, run->data ? run->data : "", run->length);

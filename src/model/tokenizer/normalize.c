@@ -1,4 +1,4 @@
-/* Normalizers: Unicode forms, a prefix, literal replacement. */
+/* Normalizers: Unicode forms, prefixes, literal replacements. */
 #include "model/tokenizer/tokenizer_private.h"
 
 #include <stdio.h>
@@ -12,7 +12,8 @@ static bool is_ascii(const mw_text *text) {
     return all < 0x80;
 }
 
-/* A chain of replacements could multiply a text without end. NFKD, which makes the most, makes 11 bytes of one. */
+/* Limits chains of replacements, which could grow a text without bound. NFKD, the largest single step, makes 11 bytes
+ * of one. */
 static size_t output_limit(size_t length) {
     return 32 * length + 1024;
 }
@@ -40,7 +41,7 @@ static mw_status normalize_unicode(const step *s, const text_origin *origin, mw_
     return MW_OK;
 }
 
-/* Stops where what is made is longer than `limit`. */
+/* Stops when the output is longer than `limit`. */
 static void replace(const char *from, const char *to, size_t limit, mw_text *text, mw_text *scratch) {
     size_t from_length = strlen(from), to_length = strlen(to), done = 0;
     if (from_length == 0) return;

@@ -1,4 +1,4 @@
-/* tokenizer.json, or vocab.json with merges.txt, into the parts. */
+/* Reads tokenizer.json, or vocab.json with merges.txt, and tokenizer_config.json. */
 #include "model/tokenizer/tokenizer_private.h"
 
 #include <string.h>
@@ -15,7 +15,7 @@ static mw_status unsupported(const reader *r, const char *what, const char *type
     return mw_error(MW_ERR_UNSUPPORTED, "%s: %s '%s' is not supported", r->path, what, type ? type : "(none)");
 }
 
-/* Members of a part of the file, with the type they must have. */
+/* Read members of an object of the file and check their types. */
 static mw_status get_text(const reader *r, const json_t *part, const char *key, const char *initial, const char **out) {
     return mw_json_get_text((mw_json_place){r->path, part}, key, initial, out);
 }
@@ -32,7 +32,7 @@ static mw_status get_object(const reader *r, const json_t *part, const char *key
     return mw_json_get_object((mw_json_place){r->path, part}, key, out);
 }
 
-/* A text, or nothing. */
+/* Copies a text, "" if absent. */
 static mw_status copy_text(const reader *r, const json_t *part, const char *key, char **out) {
     const char *text;
     MW_TRY(get_text(r, part, key, "", &text));
@@ -193,7 +193,7 @@ static mw_status read_metaspace_decoder(const reader *r, const json_t *d) {
     return MW_OK;
 }
 
-/* Of the space mark by a space; other replacements are not known. */
+/* Accepts the replacement of the space mark by a space only. */
 static mw_status read_replace_decoder(const reader *r, const json_t *d) {
     const json_t *pattern;
     const char *literal, *content;
@@ -205,7 +205,7 @@ static mw_status read_replace_decoder(const reader *r, const json_t *d) {
     return MW_OK;
 }
 
-/* Of one space at the start. */
+/* Accepts the removal of one space at the start only. */
 static mw_status read_strip_decoder(const reader *r, const json_t *d) {
     const char *content;
     int64_t start, stop;
@@ -285,7 +285,7 @@ static mw_status largest_id(const reader *r, const json_t *vocab, const json_t *
     return MW_OK;
 }
 
-/* Two tables: tokens as written (`shown`), and as the merges see them, raw bytes for byte-level models. */
+/* Adds a token to both tables: as the file writes it, and as merges use it (raw bytes in byte-level models). */
 static mw_status put_token(mw_tokenizer *t, const char *token, size_t length, int32_t id) {
     size_t n = length;
     MW_TRY(vocabulary_put(&t->vocabulary, token, length, id));
@@ -298,7 +298,7 @@ static mw_status put_token(mw_tokenizer *t, const char *token, size_t length, in
     return status;
 }
 
-/* A vocabulary's key may hold a NUL. */
+/* Adds a key of the vocabulary, which may contain a NUL. */
 static mw_status put_vocabulary_key(mw_tokenizer *t, const char *key, int32_t id) {
     if (!strstr(key, "\xc0\x80")) return put_token(t, key, strlen(key), id);
     char *token = mw_alloc(strlen(key) + 1);
@@ -321,7 +321,7 @@ static mw_status read_vocab(const reader *r, const json_t *vocab, const json_t *
     return MW_OK;
 }
 
-/* Bytes of a token. */
+/* A token of a merge; borrowed. */
 typedef struct token_text {
     const char *bytes;
     size_t length;
@@ -343,7 +343,7 @@ static mw_status put_merge(const reader *r, token_text left, token_text right, i
     return MW_OK;
 }
 
-/* Two words with a space between; false: there is none. */
+/* Splits a line at its first space; false: no space. */
 static bool split_pair(const char *line, size_t length, token_text *left, token_text *right) {
     const char *space = memchr(line, ' ', length);
     if (!space) return false;
@@ -352,7 +352,7 @@ static bool split_pair(const char *line, size_t length, token_text *left, token_
     return true;
 }
 
-/* A list of two texts, or one text with a space. */
+/* Reads a merge: a list of two texts, or one text with a space. */
 static bool read_pair(const json_t *m, token_text *left, token_text *right) {
     if (json_is_string(m)) return split_pair(json_string_value(m), json_string_length(m), left, right);
     const json_t *a = json_array_get(m, 0), *b = json_array_get(m, 1);
@@ -382,7 +382,7 @@ static mw_status read_flags(const reader *r, const json_t *item, added_token *ou
     return get_flag(r, item, "single_word", false, &out->single_word);
 }
 
-/* The text by which the token is found. */
+/* Sets the text that is searched for: normalized if the token is. */
 static mw_status set_content(mw_tokenizer *t, const char *content, size_t length, added_token *a) {
     mw_text text = {0}, scratch = {0};
     mw_text_add(&text, content, length);
@@ -448,7 +448,7 @@ static mw_status read_root(const reader *r, const json_t *root) {
     return read_processor(r, processor);
 }
 
-/* Messages about texts name the file of the tokenizer. */
+/* Messages about texts name the tokenizer's file. */
 static mw_status set_path(mw_tokenizer *t, const char *path) {
     t->origin.tokenizer = t->path = mw_strdup(path);
     return t->path ? MW_OK : MW_ERR_MEMORY;
@@ -506,7 +506,7 @@ mw_status tokenizer_read_pair(const char *vocab, const char *merges_path, mw_tok
     if (status == MW_OK) status = mw_file_read(merges_path, &text, NULL);
     r.path = merges_path;
     if (status == MW_OK) status = read_merge_lines(&r, text);
-    static const char end[] = "<|endoftext|>"; /* what every vocabulary of this form has as its one special token */
+    static const char end[] = "<|endoftext|>"; /* the one special token of vocabularies in this form */
     int32_t id = status == MW_OK ? vocabulary_find(&t->vocabulary, end, sizeof end - 1) : -1;
     if (id >= 0) {
         json_t *item = json_pack("{s:s, s:i, s:b, s:b}", "content", end, "id", id, "special", 1, "normalized", 0);
@@ -521,7 +521,7 @@ mw_status tokenizer_read_pair(const char *vocab, const char *merges_path, mw_tok
 
 /* ---- tokenizer_config.json --------------------------------------------------------------------------- */
 
-/* A token is written as its text or as an object with "content"; -1: none, or not of the vocabulary. */
+/* Reads a token written as its text or as an object with "content"; -1: absent, or not in the vocabulary. */
 static mw_status read_special_token(const reader *r, const json_t *config, const char *key, int32_t *out) {
     const json_t *object = json_object_get(config, key);
     const char *text;

@@ -1,13 +1,13 @@
-/* Pre-tokenizers: cut a text into the words that merges do not cross. */
+/* Pre-tokenizers: split a text into pieces that merges do not cross. */
 #include "model/tokenizer/tokenizer_private.h"
 
 #include <string.h>
 
 const char gpt2_pattern[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
-enum { HEAP_KIB = 1 << 20 }; /* memory of a match that backtracks; PCRE2's own limit is 20 GB */
+enum { HEAP_KIB = 1 << 20 }; /* memory limit of a backtracking match; PCRE2's default is 20 GB */
 
-/* PCRE2 counts U+180E as white space, the reference engines do not: \s and \S are spelled out. */
+/* PCRE2 counts U+180E as white space, the reference engines do not: rewrite_white_space expands \s and \S. */
 #define WHITE "\\t-\\r\\x{85}\\p{Z}"
 
 static void rewrite_white_space(const char *pattern, mw_text *out) {
@@ -44,7 +44,7 @@ mw_status regex_compile(const char *where, const char *pattern, step *out) {
         return mw_error(MW_ERR_FORMAT, "%s: pattern '%s': %s at %zu", where, pattern, (const char *)message,
                         (size_t)offset);
     }
-    pcre2_jit_compile(out->regex, PCRE2_JIT_COMPLETE); /* where it is missing, matching is only slower */
+    pcre2_jit_compile(out->regex, PCRE2_JIT_COMPLETE); /* without JIT, matching is only slower */
     out->match = pcre2_match_data_create_from_pattern(out->regex, NULL);
     out->context = pcre2_match_context_create(NULL);
     if (!out->match || !out->context) return mw_error(MW_ERR_MEMORY, "%s: out of memory for a pattern", where);
@@ -72,7 +72,7 @@ static mw_status add_piece(pieces *out, size_t begin, size_t end) {
     return MW_OK;
 }
 
-/* Compiled code has a small stack of its own: what does not fit there is matched without it. */
+/* JIT code has a small stack: matches that do not fit are repeated without JIT. */
 static int match(const step *s, const char *text, size_t length, size_t from) {
     int code = pcre2_match(s->regex, (PCRE2_SPTR)text, length, from, PCRE2_NO_UTF_CHECK, s->match, s->context);
     if (code != PCRE2_ERROR_JIT_STACKLIMIT) return code;
@@ -88,7 +88,7 @@ static mw_status match_error(const text_origin *origin, int code, const char *te
     return text_error(origin, problem, text, length);
 }
 
-/* Next match at or after `from` inside the piece; false: none. Empty matches are skipped. */
+/* Finds the next match at or after `from` inside the piece, skipping empty matches. */
 static mw_status next_match(const step *s, const text_origin *origin, const char *text, piece in, size_t from,
                             bool *found, piece *hit) {
     *found = false;
@@ -142,7 +142,7 @@ static mw_status split_all(const step *s, const text_origin *origin, const char 
     return MW_OK;
 }
 
-/* Copies the pieces, each with `prefix` before it where it does not begin with it already. */
+/* Prepends `prefix` to each piece, or only the first, unless it begins with it. */
 static mw_status prefix_pieces(mw_text *text, mw_text *scratch, pieces *list, const char *prefix, bool only_first) {
     size_t n = strlen(prefix);
     scratch->length = 0;

@@ -1,4 +1,4 @@
-/* Error messages about a text that is encoded. */
+/* Errors about a text that is being encoded. */
 #include "model/tokenizer/tokenizer_private.h"
 
 mw_status text_error(const text_origin *origin, const char *problem, const char *begin, size_t length) {

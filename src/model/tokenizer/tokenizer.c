@@ -1,3 +1,4 @@
+/* Opens tokenizers and encodes texts. */
 #include "microw/tokenizer.h"
 #include "model/hub.h"
 #include "model/tokenizer/tokenizer_private.h"
@@ -91,7 +92,7 @@ void mw_tokenizer_free(mw_tokenizer **slot) {
 /* ---- encoding ---------------------------------------------------------------------------------------- */
 
 static mw_status encode_words(mw_tokenizer *t, const char *text, size_t length, bool first, mw_ids *out) {
-    if (text != t->working.data) { /* else it is there already */
+    if (text != t->working.data) { /* else `text` is t->working already */
         t->working.length = 0;
         mw_text_add(&t->working, text, length);
     }
@@ -103,7 +104,7 @@ static mw_status encode_words(mw_tokenizer *t, const char *text, size_t length, 
     return MW_OK;
 }
 
-/* A stretch without raw added tokens: normalize, find the normalized added tokens, cut the rest into words. */
+/* Encodes a span without raw added tokens: normalizes it, finds normalized added tokens, splits the rest into words. */
 static mw_status encode_span(mw_tokenizer *t, const char *text, size_t length, bool first, mw_ids *out) {
     t->working.length = 0;
     mw_text_add(&t->working, text, length);

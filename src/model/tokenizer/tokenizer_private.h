@@ -1,4 +1,4 @@
-/* The parts a tokenizer is made of. */
+/* The structures behind microw/tokenizer.h: vocabulary, merges, BPE, added tokens, normalizers and pre-tokenizers. */
 #ifndef MICROW_MODEL_TOKENIZER_TOKENIZER_PRIVATE_H
 #define MICROW_MODEL_TOKENIZER_TOKENIZER_PRIVATE_H
 
@@ -8,24 +8,25 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
-#define SPACE_MARK "\xe2\x96\x81" /* U+2581, which stands for a space in SentencePiece vocabularies */
+#define SPACE_MARK "\xe2\x96\x81" /* U+2581: a space in SentencePiece vocabularies */
 
 /* ---- vocabulary ------------------------------------------------------------------------------------- */
 
-/* Strings with ids, and an index from string to id. */
+/* Tokens by id, and a hash index from token to id. */
 typedef struct vocabulary {
-    char **token; /* [size]; NULL: no such id */
-    uint32_t *length;
+    char **token;     /* [size]; NULL: no such id */
+    uint32_t *length; /* [size] bytes */
     int64_t size;
     int32_t *slots; /* id + 1; 0: empty */
     uint64_t mask;
 } vocabulary;
 mw_status vocabulary_make(vocabulary *v, int64_t size) MW_MUST_USE;
+/* Adds a token. MW_ERR_FORMAT for an id that is out of range or has a token. */
 mw_status vocabulary_put(vocabulary *v, const char *token, size_t length, int32_t id) MW_MUST_USE;
-int32_t vocabulary_find(const vocabulary *v, const char *token, size_t length); /* -1 */
+int32_t vocabulary_find(const vocabulary *v, const char *token, size_t length); /* -1: none */
 void vocabulary_free(vocabulary *v);
 
-/* Merges by the pair of ids they join. */
+/* Merges, indexed by the pair of ids that they merge. */
 typedef struct merge {
     uint64_t pair; /* left << 32 | right */
     int32_t rank, merged;
@@ -36,7 +37,7 @@ typedef struct merges {
 } merges;
 mw_status merges_make(merges *m, int64_t count) MW_MUST_USE;
 void merges_put(merges *m, int32_t left, int32_t right, int32_t rank, int32_t merged);
-const merge *merges_find(const merges *m, int32_t left, int32_t right); /* NULL */
+const merge *merges_find(const merges *m, int32_t left, int32_t right); /* NULL: none */
 void merges_free(merges *m);
 
 /* ---- byte-pair encoding ------------------------------------------------------------------------------ */
@@ -46,19 +47,22 @@ typedef struct bpe_symbol {
 } bpe_symbol;
 
 typedef struct bpe {
-    vocabulary tokens; /* byte-level tokenizers: keys are the raw bytes */
+    vocabulary tokens; /* as merges use them: raw bytes in byte-level models */
     merges merges;
-    int32_t byte_id[256]; /* byte level: the byte's token; byte fallback: <0xXX>; -1: none */
+    int32_t byte_id[256]; /* token of each byte (byte fallback: <0xXX>); -1: none */
     int32_t unk;          /* -1: none */
     bool byte_level, byte_fallback, fuse_unk, ignore_merges;
-    /* Splitting before a space mark that follows something else loses no merge: lets words be cached. */
+    /* No merge crosses the position before a space mark that follows another character: words between such positions
+     * are encoded, and cached, separately. */
     bool split_at_space_marks;
     bpe_symbol *symbols; /* scratch */
     int64_t symbols_capacity;
     struct merge_heap *heap;
     struct word_cache *cache;
 } bpe;
-mw_status bpe_ready(bpe *b) MW_MUST_USE; /* after vocabulary and merges are in */
+/* Prepares encoding, after vocabulary and merges have been read. */
+mw_status bpe_ready(bpe *b) MW_MUST_USE;
+/* Appends the ids of one word. */
 mw_status bpe_encode(bpe *b, const char *word, size_t length, mw_ids *out) MW_MUST_USE;
 void bpe_free(bpe *b);
 
@@ -84,7 +88,7 @@ typedef struct trie {
 mw_status trie_put(trie *t, const char *text, size_t length, int32_t token) MW_MUST_USE;
 void trie_free(trie *t);
 
-/* One stretch of a text: an added token's id, or text between them (id -1). */
+/* Bytes [begin, end) of a text: an added token, or text between added tokens (id -1). */
 typedef struct span {
     size_t begin, end;
     int32_t id;
@@ -93,6 +97,7 @@ typedef struct spans {
     span *items;
     int64_t count, capacity;
 } spans;
+/* Splits a text at the added tokens in it: leftmost match, then longest. Replaces the contents of `out`. */
 mw_status trie_split(const trie *t, const added_token *tokens, const char *text, size_t length, spans *out) MW_MUST_USE;
 
 /* ---- normalizers and pre-tokenizers ------------------------------------------------------------------ */
@@ -110,7 +115,7 @@ typedef enum split_behavior { SPLIT_ISOLATED, SPLIT_REMOVED, SPLIT_WITH_PREVIOUS
 
 typedef struct step {
     step_kind kind;
-    char *text, *replacement; /* prepend, replace: owned */
+    char *text, *replacement; /* of STEP_PREPEND and STEP_REPLACE; owned */
     int unicode;              /* utf8proc options */
     pcre2_code *regex;
     pcre2_match_data *match;
@@ -123,21 +128,23 @@ typedef struct steps {
     int64_t count, capacity;
 } steps;
 void steps_free(steps *list);
+/* Compiles a pattern into `out`. `where`: the file, for messages. */
 mw_status regex_compile(const char *where, const char *pattern, step *out) MW_MUST_USE;
 
-/* What messages say of the text at hand. */
+/* Where a text is from, for messages. */
 typedef struct text_origin {
-    const char *tokenizer;   /* its file */
-    const char *path, *what; /* as mw_tokenizer_set_source was told; may be NULL */
+    const char *tokenizer;   /* path of its file */
+    const char *path, *what; /* from mw_tokenizer_set_source; may be NULL */
     int64_t number;
-    size_t byte; /* byte of the text at which the stretch begins that is normalized and cut */
+    size_t byte; /* of the text at which the current span begins */
 } text_origin;
-/* An error about a text of which `begin` shows the part at hand: file of the tokenizer, problem, place. */
+/* Logs and returns MW_ERR_FORMAT: tokenizer, problem, origin, and the first characters of `begin`. */
 mw_status text_error(const text_origin *origin, const char *problem, const char *begin, size_t length);
 
-/* Normalizes `text` in place. */
+/* Normalizes `text` in place. MW_ERR_FORMAT if it grows too long. */
 mw_status steps_normalize(const steps *list, const text_origin *origin, mw_text *text, mw_text *scratch) MW_MUST_USE;
 
+/* Bytes [begin, end) of a text that merges do not cross. */
 typedef struct piece {
     size_t begin, end;
 } piece;
@@ -145,14 +152,14 @@ typedef struct pieces {
     piece *items;
     int64_t count, capacity;
 } pieces;
-/* Cuts `text` into words; may change it (prefix spaces). `first`: it begins the whole input. */
+/* Splits `text` into pieces; may change it (prefix spaces, space marks). `first`: it begins the whole input. */
 mw_status steps_split(const steps *list, const text_origin *origin, bool first, mw_text *text, mw_text *scratch,
                       pieces *out, pieces *spare) MW_MUST_USE;
 
-/* GPT-2's pattern (Radford et al. 2019, encoder.py). */
+/* The pattern of GPT-2 (Radford et al. 2019, encoder.py). */
 extern const char gpt2_pattern[];
 
-/* ---- the whole --------------------------------------------------------------------------------------- */
+/* ---- tokenizer --------------------------------------------------------------------------------------- */
 
 typedef struct decoding {
     bool byte_level, mark_to_space, byte_fallback, drop_first_space;
@@ -160,13 +167,13 @@ typedef struct decoding {
 
 struct mw_tokenizer {
     bpe model;
-    vocabulary vocabulary; /* tokens as the file writes them, added ones included */
+    vocabulary vocabulary; /* as the file writes tokens, added tokens included */
     added_token *added;
     int64_t n_added, added_capacity;
     trie raw, normalized;
     steps normalizers, splitters;
     decoding decoding;
-    char **bytes; /* [shown.size] what the token is in a text */
+    char **bytes; /* [vocabulary.size] each token as it occurs in a text */
     uint32_t *bytes_length;
     bool *special;
     int32_t bos, eos;
@@ -174,19 +181,20 @@ struct mw_tokenizer {
     char hash[MW_SHA256_TEXT];
     char *path; /* of tokenizer.json, or vocab.json */
     text_origin origin;
-    /* scratch of encode */
+    /* scratch buffers of mw_tokenizer_encode */
     mw_text repaired, working, spare;
     spans raw_spans, normalized_spans;
     pieces pieces, spare_pieces;
 };
 
+/* Fill an empty tokenizer from tokenizer.json, or from vocab.json and merges.txt. */
 mw_status tokenizer_read_json(const char *path, mw_tokenizer *t) MW_MUST_USE;
 mw_status tokenizer_read_pair(const char *vocab, const char *merges, mw_tokenizer *t) MW_MUST_USE;
-/* bos, eos from tokenizer_config.json where it is there. */
+/* Reads bos, eos and add_bos_token from tokenizer_config.json, if that file exists. */
 mw_status tokenizer_read_config(const char *path, mw_tokenizer *t) MW_MUST_USE;
-/* Fills `bytes`. */
+/* Fills `bytes` and `bytes_length`. */
 mw_status tokenizer_fill_token_bytes(mw_tokenizer *t) MW_MUST_USE;
-/* The bytes a byte-level token stands for; false: it has a character outside that alphabet. */
+/* Decodes a token of the byte-level alphabet into `out` (room for `length` bytes); false: another character occurs. */
 bool byte_level_bytes(const char *token, size_t length, char *out, size_t *out_length);
 
 #endif

@@ -1,4 +1,4 @@
-/* The two tables of a BPE model: strings to ids, and pairs of ids to what they merge into. */
+/* The hash tables of a BPE model: strings to ids, and pairs of ids to merged ids. */
 #include "model/tokenizer/tokenizer_private.h"
 
 #include <string.h>
@@ -35,7 +35,7 @@ static uint64_t slot_of(const vocabulary *v, const char *token, size_t length) {
     return at;
 }
 
-/* The first id of a string is the one that is found. */
+/* vocabulary_find returns the first id of a string. */
 mw_status vocabulary_put(vocabulary *v, const char *token, size_t length, int32_t id) {
     if (id < 0 || id >= v->size || v->token[id])
         return mw_error(MW_ERR_FORMAT, "tokenizer: token id %d is out of range or assigned twice", (int)id);
@@ -73,7 +73,7 @@ static uint64_t pair_key(int32_t left, int32_t right) {
     return (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
 }
 
-/* A pair listed twice keeps its last rank, as in the reference library. */
+/* A pair that occurs twice keeps its last rank, as in the reference library. */
 void merges_put(merges *m, int32_t left, int32_t right, int32_t rank, int32_t merged) {
     *merge_slot(m, pair_key(left, right)) = (merge){pair_key(left, right), rank, merged};
 }
