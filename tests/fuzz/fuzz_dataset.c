@@ -1,5 +1,5 @@
-/* The first byte chooses a kind of file and how documents are cut and read; the rest is the file. A zstd
- * stream may ask for 2 GB at once: -malloc_limit_mb=4096. */
+/* Fuzzes files of documents: the first byte chooses the format and options, the rest is the file. A zstd stream may
+ * request 2 GB at once: -malloc_limit_mb=4096. */
 #include "fuzz.h"
 #include "microw/dataset.h"
 
@@ -26,8 +26,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                                             {"d.csv", "d.tsv.gz", "d.jsonl.zst", "d.txt.gz"}};
     if (size == 0) return 0;
     uint8_t how = data[0];
-    bool more = (how & 12) == 12; /* where the split is that by files a second time */
-    const char *name = names[more][how % 4], *path = fuzz_path(name);
+    bool other_formats = (how & 12) == 12; /* the redundant fourth value of the split chooses other formats */
+    const char *name = names[other_formats][how % 4], *path = fuzz_path(name);
     fuzz_write(name, data + 1, size - 1);
     mw_dataset_options options = {.paths = &path,
                                   .n_paths = 1,
@@ -41,8 +41,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                                   .eos = how & 64,
                                   .limit_tokens = how & 128 ? 40 : 0};
     mw_dataset *dataset = NULL;
-    /* No count of memory here: the tokenizer's cache of words grows. */
-    if (mw_dataset_load(&options, how % 4 == 3 && !more ? NULL : tokenizer, comm, &dataset) == MW_OK) check(dataset);
+    /* Memory is not checked: the tokenizer's cache of words grows. */
+    if (mw_dataset_load(&options, how % 4 == 3 && !other_formats ? NULL : tokenizer, comm, &dataset) == MW_OK)
+        check(dataset);
     mw_dataset_free(&dataset);
     return 0;
 }

@@ -1,4 +1,4 @@
-/* Any bytes as a safetensors file: every tensor that can be found can be read to its last byte. */
+/* Fuzzes safetensors files: every tensor that is found is readable to its last byte. */
 #include "fuzz.h"
 #include "microw/safetensors.h"
 

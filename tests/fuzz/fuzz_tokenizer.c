@@ -1,4 +1,4 @@
-/* Any bytes as a tokenizer.json; what opens encodes a text, and its ids decode. */
+/* Fuzzes tokenizer.json: a tokenizer that opens encodes a text and decodes its ids. */
 #include "fuzz.h"
 #include "microw/tokenizer.h"
 
@@ -17,7 +17,7 @@ static void use(mw_tokenizer *tokenizer, const uint8_t *data, size_t size) {
     mw_status status = mw_tokenizer_encode(tokenizer, text, sizeof text - 1, &ids);
     if (status == MW_OK) status = mw_tokenizer_encode(tokenizer, (const char *)data, size < 200 ? size : 200, &ids);
     for (int64_t i = 0; i < ids.count; i++)
-        fuzz_need(ids.data[i] >= 0 && ids.data[i] < mw_tokenizer_size(tokenizer), "an id outside of the vocabulary");
+        fuzz_need(ids.data[i] >= 0 && ids.data[i] < mw_tokenizer_size(tokenizer), "an id outside the vocabulary");
     if (status == MW_OK) status = mw_tokenizer_decode(tokenizer, ids.data, ids.count, &back);
     static const int32_t odd[] = {-1, 0, 1 << 30};
     if (status == MW_OK) status = mw_tokenizer_decode(tokenizer, odd, 3, &back);

@@ -1,4 +1,4 @@
-/* Documents of every kind of file, and the rules by which they become sequences. */
+/* Documents of all file formats, and the rules by which they become sequences. */
 #include "microw/dataset.h"
 #include "test.h"
 
@@ -40,7 +40,7 @@ static mw_dataset *load(const mw_dataset_options *o) {
     return d;
 }
 
-/* All documents' texts, as the sequences decode; one line each. */
+/* Checks the decoded text of all sequences, each followed by '|'. */
 static void check_texts(const mw_dataset_options *o, int64_t documents, const char *expected) {
     mw_dataset *d = load(o);
     mw_text text = {0};
@@ -54,7 +54,7 @@ static void check_texts(const mw_dataset_options *o, int64_t documents, const ch
     mw_dataset_free(&d);
 }
 
-static void kinds_of_files(void) {
+static void file_formats(void) {
     const char *path;
     put_text("a.txt", "the cat\n\nand\r\nof\n");
     mw_dataset_options o = options_for("a.txt", &path);
@@ -78,7 +78,7 @@ static void kinds_of_files(void) {
     o.pack = false;
     o.text_field = "body";
     check_texts(&o, 2, "p|q|");
-    o = options_for("[ad].*", &path); /* a glob, in order */
+    o = options_for("[ad].*", &path); /* a glob, sorted */
     o.pack = false;
     o.context = 100;
     o.text_field = "body";
@@ -112,14 +112,14 @@ static void token_shards(void) {
     mw_dataset_free(&d);
 }
 
-/* Token ids of words without a space before them. */
+/* Returns the id of a token that must exist. */
 static int32_t id(const char *word) {
     int32_t found = mw_tokenizer_find(t, word);
     NEED(found >= 0);
     return found;
 }
 
-/* What lies between two starts of documents, without bos and eos, are the document's own tokens. */
+/* The tokens between two document starts, without bos and eos, are those of the document. */
 static void check_documents(const mw_dataset *d, const mw_ids *all, const int64_t ends[4], bool with_eos) {
     int32_t bos = mw_tokenizer_bos(t), eos = mw_tokenizer_eos(t);
     CHECK(d->n_documents == 4 && d->document_first[0] == 0 && d->document_first[4] == d->n_ids);
@@ -129,12 +129,12 @@ static void check_documents(const mw_dataset *d, const mw_ids *all, const int64_
             if (d->ids[at] != bos && d->ids[at] != eos) CHECK(own < ends[n] && d->ids[at] == all->data[own++]);
         CHECK(own == ends[n]);
         CHECK(with_eos || end == d->document_first[n] ||
-              d->ids[end - 1] != bos); /* a bos is of the document behind it */
+              d->ids[end - 1] != bos); /* a bos belongs to the document after it */
     }
 }
 
 static void packing_rules(void) {
-    static const char *const texts[] = {"aaaaa", "", "bb", "ccc"}; /* one token a letter is not given: ids are used */
+    static const char *const texts[] = {"aaaaa", "", "bb", "ccc"}; /* letters may merge: ids are compared */
     mw_dataset *d = NULL;
     int32_t bos = mw_tokenizer_bos(t);
     mw_dataset_options o = {.context = 4, .pack = true, .bos = MW_BOS_NONE};
@@ -214,14 +214,14 @@ static void bad_input(void) {
     put_npy("bad.npy", "<f4", "(1,)", number, sizeof number);
     CHECK(fails("bad.npy", NULL, NULL) == MW_ERR_FORMAT);
     put_npy("bad.npy", "<i4", "(2,)", negative, sizeof negative);
-    CHECK(fails("bad.npy", NULL, NULL) == MW_ERR_FORMAT); /* shorter than its header says */
+    CHECK(fails("bad.npy", NULL, NULL) == MW_ERR_FORMAT); /* shorter than its header states */
     put_npy("bad.npy", "<i4", "(4611686018427387904, 4)", negative, sizeof negative);
     CHECK(fails("bad.npy", NULL, NULL) == MW_ERR_FORMAT);
 }
 
-/* ---- kinds of files, and what is wrong with them --------------------------------------------------------- */
+/* ---- file formats and malformed files --------------------------------------------------------- */
 
-/* One document a sequence. */
+/* Options for one document per sequence. */
 static mw_dataset_options apart(const char *name, const char **path) {
     mw_dataset_options o = options_for(name, path);
     o.pack = false;
@@ -293,7 +293,7 @@ static void csv_files(void) {
     CHECK_SAYS(MW_ERR_FORMAT, "not a text file", (put("z.csv", "text\n\0", 6), load_text("z.csv", NULL)));
 }
 
-/* `times` gzip streams of a text, one behind another. */
+/* Writes `times` concatenated gzip streams of a text, without the last `cut` bytes. */
 static void put_gzip(const char *name, const char *text, int times, int64_t cut) {
     uint8_t whole[4096];
     size_t length = 0;
@@ -317,7 +317,7 @@ static void put_zstd(const char *name, const char *text, int times, int64_t cut)
     put(name, whole, length - (size_t)cut);
 }
 
-static void packed_files(void) {
+static void compressed_files(void) {
     static const char lines[] = "{\"text\": \"x\"}\n{\"text\": \"y\"}\n";
     put_gzip("g.jsonl.gz", lines, 1, 0);
     check_file("g.jsonl.gz", NULL, 2, "x|y|");
@@ -340,13 +340,13 @@ static void packed_files(void) {
     put_gzip("w.txt.gz", "aaaa bbbb cccc", 1, 0);
     snprintf(damaged, sizeof damaged, "%s/w.txt.gz", folder);
     NEED_OK(mw_file_read(damaged, &whole, &length));
-    whole[length - 6] ^= 1; /* of the checksum */
+    whole[length - 6] ^= 1; /* in the checksum */
     put("w.txt.gz", whole, length);
     mw_free(whole);
     CHECK_SAYS(MW_ERR_FORMAT, "damaged gzip stream at byte", load_text("w.txt.gz", NULL));
 }
 
-/* A gigabyte of zeros in a megabyte, where memory for less can be had: one error, and the memory is given back. */
+/* A gigabyte of zeros compressed to a megabyte, with less memory available: one error, and all memory is freed. */
 __attribute__((unused)) static void bomb(void) {
     enum { ZEROS = 16 << 20, TIMES = 64 };
     uLongf length = compressBound(ZEROS);
@@ -363,8 +363,8 @@ __attribute__((unused)) static void bomb(void) {
     mw_free(member);
     mw_free(zeros);
     snprintf(command, sizeof command,
-             "(ulimit -v 700000; %s bomb %s/bomb.txt.gz) > %s/said 2>&1; test $? -eq 3 && "
-             "grep -c 'error' %s/said | grep -qx 1",
+             "(ulimit -v 700000; %s bomb %s/bomb.txt.gz) > %s/output 2>&1; test $? -eq 3 && "
+             "grep -c 'error' %s/output | grep -qx 1",
              program_invocation_name, folder, folder, folder);
     CHECK(system(command) == 0);
 }
@@ -379,7 +379,7 @@ static int unpack_bomb(const char *path) {
     return status == MW_ERR_MEMORY && mw_alloc_balance() == 0 ? 3 : 1;
 }
 
-/* ---- records without text, and JSON as the world writes it ------------------------------------------------ */
+/* ---- records without text, and JSON of other writers ------------------------------------------------ */
 
 static void records_without_text(void) {
     static const char records[] = "{\"text\": \"x\"}\n{\"id\": 1}\n{\"text\": null}\n{\"text\": 3}\n{\"text\": \"\"}\n"
@@ -404,7 +404,7 @@ static void records_without_text(void) {
                 mw_dataset_load(&o, t, self, &(mw_dataset *){0})));
 }
 
-static void json_of_the_world(void) {
+static void json_of_other_writers(void) {
     check_file(
         "w.jsonl",
         "\xef\xbb\xbf{\"id\": 123456789012345678901234567890, \"text\": \"a\"}\r\n{\"score\": NaN, \"text\": \"b\"}\n"
@@ -443,18 +443,18 @@ int main(int argc, char **argv) {
              tokenizer, MICROW_GOLDEN, tokenizer, tokenizer);
     NEED(system(command) == 0);
     NEED_OK(mw_tokenizer_open(tokenizer, &t));
-    RUN(kinds_of_files);
+    RUN(file_formats);
     RUN(token_shards);
     RUN(packing_rules);
     RUN(bad_input);
     RUN(endings);
     RUN(csv_files);
-    RUN(packed_files);
-#ifndef MICROW_SANITIZE /* which wants more of an address space than a limit leaves */
+    RUN(compressed_files);
+#ifndef MICROW_SANITIZE /* sanitizers need more address space than the limit */
     RUN(bomb);
 #endif
     RUN(records_without_text);
-    RUN(json_of_the_world);
+    RUN(json_of_other_writers);
     RUN(names_before_patterns);
     mw_tokenizer_free(&t);
     mw_comm_free(&self);

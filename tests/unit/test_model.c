@@ -1,4 +1,4 @@
-/* Hooks at work, generation, dtypes, and models that are refused. */
+/* Models: hooks during a pass, generation, dtypes, and models that are refused. */
 #include "microw/model.h"
 #include "microw/tokenizer.h"
 #include "test.h"
@@ -30,7 +30,7 @@ static void pass(mw_model *m) {
     NEED_OK(mw_model_forward(m, &batch, NULL));
 }
 
-/* Controllers compose in attach order: (x * 2 + 3), then x * 10; a detector between sees the first alone. */
+/* Controllers apply in attach order: x * 2 + 3, then x * 10; a detector between them sees the first one only. */
 static void controllers_compose(void) {
     mw_model *m = open_family("gpt2", "f32");
     int64_t width = mw_model_about(m)->d_model;
@@ -65,7 +65,7 @@ static void controllers_compose(void) {
     mw_model_free(&m);
 }
 
-/* What a controller changes reaches the layers after it. */
+/* The edits of a controller reach later layers. */
 static void edits_reach_later_layers(void) {
     mw_model *m = open_family("llama", "f32");
     mw_collector clean = {0}, edited = {0};
@@ -112,7 +112,7 @@ static void stopping_and_failing(void) {
     mw_batch batch = {.n_seq = 1, .ids = ids, .length = &length};
     mw_log_quiet(true);
     CHECK_FAILS(MW_ERR_STATE, mw_model_forward(m, &batch, NULL));
-    mw_hook missing = {.site = {0, MW_RESID_MID}, .call = stop}; /* a parallel residual has none */
+    mw_hook missing = {.site = {0, MW_RESID_MID}, .call = stop}; /* absent with a parallel residual */
     CHECK_FAILS(MW_ERR_CONFIG, mw_hooks_attach(mw_model_hooks(m), &missing, &id));
     missing.site = (mw_site){2, MW_RESID_POST};
     CHECK_FAILS(MW_ERR_CONFIG, mw_hooks_attach(mw_model_hooks(m), &missing, &id));
@@ -122,7 +122,8 @@ static void stopping_and_failing(void) {
     CHECK_FAILS(MW_ERR_ARG, mw_model_forward(m, &batch, NULL));
     length = 65;
     batch.ids = ids;
-    CHECK_FAILS(MW_ERR_ARG, mw_model_forward(m, &batch, NULL)); /* longer than the context: seen before ids are read */
+    /* longer than the context: refused before ids are read */
+    CHECK_FAILS(MW_ERR_ARG, mw_model_forward(m, &batch, NULL));
     mw_log_quiet(false);
     mw_collector_free(&late);
     mw_model_free(&m);
@@ -148,7 +149,7 @@ static void statistics_match(void) {
     mw_model_free(&m);
 }
 
-/* A batch and its parts give the same rows (attention does not leak), and 16-bit weights come close. */
+/* A batch and its parts give the same rows (no attention across sequences); 16-bit weights are close. */
 static void batches_and_dtypes(void) {
     mw_model *m = open_family("gemma2", "f32");
     int64_t vocab = mw_model_about(m)->vocab, both[2] = {7, 5}, second = 5;
@@ -170,9 +171,9 @@ static void batches_and_dtypes(void) {
     mw_free(alone);
 }
 
-/* Greedy generation over the cache equals argmax of whole passes. */
+/* Greedy generation with the cache equals the argmax of whole passes. */
 static void generation(void) {
-    mw_model *m = open_family("mistral", "f32"); /* a window of 5: the cache must forget rightly */
+    mw_model *m = open_family("mistral", "f32"); /* a window of 5: older keys must have no effect */
     int64_t vocab = mw_model_about(m)->vocab, length[2] = {4, 6}, made[2];
     int32_t *out[2], row[64];
     mw_batch prompts = {.n_seq = 2, .ids = ids, .length = length};
@@ -199,7 +200,7 @@ static void generation(void) {
     NEED_OK(mw_generate(m, &prompts, &how, out, made));
     NEED_OK(mw_generate(m, &prompts, &how, again, made_again));
     CHECK(made[0] == 60 && made[1] == 58);                   /* stops at the context of 64 */
-    CHECK(memcmp(out[0], again[0], 60 * sizeof **out) == 0); /* a function of seed, sequence and step */
+    CHECK(memcmp(out[0], again[0], 60 * sizeof **out) == 0); /* depends on seed, sequence and step only */
     for (int s = 0; s < 2; s++) {
         mw_free(out[s]);
         mw_free(again[s]);
@@ -208,7 +209,7 @@ static void generation(void) {
     mw_model_free(&m);
 }
 
-/* ---- models that must be refused ------------------------------------------------------------------------ */
+/* ---- models that are refused ------------------------------------------------------------------------ */
 
 static mw_status open_changed(const char *family, const char *sed) {
     char folder[] = "/tmp/microw-model-XXXXXX", command[960];
@@ -231,7 +232,7 @@ static mw_status open_edited(const char *sed) {
     return status;
 }
 
-/* With members put before the others of config.json, in place of those that have the same keys. */
+/* Opens a copy of a model with `key` set to `value`, which may hold more members, at the start of config.json. */
 static mw_status open_with(const char *family, const char *key, const char *value) {
     char edit[512];
     snprintf(edit, sizeof edit,
@@ -241,10 +242,10 @@ static mw_status open_with(const char *family, const char *key, const char *valu
     return open_changed(family, edit);
 }
 
-/* A value of a wrong type is no absent one. */
+/* A value of a wrong type is an error, not an absent value. */
 static void wrong_types(void) {
     static const struct {
-        const char *family, *key, *value, *said;
+        const char *family, *key, *value, *message;
     } bad[] = {
         {"gpt2", "layer_norm_epsilon", "\\\"1e-3\\\"",
          "'layer_norm_epsilon': expected a finite number, found the text '1e-3'"},
@@ -275,20 +276,20 @@ static void wrong_types(void) {
          "'hidden_size': expected a whole number from 1 to 1048576, found two"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        mw_status status = strstr(bad[i].said, "element 1") ? MW_ERR_UNSUPPORTED : MW_ERR_FORMAT;
-        CHECK_SAYS(status, bad[i].said, open_with(bad[i].family, bad[i].key, bad[i].value));
+        mw_status status = strstr(bad[i].message, "element 1") ? MW_ERR_UNSUPPORTED : MW_ERR_FORMAT;
+        CHECK_SAYS(status, bad[i].message, open_with(bad[i].family, bad[i].key, bad[i].value));
     }
     CHECK_OK(open_with("llama", "unknown", "1e400, \\\"unknown\\\": NaN, \\\"id\\\": 99999999999999999999"));
     CHECK_OK(open_with("llama", "rope_scaling", "null"));
 }
 
-/* GPT-Neo's groups of layers, as numbers that overflow. */
+/* GPT-Neo's groups of layers, with counts that would overflow. */
 static void attention_types(void) {
     static const char remove[] =
         "python3 -c 'import json; c = json.load(open(\"config.json\")); del c[\"attention_layers\"]; "
         "c[\"attention_types\"] = %s; json.dump(c, open(\"config.json\", \"w\"))'";
     static const struct {
-        const char *types, *said;
+        const char *types, *message;
     } cases[] = {
         {"[[[\"global\", \"local\"], 1]]", NULL},
         {"[[[\"global\"], 1], [[\"local\"], 1]]", NULL},
@@ -303,14 +304,14 @@ static void attention_types(void) {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char edit[512];
         snprintf(edit, sizeof edit, remove, cases[i].types);
-        if (!cases[i].said) CHECK_OK(open_changed("gpt_neo", edit));
-        if (cases[i].said)
-            CHECK_SAYS(strstr(cases[i].said, "near") ? MW_ERR_UNSUPPORTED : MW_ERR_FORMAT, cases[i].said,
+        if (!cases[i].message) CHECK_OK(open_changed("gpt_neo", edit));
+        if (cases[i].message)
+            CHECK_SAYS(strstr(cases[i].message, "near") ? MW_ERR_UNSUPPORTED : MW_ERR_FORMAT, cases[i].message,
                        open_changed("gpt_neo", edit));
     }
 }
 
-/* Products of sizes: no overflow on the way to the refusal. */
+/* Products of sizes do not overflow before they are refused. */
 static void impossible_sizes(void) {
     mw_model *m = NULL;
     char path[] = "/tmp/microw-sizes-XXXXXX", command[512];
@@ -331,7 +332,7 @@ static void impossible_sizes(void) {
     NEED(system(command) == 0);
 }
 
-/* Adds a tensor to a file: a header that is longer, with the data behind the others. */
+/* Adds a tensor to a file: a longer header, and data after that of the others. */
 static const char add_tensor[] =
     "python3 -c 'import json, struct; f = open(\"model.safetensors\", \"rb\").read(); "
     "n, = struct.unpack(\"<Q\", f[:8]); "
@@ -339,8 +340,8 @@ static const char add_tensor[] =
     "\"data_offsets\": [len(d), len(d) + 4]}; h = json.dumps(h).encode(); "
     "open(\"model.safetensors\", \"wb\").write(struct.pack(\"<Q\", len(h)) + h + d + bytes(4))'";
 
-/* A config.json of fewer layers than the file has would be run as another model; what else is in the layers may be
- * there. */
+/* A config.json with fewer layers than the file is refused: it would run as another model. Other tensors in the layers
+ * are accepted. */
 static void more_layers_than_configured(void) {
     static const struct {
         const char *family, *tensor;
@@ -370,11 +371,10 @@ static void more_layers_than_configured(void) {
         if (cases[i].good) CHECK_OK(open_changed(family, command));
         if (!cases[i].good) CHECK_SAYS(MW_ERR_FORMAT, name, open_changed(family, command));
     }
-    CHECK_SAYS(MW_ERR_FORMAT, "config.json has 1 layers, but the file has a weight",
-               open_with("gpt2", "n_layer", "1"));
+    CHECK_SAYS(MW_ERR_FORMAT, "config.json has 1 layers, but the file has a weight", open_with("gpt2", "n_layer", "1"));
 }
 
-/* Weights that begin at an odd byte of the file are as those that do not. */
+/* Weights that begin at an odd byte of the file give the same logits. */
 static void weights_at_odd_bytes(void) {
     char folder[] = "/tmp/microw-odd-XXXXXX", command[960];
     NEED(mkdtemp(folder) != NULL);
@@ -429,7 +429,7 @@ static void bad_models(void) {
     mw_log_quiet(false);
 }
 
-/* Hub ids are looked up in the cache's layout; nothing is fetched. */
+/* Hub ids are resolved in the layout of the Hugging Face cache. */
 static void hub_cache(void) {
     char folder[] = "/tmp/microw-hub-XXXXXX", command[640];
     NEED(mkdtemp(folder) != NULL);
@@ -449,7 +449,7 @@ static void hub_cache(void) {
     NEED(system(command) == 0);
 }
 
-/* The real model of the shared data: the five largest logits after a prompt, as numpy found them. */
+/* A real model of the shared data: the five largest logits after a prompt equal those computed by numpy. */
 static void stories260k(void) {
     static const struct {
         int32_t id;
@@ -477,7 +477,7 @@ static void stories260k(void) {
     mw_model_free(&m);
 }
 
-/* "data": only what needs the real model. */
+/* Argument "data": only the test that needs the real model. */
 int main(int argc, char **argv) {
     bool data = argc > 1 && strcmp(argv[1], "data") == 0;
     if (data && access(MICROW_DATA "/stories260K-hf/config.json", R_OK) != 0) return TEST_SKIPPED;
@@ -502,7 +502,7 @@ int main(int argc, char **argv) {
         RUN(more_layers_than_configured);
         RUN(weights_at_odd_bytes);
     } else {
-        printf("skipped: changes of files by python3, which is not here\n");
+        printf("skipped: python3 is not installed, which edits the files\n");
     }
     mw_backend_close(&backend);
     return test_end();

@@ -1,4 +1,4 @@
-/* Every family against activations that transformers computed (tools/make_golden_models.py). */
+/* Activations of every family equal those of transformers (tools/make_golden_models.py). */
 #include "microw/safetensors.h"
 #include "model/model_private.h"
 #include "device.h"
@@ -8,7 +8,7 @@ static const char *const families[] = {"gpt2",    "gpt_neo", "gpt_neox", "gpt_ne
                                        "mistral", "qwen2",   "qwen3",    "gemma2",          "gemma3"};
 
 typedef struct watch {
-    mw_collector seen;
+    mw_collector collected;
     mw_tensor expected;
     const char *name;
 } watch;
@@ -17,7 +17,7 @@ static void attach_all(mw_model *model, const mw_safetensors *golden, watch *wat
     for (int64_t i = 0; i < mw_safetensors_count(golden); i++) {
         const char *name = mw_safetensors_name(golden, i);
         if (strcmp(name, "ids") == 0) continue;
-        mw_hook hook = {.kind = MW_DETECTOR, .call = mw_collect, .self = &watches[*count].seen, .name = name};
+        mw_hook hook = {.kind = MW_DETECTOR, .call = mw_collect, .self = &watches[*count].collected, .name = name};
         mw_hook_id id;
         NEED_OK(mw_site_parse(name, &hook.site));
         NEED_OK(mw_hooks_attach(mw_model_hooks(model), &hook, &id));
@@ -27,8 +27,8 @@ static void attach_all(mw_model *model, const mw_safetensors *golden, watch *wat
     }
 }
 
-/* The last residual stream read as directions, divided by the norm's length, is the logits but for what the norm's bias adds to
- * every row alike. */
+/* The last residual stream, unembedded as directions and divided by the norm, equals the logits except for the norm's
+ * bias, which adds the same to every row. */
 static void check_unembedding(mw_model *model, const mw_safetensors *golden) {
     const mw_architecture *a = &model->arch;
     mw_tensor x, logits;
@@ -54,7 +54,7 @@ static void check_unembedding(mw_model *model, const mw_safetensors *golden) {
         double bias = want[v] - made[v];
         for (int64_t r = 0; r < rows; r++) made[r * vocab + v] += (float)bias;
     }
-    CHECK(relative_error(made, want, rows * vocab) < 1e-4); /* as for the sites */
+    CHECK(relative_error(made, want, rows * vocab) < 1e-4); /* the tolerance of the sites */
     mw_free(made);
     mw_free(want);
 }
@@ -82,12 +82,12 @@ static void check_family(const char *family) {
     CHECK_OK(mw_model_forward(model, &batch, NULL));
     for (int i = 0; i < count; i++) {
         const watch *w = &watches[i];
-        CHECK(w->seen.rows == w->expected.shape[0] && w->seen.width == w->expected.shape[1]);
-        if (w->seen.rows != w->expected.shape[0]) continue;
-        double error = relative_error(w->seen.data, w->expected.data, mw_tensor_count(&w->expected));
+        CHECK(w->collected.rows == w->expected.shape[0] && w->collected.width == w->expected.shape[1]);
+        if (w->collected.rows != w->expected.shape[0]) continue;
+        double error = relative_error(w->collected.data, w->expected.data, mw_tensor_count(&w->expected));
         if (!(error < 1e-4)) fprintf(stderr, "%s %s: relative error %g\n", family, w->name, error);
-        CHECK(error < 1e-4); /* f32 sums in another order: 1e-6 is usual, 1e-4 is the bar */
-        mw_collector_free(&watches[i].seen);
+        CHECK(error < 1e-4); /* f32 sums in another order: usually 1e-6 */
+        mw_collector_free(&watches[i].collected);
     }
     check_unembedding(model, golden);
     mw_model_free(&model);
@@ -95,7 +95,7 @@ static void check_family(const char *family) {
     mw_safetensors_free(&golden);
 }
 
-/* A pass cut in two by a cache gives what one pass gives. */
+/* Two passes with a cache give the logits of one pass. */
 static void check_cache(const char *family) {
     char path[256];
     snprintf(path, sizeof path, MICROW_GOLDEN "/models/%s", family);
@@ -116,7 +116,7 @@ static void check_cache(const char *family) {
     mw_batch a = {.n_seq = 2, .ids = head, .length = first, .cache = cache};
     mw_batch b = {.n_seq = 2, .ids = tail, .length = second, .cache = cache};
     CHECK_OK(mw_model_forward(model, &a, got));
-    CHECK_OK(mw_model_forward(model, &b, got)); /* row 1 keeps what the first pass gave */
+    CHECK_OK(mw_model_forward(model, &b, got)); /* row 1 keeps the logits of the first pass */
     CHECK(relative_error(got, expected, 2 * vocab) < 1e-5);
     mw_kv_cache_free(&cache);
     mw_free(expected);

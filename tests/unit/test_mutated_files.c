@@ -1,5 +1,5 @@
-/* Files from outside with seeded damage: any verdict will do, but no crash, no hang, no leak, and never a read outside
- * (the debug preset watches for that). */
+/* Input files with seeded damage: any status, but no crash, hang or leak, and no read out of bounds (which the debug
+ * preset detects). */
 #include "microw/concepts.h"
 #include "microw/dataset.h"
 #include "microw/experiment.h"
@@ -25,7 +25,7 @@ static mw_status open_tokenizer(const char *path) {
     return status;
 }
 
-/* The path is of config.json in a folder with the weights beside it. */
+/* `path`: a config.json beside the weights. */
 static mw_status open_model(const char *path) {
     mw_model *m = NULL;
     char *directory = mw_path_directory(path);
@@ -75,9 +75,10 @@ static mw_status open_names(const char *path) {
     return status;
 }
 
-/* Bytes changed, cut out, doubled, or the end cut off; digits and brackets are favoured, since they matter most. */
+/* Overwrites or removes bytes, or truncates; writes mostly digits and punctuation, which matter most. Returns the
+ * length. */
 static size_t damage(char *bytes, size_t length, uint64_t trial) {
-    static const char telling[] = "0123456789-\"{}[]:,\\ \n\t.eE\xff\xe2";
+    static const char characters[] = "0123456789-\"{}[]:,\\ \n\t.eE\xff\xe2";
     uint32_t r[4];
     mw_philox(17, trial, 0, r);
     int edits = 1 + (int)(r[0] % 4);
@@ -92,14 +93,14 @@ static size_t damage(char *bytes, size_t length, uint64_t trial) {
         } else if (r[2] % 8 == 2) {
             bytes[at] = (char)r[3];
         } else {
-            bytes[at] = telling[r[3] % (sizeof telling - 1)];
+            bytes[at] = characters[r[3] % (sizeof characters - 1)];
         }
     }
     return length;
 }
 
-/* `source` is copied to `name` in the work folder and damaged there `trials` times. */
-static void hurt(const char *source, const char *name, mw_status (*open_it)(const char *), int trials) {
+/* Copies `source` to `name` in the work folder and damages the copy `trials` times. */
+static void damage_file(const char *source, const char *name, mw_status (*open_it)(const char *), int trials) {
     char path[256], *original, *bytes;
     size_t length;
     int fine = 0;
@@ -107,7 +108,7 @@ static void hurt(const char *source, const char *name, mw_status (*open_it)(cons
     NEED_OK(mw_file_read(source, &original, &length));
     NEED(bytes = mw_alloc(length + 1));
     NEED_OK(mw_file_write_atomic(path, original, length));
-    CHECK_OK(open_it(path)); /* unhurt it is good */
+    CHECK_OK(open_it(path)); /* valid before damage */
     mw_log_quiet(true);
     for (int trial = 0; trial < trials; trial++) {
         memcpy(bytes, original, length);
@@ -117,7 +118,7 @@ static void hurt(const char *source, const char *name, mw_status (*open_it)(cons
         CHECK(mw_alloc_balance() < 1000000);
     }
     mw_log_quiet(false);
-    printf("%s: %d of %d damaged files were still read\n", name, fine, trials);
+    printf("%s: %d of %d damaged files were read\n", name, fine, trials);
     NEED_OK(mw_file_write_atomic(path, original, length));
     mw_free(original);
     mw_free(bytes);
@@ -136,19 +137,19 @@ static const char *in_folder(const char *name) {
 }
 
 static void tokenizers(void) {
-    hurt(MICROW_GOLDEN "/tokenizers/gpt2.json", "byte_level.json", open_tokenizer, 300);
-    hurt(MICROW_GOLDEN "/tokenizers/llama2.json", "sentencepiece.json", open_tokenizer, 300);
+    damage_file(MICROW_GOLDEN "/tokenizers/gpt2.json", "byte_level.json", open_tokenizer, 300);
+    damage_file(MICROW_GOLDEN "/tokenizers/llama2.json", "sentencepiece.json", open_tokenizer, 300);
 }
 
 static void models(void) {
     char command[512];
     snprintf(command, sizeof command, "cp %s/models/gemma3/model.safetensors %s/", MICROW_GOLDEN, folder);
     NEED(system(command) == 0);
-    hurt(MICROW_GOLDEN "/models/gemma3/config.json", "config.json", open_model, 400);
+    damage_file(MICROW_GOLDEN "/models/gemma3/config.json", "config.json", open_model, 400);
     char *bytes;
     size_t length;
     NEED_OK(mw_file_read(MICROW_GOLDEN "/models/gemma3/model.safetensors", &bytes, &length));
-    for (uint64_t trial = 0; trial < 300; trial++) { /* damage in the header, where it tells */
+    for (uint64_t trial = 0; trial < 300; trial++) { /* damage in the header */
         uint32_t r[4];
         mw_philox(23, 0, trial, r);
         char kept = bytes[r[0] % 4000];
@@ -170,7 +171,7 @@ static void copy_of(const char *name, char *source, size_t size) {
     NEED(system(command) == 0);
 }
 
-/* Configuration and weights of every kind of SAE. */
+/* Configuration and weights of several SAE variants. */
 static void saes(void) {
     static const int64_t groups[] = {8, 12}, parts[] = {2, 4};
     const mw_sae_shape shapes[] = {
@@ -185,10 +186,10 @@ static void saes(void) {
         NEED_OK(mw_sae_save(sae, folder));
         mw_sae_free(&sae);
         copy_of("cfg.json", source, sizeof source);
-        hurt(source, "cfg.json", open_sae, 300);
+        damage_file(source, "cfg.json", open_sae, 300);
         NEED(rename(source, in_folder("cfg.json")) == 0);
         copy_of("sae.safetensors", source, sizeof source);
-        hurt(source, "sae.safetensors", open_sae, 200);
+        damage_file(source, "sae.safetensors", open_sae, 200);
         unlink(source);
     }
 }
@@ -200,7 +201,7 @@ static mw_status open_checkpoint(const char *path) {
     NEED_OK(mw_sae_new(backend, &(mw_sae_shape){.variant = MW_GATED, .n = 20, .d = 6}, &sae));
     NEED_OK(mw_trainer_new(sae, self, &options, 1, &t));
     mw_status status = mw_trainer_load(t, path);
-    CHECK((mw_trainer_steps_done(t) == 0) == (status != MW_OK)); /* nothing is taken from a damaged one */
+    CHECK((mw_trainer_steps_done(t) == 0) == (status != MW_OK)); /* a damaged checkpoint changes nothing */
     mw_trainer_free(&t);
     mw_sae_free(&sae);
     return status;
@@ -218,7 +219,7 @@ static void checkpoints(void) {
     snprintf(source, sizeof source, "%s.checkpoint", folder);
     NEED_OK(mw_trainer_save(t, source));
     CHECK_OK(open_checkpoint(source));
-    hurt(source, "checkpoint.safetensors", open_checkpoint, 600);
+    damage_file(source, "checkpoint.safetensors", open_checkpoint, 600);
     mw_trainer_free(&t);
     mw_sae_free(&sae);
     unlink(source);
@@ -226,14 +227,14 @@ static void checkpoints(void) {
 
 static void names(void) {
     put("source.csv", "latent,name\n3,\"a, \"\"b\"\"\"\n4,c\n", 29);
-    hurt(in_folder("source.csv"), "names.csv", open_names, 400);
+    damage_file(in_folder("source.csv"), "names.csv", open_names, 400);
     put("source.json", "{\"3\": \"a\", \"4\": \"\\u00e9\"}", 25);
-    hurt(in_folder("source.json"), "names.json", open_names, 400);
+    damage_file(in_folder("source.json"), "names.json", open_names, 400);
 }
 
 static void experiments(void) {
-    hurt(MICROW_SOURCE "/configs/quickstart.yaml", "exp.yaml", open_experiment, 600);
-    hurt(MICROW_SOURCE "/configs/reference.yaml", "ref.yaml", open_experiment, 300);
+    damage_file(MICROW_SOURCE "/configs/quickstart.yaml", "exp.yaml", open_experiment, 600);
+    damage_file(MICROW_SOURCE "/configs/reference.yaml", "ref.yaml", open_experiment, 300);
 }
 
 static void datasets(void) {
@@ -242,11 +243,11 @@ static void datasets(void) {
     char npy[200] = "\x93NUMPY\x01\x00\x76\x00{'descr': '<u2', 'fortran_order': False, 'shape': (2, 3), }";
     memset(npy + 10 + 56, ' ', 118 - 56);
     put("source.jsonl", jsonl, sizeof jsonl - 1);
-    hurt(in_folder("source.jsonl"), "data.jsonl", open_dataset, 400);
+    damage_file(in_folder("source.jsonl"), "data.jsonl", open_dataset, 400);
     put("source2.json", "[\"a\", {\"text\": \"b\"}]", 20);
-    hurt(in_folder("source2.json"), "data.json", open_dataset, 300);
+    damage_file(in_folder("source2.json"), "data.json", open_dataset, 300);
     put("source.npy", npy, 10 + 118 + 12);
-    hurt(in_folder("source.npy"), "data.npy", open_dataset, 600);
+    damage_file(in_folder("source.npy"), "data.npy", open_dataset, 600);
 }
 
 int main(void) {

@@ -1,4 +1,4 @@
-/* safetensors files, good and broken in every way the format allows to notice; random damage never crashes. */
+/* safetensors files: valid ones, every kind of detectable damage, and random damage. */
 #include "microw/safetensors.h"
 #include "test.h"
 
@@ -42,8 +42,7 @@ static void round_trip(void) {
     mw_safetensors_free(&file);
 }
 
-/* The format lets a header have any length, and so data lie at any byte: what is read there is the same for every type.
- */
+/* A header may have any length, so data may begin at any byte: every type is read correctly there. */
 static void odd_headers(void) {
     static const uint16_t bf16[3] = {0x3f80, 0xbf80, 0x4000}, f16[3] = {0x3c00, 0xbc00, 0x4000};
     static const float f32[3] = {1, -1, 2};
@@ -77,23 +76,23 @@ static void odd_headers(void) {
 
 static void broken_files(void) {
     NEED_OK(mw_file_write_atomic(path, "abc", 3));
-    CHECK(open_it() == MW_ERR_FORMAT); /* shorter than its own length */
+    CHECK(open_it() == MW_ERR_FORMAT); /* shorter than the length of a header */
     write_raw("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8);
     CHECK(open_it() == MW_OK);
     write_raw("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 4);
     CHECK(open_it() == MW_ERR_FORMAT); /* truncated data */
     write_raw("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 12);
-    CHECK(open_it() == MW_ERR_FORMAT); /* data that belongs to no tensor */
+    CHECK(open_it() == MW_ERR_FORMAT); /* data after the last tensor */
     write_raw("{\"a\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,8]}}", 8);
-    CHECK(open_it() == MW_ERR_FORMAT); /* shape against size */
-    write_raw(
-        "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}",
-        4);
+    CHECK(open_it() == MW_ERR_FORMAT); /* shape and size differ */
+    write_raw("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},"
+              "\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}",
+              4);
     CHECK(open_it() == MW_ERR_FORMAT); /* overlap */
     write_raw("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[\"0\",8]}}", 8);
-    CHECK(open_it() == MW_ERR_FORMAT); /* a place that is no number */
+    CHECK(open_it() == MW_ERR_FORMAT); /* an offset that is not a number */
     write_raw("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8],\"data_offsets\":[0,4]}}", 8);
-    CHECK(open_it() == MW_ERR_FORMAT); /* two places */
+    CHECK(open_it() == MW_ERR_FORMAT); /* two offsets */
     write_raw("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", 8);
     CHECK(open_it() == MW_ERR_FORMAT); /* a hole */
     write_raw("{\"a\":{\"dtype\":\"F32\",\"shape\":[-1],\"data_offsets\":[0,4]}}", 4);
@@ -113,7 +112,7 @@ static void broken_files(void) {
     mw_log_quiet(false);
 }
 
-/* Flips bytes of a good file at seeded places: any answer will do, but no crash and no read outside. */
+/* Overwrites bytes of a valid file at seeded positions: any status, but no crash and no read out of bounds. */
 static void random_damage(void) {
     static const char header[] =
         "{\"a\":{\"dtype\":\"F32\",\"shape\":[2,2],\"data_offsets\":[0,16]},\"__metadata__\":{\"k\":\"v\"}}";

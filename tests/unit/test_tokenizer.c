@@ -1,10 +1,11 @@
-/* Ids and decoded text equal to the `tokenizers` library on 5 MB of mixed text (tools/make_golden_tokenizers.py). */
+/* Ids and decoded text equal those of the `tokenizers` library on 5 MB of mixed text (tools/make_golden_tokenizers.py),
+ * and malformed or unsupported tokenizers are refused. */
 #include "microw/tokenizer.h"
 #include "test.h"
 
 #include <unistd.h>
 
-/* ---- the same text that the script drew -------------------------------------------------------------- */
+/* ---- the text, as tools/make_golden_tokenizers.py draws it ------------------------------------------- */
 
 static const char *const words[] = {"the",      "and",        "of",      "to",       "in",
                                     "is",       "was",        "for",     "that",     "with",
@@ -167,7 +168,7 @@ static void real_tokenizers(void) {
                                           {"real-neox", MICROW_DATA "/tokenizer-gptneox/20B_tokenizer.json"}};
     for (size_t i = 0; i < COUNT(real); i++) {
         if (access(real[i][1], R_OK) != 0)
-            printf("skipped: %s is not here\n", real[i][1]);
+            printf("skipped: %s does not exist\n", real[i][1]);
         else
             check_tokenizer(golden_text, real[i][0], real[i][1]);
     }
@@ -176,7 +177,7 @@ static void real_tokenizers(void) {
 /* vocab.json + merges.txt give the same ids as tokenizer.json. */
 static void pair_of_files(void) {
     if (access(MICROW_DATA "/tokenizer-gpt2/vocab.json", R_OK) != 0) {
-        printf("skipped: the GPT-2 files are not here\n");
+        printf("skipped: the GPT-2 files do not exist\n");
         return;
     }
     char folder[] = "/tmp/microw-test-XXXXXX", command[512];
@@ -233,9 +234,9 @@ static void bad_files_are_refused(void) {
     CHECK_FAILS(MW_ERR_IO, mw_tokenizer_open("/tmp/microw-no-such-folder", &t));
 }
 
-/* ---- limits, and JSON as others write it ------------------------------------------------------------------- */
+/* ---- limits, and JSON of other writers ------------------------------------------------------------------- */
 
-/* A tokenizer of the letters a and b, with further members. */
+/* Opens a tokenizer of the letters a and b with more members of tokenizer.json. */
 static mw_status open_letters(const char *members, mw_tokenizer **out, char path[64]) {
     char text[4096];
     int n = snprintf(text, sizeof text,
@@ -261,7 +262,7 @@ static mw_status encode_letters(const char *members, const char *text, size_t le
     return status;
 }
 
-/* Replacements that double a text again and again. */
+/* Replacements that double a text repeatedly are refused. */
 static void growing_texts(void) {
     mw_text members = {0};
     mw_text_addf(&members, ",\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[");
@@ -278,14 +279,14 @@ static void growing_texts(void) {
     mw_text_free(&members);
     static const char prepend[] = ",\"normalizer\":{\"type\":\"Prepend\",\"prepend\":\"aaa\"}";
     CHECK(encode_letters(prepend, "b", 1, &count) == MW_OK && count == 4);
-    /* what grows most of itself: 3 bytes become 33 */
+    /* the largest expansion by NFKD: 3 bytes become 33 */
     mw_text wide = {0};
     for (int i = 0; i < 1000; i++) mw_text_add(&wide, "\xef\xb7\xba", 3);
     CHECK_OK(encode_letters(",\"normalizer\":{\"type\":\"NFKD\"}", wide.data, wide.length, NULL));
     mw_text_free(&wide);
 }
 
-static void patterns_that_give_up(void) {
+static void patterns_beyond_limits(void) {
     static const char members[] =
         ",\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Isolated\",\"pattern\":{\"Regex\":"
         "\"(?:a+)+(?=!)\"}}";
@@ -297,7 +298,7 @@ static void patterns_that_give_up(void) {
                "0 (corpus.jsonl, the document at byte 77: 'aaaa",
                encode_letters(members, text.data, text.length, NULL));
     mw_text_free(&text);
-    /* deep, but right: more than the stack of compiled patterns has */
+    /* a valid match that needs more than the JIT stack */
     static const char deep[] =
         ",\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Isolated\",\"pattern\":{\"Regex\":"
         "\"(?:a|b)+c\"}}";
@@ -310,7 +311,7 @@ static void patterns_that_give_up(void) {
 
 static void members_of_wrong_types(void) {
     static const struct {
-        const char *members, *said;
+        const char *members, *message;
     } bad[] = {
         {",\"normalizer\":3", "'normalizer': expected an object, found 3"},
         {",\"normalizer\":{\"type\":[]}", "'type': expected a text, found a list"},
@@ -326,12 +327,12 @@ static void members_of_wrong_types(void) {
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char path[64];
         mw_tokenizer *tokenizer = NULL;
-        CHECK_SAYS(MW_ERR_FORMAT, bad[i].said, open_letters(bad[i].members, &tokenizer, path));
+        CHECK_SAYS(MW_ERR_FORMAT, bad[i].message, open_letters(bad[i].members, &tokenizer, path));
         unlink(path);
     }
 }
 
-/* A token of the vocabulary, a merge and an added token that hold a NUL; numbers and keys that are not ours. */
+/* NUL in a token, a merge and an added token; unknown members with unusual numbers. */
 static void tokens_with_nul(void) {
     static const char text[] =
         "{\"version\": 1e999, \"extra\": NaN, \"extra\": 99999999999999999999999, \"model\": {\"type\": \"BPE\", "
@@ -355,7 +356,7 @@ static void tokens_with_nul(void) {
     unlink(path);
 }
 
-/* tokenizer_config.json as transformers writes it where no maximum is known. */
+/* tokenizer_config.json as transformers writes it without a maximum length. */
 static void config_of_transformers(void) {
     char folder[] = "/tmp/microw-tokenizer-XXXXXX", command[512];
     mw_tokenizer *tokenizer = NULL;
@@ -380,7 +381,7 @@ static void config_of_transformers(void) {
     NEED(system(command) == 0);
 }
 
-/* "data": only what needs the real tokenizers. */
+/* Argument "data": only the tests that need real tokenizers. */
 int main(int argc, char **argv) {
     bool data = argc > 1 && strcmp(argv[1], "data") == 0;
     if (data && access(MICROW_DATA "/tokenizer-gpt2/vocab.json", R_OK) != 0) return TEST_SKIPPED;
@@ -393,7 +394,7 @@ int main(int argc, char **argv) {
         RUN(known_facts);
         RUN(bad_files_are_refused);
         RUN(growing_texts);
-        RUN(patterns_that_give_up);
+        RUN(patterns_beyond_limits);
         RUN(members_of_wrong_types);
         RUN(tokens_with_nul);
         RUN(config_of_transformers);
