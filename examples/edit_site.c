@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A controller: changes the rows [tokens, width] in place, wherever they lie. */
+/* A controller: changes the rows [tokens, width] in place, in host or device memory. */
 static mw_status scale(void *self, const mw_hook_event *event) {
     float *x = (float *)event->x.data;
     return event->backend->ops->combine(event->backend, x, *(const float *)self, x, 0, NULL,

@@ -1,4 +1,4 @@
-/* Continues a prompt, without and with one latent of a trained SAE raised by an amount at every token.
+/* Continues a prompt twice, the second time with AMOUNT added to one latent of a trained SAE at every token.
  *     steer MODEL SAE LATENT AMOUNT PROMPT */
 #include <microw/microw.h>
 
@@ -6,20 +6,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct parts {
+typedef struct resources {
     mw_backend *backend, *host;
     mw_model *model;
     mw_tokenizer *tokenizer;
     mw_sae *sae;
     mw_ids ids;
-} parts;
+} resources;
 
-/* Errors go where this program wants them, in place of standard error. */
+/* Receives log lines instead of standard error. */
 static void print_line(void *self, mw_log_level level, const char *line) {
     fprintf((FILE *)self, "%s%s\n", level == MW_LOG_ERROR ? "steer: " : "", line);
 }
 
-static mw_status open_all(parts *p, const char *model, const char *sae, const char *prompt) {
+static mw_status open_all(resources *p, const char *model, const char *sae, const char *prompt) {
     MW_TRY(mw_backend_open("auto", &p->backend));
     MW_TRY(mw_backend_open("cpu", &p->host));
     MW_TRY(mw_model_open(model, "auto", p->backend, &p->model));
@@ -28,7 +28,7 @@ static mw_status open_all(parts *p, const char *model, const char *sae, const ch
     return mw_tokenizer_encode(p->tokenizer, prompt, strlen(prompt), &p->ids);
 }
 
-static mw_status print_continuation(const parts *p) {
+static mw_status print_continuation(const resources *p) {
     int32_t *made = NULL;
     int64_t count = 0;
     mw_text text = {0};
@@ -42,8 +42,8 @@ static mw_status print_continuation(const parts *p) {
     return status;
 }
 
-/* At the site that the SAE was trained on; what it does not rebuild stays. */
-static mw_status print_both(parts *p, mw_latent_edit *edit) {
+/* Steers at the site that the SAE was trained on and keeps its reconstruction error. */
+static mw_status print_both(resources *p, mw_latent_edit *edit) {
     mw_steering steering = {
         .sae = p->sae, .edits = edit, .n_edits = 1, .keep_error = true, .untouched = mw_tokenizer_bos(p->tokenizer)};
     MW_TRY(print_continuation(p));
@@ -54,7 +54,7 @@ static mw_status print_both(parts *p, mw_latent_edit *edit) {
 }
 
 int main(int argc, char **argv) {
-    parts p = {0};
+    resources p = {0};
     if (argc != 6) {
         fprintf(stderr, "usage: steer MODEL SAE LATENT AMOUNT PROMPT\n");
         return 2;

@@ -1,5 +1,5 @@
-/* Trains an SAE on an array of one's own, here sums of three of 200 directions, and measures it.
- *     train_array [FOLDER]          FOLDER: where it is saved */
+/* Trains an SAE on an array in memory, here sums of three of 200 directions, and measures it.
+ *     train_array [FOLDER]          FOLDER: output folder of the SAE */
 #include <microw/microw.h>
 
 #include <stdio.h>
@@ -17,7 +17,7 @@ static float *make_rows(void) {
     return x;
 }
 
-/* Over all rows, in an order that does not depend on the number of ranks. */
+/* Measures the SAE over all rows, in an order that does not depend on the number of ranks. */
 static mw_status measure(const mw_sae *sae, const float *x, const mw_comm *comm, mw_sae_metrics *out) {
     mw_store *store = NULL;
     mw_store_view view;

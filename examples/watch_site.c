@@ -1,4 +1,4 @@
-/* Reads the residual stream after a layer while the model runs over a text: the norm at each token.
+/* Prints the norm of the residual stream after a layer at each token of a text.
  *     watch_site MODEL LAYER TEXT */
 #include <microw/microw.h>
 
@@ -12,7 +12,7 @@ typedef struct watcher {
     float *row; /* [width] */
 } watcher;
 
-/* A detector: called with the rows [tokens, width] of its site, which may lie in the memory of a GPU. */
+/* A detector: reads the rows [tokens, width] of its site, which may be in GPU memory. */
 static mw_status print_norms(void *self, const mw_hook_event *event) {
     watcher *w = (watcher *)self;
     int64_t width = event->x.shape[1];

@@ -1,9 +1,10 @@
-"""Small random models of every family and what transformers computes with them, for tests/golden/models.
+"""Makes small random models of every family, with the activations that transformers computes, for tests/golden/models.
 
     python tools/make_golden_models.py --out tests/golden/models
 
-Each folder is a Hugging Face model folder plus golden.safetensors: `ids` [2, 12] and, for every site microw names,
-the activations of both sequences, [24, width] f32.
+Each folder is a Hugging Face model folder with golden.safetensors: `ids` [2, 12] and, for every site of microw, the
+activations of both sequences, [24, width] f32. A new family needs a configuration in configs() and, unless its modules
+are named as in Llama, a branch in watch().
 """
 import argparse
 import os
@@ -49,7 +50,7 @@ def randomize(model):
 
 
 class Tape:
-    """Keeps what flows into and out of modules."""
+    """Records inputs and outputs of modules."""
 
     def __init__(self):
         self.sites = {}
@@ -148,7 +149,8 @@ def main():
             os.remove(generation)
         tape.sites["ids"] = ids.to(torch.int32)
         save_file(tape.sites, os.path.join(folder, "golden.safetensors"))
-        print(name, len(tape.sites), "tensors", sum(os.path.getsize(os.path.join(folder, f)) for f in os.listdir(folder)))
+        size = sum(os.path.getsize(os.path.join(folder, f)) for f in os.listdir(folder))
+        print(name, len(tape.sites), "tensors", size)
 
 
 if __name__ == "__main__":

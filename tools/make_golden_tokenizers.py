@@ -1,10 +1,10 @@
-"""Small tokenizers of every style microw reads, and what the `tokenizers` library makes of 5 MB of mixed text.
+"""Makes small tokenizers of every supported kind, with the results of the `tokenizers` library on 5 MB of mixed text.
 
     python tools/make_golden_tokenizers.py --out tests/golden/tokenizers [--data tests/data]
 
 Writes NAME.json (a tokenizer.json) and golden.txt: one line per tokenizer and document block with the number of ids,
-the CRC-32 of the ids and the CRC-32 of the decoded text. The text itself is drawn from a small generator that
-tests/unit/test_tokenizer.c repeats. With --data, lines for the real tokenizers found there are added.
+the CRC-32 of the ids and the CRC-32 of the decoded text. The text is drawn by a small generator that
+tests/unit/test_tokenizer.c repeats. With --data, lines for the real tokenizers in that folder are added.
 """
 import argparse
 import json
@@ -15,13 +15,15 @@ import zlib
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 MASK = (1 << 64) - 1
-WORDS = ("the and of to in is was for that with Once upon a time there lived little girl who loved dragons. return if else "
-         "while (int i = 0; i < n; i++) { } => != def class self.x import numpy as np std::vector<int> printf( \\n "
-         "I'm we've THEY'LL don't it's O'Neil HTTP/1.1 https://example.org/a?b=c 3.14 0xDEADBEEF foo_bar camelCase").split(" ")
+WORDS = ("the and of to in is was for that with Once upon a time there lived little girl who loved dragons. return if "
+         "else while (int i = 0; i < n; i++) { } => != def class self.x import numpy as np std::vector<int> printf( "
+         "\\n I'm we've THEY'LL don't it's O'Neil HTTP/1.1 https://example.org/a?b=c 3.14 0xDEADBEEF foo_bar "
+         "camelCase").split(" ")
 SPACES = [" ", " ", " ", "  ", "    ", "\n", "\n\n", "\t", "\r\n", "\u00a0", "\u3000", " \n ", "\u0085", "\u180e"]
 RANGES = [(0x61, 26), (0xC0, 64), (0x391, 24), (0x410, 64), (0x627, 30), (0xE01, 46), (0x300, 64), (0x4E00, 512),
           (0xAC00, 512), (0x1F300, 256), (0x3041, 80), (0x2190, 64), (0x1100, 64)]
-PUNCTUATION = ["...", "!?", "--", "\u2014", "\u201c", "\u201d", "\u20ac", "$", "#", "@", "/*", "*/", "\\", "_", "\u2581", "'"]
+PUNCTUATION = ["...", "!?", "--", "\u2014", "\u201c", "\u201d", "\u20ac", "$", "#", "@", "/*", "*/", "\\", "_",
+               "\u2581", "'"]
 ODD = [b"<|endoftext|>", b"<|endoftext|> ", b"'s", b"'LL", b"<s>", b"</s>", b"<0x41>"]
 BROKEN = [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xe2\x82", b"\xf0\x9f\x92", b"\x80", b"\xc0\xaf", b"\xf5\x80"]
 
@@ -84,8 +86,9 @@ def byte_level(splitter, normalizer=None, ignore_merges=False, bos=None):
         t.normalizer = normalizer
     t.pre_tokenizer = splitter
     t.decoder = decoders.ByteLevel()
-    t.train_from_iterator(training_text(), trainers.BpeTrainer(vocab_size=700, show_progress=False, special_tokens=["<|endoftext|>"],
-                          initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    t.train_from_iterator(training_text(), trainers.BpeTrainer(
+        vocab_size=700, show_progress=False, special_tokens=["<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
     if bos:
         t.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=False), processors.TemplateProcessing(
             single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, t.token_to_id(bos))])])
@@ -103,8 +106,8 @@ def sentencepiece(normalizer, splitter, decoder, cut=True):
         vocab[f"<0x{i:02X}>"] = len(vocab)
     for token in sorted(learned["vocab"], key=learned["vocab"].get):
         vocab.setdefault(token, len(vocab))
-    t = Tokenizer(models.BPE(vocab=vocab, merges=[tuple(m) for m in learned["merges"]], unk_token="<unk>", fuse_unk=True,
-                             byte_fallback=True))
+    t = Tokenizer(models.BPE(vocab=vocab, merges=[tuple(m) for m in learned["merges"]], unk_token="<unk>",
+                             fuse_unk=True, byte_fallback=True))
     if normalizer:
         t.normalizer = normalizer
     if splitter:
@@ -125,8 +128,8 @@ def small_tokenizers():
     yield "qwen2", byte_level(split(QWEN), normalizers.NFC())
     yield "digits", byte_level(pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True),
                                                         pre_tokenizers.ByteLevel(add_prefix_space=False)]))
-    yield "llama2", sentencepiece(normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]),
-                                  None, decoders.Sequence(fuse + [decoders.Strip(" ", 1, 0)]))
+    mark = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    yield "llama2", sentencepiece(mark, None, decoders.Sequence(fuse + [decoders.Strip(" ", 1, 0)]))
     yield "metaspace", sentencepiece(None, pre_tokenizers.Metaspace(prepend_scheme="first", split=False),
                                      decoders.Sequence(fuse + [decoders.Strip(" ", 1, 0)]))
     yield "gemma", sentencepiece(normalizers.Replace(" ", "\u2581"), pre_tokenizers.Split(" ", "merged_with_previous"),

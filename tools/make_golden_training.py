@@ -1,12 +1,12 @@
-"""Reference training runs of every SAE variant in torch, in double precision, for tests/golden/training.
+"""Trains every SAE variant in torch, in double precision, for tests/golden/training.
 
     python tools/make_golden_training.py --out tests/golden/training.safetensors
 
-The formulas are written out for autograd from the papers that include/microw/sae.h names, with the choices it states: the
-auxiliary residual of AuxK is detached and normalized by its variance, b_dec stays out of the auxiliary reconstruction, only
-latents dead after this batch's firing take part; Matryoshka takes the mean over its reconstructions; penalties are beside
-the squared error summed over dimensions. Data, initial weights and the loss curve in double of each are stored, and how far
-rounding alone takes a run from it: selections at near ties change, and with them the curve.
+The formulas follow the papers that include/microw/sae.h names, with the choices it states: the auxiliary residual of
+AuxK is detached and normalized by its variance, without b_dec in the auxiliary reconstruction, and only of latents that
+are dead after this batch; Matryoshka averages its reconstructions; penalties are relative to the squared error summed
+over dimensions. Stores the data, the initial weights and, of each run, the loss curve in double and how far rounding
+alone changes it: selections at near ties change, and with them the curve.
 """
 import argparse
 
@@ -42,7 +42,7 @@ def data(generator):
 
 
 def target(x):
-    """What the transcoder learns: the same in f32 and in double."""
+    """The target of the transcoder: exact in f32 and in double."""
     return x.flip(1).abs()
 
 
@@ -114,7 +114,7 @@ def select(a, p, run, k):
 
 
 def reconstructions(z, a, x, p, run, k):
-    """Weights and reconstructions; the last is the one that is reported."""
+    """Weights and reconstructions; metrics use the last one."""
     skip = x @ p["W_skip"].T if run.get("skip") else 0
     whole = z @ p["W_dec"] + p["b_dec"] + skip
     if run.get("multi"):
@@ -213,8 +213,8 @@ def train(start, dtype, run):
 
 
 def noise(start, run, curve):
-    """Largest relative difference of loss and FVU that changes of the weights in the last place of f32 make: runs in
-    double from weights changed by parts in 2^24, and one in f32."""
+    """Largest relative difference of loss and FVU over runs with rounding: four in double from weights changed by
+    2^-24, and one in f32."""
     worst = 0.0
     for seed in range(5):
         generator = torch.Generator().manual_seed(seed)
@@ -234,7 +234,7 @@ def main():
     x = data(generator)
     w_enc = ((torch.rand(N, D, generator=generator) * 2 - 1) / D ** 0.5).float()
     b_enc = torch.zeros(N)
-    b_enc[::10] = -4.0  # dead from the start: AuxK has work from the third step on
+    b_enc[::10] = -4.0  # dead from the start: AuxK acts from the third step on
     start = {"W_enc": w_enc, "b_enc": b_enc, "W_dec": torch.nn.functional.normalize(w_enc, dim=1), "b_dec": x.mean(0),
              "x": x}
     tensors = dict(start)
