@@ -1,4 +1,4 @@
-/* What config.json says of a model, checked and joined with the specification of its family. */
+/* A model's config.json, checked and joined with the specification of its family. */
 #ifndef MICROW_MODEL_ARCHITECTURE_H
 #define MICROW_MODEL_ARCHITECTURE_H
 
