@@ -1,5 +1,4 @@
-#include "microw/sae.h"
-#include "sae/sae_private.h"
+#include "sae/variants/variants.h"
 
 #include <string.h>
 
@@ -98,4 +97,37 @@ float mw_codes_find(const mw_codes *codes, int64_t row, int64_t latent) {
     for (int64_t j = codes->start[row]; j < codes->start[row + 1]; j++)
         if (codes->index[j] == latent) return codes->value[j];
     return 0;
+}
+
+/* ---- codes of a matrix --------------------------------------------------------------------------------------- */
+
+/* Counts of rows first .. first + rows, which lie behind their starts, become starts; entries get room. */
+static mw_status place_rows(mw_codes *out, int64_t first, int64_t rows) {
+    int64_t *start = out->start + first;
+    for (int64_t r = 0; r < rows; r++) start[r + 1] += start[r];
+    return mw_codes_reserve(out, start[0], start[rows]);
+}
+
+mw_status append_above(mw_backend *backend, mw_codes *out, int64_t first, int64_t rows, int64_t n,
+                      const mw_threshold *how, const float *x) {
+    int64_t *start = out->start + first;
+    MW_TRY(backend->ops->count_open(backend, how, x, rows, n, start + 1));
+    MW_TRY(place_rows(out, first, rows));
+    return backend->ops->write_open(backend, how, x, rows, n, start, out->index, out->value);
+}
+
+mw_status keep_codes(mw_backend *b, const mw_codes *from, int64_t rows, const mw_filter *how, mw_codes *to) {
+    MW_TRY(mw_codes_begin(to, from->rows));
+    MW_TRY(b->ops->count_kept(b, how, from->start, from->index, from->value, rows, to->start + 1));
+    MW_TRY(place_rows(to, 0, rows));
+    return b->ops->write_kept(b, how, from->start, from->index, from->value, rows, to->start, to->index, to->value);
+}
+
+mw_filter above(const mw_sae *sae, float level) {
+    return (mw_filter){.first = 0, .last = sae->n, .level = level};
+}
+
+mw_status append_positive(mw_backend *backend, mw_codes *out, int64_t first, int64_t rows, int64_t k,
+                          const int32_t *index, const float *value) {
+    return append_above(backend, out, first, rows, k, &(mw_threshold){.labels = index}, value); /* the relu */
 }

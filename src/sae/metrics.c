@@ -102,7 +102,7 @@ static void add_row(meter *m, int64_t row, int64_t r, double *sums) {
     m->counts[n + m->l0_bins + bucket]++;
 }
 
-static mw_status add_rows(meter *m, int64_t begin, int64_t end, double *sums) {
+static mw_status measure_rows(meter *m, int64_t begin, int64_t end, double *sums) {
     bool other = m->out != m->in;
     for (int64_t at = begin; at < end && m->finite.first < 0; at += CHUNK_ROWS) {
         int64_t n = end - at < CHUNK_ROWS ? end - at : CHUNK_ROWS;
@@ -146,7 +146,7 @@ static mw_status measure_share(meter *m, const mw_comm *comm, const uint64_t *ro
     mw_progress_begin(&progress, "evaluate", "groups", end - begin, mw_comm_rank(comm) == 0);
     for (int64_t g = begin; g < end && status == MW_OK; g++) {
         int64_t first = n_blocks * g / m->n_groups, last = n_blocks * (g + 1) / m->n_groups;
-        status = add_rows(m, (int64_t)row[first], (int64_t)row[last], m->groups + g * m->width);
+        status = measure_rows(m, (int64_t)row[first], (int64_t)row[last], m->groups + g * m->width);
         mw_progress_update(&progress, g + 1 - begin, NULL);
     }
     return status;
@@ -223,7 +223,7 @@ static void take_positions(const meter *m, mw_sae_metrics *out) {
         if (m->tokens.position[r] > out->last_position) out->last_position = m->tokens.position[r];
 }
 
-static mw_sae_metrics results(const meter *m) {
+static mw_sae_metrics metrics_of(const meter *m) {
     double *s = m->groups;
     const variance *all = (const variance *)s;
     int64_t d = m->sae->d_out;
@@ -252,7 +252,7 @@ mw_status mw_sae_measure(const mw_sae *sae, const mw_store_view *in, const mw_st
                         (long long)sae->d, (long long)sae->d_out, (long long)in->width, (long long)width);
     meter m = {.sae = sae, .in = in, .out = out ? out : in, .finite = finite_rows_begin(rule)};
     mw_status status = measure(&m, comm);
-    if (status == MW_OK) *metrics = results(&m);
+    if (status == MW_OK) *metrics = metrics_of(&m);
     mw_store_tokens_free(&m.tokens);
     mw_codes_free(&m.codes);
     if (m.x != m.read) mw_free(m.x);

@@ -1,0 +1,57 @@
+/* Codes of pre-activations: the k largest of each row, or all above a threshold. */
+#include "sae/shards.h"
+
+/* ---- the k largest of a row ------------------------------------------------------------------------------ */
+
+typedef struct top_k_reader {
+    const mw_sae *sae;
+    candidates *found;
+} top_k_reader;
+
+static mw_status take_top_k(void *self, const float *pre, int64_t first, int64_t rows) {
+    top_k_reader *t = self;
+    return candidates_take(t->found, pre, first, rows, t->sae->n, NULL);
+}
+
+mw_status top_k_candidates(const mw_sae *sae, const float *x, int64_t rows, int64_t k, candidates *out) {
+    MW_TRY(candidates_make(sae->backend, rows, k, out));
+    return sae_visit(sae, x, rows, take_top_k, &(top_k_reader){sae, out});
+}
+
+mw_status top_k_codes(const mw_sae *sae, const float *x, int64_t rows, int64_t k, mw_codes *out) {
+    candidates found = {0};
+    mw_status status = top_k_candidates(sae, x, rows, k, &found);
+    status = candidates_choose(sae, &found, k, status, out);
+    candidates_free(&found);
+    return status;
+}
+
+/* ---- all above a floor ----------------------------------------------------------------------------------- */
+
+typedef struct open_reader {
+    const mw_sae *sae;
+    int count;
+    const mw_threshold *how; /* [count] */
+    mw_codes *const *out;
+} open_reader;
+
+static mw_status take_open(void *self, const float *pre, int64_t first, int64_t rows) {
+    open_reader *t = self;
+    for (int i = 0; i < t->count; i++)
+        MW_TRY(append_above(t->sae->backend, t->out[i], first, rows, t->sae->n, &t->how[i], pre));
+    return MW_OK;
+}
+
+static mw_status open_all(open_reader *t, const float *x, int64_t rows) {
+    for (int i = 0; i < t->count; i++) MW_TRY(mw_codes_begin(t->out[i], rows));
+    return sae_visit(t->sae, x, rows, take_open, t);
+}
+
+mw_status codes_above(const mw_sae *sae, const float *x, int64_t rows, mw_threshold how, mw_codes *out) {
+    return open_all(&(open_reader){sae, 1, &how, &out}, x, rows);
+}
+
+mw_status codes_above_both(const mw_sae *sae, const float *x, int64_t rows, const mw_threshold how[2],
+                    mw_codes *const out[2]) {
+    return open_all(&(open_reader){sae, 2, how, out}, x, rows);
+}
