@@ -117,7 +117,7 @@ mw_status mw_sae_check_shards(const mw_sae_shape *shape, int ranks, int64_t shar
 void mw_sae_free(mw_sae **sae);
 /* "topk, 1024 latents, k 16, on 2.resid_post", "relu skip transcoder, 256 latents, from 2.resid_mid to 2.mlp_out". */
 /* A hash of shape and weights, of which cfg.json has a copy; of one that is spread, a summand of its own for each shard. */
-uint64_t mw_sae_mark(const mw_sae *sae);
+uint64_t mw_sae_hash(const mw_sae *sae);
 mw_status mw_sae_describe(const mw_sae *sae, mw_text *out) MW_MUST_USE;
 
 /* As outside training. Rows are worked on in tiles of MW_ROW_TILE. */
@@ -169,7 +169,7 @@ typedef enum mw_nan_rule { MW_NAN_STOP, MW_NAN_SKIP } mw_nan_rule;
 /* A share of the variance, `part` / `spread`, where `spread` is a sum of squared distances from the mean and `squares` the sum of squares of
  * the same numbers: NaN, undefined, where these do not vary (spread <= 1e-12 squares: within the rounding of the mean), as all zeros or a
  * constant do not. FVU and explained variance are this everywhere: in training, evaluation, by position and by site. */
-double mw_share_of_variance(double part, double spread, double squares);
+double mw_variance_fraction(double part, double spread, double squares);
 
 /* Exact over all rows, summed in an order that does not depend on the number of ranks. x is what is rebuilt: for a
  * transcoder the output. What is undefined is NaN: FVU and explained variance where x does not vary, the cosine where all x are zero. */

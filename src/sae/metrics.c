@@ -9,12 +9,12 @@ enum { GROUPS_MAX = 256, CHUNK_ROWS = 1024, L0_MAX = 1 << 16 };
 
 /* Sums over rows and columns: e^2, (x - mean)^2, x^2. */
 typedef struct variance {
-    double e2, spread, squares;
+    double error, total, squares;
 } variance;
 enum { VARIANCE = sizeof(variance) / sizeof(double) };
 
 /* Sums of a group: the variance of all, these, sum of e [d], sum of x [d], then the variance by position [buckets] and by site
- * [parts]. */
+ * [sites]. */
 typedef enum sum_index { SUM_DIRECTED = VARIANCE, SUM_COSINE, SUM_L0, SUM_L0_SQUARE, SUM_L1, SUM_COUNT } sum_index;
 
 typedef struct meter {
@@ -39,21 +39,21 @@ static variance *by_position(const meter *m, double *sums) {
     return (variance *)(sums + SUM_COUNT + 2 * m->sae->d_out);
 }
 
-static variance *by_part(const meter *m, double *sums) {
+static variance *by_site(const meter *m, double *sums) {
     return by_position(m, sums) + MW_POSITION_BUCKETS;
 }
 
-double mw_share_of_variance(double part, double spread, double squares) {
-    return spread > 1e-12 * squares ? part / spread : (double)NAN;
+double mw_variance_fraction(double part, double total, double squares) {
+    return total > 1e-12 * squares ? part / total : (double)NAN;
 }
 
 static double fvu_of(const variance *v) {
-    return mw_share_of_variance(v->e2, v->spread, v->squares);
+    return mw_variance_fraction(v->error, v->total, v->squares);
 }
 
 static void add_variance(variance *to, const variance *more) {
-    to->e2 += more->e2;
-    to->spread += more->spread;
+    to->error += more->error;
+    to->total += more->total;
     to->squares += more->squares;
 }
 
@@ -68,15 +68,15 @@ static void add_columns(meter *m, int64_t r, double *sums, variance *all, double
     int64_t d = m->sae->d_out;
     const float *x = m->x + r * d, *y = m->x_hat + r * d;
     double *error = sums + SUM_COUNT, *of_x = sum_of_x(m, sums);
-    variance *parts = by_part(m, sums);
-    for (int64_t i = 0, part = 0; i < d; i++) {
-        double e = (double)x[i] - y[i], far = x[i] - m->mean[i];
-        const variance one = {e * e, far * far, (double)x[i] * x[i]};
-        part += i == m->sae->target_end[part];
+    variance *sites = by_site(m, sums);
+    for (int64_t i = 0, site = 0; i < d; i++) {
+        double e = (double)x[i] - y[i], deviation = x[i] - m->mean[i];
+        const variance one = {e * e, deviation * deviation, (double)x[i] * x[i]};
+        site += i == m->sae->target_end[site];
         error[i] += e;
         of_x[i] += x[i];
         add_variance(all, &one);
-        add_variance(&parts[part], &one);
+        add_variance(&sites[site], &one);
         *dot += (double)x[i] * y[i];
         *yy += (double)y[i] * y[i];
     }
@@ -103,15 +103,15 @@ static void add_row(meter *m, int64_t row, int64_t r, double *sums) {
 }
 
 static mw_status measure_rows(meter *m, int64_t begin, int64_t end, double *sums) {
-    bool other = m->out != m->in;
+    bool has_target = m->out != m->in;
     for (int64_t at = begin; at < end && m->finite.first < 0; at += CHUNK_ROWS) {
         int64_t n = end - at < CHUNK_ROWS ? end - at : CHUNK_ROWS;
         MW_TRY(mw_store_view_range(m->in, at, n, m->read));
-        if (other) MW_TRY(mw_store_view_range(m->out, at, n, m->x));
+        if (has_target) MW_TRY(mw_store_view_range(m->out, at, n, m->x));
         MW_TRY(mw_sae_encode(m->sae, m->read, n, &m->codes));
         MW_TRY(mw_sae_decode(m->sae, &m->codes, m->read, m->x_hat));
         for (int64_t r = 0; r < n; r++)
-            if (finite_row(&m->finite, m->in, other ? m->out : NULL, at + r, m->read + r * m->in->width,
+            if (finite_row(&m->finite, m->in, has_target ? m->out : NULL, at + r, m->read + r * m->in->width,
                            m->x + r * m->out->width))
                 add_row(m, at + r, r, sums);
     }
@@ -138,7 +138,7 @@ static mw_status prepare(meter *m, int64_t n_blocks) {
     return mw_store_read_tokens(m->in->store, &m->tokens);
 }
 
-static mw_status measure_share(meter *m, const mw_comm *comm, const uint64_t *row, int64_t n_blocks) {
+static mw_status measure_own_groups(meter *m, const mw_comm *comm, const uint64_t *row, int64_t n_blocks) {
     int64_t begin, end;
     mw_status status = MW_OK;
     mw_comm_share(mw_comm_rank(comm), mw_comm_size(comm), m->n_groups, 1, &begin, &end);
@@ -164,7 +164,7 @@ static mw_status measure_all(meter *m, const mw_comm *comm, const uint64_t *row,
     m->finite = finite_rows_begin(m->finite.rule);
     memset(m->groups, 0, (size_t)(m->n_groups * m->width) * sizeof *m->groups);
     memset(m->counts, 0, (size_t)count_width(m) * sizeof *m->counts);
-    MW_TRY(mw_comm_agree(comm, measure_share(m, comm, row, n_blocks)));
+    MW_TRY(mw_comm_agree(comm, measure_own_groups(m, comm, row, n_blocks)));
     MW_TRY(finite_rows_end(&m->finite, m->in, m->out == m->in ? NULL : m->out, comm));
     return gather_groups(m, comm);
 }
@@ -193,7 +193,7 @@ static mw_status measure(meter *m, const mw_comm *comm) {
 
 /* ---- results ------------------------------------------------------------------------------------------- */
 
-static void count_latents(const meter *m, mw_sae_metrics *out) {
+static void fill_latents(const meter *m, mw_sae_metrics *out) {
     for (int64_t i = 0; i < m->sae->n; i++) {
         double frequency = (double)m->counts[i] / (double)out->rows;
         out->dead += m->counts[i] == 0;
@@ -205,7 +205,7 @@ static void count_latents(const meter *m, mw_sae_metrics *out) {
     }
 }
 
-static void find_quantiles(const meter *m, mw_sae_metrics *out) {
+static void fill_quantiles(const meter *m, mw_sae_metrics *out) {
     const int64_t *by_l0 = m->counts + m->sae->n;
     for (int q = 0; q < 5; q++) {
         int64_t wanted = (out->rows - 1) * q / 4, seen = 0, l0 = 0;
@@ -214,7 +214,7 @@ static void find_quantiles(const meter *m, mw_sae_metrics *out) {
     }
 }
 
-static void take_positions(const meter *m, mw_sae_metrics *out) {
+static void fill_positions(const meter *m, mw_sae_metrics *out) {
     for (int b = 0; b < MW_POSITION_BUCKETS; b++) {
         out->position_fvu[b] = fvu_of(&by_position(m, m->groups)[b]);
         out->position_rows[b] = m->counts[m->sae->n + m->l0_bins + b];
@@ -230,17 +230,17 @@ static mw_sae_metrics metrics_of(const meter *m) {
     mw_sae_metrics out = {.rows = rows_measured(m), .left_out = m->finite.left_out};
     double rows = (double)out.rows, constant = 0;
     for (int64_t i = 0; i < d; i++) constant += s[SUM_COUNT + i] * s[SUM_COUNT + i] / rows;
-    out.mse = all->e2 / (rows * (double)d);
+    out.mse = all->error / (rows * (double)d);
     out.fvu = fvu_of(all);
-    out.explained_variance = 1 - mw_share_of_variance(all->e2 - constant, all->spread, all->squares);
+    out.explained_variance = 1 - mw_variance_fraction(all->error - constant, all->total, all->squares);
     out.cosine = s[SUM_DIRECTED] > 0 ? s[SUM_COSINE] / s[SUM_DIRECTED] : (double)NAN;
     out.l0 = s[SUM_L0] / rows;
     out.l0_deviation = sqrt(fmax(s[SUM_L0_SQUARE] / rows - out.l0 * out.l0, 0));
     out.l1 = s[SUM_L1] / rows;
-    for (int64_t p = 0; p < m->sae->n_targets; p++) out.target_fvu[p] = fvu_of(&by_part(m, s)[p]);
-    take_positions(m, &out);
-    count_latents(m, &out);
-    find_quantiles(m, &out);
+    for (int64_t p = 0; p < m->sae->n_targets; p++) out.target_fvu[p] = fvu_of(&by_site(m, s)[p]);
+    fill_positions(m, &out);
+    fill_latents(m, &out);
+    fill_quantiles(m, &out);
     return out;
 }
 

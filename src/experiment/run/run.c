@@ -272,7 +272,7 @@ mw_status run_sae_here(run *r) {
 }
 
 void run_sae_mark(const run *r, char out[MW_MODEL_MARK]) {
-    snprintf(out, MW_MODEL_MARK, "%016llx", (unsigned long long)mw_sae_mark(r->sae));
+    snprintf(out, MW_MODEL_MARK, "%016llx", (unsigned long long)mw_sae_hash(r->sae));
 }
 
 mw_status run_sae(run *r) {

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-mw_status transposed(const float *w, int64_t rows, int64_t columns, float **out) {
+mw_status transpose(const float *w, int64_t rows, int64_t columns, float **out) {
     float *t = mw_alloc((size_t)(rows * columns) * sizeof *t);
     if (!t) return MW_ERR_MEMORY;
     for (int64_t i = 0; i < rows; i++)
@@ -13,7 +13,7 @@ mw_status transposed(const float *w, int64_t rows, int64_t columns, float **out)
     return MW_OK;
 }
 
-void encoder_of(const mw_sae *sae, const float *b, float *out) {
+void multiply_by_w_enc(const mw_sae *sae, const float *b, float *out) {
     for (int64_t i = 0; i < sae->n; i++) {
         double dot = 0;
         for (int64_t j = 0; j < sae->d; j++) dot += (double)sae->w_enc[i * sae->d + j] * b[j];
@@ -32,7 +32,7 @@ static selection selection_of(const mw_sae *sae) {
 }
 
 /* Thresholds of each latent, where there are any. */
-static mw_status thresholds_of(const mw_sae *sae, float **out) {
+static mw_status copy_thresholds(const mw_sae *sae, float **out) {
     float *threshold = mw_alloc((size_t)sae->n * sizeof *threshold);
     if (!threshold) return MW_ERR_MEMORY;
     for (int64_t i = 0; i < sae->n; i++)
@@ -63,9 +63,9 @@ static const char *const architectures[][3] = {
 /* W_enc is [d, n]. */
 static mw_status write_saelens_weights(const mw_sae *sae, const char *folder) {
     float *w_enc, *threshold = NULL;
-    MW_TRY(transposed(sae->w_enc, sae->n, sae->d, &w_enc));
+    MW_TRY(transpose(sae->w_enc, sae->n, sae->d, &w_enc));
     selection how = selection_of(sae);
-    mw_status status = how == SELECT_ABOVE || how == SELECT_JUMP ? thresholds_of(sae, &threshold) : MW_OK;
+    mw_status status = how == SELECT_ABOVE || how == SELECT_JUMP ? copy_thresholds(sae, &threshold) : MW_OK;
     bool gated = how == SELECT_GATED;
     int64_t count = 4;
     mw_named_tensor tensors[8] = {{"W_enc", mw_tensor_2d(MW_F32, w_enc, sae->d, sae->n)},
@@ -88,8 +88,8 @@ static mw_status export_saelens(const mw_sae *sae, const char *folder) {
     const char *architecture = architectures[selection_of(sae)][sae->transcoder + (sae->w_skip != NULL)];
     char hook[HOOK_TEXT], hook_out[HOOK_TEXT];
     if (!architecture || sae->n_targets > 1) return unsupported(sae, "SAELens");
-    hook_of(sae->site, hook);
-    hook_of(sae->transcoder ? sae->target : sae->site, hook_out);
+    hook_of_site(sae->site, hook);
+    hook_of_site(sae->transcoder ? sae->target : sae->site, hook_out);
     MW_TRY(write_saelens_weights(sae, folder));
     json_t *metadata =
         json_pack("{s:s, s:s, s:s, s:s, s:s, s:b}", "sae_lens_version", "6.18.0", "sae_lens_training_version", "6.18.0",
@@ -140,39 +140,39 @@ typedef struct dictionary {
     int64_t count;
 } dictionary;
 
-static void name_tensor(dictionary *f, const char *name, mw_tensor tensor) {
+static void add_tensor(dictionary *f, const char *name, mw_tensor tensor) {
     f->tensors[f->count++] = (mw_named_tensor){name, tensor};
 }
 
 /* `encoder.weight` is [n, d] and `decoder.weight` [d, n], as of torch.nn.Linear. */
-static void name_linear(dictionary *f) {
+static void add_linear(dictionary *f) {
     const mw_sae *s = f->sae;
-    name_tensor(f, "decoder.weight", mw_tensor_2d(MW_F32, f->w_dec, s->d, s->n));
-    name_tensor(f, "encoder.weight", mw_tensor_2d(MW_F32, s->w_enc, s->n, s->d));
+    add_tensor(f, "decoder.weight", mw_tensor_2d(MW_F32, f->w_dec, s->d, s->n));
+    add_tensor(f, "encoder.weight", mw_tensor_2d(MW_F32, s->w_enc, s->n, s->d));
 }
 
-static void name_plain(dictionary *f, float *b_enc) {
+static void add_matrices(dictionary *f, float *b_enc) {
     const mw_sae *s = f->sae;
-    name_tensor(f, "W_enc", mw_tensor_2d(MW_F32, f->w_enc, s->d, s->n));
-    name_tensor(f, "W_dec", mw_tensor_2d(MW_F32, s->w_dec, s->n, s->d));
-    name_tensor(f, "b_enc", mw_tensor_1d(MW_F32, b_enc, s->n));
-    name_tensor(f, "b_dec", mw_tensor_1d(MW_F32, s->b_dec, s->d));
+    add_tensor(f, "W_enc", mw_tensor_2d(MW_F32, f->w_enc, s->d, s->n));
+    add_tensor(f, "W_dec", mw_tensor_2d(MW_F32, s->w_dec, s->n, s->d));
+    add_tensor(f, "b_enc", mw_tensor_1d(MW_F32, b_enc, s->n));
+    add_tensor(f, "b_dec", mw_tensor_1d(MW_F32, s->b_dec, s->d));
 }
 
 /* A threshold below zero means that none was kept. */
-static void name_top_k(dictionary *f) {
-    name_tensor(f, "k", (mw_tensor){.dtype = MW_I32, .ndim = 0, .data = &f->k});
-    name_tensor(f, "threshold", (mw_tensor){.dtype = MW_F32, .ndim = 0, .data = &f->level});
+static void add_k_and_threshold(dictionary *f) {
+    add_tensor(f, "k", (mw_tensor){.dtype = MW_I32, .ndim = 0, .data = &f->k});
+    add_tensor(f, "threshold", (mw_tensor){.dtype = MW_F32, .ndim = 0, .data = &f->level});
 }
 
 static void list_top_k(dictionary *f) {
     bool top = selection_of(f->sae) == SELECT_TOP_K;
     f->trainer = top ? "TopKTrainer" : "BatchTopKTrainer";
     f->class = top ? "AutoEncoderTopK" : "BatchTopKSAE";
-    name_top_k(f);
-    name_linear(f);
-    name_tensor(f, "encoder.bias", mw_tensor_1d(MW_F32, f->sae->b_enc, f->sae->n));
-    name_tensor(f, "b_dec", mw_tensor_1d(MW_F32, f->sae->b_dec, f->sae->d));
+    add_k_and_threshold(f);
+    add_linear(f);
+    add_tensor(f, "encoder.bias", mw_tensor_1d(MW_F32, f->sae->b_enc, f->sae->n));
+    add_tensor(f, "b_dec", mw_tensor_1d(MW_F32, f->sae->b_dec, f->sae->d));
 }
 
 static void list_matryoshka(dictionary *f) {
@@ -180,38 +180,38 @@ static void list_matryoshka(dictionary *f) {
     f->trainer = "MatryoshkaBatchTopKTrainer";
     f->class = "MatryoshkaBatchTopKSAE";
     for (int64_t g = 0; g < s->n_groups; g++) f->group[g] = s->group_end[g] - (g ? s->group_end[g - 1] : 0);
-    name_top_k(f);
-    name_tensor(f, "group_sizes", mw_tensor_1d(MW_I64, f->group, s->n_groups));
-    name_plain(f, s->b_enc);
+    add_k_and_threshold(f);
+    add_tensor(f, "group_sizes", mw_tensor_1d(MW_I64, f->group, s->n_groups));
+    add_matrices(f, s->b_enc);
 }
 
 /* b_dec is not taken from the input there: W_enc (x - b_dec) + b_enc = W_enc x + (b_enc - W_enc b_dec). */
 static void list_jump_relu(dictionary *f) {
     f->trainer = "JumpReluTrainer";
     f->class = "JumpReluAutoEncoder";
-    encoder_of(f->sae, f->sae->b_dec, f->b_enc);
+    multiply_by_w_enc(f->sae, f->sae->b_dec, f->b_enc);
     for (int64_t i = 0; i < f->sae->n; i++) f->b_enc[i] = f->sae->b_enc[i] - f->b_enc[i];
-    name_plain(f, f->b_enc);
-    name_tensor(f, "threshold", mw_tensor_1d(MW_F32, f->threshold, f->sae->n));
+    add_matrices(f, f->b_enc);
+    add_tensor(f, "threshold", mw_tensor_1d(MW_F32, f->threshold, f->sae->n));
 }
 
 static void list_relu(dictionary *f) {
     f->trainer = "StandardTrainer";
     f->class = "AutoEncoder";
-    name_linear(f);
-    name_tensor(f, "encoder.bias", mw_tensor_1d(MW_F32, f->sae->b_enc, f->sae->n));
-    name_tensor(f, "bias", mw_tensor_1d(MW_F32, f->sae->b_dec, f->sae->d));
+    add_linear(f);
+    add_tensor(f, "encoder.bias", mw_tensor_1d(MW_F32, f->sae->b_enc, f->sae->n));
+    add_tensor(f, "bias", mw_tensor_1d(MW_F32, f->sae->b_dec, f->sae->d));
 }
 
 static void list_gated(dictionary *f) {
     const mw_sae *s = f->sae;
     f->trainer = "GatedSAETrainer";
     f->class = "GatedAutoEncoder";
-    name_linear(f);
-    name_tensor(f, "gate_bias", mw_tensor_1d(MW_F32, s->b_enc, s->n));
-    name_tensor(f, "r_mag", mw_tensor_1d(MW_F32, s->extra[0], s->n));
-    name_tensor(f, "mag_bias", mw_tensor_1d(MW_F32, s->extra[1], s->n));
-    name_tensor(f, "decoder_bias", mw_tensor_1d(MW_F32, s->b_dec, s->d));
+    add_linear(f);
+    add_tensor(f, "gate_bias", mw_tensor_1d(MW_F32, s->b_enc, s->n));
+    add_tensor(f, "r_mag", mw_tensor_1d(MW_F32, s->extra[0], s->n));
+    add_tensor(f, "mag_bias", mw_tensor_1d(MW_F32, s->extra[1], s->n));
+    add_tensor(f, "decoder_bias", mw_tensor_1d(MW_F32, s->b_dec, s->d));
 }
 
 static void list_dictionary(dictionary *f) {
@@ -226,9 +226,9 @@ static void list_dictionary(dictionary *f) {
 static mw_status write_dictionary(dictionary *f, const char *folder) {
     const mw_sae *sae = f->sae;
     MW_TRY(mw_make_directories(folder));
-    MW_TRY(transposed(sae->w_enc, sae->n, sae->d, &f->w_enc));
-    MW_TRY(transposed(sae->w_dec, sae->n, sae->d, &f->w_dec));
-    MW_TRY(thresholds_of(sae, &f->threshold));
+    MW_TRY(transpose(sae->w_enc, sae->n, sae->d, &f->w_enc));
+    MW_TRY(transpose(sae->w_dec, sae->n, sae->d, &f->w_dec));
+    MW_TRY(copy_thresholds(sae, &f->threshold));
     if (!(f->b_enc = mw_alloc((size_t)sae->n * sizeof *f->b_enc))) return MW_ERR_MEMORY;
     list_dictionary(f);
     char *path = mw_path_join(folder, "ae.pt");

@@ -37,9 +37,9 @@ mw_status mw_sae_may_write(const char *folder, const char *format, bool overwrit
 }
 
 char *mw_sae_aside(const char *folder, const char *name, const char *fingerprint) {
-    const char *mark = strncmp(fingerprint, "weights:", 8) == 0 ? fingerprint + 8 : fingerprint;
+    const char *text = strncmp(fingerprint, "weights:", 8) == 0 ? fingerprint + 8 : fingerprint;
     const char *ending = strrchr(name, '.');
-    return mw_format("%s/%.*s-%.8s%s", folder, (int)(ending - name), name, mark[0] ? mark : "before", ending);
+    return mw_format("%s/%.*s-%.8s%s", folder, (int)(ending - name), name, text[0] ? text : "before", ending);
 }
 
 /* Configurations come last, and what was there goes first: weights of one SAE beside the configuration of another would be read. */
@@ -47,7 +47,7 @@ static const char *const export_files[] = {"sae_weights.safetensors", "sae.safet
                                            "config.json"};
 enum { EXPORT_FILES = sizeof export_files / sizeof *export_files, WEIGHT_FILES = 3 };
 
-static mw_status on_file(const char *folder, const char *name, const char *to) {
+static mw_status move_or_remove(const char *folder, const char *name, const char *to) {
     char *from = mw_path_join(folder, name), *there = to ? mw_path_join(to, name) : NULL;
     mw_status status = from && (there || !to) ? MW_OK : MW_ERR_MEMORY;
     if (status == MW_OK && mw_file_exists(from)) {
@@ -61,22 +61,23 @@ static mw_status on_file(const char *folder, const char *name, const char *to) {
     return status;
 }
 
-static mw_status move_all(const char *from, const char *to) {
+static mw_status move_files(const char *from, const char *to) {
     mw_status status = MW_OK;
-    for (int i = WEIGHT_FILES; i < EXPORT_FILES && status == MW_OK; i++) status = on_file(to, export_files[i], NULL);
-    for (int i = 0; i < EXPORT_FILES && status == MW_OK; i++) status = on_file(from, export_files[i], to);
+    for (int i = WEIGHT_FILES; i < EXPORT_FILES && status == MW_OK; i++)
+        status = move_or_remove(to, export_files[i], NULL);
+    for (int i = 0; i < EXPORT_FILES && status == MW_OK; i++) status = move_or_remove(from, export_files[i], to);
     return status;
 }
 
 mw_status mw_sae_replace(const mw_sae *sae, const char *format, const char *folder) {
-    char *begun = mw_format("%s/export.%ld.partial", folder, (long)getpid());
-    mw_status status = begun ? mw_sae_export(sae, format, begun) : MW_ERR_MEMORY;
-    if (status == MW_OK) status = move_all(begun, folder);
-    for (int i = 0; i < EXPORT_FILES && begun && status != MW_OK; i++) {
-        mw_status gone = on_file(begun, export_files[i], NULL);
+    char *temporary = mw_format("%s/export.%ld.partial", folder, (long)getpid());
+    mw_status status = temporary ? mw_sae_export(sae, format, temporary) : MW_ERR_MEMORY;
+    if (status == MW_OK) status = move_files(temporary, folder);
+    for (int i = 0; i < EXPORT_FILES && temporary && status != MW_OK; i++) {
+        mw_status gone = move_or_remove(temporary, export_files[i], NULL);
         (void)gone; /* what went wrong has been told */
     }
-    if (begun) rmdir(begun);
-    mw_free(begun);
+    if (temporary) rmdir(temporary);
+    mw_free(temporary);
     return status;
 }

@@ -7,12 +7,12 @@
 enum { HOOK_TEXT = 64 };
 
 /* The hook's name of a site; a text that is no site stays as it is. And back. */
-void hook_of(const char *site, char out[HOOK_TEXT]);
-void site_of(const char *hook, char out[HOOK_TEXT]);
+void hook_of_site(const char *site, char out[HOOK_TEXT]);
+void site_of_hook(const char *hook, char out[HOOK_TEXT]);
 
 /* [columns, rows] of w [rows, columns]; caller frees. */
-mw_status transposed(const float *w, int64_t rows, int64_t columns, float **out) MW_MUST_USE;
+mw_status transpose(const float *w, int64_t rows, int64_t columns, float **out) MW_MUST_USE;
 /* W_enc b of each latent, with b [d]. */
-void encoder_of(const mw_sae *sae, const float *b, float *out);
+void multiply_by_w_enc(const mw_sae *sae, const float *b, float *out);
 
 #endif

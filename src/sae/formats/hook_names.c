@@ -21,7 +21,7 @@ static const struct {
                   {MW_RESID_POST, "blocks.%d.hook_resid_post"}};
 enum { HOOKS = sizeof hook_names / sizeof *hook_names };
 
-void hook_of(const char *site, char out[HOOK_TEXT]) {
+void hook_of_site(const char *site, char out[HOOK_TEXT]) {
     mw_site parsed;
     snprintf(out, HOOK_TEXT, "%s", site);
     mw_log_quiet(true);
@@ -29,23 +29,23 @@ void hook_of(const char *site, char out[HOOK_TEXT]) {
     mw_log_quiet(false);
     for (int i = 0; status == MW_OK && i < HOOKS; i++) {
         if (hook_names[i].kind != parsed.kind) continue;
-        const char *mark = strstr(hook_names[i].hook, "%d");
-        if (mark)
-            snprintf(out, HOOK_TEXT, "%.*s%d%s", (int)(mark - hook_names[i].hook), hook_names[i].hook, parsed.layer,
-                     mark + 2);
+        const char *layer = strstr(hook_names[i].hook, "%d");
+        if (layer)
+            snprintf(out, HOOK_TEXT, "%.*s%d%s", (int)(layer - hook_names[i].hook), hook_names[i].hook, parsed.layer,
+                     layer + 2);
         else
             snprintf(out, HOOK_TEXT, "%s", hook_names[i].hook);
     }
 }
 
 /* The site of a hook's name; the name itself where it is none of ours. */
-void site_of(const char *hook, char out[HOOK_TEXT]) {
+void site_of_hook(const char *hook, char out[HOOK_TEXT]) {
     snprintf(out, HOOK_TEXT, "%s", hook);
     for (int layer = 0; layer < 1024; layer++)
         for (int i = 0; i < HOOKS; i++) {
             char site[MW_SITE_TEXT], name[HOOK_TEXT];
             mw_site_format((mw_site){layer, hook_names[i].kind}, site);
-            hook_of(site, name);
+            hook_of_site(site, name);
             if (strcmp(name, hook) != 0) continue;
             snprintf(out, HOOK_TEXT, "%s", site);
             return;

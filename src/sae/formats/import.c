@@ -13,16 +13,16 @@ typedef struct foreign {
     mw_sae *sae;
 } foreign;
 
-static mw_status unsupported(const foreign *in, const char *key, const char *why) {
+static mw_status unsupported_setting(const foreign *in, const char *key, const char *why) {
     return mw_error(MW_ERR_UNSUPPORTED, "%s: %s: %s", in->config_path, key, why);
 }
 
-static int64_t whole(const json_t *config, const char *key) {
+static int64_t integer(const json_t *config, const char *key) {
     return json_integer_value(json_object_get(config, key));
 }
 
-static mw_status take(const foreign *in, const char *name, int64_t rows, int64_t columns, float *to) {
-    return sae_take(in->file, in->weights_path, name, rows, columns, to);
+static mw_status read_tensor(const foreign *in, const char *name, int64_t rows, int64_t columns, float *to) {
+    return sae_read_tensor(in->file, in->weights_path, name, rows, columns, to);
 }
 
 /* Top-k of a_i |W_dec,i| and decoding by unit rows is top-k of a rescaled encoder with a unit decoder. */
@@ -42,7 +42,7 @@ static void fold_decoder_norms(mw_sae *sae) {
 static mw_status fold_input_bias(mw_sae *sae) {
     float *shift = mw_alloc((size_t)sae->n * sizeof *shift);
     if (!shift) return MW_ERR_MEMORY;
-    encoder_of(sae, sae->b_dec, shift);
+    multiply_by_w_enc(sae, sae->b_dec, shift);
     for (int64_t i = 0; i < sae->n; i++) {
         sae->b_enc[i] += shift[i];
         if (sae->variant == MW_GATED) sae->extra[1][i] += expf(sae->extra[0][i]) * shift[i];
@@ -73,33 +73,33 @@ static mw_status new_saelens(foreign *in) {
     for (int i = 0; name && i < ARCHITECTURES; i++) {
         if (strcmp(architectures[i].name, name) != 0) continue;
         mw_sae_shape shape = {.variant = architectures[i].variant,
-                              .n = whole(c, "d_sae"),
-                              .d = whole(c, "d_in"),
-                              .k = whole(c, "k"),
-                              .d_out = architectures[i].transcoder ? whole(c, "d_out") : 0,
+                              .n = integer(c, "d_sae"),
+                              .d = integer(c, "d_in"),
+                              .k = integer(c, "k"),
+                              .d_out = architectures[i].transcoder ? integer(c, "d_out") : 0,
                               .skip = architectures[i].skip};
         if (architectures[i].transcoder && shape.d_out < 1)
             return mw_error(MW_ERR_FORMAT, "%s: d_out is missing", in->config_path);
         return sae_new_for_file(in->backend, &shape, in->weights_path, &in->sae);
     }
-    return unsupported(in, "architecture",
-                       "read are topk, standard, jumprelu, gated, and (jumprelu_)(skip_)transcoder");
+    return unsupported_setting(in, "architecture",
+                               "read are topk, standard, jumprelu, gated, and (jumprelu_)(skip_)transcoder");
 }
 
-static mw_status take_saelens(foreign *in) {
+static mw_status read_saelens(foreign *in) {
     mw_sae *sae = in->sae;
     bool gated = sae->variant == MW_GATED;
     float *w_enc = mw_alloc((size_t)(sae->n * sae->d) * sizeof *w_enc);
-    mw_status status = w_enc ? take(in, "W_enc", sae->d, sae->n, w_enc) : MW_ERR_MEMORY;
+    mw_status status = w_enc ? read_tensor(in, "W_enc", sae->d, sae->n, w_enc) : MW_ERR_MEMORY;
     for (int64_t i = 0; status == MW_OK && i < sae->n; i++)
         for (int64_t j = 0; j < sae->d; j++) sae->w_enc[i * sae->d + j] = w_enc[j * sae->n + i];
     mw_free(w_enc);
-    if (status == MW_OK) status = take(in, "W_dec", sae->n, sae->d_out, sae->w_dec);
-    if (status == MW_OK) status = take(in, gated ? "b_gate" : "b_enc", sae->n, 0, sae->b_enc);
-    if (status == MW_OK) status = take(in, "b_dec", sae->d_out, 0, sae->b_dec);
-    if (status == MW_OK && sae->w_skip) status = take(in, "W_skip", sae->d_out, sae->d, sae->w_skip);
+    if (status == MW_OK) status = read_tensor(in, "W_dec", sae->n, sae->d_out, sae->w_dec);
+    if (status == MW_OK) status = read_tensor(in, gated ? "b_gate" : "b_enc", sae->n, 0, sae->b_enc);
+    if (status == MW_OK) status = read_tensor(in, "b_dec", sae->d_out, 0, sae->b_dec);
+    if (status == MW_OK && sae->w_skip) status = read_tensor(in, "W_skip", sae->d_out, sae->d, sae->w_skip);
     for (int i = 0; i < MW_EXTRAS && sae->extra[i] && status == MW_OK; i++)
-        status = take(in, variant_of(sae)->extra[i].name, sae->n, 0, sae->extra[i]);
+        status = read_tensor(in, variant_of(sae)->extra[i].name, sae->n, 0, sae->extra[i]);
     for (int64_t i = 0; sae->variant == MW_JUMP_RELU && status == MW_OK && i < sae->n; i++)
         if (!(sae->extra[0][i] >= 0)) sae->extra[0][i] = 0; /* a relu comes before the threshold there */
     return status;
@@ -108,9 +108,9 @@ static mw_status take_saelens(foreign *in) {
 static mw_status label_saelens(foreign *in) {
     const json_t *metadata = json_object_get(in->config, "metadata");
     char site[HOOK_TEXT] = "", target[HOOK_TEXT] = "";
-    if (mw_json_text(metadata, "hook_name")) site_of(mw_json_text(metadata, "hook_name"), site);
+    if (mw_json_text(metadata, "hook_name")) site_of_hook(mw_json_text(metadata, "hook_name"), site);
     if (in->sae->transcoder && mw_json_text(metadata, "hook_name_out"))
-        site_of(mw_json_text(metadata, "hook_name_out"), target);
+        site_of_hook(mw_json_text(metadata, "hook_name_out"), target);
     MW_TRY(mw_put_text(&in->sae->site, site));
     MW_TRY(mw_put_text(&in->sae->target, target));
     return mw_put_text(&in->sae->model, mw_json_text(metadata, "model_name"));
@@ -120,9 +120,9 @@ static mw_status import_saelens(foreign *in) {
     const json_t *c = in->config;
     const char *normalize = mw_json_text(c, "normalize_activations");
     if (normalize && strcmp(normalize, "none") != 0)
-        return unsupported(in, "normalize_activations", "only none is read");
+        return unsupported_setting(in, "normalize_activations", "only none is read");
     MW_TRY(new_saelens(in));
-    MW_TRY(take_saelens(in));
+    MW_TRY(read_saelens(in));
     if (!in->sae->transcoder && !mw_json_flag(c, "apply_b_dec_to_input", true)) MW_TRY(fold_input_bias(in->sae));
     if (in->sae->variant == MW_TOPK && mw_json_flag(c, "rescale_acts_by_decoder_norm", false))
         fold_decoder_norms(in->sae);
@@ -134,24 +134,25 @@ static mw_status import_saelens(foreign *in) {
 static mw_status import_sparsify(foreign *in) {
     const json_t *c = in->config;
     const char *activation = mw_json_text(c, "activation");
-    if (activation && strcmp(activation, "topk") != 0) return unsupported(in, "activation", "only topk is read");
-    int64_t d = whole(c, "d_in"), n = whole(c, "num_latents");
+    if (activation && strcmp(activation, "topk") != 0)
+        return unsupported_setting(in, "activation", "only topk is read");
+    int64_t d = integer(c, "d_in"), n = integer(c, "num_latents");
     bool transcode = mw_json_flag(c, "transcode", false), skip = mw_json_flag(c, "skip_connection", false);
-    if (n <= 0 && __builtin_mul_overflow(d, whole(c, "expansion_factor"), &n)) n = -1; /* refused as a shape */
-    if (skip && !transcode) return unsupported(in, "skip_connection", "read with transcode only");
+    if (n <= 0 && __builtin_mul_overflow(d, integer(c, "expansion_factor"), &n)) n = -1; /* refused as a shape */
+    if (skip && !transcode) return unsupported_setting(in, "skip_connection", "read with transcode only");
     mw_sae_shape shape = {.variant = mw_json_flag(c, "multi_topk", false) ? MW_MULTI_TOPK : MW_TOPK,
                           .n = n,
                           .d = d,
-                          .k = whole(c, "k"),
+                          .k = integer(c, "k"),
                           .d_out = transcode ? d : 0,
                           .skip = skip};
     MW_TRY(sae_new_for_file(in->backend, &shape, in->weights_path, &in->sae));
     mw_sae *sae = in->sae;
-    MW_TRY(take(in, "encoder.weight", sae->n, sae->d, sae->w_enc));
-    MW_TRY(take(in, "encoder.bias", sae->n, 0, sae->b_enc));
-    MW_TRY(take(in, "W_dec", sae->n, sae->d, sae->w_dec));
-    if (skip) MW_TRY(take(in, "W_skip", sae->d, sae->d, sae->w_skip));
-    return take(in, "b_dec", sae->d, 0, sae->b_dec);
+    MW_TRY(read_tensor(in, "encoder.weight", sae->n, sae->d, sae->w_enc));
+    MW_TRY(read_tensor(in, "encoder.bias", sae->n, 0, sae->b_enc));
+    MW_TRY(read_tensor(in, "W_dec", sae->n, sae->d, sae->w_dec));
+    if (skip) MW_TRY(read_tensor(in, "W_skip", sae->d, sae->d, sae->w_skip));
+    return read_tensor(in, "b_dec", sae->d, 0, sae->b_dec);
 }
 
 /* ---- by name ----------------------------------------------------------------------------------------------- */
@@ -186,7 +187,7 @@ mw_status mw_sae_import(const char *format, const char *folder, mw_backend *back
         if (strcmp(import_formats[i].name, format) != 0) continue;
         foreign in = {.backend = backend};
         mw_status status = read_foreign(i, folder, &in);
-        if (status == MW_OK) status = sae_own_mark(in.sae);
+        if (status == MW_OK) status = sae_fingerprint_by_hash(in.sae);
         if (status != MW_OK)
             mw_sae_free(&in.sae);
         else

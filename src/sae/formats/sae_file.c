@@ -9,7 +9,7 @@
 #include <string.h>
 #include <time.h>
 
-static const char begun[] = "sae.safetensors.partial"; /* weights that have not got their name yet */
+static const char partial_name[] = "sae.safetensors.partial"; /* weights that have not got their name yet */
 
 enum { FORMAT_VERSION = 2 }; /* 1: TopK and BatchTopK autoencoders */
 
@@ -52,7 +52,7 @@ static int64_t list_tensors(const mw_sae *sae, mw_named_tensor out[5 + MW_EXTRAS
     return count;
 }
 
-static json_t *describe(const mw_sae *sae) {
+static json_t *config_of(const mw_sae *sae) {
     json_t *config = json_pack("{s:s, s:i, s:s, s:I, s:I, s:s, s:s}", "format", "microw", "version", FORMAT_VERSION,
                                "variant", mw_variant_name(sae->variant), "n_latents", (json_int_t)sae->shard.total,
                                "d_in", (json_int_t)sae->d, "site", sae->site, "model", sae->model);
@@ -70,7 +70,7 @@ static json_t *describe(const mw_sae *sae) {
 }
 
 /* Each shard its latents; the first also what is not by latent. */
-static int64_t parts_of_shard(const mw_sae *sae, const mw_named_tensor *tensors, int64_t count, const uint64_t *place,
+static int64_t list_own_parts(const mw_sae *sae, const mw_named_tensor *tensors, int64_t count, const uint64_t *offset,
                               shared_piece *out) {
     int64_t n = 0;
     for (int64_t i = 0; i < count; i++) {
@@ -78,7 +78,7 @@ static int64_t parts_of_shard(const mw_sae *sae, const mw_named_tensor *tensors,
         bool by_latent = t->data != sae->b_dec && t->data != sae->w_skip;
         size_t row = (size_t)(t->ndim == 2 ? t->shape[1] : 1) * sizeof(float);
         if (!by_latent && mw_comm_rank(sae->shard.peers) != 0) continue;
-        out[n++] = (shared_piece){place[i] + (by_latent ? (uint64_t)sae->shard.first * row : 0), t->data,
+        out[n++] = (shared_piece){offset[i] + (by_latent ? (uint64_t)sae->shard.first * row : 0), t->data,
                                   (size_t)(by_latent ? sae->n : t->shape[0]) * row};
     }
     return n;
@@ -107,15 +107,15 @@ mw_status sae_check_finite(const mw_sae *sae, const char *where) {
 }
 
 static mw_status save_shards(const mw_sae *sae, const char *folder, const mw_named_tensor *tensors, int64_t count) {
-    uint64_t place[5 + MW_EXTRAS];
+    uint64_t offset[5 + MW_EXTRAS];
     shared_piece parts[5 + MW_EXTRAS];
     mw_text head = {0};
-    char *path = mw_path_join(folder, begun);
-    mw_status status = path ? mw_safetensors_header(tensors, count, NULL, &head, place) : MW_ERR_MEMORY;
+    char *path = mw_path_join(folder, partial_name);
+    mw_status status = path ? mw_safetensors_header(tensors, count, NULL, &head, offset) : MW_ERR_MEMORY;
     status = mw_comm_agree(sae->shard.peers, status);
     if (status == MW_OK)
         status =
-            shared_file_write(sae->shard.peers, path, &head, parts, parts_of_shard(sae, tensors, count, place, parts));
+            shared_file_write(sae->shard.peers, path, &head, parts, list_own_parts(sae, tensors, count, offset, parts));
     mw_text_free(&head);
     mw_free(path);
     return status;
@@ -124,7 +124,7 @@ static mw_status save_shards(const mw_sae *sae, const char *folder, const mw_nam
 /* ---- the mark --------------------------------------------------------------------------------------------- */
 
 /* Rows that lie at `first` of the whole. Sums do not depend on their order, nor on who has which rows. */
-static uint64_t mark_rows(uint64_t tensor, const float *data, int64_t first, int64_t rows, int64_t width) {
+static uint64_t hash_rows(uint64_t tensor, const float *data, int64_t first, int64_t rows, int64_t width) {
     uint64_t sum = 0;
 #pragma omp parallel for reduction(+ : sum)
     for (int64_t r = 0; r < rows; r++) {
@@ -135,7 +135,7 @@ static uint64_t mark_rows(uint64_t tensor, const float *data, int64_t first, int
 }
 
 /* Of this shard's latents; the first also of what is not by latent. */
-uint64_t mw_sae_mark(const mw_sae *sae) {
+uint64_t mw_sae_hash(const mw_sae *sae) {
     mw_named_tensor tensors[5 + MW_EXTRAS];
     int64_t count = list_tensors(sae, tensors);
     bool first = !sae->shard.peers || mw_comm_rank(sae->shard.peers) == 0;
@@ -144,16 +144,16 @@ uint64_t mw_sae_mark(const mw_sae *sae) {
         const mw_tensor *t = &tensors[i].tensor;
         bool by_latent = t->data != sae->b_dec && t->data != sae->w_skip;
         int64_t width = t->ndim == 2 ? t->shape[1] : 1, rows = by_latent ? sae->n : t->shape[0];
-        if (by_latent || first) sum += mark_rows((uint64_t)i, t->data, by_latent ? sae->shard.first : 0, rows, width);
+        if (by_latent || first) sum += hash_rows((uint64_t)i, t->data, by_latent ? sae->shard.first : 0, rows, width);
     }
-    const uint64_t facts[] = {(uint64_t)sae->variant, (uint64_t)sae->shard.total, (uint64_t)sae->d, (uint64_t)sae->k};
-    if (first) sum += mw_xxh64(facts, sizeof facts);
+    const uint64_t shape[] = {(uint64_t)sae->variant, (uint64_t)sae->shard.total, (uint64_t)sae->d, (uint64_t)sae->k};
+    if (first) sum += mw_xxh64(shape, sizeof shape);
     if (first && variant_of(sae)->after_selection) sum += mw_xxh64(&sae->threshold, sizeof sae->threshold);
     return sum;
 }
 
-static mw_status whole_mark(const mw_sae *sae, uint64_t *out) {
-    int64_t sum = (int64_t)mw_sae_mark(sae);
+static mw_status hash_all_shards(const mw_sae *sae, uint64_t *out) {
+    int64_t sum = (int64_t)mw_sae_hash(sae);
     if (sae->shard.peers) MW_TRY(mw_comm_allreduce_sum(sae->shard.peers, &sum, 1));
     *out = (uint64_t)sum;
     return MW_OK;
@@ -161,22 +161,22 @@ static mw_status whole_mark(const mw_sae *sae, uint64_t *out) {
 
 /* ---- both files -------------------------------------------------------------------------------------------- */
 
-static mw_status save_config(const mw_sae *sae, uint64_t mark, const char *folder) {
+static mw_status save_config(const mw_sae *sae, uint64_t hash, const char *folder) {
     MW_TRY(mw_make_directories(folder));
     char text[20];
-    json_t *config = describe(sae);
-    snprintf(text, sizeof text, "%016llx", (unsigned long long)mark);
+    json_t *config = config_of(sae);
+    snprintf(text, sizeof text, "%016llx", (unsigned long long)hash);
     json_object_set_new(config, "weights", json_string(text));
     return sae_write_config(folder, "cfg.json", config);
 }
 
 static mw_status write_weights(const mw_sae *sae, const char *folder, const mw_named_tensor *tensors, int64_t count) {
     return sae->shard.peers ? save_shards(sae, folder, tensors, count)
-                            : sae_write_tensors(folder, begun, tensors, count);
+                            : sae_write_tensors(folder, partial_name, tensors, count);
 }
 
 mw_status mw_sae_publish(const char *folder) {
-    return mw_file_publish_any(mw_path_join(folder, begun), mw_path_join(folder, "sae.safetensors"));
+    return mw_file_publish_any(mw_path_join(folder, partial_name), mw_path_join(folder, "sae.safetensors"));
 }
 
 /* The weights are whole under another name before the configuration says that they are the SAE's: until then the former SAE is there,
@@ -186,26 +186,26 @@ mw_status mw_sae_save(const mw_sae *sae, const char *folder) {
     int64_t count = list_tensors(sae, tensors);
     const mw_comm *peers = sae->shard.peers;
     bool first = !peers || mw_comm_rank(peers) == 0;
-    uint64_t mark = 0;
+    uint64_t hash = 0;
     mw_status status = sae_check_finite(sae, folder);
     if (status == MW_OK && first) status = mw_make_directories(folder);
     if (peers) status = mw_comm_agree(peers, status);
     MW_TRY(status);
-    MW_TRY(whole_mark(sae, &mark));
+    MW_TRY(hash_all_shards(sae, &hash));
     MW_TRY(write_weights(sae, folder, tensors, count));
-    if (first) status = save_config(sae, mark, folder);
+    if (first) status = save_config(sae, hash, folder);
     if (status == MW_OK && first) status = mw_sae_publish(folder);
     return peers ? mw_comm_agree(peers, status) : status;
 }
 
 /* ---- loading ------------------------------------------------------------------------------------------- */
 
-typedef struct facts {
+typedef struct sae_config {
     mw_sae_shape shape;
     int64_t group[MW_GROUPS_MAX], target_width[MW_SITES_MAX];
     double threshold;
     const char *site, *target, *model, *fingerprint;
-} facts;
+} sae_config;
 
 static mw_status read_list(const char *path, const json_t *config, const char *key, int64_t most, int64_t *out,
                            int64_t *count) {
@@ -218,7 +218,7 @@ static mw_status read_list(const char *path, const json_t *config, const char *k
     return MW_OK;
 }
 
-static mw_status read_facts(const char *path, const json_t *config, facts *out) {
+static mw_status read_config(const char *path, const json_t *config, sae_config *out) {
     const char *format = mw_json_text(config, "format"), *variant = mw_json_text(config, "variant");
     int64_t version = json_integer_value(json_object_get(config, "version"));
     mw_sae_shape *s = &out->shape;
@@ -257,8 +257,8 @@ mw_status sae_new_for_file(mw_backend *backend, const mw_sae_shape *shape, const
     return mw_sae_new(backend, shape, out);
 }
 
-mw_status sae_take(const mw_safetensors *file, const char *path, const char *name, int64_t rows, int64_t columns,
-                   float *to) {
+mw_status sae_read_tensor(const mw_safetensors *file, const char *path, const char *name, int64_t rows, int64_t columns,
+                          float *to) {
     mw_tensor t;
     bool fits = mw_safetensors_find(file, name, &t) && t.ndim == (columns ? 2 : 1) && t.shape[0] == rows &&
                 (!columns || t.shape[1] == columns);
@@ -277,45 +277,46 @@ static mw_status read_weights(const char *path, mw_sae *sae) {
     mw_status status = MW_OK;
     for (int64_t i = 0; i < count && status == MW_OK; i++) {
         const mw_tensor *t = &wanted[i].tensor;
-        status = sae_take(file, path, wanted[i].name, t->shape[0], t->ndim == 2 ? t->shape[1] : 0, t->data);
+        status = sae_read_tensor(file, path, wanted[i].name, t->shape[0], t->ndim == 2 ? t->shape[1] : 0, t->data);
     }
     mw_safetensors_free(&file);
     return status;
 }
 
-mw_status sae_own_mark(mw_sae *sae) {
-    char *mark = mw_format("weights:%016llx", (unsigned long long)mw_sae_mark(sae));
-    if (!mark) return MW_ERR_MEMORY;
+mw_status sae_fingerprint_by_hash(mw_sae *sae) {
+    char *fingerprint = mw_format("weights:%016llx", (unsigned long long)mw_sae_hash(sae));
+    if (!fingerprint) return MW_ERR_MEMORY;
     mw_free(sae->fingerprint);
-    sae->fingerprint = mark;
+    sae->fingerprint = fingerprint;
     return MW_OK;
 }
 
 /* The configuration has a hash of its weights, unless it is of a version that had none. */
-static bool fits(const char *wanted, const mw_sae *sae) {
-    char mark[20];
-    snprintf(mark, sizeof mark, "%016llx", (unsigned long long)mw_sae_mark(sae));
-    return !wanted || strcmp(mark, wanted) == 0;
+static bool hash_matches(const char *wanted, const mw_sae *sae) {
+    char hash[20];
+    snprintf(hash, sizeof hash, "%016llx", (unsigned long long)mw_sae_hash(sae));
+    return !wanted || strcmp(hash, wanted) == 0;
 }
 
-/* `torn`: the two files are not of one SAE. */
+/* `mismatch`: the two files are not of one SAE. */
 static mw_status load_once(const char *config_path, const char *weights, mw_backend *backend, mw_sae **out,
-                           bool *torn) {
+                           bool *mismatch) {
     json_t *config = NULL;
     mw_sae *sae = NULL;
-    facts f = {0};
+    sae_config f = {0};
     mw_status status = mw_json_load(config_path, &config);
-    if (status == MW_OK) status = read_facts(config_path, config, &f);
+    if (status == MW_OK) status = read_config(config_path, config, &f);
     if (status == MW_OK) status = sae_new_for_file(backend, &f.shape, weights, &sae);
     if (status == MW_OK && !(f.threshold <= FLT_MAX))
         status = mw_error(MW_ERR_FORMAT, "%s: threshold %g: no f32 holds it", config_path, f.threshold);
     if (status == MW_OK) sae->threshold = (float)f.threshold;
     if (status == MW_OK) status = read_weights(weights, sae);
-    *torn = status == MW_OK && !fits(mw_json_text(config, "weights"), sae);
+    *mismatch = status == MW_OK && !hash_matches(mw_json_text(config, "weights"), sae);
     if (status == MW_OK) status = mw_put_text(&sae->site, f.site);
     if (status == MW_OK) status = mw_put_text(&sae->target, f.target);
     if (status == MW_OK) status = mw_put_text(&sae->model, f.model);
-    if (status == MW_OK) status = f.fingerprint ? mw_put_text(&sae->fingerprint, f.fingerprint) : sae_own_mark(sae);
+    if (status == MW_OK)
+        status = f.fingerprint ? mw_put_text(&sae->fingerprint, f.fingerprint) : sae_fingerprint_by_hash(sae);
     json_decref(config);
     if (status != MW_OK)
         mw_sae_free(&sae);
@@ -325,28 +326,28 @@ static mw_status load_once(const char *config_path, const char *weights, mw_back
 }
 
 /* While somebody writes there, the two files may not fit for a moment. */
-static bool is_written(const char *weights) {
+static bool is_being_written(const char *weights) {
     char *lock = mw_format("%s.lock", weights);
     bool there = lock && mw_file_exists(lock);
     mw_free(lock);
     return there;
 }
 
-/* The weights that the configuration speaks of: under their name, or still under the other one. */
+/* The weights that the configuration speaks of: under their name, or still under the partial one. */
 static mw_status load_either(const char *config_path, const char *weights, mw_backend *backend, mw_sae **out,
-                             bool *torn) {
-    char *other = mw_format("%s.partial", weights);
-    mw_status status = other ? load_once(config_path, weights, backend, out, torn) : MW_ERR_MEMORY;
-    if (status == MW_OK && *torn && mw_file_exists(other)) {
+                             bool *mismatch) {
+    char *partial = mw_format("%s.partial", weights);
+    mw_status status = partial ? load_once(config_path, weights, backend, out, mismatch) : MW_ERR_MEMORY;
+    if (status == MW_OK && *mismatch && mw_file_exists(partial)) {
         mw_sae *sae = NULL;
         mw_log_quiet(true); /* it may be another one's, and not whole */
-        bool fits = load_once(config_path, other, backend, &sae, torn) == MW_OK && !*torn;
+        bool matches = load_once(config_path, partial, backend, &sae, mismatch) == MW_OK && !*mismatch;
         mw_log_quiet(false);
-        *torn = !fits;
-        mw_sae_free(fits ? out : &sae);
-        if (fits) *out = sae;
+        *mismatch = !matches;
+        mw_sae_free(matches ? out : &sae);
+        if (matches) *out = sae;
     }
-    mw_free(other);
+    mw_free(partial);
     return status;
 }
 
@@ -354,15 +355,15 @@ mw_status mw_sae_load(const char *folder, mw_backend *backend, mw_sae **out) {
     enum { TRIES = 20 };
     char *config_path = mw_path_join(folder, "cfg.json"), *weights = mw_path_join(folder, "sae.safetensors");
     mw_sae *sae = NULL;
-    bool torn = true;
+    bool mismatch = true;
     mw_status status = config_path && weights ? MW_OK : MW_ERR_MEMORY;
-    for (int i = 0; i < TRIES && torn && status == MW_OK; i++) {
+    for (int i = 0; i < TRIES && mismatch && status == MW_OK; i++) {
         mw_sae_free(&sae);
-        status = load_either(config_path, weights, backend, &sae, &torn);
-        if (status == MW_OK && torn && !is_written(weights)) break;
-        if (torn) nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+        status = load_either(config_path, weights, backend, &sae, &mismatch);
+        if (status == MW_OK && mismatch && !is_being_written(weights)) break;
+        if (mismatch) nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
     }
-    if (status == MW_OK && torn)
+    if (status == MW_OK && mismatch)
         status =
             mw_error(MW_ERR_FORMAT,
                      "%s is not what the cfg.json beside it says (its hash differs): it is damaged, or another process "

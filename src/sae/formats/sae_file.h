@@ -19,11 +19,11 @@ mw_status sae_check_values(const char *where, const char *name, const float *x, 
                            int64_t columns) MW_MUST_USE;
 mw_status sae_check_finite(const mw_sae *sae, const char *where) MW_MUST_USE;
 /* Copies a tensor of this shape (columns 0: one dimension) as f32; its values must be finite. */
-mw_status sae_take(const mw_safetensors *file, const char *path, const char *name, int64_t rows, int64_t columns,
-                   float *to) MW_MUST_USE;
+mw_status sae_read_tensor(const mw_safetensors *file, const char *path, const char *name, int64_t rows, int64_t columns,
+                          float *to) MW_MUST_USE;
 
 /* A fingerprint by its weights, for one that was not trained here. */
-mw_status sae_own_mark(mw_sae *sae) MW_MUST_USE;
+mw_status sae_fingerprint_by_hash(mw_sae *sae) MW_MUST_USE;
 
 /* A state dict as torch.save writes it (a zip file with a pickle), for torch.load with weights_only. f32, i32 and i64. */
 mw_status torch_file_write(const char *path, const mw_named_tensor *tensors, int64_t count) MW_MUST_USE;

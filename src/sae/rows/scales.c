@@ -11,15 +11,15 @@ void scale_columns(float *x, int64_t rows, int64_t width, const double *scale) {
         for (int64_t i = 0; i < width; i++) x[r * width + i] *= (float)scale[i];
 }
 
-/* 0 where a column does not vary, as mw_share_of_variance has it. */
-static void spread_of_column(const float *x, int64_t rows, int64_t d, int64_t column, double *out) {
+/* 0 where a column does not vary, as mw_variance_fraction has it. */
+static void column_variation(const float *x, int64_t rows, int64_t d, int64_t column, double *out) {
     double sum = 0, squares = 0;
     for (int64_t r = 0; r < rows; r++) {
         sum += x[r * d + column];
         squares += (double)x[r * d + column] * x[r * d + column];
     }
-    double spread = squares - sum * sum / (double)rows;
-    *out = isnan(mw_share_of_variance(1, spread, squares)) ? 0 : spread;
+    double variation = squares - sum * sum / (double)rows;
+    *out = isnan(mw_variance_fraction(1, variation, squares)) ? 0 : variation;
 }
 
 /* Mean length of the sample's rows in columns first .. first + width. */
@@ -35,23 +35,23 @@ void choose_scale(mw_normalize kind, const mw_store_view *view, const float *sam
         double norm = site->norm_mean; /* no number where a harvest kept rows that are none */
         if (!isfinite(norm)) norm = mean_norm(sample, rows, view->width, at, site->width);
         for (int64_t i = at; i < at + site->width; i++) {
-            double spread = 0;
+            double variation = 0;
             out[i] = 1;
             if (kind == MW_NORMALIZE_NORM && norm > 0) out[i] = sqrt((double)site->width) / norm;
-            if (kind == MW_NORMALIZE_STANDARD) spread_of_column(sample, rows, view->width, i, &spread);
-            if (spread > 0) out[i] = sqrt((double)rows / spread);
+            if (kind == MW_NORMALIZE_STANDARD) column_variation(sample, rows, view->width, i, &variation);
+            if (variation > 0) out[i] = sqrt((double)rows / variation);
         }
     }
 }
 
 double loss_scale_of(const float *y, int64_t rows, int64_t d) {
-    double spread = 0;
+    double variation = 0;
     for (int64_t i = 0; i < d; i++) {
         double one;
-        spread_of_column(y, rows, d, i, &one);
-        spread += one;
+        column_variation(y, rows, d, i, &one);
+        variation += one;
     }
-    return spread > 0 ? (double)rows * (double)d / spread : 1;
+    return variation > 0 ? (double)rows * (double)d / variation : 1;
 }
 
 /* ---- after training --------------------------------------------------------------------------------------- */

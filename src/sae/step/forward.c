@@ -155,8 +155,8 @@ mw_status report_loss(mw_trainer *t) {
     t->report.mse = s->e2 / (rows * d);
     t->report.loss = t->loss_scale * s->weighted / (rows * d) + t->options.aux_coefficient * t->report.aux_loss +
                      t->penalty_unit * rows * t->report.penalty;
-    t->report.fvu = mw_share_of_variance(s->e2, s->y_spread, s->y2);
-    t->report.explained_variance = 1 - mw_share_of_variance(s->e_spread, s->y_spread, s->y2);
+    t->report.fvu = mw_variance_fraction(s->e2, s->y_spread, s->y2);
+    t->report.explained_variance = 1 - mw_variance_fraction(s->e_spread, s->y_spread, s->y2);
     t->report.l0 = s->positive / rows;
     t->report.dead = t->all_dead;
     return check_loss(t, t->report.loss);
