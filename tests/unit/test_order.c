@@ -39,10 +39,10 @@ static void each_row_once_a_pass(void) {
 static void rows_are_those_of_windows(void) {
     const row_order o = {.seed = 9, .rows = 5000, .batch = 500, .block = 7, .window = 5};
     for (int64_t p = 0; p < 20000; p++) {
-        order_place at = order_place_of(&o, p);
-        int64_t within = order_within(&o, at.tile, at.window, at.at);
-        int64_t row = (order_block(&o, at.tile, at.window, within / o.block) + within % o.block) % o.rows;
-        CHECK(at.tile == p % o.batch / MW_ROW_TILE && at.at < o.block * o.window && row == order_row(&o, p));
+        order_place place = order_place_of(&o, p);
+        int64_t within = order_window_row(&o, place.tile, place.window, place.offset);
+        int64_t row = (order_block_row(&o, place.tile, place.window, within / o.block) + within % o.block) % o.rows;
+        CHECK(place.tile == p % o.batch / MW_ROW_TILE && place.offset < o.block * o.window && row == order_row(&o, p));
     }
 }
 

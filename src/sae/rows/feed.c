@@ -4,7 +4,7 @@
 #include <string.h>
 
 mw_status feed_open(const mw_store_view *in, const mw_store_view *out, const mw_train_options *options, feed *f) {
-    *f = (feed){.in = in, .out = out, .skip_bad = options->nan_rule == MW_NAN_SKIP};
+    *f = (feed){.in = in, .out = out, .skip_nonfinite = options->nan_rule == MW_NAN_SKIP};
     f->order = (row_order){.seed = (uint64_t)options->order_seed,
                            .rows = mw_store_rows(in->store),
                            .batch = options->batch,
@@ -42,23 +42,23 @@ static mw_status list_rows(feed *f, int64_t begin, int64_t count) {
 /* ---- windows ------------------------------------------------------------------------------------------- */
 
 /* `count` rows from `begin`, on from row 0 behind the last. */
-static mw_status read_around(const mw_store_view *view, int64_t rows, int64_t begin, int64_t count, float *out) {
+static mw_status read_cyclic(const mw_store_view *view, int64_t rows, int64_t begin, int64_t count, float *out) {
     while (count > 0) {
-        int64_t take = rows - begin < count ? rows - begin : count;
-        MW_TRY(mw_store_view_range(view, begin, take, out));
-        out += take * view->width;
-        count -= take;
+        int64_t n = rows - begin < count ? rows - begin : count;
+        MW_TRY(mw_store_view_range(view, begin, n, out));
+        out += n * view->width;
+        count -= n;
         begin = 0;
     }
     return MW_OK;
 }
 
-static mw_status fill_side(const feed *f, const mw_store_view *view, int64_t tile, int64_t window, float **buffer) {
+static mw_status fill_buffer(const feed *f, const mw_store_view *view, int64_t tile, int64_t window, float **buffer) {
     const row_order *o = &f->order;
     size_t bytes = (size_t)(o->block * o->window * view->width) * sizeof **buffer;
     if (!*buffer && !(*buffer = mw_alloc(bytes))) return MW_ERR_MEMORY;
-    for (int64_t j = 0; j < order_window(o, tile); j++)
-        MW_TRY(read_around(view, o->rows, order_block(o, tile, window, j), o->block,
+    for (int64_t j = 0; j < order_window_blocks(o, tile); j++)
+        MW_TRY(read_cyclic(view, o->rows, order_block_row(o, tile, window, j), o->block,
                            *buffer + j * o->block * view->width));
     return MW_OK;
 }
@@ -66,8 +66,8 @@ static mw_status fill_side(const feed *f, const mw_store_view *view, int64_t til
 static mw_status fill_window(feed *f, int64_t tile, int64_t window) {
     window_buffer *b = &f->buffers[tile];
     b->window = -1;
-    MW_TRY(fill_side(f, f->in, tile, window, &b->x));
-    if (f->out) MW_TRY(fill_side(f, f->out, tile, window, &b->y));
+    MW_TRY(fill_buffer(f, f->in, tile, window, &b->x));
+    if (f->out) MW_TRY(fill_buffer(f, f->out, tile, window, &b->y));
     b->window = window;
     return MW_OK;
 }
@@ -77,9 +77,9 @@ static mw_status read_windows(feed *f, int64_t begin, int64_t count, float *x, f
         order_place p = order_place_of(&f->order, begin + i);
         window_buffer *b = &f->buffers[p.tile];
         if (b->window != p.window) MW_TRY(fill_window(f, p.tile, p.window));
-        int64_t at = order_within(&f->order, p.tile, p.window, p.at), width = f->in->width;
-        memcpy(x + i * width, b->x + at * width, (size_t)width * sizeof *x);
-        if (f->out) memcpy(y + i * f->out->width, b->y + at * f->out->width, (size_t)f->out->width * sizeof *y);
+        int64_t from = order_window_row(&f->order, p.tile, p.window, p.offset), width = f->in->width;
+        memcpy(x + i * width, b->x + from * width, (size_t)width * sizeof *x);
+        if (f->out) memcpy(y + i * f->out->width, b->y + from * f->out->width, (size_t)f->out->width * sizeof *y);
     }
     return MW_OK;
 }
@@ -90,9 +90,9 @@ static bool is_finite(const feed *f, const float *x, const float *y) {
     return row_is_finite(f->in, x) && (!f->out || row_is_finite(f->out, y));
 }
 
-static mw_status refuse_row(const feed *f, int64_t row, const float *x, const float *y) {
+static mw_status row_error(const feed *f, int64_t row, const float *x, const float *y) {
     static const char remedy[] = "train.nan: skip puts the next row in its place";
-    return row_is_finite(f->in, x) ? row_refuse(f->out, row, y, remedy) : row_refuse(f->in, row, x, remedy);
+    return row_is_finite(f->in, x) ? nonfinite_error(f->out, row, y, remedy) : nonfinite_error(f->in, row, x, remedy);
 }
 
 /* The next row that is finite: a function of the data alone, so the same at any number of ranks. */
@@ -106,12 +106,12 @@ static mw_status replace_row(const feed *f, int64_t row, float *x, float *y) {
     return mw_error(MW_ERR_STATE, "activations: no row is finite");
 }
 
-static mw_status replace_bad(feed *f, int64_t begin, int64_t count, float *x, float *y) {
+static mw_status replace_nonfinite(feed *f, int64_t begin, int64_t count, float *x, float *y) {
     for (int64_t i = 0; i < count; i++) {
         float *xi = x + i * f->in->width, *yi = f->out ? y + i * f->out->width : NULL;
         if (is_finite(f, xi, yi)) continue;
         int64_t row = order_row(&f->order, begin + i);
-        if (!f->skip_bad) return refuse_row(f, row, xi, yi);
+        if (!f->skip_nonfinite) return row_error(f, row, xi, yi);
         f->replaced++;
         MW_TRY(replace_row(f, row, xi, yi));
     }
@@ -124,11 +124,11 @@ mw_status feed_sample(feed *f, int64_t begin, int64_t count, float *x, float *y)
     MW_TRY(list_rows(f, begin, count));
     MW_TRY(mw_store_view_rows(f->in, f->rows, count, x));
     if (f->out) MW_TRY(mw_store_view_rows(f->out, f->rows, count, y));
-    return replace_bad(f, begin, count, x, y);
+    return replace_nonfinite(f, begin, count, x, y);
 }
 
 mw_status feed_read(feed *f, int64_t begin, int64_t count, float *x, float *y) {
     if (f->order.block == 0) return feed_sample(f, begin, count, x, y);
     MW_TRY(read_windows(f, begin, count, x, y));
-    return replace_bad(f, begin, count, x, y);
+    return replace_nonfinite(f, begin, count, x, y);
 }

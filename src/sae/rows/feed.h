@@ -13,7 +13,7 @@ typedef struct window_buffer {
 typedef struct feed {
     const mw_store_view *in, *out; /* out NULL: what is read is what is rebuilt */
     row_order order;
-    bool skip_bad;
+    bool skip_nonfinite;
     int64_t *rows; /* scratch */
     int64_t capacity;
     window_buffer *buffers; /* [tiles], those of this rank filled */

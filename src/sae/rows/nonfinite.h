@@ -6,7 +6,7 @@
 
 bool row_is_finite(const mw_store_view *view, const float *x);
 /* Row `row` of the store, of which x are the view's columns, is not finite: names the first column, and the remedy. */
-mw_status row_refuse(const mw_store_view *view, int64_t row, const float *x, const char *remedy) MW_MUST_USE;
+mw_status nonfinite_error(const mw_store_view *view, int64_t row, const float *x, const char *remedy) MW_MUST_USE;
 
 /* Rows that a rank met while it read its share of a store. */
 typedef struct finite_rows {

@@ -11,22 +11,22 @@ static int64_t width_of(const row_order *o, int64_t tile) {
 }
 
 /* The last tile may be narrow: with as much smaller windows it keeps up with the others. */
-int64_t order_window(const row_order *o, int64_t tile) {
+int64_t order_window_blocks(const row_order *o, int64_t tile) {
     return (o->window * width_of(o, tile) + MW_ROW_TILE - 1) / MW_ROW_TILE;
 }
 
 order_place order_place_of(const row_order *o, int64_t position) {
     int64_t step = position / o->batch, offset = position % o->batch, tile = offset / MW_ROW_TILE;
-    int64_t seen = step * width_of(o, tile) + offset % MW_ROW_TILE, size = o->block * order_window(o, tile);
+    int64_t seen = step * width_of(o, tile) + offset % MW_ROW_TILE, size = o->block * order_window_blocks(o, tile);
     return (order_place){tile, seen / size, seen % size};
 }
 
 /* Blocks are counted from an origin that moves with each pass, so that no two rows are always neighbours, and the short rest
  * at the end of the data, to which the first rows are added, is not always the same. */
-int64_t order_block(const row_order *o, int64_t tile, int64_t window, int64_t j) {
+int64_t order_block_row(const row_order *o, int64_t tile, int64_t window, int64_t j) {
     enum { ORIGIN = 1 };
     uint64_t rows = (uint64_t)o->rows, blocks = (rows + (uint64_t)o->block - 1) / (uint64_t)o->block;
-    int64_t round = (tiles(o) - 1) * o->window + order_window(o, tiles(o) - 1); /* a window of each tile */
+    int64_t round = (tiles(o) - 1) * o->window + order_window_blocks(o, tiles(o) - 1); /* a window of each tile */
     uint64_t drawn = (uint64_t)(window * round + tile * o->window + j), pass = drawn / blocks;
     uint32_t origin[4];
     mw_philox(o->seed, ORIGIN, pass, origin);
@@ -35,16 +35,17 @@ int64_t order_block(const row_order *o, int64_t tile, int64_t window, int64_t j)
     return (int64_t)((first + block * (uint64_t)o->block) % rows);
 }
 
-int64_t order_within(const row_order *o, int64_t tile, int64_t window, int64_t at) {
+int64_t order_window_row(const row_order *o, int64_t tile, int64_t window, int64_t offset) {
     static const uint64_t apart = UINT64_C(0x9e3779b97f4a7c15); /* keys of tiles, far from each other */
     uint64_t key = o->seed + apart * (uint64_t)(tile + 1);
-    return (int64_t)mw_permute(key, (uint64_t)window, (uint64_t)(o->block * order_window(o, tile)), (uint64_t)at);
+    return (int64_t)mw_permute(key, (uint64_t)window, (uint64_t)(o->block * order_window_blocks(o, tile)),
+                               (uint64_t)offset);
 }
 
 int64_t order_row(const row_order *o, int64_t position) {
     uint64_t rows = (uint64_t)o->rows, p = (uint64_t)position;
     if (o->block == 0) return (int64_t)mw_permute(o->seed, p / rows, rows, p % rows);
     order_place place = order_place_of(o, position);
-    int64_t within = order_within(o, place.tile, place.window, place.at);
-    return (order_block(o, place.tile, place.window, within / o->block) + within % o->block) % o->rows;
+    int64_t within = order_window_row(o, place.tile, place.window, place.offset);
+    return (order_block_row(o, place.tile, place.window, within / o->block) + within % o->block) % o->rows;
 }

@@ -22,14 +22,14 @@ int64_t order_row(const row_order *o, int64_t position);
 
 /* By blocks: where in which window of which tile a position lies, before the window's rows are permuted. */
 typedef struct order_place {
-    int64_t tile, window, at;
+    int64_t tile, window, offset;
 } order_place;
 /* Blocks in a tile's windows. */
-int64_t order_window(const row_order *o, int64_t tile);
+int64_t order_window_blocks(const row_order *o, int64_t tile);
 order_place order_place_of(const row_order *o, int64_t position);
 /* First row of a window's block j; it goes on at row 0 behind the last. */
-int64_t order_block(const row_order *o, int64_t tile, int64_t window, int64_t j);
+int64_t order_block_row(const row_order *o, int64_t tile, int64_t window, int64_t j);
 /* Place `at` of a window is this row of its blocks put one behind the other. */
-int64_t order_within(const row_order *o, int64_t tile, int64_t window, int64_t at);
+int64_t order_window_row(const row_order *o, int64_t tile, int64_t window, int64_t offset);
 
 #endif

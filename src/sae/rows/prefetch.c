@@ -2,10 +2,10 @@
 
 #include <pthread.h>
 
-/* Rows as the host reads them; where the device has its own memory, also there. */
+/* The rows of one view: in host memory, and a copy in device memory where the device has its own. */
 typedef struct side {
-    int64_t width; /* 0: there is none */
-    float *host, *there;
+    int64_t width; /* 0: no such view */
+    float *host, *device;
 } side;
 
 typedef struct buffer {
@@ -15,7 +15,7 @@ typedef struct buffer {
     side x, y;
 } buffer;
 
-struct reader {
+struct prefetcher {
     feed *feed;
     mw_backend *memory;
     int64_t count, replaced;
@@ -29,144 +29,144 @@ struct reader {
     bool closing;
 };
 
-static mw_status send(const reader *r, const side *s) {
-    size_t bytes = (size_t)(r->count * s->width) * sizeof *s->host;
-    return s->there && bytes ? r->memory->ops->send(r->memory, s->there, s->host, bytes) : MW_OK;
+static mw_status send(const prefetcher *p, const side *s) {
+    size_t bytes = (size_t)(p->count * s->width) * sizeof *s->host;
+    return s->device && bytes ? p->memory->ops->send(p->memory, s->device, s->host, bytes) : MW_OK;
 }
 
 /* What is replaced counts when the batch is taken: one that is read ahead of the last step never is. */
-static void fill(reader *r, buffer *b) {
-    int64_t before = r->feed->replaced;
-    b->status = feed_read(r->feed, b->begin, r->count, b->x.host, b->y.host);
-    if (b->status == MW_OK) b->status = send(r, &b->x);
-    if (b->status == MW_OK) b->status = send(r, &b->y);
-    b->replaced = r->feed->replaced - before;
-    r->feed->replaced = before;
+static void fill(prefetcher *p, buffer *b) {
+    int64_t before = p->feed->replaced;
+    b->status = feed_read(p->feed, b->begin, p->count, b->x.host, b->y.host);
+    if (b->status == MW_OK) b->status = send(p, &b->x);
+    if (b->status == MW_OK) b->status = send(p, &b->y);
+    b->replaced = p->feed->replaced - before;
+    p->feed->replaced = before;
 }
 
-static void *read_ahead(void *self) {
-    reader *r = self;
-    pthread_mutex_lock(&r->lock);
+static void *run_thread(void *self) {
+    prefetcher *p = self;
+    pthread_mutex_lock(&p->lock);
     for (;;) {
-        while (!r->reading && !r->closing) pthread_cond_wait(&r->changed, &r->lock);
-        if (!r->reading) break;
-        buffer *b = r->reading;
-        pthread_mutex_unlock(&r->lock);
-        fill(r, b);
-        pthread_mutex_lock(&r->lock);
-        r->reading = NULL;
-        pthread_cond_broadcast(&r->changed);
+        while (!p->reading && !p->closing) pthread_cond_wait(&p->changed, &p->lock);
+        if (!p->reading) break;
+        buffer *b = p->reading;
+        pthread_mutex_unlock(&p->lock);
+        fill(p, b);
+        pthread_mutex_lock(&p->lock);
+        p->reading = NULL;
+        pthread_cond_broadcast(&p->changed);
     }
-    pthread_mutex_unlock(&r->lock);
+    pthread_mutex_unlock(&p->lock);
     return NULL;
 }
 
-static mw_status make_side(const reader *r, int64_t width, side *out) {
+static mw_status make_side(const prefetcher *p, int64_t width, side *out) {
     void *block = NULL;
     out->width = width;
     if (width == 0) return MW_OK;
-    MW_TRY(r->memory->ops->host_alloc(r->memory, (size_t)(r->count * width) * sizeof *out->host, &block));
+    MW_TRY(p->memory->ops->host_alloc(p->memory, (size_t)(p->count * width) * sizeof *out->host, &block));
     out->host = block;
-    return r->ahead ? mw_backend_floats(r->memory, r->count * width, &out->there) : MW_OK;
+    return p->ahead ? mw_backend_floats(p->memory, p->count * width, &out->device) : MW_OK;
 }
 
-static mw_status make_buffers(reader *r) {
-    for (int i = 0; i < (r->ahead ? 2 : 1); i++) {
-        buffer *b = &r->buffers[i];
+static mw_status make_buffers(prefetcher *p) {
+    for (int i = 0; i < (p->ahead ? 2 : 1); i++) {
+        buffer *b = &p->buffers[i];
         b->begin = -1;
-        MW_TRY(make_side(r, r->feed->in->width, &b->x));
-        MW_TRY(make_side(r, r->feed->out ? r->feed->out->width : 0, &b->y));
+        MW_TRY(make_side(p, p->feed->in->width, &b->x));
+        MW_TRY(make_side(p, p->feed->out ? p->feed->out->width : 0, &b->y));
     }
     return MW_OK;
 }
 
-static void free_side(const reader *r, side *s) {
-    if (s->host) r->memory->ops->host_free(r->memory, s->host);
-    if (s->there) r->memory->ops->free(r->memory, s->there);
+static void free_side(const prefetcher *p, side *s) {
+    if (s->host) p->memory->ops->host_free(p->memory, s->host);
+    if (s->device) p->memory->ops->free(p->memory, s->device);
 }
 
-static void free_reader(reader *r) {
+static void free_prefetcher(prefetcher *p) {
     for (int i = 0; i < 2; i++) {
-        free_side(r, &r->buffers[i].x);
-        free_side(r, &r->buffers[i].y);
+        free_side(p, &p->buffers[i].x);
+        free_side(p, &p->buffers[i].y);
     }
-    pthread_mutex_destroy(&r->lock);
-    pthread_cond_destroy(&r->changed);
-    mw_free(r);
+    pthread_mutex_destroy(&p->lock);
+    pthread_cond_destroy(&p->changed);
+    mw_free(p);
 }
 
-mw_status reader_open(feed *f, int64_t count, mw_backend *memory, reader **out) {
-    reader *r = mw_calloc(1, sizeof *r);
-    if (!r) return MW_ERR_MEMORY;
-    r->feed = f;
-    r->memory = memory;
-    r->count = count;
-    r->ahead = !memory->ops->host_memory;
-    pthread_mutex_init(&r->lock, NULL);
-    pthread_cond_init(&r->changed, NULL);
-    mw_status status = make_buffers(r);
-    if (status == MW_OK && r->ahead && pthread_create(&r->thread, NULL, read_ahead, r) != 0)
+mw_status prefetch_open(feed *f, int64_t count, mw_backend *memory, prefetcher **out) {
+    prefetcher *p = mw_calloc(1, sizeof *p);
+    if (!p) return MW_ERR_MEMORY;
+    p->feed = f;
+    p->memory = memory;
+    p->count = count;
+    p->ahead = !memory->ops->host_memory;
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_cond_init(&p->changed, NULL);
+    mw_status status = make_buffers(p);
+    if (status == MW_OK && p->ahead && pthread_create(&p->thread, NULL, run_thread, p) != 0)
         status = mw_error(MW_ERR_MEMORY, "a thread that reads cannot be started");
     if (status != MW_OK)
-        free_reader(r);
+        free_prefetcher(p);
     else
-        *out = r;
+        *out = p;
     return status;
 }
 
-void reader_rest(reader *r) {
-    pthread_mutex_lock(&r->lock);
-    while (r->reading) pthread_cond_wait(&r->changed, &r->lock);
-    pthread_mutex_unlock(&r->lock);
+void prefetch_wait(prefetcher *p) {
+    pthread_mutex_lock(&p->lock);
+    while (p->reading) pthread_cond_wait(&p->changed, &p->lock);
+    pthread_mutex_unlock(&p->lock);
 }
 
 /* The other buffer, while the caller has this one. What the device still does with it was asked before. */
-static mw_status begin_reading(reader *r, int64_t next) {
-    buffer *b = &r->buffers[1 - r->taken];
-    if (!r->ahead || next < 0 || b->begin == next) return MW_OK;
-    MW_TRY(r->memory->ops->mark(r->memory));
+static mw_status begin_next(prefetcher *p, int64_t next) {
+    buffer *b = &p->buffers[1 - p->taken];
+    if (!p->ahead || next < 0 || b->begin == next) return MW_OK;
+    MW_TRY(p->memory->ops->mark(p->memory));
     b->begin = next;
-    pthread_mutex_lock(&r->lock);
-    r->reading = b;
-    pthread_cond_broadcast(&r->changed);
-    pthread_mutex_unlock(&r->lock);
+    pthread_mutex_lock(&p->lock);
+    p->reading = b;
+    pthread_cond_broadcast(&p->changed);
+    pthread_mutex_unlock(&p->lock);
     return MW_OK;
 }
 
-static mw_status read_now(reader *r, buffer *b, int64_t begin) {
-    MW_TRY(r->memory->ops->mark(r->memory));
+static mw_status read_now(prefetcher *p, buffer *b, int64_t begin) {
+    MW_TRY(p->memory->ops->mark(p->memory));
     b->begin = begin;
-    fill(r, b);
+    fill(p, b);
     return MW_OK;
 }
 
-mw_status reader_take(reader *r, int64_t begin, int64_t next, const float **x, const float **y) {
-    reader_rest(r);
-    if (r->ahead && r->buffers[1 - r->taken].begin == begin) r->taken = 1 - r->taken;
-    buffer *b = &r->buffers[r->taken];
-    if (b->begin != begin) MW_TRY(read_now(r, b, begin));
-    *x = r->ahead ? b->x.there : b->x.host;
-    *y = r->ahead ? b->y.there : b->y.host;
+mw_status prefetch_take(prefetcher *p, int64_t begin, int64_t next, const float **x, const float **y) {
+    prefetch_wait(p);
+    if (p->ahead && p->buffers[1 - p->taken].begin == begin) p->taken = 1 - p->taken;
+    buffer *b = &p->buffers[p->taken];
+    if (b->begin != begin) MW_TRY(read_now(p, b, begin));
+    *x = p->ahead ? b->x.device : b->x.host;
+    *y = p->ahead ? b->y.device : b->y.host;
     if (b->status != MW_OK) return b->status;
-    r->replaced += b->replaced;
+    p->replaced += b->replaced;
     b->replaced = 0;
-    return begin_reading(r, next);
+    return begin_next(p, next);
 }
 
-int64_t reader_replaced(const reader *r) {
-    return r->replaced;
+int64_t prefetch_replaced(const prefetcher *p) {
+    return p->replaced;
 }
 
-void reader_close(reader **slot) {
-    reader *r = *slot;
-    if (!r) return;
-    if (r->ahead) {
-        pthread_mutex_lock(&r->lock);
-        r->closing = true;
-        pthread_cond_broadcast(&r->changed);
-        pthread_mutex_unlock(&r->lock);
-        pthread_join(r->thread, NULL);
+void prefetch_close(prefetcher **slot) {
+    prefetcher *p = *slot;
+    if (!p) return;
+    if (p->ahead) {
+        pthread_mutex_lock(&p->lock);
+        p->closing = true;
+        pthread_cond_broadcast(&p->changed);
+        pthread_mutex_unlock(&p->lock);
+        pthread_join(p->thread, NULL);
     }
-    free_reader(r);
+    free_prefetcher(p);
     *slot = NULL;
 }

@@ -4,19 +4,19 @@
 
 #include "sae/rows/feed.h"
 
-typedef struct reader reader;
+typedef struct prefetcher prefetcher;
 
 /* For batches of `count` rows in the memory of `memory`. Where that is the host's each is read when it is asked for: beside steps of a
- * CPU a thread would take cores from them, which costs more than it hides (measured: 15 %). The feed is the reader's until it
+ * CPU a thread would take cores from them, which costs more than it hides (measured: 15 %). The feed is the prefetcher's until it
  * rests. */
-mw_status reader_open(feed *f, int64_t count, mw_backend *memory, reader **out) MW_MUST_USE;
+mw_status prefetch_open(feed *f, int64_t count, mw_backend *memory, prefetcher **out) MW_MUST_USE;
 /* Rows from position `begin` of the order on, as feed_read gives them, and the reading of those from `next` is begun (< 0: of
  * none). They stay as they are until the next call, and then until the work that has been asked of the device by then is done. */
-mw_status reader_take(reader *r, int64_t begin, int64_t next, const float **x, const float **y) MW_MUST_USE;
+mw_status prefetch_take(prefetcher *p, int64_t begin, int64_t next, const float **x, const float **y) MW_MUST_USE;
 /* Waits until nothing is being read: then the feed may be used otherwise. */
-void reader_rest(reader *r);
+void prefetch_wait(prefetcher *p);
 /* Rows that were not finite, in the batches that were taken. */
-int64_t reader_replaced(const reader *r);
-void reader_close(reader **r);
+int64_t prefetch_replaced(const prefetcher *p);
+void prefetch_close(prefetcher **p);
 
 #endif

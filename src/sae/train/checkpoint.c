@@ -14,7 +14,7 @@ typedef struct piece {
     mw_dtype dtype;
     int64_t rows, columns; /* columns 0: one dimension */
     bool by_latent;
-    int64_t first, held; /* rows that `data` has */
+    int64_t first, n_here; /* rows that `data` has */
 } piece;
 
 enum { KINDS = 4, PIECES_MAX = KINDS * P_COUNT + 1 };
@@ -35,7 +35,7 @@ static int list_pieces(const mw_trainer *t, piece out[PIECES_MAX]) {
                           .columns = p->columns > 1 ? p->columns : 0,
                           .by_latent = p->shared,
                           .first = p->shared ? shard->first + (kind > 0 ? t->first_latent : 0) : 0,
-                          .held = p->shared && kind > 0 ? t->n_latents : p->rows};
+                          .n_here = p->shared && kind > 0 ? t->n_latents : p->rows};
             snprintf(it->name, sizeof it->name, "%s%s", prefix[kind], p->name);
         }
     out[count++] = (piece){"since_fired", t->since_fired, MW_I64, shard->total, 0, true, shard->first, t->sae->n};
@@ -46,8 +46,8 @@ static size_t row_bytes(const piece *p) {
     return (size_t)(p->columns ? p->columns : 1) * mw_dtype_size(p->dtype);
 }
 
-static size_t held_bytes(const piece *p) {
-    return (size_t)p->held * row_bytes(p);
+static size_t bytes_here(const piece *p) {
+    return (size_t)p->n_here * row_bytes(p);
 }
 
 static void unstage(const mw_trainer *t, piece *pieces, int count) {
@@ -57,7 +57,7 @@ static void unstage(const mw_trainer *t, piece *pieces, int count) {
 /* Brings all pieces to the host. */
 static mw_status stage(const mw_trainer *t, piece *pieces, int count) {
     for (int i = 0; i < count; i++) {
-        mw_status status = borrow(t->backend, pieces[i].data, held_bytes(&pieces[i]), &pieces[i].data);
+        mw_status status = borrow(t->backend, pieces[i].data, bytes_here(&pieces[i]), &pieces[i].data);
         if (status == MW_OK) continue;
         unstage(t, pieces, i);
         return status;
@@ -71,7 +71,7 @@ typedef struct extent {
     int64_t first, count;
 } extent;
 
-static extent share_of(const mw_trainer *t, const piece *p, const void *whole) {
+static extent owned_rows(const mw_trainer *t, const piece *p, const void *whole) {
     extent e = {whole ? whole : p->data, 0, p->rows};
     if (!p->by_latent) return e;
     e.first = t->sae->shard.first + t->first_latent;
@@ -107,71 +107,73 @@ static void list_numbers(const mw_trainer *t, number out[NUMBERS]) {
 }
 
 /* Of all pieces and numbers in order. */
-typedef struct chain {
+typedef struct checksum {
     uint64_t sum;
     char text[24];
-} chain;
+} checksum;
 
-static void add_to_chain(chain *c, const void *data, size_t bytes) {
+static void extend_checksum(checksum *c, const void *data, size_t bytes) {
     uint64_t link[2] = {c->sum, mw_xxh64(data, bytes)};
     c->sum = mw_xxh64(link, sizeof link);
     snprintf(c->text, sizeof c->text, "%016llx", (unsigned long long)c->sum);
 }
 
 /* Sums of these rows' blocks of latents; gives the number of blocks of the whole piece. */
-static int64_t sums_of(const piece *p, extent rows, uint64_t *sums) {
+static int64_t block_hashes(const piece *p, extent rows, uint64_t *hashes) {
     int64_t step = p->by_latent ? LATENT_BLOCK : p->rows;
 #pragma omp parallel for schedule(static)
     for (int64_t at = 0; at < rows.count; at += step) {
         int64_t count = rows.count - at < step ? rows.count - at : step;
-        sums[(rows.first + at) / step] = mw_xxh64(rows.data + (size_t)at * row_bytes(p), (size_t)count * row_bytes(p));
+        hashes[(rows.first + at) / step] =
+            mw_xxh64(rows.data + (size_t)at * row_bytes(p), (size_t)count * row_bytes(p));
     }
     return p->by_latent ? (p->rows + LATENT_BLOCK - 1) / LATENT_BLOCK : 1;
 }
 
-/* A piece's sums, one for each block of latents: every rank computes those of its share, and all get all. */
-static mw_status sum_piece(const mw_trainer *t, const piece *p, const void *whole, uint64_t *sums, chain *c) {
-    int64_t blocks = sums_of(p, share_of(t, p, whole), sums);
-    if (p->by_latent) MW_TRY(mw_comm_allgather_shares(t->comm, sums, blocks, 1, sizeof *sums));
-    add_to_chain(c, sums, (size_t)blocks * sizeof *sums);
+/* A piece's hashes, one for each block of latents: every rank computes those of its share, and all get all. */
+static mw_status hash_piece(const mw_trainer *t, const piece *p, const void *whole, uint64_t *hashes, checksum *c) {
+    int64_t blocks = block_hashes(p, owned_rows(t, p, whole), hashes);
+    if (p->by_latent) MW_TRY(mw_comm_allgather_shares(t->comm, hashes, blocks, 1, sizeof *hashes));
+    extend_checksum(c, hashes, (size_t)blocks * sizeof *hashes);
     return MW_OK;
 }
 
 /* `whole` NULL: of what the trainer holds. */
-static mw_status sum_all(const mw_trainer *t, const piece *pieces, int count, const void *const *whole, chain *c) {
-    uint64_t *sums = mw_calloc((size_t)(t->sae->shard.total / LATENT_BLOCK + 2), sizeof *sums);
-    mw_status status = mw_comm_agree(t->comm, sums ? MW_OK : MW_ERR_MEMORY);
+static mw_status hash_all(const mw_trainer *t, const piece *pieces, int count, const void *const *whole, checksum *c) {
+    uint64_t *hashes = mw_calloc((size_t)(t->sae->shard.total / LATENT_BLOCK + 2), sizeof *hashes);
+    mw_status status = mw_comm_agree(t->comm, hashes ? MW_OK : MW_ERR_MEMORY);
     for (int i = 0; i < count && status == MW_OK; i++)
-        status = sum_piece(t, &pieces[i], whole ? whole[i] : NULL, sums, c);
-    mw_free(sums);
+        status = hash_piece(t, &pieces[i], whole ? whole[i] : NULL, hashes, c);
+    mw_free(hashes);
     return status;
 }
 
 /* ---- values ---------------------------------------------------------------------------------------------- */
 
 /* Place of the first value of this rank's share of the pieces that is not finite, over all pieces as they follow each other; -1: none. */
-static int64_t find_bad(const mw_trainer *t, const piece *pieces, int count, const piece **piece_of, int64_t *at) {
+static int64_t find_nonfinite(const mw_trainer *t, const piece *pieces, int count, const piece **piece_of,
+                              int64_t *at) {
     int64_t before = 0;
     for (int i = 0; i < count; i++) {
         const piece *p = &pieces[i];
-        extent mine = share_of(t, p, NULL);
-        int64_t width = p->columns ? p->columns : 1, n = mine.count * width;
-        int64_t bad = p->dtype == MW_F32 ? mw_first_not_finite((const float *)mine.data, n) : n;
+        extent own = owned_rows(t, p, NULL);
+        int64_t width = p->columns ? p->columns : 1, n = own.count * width;
+        int64_t bad = p->dtype == MW_F32 ? mw_first_not_finite((const float *)own.data, n) : n;
         *piece_of = p;
-        *at = mine.first * width + bad;
+        *at = own.first * width + bad;
         if (bad < n) return before + *at;
         before += p->rows * width;
     }
     return -1;
 }
 
-/* What is not finite is of no use to go on from, and would take the place of a checkpoint that is. The rank that has the first names it. */
-static mw_status check_pieces(const mw_trainer *t, const piece *pieces, int count) {
+/* What is not finite is of no use to go on from, and would take the offset of a checkpoint that is. The rank that has the first names it. */
+static mw_status check_finite(const mw_trainer *t, const piece *pieces, int count) {
     const piece *p = NULL;
-    int64_t at = 0, first, mine = find_bad(t, pieces, count, &p, &at), width;
-    MW_TRY(mw_comm_first(t->comm, mine, &first));
+    int64_t at = 0, first, own = find_nonfinite(t, pieces, count, &p, &at), width;
+    MW_TRY(mw_comm_first(t->comm, own, &first));
     mw_status status = MW_OK;
-    if (first >= 0 && mine == first) {
+    if (first >= 0 && own == first) {
         width = p->columns ? p->columns : 1;
         status = mw_error(MW_ERR_STATE,
                           "step %lld: '%s' is not finite at [%lld, %lld]; lower train.lr; the last checkpoint is kept",
@@ -182,7 +184,7 @@ static mw_status check_pieces(const mw_trainer *t, const piece *pieces, int coun
 
 /* ---- writing --------------------------------------------------------------------------------------------- */
 
-static void describe(const piece *pieces, int count, mw_named_tensor *out) {
+static void list_tensors(const piece *pieces, int count, mw_named_tensor *out) {
     for (int i = 0; i < count; i++) {
         const piece *p = &pieces[i];
         out[i] = (mw_named_tensor){p->name, p->columns ? mw_tensor_2d(p->dtype, p->data, p->rows, p->columns)
@@ -190,45 +192,45 @@ static void describe(const piece *pieces, int count, mw_named_tensor *out) {
     }
 }
 
-static mw_status make_head(const mw_trainer *t, const piece *pieces, int count, chain checksum, mw_text *head,
-                           uint64_t *place) {
+static mw_status make_head(const mw_trainer *t, const piece *pieces, int count, checksum sum, mw_text *head,
+                           uint64_t *offset) {
     mw_named_tensor tensors[PIECES_MAX];
     number numbers[NUMBERS];
     const char *metadata[2 * NUMBERS + 5] = {"fingerprint", t->options.fingerprint ? t->options.fingerprint : "",
-                                             "checksum", checksum.text};
+                                             "checksum", sum.text};
     list_numbers(t, numbers);
     for (int i = 0; i < NUMBERS; i++) {
         metadata[2 * i + 4] = numbers[i].name;
         metadata[2 * i + 5] = numbers[i].text;
-        add_to_chain(&checksum, numbers[i].text, strlen(numbers[i].text));
+        extend_checksum(&sum, numbers[i].text, strlen(numbers[i].text));
     }
-    describe(pieces, count, tensors);
-    return mw_safetensors_header(tensors, count, metadata, head, place);
+    list_tensors(pieces, count, tensors);
+    return mw_safetensors_header(tensors, count, metadata, head, offset);
 }
 
 /* What this rank writes. */
-static int64_t list_parts(const mw_trainer *t, const piece *pieces, int count, const uint64_t *place,
-                          shared_piece out[PIECES_MAX]) {
+static int64_t list_own_parts(const mw_trainer *t, const piece *pieces, int count, const uint64_t *offset,
+                              shared_piece out[PIECES_MAX]) {
     int64_t n = 0;
     for (int i = 0; i < count; i++) {
         const piece *p = &pieces[i];
-        extent mine = share_of(t, p, NULL);
+        extent own = owned_rows(t, p, NULL);
         if (!p->by_latent && mw_comm_rank(t->comm) != 0) continue;
-        out[n++] = (shared_piece){place[i] + (uint64_t)mine.first * row_bytes(p), mine.data,
-                                  (size_t)mine.count * row_bytes(p)};
+        out[n++] =
+            (shared_piece){offset[i] + (uint64_t)own.first * row_bytes(p), own.data, (size_t)own.count * row_bytes(p)};
     }
     return n;
 }
 
 static mw_status save_staged(const mw_trainer *t, const char *path, const piece *pieces, int count) {
-    uint64_t place[PIECES_MAX];
+    uint64_t offset[PIECES_MAX];
     shared_piece parts[PIECES_MAX];
     mw_text head = {0};
-    chain checksum = {0};
-    mw_status status = sum_all(t, pieces, count, NULL, &checksum);
-    if (status == MW_OK) status = mw_comm_agree(t->comm, make_head(t, pieces, count, checksum, &head, place));
+    checksum sum = {0};
+    mw_status status = hash_all(t, pieces, count, NULL, &sum);
+    if (status == MW_OK) status = mw_comm_agree(t->comm, make_head(t, pieces, count, sum, &head, offset));
     if (status == MW_OK)
-        status = shared_file_write(t->comm, path, &head, parts, list_parts(t, pieces, count, place, parts));
+        status = shared_file_write(t->comm, path, &head, parts, list_own_parts(t, pieces, count, offset, parts));
     mw_text_free(&head);
     return status;
 }
@@ -237,7 +239,7 @@ mw_status mw_trainer_save(const mw_trainer *t, const char *path) {
     piece pieces[PIECES_MAX];
     int count = list_pieces(t, pieces);
     mw_status staged = stage(t, pieces, count), status = mw_comm_agree(t->comm, staged);
-    if (status == MW_OK) status = check_pieces(t, pieces, count);
+    if (status == MW_OK) status = check_finite(t, pieces, count);
     if (status == MW_OK) status = save_staged(t, path, pieces, count);
     if (staged == MW_OK) unstage(t, pieces, count);
     return status;
@@ -254,7 +256,7 @@ static mw_status find_piece(const mw_safetensors *file, const char *path, const 
 
 static mw_status copy_piece(const mw_trainer *t, const piece *p, const char *whole) {
     const void *rows = whole + (size_t)p->first * row_bytes(p);
-    return t->backend->ops->upload(t->backend, p->data, rows, held_bytes(p));
+    return t->backend->ops->upload(t->backend, p->data, rows, bytes_here(p));
 }
 
 static mw_status parse_numbers(const mw_safetensors *file, const char *path, number numbers[NUMBERS]) {
@@ -272,8 +274,8 @@ static mw_status parse_numbers(const mw_safetensors *file, const char *path, num
 
 static mw_status find_pieces(const mw_trainer *t, const mw_safetensors *file, const char *path, const piece *pieces,
                              int count, const void **whole) {
-    const char *mark = mw_safetensors_metadata(file, "fingerprint");
-    if (t->options.fingerprint && (!mark || strcmp(mark, t->options.fingerprint) != 0))
+    const char *fingerprint = mw_safetensors_metadata(file, "fingerprint");
+    if (t->options.fingerprint && (!fingerprint || strcmp(fingerprint, t->options.fingerprint) != 0))
         return mw_error(MW_ERR_STATE, "%s: a checkpoint of other data or settings", path);
     for (int i = 0; i < count; i++) {
         mw_tensor tensor;
@@ -283,13 +285,13 @@ static mw_status find_pieces(const mw_trainer *t, const mw_safetensors *file, co
     return MW_OK;
 }
 
-static mw_status compare_sum(const mw_safetensors *file, const char *path, chain found) {
+static mw_status compare_checksum(const mw_safetensors *file, const char *path, checksum found) {
     const char *sum = mw_safetensors_metadata(file, "checksum");
     number numbers[NUMBERS];
     name_numbers(numbers);
     for (int i = 0; i < NUMBERS; i++) {
         const char *text = mw_safetensors_metadata(file, numbers[i].name);
-        if (text) add_to_chain(&found, text, strlen(text));
+        if (text) extend_checksum(&found, text, strlen(text));
     }
     if (sum && strcmp(sum, found.text) == 0) return MW_OK;
     return mw_error(MW_ERR_FORMAT, "%s: the checksum does not match: expected %s, found %s", path, sum ? sum : "one",
@@ -302,15 +304,15 @@ static mw_status check_file(const mw_trainer *t, const mw_safetensors *file, con
     piece pieces[PIECES_MAX];
     const void *whole[PIECES_MAX];
     int count = list_pieces(t, pieces);
-    chain found = {0};
+    checksum found = {0};
     MW_TRY(mw_comm_agree(t->comm, opened == MW_OK ? find_pieces(t, file, path, pieces, count, whole) : opened));
-    MW_TRY(sum_all(t, pieces, count, whole, &found));
-    mw_status status = compare_sum(file, path, found);
+    MW_TRY(hash_all(t, pieces, count, whole, &found));
+    mw_status status = compare_checksum(file, path, found);
     if (status == MW_OK) status = parse_numbers(file, path, numbers);
     return mw_comm_agree(t->comm, status);
 }
 
-static mw_status take_file(mw_trainer *t, const mw_safetensors *file, const number numbers[NUMBERS]) {
+static mw_status apply_file(mw_trainer *t, const mw_safetensors *file, const number numbers[NUMBERS]) {
     piece pieces[PIECES_MAX];
     int count = list_pieces(t, pieces);
     for (int i = 0; i < count; i++) {
@@ -332,7 +334,7 @@ mw_status mw_trainer_load(mw_trainer *t, const char *path) {
     mw_status opened = mw_safetensors_open(path, &file);
     mw_status status = check_file(t, file, path, opened, numbers);
     if (status == MW_OK) status = mw_comm_agree(t->comm, end_gathers(t));
-    if (status == MW_OK) status = mw_comm_agree(t->comm, take_file(t, file, numbers));
+    if (status == MW_OK) status = mw_comm_agree(t->comm, apply_file(t, file, numbers));
     mw_safetensors_free(&file);
     return status;
 }
@@ -357,30 +359,30 @@ static int pieces_of(const mw_safetensors *file, piece out[PIECES_MAX]) {
     return count;
 }
 
-static mw_status sum_file(const piece *pieces, int count, int64_t n, chain *found) {
-    uint64_t *sums = mw_calloc((size_t)(n / LATENT_BLOCK + 2), sizeof *sums);
-    if (!sums) return MW_ERR_MEMORY;
+static mw_status hash_file(const piece *pieces, int count, int64_t n, checksum *found) {
+    uint64_t *hashes = mw_calloc((size_t)(n / LATENT_BLOCK + 2), sizeof *hashes);
+    if (!hashes) return MW_ERR_MEMORY;
     for (int i = 0; i < count; i++) {
         if (pieces[i].by_latent && pieces[i].rows != n) continue; /* then the sum does not match */
-        int64_t blocks = sums_of(&pieces[i], (extent){pieces[i].data, 0, pieces[i].rows}, sums);
-        add_to_chain(found, sums, (size_t)blocks * sizeof *sums);
+        int64_t blocks = block_hashes(&pieces[i], (extent){pieces[i].data, 0, pieces[i].rows}, hashes);
+        extend_checksum(found, hashes, (size_t)blocks * sizeof *hashes);
     }
-    mw_free(sums);
+    mw_free(hashes);
     return MW_OK;
 }
 
 static mw_status check_tensors(const mw_safetensors *file, const char *path, int64_t n) {
     piece pieces[PIECES_MAX];
-    chain found = {0};
-    MW_TRY(sum_file(pieces, pieces_of(file, pieces), n, &found));
-    return compare_sum(file, path, found);
+    checksum found = {0};
+    MW_TRY(hash_file(pieces, pieces_of(file, pieces), n, &found));
+    return compare_checksum(file, path, found);
 }
 
 static mw_status read_info(const mw_safetensors *file, const char *path, bool whole, mw_checkpoint_info *out) {
     number numbers[NUMBERS];
     mw_tensor enc, dec;
-    const char *mark = mw_safetensors_metadata(file, "fingerprint");
-    if (!mark || !mw_safetensors_find(file, "W_enc", &enc) || !mw_safetensors_find(file, "W_dec", &dec) ||
+    const char *fingerprint = mw_safetensors_metadata(file, "fingerprint");
+    if (!fingerprint || !mw_safetensors_find(file, "W_enc", &enc) || !mw_safetensors_find(file, "W_dec", &dec) ||
         enc.ndim != 2 || dec.ndim != 2 || mw_tensor_count(&enc) == 0)
         return mw_error(MW_ERR_FORMAT, "%s: not a checkpoint", path);
     if (whole) MW_TRY(check_tensors(file, path, enc.shape[0]));
@@ -390,7 +392,7 @@ static mw_status read_info(const mw_safetensors *file, const char *path, bool wh
                                 .n = enc.shape[0],
                                 .d = enc.shape[1],
                                 .d_out = dec.shape[1]};
-    snprintf(out->fingerprint, sizeof out->fingerprint, "%s", mark);
+    snprintf(out->fingerprint, sizeof out->fingerprint, "%s", fingerprint);
     return MW_OK;
 }
 

@@ -7,7 +7,7 @@
 
 static const char prefix[] = "checkpoint-", suffix[] = ".safetensors";
 
-enum { MOST = 4096 };
+enum { LISTED_MAX = 4096 };
 
 char *checkpoint_path(const char *folder, int64_t step) {
     char *name = mw_format("%s%010lld%s", prefix, (long long)step, suffix);
@@ -34,9 +34,9 @@ static int newest_first(const void *a, const void *b) {
 }
 
 int64_t checkpoints_list(const char *folder, int64_t *steps, int64_t most) {
-    int64_t all[MOST], count = 0;
+    int64_t all[LISTED_MAX], count = 0;
     DIR *directory = opendir(folder);
-    for (struct dirent *entry; directory && (entry = readdir(directory)) && count < MOST;) {
+    for (struct dirent *entry; directory && (entry = readdir(directory)) && count < LISTED_MAX;) {
         int64_t step = step_of(entry->d_name);
         if (step >= 0) all[count++] = step;
     }
@@ -54,9 +54,9 @@ mw_status mw_checkpoint_newest(const char *folder, char **out) {
     return (*out = checkpoint_path(folder, step)) ? MW_OK : MW_ERR_MEMORY;
 }
 
-void checkpoints_remove(const char *folder, const int64_t *steps, int64_t count, int64_t but) {
+void checkpoints_remove(const char *folder, const int64_t *steps, int64_t count, int64_t except) {
     for (int64_t i = 0; i < count; i++) {
-        char *path = steps[i] == but ? NULL : checkpoint_path(folder, steps[i]);
+        char *path = steps[i] == except ? NULL : checkpoint_path(folder, steps[i]);
         if (path) unlink(path);
         mw_free(path);
     }
@@ -73,12 +73,12 @@ void remove_files(const char *folder, bool (*unwanted)(const char *name)) {
 }
 
 /* What a killed run had begun to write. */
-static bool is_begun(const char *name) {
+static bool is_unfinished(const char *name) {
     return strncmp(name, prefix, sizeof prefix - 1) == 0 && strstr(name, ".tmp");
 }
 
 void checkpoints_prune(const char *folder, int64_t keep) {
-    remove_files(folder, is_begun);
-    int64_t steps[MOST], count = checkpoints_list(folder, steps, MOST);
+    remove_files(folder, is_unfinished);
+    int64_t steps[LISTED_MAX], count = checkpoints_list(folder, steps, LISTED_MAX);
     if (count > keep) checkpoints_remove(folder, steps + keep, count - keep, -1);
 }

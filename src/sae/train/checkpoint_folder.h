@@ -9,7 +9,7 @@ char *checkpoint_path(const char *folder, int64_t step);
 /* Steps of the checkpoints in a folder, newest first, at most `most`. A folder that is not there has none. */
 int64_t checkpoints_list(const char *folder, int64_t *steps, int64_t most);
 /* Removes those of these steps, but one. */
-void checkpoints_remove(const char *folder, const int64_t *steps, int64_t count, int64_t but);
+void checkpoints_remove(const char *folder, const int64_t *steps, int64_t count, int64_t except);
 /* Removes all but the newest `keep`, and what was never finished. */
 void checkpoints_prune(const char *folder, int64_t keep);
 /* Removes what a training leaves in its folder beside them, by name. */

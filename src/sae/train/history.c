@@ -21,32 +21,32 @@ static void each_line(char *text, void (*use)(void *self, json_t *value, const c
     }
 }
 
-typedef struct keeping {
+typedef struct line_filter {
     int64_t step;
     mw_text kept;
-} keeping;
+} line_filter;
 
 static void keep_line(void *self, json_t *value, const char *line) {
-    keeping *k = self;
+    line_filter *k = self;
     if (json_integer_value(json_object_get(value, "step")) <= k->step) mw_text_addf(&k->kept, "%s\n", line);
 }
 
-static mw_status keep_until(const history *h, int64_t step) {
-    keeping k = {.step = step};
+static mw_status keep_lines_until(const history *h, int64_t step) {
+    line_filter k = {.step = step};
     char *text = NULL;
-    const char *from = h->lines_begun;
+    const char *from = h->lines_partial;
     mw_text_add(&k.kept, "", 0);
     mw_status status = mw_file_exists(from) && step > 0 ? mw_file_read(from, &text, NULL) : MW_OK;
     if (status == MW_OK && text) each_line(text, keep_line, &k);
     if (status == MW_OK)
-        status = k.kept.failed ? MW_ERR_MEMORY : mw_file_write_atomic(h->lines_begun, k.kept.data, k.kept.length);
+        status = k.kept.failed ? MW_ERR_MEMORY : mw_file_write_atomic(h->lines_partial, k.kept.data, k.kept.length);
     mw_free(text);
     mw_text_free(&k.kept);
     return status;
 }
 
 /* The record of an SAE that is there is not written over until the new one is finished. */
-static char *begun_path(const char *folder, const char *name, const char *fingerprint, bool replaces) {
+static char *partial_path(const char *folder, const char *name, const char *fingerprint, bool replaces) {
     return replaces ? mw_format("%s/%s.%.8s.partial", folder, name, fingerprint ? fingerprint : "new")
                     : mw_path_join(folder, name);
 }
@@ -54,12 +54,13 @@ static char *begun_path(const char *folder, const char *name, const char *finger
 mw_status history_open(const char *folder, int64_t step, const char *fingerprint, history *out) {
     history h = {.lines_path = mw_path_join(folder, lines_name),
                  .columns_path = mw_path_join(folder, columns_name),
-                 .lines_begun = begun_path(folder, lines_name, fingerprint, mw_file_is_in(folder, "sae.safetensors")),
-                 .columns_begun = begun_path(folder, columns_name, fingerprint, true)};
-    bool named = h.lines_path && h.columns_path && h.lines_begun && h.columns_begun;
-    mw_status status = named ? keep_until(&h, step) : MW_ERR_MEMORY;
-    if (status == MW_OK && !(h.stream = fopen(h.lines_begun, "ae")))
-        status = mw_error(MW_ERR_IO, "%s: %s", h.lines_begun, strerror(errno));
+                 .lines_partial =
+                     partial_path(folder, lines_name, fingerprint, mw_file_is_in(folder, "sae.safetensors")),
+                 .columns_partial = partial_path(folder, columns_name, fingerprint, true)};
+    bool named = h.lines_path && h.columns_path && h.lines_partial && h.columns_partial;
+    mw_status status = named ? keep_lines_until(&h, step) : MW_ERR_MEMORY;
+    if (status == MW_OK && !(h.stream = fopen(h.lines_partial, "ae")))
+        status = mw_error(MW_ERR_IO, "%s: %s", h.lines_partial, strerror(errno));
     if (status != MW_OK)
         history_close(&h);
     else
@@ -97,7 +98,7 @@ mw_status history_add(history *h, int64_t step, int64_t rows, double rate, const
         !line.failed && fwrite(line.data, 1, line.length, h->stream) == line.length && fflush(h->stream) == 0;
     mw_status status = line.failed ? MW_ERR_MEMORY : MW_OK;
     mw_text_free(&line);
-    if (status == MW_OK && !written) status = mw_error(MW_ERR_IO, "%s: write failed", h->lines_begun);
+    if (status == MW_OK && !written) status = mw_error(MW_ERR_IO, "%s: write failed", h->lines_partial);
     return status;
 }
 
@@ -117,34 +118,34 @@ static void append_columns(void *self, json_t *value, const char *line) {
 
 mw_status history_finish(history *h) {
     char *text = NULL;
-    MW_TRY(mw_file_read(h->lines_begun, &text, NULL));
+    MW_TRY(mw_file_read(h->lines_partial, &text, NULL));
     json_t *columns = json_object();
     each_line(text, append_columns, columns);
-    mw_status status = mw_json_save(h->columns_begun, columns, 1);
+    mw_status status = mw_json_save(h->columns_partial, columns, 1);
     json_decref(columns);
     mw_free(text);
     return status;
 }
 
 /* Records of trainings that others were begun in place of. */
-static bool is_begun(const char *name) {
+static bool is_partial(const char *name) {
     bool ours =
         strncmp(name, lines_name, strlen(lines_name)) == 0 || strncmp(name, columns_name, strlen(columns_name)) == 0;
     return ours && mw_ends_with(name, ".partial");
 }
 
 mw_status history_publish(history *h) {
-    MW_TRY(mw_file_publish(h->columns_begun, h->columns_path));
-    return strcmp(h->lines_begun, h->lines_path) == 0 ? MW_OK : mw_file_publish(h->lines_begun, h->lines_path);
+    MW_TRY(mw_file_publish(h->columns_partial, h->columns_path));
+    return strcmp(h->lines_partial, h->lines_path) == 0 ? MW_OK : mw_file_publish(h->lines_partial, h->lines_path);
 }
 
 void history_clean(const char *folder) {
     checkpoints_prune(folder, 0);
-    remove_files(folder, is_begun);
+    remove_files(folder, is_partial);
 }
 
 static mw_status publish_if_there(const char *folder, const char *name, const char *fingerprint) {
-    return mw_file_publish_any(begun_path(folder, name, fingerprint, true), mw_path_join(folder, name));
+    return mw_file_publish_any(partial_path(folder, name, fingerprint, true), mw_path_join(folder, name));
 }
 
 mw_status mw_training_settle(const char *folder, const char *fingerprint) {
@@ -168,7 +169,7 @@ void history_close(history *h) {
     if (h->stream) fclose(h->stream);
     mw_free(h->lines_path);
     mw_free(h->columns_path);
-    mw_free(h->lines_begun);
-    mw_free(h->columns_begun);
+    mw_free(h->lines_partial);
+    mw_free(h->columns_partial);
     *h = (history){0};
 }

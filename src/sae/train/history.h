@@ -5,8 +5,8 @@
 #include "microw/sae.h"
 
 typedef struct history {
-    char *lines_path, *columns_path;   /* history.jsonl, training_history.json */
-    char *lines_begun, *columns_begun; /* what is written until the training is finished */
+    char *lines_path, *columns_path;       /* history.jsonl, training_history.json */
+    char *lines_partial, *columns_partial; /* what is written until the training is finished */
     void *stream;
 } history;
 

@@ -11,7 +11,7 @@ typedef struct group {
     feed feed;
     int64_t n, begin, end; /* trainees; this rank's rows of a batch */
     trainee *trainees;
-    reader *reader;
+    prefetcher *prefetcher;
     mw_backend *memory; /* of the rows that steps read */
     float *x, *y;       /* rows of a batch, scaled */
 } group;
@@ -35,8 +35,8 @@ static mw_backend *device_of(const mw_training *job) {
 }
 
 /* Of one that shares its batches with the first. */
-static mw_status check_job(const mw_training *job, const mw_training *first, const mw_store_view *in,
-                           const mw_store_view *out) {
+static mw_status check_training(const mw_training *job, const mw_training *first, const mw_store_view *in,
+                                const mw_store_view *out) {
     MW_TRY(check_width(job->sae, in, out));
     if (job->sae->shard.count != shards_of(job->options))
         return mw_error(MW_ERR_ARG, "an SAE in %lld shards cannot be trained as one in %lld",
@@ -53,12 +53,12 @@ static mw_status open_group(group *g, mw_training *jobs, const mw_store_view *in
     if (first->batch < 1) return mw_error(MW_ERR_CONFIG, "train.batch = %lld cannot be", (long long)first->batch);
     shard_rows(jobs[0].sae, mw_comm_rank(g->comm), mw_comm_size(g->comm), first->batch, &g->begin, &g->end);
     int64_t rows = g->end - g->begin;
-    for (int64_t i = 0; i < g->n; i++) MW_TRY(check_job(&jobs[i], &jobs[0], in, out));
+    for (int64_t i = 0; i < g->n; i++) MW_TRY(check_training(&jobs[i], &jobs[0], in, out));
     MW_TRY(feed_open(in, out, first, &g->feed));
     g->trainees = mw_calloc((size_t)g->n, sizeof *g->trainees);
     if (!g->trainees) return MW_ERR_MEMORY;
     g->memory = device_of(&jobs[0]);
-    MW_TRY(reader_open(&g->feed, rows, g->memory, &g->reader));
+    MW_TRY(prefetch_open(&g->feed, rows, g->memory, &g->prefetcher));
     MW_TRY(mw_backend_floats(g->memory, rows * in->width, &g->x));
     if (out) MW_TRY(mw_backend_floats(g->memory, rows * out->width, &g->y));
     for (int64_t i = 0; i < g->n; i++) {
@@ -73,7 +73,7 @@ static mw_status open_group(group *g, mw_training *jobs, const mw_store_view *in
 
 static void close_group(group *g) {
     for (int64_t i = 0; i < g->n && g->trainees; i++) trainee_free(&g->trainees[i]);
-    reader_close(&g->reader);
+    prefetch_close(&g->prefetcher);
     feed_close(&g->feed);
     if (g->x) g->memory->ops->free(g->memory, g->x);
     if (g->y) g->memory->ops->free(g->memory, g->y);
@@ -83,23 +83,23 @@ static void close_group(group *g) {
 /* ---- the run ------------------------------------------------------------------------------------------- */
 
 /* A trainee that fails ends alone; without the other ranks nobody can go on. */
-static mw_status settle(trainee *m, mw_status status) {
+static mw_status drop_if_failed(trainee *t, mw_status status) {
     if (status == MW_OK) return MW_OK;
-    m->job->status = status;
-    trainee_free(m);
+    t->job->status = status;
+    trainee_free(t);
     return status == MW_ERR_COMM ? status : MW_OK;
 }
 
 /* Finishing may need rows of its own. */
-static mw_status finish_if_done(group *g, trainee *m) {
-    if (m->active || m->job->status != MW_OK) return MW_OK;
-    reader_rest(g->reader);
-    return settle(m, trainee_finish(m));
+static mw_status finish_if_done(group *g, trainee *t) {
+    if (t->active || t->job->status != MW_OK) return MW_OK;
+    prefetch_wait(g->prefetcher);
+    return drop_if_failed(t, trainee_finish(t));
 }
 
 static mw_status begin_all(group *g) {
     for (int64_t i = 0; i < g->n; i++) {
-        MW_TRY(settle(&g->trainees[i], trainee_begin(&g->trainees[i])));
+        MW_TRY(drop_if_failed(&g->trainees[i], trainee_begin(&g->trainees[i])));
         MW_TRY(finish_if_done(g, &g->trainees[i]));
     }
     return MW_OK;
@@ -109,9 +109,9 @@ static mw_status begin_all(group *g) {
 static int64_t next_step(const group *g) {
     int64_t next = -1;
     for (int64_t i = 0; i < g->n; i++) {
-        const trainee *m = &g->trainees[i];
-        int64_t done = m->active ? mw_trainer_steps_done(m->trainer) : -1;
-        if (m->active && (next < 0 || done < next)) next = done;
+        const trainee *t = &g->trainees[i];
+        int64_t done = t->active ? mw_trainer_steps_done(t->trainer) : -1;
+        if (t->active && (next < 0 || done < next)) next = done;
     }
     return next;
 }
@@ -119,12 +119,12 @@ static int64_t next_step(const group *g) {
 /* Each is charged the time that was waited for rows, as if it were alone. */
 static mw_status step_all(group *g, int64_t step, const float *x, const float *y, double waited) {
     for (int64_t i = 0; i < g->n; i++) {
-        trainee *m = &g->trainees[i];
-        if (!m->active || mw_trainer_steps_done(m->trainer) != step) continue;
-        m->job->seconds += waited;
-        m->job->waiting += waited;
-        MW_TRY(settle(m, trainee_step(m, x, y)));
-        MW_TRY(finish_if_done(g, m));
+        trainee *t = &g->trainees[i];
+        if (!t->active || mw_trainer_steps_done(t->trainer) != step) continue;
+        t->job->seconds += waited;
+        t->job->waiting += waited;
+        MW_TRY(drop_if_failed(t, trainee_step(t, x, y)));
+        MW_TRY(finish_if_done(g, t));
     }
     return MW_OK;
 }
@@ -139,9 +139,9 @@ static mw_status interrupt_all(group *g) {
 static int64_t rows_left(const group *g) {
     int64_t rows = 0;
     for (int64_t i = 0; i < g->n; i++) {
-        const trainee *m = &g->trainees[i];
-        const mw_train_options *o = m->job->options;
-        if (m->active) rows += (o->steps - mw_trainer_steps_done(m->trainer)) * o->batch;
+        const trainee *t = &g->trainees[i];
+        const mw_train_options *o = t->job->options;
+        if (t->active) rows += (o->steps - mw_trainer_steps_done(t->trainer)) * o->batch;
     }
     return rows;
 }
@@ -181,9 +181,9 @@ static int64_t last_step(const group *g) {
 }
 
 /* Rows of this step, and those of the next are asked for. */
-static mw_status take_rows(group *g, int64_t step, int64_t batch, const float **x, const float **y) {
+static mw_status take_batch(group *g, int64_t step, int64_t batch, const float **x, const float **y) {
     int64_t next = step < last_step(g) ? (step + 1) * batch + g->begin : -1;
-    return reader_take(g->reader, step * batch + g->begin, next, x, y);
+    return prefetch_take(g->prefetcher, step * batch + g->begin, next, x, y);
 }
 
 static mw_status run_steps(group *g) {
@@ -195,7 +195,7 @@ static mw_status run_steps(group *g) {
     mw_progress_begin(&progress, "train", "tokens", total, mw_comm_rank(g->comm) == 0);
     for (int64_t step; (step = next_step(g)) >= 0;) {
         double start = mw_seconds();
-        mw_status ready = take_rows(g, step, batch, &x, &y);
+        mw_status ready = take_batch(g, step, batch, &x, &y);
         double waited = mw_seconds() - start;
         ready = mw_comm_agree(g->comm, mw_if_interrupted(ready));
         if (ready == MW_INTERRUPTED) return interrupt_all(g);
@@ -208,8 +208,8 @@ static mw_status run_steps(group *g) {
 }
 
 /* Each rank counted those of its rows. */
-static mw_status tell_replaced(group *g) {
-    int64_t replaced = g->feed.replaced + reader_replaced(g->reader);
+static mw_status report_replaced(group *g) {
+    int64_t replaced = g->feed.replaced + prefetch_replaced(g->prefetcher);
     MW_TRY(mw_comm_allreduce_sum(g->comm, &replaced, 1));
     if (replaced && mw_comm_rank(g->comm) == 0)
         mw_log(MW_LOG_WARNING, "activations: %lld rows were not finite; the rows behind them took their places",
@@ -223,8 +223,8 @@ mw_status mw_sae_train_many(mw_training *jobs, int64_t n, const mw_store_view *i
     mw_status status = mw_comm_agree(comm, open_group(&g, jobs, in, out));
     if (status == MW_OK) status = begin_all(&g);
     if (status == MW_OK) status = run_steps(&g);
-    if (g.reader) reader_rest(g.reader);
-    if (status == MW_OK) status = tell_replaced(&g);
+    if (g.prefetcher) prefetch_wait(g.prefetcher);
+    if (status == MW_OK) status = report_replaced(&g);
     close_group(&g);
     return status;
 }

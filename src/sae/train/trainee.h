@@ -6,7 +6,7 @@
 #include "sae/train/history.h"
 #include "sae/rows/scales.h"
 
-enum { TRAINEE_UNUSABLE = 64 };
+enum { UNUSABLE_MAX = 64 };
 
 typedef struct trainee {
     mw_training *job;
@@ -18,20 +18,20 @@ typedef struct trainee {
     scales scales;
     float *factor_x, *factor_y; /* the scales, there */
     history history;
-    int64_t unusable[TRAINEE_UNUSABLE], n_unusable; /* steps of checkpoints that are damaged, or of other settings */
-    int64_t first;                                  /* step it began at */
-    double saved;                                   /* when the last checkpoint was */
+    int64_t unusable[UNUSABLE_MAX], n_unusable; /* steps of checkpoints that are damaged, or of other settings */
+    int64_t first_step;                         /* step it began at */
+    double saved_at;                            /* when the last checkpoint was */
     bool active;
 } trainee;
 
 /* Initial weights from the sample, or those of the newest whole checkpoint. Collective, as all of these. */
-mw_status trainee_begin(trainee *m) MW_MUST_USE;
+mw_status trainee_begin(trainee *t) MW_MUST_USE;
 /* Its step on rows of the batch as stored, [rows, width], in `memory`. Ends it after its last one. */
-mw_status trainee_step(trainee *m, const float *raw_x, const float *raw_y) MW_MUST_USE;
+mw_status trainee_step(trainee *t, const float *raw_x, const float *raw_y) MW_MUST_USE;
 /* Asked to end: what the steps so far made is kept. */
-mw_status trainee_interrupt(trainee *m) MW_MUST_USE;
+mw_status trainee_interrupt(trainee *t) MW_MUST_USE;
 /* After its last step: means, threshold, scales folded in, saved. */
-mw_status trainee_finish(trainee *m) MW_MUST_USE;
-void trainee_free(trainee *m);
+mw_status trainee_finish(trainee *t) MW_MUST_USE;
+void trainee_free(trainee *t);
 
 #endif
