@@ -18,14 +18,14 @@ mw_status mw_codes_begin(mw_codes *codes, int64_t rows) {
 /* ---- entries, in whose memory they are -------------------------------------------------------------------------- */
 
 /* Items are of 4 bytes, as latents and values are. */
-static mw_status grow_plain(void **array, int64_t kept, int64_t capacity) {
+static mw_status grow_on_host(void **array, int64_t kept, int64_t capacity) {
     void *moved = mw_realloc(*array, (size_t)kept * 4, (size_t)capacity * 4);
     if (!moved) return MW_ERR_MEMORY;
     *array = moved;
     return MW_OK;
 }
 
-static mw_status grow_there(mw_backend *memory, void **array, int64_t kept, int64_t capacity) {
+static mw_status grow_on_device(mw_backend *memory, void **array, int64_t kept, int64_t capacity) {
     float *grown = NULL;
     MW_TRY(mw_backend_floats(memory, capacity, &grown));
     if (kept) MW_TRY(memory->ops->copy_2d(memory, grown, kept, *array, kept, 1, kept));
@@ -35,7 +35,7 @@ static mw_status grow_there(mw_backend *memory, void **array, int64_t kept, int6
 }
 
 static mw_status grow(mw_backend *memory, void **array, int64_t kept, int64_t capacity) {
-    return memory ? grow_there(memory, array, kept, capacity) : grow_plain(array, kept, capacity);
+    return memory ? grow_on_device(memory, array, kept, capacity) : grow_on_host(array, kept, capacity);
 }
 
 mw_status mw_codes_reserve(mw_codes *codes, int64_t kept, int64_t entries) {
@@ -62,7 +62,7 @@ void mw_codes_free(mw_codes *codes) {
 
 /* ---- there and back ------------------------------------------------------------------------------------------------ */
 
-static mw_status take_rows(const mw_codes *from, mw_codes *to) {
+static mw_status copy_starts(const mw_codes *from, mw_codes *to) {
     int64_t entries = from->start[from->rows];
     MW_TRY(mw_codes_begin(to, from->rows));
     memcpy(to->start, from->start, (size_t)(from->rows + 1) * sizeof *to->start);
@@ -70,7 +70,7 @@ static mw_status take_rows(const mw_codes *from, mw_codes *to) {
 }
 
 mw_status codes_to_host(const mw_codes *from, mw_codes *host) {
-    MW_TRY(take_rows(from, host));
+    MW_TRY(copy_starts(from, host));
     size_t bytes = (size_t)from->start[from->rows] * 4;
     if (from->memory) {
         MW_TRY(from->memory->ops->download(from->memory, host->index, from->index, bytes));
@@ -82,7 +82,7 @@ mw_status codes_to_host(const mw_codes *from, mw_codes *host) {
 }
 
 mw_status codes_from_host(const mw_codes *host, mw_codes *to) {
-    MW_TRY(take_rows(host, to));
+    MW_TRY(copy_starts(host, to));
     size_t bytes = (size_t)host->start[host->rows] * 4;
     if (to->memory) {
         MW_TRY(to->memory->ops->upload(to->memory, to->index, host->index, bytes));
@@ -102,7 +102,7 @@ float mw_codes_find(const mw_codes *codes, int64_t row, int64_t latent) {
 /* ---- codes of a matrix --------------------------------------------------------------------------------------- */
 
 /* Counts of rows first .. first + rows, which lie behind their starts, become starts; entries get room. */
-static mw_status place_rows(mw_codes *out, int64_t first, int64_t rows) {
+static mw_status reserve_rows(mw_codes *out, int64_t first, int64_t rows) {
     int64_t *start = out->start + first;
     for (int64_t r = 0; r < rows; r++) start[r + 1] += start[r];
     return mw_codes_reserve(out, start[0], start[rows]);
@@ -112,14 +112,14 @@ mw_status append_above(mw_backend *backend, mw_codes *out, int64_t first, int64_
                       const mw_threshold *how, const float *x) {
     int64_t *start = out->start + first;
     MW_TRY(backend->ops->count_open(backend, how, x, rows, n, start + 1));
-    MW_TRY(place_rows(out, first, rows));
+    MW_TRY(reserve_rows(out, first, rows));
     return backend->ops->write_open(backend, how, x, rows, n, start, out->index, out->value);
 }
 
 mw_status keep_codes(mw_backend *b, const mw_codes *from, int64_t rows, const mw_filter *how, mw_codes *to) {
     MW_TRY(mw_codes_begin(to, from->rows));
     MW_TRY(b->ops->count_kept(b, how, from->start, from->index, from->value, rows, to->start + 1));
-    MW_TRY(place_rows(to, 0, rows));
+    MW_TRY(reserve_rows(to, 0, rows));
     return b->ops->write_kept(b, how, from->start, from->index, from->value, rows, to->start, to->index, to->value);
 }
 

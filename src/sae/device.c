@@ -50,15 +50,15 @@ static void list_arrays(mw_sae *s, array out[ARRAYS]) {
 }
 
 /* Both lists are of the same SAE, so the same arrays are there. */
-static mw_status move(mw_backend *backend, const mw_sae *from, mw_sae *to, bool out) {
+static mw_status copy_arrays(mw_backend *backend, const mw_sae *from, mw_sae *to, bool upload) {
     array source[ARRAYS], target[ARRAYS];
-    mw_sae reader = *from;
-    list_arrays(&reader, source);
+    mw_sae from_copy = *from;
+    list_arrays(&from_copy, source);
     list_arrays(to, target);
     for (int i = 0; i < ARRAYS; i++) {
         if (!*target[i].slot) continue;
         size_t bytes = (size_t)target[i].count * sizeof(float);
-        if (out)
+        if (upload)
             MW_TRY(backend->ops->upload(backend, *target[i].slot, *source[i].slot, bytes));
         else
             MW_TRY(backend->ops->download(backend, *target[i].slot, *source[i].slot, bytes));
@@ -68,7 +68,7 @@ static mw_status move(mw_backend *backend, const mw_sae *from, mw_sae *to, bool 
 }
 
 mw_status sae_fetch(const mw_sae *copy, mw_sae *to) {
-    return move(copy->backend, copy, to, false);
+    return copy_arrays(copy->backend, copy, to, false);
 }
 
 mw_status sae_copy_to(const mw_sae *sae, mw_backend *backend, mw_sae **out) {
@@ -87,7 +87,7 @@ mw_status sae_copy_to(const mw_sae *sae, mw_backend *backend, mw_sae **out) {
     mw_status status = MW_OK;
     for (int i = 0; i < ARRAYS && status == MW_OK; i++)
         if (from[i].slot) status = mw_backend_floats(backend, to[i].count, to[i].slot);
-    if (status == MW_OK) status = move(backend, sae, copy, true);
+    if (status == MW_OK) status = copy_arrays(backend, sae, copy, true);
     if (status != MW_OK)
         sae_free_copy(&copy);
     else

@@ -7,7 +7,7 @@ static void release(mw_backend *backend, void *block) {
 
 /* ---- use ---------------------------------------------------------------------------------------------------- */
 
-enum { FEW_ROWS = 64 }; /* that the host rebuilds sooner than they are sent to a device */
+enum { DEVICE_ROWS_MIN = 64 }; /* that the host rebuilds sooner than they are sent to a device */
 
 /* Rows of the host's on a device. */
 static mw_status send(mw_backend *b, const float *x, int64_t count, float **out) {
@@ -17,7 +17,7 @@ static mw_status send(mw_backend *b, const float *x, int64_t count, float **out)
     return status;
 }
 
-static mw_status encode_there(const mw_sae *copy, const float *x, int64_t rows, mw_codes *out) {
+static mw_status encode_on_device(const mw_sae *copy, const float *x, int64_t rows, mw_codes *out) {
     mw_backend *b = copy->backend;
     mw_codes codes = {.memory = b};
     float *there = NULL;
@@ -30,7 +30,7 @@ static mw_status encode_there(const mw_sae *copy, const float *x, int64_t rows, 
 }
 
 mw_status mw_sae_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) {
-    return sae->device ? encode_there(sae->device, x, rows, out) : variant_of(sae)->encode(sae, x, rows, out);
+    return sae->device ? encode_on_device(sae->device, x, rows, out) : variant_of(sae)->encode(sae, x, rows, out);
 }
 
 mw_status sae_add_skip(const mw_sae *sae, const float *x, int64_t rows, float *out) {
@@ -50,12 +50,12 @@ mw_status sae_add_skip(const mw_sae *sae, const float *x, int64_t rows, float *o
 }
 
 /* All in the memory of the SAE's backend. */
-static mw_status decode_here(const mw_sae *sae, const mw_codes *codes, const float *x, float *x_hat) {
+static mw_status decode_local(const mw_sae *sae, const mw_codes *codes, const float *x, float *x_hat) {
     MW_TRY(shards_decode(sae, sae->b_dec, codes, x_hat));
     return sae_add_skip(sae, x, codes->rows, x_hat);
 }
 
-static mw_status decode_there(const mw_sae *copy, const mw_codes *codes, const float *x, float *x_hat) {
+static mw_status decode_on_device(const mw_sae *copy, const mw_codes *codes, const float *x, float *x_hat) {
     mw_backend *b = copy->backend;
     mw_codes there = {.memory = b};
     int64_t count = codes->rows * copy->d_out;
@@ -63,7 +63,7 @@ static mw_status decode_there(const mw_sae *copy, const mw_codes *codes, const f
     mw_status status = codes_from_host(codes, &there);
     if (status == MW_OK && copy->w_skip) status = send(b, x, codes->rows * copy->d, &input);
     if (status == MW_OK) status = mw_backend_floats(b, count, &output);
-    if (status == MW_OK) status = decode_here(copy, &there, input, output);
+    if (status == MW_OK) status = decode_local(copy, &there, input, output);
     if (status == MW_OK) status = b->ops->download(b, x_hat, output, (size_t)count * sizeof *x_hat);
     release(b, input);
     release(b, output);
@@ -72,6 +72,6 @@ static mw_status decode_there(const mw_sae *copy, const mw_codes *codes, const f
 }
 
 mw_status mw_sae_decode(const mw_sae *sae, const mw_codes *codes, const float *x, float *x_hat) {
-    bool there = sae->device && codes->rows >= FEW_ROWS;
-    return there ? decode_there(sae->device, codes, x, x_hat) : decode_here(sae, codes, x, x_hat);
+    bool there = sae->device && codes->rows >= DEVICE_ROWS_MIN;
+    return there ? decode_on_device(sae->device, codes, x, x_hat) : decode_local(sae, codes, x, x_hat);
 }

@@ -121,7 +121,7 @@ mw_status mw_sae_new_shard(mw_backend *backend, const mw_sae_shape *shape, const
     MW_TRY(mw_comm_agree(comm, mw_sae_check_shards(shape, ranks, shards)));
     mw_status status = sae_set_shape(&made, shape);
     if (status == MW_OK) {
-        shard_hold(&made, rank, ranks, shards);
+        shard_assign(&made, rank, ranks, shards);
         status = make(backend, &made, shape->skip, &sae);
     }
     status = mw_comm_agree(comm, status);

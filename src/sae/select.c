@@ -3,19 +3,19 @@
 
 /* ---- the k largest of a row ------------------------------------------------------------------------------ */
 
-typedef struct top_k_reader {
+typedef struct top_k_visit {
     const mw_sae *sae;
     candidates *found;
-} top_k_reader;
+} top_k_visit;
 
-static mw_status take_top_k(void *self, const float *pre, int64_t first, int64_t rows) {
-    top_k_reader *t = self;
+static mw_status visit_top_k(void *self, const float *pre, int64_t first, int64_t rows) {
+    top_k_visit *t = self;
     return candidates_take(t->found, pre, first, rows, t->sae->n, NULL);
 }
 
 mw_status top_k_candidates(const mw_sae *sae, const float *x, int64_t rows, int64_t k, candidates *out) {
     MW_TRY(candidates_make(sae->backend, rows, k, out));
-    return sae_visit(sae, x, rows, take_top_k, &(top_k_reader){sae, out});
+    return sae_visit(sae, x, rows, visit_top_k, &(top_k_visit){sae, out});
 }
 
 mw_status top_k_codes(const mw_sae *sae, const float *x, int64_t rows, int64_t k, mw_codes *out) {
@@ -28,30 +28,30 @@ mw_status top_k_codes(const mw_sae *sae, const float *x, int64_t rows, int64_t k
 
 /* ---- all above a floor ----------------------------------------------------------------------------------- */
 
-typedef struct open_reader {
+typedef struct open_visit {
     const mw_sae *sae;
     int count;
     const mw_threshold *how; /* [count] */
     mw_codes *const *out;
-} open_reader;
+} open_visit;
 
-static mw_status take_open(void *self, const float *pre, int64_t first, int64_t rows) {
-    open_reader *t = self;
+static mw_status visit_open(void *self, const float *pre, int64_t first, int64_t rows) {
+    open_visit *t = self;
     for (int i = 0; i < t->count; i++)
         MW_TRY(append_above(t->sae->backend, t->out[i], first, rows, t->sae->n, &t->how[i], pre));
     return MW_OK;
 }
 
-static mw_status open_all(open_reader *t, const float *x, int64_t rows) {
+static mw_status open_all(open_visit *t, const float *x, int64_t rows) {
     for (int i = 0; i < t->count; i++) MW_TRY(mw_codes_begin(t->out[i], rows));
-    return sae_visit(t->sae, x, rows, take_open, t);
+    return sae_visit(t->sae, x, rows, visit_open, t);
 }
 
 mw_status codes_above(const mw_sae *sae, const float *x, int64_t rows, mw_threshold how, mw_codes *out) {
-    return open_all(&(open_reader){sae, 1, &how, &out}, x, rows);
+    return open_all(&(open_visit){sae, 1, &how, &out}, x, rows);
 }
 
 mw_status codes_above_both(const mw_sae *sae, const float *x, int64_t rows, const mw_threshold how[2],
                     mw_codes *const out[2]) {
-    return open_all(&(open_reader){sae, 2, how, out}, x, rows);
+    return open_all(&(open_visit){sae, 2, how, out}, x, rows);
 }

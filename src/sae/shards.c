@@ -15,7 +15,7 @@ mw_status mw_sae_check_shards(const mw_sae_shape *shape, int ranks, int64_t shar
     return MW_OK;
 }
 
-void shard_hold(mw_sae *sae, int rank, int ranks, int64_t shards) {
+void shard_assign(mw_sae *sae, int rank, int ranks, int64_t shards) {
     int group = (int)(ranks / shards), first = rank / group * group;
     int64_t begin, end, unused;
     mw_comm_share(first, ranks, sae->n, LATENT_BLOCK, &begin, &unused);
@@ -70,20 +70,20 @@ void candidates_free(candidates *c) {
 }
 
 /* The k largest of each row, as latents. */
-static mw_status find(mw_backend *b, const float *pre, int64_t rows, int64_t n, const int32_t *table, int64_t k,
-                      int32_t *index, float *value) {
+static mw_status find_top(mw_backend *b, const float *pre, int64_t rows, int64_t n, const int32_t *table, int64_t k,
+                          int32_t *index, float *value) {
     MW_TRY(b->ops->top_k(b, pre, rows, n, k, index, value));
     return table ? b->ops->pick(b, index, table, 0, rows, k) : MW_OK;
 }
 
 /* A shard with fewer latents than candidates are wanted: the rest of its rows stays 0. */
-static mw_status take_few(candidates *c, const float *pre, int64_t first, int64_t rows, int64_t n,
-                          const int32_t *table) {
+static mw_status take_fewer(candidates *c, const float *pre, int64_t first, int64_t rows, int64_t n,
+                            const int32_t *table) {
     mw_backend *b = c->backend;
     candidates found = {0};
     int64_t at = first * c->width;
     mw_status status = candidates_make(b, rows, n, &found);
-    if (status == MW_OK) status = find(b, pre, rows, n, table, n, found.index, found.value);
+    if (status == MW_OK) status = find_top(b, pre, rows, n, table, n, found.index, found.value);
     if (status == MW_OK) status = copy_latents(b, c->index + at, c->width, found.index, rows, n);
     if (status == MW_OK) status = b->ops->copy_2d(b, c->value + at, c->width, found.value, n, rows, n);
     candidates_free(&found);
@@ -93,8 +93,8 @@ static mw_status take_few(candidates *c, const float *pre, int64_t first, int64_
 mw_status candidates_take(candidates *c, const float *pre, int64_t first, int64_t rows, int64_t n,
                           const int32_t *table) {
     int64_t at = first * c->width;
-    if (n < c->width) return take_few(c, pre, first, rows, n, table);
-    return find(c->backend, pre, rows, n, table, c->width, c->index + at, c->value + at);
+    if (n < c->width) return take_fewer(c, pre, first, rows, n, table);
+    return find_top(c->backend, pre, rows, n, table, c->width, c->index + at, c->value + at);
 }
 
 /* Scratch for `rows` rows at once. */
@@ -105,7 +105,7 @@ typedef struct choice {
     candidates best; /* [rows, k] */
 } choice;
 
-static mw_status open_choice(const mw_sae *sae, const candidates *c, int64_t k, choice *out) {
+static mw_status choice_open(const mw_sae *sae, const candidates *c, int64_t k, choice *out) {
     int64_t wide = sae->shard.count * c->width, rows = chunk_rows(c->backend->ops->host_memory, wide);
     *out = (choice){.rows = rows < c->rows ? rows : c->rows};
     MW_TRY(mw_backend_floats(c->backend, out->rows * wide, &out->gathered));
@@ -113,7 +113,7 @@ static mw_status open_choice(const mw_sae *sae, const candidates *c, int64_t k, 
     return candidates_make(c->backend, out->rows, k, &out->best);
 }
 
-static void close_choice(mw_backend *b, choice *s) {
+static void choice_close(mw_backend *b, choice *s) {
     if (s->gathered) b->ops->free(b, s->gathered);
     if (s->side) b->ops->free(b, s->side);
     candidates_free(&s->best);
@@ -134,7 +134,7 @@ static mw_status choose(const mw_sae *sae, const candidates *c, choice *s, int64
 }
 
 /* A rank that fails on its way still takes part in all gathers. */
-static mw_status choose_all(const mw_sae *sae, const candidates *c, choice *s, mw_codes *out) {
+static mw_status choose_chunks(const mw_sae *sae, const candidates *c, choice *s, mw_codes *out) {
     mw_backend *b = c->backend;
     mw_status local = mw_codes_begin(out, c->rows);
     for (int64_t r = 0, m; r < c->rows; r += m) {
@@ -148,62 +148,62 @@ static mw_status choose_all(const mw_sae *sae, const candidates *c, choice *s, m
     return shard_agree(sae, local);
 }
 
-/* Without other shards: `few` is scratch. */
-static mw_status choose_here(const candidates *c, int64_t k, candidates *few, mw_codes *out) {
+/* Without other shards: `best` is scratch. */
+static mw_status choose_local(const candidates *c, int64_t k, candidates *best, mw_codes *out) {
     mw_backend *b = c->backend;
     MW_TRY(mw_codes_begin(out, c->rows));
     if (k == c->width) return append_positive(b, out, 0, c->rows, k, c->index, c->value);
-    MW_TRY(candidates_make(b, c->rows, k, few));
-    MW_TRY(b->ops->top_k(b, c->value, c->rows, c->width, k, few->index, few->value));
-    MW_TRY(b->ops->pick(b, few->index, c->index, c->width, c->rows, k));
-    return append_positive(b, out, 0, c->rows, k, few->index, few->value);
+    MW_TRY(candidates_make(b, c->rows, k, best));
+    MW_TRY(b->ops->top_k(b, c->value, c->rows, c->width, k, best->index, best->value));
+    MW_TRY(b->ops->pick(b, best->index, c->index, c->width, c->rows, k));
+    return append_positive(b, out, 0, c->rows, k, best->index, best->value);
 }
 
-static mw_status choose_alone(const candidates *c, int64_t k, mw_codes *out) {
-    candidates few = {0};
-    mw_status status = choose_here(c, k, &few, out);
-    candidates_free(&few);
+static mw_status choose_unsharded(const candidates *c, int64_t k, mw_codes *out) {
+    candidates best = {0};
+    mw_status status = choose_local(c, k, &best, out);
+    candidates_free(&best);
     return status;
 }
 
 mw_status candidates_choose(const mw_sae *sae, const candidates *c, int64_t k, mw_status ready, mw_codes *out) {
     choice s = {0};
-    if (!sae->shard.peers) return ready == MW_OK ? choose_alone(c, k, out) : ready;
-    mw_status status = shard_agree(sae, ready == MW_OK ? open_choice(sae, c, k, &s) : ready);
-    if (status == MW_OK) status = choose_all(sae, c, &s, out);
-    close_choice(sae->backend, &s);
+    if (!sae->shard.peers) return ready == MW_OK ? choose_unsharded(c, k, out) : ready;
+    mw_status status = shard_agree(sae, ready == MW_OK ? choice_open(sae, c, k, &s) : ready);
+    if (status == MW_OK) status = choose_chunks(sae, c, &s, out);
+    choice_close(sae->backend, &s);
     return status;
 }
 
 /* ---- reconstruction -------------------------------------------------------------------------------------------- */
 
 /* Rows that are passed on at once: while one shard works on some, the next has those before. */
-static int64_t piece_of(int64_t rows) {
+static int64_t piece_rows(int64_t rows) {
     enum { PIECES = 8 };
     return (rows / PIECES + MW_ROW_TILE) / MW_ROW_TILE * MW_ROW_TILE;
 }
 
 /* Without the other rank nothing can go on; what fails here alone is told when all have been served. */
-static mw_status unless_lost(mw_status status, mw_status *local) {
+static mw_status keep_first_error(mw_status status, mw_status *local) {
     if (status == MW_ERR_COMM) return status;
     if (*local == MW_OK) *local = status;
     return MW_OK;
 }
 
-static mw_status pass_on(const mw_sae *sae, const float *bias, const mw_codes *codes, float *out) {
+static mw_status decode_chain(const mw_sae *sae, const float *bias, const mw_codes *codes, float *out) {
     mw_backend *b = sae->backend;
     int at = shard_number(sae);
     mw_status local = MW_OK;
     for (int64_t r = 0, m; r < codes->rows; r += m) {
-        m = codes->rows - r < piece_of(codes->rows) ? codes->rows - r : piece_of(codes->rows);
+        m = codes->rows - r < piece_rows(codes->rows) ? codes->rows - r : piece_rows(codes->rows);
         float *rows = out + r * sae->d_out;
         size_t bytes = (size_t)(m * sae->d_out) * sizeof *rows;
-        if (at > 0) MW_TRY(unless_lost(mw_comm_receive_device(sae->shard.peers, b, rows, bytes, at - 1), &local));
+        if (at > 0) MW_TRY(keep_first_error(mw_comm_receive_device(sae->shard.peers, b, rows, bytes, at - 1), &local));
         if (local == MW_OK)
             local = b->ops->sparse_decode(b, rows, bias, at > 0, codes->start + r, codes->index, codes->value, m,
                                           sae->w_dec, sae->d_out);
         if (at + 1 < sae->shard.count)
-            MW_TRY(unless_lost(mw_comm_send_device(sae->shard.peers, b, rows, bytes, at + 1), &local));
+            MW_TRY(keep_first_error(mw_comm_send_device(sae->shard.peers, b, rows, bytes, at + 1), &local));
     }
     return shard_agree(sae, local);
 }
@@ -213,6 +213,6 @@ mw_status shards_decode(const mw_sae *sae, const float *bias, const mw_codes *co
     if (!sae->shard.peers)
         return b->ops->sparse_decode(b, out, bias, false, codes->start, codes->index, codes->value, codes->rows,
                                      sae->w_dec, sae->d_out);
-    MW_TRY(pass_on(sae, bias, codes, out));
+    MW_TRY(decode_chain(sae, bias, codes, out));
     return gather(sae, 0, (size_t)(codes->rows * sae->d_out) * sizeof *out, out); /* the last shard has all */
 }

@@ -12,7 +12,7 @@
 #include "sae/variants/variants.h"
 
 /* Makes of a whole SAE's shape that of the shard which rank `rank` of `ranks` holds. */
-void shard_hold(mw_sae *sae, int rank, int ranks, int64_t shards);
+void shard_assign(mw_sae *sae, int rank, int ranks, int64_t shards);
 /* Shards that options ask for. */
 int64_t shards_of(const mw_train_options *options);
 /* The rows of a batch that rank `rank` of `ranks` has: ranks with the same rows stand a group apart. */

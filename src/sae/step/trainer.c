@@ -127,7 +127,7 @@ int64_t mw_training_bytes(const mw_sae_shape *shape, const mw_train_options *opt
         if (variant_of(&sae)->extra[i].name) sae.extra[i] = &present;
     int64_t shards = shards_of(options);
     if (ranks % shards != 0) return 0;
-    shard_hold(&sae, ranks - 1, ranks, shards);
+    shard_assign(&sae, ranks - 1, ranks, shards);
     mw_trainer *t = mw_calloc(1, sizeof *t);
     if (!t) return 0;
     t->sae = &sae;
