@@ -1,3 +1,4 @@
+/* Reading rows of a store in training order, row by row or by windows of blocks. */
 #include "sae/rows/feed.h"
 #include "sae/rows/nonfinite.h"
 
@@ -41,7 +42,7 @@ static mw_status list_rows(feed *f, int64_t begin, int64_t count) {
 
 /* ---- windows ------------------------------------------------------------------------------------------- */
 
-/* `count` rows from `begin`, on from row 0 behind the last. */
+/* Reads `count` rows from row `begin`; row 0 follows the last row. */
 static mw_status read_cyclic(const mw_store_view *view, int64_t rows, int64_t begin, int64_t count, float *out) {
     while (count > 0) {
         int64_t n = rows - begin < count ? rows - begin : count;
@@ -84,18 +85,18 @@ static mw_status read_windows(feed *f, int64_t begin, int64_t count, float *x, f
     return MW_OK;
 }
 
-/* ---- rows that are no numbers ----------------------------------------------------------------------------- */
+/* ---- rows that are not finite ----------------------------------------------------------------------------- */
 
 static bool is_finite(const feed *f, const float *x, const float *y) {
     return row_is_finite(f->in, x) && (!f->out || row_is_finite(f->out, y));
 }
 
 static mw_status row_error(const feed *f, int64_t row, const float *x, const float *y) {
-    static const char remedy[] = "train.nan: skip puts the next row in its place";
+    static const char remedy[] = "train.nan: skip takes the next finite row instead";
     return row_is_finite(f->in, x) ? nonfinite_error(f->out, row, y, remedy) : nonfinite_error(f->in, row, x, remedy);
 }
 
-/* The next row that is finite: a function of the data alone, so the same at any number of ranks. */
+/* Reads the next finite row, which depends on the data only: results do not depend on the number of ranks. */
 static mw_status replace_row(const feed *f, int64_t row, float *x, float *y) {
     for (int64_t tried = 1; tried < f->order.rows; tried++) {
         row = (row + 1) % f->order.rows;

@@ -1,3 +1,4 @@
+/* Rows of activations that are not finite: found, counted, and named in errors. */
 #include "sae/rows/nonfinite.h"
 
 bool row_is_finite(const mw_store_view *view, const float *x) {

@@ -1,16 +1,17 @@
+/* The training order as keyed permutations of blocks and rows. */
 #include "sae/rows/order.h"
 
 static int64_t tiles(const row_order *o) {
     return (o->batch + MW_ROW_TILE - 1) / MW_ROW_TILE;
 }
 
-/* Places of a batch that are a tile's. */
+/* Rows of a batch in a tile: MW_ROW_TILE, or fewer in the last tile. */
 static int64_t width_of(const row_order *o, int64_t tile) {
     int64_t left = o->batch - tile * MW_ROW_TILE;
     return left < MW_ROW_TILE ? left : MW_ROW_TILE;
 }
 
-/* The last tile may be narrow: with as much smaller windows it keeps up with the others. */
+/* The last tile may have fewer rows: with proportionally smaller windows it advances as the others do. */
 int64_t order_window_blocks(const row_order *o, int64_t tile) {
     return (o->window * width_of(o, tile) + MW_ROW_TILE - 1) / MW_ROW_TILE;
 }
@@ -21,12 +22,12 @@ order_place order_place_of(const row_order *o, int64_t position) {
     return (order_place){tile, seen / size, seen % size};
 }
 
-/* Blocks are counted from an origin that moves with each pass, so that no two rows are always neighbours, and the short rest
- * at the end of the data, to which the first rows are added, is not always the same. */
+/* Blocks are counted from an origin that changes with each pass: so no two rows are neighbours in all passes, and the
+ * short last block, which the first rows complete, has other rows in each pass. */
 int64_t order_block_row(const row_order *o, int64_t tile, int64_t window, int64_t j) {
     enum { ORIGIN = 1 };
     uint64_t rows = (uint64_t)o->rows, blocks = (rows + (uint64_t)o->block - 1) / (uint64_t)o->block;
-    int64_t round = (tiles(o) - 1) * o->window + order_window_blocks(o, tiles(o) - 1); /* a window of each tile */
+    int64_t last = tiles(o) - 1, round = last * o->window + order_window_blocks(o, last); /* a window of every tile */
     uint64_t drawn = (uint64_t)(window * round + tile * o->window + j), pass = drawn / blocks;
     uint32_t origin[4];
     mw_philox(o->seed, ORIGIN, pass, origin);
@@ -36,8 +37,8 @@ int64_t order_block_row(const row_order *o, int64_t tile, int64_t window, int64_
 }
 
 int64_t order_window_row(const row_order *o, int64_t tile, int64_t window, int64_t offset) {
-    static const uint64_t apart = UINT64_C(0x9e3779b97f4a7c15); /* keys of tiles, far from each other */
-    uint64_t key = o->seed + apart * (uint64_t)(tile + 1);
+    static const uint64_t stride = UINT64_C(0x9e3779b97f4a7c15); /* between the keys of tiles */
+    uint64_t key = o->seed + stride * (uint64_t)(tile + 1);
     return (int64_t)mw_permute(key, (uint64_t)window, (uint64_t)(o->block * order_window_blocks(o, tile)),
                                (uint64_t)offset);
 }

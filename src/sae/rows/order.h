@@ -1,10 +1,10 @@
-/* The order in which training goes through the rows: a function of the seed and the position, with no state.
+/* The order of the rows in training: a function of seed and position, without state.
  *
- * Row by row (block 0), pass e over n rows is a keyed permutation of them all: the best order there is, but each row is a
- * read of its own. By blocks, each tile of MW_ROW_TILE places of a batch is a tile, and each tile goes through
- * windows of `window` blocks of `block` neighbouring rows each: blocks are drawn by a keyed permutation of all blocks, and
- * the rows of a window are permuted among themselves. A reader then holds one window a tile, whatever n is, and reads
- * in blocks. Since a rank has whole tiles, it reads nothing for others, and the order does not depend on the ranks.
+ * Row by row (block 0), pass e over n rows is a keyed permutation of all rows: the best shuffle, but one read per row.
+ * By blocks, a batch is divided into tiles of MW_ROW_TILE rows, and each tile takes its rows from windows of `window`
+ * blocks of `block` neighbouring rows: a keyed permutation of all blocks draws the blocks, and another one shuffles the
+ * rows of a window. A feed then buffers one window per tile, whatever n is, and reads in blocks. A rank has whole
+ * tiles: it reads no rows of other ranks, and the order does not depend on the number of ranks.
  */
 #ifndef MICROW_SAE_ROWS_ORDER_H
 #define MICROW_SAE_ROWS_ORDER_H
@@ -13,23 +13,23 @@
 
 typedef struct row_order {
     uint64_t seed;
-    int64_t rows, batch; /* of the data; of a step */
-    int64_t block, window;
+    int64_t rows, batch;   /* rows of the data; rows of a step */
+    int64_t block, window; /* rows of a block, 0: row by row; blocks of a window */
 } row_order;
 
-/* Row at a position of the training order. */
+/* Returns the row at a position >= 0 of the training order. */
 int64_t order_row(const row_order *o, int64_t position);
 
-/* By blocks: where in which window of which tile a position lies, before the window's rows are permuted. */
+/* By blocks: the tile of a position, the tile's window, and the offset in the window before its rows are shuffled. */
 typedef struct order_place {
     int64_t tile, window, offset;
 } order_place;
-/* Blocks in a tile's windows. */
+/* Returns the number of blocks in a window of a tile. */
 int64_t order_window_blocks(const row_order *o, int64_t tile);
 order_place order_place_of(const row_order *o, int64_t position);
-/* First row of a window's block j; it goes on at row 0 behind the last. */
+/* Returns the first row of block j of a window; row 0 follows the last row. */
 int64_t order_block_row(const row_order *o, int64_t tile, int64_t window, int64_t j);
-/* Place `at` of a window is this row of its blocks put one behind the other. */
+/* Returns the row, among the concatenated blocks of a window, that the shuffle puts at an offset of the window. */
 int64_t order_window_row(const row_order *o, int64_t tile, int64_t window, int64_t offset);
 
 #endif

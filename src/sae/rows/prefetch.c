@@ -1,3 +1,4 @@
+/* A thread that reads the next batch into the second of two buffers. */
 #include "sae/rows/prefetch.h"
 
 #include <pthread.h>
@@ -9,7 +10,7 @@ typedef struct side {
 } side;
 
 typedef struct buffer {
-    int64_t begin; /* -1: of no batch */
+    int64_t begin; /* position of its first row in the order; -1: empty */
     mw_status status;
     int64_t replaced;
     side x, y;
@@ -19,13 +20,13 @@ struct prefetcher {
     feed *feed;
     mw_backend *memory;
     int64_t count, replaced;
-    bool ahead;
+    bool ahead; /* rows are prefetched; else there is one buffer and no thread */
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t changed;
     buffer buffers[2];
-    int taken;       /* the buffer that the caller has */
-    buffer *reading; /* what the thread works on; NULL: nothing */
+    int taken;       /* the buffer whose rows the caller uses */
+    buffer *reading; /* the buffer that the thread fills; NULL: none */
     bool closing;
 };
 
@@ -34,7 +35,7 @@ static mw_status send(const prefetcher *p, const side *s) {
     return s->device && bytes ? p->memory->ops->send(p->memory, s->device, s->host, bytes) : MW_OK;
 }
 
-/* What is replaced counts when the batch is taken: one that is read ahead of the last step never is. */
+/* Replaced rows are counted when the batch is taken: a batch that is prefetched but never taken does not count. */
 static void fill(prefetcher *p, buffer *b) {
     int64_t before = p->feed->replaced;
     b->status = feed_read(p->feed, b->begin, p->count, b->x.host, b->y.host);
@@ -106,7 +107,7 @@ mw_status prefetch_open(feed *f, int64_t count, mw_backend *memory, prefetcher *
     pthread_cond_init(&p->changed, NULL);
     mw_status status = make_buffers(p);
     if (status == MW_OK && p->ahead && pthread_create(&p->thread, NULL, run_thread, p) != 0)
-        status = mw_error(MW_ERR_MEMORY, "a thread that reads cannot be started");
+        status = mw_error(MW_ERR_MEMORY, "the prefetch thread cannot be started");
     if (status != MW_OK)
         free_prefetcher(p);
     else
@@ -120,7 +121,7 @@ void prefetch_wait(prefetcher *p) {
     pthread_mutex_unlock(&p->lock);
 }
 
-/* The other buffer, while the caller has this one. What the device still does with it was asked before. */
+/* Fills the other buffer while the caller uses this one. The mark orders the copy behind the device's work on it. */
 static mw_status begin_next(prefetcher *p, int64_t next) {
     buffer *b = &p->buffers[1 - p->taken];
     if (!p->ahead || next < 0 || b->begin == next) return MW_OK;

@@ -1,3 +1,4 @@
+/* Scales of the activations: chosen from a sample before training, folded into the weights after it. */
 #include "sae/rows/scales.h"
 #include "sae/variants/variants.h"
 
@@ -11,7 +12,7 @@ void scale_columns(float *x, int64_t rows, int64_t width, const double *scale) {
         for (int64_t i = 0; i < width; i++) x[r * width + i] *= (float)scale[i];
 }
 
-/* 0 where a column does not vary, as mw_variance_fraction has it. */
+/* Sum of squared distances of a column from its mean; 0 where it does not vary, as in mw_variance_fraction. */
 static void column_variation(const float *x, int64_t rows, int64_t d, int64_t column, double *out) {
     double sum = 0, squares = 0;
     for (int64_t r = 0; r < rows; r++) {
@@ -22,7 +23,7 @@ static void column_variation(const float *x, int64_t rows, int64_t d, int64_t co
     *out = isnan(mw_variance_fraction(1, variation, squares)) ? 0 : variation;
 }
 
-/* Mean length of the sample's rows in columns first .. first + width. */
+/* Returns the mean length of the sample's rows in columns first .. first + width. */
 static double mean_norm(const float *sample, int64_t rows, int64_t d, int64_t first, int64_t width) {
     double sum = 0;
     for (int64_t r = 0; r < rows; r++) sum += length_of(sample + r * d + first, width);
@@ -32,7 +33,7 @@ static double mean_norm(const float *sample, int64_t rows, int64_t d, int64_t fi
 void choose_scale(mw_normalize kind, const mw_store_view *view, const float *sample, int64_t rows, double *out) {
     for (int64_t s = 0, at = 0; s < view->n_sites; at += view->site[s++].width) {
         const mw_store_site *site = &view->site[s];
-        double norm = site->norm_mean; /* no number where a harvest kept rows that are none */
+        double norm = site->norm_mean; /* NaN where a harvest kept rows that are not finite */
         if (!isfinite(norm)) norm = mean_norm(sample, rows, view->width, at, site->width);
         for (int64_t i = at; i < at + site->width; i++) {
             double variation = 0;
@@ -56,7 +57,7 @@ double loss_scale_of(const float *y, int64_t rows, int64_t d) {
 
 /* ---- after training --------------------------------------------------------------------------------------- */
 
-/* Where rows were free the codes take up what they were: relu(c a) = c relu(a). */
+/* The encoder takes over the length of free decoder rows: relu(c a) = c relu(a). */
 mw_status unit_decoder(mw_sae *sae) {
     for (int64_t i = 0; i < sae->n && variant_of(sae)->free_decoder; i++) {
         float norm = (float)length_of(sae->w_dec + i * sae->d_out, sae->d_out);
@@ -66,7 +67,7 @@ mw_status unit_decoder(mw_sae *sae) {
     return sae->backend->ops->unit_rows(sae->backend, sae->w_dec, NULL, sae->n, sae->d_out);
 }
 
-/* Codes are given in the unit of what is rebuilt: its scale, the mean (of logarithms) where columns have several. */
+/* Codes are saved in the unit of the output: divided by its scale, the geometric mean where columns have several. */
 static double code_scale(const mw_sae *sae, const scales *by) {
     bool same = true;
     double sum = 0;
@@ -77,8 +78,8 @@ static double code_scale(const mw_sae *sae, const scales *by) {
     return same ? by->out[0] : exp(sum / (double)sae->d_out);
 }
 
-/* x was multiplied by s_in, y by s_out; codes become z / c. From z = relu(W_enc (s_in x - b_dec) + b_enc) and s_out x_hat =
- * W_dec z + b_dec follow the weights that do the same with x and y as they are. With one scale W_dec does not change. */
+/* x was multiplied by s_in, y by s_out; codes become z / c. The weights for unscaled x and y follow from
+ * z = relu(W_enc (s_in x - b_dec) + b_enc) and s_out x_hat = W_dec z + b_dec. With one scale W_dec does not change. */
 void fold_scales(mw_sae *s, const scales *by) {
     double c = code_scale(s, by);
     for (int64_t i = 0; i < s->n; i++) {
