@@ -70,7 +70,7 @@ if [ -n "$newest" ]; then
     printf '\377' | dd of="$store/sae_models/turned/$newest" bs=1 seek=$at conv=notrunc 2>/dev/null
     mpi 2 "$MICROW" train "$work/exp.yaml" --set store="$store" --set name=turned --set train.tokens=200_000 >"$work/out" 2>"$work/err" || fail "restart"
     check "says that it is damaged" grep -q "$newest is damaged" "$work/err"
-    check "the one before is used" grep -q "training goes on at step" "$work/err"
+    check "the one before is used" grep -q "resuming training at step" "$work/err"
     check "the same weights again" cmp "$work/whole/sae_models/small/sae.safetensors" "$store/sae_models/turned/sae.safetensors"
 fi
 

@@ -43,7 +43,7 @@ check "no file that looks finished" [ ! -e "$models/asked/sae.safetensors" ]
 check "it said so" grep -q "training interrupted by signal 10" "$work/asked.err"
 check "nothing is left" sh -c "! pgrep -f 'train $work/exp.yaml .*name=asked\$'"
 "$launcher" $run --set name=asked >"$work/out" 2>"$work/again.err"
-check "it goes on" grep -q "training goes on at step" "$work/again.err"
+check "it goes on" grep -q "resuming training at step" "$work/again.err"
 check "to the same bytes" cmp "$models/whole/sae.safetensors" "$models/asked/sae.safetensors"
 
 # Ctrl-C on a terminal goes to the whole foreground group; the second one ends at once

@@ -21,7 +21,7 @@ high=$(sbatch --parsable -p high --exclusive --output=/dev/null --wrap 'sleep 2'
 wait_for "$high" COMPLETED 120 || fail "the pre-empting job is $(state_of "$high")"
 check "it saved" grep -q "training interrupted by signal" "microw-$low.log"
 wait_for "$low" COMPLETED 180 || { fail "job $low is $(state_of "$low")"; cat "microw-$low.log" >&2; }
-check "it went on where it was" grep -q "training goes on at step" "microw-$low.log"
+check "it went on where it was" grep -q "resuming training at step" "microw-$low.log"
 check "it was requeued once" sh -c "scontrol show job $low | grep -q 'Restarts=1'"
 check "the same weights after the pre-emption" cmp "$work/plain/sae_models/small/sae.safetensors" "$work/low/sae_models/small/sae.safetensors"
 check "the same concepts" cmp "$work/plain/sae_models/small/concepts.json" "$work/low/sae_models/small/concepts.json"

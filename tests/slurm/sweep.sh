@@ -41,6 +41,6 @@ pkill -9 -n -f "^$MICROW run $work/one.yaml --set store=$work/lost"
 wait_for "$lost" FAILED 60 || tell "$lost"
 again=$(sbatch --parsable --ntasks-per-node=1 "$SOURCE/jobs/run.sbatch" "$work/one.yaml" --set store="$work/lost")
 wait_for "$again" COMPLETED 120 || { tell "$again"; cat "microw-$again.log" >&2; }
-check "it went on from a checkpoint" grep -q "training goes on at step" "microw-$again.log"
+check "it went on from a checkpoint" grep -q "resuming training at step" "microw-$again.log"
 check "the same weights after the loss" cmp "$work/whole/sae_models/small/sae.safetensors" "$work/lost/sae_models/small/sae.safetensors"
 finish

@@ -1,4 +1,5 @@
-/* Checkpoints: everything a run needs to go on bit for bit, at any number of ranks, written and checked by all of them. */
+/* Checkpoints: all that a later training needs to resume bit for bit, at any number of ranks. All ranks write and
+ * verify their parts of the file. */
 #include "comm/shared_file.h"
 #include "sae/formats/sae_file.h"
 #include "sae/step/step.h"
@@ -6,15 +7,15 @@
 #include <stdio.h>
 #include <string.h>
 
-/* What a checkpoint holds. Arrays with a row a latent are written and checked by the ranks in shares of latents, the others
- * by rank 0. */
+/* One array of a checkpoint. Of arrays with a row per latent every rank writes and verifies the rows of the latents it
+ * owns; rank 0 writes the others. */
 typedef struct piece {
     char name[32];
-    void *data; /* the device's, or, once `stage` has been there, the host's */
+    void *data; /* in device memory, after `stage` in host memory */
     mw_dtype dtype;
-    int64_t rows, columns; /* columns 0: one dimension */
+    int64_t rows, columns; /* of the whole array; columns 0: one dimension */
     bool by_latent;
-    int64_t first, n_here; /* rows that `data` has */
+    int64_t first, n_here; /* `data` has the rows first .. first + n_here */
 } piece;
 
 enum { KINDS = 4, PIECES_MAX = KINDS * P_COUNT + 1 };
@@ -54,7 +55,7 @@ static void unstage(const mw_trainer *t, piece *pieces, int count) {
     for (int i = 0; i < count; i++) give_back(t->backend, pieces[i].data);
 }
 
-/* Brings all pieces to the host. */
+/* Copies all pieces to host memory. */
 static mw_status stage(const mw_trainer *t, piece *pieces, int count) {
     for (int i = 0; i < count; i++) {
         mw_status status = borrow(t->backend, pieces[i].data, bytes_here(&pieces[i]), &pieces[i].data);
@@ -65,12 +66,13 @@ static mw_status stage(const mw_trainer *t, piece *pieces, int count) {
     return MW_OK;
 }
 
-/* This rank's rows of a piece, where `whole` is the array in a file, or NULL: in the trainer. */
+/* The rows first .. first + count of a piece. */
 typedef struct extent {
     const char *data;
     int64_t first, count;
 } extent;
 
+/* Returns the rows that this rank writes and verifies; `whole` is the array in a file, NULL: in the trainer. */
 static extent owned_rows(const mw_trainer *t, const piece *p, const void *whole) {
     extent e = {whole ? whole : p->data, 0, p->rows};
     if (!p->by_latent) return e;
@@ -106,7 +108,7 @@ static void list_numbers(const mw_trainer *t, number out[NUMBERS]) {
     }
 }
 
-/* Of all pieces and numbers in order. */
+/* Of all pieces and numbers in order: each link is a hash of the link before and the hash of new data. */
 typedef struct checksum {
     uint64_t sum;
     char text[24];
@@ -118,7 +120,7 @@ static void extend_checksum(checksum *c, const void *data, size_t bytes) {
     snprintf(c->text, sizeof c->text, "%016llx", (unsigned long long)c->sum);
 }
 
-/* Sums of these rows' blocks of latents; gives the number of blocks of the whole piece. */
+/* Hashes the blocks of LATENT_BLOCK rows of an extent; returns the number of blocks of the whole piece. */
 static int64_t block_hashes(const piece *p, extent rows, uint64_t *hashes) {
     int64_t step = p->by_latent ? LATENT_BLOCK : p->rows;
 #pragma omp parallel for schedule(static)
@@ -130,7 +132,7 @@ static int64_t block_hashes(const piece *p, extent rows, uint64_t *hashes) {
     return p->by_latent ? (p->rows + LATENT_BLOCK - 1) / LATENT_BLOCK : 1;
 }
 
-/* A piece's hashes, one for each block of latents: every rank computes those of its share, and all get all. */
+/* Every rank hashes the blocks of its own latents, and all gather all hashes. */
 static mw_status hash_piece(const mw_trainer *t, const piece *p, const void *whole, uint64_t *hashes, checksum *c) {
     int64_t blocks = block_hashes(p, owned_rows(t, p, whole), hashes);
     if (p->by_latent) MW_TRY(mw_comm_allgather_shares(t->comm, hashes, blocks, 1, sizeof *hashes));
@@ -138,7 +140,7 @@ static mw_status hash_piece(const mw_trainer *t, const piece *p, const void *who
     return MW_OK;
 }
 
-/* `whole` NULL: of what the trainer holds. */
+/* `whole` NULL: the arrays of the trainer. */
 static mw_status hash_all(const mw_trainer *t, const piece *pieces, int count, const void *const *whole, checksum *c) {
     uint64_t *hashes = mw_calloc((size_t)(t->sae->shard.total / LATENT_BLOCK + 2), sizeof *hashes);
     mw_status status = mw_comm_agree(t->comm, hashes ? MW_OK : MW_ERR_MEMORY);
@@ -150,7 +152,7 @@ static mw_status hash_all(const mw_trainer *t, const piece *pieces, int count, c
 
 /* ---- values ---------------------------------------------------------------------------------------------- */
 
-/* Place of the first value of this rank's share of the pieces that is not finite, over all pieces as they follow each other; -1: none. */
+/* Returns the index, over all pieces concatenated, of this rank's first value that is not finite; -1: none. */
 static int64_t find_nonfinite(const mw_trainer *t, const piece *pieces, int count, const piece **piece_of,
                               int64_t *at) {
     int64_t before = 0;
@@ -167,7 +169,8 @@ static int64_t find_nonfinite(const mw_trainer *t, const piece *pieces, int coun
     return -1;
 }
 
-/* What is not finite is of no use to go on from, and would take the offset of a checkpoint that is. The rank that has the first names it. */
+/* A checkpoint that is not finite cannot be resumed, and would replace one that can. The rank with the first such value
+ * names it. */
 static mw_status check_finite(const mw_trainer *t, const piece *pieces, int count) {
     const piece *p = NULL;
     int64_t at = 0, first, own = find_nonfinite(t, pieces, count, &p, &at), width;
@@ -208,7 +211,7 @@ static mw_status make_head(const mw_trainer *t, const piece *pieces, int count, 
     return mw_safetensors_header(tensors, count, metadata, head, offset);
 }
 
-/* What this rank writes. */
+/* The parts that this rank writes. */
 static int64_t list_own_parts(const mw_trainer *t, const piece *pieces, int count, const uint64_t *offset,
                               shared_piece out[PIECES_MAX]) {
     int64_t n = 0;
@@ -264,9 +267,9 @@ static mw_status parse_numbers(const mw_safetensors *file, const char *path, num
     for (int i = 0; i < NUMBERS; i++) {
         const char *text = mw_safetensors_metadata(file, numbers[i].name);
         if (!text || !mw_parse_double(text, &numbers[i].value))
-            return mw_error(MW_ERR_FORMAT, "%s: %s is missing or no number", path, numbers[i].name);
+            return mw_error(MW_ERR_FORMAT, "%s: %s is missing or not a number", path, numbers[i].name);
     }
-    for (int i = 0; i < NUMBERS; i += NUMBERS - 1) /* the steps */
+    for (int i = 0; i < NUMBERS; i += NUMBERS - 1) /* step, best_step */
         if (!(numbers[i].value >= 0 && numbers[i].value < 9e15))
             return mw_error(MW_ERR_FORMAT, "%s: %s is %g", path, numbers[i].name, numbers[i].value);
     return MW_OK;
@@ -298,7 +301,7 @@ static mw_status compare_checksum(const mw_safetensors *file, const char *path, 
                     found.text);
 }
 
-/* Everything that can be wrong is found before anything is changed. Collective. */
+/* Finds every fault of a file before the trainer changes. Collective. */
 static mw_status check_file(const mw_trainer *t, const mw_safetensors *file, const char *path, mw_status opened,
                             number numbers[NUMBERS]) {
     piece pieces[PIECES_MAX];
@@ -339,16 +342,16 @@ mw_status mw_trainer_load(mw_trainer *t, const char *path) {
     return status;
 }
 
-/* ---- looking at one ---------------------------------------------------------------------------------------- */
+/* ---- description ---------------------------------------------------------------------------------------- */
 
-/* Pieces as they lie in the file, which is the order of the checksum. */
+/* Lists the pieces by their offset in the file, which is the order of the checksum. */
 static int pieces_of(const mw_safetensors *file, piece out[PIECES_MAX]) {
     int count = 0;
     for (int64_t i = 0; i < mw_safetensors_count(file) && count < PIECES_MAX; i++) {
         mw_tensor t;
         const char *name = mw_safetensors_name(file, i);
         if (!mw_safetensors_find(file, name, &t) || strlen(name) >= sizeof out->name) continue;
-        if (t.ndim < 1 || mw_tensor_count(&t) == 0) continue; /* of no checkpoint of ours */
+        if (t.ndim < 1 || mw_tensor_count(&t) == 0) continue; /* not an array of a checkpoint */
         piece p = {.data = t.data, .dtype = t.dtype, .rows = t.shape[0], .columns = t.ndim == 2 ? t.shape[1] : 0};
         memcpy(p.name, name, strlen(name) + 1);
         p.by_latent = !mw_ends_with(name, "b_dec") && !mw_ends_with(name, "W_skip");
@@ -363,7 +366,7 @@ static mw_status hash_file(const piece *pieces, int count, int64_t n, checksum *
     uint64_t *hashes = mw_calloc((size_t)(n / LATENT_BLOCK + 2), sizeof *hashes);
     if (!hashes) return MW_ERR_MEMORY;
     for (int i = 0; i < count; i++) {
-        if (pieces[i].by_latent && pieces[i].rows != n) continue; /* then the sum does not match */
+        if (pieces[i].by_latent && pieces[i].rows != n) continue; /* the checksum will not match */
         int64_t blocks = block_hashes(&pieces[i], (extent){pieces[i].data, 0, pieces[i].rows}, hashes);
         extend_checksum(found, hashes, (size_t)blocks * sizeof *hashes);
     }

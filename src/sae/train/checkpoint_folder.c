@@ -1,3 +1,4 @@
+/* Names and removal of the checkpoints in a folder. */
 #include "sae/train/checkpoint_folder.h"
 
 #include <dirent.h>
@@ -16,7 +17,7 @@ char *checkpoint_path(const char *folder, int64_t step) {
     return path;
 }
 
-/* -1: no checkpoint's name */
+/* Returns the step in the name of a checkpoint; -1: not such a name. */
 static int64_t step_of(const char *name) {
     size_t length = strlen(name), before = sizeof prefix - 1, after = sizeof suffix - 1;
     char digits[24];
@@ -72,7 +73,7 @@ void remove_files(const char *folder, bool (*unwanted)(const char *name)) {
     if (directory) closedir(directory);
 }
 
-/* What a killed run had begun to write. */
+/* A checkpoint that a killed training was writing. */
 static bool is_unfinished(const char *name) {
     return strncmp(name, prefix, sizeof prefix - 1) == 0 && strstr(name, ".tmp");
 }

@@ -1,3 +1,4 @@
+/* The history files of a training: lines while it runs, columns at its end, published with the SAE. */
 #include "sae/train/history.h"
 #include "base/json.h"
 #include "sae/train/checkpoint_folder.h"
@@ -9,7 +10,7 @@
 
 static const char lines_name[] = "history.jsonl", columns_name[] = "training_history.json";
 
-/* Calls `use` for each line that is JSON; a torn last line is none. */
+/* Calls `use` for each line that is a JSON object; an incomplete last line is not. */
 static void each_line(char *text, void (*use)(void *self, json_t *value, const char *line), void *self) {
     for (char *line = text, *next; line && *line; line = next) {
         next = strchr(line, '\n');
@@ -45,7 +46,7 @@ static mw_status keep_lines_until(const history *h, int64_t step) {
     return status;
 }
 
-/* The record of an SAE that is there is not written over until the new one is finished. */
+/* The history of an earlier SAE in the folder stays until the new SAE is saved: `replaces` selects a temporary name. */
 static char *partial_path(const char *folder, const char *name, const char *fingerprint, bool replaces) {
     return replaces ? mw_format("%s/%s.%.8s.partial", folder, name, fingerprint ? fingerprint : "new")
                     : mw_path_join(folder, name);
@@ -127,7 +128,7 @@ mw_status history_finish(history *h) {
     return status;
 }
 
-/* Records of trainings that others were begun in place of. */
+/* Histories of trainings that another training replaced before their end. */
 static bool is_partial(const char *name) {
     bool ours =
         strncmp(name, lines_name, strlen(lines_name)) == 0 || strncmp(name, columns_name, strlen(columns_name)) == 0;

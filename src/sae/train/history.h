@@ -1,4 +1,4 @@
-/* The record of a training run: a JSON line for each logged step, and all of them by column at the end. */
+/* The history of a training: history.jsonl with a line per logged step, and its columns in training_history.json. */
 #ifndef MICROW_SAE_TRAIN_HISTORY_H
 #define MICROW_SAE_TRAIN_HISTORY_H
 
@@ -6,19 +6,20 @@
 
 typedef struct history {
     char *lines_path, *columns_path;       /* history.jsonl, training_history.json */
-    char *lines_partial, *columns_partial; /* what is written until the training is finished */
-    void *stream;
+    char *lines_partial, *columns_partial; /* the files written until the training ends */
+    void *stream;                          /* FILE of lines_partial */
 } history;
 
-/* history.jsonl; where the folder has an SAE already, a file of another name with the training's fingerprint until that is finished. Lines
- * of steps after `step` are dropped: a resumed run writes them again. */
+/* Opens history.jsonl, or, where the folder has an SAE already, history.jsonl.FINGERPRINT.partial. Drops the lines of
+ * steps after `step`: a resumed training writes them again. */
 mw_status history_open(const char *folder, int64_t step, const char *fingerprint, history *out) MW_MUST_USE;
-/* rate: rows a second. */
+/* Appends a line. `rows`: rows seen until `step`; `rate`: rows per second. */
 mw_status history_add(history *h, int64_t step, int64_t rows, double rate, const mw_step_report *r) MW_MUST_USE;
-/* Makes all that can fail of the finished record, under other names; then gives it its own. */
+/* Writes the columns under a temporary name. */
 mw_status history_finish(history *h) MW_MUST_USE;
+/* Gives both files their final names. */
 mw_status history_publish(history *h) MW_MUST_USE;
-/* Removes what trainings that are not finished have left in a folder whose SAE is: checkpoints and records. */
+/* Removes checkpoints and unfinished histories from a folder whose SAE is saved. */
 void history_clean(const char *folder);
 void history_close(history *h);
 

@@ -1,4 +1,4 @@
-/* The training run: SAEs that share each batch, read once. */
+/* Joint training: every batch is read once, and each SAE (a trainee) takes its step on it. */
 #include "sae/train/trainee.h"
 #include "sae/rows/prefetch.h"
 #include "sae/shards.h"
@@ -6,14 +6,16 @@
 #include <math.h>
 #include <stdio.h>
 
+/* SAEs that are trained on the same batches. */
 typedef struct group {
     const mw_comm *comm;
     feed feed;
-    int64_t n, begin, end; /* trainees; this rank's rows of a batch */
-    trainee *trainees;
+    int64_t n;          /* trainees */
+    int64_t begin, end; /* this rank's rows of a batch */
+    trainee *trainees;  /* [n] */
     prefetcher *prefetcher;
-    mw_backend *memory; /* of the rows that steps read */
-    float *x, *y;       /* rows of a batch, scaled */
+    mw_backend *memory; /* in whose memory the rows of a step are */
+    float *x, *y;       /* this rank's rows, scaled: scratch of the trainees; y NULL: x is reconstructed */
 } group;
 
 /* ---- opening ------------------------------------------------------------------------------------------- */
@@ -34,23 +36,25 @@ static mw_backend *device_of(const mw_training *job) {
     return job->options->device ? job->options->device : job->sae->backend;
 }
 
-/* Of one that shares its batches with the first. */
+/* Checks that a training can use the batches of the first. */
 static mw_status check_training(const mw_training *job, const mw_training *first, const mw_store_view *in,
                                 const mw_store_view *out) {
     MW_TRY(check_width(job->sae, in, out));
     if (job->sae->shard.count != shards_of(job->options))
-        return mw_error(MW_ERR_ARG, "an SAE in %lld shards cannot be trained as one in %lld",
-                        (long long)job->sae->shard.count, (long long)shards_of(job->options));
+        return mw_error(MW_ERR_ARG, "train.shards = %lld: expected the %lld shards of the SAE",
+                        (long long)shards_of(job->options), (long long)job->sae->shard.count);
     if (!mw_training_same_batches(first->options, job->options))
-        return mw_error(MW_ERR_ARG, "SAEs with other batches cannot be trained on the same");
+        return mw_error(MW_ERR_ARG,
+                        "SAEs trained together: expected the same batches, found other options of batch or order");
     if (device_of(job) != device_of(first) && !(device_of(job)->ops->host_memory && device_of(first)->ops->host_memory))
-        return mw_error(MW_ERR_ARG, "SAEs on several devices cannot be trained on the same rows");
+        return mw_error(MW_ERR_ARG, "SAEs trained together: expected one device, found several");
     return MW_OK;
 }
 
 static mw_status open_group(group *g, mw_training *jobs, const mw_store_view *in, const mw_store_view *out) {
     const mw_train_options *first = jobs[0].options;
-    if (first->batch < 1) return mw_error(MW_ERR_CONFIG, "train.batch = %lld cannot be", (long long)first->batch);
+    if (first->batch < 1)
+        return mw_error(MW_ERR_CONFIG, "train.batch: expected at least 1, found %lld", (long long)first->batch);
     shard_rows(jobs[0].sae, mw_comm_rank(g->comm), mw_comm_size(g->comm), first->batch, &g->begin, &g->end);
     int64_t rows = g->end - g->begin;
     for (int64_t i = 0; i < g->n; i++) MW_TRY(check_training(&jobs[i], &jobs[0], in, out));
@@ -82,7 +86,7 @@ static void close_group(group *g) {
 
 /* ---- the run ------------------------------------------------------------------------------------------- */
 
-/* A trainee that fails ends alone; without the other ranks nobody can go on. */
+/* Ends a trainee that failed; the others continue, unless another rank is lost. */
 static mw_status drop_if_failed(trainee *t, mw_status status) {
     if (status == MW_OK) return MW_OK;
     t->job->status = status;
@@ -90,7 +94,7 @@ static mw_status drop_if_failed(trainee *t, mw_status status) {
     return status == MW_ERR_COMM ? status : MW_OK;
 }
 
-/* Finishing may need rows of its own. */
+/* trainee_finish may read from the feed: the prefetch thread must not. */
 static mw_status finish_if_done(group *g, trainee *t) {
     if (t->active || t->job->status != MW_OK) return MW_OK;
     prefetch_wait(g->prefetcher);
@@ -105,7 +109,7 @@ static mw_status begin_all(group *g) {
     return MW_OK;
 }
 
-/* The step that is next, of the trainees that are furthest behind; -1: all are done. */
+/* Returns the next step of the trainees with the fewest steps done; -1: all are done. */
 static int64_t next_step(const group *g) {
     int64_t next = -1;
     for (int64_t i = 0; i < g->n; i++) {
@@ -116,7 +120,7 @@ static int64_t next_step(const group *g) {
     return next;
 }
 
-/* Each is charged the time that was waited for rows, as if it were alone. */
+/* Counts the time of waiting for rows for every trainee, as if it were trained alone. */
 static mw_status step_all(group *g, int64_t step, const float *x, const float *y, double waited) {
     for (int64_t i = 0; i < g->n; i++) {
         trainee *t = &g->trainees[i];
@@ -135,7 +139,7 @@ static mw_status interrupt_all(group *g) {
     return MW_INTERRUPTED;
 }
 
-/* Rows that all trainees still have to see. */
+/* Returns the number of rows left, summed over the trainees. */
 static int64_t rows_left(const group *g) {
     int64_t rows = 0;
     for (int64_t i = 0; i < g->n; i++) {
@@ -147,11 +151,11 @@ static int64_t rows_left(const group *g) {
 }
 
 typedef struct description {
-    char pairs[512], words[512]; /* a loss may have 300 digits */
+    char pairs[512], words[512]; /* JSON pairs; text. A loss may have 300 digits */
     mw_progress_extra extra;
 } description;
 
-/* Of the last step; several SAEs by their number alone. */
+/* Describes the progress: the last step of one SAE, or how many of several are still trained. */
 static const mw_progress_extra *describe(const group *g, description *out) {
     int64_t active = 0;
     for (int64_t i = 0; i < g->n; i++) active += g->trainees[i].active;
@@ -171,7 +175,7 @@ static const mw_progress_extra *describe(const group *g, description *out) {
     return &out->extra;
 }
 
-/* The last step of any that is still trained. */
+/* Returns the last step of all active trainees. */
 static int64_t last_step(const group *g) {
     int64_t last = -1;
     for (int64_t i = 0; i < g->n; i++)
@@ -180,7 +184,7 @@ static int64_t last_step(const group *g) {
     return last;
 }
 
-/* Rows of this step, and those of the next are asked for. */
+/* Returns the rows of this step and prefetches those of the next. */
 static mw_status take_batch(group *g, int64_t step, int64_t batch, const float **x, const float **y) {
     int64_t next = step < last_step(g) ? (step + 1) * batch + g->begin : -1;
     return prefetch_take(g->prefetcher, step * batch + g->begin, next, x, y);
@@ -207,12 +211,12 @@ static mw_status run_steps(group *g) {
     return MW_OK;
 }
 
-/* Each rank counted those of its rows. */
+/* Logs the number of replaced rows, summed over the ranks. */
 static mw_status report_replaced(group *g) {
     int64_t replaced = g->feed.replaced + prefetch_replaced(g->prefetcher);
     MW_TRY(mw_comm_allreduce_sum(g->comm, &replaced, 1));
     if (replaced && mw_comm_rank(g->comm) == 0)
-        mw_log(MW_LOG_WARNING, "activations: %lld rows were not finite; the rows behind them took their places",
+        mw_log(MW_LOG_WARNING, "activations: %lld rows were not finite; the next finite rows took their places",
                (long long)replaced);
     return MW_OK;
 }

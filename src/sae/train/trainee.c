@@ -1,3 +1,4 @@
+/* One SAE of a joint training: initial weights or checkpoint, steps, saving. */
 #include "sae/train/trainee.h"
 #include "sae/train/checkpoint_folder.h"
 #include "sae/formats/sae_file.h"
@@ -13,7 +14,7 @@ static int64_t steps_done(const trainee *t) {
     return mw_trainer_steps_done(t->trainer);
 }
 
-/* Without a folder nothing is written or gone on from. */
+/* Without a folder nothing is written or resumed. */
 static bool writes(const trainee *t) {
     return t->job->folder != NULL;
 }
@@ -36,7 +37,7 @@ static mw_status initialize_from(trainee *t, float *x, float *y, int64_t rows, d
     return mw_sae_initialize(sae, x, out ? y : NULL, rows, t->job->options);
 }
 
-/* Every rank does the same on the same sample: only shards have something to tell each other. */
+/* All ranks compute the same from the same sample; only shards communicate. */
 static mw_status initialize(trainee *t, double *loss_scale) {
     const mw_sae *sae = t->job->sae;
     const mw_store_view *in = t->feed->in, *out = t->feed->out;
@@ -48,7 +49,7 @@ static mw_status initialize(trainee *t, double *loss_scale) {
     mw_status status = x && (y || !out) && t->scales.in && t->scales.out ? MW_OK : MW_ERR_MEMORY;
     int64_t replaced = t->feed->replaced;
     if (status == MW_OK) status = feed_sample(t->feed, 0, n, x, y);
-    t->feed->replaced = replaced; /* these rows come again */
+    t->feed->replaced = replaced; /* training reads these rows again */
     status = shard_agree(sae, status);
     if (status == MW_OK) status = initialize_from(t, x, y, n, loss_scale);
     mw_free(x);
@@ -56,8 +57,8 @@ static mw_status initialize(trainee *t, double *loss_scale) {
     return status;
 }
 
-/* One that is damaged, or of other data or settings, is no error: the one before it is tried, and with none left the
- * run starts anew. */
+/* A checkpoint that is damaged, or of other data or settings, is not an error: the one before it is tried, and without
+ * any the training starts at step 0. */
 static mw_status try_checkpoint(trainee *t, int64_t step, bool *loaded) {
     char *path = checkpoint_path(t->job->folder, step);
     MW_TRY(mw_comm_agree(t->comm, path ? MW_OK : MW_ERR_MEMORY));
@@ -66,7 +67,7 @@ static mw_status try_checkpoint(trainee *t, int64_t step, bool *loaded) {
     mw_log_quiet(false);
     *loaded = status == MW_OK;
     if (!*loaded)
-        mw_log(MW_LOG_WARNING, "%s is %s: it is not used", path,
+        mw_log(MW_LOG_WARNING, "%s: ignored, as it is %s", path,
                status == MW_ERR_STATE ? "of other data or settings" : "damaged");
     mw_free(path);
     return status == MW_ERR_MEMORY || status == MW_ERR_COMM ? status : MW_OK;
@@ -83,7 +84,7 @@ static mw_status resume(trainee *t) {
         if (!loaded) t->unusable[t->n_unusable++] = steps[i];
     }
     if (loaded)
-        mw_log(MW_LOG_INFO, "training goes on at step %lld of %lld", (long long)steps_done(t),
+        mw_log(MW_LOG_INFO, "resuming training at step %lld of %lld", (long long)steps_done(t),
                (long long)t->job->options->steps);
     return MW_OK;
 }
@@ -126,7 +127,7 @@ static mw_status save_checkpoint(trainee *t) {
     mw_status status = mw_trainer_save(t->trainer, path);
     int64_t keep = t->job->options->keep_checkpoints > 0 ? t->job->options->keep_checkpoints : 1;
     if (status == MW_OK && is_root(t)) {
-        /* those that cannot be gone on from may have more steps, and would be kept in place of this one */
+        /* checkpoints that cannot be resumed may have more steps, and would be kept instead of this one */
         checkpoints_remove(t->job->folder, t->unusable, t->n_unusable, steps_done(t));
         checkpoints_prune(t->job->folder, keep);
     }
@@ -140,11 +141,11 @@ mw_status trainee_interrupt(trainee *t) {
     if (writes(t)) MW_TRY(save_checkpoint(t));
     mw_log(MW_LOG_INFO, "training interrupted by signal %d at step %lld of %lld%s", mw_signal_seen(),
            (long long)steps_done(t), (long long)t->job->options->steps,
-           writes(t) ? ": saved; the same command goes on" : "");
+           writes(t) ? ": saved; run the same command to resume" : "");
     return MW_OK;
 }
 
-/* Rank 0's clock decides for all, at the steps at which they meet anyway. */
+/* Rank 0's clock decides for all ranks, at logged steps, at which they synchronize anyway. */
 static mw_status time_for_checkpoint(trainee *t, bool *due) {
     double minutes = t->job->options->checkpoint_minutes;
     int64_t now = minutes > 0 && mw_seconds() - t->saved_at >= 60 * minutes;
@@ -175,7 +176,7 @@ static void log_stalled(const trainee *t) {
            (long long)t->job->options->steps, (long long)t->job->options->patience);
 }
 
-/* Where `to` may be `from`. */
+/* Scales this rank's rows of a batch. `to` may be `from`. */
 static mw_status scale(const trainee *t, float *to, const float *from, const float *factor, int64_t width) {
     int64_t begin, end;
     mw_trainer_rows(t->trainer, &begin, &end);
@@ -201,7 +202,7 @@ mw_status trainee_step(trainee *t, const float *raw_x, const float *raw_y) {
 
 /* ---- after the last step --------------------------------------------------------------------------------- */
 
-/* x and y are the host's. */
+/* Reads a batch into x and y, in host memory, and its scaled input into t->x. */
 static mw_status read_scaled(const trainee *t, int64_t position, float *x, float *y) {
     int64_t begin, end, width = t->feed->in->width;
     mw_trainer_rows(t->trainer, &begin, &end);
@@ -225,7 +226,7 @@ static mw_status mean_threshold(trainee *t, float *x, float *y) {
     return MW_OK;
 }
 
-/* The threshold followed weights that moved; now that they rest it is the mean over some more batches. */
+/* During training the threshold follows changing weights; afterwards it becomes the mean over some more batches. */
 static mw_status calibrate(trainee *t) {
     int64_t begin, end, of_y = t->feed->out ? t->feed->out->width : 0;
     if (!variant_of(t->job->sae)->after_selection) return MW_OK;
@@ -246,7 +247,7 @@ static mw_status prepare_to_save(trainee *t) {
     return o->before_save ? o->before_save(o->before_save_self) : MW_OK;
 }
 
-/* One rank of those with the same latents writes them. What was there before stays until the last moment. */
+/* One rank of each shard writes its latents. An earlier SAE in the folder stays until the new one is complete. */
 static mw_status save(trainee *t) {
     MW_TRY(mw_comm_agree(t->comm, unit_decoder(t->job->sae)));
     fold_scales(t->job->sae, &t->scales);
