@@ -223,7 +223,7 @@ check "its names are set aside" sh -c "! test -e $store/sae_models/small/names.c
 refuses 1 "sae.safetensors was made with other settings" "$MICROW" run "$exp"
 refuses 1 "discovery.h5 was made with other settings (.*SAE" "$MICROW" discover "$exp"
 cp "$work/small/sae.safetensors" "$store/sae_models/small/"
-refuses 1 "is not what the cfg.json beside it says" "$MICROW" evaluate "$exp"
+refuses 1 "does not match the hash in its cfg.json" "$MICROW" evaluate "$exp"
 cp "$work/small/cfg.json" "$store/sae_models/small/"
 check "an SAE that is back has its names again" sh -c "$MICROW names $exp --export $work/back.csv && cmp $work/back.csv $work/small/names.csv"
 cp "$work/small/"* "$store/sae_models/small/"

@@ -1,4 +1,4 @@
-/* SAEs into the folders of SAELens, sparsify and dictionary_learning. */
+/* Writing SAEs in the formats of SAELens, sparsify and dictionary_learning. */
 #include "sae/formats/foreign.h"
 #include "sae/variants/variants.h"
 
@@ -21,7 +21,7 @@ void multiply_by_w_enc(const mw_sae *sae, const float *b, float *out) {
     }
 }
 
-/* How codes are chosen outside training, which is all that others need to know of a variant. */
+/* How codes are selected outside training: all that other libraries need to know of a variant. */
 typedef enum selection { SELECT_TOP_K, SELECT_ABOVE, SELECT_JUMP, SELECT_RELU, SELECT_GATED } selection;
 
 static selection selection_of(const mw_sae *sae) {
@@ -31,7 +31,7 @@ static selection selection_of(const mw_sae *sae) {
     return sae->k ? SELECT_TOP_K : SELECT_RELU;
 }
 
-/* Thresholds of each latent, where there are any. */
+/* Allocates [n] thresholds: those of JumpReLU, or the one of BatchTopK n times. */
 static mw_status copy_thresholds(const mw_sae *sae, float **out) {
     float *threshold = mw_alloc((size_t)sae->n * sizeof *threshold);
     if (!threshold) return MW_ERR_MEMORY;
@@ -51,7 +51,7 @@ static mw_status unsupported(const mw_sae *sae, const char *tool) {
 
 /* ---- SAELens 6 --------------------------------------------------------------------------------------------- */
 
-/* By selection; plain, transcoder, skip transcoder. BatchTopK SAEs are JumpReLU SAEs there, with one threshold for all. */
+/* [selection][autoencoder, transcoder, skip transcoder]. BatchTopK SAEs become JumpReLU SAEs with equal thresholds. */
 static const char *const architectures[][3] = {
     [SELECT_TOP_K] = {"topk", NULL, NULL},
     [SELECT_ABOVE] = {"jumprelu", "jumprelu_transcoder", "jumprelu_skip_transcoder"},
@@ -60,7 +60,7 @@ static const char *const architectures[][3] = {
     [SELECT_GATED] = {"gated", NULL, NULL},
 };
 
-/* W_enc is [d, n]. */
+/* W_enc is [d, n] in SAELens. */
 static mw_status write_saelens_weights(const mw_sae *sae, const char *folder) {
     float *w_enc, *threshold = NULL;
     MW_TRY(transpose(sae->w_enc, sae->n, sae->d, &w_enc));
@@ -129,10 +129,11 @@ static mw_status export_sparsify(const mw_sae *sae, const char *folder) {
 
 /* ---- dictionary_learning ------------------------------------------------------------------------------------- */
 
+/* The tensors and names of an SAE in ae.pt and config.json. */
 typedef struct dictionary {
     const mw_sae *sae;
     const char *trainer, *class;
-    float *w_enc, *w_dec, *b_enc, *threshold; /* [d, n], [d, n], [n], [n]: made for the file */
+    float *w_enc, *w_dec, *b_enc, *threshold; /* owned: [d, n], [d, n], [n], [n] in the layout of the file */
     int32_t k;
     float level;
     int64_t group[MW_GROUPS_MAX];
@@ -144,7 +145,7 @@ static void add_tensor(dictionary *f, const char *name, mw_tensor tensor) {
     f->tensors[f->count++] = (mw_named_tensor){name, tensor};
 }
 
-/* `encoder.weight` is [n, d] and `decoder.weight` [d, n], as of torch.nn.Linear. */
+/* `encoder.weight` is [n, d] and `decoder.weight` [d, n], as in torch.nn.Linear. */
 static void add_linear(dictionary *f) {
     const mw_sae *s = f->sae;
     add_tensor(f, "decoder.weight", mw_tensor_2d(MW_F32, f->w_dec, s->d, s->n));
@@ -159,7 +160,7 @@ static void add_matrices(dictionary *f, float *b_enc) {
     add_tensor(f, "b_dec", mw_tensor_1d(MW_F32, s->b_dec, s->d));
 }
 
-/* A threshold below zero means that none was kept. */
+/* A threshold below 0 means that there is none. */
 static void add_k_and_threshold(dictionary *f) {
     add_tensor(f, "k", (mw_tensor){.dtype = MW_I32, .ndim = 0, .data = &f->k});
     add_tensor(f, "threshold", (mw_tensor){.dtype = MW_F32, .ndim = 0, .data = &f->level});
@@ -185,7 +186,7 @@ static void list_matryoshka(dictionary *f) {
     add_matrices(f, s->b_enc);
 }
 
-/* b_dec is not taken from the input there: W_enc (x - b_dec) + b_enc = W_enc x + (b_enc - W_enc b_dec). */
+/* JumpReluAutoEncoder does not subtract b_dec: W_enc (x - b_dec) + b_enc = W_enc x + (b_enc - W_enc b_dec). */
 static void list_jump_relu(dictionary *f) {
     f->trainer = "JumpReluTrainer";
     f->class = "JumpReluAutoEncoder";

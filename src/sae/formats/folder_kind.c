@@ -1,4 +1,4 @@
-/* What kind of SAE lies in a folder, so that nothing is written over another one unasked. */
+/* The format of the SAE in a folder, checks before it is overwritten, and exports that replace another. */
 #include "base/json.h"
 #include "microw/sae.h"
 
@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A cfg.json of ours says so; SAELens' has an architecture. */
+/* A cfg.json of microw has a format; one of SAELens has an architecture. */
 static const char *format_of_config(const char *folder) {
     json_t *config = mw_json_if_there(folder, "cfg.json");
     const char *format = mw_json_text(config, "format");
@@ -27,13 +27,13 @@ const char *mw_sae_folder_format(const char *folder) {
 }
 
 mw_status mw_sae_may_write(const char *folder, const char *format, bool overwrite) {
-    const char *there = mw_sae_folder_format(folder);
-    if (!there || (overwrite && strcmp(there, format) == 0)) return MW_OK;
-    if (strcmp(there, format) == 0)
+    const char *found = mw_sae_folder_format(folder);
+    if (!found || (overwrite && strcmp(found, format) == 0)) return MW_OK;
+    if (strcmp(found, format) == 0)
         return mw_error(MW_ERR_STATE, "%s holds an SAE already: give another folder, or pass --overwrite", folder);
     return mw_error(MW_ERR_STATE,
                     "%s holds an SAE in the format of %s: files of %s would be mixed with it; give another folder",
-                    folder, there, format);
+                    folder, found, format);
 }
 
 char *mw_sae_aside(const char *folder, const char *name, const char *fingerprint) {
@@ -42,22 +42,24 @@ char *mw_sae_aside(const char *folder, const char *name, const char *fingerprint
     return mw_format("%s/%.*s-%.8s%s", folder, (int)(ending - name), name, text[0] ? text : "before", ending);
 }
 
-/* Configurations come last, and what was there goes first: weights of one SAE beside the configuration of another would be read. */
+/* The former configuration is removed first, and the new one is moved last: so the weights of one SAE are never beside
+ * the configuration of another. */
 static const char *const export_files[] = {"sae_weights.safetensors", "sae.safetensors", "ae.pt", "cfg.json",
                                            "config.json"};
 enum { EXPORT_FILES = sizeof export_files / sizeof *export_files, WEIGHT_FILES = 3 };
 
+/* Moves a file of a folder, if it exists, to the folder `to`; NULL: removes it. */
 static mw_status move_or_remove(const char *folder, const char *name, const char *to) {
-    char *from = mw_path_join(folder, name), *there = to ? mw_path_join(to, name) : NULL;
-    mw_status status = from && (there || !to) ? MW_OK : MW_ERR_MEMORY;
+    char *from = mw_path_join(folder, name), *target = to ? mw_path_join(to, name) : NULL;
+    mw_status status = from && (target || !to) ? MW_OK : MW_ERR_MEMORY;
     if (status == MW_OK && mw_file_exists(from)) {
         if (to)
-            status = mw_file_publish(from, there);
+            status = mw_file_publish(from, target);
         else if (unlink(from) != 0)
             status = mw_error(MW_ERR_IO, "%s: cannot be removed: %s", from, strerror(errno));
     }
     mw_free(from);
-    mw_free(there);
+    mw_free(target);
     return status;
 }
 
@@ -75,7 +77,7 @@ mw_status mw_sae_replace(const mw_sae *sae, const char *format, const char *fold
     if (status == MW_OK) status = move_files(temporary, folder);
     for (int i = 0; i < EXPORT_FILES && temporary && status != MW_OK; i++) {
         mw_status gone = move_or_remove(temporary, export_files[i], NULL);
-        (void)gone; /* what went wrong has been told */
+        (void)gone; /* the first error has been logged */
     }
     if (temporary) rmdir(temporary);
     mw_free(temporary);

@@ -1,4 +1,4 @@
-/* Sites in the words of TransformerLens, which SAELens uses. */
+/* Names of sites in TransformerLens, which SAELens uses. */
 #include "sae/formats/foreign.h"
 
 #include <stdio.h>
@@ -38,7 +38,6 @@ void hook_of_site(const char *site, char out[HOOK_TEXT]) {
     }
 }
 
-/* The site of a hook's name; the name itself where it is none of ours. */
 void site_of_hook(const char *hook, char out[HOOK_TEXT]) {
     snprintf(out, HOOK_TEXT, "%s", hook);
     for (int layer = 0; layer < 1024; layer++)

@@ -1,10 +1,11 @@
-/* SAEs from the folders of SAELens and sparsify. */
+/* Reading SAEs in the formats of SAELens and sparsify. */
 #include "sae/formats/foreign.h"
 #include "sae/variants/variants.h"
 
 #include <math.h>
 #include <string.h>
 
+/* An import in progress. */
 typedef struct foreign {
     const char *config_path, *weights_path;
     const json_t *config;
@@ -25,7 +26,8 @@ static mw_status read_tensor(const foreign *in, const char *name, int64_t rows, 
     return sae_read_tensor(in->file, in->weights_path, name, rows, columns, to);
 }
 
-/* Top-k of a_i |W_dec,i| and decoding by unit rows is top-k of a rescaled encoder with a unit decoder. */
+/* Selection by the k largest a_i |W_dec,i|, decoded by unit rows, equals TopK with a rescaled encoder and a unit
+ * decoder. */
 static void fold_decoder_norms(mw_sae *sae) {
     for (int64_t i = 0; i < sae->n; i++) {
         double norm = length_of(sae->w_dec + i * sae->d, sae->d);
@@ -38,7 +40,7 @@ static void fold_decoder_norms(mw_sae *sae) {
     }
 }
 
-/* W_enc x + b = W_enc (x - b_dec) + (b + W_enc b_dec). The magnitudes of a gated SAE read exp(r_mag) W_enc x. */
+/* W_enc x + b = W_enc (x - b_dec) + (b + W_enc b_dec). The magnitude path of a gated SAE has exp(r_mag) W_enc x. */
 static mw_status fold_input_bias(mw_sae *sae) {
     float *shift = mw_alloc((size_t)sae->n * sizeof *shift);
     if (!shift) return MW_ERR_MEMORY;
@@ -83,7 +85,7 @@ static mw_status new_saelens(foreign *in) {
         return sae_new_for_file(in->backend, &shape, in->weights_path, &in->sae);
     }
     return unsupported_setting(in, "architecture",
-                               "read are topk, standard, jumprelu, gated, and (jumprelu_)(skip_)transcoder");
+                               "expected topk, standard, jumprelu, gated or (jumprelu_)(skip_)transcoder");
 }
 
 static mw_status read_saelens(foreign *in) {
@@ -101,7 +103,7 @@ static mw_status read_saelens(foreign *in) {
     for (int i = 0; i < MW_EXTRAS && sae->extra[i] && status == MW_OK; i++)
         status = read_tensor(in, variant_of(sae)->extra[i].name, sae->n, 0, sae->extra[i]);
     for (int64_t i = 0; sae->variant == MW_JUMP_RELU && status == MW_OK && i < sae->n; i++)
-        if (!(sae->extra[0][i] >= 0)) sae->extra[0][i] = 0; /* a relu comes before the threshold there */
+        if (!(sae->extra[0][i] >= 0)) sae->extra[0][i] = 0; /* SAELens applies a relu before the threshold */
     return status;
 }
 
@@ -120,7 +122,7 @@ static mw_status import_saelens(foreign *in) {
     const json_t *c = in->config;
     const char *normalize = mw_json_text(c, "normalize_activations");
     if (normalize && strcmp(normalize, "none") != 0)
-        return unsupported_setting(in, "normalize_activations", "only none is read");
+        return unsupported_setting(in, "normalize_activations", "expected 'none'");
     MW_TRY(new_saelens(in));
     MW_TRY(read_saelens(in));
     if (!in->sae->transcoder && !mw_json_flag(c, "apply_b_dec_to_input", true)) MW_TRY(fold_input_bias(in->sae));
@@ -134,12 +136,11 @@ static mw_status import_saelens(foreign *in) {
 static mw_status import_sparsify(foreign *in) {
     const json_t *c = in->config;
     const char *activation = mw_json_text(c, "activation");
-    if (activation && strcmp(activation, "topk") != 0)
-        return unsupported_setting(in, "activation", "only topk is read");
+    if (activation && strcmp(activation, "topk") != 0) return unsupported_setting(in, "activation", "expected 'topk'");
     int64_t d = integer(c, "d_in"), n = integer(c, "num_latents");
     bool transcode = mw_json_flag(c, "transcode", false), skip = mw_json_flag(c, "skip_connection", false);
-    if (n <= 0 && __builtin_mul_overflow(d, integer(c, "expansion_factor"), &n)) n = -1; /* refused as a shape */
-    if (skip && !transcode) return unsupported_setting(in, "skip_connection", "read with transcode only");
+    if (n <= 0 && __builtin_mul_overflow(d, integer(c, "expansion_factor"), &n)) n = -1; /* mw_sae_check refuses it */
+    if (skip && !transcode) return unsupported_setting(in, "skip_connection", "expected with transcode only");
     mw_sae_shape shape = {.variant = mw_json_flag(c, "multi_topk", false) ? MW_MULTI_TOPK : MW_TOPK,
                           .n = n,
                           .d = d,

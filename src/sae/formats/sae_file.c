@@ -1,4 +1,4 @@
-/* SAEs on disk. */
+/* SAEs on disk: sae.safetensors and cfg.json, saved and loaded as a pair. */
 #include "comm/shared_file.h"
 #include "sae/formats/sae_file.h"
 #include "sae/variants/variants.h"
@@ -9,7 +9,7 @@
 #include <string.h>
 #include <time.h>
 
-static const char partial_name[] = "sae.safetensors.partial"; /* weights that have not got their name yet */
+static const char partial_name[] = "sae.safetensors.partial"; /* name of the weights until cfg.json names them */
 
 enum { FORMAT_VERSION = 2 }; /* 1: TopK and BatchTopK autoencoders */
 
@@ -31,14 +31,14 @@ mw_status sae_write_config(const char *folder, const char *file, json_t *config)
 
 /* ---- saving ---------------------------------------------------------------------------------------------- */
 
-/* Differences of running ends. */
+/* Widths of consecutive ranges from their ends. */
 static json_t *widths(const int64_t *end, int64_t count) {
     json_t *list = json_array();
     for (int64_t i = 0; i < count; i++) json_array_append_new(list, json_integer(end[i] - (i ? end[i - 1] : 0)));
     return list;
 }
 
-/* Of a shard: as the whole has them, with the data of its own latents. */
+/* The tensors of an SAE. Those of a shard have the shape of the whole dictionary and the data of the shard. */
 static int64_t list_tensors(const mw_sae *sae, mw_named_tensor out[5 + MW_EXTRAS]) {
     int64_t count = 0, n = sae->shard.total;
     out[count++] = (mw_named_tensor){"W_enc", mw_tensor_2d(MW_F32, sae->w_enc, n, sae->d)};
@@ -69,7 +69,7 @@ static json_t *config_of(const mw_sae *sae) {
     return config;
 }
 
-/* Each shard its latents; the first also what is not by latent. */
+/* The parts of the file that this shard writes: its latents, and by the first shard b_dec and W_skip. */
 static int64_t list_own_parts(const mw_sae *sae, const mw_named_tensor *tensors, int64_t count, const uint64_t *offset,
                               shared_piece *out) {
     int64_t n = 0;
@@ -93,7 +93,7 @@ mw_status sae_check_values(const char *where, const char *name, const float *x, 
                     (long long)(bad / width), column, (double)x[bad]);
 }
 
-/* Of a shard: its own latents. */
+/* Checks the latents of this shard. */
 mw_status sae_check_finite(const mw_sae *sae, const char *where) {
     mw_named_tensor tensors[5 + MW_EXTRAS];
     int64_t count = list_tensors(sae, tensors);
@@ -121,9 +121,10 @@ static mw_status save_shards(const mw_sae *sae, const char *folder, const mw_nam
     return status;
 }
 
-/* ---- the mark --------------------------------------------------------------------------------------------- */
+/* ---- the hash --------------------------------------------------------------------------------------------- */
 
-/* Rows that lie at `first` of the whole. Sums do not depend on their order, nor on who has which rows. */
+/* Sum of the hashes of rows first .. first + rows of a tensor. Sums do not depend on the order of rows, nor on
+ * shards. */
 static uint64_t hash_rows(uint64_t tensor, const float *data, int64_t first, int64_t rows, int64_t width) {
     uint64_t sum = 0;
 #pragma omp parallel for reduction(+ : sum)
@@ -134,7 +135,7 @@ static uint64_t hash_rows(uint64_t tensor, const float *data, int64_t first, int
     return sum;
 }
 
-/* Of this shard's latents; the first also of what is not by latent. */
+/* A shard hashes its latents; the first shard also b_dec, W_skip and the shape. */
 uint64_t mw_sae_hash(const mw_sae *sae) {
     mw_named_tensor tensors[5 + MW_EXTRAS];
     int64_t count = list_tensors(sae, tensors);
@@ -179,8 +180,8 @@ mw_status mw_sae_publish(const char *folder) {
     return mw_file_publish_any(mw_path_join(folder, partial_name), mw_path_join(folder, "sae.safetensors"));
 }
 
-/* The weights are whole under another name before the configuration says that they are the SAE's: until then the former SAE is there,
- * from then on this one is, wherever the program is ended. */
+/* The weights are complete under a temporary name before cfg.json names their hash: wherever the program ends, the
+ * folder has the former SAE until then and this one from then on. */
 mw_status mw_sae_save(const mw_sae *sae, const char *folder) {
     mw_named_tensor tensors[5 + MW_EXTRAS];
     int64_t count = list_tensors(sae, tensors);
@@ -200,6 +201,7 @@ mw_status mw_sae_save(const mw_sae *sae, const char *folder) {
 
 /* ---- loading ------------------------------------------------------------------------------------------- */
 
+/* cfg.json; the texts belong to the JSON value. */
 typedef struct sae_config {
     mw_sae_shape shape;
     int64_t group[MW_GROUPS_MAX], target_width[MW_SITES_MAX];
@@ -252,7 +254,7 @@ mw_status sae_new_for_file(mw_backend *backend, const mw_sae_shape *shape, const
     MW_TRY(mw_file_size(weights, &size));
     uint64_t least = (uint64_t)shape->n * (uint64_t)(shape->d + (shape->d_out ? shape->d_out : shape->d));
     if (least > size)
-        return mw_error(MW_ERR_FORMAT, "%s: too small for the %lld latents of width %lld that its configuration says",
+        return mw_error(MW_ERR_FORMAT, "%s: too small for the %lld latents of width %lld of its configuration",
                         weights, (long long)shape->n, (long long)shape->d);
     return mw_sae_new(backend, shape, out);
 }
@@ -263,7 +265,7 @@ mw_status sae_read_tensor(const mw_safetensors *file, const char *path, const ch
     bool fits = mw_safetensors_find(file, name, &t) && t.ndim == (columns ? 2 : 1) && t.shape[0] == rows &&
                 (!columns || t.shape[1] == columns);
     if (!fits)
-        return mw_error(MW_ERR_FORMAT, "%s: tensor '%s': expected shape [%lld%s%.0lld], found none such", path, name,
+        return mw_error(MW_ERR_FORMAT, "%s: expected a tensor '%s' of shape [%lld%s%.0lld]", path, name,
                         (long long)rows, columns ? ", " : "", (long long)columns);
     MW_TRY(mw_convert_to_f32(t.dtype, t.data, rows * (columns ? columns : 1), to));
     return sae_check_values(path, name, to, rows, columns);
@@ -291,14 +293,14 @@ mw_status sae_fingerprint_by_hash(mw_sae *sae) {
     return MW_OK;
 }
 
-/* The configuration has a hash of its weights, unless it is of a version that had none. */
+/* Compares the hash of the weights with that in cfg.json, which early versions did not have. */
 static bool hash_matches(const char *wanted, const mw_sae *sae) {
     char hash[20];
     snprintf(hash, sizeof hash, "%016llx", (unsigned long long)mw_sae_hash(sae));
     return !wanted || strcmp(hash, wanted) == 0;
 }
 
-/* `mismatch`: the two files are not of one SAE. */
+/* `mismatch`: the two files are of different SAEs. */
 static mw_status load_once(const char *config_path, const char *weights, mw_backend *backend, mw_sae **out,
                            bool *mismatch) {
     json_t *config = NULL;
@@ -325,7 +327,7 @@ static mw_status load_once(const char *config_path, const char *weights, mw_back
     return status;
 }
 
-/* While somebody writes there, the two files may not fit for a moment. */
+/* While another process saves, the two files may not match for a moment. */
 static bool is_being_written(const char *weights) {
     char *lock = mw_format("%s.lock", weights);
     bool there = lock && mw_file_exists(lock);
@@ -333,14 +335,14 @@ static bool is_being_written(const char *weights) {
     return there;
 }
 
-/* The weights that the configuration speaks of: under their name, or still under the partial one. */
+/* Loads the weights that match cfg.json: under their final or still under their temporary name. */
 static mw_status load_either(const char *config_path, const char *weights, mw_backend *backend, mw_sae **out,
                              bool *mismatch) {
     char *partial = mw_format("%s.partial", weights);
     mw_status status = partial ? load_once(config_path, weights, backend, out, mismatch) : MW_ERR_MEMORY;
     if (status == MW_OK && *mismatch && mw_file_exists(partial)) {
         mw_sae *sae = NULL;
-        mw_log_quiet(true); /* it may be another one's, and not whole */
+        mw_log_quiet(true); /* the file may be incomplete or of another SAE */
         bool matches = load_once(config_path, partial, backend, &sae, mismatch) == MW_OK && !*mismatch;
         mw_log_quiet(false);
         *mismatch = !matches;
@@ -366,8 +368,8 @@ mw_status mw_sae_load(const char *folder, mw_backend *backend, mw_sae **out) {
     if (status == MW_OK && mismatch)
         status =
             mw_error(MW_ERR_FORMAT,
-                     "%s is not what the cfg.json beside it says (its hash differs): it is damaged, or another process "
-                     "writes there, or one of the two was copied here",
+                     "%s does not match the hash in its cfg.json: it is damaged, another process is writing it, or one "
+                     "of the two files is of another SAE",
                      weights);
     mw_free(config_path);
     mw_free(weights);

@@ -1,5 +1,6 @@
-/* torch.save's container: an uncompressed zip with a pickle that rebuilds tensors from raw storages beside it. The pickle
- * uses only what torch.load(weights_only=True) allows. Layout: torch/serialization.py; zip: APPNOTE.TXT 4.3. */
+/* The container of torch.save: an uncompressed zip with a pickle, which makes tensors of raw storages in the same zip.
+ * The pickle uses only what torch.load(weights_only=True) allows. Layout: torch/serialization.py; zip: APPNOTE.TXT
+ * 4.3. */
 #include "sae/formats/sae_file.h"
 
 #include <string.h>
@@ -78,7 +79,7 @@ static void pickle_state(mw_text *out, const mw_named_tensor *tensors, int64_t c
 typedef struct zip {
     mw_atomic_file file;
     mw_text directory;
-    uint64_t at;
+    uint64_t at; /* bytes written */
     uint32_t entries;
 } zip;
 
@@ -92,12 +93,12 @@ static void put_u64(mw_text *out, uint64_t value) {
     put_u32(out, (uint32_t)(value >> 32));
 }
 
-/* Fields that a local header and the directory share. Sizes are in the ZIP64 part, so that large files work too. */
+/* Fields of both a local header and a directory entry. Sizes are in the ZIP64 part, for large files. */
 static void put_common(mw_text *out, uint32_t crc, size_t name_length, unsigned extra) {
     put_u16(out, 45); /* version needed: ZIP64 */
     put_u16(out, 0);
     put_u16(out, 0);           /* stored */
-    put_u32(out, 0x00210000u); /* 1980-01-01: the same bytes whenever it is written */
+    put_u32(out, 0x00210000u); /* 1980-01-01: the bytes do not depend on the date */
     put_u32(out, crc);
     put_u32(out, UINT32_MAX);
     put_u32(out, UINT32_MAX);
@@ -133,7 +134,7 @@ static void put_directory_entry(zip *z, const char *name, uint32_t crc, uint64_t
     put_u64(&z->directory, z->at);
 }
 
-/* torch maps storages where they lie, so each begins at a multiple of 64 bytes: the extra field is stretched. */
+/* torch maps storages into memory: each begins at a multiple of 64 bytes, to which the extra field is padded. */
 static mw_status zip_add(zip *z, const char *name, const void *data, size_t length) {
     enum { ZIP64_EXTRA = 20, HEADER = 30, PADDING_HEADER = 4 };
     uint32_t crc = crc_of(data, length);
@@ -169,7 +170,7 @@ static mw_status zip_end(zip *z) {
     put_u64(&z->directory, z->entries);
     put_u64(&z->directory, size);
     put_u64(&z->directory, start);
-    put_u32(&z->directory, 0x07064b50u); /* where that is */
+    put_u32(&z->directory, 0x07064b50u); /* locator of it */
     put_u32(&z->directory, 0);
     put_u64(&z->directory, start + size);
     put_u32(&z->directory, 1);
