@@ -1,3 +1,4 @@
+/* Sparse codes: memory, copies between host and device, rows selected from matrices and from other codes. */
 #include "sae/variants/variants.h"
 
 #include <string.h>
@@ -15,9 +16,9 @@ mw_status mw_codes_begin(mw_codes *codes, int64_t rows) {
     return MW_OK;
 }
 
-/* ---- entries, in whose memory they are -------------------------------------------------------------------------- */
+/* ---- memory of the entries -------------------------------------------------------------------------- */
 
-/* Items are of 4 bytes, as latents and values are. */
+/* Items have 4 bytes: latents and values. */
 static mw_status grow_on_host(void **array, int64_t kept, int64_t capacity) {
     void *moved = mw_realloc(*array, (size_t)kept * 4, (size_t)capacity * 4);
     if (!moved) return MW_ERR_MEMORY;
@@ -60,7 +61,7 @@ void mw_codes_free(mw_codes *codes) {
     *codes = (mw_codes){.memory = memory};
 }
 
-/* ---- there and back ------------------------------------------------------------------------------------------------ */
+/* ---- between host and device ---------------------------------------------------------------------------- */
 
 static mw_status copy_starts(const mw_codes *from, mw_codes *to) {
     int64_t entries = from->start[from->rows];
@@ -99,9 +100,9 @@ float mw_codes_find(const mw_codes *codes, int64_t row, int64_t latent) {
     return 0;
 }
 
-/* ---- codes of a matrix --------------------------------------------------------------------------------------- */
+/* ---- rows of codes --------------------------------------------------------------------------------------- */
 
-/* Counts of rows first .. first + rows, which lie behind their starts, become starts; entries get room. */
+/* Turns the counts of rows first .. first + rows, stored in start[first + 1] .., into starts; reserves the entries. */
 static mw_status reserve_rows(mw_codes *out, int64_t first, int64_t rows) {
     int64_t *start = out->start + first;
     for (int64_t r = 0; r < rows; r++) start[r + 1] += start[r];
@@ -129,5 +130,6 @@ mw_filter above(const mw_sae *sae, float level) {
 
 mw_status append_positive(mw_backend *backend, mw_codes *out, int64_t first, int64_t rows, int64_t k,
                           const int32_t *index, const float *value) {
-    return append_above(backend, out, first, rows, k, &(mw_threshold){.labels = index}, value); /* the relu */
+    const mw_threshold relu = {.labels = index}; /* entries > 0 */
+    return append_above(backend, out, first, rows, k, &relu, value);
 }

@@ -1,4 +1,4 @@
-/* What a training does where nothing is said. */
+/* Default options of a training. */
 #include "microw/sae.h"
 
 #include <math.h>

@@ -1,4 +1,4 @@
-/* The device's memory for the host: where that is the host's own, nothing moves. */
+/* Arrays and SAEs between host and device memory. Where the device has host memory nothing is copied. */
 #include "sae/variants/variants.h"
 
 #include <string.h>
@@ -25,7 +25,7 @@ void give_back(mw_backend *backend, void *host) {
     if (!backend->ops->host_memory) mw_free(host);
 }
 
-/* As 4 bytes each, which floats are too. */
+/* Latents have 4 bytes, as floats: the backend's copy of floats copies them. */
 mw_status copy_latents(mw_backend *b, int32_t *to, int64_t to_stride, const int32_t *from, int64_t rows,
                        int64_t width) {
     return b->ops->copy_2d(b, (float *)(void *)to, to_stride, (const float *)(const void *)from, width, rows, width);
@@ -35,6 +35,7 @@ mw_status copy_latents(mw_backend *b, int32_t *to, int64_t to_stride, const int3
 
 enum { ARRAYS = 5 + MW_EXTRAS };
 
+/* A weight array of an SAE: its pointer in the struct, and its number of items. */
 typedef struct array {
     float **slot;
     int64_t count;
@@ -49,7 +50,7 @@ static void list_arrays(mw_sae *s, array out[ARRAYS]) {
     for (int i = 0; i < MW_EXTRAS; i++) out[5 + i] = (array){&s->extra[i], s->n};
 }
 
-/* Both lists are of the same SAE, so the same arrays are there. */
+/* Copies all arrays; both SAEs have the same ones. `upload`: to the device, else from it. */
 static mw_status copy_arrays(mw_backend *backend, const mw_sae *from, mw_sae *to, bool upload) {
     array source[ARRAYS], target[ARRAYS];
     mw_sae from_copy = *from;
@@ -81,7 +82,7 @@ mw_status sae_copy_to(const mw_sae *sae, mw_backend *backend, mw_sae **out) {
     copy->packed = NULL;
     list_arrays(copy, to);
     for (int i = 0; i < ARRAYS; i++) {
-        from[i].slot = *to[i].slot ? to[i].slot : NULL; /* which ones there are */
+        from[i].slot = *to[i].slot ? to[i].slot : NULL; /* remembers which arrays exist */
         *to[i].slot = NULL;
     }
     mw_status status = MW_OK;

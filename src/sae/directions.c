@@ -1,5 +1,5 @@
-/* Lengths and directions of rows of weights. */
-#include "sae/sae_private.h"
+/* Lengths and directions of weight rows. */
+#include "sae/step/trainer.h"
 
 #include <math.h>
 

@@ -1,4 +1,4 @@
-/* Initial parameters, see mw_init. */
+/* Initial parameters, see mw_sae_initialize. */
 #include "sae/shards.h"
 
 #include <math.h>
@@ -6,7 +6,7 @@
 
 enum { STREAM_WEIGHTS = 1, STREAM_PROBES = 2, STREAM_DECODER = 4, STREAM_SAMPLE = 5, PROBES = 256 };
 
-static const double free_length = 0.1; /* of decoder rows that are free: Anthropic, April 2024 */
+static const double free_length = 0.1; /* of decoder rows with free norms: Anthropic, April 2024 */
 
 static double distance(const float *x, const double *y, int64_t d) {
     double sum = 0;
@@ -57,20 +57,20 @@ static mw_status center_of(mw_center kind, const float *rows, int64_t n, int64_t
 
 /* ---- directions ------------------------------------------------------------------------------------------ */
 
-/* Rows [n, d] from row `first` on of what is drawn for the whole. */
+/* Draws the rows first .. first + n of the whole dictionary into w [n, d], uniform in +-bound. */
 static void draw_uniform(float *w, int64_t first, int64_t n, int64_t d, float bound, int64_t seed, uint64_t stream) {
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < n * d; i++)
         w[i] = bound * (2 * mw_rng_uniform((uint64_t)seed, stream, (uint64_t)(first * d + i)) - 1);
 }
 
-/* Rows of the sample seen from its center; one that lies on it is drawn. */
+/* Directions of rows of the sample from its center; random ones for rows at the center. */
 static void draw_from_sample(float *w, int64_t first, int64_t n, int64_t d, const float *rows, int64_t n_rows,
                              const double *center, int64_t seed) {
     draw_uniform(w, first, n, d, 1, seed, STREAM_WEIGHTS);
     for (int64_t i = 0; i < n; i++) {
-        uint64_t place = (uint64_t)((first + i) % n_rows);
-        int64_t r = (int64_t)mw_permute((uint64_t)seed, STREAM_SAMPLE, (uint64_t)n_rows, place);
+        uint64_t index = (uint64_t)((first + i) % n_rows);
+        int64_t r = (int64_t)mw_permute((uint64_t)seed, STREAM_SAMPLE, (uint64_t)n_rows, index);
         double square = 0;
         for (int64_t j = 0; j < d; j++) square += pow(rows[r * d + j] - center[j], 2);
         if (!(square > 1e-12)) continue;
@@ -83,7 +83,7 @@ static void set_lengths(float *w, int64_t n, int64_t d, double length) {
     for (int64_t i = 0; i < n; i++) set_direction(w + i * d, w + i * d, d, length);
 }
 
-/* ---- the scale of the encoder -------------------------------------------------------------------------------- */
+/* ---- the scale of the encoder ------------------------------------------------------------ */
 
 /* Mean length of x_hat - b_dec for x = b_dec + a random unit vector. */
 static mw_status reconstructed_length(const mw_sae *sae, int64_t seed, double *out) {
@@ -98,7 +98,7 @@ static mw_status reconstructed_length(const mw_sae *sae, int64_t seed, double *o
         for (int64_t i = 0; i < d; i++)
             x[r * d + i] = (float)(x[r * d + i] / norm) + (sae->transcoder ? 0 : sae->b_dec[i]);
     }
-    /* by rows for every variant: thresholds do not exist yet */
+    /* TopK for every variant: thresholds do not exist yet */
     status = shard_agree(sae, status);
     if (status == MW_OK) status = shard_agree(sae, top_k_codes(sae, x, PROBES, sae->k, &codes));
     if (status == MW_OK) status = shards_decode(sae, NULL, &codes, y);
@@ -118,7 +118,7 @@ static mw_status scale_encoder(mw_sae *sae, int64_t seed) {
     return MW_OK;
 }
 
-/* ---- the whole ------------------------------------------------------------------------------------------------ */
+/* ---- all parameters ---------------------------------------------------------------------------- */
 
 static mw_status set_directions(mw_sae *sae, const float *x, int64_t n_rows, const double *center,
                                 const mw_train_options *o) {
@@ -139,7 +139,7 @@ static mw_status set_directions(mw_sae *sae, const float *x, int64_t n_rows, con
     return variant->uses_k && init != MW_INIT_TIED ? scale_encoder(sae, o->seed) : MW_OK;
 }
 
-/* b_enc = -W_enc center: a transcoder's input is not centered otherwise. */
+/* b_enc = -W_enc center, as b_dec is not subtracted from a transcoder's input. */
 static void center_encoder(mw_sae *sae, const double *center) {
     for (int64_t i = 0; i < sae->n; i++) {
         double dot = 0;

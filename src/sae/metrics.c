@@ -1,5 +1,5 @@
-/* How well an SAE rebuilds a site. Blocks of the store are put together into at most 256 groups, a group's sums are made
- * by one rank in row order, and groups are added in order: the same numbers at any number of ranks. */
+/* Metrics of an SAE on a store. The blocks of the store form at most 256 groups; one rank sums a group in row order,
+ * and the groups are added in order: the numbers do not depend on the number of ranks. */
 #include "sae/rows/nonfinite.h"
 
 #include <math.h>
@@ -7,27 +7,27 @@
 
 enum { GROUPS_MAX = 256, CHUNK_ROWS = 1024, L0_MAX = 1 << 16 };
 
-/* Sums over rows and columns: e^2, (x - mean)^2, x^2. */
+/* Sums over rows and columns of (x - x_hat)^2, (x - mean)^2, x^2. */
 typedef struct variance {
     double error, total, squares;
 } variance;
 enum { VARIANCE = sizeof(variance) / sizeof(double) };
 
-/* Sums of a group: the variance of all, these, sum of e [d], sum of x [d], then the variance by position [buckets] and by site
- * [sites]. */
+/* Sums of a group: the variance of all rows, the sums named here, sum of x - x_hat [d_out], sum of x [d_out], then the
+ * variance by position [MW_POSITION_BUCKETS] and by site [n_targets]. */
 typedef enum sum_index { SUM_DIRECTED = VARIANCE, SUM_COSINE, SUM_L0, SUM_L0_SQUARE, SUM_L1, SUM_COUNT } sum_index;
 
 typedef struct meter {
     const mw_sae *sae;
-    const mw_store_view *in, *out; /* out is what is rebuilt; it may be `in` */
+    const mw_store_view *in, *out; /* out is reconstructed; it may be `in` */
     mw_store_tokens tokens;
     finite_rows finite;
-    double *mean;   /* [d] */
+    double *mean;   /* [d_out] of x */
     double *groups; /* [n_groups, width] */
     int64_t width, n_groups;
-    int64_t *counts;         /* active rows a latent [n], rows by l0 [l0_bins], rows by position bucket */
-    int64_t l0_bins;         /* rows with more active latents count in the last */
-    float *read, *x, *x_hat; /* x is `read` where `out` is `in` */
+    int64_t *counts;          /* active rows per latent [n], rows per L0 [l0_bins], rows per position bucket */
+    int64_t l0_bins;          /* the last bin also counts rows with more active latents */
+    float *input, *x, *x_hat; /* of CHUNK_ROWS rows; x is `input` where `out` is `in` */
     mw_codes codes;
 } meter;
 
@@ -63,7 +63,7 @@ static int bucket_of(uint32_t position) {
     return bucket;
 }
 
-/* What an SAE makes of a row's columns; gives the dot product of x and x_hat, and the square of x_hat. */
+/* Adds the columns of row r to the sums; returns the dot product of x and x_hat, and the square of x_hat. */
 static void add_columns(meter *m, int64_t r, double *sums, variance *all, double *dot, double *yy) {
     int64_t d = m->sae->d_out;
     const float *x = m->x + r * d, *y = m->x_hat + r * d;
@@ -106,12 +106,12 @@ static mw_status measure_rows(meter *m, int64_t begin, int64_t end, double *sums
     bool has_target = m->out != m->in;
     for (int64_t at = begin; at < end && m->finite.first < 0; at += CHUNK_ROWS) {
         int64_t n = end - at < CHUNK_ROWS ? end - at : CHUNK_ROWS;
-        MW_TRY(mw_store_view_range(m->in, at, n, m->read));
+        MW_TRY(mw_store_view_range(m->in, at, n, m->input));
         if (has_target) MW_TRY(mw_store_view_range(m->out, at, n, m->x));
-        MW_TRY(mw_sae_encode(m->sae, m->read, n, &m->codes));
-        MW_TRY(mw_sae_decode(m->sae, &m->codes, m->read, m->x_hat));
+        MW_TRY(mw_sae_encode(m->sae, m->input, n, &m->codes));
+        MW_TRY(mw_sae_decode(m->sae, &m->codes, m->input, m->x_hat));
         for (int64_t r = 0; r < n; r++)
-            if (finite_row(&m->finite, m->in, has_target ? m->out : NULL, at + r, m->read + r * m->in->width,
+            if (finite_row(&m->finite, m->in, has_target ? m->out : NULL, at + r, m->input + r * m->in->width,
                            m->x + r * m->out->width))
                 add_row(m, at + r, r, sums);
     }
@@ -130,10 +130,10 @@ static mw_status prepare(meter *m, int64_t n_blocks) {
     m->mean = mw_alloc((size_t)d * sizeof *m->mean);
     m->groups = mw_alloc((size_t)(m->n_groups * m->width) * sizeof *m->groups);
     m->counts = mw_alloc((size_t)count_width(m) * sizeof *m->counts);
-    m->read = mw_alloc((size_t)(CHUNK_ROWS * m->sae->d) * sizeof *m->read);
-    m->x = m->out == m->in ? m->read : mw_alloc((size_t)(CHUNK_ROWS * d) * sizeof *m->x);
+    m->input = mw_alloc((size_t)(CHUNK_ROWS * m->sae->d) * sizeof *m->input);
+    m->x = m->out == m->in ? m->input : mw_alloc((size_t)(CHUNK_ROWS * d) * sizeof *m->x);
     m->x_hat = mw_alloc((size_t)(CHUNK_ROWS * d) * sizeof *m->x_hat);
-    if (!m->mean || !m->groups || !m->counts || !m->read || !m->x || !m->x_hat) return MW_ERR_MEMORY;
+    if (!m->mean || !m->groups || !m->counts || !m->input || !m->x || !m->x_hat) return MW_ERR_MEMORY;
     MW_TRY(mw_store_view_mean(m->out, m->mean));
     return mw_store_read_tokens(m->in->store, &m->tokens);
 }
@@ -152,7 +152,7 @@ static mw_status measure_own_groups(meter *m, const mw_comm *comm, const uint64_
     return status;
 }
 
-/* Leaves the sums of all groups in the first. */
+/* Adds the sums of all groups into the first. */
 static mw_status gather_groups(meter *m, const mw_comm *comm) {
     MW_TRY(mw_comm_allgather_shares(comm, m->groups, m->n_groups, 1, (size_t)m->width * sizeof *m->groups));
     for (int64_t g = 1; g < m->n_groups; g++)
@@ -173,7 +173,7 @@ static int64_t rows_measured(const meter *m) {
     return mw_store_rows(m->in->store) - m->finite.left_out;
 }
 
-/* Where rows are left out the store's mean is not that of the others, which is known after a first pass. */
+/* Where rows are left out a second pass is made: the mean of the other rows is known after the first. */
 static mw_status measure(meter *m, const mw_comm *comm) {
     int64_t n_blocks;
     uint64_t *row = NULL;
@@ -183,7 +183,7 @@ static mw_status measure(meter *m, const mw_comm *comm) {
     if (status == MW_OK && rows_measured(m) == 0) status = mw_error(MW_ERR_STATE, "activations: no row is finite");
     if (status == MW_OK && m->finite.left_out) {
         for (int64_t i = 0; i < m->sae->d_out; i++) m->mean[i] = sum_of_x(m, m->groups)[i] / (double)rows_measured(m);
-        mw_log_quiet(true); /* the rows were told of */
+        mw_log_quiet(true); /* the first pass logged the rows */
         status = measure_all(m, comm, row, n_blocks);
         mw_log_quiet(false);
     }
@@ -248,15 +248,15 @@ mw_status mw_sae_measure(const mw_sae *sae, const mw_store_view *in, const mw_st
                          const mw_comm *comm, mw_sae_metrics *metrics) {
     int64_t width = out ? out->width : in->width;
     if (in->width != sae->d || width != sae->d_out)
-        return mw_error(MW_ERR_CONFIG, "an SAE of width %lld to %lld cannot be measured on sites of width %lld to %lld",
+        return mw_error(MW_ERR_CONFIG, "SAE of width %lld to %lld: expected sites of these widths, found %lld to %lld",
                         (long long)sae->d, (long long)sae->d_out, (long long)in->width, (long long)width);
     meter m = {.sae = sae, .in = in, .out = out ? out : in, .finite = finite_rows_begin(rule)};
     mw_status status = measure(&m, comm);
     if (status == MW_OK) *metrics = metrics_of(&m);
     mw_store_tokens_free(&m.tokens);
     mw_codes_free(&m.codes);
-    if (m.x != m.read) mw_free(m.x);
-    void *all[] = {m.mean, m.groups, m.counts, m.read, m.x_hat};
+    if (m.x != m.input) mw_free(m.x);
+    void *all[] = {m.mean, m.groups, m.counts, m.input, m.x_hat};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) mw_free(all[i]);
     return status;
 }

@@ -1,8 +1,8 @@
-/* W_enc as the products of many rows read it fastest. */
+/* Packing of W_enc in the layout that products of many rows read fastest. */
 #include "sae/variants/variants.h"
 
-/* Packing reads and writes all of W_enc, which the products of some 400 rows on one thread make up for. It depends on the batch of all
- * ranks, not on a rank's rows of it: sums round otherwise by it. */
+/* Packing reads and writes all of W_enc, which pays from about 400 rows on one thread. The choice depends on the batch
+ * of all ranks, not on a rank's rows, as packed products round differently. */
 enum { PACK_ROWS = 1024 };
 
 bool training_packs(const mw_train_options *options) {

@@ -3,9 +3,9 @@
 
 enum { DEVICE_FLOATS = 1 << 23, DEVICE_FLOATS_MAX = 1 << 28, DEVICE_ROWS = 512, CHUNK_ROWS_MAX = 1024 };
 
-/* Rows whose pre-activations are in memory at once: whole tiles, so that selection finds them in the cache: about 8 MiB on a
- * CPU, 32 MiB on a GPU. Where those are few, a GPU would take longer to read the weights for each chunk than to multiply
- * (docs/running/gpu-roofline.md), and chunks are larger, up to 1 GiB. */
+/* Chunks are whole tiles of about 8 MiB of pre-activations on a CPU, so that selection finds them in the cache, and of
+ * 32 MiB on a GPU. Where such a chunk has few rows, a GPU would take longer to read the weights for each chunk than to
+ * multiply (docs/running/gpu-roofline.md), and chunks are larger, up to 1 GiB. */
 int64_t chunk_rows(bool host_memory, int64_t n) {
     int64_t floats = host_memory ? HOST_FLOATS : DEVICE_FLOATS;
     if (!host_memory && floats / n < DEVICE_ROWS / 2)

@@ -1,3 +1,4 @@
+/* SAEs in memory: shapes, arrays, descriptions. */
 #include "sae/shards.h"
 
 #include <string.h>
@@ -17,7 +18,7 @@ static mw_status set_groups(mw_sae *sae, const mw_sae_shape *shape) {
     const int64_t *group = shape->n_groups ? shape->group : halves;
     int64_t count = shape->n_groups ? shape->n_groups : 5;
     for (int64_t g = 0; g < count; g++) {
-        if (!shape->n_groups && group[g] == 0) continue; /* fewer than 16 latents */
+        if (!shape->n_groups && group[g] == 0) continue; /* a group of n / 16 < 1 */
         if (group[g] < 1 || group[g] > n - end)
             return mw_error(MW_ERR_CONFIG,
                             "sae.groups: %lld as group %lld: groups are positive and sum to the %lld latents",
@@ -49,8 +50,8 @@ static mw_status set_parts(mw_sae *sae, const mw_sae_shape *shape) {
 
 static mw_status check_shape(const mw_sae_shape *s) {
     if (s->n < 1 || s->d < 1 || s->d_out < 0 || s->n > INT32_MAX || s->d > INT32_MAX || s->d_out > INT32_MAX)
-        return mw_error(MW_ERR_CONFIG, "an SAE of %lld latents and width %lld cannot be", (long long)s->n,
-                        (long long)s->d);
+        return mw_error(MW_ERR_CONFIG, "an SAE of %lld latents and width %lld: expected both from 1 to %d",
+                        (long long)s->n, (long long)s->d, INT32_MAX);
     if (mw_variant_uses_k(s->variant) && (s->k < 1 || s->k > s->n))
         return mw_error(MW_ERR_CONFIG, "sae.k = %lld: expected from 1 to the %lld latents", (long long)s->k,
                         (long long)s->n);
@@ -92,10 +93,11 @@ mw_status mw_sae_check(const mw_sae_shape *shape) {
     return sae_set_shape(&sae, shape);
 }
 
-/* `made` has its shape. */
+/* Allocates an SAE with the shape of `made`. */
 static mw_status make(mw_backend *backend, const mw_sae *made, bool skip, mw_sae **out) {
     if (!backend->ops->host_memory)
-        return mw_error(MW_ERR_UNSUPPORTED, "SAEs on device '%s' are not in this build", backend->ops->name);
+        return mw_error(MW_ERR_UNSUPPORTED, "an SAE on device '%s': expected a device with host memory",
+                        backend->ops->name);
     mw_sae *sae = mw_alloc(sizeof *sae);
     if (!sae) return MW_ERR_MEMORY;
     *sae = *made;

@@ -1,4 +1,4 @@
-/* Codes of pre-activations: the k largest of each row, or all above a threshold. */
+/* Selection of codes from pre-activations: the k largest of each row, or all above a threshold. */
 #include "sae/shards.h"
 
 /* ---- the k largest of a row ------------------------------------------------------------------------------ */
@@ -26,7 +26,7 @@ mw_status top_k_codes(const mw_sae *sae, const float *x, int64_t rows, int64_t k
     return status;
 }
 
-/* ---- all above a floor ----------------------------------------------------------------------------------- */
+/* ---- all above a threshold ----------------------------------------------------------------------------------- */
 
 typedef struct open_visit {
     const mw_sae *sae;

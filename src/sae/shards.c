@@ -1,8 +1,9 @@
+/* Sharded dictionaries: assignment of latents and rows to ranks, selection among all shards, reconstruction. */
 #include "sae/shards.h"
 
 #include <string.h>
 
-/* ---- who holds what ---------------------------------------------------------------------------------------- */
+/* ---- assignment ---------------------------------------------------------------------------------------- */
 
 mw_status mw_sae_check_shards(const mw_sae_shape *shape, int ranks, int64_t shards) {
     int64_t n = shape->n, blocks = (n + LATENT_BLOCK - 1) / LATENT_BLOCK;
@@ -45,7 +46,7 @@ mw_status shard_sum(const mw_sae *sae, int64_t *values, int64_t count) {
     return sae->shard.peers ? mw_comm_allreduce_sum(sae->shard.peers, values, count) : MW_OK;
 }
 
-/* Gathers what each shard has put at its place: the last shard so many bytes, each other one so many. */
+/* Allgather in place over the peers: `last` bytes of the last shard, `others` bytes of each other one. */
 static mw_status gather(const mw_sae *sae, size_t others, size_t last, void *data) {
     size_t *all = mw_alloc((size_t)sae->shard.count * sizeof *all);
     MW_TRY(shard_agree(sae, all ? MW_OK : MW_ERR_MEMORY));
@@ -69,14 +70,14 @@ void candidates_free(candidates *c) {
     *c = (candidates){0};
 }
 
-/* The k largest of each row, as latents. */
+/* Finds the k largest of each row; columns become latents. */
 static mw_status find_top(mw_backend *b, const float *pre, int64_t rows, int64_t n, const int32_t *table, int64_t k,
                           int32_t *index, float *value) {
     MW_TRY(b->ops->top_k(b, pre, rows, n, k, index, value));
     return table ? b->ops->pick(b, index, table, 0, rows, k) : MW_OK;
 }
 
-/* A shard with fewer latents than candidates are wanted: the rest of its rows stays 0. */
+/* For a shard with fewer latents than candidates: the rest of each row stays 0. */
 static mw_status take_fewer(candidates *c, const float *pre, int64_t first, int64_t rows, int64_t n,
                             const int32_t *table) {
     mw_backend *b = c->backend;
@@ -97,11 +98,11 @@ mw_status candidates_take(candidates *c, const float *pre, int64_t first, int64_
     return find_top(c->backend, pre, rows, n, table, c->width, c->index + at, c->value + at);
 }
 
-/* Scratch for `rows` rows at once. */
+/* Scratch of a selection among all shards, for a chunk of `rows` rows. */
 typedef struct choice {
     int64_t rows;
     float *gathered; /* [shards, rows, width] */
-    float *side;     /* [rows, shards * width]: the same side by side */
+    float *side;     /* [rows, shards * width] the candidates of all shards, row by row */
     candidates best; /* [rows, k] */
 } choice;
 
@@ -119,8 +120,8 @@ static void choice_close(mw_backend *b, choice *s) {
     candidates_free(&s->best);
 }
 
-/* Of rows first .. first + rows, whose values are gathered. Shards are in the order of their latents, so an earlier place is a lower
- * latent, which is what ties go by. */
+/* Selects in rows first .. first + rows, whose values are gathered. Columns are in the order of the shards and so of
+ * the latents: of equal values the lower latent wins, as on one rank. */
 static mw_status choose(const mw_sae *sae, const candidates *c, choice *s, int64_t first, int64_t rows, mw_codes *out) {
     mw_backend *b = c->backend;
     int64_t wide = sae->shard.count * c->width, k = s->best.width;
@@ -133,7 +134,7 @@ static mw_status choose(const mw_sae *sae, const candidates *c, choice *s, int64
     return append_positive(b, out, first, rows, k, s->best.index, s->best.value);
 }
 
-/* A rank that fails on its way still takes part in all gathers. */
+/* A rank that fails still takes part in all gathers. */
 static mw_status choose_chunks(const mw_sae *sae, const candidates *c, choice *s, mw_codes *out) {
     mw_backend *b = c->backend;
     mw_status local = mw_codes_begin(out, c->rows);
@@ -148,7 +149,7 @@ static mw_status choose_chunks(const mw_sae *sae, const candidates *c, choice *s
     return shard_agree(sae, local);
 }
 
-/* Without other shards: `best` is scratch. */
+/* Selection without shards; `best` is scratch. */
 static mw_status choose_local(const candidates *c, int64_t k, candidates *best, mw_codes *out) {
     mw_backend *b = c->backend;
     MW_TRY(mw_codes_begin(out, c->rows));
@@ -177,13 +178,13 @@ mw_status candidates_choose(const mw_sae *sae, const candidates *c, int64_t k, m
 
 /* ---- reconstruction -------------------------------------------------------------------------------------------- */
 
-/* Rows that are passed on at once: while one shard works on some, the next has those before. */
+/* Rows of a piece of the chain: while one shard adds to a piece, the next adds to the piece before. */
 static int64_t piece_rows(int64_t rows) {
     enum { PIECES = 8 };
     return (rows / PIECES + MW_ROW_TILE) / MW_ROW_TILE * MW_ROW_TILE;
 }
 
-/* Without the other rank nothing can go on; what fails here alone is told when all have been served. */
+/* Returns the loss of another rank at once; records any other error in `local` and continues to serve the chain. */
 static mw_status keep_first_error(mw_status status, mw_status *local) {
     if (status == MW_ERR_COMM) return status;
     if (*local == MW_OK) *local = status;

@@ -254,8 +254,8 @@ mw_status sae_new_for_file(mw_backend *backend, const mw_sae_shape *shape, const
     MW_TRY(mw_file_size(weights, &size));
     uint64_t least = (uint64_t)shape->n * (uint64_t)(shape->d + (shape->d_out ? shape->d_out : shape->d));
     if (least > size)
-        return mw_error(MW_ERR_FORMAT, "%s: too small for the %lld latents of width %lld of its configuration",
-                        weights, (long long)shape->n, (long long)shape->d);
+        return mw_error(MW_ERR_FORMAT, "%s: too small for the %lld latents of width %lld of its configuration", weights,
+                        (long long)shape->n, (long long)shape->d);
     return mw_sae_new(backend, shape, out);
 }
 
