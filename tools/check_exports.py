@@ -1,12 +1,12 @@
-"""Loads what `microw export` writes with the real libraries and compares latents and reconstructions.
+"""Loads exports of microw with SAELens, sparsify and dictionary_learning and compares codes and reconstructions.
 
     tools/peers_venv.sh /tmp/peers
     /tmp/peers/bin/python tools/check_exports.py --microw build/microw
 
-Trains a small SAE of every variant, and transcoders, on the demo model, and exports each to every format that has its kind.
-Latents must be the same set for every vector, values and reconstructions equal within 1e-5 of their scale: f32 sums in
-another order. Also writes SAEs with SAELens and sparsify themselves and reads them with `microw import`; with --keep DIR
-small ones are left there as fixtures for the tests.
+Trains a small SAE of every variant, and transcoders, on the demo model, and exports each in every format that
+supports it. The active latents of every row must be equal, and values and reconstructions must agree within 1e-5 of
+their scale: f32 sums in another order. Also writes SAEs with SAELens and sparsify and reads them with `microw
+import`; --keep DIR stores these as fixtures of the tests.
 """
 import argparse
 import json
@@ -15,14 +15,14 @@ import shutil
 import subprocess
 import tempfile
 
-os.environ["SPARSIFY_DISABLE_TRITON"] = "1"  # its decoder's kernel needs a GPU; the eager one is the same sum
+os.environ["SPARSIFY_DISABLE_TRITON"] = "1"  # its decoder kernel needs a GPU; the eager decoder computes the same sum
 
 import torch
 from safetensors.torch import load_file, save_file
 
 TOP, ABOVE, ALL = {"saelens", "sparsify", "dictionary_learning"}, {"saelens", "dictionary_learning"}, {"saelens"}
 TRANSCODER = ["sae.site=2.resid_mid", "sae.target=2.mlp_out"]
-# name: settings, formats that have its kind
+# name: settings, formats that support it
 MODELS = {
     "topk": (["sae.variant=topk"], TOP),
     "batch_topk": (["sae.variant=batch_topk"], ABOVE),
@@ -48,7 +48,7 @@ def config(folder):
 
 
 def reference(folder, x):
-    """codes [rows, n] and reconstructions of a microw SAE."""
+    """Returns codes [rows, n] and reconstructions [rows, d_out] of a microw SAE."""
     w, c = load_file(os.path.join(folder, "sae.safetensors")), config(folder)
     a = (x if "d_out" in c else x - w["b_dec"]) @ w["W_enc"].T + w["b_enc"]
     if c["variant"] == "gated":
@@ -67,10 +67,10 @@ def reference(folder, x):
 
 
 def compare(name, z, x_hat, z_ref, x_ref):
-    """A latent within rounding of its threshold may be active on one side only: its value must not be more than that."""
+    """Compares codes and reconstructions, except in the few rows with a latent within rounding of its threshold."""
     z, x_hat = z.detach().float(), x_hat.detach().float()
     other = (z > 0) != (z_ref > 0)
-    assert other.float().mean() < 1e-5, f"{name}: other latents are active"
+    assert other.float().mean() < 1e-5, f"{name}: different latents are active"
     same = ~other.any(1)
     dz = ((z - z_ref)[same].abs().max() / z_ref.abs().max()).item()
     dx = ((x_hat - x_ref)[same].abs().max() / x_ref.abs().max()).item()
@@ -99,7 +99,7 @@ def load_sparsify(folder):
     def run(x):
         e = sae.encode(x)
         z = torch.zeros(len(x), sae.num_latents).scatter(1, e.top_indices, e.top_acts)
-        x_hat = sae.decode(e.top_acts, e.top_indices)  # forward() of a multi-TopK SAE returns the one from 4 k
+        x_hat = sae.decode(e.top_acts, e.top_indices)  # forward() of a multi-TopK SAE returns that of 4 k latents
         return z, x_hat if sae.W_skip is None else sae(x).sae_out
     return run
 
@@ -112,7 +112,8 @@ def load_dictionary_learning(folder):
     print("  dictionary_learning:", type(sae).__name__, flush=True)
 
     def run(x):
-        z = sae.encode(x, use_threshold=True) if type(sae).__name__ in ("BatchTopKSAE", "MatryoshkaBatchTopKSAE") else sae.encode(x)
+        has_threshold = type(sae).__name__ in ("BatchTopKSAE", "MatryoshkaBatchTopKSAE")
+        z = sae.encode(x, use_threshold=True) if has_threshold else sae.encode(x)
         return z, sae.decode(z)
     return run
 
@@ -131,7 +132,8 @@ def train_models(args):
     folders = {}
     for name, (settings, formats) in MODELS.items():
         os.symlink(f"{args.work}/store/activations/quickstart", f"{args.work}/store/activations/{name}")
-        sets = [part for s in settings + ["sae.n_latents=256", "train.tokens=100_000", f"name={name}"] for part in ("--set", s)]
+        settings = settings + ["sae.n_latents=256", "train.tokens=100_000", f"name={name}"]
+        sets = [part for s in settings for part in ("--set", s)]
         microw(args, "train", *common, *sets)
         folders[name] = f"{args.work}/store/sae_models/{name}"
     return folders
@@ -148,7 +150,7 @@ def check_exports(args):
             out = os.path.join(args.work, "exports", name, kind)
             done = microw(args, "export", "--sae", folder, "--format", kind, "--out", out, check=False)
             if kind not in formats:
-                assert done.returncode and " has no " in done.stderr, f"{name}: {kind} should have refused"
+                assert done.returncode and " has no " in done.stderr, f"{name}: expected a refusal by {kind}"
                 continue
             assert done.returncode == 0, done.stderr
             compare(f"{name} as {kind}", *load(out)(x), z_ref, x_ref)

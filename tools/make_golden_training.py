@@ -2,11 +2,12 @@
 
     python tools/make_golden_training.py --out tests/golden/training.safetensors
 
-The formulas follow the papers that include/microw/sae.h names, with the choices it states: the auxiliary residual of
-AuxK is detached and normalized by its variance, without b_dec in the auxiliary reconstruction, and only of latents that
-are dead after this batch; Matryoshka averages its reconstructions; penalties are relative to the squared error summed
-over dimensions. Stores the data, the initial weights and, of each run, the loss curve in double and how far rounding
-alone changes it: selections at near ties change, and with them the curve.
+The formulas are written for autograd from the papers that include/microw/sae.h names, with these choices: the
+residual of AuxK is detached and normalized by its variance, b_dec is not part of the auxiliary reconstruction, and
+only latents that are dead after this batch take part; Matryoshka takes the mean over its reconstructions; penalties
+are added to the squared error summed over columns. The file has data, initial weights and the loss curve of each run
+in double, and the distance from it that rounding alone causes: selections at near ties change, and with them the
+curve.
 """
 import argparse
 
@@ -17,7 +18,7 @@ N, D, K, BATCH, STEPS, ROWS = 1100, 16, 6, 600, 200, 3000
 ALPHA, DEAD_AFTER, LR, WARMUP, DECAY, CLIP = 1 / 32, 1500, 2e-3, 20, 0.25, 1.0
 GROUPS, PARTS = (100, 300, 700), (7, 9)
 
-# aux: AuxK's k; sparsity: coefficient of the penalty, risen to in 40 steps; k_start: falls to K in 50 steps
+# aux: k of AuxK; sparsity: coefficient of the penalty after a warmup of 40 steps; k_start: falls to K in 50 steps
 RUNS = {
     "topk": dict(select="topk", aux=8),
     "batch_topk": dict(select="batch", aux=8),
@@ -42,7 +43,7 @@ def data(generator):
 
 
 def target(x):
-    """The target of the transcoder: exact in f32 and in double."""
+    """The target of the transcoder: equal in f32 and in double."""
     return x.flip(1).abs()
 
 
@@ -67,7 +68,7 @@ def top(a, k):
 
 
 class Jump(torch.autograd.Function):
-    """z = a where a > theta; theta through a rectangle of width eps."""
+    """z = a where a > theta, else 0; the gradient of theta uses a rectangle kernel of width eps."""
 
     @staticmethod
     def forward(ctx, a, theta, eps):
@@ -83,7 +84,7 @@ class Jump(torch.autograd.Function):
 
 
 class Count(torch.autograd.Function):
-    """L0 of each row, with the same kernel."""
+    """L0 of each row, with the kernel of Jump."""
 
     @staticmethod
     def forward(ctx, a, theta, eps):
@@ -114,7 +115,7 @@ def select(a, p, run, k):
 
 
 def reconstructions(z, a, x, p, run, k):
-    """Weights and reconstructions; metrics use the last one."""
+    """Returns pairs of weight in the loss and reconstruction; the last one is reported."""
     skip = x @ p["W_skip"].T if run.get("skip") else 0
     whole = z @ p["W_dec"] + p["b_dec"] + skip
     if run.get("multi"):
@@ -152,9 +153,9 @@ def forward(x, y, p, since, scale, run, step):
     since += len(x)
     since[(z > 1e-3).any(0)] = 0
     dead = since > DEAD_AFTER
-    made = reconstructions(z, a, x, p, run, k)
-    loss = scale * sum(w * ((y_hat - y) ** 2).mean() for w, y_hat in made)
-    error = (y - made[-1][1]).detach()
+    recons = reconstructions(z, a, x, p, run, k)
+    loss = scale * sum(w * ((y_hat - y) ** 2).mean() for w, y_hat in recons)
+    error = (y - recons[-1][1]).detach()
     aux = torch.zeros((), dtype=x.dtype)
     k_aux = min(run.get("aux", 0), int(dead.sum()))
     if k_aux:
@@ -179,7 +180,7 @@ def parameters_of(start, run, dtype):
 
 
 def train(start, dtype, run):
-    """Loss curve [steps, 5]: loss, auxiliary loss, FVU, L0, dead latents; and the loss scale."""
+    """Returns the curve [steps, 5] (loss, auxiliary loss, FVU, L0, dead latents) and the loss scale."""
     p = parameters_of(start, run, dtype)
     x = start["x"].to(dtype)
     y = target(x) if run.get("transcoder") else x
@@ -213,8 +214,8 @@ def train(start, dtype, run):
 
 
 def noise(start, run, curve):
-    """Largest relative difference of loss and FVU over runs with rounding: four in double from weights changed by
-    2^-24, and one in f32."""
+    """Returns the largest relative difference of loss and FVU between the curve and runs whose weights differ in the
+    last place of f32: four in double, from weights changed by parts in 2^24, and one in f32."""
     worst = 0.0
     for seed in range(5):
         generator = torch.Generator().manual_seed(seed)

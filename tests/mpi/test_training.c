@@ -5,14 +5,14 @@
 
 enum { BATCH = 600, K = 6, SHARDS_MAX = 3 /* of the fixture's 1100 latents, in blocks of 512 */ };
 
-/* An emulated device takes some thousand times as long as a real one; test_sae_gradients has every variant on it. */
+/* An emulated device is some thousand times slower than a real one; test_sae_gradients runs every variant on it. */
 #ifdef MICROW_CUDA_EMULATED
 enum { STEPS = 200, CURVE = 5, SOME = 2, FIRST = 1, STRIDE = 12 };
 #else
 enum { STEPS = 200, CURVE = 200, SOME = 7, FIRST = 0, STRIDE = 1 };
 #endif
 
-/* One run of the fixture script's table, and some more without a curve. */
+/* A run of the fixture script's table; no_curve: a run that the fixture does not have. */
 typedef struct setting {
     const char *name;
     mw_variant variant;
@@ -50,7 +50,7 @@ static const setting settings[] = {
 enum { SETTINGS = sizeof settings / sizeof *settings };
 
 static const setting *now;
-static int64_t shards = 1; /* of those that train together */
+static int64_t shards = 1; /* of the SAEs that all ranks train together */
 static mw_comm *world;
 static mw_backend *backend; /* of the SAEs; steps run on the device under test */
 static mw_safetensors *golden;
@@ -126,7 +126,7 @@ static void begin(const mw_comm *comm, mw_sae **sae, mw_trainer **trainer) {
     NEED_OK(mw_trainer_new(*sae, comm, &options, *scale, trainer));
 }
 
-/* What the transcoder learns: the columns in reverse, without their signs. */
+/* The target of the transcoder: the absolute columns in reverse order. */
 static void target_of(const float *x, int64_t d, float *y) {
     for (int64_t i = 0; i < d; i++) y[i] = fabsf(x[d - 1 - i]);
 }
@@ -135,35 +135,36 @@ static void step(mw_trainer *t, mw_step_report *report) {
     int64_t rows, d, begin_row, end_row, at = mw_trainer_steps_done(t) * batch_of();
     const float *x = tensor("x", &rows, &d);
     mw_trainer_rows(t, &begin_row, &end_row);
-    float *mine = mw_alloc((size_t)((end_row - begin_row) * d) * sizeof *mine);
+    float *own = mw_alloc((size_t)((end_row - begin_row) * d) * sizeof *own);
     float *target = mw_alloc((size_t)((end_row - begin_row) * d) * sizeof *target);
     for (int64_t r = begin_row; r < end_row; r++) {
-        memcpy(mine + (r - begin_row) * d, x + ((at + r) % rows) * d, (size_t)d * sizeof *mine);
-        target_of(mine + (r - begin_row) * d, d, target + (r - begin_row) * d);
+        memcpy(own + (r - begin_row) * d, x + ((at + r) % rows) * d, (size_t)d * sizeof *own);
+        target_of(own + (r - begin_row) * d, d, target + (r - begin_row) * d);
     }
-    NEED_OK(mw_trainer_step(t, mine, now->transcoder ? target : NULL, report));
-    mw_free(mine);
+    NEED_OK(mw_trainer_step(t, own, now->transcoder ? target : NULL, report));
+    mw_free(own);
     mw_free(target);
 }
 
-static bool same_run(const float *a, const float *b, int64_t count) {
+static bool same_floats(const float *a, const float *b, int64_t count) {
     return (!a && !b) || memcmp(a, b, (size_t)count * sizeof *a) == 0;
 }
 
-/* What `a` holds, of all of which `b` is. */
+/* Compares shard `a` with its latents in the whole SAE `b`. */
 static bool same_bytes(const mw_sae *a, const mw_sae *b) {
     int64_t at = a->shard.first;
     NEED(b->n == a->shard.total && !a->extra[0] == !b->extra[0] && !a->extra[1] == !b->extra[1]);
     for (int i = 0; i < MW_EXTRAS; i++)
-        if (a->extra[i] && !same_run(a->extra[i], b->extra[i] + at, a->n)) return false;
-    return same_run(a->w_enc, b->w_enc + at * a->d, a->n * a->d) && same_run(a->b_dec, b->b_dec, a->d_out) &&
-           same_run(a->w_dec, b->w_dec + at * a->d_out, a->n * a->d_out) && same_run(a->b_enc, b->b_enc + at, a->n) &&
-           same_run(a->w_skip, b->w_skip, a->d_out * a->d) && a->threshold == b->threshold;
+        if (a->extra[i] && !same_floats(a->extra[i], b->extra[i] + at, a->n)) return false;
+    return same_floats(a->w_enc, b->w_enc + at * a->d, a->n * a->d) && same_floats(a->b_dec, b->b_dec, a->d_out) &&
+           same_floats(a->w_dec, b->w_dec + at * a->d_out, a->n * a->d_out) &&
+           same_floats(a->b_enc, b->b_enc + at, a->n) && same_floats(a->w_skip, b->w_skip, a->d_out * a->d) &&
+           a->threshold == b->threshold;
 }
 
-/* Rounding moves selections at near ties, and those move the curve: the golden file says how far torch itself gets from
- * its curve in double when weights change in the last place of f32. Ours must stay within twice that, agree closely
- * before the first such step, and agree in the mean. */
+/* Rounding changes selections at near ties, and those change the curve: the golden file has the distance of torch
+ * itself from its curve in double when weights change in the last place of f32. The curve here must stay within twice
+ * that distance, agree closely before the first such step, and agree in the mean. */
 static void loss_curve_equals_torch(void) {
     mw_sae *sae = NULL;
     mw_trainer *t = NULL;
@@ -174,7 +175,7 @@ static void loss_curve_equals_torch(void) {
     snprintf(name, sizeof name, "%s.noise", now->name);
     double noise = *(const double *)tensor(name, NULL, NULL), ties = *(const double *)tensor("topk.noise", NULL, NULL);
     bool ranked = mw_variant_uses_k(now->variant);
-    if (ranked && noise < ties) noise = ties; /* whether one of the fixture's few runs met a tie is chance */
+    if (ranked && noise < ties) noise = ties; /* the few runs of a fixture meet a tie only by chance */
     double worst = 0, mean = 0, dead = 0;
     for (int s = 0; s < CURVE; s++) {
         mw_step_report r;
@@ -185,14 +186,14 @@ static void loss_curve_equals_torch(void) {
         worst = fmax(worst, fabs(r.fvu - expected[2]) / expected[2]);
         dead = fmax(dead, fabs((double)r.dead - expected[4]));
         mean += error / CURVE;
-        /* Where nothing selects by rank, a pre-activation near 0 or a threshold may fall on the other side. */
+        /* Without selection by rank, a pre-activation near 0 or near a threshold may round to the other side. */
         if (s < 20)
             CHECK(fabs(error) < (ranked ? 1e-6 : 1e-5) && fabs(r.l0 - expected[3]) < (ranked ? 1e-6 : 6.0 / BATCH));
     }
     if (mw_comm_rank(world) == 0)
-        printf(
-            "largest relative difference to torch in double: %.2e (rounding in torch: %.2e); mean %.1e; dead latents %.0f\n",
-            worst, noise, mean, dead);
+        printf("largest relative difference to torch in double: %.2e (rounding in torch: %.2e); mean %.1e; "
+               "dead latents %.0f\n",
+               worst, noise, mean, dead);
     /* f32 sums of 600 rows beside double: 1e-4 where no selection is near a tie */
     CHECK(worst < fmax(2 * noise, 1e-4) && fabs(mean) < 5e-3 && dead < 0.03 * (double)sae->n);
     mw_trainer_free(&t);
@@ -206,9 +207,9 @@ static void *fetch(const void *device, int64_t count, size_t item) {
     return host;
 }
 
-/* The same bytes: where a row's product depends on its own tile alone, at any number of ranks; where a library chooses its
- * method by the shape, on as many rows. */
-static bool bytes_are_due(void) {
+/* Results have equal bytes at any number of ranks where a row's product depends on its own tile only; where a library
+ * selects its method by the shape, only for equal numbers of rows. */
+static bool bytes_must_match(void) {
 #ifdef MICROW_CUDA_EMULATED
     return true;
 #else
@@ -216,8 +217,8 @@ static bool bytes_are_due(void) {
 #endif
 }
 
-/* Of the latents that x holds; y has all. */
-static bool same_silence(const mw_trainer *x, const mw_trainer *y) {
+/* Compares the dead latents of the shard of x with those of y, which has all latents. */
+static bool same_dead(const mw_trainer *x, const mw_trainer *y) {
     int64_t n = x->sae->n, first = x->sae->shard.first, *one = fetch(x->since_fired, n, sizeof *one),
             *two = fetch(y->since_fired, y->sae->n, sizeof *two), at = 0;
     while (at < y->n_dead && y->dead[at] < first) at++;
@@ -232,10 +233,10 @@ static bool same_silence(const mw_trainer *x, const mw_trainer *y) {
 static void compare_weights(mw_trainer *x, mw_trainer *y) {
     NEED_OK(mw_trainer_pull(x));
     NEED_OK(mw_trainer_pull(y));
-    CHECK(!bytes_are_due() || same_bytes(x->host, y->host));
+    CHECK(!bytes_must_match() || same_bytes(x->host, y->host));
 }
 
-/* All ranks together, and this rank alone. */
+/* Training by all ranks together equals training by this rank alone. */
 static void ranks_do_not_matter(void) {
     mw_sae *together = NULL, *alone = NULL;
     mw_trainer *x = NULL, *y = NULL;
@@ -247,12 +248,12 @@ static void ranks_do_not_matter(void) {
     for (int s = 0; s < 2 * SOME; s++) {
         step(x, &rx);
         step(y, &ry);
-        CHECK(fabs(rx.loss - ry.loss) < 1e-4 * ry.loss); /* products in other orders, and near ties */
-        if (!bytes_are_due()) continue;
+        CHECK(fabs(rx.loss - ry.loss) < 1e-4 * ry.loss); /* sums in other orders, and near ties */
+        if (!bytes_must_match()) continue;
         CHECK(memcmp(&rx, &ry, sizeof rx) == 0);
-        CHECK(same_silence(x, y));
+        CHECK(same_dead(x, y));
     }
-    if (now->aux_k && !now->k_start) CHECK(rx.dead > 0 && rx.aux_loss > 0); /* AuxK was at work */
+    if (now->aux_k && !now->k_start) CHECK(rx.dead > 0 && rx.aux_loss > 0); /* AuxK took part */
     compare_weights(x, y);
     NEED_OK(take_running_means(x));
     NEED_OK(take_running_means(y));
@@ -264,7 +265,7 @@ static void ranks_do_not_matter(void) {
     mw_comm_free(&self);
 }
 
-/* Saved by all ranks, gone on with by each alone, and the other way round: the same bytes as without the break. */
+/* A checkpoint of all ranks, resumed by each alone, and the reverse: the same bytes as without a break. */
 static void checkpoints_lose_nothing(void) {
     mw_sae *whole = NULL, *broken = NULL;
     mw_trainer *x = NULL, *y = NULL;
@@ -285,8 +286,8 @@ static void checkpoints_lose_nothing(void) {
     NEED_OK(take_running_means(x));
     NEED_OK(take_running_means(y));
     compare_weights(x, y);
-    if (bytes_are_due()) CHECK(x->smooth == y->smooth && x->best == y->best && x->best_step == y->best_step);
-    NEED_OK(mw_trainer_load(x, path)); /* by one rank or all, in whatever shards */
+    if (bytes_must_match()) CHECK(x->smooth == y->smooth && x->best == y->best && x->best_step == y->best_step);
+    NEED_OK(mw_trainer_load(x, path)); /* the ranks resume together, in any number of shards */
     for (int s = 0; s < SOME; s++) step(x, NULL);
     NEED_OK(take_running_means(x));
     compare_weights(x, y);
@@ -299,7 +300,7 @@ static void checkpoints_lose_nothing(void) {
     mw_comm_free(&self);
 }
 
-/* Dead latents of the fixture, which never fire, start anew where rows are rebuilt badly, and fire. */
+/* Dead latents of the fixture, which never fire, are resampled from badly reconstructed rows and fire. */
 static void resampling_revives(void) {
     mw_sae *sae = NULL;
     mw_trainer *t = NULL;
@@ -322,7 +323,7 @@ static void resampling_revives(void) {
     mw_sae_free(&sae);
 }
 
-/* A run whose loss cannot fall ends by patience, and only when the schedules are through. */
+/* A training whose loss cannot fall stalls after `patience` steps, counted after the schedules. */
 static void stalls_are_seen(void) {
     mw_sae *sae = NULL;
     mw_trainer *t = NULL;
@@ -338,7 +339,7 @@ static void stalls_are_seen(void) {
     mw_sae_free(&sae);
 }
 
-/* Codes against a sort of all pre-activations of the batch; gives how many there are of this rank's latents. */
+/* Checks codes against all pre-activations of the batch; returns the number of codes of this rank's latents. */
 static int64_t check_selection(const mw_trainer *t, const float *pre, int64_t batch, int64_t n, int64_t wanted) {
     const code_set *c = &t->set[0];
     int64_t count = c->start[batch];
@@ -346,16 +347,16 @@ static int64_t check_selection(const mw_trainer *t, const float *pre, int64_t ba
     float *value = fetch(c->value, count, sizeof *value);
     for (int64_t r = 0; r < batch; r++)
         for (int64_t j = c->start[r]; j < c->start[r + 1]; j++) {
-            int64_t place = r * n + t->sae->shard.first + index[j], above = 0;
-            for (int64_t o = 0; o < batch * n; o++) above += pre[o] > pre[place] || (pre[o] == pre[place] && o < place);
-            CHECK(value[j] == pre[place] && above < wanted);
+            int64_t at = r * n + t->sae->shard.first + index[j], above = 0;
+            for (int64_t o = 0; o < batch * n; o++) above += pre[o] > pre[at] || (pre[o] == pre[at] && o < at);
+            CHECK(value[j] == pre[at] && above < wanted);
         }
     mw_free(index);
     mw_free(value);
     return count;
 }
 
-/* Values are coarse, so that many are equal at the border. */
+/* Values are coarse: many are equal to the smallest selected value. */
 static void batch_selection_is_exact(void) {
     enum { N = 600, D = 4, B = 300, TOP = 2 };
     mw_sae *sae = NULL;
@@ -379,7 +380,7 @@ static void batch_selection_is_exact(void) {
     int64_t at, end;
     mw_step_report report;
     mw_trainer_rows(t, &at, &end);
-    for (int round = 0; round < 2; round++) { /* the second has a floor from the first */
+    for (int round = 0; round < 2; round++) { /* the second starts from the threshold of the first */
         NEED_OK(mw_trainer_step(t, x + at * D, NULL, &report));
         CHECK(fabs(report.l0 - TOP) < 1e-12);
         int64_t count = check_selection(t, pre, B, N, B * TOP), group = mw_comm_size(world) / shards;
@@ -404,7 +405,7 @@ int main(int argc, char **argv) {
     for (int i = FIRST; i < SETTINGS; i += STRIDE) {
         now = &settings[i];
         if (mw_comm_rank(world) == 0) printf("%s\n", now->name);
-        /* ranks_do_not_matter says the rest: what several ranks do is what one does, byte by byte */
+        /* for several ranks ranks_do_not_matter suffices: they give the bytes of one rank */
         if (!now->no_curve && mw_comm_size(world) == 1) RUN(loss_curve_equals_torch);
         for (shards = 1; shards <= mw_comm_size(world) && shards <= SHARDS_MAX; shards++) {
             if (mw_comm_size(world) % shards != 0) continue;

@@ -1,4 +1,4 @@
-/* Rows in memory in place of a store: the same rows, means, training and measures as from a file. */
+/* Rows in memory instead of a store: the same rows, means, training and metrics as from a file. */
 #include "microw/sae.h"
 #include "store.h"
 
@@ -11,7 +11,7 @@ static mw_comm *self;
 static mw_backend *backend;
 static const mw_site site = {0, MW_RESID_POST};
 
-/* Sums of a few of 32 directions. */
+/* Each row is a sum of ACTIVE of 32 directions. */
 static void make_rows(void) {
     float direction[32 * D];
     fill_random(direction, 32 * D, 1);
@@ -64,7 +64,7 @@ static void reads_as_an_array(void) {
     mw_store_close(&store);
 }
 
-/* Weights of training on a file with the same rows, bit for bit. */
+/* Training gives the weights of training on a file with the same rows, bit for bit. */
 static void trains_as_from_a_file(void) {
     char folder[] = "/tmp/microw-array-XXXXXX", out[64];
     mw_store *store = NULL;
@@ -97,7 +97,7 @@ static void trains_as_from_a_file(void) {
     NEED(system(command) == 0);
 }
 
-/* Rows that are not finite have no part in a file's means. */
+/* Means in a file leave out the rows that are not finite. */
 static void means_of_finite_rows(void) {
     enum { SOME = 700 };
     static float some[SOME * D];

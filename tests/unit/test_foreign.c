@@ -1,5 +1,5 @@
-/* SAEs written by SAELens and sparsify (kept by tools/check_exports.py) give the codes and reconstructions those libraries
- * computed; exports read back are the same SAE; settings that cannot be read are refused by name. */
+/* SAEs written by SAELens and sparsify (fixtures of tools/check_exports.py) give the codes and reconstructions that
+ * those libraries computed; exported and imported SAEs are equal; unsupported settings are refused by name. */
 #include "microw/safetensors.h"
 #include "microw/sae.h"
 #include "test.h"
@@ -67,7 +67,7 @@ static bool same(const float *a, const float *b, int64_t count) {
     return (!a && !b) || (a && b && memcmp(a, b, (size_t)count * sizeof *a) == 0);
 }
 
-static void check_again(const mw_sae *sae, const char *format) {
+static void check_round_trip(const mw_sae *sae, const char *format) {
     mw_sae *again = NULL;
     char path[128];
     snprintf(path, sizeof path, "%s/%s", folder, format);
@@ -82,7 +82,7 @@ static void check_again(const mw_sae *sae, const char *format) {
     mw_sae_free(&again);
 }
 
-static void exports_come_back(void) {
+static void exports_are_imported_again(void) {
     for (int i = 0; i < FIXTURES; i++) {
         mw_sae *sae = NULL;
         char path[256];
@@ -91,8 +91,8 @@ static void exports_come_back(void) {
         CHECK(sae->variant == fixtures[i].variant && sae->transcoder == fixtures[i].transcoder);
         CHECK((sae->w_skip != NULL) == fixtures[i].skip);
         bool top = sae->variant == MW_TOPK, plain = !sae->transcoder;
-        if (plain || !top) check_again(sae, "saelens");
-        if (top) check_again(sae, "sparsify");
+        if (plain || !top) check_round_trip(sae, "saelens");
+        if (top) check_round_trip(sae, "sparsify");
         mw_log_quiet(true);
         snprintf(path, sizeof path, "%s/refused", folder);
         if (!plain) CHECK(mw_sae_export(sae, "dictionary_learning", path) == MW_ERR_UNSUPPORTED);
@@ -103,7 +103,7 @@ static void exports_come_back(void) {
     }
 }
 
-/* ae.pt is a zip whose storages lie raw at multiples of 64 bytes; torch itself reads it in tools/check_exports.py. */
+/* ae.pt is a zip with raw storages at multiples of 64 bytes; torch itself reads it in tools/check_exports.py. */
 static void torch_file(void) {
     mw_sae *sae = NULL;
     char path[128];
@@ -157,7 +157,7 @@ int main(void) {
     NEED(mkdtemp(folder) != NULL);
     NEED_OK(mw_backend_open("cpu", &backend));
     RUN(imports);
-    RUN(exports_come_back);
+    RUN(exports_are_imported_again);
     RUN(torch_file);
     RUN(refusals);
     mw_backend_close(&backend);

@@ -1,5 +1,5 @@
-/* What an SAE is measured by, against sums that are written down as the definitions are: also where these are 0/0, where rows are not finite,
- * and at positions behind the last bucket's begin. */
+/* Metrics of an SAE against sums written as their definitions: also where these are 0/0, where rows are not finite, and
+ * at positions in the last bucket. */
 #include "microw/evaluate.h"
 #include "experiment/run/generation.h"
 #include "microw/sae.h"
@@ -99,31 +99,31 @@ static void rebuild_row(const mw_sae *sae, const float *x, double *z, double *y)
     }
 }
 
-static bool is_used(const float *row) {
+static bool is_finite_row(const float *row) {
     bool good = true;
     for (int j = 0; j < D; j++) good = good && isfinite(row[j]);
     return good;
 }
 
-/* FVU of columns from .. to of the rows at positions first .. last. */
+/* FVU of columns from .. to - 1 over the rows at positions first .. last. */
 static double fvu_naive(const mw_sae *sae, const float *x, int from, int to, uint32_t first, uint32_t last) {
-    double error = 0, spread = 0, z[N], y[D];
+    double error = 0, variation = 0, z[N], y[D];
     for (int j = from; j < to; j++) {
         double mean = 0, rows = 0;
         for (int r = 0; r < ROWS; r++) {
-            if (!is_used(x + r * D)) continue;
+            if (!is_finite_row(x + r * D)) continue;
             mean += x[r * D + j];
             rows++;
         }
         mean /= rows;
         for (int r = 0; r < ROWS; r++) {
-            if (!is_used(x + r * D) || position[r] < first || position[r] > last) continue;
+            if (!is_finite_row(x + r * D) || position[r] < first || position[r] > last) continue;
             rebuild_row(sae, x + r * D, z, y);
             error += (x[r * D + j] - y[j]) * (x[r * D + j] - y[j]);
-            spread += (x[r * D + j] - mean) * (x[r * D + j] - mean);
+            variation += (x[r * D + j] - mean) * (x[r * D + j] - mean);
         }
     }
-    return error / spread;
+    return error / variation;
 }
 
 static double explained_naive(const mw_sae *sae, const float *x) {
@@ -131,7 +131,7 @@ static double explained_naive(const mw_sae *sae, const float *x) {
     for (int j = 0; j < D; j++) {
         double sum[2] = {0}, squares[2] = {0}, rows = 0;
         for (int r = 0; r < ROWS; r++) {
-            if (!is_used(x + r * D)) continue;
+            if (!is_finite_row(x + r * D)) continue;
             rebuild_row(sae, x + r * D, z, y);
             const double value[] = {x[r * D + j], x[r * D + j] - y[j]};
             for (int k = 0; k < 2; k++) sum[k] += value[k];
@@ -151,12 +151,12 @@ typedef struct means {
 
 static means means_naive(const mw_sae *sae, const float *x) {
     means m = {0};
-    double z[N], y[D], directed = 0;
+    double z[N], y[D], nonzero_rows = 0;
     bool alive[N] = {false};
     for (int r = 0; r < ROWS; r++) {
         const float *row = x + r * D;
         double xx = 0, yy = 0, xy = 0;
-        if (!is_used(row)) continue;
+        if (!is_finite_row(row)) continue;
         rebuild_row(sae, row, z, y);
         for (int j = 0; j < D; j++) {
             m.mse += (row[j] - y[j]) * (row[j] - y[j]) / D;
@@ -170,12 +170,12 @@ static means means_naive(const mw_sae *sae, const float *x) {
             alive[i] = alive[i] || z[i] > 0;
         }
         m.rows++;
-        directed += xx > 0;
+        nonzero_rows += xx > 0;
         m.cosine += xx > 0 ? xy / sqrt(xx * yy) : 0;
     }
     for (int i = 0; i < N; i++) m.dead += !alive[i];
     m.mse /= m.rows;
-    m.cosine /= directed;
+    m.cosine /= nonzero_rows;
     m.l0 /= m.rows;
     m.l1 /= m.rows;
     return m;
@@ -219,7 +219,7 @@ static void metrics_are_their_definitions(void) {
     mw_sae_metrics m;
     mw_sae *sae = make_sae();
     fill_random(x, ROWS * D, 5);
-    memset(x + 7 * D, 0, D * sizeof *x); /* has no direction */
+    memset(x + 7 * D, 0, D * sizeof *x); /* a row with no cosine */
     write_store(x);
     NEED_OK(measure(sae, MW_NAN_STOP, &m));
     compare(sae, x, &m);
@@ -233,7 +233,7 @@ static void rows_that_are_not_finite(void) {
     mw_sae_metrics m;
     mw_sae *sae = make_sae();
     fill_random(x, ROWS * D, 6);
-    for (int i = 0; i < ROWS * D; i++) x[i] += 3; /* a mean that counts */
+    for (int i = 0; i < ROWS * D; i++) x[i] += 3; /* a mean far from 0 */
     x[30 * D + 8] = NAN;
     x[90 * D + 1] = -INFINITY;
     write_store(x);
@@ -247,7 +247,7 @@ static void rows_that_are_not_finite(void) {
     mw_sae_free(&sae);
 }
 
-/* Zeros, then constants: of their variance nothing can be explained. */
+/* Zeros, then constants: FVU and explained variance are undefined. */
 static void what_does_not_vary_is_undefined(void) {
     const float values[] = {0, 0.1f, 12345.678f};
     mw_sae *sae = make_sae();
@@ -265,7 +265,7 @@ static void what_does_not_vary_is_undefined(void) {
     mw_sae_free(&sae);
 }
 
-/* A step of training says the same. */
+/* The report of a training step has the same undefined values. */
 static void training_agrees(void) {
     enum { BATCH = 64 };
     const float values[] = {0, 0.1f};
@@ -287,7 +287,7 @@ static void training_agrees(void) {
     }
 }
 
-/* Neither a checkpoint nor an SAE. */
+/* Neither a checkpoint nor an SAE is saved with such weights. */
 static void weights_that_are_not_finite_are_not_saved(void) {
     char path[128], sae_folder[128];
     mw_sae *sae = make_sae();
@@ -304,7 +304,7 @@ static void weights_that_are_not_finite_are_not_saved(void) {
     sae->w_dec[17] = 0;
     mw_trainer_free(&t);
     mw_sae_free(&sae);
-    mw_checkpoint_info info; /* those of before are whole */
+    mw_checkpoint_info info; /* the files saved before are intact */
     CHECK_OK(mw_checkpoint_read(path, &info));
     CHECK_OK(mw_sae_load(sae_folder, backend, &sae));
     mw_sae_free(&sae);
@@ -320,7 +320,7 @@ static void shares_of_little_are_undefined(void) {
     CHECK(e.percent == 25 && isnan(e.low) && isnan(e.high));
     e = estimate_share(some, 3);
     CHECK(e.percent == 50 && e.low >= 25 && e.high <= 75 &&
-          e.low < e.high); /* draws of the second alone have no share */
+          e.low < e.high); /* resamples of the second part only are undefined */
     e = estimate_change(none, some, 2);
     CHECK(isnan(e.percent) && isnan(e.low));
 }

@@ -1,4 +1,4 @@
-/* The order of training rows: every row once a pass, the same however positions are asked for, and well mixed. */
+/* The order of training rows: every row once per pass, the same by position and by window, and well mixed. */
 #include "sae/rows/order.h"
 #include "test.h"
 
@@ -14,7 +14,7 @@ static int64_t *count_rows(const row_order *o, int64_t positions) {
 }
 
 static void each_row_once_a_pass(void) {
-    /* three passes row by row; and by blocks with all windows full, then with a rest of every kind */
+    /* three passes row by row; one pass by blocks with all windows full; then sizes that divide nothing */
     const row_order whole = {.seed = 5, .rows = 4099, .batch = 300};
     int64_t *seen = count_rows(&whole, 3 * whole.rows);
     for (int64_t r = 0; r < whole.rows; r++) CHECK(seen[r] == 3);
@@ -23,8 +23,8 @@ static void each_row_once_a_pass(void) {
     seen = count_rows(&even, even.rows);
     for (int64_t r = 0; r < even.rows; r++) CHECK(seen[r] == 1);
     mw_free(seen);
-    /* A pass of blocks is that of rows give or take the windows that are open at its ends; the last block is filled up with
-     * the first rows. */
+    /* A pass over the blocks differs from one over the rows by the windows open at its ends, and by the first rows,
+     * which complete the last block. */
     const row_order odd = {.seed = 7, .rows = 40009, .batch = 700, .block = 13, .window = 32};
     int64_t passes = 20, open = (odd.batch / MW_ROW_TILE + 1) * odd.block * odd.window, extra = 0;
     seen = count_rows(&odd, passes * odd.rows);
@@ -36,7 +36,7 @@ static void each_row_once_a_pass(void) {
     mw_free(seen);
 }
 
-static void rows_are_those_of_windows(void) {
+static void positions_agree_with_windows(void) {
     const row_order o = {.seed = 9, .rows = 5000, .batch = 500, .block = 7, .window = 5};
     for (int64_t p = 0; p < 20000; p++) {
         order_place place = order_place_of(&o, p);
@@ -46,7 +46,7 @@ static void rows_are_those_of_windows(void) {
     }
 }
 
-/* Rows of the same neighbourhood of 16 that share a batch with a row, in the mean. */
+/* Returns the mean number of other rows of a row's neighbourhood of 16 that are in the same batch: its mates. */
 static double mates(const row_order *o, int64_t batches) {
     enum { NEAR = 16 };
     int64_t groups = o->rows / NEAR + 1, pairs = 0;
@@ -60,10 +60,10 @@ static double mates(const row_order *o, int64_t batches) {
     return (double)pairs / (double)(batches * o->batch);
 }
 
-/* What theory says: a window of W blocks of R rows gives a tile 127 (R - 1) / (W R - 1) mates of a row's own block, which covers a
- * neighbourhood of 16 by (16 + 1/16) / 2 / 16 of it where blocks of 16 do not begin at its edges; a perfect shuffle gives
- * batch * 15 / rows. Measured within a tenth of the sum (and 0.02), as pairs are counted over 40 batches. */
-static void mixed_as_theory_says(void) {
+/* Theory: from a window of W blocks of R rows a tile gets 127 (R - 1) / (W R - 1) mates of a row's own block, which
+ * covers (16 + 1/16) / 2 / 16 of a neighbourhood of 16 where blocks of 16 do not begin at its edges; a perfect shuffle
+ * gives batch * 15 / rows. The tolerance is a tenth of the sum, and 0.02, as pairs are counted over 40 batches. */
+static void mixes_as_in_theory(void) {
     const row_order rows = {.seed = 1, .rows = 1000000, .batch = 2048};
     row_order blocks = rows;
     blocks.block = 16;
@@ -81,13 +81,13 @@ static void seeds_differ(void) {
     b.seed = 2;
     int64_t same = 0;
     for (int64_t p = 0; p < 10000; p++) same += order_row(&a, p) == order_row(&b, p);
-    CHECK(same < 30); /* one in expectation */
+    CHECK(same < 30); /* one is expected */
 }
 
 int main(void) {
     RUN(each_row_once_a_pass);
-    RUN(rows_are_those_of_windows);
-    RUN(mixed_as_theory_says);
+    RUN(positions_agree_with_windows);
+    RUN(mixes_as_in_theory);
     RUN(seeds_differ);
     return test_end();
 }

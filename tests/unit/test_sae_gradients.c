@@ -1,4 +1,5 @@
-/* Gradients of every variant against finite differences of the loss, written out densely in double. */
+/* Gradients of every variant against finite differences of the loss, computed densely in double; schedules of a
+ * training. */
 #include "device.h"
 #include "sae/step/step.h"
 
@@ -7,7 +8,7 @@ enum { N = 37, D = 7, OUT_MAX = 9, K = 3, B = 150, AUX_K = 4, DEAD = 12, GROUPS 
 static const int64_t groups[GROUPS] = {5, 12, 20};
 static const double lambda = 0.7;
 
-/* What is under test. */
+/* The variant and options under test. */
 typedef struct setting {
     const char *name;
     mw_variant variant;
@@ -30,7 +31,7 @@ static bool dead[N];
 
 /* ---- the loss ---------------------------------------------------------------------------------------------- */
 
-/* Largest `k` of a[] among allowed latents, as relu'd codes. */
+/* The `k` largest of a[] among allowed latents, as codes after a relu. */
 static void select_top(const double *a, const bool *allowed, int k, double *z) {
     for (int i = 0; i < N; i++) z[i] = 0;
     bool taken[N] = {false};
@@ -48,7 +49,7 @@ static int falling(const void *a, const void *b) {
     return p < q ? 1 : p > q ? -1 : 0;
 }
 
-/* BatchTopK: value that the K * B largest of all positive pre-activations reach. */
+/* BatchTopK: the smallest of the K * B largest pre-activations of the batch. */
 static double batch_floor(double (*a)[N]) {
     static double all[B * N];
     memcpy(all, a, sizeof all);
@@ -83,16 +84,17 @@ static void codes_of(const parameters *p, const double *a, double floor, double 
     }
 }
 
-/* Squared error of a row rebuilt from z with latents below `end`, by weights w; error, if wanted, in e. */
+/* Returns the squared error of row r reconstructed from the latents of z below `end` with the decoder of w. e [d_out]
+ * gets the error; or NULL. */
 static double rebuild(const parameters *p, const parameters *w, int r, const double *z, int64_t end, double *e) {
     double square = 0;
     for (int64_t j = 0; j < d_out; j++) {
         double y_hat = w->b_dec[j];
         for (int i = 0; i < end; i++) y_hat += z[i] * w->w_dec[i * d_out + j];
         for (int i = 0; i < D && now->skip; i++) y_hat += p->w_skip[j * D + i] * x[r * D + i];
-        double miss = y_hat - y[r * d_out + j];
-        square += miss * miss;
-        if (e) e[j] = miss;
+        double error = y_hat - y[r * d_out + j];
+        square += error * error;
+        if (e) e[j] = error;
     }
     return square;
 }
@@ -108,7 +110,7 @@ static double norm_of(const parameters *p, int i) {
     return norm;
 }
 
-/* `at_start` has what does not learn: a gated SAE's second decoder; norms within the tanh. */
+/* `at_start` has the constants of the gradient: the decoder norms within the tanh. */
 static double penalty_of(const parameters *p, const parameters *at_start, const double *a, const double *z) {
     double sum = 0;
     for (int i = 0; i < N; i++) {
@@ -122,12 +124,12 @@ static double penalty_of(const parameters *p, const parameters *at_start, const 
 
 typedef struct fixed {
     parameters start;
-    double residual[B * OUT_MAX], spread; /* AuxK's target is detached */
+    double residual[B * OUT_MAX], spread; /* the target of AuxK is detached */
 } fixed;
 
-/* Loss of row r from its codes. */
+/* Returns the squared error of row r, over all reconstructions of the variant. */
 static double row_error(const parameters *p, const fixed *f, int r, const double *a, const double *z, double *e) {
-    double square = 0, wide[N];
+    double square = 0, second[N];
     if (mw_variant_uses_groups(now->variant)) {
         int64_t end = 0;
         for (int g = 0; g < GROUPS; g++) square += rebuild(p, p, r, z, end += groups[g], e) / GROUPS;
@@ -135,12 +137,12 @@ static double row_error(const parameters *p, const fixed *f, int r, const double
     }
     square = rebuild(p, p, r, z, N, e);
     if (now->variant == MW_MULTI_TOPK) {
-        select_top(a, NULL, 4 * K, wide);
-        square += rebuild(p, p, r, wide, N, NULL) / 8;
+        select_top(a, NULL, 4 * K, second);
+        square += rebuild(p, p, r, second, N, NULL) / 8;
     }
     if (now->variant == MW_GATED) {
-        for (int i = 0; i < N; i++) wide[i] = a[i] > 0 ? a[i] : 0;
-        square += rebuild(p, &f->start, r, wide, N, NULL);
+        for (int i = 0; i < N; i++) second[i] = a[i] > 0 ? a[i] : 0;
+        square += rebuild(p, &f->start, r, second, N, NULL);
     }
     return square;
 }
@@ -156,7 +158,7 @@ static double row_aux(const parameters *p, const fixed *f, int r, const double *
     return square;
 }
 
-/* Fills `residual_out`, if wanted. */
+/* Returns the loss of the batch. `residual_out` [B, d_out] gets y - y_hat; or NULL. */
 static double loss_of(const parameters *p, const fixed *f, bool aux, double *residual_out) {
     static double a[B][N];
     double error = 0, auxiliary = 0, penalty = 0, l0 = 0;
@@ -216,7 +218,7 @@ static void check_array(const char *name, parameters *p, const fixed *f, double 
     compare(name, expected, grad, count);
 }
 
-/* The thresholds' gradient is no derivative of the loss; it is what the kernel says, summed over the batch. */
+/* The gradient of the thresholds is not a derivative of the loss: it is the kernel estimate, summed over the batch. */
 static void check_thresholds(const parameters *p, const float *grad, double eps) {
     static double a[B][N], expected[N];
     double l0 = 0, unit = now->scale / (double)d_out;
@@ -263,12 +265,12 @@ static mw_sae *make_sae(mw_backend *backend) {
     memcpy(y, x, sizeof x);
     if (now->d_out) fill_random(y, B * d_out, 6);
     fill_random(sae->w_enc, N * D, 2);
-    fill_random(sae->w_dec, N * d_out, 3); /* rows not of unit length: the gradient must hold there too */
+    fill_random(sae->w_dec, N * d_out, 3); /* rows not of unit length: the gradient must be right for these too */
     fill_random(sae->b_dec, d_out, 4);
     if (sae->w_skip) fill_random(sae->w_skip, d_out * D, 7);
     for (int i = 0; i < N; i++) {
         dead[i] = i % (N / DEAD) == 1;
-        /* Dead latents are not selected, which for ReLU and Gated means that they have no positive value at all. */
+        /* Dead latents are never selected: for ReLU and Gated their pre-activations must be negative. */
         float low = mw_variant_uses_k(now->variant) ? -3.0f : -40.0f;
         if (now->variant == MW_JUMP_RELU) low = 0;
         sae->b_enc[i] = dead[i] ? low : 0.1f * mw_rng_normal(5, 0, (uint64_t)i);
@@ -355,8 +357,8 @@ static void check_setting(void) {
     float *dx = put(x, B * D), *dy = put(y, B * OUT_MAX);
     NEED_OK(step_forward(t, dx, dy));
     for (int i = 0; i < N; i++) dead[i] = false;
-    for (int64_t i = 0; i < t->n_dead; i++) dead[t->dead[i]] = true; /* those that did not fire in this batch */
-    NEED_OK(step_backward(t));
+    /* latents that did not fire in this batch either */
+    for (int64_t i = 0; i < t->n_dead; i++) dead[t->dead[i]] = true;
     CHECK(t->n_dead >= AUX_K && t->aux_k == AUX_K);
     copy_parameters(sae, &p);
     check_all(t, &p, &f);
@@ -368,7 +370,7 @@ static void check_setting(void) {
     mw_backend_close(&backend);
 }
 
-/* A large weight of AuxK, so that it matters; almost none; and by variant what it takes. */
+/* AuxK has a large coefficient so that it affects the gradient, or almost none. */
 static const setting settings[] = {
     {"topk", MW_TOPK, .alpha = 0.5, .scale = 1.7},
     {"topk, no AuxK", MW_TOPK, .alpha = 1e-9, .scale = 1},
@@ -401,9 +403,9 @@ static void every_setting(void) {
     }
 }
 
-/* ---- sizes that are easily forgotten ---------------------------------------------------------------------------- */
+/* ---- odd sizes ---------------------------------------------------------------------------- */
 
-/* Loss of the last of some steps, and the sum of |W_dec|, which only the steps set. */
+/* Returns the loss of the last of four steps plus the sum of |W_dec| after it. */
 static double train_some(mw_backend *device, int64_t width, int64_t n, int64_t k, int64_t batch) {
     mw_backend *host = NULL;
     mw_comm *comm = NULL;
@@ -449,8 +451,9 @@ static void odd_sizes(void) {
     NEED_OK(mw_backend_open("cpu", &cpu));
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         const int64_t *s = sizes[i];
-        double here = train_some(b, s[0], s[1], s[2], s[3]), there = train_some(cpu, s[0], s[1], s[2], s[3]);
-        CHECK(isfinite(there) && fabs(here - there) < 1e-4 * there); /* f32 in another order, four steps of Adam */
+        double tested = train_some(b, s[0], s[1], s[2], s[3]), expected = train_some(cpu, s[0], s[1], s[2], s[3]);
+        /* f32 in another order, four steps of Adam */
+        CHECK(isfinite(expected) && fabs(tested - expected) < 1e-4 * expected);
     }
     mw_backend_close(&cpu);
 }
@@ -476,7 +479,7 @@ static void schedules(void) {
     mw_train_options o = {.k_start = 40, .k_anneal_steps = 8, .sparsity = NAN, .sparsity_warmup = 10};
     CHECK(k_of_step(&o, &topk, 0) == 40 && k_of_step(&o, &topk, 4) == 24 && k_of_step(&o, &topk, 8) == 8);
     o.k_start = 1000;
-    CHECK(k_of_step(&o, &topk, 0) == 100); /* no more than there are latents */
+    CHECK(k_of_step(&o, &topk, 0) == 100); /* at most n */
     CHECK(sparsity_of_step(&o, &topk, 5) == 0);
     CHECK(fabs(sparsity_of_step(&o, &relu, 0) - 0.5) < 1e-12 && sparsity_of_step(&o, &relu, 9) == 5);
     mw_sae jump = {.variant = MW_JUMP_RELU, .d = 100, .n = 100};

@@ -1,4 +1,5 @@
-/* Every variant outside training: codes and reconstructions by a naive loop, files, first weights, and latents that are turned. */
+/* Every variant and kind outside training: codes and reconstructions against naive loops, files, initial weights,
+ * shapes, and steering of latents. */
 #include "device.h"
 #include "microw/concepts.h"
 #include "microw/safetensors.h"
@@ -79,7 +80,7 @@ static void check_codes(mw_sae *s) {
     for (int r = 0; r < ROWS; r++) {
         double z[N], margin;
         naive_codes(s, x + r * D, z, &margin);
-        if (margin < 1e-4) continue; /* on one side here, on the other there */
+        if (margin < 1e-4) continue; /* rounding may decide whether the latent is active */
         for (int i = 0; i < N; i++) CHECK(fabs(mw_codes_find(&codes, r, i) - z[i]) < 1e-4);
         for (int64_t o = 0; o < s->d_out; o++) {
             double expected = s->b_dec[o];
@@ -125,9 +126,9 @@ static void every_variant(void) {
         }
 }
 
-/* ---- first weights --------------------------------------------------------------------------------------------- */
+/* ---- initial weights --------------------------------------------------------------------------------------------- */
 
-static void first_weights(void) {
+static void initial_weights(void) {
     static float x[500 * D], y[500 * 9];
     fill_random(x, 500 * D, 7);
     fill_random(y, 500 * 9, 8);
@@ -145,7 +146,7 @@ static void first_weights(void) {
                 double expected = v == MW_RELU ? 0.1 : 1;
                 for (int i = 0; i < N; i++) {
                     CHECK(fabs(length_of(s->w_dec + i * s->d_out, s->d_out) - expected) < 1e-5);
-                    double dot = 0; /* a transcoder's encoder takes the center away by its bias */
+                    double dot = 0; /* a transcoder's b_enc subtracts the center of x */
                     for (int j = 0; j < D; j++) {
                         double mean = 0;
                         for (int r = 0; r < 500; r++) mean += x[r * D + j] / 500.0;
@@ -176,7 +177,7 @@ static void shapes(void) {
     mw_sae_free(&s);
 }
 
-/* ---- turning latents --------------------------------------------------------------------------------------------- */
+/* ---- steering latents -------------------------------------------------------------------------------------------- */
 
 static int64_t width_of(const void *model, mw_site site) {
     (void)model;
@@ -193,7 +194,7 @@ static void fire(mw_hooks *hooks, int layer, float *x, int64_t rows) {
     CHECK_OK(mw_hooks_fire(hooks, &event));
 }
 
-static void set_text(char **slot, const char *text) {
+static void set_label(char **slot, const char *text) {
     mw_free(*slot);
     *slot = mw_strdup(text);
 }
@@ -201,34 +202,35 @@ static void set_text(char **slot, const char *text) {
 static void transcoders_steer(void) {
     mw_hooks *hooks = NULL;
     mw_sae *s = make_sae(MW_RELU, &kinds[2]);
-    float x[ROWS * D], y[ROWS * 9], before[ROWS * 9], made[ROWS * 9];
+    float x[ROWS * D], y[ROWS * 9], before[ROWS * 9], rebuilt[ROWS * 9];
     mw_latent_edit edit = {.latent = 7, .scale = 3, .add = 0.5};
     mw_codes codes = {0};
     NEED_OK(mw_hooks_new(width_of, NULL, &hooks));
-    set_text(&s->site, "0.resid_post");
-    set_text(&s->target, "1.resid_post");
+    set_label(&s->site, "0.resid_post");
+    set_label(&s->target, "1.resid_post");
     for (int keep = 0; keep < 2; keep++) {
         mw_steering steering = {.sae = s, .edits = &edit, .n_edits = 1, .keep_error = keep, .untouched = 4};
         fill_random(x, ROWS * D, 8);
         fill_random(y, ROWS * 9, 9);
         memcpy(before, y, sizeof y);
         NEED_OK(mw_sae_encode(s, x, ROWS, &codes));
-        NEED_OK(mw_sae_decode(s, &codes, x, made));
+        NEED_OK(mw_sae_decode(s, &codes, x, rebuilt));
         NEED_OK(mw_steering_attach(&steering, hooks, NULL));
         fire(hooks, 0, x, ROWS);
         fire(hooks, 1, y, ROWS);
         for (int r = 0; r < ROWS; r++)
             for (int j = 0; j < 9; j++) {
                 double change = 2.0 * mw_codes_find(&codes, r, 7) + 0.5,
-                       from = keep ? before[r * 9 + j] : made[r * 9 + j];
+                       from = keep ? before[r * 9 + j] : rebuilt[r * 9 + j];
                 double expected = r % 7 == 4 ? before[r * 9 + j] : from + change * s->w_dec[7 * 9 + j];
                 CHECK(fabs(y[r * 9 + j] - expected) < 1e-4);
             }
         mw_steering_detach(&steering, hooks);
     }
-    set_text(&s->target, "0.resid_mid");
+    set_label(&s->target, "0.resid_mid");
     mw_steering late = {.sae = s, .edits = &edit, .n_edits = 1, .keep_error = true, .untouched = -1};
-    CHECK_FAILS(MW_ERR_UNSUPPORTED, mw_steering_attach(&late, hooks, NULL)); /* the pass reaches the target first */
+    /* the forward pass reaches the target before the site that is read */
+    CHECK_FAILS(MW_ERR_UNSUPPORTED, mw_steering_attach(&late, hooks, NULL));
     mw_codes_free(&codes);
     mw_sae_free(&s);
     mw_hooks_free(&hooks);
@@ -241,7 +243,7 @@ static void crosscoders_steer(void) {
     mw_latent_edit edit = {.latent = 3, .scale = 1, .add = 2};
     mw_steering steering = {.sae = s, .edits = &edit, .n_edits = 1, .keep_error = true, .untouched = 4};
     NEED_OK(mw_hooks_new(width_of, NULL, &hooks));
-    set_text(&s->site, "2.resid_post,3.resid_post");
+    set_label(&s->site, "2.resid_post,3.resid_post");
     NEED_OK(mw_steering_attach(&steering, hooks, NULL));
     fire(hooks, 2, x, ROWS);
     fire(hooks, 3, y, ROWS);
@@ -250,7 +252,7 @@ static void crosscoders_steer(void) {
         for (int j = 0; j < 4; j++) CHECK(y[r * 4 + j] == (r % 7 == 4 ? 0 : 2 * s->w_dec[3 * D + 2 + j]));
     }
     mw_steering_detach(&steering, hooks);
-    edit.scale = 2; /* its codes are not known before the last site */
+    edit.scale = 2; /* a scale needs the codes, which are not known before the last site */
     CHECK_FAILS(MW_ERR_UNSUPPORTED, mw_steering_attach(&steering, hooks, NULL));
     mw_sae_free(&s);
     mw_hooks_free(&hooks);
@@ -263,7 +265,7 @@ int main(int argc, char **argv) {
     NEED_OK(mw_backend_open(device, &b));
     NEED_OK(mw_backend_open("cpu", &backend));
     RUN(every_variant);
-    RUN(first_weights);
+    RUN(initial_weights);
     RUN(shapes);
     RUN(transcoders_steer);
     RUN(crosscoders_steer);
