@@ -110,7 +110,7 @@ static mw_status reserve_rows(mw_codes *out, int64_t first, int64_t rows) {
 }
 
 mw_status append_above(mw_backend *backend, mw_codes *out, int64_t first, int64_t rows, int64_t n,
-                      const mw_threshold *how, const float *x) {
+                       const mw_threshold *how, const float *x) {
     int64_t *start = out->start + first;
     MW_TRY(backend->ops->count_open(backend, how, x, rows, n, start + 1));
     MW_TRY(reserve_rows(out, first, rows));

@@ -1,7 +1,13 @@
 /* Pre-activations a = W_enc (x - b_dec) + b_enc, chunk by chunk of rows: [all rows, n] is never in memory. */
 #include "sae/variants/variants.h"
 
-enum { DEVICE_FLOATS = 1 << 23, DEVICE_FLOATS_MAX = 1 << 28, DEVICE_ROWS = 512, CHUNK_ROWS_MAX = 1024 };
+enum {
+    HOST_FLOATS = 1 << 21,
+    DEVICE_FLOATS = 1 << 23,
+    DEVICE_FLOATS_MAX = 1 << 28,
+    DEVICE_ROWS = 512,
+    CHUNK_ROWS_MAX = 1024
+};
 
 /* Chunks are whole tiles of about 8 MiB of pre-activations on a CPU, so that selection finds them in the cache, and of
  * 32 MiB on a GPU. Where such a chunk has few rows, a GPU would take longer to read the weights for each chunk than to

@@ -52,6 +52,6 @@ mw_status codes_above(const mw_sae *sae, const float *x, int64_t rows, mw_thresh
 }
 
 mw_status codes_above_both(const mw_sae *sae, const float *x, int64_t rows, const mw_threshold how[2],
-                    mw_codes *const out[2]) {
+                           mw_codes *const out[2]) {
     return open_all(&(open_visit){sae, 2, how, out}, x, rows);
 }

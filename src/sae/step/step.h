@@ -26,7 +26,7 @@ float *recon_rows(const mw_trainer *t, int recon);
 
 /* Rows [batch, ...] of which each rank has filled its own. */
 mw_status gather_rows_of(mw_trainer *t, void *data, size_t row_bytes) MW_MUST_USE;
-/* `total` items of which each rank of `comm`, t->comm or t->data, has filled mw_comm_share(rank, size, total, block). */
+/* `total` items of which each rank of `comm`, t->comm or t->data, has filled its mw_comm_share. */
 mw_status gather_shares(mw_trainer *t, const mw_comm *comm, void *data, int64_t total, int64_t block,
                         size_t item_bytes) MW_MUST_USE;
 /* One item for each tile of rows; for each block of latents; for each latent of the shard. */
