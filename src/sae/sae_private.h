@@ -17,7 +17,7 @@ mw_status codes_from_host(const mw_codes *host, mw_codes *to) MW_MUST_USE;
 /* Copies rows of `width` latent indices on a device, from rows that are packed to rows `to_stride` apart. */
 mw_status copy_latents(mw_backend *backend, int32_t *to, int64_t to_stride, const int32_t *from, int64_t rows,
                        int64_t width) MW_MUST_USE;
-/* Copies rows of `width` latent indices on a device to rows that are `to_stride` apart; the source rows are contiguous. */
+/* Copies an SAE into the memory of `backend`; sae_free_copy frees it. sae_fetch copies the parameters back to `to`. */
 mw_status sae_copy_to(const mw_sae *sae, mw_backend *backend, mw_sae **out) MW_MUST_USE;
 mw_status sae_fetch(const mw_sae *copy, mw_sae *to) MW_MUST_USE;
 void sae_free_copy(mw_sae **copy);
