@@ -1,5 +1,5 @@
 /* The log. Its state is process-wide on purpose: a message must find its way out from any depth and thread. */
-#include "microw/base.h"
+#include "base/log_hook.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -17,6 +17,7 @@ static struct {
     size_t held_length;
     mw_log_call *call; /* NULL: standard error */
     void *self;
+    void (*before_line)(void); /* NULL: nothing to do */
 } log_state = {.lock = PTHREAD_MUTEX_INITIALIZER, .size = 1, .level = MW_LOG_INFO};
 
 void mw_log_setup(int rank, int size, mw_log_level level) {
@@ -47,6 +48,12 @@ void mw_log_to(mw_log_call *call, void *self) {
     pthread_mutex_unlock(&log_state.lock);
 }
 
+void log_before_line(void (*call)(void)) {
+    pthread_mutex_lock(&log_state.lock);
+    log_state.before_line = call;
+    pthread_mutex_unlock(&log_state.lock);
+}
+
 static void hold(const char *line) {
     size_t length = strlen(line);
     if (log_state.held_length + length + 2 > HELD_MAX_BYTES) return;
@@ -69,7 +76,7 @@ static void emit(mw_log_level level, const char *fmt, va_list args) {
     } else if (log_state.call) {
         log_state.call(log_state.self, level, line);
     } else {
-        mw_progress_clear();
+        if (log_state.before_line) log_state.before_line();
         fprintf(stderr, "microw: %s: %s\n", names[level], line);
     }
     pthread_mutex_unlock(&log_state.lock);
@@ -91,8 +98,10 @@ mw_status mw_error(mw_status status, const char *fmt, ...) {
 }
 
 char *mw_log_take_held(void) {
+    char *text = mw_alloc(HELD_MAX_BYTES); /* before the lock: a failed allocation logs */
+    if (!text) return NULL;
     pthread_mutex_lock(&log_state.lock);
-    char *text = mw_strndup(log_state.held, log_state.held_length);
+    memcpy(text, log_state.held, log_state.held_length + 1);
     log_state.held_length = 0;
     log_state.held[0] = '\0';
     pthread_mutex_unlock(&log_state.lock);

@@ -1,5 +1,6 @@
 /* Progress: a live line on a terminal, plain lines on one that cannot move its cursor, JSON lines elsewhere. */
 #include "base/progress_line.h"
+#include "base/log_hook.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -139,6 +140,7 @@ void mw_progress_begin(mw_progress *progress, const char *what, const char *unit
                               .active = active && mw_log_shows(MW_LOG_INFO),
                               .terminal = terminal,
                               .live = terminal && can_move()};
+    if (progress->live) log_before_line(mw_progress_clear);
 }
 
 /* One column stays free: a line that fills a row is broken by some terminals. */
