@@ -25,7 +25,7 @@ static inline void test_store_write(const char *folder, mw_site site, const floa
     }
     document_row[n] = (uint64_t)n;
     for (int64_t b = 0; b <= n_blocks; b++) block_row[b] = (uint64_t)(b * block < n ? b * block : n);
-    const mw_store_plan plan = {.n_rows = n,
+    const mw_store_layout plan = {.n_rows = n,
                                 .n_sequences = n,
                                 .n_blocks = n_blocks,
                                 .n_sites = 1,

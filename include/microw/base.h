@@ -252,7 +252,7 @@ typedef struct mw_folder {
     bool writable, locks;
     char problem[256]; /* why it cannot be written, else why files cannot be locked; "" */
 } mw_folder;
-void mw_folder_look(const char *path, mw_folder *out);
+void mw_folder_probe(const char *path, mw_folder *out);
 /* Directory and last component of a path, joined paths: new strings, caller frees. */
 char *mw_path_join(const char *directory, const char *name);
 char *mw_path_directory(const char *path);

@@ -44,13 +44,13 @@ int mw_comm_size(const mw_comm *comm);
 /* True when several threads may communicate at once. */
 bool mw_comm_threads(const mw_comm *comm);
 /* Pointer to the MPI communicator for the HDF5 file driver; NULL for self. */
-void *mw_comm_native(const mw_comm *comm);
+void *mw_comm_mpi_handle(const mw_comm *comm);
 
 /* MW_OK only if every rank says MW_OK; else the largest status, the same on all ranks. */
 mw_status mw_comm_agree(const mw_comm *comm, mw_status local) MW_MUST_USE;
 /* Ranks that were started differently, or see other files, would wait for each other for ever: each gives what it has, and the first
  * line that is not rank 0's is told (MW_ERR_CONFIG on all ranks). `what`: "the command", of which the text is. Collective. */
-mw_status mw_comm_same(const mw_comm *comm, const char *what, const char *text) MW_MUST_USE;
+mw_status mw_comm_require_same(const mw_comm *comm, const char *what, const char *text) MW_MUST_USE;
 mw_status mw_comm_barrier(const mw_comm *comm) MW_MUST_USE;
 mw_status mw_comm_broadcast(const mw_comm *comm, void *data, size_t bytes, int root) MW_MUST_USE;
 /* Every rank's `bytes` in rank order. `out` has size * bytes. */
@@ -67,7 +67,7 @@ mw_status mw_comm_allreduce_or(const mw_comm *comm, void *data, size_t bytes) MW
 mw_status mw_comm_allreduce_max(const mw_comm *comm, double *values, int64_t count) MW_MUST_USE;
 /* The smallest of the ranks' places (below 2^53); those below 0 stand for none, -1: all do. For faults that ranks find in their shares of
  * one whole: the rank that has the first one names it. */
-mw_status mw_comm_first(const mw_comm *comm, int64_t place, int64_t *first) MW_MUST_USE;
+mw_status mw_comm_allreduce_first(const mw_comm *comm, int64_t index, int64_t *first) MW_MUST_USE;
 
 /* Contiguous share of 0..total-1 in whole blocks (the last may be short): ranks differ by at most one block. */
 void mw_comm_share(int rank, int size, int64_t total, int64_t block, int64_t *begin, int64_t *end);
@@ -97,7 +97,7 @@ mw_status mw_comm_receive_device(const mw_comm *comm, mw_backend *backend, void 
 /* Before `comm` ends or when `backend` has had its last gather: it no longer looks for ranks that have gone. */
 void mw_comm_leave_device(const mw_comm *comm, mw_backend *backend);
 
-void mw_comm_libraries(mw_library_callback *told, void *self);
+void mw_comm_libraries(mw_library_callback *report, void *self);
 
 /* Prints each distinct held error once, with the ranks that had it. Collective; for the end of a program. */
 void mw_comm_report_errors(const mw_comm *comm);

@@ -44,7 +44,7 @@ typedef struct mw_pair {
 /* ---- writing ------------------------------------------------------------------------------------------ */
 
 /* What is known before the first activation. Arrays are the caller's and must live as long as the writer. */
-typedef struct mw_store_plan {
+typedef struct mw_store_layout {
     int64_t n_rows, n_sequences, n_blocks, n_sites;
     const uint32_t *ids, *sequence, *position;  /* [n_rows] */
     const uint64_t *document, *offset, *length; /* [n_sequences]: document, first row, rows */
@@ -65,13 +65,13 @@ typedef struct mw_store_plan {
     const mw_lock *lock;       /* or NULL: must still be held when the file gets its name */
     const mw_pair *provenance; /* root attributes; a resumed file must have the same */
     int64_t n_provenance;
-} mw_store_plan;
+} mw_store_layout;
 
 typedef struct mw_store_writer mw_store_writer;
 
 /* Creates `folder`/activations.h5.partial, or opens the one that a killed run of the same plan left. Collective.
  * `first_block`: where to begin. */
-mw_status mw_store_writer_open(const char *folder, const mw_store_plan *plan, const mw_comm *comm,
+mw_status mw_store_writer_open(const char *folder, const mw_store_layout *plan, const mw_comm *comm,
                                mw_store_writer **out, int64_t *first_block) MW_MUST_USE;
 /* Each rank gives one block, or -1 for none; blocks of one call are consecutive. values[site]: [rows, width] in the stored type.
  * Collective. `done`: blocks that are complete after this call. `local`: a rank's own trouble, which all then see. */
@@ -79,7 +79,7 @@ mw_status mw_store_write_blocks(mw_store_writer *writer, int64_t block, const vo
                                 mw_status local) MW_MUST_USE;
 /* Computes the means, marks the file complete and gives it its name. Collective. */
 /* Puts on disk what has been written, so that a later writer goes on behind it. Collective. */
-mw_status mw_store_writer_keep(mw_store_writer *writer, int64_t *blocks_done) MW_MUST_USE;
+mw_status mw_store_writer_flush(mw_store_writer *writer, int64_t *blocks_done) MW_MUST_USE;
 mw_status mw_store_writer_finish(mw_store_writer *writer) MW_MUST_USE;
 void mw_store_writer_free(mw_store_writer **writer);
 

@@ -78,7 +78,7 @@ static bool can_lock(int fd, mw_folder *out) {
     return false;
 }
 
-void mw_folder_look(const char *path, mw_folder *out) {
+void mw_folder_probe(const char *path, mw_folder *out) {
     *out = (mw_folder){.size = NAN, .free = NAN};
     find_type(path, out);
     find_space(path, out);

@@ -57,7 +57,7 @@ const char *mw_json_found(const json_t *value, char out[MW_JSON_FOUND]) {
 /* ---- members by type --------------------------------------------------------------------------------- */
 
 /* The first member present among `keys`, and its name. */
-static const json_t *first_of(mw_json_place of, const char *keys, char name[64]) {
+static const json_t *first_of(mw_json_source of, const char *keys, char name[64]) {
     for (const char *p = keys; *p;) {
         size_t n = strcspn(p, "|");
         snprintf(name, 64, "%.*s", (int)n, p);
@@ -69,13 +69,13 @@ static const json_t *first_of(mw_json_place of, const char *keys, char name[64])
     return NULL;
 }
 
-static mw_status wrong(mw_json_place of, const char *name, const char *expected, const json_t *value) {
+static mw_status wrong(mw_json_source of, const char *name, const char *expected, const json_t *value) {
     char found[MW_JSON_FOUND];
     return mw_error(MW_ERR_FORMAT, "%s: '%s': expected %s, found %s", of.path, name, expected,
                     mw_json_found(value, found));
 }
 
-mw_status mw_json_get_whole(mw_json_place of, const char *keys, int64_t initial, int64_t min, int64_t max,
+mw_status mw_json_get_whole(mw_json_source of, const char *keys, int64_t initial, int64_t min, int64_t max,
                             int64_t *out) {
     char name[64], range[96];
     const json_t *value = first_of(of, keys, name);
@@ -89,7 +89,7 @@ mw_status mw_json_get_whole(mw_json_place of, const char *keys, int64_t initial,
     return MW_OK;
 }
 
-mw_status mw_json_get_real(mw_json_place of, const char *keys, double initial, double *out) {
+mw_status mw_json_get_real(mw_json_source of, const char *keys, double initial, double *out) {
     char name[64];
     const json_t *value = first_of(of, keys, name);
     if (value && !json_is_number(value)) return wrong(of, name, "a finite number", value);
@@ -97,7 +97,7 @@ mw_status mw_json_get_real(mw_json_place of, const char *keys, double initial, d
     return MW_OK;
 }
 
-mw_status mw_json_get_flag(mw_json_place of, const char *keys, bool initial, bool *out) {
+mw_status mw_json_get_flag(mw_json_source of, const char *keys, bool initial, bool *out) {
     char name[64];
     const json_t *value = first_of(of, keys, name);
     if (value && !json_is_boolean(value)) return wrong(of, name, "true or false", value);
@@ -111,7 +111,7 @@ static const char *text_without_nul(const json_t *value) {
     return text && strlen(text) == json_string_length(value) ? text : NULL;
 }
 
-mw_status mw_json_get_text(mw_json_place of, const char *keys, const char *initial, const char **out) {
+mw_status mw_json_get_text(mw_json_source of, const char *keys, const char *initial, const char **out) {
     char name[64];
     const json_t *value = first_of(of, keys, name);
     const char *text = value ? text_without_nul(value) : initial;
@@ -120,7 +120,7 @@ mw_status mw_json_get_text(mw_json_place of, const char *keys, const char *initi
     return MW_OK;
 }
 
-mw_status mw_json_get_list(mw_json_place of, const char *keys, const json_t **out) {
+mw_status mw_json_get_list(mw_json_source of, const char *keys, const json_t **out) {
     char name[64];
     const json_t *value = first_of(of, keys, name);
     if (value && !json_is_array(value)) return wrong(of, name, "a list", value);
@@ -128,7 +128,7 @@ mw_status mw_json_get_list(mw_json_place of, const char *keys, const json_t **ou
     return MW_OK;
 }
 
-mw_status mw_json_get_object(mw_json_place of, const char *keys, const json_t **out) {
+mw_status mw_json_get_object(mw_json_source of, const char *keys, const json_t **out) {
     char name[64];
     const json_t *value = first_of(of, keys, name);
     if (value && (!json_is_object(value) || mw_json_odd(value))) return wrong(of, name, "an object", value);
@@ -205,7 +205,7 @@ void mw_json_quote(mw_text *out, const char *bytes, size_t length) {
     mw_text_add(out, "\"", 1);
 }
 
-json_t *mw_json_if_there(const char *folder, const char *name) {
+json_t *mw_json_load_optional(const char *folder, const char *name) {
     char *path = mw_path_join(folder, name);
     json_t *root = NULL;
     mw_log_quiet(true);

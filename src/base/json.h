@@ -45,20 +45,20 @@ const char *mw_json_found(const json_t *value, char out[MW_JSON_FOUND]);
 /* Members of an object with the type they must have: a wrong type, or a number outside of its range, is refused with
  * file, key, what was expected and what was found. `keys` is "a|b": the first that is there; null counts as absent.
  * Absent: `initial`. A value that is no object has no members. */
-typedef struct mw_json_place {
+typedef struct mw_json_source {
     const char *path; /* of the file */
     const json_t *object;
-} mw_json_place;
+} mw_json_source;
 #define MW_JSON_NEEDED INT64_MIN /* as `initial`: absent is refused too */
-mw_status mw_json_get_whole(mw_json_place of, const char *keys, int64_t initial, int64_t min, int64_t max,
+mw_status mw_json_get_whole(mw_json_source of, const char *keys, int64_t initial, int64_t min, int64_t max,
                             int64_t *out) MW_MUST_USE;
-mw_status mw_json_get_real(mw_json_place of, const char *keys, double initial, double *out) MW_MUST_USE; /* finite */
-mw_status mw_json_get_flag(mw_json_place of, const char *keys, bool initial, bool *out) MW_MUST_USE;
+mw_status mw_json_get_real(mw_json_source of, const char *keys, double initial, double *out) MW_MUST_USE; /* finite */
+mw_status mw_json_get_flag(mw_json_source of, const char *keys, bool initial, bool *out) MW_MUST_USE;
 /* Without a NUL inside. Borrowed. */
-mw_status mw_json_get_text(mw_json_place of, const char *keys, const char *initial, const char **out) MW_MUST_USE;
+mw_status mw_json_get_text(mw_json_source of, const char *keys, const char *initial, const char **out) MW_MUST_USE;
 /* NULL where absent. Borrowed. */
-mw_status mw_json_get_list(mw_json_place of, const char *keys, const json_t **out) MW_MUST_USE;
-mw_status mw_json_get_object(mw_json_place of, const char *keys, const json_t **out) MW_MUST_USE;
+mw_status mw_json_get_list(mw_json_source of, const char *keys, const json_t **out) MW_MUST_USE;
+mw_status mw_json_get_object(mw_json_source of, const char *keys, const json_t **out) MW_MUST_USE;
 
 /* Member `key` of an object as text, or NULL where absent, of another type, or with a NUL inside. */
 const char *mw_json_text(const json_t *object, const char *key);
@@ -68,7 +68,7 @@ mw_status mw_json_save(const char *path, const json_t *value, int indent) MW_MUS
 void mw_json_quote(mw_text *out, const char *bytes, size_t length);
 
 /* Of a file `folder`/`name` that may not be there, or may not be whole; NULL then. */
-json_t *mw_json_if_there(const char *folder, const char *name);
+json_t *mw_json_load_optional(const char *folder, const char *name);
 /* Last number of a member that is an array; NaN where there is none, or it is null. */
 double mw_json_last(const json_t *columns, const char *key);
 /* A member that is a finite number; `initial` where it is absent or something else. */

@@ -63,7 +63,7 @@ static mw_status save_import(const mw_sae *sae, const char *out, bool overwrite,
     mw_status status = weights ? mw_make_directories(out) : MW_ERR_MEMORY;
     if (status == MW_OK) status = mw_lock_take(weights, 0, steal, &lock);
     if (status == MW_OK) status = mw_sae_may_write(out, "microw", overwrite);
-    json_t *former = mw_json_if_there(out, "cfg.json");
+    json_t *former = mw_json_load_optional(out, "cfg.json");
     const char *mark = mw_json_text(former, "fingerprint");
     bool replaces = former && (!mark || strcmp(mark, sae->fingerprint) != 0);
     if (status == MW_OK && replaces) status = mw_names_set_aside(out, mark ? mark : "");

@@ -94,7 +94,7 @@ static void put_world(json_t *facts, const mw_comm *world, json_t *ranks) {
     json_t *hosts = json_array(), *findings = json_array(), *mpi = json_object_get(facts, "mpi");
     size_t i;
     json_t *rank;
-    doctor_put(mpi, "started", json_boolean(mw_comm_native(world) != NULL));
+    doctor_put(mpi, "started", json_boolean(mw_comm_mpi_handle(world) != NULL));
     doctor_put(mpi, "ranks", json_integer(mw_comm_size(world)));
     json_array_foreach(ranks, i, rank) merge(findings, rank);
     doctor_judge_ranks(facts, ranks, hosts, findings);

@@ -181,7 +181,7 @@ static json_t *folder_facts(const char *path, bool is_made) {
     mw_folder folder;
     char *absolute = mw_path_absolute(path), *nearest = is_made ? nearest_folder(path) : NULL;
     bool absent = is_made && !mw_path_exists(path);
-    mw_folder_look(absent && nearest ? nearest : path, &folder);
+    mw_folder_probe(absent && nearest ? nearest : path, &folder);
     mw_free(nearest);
     doctor_put(o, "absent", json_boolean(absent));
     doctor_put(o, "path", text(absolute ? absolute : path));
@@ -209,7 +209,7 @@ bool doctor_without_mpi(void) {
     if (mw_environment("PMIX_RANK")) return false;
     if (mw_environment("SLURM_STEP_ID")) return true; /* also by --mpi=pmi2, which this Open MPI does not speak */
     if (mw_environment("PMI_RANK")) return false;
-    mw_folder_look(temporary_folder(), &folder);
+    mw_folder_probe(temporary_folder(), &folder);
     return !folder.writable;
 }
 

@@ -94,7 +94,7 @@ static mw_status inspect_tensors(const char *path) {
 /* ---- folders ------------------------------------------------------------------------------------------- */
 
 static void print_training(const char *folder) {
-    json_t *history = mw_json_if_there(folder, "training_history.json");
+    json_t *history = mw_json_load_optional(folder, "training_history.json");
     if (history)
         printf("trained %.0f steps: FVU %s, L0 %.1f, %.0f dead latents\n", mw_json_last(history, "step"),
                mw_show(mw_json_last(history, "fvu"), 4).text, mw_json_last(history, "l0"),
@@ -124,8 +124,8 @@ static void print_number(const json_t *object, const char *key, const char *labe
 }
 
 static mw_status inspect_run(const char *folder) {
-    json_t *manifest = mw_json_if_there(folder, "manifest.json"), *stages = json_object_get(manifest, "stages"), *mark;
-    json_t *evaluated = mw_json_if_there(folder, "evaluate.json");
+    json_t *manifest = mw_json_load_optional(folder, "manifest.json"), *stages = json_object_get(manifest, "stages"), *mark;
+    json_t *evaluated = mw_json_load_optional(folder, "evaluate.json");
     const char *stage;
     printf("run %s: finished stages", mw_path_basename(folder));
     json_object_foreach(stages, stage, mark) printf(" %s", stage);

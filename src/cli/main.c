@@ -37,7 +37,7 @@ static mw_status same_command(int argc, char **argv, const mw_comm *world) {
     mw_text_addf(&text, "microw %s (%s)\n", mw_version(), mw_version_git());
     for (int i = 1; i < argc; i++) mw_text_addf(&text, "%s%s", i > 1 ? " " : "", argv[i]);
     mw_status status = mw_comm_agree(world, text.failed ? MW_ERR_MEMORY : MW_OK);
-    if (status == MW_OK) status = mw_comm_same(world, "the command", text.data);
+    if (status == MW_OK) status = mw_comm_require_same(world, "the command", text.data);
     mw_text_free(&text);
     return status;
 }

@@ -8,7 +8,7 @@
 
 struct mw_comm {
     MPI_Comm mpi;
-    int rank, size, place;
+    int rank, size, local_rank;
     bool alone, world, threads;
     bool *abandoned; /* shared by the world and its duplicates; the world owns it */
     mw_comm_device *device;
@@ -42,14 +42,14 @@ mw_status mw_comm_self(mw_comm **out) {
 }
 
 /* This rank among those of `comm` on its node. */
-static mw_status find_node(const mw_comm *comm, int *place, int *ranks) {
+static mw_status find_node(const mw_comm *comm, int *local_rank, int *ranks) {
     MPI_Comm node;
-    *place = 0;
+    *local_rank = 0;
     *ranks = 1;
     if (comm->size == 1) return MW_OK;
     MW_TRY(checked(MPI_Comm_split_type(comm->mpi, MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &node),
                    "MPI_Comm_split_type"));
-    MPI_Comm_rank(node, place);
+    MPI_Comm_rank(node, local_rank);
     MPI_Comm_size(node, ranks);
     return checked(MPI_Comm_free(&node), "MPI_Comm_free");
 }
@@ -85,7 +85,7 @@ mw_status mw_comm_world(int *argc, char ***argv, mw_comm **out) {
     MPI_Comm_set_errhandler(comm->mpi, MPI_ERRORS_RETURN);
     int ranks;
     *out = comm;
-    return find_node(comm, &comm->place, &ranks);
+    return find_node(comm, &comm->local_rank, &ranks);
 }
 
 /* A communicator of some of the ranks of another; `made` is consumed. */
@@ -127,12 +127,12 @@ mw_status mw_comm_split(const mw_comm *comm, int color, mw_comm **out) {
 }
 
 /* The first line up to a comma: who packed it, and when, follows. */
-void mw_comm_libraries(mw_library_callback *told, void *self) {
+void mw_comm_libraries(mw_library_callback *report, void *self) {
     char version[MPI_MAX_LIBRARY_VERSION_STRING + 1] = "";
     int length = 0;
     MPI_Get_library_version(version, &length);
     version[strcspn(version, ",\n")] = '\0';
-    told(self, "MPI", version);
+    report(self, "MPI", version);
 }
 
 mw_comm_device *mw_comm_device_of(const mw_comm *comm) {
@@ -140,12 +140,12 @@ mw_comm_device *mw_comm_device_of(const mw_comm *comm) {
 }
 
 int mw_comm_local_rank(const mw_comm *comm) {
-    return comm->place;
+    return comm->local_rank;
 }
 
 mw_status mw_comm_free_memory(const mw_comm *comm, double *out) {
-    int place, ranks;
-    MW_TRY(find_node(comm, &place, &ranks));
+    int local_rank, ranks;
+    MW_TRY(find_node(comm, &local_rank, &ranks));
     double least = -(double)mw_free_memory() / ranks; /* the largest negative one */
     MW_TRY(mw_comm_allreduce_max(comm, &least, 1));
     *out = -least;
@@ -187,7 +187,7 @@ bool mw_comm_threads(const mw_comm *comm) {
     return comm->threads;
 }
 
-void *mw_comm_native(const mw_comm *comm) {
+void *mw_comm_mpi_handle(const mw_comm *comm) {
     return comm->alone ? NULL : (void *)(uintptr_t)&comm->mpi;
 }
 
@@ -204,29 +204,29 @@ mw_status mw_comm_barrier(const mw_comm *comm) {
 
 /* MPI counts in int, and some of its algorithms add up what all ranks give in int too. So what is larger goes in parts, the same for all
  * ranks. */
-static size_t part_bytes = 1 << 30;
+static size_t message_limit = 1 << 30;
 
-void comm_limit_parts(size_t bytes) {
-    part_bytes = bytes;
+void comm_limit_message(size_t bytes) {
+    message_limit = bytes;
 }
 
-static int part_of(size_t bytes) {
-    return bytes < part_bytes ? (int)bytes : (int)part_bytes;
+static int message_bytes(size_t bytes) {
+    return bytes < message_limit ? (int)bytes : (int)message_limit;
 }
 
 /* The same of a count of items. */
-static int64_t items_of(int64_t count, size_t item) {
-    int64_t most = (int64_t)(part_bytes / item);
+static int64_t message_items(int64_t count, size_t item) {
+    int64_t most = (int64_t)(message_limit / item);
     return count < most ? count : most;
 }
 
 mw_status mw_comm_broadcast(const mw_comm *comm, void *data, size_t bytes, int root) {
     if (comm->size == 1) return MW_OK;
     for (char *p = data; bytes > 0;) {
-        int part = part_of(bytes);
-        MW_TRY(checked(MPI_Bcast(p, part, MPI_BYTE, root, comm->mpi), "MPI_Bcast"));
-        p += part;
-        bytes -= (size_t)part;
+        int n = message_bytes(bytes);
+        MW_TRY(checked(MPI_Bcast(p, n, MPI_BYTE, root, comm->mpi), "MPI_Bcast"));
+        p += n;
+        bytes -= (size_t)n;
     }
     return MW_OK;
 }
@@ -244,7 +244,7 @@ static mw_status name_difference(const char *what, const char *mine, const char 
                     (int)(a < SHOWN ? a : SHOWN), mine, (int)(b < SHOWN ? b : SHOWN), first);
 }
 
-mw_status mw_comm_same(const mw_comm *comm, const char *what, const char *text) {
+mw_status mw_comm_require_same(const mw_comm *comm, const char *what, const char *text) {
     if (comm->size == 1) return MW_OK;
     uint64_t length = strlen(text);
     MW_TRY(mw_comm_broadcast(comm, &length, sizeof length, 0));
@@ -260,20 +260,20 @@ mw_status mw_comm_same(const mw_comm *comm, const char *what, const char *text) 
 
 mw_status mw_comm_send(const mw_comm *comm, const void *data, size_t bytes, int to) {
     for (const char *p = data; bytes > 0;) {
-        int part = part_of(bytes);
-        MW_TRY(checked(MPI_Send(p, part, MPI_BYTE, to, 0, comm->mpi), "MPI_Send"));
-        p += part;
-        bytes -= (size_t)part;
+        int n = message_bytes(bytes);
+        MW_TRY(checked(MPI_Send(p, n, MPI_BYTE, to, 0, comm->mpi), "MPI_Send"));
+        p += n;
+        bytes -= (size_t)n;
     }
     return MW_OK;
 }
 
 mw_status mw_comm_receive(const mw_comm *comm, void *data, size_t bytes, int from) {
     for (char *p = data; bytes > 0;) {
-        int part = part_of(bytes);
-        MW_TRY(checked(MPI_Recv(p, part, MPI_BYTE, from, 0, comm->mpi, MPI_STATUS_IGNORE), "MPI_Recv"));
-        p += part;
-        bytes -= (size_t)part;
+        int n = message_bytes(bytes);
+        MW_TRY(checked(MPI_Recv(p, n, MPI_BYTE, from, 0, comm->mpi, MPI_STATUS_IGNORE), "MPI_Recv"));
+        p += n;
+        bytes -= (size_t)n;
     }
     return MW_OK;
 }
@@ -287,7 +287,7 @@ mw_status mw_comm_allgatherv(const mw_comm *comm, const void *in, const size_t *
     }
     if (in && bytes[comm->rank]) memmove(to + mine, in, bytes[comm->rank]);
     if (comm->size == 1) return MW_OK;
-    if (total > part_bytes || comm->size > 4096) { /* one broadcast a rank */
+    if (total > message_limit || comm->size > 4096) { /* one broadcast a rank */
         size_t at = 0;
         for (int r = 0; r < comm->size; at += bytes[r++]) MW_TRY(mw_comm_broadcast(comm, to + at, bytes[r], r));
         return MW_OK;
@@ -306,7 +306,7 @@ mw_status mw_comm_allgather(const mw_comm *comm, const void *in, size_t bytes, v
         memmove(out, in, bytes);
         return MW_OK;
     }
-    if (bytes <= part_bytes / (size_t)comm->size)
+    if (bytes <= message_limit / (size_t)comm->size)
         return checked(MPI_Allgather(in, (int)bytes, MPI_BYTE, out, (int)bytes, MPI_BYTE, comm->mpi), "MPI_Allgather");
     memmove((char *)out + (size_t)comm->rank * bytes, in, bytes);
     for (int r = 0; r < comm->size; r++) MW_TRY(mw_comm_broadcast(comm, (char *)out + (size_t)r * bytes, bytes, r));
@@ -315,7 +315,7 @@ mw_status mw_comm_allgather(const mw_comm *comm, const void *in, size_t bytes, v
 
 mw_status mw_comm_allreduce_sum(const mw_comm *comm, int64_t *values, int64_t count) {
     for (int64_t at = 0, n; at < count && comm->size > 1; at += n) {
-        n = items_of(count - at, sizeof *values);
+        n = message_items(count - at, sizeof *values);
         MW_TRY(checked(MPI_Allreduce(MPI_IN_PLACE, values + at, (int)n, MPI_INT64_T, MPI_SUM, comm->mpi),
                        "MPI_Allreduce"));
     }
@@ -326,7 +326,7 @@ mw_status mw_comm_allreduce_or(const mw_comm *comm, void *data, size_t bytes) {
     if (comm->size == 1) return MW_OK;
     char *at = data;
     while (bytes > 0) {
-        int count = part_of(bytes);
+        int count = message_bytes(bytes);
         MW_TRY(checked(MPI_Allreduce(MPI_IN_PLACE, at, count, MPI_BYTE, MPI_BOR, comm->mpi), "MPI_Allreduce"));
         at += count;
         bytes -= (size_t)count;
@@ -336,16 +336,16 @@ mw_status mw_comm_allreduce_or(const mw_comm *comm, void *data, size_t bytes) {
 
 mw_status mw_comm_allreduce_max(const mw_comm *comm, double *values, int64_t count) {
     for (int64_t at = 0, n; at < count && comm->size > 1; at += n) {
-        n = items_of(count - at, sizeof *values);
+        n = message_items(count - at, sizeof *values);
         MW_TRY(
             checked(MPI_Allreduce(MPI_IN_PLACE, values + at, (int)n, MPI_DOUBLE, MPI_MAX, comm->mpi), "MPI_Allreduce"));
     }
     return MW_OK;
 }
 
-mw_status mw_comm_first(const mw_comm *comm, int64_t place, int64_t *first) {
+mw_status mw_comm_allreduce_first(const mw_comm *comm, int64_t index, int64_t *first) {
     const double none = 0x1p53;
-    double least = place < 0 ? -none : -(double)place;
+    double least = index < 0 ? -none : -(double)index; /* the largest negative one */
     MW_TRY(mw_comm_allreduce_max(comm, &least, 1));
     *first = least == -none ? -1 : (int64_t)-least;
     return MW_OK;

@@ -5,6 +5,6 @@
 #include <stddef.h>
 
 /* At least 8, at most 2^30; the same on all ranks. */
-void comm_limit_parts(size_t bytes);
+void comm_limit_message(size_t bytes);
 
 #endif

@@ -6,7 +6,8 @@
 static mw_status write_pieces(const mw_shared_file *file, const mw_text *head, const shared_piece *pieces,
                               int64_t count) {
     if (head) MW_TRY(mw_shared_write(file, 0, head->data, head->length));
-    for (int64_t i = 0; i < count; i++) MW_TRY(mw_shared_write(file, pieces[i].place, pieces[i].data, pieces[i].bytes));
+    for (int64_t i = 0; i < count; i++)
+        MW_TRY(mw_shared_write(file, pieces[i].offset, pieces[i].data, pieces[i].bytes));
     return MW_OK;
 }
 

@@ -6,7 +6,7 @@
 
 /* Bytes that one rank writes, at this offset of the file. */
 typedef struct shared_piece {
-    uint64_t place;
+    uint64_t offset;
     const void *data;
     size_t bytes;
 } shared_piece;

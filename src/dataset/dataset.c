@@ -53,7 +53,7 @@ static mw_status tokenize_share(const document_files *files, read_context *r, wa
 static mw_status report_first_error(const document_files *files, read_context *r, const mw_comm *comm, wave *w,
                                     mw_status status) {
     int64_t own = status == MW_OK ? -1 : w->document, first;
-    MW_TRY(mw_comm_first(comm, own, &first));
+    MW_TRY(mw_comm_allreduce_first(comm, own, &first));
     if (status != MW_OK && own == first) {
         mw_status repeated = w->document < w->share_end ? document_read(files, w->document, r, &w->ids) : MW_OK;
         if (repeated == MW_OK)
@@ -135,7 +135,7 @@ static mw_status same_files(const document_files *files, const mw_comm *comm) {
                      (unsigned long long)mw_xxh64(f->data, f->length));
     }
     mw_status status = mw_comm_agree(comm, text.failed ? MW_ERR_MEMORY : MW_OK);
-    if (status == MW_OK) status = mw_comm_same(comm, "the dataset's files", text.data);
+    if (status == MW_OK) status = mw_comm_require_same(comm, "the dataset's files", text.data);
     mw_text_free(&text);
     return status;
 }

@@ -132,7 +132,7 @@ static mw_status refuse(study *s, const mw_batch *batch, int64_t t) {
 /* The rank that met the first pass which is not finite, in the order of all, says why: it has not gone on since. */
 static mw_status check_passes(study *s) {
     int64_t first;
-    MW_TRY(mw_comm_first(s->comm, s->bad, &first));
+    MW_TRY(mw_comm_allreduce_first(s->comm, s->bad, &first));
     mw_status status = MW_OK;
     if (first >= 0 && first == s->bad) {
         span p = span_of(s, s->bad / s->n);

@@ -565,7 +565,7 @@ mw_status settings_same(const mw_experiment *e, const mw_comm *comm) {
     if (sweep) mw_text_addf(&text, "%s: ", SWEEP_SECTION);
     if (sweep) mw_node_text(sweep, &text);
     status = mw_comm_agree(comm, status == MW_OK && text.failed ? MW_ERR_MEMORY : status);
-    if (status == MW_OK) status = mw_comm_same(comm, "the settings", text.data);
+    if (status == MW_OK) status = mw_comm_require_same(comm, "the settings", text.data);
     mw_text_free(&text);
     return status;
 }

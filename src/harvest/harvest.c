@@ -66,7 +66,7 @@ static mw_status attach(harvest *h) {
 
 /* What was not reached would be stored as it lies in memory. */
 static mw_status check_reached(const harvest *h, int64_t block) {
-    const mw_store_plan *p = &h->plan->store;
+    const mw_store_layout *p = &h->plan->store;
     size_t rows = (size_t)(p->block_row[block + 1] - p->block_row[block]);
     for (int64_t s = 0; s < p->n_sites; s++) {
         char name[MW_SITE_TEXT], where[MW_SITE_TEXT] = "";
@@ -113,7 +113,7 @@ static void free_staging(harvest *h) {
 }
 
 static mw_status make_staging(harvest *h) {
-    const mw_store_plan *p = &h->plan->store;
+    const mw_store_layout *p = &h->plan->store;
     size_t row = mw_dtype_size(p->dtype), rows = (size_t)largest_block(p);
     if (h->backend->ops->host_memory) return MW_OK;
     for (int i = 0; i < MW_COPY_SLOTS; i++) {
@@ -171,7 +171,7 @@ static mw_status run_steps(harvest *h, write_queue *queue, const mw_comm *comm, 
 /* Blocks that were written before the signal are not computed again. */
 static mw_status keep_what_is_done(mw_store_writer *writer) {
     int64_t done = 0;
-    mw_status status = mw_store_writer_keep(writer, &done);
+    mw_status status = mw_store_writer_flush(writer, &done);
     if (status == MW_OK)
         mw_log(MW_LOG_INFO, "harvest interrupted by signal %d after %lld blocks; the same command goes on",
                mw_signal_seen(), (long long)done);

@@ -124,7 +124,7 @@ static mw_status make(const mw_model *model, const mw_dataset *d, const mw_token
         !p->document_row)
         return MW_ERR_MEMORY;
     MW_TRY(fill_vocabulary(tokenizer, mw_model_about(model)->vocab, p));
-    p->store = (mw_store_plan){.n_rows = rows,
+    p->store = (mw_store_layout){.n_rows = rows,
                                .n_sequences = d->n_sequences,
                                .n_blocks = blocks,
                                .n_sites = options->n_sites,
@@ -166,7 +166,7 @@ mw_status row_plan_make(const mw_model *model, const mw_dataset *dataset, const 
     return status;
 }
 
-uint64_t largest_block(const mw_store_plan *plan) {
+uint64_t largest_block(const mw_store_layout *plan) {
     uint64_t rows = 1;
     for (int64_t b = 0; b < plan->n_blocks; b++)
         if (plan->block_row[b + 1] - plan->block_row[b] > rows) rows = plan->block_row[b + 1] - plan->block_row[b];

@@ -43,7 +43,7 @@ static void *write_steps(void *self) {
     return NULL;
 }
 
-static mw_status make_slots(write_queue *p, const mw_store_plan *plan) {
+static mw_status make_slots(write_queue *p, const mw_store_layout *plan) {
     size_t rows = (size_t)largest_block(plan), item = mw_dtype_size(plan->dtype);
     for (int i = 0; i < SLOTS; i++) {
         if (!(p->slots[i].values = mw_calloc((size_t)plan->n_sites, sizeof(void *)))) return MW_ERR_MEMORY;
@@ -66,7 +66,7 @@ static void free_pipe(write_queue *p) {
     mw_free(p);
 }
 
-mw_status write_queue_open(mw_store_writer *writer, const mw_store_plan *plan, mw_backend *backend, bool threaded,
+mw_status write_queue_open(mw_store_writer *writer, const mw_store_layout *plan, mw_backend *backend, bool threaded,
                            write_queue **out) {
     write_queue *p = mw_calloc(1, sizeof *p);
     if (!p) return MW_ERR_MEMORY;

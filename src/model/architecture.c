@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-typedef mw_json_place config; /* config.json, or the part of it that describes the text model */
+typedef mw_json_source config; /* config.json, or the part of it that describes the text model */
 
 /* Reads a size from 1 to `max`. */
 static mw_status size(config c, const char *keys, int64_t initial, int64_t max, int64_t *out) {

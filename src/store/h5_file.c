@@ -53,7 +53,7 @@ mw_status h5_error(mw_status status, const char *path, const char *fmt, ...) {
 static hid_t access_list(const mw_comm *comm) {
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
     hid_t list = H5Pcreate(H5P_FILE_ACCESS);
-    MPI_Comm *native = comm ? mw_comm_native(comm) : NULL;
+    MPI_Comm *native = comm ? mw_comm_mpi_handle(comm) : NULL;
     bool good = list >= 0 && H5Pset_sieve_buf_size(list, 0) >= 0 && H5Pset_fclose_degree(list, H5F_CLOSE_STRONG) >= 0 &&
                 (!native || H5Pset_fapl_mpio(list, *native, MPI_INFO_NULL) >= 0);
     if (good || list < 0) return list;
@@ -195,7 +195,7 @@ mw_status h5_write_rows(hid_t file, const char *path, const char *name, hid_t ty
     MW_TRY(open_data(file, path, name, &set));
     slab s = select_rows(set, begin, count, columns);
     hid_t transfer = H5Pcreate(H5P_DATASET_XFER);
-    if (comm && mw_comm_native(comm)) H5Pset_dxpl_mpio(transfer, H5FD_MPIO_COLLECTIVE);
+    if (comm && mw_comm_mpi_handle(comm)) H5Pset_dxpl_mpio(transfer, H5FD_MPIO_COLLECTIVE);
     mw_status status = MW_OK;
     if (H5Dwrite(set, type, s.in_memory, s.in_file, transfer, count > 0 ? data : nothing) < 0)
         status = h5_error(MW_ERR_IO, path, "write of '%s' failed", name);

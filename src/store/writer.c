@@ -21,7 +21,7 @@ typedef struct tile_sums {
 } tile_sums;
 
 struct mw_store_writer {
-    const mw_store_plan *plan;
+    const mw_store_layout *plan;
     const mw_comm *comm;
     hid_t file;
     char *final, *partial, *progress;
@@ -50,7 +50,7 @@ static hid_t make_type(mw_dtype dtype) {
 /* ---- creating ------------------------------------------------------------------------------------------ */
 
 static mw_status make_site(const mw_store_writer *w, int64_t s) {
-    const mw_store_plan *p = w->plan;
+    const mw_store_layout *p = w->plan;
     char name[STORE_NAME];
     store_site_name(p->sites[s], "", name);
     MW_TRY(h5_make_group(w->file, w->partial, name));
@@ -84,7 +84,7 @@ typedef struct column {
 } column;
 
 /* Data known beforehand, each a 1-D set (documents: 3 wide). */
-static int known_columns(const mw_store_plan *p, column out[12]) {
+static int known_columns(const mw_store_layout *p, column out[12]) {
     int n = 0;
     out[n++] = (column){"/tokens/ids", H5T_STD_U32LE, H5T_NATIVE_UINT32, p->n_rows, 0, p->ids};
     out[n++] = (column){"/tokens/sequence", H5T_STD_U32LE, H5T_NATIVE_UINT32, p->n_rows, 0, p->sequence};
@@ -104,7 +104,7 @@ static int known_columns(const mw_store_plan *p, column out[12]) {
 }
 
 static mw_status make_all(const mw_store_writer *w) {
-    const mw_store_plan *p = w->plan;
+    const mw_store_layout *p = w->plan;
     static const char *const groups[] = {"/tokens", "/sequences", "/documents", "/blocks", "/vocabulary", "/sites"};
     MW_TRY(h5_put_int(w->file, w->partial, "schema", MW_STORE_SCHEMA));
     MW_TRY(h5_put_int(w->file, w->partial, "complete", 0));
@@ -222,7 +222,7 @@ static mw_status start_or_resume(mw_store_writer *w, int64_t *first_block) {
 
 /* ---- opening ------------------------------------------------------------------------------------------- */
 
-static uint64_t bytes_needed(const mw_store_plan *p) {
+static uint64_t bytes_needed(const mw_store_layout *p) {
     uint64_t total = (uint64_t)p->n_rows * 12 + (uint64_t)p->n_sequences * 24 + (uint64_t)p->n_documents * 32 +
                      p->vocabulary_offset[p->n_vocabulary] + (uint64_t)p->n_vocabulary * 8;
     for (int64_t s = 0; s < p->n_sites; s++)
@@ -270,7 +270,7 @@ static mw_status note_number(mw_store_writer *w) {
     return mw_comm_agree(w->comm, good ? MW_OK : mw_error(MW_ERR_IO, "%s: %s", w->partial, strerror(errno)));
 }
 
-mw_status mw_store_writer_open(const char *folder, const mw_store_plan *plan, const mw_comm *comm,
+mw_status mw_store_writer_open(const char *folder, const mw_store_layout *plan, const mw_comm *comm,
                                mw_store_writer **out, int64_t *first_block) {
     mw_store_writer *w = mw_calloc(1, sizeof *w);
     MW_TRY(mw_comm_agree(comm, w ? MW_OK : MW_ERR_MEMORY));
@@ -315,7 +315,7 @@ void mw_store_writer_free(mw_store_writer **slot) {
 /* ---- blocks -------------------------------------------------------------------------------------------- */
 
 static mw_status refuse_value(const mw_store_writer *w, int64_t s, int64_t row) {
-    const mw_store_plan *p = w->plan;
+    const mw_store_layout *p = w->plan;
     char site[MW_SITE_TEXT];
     mw_site_format(p->sites[s], site);
     return mw_error(
@@ -404,7 +404,7 @@ static mw_status sum_block(mw_store_writer *w, int64_t s, int64_t begin, int64_t
 }
 
 static mw_status write_site(mw_store_writer *w, int64_t s, int64_t block, const void *values, mw_status local) {
-    const mw_store_plan *p = w->plan;
+    const mw_store_layout *p = w->plan;
     bool have = block >= 0 && local == MW_OK;
     int64_t begin = have ? (int64_t)p->block_row[block] : 0, rows = have ? (int64_t)p->block_row[block + 1] - begin : 0;
     int64_t width = p->widths[s], one = have ? 1 : 0, at = have ? block : 0;
@@ -466,7 +466,7 @@ mw_status mw_store_write_blocks(mw_store_writer *w, int64_t block, const void *c
     return flush_sometimes(w);
 }
 
-mw_status mw_store_writer_keep(mw_store_writer *w, int64_t *blocks_done) {
+mw_status mw_store_writer_flush(mw_store_writer *w, int64_t *blocks_done) {
     *blocks_done = w->done;
     return mw_comm_agree(w->comm, save_progress(w, w->done));
 }
@@ -475,7 +475,7 @@ mw_status mw_store_writer_keep(mw_store_writer *w, int64_t *blocks_done) {
 
 /* Rows that the sums of a site are of. */
 static mw_status count_kept(const mw_store_writer *w, int64_t s, double *out) {
-    const mw_store_plan *p = w->plan;
+    const mw_store_layout *p = w->plan;
     char name[STORE_NAME];
     *out = p->n_rows ? (double)p->n_rows : 1;
     if (!p->keep_nan || !p->n_blocks) return MW_OK;
@@ -492,7 +492,7 @@ static mw_status count_kept(const mw_store_writer *w, int64_t s, double *out) {
 /* out[i] becomes the sum over blocks of column i of a data set [blocks, width], by the number of rows. In block order: the same sum at any
  * number of ranks; some blocks at a time, since all of them may be more than memory has, or HDF5 reads at once. */
 static mw_status mean_of_blocks(const mw_store_writer *w, const char *name, int64_t width, double rows, double *out) {
-    const mw_store_plan *p = w->plan;
+    const mw_store_layout *p = w->plan;
     int64_t most = SUM_BYTES / (width * (int64_t)sizeof *out) + 1;
     if (most > p->n_blocks) most = p->n_blocks;
     double *part = mw_alloc((size_t)(most * width) * sizeof *part);
@@ -511,7 +511,7 @@ static mw_status mean_of_blocks(const mw_store_writer *w, const char *name, int6
 
 /* By rank 0 alone. */
 static mw_status finish_site(const mw_store_writer *w, int64_t s) {
-    const mw_store_plan *p = w->plan;
+    const mw_store_layout *p = w->plan;
     double norms[2], rows; /* of norms, and of their squares */
     char name[STORE_NAME];
     MW_TRY(count_kept(w, s, &rows));

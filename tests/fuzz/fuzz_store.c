@@ -42,7 +42,7 @@ static void write_good(void) {
     static const mw_site sites[] = {{0, MW_EMBED}, {1, MW_RESID_POST}};
     static const int64_t widths[] = {WIDTH, WIDTH};
     static const mw_pair provenance[] = {{"fingerprint", "abc"}, {"model", "none"}};
-    const mw_store_plan plan = {.n_rows = ROWS,
+    const mw_store_layout plan = {.n_rows = ROWS,
                                 .n_sequences = SEQUENCES,
                                 .n_blocks = 2,
                                 .n_sites = 2,

@@ -30,11 +30,11 @@ static const uint64_t none[2] = {0, 0}, one_byte[2] = {0, 1};
 static const mw_document_span places[1];
 
 /* One sequence of all rows, in blocks that `block_row` says. */
-static mw_store_plan plan_of(int64_t rows, int64_t blocks, const uint64_t *block_row, const int64_t *width) {
+static mw_store_layout plan_of(int64_t rows, int64_t blocks, const uint64_t *block_row, const int64_t *width) {
     static uint64_t ends[2], length[1];
     void *columns = zeros(rows * 4);
     ends[1] = length[0] = (uint64_t)rows;
-    return (mw_store_plan){.n_rows = rows,
+    return (mw_store_layout){.n_rows = rows,
                            .n_sequences = 1,
                            .n_blocks = blocks,
                            .n_sites = 1,
@@ -76,7 +76,7 @@ static void block_sums(void) {
     double *mean = mw_alloc((size_t)width * sizeof *mean);
     NEED(row && values && mean && blocks * width * 8 > BORDER);
     for (int64_t b = 0; b <= blocks; b++) row[b] = (uint64_t)b;
-    mw_store_plan plan = plan_of(blocks, blocks, row, &width);
+    mw_store_layout plan = plan_of(blocks, blocks, row, &width);
     mw_store_writer *writer = NULL;
     int64_t first = 0;
     NEED_OK(mw_store_writer_open(folder, &plan, world, &writer, &first));
@@ -101,7 +101,7 @@ static void block_sums(void) {
 static void tokens(void) {
     const int64_t width = 4, rows = HALF / 4 + 4096;
     const uint64_t row[] = {0, (uint64_t)rows - 64, (uint64_t)rows};
-    mw_store_plan plan = plan_of(rows, 2, row, &width);
+    mw_store_layout plan = plan_of(rows, 2, row, &width);
     mw_store_writer *writer = NULL;
     int64_t first = 0;
     void *values = zeros(rows * width * 2);
@@ -133,7 +133,7 @@ static void tokens(void) {
 }
 
 /* A file as a writer leaves it that was killed behind its first block, without what is in that block. */
-static void leave_behind(const mw_store_plan *p) {
+static void leave_behind(const mw_store_layout *p) {
     static const char *const groups[] = {"/tokens",     "/sequences", "/documents",         "/blocks",
                                          "/vocabulary", "/sites",     "/sites/0.resid_post"};
     char *path = mw_path_join(folder, "activations.h5.partial"), *progress = mw_path_join(folder, "progress.json");
@@ -184,7 +184,7 @@ static void leave_behind(const mw_store_plan *p) {
 static void rows(void) {
     const int64_t width = 1, count = BORDER + 128;
     const uint64_t row[] = {0, (uint64_t)BORDER, (uint64_t)BORDER + 64, (uint64_t)BORDER + 128};
-    mw_store_plan plan = plan_of(count, 3, row, &width);
+    mw_store_layout plan = plan_of(count, 3, row, &width);
     mw_store_writer *writer = NULL;
     uint16_t values[64];
     int64_t first = 0;

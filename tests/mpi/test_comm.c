@@ -69,7 +69,7 @@ int main(int argc, char **argv) {
     rank = mw_comm_rank(world);
     size = mw_comm_size(world);
     for (int i = 0; i < 4; i++) {
-        comm_limit_parts(limits[i]);
+        comm_limit_message(limits[i]);
         RUN(gathers);
         RUN(numbers);
     }

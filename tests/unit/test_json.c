@@ -80,9 +80,9 @@ static void keys_given_twice(void) {
     int64_t number;
     const json_t *object;
     CHECK_SAYS(MW_ERR_FORMAT, "f.json: 'b': expected a whole number from 0 to 9, found two different values",
-               mw_json_get_whole((mw_json_place){"f.json", value}, "b", 0, 0, 9, &number));
+               mw_json_get_whole((mw_json_source){"f.json", value}, "b", 0, 0, 9, &number));
     CHECK_SAYS(MW_ERR_FORMAT, "'c': expected an object, found two different values",
-               mw_json_get_object((mw_json_place){"f.json", value}, "c", &object));
+               mw_json_get_object((mw_json_source){"f.json", value}, "c", &object));
     json_decref(value);
 }
 
@@ -102,7 +102,7 @@ static void characters(void) {
     value = read("{\"n\": \"a\\u0000b\"}");
     CHECK(json_string_length(json_object_get(value, "n")) == 3 && !mw_json_text(value, "n"));
     CHECK_SAYS(MW_ERR_FORMAT, "'n': expected a text without \\u0000",
-               mw_json_get_text((mw_json_place){"f", value}, "n", "", &text));
+               mw_json_get_text((mw_json_source){"f", value}, "n", "", &text));
     json_decref(value);
 }
 
@@ -162,7 +162,7 @@ static void members(void) {
     static const char text[] =
         "{\"whole\": 12, \"real\": 1.5, \"text\": \"t\", \"flag\": true, \"none\": null, \"list\": [1], "
         "\"nan\": NaN, \"object\": {\"a\": 1}, \"number text\": \"1e-5\"}";
-    mw_json_place at = {"c.json", read(text)};
+    mw_json_source at = {"c.json", read(text)};
     int64_t whole;
     double real;
     bool flag;

@@ -33,7 +33,7 @@ static void write_store(const float *x) {
         length[s] = LENGTH;
     }
     for (int s = 0; s <= SEQUENCES; s++) document_row[s] = (uint64_t)(s * LENGTH);
-    const mw_store_plan plan = {.n_rows = ROWS,
+    const mw_store_layout plan = {.n_rows = ROWS,
                                 .n_sequences = SEQUENCES,
                                 .n_blocks = 2,
                                 .n_sites = 2,

@@ -38,7 +38,7 @@ typedef struct bench {
     int64_t blocks, rows;
     float *x;      /* a block */
     uint16_t *x16; /* the same as it is stored */
-    mw_store_plan plan;
+    mw_store_layout plan;
     double seconds[MEASURES][ROUNDS_MAX];
 } bench;
 
@@ -65,7 +65,7 @@ static void make_plan(bench *t) {
         length[s] = LENGTH;
     }
     for (int64_t b = 0; b <= t->blocks; b++) row[b] = (uint64_t)(b * BLOCK);
-    t->plan = (mw_store_plan){.n_rows = t->rows,
+    t->plan = (mw_store_layout){.n_rows = t->rows,
                               .n_sequences = sequences,
                               .n_blocks = t->blocks,
                               .n_sites = 1,

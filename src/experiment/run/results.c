@@ -4,11 +4,11 @@
 
 /* A point BASE.POINT of a sweep shows the whole sweep. */
 static json_t *find_sweep(const run *r) {
-    json_t *own = mw_json_if_there(r->folder, "sweep.json");
+    json_t *own = mw_json_load_optional(r->folder, "sweep.json");
     const char *dot = strrchr(r->e->top.name, '.');
     if (own || !dot) return own;
     char *base = mw_format("%s/runs/%.*s", r->e->top.store, (int)(dot - r->e->top.name), r->e->top.name);
-    if (base) own = mw_json_if_there(base, "sweep.json");
+    if (base) own = mw_json_load_optional(base, "sweep.json");
     mw_free(base);
     return own;
 }
@@ -41,10 +41,10 @@ static void drop_stale(const run *r, const char *stage, json_t **result) {
 }
 
 mw_status results_collect(run *r, results *m) {
-    m->harvest = mw_json_if_there(r->activations, "meta.json");
-    m->history = mw_json_if_there(r->sae_folder, "training_history.json");
-    m->evaluation = mw_json_if_there(r->folder, "evaluate.json");
-    m->steering = mw_json_if_there(r->folder, "steer.json");
+    m->harvest = mw_json_load_optional(r->activations, "meta.json");
+    m->history = mw_json_load_optional(r->sae_folder, "training_history.json");
+    m->evaluation = mw_json_load_optional(r->folder, "evaluate.json");
+    m->steering = mw_json_load_optional(r->folder, "steer.json");
     m->sweep = find_sweep(r);
     char *path = mw_path_join(r->sae_folder, "discovery.h5"), *sae = mw_path_join(r->sae_folder, "sae.safetensors");
     mw_status status = path && sae ? MW_OK : MW_ERR_MEMORY;

@@ -33,7 +33,7 @@ static mw_status same_model(run *r) {
     char mark[MW_MODEL_MARK] = "";
     if (mw_comm_size(r->comm) == 1) return MW_OK;
     MW_TRY(mw_comm_agree(r->comm, run_model_mark(r, mark)));
-    return mw_comm_same(r->comm, "the model's files (a hash of weights and config.json)", mark);
+    return mw_comm_require_same(r->comm, "the model's files (a hash of weights and config.json)", mark);
 }
 
 /* A path that leads nowhere is taken for an id of the Hub: said where it was looked for. */
@@ -68,7 +68,7 @@ mw_status run_sae_backend(run *r) {
 mw_status run_tokenizer(run *r) {
     if (r->tokenizer) return MW_OK;
     MW_TRY(mw_comm_agree(r->comm, mw_tokenizer_open(r->e->model.path, &r->tokenizer)));
-    return mw_comm_same(r->comm, "the tokenizer's files (their SHA-256)", mw_tokenizer_hash(r->tokenizer));
+    return mw_comm_require_same(r->comm, "the tokenizer's files (their SHA-256)", mw_tokenizer_hash(r->tokenizer));
 }
 
 void dataset_mark(const mw_dataset *d, char out[MW_MODEL_MARK]) {
@@ -89,7 +89,7 @@ static mw_status same_dataset(const run *r) {
     dataset_mark(r->dataset, mark);
     snprintf(text, sizeof text, "%lld files, %lld documents, %lld tokens, hash %s", (long long)r->dataset->n_files,
              (long long)r->dataset->n_documents, (long long)r->dataset->n_ids, mark);
-    return mw_comm_same(r->comm, "the dataset", text);
+    return mw_comm_require_same(r->comm, "the dataset", text);
 }
 
 int32_t untouched_token(const run *r) {
@@ -228,7 +228,7 @@ static mw_status same_store(const run *r) {
     char *text =
         status == MW_OK ? mw_format("%lld rows, fingerprint %s", (long long)mw_store_rows(r->store), mark) : NULL;
     status = mw_comm_agree(r->comm, status == MW_OK && !text ? MW_ERR_MEMORY : status);
-    if (status == MW_OK) status = mw_comm_same(r->comm, "the activations", text);
+    if (status == MW_OK) status = mw_comm_require_same(r->comm, "the activations", text);
     mw_free(mark);
     mw_free(text);
     return status;
@@ -281,7 +281,7 @@ mw_status run_sae(run *r) {
     MW_TRY(mw_comm_agree(r->comm, run_sae_here(r)));
     if (known || mw_comm_size(r->comm) == 1) return MW_OK;
     run_sae_mark(r, mark);
-    return mw_comm_same(r->comm, "the SAE (a hash of its weights)", mark);
+    return mw_comm_require_same(r->comm, "the SAE (a hash of its weights)", mark);
 }
 
 /* What the SAE says it reads; `asked` is what the experiment says, "" for nothing. */

@@ -200,7 +200,7 @@ static mw_status same_upstream(const run *r, const work *w) {
     mw_text_add(&text, "", 0);
     json_object_foreach(w->upstream, key, value) mw_text_addf(&text, "%s %s\n", key, json_string_value(value));
     mw_status status = mw_comm_agree(r->comm, text.failed ? MW_ERR_MEMORY : MW_OK);
-    if (status == MW_OK) status = mw_comm_same(r->comm, "what the stage builds on", text.data);
+    if (status == MW_OK) status = mw_comm_require_same(r->comm, "what the stage builds on", text.data);
     mw_text_free(&text);
     return status;
 }

@@ -194,7 +194,7 @@ static mw_status look_for_unfinished(const run *r, const work *w) {
 }
 
 static void note_former(const run *r, train_job *job) {
-    json_t *config = mw_json_if_there(r->sae_folder, "cfg.json");
+    json_t *config = mw_json_load_optional(r->sae_folder, "cfg.json");
     const char *mark = mw_json_text(config, "fingerprint");
     snprintf(job->former, sizeof job->former, "%s", mark ? mark : config ? "before" : "");
     json_decref(config);

@@ -24,7 +24,7 @@ static const double same_ce = 5e-4;                  /* of the share of cross-en
 
 static json_t *load_if_there(const sweep *s, const sweep_point *p, const char *kind, const char *file) {
     char *folder = mw_format("%s/%s/%s.%s", s->base->top.store, kind, s->base->top.name, p->name);
-    json_t *root = folder ? mw_json_if_there(folder, file) : NULL;
+    json_t *root = folder ? mw_json_load_optional(folder, file) : NULL;
     mw_free(folder);
     return root;
 }

@@ -17,19 +17,19 @@ static mw_status unsupported(const reader *r, const char *what, const char *type
 
 /* Read members of an object of the file and check their types. */
 static mw_status get_text(const reader *r, const json_t *part, const char *key, const char *initial, const char **out) {
-    return mw_json_get_text((mw_json_place){r->path, part}, key, initial, out);
+    return mw_json_get_text((mw_json_source){r->path, part}, key, initial, out);
 }
 
 static mw_status get_flag(const reader *r, const json_t *part, const char *key, bool initial, bool *out) {
-    return mw_json_get_flag((mw_json_place){r->path, part}, key, initial, out);
+    return mw_json_get_flag((mw_json_source){r->path, part}, key, initial, out);
 }
 
 static mw_status get_list(const reader *r, const json_t *part, const char *key, const json_t **out) {
-    return mw_json_get_list((mw_json_place){r->path, part}, key, out);
+    return mw_json_get_list((mw_json_source){r->path, part}, key, out);
 }
 
 static mw_status get_object(const reader *r, const json_t *part, const char *key, const json_t **out) {
-    return mw_json_get_object((mw_json_place){r->path, part}, key, out);
+    return mw_json_get_object((mw_json_source){r->path, part}, key, out);
 }
 
 /* Copies a text, "" if absent. */
@@ -209,7 +209,7 @@ static mw_status read_replace_decoder(const reader *r, const json_t *d) {
 static mw_status read_strip_decoder(const reader *r, const json_t *d) {
     const char *content;
     int64_t start, stop;
-    mw_json_place object = {r->path, d};
+    mw_json_source object = {r->path, d};
     MW_TRY(get_text(r, d, "content", "", &content));
     MW_TRY(mw_json_get_whole(object, "start", 0, 0, INT32_MAX, &start));
     MW_TRY(mw_json_get_whole(object, "stop", 0, 0, INT32_MAX, &stop));

@@ -9,7 +9,7 @@
 
 /* A cfg.json of microw has a format; one of SAELens has an architecture. */
 static const char *format_of_config(const char *folder) {
-    json_t *config = mw_json_if_there(folder, "cfg.json");
+    json_t *config = mw_json_load_optional(folder, "cfg.json");
     const char *format = mw_json_text(config, "format");
     const char *found = format && strcmp(format, "microw") == 0              ? "microw"
                         : json_object_get(config, "architecture")            ? "saelens"

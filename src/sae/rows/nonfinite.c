@@ -43,7 +43,7 @@ static mw_status first_row_error(const finite_rows *rows, const mw_store_view *i
 
 mw_status finite_rows_end(finite_rows *rows, const mw_store_view *in, const mw_store_view *out, const mw_comm *comm) {
     int64_t first = 0;
-    MW_TRY(mw_comm_first(comm, rows->first, &first));
+    MW_TRY(mw_comm_allreduce_first(comm, rows->first, &first));
     MW_TRY(mw_comm_agree(comm, first >= 0 && first == rows->first ? first_row_error(rows, in, out) : MW_OK));
     MW_TRY(mw_comm_allreduce_sum(comm, &rows->left_out, 1));
     if (rows->left_out && mw_comm_rank(comm) == 0)

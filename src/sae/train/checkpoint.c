@@ -174,7 +174,7 @@ static int64_t find_nonfinite(const mw_trainer *t, const piece *pieces, int coun
 static mw_status check_finite(const mw_trainer *t, const piece *pieces, int count) {
     const piece *p = NULL;
     int64_t at = 0, first, own = find_nonfinite(t, pieces, count, &p, &at), width;
-    MW_TRY(mw_comm_first(t->comm, own, &first));
+    MW_TRY(mw_comm_allreduce_first(t->comm, own, &first));
     mw_status status = MW_OK;
     if (first >= 0 && own == first) {
         width = p->columns ? p->columns : 1;
