@@ -25,29 +25,29 @@ static inline void test_store_write(const char *folder, mw_site site, const floa
     }
     document_row[n] = (uint64_t)n;
     for (int64_t b = 0; b <= n_blocks; b++) block_row[b] = (uint64_t)(b * block < n ? b * block : n);
-    const mw_store_layout plan = {.n_rows = n,
-                                .n_sequences = n,
-                                .n_blocks = n_blocks,
-                                .n_sites = 1,
-                                .ids = ids,
-                                .sequence = sequence,
-                                .position = position,
-                                .document = document,
-                                .offset = offset,
-                                .length = length,
-                                .documents = documents,
-                                .document_row = document_row,
-                                .n_documents = n,
-                                .block_row = block_row,
-                                .sites = &site,
-                                .widths = &width,
-                                .dtype = MW_F32,
-                                .vocabulary_offset = vocabulary,
-                                .vocabulary_bytes = "x",
-                                .n_vocabulary = 1,
-                                .keep_nan = true};
+    const mw_store_layout layout = {.n_rows = n,
+                                    .n_sequences = n,
+                                    .n_blocks = n_blocks,
+                                    .n_sites = 1,
+                                    .ids = ids,
+                                    .sequence = sequence,
+                                    .position = position,
+                                    .document = document,
+                                    .offset = offset,
+                                    .length = length,
+                                    .documents = documents,
+                                    .document_row = document_row,
+                                    .n_documents = n,
+                                    .block_row = block_row,
+                                    .sites = &site,
+                                    .widths = &width,
+                                    .dtype = MW_F32,
+                                    .vocabulary_offset = vocabulary,
+                                    .vocabulary_bytes = "x",
+                                    .n_vocabulary = 1,
+                                    .keep_nan = true};
     mw_store_writer *writer = NULL;
-    NEED_OK(mw_store_writer_open(folder, &plan, comm, &writer, &first));
+    NEED_OK(mw_store_writer_open(folder, &layout, comm, &writer, &first));
     for (int64_t b = 0; b < n_blocks; b++) {
         const void *values[] = {rows + b * block * width};
         NEED_OK(mw_store_write_blocks(writer, b, values, b + 1, MW_OK));

@@ -194,7 +194,7 @@ mw_status mw_arrays_read(const mw_arrays *file, const char *name, mw_array_type 
 /* Caller frees. */
 mw_status mw_arrays_text(const mw_arrays *file, const char *key, char **out) MW_MUST_USE;
 
-void mw_store_libraries(mw_library_callback *told, void *self);
+void mw_store_libraries(mw_library_callback *report, void *self);
 
 #ifdef __cplusplus
 }

@@ -66,14 +66,14 @@ static mw_status attach(harvest *h) {
 
 /* What was not reached would be stored as it lies in memory. */
 static mw_status check_reached(const harvest *h, int64_t block) {
-    const mw_store_layout *p = &h->plan->store;
-    size_t rows = (size_t)(p->block_row[block + 1] - p->block_row[block]);
-    for (int64_t s = 0; s < p->n_sites; s++) {
+    const mw_store_layout *layout = &h->plan->layout;
+    size_t rows = (size_t)(layout->block_row[block + 1] - layout->block_row[block]);
+    for (int64_t s = 0; s < layout->n_sites; s++) {
         char name[MW_SITE_TEXT], where[MW_SITE_TEXT] = "";
         const char *who = "";
         mw_site stop;
-        if (h->taps[s].bytes == rows * (size_t)p->widths[s] * mw_dtype_size(p->dtype)) continue;
-        mw_site_format(p->sites[s], name);
+        if (h->taps[s].bytes == rows * (size_t)layout->widths[s] * mw_dtype_size(layout->dtype)) continue;
+        mw_site_format(layout->sites[s], name);
         if (!mw_hooks_stopped(mw_model_hooks(h->model), &stop, &who))
             return mw_error(MW_ERR_STATE, "site %s was not reached in all rows of block %lld", name, (long long)block);
         mw_site_format(stop, where);
@@ -92,7 +92,7 @@ static mw_status compute_block(harvest *h, int64_t block, int copy, queue_slot *
                       .length = d->length + first};
     for (int64_t s = 0; s < h->options->n_sites; s++)
         h->taps[s] = (tap){.keep = h->plan->keep + d->first[first],
-                           .dtype = h->plan->store.dtype,
+                           .dtype = h->plan->layout.dtype,
                            .to = h->staging[copy] ? h->staging[copy][s] : slot->values[s]};
     MW_TRY(mw_model_forward(h->model, &batch, NULL));
     MW_TRY(check_reached(h, block));
@@ -113,13 +113,13 @@ static void free_staging(harvest *h) {
 }
 
 static mw_status make_staging(harvest *h) {
-    const mw_store_layout *p = &h->plan->store;
-    size_t row = mw_dtype_size(p->dtype), rows = (size_t)largest_block(p);
+    const mw_store_layout *layout = &h->plan->layout;
+    size_t row = mw_dtype_size(layout->dtype), rows = (size_t)largest_block(layout);
     if (h->backend->ops->host_memory) return MW_OK;
     for (int i = 0; i < MW_COPY_SLOTS; i++) {
         if (!(h->staging[i] = mw_calloc((size_t)h->options->n_sites, sizeof(void *)))) return MW_ERR_MEMORY;
         for (int64_t s = 0; s < h->options->n_sites; s++)
-            MW_TRY(h->backend->ops->alloc(h->backend, rows * (size_t)p->widths[s] * row, &h->staging[i][s]));
+            MW_TRY(h->backend->ops->alloc(h->backend, rows * (size_t)layout->widths[s] * row, &h->staging[i][s]));
     }
     return MW_OK;
 }
@@ -144,7 +144,7 @@ static bool settle(harvest *h, write_queue *queue, pending *p) {
 /* Step s gives rank r block first + s * size + r. A failed step stops all ranks at the same place. While a device computes a
  * step, the one before it is copied and handed on; a CPU's are handed on at once. */
 static mw_status run_steps(harvest *h, write_queue *queue, const mw_comm *comm, int64_t first) {
-    int64_t n = h->plan->store.n_blocks, size = mw_comm_size(comm), rank = mw_comm_rank(comm);
+    int64_t n = h->plan->layout.n_blocks, size = mw_comm_size(comm), rank = mw_comm_rank(comm);
     int64_t skipped = tokens_before(h->dataset, first * h->options->batch);
     bool good = true;
     pending before = {0};
@@ -183,8 +183,8 @@ static mw_status write_store(harvest *h, const mw_comm *comm, const mw_comm *wri
     mw_store_writer *writer = NULL;
     write_queue *queue = NULL;
     int64_t first = 0;
-    MW_TRY(mw_store_writer_open(folder, &h->plan->store, writing, &writer, &first));
-    mw_status status = write_queue_open(writer, &h->plan->store, h->backend, mw_comm_threads(writing), &queue);
+    MW_TRY(mw_store_writer_open(folder, &h->plan->layout, writing, &writer, &first));
+    mw_status status = write_queue_open(writer, &h->plan->layout, h->backend, mw_comm_threads(writing), &queue);
     status = mw_comm_agree(comm, status);
     if (status == MW_OK) {
         status = run_steps(h, queue, comm, first);
@@ -238,16 +238,16 @@ mw_status mw_harvest(mw_model *model, const mw_dataset *dataset, const mw_tokeni
     if (!options->replace) MW_TRY(is_there(folder, comm, &there));
     row_plan plan = {0};
     MW_TRY(mw_comm_agree(comm, row_plan_make(model, dataset, tokenizer, options, &plan)));
-    plan.store.threads = writer_threads(mw_model_backend(model));
+    plan.layout.threads = writer_threads(mw_model_backend(model));
     harvest h = {
         .model = model, .dataset = dataset, .options = options, .plan = &plan, .backend = mw_model_backend(model)};
     h.taps = mw_calloc((size_t)options->n_sites, sizeof *h.taps);
     h.hooks = mw_calloc((size_t)options->n_sites, sizeof *h.hooks);
     mw_status status = mw_comm_agree(comm, h.taps && h.hooks ? MW_OK : MW_ERR_MEMORY);
     if (status == MW_OK && !there) status = run(&h, comm, folder, &made);
-    made.rows = plan.store.n_rows;
+    made.rows = plan.layout.n_rows;
     made.tokens = dataset->n_ids;
-    made.blocks = plan.store.n_blocks;
+    made.blocks = plan.layout.n_blocks;
     made.seconds = mw_seconds() - start;
     mw_free(h.taps);
     mw_free(h.hooks);

@@ -44,7 +44,7 @@ static void fill_rows(const mw_dataset *d, int64_t batch, row_plan *p) {
         }
         p->length[s] = (uint64_t)row - p->offset[s];
     }
-    p->block_row[p->store.n_blocks] = (uint64_t)row;
+    p->block_row[p->layout.n_blocks] = (uint64_t)row;
 }
 
 /* Documents lie one behind the other in the dataset, so their rows do too. */
@@ -124,32 +124,32 @@ static mw_status make(const mw_model *model, const mw_dataset *d, const mw_token
         !p->document_row)
         return MW_ERR_MEMORY;
     MW_TRY(fill_vocabulary(tokenizer, mw_model_about(model)->vocab, p));
-    p->store = (mw_store_layout){.n_rows = rows,
-                               .n_sequences = d->n_sequences,
-                               .n_blocks = blocks,
-                               .n_sites = options->n_sites,
-                               .ids = p->ids,
-                               .sequence = p->sequence,
-                               .position = p->position,
-                               .document = p->document,
-                               .offset = p->offset,
-                               .length = p->length,
-                               .documents = d->documents,
-                               .document_row = p->document_row,
-                               .n_documents = d->n_documents,
-                               .block_row = p->block_row,
-                               .sites = options->sites,
-                               .widths = p->widths,
-                               .dtype = options->dtype,
-                               .vocabulary_offset = p->vocabulary_offset,
-                               .vocabulary_bytes = p->vocabulary.data,
-                               .n_vocabulary = mw_model_about(model)->vocab,
-                               .keep_nan = options->keep_nan,
-                               .anew = options->anew,
-                               .lock = options->lock,
-                               .allowed_bytes = options->allowed_bytes,
-                               .provenance = options->provenance,
-                               .n_provenance = options->n_provenance};
+    p->layout = (mw_store_layout){.n_rows = rows,
+                                  .n_sequences = d->n_sequences,
+                                  .n_blocks = blocks,
+                                  .n_sites = options->n_sites,
+                                  .ids = p->ids,
+                                  .sequence = p->sequence,
+                                  .position = p->position,
+                                  .document = p->document,
+                                  .offset = p->offset,
+                                  .length = p->length,
+                                  .documents = d->documents,
+                                  .document_row = p->document_row,
+                                  .n_documents = d->n_documents,
+                                  .block_row = p->block_row,
+                                  .sites = options->sites,
+                                  .widths = p->widths,
+                                  .dtype = options->dtype,
+                                  .vocabulary_offset = p->vocabulary_offset,
+                                  .vocabulary_bytes = p->vocabulary.data,
+                                  .n_vocabulary = mw_model_about(model)->vocab,
+                                  .keep_nan = options->keep_nan,
+                                  .anew = options->anew,
+                                  .lock = options->lock,
+                                  .allowed_bytes = options->allowed_bytes,
+                                  .provenance = options->provenance,
+                                  .n_provenance = options->n_provenance};
     fill_rows(d, options->batch, p);
     fill_documents(d, p);
     return MW_OK;
@@ -166,9 +166,10 @@ mw_status row_plan_make(const mw_model *model, const mw_dataset *dataset, const 
     return status;
 }
 
-uint64_t largest_block(const mw_store_layout *plan) {
+uint64_t largest_block(const mw_store_layout *layout) {
     uint64_t rows = 1;
-    for (int64_t b = 0; b < plan->n_blocks; b++)
-        if (plan->block_row[b + 1] - plan->block_row[b] > rows) rows = plan->block_row[b + 1] - plan->block_row[b];
+    for (int64_t b = 0; b < layout->n_blocks; b++)
+        if (layout->block_row[b + 1] - layout->block_row[b] > rows)
+            rows = layout->block_row[b + 1] - layout->block_row[b];
     return rows;
 }

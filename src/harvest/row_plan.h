@@ -5,7 +5,7 @@
 #include "microw/harvest.h"
 
 typedef struct row_plan {
-    mw_store_layout store;
+    mw_store_layout layout;
     uint32_t *ids, *sequence, *position;
     uint64_t *document, *offset, *length, *document_row, *block_row, *vocabulary_offset;
     mw_text vocabulary;
@@ -17,6 +17,6 @@ mw_status row_plan_make(const mw_model *model, const mw_dataset *dataset, const 
                         const mw_harvest_options *options, row_plan *out) MW_MUST_USE;
 void row_plan_free(row_plan *plan);
 /* Rows of the largest block; at least 1. */
-uint64_t largest_block(const mw_store_layout *plan);
+uint64_t largest_block(const mw_store_layout *layout);
 
 #endif

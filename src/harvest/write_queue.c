@@ -43,12 +43,12 @@ static void *write_steps(void *self) {
     return NULL;
 }
 
-static mw_status make_slots(write_queue *p, const mw_store_layout *plan) {
-    size_t rows = (size_t)largest_block(plan), item = mw_dtype_size(plan->dtype);
+static mw_status make_slots(write_queue *p, const mw_store_layout *layout) {
+    size_t rows = (size_t)largest_block(layout), item = mw_dtype_size(layout->dtype);
     for (int i = 0; i < SLOTS; i++) {
-        if (!(p->slots[i].values = mw_calloc((size_t)plan->n_sites, sizeof(void *)))) return MW_ERR_MEMORY;
-        for (int64_t s = 0; s < plan->n_sites; s++) {
-            size_t bytes = rows * (size_t)plan->widths[s] * item;
+        if (!(p->slots[i].values = mw_calloc((size_t)layout->n_sites, sizeof(void *)))) return MW_ERR_MEMORY;
+        for (int64_t s = 0; s < layout->n_sites; s++) {
+            size_t bytes = rows * (size_t)layout->widths[s] * item;
             MW_TRY(p->backend->ops->host_alloc(p->backend, bytes, &p->slots[i].values[s]));
         }
     }
@@ -66,17 +66,17 @@ static void free_pipe(write_queue *p) {
     mw_free(p);
 }
 
-mw_status write_queue_open(mw_store_writer *writer, const mw_store_layout *plan, mw_backend *backend, bool threaded,
+mw_status write_queue_open(mw_store_writer *writer, const mw_store_layout *layout, mw_backend *backend, bool threaded,
                            write_queue **out) {
     write_queue *p = mw_calloc(1, sizeof *p);
     if (!p) return MW_ERR_MEMORY;
     p->writer = writer;
     p->backend = backend;
-    p->n_sites = plan->n_sites;
+    p->n_sites = layout->n_sites;
     p->threaded = threaded;
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->changed, NULL);
-    mw_status status = make_slots(p, plan);
+    mw_status status = make_slots(p, layout);
     if (status == MW_OK && threaded && pthread_create(&p->thread, NULL, write_steps, p) != 0)
         status = mw_error(MW_ERR_MEMORY, "a writer thread cannot be started");
     if (status != MW_OK)

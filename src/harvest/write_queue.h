@@ -15,7 +15,7 @@ typedef struct write_queue write_queue;
 
 /* `threaded`: writes happen in a thread of their own, over `comm`, which nobody else may use meanwhile. Slots are memory that
  * the backend's copies go to. */
-mw_status write_queue_open(mw_store_writer *writer, const mw_store_layout *plan, mw_backend *backend, bool threaded,
+mw_status write_queue_open(mw_store_writer *writer, const mw_store_layout *layout, mw_backend *backend, bool threaded,
                            write_queue **out) MW_MUST_USE;
 /* An empty slot to fill; waits for one. NULL: writing has failed, write_queue_close tells how. Two may be taken at a time. */
 queue_slot *write_queue_take(write_queue *queue);

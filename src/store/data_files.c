@@ -34,13 +34,13 @@ static mw_status add_names(const harvest_file *harvest, mw_store_data_files *s, 
 /* Documents of a harvest follow those of the files before it. */
 static mw_status number_documents(const mw_store *store, const mw_store_tokens *t, const int64_t *first,
                                   mw_store_data_files *s) {
-    for (int64_t p = 0, d = 0; p < store->n_files; p++)
-        for (int64_t end = d + store->files[p].n_documents; d < end; d++) {
-            int64_t count = first[p + 1] - first[p], file = count == 1 ? 0 : t->documents[d].file;
+    for (int64_t f = 0, d = 0; f < store->n_files; f++)
+        for (int64_t end = d + store->files[f].n_documents; d < end; d++) {
+            int64_t count = first[f + 1] - first[f], file = count == 1 ? 0 : t->documents[d].file;
             if (file < 0 || file >= count)
                 return mw_error(MW_ERR_FORMAT, "%s: document %lld is of file %lld, expected 0 to %lld",
-                                store->files[p].path, (long long)d, (long long)file, (long long)count - 1);
-            s->of_document[d] = (int32_t)(first[p] + file);
+                                store->files[f].path, (long long)d, (long long)file, (long long)count - 1);
+            s->of_document[d] = (int32_t)(first[f] + file);
         }
     return MW_OK;
 }
@@ -51,9 +51,9 @@ mw_status mw_store_read_data_files(const mw_store *store, const mw_store_tokens 
     int64_t *first = mw_calloc((size_t)store->n_files + 1, sizeof *first);
     s.of_document = mw_alloc((size_t)tokens->n_documents * sizeof *s.of_document);
     mw_status status = first && s.of_document ? MW_OK : MW_ERR_MEMORY;
-    for (int64_t p = 0; p < store->n_files && status == MW_OK; p++) {
-        status = add_names(&store->files[p], &s, &capacity);
-        first[p + 1] = s.n;
+    for (int64_t f = 0; f < store->n_files && status == MW_OK; f++) {
+        status = add_names(&store->files[f], &s, &capacity);
+        first[f + 1] = s.n;
     }
     if (status == MW_OK) status = number_documents(store, tokens, first, &s);
     mw_free(first);

@@ -247,15 +247,15 @@ mw_status h5_read_all(hid_t file, const char *path, const char *name, hid_t type
     return h5_read_rows(file, path, name, type, 0, rows, columns, out);
 }
 
-mw_status h5_place(hid_t file, const char *path, const char *name, uint64_t *out) {
+mw_status h5_offset(hid_t file, const char *path, const char *name, uint64_t *out) {
     hid_t set = -1;
     MW_TRY(open_data(file, path, name, &set));
-    haddr_t place = H5Dget_offset(set);
+    haddr_t offset = H5Dget_offset(set);
     hsize_t stored = H5Dget_storage_size(set);
     H5Dclose(set);
-    if (place == HADDR_UNDEF && stored > 0)
+    if (offset == HADDR_UNDEF && stored > 0)
         return mw_error(MW_ERR_FORMAT, "%s: data set '%s' is not contiguous", path, name);
-    *out = place == HADDR_UNDEF ? 0 : (uint64_t)place;
+    *out = offset == HADDR_UNDEF ? 0 : (uint64_t)offset;
     return MW_OK;
 }
 

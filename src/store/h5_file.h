@@ -33,7 +33,7 @@ mw_status h5_read_all(hid_t file, const char *path, const char *name, hid_t type
 mw_status h5_shape(hid_t file, const char *path, const char *name, int64_t *rows, int64_t *columns) MW_MUST_USE;
 bool h5_have(hid_t file, const char *name); /* a link of that name; its groups are there */
 /* Byte in the file where a contiguous data set lies. */
-mw_status h5_place(hid_t file, const char *path, const char *name, uint64_t *out) MW_MUST_USE;
+mw_status h5_offset(hid_t file, const char *path, const char *name, uint64_t *out) MW_MUST_USE;
 
 mw_status h5_put_text(hid_t object, const char *path, const char *key, const char *value) MW_MUST_USE;
 mw_status h5_get_text(hid_t object, const char *path, const char *key, char **out) MW_MUST_USE;

@@ -53,10 +53,10 @@ static mw_status stored_dtype(const harvest_file *file, const char *name, mw_dty
 }
 
 /* Whether the file goes on to the end of a site's values. */
-static bool fits(const harvest_file *file, uint64_t place, int64_t rows, int64_t width, mw_dtype dtype) {
+static bool fits(const harvest_file *file, uint64_t offset, int64_t rows, int64_t width, mw_dtype dtype) {
     uint64_t row, bytes, end;
     return !__builtin_mul_overflow((uint64_t)width, mw_dtype_size(dtype), &row) &&
-           !__builtin_mul_overflow((uint64_t)rows, row, &bytes) && !__builtin_add_overflow(place, bytes, &end) &&
+           !__builtin_mul_overflow((uint64_t)rows, row, &bytes) && !__builtin_add_overflow(offset, bytes, &end) &&
            end <= file->size;
 }
 
@@ -65,22 +65,22 @@ static mw_status add_site(harvest_file *file, const char *text) {
     MW_TRY(mw_site_parse(text, &s.site));
     char name[STORE_NAME];
     int64_t rows;
-    uint64_t place;
+    uint64_t offset;
     store_site_name(s.site, "values", name);
     MW_TRY(h5_shape(file->h5, file->path, name, &rows, &s.width));
     if (rows != file->n_rows || s.width < 1)
         return mw_error(MW_ERR_FORMAT, "%s: '%s' has %lld rows of width %lld, expected %lld rows", file->path, name,
                         (long long)rows, (long long)s.width, (long long)file->n_rows);
     MW_TRY(stored_dtype(file, name, &s.dtype));
-    MW_TRY(h5_place(file->h5, file->path, name, &place));
+    MW_TRY(h5_offset(file->h5, file->path, name, &offset));
     store_site_name(s.site, "norm_mean", name);
     MW_TRY(h5_read_all(file->h5, file->path, name, H5T_NATIVE_DOUBLE, 1, &s.norm_mean));
     store_site_name(s.site, "square_mean", name);
     MW_TRY(h5_read_all(file->h5, file->path, name, H5T_NATIVE_DOUBLE, 1, &s.square_mean));
-    if (!fits(file, place, rows, s.width, s.dtype))
+    if (!fits(file, offset, rows, s.width, s.dtype))
         return mw_error(MW_ERR_FORMAT, "%s: truncated: site %s ends behind the end of the file", file->path, text);
     if (!MW_GROW(file->sites, file->n_sites, file->capacity)) return MW_ERR_MEMORY;
-    file->sites[file->n_sites++] = (file_site){s, place};
+    file->sites[file->n_sites++] = (file_site){s, offset};
     return MW_OK;
 }
 
@@ -169,15 +169,15 @@ void harvest_file_close(harvest_file *file) {
 
 /* ---- rows ---------------------------------------------------------------------------------------------- */
 
-static mw_status read_bytes(const harvest_file *file, uint64_t place, void *out, size_t bytes) {
+static mw_status read_bytes(const harvest_file *file, uint64_t offset, void *out, size_t bytes) {
     for (char *to = out; bytes > 0;) {
-        ssize_t got = pread(file->fd, to, bytes, (off_t)place);
+        ssize_t got = pread(file->fd, to, bytes, (off_t)offset);
         if (got < 0 && errno == EINTR) continue;
         if (got <= 0)
-            return mw_error(MW_ERR_IO, "%s: read failed at byte %llu: %s", file->path, (unsigned long long)place,
+            return mw_error(MW_ERR_IO, "%s: read failed at byte %llu: %s", file->path, (unsigned long long)offset,
                             got < 0 ? strerror(errno) : "end of file");
         to += got;
-        place += (uint64_t)got;
+        offset += (uint64_t)got;
         bytes -= (size_t)got;
     }
     return MW_OK;
@@ -192,7 +192,7 @@ mw_status harvest_file_read(const harvest_file *file, int64_t site, int64_t begi
     }
     size_t row = (size_t)s->width * mw_dtype_size(s->dtype);
     void *into = s->dtype == MW_F32 ? (void *)out : raw;
-    MW_TRY(read_bytes(file, file->sites[site].place + (uint64_t)begin * row, into, (size_t)count * row));
+    MW_TRY(read_bytes(file, file->sites[site].offset + (uint64_t)begin * row, into, (size_t)count * row));
     return s->dtype == MW_F32 ? MW_OK : mw_convert_to_f32(s->dtype, raw, count * s->width, out);
 }
 
@@ -270,12 +270,12 @@ static mw_status guess_documents(harvest_file *file, mw_store_tokens *t) {
         for (; next < t->n_documents && (uint64_t)next <= t->document[s]; next++)
             t->document_row[next] = next ? t->offset[s] : 0;
     for (; next <= t->n_documents; next++) t->document_row[next] = (uint64_t)t->n_rows;
-    if (!file->told)
+    if (!file->schema_1_reported)
         mw_log(MW_LOG_INFO,
                "%s: of an earlier version (store schema 1): rows are said to be of the document that their sequence "
                "begins with; harvest with --overwrite to have their own",
                file->path);
-    file->told = true;
+    file->schema_1_reported = true;
     return MW_OK;
 }
 
@@ -372,7 +372,7 @@ static mw_status block_matches(const harvest_file *file, int64_t site, uint64_t 
     const mw_store_site *s = &file->sites[site].about;
     size_t row = (size_t)s->width * mw_dtype_size(s->dtype), bytes = (size_t)(end - begin) * row;
     void *raw = mw_alloc(bytes);
-    mw_status status = raw ? read_bytes(file, file->sites[site].place + begin * row, raw, bytes) : MW_ERR_MEMORY;
+    mw_status status = raw ? read_bytes(file, file->sites[site].offset + begin * row, raw, bytes) : MW_ERR_MEMORY;
     *matches = status == MW_OK && mw_xxh64(raw, bytes) == expected;
     mw_free(raw);
     return status;

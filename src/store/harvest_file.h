@@ -6,7 +6,7 @@
 
 typedef struct file_site {
     mw_store_site about;
-    uint64_t place; /* byte of the file where row 0 lies */
+    uint64_t offset; /* of row 0, in bytes from the start of the file */
 } file_site;
 
 typedef struct harvest_file {
@@ -17,7 +17,7 @@ typedef struct harvest_file {
     int64_t schema, n_rows, n_documents, n_sites, capacity;
     file_site *sites;   /* by name */
     int64_t first;      /* row of the whole where this file's begin */
-    bool told;          /* that it is of schema 1 */
+    bool schema_1_reported;
     const float *array; /* rows in memory, of the one site; borrowed. NULL: a file */
 } harvest_file;
 

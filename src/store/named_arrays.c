@@ -92,15 +92,15 @@ void mw_arrays_close(mw_arrays **slot) {
 }
 
 bool mw_arrays_have(const mw_arrays *file, const char *name) {
-    char *part = mw_strdup(name);
-    bool there = part != NULL;
-    for (char *slash = part ? strchr(part, '/') : NULL; slash && there; slash = strchr(slash + 1, '/')) {
+    char *prefix = mw_strdup(name);
+    bool there = prefix != NULL;
+    for (char *slash = prefix ? strchr(prefix, '/') : NULL; slash && there; slash = strchr(slash + 1, '/')) {
         *slash = '\0';
-        there = h5_have(file->file, part);
+        there = h5_have(file->file, prefix);
         *slash = '/';
     }
     there = there && h5_have(file->file, name);
-    mw_free(part);
+    mw_free(prefix);
     return there;
 }
 

@@ -11,7 +11,7 @@ static bool same_site(const mw_store_site *a, const mw_store_site *b) {
 }
 
 /* Index of a site of the same width in a file; -1: it has none. */
-static int64_t find_in_part(const harvest_file *file, const mw_store_site *wanted) {
+static int64_t find_in_file(const harvest_file *file, const mw_store_site *wanted) {
     for (int64_t i = 0; i < file->n_sites; i++)
         if (same_site(&file->sites[i].about, wanted)) return i;
     return -1;
@@ -23,11 +23,11 @@ static void keep_common_sites(mw_store *store) {
     for (int64_t i = 0; i < store->files[0].n_sites; i++) {
         const mw_store_site wanted = store->files[0].sites[i].about;
         bool everywhere = true;
-        for (int64_t p = 1; p < store->n_files; p++)
-            everywhere = everywhere && find_in_part(&store->files[p], &wanted) >= kept;
-        for (int64_t p = 0; p < store->n_files && everywhere; p++) {
-            file_site *sites = store->files[p].sites, moved = sites[kept];
-            int64_t at = find_in_part(&store->files[p], &wanted);
+        for (int64_t f = 1; f < store->n_files; f++)
+            everywhere = everywhere && find_in_file(&store->files[f], &wanted) >= kept;
+        for (int64_t f = 0; f < store->n_files && everywhere; f++) {
+            file_site *sites = store->files[f].sites, moved = sites[kept];
+            int64_t at = find_in_file(&store->files[f], &wanted);
             sites[kept] = sites[at];
             sites[at] = moved;
         }
@@ -43,9 +43,9 @@ static mw_status list_sites(mw_store *store) {
         *s = store->files[0].sites[i].about;
         s->index = i;
         s->norm_mean = s->square_mean = 0;
-        for (int64_t p = 0; p < store->n_files; p++) {
-            const mw_store_site *theirs = &store->files[p].sites[i].about;
-            double share = (double)store->files[p].n_rows / (double)store->n_rows;
+        for (int64_t f = 0; f < store->n_files; f++) {
+            const mw_store_site *theirs = &store->files[f].sites[i].about;
+            double share = (double)store->files[f].n_rows / (double)store->n_rows;
             s->norm_mean += share * theirs->norm_mean;
             s->square_mean += share * theirs->square_mean;
         }
@@ -58,11 +58,11 @@ static mw_status check_same_model(const mw_store *store) {
     char *first = NULL, *other = NULL;
     MW_TRY(h5_get_text(store->files[0].h5, store->files[0].path, "model_sha256", &first));
     mw_status status = MW_OK;
-    for (int64_t p = 1; p < store->n_files && status == MW_OK; p++) {
-        status = h5_get_text(store->files[p].h5, store->files[p].path, "model_sha256", &other);
+    for (int64_t f = 1; f < store->n_files && status == MW_OK; f++) {
+        status = h5_get_text(store->files[f].h5, store->files[f].path, "model_sha256", &other);
         if (status == MW_OK && strcmp(first, other) != 0)
             status = mw_error(MW_ERR_CONFIG, "%s and %s are of different models", store->files[0].path,
-                              store->files[p].path);
+                              store->files[f].path);
         mw_free(other);
         other = NULL;
     }
@@ -70,13 +70,13 @@ static mw_status check_same_model(const mw_store *store) {
     return status;
 }
 
-static mw_status open_parts(mw_store *store, const char *const *paths, int64_t n) {
+static mw_status open_files(mw_store *store, const char *const *paths, int64_t n) {
     if (!(store->files = mw_calloc((size_t)n, sizeof *store->files))) return MW_ERR_MEMORY;
-    for (int64_t p = 0; p < n; p++) {
-        MW_TRY(harvest_file_open(paths[p], false, &store->files[p]));
-        store->files[p].first = store->n_rows;
-        store->n_rows += store->files[p].n_rows;
-        store->n_files = p + 1;
+    for (int64_t f = 0; f < n; f++) {
+        MW_TRY(harvest_file_open(paths[f], false, &store->files[f]));
+        store->files[f].first = store->n_rows;
+        store->n_rows += store->files[f].n_rows;
+        store->n_files = f + 1;
     }
     if (n > 1) MW_TRY(check_same_model(store));
     keep_common_sites(store);
@@ -86,7 +86,7 @@ static mw_status open_parts(mw_store *store, const char *const *paths, int64_t n
 mw_status mw_store_open_many(const char *const *paths, int64_t n, mw_store **out) {
     mw_store *store = mw_calloc(1, sizeof *store);
     if (!store) return MW_ERR_MEMORY;
-    mw_status status = n > 0 ? open_parts(store, paths, n) : mw_error(MW_ERR_ARG, "a store of no file");
+    mw_status status = n > 0 ? open_files(store, paths, n) : mw_error(MW_ERR_ARG, "a store of no file");
     if (status != MW_OK)
         mw_store_close(&store);
     else
@@ -119,7 +119,7 @@ mw_status mw_store_of_array(const float *rows, int64_t n, int64_t width, const c
 void mw_store_close(mw_store **slot) {
     mw_store *store = *slot;
     if (!store) return;
-    for (int64_t p = 0; p < store->n_files; p++) harvest_file_close(&store->files[p]);
+    for (int64_t f = 0; f < store->n_files; f++) harvest_file_close(&store->files[f]);
     mw_free(store->files);
     mw_free(store->sites);
     mw_free(store);
@@ -134,8 +134,8 @@ int64_t mw_store_rows(const mw_store *store) {
 
 int64_t mw_store_schema(const mw_store *store) {
     int64_t earliest = store->files[0].schema;
-    for (int64_t p = 1; p < store->n_files; p++)
-        if (store->files[p].schema < earliest) earliest = store->files[p].schema;
+    for (int64_t f = 1; f < store->n_files; f++)
+        if (store->files[f].schema < earliest) earliest = store->files[f].schema;
     return earliest;
 }
 
@@ -171,10 +171,10 @@ mw_status mw_store_find(const mw_store *store, const char *site, mw_store_site *
 mw_status mw_store_provenance(const mw_store *store, const char *key, char **out) {
     mw_text text = {0};
     mw_status status = MW_OK;
-    for (int64_t p = 0; p < store->n_files && status == MW_OK; p++) {
+    for (int64_t f = 0; f < store->n_files && status == MW_OK; f++) {
         char *value = NULL;
-        status = harvest_file_text(&store->files[p], key, &value);
-        if (status == MW_OK) mw_text_addf(&text, "%s%s", p ? "\n" : "", value);
+        status = harvest_file_text(&store->files[f], key, &value);
+        if (status == MW_OK) mw_text_addf(&text, "%s%s", f ? "\n" : "", value);
         mw_free(value);
     }
     if (status == MW_OK && text.failed) status = MW_ERR_MEMORY;
@@ -188,7 +188,7 @@ mw_status mw_store_provenance(const mw_store *store, const char *key, char **out
 /* ---- rows ---------------------------------------------------------------------------------------------- */
 
 /* The last file that begins at or before a row. */
-static const harvest_file *part_of(const mw_store *store, int64_t row) {
+static const harvest_file *file_of(const mw_store *store, int64_t row) {
     int64_t low = 0, high = store->n_files - 1;
     while (low < high) {
         int64_t middle = (low + high + 1) / 2;
@@ -208,7 +208,7 @@ static mw_status check_row(const mw_store *store, int64_t begin, int64_t count) 
 
 static mw_status read_row(const mw_store *store, const mw_store_site *s, int64_t row, char *raw, float *out) {
     MW_TRY(check_row(store, row, 1));
-    const harvest_file *file = part_of(store, row);
+    const harvest_file *file = file_of(store, row);
     return harvest_file_read(file, s->index, row - file->first, 1, raw, out);
 }
 
@@ -233,7 +233,7 @@ mw_status mw_store_read_range(const mw_store *store, const mw_store_site *s, int
     char *raw = mw_alloc((size_t)(count * s->width) * sizeof(float));
     mw_status status = raw ? MW_OK : MW_ERR_MEMORY;
     while (count > 0 && status == MW_OK) {
-        const harvest_file *file = part_of(store, begin);
+        const harvest_file *file = file_of(store, begin);
         int64_t left = file->first + file->n_rows - begin, take = left < count ? left : count;
         status = harvest_file_read(file, s->index, begin - file->first, take, raw, out);
         begin += take;
@@ -249,8 +249,8 @@ mw_status mw_store_read_mean(const mw_store *store, const mw_store_site *s, doub
     double *one = mw_alloc((size_t)s->width * sizeof *one);
     mw_status status = one ? MW_OK : MW_ERR_MEMORY;
     memset(out, 0, (size_t)s->width * sizeof *out);
-    for (int64_t p = 0; p < store->n_files && status == MW_OK; p++) {
-        const harvest_file *file = &store->files[p];
+    for (int64_t f = 0; f < store->n_files && status == MW_OK; f++) {
+        const harvest_file *file = &store->files[f];
         double share = (double)file->n_rows / (double)store->n_rows;
         status = harvest_file_mean(file, s->index, one);
         for (int64_t i = 0; i < s->width && status == MW_OK; i++) out[i] += share * one[i];
@@ -307,14 +307,14 @@ static bool append_tokens(mw_store_tokens *t, mw_store_tokens *more) {
     return good;
 }
 
-static mw_status add_tokens(const mw_store *store, int64_t p, mw_store_tokens *t) {
+static mw_status add_tokens(const mw_store *store, int64_t f, mw_store_tokens *t) {
     mw_store_tokens more = {0};
-    mw_status status = harvest_file_read_tokens(&store->files[p], &more);
+    mw_status status = harvest_file_read_tokens(&store->files[f], &more);
     if (status == MW_OK && !same_vocabulary(t, &more))
         status = mw_error(MW_ERR_CONFIG, "%s and %s have different vocabularies", store->files[0].path,
-                          store->files[p].path);
+                          store->files[f].path);
     if (status == MW_OK && t->n_sequences + more.n_sequences > UINT32_MAX)
-        status = mw_error(MW_ERR_UNSUPPORTED, "%s: more than 2^32 sequences in all", store->files[p].path);
+        status = mw_error(MW_ERR_UNSUPPORTED, "%s: more than 2^32 sequences in all", store->files[f].path);
     if (status == MW_OK && !append_tokens(t, &more)) status = MW_ERR_MEMORY;
     mw_store_tokens_free(&more);
     return status;
@@ -323,7 +323,7 @@ static mw_status add_tokens(const mw_store *store, int64_t p, mw_store_tokens *t
 mw_status mw_store_read_tokens(const mw_store *store, mw_store_tokens *out) {
     mw_store_tokens t = {0};
     mw_status status = harvest_file_read_tokens(&store->files[0], &t);
-    for (int64_t p = 1; p < store->n_files && status == MW_OK; p++) status = add_tokens(store, p, &t);
+    for (int64_t f = 1; f < store->n_files && status == MW_OK; f++) status = add_tokens(store, f, &t);
     if (status != MW_OK)
         mw_store_tokens_free(&t);
     else
@@ -356,11 +356,11 @@ mw_status mw_store_blocks(const mw_store *store, int64_t *n_blocks, uint64_t **o
     uint64_t *all = NULL;
     int64_t count = 0;
     mw_status status = MW_OK;
-    for (int64_t p = 0; p < store->n_files && status == MW_OK; p++) {
+    for (int64_t f = 0; f < store->n_files && status == MW_OK; f++) {
         uint64_t *row = NULL;
         int64_t n = 0;
-        status = harvest_file_blocks(&store->files[p], &n, &row);
-        for (int64_t i = 0; i <= n && status == MW_OK; i++) row[i] += (uint64_t)store->files[p].first;
+        status = harvest_file_blocks(&store->files[f], &n, &row);
+        for (int64_t i = 0; i <= n && status == MW_OK; i++) row[i] += (uint64_t)store->files[f].first;
         /* the last boundary of one file is the first of the next */
         if (status == MW_OK && !append(&all, count, row, n + 1, sizeof *row)) status = MW_ERR_MEMORY;
         if (status == MW_OK) count += n;
@@ -393,13 +393,13 @@ static mw_status verify_blocks(const harvest_file *file, int64_t site, const uin
 
 static mw_status verify_site(const mw_store *store, int64_t site, const mw_comm *comm) {
     mw_status status = MW_OK;
-    for (int64_t p = 0; p < store->n_files && status == MW_OK; p++) {
+    for (int64_t f = 0; f < store->n_files && status == MW_OK; f++) {
         int64_t n_blocks = 0, begin = 0, end;
         uint64_t *row = NULL;
-        status = harvest_file_blocks(&store->files[p], &n_blocks, &row);
+        status = harvest_file_blocks(&store->files[f], &n_blocks, &row);
         end = n_blocks;
         if (comm) mw_comm_share(mw_comm_rank(comm), mw_comm_size(comm), n_blocks, 1, &begin, &end);
-        if (status == MW_OK) status = verify_blocks(&store->files[p], site, row, n_blocks, begin, end);
+        if (status == MW_OK) status = verify_blocks(&store->files[f], site, row, n_blocks, begin, end);
         mw_free(row);
     }
     return status;

@@ -4,7 +4,7 @@
 #include <hdf5.h>
 #include <stdio.h>
 
-void mw_store_libraries(mw_library_callback *told, void *self) {
+void mw_store_libraries(mw_library_callback *report, void *self) {
     unsigned major = 0, minor = 0, release = 0;
     char version[64];
     H5get_libversion(&major, &minor, &release);
@@ -14,5 +14,5 @@ void mw_store_libraries(mw_library_callback *told, void *self) {
     const char *kind = "not parallel";
 #endif
     snprintf(version, sizeof version, "%u.%u.%u (%s)", major, minor, release, kind);
-    told(self, "HDF5", version);
+    report(self, "HDF5", version);
 }

@@ -21,7 +21,7 @@ typedef struct tile_sums {
 } tile_sums;
 
 struct mw_store_writer {
-    const mw_store_layout *plan;
+    const mw_store_layout *layout;
     const mw_comm *comm;
     hid_t file;
     char *final, *partial, *progress;
@@ -50,27 +50,30 @@ static hid_t make_type(mw_dtype dtype) {
 /* ---- creating ------------------------------------------------------------------------------------------ */
 
 static mw_status make_site(const mw_store_writer *w, int64_t s) {
-    const mw_store_layout *p = w->plan;
+    const mw_store_layout *layout = w->layout;
     char name[STORE_NAME];
-    store_site_name(p->sites[s], "", name);
+    store_site_name(layout->sites[s], "", name);
     MW_TRY(h5_make_group(w->file, w->partial, name));
-    store_site_name(p->sites[s], "values", name);
-    hid_t type = make_type(p->dtype);
-    mw_status status = h5_make_data(w->file, w->partial, name, type, p->n_rows, p->widths[s], mw_dtype_name(p->dtype));
+    store_site_name(layout->sites[s], "values", name);
+    hid_t type = make_type(layout->dtype);
+    mw_status status =
+        h5_make_data(w->file, w->partial, name, type, layout->n_rows, layout->widths[s], mw_dtype_name(layout->dtype));
     H5Tclose(type);
     if (status != MW_OK) return status;
     struct {
         const char *what;
         hid_t type;
         int64_t rows, columns;
-    } const rest[] = {
-        {"mean", H5T_IEEE_F64LE, p->widths[s], 0},      {"norm_mean", H5T_IEEE_F64LE, 1, 0},
-        {"square_mean", H5T_IEEE_F64LE, 1, 0},          {"block_sum", H5T_IEEE_F64LE, p->n_blocks, p->widths[s]},
-        {"block_norm", H5T_IEEE_F64LE, p->n_blocks, 2}, {"checksum", H5T_STD_U64LE, p->n_blocks, 0},
-        {"block_rows", H5T_STD_U64LE, p->n_blocks, 0}}; /* where some may be left out of the sums */
-    size_t count = sizeof rest / sizeof *rest - (p->keep_nan ? 0 : 1);
+    } const rest[] = {{"mean", H5T_IEEE_F64LE, layout->widths[s], 0},
+                      {"norm_mean", H5T_IEEE_F64LE, 1, 0},
+                      {"square_mean", H5T_IEEE_F64LE, 1, 0},
+                      {"block_sum", H5T_IEEE_F64LE, layout->n_blocks, layout->widths[s]},
+                      {"block_norm", H5T_IEEE_F64LE, layout->n_blocks, 2},
+                      {"checksum", H5T_STD_U64LE, layout->n_blocks, 0},
+                      {"block_rows", H5T_STD_U64LE, layout->n_blocks, 0}}; /* where some may be left out of the sums */
+    size_t count = sizeof rest / sizeof *rest - (layout->keep_nan ? 0 : 1);
     for (size_t i = 0; i < count; i++) {
-        store_site_name(p->sites[s], rest[i].what, name);
+        store_site_name(layout->sites[s], rest[i].what, name);
         MW_TRY(h5_make_data(w->file, w->partial, name, rest[i].type, rest[i].rows, rest[i].columns, NULL));
     }
     return MW_OK;
@@ -84,46 +87,51 @@ typedef struct column {
 } column;
 
 /* Data known beforehand, each a 1-D set (documents: 3 wide). */
-static int known_columns(const mw_store_layout *p, column out[12]) {
+static int known_columns(const mw_store_layout *layout, column out[12]) {
     int n = 0;
-    out[n++] = (column){"/tokens/ids", H5T_STD_U32LE, H5T_NATIVE_UINT32, p->n_rows, 0, p->ids};
-    out[n++] = (column){"/tokens/sequence", H5T_STD_U32LE, H5T_NATIVE_UINT32, p->n_rows, 0, p->sequence};
-    out[n++] = (column){"/tokens/position", H5T_STD_U32LE, H5T_NATIVE_UINT32, p->n_rows, 0, p->position};
-    out[n++] = (column){"/sequences/document", H5T_STD_U64LE, H5T_NATIVE_UINT64, p->n_sequences, 0, p->document};
-    out[n++] = (column){"/sequences/offset", H5T_STD_U64LE, H5T_NATIVE_UINT64, p->n_sequences, 0, p->offset};
-    out[n++] = (column){"/sequences/length", H5T_STD_U64LE, H5T_NATIVE_UINT64, p->n_sequences, 0, p->length};
-    out[n++] = (column){"/documents/place", H5T_STD_I64LE, H5T_NATIVE_INT64, p->n_documents, 3, p->documents};
-    out[n++] = (column){"/documents/row", H5T_STD_U64LE, H5T_NATIVE_UINT64, p->n_documents + 1, 0, p->document_row};
-    out[n++] = (column){"/blocks/row", H5T_STD_U64LE, H5T_NATIVE_UINT64, p->n_blocks + 1, 0, p->block_row};
+    out[n++] = (column){"/tokens/ids", H5T_STD_U32LE, H5T_NATIVE_UINT32, layout->n_rows, 0, layout->ids};
+    out[n++] = (column){"/tokens/sequence", H5T_STD_U32LE, H5T_NATIVE_UINT32, layout->n_rows, 0, layout->sequence};
+    out[n++] = (column){"/tokens/position", H5T_STD_U32LE, H5T_NATIVE_UINT32, layout->n_rows, 0, layout->position};
     out[n++] =
-        (column){"/vocabulary/offset", H5T_STD_U64LE, H5T_NATIVE_UINT64, p->n_vocabulary + 1, 0, p->vocabulary_offset};
+        (column){"/sequences/document", H5T_STD_U64LE, H5T_NATIVE_UINT64, layout->n_sequences, 0, layout->document};
+    out[n++] = (column){"/sequences/offset", H5T_STD_U64LE, H5T_NATIVE_UINT64, layout->n_sequences, 0, layout->offset};
+    out[n++] = (column){"/sequences/length", H5T_STD_U64LE, H5T_NATIVE_UINT64, layout->n_sequences, 0, layout->length};
+    out[n++] = (column){"/documents/place", H5T_STD_I64LE, H5T_NATIVE_INT64, layout->n_documents, 3, layout->documents};
     out[n++] =
-        (column){"/vocabulary/bytes", H5T_STD_U8LE, H5T_NATIVE_UINT8, (int64_t)p->vocabulary_offset[p->n_vocabulary], 0,
-                 p->vocabulary_bytes};
+        (column){"/documents/row", H5T_STD_U64LE, H5T_NATIVE_UINT64, layout->n_documents + 1, 0, layout->document_row};
+    out[n++] = (column){"/blocks/row", H5T_STD_U64LE, H5T_NATIVE_UINT64, layout->n_blocks + 1, 0, layout->block_row};
+    out[n++] = (column){"/vocabulary/offset",     H5T_STD_U64LE, H5T_NATIVE_UINT64, layout->n_vocabulary + 1, 0,
+                        layout->vocabulary_offset};
+    out[n++] = (column){"/vocabulary/bytes",
+                        H5T_STD_U8LE,
+                        H5T_NATIVE_UINT8,
+                        (int64_t)layout->vocabulary_offset[layout->n_vocabulary],
+                        0,
+                        layout->vocabulary_bytes};
     return n;
 }
 
 static mw_status make_all(const mw_store_writer *w) {
-    const mw_store_layout *p = w->plan;
+    const mw_store_layout *layout = w->layout;
     static const char *const groups[] = {"/tokens", "/sequences", "/documents", "/blocks", "/vocabulary", "/sites"};
     MW_TRY(h5_put_int(w->file, w->partial, "schema", MW_STORE_SCHEMA));
     MW_TRY(h5_put_int(w->file, w->partial, "complete", 0));
-    for (int64_t i = 0; i < p->n_provenance; i++)
-        MW_TRY(h5_put_text(w->file, w->partial, p->provenance[i].key, p->provenance[i].value));
+    for (int64_t i = 0; i < layout->n_provenance; i++)
+        MW_TRY(h5_put_text(w->file, w->partial, layout->provenance[i].key, layout->provenance[i].value));
     for (size_t i = 0; i < sizeof groups / sizeof *groups; i++) MW_TRY(h5_make_group(w->file, w->partial, groups[i]));
     column columns[12];
-    int n = known_columns(p, columns);
+    int n = known_columns(layout, columns);
     for (int i = 0; i < n; i++)
         MW_TRY(h5_make_data(w->file, w->partial, columns[i].name, columns[i].stored, columns[i].count, columns[i].width,
                             NULL));
-    for (int64_t s = 0; s < p->n_sites; s++) MW_TRY(make_site(w, s));
+    for (int64_t s = 0; s < layout->n_sites; s++) MW_TRY(make_site(w, s));
     return MW_OK;
 }
 
 /* Each rank writes its share of each column. */
 static mw_status fill_known(const mw_store_writer *w) {
     column columns[12];
-    int n = known_columns(w->plan, columns);
+    int n = known_columns(w->layout, columns);
     for (int i = 0; i < n; i++) {
         const column *c = &columns[i];
         int64_t begin, end;
@@ -151,14 +159,14 @@ static mw_status save_progress(const mw_store_writer *w, int64_t done) {
     return mw_file_write_atomic(w->progress, text, (size_t)n);
 }
 
-static mw_status same_plan(const mw_store_writer *w, bool *same) {
+static mw_status same_provenance(const mw_store_writer *w, bool *same) {
     int64_t schema;
     MW_TRY(h5_get_int(w->file, w->partial, "schema", &schema));
     *same = schema == MW_STORE_SCHEMA;
-    for (int64_t i = 0; *same && i < w->plan->n_provenance; i++) {
+    for (int64_t i = 0; *same && i < w->layout->n_provenance; i++) {
         char *value;
-        MW_TRY(h5_get_text(w->file, w->partial, w->plan->provenance[i].key, &value));
-        *same = strcmp(value, w->plan->provenance[i].value) == 0;
+        MW_TRY(h5_get_text(w->file, w->partial, w->layout->provenance[i].key, &value));
+        *same = strcmp(value, w->layout->provenance[i].value) == 0;
         mw_free(value);
     }
     return MW_OK;
@@ -169,7 +177,7 @@ static mw_status is_ours(const mw_store_writer *w, bool *same) {
     MW_TRY(h5_open(w->partial, NULL, false, &file));
     mw_store_writer probe = *w;
     probe.file = file;
-    mw_status status = same_plan(&probe, same);
+    mw_status status = same_provenance(&probe, same);
     H5Fclose(file);
     return status;
 }
@@ -182,7 +190,7 @@ static mw_status count_blocks(const mw_store_writer *w, int64_t *out) {
     int64_t flushed = json_integer_value(json_object_get(root, "blocks_done"));
     json_decref(root);
     MW_TRY(is_ours(w, &same));
-    if (!same || flushed < 0 || flushed > w->plan->n_blocks) return MW_ERR_STATE;
+    if (!same || flushed < 0 || flushed > w->layout->n_blocks) return MW_ERR_STATE;
     int64_t all;
     return mw_store_progress(w->partial, flushed, out, &all);
 }
@@ -200,7 +208,7 @@ static int64_t blocks_left_behind(const mw_store_writer *w) {
 static mw_status start_or_resume(mw_store_writer *w, int64_t *first_block) {
     int64_t done = mw_comm_rank(w->comm) == 0 ? blocks_left_behind(w) : 0;
     MW_TRY(mw_comm_broadcast(w->comm, &done, sizeof done, 0));
-    if (done > 0 && w->plan->anew) {
+    if (done > 0 && w->layout->anew) {
         mw_log(MW_LOG_WARNING, "%s: its %lld blocks are made again, since a hook wants to see all rows", w->partial,
                (long long)done);
         done = 0;
@@ -208,7 +216,7 @@ static mw_status start_or_resume(mw_store_writer *w, int64_t *first_block) {
     *first_block = done;
     if (done > 0) {
         mw_log(MW_LOG_INFO, "resuming %s at block %lld of %lld", w->partial, (long long)done,
-               (long long)w->plan->n_blocks);
+               (long long)w->layout->n_blocks);
         return mw_comm_agree(w->comm, h5_open(w->partial, w->comm, true, &w->file));
     }
     /* a new file, not the old one emptied: somebody may still have that open */
@@ -222,23 +230,24 @@ static mw_status start_or_resume(mw_store_writer *w, int64_t *first_block) {
 
 /* ---- opening ------------------------------------------------------------------------------------------- */
 
-static uint64_t bytes_needed(const mw_store_layout *p) {
-    uint64_t total = (uint64_t)p->n_rows * 12 + (uint64_t)p->n_sequences * 24 + (uint64_t)p->n_documents * 32 +
-                     p->vocabulary_offset[p->n_vocabulary] + (uint64_t)p->n_vocabulary * 8;
-    for (int64_t s = 0; s < p->n_sites; s++)
-        total += (uint64_t)p->n_rows * (uint64_t)p->widths[s] * mw_dtype_size(p->dtype) +
-                 (uint64_t)p->n_blocks * (uint64_t)(p->widths[s] + 3) * 8;
+static uint64_t bytes_needed(const mw_store_layout *layout) {
+    uint64_t total = (uint64_t)layout->n_rows * 12 + (uint64_t)layout->n_sequences * 24 +
+                     (uint64_t)layout->n_documents * 32 + layout->vocabulary_offset[layout->n_vocabulary] +
+                     (uint64_t)layout->n_vocabulary * 8;
+    for (int64_t s = 0; s < layout->n_sites; s++)
+        total += (uint64_t)layout->n_rows * (uint64_t)layout->widths[s] * mw_dtype_size(layout->dtype) +
+                 (uint64_t)layout->n_blocks * (uint64_t)(layout->widths[s] + 3) * 8;
     return total;
 }
 
 static mw_status check_space(const mw_store_writer *w, const char *folder) {
-    uint64_t free_bytes, need = bytes_needed(w->plan), held = 0;
+    uint64_t free_bytes, need = bytes_needed(w->layout), held = 0;
     MW_TRY(mw_free_space(folder, &free_bytes));
     if (mw_file_exists(w->partial)) MW_TRY(mw_file_size(w->partial, &held));
     if (need > free_bytes + held)
         return mw_error(MW_ERR_IO, "%s: the activations need %.3g GB, but only %.3g GB are free", folder,
                         (double)need / 1e9, (double)free_bytes / 1e9);
-    double left = w->plan->allowed_bytes > 0 ? w->plan->allowed_bytes + (double)held : INFINITY;
+    double left = w->layout->allowed_bytes > 0 ? w->layout->allowed_bytes + (double)held : INFINITY;
     if ((double)need <= left) return MW_OK;
     return mw_error(MW_ERR_IO, "%s: the activations need %.3g GB, but quota_gb leaves %.3g GB", folder,
                     (double)need / 1e9, left / 1e9);
@@ -246,12 +255,12 @@ static mw_status check_space(const mw_store_writer *w, const char *folder) {
 
 static mw_status prepare(mw_store_writer *w, const char *folder) {
     int64_t rows = 0, width = 0;
-    for (int64_t b = 0; b < w->plan->n_blocks; b++) {
-        int64_t n = (int64_t)(w->plan->block_row[b + 1] - w->plan->block_row[b]);
+    for (int64_t b = 0; b < w->layout->n_blocks; b++) {
+        int64_t n = (int64_t)(w->layout->block_row[b + 1] - w->layout->block_row[b]);
         if (n > rows) rows = n;
     }
-    for (int64_t s = 0; s < w->plan->n_sites; s++)
-        if (w->plan->widths[s] > width) width = w->plan->widths[s];
+    for (int64_t s = 0; s < w->layout->n_sites; s++)
+        if (w->layout->widths[s] > width) width = w->layout->widths[s];
     w->final = mw_path_join(folder, "activations.h5");
     w->partial = mw_path_join(folder, "activations.h5.partial");
     w->progress = mw_path_join(folder, "progress.json");
@@ -270,11 +279,11 @@ static mw_status note_number(mw_store_writer *w) {
     return mw_comm_agree(w->comm, good ? MW_OK : mw_error(MW_ERR_IO, "%s: %s", w->partial, strerror(errno)));
 }
 
-mw_status mw_store_writer_open(const char *folder, const mw_store_layout *plan, const mw_comm *comm,
+mw_status mw_store_writer_open(const char *folder, const mw_store_layout *layout, const mw_comm *comm,
                                mw_store_writer **out, int64_t *first_block) {
     mw_store_writer *w = mw_calloc(1, sizeof *w);
     MW_TRY(mw_comm_agree(comm, w ? MW_OK : MW_ERR_MEMORY));
-    *w = (mw_store_writer){.plan = plan, .comm = comm, .file = -1, .hint = -1, .flushed = mw_seconds()};
+    *w = (mw_store_writer){.layout = layout, .comm = comm, .file = -1, .hint = -1, .flushed = mw_seconds()};
     mw_status status = mw_comm_agree(comm, prepare(w, folder));
     if (status == MW_OK) status = start_or_resume(w, first_block);
     if (status == MW_OK) status = note_number(w);
@@ -315,14 +324,14 @@ void mw_store_writer_free(mw_store_writer **slot) {
 /* ---- blocks -------------------------------------------------------------------------------------------- */
 
 static mw_status refuse_value(const mw_store_writer *w, int64_t s, int64_t row) {
-    const mw_store_layout *p = w->plan;
+    const mw_store_layout *layout = w->layout;
     char site[MW_SITE_TEXT];
-    mw_site_format(p->sites[s], site);
+    mw_site_format(layout->sites[s], site);
     return mw_error(
         MW_ERR_STATE,
         "site %s is not finite in %s at token %u, position %u of sequence %u; another harvest.dtype may hold "
         "it, harvest.nan: keep stores it as it is",
-        site, mw_dtype_name(p->dtype), p->ids[row], p->position[row], p->sequence[row]);
+        site, mw_dtype_name(layout->dtype), layout->ids[row], layout->position[row], layout->sequence[row]);
 }
 
 enum { LANES = 16 };
@@ -346,17 +355,17 @@ DISPATCHED static void add_row(double *sums, const float *row, int64_t width) {
 }
 
 /* Sums over rows first .. first + rows of a block, of the values as they are stored, so that a reader finds the same. Rows that are not
- * finite have no part in them. */
+ * finite have no chunk in them. */
 static mw_status sum_tile(const mw_store_writer *w, int64_t width, int64_t first, int64_t rows, const char *values,
                           float *row, double *sums, tile_sums *out) {
-    mw_dtype dtype = w->plan->dtype;
+    mw_dtype dtype = w->layout->dtype;
     size_t bytes = (size_t)width * mw_dtype_size(dtype);
     *out = (tile_sums){.refused = -1};
     memset(sums, 0, (size_t)width * sizeof *sums);
     for (int64_t r = 0; r < rows; r++) {
         MW_TRY(mw_convert_to_f32(dtype, values + (size_t)(first + r) * bytes, width, row));
         double squares = squares_of(row, width);
-        if (!isfinite(squares) && !w->plan->keep_nan && out->refused < 0) out->refused = first + r;
+        if (!isfinite(squares) && !w->layout->keep_nan && out->refused < 0) out->refused = first + r;
         if (!isfinite(squares)) continue;
         add_row(sums, row, width);
         out->norm += sqrt(squares);
@@ -369,7 +378,7 @@ static mw_status sum_tile(const mw_store_writer *w, int64_t width, int64_t first
 /* All tiles of a block: of the same rows whoever does them. */
 static mw_status sum_tiles(const mw_store_writer *w, int64_t width, int64_t rows, const void *values) {
     mw_status worst = MW_OK;
-#pragma omp parallel num_threads(w->plan->threads > 1 ? w->plan->threads : 1) reduction(max : worst)
+#pragma omp parallel num_threads(w->layout->threads > 1 ? w->layout->threads : 1) reduction(max : worst)
     {
         float *row = mw_alloc((size_t)width * sizeof *row);
         mw_status status = row ? MW_OK : MW_ERR_MEMORY;
@@ -388,7 +397,7 @@ static mw_status sum_tiles(const mw_store_writer *w, int64_t width, int64_t rows
 /* A block's sums, which are those of its tiles in order, and its checksum. */
 static mw_status sum_block(mw_store_writer *w, int64_t s, int64_t begin, int64_t rows, const void *values,
                            double norm[2], uint64_t *kept, uint64_t *checksum) {
-    int64_t width = w->plan->widths[s];
+    int64_t width = w->layout->widths[s];
     MW_TRY(sum_tiles(w, width, rows, values));
     memset(w->sums, 0, (size_t)width * sizeof *w->sums);
     for (int64_t t = 0; t < tiles_of(rows); t++) {
@@ -399,37 +408,38 @@ static mw_status sum_block(mw_store_writer *w, int64_t s, int64_t begin, int64_t
         norm[1] += tile->square;
         *kept += (uint64_t)tile->rows;
     }
-    *checksum = mw_xxh64(values, (size_t)(rows * width) * mw_dtype_size(w->plan->dtype));
+    *checksum = mw_xxh64(values, (size_t)(rows * width) * mw_dtype_size(w->layout->dtype));
     return MW_OK;
 }
 
 static mw_status write_site(mw_store_writer *w, int64_t s, int64_t block, const void *values, mw_status local) {
-    const mw_store_layout *p = w->plan;
+    const mw_store_layout *layout = w->layout;
     bool have = block >= 0 && local == MW_OK;
-    int64_t begin = have ? (int64_t)p->block_row[block] : 0, rows = have ? (int64_t)p->block_row[block + 1] - begin : 0;
-    int64_t width = p->widths[s], one = have ? 1 : 0, at = have ? block : 0;
+    int64_t begin = have ? (int64_t)layout->block_row[block] : 0,
+            rows = have ? (int64_t)layout->block_row[block + 1] - begin : 0;
+    int64_t width = layout->widths[s], one = have ? 1 : 0, at = have ? block : 0;
     double norm[2] = {0, 0};
     uint64_t checksum = 0, kept = 0;
     mw_status status = have ? sum_block(w, s, begin, rows, values, norm, &kept, &checksum) : local;
     if (status == MW_OK) status = mw_memory_room((size_t)32 << 20, "writing by MPI"); /* which crashes without */
     MW_TRY(mw_comm_agree(w->comm, status));
     char name[STORE_NAME];
-    store_site_name(p->sites[s], "values", name);
-    hid_t type = make_type(p->dtype);
+    store_site_name(layout->sites[s], "values", name);
+    hid_t type = make_type(layout->dtype);
     status = h5_write_rows(w->file, w->partial, name, type, begin, rows, width, values, w->comm);
     H5Tclose(type);
     MW_TRY(mw_comm_agree(w->comm, status));
-    store_site_name(p->sites[s], "block_sum", name);
+    store_site_name(layout->sites[s], "block_sum", name);
     MW_TRY(mw_comm_agree(
         w->comm, h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, at, one, width, w->sums, w->comm)));
-    store_site_name(p->sites[s], "block_norm", name);
+    store_site_name(layout->sites[s], "block_norm", name);
     MW_TRY(
         mw_comm_agree(w->comm, h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, at, one, 2, norm, w->comm)));
-    store_site_name(p->sites[s], "block_rows", name);
-    status =
-        p->keep_nan ? h5_write_rows(w->file, w->partial, name, H5T_NATIVE_UINT64, at, one, 0, &kept, w->comm) : MW_OK;
+    store_site_name(layout->sites[s], "block_rows", name);
+    status = layout->keep_nan ? h5_write_rows(w->file, w->partial, name, H5T_NATIVE_UINT64, at, one, 0, &kept, w->comm)
+                              : MW_OK;
     MW_TRY(mw_comm_agree(w->comm, status));
-    store_site_name(p->sites[s], "checksum", name);
+    store_site_name(layout->sites[s], "checksum", name);
     return mw_comm_agree(w->comm,
                          h5_write_rows(w->file, w->partial, name, H5T_NATIVE_UINT64, at, one, 0, &checksum, w->comm));
 }
@@ -459,7 +469,7 @@ static mw_status flush_sometimes(mw_store_writer *w) {
 
 mw_status mw_store_write_blocks(mw_store_writer *w, int64_t block, const void *const *values, int64_t done,
                                 mw_status local) {
-    for (int64_t s = 0; s < w->plan->n_sites; s++)
+    for (int64_t s = 0; s < w->layout->n_sites; s++)
         MW_TRY(write_site(w, s, block, block >= 0 && values ? values[s] : NULL, s == 0 ? local : MW_OK));
     w->done = done;
     start_writeback(w);
@@ -475,16 +485,16 @@ mw_status mw_store_writer_flush(mw_store_writer *w, int64_t *blocks_done) {
 
 /* Rows that the sums of a site are of. */
 static mw_status count_kept(const mw_store_writer *w, int64_t s, double *out) {
-    const mw_store_layout *p = w->plan;
+    const mw_store_layout *layout = w->layout;
     char name[STORE_NAME];
-    *out = p->n_rows ? (double)p->n_rows : 1;
-    if (!p->keep_nan || !p->n_blocks) return MW_OK;
-    uint64_t *kept = mw_alloc((size_t)p->n_blocks * sizeof *kept);
+    *out = layout->n_rows ? (double)layout->n_rows : 1;
+    if (!layout->keep_nan || !layout->n_blocks) return MW_OK;
+    uint64_t *kept = mw_alloc((size_t)layout->n_blocks * sizeof *kept);
     if (!kept) return MW_ERR_MEMORY;
-    store_site_name(p->sites[s], "block_rows", name);
-    mw_status status = h5_read_rows(w->file, w->partial, name, H5T_NATIVE_UINT64, 0, p->n_blocks, 0, kept);
+    store_site_name(layout->sites[s], "block_rows", name);
+    mw_status status = h5_read_rows(w->file, w->partial, name, H5T_NATIVE_UINT64, 0, layout->n_blocks, 0, kept);
     *out = 0;
-    for (int64_t b = 0; status == MW_OK && b < p->n_blocks; b++) *out += (double)kept[b];
+    for (int64_t b = 0; status == MW_OK && b < layout->n_blocks; b++) *out += (double)kept[b];
     mw_free(kept);
     return status;
 }
@@ -492,45 +502,45 @@ static mw_status count_kept(const mw_store_writer *w, int64_t s, double *out) {
 /* out[i] becomes the sum over blocks of column i of a data set [blocks, width], by the number of rows. In block order: the same sum at any
  * number of ranks; some blocks at a time, since all of them may be more than memory has, or HDF5 reads at once. */
 static mw_status mean_of_blocks(const mw_store_writer *w, const char *name, int64_t width, double rows, double *out) {
-    const mw_store_layout *p = w->plan;
+    const mw_store_layout *layout = w->layout;
     int64_t most = SUM_BYTES / (width * (int64_t)sizeof *out) + 1;
-    if (most > p->n_blocks) most = p->n_blocks;
-    double *part = mw_alloc((size_t)(most * width) * sizeof *part);
-    mw_status status = part ? MW_OK : MW_ERR_MEMORY;
+    if (most > layout->n_blocks) most = layout->n_blocks;
+    double *chunk = mw_alloc((size_t)(most * width) * sizeof *chunk);
+    mw_status status = chunk ? MW_OK : MW_ERR_MEMORY;
     memset(out, 0, (size_t)width * sizeof *out);
-    for (int64_t b = 0, n; b < p->n_blocks && status == MW_OK; b += n) {
-        n = p->n_blocks - b < most ? p->n_blocks - b : most;
-        status = h5_read_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, b, n, width, part);
+    for (int64_t b = 0, n; b < layout->n_blocks && status == MW_OK; b += n) {
+        n = layout->n_blocks - b < most ? layout->n_blocks - b : most;
+        status = h5_read_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, b, n, width, chunk);
         for (int64_t j = 0; j < n && status == MW_OK; j++)
-            for (int64_t i = 0; i < width; i++) out[i] += part[j * width + i];
+            for (int64_t i = 0; i < width; i++) out[i] += chunk[j * width + i];
     }
     for (int64_t i = 0; i < width; i++) out[i] /= rows; /* of none: undefined */
-    mw_free(part);
+    mw_free(chunk);
     return status;
 }
 
 /* By rank 0 alone. */
 static mw_status finish_site(const mw_store_writer *w, int64_t s) {
-    const mw_store_layout *p = w->plan;
+    const mw_store_layout *layout = w->layout;
     double norms[2], rows; /* of norms, and of their squares */
     char name[STORE_NAME];
     MW_TRY(count_kept(w, s, &rows));
-    store_site_name(p->sites[s], "block_sum", name);
-    MW_TRY(mean_of_blocks(w, name, p->widths[s], rows, w->sums));
-    store_site_name(p->sites[s], "block_norm", name);
+    store_site_name(layout->sites[s], "block_sum", name);
+    MW_TRY(mean_of_blocks(w, name, layout->widths[s], rows, w->sums));
+    store_site_name(layout->sites[s], "block_norm", name);
     MW_TRY(mean_of_blocks(w, name, 2, rows, norms));
-    store_site_name(p->sites[s], "mean", name);
-    MW_TRY(h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, 0, p->widths[s], 0, w->sums, NULL));
-    store_site_name(p->sites[s], "norm_mean", name);
+    store_site_name(layout->sites[s], "mean", name);
+    MW_TRY(h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, 0, layout->widths[s], 0, w->sums, NULL));
+    store_site_name(layout->sites[s], "norm_mean", name);
     MW_TRY(h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, 0, 1, 0, &norms[0], NULL));
-    store_site_name(p->sites[s], "square_mean", name);
+    store_site_name(layout->sites[s], "square_mean", name);
     return h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, 0, 1, 0, &norms[1], NULL);
 }
 
 /* What gets the name must be what was written: somebody may have made another file in its place. */
 static mw_status check_written(const mw_store_writer *w) {
     struct stat info;
-    if (w->plan->lock) MW_TRY(mw_lock_check(w->plan->lock));
+    if (w->layout->lock) MW_TRY(mw_lock_check(w->layout->lock));
     if (stat(w->partial, &info) == 0 && info.st_ino == w->number) return MW_OK;
     return mw_error(MW_ERR_STATE,
                     "%s is no longer the file that was written: another process has made one in its place", w->partial);
@@ -546,7 +556,7 @@ static mw_status give_name(const mw_store_writer *w) {
 
 mw_status mw_store_writer_finish(mw_store_writer *w) {
     mw_status status = MW_OK;
-    for (int64_t s = 0; status == MW_OK && mw_comm_rank(w->comm) == 0 && s < w->plan->n_sites; s++)
+    for (int64_t s = 0; status == MW_OK && mw_comm_rank(w->comm) == 0 && s < w->layout->n_sites; s++)
         status = finish_site(w, s);
     MW_TRY(mw_comm_agree(w->comm, status));
     MW_TRY(mw_comm_agree(w->comm, h5_put_int(w->file, w->partial, "complete", 1)));

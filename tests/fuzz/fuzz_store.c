@@ -71,7 +71,7 @@ static void write_good(void) {
     int64_t first = 0;
     for (int i = 0; i < 3 * WIDTH; i++) x[i] = (float)i;
     fuzz_need(mw_comm_self(&comm) == MW_OK, "no communicator");
-    fuzz_need(mw_store_writer_open(fuzz_path("good"), &plan, comm, &writer, &first) == MW_OK, "no writer");
+    fuzz_need(mw_store_writer_open(fuzz_path("good"), &layout, comm, &writer, &first) == MW_OK, "no writer");
     for (int64_t block = 0; block < 2; block++)
         fuzz_need(mw_store_write_blocks(writer, block, values, block + 1, MW_OK) == MW_OK, "not written");
     fuzz_need(mw_store_writer_finish(writer) == MW_OK, "not finished");

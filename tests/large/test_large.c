@@ -79,7 +79,7 @@ static void block_sums(void) {
     mw_store_layout plan = plan_of(blocks, blocks, row, &width);
     mw_store_writer *writer = NULL;
     int64_t first = 0;
-    NEED_OK(mw_store_writer_open(folder, &plan, world, &writer, &first));
+    NEED_OK(mw_store_writer_open(folder, &layout, world, &writer, &first));
     for (int64_t b = 0; b < blocks; b += size) {
         int64_t own = b + rank < blocks ? b + rank : -1;
         for (int64_t i = 0; i < width; i++) values[i] = own % 4 == i % 4 ? one_of_bf16 : 0;
@@ -107,7 +107,7 @@ static void tokens(void) {
     void *values = zeros(rows * width * 2);
     for (int64_t i = 0; i < 64; i++) ((uint16_t *)values)[i] = one_of_bf16;
     const void *given[] = {values};
-    NEED_OK(mw_store_writer_open(folder, &plan, world, &writer, &first));
+    NEED_OK(mw_store_writer_open(folder, &layout, world, &writer, &first));
     if (size == 1) {
         NEED_OK(mw_store_write_blocks(writer, 0, given, 1, MW_OK));
         NEED_OK(mw_store_write_blocks(writer, 1, given, 2, MW_OK));
@@ -116,7 +116,7 @@ static void tokens(void) {
     }
     NEED_OK(mw_store_writer_finish(writer));
     mw_store_writer_free(&writer);
-    munmap((void *)(uintptr_t)plan.ids, (size_t)rows * 4);
+    munmap((void *)(uintptr_t)layout.ids, (size_t)rows * 4);
     munmap(values, (size_t)(rows * width) * 2);
     if (rank != 0) return;
     mw_store *store = open_made();
@@ -188,9 +188,9 @@ static void rows(void) {
     mw_store_writer *writer = NULL;
     uint16_t values[64];
     int64_t first = 0;
-    if (rank == 0) leave_behind(&plan);
+    if (rank == 0) leave_behind(&layout);
     NEED_OK(mw_comm_barrier(world));
-    NEED_OK(mw_store_writer_open(folder, &plan, world, &writer, &first));
+    NEED_OK(mw_store_writer_open(folder, &layout, world, &writer, &first));
     CHECK(first == 1);
     for (int64_t b = 1; b < 3; b += size) {
         int64_t own = b + rank < 3 ? b + rank : -1;

@@ -59,7 +59,7 @@ static void write_store(const float *x) {
     char path[128];
     snprintf(path, sizeof path, "%s/activations.h5", folder);
     unlink(path);
-    NEED_OK(mw_store_writer_open(folder, &plan, self, &w, &first));
+    NEED_OK(mw_store_writer_open(folder, &layout, self, &w, &first));
     for (int64_t b = 0; b < 2; b++) {
         float one[ROWS / 2 * FIRST], two[ROWS / 2 * SECOND];
         for (int r = 0; r < ROWS / 2; r++) {
