@@ -137,7 +137,7 @@ static bool settle(harvest *h, write_queue *queue, pending *p) {
     if (slot->local == MW_OK && h->staging[p->copy]) slot->local = h->backend->ops->fetched(h->backend, p->copy);
     bool good = slot->local == MW_OK;
     p->slot = NULL;
-    write_queue_give(queue);
+    write_queue_submit(queue);
     return good;
 }
 
@@ -151,7 +151,7 @@ static mw_status run_steps(harvest *h, write_queue *queue, const mw_comm *comm, 
     mw_progress progress;
     mw_progress_begin(&progress, "harvest", "tokens", h->dataset->n_ids - skipped, rank == 0);
     for (int64_t at = first, step = 0; at < n && good; at += size, step++) {
-        pending now = {write_queue_take(queue), (int)(step % MW_COPY_SLOTS)};
+        pending now = {write_queue_acquire(queue), (int)(step % MW_COPY_SLOTS)};
         queue_slot *slot = now.slot;
         if (!slot) return MW_OK; /* write_queue_close has the status */
         slot->done = at + size < n ? at + size : n;

@@ -18,11 +18,11 @@ typedef struct write_queue write_queue;
 mw_status write_queue_open(mw_store_writer *writer, const mw_store_layout *layout, mw_backend *backend, bool threaded,
                            write_queue **out) MW_MUST_USE;
 /* An empty slot to fill; waits for one. NULL: writing has failed, write_queue_close tells how. Two may be taken at a time. */
-queue_slot *write_queue_take(write_queue *queue);
+queue_slot *write_queue_acquire(write_queue *queue);
 /* The slot that was taken first of those not given yet. */
-void write_queue_give(write_queue *queue);
+void write_queue_submit(write_queue *queue);
 /* Waits for what was given; the first failure of any step. */
 mw_status write_queue_close(write_queue **queue) MW_MUST_USE;
-double write_queue_waiting(const write_queue *queue); /* seconds in write_queue_take */
+double write_queue_waiting(const write_queue *queue); /* seconds in write_queue_acquire */
 
 #endif

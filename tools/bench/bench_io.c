@@ -44,7 +44,7 @@ typedef struct bench {
 
 /* ---- writing --------------------------------------------------------------------------------------------- */
 
-static void make_plan(bench *t) {
+static void make_layout(bench *t) {
     int64_t sequences = t->rows / LENGTH;
     uint32_t *ids = some((size_t)t->rows, 4), *sequence = some((size_t)t->rows, 4),
              *position = some((size_t)t->rows, 4);
@@ -103,21 +103,21 @@ static void write_raw(bench *t) {
 /* Blocks are handed over as f32 and in a ring, which a thread of its own empties: as in a harvest. */
 static void write_store(bench *t) {
     mw_store_writer *w = NULL;
-    block_pipe *pipe = NULL;
+    write_queue *queue = NULL;
     int64_t first, ranks = mw_comm_size(t->comm), rank = mw_comm_rank(t->comm);
     if (rank == 0) unlink(t->store);
-    must(mw_store_writer_open(t->folder, &t->plan, t->writing, &w, &first));
-    must(pipe_open(w, &t->plan, t->cpu, mw_comm_threads(t->writing), &pipe));
+    must(mw_store_writer_open(t->folder, &t->layout, t->writing, &w, &first));
+    must(write_queue_open(w, &t->layout, t->cpu, mw_comm_threads(t->writing), &queue));
     for (int64_t b = 0; b < t->blocks; b += ranks) {
-        pipe_slot *slot = pipe_take(pipe);
+        queue_slot *slot = write_queue_acquire(queue);
         if (!slot) exit(1);
-        *slot = (pipe_slot){.block = b + rank < t->blocks ? b + rank : -1,
-                            .done = b + ranks < t->blocks ? b + ranks : t->blocks,
-                            .values = slot->values};
+        *slot = (queue_slot){.block = b + rank < t->blocks ? b + rank : -1,
+                             .done = b + ranks < t->blocks ? b + ranks : t->blocks,
+                             .values = slot->values};
         must(t->cpu->ops->convert(t->cpu, MW_BF16, slot->values[0], t->x, BLOCK * WIDTH));
-        pipe_give(pipe);
+        write_queue_submit(queue);
     }
-    must(pipe_close(&pipe));
+    must(write_queue_close(&queue));
     must(mw_store_writer_finish(w));
     mw_store_writer_free(&w);
 }
@@ -226,7 +226,7 @@ int main(int argc, char **argv) {
     t.x16 = some(BLOCK * WIDTH, sizeof *t.x16);
     for (int64_t i = 0; i < BLOCK * WIDTH; i++) t.x[i] = mw_rng_normal(1, 0, (uint64_t)i);
     must(mw_convert_from_f32(MW_BF16, t.x, BLOCK * WIDTH, t.x16));
-    make_plan(&t);
+    make_layout(&t);
     for (int r = -1; r < rounds; r++) one_round(&t, r);
     if (mw_comm_rank(t.comm) == 0) {
         tell(&t, rounds, json);
