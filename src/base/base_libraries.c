@@ -1,4 +1,4 @@
-/* The libraries of this floor. */
+/* Versions of the libraries that src/base uses. */
 #include "base/json.h"
 
 #include <openssl/crypto.h>
@@ -7,7 +7,7 @@
 #include <zlib.h>
 #include <zstd.h>
 
-/* Before 2.13 it did not tell. */
+/* jansson before 2.13 does not report the loaded version. */
 static const char *jansson(void) {
 #if JANSSON_VERSION_HEX >= 0x020d00
     return jansson_version_str();
@@ -16,13 +16,13 @@ static const char *jansson(void) {
 #endif
 }
 
-void mw_base_libraries(mw_library_callback *told, void *self) {
+void mw_base_libraries(mw_library_callback *report, void *self) {
     char xxhash[32];
     unsigned number = XXH_versionNumber();
     snprintf(xxhash, sizeof xxhash, "%u.%u.%u", number / 10000, number / 100 % 100, number % 100);
-    told(self, "jansson", jansson());
-    told(self, "zlib", zlibVersion());
-    told(self, "zstd", ZSTD_versionString());
-    told(self, "xxHash", xxhash);
-    told(self, "OpenSSL", OpenSSL_version(OPENSSL_VERSION));
+    report(self, "jansson", jansson());
+    report(self, "zlib", zlibVersion());
+    report(self, "zstd", ZSTD_versionString());
+    report(self, "xxHash", xxhash);
+    report(self, "OpenSSL", OpenSSL_version(OPENSSL_VERSION));
 }

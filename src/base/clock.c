@@ -1,3 +1,4 @@
+/* Environment variables and the clock. */
 #include "microw/base.h"
 
 #include <stdlib.h>

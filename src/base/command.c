@@ -1,4 +1,4 @@
-/* Other programs: text in, text out. */
+/* Runs other programs: text to standard input, text from standard output. */
 #include "microw/base.h"
 
 #include <errno.h>
@@ -16,7 +16,7 @@ extern char **environ;
 char *mw_find_program(const char *name) {
     const char *path = mw_environment("PATH");
     for (size_t n; path && *path; path += n + (path[n] == ':')) {
-        n = strcspn(path, ":"); /* an empty part is the current folder */
+        n = strcspn(path, ":"); /* an empty entry is the current folder */
         char *file = mw_format("%.*s/%s", n ? (int)n : 1, n ? path : ".", name);
         if (file && mw_file_exists(file) && access(file, X_OK) == 0) return file;
         mw_free(file);
@@ -26,7 +26,7 @@ char *mw_find_program(const char *name) {
 
 typedef struct child {
     pid_t pid;
-    int in, out; /* what it reads and writes; -1: closed */
+    int in, out; /* our ends of its standard input and output; -1: closed */
 } child;
 
 static void close_end(int *end) {
@@ -34,8 +34,8 @@ static void close_end(int *end) {
     *end = -1;
 }
 
-/* In a process group of its own, so that what it starts ends with it. A socket for its input, since writing to one that is
- * closed can be told not to raise a signal. */
+/* Starts the command in its own process group, so that kill() reaches its children. Its input is a socket, since send()
+ * on a closed socket can suppress SIGPIPE. */
 static mw_status start(const char *command, child *c) {
     int in[2] = {-1, -1}, out[2] = {-1, -1};
     posix_spawn_file_actions_t actions;
@@ -61,17 +61,17 @@ static mw_status start(const char *command, child *c) {
     if (!error) return MW_OK;
     close_end(&c->in);
     close_end(&c->out);
-    return mw_error(MW_ERR_IO, "'%s' cannot be started: %s", command, strerror(error));
+    return mw_error(MW_ERR_IO, "cannot start '%s': %s", command, strerror(error));
 }
 
-static void give(child *c, const char *input, size_t length, size_t *given) {
-    ssize_t n = send(c->in, input + *given, length - *given, MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (n > 0) *given += (size_t)n;
+static void send_input(child *c, const char *input, size_t length, size_t *sent) {
+    ssize_t n = send(c->in, input + *sent, length - *sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n > 0) *sent += (size_t)n;
     bool broken = n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR;
-    if (*given == length || broken) close_end(&c->in); /* it may answer without reading everything */
+    if (*sent == length || broken) close_end(&c->in); /* the command need not read all input */
 }
 
-static void take(child *c, mw_text *out) {
+static void read_output(child *c, mw_text *out) {
     char piece[65536];
     ssize_t n = read(c->out, piece, sizeof piece);
     if (n > 0)
@@ -80,32 +80,33 @@ static void take(child *c, mw_text *out) {
         close_end(&c->out);
 }
 
-/* It has ended, and is not reaped: until then no other process or group gets its number. */
+/* Without reaping: until the command is reaped no other process or group gets its number. */
 static bool has_ended(const child *c) {
     siginfo_t info = {.si_pid = 0};
     return waitid(P_PID, (id_t)c->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == c->pid;
 }
 
-/* Until it has ended and said all, or the time or the room is over; which is told by `why`. What it leaves running may have its
- * output open: that is not waited for long. */
-static const char *talk(child *c, const char *input, size_t length, double until, size_t most, mw_text *out) {
-    enum { LOOK_MS = 10, LEFT_MS = 500 };
-    size_t given = 0;
+/* Exchanges input and output until the command has ended and closed its output, a limit is reached or a signal was
+ * recorded. Returns NULL or the reason to kill it. A process that the command leaves running may keep the output open:
+ * the wait for it is short. */
+static const char *exchange(child *c, const char *input, size_t length, double until, size_t most, mw_text *out) {
+    enum { POLL_MS = 10, OPEN_OUTPUT_MS = 500 };
+    size_t sent = 0;
     double ended = 0;
     if (length == 0) close_end(&c->in);
     while (!mw_signal_seen()) {
         double now = mw_seconds();
         if (!ended && has_ended(c)) ended = now;
-        if (ended && (c->out < 0 || now > ended + LEFT_MS * 1e-3)) return NULL;
+        if (ended && (c->out < 0 || now > ended + OPEN_OUTPUT_MS * 1e-3)) return NULL;
         if (now >= until) return "took too long";
-        struct pollfd ends[2] = {{c->out, POLLIN, 0}, {c->in, POLLOUT, 0}}; /* closed ones are passed over */
-        if (poll(ends, 2, LOOK_MS) <= 0) continue;
-        if (ends[1].revents) give(c, input, length, &given);
-        if (ends[0].revents) take(c, out);
-        if (out->failed) return "filled the memory";
-        if (out->length > most) return "wrote more than was asked for";
+        struct pollfd ends[2] = {{c->out, POLLIN, 0}, {c->in, POLLOUT, 0}}; /* poll ignores -1 */
+        if (poll(ends, 2, POLL_MS) <= 0) continue;
+        if (ends[1].revents) send_input(c, input, length, &sent);
+        if (ends[0].revents) read_output(c, out);
+        if (out->failed) return "wrote more than fits into memory";
+        if (out->length > most) return "wrote more than the permitted output";
     }
-    return "was ended: this program was asked to end";
+    return "was killed because this program received a signal";
 }
 
 mw_status mw_command_run(const char *command, const char *input, size_t length, double seconds, size_t most,
@@ -115,14 +116,14 @@ mw_status mw_command_run(const char *command, const char *input, size_t length, 
     out->length = 0;
     mw_text_add(out, "", 0);
     MW_TRY(start(command, &c));
-    const char *why = talk(&c, input, length, mw_seconds() + seconds, most, out);
-    bool asked = why && mw_signal_seen();
+    const char *why = exchange(&c, input, length, mw_seconds() + seconds, most, out);
+    bool interrupted = why && mw_signal_seen();
     close_end(&c.in);
     close_end(&c.out);
-    kill(-c.pid, SIGKILL); /* itself, or what it left running */
+    kill(-c.pid, SIGKILL); /* the command, or processes that it left running */
     while (waitpid(c.pid, &result, 0) < 0 && errno == EINTR) {
     }
-    if (asked) return mw_log(MW_LOG_INFO, "'%s' %s", command, why), MW_INTERRUPTED;
+    if (interrupted) return mw_log(MW_LOG_INFO, "'%s' %s", command, why), MW_INTERRUPTED;
     if (why) return mw_error(MW_ERR_IO, "'%s' %s", command, why);
     if (WIFEXITED(result) && WEXITSTATUS(result) == 0) return MW_OK;
     if (WIFSIGNALED(result)) return mw_error(MW_ERR_IO, "'%s' was ended by signal %d", command, WTERMSIG(result));

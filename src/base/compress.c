@@ -1,4 +1,4 @@
-/* Bytes as text that a page or a URL can hold. */
+/* base64 of bytes, of their zlib stream and of their SHA-256, for pages and URLs. */
 #include "microw/base.h"
 
 #include <limits.h>
@@ -6,7 +6,7 @@
 #include <zlib.h>
 
 mw_status mw_base64(const void *data, size_t length, mw_text *out) {
-    enum { PIECE = 3 << 16 }; /* whole triples, so that pieces join without padding between */
+    enum { PIECE = 3 << 16 }; /* whole triples: no padding between pieces */
     unsigned char piece[PIECE / 3 * 4 + 1];
     const unsigned char *at = data;
     for (size_t n; length > 0; at += n, length -= n) {
@@ -24,7 +24,7 @@ mw_status mw_deflate_base64(const void *data, size_t length, mw_text *out) {
     if (!small) return MW_ERR_MEMORY;
     mw_status status = compress2(small, &bound, data, (uLong)length, 6) == Z_OK
                            ? mw_base64(small, bound, out)
-                           : mw_error(MW_ERR_MEMORY, "%zu bytes cannot be compressed", length);
+                           : mw_error(MW_ERR_MEMORY, "%zu bytes: compression failed", length);
     mw_free(small);
     return status;
 }

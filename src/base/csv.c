@@ -1,3 +1,4 @@
+/* Reader of CSV records. */
 #include "base/csv.h"
 
 #include <string.h>
@@ -28,7 +29,7 @@ static void skip_blank_lines(mw_csv *csv) {
     while (at_line_end(csv)) skip_line_end(csv);
 }
 
-/* What lies between the quote at hand and the one that closes it. */
+/* Reads from an opening quote to the quote that closes it. */
 static mw_status read_quoted(mw_csv *csv) {
     int64_t line = csv->next_line;
     csv->at++;
@@ -42,15 +43,15 @@ static mw_status read_quoted(mw_csv *csv) {
         if (c != '"') continue;
         mw_text_add(&csv->bytes, csv->text + run, csv->at - run);
         if (csv->at + 1 >= csv->length || csv->text[csv->at + 1] != '"') break;
-        run = ++csv->at; /* the second of two stands for one */
+        run = ++csv->at; /* two quotes stand for one */
     }
     csv->at++;
     return MW_OK;
 }
 
+/* Appends one field to `bytes`, and its start and end to `starts`. */
 static mw_status read_field(mw_csv *csv) {
-    if (csv->n_fields + 1 >= csv->capacity &&
-        !mw_grow_((void **)&csv->starts, &csv->capacity, sizeof *csv->starts)) /* the end of the last has a place too */
+    if (csv->n_fields + 1 >= csv->capacity && !mw_grow_((void **)&csv->starts, &csv->capacity, sizeof *csv->starts))
         return MW_ERR_MEMORY;
     csv->starts[csv->n_fields++] = csv->bytes.length;
     bool quoted = csv->at < csv->length && csv->text[csv->at] == '"';
@@ -86,7 +87,7 @@ mw_status mw_csv_next(mw_csv *csv, bool *found) {
 }
 
 const char *mw_csv_field(const mw_csv *csv, int64_t i, size_t *length) {
-    bool there = i >= 0 && i < csv->n_fields;
-    if (length) *length = there ? csv->starts[i + 1] - csv->starts[i] - 1 : 0;
-    return there ? csv->bytes.data + csv->starts[i] : "";
+    bool exists = i >= 0 && i < csv->n_fields;
+    if (length) *length = exists ? csv->starts[i + 1] - csv->starts[i] - 1 : 0;
+    return exists ? csv->bytes.data + csv->starts[i] : "";
 }

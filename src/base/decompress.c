@@ -1,4 +1,4 @@
-/* gzip and zstd streams into memory. */
+/* Decompresses gzip and zstd streams into memory. */
 #include "microw/base.h"
 
 #include <string.h>
@@ -7,25 +7,26 @@
 
 enum { CHECKED_FROM = 64 << 20, WINDOW_LOG_LEAST = 27, WINDOW_LOG_MAX = 31 };
 
-/* What was made so far. */
+/* The decompressed bytes so far. */
 typedef struct unpacked {
-    const char *path;
+    const char *path; /* of the source, for messages */
     uint8_t *data;
     size_t length, capacity;
 } unpacked;
 
 static mw_status too_large(const unpacked *out, size_t bytes, const char *why) {
-    return mw_error(MW_ERR_MEMORY, "%s: unpacked it is larger than %.1f GB, %s", out->path, (double)bytes * 1e-9, why);
+    return mw_error(MW_ERR_MEMORY, "%s: the decompressed data exceeds %.1f GB, %s", out->path, (double)bytes * 1e-9,
+                    why);
 }
 
-/* Room for more. Memory that is asked for is had only when it is written to: a stream that unpacks to more than the
- * machine has is refused here, before the system ends the process. */
+/* Grows the buffer when it is full. The system grants memory that it does not have and kills the process on first
+ * write, so the free memory is checked here. */
 static mw_status make_room(unpacked *out) {
     if (out->length < out->capacity) return MW_OK;
     size_t grown = out->capacity ? out->capacity * 2 : 1 << 20;
     uint64_t free_bytes = grown > CHECKED_FROM ? mw_free_memory() : 0;
     if (free_bytes && grown > free_bytes)
-        return too_large(out, out->length, "and there is no memory for twice as much");
+        return too_large(out, out->length, "and there is no memory for twice that size");
     uint8_t *moved = mw_realloc(out->data, out->length, grown);
     if (!moved) return MW_ERR_MEMORY;
     out->data = moved;
@@ -38,7 +39,7 @@ static mw_status damaged(const unpacked *out, const char *kind, size_t at, const
 }
 
 static mw_status truncated(const unpacked *out, const char *kind, size_t length) {
-    return mw_error(MW_ERR_FORMAT, "%s: truncated %s stream: it goes on behind its %zu bytes", out->path, kind, length);
+    return mw_error(MW_ERR_FORMAT, "%s: truncated %s stream: it continues past its %zu bytes", out->path, kind, length);
 }
 
 /* ---- gzip -------------------------------------------------------------------------------------------- */
@@ -49,7 +50,7 @@ static bool only_zeros(const uint8_t *data, size_t length) {
     return true;
 }
 
-/* One call of inflate; zlib counts in 32 bits. */
+/* Calls inflate once; zlib counts in 32 bits. */
 static mw_status inflate_some(z_stream *z, const uint8_t *data, size_t length, size_t *at, unpacked *out, int *code) {
     enum { MOST = 1 << 30 };
     MW_TRY(make_room(out));
@@ -65,7 +66,7 @@ static mw_status inflate_some(z_stream *z, const uint8_t *data, size_t length, s
     return MW_OK;
 }
 
-/* A file is one stream or several, one after another, with zeros behind the last at most. */
+/* A file is one stream or several concatenated ones; only zeros may follow the last. */
 static mw_status inflate_all(z_stream *z, const uint8_t *data, size_t length, unpacked *out) {
     for (size_t at = 0;;) {
         int code;
@@ -74,7 +75,7 @@ static mw_status inflate_all(z_stream *z, const uint8_t *data, size_t length, un
             if (only_zeros(data + at, length - at)) return MW_OK;
             code = inflateReset(z);
         }
-        if (code == Z_MEM_ERROR) return mw_error(MW_ERR_MEMORY, "%s: no memory for unpacking", out->path);
+        if (code == Z_MEM_ERROR) return mw_error(MW_ERR_MEMORY, "%s: no memory to decompress it", out->path);
         if (code == Z_OK && (at < length || out->length == out->capacity)) continue;
         if (code == Z_OK || code == Z_BUF_ERROR) return truncated(out, "gzip", length);
         return damaged(out, "gzip", at, z->msg ? z->msg : "a preset dictionary");
@@ -84,7 +85,7 @@ static mw_status inflate_all(z_stream *z, const uint8_t *data, size_t length, un
 static mw_status unpack_gzip(const uint8_t *data, size_t length, unpacked *out) {
     z_stream z = {0};
     if (inflateInit2(&z, 16 + MAX_WBITS) != Z_OK)
-        return mw_error(MW_ERR_MEMORY, "%s: no memory for unpacking", out->path);
+        return mw_error(MW_ERR_MEMORY, "%s: no memory to decompress it", out->path);
     mw_status status = inflate_all(&z, data, length, out);
     inflateEnd(&z);
     return status;
@@ -106,7 +107,7 @@ static mw_status decompress_all(ZSTD_DCtx *context, const uint8_t *data, size_t 
     return MW_OK;
 }
 
-/* What `zstd --long=31` writes needs 2 GB beside its text: allowed as far as half of the free memory reaches. */
+/* `zstd --long=31` needs a window of 2 GB: allowed up to half of the free memory. */
 static int window_limit(void) {
     uint64_t free_bytes = mw_free_memory();
     int limit = WINDOW_LOG_MAX;
@@ -116,7 +117,7 @@ static int window_limit(void) {
 
 static mw_status unpack_zstd(const uint8_t *data, size_t length, unpacked *out) {
     ZSTD_DCtx *context = ZSTD_createDCtx();
-    if (!context) return mw_error(MW_ERR_MEMORY, "%s: no memory for unpacking", out->path);
+    if (!context) return mw_error(MW_ERR_MEMORY, "%s: no memory to decompress it", out->path);
     ZSTD_DCtx_setParameter(context, ZSTD_d_windowLogMax, window_limit());
     mw_status status = decompress_all(context, data, length, out);
     ZSTD_freeDCtx(context);
@@ -135,7 +136,7 @@ mw_status mw_decompress(const char *path, mw_compression packing, const void *da
                         size_t *out_length) {
     unpacked u = {.path = path};
     mw_status status = make_room(&u);
-    if (length == 0) data = ""; /* of an empty file there is no map */
+    if (length == 0) data = ""; /* the map of an empty file is NULL */
     if (status == MW_OK)
         status = packing == MW_COMPRESSION_GZIP ? unpack_gzip(data, length, &u) : unpack_zstd(data, length, &u);
     if (status != MW_OK) {

@@ -1,4 +1,4 @@
-/* What a folder is good for. */
+/* Tests what a folder supports: type, space, writing, locks. */
 #include "microw/base.h"
 
 #include <errno.h>
@@ -12,7 +12,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-/* By the magic numbers of statfs(2): those of linux/magic.h, and of file systems of clusters that are not in the kernel. */
+/* Magic numbers of statfs(2): from linux/magic.h, and of cluster file systems outside of the kernel. */
 static const struct kind {
     uint32_t magic;
     const char *name;
@@ -42,39 +42,40 @@ static void find_space(const char *path, mw_folder *out) {
     out->free = (double)info.f_bavail * (double)info.f_frsize;
 }
 
-static void tell(mw_folder *out, const char *what) {
+static void set_problem(mw_folder *out, const char *what) {
     snprintf(out->problem, sizeof out->problem, "%s: %s", what, strerror(errno));
 }
 
-/* A file without a name: whatever ends this process, nothing is left. -1 where none can be made. */
-static int open_nameless(const char *path, mw_folder *out) {
+/* Opens an unlinked file, so that no crash leaves it behind; -1: not possible. */
+static int open_unlinked(const char *path, mw_folder *out) {
     char *name = mw_format("%s/.microw-XXXXXX", path);
     int fd = name ? mkstemp(name) : -1;
     if (fd < 0)
-        tell(out, "no file can be made");
+        set_problem(out, "cannot create a file");
     else
         unlink(name);
     mw_free(name);
     return fd;
 }
 
-/* Space may be promised that a quota does not give: written, and asked for. */
+/* With fsync: a full quota may only fail there. */
 static bool can_write(int fd, mw_folder *out) {
     static const char block[4096];
     if (write(fd, block, sizeof block) == sizeof block && fsync(fd) == 0) return true;
-    tell(out, "no file can be written");
+    set_problem(out, "cannot write a file");
     return false;
 }
 
-/* MPI-IO locks parts of files by fcntl on NFS and others, HDF5 whole files by flock. One after the other: NFS makes both the same. */
+/* MPI-IO locks ranges of files by fcntl on NFS and others, HDF5 whole files by flock. One after the other, since NFS
+ * maps both to the same lock. */
 static bool can_lock(int fd, mw_folder *out) {
-    struct flock part = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1024};
-    bool locked = fcntl(fd, F_SETLK, &part) == 0;
-    if (!locked) tell(out, "fcntl locks do not work");
-    part.l_type = F_UNLCK;
-    if (!locked || fcntl(fd, F_SETLK, &part) != 0) return locked;
+    struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1024};
+    bool locked = fcntl(fd, F_SETLK, &range) == 0;
+    if (!locked) set_problem(out, "fcntl locks do not work");
+    range.l_type = F_UNLCK;
+    if (!locked || fcntl(fd, F_SETLK, &range) != 0) return locked;
     if (flock(fd, LOCK_EX | LOCK_NB) == 0) return true;
-    tell(out, "flock does not work");
+    set_problem(out, "flock does not work");
     return false;
 }
 
@@ -87,7 +88,7 @@ void mw_folder_probe(const char *path, mw_folder *out) {
                  mw_path_exists(path) ? "this is no folder" : "there is no such folder");
         return;
     }
-    int fd = open_nameless(path, out);
+    int fd = open_unlinked(path, out);
     if (fd < 0) return;
     out->writable = can_write(fd, out);
     out->locks = out->writable && can_lock(fd, out);

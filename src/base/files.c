@@ -1,3 +1,4 @@
+/* Files: facts, whole reads, atomic and shared writes, folders, maps. */
 #include "microw/base.h"
 
 #include <errno.h>
@@ -19,9 +20,9 @@ bool mw_file_exists(const char *path) {
 
 bool mw_file_is_in(const char *folder, const char *name) {
     char *path = mw_path_join(folder, name);
-    bool there = path && mw_file_exists(path);
+    bool exists = path && mw_file_exists(path);
     mw_free(path);
-    return there;
+    return exists;
 }
 
 bool mw_is_directory(const char *path) {
@@ -29,7 +30,8 @@ bool mw_is_directory(const char *path) {
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
 }
 
-/* By errno. Of a file that is not there also where it was looked for, since paths are relative to where a program was started. */
+/* Logs errno. For a missing file with a relative path also the absolute path, since the working directory is often
+ * unexpected. */
 static mw_status cannot(const char *path, const char *what) {
     int error = errno;
     char *whole = error == ENOENT && path[0] != '/' ? mw_path_absolute(path) : NULL;
@@ -58,15 +60,15 @@ bool mw_path_exists(const char *path) {
     return stat(path, &info) == 0;
 }
 
-/* Opens a regular file for reading. Others are refused before they are opened: a pipe would wait for who writes, and a
- * second process that reads it would find nothing. */
+/* Opens a regular file for reading. Other types are refused before they are opened: a pipe would wait for its
+ * writer, and a second process would read nothing from it. */
 static mw_status open_regular(const char *path, int *out, size_t *size) {
     struct stat info;
     int fd = -1;
-    bool there = stat(path, &info) == 0;
-    bool regular = there && S_ISREG(info.st_mode);
+    bool exists = stat(path, &info) == 0;
+    bool regular = exists && S_ISREG(info.st_mode);
     if (regular) fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (there && regular && fd >= 0 && fstat(fd, &info) == 0 && S_ISREG(info.st_mode)) {
+    if (regular && fd >= 0 && fstat(fd, &info) == 0 && S_ISREG(info.st_mode)) {
         *out = fd;
         *size = (size_t)info.st_size;
         return MW_OK;
@@ -74,10 +76,10 @@ static mw_status open_regular(const char *path, int *out, size_t *size) {
     int why = errno;
     if (fd >= 0) close(fd);
     errno = why;
-    if (!there || (regular && fd < 0)) return cannot(path, "read");
+    if (!exists || (regular && fd < 0)) return cannot(path, "read");
     return mw_error(MW_ERR_IO, "%s: cannot read: %s", path,
                     S_ISDIR(info.st_mode) ? "it is a folder"
-                                          : "not a regular file; what a pipe or device gives must be in a file first");
+                                          : "not a regular file; save the output of a pipe or device to a file first");
 }
 
 mw_status mw_file_read(const char *path, char **out, size_t *length) {
@@ -102,14 +104,14 @@ mw_status mw_file_read(const char *path, char **out, size_t *length) {
     return MW_OK;
 }
 
-/* Processes of other nodes may have the same number, and write to the same folder. */
+/* With the host name: processes of other nodes may have the same number and write to the same folder. */
 static char *temporary_name(const char *path) {
     char host[64] = "";
     gethostname(host, sizeof host - 1);
     return mw_format("%s.tmp.%s.%ld", path, host, (long)getpid());
 }
 
-/* A rename would put a file in the place of a device, or of the link to one. */
+/* A rename would replace a device, or a link to one, by a file. */
 static mw_status check_replaceable(const char *path) {
     struct stat info;
     if (stat(path, &info) != 0 || S_ISREG(info.st_mode)) return MW_OK;
@@ -145,7 +147,7 @@ void mw_atomic_abort(mw_atomic_file *file) {
     *file = (mw_atomic_file){0};
 }
 
-/* A rename is safe when the folder is synced too; some file systems cannot do that, which is no error. */
+/* A rename is durable once the folder is synced; some file systems cannot sync folders, which is no error. */
 static void sync_folder_of(const char *path) {
     char *folder = mw_path_directory(path);
     int fd = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
@@ -177,7 +179,7 @@ mw_status mw_atomic_commit(mw_atomic_file *file) {
         status = mw_error(MW_ERR_IO, "%s: write failed: %s", file->temporary, strerror(errno));
     else
         status = mw_file_publish(file->temporary, file->path);
-    if (status == MW_OK) { /* renamed: nothing left to unlink */
+    if (status == MW_OK) { /* renamed: nothing to unlink */
         fclose(file->stream);
         file->stream = NULL;
     }
@@ -192,13 +194,13 @@ mw_status mw_shared_open(const char *path, bool make, mw_shared_file *out) {
     return MW_OK;
 }
 
-mw_status mw_shared_write(const mw_shared_file *file, uint64_t place, const void *data, size_t length) {
+mw_status mw_shared_write(const mw_shared_file *file, uint64_t offset, const void *data, size_t length) {
     for (const char *from = data; length > 0;) {
-        ssize_t done = pwrite(file->fd, from, length, (off_t)place);
+        ssize_t done = pwrite(file->fd, from, length, (off_t)offset);
         if (done < 0 && errno == EINTR) continue;
         if (done <= 0) return mw_error(MW_ERR_IO, "%s: write failed: %s", file->path, strerror(errno));
         from += done;
-        place += (uint64_t)done;
+        offset += (uint64_t)done;
         length -= (size_t)done;
     }
     return MW_OK;
@@ -222,7 +224,7 @@ mw_status mw_file_write_atomic(const char *path, const void *data, size_t length
 }
 
 mw_status mw_make_directories(const char *path) {
-    if (!path[0]) return mw_error(MW_ERR_IO, "a folder without a name cannot be made: its path is empty");
+    if (!path[0]) return mw_error(MW_ERR_IO, "cannot create a folder: the path is empty");
     char *copy = mw_strdup(path);
     if (!copy) return MW_ERR_MEMORY;
     mw_status status = MW_OK;

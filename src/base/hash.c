@@ -1,3 +1,4 @@
+/* SHA-256 and XXH64. */
 #include "microw/base.h"
 
 #include <openssl/evp.h>

@@ -1,3 +1,4 @@
+/* JSON: typed members of objects, files, and values for output. */
 #include "base/json.h"
 
 #include <math.h>
@@ -136,7 +137,7 @@ mw_status mw_json_get_object(mw_json_source of, const char *keys, const json_t *
     return MW_OK;
 }
 
-/* ---- members where they are right ----------------------------------------------------------------------- */
+/* ---- members without errors ----------------------------------------------------------------------- */
 
 const char *mw_json_text(const json_t *object, const char *key) {
     return text_without_nul(json_object_get(object, key));
@@ -161,8 +162,8 @@ bool mw_json_flag(const json_t *object, const char *key, bool initial) {
     return json_is_boolean(value) ? json_is_true(value) : initial;
 }
 
-/* jansson writes a key that is no UTF-8, as those of values without a form in JSON, as half a text, and says nothing.
- */
+/* Whether JSON can express a value: jansson writes the invalid UTF-8 keys of odd values as truncated text, without an
+ * error. */
 static bool has_form(const json_t *value) {
     const char *key;
     json_t *member;
@@ -175,10 +176,9 @@ static bool has_form(const json_t *value) {
 
 mw_status mw_json_save(const char *path, const json_t *value, int indent) {
     if (!has_form(value))
-        return mw_error(MW_ERR_FORMAT, "%s: a number that is not finite, or a key given twice, cannot be written",
-                        path);
+        return mw_error(MW_ERR_FORMAT, "%s: cannot write a non-finite number or a key that was given twice", path);
     char *text = json_dumps(value, (size_t)JSON_INDENT(indent) | JSON_REAL_PRECISION(9));
-    if (!text) return mw_error(MW_ERR_MEMORY, "%s: JSON cannot be written", path);
+    if (!text) return mw_error(MW_ERR_MEMORY, "%s: cannot encode JSON", path);
     mw_text whole = {0};
     mw_text_addf(&whole, "%s\n", text);
     free(text);

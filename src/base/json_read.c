@@ -1,4 +1,4 @@
-/* Text to jansson's values, by the rule in json.h. */
+/* Parser of JSON into jansson's values, by the rule in json.h. */
 #include "base/json.h"
 
 #include <math.h>
@@ -8,20 +8,20 @@
 
 enum { DEPTH_MAX = 2048, SHOWN_MAX = 32 };
 
-/* Values that JSON has no place for are objects of one member, whose key no text can hold: it is no UTF-8. */
+/* Odd values are objects with one member, whose key is invalid UTF-8, so that no text can contain it. */
 static const char not_finite[] = "\xff", given_twice[] = "\xfe";
 
 typedef struct reader {
     const char *begin, *at, *end;
     int depth;
-    mw_text text; /* of the string or number at hand */
-    mw_text keys; /* of the objects that are open, each with its NUL */
+    mw_text text; /* of the current string or number */
+    mw_text keys; /* of the open objects, each with a NUL */
     mw_json_report *report;
 } reader;
 
-/* ---- what goes wrong --------------------------------------------------------------------------------- */
+/* ---- errors --------------------------------------------------------------------------------- */
 
-/* The first fault counts. */
+/* Records the first error. */
 static void *fail_with(reader *r, mw_status status, const char *problem) {
     mw_json_report *report = r->report;
     if (report->status != MW_OK) return NULL;
@@ -69,7 +69,7 @@ static void add_character(mw_text *text, uint32_t c) {
     mw_text_add(text, bytes, n);
 }
 
-/* Behind \u. */
+/* Reads the digits after \u, and the second half of a surrogate pair. */
 static bool read_unicode(reader *r) {
     uint32_t c, low;
     if (!hex4(r, &c)) return false;
@@ -80,7 +80,7 @@ static bool read_unicode(reader *r) {
         if (low >= 0xdc00 && low < 0xe000)
             c = 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
         else
-            r->at = behind; /* read again, as a character of its own */
+            r->at = behind; /* read again as a separate character */
     }
     if (c >= 0xd800 && c < 0xe000) {
         r->report->surrogates++;
@@ -101,8 +101,8 @@ static bool read_escape(reader *r) {
     return true;
 }
 
-/* Skips characters that stand for themselves. */
-static bool plain_run(reader *r) {
+/* Skips characters without escapes. */
+static bool skip_plain(reader *r) {
     const char *p = r->at;
     for (size_t n; p < r->end && *p != '"' && *p != '\\'; p += n) {
         unsigned char c = (unsigned char)*p;
@@ -110,18 +110,18 @@ static bool plain_run(reader *r) {
         if (n > 0) continue;
         r->at = p;
         return c < 0x20 ? expected(r, "an escape for a control character")
-                        : fail_with(r, MW_ERR_FORMAT, "bytes that are no UTF-8");
+                        : fail_with(r, MW_ERR_FORMAT, "invalid UTF-8");
     }
     r->at = p;
     return true;
 }
 
-/* The string whose quote is at hand: where its bytes are, in the text itself or in r->text. */
+/* Reads a string from its opening quote. `bytes` points into the source, or into r->text after escapes. */
 static bool read_string(reader *r, const char **bytes, size_t *length) {
     const char *run = ++r->at;
     r->text.length = 0;
     for (bool escaped = false;; escaped = true) {
-        if (!plain_run(r)) return false;
+        if (!skip_plain(r)) return false;
         if (r->at >= r->end) return expected(r, "the quote that ends a text");
         size_t n = (size_t)(r->at - run);
         if (*r->at == '"' && !escaped) {
@@ -150,7 +150,7 @@ static json_t *read_text(reader *r) {
     return made ? made : out_of_memory(r);
 }
 
-/* Puts a key behind those of the objects around it. */
+/* Appends a key to those of the enclosing objects. */
 static bool read_key(reader *r) {
     const char *bytes, *zero;
     size_t length;
@@ -166,7 +166,7 @@ static bool read_key(reader *r) {
 
 /* ---- numbers ----------------------------------------------------------------------------------------- */
 
-/* An object that stands for a value JSON has no place for. */
+/* Makes an odd value. */
 static json_t *odd_value(reader *r, const char *kind, const char *text, size_t length) {
     json_t *made = json_object();
     bool good = made && json_object_set_new_nocheck(
@@ -210,7 +210,7 @@ static json_t *real_number(reader *r, const char *from) {
     return made ? made : out_of_memory(r);
 }
 
-/* Digits, in 64 bits; false: too many. */
+/* Converts digits to 64 bits; false: overflow. */
 static bool whole_number(const char *p, const char *end, int64_t *out) {
     bool negative = *p == '-';
     *out = 0;
@@ -221,7 +221,7 @@ static bool whole_number(const char *p, const char *end, int64_t *out) {
     return true;
 }
 
-/* Takes `word` where it stands at hand. */
+/* Skips `word` if it follows. */
 static bool skip_word(reader *r, const char *word) {
     size_t n = strlen(word);
     if ((size_t)(r->end - r->at) < n || memcmp(r->at, word, n) != 0) return false;
@@ -236,7 +236,7 @@ static json_t *read_number(reader *r) {
         return odd_value(r, not_finite, from, (size_t)(r->at - from));
     if (*r->at == '-') r->at++;
     if (r->at < r->end && *r->at == '0')
-        r->at++; /* nothing follows a leading zero */
+        r->at++; /* no digit may follow a leading zero */
     else if (!skip_digits(r))
         return NULL;
     const char *digits = r->at;
@@ -246,7 +246,7 @@ static json_t *read_number(reader *r) {
     return made ? made : out_of_memory(r);
 }
 
-/* ---- the rest ---------------------------------------------------------------------------------------- */
+/* ---- values ---------------------------------------------------------------------------------------- */
 
 static json_t *read_value(reader *r);
 
@@ -254,7 +254,7 @@ static void skip_space(reader *r) {
     while (r->at < r->end && (*r->at == ' ' || *r->at == '\n' || *r->at == '\r' || *r->at == '\t')) r->at++;
 }
 
-/* Takes the character `c`, and the white space around it; false: another one is there. */
+/* Skips the character `c` and the white space around it; false: another character follows. */
 static bool skip_character(reader *r, char c) {
     skip_space(r);
     if (r->at >= r->end || *r->at != c) return false;
@@ -263,7 +263,7 @@ static bool skip_character(reader *r, char c) {
     return true;
 }
 
-/* Takes over `value`. A second, different value of a key takes the first away. */
+/* Sets a member and owns `value`. A second, different value of a key makes the member odd. */
 static bool put_member(reader *r, json_t *object, const char *key, json_t *value) {
     const json_t *first = json_object_get(object, key);
     if (first && !json_equal(first, value)) {
@@ -290,7 +290,7 @@ static bool read_element(reader *r, json_t *array) {
     return value && (json_array_append_new(array, value) == 0 || out_of_memory(r));
 }
 
-/* Members or elements up to `close`. */
+/* Reads members or elements up to `close`. */
 static json_t *read_all(reader *r, json_t *into, bool (*read)(reader *, json_t *), char close, const char *what) {
     bool good = into || out_of_memory(r);
     r->at++;
@@ -334,7 +334,7 @@ json_t *mw_json_read(const char *text, size_t length, mw_json_report *report) {
     return value;
 }
 
-/* ---- what was read ----------------------------------------------------------------------------------- */
+/* ---- odd values and keys ----------------------------------------------------------------------------------- */
 
 const char *mw_json_odd(const json_t *value) {
     if (!json_is_object(value) || json_object_size(value) != 1) return NULL;
@@ -347,7 +347,7 @@ size_t mw_json_key_bytes(const char *key, char *out) {
     for (; *key; key++) {
         bool zero = key[0] == '\xc0';
         out[n++] = zero ? '\0' : *key;
-        key += zero; /* the 0x80 behind it */
+        key += zero; /* skips the 0x80 */
     }
     out[n] = '\0';
     return n;

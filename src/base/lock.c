@@ -1,4 +1,4 @@
-/* Locks of outputs: a file beside each, which says whose it is. */
+/* Locks of outputs: a file beside each output that describes its holder. */
 #include "base/json.h"
 
 #include <errno.h>
@@ -12,10 +12,10 @@
 #include <time.h>
 #include <unistd.h>
 
-/* ---- who somebody is --------------------------------------------------------------------------------------- */
+/* ---- identity of a process --------------------------------------------------------------------------------------- */
 
-/* Whether a process is at work, and when it started, in ticks since the machine did: two processes that get the same number one after
- * the other differ by it. "": not told. One that has ended, and is not buried yet, writes nothing any more. */
+/* Returns whether a process runs, and sets `started` to its start in ticks since the boot, which tells a later
+ * process with the same number apart; "": unknown. A zombie does not run: it writes nothing more. */
 static bool is_alive(long pid, char started[32]) {
     char path[64], line[1024] = "";
     started[0] = '\0';
@@ -24,11 +24,11 @@ static bool is_alive(long pid, char started[32]) {
     FILE *file = fopen(path, "re");
     if (file && !fgets(line, sizeof line, file)) line[0] = '\0';
     if (file) fclose(file);
-    char *at = strrchr(line, ')'); /* the name before it may hold anything */
-    bool buried = at && at[1] && (at[2] == 'Z' || at[2] == 'X');
+    char *at = strrchr(line, ')'); /* the process name may contain any characters */
+    bool zombie = at && at[1] && (at[2] == 'Z' || at[2] == 'X');
     for (int field = 2; at && field < 22; field++) at = strchr(at + 1, ' ');
     if (at) snprintf(started, 32, "%.*s", (int)strcspn(at + 1, " "), at + 1);
-    return !buried;
+    return !zombie;
 }
 
 static void read_line(const char *path, char *out, size_t room) {
@@ -39,7 +39,7 @@ static void read_line(const char *path, char *out, size_t room) {
     out[strcspn(out, "\n")] = '\0';
 }
 
-/* Where process numbers mean the same: this start of this machine, and its process namespace. */
+/* Identifies the numbering of processes: the boot of this machine, and its process namespace. */
 static char *numbering(void) {
     char boot[64], space[64] = "";
     read_line("/proc/sys/kernel/random/boot_id", boot, sizeof boot);
@@ -84,14 +84,15 @@ static json_t *describe_this(const char *nonce) {
 
 /* ---- the file ------------------------------------------------------------------------------------------------ */
 
-typedef enum taking { TAKEN, HELD, FAILED } taking;
+typedef enum attempt { TAKEN, HELD, FAILED } attempt;
 
-/* A whole file under the lock's name, or none. Where there are no hard links it is made empty first, which who reads it waits out. */
-static taking put(const char *temporary, const char *path, const char *text) {
+/* Links a complete file to the lock's name. Without hard links the lock is created empty and then written; readers wait
+ * until it is readable. */
+static attempt create_lock(const char *temporary, const char *path, const char *text) {
     struct stat info;
     if (link(temporary, path) == 0) return TAKEN;
     int why = errno;
-    if (stat(temporary, &info) == 0 && info.st_nlink == 2) return TAKEN; /* a network file system lost the answer */
+    if (stat(temporary, &info) == 0 && info.st_nlink == 2) return TAKEN; /* a network file system lost the reply */
     if (why == EEXIST) return HELD;
     if (why != EPERM && why != EOPNOTSUPP && why != ENOSYS && why != EMLINK) return errno = why, FAILED;
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
@@ -105,23 +106,23 @@ static taking put(const char *temporary, const char *path, const char *text) {
 }
 
 static mw_status try_once(const char *path, const char *nonce, bool *taken) {
-    json_t *mine = describe_this(nonce);
-    char *text = mine ? json_dumps(mine, JSON_COMPACT) : NULL, *temporary = mw_format("%s.%s", path, nonce);
+    json_t *holder = describe_this(nonce);
+    char *text = holder ? json_dumps(holder, JSON_COMPACT) : NULL, *temporary = mw_format("%s.%s", path, nonce);
     mw_status status = text && temporary ? mw_file_write_atomic(temporary, text, strlen(text)) : MW_ERR_MEMORY;
     *taken = false;
     if (status == MW_OK) {
-        taking result = put(temporary, path, text);
-        if (result == FAILED) status = mw_error(MW_ERR_IO, "%s: cannot be made: %s", path, strerror(errno));
+        attempt result = create_lock(temporary, path, text);
+        if (result == FAILED) status = mw_error(MW_ERR_IO, "%s: cannot create: %s", path, strerror(errno));
         *taken = result == TAKEN;
         unlink(temporary);
     }
     free(text);
     mw_free(temporary);
-    json_decref(mine);
+    json_decref(holder);
     return status;
 }
 
-/* NULL: there is none, or nobody can read it. */
+/* NULL: no lock, or an unreadable one. */
 static json_t *holder_of(const char *path) {
     json_t *holder = NULL;
     mw_log_quiet(true);
@@ -135,7 +136,7 @@ static const char *text_of(const json_t *holder, const char *key) {
     return text ? text : "";
 }
 
-/* Sure that whoever took it is gone. */
+/* Whether the holder has surely ended. */
 static bool is_stale(const json_t *holder) {
     char started[32], *where = numbering();
     bool here = where && strcmp(where, text_of(holder, "numbering")) == 0;
@@ -149,7 +150,8 @@ static bool is_stale(const json_t *holder) {
            (int64_t)mw_json_number(holder, "restarts", 0) < restarts_of_this();
 }
 
-/* By rename, which one of several does; what came away must be what was looked at, else it goes back. */
+/* Removes a lock by rename, which succeeds for one of several processes. If the renamed lock is not the one that was
+ * read, it is restored. */
 static bool remove_lock(const char *path, const char *nonce, const char *own) {
     char *aside = mw_format("%s.gone.%s", path, own);
     if (!aside || rename(path, aside) != 0) {
@@ -182,8 +184,8 @@ static mw_status refuse(const char *output, const char *path, const json_t *hold
     age_of(path, age, sizeof age);
     if (!holder)
         return mw_error(MW_ERR_STATE,
-                        "%s is locked by %s, which cannot be read, for %s: wait, or give --steal-lock if nobody writes "
-                        "there any more",
+                        "%s is locked by %s, which cannot be read, for %s: wait, or give --steal-lock if no process "
+                        "writes it any more",
                         output, path, age);
     return mw_error(
         MW_ERR_STATE,
@@ -193,18 +195,18 @@ static mw_status refuse(const char *output, const char *path, const json_t *hold
         text_of(holder, "since"));
 }
 
-/* ---- taking and giving back ------------------------------------------------------------------------------------ */
+/* ---- taking and releasing ------------------------------------------------------------------------------------ */
 
 static void take_over(const char *output, const char *path, const json_t *holder, const char *nonce, const char *why) {
     if (!remove_lock(path, text_of(holder, "nonce"), nonce)) return;
     if (!holder)
-        mw_log(MW_LOG_WARNING, "%s: a lock that cannot be read is taken over: %s", output, why);
+        mw_log(MW_LOG_WARNING, "%s: taking over an unreadable lock: %s", output, why);
     else
-        mw_log(MW_LOG_WARNING, "%s: the lock of process %.0f on %s is taken over: %s", output,
+        mw_log(MW_LOG_WARNING, "%s: taking over the lock of process %.0f on %s: %s", output,
                mw_json_number(holder, "pid", 0), text_of(holder, "host"), why);
 }
 
-/* A lock that nobody can read is just being made, or was just given back, for a second at most. */
+/* An unreadable lock is being created or was just released: that state lasts a second at most. */
 static mw_status take(const char *output, const char *path, double seconds, bool steal, const char *nonce) {
     double begun = mw_seconds(), patience = seconds > 1 ? seconds : 1;
     for (;;) {
@@ -213,13 +215,13 @@ static mw_status take(const char *output, const char *path, double seconds, bool
         if (taken) return MW_OK;
         json_t *holder = holder_of(path);
         double waited = mw_seconds() - begun;
-        bool over = waited >= (holder ? seconds : patience);
+        bool expired = waited >= (holder ? seconds : patience);
         mw_status status = MW_OK;
         if (holder && is_stale(holder) && waited < patience + 1)
-            take_over(output, path, holder, nonce, "it has ended");
-        else if (over && steal && waited < patience + 1)
+            take_over(output, path, holder, nonce, "the process has ended");
+        else if (expired && steal && waited < patience + 1)
             take_over(output, path, holder, nonce, "--steal-lock");
-        else if (over)
+        else if (expired)
             status = refuse(output, path, holder);
         else
             nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
@@ -249,7 +251,7 @@ static bool is_ours(const mw_lock *lock) {
 
 mw_status mw_lock_check(const mw_lock *lock) {
     if (!lock->path || is_ours(lock)) return MW_OK;
-    return mw_error(MW_ERR_STATE, "%s is no longer this process's: another one writes there now", lock->path);
+    return mw_error(MW_ERR_STATE, "%s: lost the lock: another process writes this output now", lock->path);
 }
 
 void mw_lock_release(mw_lock *lock) {

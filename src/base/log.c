@@ -1,4 +1,4 @@
-/* The log. Its state is process-wide on purpose: a message must find its way out from any depth and thread. */
+/* The log. Its state is process-wide on purpose: any function of any thread can log. */
 #include "base/log_hook.h"
 
 #include <pthread.h>
@@ -12,12 +12,12 @@ static struct {
     pthread_mutex_t lock;
     int rank, size;
     mw_log_level level;
-    int quiet; /* how often it was said */
+    int quiet; /* nested mw_log_quiet(true) */
     char held[HELD_MAX_BYTES];
     size_t held_length;
     mw_log_call *call; /* NULL: standard error */
     void *self;
-    void (*before_line)(void); /* NULL: nothing to do */
+    void (*before_line)(void); /* or NULL */
 } log_state = {.lock = PTHREAD_MUTEX_INITIALIZER, .size = 1, .level = MW_LOG_INFO};
 
 void mw_log_setup(int rank, int size, mw_log_level level) {

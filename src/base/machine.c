@@ -1,4 +1,4 @@
-/* What this machine is, and what it can still give. */
+/* Facts about this machine: free memory, processors, control group, limits. */
 #include "microw/base.h"
 
 #include <gnu/libc-version.h>
@@ -11,24 +11,24 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-/* First number behind a word in a small text file; `otherwise` where there is none. */
-static uint64_t number_in(const char *path, const char *word, uint64_t otherwise) {
+/* Returns the first number after `word` in a small text file, else `fallback`. */
+static uint64_t number_in(const char *path, const char *word, uint64_t fallback) {
     char line[256];
     unsigned long long value = 0;
-    uint64_t found = otherwise;
+    uint64_t found = fallback;
     FILE *file = fopen(path, "re");
-    while (file && found == otherwise && fgets(line, sizeof line, file))
+    while (file && found == fallback && fgets(line, sizeof line, file))
         if (strncmp(line, word, strlen(word)) == 0 && sscanf(line + strlen(word), " %llu", &value) == 1) found = value;
     if (file) fclose(file);
     return found;
 }
 
-/* A file of the job's control group, as Slurm and containers set it. */
+/* Path of a file of the job's control group, which Slurm and containers create. */
 typedef struct group_path {
-    char text[640]; /* "": there is no such group */
+    char text[640]; /* "": no such group */
 } group_path;
 
-/* "cpu" is in "cpu,cpuacct"; "" only in the empty list. */
+/* "cpu" is listed in "cpu,cpuacct"; "" only in the empty list. */
 static bool is_listed(const char *list, const char *controller) {
     size_t length = strlen(controller);
     for (; *list; list += strcspn(list, ","), list += *list == ',')
@@ -36,7 +36,7 @@ static bool is_listed(const char *list, const char *controller) {
     return length == 0 && list[0] == '\0';
 }
 
-/* Version 2 has one tree, "0::/job", and `controller` is ""; version 1 one for each controller: "5:memory:/job". */
+/* Version 2 has one tree, "0::/job", with `controller` ""; version 1 has one tree per controller: "5:memory:/job". */
 static group_path in_group(const char *controller, const char *name) {
     char line[512] = "", *group = NULL;
     group_path path = {""};
@@ -54,7 +54,7 @@ static group_path in_group(const char *controller, const char *name) {
     return path;
 }
 
-/* UINT64_MAX: none. Version 2 says "max", which is no number, version 1 a number near 2^63. */
+/* UINT64_MAX: no limit. Version 2 writes "max", which is no number, version 1 a number near 2^63. */
 static uint64_t limit_of(group_path file) {
     uint64_t limit = number_in(file.text, "", UINT64_MAX);
     return limit < UINT64_C(1) << 62 ? limit : UINT64_MAX;
@@ -82,14 +82,14 @@ uint64_t mw_free_memory(void) {
     return machine && machine < group ? machine : group == UINT64_MAX ? machine : group;
 }
 
-/* "200000 100000" is two processors, "max 100000" all. */
+/* "200000 100000" is two processors, "max 100000" no limit. */
 static double group_quota(void) {
     double time = NAN, period = NAN;
     FILE *file = fopen(in_group("", "cpu.max").text, "re");
     bool limited = file && fscanf(file, "%lf %lf", &time, &period) == 2 && period > 0;
     if (file) fclose(file);
     if (limited) return time / period;
-    uint64_t old = number_in(in_group("cpu", "cpu.cfs_quota_us").text, "", 0); /* -1: all; no number here */
+    uint64_t old = number_in(in_group("cpu", "cpu.cfs_quota_us").text, "", 0); /* -1, no limit, does not parse */
     uint64_t of = number_in(in_group("cpu", "cpu.cfs_period_us").text, "", 0);
     return old > 0 && of > 0 && old < UINT64_C(1) << 62 ? (double)old / (double)of : NAN;
 }
@@ -114,7 +114,7 @@ static void keep_features(const char *flags, mw_machine *m) {
             n += (size_t)snprintf(m->features + n, sizeof m->features - n, "%s%s", n ? " " : "", fast[i]);
 }
 
-/* Of the first processor: all others are taken to be alike. */
+/* Reads the first processor only: all are assumed equal. */
 static void read_cpuinfo(mw_machine *m) {
     char line[8192];
     FILE *file = fopen("/proc/cpuinfo", "re");
@@ -133,7 +133,7 @@ static void read_cpuinfo(mw_machine *m) {
     if (file) fclose(file);
 }
 
-/* A processor that is the first of a list stands for all of it: so cores and sockets are counted. */
+/* Whether a processor is the first of its list of siblings: each core and socket is counted by its first processor. */
 static bool is_first_of(int processor, const char *list) {
     char path[128];
     snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/%s", processor, list);
@@ -159,7 +159,7 @@ static void count_processors(mw_machine *m) {
     count_nodes(m);
 }
 
-/* As "0-3,8", cut where there is no room. */
+/* Lists processors as "0-3,8", cut to the size of the text. */
 static void list_allowed(const cpu_set_t *set, size_t bytes, mw_machine *m) {
     size_t length = 0;
     int most = (int)bytes * 8;
@@ -172,7 +172,7 @@ static void list_allowed(const cpu_set_t *set, size_t bytes, mw_machine *m) {
     }
 }
 
-/* Where OMP_PROC_BIND binds threads, the first of them, which asks here, has only its own place of those that the process has. */
+/* Adds all OpenMP places: with OMP_PROC_BIND the affinity of this thread is its own place only. */
 static void add_places(cpu_set_t *set, size_t bytes) {
     int ids[MW_PROCESSORS_MAX];
     for (int i = 0; i < omp_get_num_places(); i++) {

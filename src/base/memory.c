@@ -12,10 +12,10 @@
 
 enum { ALIGNMENT = 64 };
 
-/* Allocations minus frees: what lets tests find leaks without a tool. */
+/* Allocations minus frees; tests find leaks by it. */
 static atomic_llong balance;
 
-/* Address space alone: it is not used. */
+/* Reserved address space, never written. */
 enum { RESERVE_BYTES = 64 << 20 };
 static _Atomic(void *) reserve;
 
@@ -44,7 +44,7 @@ void *mw_alloc(size_t bytes) {
     void *block = bytes > SIZE_MAX / 2 ? NULL : aligned_alloc(ALIGNMENT, rounded ? rounded : ALIGNMENT);
     if (!block) {
         release_reserve();
-        mw_log(MW_LOG_ERROR, "out of memory: a block of %zu bytes was asked for", bytes);
+        mw_log(MW_LOG_ERROR, "out of memory: cannot allocate %zu bytes", bytes);
         return NULL;
     }
     atomic_fetch_add(&balance, 1);
@@ -85,8 +85,8 @@ bool mw_grow_(void **array, int64_t *capacity, size_t element) {
     return true;
 }
 
-/* OpenBLAS has threads that ask for 128 MB each, again and again, from when it is loaded, and its exit handler waits for them: without memory
- * for ever, whoever ends the program. */
+/* Exit handler: ends the process at once without memory. OpenBLAS starts threads when it is loaded that retry to
+ * allocate 128 MB each, and its own exit handler waits for them: without memory for ever. */
 static void leave_without_memory(int code, void *unused) {
     (void)unused;
     void *room = map_room(3 * (size_t)RESERVE_BYTES);
@@ -96,15 +96,15 @@ static void leave_without_memory(int code, void *unused) {
     _exit(code);
 }
 
-/* Blocks of a step or a pass are freed and asked for again thousands of times: without this each comes from the system anew,
- * and its pages are cleared anew, which takes a third of a step's time. */
+/* Each step or pass frees and allocates the same blocks thousands of times: otherwise the system would map each
+ * again and clear its pages, which takes a third of a step's time. */
 void mw_memory_keep(void) {
-    mallopt(M_MMAP_MAX, 0); /* what is mapped is given back when it is freed */
+    mallopt(M_MMAP_MAX, 0); /* mapped blocks are returned to the system when freed */
     mallopt(M_TRIM_THRESHOLD, 1 << 30);
     on_exit(leave_without_memory, NULL);
     if (!atomic_load(&reserve)) atomic_store(&reserve, map_room(RESERVE_BYTES));
-    /* An exception of a C++ library, such as one without memory, is passed on by libgcc_s, which the C library looks for when it first needs
-     * it: too late without memory. */
+    /* Loads libgcc_s now: C++ exceptions, such as those for missing memory, unwind by it, and the C library loads it on
+     * first use, which fails without memory. */
     void *frame;
     (void)backtrace(&frame, 1);
 }

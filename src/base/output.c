@@ -1,4 +1,4 @@
-/* Standard output as programs owe it to their callers: what was not written is no success. */
+/* Standard descriptors of a program: opens missing ones at the start, reports unwritten output at the end. */
 #include "microw/base.h"
 
 #include <errno.h>
@@ -9,8 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Closed ones would be given to the next files that are opened, and messages would be written into those. Opened for reading only,
- * they refuse what is written to them. */
+/* Opens closed descriptors on /dev/null: otherwise the next opened files would get their numbers, and messages would be
+ * written into those files. Opened for reading only, they refuse writes. */
 static mw_status open_missing(void) {
     for (int fd = 0; fd <= STDERR_FILENO; fd++)
         if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDONLY) < 0)
@@ -26,7 +26,7 @@ mw_status mw_output_begin(void) {
     return open_missing();
 }
 
-/* The other end of a pipe, socket or terminal. */
+/* Whether the other end of a pipe, socket or terminal is closed. */
 static bool reader_is_gone(int fd) {
     struct pollfd end = {.fd = fd, .events = POLLOUT};
     return poll(&end, 1, 0) == 1 && (end.revents & (POLLERR | POLLHUP));
@@ -36,11 +36,10 @@ mw_status mw_output_end(void) {
     bool failed = ferror(stdout) != 0;
     errno = 0;
     if (fflush(stdout) != 0) failed = true;
-    if (!failed) { /* file systems over a network may tell only now */
+    if (!failed) { /* network file systems may report errors only at close */
         int copy = dup(STDOUT_FILENO);
         failed = copy < 0 || close(copy) != 0;
     }
     if (!failed || reader_is_gone(STDOUT_FILENO)) return MW_OK;
-    return mw_error(MW_ERR_IO, "standard output: not all could be written%s%s", errno ? ": " : "",
-                    errno ? strerror(errno) : "");
+    return mw_error(MW_ERR_IO, "standard output: write failed%s%s", errno ? ": " : "", errno ? strerror(errno) : "");
 }

@@ -1,3 +1,4 @@
+/* Numbers in text, endings of texts, line numbers and edit distance. */
 #include "microw/base.h"
 
 #include <ctype.h>
@@ -10,7 +11,7 @@
 
 enum { NUMBER_MAX = 64, WORD_MAX = 64 };
 
-/* Copies a number without the underscores that stand between digits. */
+/* Copies a number without the underscores between digits. */
 static bool strip_underscores(const char *text, char out[NUMBER_MAX]) {
     size_t length = 0;
     if (isspace((unsigned char)text[0]) || text[0] == '\0') return false;
@@ -44,7 +45,7 @@ bool mw_parse_int(const char *text, int64_t *out) {
         *out = value;
         return true;
     }
-    /* 1e6 is a fine way to write a count, as long as it is whole */
+    /* accepts 1e6 for a count */
     double real;
     if (!mw_parse_double(text, &real) || real != floor(real) || fabs(real) > 9e15) return false;
     *out = (int64_t)real;

@@ -1,4 +1,4 @@
-/* Names of files, as text. */
+/* Paths as text. */
 #include "microw/base.h"
 
 #include <string.h>
@@ -22,30 +22,30 @@ const char *mw_path_basename(const char *path) {
     return slash ? slash + 1 : path;
 }
 
-/* Where the last part of a path begins. */
-static size_t last_part(const mw_text *path) {
+/* Offset of the last component. */
+static size_t last_component(const mw_text *path) {
     size_t at = path->length;
     while (at > 0 && path->data[at - 1] != '/') at--;
     return at;
 }
 
-/* ".." behind a folder that is one, and no way to elsewhere, takes it away. */
-static bool step_back(mw_text *path) {
-    size_t at = last_part(path);
+/* Resolves "..": removes the last component if it is a directory and no symbolic link. */
+static bool remove_component(mw_text *path) {
+    size_t at = last_component(path);
     struct stat info;
-    const char *part = path->data + at;
-    if (path->length == at || strcmp(part, "..") == 0) return false;
+    const char *component = path->data + at;
+    if (path->length == at || strcmp(component, "..") == 0) return false;
     if (lstat(path->data, &info) != 0 || !S_ISDIR(info.st_mode)) return false;
     path->length = at > 1 ? at - 1 : at;
     path->data[path->length] = '\0';
     return true;
 }
 
-static void add_part(mw_text *path, const char *part, size_t length) {
-    if (length == 0 || (length == 1 && part[0] == '.')) return;
-    if (length == 2 && memcmp(part, "..", 2) == 0 && step_back(path)) return;
+static void add_component(mw_text *path, const char *component, size_t length) {
+    if (length == 0 || (length == 1 && component[0] == '.')) return;
+    if (length == 2 && memcmp(component, "..", 2) == 0 && remove_component(path)) return;
     if (path->length && path->data[path->length - 1] != '/') mw_text_add(path, "/", 1);
-    mw_text_add(path, part, length);
+    mw_text_add(path, component, length);
 }
 
 char *mw_path_from(const char *directory, const char *path) {
@@ -53,10 +53,10 @@ char *mw_path_from(const char *directory, const char *path) {
     char *whole = mw_path_join(directory, path);
     if (!whole) return NULL;
     mw_text_add(&made, "/", whole[0] == '/' ? 1 : 0);
-    for (const char *part = whole; *part && !made.failed;) {
-        size_t length = strcspn(part, "/");
-        add_part(&made, part, length);
-        part += length + (part[length] == '/');
+    for (const char *component = whole; *component && !made.failed;) {
+        size_t length = strcspn(component, "/");
+        add_component(&made, component, length);
+        component += length + (component[length] == '/');
     }
     if (made.length == 0) mw_text_add(&made, ".", 1);
     mw_free(whole);

@@ -1,4 +1,5 @@
-/* Progress: a live line on a terminal, plain lines on one that cannot move its cursor, JSON lines elsewhere. */
+/* Progress of a task: a live line on a terminal, plain lines on a terminal without cursor movement, JSON lines
+ * elsewhere. */
 #include "base/progress_line.h"
 #include "base/log_hook.h"
 
@@ -36,45 +37,45 @@ static void add_time(mw_text *out, double seconds) {
         mw_text_addf(out, "%lld d %02lld h", whole / 86400, whole / 3600 % 24);
 }
 
-/* Adds a part if it fits. */
-static bool add_part(mw_text *line, const mw_text *part, int width) {
-    int columns = mw_text_columns(part->data, part->length) + (line->length ? 2 : 0);
-    if (part->failed || mw_text_columns(line->data, line->length) + columns > width) return false;
-    mw_text_addf(line, "%s%s", line->length ? ", " : "", part->data);
+/* Appends a field if it fits into `width` columns. */
+static bool add_field(mw_text *line, const mw_text *field, int width) {
+    int columns = mw_text_columns(field->data, field->length) + (line->length ? 2 : 0);
+    if (field->failed || mw_text_columns(line->data, line->length) + columns > width) return false;
+    mw_text_addf(line, "%s%s", line->length ? ", " : "", field->data);
     return true;
 }
 
-/* The parts between commas, as far as they fit. */
+/* Appends the comma-separated fields of `words` as far as they fit. */
 static bool add_words(mw_text *line, const char *words, int width) {
     bool fits = true;
     while (words && *words && fits) {
         size_t length = strcspn(words, ",");
-        mw_text part = {0};
-        mw_text_add(&part, words, length);
-        fits = add_part(line, &part, width);
-        mw_text_free(&part);
+        mw_text field = {0};
+        mw_text_add(&field, words, length);
+        fits = add_field(line, &field, width);
+        mw_text_free(&field);
         words += length + strspn(words + length, ", ");
     }
     return fits;
 }
 
-static void describe_part(const mw_progress *p, int64_t done, double seconds, bool over, int part, mw_text *out) {
+static void describe_field(const mw_progress *p, int64_t done, double seconds, bool over, int field, mw_text *out) {
     double rate = seconds > 0 ? (double)done / seconds : 0;
     out->length = 0;
-    if (part == 0 && over) {
+    if (field == 0 && over) {
         mw_text_addf(out, "%s ", p->what);
         add_amount(out, (double)done);
         mw_text_addf(out, " %s in ", p->unit);
         add_time(out, seconds);
-    } else if (part == 0) {
+    } else if (field == 0) {
         mw_text_addf(out, "%s %.0f %%", p->what, p->total > 0 ? 100.0 * (double)done / (double)p->total : 100.0);
-    } else if (part == 1 && !over && rate > 0) {
+    } else if (field == 1 && !over && rate > 0) {
         add_time(out, (double)(p->total - done) / rate);
         mw_text_addf(out, " left");
-    } else if (part == 2 && rate > 0) {
+    } else if (field == 2 && rate > 0) {
         add_amount(out, rate);
         mw_text_addf(out, " %s/s", p->unit);
-    } else if (part == 3 && !over) {
+    } else if (field == 3 && !over) {
         add_amount(out, (double)done);
         mw_text_addf(out, " of ");
         add_amount(out, (double)p->total);
@@ -84,24 +85,24 @@ static void describe_part(const mw_progress *p, int64_t done, double seconds, bo
 
 void progress_line(const mw_progress *progress, int64_t done, double seconds, const char *words, bool over, int width,
                    mw_text *out) {
-    mw_text part = {0};
+    mw_text field = {0};
     bool fits = true;
     out->length = 0;
     mw_text_add(out, "", 0);
     for (int i = 0; i < 4 && fits; i++) {
         if (i == 3) fits = add_words(out, words, width);
-        describe_part(progress, done, seconds, over, i, &part);
-        if (fits && part.length) fits = add_part(out, &part, width);
+        describe_field(progress, done, seconds, over, i, &field);
+        if (fits && field.length) fits = add_field(out, &field, width);
     }
-    mw_text_free(&part);
+    mw_text_free(&field);
 }
 
 /* ---- the terminal ------------------------------------------------------------------------------------------------ */
 
-/* There is one terminal: the columns of the line that now stands on it, 0: none. */
+/* Columns of the live line on the terminal; 0: none. */
 static int shown_columns;
 
-/* Asked each time, since windows change. */
+/* Queried for each line, since windows are resized. */
 static int terminal_columns(void) {
     struct winsize size = {0};
     int64_t columns = 0;
@@ -110,8 +111,8 @@ static int terminal_columns(void) {
     return given && mw_parse_int(given, &columns) && columns > 0 && columns < 10000 ? (int)columns : 80;
 }
 
-/* In a window that became narrower the line has been broken into several. Row by row: some terminals keep what is erased as a whole
- * screen for scrolling back. */
+/* Erases the live line; a window that became narrower has wrapped it into several rows. Row by row: some terminals
+ * move an erased screen into the scroll-back buffer. */
 static void erase(int columns) {
     fputs("\r\033[K", stderr);
     for (int left = shown_columns; left > columns; left -= columns) fputs("\033[A\033[K", stderr);
@@ -143,7 +144,7 @@ void mw_progress_begin(mw_progress *progress, const char *what, const char *unit
     if (progress->live) log_before_line(mw_progress_clear);
 }
 
-/* One column stays free: a line that fills a row is broken by some terminals. */
+/* One column stays free: some terminals wrap a line that fills a row. */
 static void show_line(const mw_progress *progress, int64_t done, double seconds, const char *words, bool over) {
     int columns = terminal_columns();
     mw_text line = {0};
@@ -175,7 +176,7 @@ static void show(const mw_progress *progress, int64_t done, const mw_progress_ex
 
 void mw_progress_update(mw_progress *progress, int64_t done, const mw_progress_extra *extra) {
     if (!progress->active) return;
-    if (progress->live && done >= progress->total) { /* results follow, on a line of their own */
+    if (progress->live && done >= progress->total) { /* results follow on the next line */
         mw_progress_clear();
         return;
     }

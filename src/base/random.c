@@ -1,3 +1,4 @@
+/* Counter-based random numbers and permutations: no state, the same at any number of ranks and threads. */
 #include "microw/base.h"
 
 #include <math.h>

@@ -1,4 +1,5 @@
-/* Requests to end. A signal's handler can reach nothing but process-wide state: what is here. */
+/* Records signals that request the end of the program. The state is process-wide, since a signal handler can reach no
+ * other. */
 #include "microw/base.h"
 
 #include <errno.h>
@@ -8,16 +9,17 @@
 #include <unistd.h>
 
 static volatile sig_atomic_t seen;
-static bool killed_soon; /* mpirun kills this rank a second after its SIGTERM; set before any handler runs */
+static bool mpirun_will_kill; /* mpirun kills this rank a second after its SIGTERM; set before any handler runs */
 
 static const char mpirun_kills[] =
-    "microw: mpirun is ending its ranks and kills them after a second, saved or not: jobs/mpirun.sh in place of mpirun, or "
-    "SIGUSR1 to mpirun, lets them save first; `mpirun --mca odls_base_sigkill_timeout 60` makes it wait\n";
+    "microw: mpirun is ending its ranks and kills them after a second, saved or not: jobs/mpirun.sh in place of "
+    "mpirun, or SIGUSR1 to mpirun, lets them save first; `mpirun --mca odls_base_sigkill_timeout 60` makes it wait\n";
 
-/* `timeout` and terminals send one request as two signals, microseconds apart: only a later one is a second request. */
+/* Whether this SIGINT is a second request: `timeout` and terminals send one request as two signals, microseconds
+ * apart. */
 static bool is_second(void) {
     enum { APART_MS = 100 };
-    static int64_t first; /* only the handler of SIGINT comes here, and it does not interrupt itself */
+    static int64_t first; /* only the handler of SIGINT calls, which does not interrupt itself */
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     int64_t ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
@@ -25,40 +27,40 @@ static bool is_second(void) {
     return ms - first > APART_MS;
 }
 
-static void note(int number, siginfo_t *info, void *context) {
+static void record(int number, siginfo_t *info, void *context) {
     (void)context;
     int kept = errno;
     bool from_mpirun = number == SIGTERM && info->si_code <= 0 && info->si_pid == getppid();
-    if (killed_soon && from_mpirun && !seen) {
+    if (mpirun_will_kill && from_mpirun && !seen) {
         ssize_t written = write(STDERR_FILENO, mpirun_kills, sizeof mpirun_kills - 1);
         (void)written;
     }
     seen = number;
     if (number == SIGINT && is_second()) {
         signal(number, SIG_DFL);
-        raise(number); /* comes when this handler has ended */
+        raise(number); /* delivered after this handler has returned */
     }
     errno = kept;
 }
 
-/* nohup, and shells for their background jobs, start a program with these ignored: it is to outlive them. */
+/* nohup, and shells for background jobs, start a program with these signals ignored so that it outlives them. */
 static bool is_ignored(int number) {
     struct sigaction now;
     return (number == SIGHUP || number == SIGINT) && sigaction(number, NULL, &now) == 0 && now.sa_handler == SIG_IGN;
 }
 
-/* A second SIGINT ends the process; the other signals stay requests however often they come, since those who send them repeat
- * them: a shell and the kernel on a hangup, a job's script, a service manager beside mpirun. */
+/* A second SIGINT ends the process. The other signals remain requests, since their senders repeat them: a shell and the
+ * kernel on a hangup, a job's script, a service manager beside mpirun. */
 mw_status mw_signals_watch(void) {
     static const int watched[] = {SIGTERM, SIGUSR1, SIGINT, SIGHUP};
-    struct sigaction action = {.sa_sigaction = note, .sa_flags = SA_RESTART | SA_SIGINFO};
+    struct sigaction action = {.sa_sigaction = record, .sa_flags = SA_RESTART | SA_SIGINFO};
     const char *rank = mw_environment("OMPI_COMM_WORLD_RANK");
-    killed_soon = rank && strcmp(rank, "0") == 0 && !mw_environment("OMPI_MCA_odls_base_sigkill_timeout") &&
-                  !mw_environment("PRTE_MCA_odls_base_sigkill_timeout");
+    mpirun_will_kill = rank && strcmp(rank, "0") == 0 && !mw_environment("OMPI_MCA_odls_base_sigkill_timeout") &&
+                       !mw_environment("PRTE_MCA_odls_base_sigkill_timeout");
     sigemptyset(&action.sa_mask);
     for (size_t i = 0; i < sizeof watched / sizeof *watched; i++)
         if (!is_ignored(watched[i]) && sigaction(watched[i], &action, NULL) != 0)
-            return mw_error(MW_ERR_STATE, "signal %d cannot be watched: %s", watched[i], strerror(errno));
+            return mw_error(MW_ERR_STATE, "cannot watch signal %d: %s", watched[i], strerror(errno));
     return MW_OK;
 }
 

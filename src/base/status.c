@@ -1,3 +1,4 @@
+/* Texts of the status codes. */
 #include "microw/base.h"
 
 const char *mw_status_text(mw_status status) {

@@ -1,3 +1,4 @@
+/* UTF-8: validation, repair, and text as a terminal shows it. */
 #include "microw/base.h"
 
 size_t mw_utf8_length(const char *bytes, size_t left) {
@@ -22,9 +23,9 @@ bool mw_utf8_valid(const char *bytes, size_t length) {
     return true;
 }
 
-/* How many bytes of the broken sequence at `p` one replacement stands for: the longest prefix that could have
- * begun a character (Unicode 15, section 3.9, "maximal subpart"; what Python and Rust do). */
-static size_t broken_length(const unsigned char *p, size_t left) {
+/* Length of the invalid sequence at `p` that one U+FFFD replaces: the longest prefix that could begin a character
+ * (Unicode 15, section 3.9, "maximal subpart"; as Python and Rust). */
+static size_t invalid_length(const unsigned char *p, size_t left) {
     size_t want = p[0] >= 0xc2 && p[0] < 0xe0   ? 2
                   : p[0] >= 0xe0 && p[0] < 0xf0 ? 3
                   : p[0] >= 0xf0 && p[0] < 0xf5 ? 4
@@ -49,7 +50,7 @@ void mw_utf8_repair(mw_text *out, const char *bytes, size_t length) {
         }
         mw_text_add(out, bytes + good, i - good);
         mw_text_add(out, "\xef\xbf\xbd", 3);
-        i += broken_length((const unsigned char *)bytes + i, length - i);
+        i += invalid_length((const unsigned char *)bytes + i, length - i);
         good = i;
     }
     mw_text_add(out, bytes + good, length - good);
@@ -106,8 +107,8 @@ static uint32_t code_at(const char *bytes, size_t n) {
     return code;
 }
 
-/* The blocks of Unicode 15 whose characters are wide (East Asian Width W and F, emoji) or stand on the one before: whole blocks, which
- * is what a terminal's line needs. */
+/* Columns of a character by blocks of Unicode 15: 2 for wide ones (East Asian Width W and F, emoji), 0 for combining
+ * ones and controls. Whole blocks are exact enough for a line of a terminal. */
 static int columns_of(uint32_t code) {
     static const struct {
         uint32_t first, last;
@@ -130,7 +131,7 @@ int mw_text_columns(const char *bytes, size_t length) {
     int columns = 0;
     for (size_t i = 0, n; i < length; i += n) {
         n = mw_utf8_length(bytes + i, length - i);
-        columns += n ? columns_of(code_at(bytes + i, n)) : 1; /* what is broken is shown as one replacement */
+        columns += n ? columns_of(code_at(bytes + i, n)) : 1; /* an invalid byte shows as one U+FFFD */
         n += n == 0;
     }
     return columns;

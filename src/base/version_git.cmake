@@ -1,4 +1,4 @@
-# Writes OUT, a header with the version of the sources by git, if that has changed: what includes it is then compiled again.
+# Writes OUT, a header with the git version of the sources, only if the version has changed: a changed OUT recompiles version.c.
 execute_process(COMMAND git describe --always --dirty WORKING_DIRECTORY ${SOURCE} OUTPUT_VARIABLE git OUTPUT_STRIP_TRAILING_WHITESPACE
                 ERROR_QUIET)
 if(NOT git)

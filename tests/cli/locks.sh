@@ -89,7 +89,7 @@ wait $one 2>/dev/null
 check "a killed process leaves its lock" test -s "$lock"
 cp "$lock" "$work/lock"
 "$MICROW" train "$exp" --overwrite >"$work/out" 2>"$work/err" || { fail "a lock of a process that has ended"; cat "$work/err" >&2; }
-check "it says so" grep -q "the lock of process $one on .* is taken over: it has ended" "$work/err"
+check "it says so" grep -q "taking over the lock of process $one on .*: the process has ended" "$work/err"
 check "and gives it back" test ! -e "$lock"
 elsewhere() { sed 's/"host":"[^"]*"/"host":"node17"/; s/"numbering":"[^"]*"/"numbering":"another boot"/; s/"job":"[^"]*"/"job":"4711"/' "$work/lock" >"$lock"; }
 elsewhere
@@ -112,7 +112,7 @@ lock="$store/$h5.lock"
 while ! [ -e "$lock" ] && kill -0 $one 2>/dev/null; do sleep 0.02; done
 "$MICROW" harvest "$exp" --steal-lock --overwrite >"$work/out" 2>"$work/err" || { fail "a stolen lock"; cat "$work/err" >&2; }
 wait $one && fail "the one that lost its lock ended well"
-check "it was told" grep -q "is no longer this process's\|another process has made one in its place\|is no longer the file" "$work/err1"
+check "it was told" grep -q "lost the lock: another process writes\|another process has made one in its place\|is no longer the file" "$work/err1"
 check "the other's file is whole" cmp "$store/$h5" "$work/a/$h5"
 
 # ---- a folder without hard links, and one that cannot be written

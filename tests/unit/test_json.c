@@ -119,7 +119,7 @@ static void broken_json(void) {
                {"[1]\n[2]", "expected the end, found '['", 2},
                {"\"abc", "expected the quote that ends a text, found the end", 1},
                {"\"a\tb\"", "expected an escape for a control character, found byte 0x09", 1},
-               {"\"\xff\"", "bytes that are no UTF-8", 1},
+               {"\"\xff\"", "invalid UTF-8", 1},
                {"\"\\x\"", "expected an escape, found 'x'", 1},
                {"\"\\u12g4\"", "expected four hexadecimal digits, found 'g'", 1},
                {"01", "expected the end, found '1'", 1},
