@@ -1,30 +1,31 @@
-/* Collectives on a device's memory: by NCCL where every rank has a GPU of its own, else by way of the host. */
+/* Collectives on a device's memory: by NCCL if every rank has its own GPU, else through the host. */
 #include "comm/comm_nccl.h"
 
-/* The others' bytes before and behind this rank's own. */
-static mw_status bring(mw_backend *backend, const char *host, char *data, size_t before, size_t mine, size_t total) {
+/* Uploads the other ranks' bytes, which are before and after this rank's own. */
+static mw_status upload_others(mw_backend *backend, const char *host, char *data, size_t before, size_t own,
+                               size_t total) {
     if (before) MW_TRY(backend->ops->upload(backend, data, host, before));
-    if (before + mine == total) return MW_OK;
-    return backend->ops->upload(backend, data + before + mine, host + before + mine, total - before - mine);
+    if (before + own == total) return MW_OK;
+    return backend->ops->upload(backend, data + before + own, host + before + own, total - before - own);
 }
 
-static mw_status by_host(const mw_comm *comm, mw_backend *backend, const size_t *bytes, char *data) {
-    size_t before = 0, mine = bytes[mw_comm_rank(comm)], total = 0;
+static mw_status allgather_by_host(const mw_comm *comm, mw_backend *backend, const size_t *bytes, char *data) {
+    size_t before = 0, own = bytes[mw_comm_rank(comm)], total = 0;
     for (int r = 0; r < mw_comm_size(comm); r++) {
         if (r < mw_comm_rank(comm)) before += bytes[r];
         total += bytes[r];
     }
     char *host = mw_alloc(total ? total : 1);
     mw_status status = host ? MW_OK : MW_ERR_MEMORY;
-    if (status == MW_OK && mine) status = backend->ops->download(backend, host + before, data + before, mine);
+    if (status == MW_OK && own) status = backend->ops->download(backend, host + before, data + before, own);
     status = mw_comm_agree(comm, status);
     if (status == MW_OK) status = mw_comm_allgatherv(comm, NULL, bytes, host);
-    if (status == MW_OK) status = mw_comm_agree(comm, bring(backend, host, data, before, mine, total));
+    if (status == MW_OK) status = mw_comm_agree(comm, upload_others(backend, host, data, before, own, total));
     mw_free(host);
     return status;
 }
 
-/* NULL: through the host. */
+/* Sets `out` to the communicator's NCCL; NULL: through the host. */
 static mw_status find_nccl(const mw_comm *comm, mw_backend *backend, mw_nccl **out) {
     mw_comm_device *device = mw_comm_device_of(comm);
     if (!device->known) {
@@ -40,7 +41,7 @@ mw_status mw_comm_allgather_device(const mw_comm *comm, mw_backend *backend, con
     if (mw_comm_size(comm) == 1) return MW_OK;
     if (backend->ops->host_memory) return mw_comm_allgatherv(comm, NULL, bytes, data);
     MW_TRY(find_nccl(comm, backend, &nccl));
-    return nccl ? mw_nccl_allgather(nccl, backend, bytes, data) : by_host(comm, backend, bytes, data);
+    return nccl ? mw_nccl_allgather(nccl, backend, bytes, data) : allgather_by_host(comm, backend, bytes, data);
 }
 
 mw_status mw_comm_begin_allgather(const mw_comm *comm, mw_backend *backend, const size_t *bytes, void *data,
@@ -59,8 +60,8 @@ mw_status mw_comm_end_allgather(const mw_comm *comm, mw_backend *backend, int re
 
 enum { PIECE = 1 << 16 };
 
-/* Piece by piece, without a buffer that may not be had: the other rank waits for all of them, so what cannot be copied is sent as
- * something else. */
+/* In pieces, so that no buffer has to be allocated. The other rank receives all pieces: after a failed copy zeros
+ * are sent and the failure is returned. */
 static mw_status send_by_host(const mw_comm *comm, mw_backend *backend, const char *data, size_t bytes, int to) {
     mw_status copied = MW_OK;
     for (size_t at = 0, n; at < bytes; at += n) {

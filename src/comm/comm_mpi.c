@@ -1,3 +1,4 @@
+/* Communicators and collectives on host memory by MPI, and the report of held errors. */
 #include "comm/comm_nccl.h"
 #include "comm/message_limit.h"
 
@@ -14,8 +15,8 @@ struct mw_comm {
     mw_comm_device *device;
 };
 
-/* Both or none. */
-static mw_status make(mw_comm **comm, mw_comm_device **device) {
+/* Allocates both or none. */
+static mw_status allocate(mw_comm **comm, mw_comm_device **device) {
     *comm = mw_calloc(1, sizeof **comm);
     *device = mw_calloc(1, sizeof **device);
     if (*comm && *device) return MW_OK;
@@ -35,13 +36,13 @@ static mw_status checked(int code, const char *call) {
 mw_status mw_comm_self(mw_comm **out) {
     mw_comm *comm;
     mw_comm_device *device;
-    MW_TRY(make(&comm, &device));
+    MW_TRY(allocate(&comm, &device));
     *comm = (mw_comm){.mpi = MPI_COMM_NULL, .size = 1, .alone = true, .threads = true, .device = device};
     *out = comm;
     return MW_OK;
 }
 
-/* This rank among those of `comm` on its node. */
+/* This rank's number among the ranks of `comm` on its node, and their number. */
 static mw_status find_node(const mw_comm *comm, int *local_rank, int *ranks) {
     MPI_Comm node;
     *local_rank = 0;
@@ -54,7 +55,7 @@ static mw_status find_node(const mw_comm *comm, int *local_rank, int *ranks) {
     return checked(MPI_Comm_free(&node), "MPI_Comm_free");
 }
 
-/* A process that nobody started with others needs no daemon beside it, which would want a network and take a quarter of the start. */
+/* Without a launcher: Open MPI need not start its daemon, which requires a network and takes a quarter of the start. */
 static void start_alone(void) {
     static const char *const launchers[] = {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "SLURM_STEP_ID"};
     for (size_t i = 0; i < sizeof launchers / sizeof *launchers; i++)
@@ -63,7 +64,7 @@ static void start_alone(void) {
 }
 
 mw_status mw_comm_world(int *argc, char ***argv, mw_comm **out) {
-    /* Its start forks, and OpenBLAS, whose threads ask for 128 MB each from when it is loaded, waits for them there. */
+    /* MPI_Init forks, and OpenBLAS then waits for its threads, each of which retries to allocate 128 MB. */
     enum { MPI_ROOM = 192 << 20 };
     int provided = MPI_THREAD_SINGLE;
     MW_TRY(mw_memory_room(MPI_ROOM, "the start of MPI"));
@@ -72,7 +73,7 @@ mw_status mw_comm_world(int *argc, char ***argv, mw_comm **out) {
         return mw_error(MW_ERR_COMM, "MPI cannot start");
     mw_comm *comm;
     mw_comm_device *device;
-    MW_TRY(make(&comm, &device));
+    MW_TRY(allocate(&comm, &device));
     *comm =
         (mw_comm){.mpi = MPI_COMM_WORLD, .world = true, .threads = provided == MPI_THREAD_MULTIPLE, .device = device};
     if (!(comm->abandoned = mw_calloc(1, sizeof *comm->abandoned))) {
@@ -88,7 +89,7 @@ mw_status mw_comm_world(int *argc, char ***argv, mw_comm **out) {
     return find_node(comm, &comm->local_rank, &ranks);
 }
 
-/* A communicator of some of the ranks of another; `made` is consumed. */
+/* Fills `copy` as a communicator of some of the ranks of `from`; owns `made`. */
 static mw_status wrap(const mw_comm *from, MPI_Comm made, mw_comm_device *device, mw_comm *copy) {
     *copy = *from;
     copy->device = device;
@@ -99,13 +100,13 @@ static mw_status wrap(const mw_comm *from, MPI_Comm made, mw_comm_device *device
     return checked(MPI_Comm_set_errhandler(made, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
 }
 
-/* color < 0: all ranks. */
+/* Derives a communicator; color < 0: all ranks. */
 static mw_status derive(const mw_comm *comm, int color, mw_comm **out) {
     if (comm->alone) return mw_comm_self(out);
     MPI_Comm made = MPI_COMM_NULL;
     mw_comm *copy;
     mw_comm_device *device;
-    MW_TRY(mw_comm_agree(comm, make(&copy, &device)));
+    MW_TRY(mw_comm_agree(comm, allocate(&copy, &device)));
     mw_status status = color < 0 ? checked(MPI_Comm_dup(comm->mpi, &made), "MPI_Comm_dup")
                                  : checked(MPI_Comm_split(comm->mpi, color, comm->rank, &made), "MPI_Comm_split");
     if (status == MW_OK) status = wrap(comm, made, device, copy);
@@ -126,7 +127,7 @@ mw_status mw_comm_split(const mw_comm *comm, int color, mw_comm **out) {
     return derive(comm, color, out);
 }
 
-/* The first line up to a comma: who packed it, and when, follows. */
+/* Reports the first line up to a comma; the packager and date follow. */
 void mw_comm_libraries(mw_library_callback *report, void *self) {
     char version[MPI_MAX_LIBRARY_VERSION_STRING + 1] = "";
     int length = 0;
@@ -202,8 +203,8 @@ mw_status mw_comm_barrier(const mw_comm *comm) {
     return comm->size == 1 ? MW_OK : checked(MPI_Barrier(comm->mpi), "MPI_Barrier");
 }
 
-/* MPI counts in int, and some of its algorithms add up what all ranks give in int too. So what is larger goes in parts, the same for all
- * ranks. */
+/* Bytes of one MPI message. MPI counts in int, and some algorithms add the counts of all ranks in int too, so larger
+ * data is sent in several messages, the same on all ranks. */
 static size_t message_limit = 1 << 30;
 
 void comm_limit_message(size_t bytes) {
@@ -214,7 +215,6 @@ static int message_bytes(size_t bytes) {
     return bytes < message_limit ? (int)bytes : (int)message_limit;
 }
 
-/* The same of a count of items. */
 static int64_t message_items(int64_t count, size_t item) {
     int64_t most = (int64_t)(message_limit / item);
     return count < most ? count : most;
@@ -231,6 +231,7 @@ mw_status mw_comm_broadcast(const mw_comm *comm, void *data, size_t bytes, int r
     return MW_OK;
 }
 
+/* Logs the first line in which two texts differ. */
 static mw_status name_difference(const char *what, const char *mine, const char *first) {
     enum { SHOWN = 160 };
     while (*mine && *first) {
@@ -287,7 +288,7 @@ mw_status mw_comm_allgatherv(const mw_comm *comm, const void *in, const size_t *
     }
     if (in && bytes[comm->rank]) memmove(to + mine, in, bytes[comm->rank]);
     if (comm->size == 1) return MW_OK;
-    if (total > message_limit || comm->size > 4096) { /* one broadcast a rank */
+    if (total > message_limit || comm->size > 4096) { /* one broadcast per rank */
         size_t at = 0;
         for (int r = 0; r < comm->size; at += bytes[r++]) MW_TRY(mw_comm_broadcast(comm, to + at, bytes[r], r));
         return MW_OK;
@@ -376,6 +377,7 @@ mw_status mw_comm_allgather_shares(const mw_comm *comm, void *data, int64_t tota
     return status;
 }
 
+/* Prints each distinct text of `all` [size, slot] once, line by line, with its ranks. */
 static void print_once(const char *all, size_t slot, int size) {
     for (int r = 0; r < size; r++) {
         const char *text = all + (size_t)r * slot;

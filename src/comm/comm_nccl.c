@@ -1,3 +1,4 @@
+/* Collectives on GPU memory by NCCL, with detection of lost ranks. */
 #include "comm/comm_nccl.h"
 
 #include <string.h>
@@ -16,28 +17,27 @@ static mw_status checked(const mw_nccl *n, ncclResult_t code, const char *call) 
     return code == ncclSuccess ? MW_OK : mw_error(MW_ERR_COMM, "%s failed: %s", call, n->call.text(code));
 }
 
-/* So that the other ranks, which may already wait for this one on their devices, learn of it. */
+/* Aborts the communicator, so that ranks whose devices already wait for this one get an error. */
 static void give_up(void *self) {
     mw_nccl *n = self;
     if (n->comm) n->call.give_up(n->comm);
     n->comm = NULL;
 }
 
-/* Polled while the host waits for the device. NCCL's kernels wait for ever for a rank that has gone; only its own threads
- * learn of it. */
+/* Polled while the host waits for the device. NCCL's kernels wait for ever for a lost rank; only its own threads detect
+ * the loss. */
 static mw_status look_for_errors(void *self) {
     mw_nccl *n = self;
     ncclResult_t found = ncclSuccess;
     ncclResult_t asked = n->call.error(n->comm, &found);
     if (asked == ncclSuccess && (found == ncclSuccess || found == ncclInProgress)) return MW_OK;
     give_up(n);
-    return mw_error(MW_ERR_COMM,
-                    "NCCL: rank %d of %d: %s; another rank has ended, or the network between them has failed", n->rank,
+    return mw_error(MW_ERR_COMM, "NCCL: rank %d of %d: %s; another rank has ended, or the network has failed", n->rank,
                     n->size, n->call.text(asked != ncclSuccess ? asked : found));
 }
 
-/* NCCL refuses two ranks on one GPU, so the question is asked before. */
-static mw_status own_gpus(const mw_comm *comm, mw_backend *backend, bool *out) {
+/* Whether every rank has its own GPU: NCCL refuses two ranks on one. */
+static mw_status find_own_gpus(const mw_comm *comm, mw_backend *backend, bool *out) {
     int size = mw_comm_size(comm);
     char name[MW_CUDA_NAME] = "", *all = mw_calloc((size_t)size, sizeof name);
     mw_status status = all ? mw_cuda_name(backend, name) : MW_ERR_MEMORY;
@@ -63,7 +63,7 @@ static mw_status start(const mw_comm *comm, mw_backend *backend, mw_nccl *n) {
     return MW_OK;
 }
 
-static void say_host(const mw_gpu_library *first, const mw_gpu_library *other, int rank) {
+static void warn_host(const mw_gpu_library *first, const mw_gpu_library *other, int rank) {
     if (other->problem[0])
         mw_log(MW_LOG_WARNING, "NCCL: rank %d: %s; ranks exchange through the host", rank, other->problem);
     else
@@ -71,8 +71,8 @@ static void say_host(const mw_gpu_library *first, const mw_gpu_library *other, i
                first->found, first->path, rank, other->found, other->path);
 }
 
-/* The same version on all ranks: NCCL does not promise that others understand each other. */
-static mw_status one_library(const mw_comm *comm, const mw_gpu_library *found, bool *out) {
+/* Whether all ranks have loaded the same version: NCCL does not guarantee that versions work together. */
+static mw_status same_library(const mw_comm *comm, const mw_gpu_library *found, bool *out) {
     int size = mw_comm_size(comm);
     mw_gpu_library *all = mw_calloc((size_t)size, sizeof *all);
     mw_status status = mw_comm_agree(comm, all ? MW_OK : MW_ERR_MEMORY);
@@ -80,7 +80,7 @@ static mw_status one_library(const mw_comm *comm, const mw_gpu_library *found, b
     *out = true;
     for (int r = 0; status == MW_OK && r < size && *out; r++) {
         *out = !all[r].problem[0] && all[r].found == all[0].found;
-        if (!*out) say_host(&all[0], &all[r], r);
+        if (!*out) warn_host(&all[0], &all[r], r);
     }
     mw_free(all);
     return status;
@@ -92,15 +92,15 @@ mw_status mw_nccl_open(const mw_comm *comm, mw_backend *backend, mw_nccl **out) 
     int64_t cuda = strcmp(backend->ops->name, "cuda") == 0, all = cuda;
     MW_TRY(mw_comm_allreduce_sum(comm, &all, 1));
     if (all < mw_comm_size(comm)) return MW_OK;
-    MW_TRY(own_gpus(comm, backend, &own));
+    MW_TRY(find_own_gpus(comm, backend, &own));
     if (!own) {
-        mw_log(MW_LOG_INFO, "ranks share GPUs: what they tell each other goes through the host");
+        mw_log(MW_LOG_INFO, "ranks share GPUs: they exchange data through the host");
         return MW_OK;
     }
     mw_nccl_calls call;
     mw_gpu_library found;
     bool loaded = mw_nccl_load(&call, &found);
-    MW_TRY(one_library(comm, &found, &own));
+    MW_TRY(same_library(comm, &found, &own));
     if (!own || !loaded) return MW_OK;
     mw_nccl *n = mw_calloc(1, sizeof *n);
     MW_TRY(mw_comm_agree(comm, n ? MW_OK : MW_ERR_MEMORY));
@@ -119,7 +119,7 @@ static mw_status gather_equal(mw_nccl *n, void *stream, size_t bytes, char *data
         "ncclAllGather");
 }
 
-/* One broadcast a rank, as one launch. */
+/* One broadcast per rank, in one launch. */
 static mw_status gather_unequal(mw_nccl *n, void *stream, const size_t *bytes, char *data) {
     mw_status status = checked(n, n->call.begin(), "ncclGroupStart");
     for (int r = 0; r < n->size && status == MW_OK; data += bytes[r++])
@@ -130,14 +130,15 @@ static mw_status gather_unequal(mw_nccl *n, void *stream, const size_t *bytes, c
     return status != MW_OK ? status : ended;
 }
 
-/* Before each call: whether there is still a communicator, which is watched from now on. */
-static mw_status ready(mw_nccl *n, mw_backend *backend) {
-    if (!n->comm) return mw_error(MW_ERR_COMM, "NCCL: rank %d: the communicator has been given up", n->rank);
+/* Before each call: MW_ERR_COMM after an abort; else the backend watches the communicator from now on. */
+static mw_status begin_call(mw_nccl *n, mw_backend *backend) {
+    if (!n->comm) return mw_error(MW_ERR_COMM, "NCCL: rank %d: the communicator was aborted", n->rank);
     mw_cuda_watch(backend, &(mw_cuda_watcher){look_for_errors, give_up}, n);
     return MW_OK;
 }
 
-static mw_status settled(mw_nccl *n, mw_status status) {
+/* Gives the communicator up after a failed call; returns `status`. */
+static mw_status end_call(mw_nccl *n, mw_status status) {
     if (status != MW_OK) give_up(n);
     return status;
 }
@@ -145,11 +146,11 @@ static mw_status settled(mw_nccl *n, mw_status status) {
 static mw_status gather(mw_nccl *n, void *stream, const size_t *bytes, void *data) {
     bool equal = true;
     for (int r = 1; r < n->size; r++) equal = equal && bytes[r] == bytes[0];
-    return settled(n, equal ? gather_equal(n, stream, bytes[0], data) : gather_unequal(n, stream, bytes, data));
+    return end_call(n, equal ? gather_equal(n, stream, bytes[0], data) : gather_unequal(n, stream, bytes, data));
 }
 
 mw_status mw_nccl_allgather(mw_nccl *n, mw_backend *backend, const size_t *bytes, void *data) {
-    MW_TRY(ready(n, backend));
+    MW_TRY(begin_call(n, backend));
     return gather(n, mw_cuda_stream(backend), bytes, data);
 }
 
@@ -157,7 +158,7 @@ _Static_assert((int)MW_COMM_REQUESTS == (int)MW_CUDA_EXCHANGES, "a request is an
 
 mw_status mw_nccl_begin_allgather(mw_nccl *n, mw_backend *backend, const size_t *bytes, void *data, int request) {
     void *stream = NULL;
-    MW_TRY(ready(n, backend));
+    MW_TRY(begin_call(n, backend));
     MW_TRY(mw_cuda_exchange(backend, &stream));
     MW_TRY(gather(n, stream, bytes, data));
     return mw_cuda_exchange_asked(backend, request);
@@ -168,15 +169,15 @@ mw_status mw_nccl_end_allgather(mw_backend *backend, int request) {
 }
 
 mw_status mw_nccl_send(mw_nccl *n, mw_backend *backend, const void *data, size_t bytes, int to) {
-    MW_TRY(ready(n, backend));
-    return settled(n,
-                   checked(n, n->call.send(data, bytes, ncclInt8, to, n->comm, (cudaStream_t)mw_cuda_stream(backend)),
-                           "ncclSend"));
+    MW_TRY(begin_call(n, backend));
+    return end_call(n,
+                    checked(n, n->call.send(data, bytes, ncclInt8, to, n->comm, (cudaStream_t)mw_cuda_stream(backend)),
+                            "ncclSend"));
 }
 
 mw_status mw_nccl_receive(mw_nccl *n, mw_backend *backend, void *data, size_t bytes, int from) {
-    MW_TRY(ready(n, backend));
-    return settled(
+    MW_TRY(begin_call(n, backend));
+    return end_call(
         n, checked(n, n->call.receive(data, bytes, ncclInt8, from, n->comm, (cudaStream_t)mw_cuda_stream(backend)),
                    "ncclRecv"));
 }

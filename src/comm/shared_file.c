@@ -1,4 +1,4 @@
-/* One file that all ranks of a communicator write. */
+/* Writes one file by all ranks of a communicator: temporary file, sync, rename. */
 #include "comm/shared_file.h"
 
 #include <unistd.h>
