@@ -1,4 +1,4 @@
-/* microw/hooks.h: detectors read and controllers edit the streams of a model while it runs.
+/* microw/hooks.h: detectors read and controllers edit the activations of a model while it runs.
  *
  *     static mw_status watch(void *self, const mw_hook_event *event) {
  *         const float *x = event->x.data;                  // [rows, width]
@@ -8,7 +8,8 @@
  *     mw_hook hook = {.site = {8, MW_RESID_POST}, .kind = MW_DETECTOR, .call = watch, .self = &first};
  *     MW_TRY(mw_hooks_attach(mw_model_hooks(model), &hook, &id));
  *
- * Several hooks on one site fire in the order they were attached; each sees what those before it left.
+ * Several hooks on one site fire in the order of attachment; each sees the edits of those before it. All functions are
+ * local: no rank communicates.
  */
 #ifndef MICROW_HOOKS_H
 #define MICROW_HOOKS_H
@@ -20,14 +21,14 @@
 extern "C" {
 #endif
 
-/* Streams in the order in which a block computes them. Widths in brackets.
+/* Kinds of sites in the order in which a block computes them, with their widths:
  * embed [d_model]: token embedding (scaled where the family scales), before learned positions are added.
  * resid_pre [d_model]: residual stream entering the block.  attn_q [heads * head_dim], attn_k, attn_v
  * [kv_heads * head_dim]: projections with bias, before head norms and rotary.  attn_z [heads * head_dim]: mixed
- * values before the output projection.  attn_out [d_model]: what attention adds to the stream.  resid_mid: the
- * stream between attention and MLP (families with a parallel residual have none).  mlp_act [d_mlp]: input of the
- * down projection.  mlp_out [d_model]: what the MLP adds.  resid_post: the stream leaving the block.
- * logits [vocab]: after any final soft cap. */
+ * values before the output projection.  attn_out [d_model]: output of attention, added to the residual stream.
+ * resid_mid [d_model]: residual stream between attention and MLP (families with a parallel residual have none).
+ * mlp_act [d_mlp]: input of the down projection.  mlp_out [d_model]: output of the MLP, added to the residual stream.
+ * resid_post [d_model]: residual stream leaving the block.  logits [vocab]: after any final soft cap. */
 #define MW_SITE_KIND_LIST(X)                                                                                           \
     X(MW_EMBED, "embed")                                                                                               \
     X(MW_RESID_PRE, "resid_pre")                                                                                       \
@@ -55,21 +56,24 @@ typedef struct mw_site {
     mw_site_kind kind;
 } mw_site;
 
-enum { MW_SITE_TEXT = 48 };
+enum { MW_SITE_TEXT = 48 }; /* bytes of a site's text with its NUL */
+/* Parses "8.resid_post", "embed" or "logits". MW_ERR_CONFIG, with a suggestion. */
 mw_status mw_site_parse(const char *text, mw_site *out) MW_MUST_USE;
+/* Writes the text of a site. */
 void mw_site_format(mw_site site, char out[MW_SITE_TEXT]);
-/* Sites in the order a pass reaches them. */
+/* Returns a number that orders sites as a forward pass reaches them. */
 int64_t mw_site_order(mw_site site);
 
 typedef struct mw_hook_event {
     mw_site site;
-    mw_backend *backend;     /* where x lies; on a host backend x.data is plain memory */
+    mw_backend *backend;     /* owns the memory of x; on a host backend x.data is plain memory */
     mw_tensor x;             /* f32 [rows, width]; controllers edit it in place, detectors must not */
     const int32_t *token;    /* [rows] host */
-    const int32_t *position; /* [rows] host, in the sequence */
-    const int32_t *sequence; /* [rows] host, number of the sequence in the batch */
+    const int32_t *position; /* [rows] host, within the sequence */
+    const int32_t *sequence; /* [rows] host, index of the sequence in the batch */
 } mw_hook_event;
 
+/* Handles one event: MW_OK, MW_STOP to end the pass early, or an error, which ends the pass. */
 typedef mw_status (*mw_hook_call)(void *self, const mw_hook_event *event);
 typedef enum mw_hook_kind { MW_DETECTOR, MW_CONTROLLER } mw_hook_kind;
 
@@ -77,41 +81,49 @@ typedef struct mw_hook {
     mw_site site;
     mw_hook_kind kind;
     mw_hook_call call;
-    void *self; /* not owned unless `release` is given */
+    void *self; /* owned by the registry if `release` is set */
     void (*release)(void *self);
-    const char *name; /* for messages; may be NULL; not copied */
+    const char *name; /* for messages; may be NULL; borrowed */
 } mw_hook;
 
-typedef struct mw_hooks mw_hooks;
+typedef struct mw_hooks mw_hooks; /* registry of one model's hooks */
 typedef int64_t mw_hook_id;
 
-/* Width of a site, 0 where the model has no such site. */
+/* Returns the width of a site; 0: the model has no such site. */
 typedef int64_t (*mw_site_width)(const void *model, mw_site site);
 
+/* Makes an empty registry. `model` is borrowed and passed to `width`. MW_ERR_MEMORY. Caller frees. */
 mw_status mw_hooks_new(mw_site_width width, const void *model, mw_hooks **out) MW_MUST_USE;
+/* Frees the registry and releases its hooks; sets `hooks` to NULL. */
 void mw_hooks_free(mw_hooks **hooks);
-/* Refuses a site the model does not have. On success the registry owns `self` if `release` is set. */
+/* Adds a copy of a hook, enabled; `out`: its id. MW_ERR_CONFIG: the model has no such site. MW_ERR_ARG: no function. On
+ * success the registry owns `self` if `release` is set. */
 mw_status mw_hooks_attach(mw_hooks *hooks, const mw_hook *hook, mw_hook_id *out) MW_MUST_USE;
-bool mw_hooks_detach(mw_hooks *hooks, mw_hook_id id); /* false: no such hook */
+/* Removes and releases a hook; enables or disables one. False: no such hook. */
+bool mw_hooks_detach(mw_hooks *hooks, mw_hook_id id);
 bool mw_hooks_enable(mw_hooks *hooks, mw_hook_id id, bool enabled);
-/* Silences every controller at once without changing which are enabled. */
+/* With false no controller fires; which ones are enabled does not change. */
 void mw_hooks_use_controllers(mw_hooks *hooks, bool use);
+/* Returns the number of hooks of a kind on a site, enabled or not. */
 int64_t mw_hooks_count(const mw_hooks *hooks, mw_site site, mw_hook_kind kind);
+/* Returns whether a hook on this site will fire. */
 bool mw_hooks_wanted(const mw_hooks *hooks, mw_site site);
-/* Order of the last site with a hook that will fire; -1: none. */
+/* Returns mw_site_order of the last site with a hook that will fire; -1: none. */
 int64_t mw_hooks_last(const mw_hooks *hooks);
+/* Calls the enabled hooks of the event's site in order. Returns MW_STOP or the first error, which it logs with site
+ * and name of the hook. */
 mw_status mw_hooks_fire(mw_hooks *hooks, const mw_hook_event *event) MW_MUST_USE;
-/* Site and name of the hook that said MW_STOP last; false: none has. */
+/* Sets site and name (borrowed) of the hook that returned MW_STOP last; false: none did. */
 bool mw_hooks_stopped(const mw_hooks *hooks, mw_site *site, const char **name);
 
-/* For hooks that work in host memory: the event's rows themselves on a host backend, else a copy. Ended by
- * mw_hook_return, which writes a changed copy back. */
+/* For hooks that work in host memory: sets `rows` [rows, width] to the event's data on a host backend, else to a copy.
+ * mw_hook_return frees the copy and, if `changed`, first uploads it. */
 mw_status mw_hook_borrow(const mw_hook_event *event, float **rows) MW_MUST_USE;
 mw_status mw_hook_return(const mw_hook_event *event, float *rows, bool changed) MW_MUST_USE;
 
 /* ---- ready-made hooks ------------------------------------------------------------------------------- */
 
-/* Detector: keeps the rows of all passes, [rows, width] f32. */
+/* Detector: collects the rows of all passes, [rows, width] f32. Starts as {0}. MW_ERR_STATE for another width. */
 typedef struct mw_collector {
     float *data;
     int64_t rows, width, capacity;
@@ -119,7 +131,7 @@ typedef struct mw_collector {
 mw_status mw_collect(void *collector, const mw_hook_event *event) MW_MUST_USE;
 void mw_collector_free(mw_collector *collector);
 
-/* Detector: mean and variance per column (Welford/Chan), mean L2 norm, rows seen. */
+/* Detector: mean and variance per column (Welford/Chan), sum of L2 norms, number of rows. Starts as {0}. */
 typedef struct mw_statistics {
     int64_t rows, width;
     double *mean, *m2; /* [width]; variance = m2 / rows */
@@ -128,12 +140,12 @@ typedef struct mw_statistics {
 mw_status mw_measure(void *statistics, const mw_hook_event *event) MW_MUST_USE;
 void mw_statistics_free(mw_statistics *statistics);
 
-/* Controller: x[:, columns] = x * factor + vector. No columns: all. vector may be NULL, else [width].
- * Scaling by 0 ablates. */
+/* Controller: x[:, columns] = x * factor + vector; n_columns 0: all columns. `vector` is NULL or [width]. A factor of 0
+ * ablates. MW_ERR_ARG: a column out of range. */
 typedef struct mw_affine_rule {
     float factor;
-    float *vector;
-    int64_t *columns;
+    float *vector;    /* borrowed */
+    int64_t *columns; /* [n_columns]; borrowed */
     int64_t n_columns;
 } mw_affine_rule;
 mw_status mw_apply_affine(void *rule, const mw_hook_event *event) MW_MUST_USE;

@@ -1,4 +1,4 @@
-/* Ready-made detectors and controllers. */
+/* Ready-made detectors and controllers, and host access to the rows of an event. */
 #include "microw/hooks.h"
 
 #include <math.h>

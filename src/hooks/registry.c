@@ -1,3 +1,4 @@
+/* Registry of hooks: attaching, enabling and firing. */
 #include "microw/hooks.h"
 
 typedef struct entry {
@@ -9,11 +10,11 @@ typedef struct entry {
 struct mw_hooks {
     mw_site_width width;
     const void *model;
-    entry *entries; /* in attach order, which is the firing order */
+    entry *entries; /* in order of attachment, which is the firing order */
     int64_t count, capacity;
     mw_hook_id next;
     bool controllers, stopped;
-    mw_hook stopper; /* a copy of the hook that ended a pass last */
+    mw_hook stopper; /* copy of the hook that ended a pass last */
 };
 
 mw_status mw_hooks_new(mw_site_width width, const void *model, mw_hooks **out) {
@@ -72,7 +73,7 @@ void mw_hooks_use_controllers(mw_hooks *hooks, bool use) {
     hooks->controllers = use;
 }
 
-static bool live(const mw_hooks *hooks, const entry *e) {
+static bool will_fire(const mw_hooks *hooks, const entry *e) {
     return e->enabled && (hooks->controllers || e->hook.kind != MW_CONTROLLER);
 }
 
@@ -89,7 +90,7 @@ int64_t mw_hooks_count(const mw_hooks *hooks, mw_site site, mw_hook_kind kind) {
 
 bool mw_hooks_wanted(const mw_hooks *hooks, mw_site site) {
     for (int64_t i = 0; i < hooks->count; i++)
-        if (same_site(hooks->entries[i].hook.site, site) && live(hooks, &hooks->entries[i])) return true;
+        if (same_site(hooks->entries[i].hook.site, site) && will_fire(hooks, &hooks->entries[i])) return true;
     return false;
 }
 
@@ -97,7 +98,7 @@ int64_t mw_hooks_last(const mw_hooks *hooks) {
     int64_t last = -1;
     for (int64_t i = 0; i < hooks->count; i++) {
         int64_t order = mw_site_order(hooks->entries[i].hook.site);
-        if (live(hooks, &hooks->entries[i]) && order > last) last = order;
+        if (will_fire(hooks, &hooks->entries[i]) && order > last) last = order;
     }
     return last;
 }
@@ -109,7 +110,7 @@ static const char *name_of(const mw_hook *hook) {
 mw_status mw_hooks_fire(mw_hooks *hooks, const mw_hook_event *event) {
     for (int64_t i = 0; i < hooks->count; i++) {
         const entry *e = &hooks->entries[i];
-        if (!same_site(e->hook.site, event->site) || !live(hooks, e)) continue;
+        if (!same_site(e->hook.site, event->site) || !will_fire(hooks, e)) continue;
         mw_status status = e->hook.call(e->hook.self, event);
         if (status == MW_OK) continue;
         if (status == MW_STOP) {

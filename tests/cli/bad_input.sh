@@ -20,7 +20,7 @@ refuses 1 "is not in the Hugging Face cache" $run --set model.path=no-such-model
 refuses 1 "no such file" $run --set "dataset.path=$work/none.txt"
 refuses 1 "not a text file" $run --set "dataset.path=$SOURCE/configs/demo/model/model.safetensors" --set dataset.format=text
 refuses 2 "site 9.resid_post is not in this model" $run --set "harvest.sites=[9.resid_post]"
-refuses 2 "did you mean stream 'resid_post'" $run --set "harvest.sites=[1.resid_pots]"
+refuses 2 "did you mean 'resid_post'" $run --set "harvest.sites=[1.resid_pots]"
 refuses 2 "the model takes 64: lower dataset.context" $run --set dataset.context=65 --set dataset.pack=true
 refuses 1 "device 'tpu' is not in this build" $run --set model.device=tpu
 refuses 1 "run \`microw harvest\` first" "$MICROW" train "$work/exp.yaml" --set store="$work/empty"

@@ -54,7 +54,7 @@ stays() { # stays CODE TEXT STAGE SETTINGS...: refused although overwriting, and
     same "$stage $*"
 }
 stays 2 "site 9.resid_post is not in this model" harvest --set "harvest.sites=[9.resid_post]"
-stays 2 "did you mean stream" harvest --set "harvest.sites=[1.resid_pots]"
+stays 2 "did you mean" harvest --set "harvest.sites=[1.resid_pots]"
 stays 2 "lower dataset.context" harvest --set dataset.context=65 --set dataset.pack=true
 stays 1 "quota_gb" harvest --set harvest.dtype=f32 --set quota_gb=0.001
 stays 1 "no such file" harvest --set dataset.path="$work/none.txt"
