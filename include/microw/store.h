@@ -61,7 +61,7 @@ typedef struct mw_store_layout {
     bool keep_nan;             /* values that are not finite are stored, and left out of the means; else an error */
     int threads;               /* that a block is summed by; 0 and 1: the caller's alone */
     double allowed_bytes;      /* the file may have; 0: what the disk has */
-    bool anew;                 /* no blocks of an earlier run are gone on from */
+    bool restart;              /* ignores the blocks of an earlier run */
     const mw_lock *lock;       /* or NULL: must still be held when the file gets its name */
     const mw_pair *provenance; /* root attributes; a resumed file must have the same */
     int64_t n_provenance;

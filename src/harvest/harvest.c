@@ -1,3 +1,4 @@
+/* Harvest: forward passes over a dataset, with detectors that copy the stored rows, and resuming. */
 #include "microw/harvest.h"
 #include "harvest/write_queue.h"
 
@@ -5,16 +6,16 @@
 #include <omp.h>
 #include <string.h>
 
-/* Detector of one site: the kept rows of a pass go into the block at hand, in the type they are stored in. Where the device has memory of
- * its own they are put together there first, and copied when the pass is asked for: the device goes on with the next one meanwhile. */
+/* Detector of one site: copies the kept rows of a pass to the current block, in the stored type. A device with its
+ * own memory collects them there first; the copy to the host overlaps the next pass. */
 typedef struct tap {
-    const bool *keep; /* of the rows to come */
+    const bool *keep; /* of the following rows */
     mw_dtype dtype;
-    char *to;     /* memory of the backend */
-    size_t bytes; /* so far */
+    char *to;     /* in the backend's memory */
+    size_t bytes; /* copied so far */
 } tap;
 
-static mw_status take_run(tap *t, mw_backend *b, const float *x, int64_t count) {
+static mw_status copy_run(tap *t, mw_backend *b, const float *x, int64_t count) {
     char *to = t->to + t->bytes;
     t->bytes += (size_t)count * mw_dtype_size(t->dtype);
     return b->ops->convert(b, t->dtype, to, x, count);
@@ -24,13 +25,13 @@ static mw_status copy_kept(void *self, const mw_hook_event *event) {
     tap *t = self;
     int64_t rows = event->x.shape[0], width = event->x.shape[1];
     const float *x = event->x.data;
-    for (int64_t r = 0; r < rows;) { /* runs of kept rows are copied at once */
+    for (int64_t r = 0; r < rows;) { /* one copy per run of kept rows */
         int64_t run = 0;
         while (r + run < rows && t->keep[r + run]) run++;
-        if (run > 0) MW_TRY(take_run(t, event->backend, x + r * width, run * width));
+        if (run > 0) MW_TRY(copy_run(t, event->backend, x + r * width, run * width));
         r += run > 0 ? run : 1;
     }
-    t->keep += rows; /* logits come in pieces: the next goes on where this one ended */
+    t->keep += rows; /* logits arrive in pieces: the next one continues here */
     return MW_OK;
 }
 
@@ -43,10 +44,10 @@ typedef struct harvest {
     mw_hook_id *hooks;
     int64_t attached;
     mw_backend *backend;
-    void **staging[MW_COPY_SLOTS]; /* [n_sites] of each; NULL: none is needed */
+    void **staging[MW_COPY_SLOTS]; /* each [n_sites]; NULL: on a host backend */
 } harvest;
 
-/* A step whose copies may still be under way. */
+/* A step whose copies may be in progress. */
 typedef struct pending {
     queue_slot *slot;
     int copy;
@@ -64,7 +65,7 @@ static mw_status attach(harvest *h) {
     return MW_OK;
 }
 
-/* What was not reached would be stored as it lies in memory. */
+/* MW_ERR_STATE for a site that the pass did not reach: its block would be stored uninitialized. */
 static mw_status check_reached(const harvest *h, int64_t block) {
     const mw_store_layout *layout = &h->plan->layout;
     size_t rows = (size_t)(layout->block_row[block + 1] - layout->block_row[block]);
@@ -77,8 +78,8 @@ static mw_status check_reached(const harvest *h, int64_t block) {
         if (!mw_hooks_stopped(mw_model_hooks(h->model), &stop, &who))
             return mw_error(MW_ERR_STATE, "site %s was not reached in all rows of block %lld", name, (long long)block);
         mw_site_format(stop, where);
-        return mw_error(MW_ERR_STATE, "hook '%s' on %s ended a pass before site %s, which is to be stored, was reached",
-                        who, where, name);
+        return mw_error(MW_ERR_STATE, "hook '%s' on %s ended a pass before site %s, which must be stored", who, where,
+                        name);
     }
     return MW_OK;
 }
@@ -130,7 +131,7 @@ static int64_t tokens_before(const mw_dataset *d, int64_t sequence) {
     return sequence < d->n_sequences ? d->first[sequence] : d->n_ids;
 }
 
-/* Waits for a step's copies and hands it to the writer. False: it failed, and was the last. */
+/* Waits for a step's copies and submits it for writing. False: the step failed and is the last. */
 static bool settle(harvest *h, write_queue *queue, pending *p) {
     if (!p->slot) return true;
     queue_slot *slot = p->slot;
@@ -141,8 +142,8 @@ static bool settle(harvest *h, write_queue *queue, pending *p) {
     return good;
 }
 
-/* Step s gives rank r block first + s * size + r. A failed step stops all ranks at the same place. While a device computes a
- * step, the one before it is copied and handed on; a CPU's are handed on at once. */
+/* In step s rank r computes block first + s * size + r. A failed step stops all ranks at the same step. While a device
+ * computes a step, the step before it is copied and submitted; a CPU submits its steps at once. */
 static mw_status run_steps(harvest *h, write_queue *queue, const mw_comm *comm, int64_t first) {
     int64_t n = h->plan->layout.n_blocks, size = mw_comm_size(comm), rank = mw_comm_rank(comm);
     int64_t skipped = tokens_before(h->dataset, first * h->options->batch);
@@ -168,12 +169,12 @@ static mw_status run_steps(harvest *h, write_queue *queue, const mw_comm *comm, 
     return MW_OK;
 }
 
-/* Blocks that were written before the signal are not computed again. */
-static mw_status keep_what_is_done(mw_store_writer *writer) {
+/* Flushes the written blocks after a signal, so that a resumed run skips them. */
+static mw_status save_written_blocks(mw_store_writer *writer) {
     int64_t done = 0;
     mw_status status = mw_store_writer_flush(writer, &done);
     if (status == MW_OK)
-        mw_log(MW_LOG_INFO, "harvest interrupted by signal %d after %lld blocks; the same command goes on",
+        mw_log(MW_LOG_INFO, "harvest interrupted by signal %d after %lld blocks; the same command resumes it",
                mw_signal_seen(), (long long)done);
     return status;
 }
@@ -197,8 +198,8 @@ static mw_status write_store(harvest *h, const mw_comm *comm, const mw_comm *wri
     status = mw_comm_agree(comm, status);
     if (status == MW_OK) status = mw_store_writer_finish(writer);
     if (status == MW_INTERRUPTED) {
-        mw_status kept = keep_what_is_done(writer);
-        if (kept != MW_OK) status = kept;
+        mw_status saved = save_written_blocks(writer);
+        if (saved != MW_OK) status = saved;
     }
     mw_store_writer_free(&writer);
     report->resumed_blocks = first;
@@ -206,7 +207,7 @@ static mw_status write_store(harvest *h, const mw_comm *comm, const mw_comm *wri
 }
 
 static mw_status run(harvest *h, const mw_comm *comm, const char *folder, mw_harvest_report *report) {
-    mw_comm *writing = NULL; /* the writer thread's own channel */
+    mw_comm *writing = NULL; /* for the writer thread */
     MW_TRY(mw_comm_duplicate(comm, &writing));
     mw_status status = attach(h);
     if (status == MW_OK) status = make_staging(h);
@@ -218,14 +219,14 @@ static mw_status run(harvest *h, const mw_comm *comm, const char *folder, mw_har
     return status;
 }
 
-static mw_status is_there(const char *folder, const mw_comm *comm, bool *there) {
+static mw_status is_complete(const char *folder, const mw_comm *comm, bool *complete) {
     int64_t found = mw_comm_rank(comm) == 0 && mw_file_is_in(folder, "activations.h5");
     MW_TRY(mw_comm_broadcast(comm, &found, sizeof found, 0));
-    *there = found != 0;
+    *complete = found != 0;
     return MW_OK;
 }
 
-/* Beside a GPU the cores are free for the writer; else the model wants them. */
+/* With a GPU the cores are free for the writer; else the model uses them. */
 static int writer_threads(const mw_backend *backend) {
     return backend->ops->host_memory ? 1 : omp_get_max_threads();
 }
@@ -234,8 +235,8 @@ mw_status mw_harvest(mw_model *model, const mw_dataset *dataset, const mw_tokeni
                      const char *folder, const mw_harvest_options *options, mw_harvest_report *report) {
     double start = mw_seconds();
     mw_harvest_report made = {0};
-    bool there = false;
-    if (!options->replace) MW_TRY(is_there(folder, comm, &there));
+    bool complete = false;
+    if (!options->replace) MW_TRY(is_complete(folder, comm, &complete));
     row_plan plan = {0};
     MW_TRY(mw_comm_agree(comm, row_plan_make(model, dataset, tokenizer, options, &plan)));
     plan.layout.threads = writer_threads(mw_model_backend(model));
@@ -244,7 +245,7 @@ mw_status mw_harvest(mw_model *model, const mw_dataset *dataset, const mw_tokeni
     h.taps = mw_calloc((size_t)options->n_sites, sizeof *h.taps);
     h.hooks = mw_calloc((size_t)options->n_sites, sizeof *h.hooks);
     mw_status status = mw_comm_agree(comm, h.taps && h.hooks ? MW_OK : MW_ERR_MEMORY);
-    if (status == MW_OK && !there) status = run(&h, comm, folder, &made);
+    if (status == MW_OK && !complete) status = run(&h, comm, folder, &made);
     made.rows = plan.layout.n_rows;
     made.tokens = dataset->n_ids;
     made.blocks = plan.layout.n_blocks;

@@ -1,3 +1,4 @@
+/* Makes the row plan of a harvest: rows, sequences, documents, blocks and vocabulary. */
 #include "harvest/row_plan.h"
 
 #include <string.h>
@@ -47,7 +48,7 @@ static void fill_rows(const mw_dataset *d, int64_t batch, row_plan *p) {
     p->block_row[p->layout.n_blocks] = (uint64_t)row;
 }
 
-/* Documents lie one behind the other in the dataset, so their rows do too. */
+/* Documents are contiguous in the dataset, so their rows are too. */
 static void fill_documents(const mw_dataset *d, row_plan *p) {
     uint64_t row = 0;
     for (int64_t n = 0, at = 0; n <= d->n_documents; n++) {
@@ -56,7 +57,7 @@ static void fill_documents(const mw_dataset *d, row_plan *p) {
     }
 }
 
-/* The text of every id the model knows, so that a store can be read without tokenizer and model. */
+/* The text of every id of the model, so that a store can be read without tokenizer and model. */
 static mw_status fill_vocabulary(const mw_tokenizer *tokenizer, int64_t vocab, row_plan *p) {
     if (!(p->vocabulary_offset = mw_alloc((size_t)(vocab + 1) * sizeof *p->vocabulary_offset))) return MW_ERR_MEMORY;
     mw_text_add(&p->vocabulary, "", 0);
@@ -66,18 +67,18 @@ static mw_status fill_vocabulary(const mw_tokenizer *tokenizer, int64_t vocab, r
         p->vocabulary_offset[id] = p->vocabulary.length;
         mw_text_add(&p->vocabulary, text, length);
     }
-    if (p->vocabulary.length == 0) mw_text_add(&p->vocabulary, "", 1); /* HDF5 wants at least one byte */
+    if (p->vocabulary.length == 0) mw_text_add(&p->vocabulary, "", 1); /* HDF5 requires at least one byte */
     p->vocabulary_offset[vocab] = p->vocabulary.length;
     return p->vocabulary.failed ? MW_ERR_MEMORY : MW_OK;
 }
 
-static mw_status check(const mw_model *model, const mw_dataset *d, const mw_tokenizer *tokenizer,
-                       const mw_harvest_options *options, row_plan *p) {
+static mw_status check_inputs(const mw_model *model, const mw_dataset *d, const mw_tokenizer *tokenizer,
+                              const mw_harvest_options *options, row_plan *p) {
     const mw_model_info *about = mw_model_about(model);
     if (options->n_sites < 1) return mw_error(MW_ERR_CONFIG, "harvest.sites is empty: nothing to store");
     if (tokenizer && mw_tokenizer_size(tokenizer) > about->vocab)
         return mw_error(MW_ERR_CONFIG,
-                        "the tokenizer knows %lld tokens, the model only %lld: they do not belong together",
+                        "the tokenizer has %lld tokens, the model only %lld: they do not belong together",
                         (long long)mw_tokenizer_size(tokenizer), (long long)about->vocab);
     if (d->n_sequences > UINT32_MAX)
         return mw_error(MW_ERR_UNSUPPORTED, "the dataset has %lld sequences; a store numbers them up to 2^32",
@@ -104,10 +105,10 @@ static mw_status check(const mw_model *model, const mw_dataset *d, const mw_toke
     return MW_OK;
 }
 
-static mw_status make(const mw_model *model, const mw_dataset *d, const mw_tokenizer *tokenizer,
-                      const mw_harvest_options *options, row_plan *p) {
+static mw_status fill_plan(const mw_model *model, const mw_dataset *d, const mw_tokenizer *tokenizer,
+                           const mw_harvest_options *options, row_plan *p) {
     if (!(p->widths = mw_calloc((size_t)options->n_sites, sizeof *p->widths))) return MW_ERR_MEMORY;
-    MW_TRY(check(model, d, tokenizer, options, p));
+    MW_TRY(check_inputs(model, d, tokenizer, options, p));
     if (!(p->keep = mw_calloc((size_t)d->n_ids, sizeof *p->keep))) return MW_ERR_MEMORY;
     int64_t rows = mark_rows(d, tokenizer, options, p->keep),
             blocks = (d->n_sequences + options->batch - 1) / options->batch;
@@ -145,7 +146,7 @@ static mw_status make(const mw_model *model, const mw_dataset *d, const mw_token
                                   .vocabulary_bytes = p->vocabulary.data,
                                   .n_vocabulary = mw_model_about(model)->vocab,
                                   .keep_nan = options->keep_nan,
-                                  .anew = options->anew,
+                                  .restart = options->restart,
                                   .lock = options->lock,
                                   .allowed_bytes = options->allowed_bytes,
                                   .provenance = options->provenance,
@@ -158,7 +159,7 @@ static mw_status make(const mw_model *model, const mw_dataset *d, const mw_token
 mw_status row_plan_make(const mw_model *model, const mw_dataset *dataset, const mw_tokenizer *tokenizer,
                         const mw_harvest_options *options, row_plan *out) {
     row_plan plan = {0};
-    mw_status status = make(model, dataset, tokenizer, options, &plan);
+    mw_status status = fill_plan(model, dataset, tokenizer, options, &plan);
     if (status != MW_OK)
         row_plan_free(&plan);
     else

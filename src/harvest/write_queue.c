@@ -1,3 +1,4 @@
+/* Writes the blocks of a harvest in a second thread. */
 #include "harvest/write_queue.h"
 
 #include <pthread.h>
@@ -23,7 +24,8 @@ static mw_status write_slot(write_queue *q, const queue_slot *slot) {
     return mw_store_write_blocks(q->writer, slot->block, (const void *const *)slot->values, slot->done, slot->local);
 }
 
-/* Every rank writes the same number of steps: a failure is agreed upon inside a step, so all stop at the same one. */
+/* The writing thread. Every rank writes the same number of steps: the ranks agree on a failure within a step, so all
+ * stop at the same one. */
 static void *write_steps(void *self) {
     write_queue *q = self;
     pthread_mutex_lock(&q->lock);
@@ -78,7 +80,7 @@ mw_status write_queue_open(mw_store_writer *writer, const mw_store_layout *layou
     pthread_cond_init(&q->changed, NULL);
     mw_status status = make_slots(q, layout);
     if (status == MW_OK && threaded && pthread_create(&q->thread, NULL, write_steps, q) != 0)
-        status = mw_error(MW_ERR_MEMORY, "a writer thread cannot be started");
+        status = mw_error(MW_ERR_MEMORY, "cannot start a writer thread");
     if (status != MW_OK)
         free_queue(q);
     else

@@ -208,7 +208,7 @@ static int64_t blocks_left_behind(const mw_store_writer *w) {
 static mw_status start_or_resume(mw_store_writer *w, int64_t *first_block) {
     int64_t done = mw_comm_rank(w->comm) == 0 ? blocks_left_behind(w) : 0;
     MW_TRY(mw_comm_broadcast(w->comm, &done, sizeof done, 0));
-    if (done > 0 && w->layout->anew) {
+    if (done > 0 && w->layout->restart) {
         mw_log(MW_LOG_WARNING, "%s: its %lld blocks are made again, since a hook wants to see all rows", w->partial,
                (long long)done);
         done = 0;

@@ -98,7 +98,7 @@ static mw_status harvest(run *r, provenance *p) {
                                   .skip_positions = h->skip_positions,
                                   .keep_nan = h->nan != 0,
                                   .replace = true,
-                                  .anew = yaml_hooks_want_all(r->e),
+                                  .restart = yaml_hooks_want_all(r->e),
                                   .lock = &p->w.lock,
                                   .provenance = p->pairs,
                                   .n_provenance = PAIRS};
