@@ -1,4 +1,4 @@
-/* Which data file each document of a store comes from. */
+/* The data file of each document of a store. */
 #include "store/store.h"
 
 #include <string.h>
@@ -10,7 +10,7 @@ static mw_status add_name(mw_store_data_files *s, int64_t *capacity, const char 
     return MW_OK;
 }
 
-/* From lines of "HASH  NAME"; a file that does not say has one source. */
+/* Adds the names in lines of "HASH  NAME"; a harvest without them counts as one data file. */
 static mw_status add_names(const harvest_file *harvest, mw_store_data_files *s, int64_t *capacity) {
     char *text = NULL;
     int64_t before = s->n;
@@ -31,7 +31,7 @@ static mw_status add_names(const harvest_file *harvest, mw_store_data_files *s, 
     return status;
 }
 
-/* Documents of a harvest follow those of the files before it. */
+/* Documents of a harvest file follow those of the files before. */
 static mw_status number_documents(const mw_store *store, const mw_store_tokens *t, const int64_t *first,
                                   mw_store_data_files *s) {
     for (int64_t f = 0, d = 0; f < store->n_files; f++)

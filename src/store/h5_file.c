@@ -1,3 +1,4 @@
+/* HDF5 files: errors, opening, data sets and attributes. */
 #include "store/h5_file.h"
 
 #include <errno.h>
@@ -10,7 +11,7 @@
 
 /* ---- errors -------------------------------------------------------------------------------------------- */
 
-/* HDF5 1.10 refuses to read 2^31 bytes at once by MPI-IO, unless all ranks read together. */
+/* HDF5 1.10 refuses independent reads of 2^31 bytes at once by MPI-IO. */
 enum { READ_BYTES = 1 << 28, REASON_TEXT = 512 };
 
 static herr_t keep_reason(unsigned depth, const H5E_error2_t *entry, void *into) {
@@ -19,7 +20,7 @@ static herr_t keep_reason(unsigned depth, const H5E_error2_t *entry, void *into)
     return 0;
 }
 
-/* What the operating system said, where HDF5 quotes it among descriptors, times and addresses. */
+/* Shortens a reason to the operating system's message, which HDF5 quotes among descriptors, times and addresses. */
 static void shorten(char *reason) {
     static const char mark[] = "error message = '";
     char *quoted = strstr(reason, mark), *end = quoted ? strchr(quoted + strlen(mark), '\'') : NULL;
@@ -28,7 +29,7 @@ static void shorten(char *reason) {
     memmove(reason, quoted + strlen(mark), strlen(quoted + strlen(mark)) + 1);
 }
 
-/* HDF5's innermost reason for what failed last; "": it gave none. */
+/* Moves HDF5's innermost reason of the last failure to `out`; "": none. */
 static void take_reason(char out[REASON_TEXT]) {
     out[0] = '\0';
     H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, keep_reason, out);
@@ -48,8 +49,9 @@ mw_status h5_error(mw_status status, const char *path, const char *fmt, ...) {
 
 /* ---- files --------------------------------------------------------------------------------------------- */
 
-/* File access: MPI-IO for a communicator, plain reads and writes for a process alone. A data set's rows are written when they are
- * given (no sieve buffer), so that what fails, fails there and not in a later close; closing a file closes what is open in it. */
+/* File access: MPI-IO for a communicator, plain reads and writes for a process alone. Without a sieve buffer rows
+ * are written at once, so that a failure is reported by the write and not by a later close. Closing a file closes
+ * its open objects. */
 static hid_t access_list(const mw_comm *comm) {
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
     hid_t list = H5Pcreate(H5P_FILE_ACCESS);
@@ -70,7 +72,7 @@ mw_status h5_create(const char *path, const mw_comm *comm, hid_t *out) {
     return status;
 }
 
-/* A file that another process has locked is as whole as that one leaves it. */
+/* Logs why a file cannot be opened; a file that another process has locked is not reported as damaged. */
 static mw_status refuse_open(const char *path) {
     char reason[REASON_TEXT];
     take_reason(reason);
@@ -88,15 +90,15 @@ static mw_status refuse_open(const char *path) {
                         path);
     if (lock)
         return mw_error(MW_ERR_STATE,
-                        "%s: it cannot be locked on this file system (%s); with HDF5_USE_FILE_LOCKING=FALSE in the "
-                        "environment HDF5 does without",
+                        "%s: cannot be locked on this file system (%s); HDF5_USE_FILE_LOCKING=FALSE in the "
+                        "environment makes HDF5 skip its locks",
                         path, reason);
     return mw_error(MW_ERR_IO, "%s: cannot be opened as HDF5%s%s", path, reason[0] ? ": " : "", reason);
 }
 
 mw_status h5_open(const char *path, const mw_comm *comm, bool write, hid_t *out) {
-    if (!comm)
-        MW_TRY(mw_memory_room((size_t)32 << 20, "reading HDF5")); /* which crashes without; alone, so that none waits */
+    /* HDF5 crashes without memory. Only for a process alone: otherwise the other ranks would wait. */
+    if (!comm) MW_TRY(mw_memory_room((size_t)32 << 20, "reading HDF5"));
     hid_t access = access_list(comm);
     hid_t file = access < 0 ? -1 : H5Fopen(path, write ? H5F_ACC_RDWR : H5F_ACC_RDONLY, access);
     mw_status status = file < 0 ? refuse_open(path) : MW_OK;
@@ -114,9 +116,9 @@ mw_status h5_descriptor(hid_t file, const char *path, int *out) {
     return MW_OK;
 }
 
-/* HDF5 1.10 keeps a file that it cannot write to the end, and crashes on it when MPI or the program ends. So what is left to
- * write goes to memory. */
-static void drop_the_rest(hid_t file) {
+/* Redirects unwritten data to memory: HDF5 1.10 keeps a file whose close fails, and crashes on it when MPI or the
+ * program ends. */
+static void drop_unwritten(hid_t file) {
     void *handle = NULL;
     int sink = memfd_create("microw", MFD_CLOEXEC);
     if (sink >= 0 && H5Fget_vfd_handle(file, H5P_DEFAULT, &handle) >= 0) dup2(sink, *(const int *)handle);
@@ -125,7 +127,7 @@ static void drop_the_rest(hid_t file) {
 
 mw_status h5_close(hid_t file, const char *path, mw_status status) {
     if (status == MW_OK && H5Fflush(file, H5F_SCOPE_GLOBAL) < 0) status = h5_error(MW_ERR_IO, path, "write failed");
-    if (status != MW_OK) drop_the_rest(file);
+    if (status != MW_OK) drop_unwritten(file);
     if (H5Fclose(file) < 0 && status == MW_OK) status = h5_error(MW_ERR_IO, path, "cannot be closed");
     return status;
 }
@@ -134,7 +136,7 @@ mw_status h5_close(hid_t file, const char *path, mw_status status) {
 
 mw_status h5_make_group(hid_t file, const char *path, const char *name) {
     hid_t group = H5Gcreate2(file, name, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
-    if (group < 0) return h5_error(MW_ERR_IO, path, "group '%s' cannot be made", name);
+    if (group < 0) return h5_error(MW_ERR_IO, path, "cannot create group '%s'", name);
     H5Gclose(group);
     return MW_OK;
 }
@@ -149,9 +151,9 @@ mw_status h5_make_data(hid_t file, const char *path, const char *name, hid_t typ
     hid_t space = H5Screate_simple(columns ? 2 : 1, dims, NULL), how = H5Pcreate(H5P_DATASET_CREATE);
     H5Pset_alloc_time(how, H5D_ALLOC_TIME_EARLY);
     H5Pset_fill_time(how, H5D_FILL_TIME_NEVER);
-    H5Pset_obj_track_times(how, 0); /* the same bytes whenever it is written */
+    H5Pset_obj_track_times(how, 0); /* no time stamps: files with equal contents have equal bytes */
     hid_t data = H5Dcreate2(file, name, type, space, H5P_DEFAULT, how, H5P_DEFAULT);
-    mw_status status = data < 0 ? h5_error(MW_ERR_IO, path, "data set '%s' cannot be made", name) : MW_OK;
+    mw_status status = data < 0 ? h5_error(MW_ERR_IO, path, "cannot create data set '%s'", name) : MW_OK;
     if (status == MW_OK && dtype_name) status = h5_put_text(data, path, "dtype", dtype_name);
     if (data >= 0) H5Dclose(data);
     H5Pclose(how);
@@ -166,7 +168,7 @@ static mw_status open_data(hid_t file, const char *path, const char *name, hid_t
     return MW_OK;
 }
 
-/* Rows begin .. begin + count in the file, and as many in memory. */
+/* Selections of rows begin .. begin + count in the file, and of as many rows in memory. */
 typedef struct slab {
     hid_t in_file, in_memory;
 } slab;
@@ -279,7 +281,7 @@ static mw_status put_piece(hid_t object, const char *path, const char *key, cons
     return status;
 }
 
-/* "dataset_sha256", then "dataset_sha256.1" and so on: HDF5 allows an attribute 64 KiB. */
+/* "dataset_sha256", then "dataset_sha256.1" and so on: HDF5 limits an attribute to 64 KiB. */
 static void piece_name(const char *key, int number, char out[PIECE_NAME]) {
     if (number == 0)
         snprintf(out, PIECE_NAME, "%s", key);

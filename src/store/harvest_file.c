@@ -1,4 +1,4 @@
-/* One file of a store, or an array: HDF5 for what is small, plain reads at known places for activations. */
+/* One file of a store, or rows in memory: HDF5 for small data, pread at known offsets for activations. */
 #include "store/harvest_file.h"
 
 #include <errno.h>
@@ -43,7 +43,7 @@ static mw_status stored_dtype(const harvest_file *file, const char *name, mw_dty
         if (status != MW_OK) mw_error(status, "%s: '%s' has dtype '%s'", file->path, name, text);
         hid_t type = H5Dget_type(data);
         if (status == MW_OK && H5Tget_size(type) != mw_dtype_size(*out))
-            status = mw_error(MW_ERR_FORMAT, "%s: '%s' says %s, but its elements have %zu bytes", file->path, name,
+            status = mw_error(MW_ERR_FORMAT, "%s: '%s' has dtype %s, but its elements have %zu bytes", file->path, name,
                               text, H5Tget_size(type));
         H5Tclose(type);
     }
@@ -52,7 +52,7 @@ static mw_status stored_dtype(const harvest_file *file, const char *name, mw_dty
     return status;
 }
 
-/* Whether the file goes on to the end of a site's values. */
+/* Whether a site's values end within the file. */
 static bool fits(const harvest_file *file, uint64_t offset, int64_t rows, int64_t width, mw_dtype dtype) {
     uint64_t row, bytes, end;
     return !__builtin_mul_overflow((uint64_t)width, mw_dtype_size(dtype), &row) &&
@@ -78,7 +78,7 @@ static mw_status add_site(harvest_file *file, const char *text) {
     store_site_name(s.site, "square_mean", name);
     MW_TRY(h5_read_all(file->h5, file->path, name, H5T_NATIVE_DOUBLE, 1, &s.square_mean));
     if (!fits(file, offset, rows, s.width, s.dtype))
-        return mw_error(MW_ERR_FORMAT, "%s: truncated: site %s ends behind the end of the file", file->path, text);
+        return mw_error(MW_ERR_FORMAT, "%s: truncated: site %s ends after the end of the file", file->path, text);
     if (!MW_GROW(file->sites, file->n_sites, file->capacity)) return MW_ERR_MEMORY;
     file->sites[file->n_sites++] = (file_site){s, offset};
     return MW_OK;
@@ -235,7 +235,7 @@ mw_status harvest_file_column(const harvest_file *file, const char *name, hid_t 
     return MW_OK;
 }
 
-/* What the file says of itself must hold together before anything is looked up by it. */
+/* MW_ERR_FORMAT unless all indices are in range and in order. */
 static mw_status check_tokens(const harvest_file *file, const mw_store_tokens *t, int64_t n_bytes) {
     for (int64_t i = 0; i < t->n_vocabulary; i++)
         if (t->vocabulary_offset[i] > t->vocabulary_offset[i + 1] || t->vocabulary_offset[i + 1] > (uint64_t)n_bytes)
@@ -251,7 +251,7 @@ static mw_status check_tokens(const harvest_file *file, const mw_store_tokens *t
             return mw_error(MW_ERR_FORMAT, "%s: sequence %lld is out of range", file->path, (long long)i);
     for (int64_t i = 0; i < t->n_rows; i++)
         if ((uint64_t)i - t->offset[t->sequence[i]] >= t->length[t->sequence[i]])
-            return mw_error(MW_ERR_FORMAT, "%s: row %lld does not lie in its sequence %u", file->path, (long long)i,
+            return mw_error(MW_ERR_FORMAT, "%s: row %lld is not within its sequence %u", file->path, (long long)i,
                             t->sequence[i]);
     for (int64_t i = 0; i < t->n_documents; i++)
         if (t->document_row[i] > t->document_row[i + 1])
@@ -262,7 +262,7 @@ static mw_status check_tokens(const harvest_file *file, const mw_store_tokens *t
     return MW_OK;
 }
 
-/* Schema 1 says where sequences begin only. */
+/* Schema 1 stores only the first document of each sequence: assigns all rows of the sequence to it. */
 static mw_status guess_documents(harvest_file *file, mw_store_tokens *t) {
     if (!(t->document_row = mw_alloc((size_t)(t->n_documents + 1) * sizeof *t->document_row))) return MW_ERR_MEMORY;
     int64_t next = 0;
@@ -272,8 +272,8 @@ static mw_status guess_documents(harvest_file *file, mw_store_tokens *t) {
     for (; next <= t->n_documents; next++) t->document_row[next] = (uint64_t)t->n_rows;
     if (!file->schema_1_reported)
         mw_log(MW_LOG_INFO,
-               "%s: of an earlier version (store schema 1): rows are said to be of the document that their sequence "
-               "begins with; harvest with --overwrite to have their own",
+               "%s: of an earlier version (store schema 1): all rows of a sequence are assigned to its first document; "
+               "harvest with --overwrite to store their own",
                file->path);
     file->schema_1_reported = true;
     return MW_OK;
@@ -285,7 +285,7 @@ static mw_status read_documents(harvest_file *file, mw_store_tokens *t) {
     return harvest_file_column(file, "/documents/row", H5T_NATIVE_UINT64, 0, &count, (void **)&t->document_row);
 }
 
-/* Each row is a sequence of its own, of the one document, of the one token. */
+/* Each row is its own sequence, of one document and one token. */
 static mw_status tokens_of_array(const harvest_file *file, mw_store_tokens *t) {
     size_t n = (size_t)file->n_rows;
     t->n_rows = t->n_sequences = file->n_rows;
@@ -382,7 +382,7 @@ mw_status harvest_file_matching_blocks(const harvest_file *file, int64_t site, c
                                        int64_t begin, int64_t end, int64_t *good) {
     char name[STORE_NAME];
     *good = end;
-    if (file->array) return MW_OK; /* nothing was written that may have changed */
+    if (file->array) return MW_OK; /* memory has no checksums */
     void *data = NULL;
     store_site_name(file->sites[site].about.site, "checksum", name);
     MW_TRY(harvest_file_column(file, name, H5T_NATIVE_UINT64, 0, &n_blocks, &data));

@@ -25,7 +25,7 @@ static size_t size_of(mw_array_type type) {
 
 /* ---- writing ------------------------------------------------------------------------------------------- */
 
-/* The groups of "a/b/c", those that are not there yet. */
+/* Creates the missing groups of "a/b/c". */
 static mw_status make_groups(hid_t file, const char *path, const char *name) {
     for (const char *slash = strchr(name, '/'); slash; slash = strchr(slash + 1, '/')) {
         char *group = mw_strndup(name, (size_t)(slash - name));
@@ -74,7 +74,7 @@ mw_status mw_arrays_open(const char *path, mw_arrays **out) {
     file->file = -1;
     file->path = mw_strdup(path);
     mw_status status = file->path ? h5_open(path, NULL, false, &file->file) : MW_ERR_MEMORY;
-    if (status == MW_ERR_STATE) status = MW_ERR_IO; /* callers say by it that what they have read is out of date */
+    if (status == MW_ERR_STATE) status = MW_ERR_IO; /* callers use MW_ERR_STATE for outdated contents */
     if (status != MW_OK)
         mw_arrays_close(&file);
     else
@@ -93,15 +93,15 @@ void mw_arrays_close(mw_arrays **slot) {
 
 bool mw_arrays_have(const mw_arrays *file, const char *name) {
     char *prefix = mw_strdup(name);
-    bool there = prefix != NULL;
-    for (char *slash = prefix ? strchr(prefix, '/') : NULL; slash && there; slash = strchr(slash + 1, '/')) {
+    bool found = prefix != NULL;
+    for (char *slash = prefix ? strchr(prefix, '/') : NULL; slash && found; slash = strchr(slash + 1, '/')) {
         *slash = '\0';
-        there = h5_have(file->file, prefix);
+        found = h5_have(file->file, prefix);
         *slash = '/';
     }
-    there = there && h5_have(file->file, name);
+    found = found && h5_have(file->file, name);
     mw_free(prefix);
-    return there;
+    return found;
 }
 
 mw_status mw_arrays_read(const mw_arrays *file, const char *name, mw_array_type type, int64_t *rows, int64_t *columns,

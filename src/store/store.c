@@ -1,4 +1,4 @@
-/* A store as its readers see it: one file, or several one behind the other. */
+/* Reading a store: one file, or several concatenated. */
 #include "store/store.h"
 
 #include <stdio.h>
@@ -10,14 +10,14 @@ static bool same_site(const mw_store_site *a, const mw_store_site *b) {
     return a->site.layer == b->site.layer && a->site.kind == b->site.kind && a->width == b->width;
 }
 
-/* Index of a site of the same width in a file; -1: it has none. */
+/* Returns the index of a site of the same width in a file; -1: none. */
 static int64_t find_in_file(const harvest_file *file, const mw_store_site *wanted) {
     for (int64_t i = 0; i < file->n_sites; i++)
         if (same_site(&file->sites[i].about, wanted)) return i;
     return -1;
 }
 
-/* Only sites that every file has, in the order of the first. */
+/* Keeps the sites that every file has, in the order of the first file. */
 static void keep_common_sites(mw_store *store) {
     int64_t kept = 0;
     for (int64_t i = 0; i < store->files[0].n_sites; i++) {
@@ -53,7 +53,7 @@ static mw_status list_sites(mw_store *store) {
     return MW_OK;
 }
 
-/* Activations of two models in one dictionary would be a mistake that nothing later shows. */
+/* MW_ERR_CONFIG for files of different models: no later check would detect them. */
 static mw_status check_same_model(const mw_store *store) {
     char *first = NULL, *other = NULL;
     MW_TRY(h5_get_text(store->files[0].h5, store->files[0].path, "model_sha256", &first));
@@ -98,7 +98,7 @@ mw_status mw_store_open(const char *path, mw_store **out) {
     return mw_store_open_many(&path, 1, out);
 }
 
-static mw_status take_array(mw_store *store, const float *rows, int64_t n, int64_t width, const char *site) {
+static mw_status set_array(mw_store *store, const float *rows, int64_t n, int64_t width, const char *site) {
     if (!(store->files = mw_calloc(1, sizeof *store->files))) return MW_ERR_MEMORY;
     MW_TRY(harvest_file_of_array(rows, n, width, site, &store->files[0]));
     store->n_files = store->n_sites = 1;
@@ -108,7 +108,7 @@ static mw_status take_array(mw_store *store, const float *rows, int64_t n, int64
 
 mw_status mw_store_of_array(const float *rows, int64_t n, int64_t width, const char *site, mw_store **out) {
     mw_store *store = mw_calloc(1, sizeof *store);
-    mw_status status = store ? take_array(store, rows, n, width, site) : MW_ERR_MEMORY;
+    mw_status status = store ? set_array(store, rows, n, width, site) : MW_ERR_MEMORY;
     if (status != MW_OK)
         mw_store_close(&store);
     else
@@ -187,7 +187,7 @@ mw_status mw_store_provenance(const mw_store *store, const char *key, char **out
 
 /* ---- rows ---------------------------------------------------------------------------------------------- */
 
-/* The last file that begins at or before a row. */
+/* Returns the file of a row: the last one that begins at or before it. */
 static const harvest_file *file_of(const mw_store *store, int64_t row) {
     int64_t low = 0, high = store->n_files - 1;
     while (low < high) {
@@ -202,7 +202,7 @@ static const harvest_file *file_of(const mw_store *store, int64_t row) {
 
 static mw_status check_row(const mw_store *store, int64_t begin, int64_t count) {
     if (begin >= 0 && count >= 0 && begin <= store->n_rows - count) return MW_OK;
-    return mw_error(MW_ERR_ARG, "%s: rows %lld to %lld were asked for, it has %lld", store->files[0].path,
+    return mw_error(MW_ERR_ARG, "%s: rows %lld to %lld requested, the store has %lld", store->files[0].path,
                     (long long)begin, (long long)(begin + count), (long long)store->n_rows);
 }
 
@@ -234,11 +234,11 @@ mw_status mw_store_read_range(const mw_store *store, const mw_store_site *s, int
     mw_status status = raw ? MW_OK : MW_ERR_MEMORY;
     while (count > 0 && status == MW_OK) {
         const harvest_file *file = file_of(store, begin);
-        int64_t left = file->first + file->n_rows - begin, take = left < count ? left : count;
-        status = harvest_file_read(file, s->index, begin - file->first, take, raw, out);
-        begin += take;
-        count -= take;
-        out += take * s->width;
+        int64_t left = file->first + file->n_rows - begin, n = left < count ? left : count;
+        status = harvest_file_read(file, s->index, begin - file->first, n, raw, out);
+        begin += n;
+        count -= n;
+        out += n * s->width;
     }
     mw_free(raw);
     return status;
@@ -268,7 +268,7 @@ void mw_store_tokens_free(mw_store_tokens *t) {
     *t = (mw_store_tokens){0};
 }
 
-/* `*to` grows by `count` items of `from`. */
+/* Grows the array `*to` of `have` items by `count` items of `from`. */
 static bool append(void *to, int64_t have, const void *from, int64_t count, size_t item) {
     void *old, *grown;
     memcpy(&old, to, sizeof old);
@@ -284,7 +284,7 @@ static bool same_vocabulary(const mw_store_tokens *a, const mw_store_tokens *b) 
            memcmp(a->vocabulary_bytes, b->vocabulary_bytes, a->vocabulary_offset[a->n_vocabulary]) == 0;
 }
 
-/* What counts rows, sequences and documents of one file goes on counting from those before it. */
+/* Appends the tokens of a file: its numbers of rows, sequences and documents continue those before. */
 static bool append_tokens(mw_store_tokens *t, mw_store_tokens *more) {
     for (int64_t i = 0; i < more->n_rows; i++) more->sequence[i] += (uint32_t)t->n_sequences;
     for (int64_t i = 0; i < more->n_sequences; i++) {
@@ -300,7 +300,7 @@ static bool append_tokens(mw_store_tokens *t, mw_store_tokens *more) {
                 append(&t->length, t->n_sequences, more->length, more->n_sequences, sizeof *t->length) &&
                 append(&t->documents, t->n_documents, more->documents, more->n_documents, sizeof *t->documents) &&
                 append(&t->document_row, t->n_documents, more->document_row, more->n_documents + 1,
-                       sizeof *t->document_row); /* the end of one file's is the start of the next's */
+                       sizeof *t->document_row); /* the last entry of one file is the first of the next */
     t->n_rows += more->n_rows;
     t->n_sequences += more->n_sequences;
     t->n_documents += more->n_documents;
@@ -331,7 +331,7 @@ mw_status mw_store_read_tokens(const mw_store *store, mw_store_tokens *out) {
     return status;
 }
 
-/* The last document that begins at or before a row: those before it that begin there have no rows. */
+/* Returns the last document that begins at or before a row: earlier ones with the same start are empty. */
 static int64_t document_of(const mw_store_tokens *t, int64_t row) {
     int64_t low = 0, high = t->n_documents - 1;
     while (low < high) {
@@ -377,7 +377,7 @@ mw_status mw_store_blocks(const mw_store *store, int64_t *n_blocks, uint64_t **o
 
 /* ---- verification -------------------------------------------------------------------------------------- */
 
-/* Blocks begin .. end of a site of one file. */
+/* Verifies blocks begin .. end of a site of one file. */
 static mw_status verify_blocks(const harvest_file *file, int64_t site, const uint64_t *row, int64_t n_blocks,
                                int64_t begin, int64_t end) {
     int64_t good = begin;
@@ -387,7 +387,7 @@ static mw_status verify_blocks(const harvest_file *file, int64_t site, const uin
     mw_site_format(file->sites[site].about.site, text);
     return mw_error(
         MW_ERR_FORMAT,
-        "%s: site %s, block %lld (rows %llu to %llu): the checksum does not match; harvest with --overwrite makes it again",
+        "%s: site %s, block %lld (rows %llu to %llu): the checksum does not match; harvest again with --overwrite",
         file->path, text, (long long)good, (unsigned long long)row[good], (unsigned long long)row[good + 1]);
 }
 

@@ -1,4 +1,4 @@
-/* What a reader of a store holds. */
+/* An open store. */
 #ifndef MICROW_STORE_STORE_H
 #define MICROW_STORE_STORE_H
 
@@ -6,7 +6,7 @@
 
 struct mw_store {
     int64_t n_files, n_rows, n_sites;
-    harvest_file *files;  /* sites of all are those of the first, at the same index */
+    harvest_file *files;  /* all have the sites of the first, at the same indices */
     mw_store_site *sites; /* [n_sites] */
 };
 

@@ -1,4 +1,4 @@
-/* The library of stores. */
+/* Version of HDF5. */
 #include "microw/store.h"
 
 #include <hdf5.h>

@@ -1,4 +1,4 @@
-/* Several sites of a store as one. */
+/* Several sites of a store side by side. */
 #include "microw/store.h"
 
 #include <string.h>
@@ -10,7 +10,7 @@ static mw_status add_site(mw_store_view *view, const char *name, const char *sit
     MW_TRY(mw_store_find(view->store, name, site));
     for (int64_t i = 0; i < view->n_sites; i++)
         if (view->site[i].index == site->index)
-            return mw_error(MW_ERR_CONFIG, "sites '%s': %s is there twice", sites, name);
+            return mw_error(MW_ERR_CONFIG, "sites '%s': %s is listed twice", sites, name);
     view->n_sites++;
     view->width += site->width;
     return MW_OK;
@@ -32,14 +32,14 @@ mw_status mw_store_view_open(const mw_store *store, const char *sites, mw_store_
     return MW_OK;
 }
 
-/* Spreads rows [count, width] of one site over the view's rows, at its columns. */
+/* Copies rows [count, width] of one site to its columns of the view's rows. */
 static void place_rows(const mw_store_view *view, int64_t at, int64_t width, int64_t count, const float *from,
                        float *out) {
     for (int64_t r = 0; r < count; r++)
         memcpy(out + r * view->width + at, from + r * width, (size_t)width * sizeof *out);
 }
 
-/* rows NULL: begin .. begin + count */
+/* `rows` NULL: rows begin .. begin + count. */
 static mw_status read_sites(const mw_store_view *view, const int64_t *rows, int64_t begin, int64_t count, float *out) {
     float *one = view->n_sites > 1 ? mw_alloc((size_t)(count * view->width) * sizeof *one) : out;
     mw_status status = one || count == 0 ? MW_OK : MW_ERR_MEMORY;

@@ -1,4 +1,4 @@
-/* Writes a store: everything known beforehand at once, activations block by block, means at the end. */
+/* Writes a store: the layout first, activations block by block, means at the end; resumes interrupted files. */
 #include "base/dispatch.h"
 #include "base/json.h"
 #include "store/harvest_file.h"
@@ -13,11 +13,11 @@
 
 enum { FLUSH_STEPS = 16, FLUSH_SECONDS = 2, TILE = 64, SUM_BYTES = 1 << 24 };
 
-/* Of a tile of a block's rows. */
+/* Sums over a tile of a block's rows. */
 typedef struct tile_sums {
     double norm, square;
-    int64_t rows;    /* that are finite, of which the sums are */
-    int64_t refused; /* first row that is not finite and must be; -1: none */
+    int64_t rows;    /* finite rows, which the sums include */
+    int64_t refused; /* first non-finite row without keep_nan; -1: none */
 } tile_sums;
 
 struct mw_store_writer {
@@ -25,19 +25,19 @@ struct mw_store_writer {
     const mw_comm *comm;
     hid_t file;
     char *final, *partial, *progress;
-    double *sums; /* [1 + tiles, largest width]: of a block, and of its tiles */
+    double *sums; /* [1 + tiles, largest width]: of a block and of its tiles */
     tile_sums *tiles;
-    int64_t steps, done; /* blocks that all sites have */
-    double flushed;      /* when */
-    ino_t number;        /* of the file, on rank 0 */
-    int hint;            /* the file once more, see start_writeback; -1: not */
+    int64_t steps, done; /* done: complete blocks */
+    double flushed;      /* time of the last flush */
+    ino_t inode;         /* of the partial file, on rank 0 */
+    int writeback_fd;    /* second descriptor of the file, see start_writeback; -1: none */
 };
 
 static int64_t tiles_of(int64_t rows) {
     return (rows + TILE - 1) / TILE;
 }
 
-/* HDF5 1.10 has no name for f16, so a type is made; bf16 is kept as u16. */
+/* HDF5 1.10 has no f16, so the type is composed; bf16 is stored as u16. */
 static hid_t make_type(mw_dtype dtype) {
     if (dtype != MW_F16) return H5Tcopy(dtype == MW_F32 ? H5T_IEEE_F32LE : H5T_STD_U16LE);
     hid_t type = H5Tcopy(H5T_IEEE_F32LE);
@@ -70,7 +70,7 @@ static mw_status make_site(const mw_store_writer *w, int64_t s) {
                       {"block_sum", H5T_IEEE_F64LE, layout->n_blocks, layout->widths[s]},
                       {"block_norm", H5T_IEEE_F64LE, layout->n_blocks, 2},
                       {"checksum", H5T_STD_U64LE, layout->n_blocks, 0},
-                      {"block_rows", H5T_STD_U64LE, layout->n_blocks, 0}}; /* where some may be left out of the sums */
+                      {"block_rows", H5T_STD_U64LE, layout->n_blocks, 0}}; /* rows in the sums, with keep_nan only */
     size_t count = sizeof rest / sizeof *rest - (layout->keep_nan ? 0 : 1);
     for (size_t i = 0; i < count; i++) {
         store_site_name(layout->sites[s], rest[i].what, name);
@@ -81,13 +81,13 @@ static mw_status make_site(const mw_store_writer *w, int64_t s) {
 
 typedef struct column {
     const char *name;
-    hid_t stored, given;
+    hid_t stored, in_memory;
     int64_t count, width;
     const void *data;
 } column;
 
-/* Data known beforehand, each a 1-D set (documents: 3 wide). */
-static int known_columns(const mw_store_layout *layout, column out[12]) {
+/* Lists the data sets of the layout, each 1-D (documents: 3 columns). */
+static int list_columns(const mw_store_layout *layout, column out[12]) {
     int n = 0;
     out[n++] = (column){"/tokens/ids", H5T_STD_U32LE, H5T_NATIVE_UINT32, layout->n_rows, 0, layout->ids};
     out[n++] = (column){"/tokens/sequence", H5T_STD_U32LE, H5T_NATIVE_UINT32, layout->n_rows, 0, layout->sequence};
@@ -111,7 +111,7 @@ static int known_columns(const mw_store_layout *layout, column out[12]) {
     return n;
 }
 
-static mw_status make_all(const mw_store_writer *w) {
+static mw_status make_file(const mw_store_writer *w) {
     const mw_store_layout *layout = w->layout;
     static const char *const groups[] = {"/tokens", "/sequences", "/documents", "/blocks", "/vocabulary", "/sites"};
     MW_TRY(h5_put_int(w->file, w->partial, "schema", MW_STORE_SCHEMA));
@@ -120,7 +120,7 @@ static mw_status make_all(const mw_store_writer *w) {
         MW_TRY(h5_put_text(w->file, w->partial, layout->provenance[i].key, layout->provenance[i].value));
     for (size_t i = 0; i < sizeof groups / sizeof *groups; i++) MW_TRY(h5_make_group(w->file, w->partial, groups[i]));
     column columns[12];
-    int n = known_columns(layout, columns);
+    int n = list_columns(layout, columns);
     for (int i = 0; i < n; i++)
         MW_TRY(h5_make_data(w->file, w->partial, columns[i].name, columns[i].stored, columns[i].count, columns[i].width,
                             NULL));
@@ -129,15 +129,15 @@ static mw_status make_all(const mw_store_writer *w) {
 }
 
 /* Each rank writes its share of each column. */
-static mw_status fill_known(const mw_store_writer *w) {
+static mw_status write_columns(const mw_store_writer *w) {
     column columns[12];
-    int n = known_columns(w->layout, columns);
+    int n = list_columns(w->layout, columns);
     for (int i = 0; i < n; i++) {
         const column *c = &columns[i];
         int64_t begin, end;
         mw_comm_share(mw_comm_rank(w->comm), mw_comm_size(w->comm), c->count, 1, &begin, &end);
-        size_t item = H5Tget_size(c->given) * (size_t)(c->width ? c->width : 1);
-        mw_status status = h5_write_rows(w->file, w->partial, c->name, c->given, begin, end - begin, c->width,
+        size_t item = H5Tget_size(c->in_memory) * (size_t)(c->width ? c->width : 1);
+        mw_status status = h5_write_rows(w->file, w->partial, c->name, c->in_memory, begin, end - begin, c->width,
                                          (const char *)c->data + (size_t)begin * item, w->comm);
         MW_TRY(mw_comm_agree(w->comm, status));
     }
@@ -146,7 +146,7 @@ static mw_status fill_known(const mw_store_writer *w) {
 
 /* ---- progress and resuming ----------------------------------------------------------------------------- */
 
-/* What all ranks have written, to the disk. */
+/* Syncs the writes of all ranks to the disk. */
 static mw_status sync_file(const mw_store_writer *w) {
     return H5Fflush(w->file, H5F_SCOPE_GLOBAL) < 0 ? h5_error(MW_ERR_IO, w->partial, "flush failed") : MW_OK;
 }
@@ -159,6 +159,7 @@ static mw_status save_progress(const mw_store_writer *w, int64_t done) {
     return mw_file_write_atomic(w->progress, text, (size_t)n);
 }
 
+/* Whether the open file has this schema and provenance. */
 static mw_status same_provenance(const mw_store_writer *w, bool *same) {
     int64_t schema;
     MW_TRY(h5_get_int(w->file, w->partial, "schema", &schema));
@@ -172,7 +173,7 @@ static mw_status same_provenance(const mw_store_writer *w, bool *same) {
     return MW_OK;
 }
 
-static mw_status is_ours(const mw_store_writer *w, bool *same) {
+static mw_status is_resumable(const mw_store_writer *w, bool *same) {
     hid_t file;
     MW_TRY(h5_open(w->partial, NULL, false, &file));
     mw_store_writer probe = *w;
@@ -182,34 +183,34 @@ static mw_status is_ours(const mw_store_writer *w, bool *same) {
     return status;
 }
 
-/* Those that were flushed, and those after them whose checksums show that they were written whole. */
+/* Counts the flushed blocks, and those after them whose checksums match. */
 static mw_status count_blocks(const mw_store_writer *w, int64_t *out) {
     json_t *root = NULL;
     bool same = false;
     MW_TRY(mw_json_load(w->progress, &root));
     int64_t flushed = json_integer_value(json_object_get(root, "blocks_done"));
     json_decref(root);
-    MW_TRY(is_ours(w, &same));
+    MW_TRY(is_resumable(w, &same));
     if (!same || flushed < 0 || flushed > w->layout->n_blocks) return MW_ERR_STATE;
     int64_t all;
     return mw_store_progress(w->partial, flushed, out, &all);
 }
 
-/* Blocks that a former run finished; 0 if there is none, or not of this plan. Local to rank 0. */
-static int64_t blocks_left_behind(const mw_store_writer *w) {
+/* Returns the complete blocks of an earlier run with equal provenance; 0: none. Rank 0 only. */
+static int64_t count_earlier_blocks(const mw_store_writer *w) {
     int64_t done = 0;
     if (!mw_file_exists(w->partial) || !mw_file_exists(w->progress)) return 0;
-    mw_log_quiet(true); /* a file of another plan, or a broken one, is no error: it is written anew */
+    mw_log_quiet(true); /* a damaged file or one of other provenance is replaced without an error */
     mw_status status = count_blocks(w, &done);
     mw_log_quiet(false);
     return status == MW_OK ? done : 0;
 }
 
 static mw_status start_or_resume(mw_store_writer *w, int64_t *first_block) {
-    int64_t done = mw_comm_rank(w->comm) == 0 ? blocks_left_behind(w) : 0;
+    int64_t done = mw_comm_rank(w->comm) == 0 ? count_earlier_blocks(w) : 0;
     MW_TRY(mw_comm_broadcast(w->comm, &done, sizeof done, 0));
     if (done > 0 && w->layout->restart) {
-        mw_log(MW_LOG_WARNING, "%s: its %lld blocks are made again, since a hook wants to see all rows", w->partial,
+        mw_log(MW_LOG_WARNING, "%s: computing its %lld blocks again, since a hook needs all rows", w->partial,
                (long long)done);
         done = 0;
     }
@@ -219,12 +220,12 @@ static mw_status start_or_resume(mw_store_writer *w, int64_t *first_block) {
                (long long)w->layout->n_blocks);
         return mw_comm_agree(w->comm, h5_open(w->partial, w->comm, true, &w->file));
     }
-    /* a new file, not the old one emptied: somebody may still have that open */
+    /* a new file, not the truncated old one: another process may still have that open */
     if (mw_comm_rank(w->comm) == 0) unlink(w->partial);
     MW_TRY(mw_comm_barrier(w->comm));
     MW_TRY(mw_comm_agree(w->comm, h5_create(w->partial, w->comm, &w->file)));
-    MW_TRY(mw_comm_agree(w->comm, make_all(w)));
-    MW_TRY(fill_known(w));
+    MW_TRY(mw_comm_agree(w->comm, make_file(w)));
+    MW_TRY(write_columns(w));
     return mw_comm_agree(w->comm, save_progress(w, 0));
 }
 
@@ -272,10 +273,10 @@ static mw_status prepare(mw_store_writer *w, const char *folder) {
     return check_space(w, folder);
 }
 
-static mw_status note_number(mw_store_writer *w) {
+static mw_status record_inode(mw_store_writer *w) {
     struct stat info = {0};
     bool good = mw_comm_rank(w->comm) != 0 || stat(w->partial, &info) == 0;
-    w->number = info.st_ino;
+    w->inode = info.st_ino;
     return mw_comm_agree(w->comm, good ? MW_OK : mw_error(MW_ERR_IO, "%s: %s", w->partial, strerror(errno)));
 }
 
@@ -283,10 +284,10 @@ mw_status mw_store_writer_open(const char *folder, const mw_store_layout *layout
                                mw_store_writer **out, int64_t *first_block) {
     mw_store_writer *w = mw_calloc(1, sizeof *w);
     MW_TRY(mw_comm_agree(comm, w ? MW_OK : MW_ERR_MEMORY));
-    *w = (mw_store_writer){.layout = layout, .comm = comm, .file = -1, .hint = -1, .flushed = mw_seconds()};
+    *w = (mw_store_writer){.layout = layout, .comm = comm, .file = -1, .writeback_fd = -1, .flushed = mw_seconds()};
     mw_status status = mw_comm_agree(comm, prepare(w, folder));
     if (status == MW_OK) status = start_or_resume(w, first_block);
-    if (status == MW_OK) status = note_number(w);
+    if (status == MW_OK) status = record_inode(w);
     if (status != MW_OK)
         mw_store_writer_free(&w);
     else
@@ -294,7 +295,7 @@ mw_status mw_store_writer_open(const char *folder, const mw_store_layout *layout
     return status;
 }
 
-/* HDF5 keeps what it could not close, and crashes on it when MPI ends. */
+/* HDF5 keeps a file whose close failed, and crashes on it when MPI ends: then the communicator is abandoned. */
 static mw_status close_file(mw_store_writer *w) {
     hid_t file = w->file;
     w->file = -1;
@@ -307,11 +308,11 @@ static mw_status close_file(mw_store_writer *w) {
 void mw_store_writer_free(mw_store_writer **slot) {
     mw_store_writer *w = *slot;
     if (!w) return;
-    mw_log_quiet(true); /* here only after a failure that was told already */
+    mw_log_quiet(true); /* an open file here means an earlier failure, already logged */
     mw_status closed = close_file(w);
     mw_log_quiet(false);
     (void)closed;
-    if (w->hint >= 0) close(w->hint);
+    if (w->writeback_fd >= 0) close(w->writeback_fd);
     mw_free(w->final);
     mw_free(w->partial);
     mw_free(w->progress);
@@ -336,7 +337,7 @@ static mw_status refuse_value(const mw_store_writer *w, int64_t s, int64_t row) 
 
 enum { LANES = 16 };
 
-/* In lanes, which are added in a fixed order: one sum would wait for each addition before the next. */
+/* Sum of squares in independent lanes, added in a fixed order: additions to a single sum would wait for each other. */
 DISPATCHED static double squares_of(const float *row, int64_t width) {
     double lane[LANES] = {0}, sum = 0;
     int64_t i = 0;
@@ -354,8 +355,8 @@ DISPATCHED static void add_row(double *sums, const float *row, int64_t width) {
     for (int64_t i = 0; i < width; i++) sums[i] += row[i];
 }
 
-/* Sums over rows first .. first + rows of a block, of the values as they are stored, so that a reader finds the same. Rows that are not
- * finite have no chunk in them. */
+/* Sums rows first .. first + rows of a block, from the stored values, so that a reader computes the same sums.
+ * Non-finite rows are left out. */
 static mw_status sum_tile(const mw_store_writer *w, int64_t width, int64_t first, int64_t rows, const char *values,
                           float *row, double *sums, tile_sums *out) {
     mw_dtype dtype = w->layout->dtype;
@@ -375,7 +376,7 @@ static mw_status sum_tile(const mw_store_writer *w, int64_t width, int64_t first
     return MW_OK;
 }
 
-/* All tiles of a block: of the same rows whoever does them. */
+/* Sums all tiles of a block; the tiles do not depend on the number of threads. */
 static mw_status sum_tiles(const mw_store_writer *w, int64_t width, int64_t rows, const void *values) {
     mw_status worst = MW_OK;
 #pragma omp parallel num_threads(w->layout->threads > 1 ? w->layout->threads : 1) reduction(max : worst)
@@ -384,9 +385,9 @@ static mw_status sum_tiles(const mw_store_writer *w, int64_t width, int64_t rows
         mw_status status = row ? MW_OK : MW_ERR_MEMORY;
 #pragma omp for schedule(static)
         for (int64_t t = 0; t < tiles_of(rows); t++) {
-            int64_t first = t * TILE, left = rows - first, take = left < TILE ? left : TILE;
+            int64_t first = t * TILE, left = rows - first, n = left < TILE ? left : TILE;
             if (status == MW_OK)
-                status = sum_tile(w, width, first, take, values, row, w->sums + (t + 1) * width, &w->tiles[t]);
+                status = sum_tile(w, width, first, n, values, row, w->sums + (t + 1) * width, &w->tiles[t]);
         }
         mw_free(row);
         worst = status;
@@ -394,7 +395,7 @@ static mw_status sum_tiles(const mw_store_writer *w, int64_t width, int64_t rows
     return worst;
 }
 
-/* A block's sums, which are those of its tiles in order, and its checksum. */
+/* Computes a block's sums, from those of its tiles in order, and its checksum. */
 static mw_status sum_block(mw_store_writer *w, int64_t s, int64_t begin, int64_t rows, const void *values,
                            double norm[2], uint64_t *kept, uint64_t *checksum) {
     int64_t width = w->layout->widths[s];
@@ -421,7 +422,7 @@ static mw_status write_site(mw_store_writer *w, int64_t s, int64_t block, const 
     double norm[2] = {0, 0};
     uint64_t checksum = 0, kept = 0;
     mw_status status = have ? sum_block(w, s, begin, rows, values, norm, &kept, &checksum) : local;
-    if (status == MW_OK) status = mw_memory_room((size_t)32 << 20, "writing by MPI"); /* which crashes without */
+    if (status == MW_OK) status = mw_memory_room((size_t)32 << 20, "writing by MPI"); /* MPI crashes without memory */
     MW_TRY(mw_comm_agree(w->comm, status));
     char name[STORE_NAME];
     store_site_name(layout->sites[s], "values", name);
@@ -444,19 +445,19 @@ static mw_status write_site(mw_store_writer *w, int64_t s, int64_t block, const 
                          h5_write_rows(w->file, w->partial, name, H5T_NATIVE_UINT64, at, one, 0, &checksum, w->comm));
 }
 
-/* So that the disk works while the next blocks are made, and not only when it is waited for: the system keeps what is written until it
- * is told to sync, or has too much. No more than a hint, and where there is none, or the file system knows none, nothing is lost. */
+/* Starts writing to the disk while the next blocks are computed: the system otherwise keeps written pages until a
+ * sync or until they are too many. Only a hint: without it, or if the file system ignores it, nothing is lost. */
 static void start_writeback(mw_store_writer *w) {
 #ifdef SYNC_FILE_RANGE_WRITE
-    if (w->hint < 0) w->hint = open(w->partial, O_RDONLY | O_CLOEXEC);
-    if (w->hint >= 0) (void)sync_file_range(w->hint, 0, 0, SYNC_FILE_RANGE_WRITE);
+    if (w->writeback_fd < 0) w->writeback_fd = open(w->partial, O_RDONLY | O_CLOEXEC);
+    if (w->writeback_fd >= 0) (void)sync_file_range(w->writeback_fd, 0, 0, SYNC_FILE_RANGE_WRITE);
 #else
     (void)w;
 #endif
 }
 
-/* All that was written so far goes to the disk, but not at once again: the disk would be waited for more than it is written to. After a kill
- * nothing is lost either way, since blocks behind the last flush are known by their checksums. */
+/* Syncs the written blocks, but at most every FLUSH_SECONDS: otherwise waiting for the disk would take longer than
+ * writing. After a kill no block is lost, since blocks after the last flush are recognised by their checksums. */
 static mw_status flush_sometimes(mw_store_writer *w) {
     int64_t due = mw_seconds() - w->flushed > FLUSH_SECONDS;
     if (++w->steps % FLUSH_STEPS) return MW_OK;
@@ -483,7 +484,7 @@ mw_status mw_store_writer_flush(mw_store_writer *w, int64_t *blocks_done) {
 
 /* ---- finishing ----------------------------------------------------------------------------------------- */
 
-/* Rows that the sums of a site are of. */
+/* Counts the rows that a site's sums include. */
 static mw_status count_kept(const mw_store_writer *w, int64_t s, double *out) {
     const mw_store_layout *layout = w->layout;
     char name[STORE_NAME];
@@ -499,8 +500,9 @@ static mw_status count_kept(const mw_store_writer *w, int64_t s, double *out) {
     return status;
 }
 
-/* out[i] becomes the sum over blocks of column i of a data set [blocks, width], by the number of rows. In block order: the same sum at any
- * number of ranks; some blocks at a time, since all of them may be more than memory has, or HDF5 reads at once. */
+/* Sets out[i] to the sum over blocks of column i of a data set [blocks, width], divided by `rows`. Sums in block
+ * order, so the result does not depend on the number of ranks; in chunks, since all blocks may exceed the memory or
+ * HDF5's largest read. */
 static mw_status mean_of_blocks(const mw_store_writer *w, const char *name, int64_t width, double rows, double *out) {
     const mw_store_layout *layout = w->layout;
     int64_t most = SUM_BYTES / (width * (int64_t)sizeof *out) + 1;
@@ -514,15 +516,15 @@ static mw_status mean_of_blocks(const mw_store_writer *w, const char *name, int6
         for (int64_t j = 0; j < n && status == MW_OK; j++)
             for (int64_t i = 0; i < width; i++) out[i] += chunk[j * width + i];
     }
-    for (int64_t i = 0; i < width; i++) out[i] /= rows; /* of none: undefined */
+    for (int64_t i = 0; i < width; i++) out[i] /= rows; /* NaN for no rows */
     mw_free(chunk);
     return status;
 }
 
-/* By rank 0 alone. */
+/* Writes a site's means. Rank 0 only. */
 static mw_status finish_site(const mw_store_writer *w, int64_t s) {
     const mw_store_layout *layout = w->layout;
-    double norms[2], rows; /* of norms, and of their squares */
+    double norms[2], rows; /* means of the norms and of their squares */
     char name[STORE_NAME];
     MW_TRY(count_kept(w, s, &rows));
     store_site_name(layout->sites[s], "block_sum", name);
@@ -537,16 +539,16 @@ static mw_status finish_site(const mw_store_writer *w, int64_t s) {
     return h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, 0, 1, 0, &norms[1], NULL);
 }
 
-/* What gets the name must be what was written: somebody may have made another file in its place. */
+/* MW_ERR_STATE if the partial file is no longer the written one: another process may have replaced it. */
 static mw_status check_written(const mw_store_writer *w) {
     struct stat info;
     if (w->layout->lock) MW_TRY(mw_lock_check(w->layout->lock));
-    if (stat(w->partial, &info) == 0 && info.st_ino == w->number) return MW_OK;
-    return mw_error(MW_ERR_STATE,
-                    "%s is no longer the file that was written: another process has made one in its place", w->partial);
+    if (stat(w->partial, &info) == 0 && info.st_ino == w->inode) return MW_OK;
+    return mw_error(MW_ERR_STATE, "%s is no longer the file that was written: another process has replaced it",
+                    w->partial);
 }
 
-static mw_status give_name(const mw_store_writer *w) {
+static mw_status publish(const mw_store_writer *w) {
     if (mw_comm_rank(w->comm) != 0) return MW_OK;
     MW_TRY(check_written(w));
     if (rename(w->partial, w->final) != 0) return mw_error(MW_ERR_IO, "%s: rename failed", w->final);
@@ -562,5 +564,5 @@ mw_status mw_store_writer_finish(mw_store_writer *w) {
     MW_TRY(mw_comm_agree(w->comm, h5_put_int(w->file, w->partial, "complete", 1)));
     MW_TRY(mw_comm_agree(w->comm, sync_file(w)));
     MW_TRY(mw_comm_agree(w->comm, close_file(w)));
-    return mw_comm_agree(w->comm, give_name(w));
+    return mw_comm_agree(w->comm, publish(w));
 }

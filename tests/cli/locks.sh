@@ -112,7 +112,7 @@ lock="$store/$h5.lock"
 while ! [ -e "$lock" ] && kill -0 $one 2>/dev/null; do sleep 0.02; done
 "$MICROW" harvest "$exp" --steal-lock --overwrite >"$work/out" 2>"$work/err" || { fail "a stolen lock"; cat "$work/err" >&2; }
 wait $one && fail "the one that lost its lock ended well"
-check "it was told" grep -q "lost the lock: another process writes\|another process has made one in its place\|is no longer the file" "$work/err1"
+check "it was told" grep -q "lost the lock: another process writes\|another process has replaced it\|is no longer the file" "$work/err1"
 check "the other's file is whole" cmp "$store/$h5" "$work/a/$h5"
 
 # ---- a folder without hard links, and one that cannot be written

@@ -50,7 +50,7 @@ static void reads_as_an_array(void) {
     for (int i = 0; i < 3; i++) CHECK(memcmp(got + i * D, x + rows[i] * D, D * sizeof *x) == 0);
     NEED_OK(mw_store_view_range(&view, 17, 3, got));
     CHECK(memcmp(got, x + 17 * D, sizeof got) == 0);
-    CHECK_SAYS(MW_ERR_ARG, "it has 6000", mw_store_view_range(&view, ROWS - 1, 2, got));
+    CHECK_SAYS(MW_ERR_ARG, "the store has 6000", mw_store_view_range(&view, ROWS - 1, 2, got));
     CHECK_SAYS(MW_ERR_CONFIG, "site 8.resid_post was not harvested", mw_store_view_open(store, "8.resid_post", &view));
     double mean[D], sum = 0;
     NEED_OK(mw_store_read_mean(store, mw_store_site_at(store, 0), mean));
