@@ -1,6 +1,6 @@
 /* A store in which things are not as they should be. */
 #include "hdf5_edits.h"
-#include "microw/store.h"
+#include "../store.h"
 
 #include <hdf5.h>
 
@@ -33,10 +33,8 @@ static const char *const keys[] = {"schema", "complete", "fingerprint", "model",
 static const hdf5_schema schema = {sets, sizeof sets / sizeof *sets, keys, sizeof keys / sizeof *keys};
 
 static void write_good(void) {
-    static const uint32_t ids[ROWS] = {0, 1, 2, 2, 1, 0}, sequence[ROWS] = {0, 0, 0, 1, 1, 1},
-                          position[ROWS] = {0, 1, 2, 0, 1, 2};
-    static const uint64_t document_row[] = {0, 2, 2, 6}, document[SEQUENCES] = {0, 2}, offset[SEQUENCES] = {0, 3},
-                          length[SEQUENCES] = {3, 3}, block_row[] = {0, 3, 6},
+    static const uint32_t ids[ROWS] = {0, 1, 2, 2, 1, 0};
+    static const uint64_t document_row[] = {0, 2, 2, 6}, document[SEQUENCES] = {0, 2},
                           vocabulary_offset[VOCAB + 1] = {0, 1, 2, 3};
     static const mw_document_span documents[] = {{0, 0, 10}, {0, 10, 0}, {0, 10, 10}};
     static const mw_site sites[] = {{0, MW_EMBED}, {1, MW_RESID_POST}};
@@ -67,15 +65,20 @@ static void write_good(void) {
     float x[3 * WIDTH];
     const void *values[] = {x, x};
     mw_comm *comm = NULL;
-    mw_store_writer *writer = NULL;
-    int64_t first = 0;
-    for (int i = 0; i < 3 * WIDTH; i++) x[i] = (float)i;
+    for (int i = 0; i < ROWS * WIDTH; i++) x[i] = (float)(i % (ROWS / 2 * WIDTH));
+    s.layout.ids = ids;
+    s.layout.document = document;
+    s.layout.documents = documents;
+    s.layout.document_row = document_row;
+    s.layout.n_documents = 3; /* one is empty */
+    s.layout.vocabulary_offset = vocabulary_offset;
+    s.layout.vocabulary_bytes = "abc";
+    s.layout.n_vocabulary = VOCAB;
+    s.layout.provenance = provenance;
+    s.layout.n_provenance = 2;
     fuzz_need(mw_comm_self(&comm) == MW_OK, "no communicator");
-    fuzz_need(mw_store_writer_open(fuzz_path("good"), &layout, comm, &writer, &first) == MW_OK, "no writer");
-    for (int64_t block = 0; block < 2; block++)
-        fuzz_need(mw_store_write_blocks(writer, block, values, block + 1, MW_OK) == MW_OK, "not written");
-    fuzz_need(mw_store_writer_finish(writer) == MW_OK, "not finished");
-    mw_store_writer_free(&writer);
+    test_store_save(&s.layout, fuzz_path("good"), (const void *const[]){x, x}, comm);
+    test_store_free(&s);
     mw_comm_free(&comm);
 }
 

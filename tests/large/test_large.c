@@ -2,9 +2,8 @@
  *     MICROW_LARGE=1 ctest --preset release -L large
  * Each takes up to three minutes, 8 GiB of memory and 12 GB of disk below $TMPDIR. Without MICROW_LARGE they are skipped. */
 #include "comm/message_limit.h"
-#include "microw/store.h"
+#include "store.h"
 #include "store/harvest_file.h"
-#include "test.h"
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -79,7 +78,7 @@ static void block_sums(void) {
     mw_store_layout plan = plan_of(blocks, blocks, row, &width);
     mw_store_writer *writer = NULL;
     int64_t first = 0;
-    NEED_OK(mw_store_writer_open(folder, &layout, world, &writer, &first));
+    NEED_OK(mw_store_writer_open(folder, &made.layout, world, &writer, &first));
     for (int64_t b = 0; b < blocks; b += size) {
         int64_t own = b + rank < blocks ? b + rank : -1;
         for (int64_t i = 0; i < width; i++) values[i] = own % 4 == i % 4 ? one_of_bf16 : 0;
@@ -88,6 +87,7 @@ static void block_sums(void) {
     }
     NEED_OK(mw_store_writer_finish(writer));
     mw_store_writer_free(&writer);
+    free_layout(&made);
     mw_store *store = open_made();
     NEED_OK(mw_store_read_mean(store, mw_store_site_at(store, 0), mean));
     for (int64_t i = 0; i < width; i++) CHECK(mean[i] == 0.25);
@@ -107,7 +107,7 @@ static void tokens(void) {
     void *values = zeros(rows * width * 2);
     for (int64_t i = 0; i < 64; i++) ((uint16_t *)values)[i] = one_of_bf16;
     const void *given[] = {values};
-    NEED_OK(mw_store_writer_open(folder, &layout, world, &writer, &first));
+    NEED_OK(mw_store_writer_open(folder, &made.layout, world, &writer, &first));
     if (size == 1) {
         NEED_OK(mw_store_write_blocks(writer, 0, given, 1, MW_OK));
         NEED_OK(mw_store_write_blocks(writer, 1, given, 2, MW_OK));
@@ -116,7 +116,7 @@ static void tokens(void) {
     }
     NEED_OK(mw_store_writer_finish(writer));
     mw_store_writer_free(&writer);
-    munmap((void *)(uintptr_t)layout.ids, (size_t)rows * 4);
+    free_layout(&made);
     munmap(values, (size_t)(rows * width) * 2);
     if (rank != 0) return;
     mw_store *store = open_made();
@@ -159,7 +159,7 @@ static void leave_behind(const mw_store_layout *p) {
                 {"/documents/place", NULL, H5T_STD_I64LE, 1, 3, p->documents, H5T_NATIVE_INT64},
                 {"/documents/row", NULL, H5T_STD_U64LE, 2, 0, p->document_row, H5T_NATIVE_UINT64},
                 {"/blocks/row", NULL, H5T_STD_U64LE, p->n_blocks + 1, 0, p->block_row, H5T_NATIVE_UINT64},
-                {"/vocabulary/offset", NULL, H5T_STD_U64LE, 2, 0, one_byte, H5T_NATIVE_UINT64},
+                {"/vocabulary/offset", NULL, H5T_STD_U64LE, 2, 0, p->vocabulary_offset, H5T_NATIVE_UINT64},
                 {"/vocabulary/bytes", NULL, H5T_STD_U8LE, 1, 0, "x", H5T_NATIVE_UINT8},
                 {"/sites/0.resid_post/values", "bf16", H5T_STD_U16LE, p->n_rows, 1, NULL, 0},
                 {"/sites/0.resid_post/mean", NULL, H5T_IEEE_F64LE, 1, 0, NULL, 0},
@@ -188,9 +188,9 @@ static void rows(void) {
     mw_store_writer *writer = NULL;
     uint16_t values[64];
     int64_t first = 0;
-    if (rank == 0) leave_behind(&layout);
+    if (rank == 0) leave_behind(&made.layout);
     NEED_OK(mw_comm_barrier(world));
-    NEED_OK(mw_store_writer_open(folder, &layout, world, &writer, &first));
+    NEED_OK(mw_store_writer_open(folder, &made.layout, world, &writer, &first));
     CHECK(first == 1);
     for (int64_t b = 1; b < 3; b += size) {
         int64_t own = b + rank < 3 ? b + rank : -1;
@@ -200,6 +200,7 @@ static void rows(void) {
     }
     NEED_OK(mw_store_writer_finish(writer));
     mw_store_writer_free(&writer);
+    free_layout(&made);
     mw_store *store = open_made();
     const int64_t wanted[] = {5, BORDER - 1, BORDER, BORDER + 63, BORDER + 64, BORDER + 127};
     const float right[] = {0, 0, 1, 1, 2, 2};

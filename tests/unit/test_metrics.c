@@ -3,7 +3,7 @@
 #include "microw/evaluate.h"
 #include "experiment/run/generation.h"
 #include "microw/sae.h"
-#include "test.h"
+#include "store.h"
 
 #include <unistd.h>
 
@@ -14,7 +14,7 @@ static mw_comm *self;
 static char folder[] = "/tmp/microw-metrics-XXXXXX";
 static uint32_t position[ROWS];
 
-/* x [ROWS, D] as two sites of a store. */
+/* Writes x [ROWS, D] as two sites of a store; the last sequence has large positions. */
 static void write_store(const float *x) {
     uint32_t ids[ROWS], sequence[ROWS];
     uint64_t document[SEQUENCES], document_row[SEQUENCES + 1], offset[SEQUENCES], length[SEQUENCES];
@@ -57,20 +57,17 @@ static void write_store(const float *x) {
     mw_store_writer *w = NULL;
     int64_t first = 0;
     char path[128];
+    for (int r = 0; r < ROWS; r++) {
+        if (r / LENGTH == 3) s.position[r] += UINT32_C(20000000);
+        position[r] = s.position[r];
+        memcpy(one + r * FIRST, x + r * D, FIRST * sizeof *x);
+        memcpy(two + r * SECOND, x + r * D + FIRST, SECOND * sizeof *x);
+    }
+    s.layout.keep_nan = true;
     snprintf(path, sizeof path, "%s/activations.h5", folder);
     unlink(path);
-    NEED_OK(mw_store_writer_open(folder, &layout, self, &w, &first));
-    for (int64_t b = 0; b < 2; b++) {
-        float one[ROWS / 2 * FIRST], two[ROWS / 2 * SECOND];
-        for (int r = 0; r < ROWS / 2; r++) {
-            const float *row = x + (b * (ROWS / 2) + r) * D;
-            memcpy(one + r * FIRST, row, FIRST * sizeof *row);
-            memcpy(two + r * SECOND, row + FIRST, SECOND * sizeof *row);
-        }
-        NEED_OK(mw_store_write_blocks(w, b, (const void *const[]){one, two}, b + 1, MW_OK));
-    }
-    NEED_OK(mw_store_writer_finish(w));
-    mw_store_writer_free(&w);
+    test_store_save(&s.layout, folder, (const void *const[]){one, two}, self);
+    test_store_free(&s);
 }
 
 static mw_sae *make_sae(void) {

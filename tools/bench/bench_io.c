@@ -7,6 +7,7 @@
  *        blocks, rows   batches of 4096 in the two orders of training (train.shuffle), as f32
  *        each after the system was told to forget the file, and again
  * Speeds are of stored bytes. */
+#include "../../tests/store.h"
 #include "bench.h"
 #include "harvest/write_queue.h"
 #include "sae/rows/feed.h"
@@ -29,6 +30,9 @@ typedef enum measure {
 } measure;
 static const char *const names[MEASURES] = {"write_raw", "write_store", "cold_raw",    "cold_blocks",
                                             "cold_rows", "warm_raw",    "warm_blocks", "warm_rows"};
+
+static const mw_site site = {.kind = MW_RESID_PRE};
+static const int64_t width = WIDTH;
 
 typedef struct bench {
     mw_comm *comm, *writing;
@@ -106,8 +110,8 @@ static void write_store(bench *t) {
     write_queue *queue = NULL;
     int64_t first, ranks = mw_comm_size(t->comm), rank = mw_comm_rank(t->comm);
     if (rank == 0) unlink(t->store);
-    must(mw_store_writer_open(t->folder, &t->layout, t->writing, &w, &first));
-    must(write_queue_open(w, &t->layout, t->cpu, mw_comm_threads(t->writing), &queue));
+    must(mw_store_writer_open(t->folder, &t->made.layout, t->writing, &w, &first));
+    must(write_queue_open(w, &t->made.layout, t->cpu, mw_comm_threads(t->writing), &queue));
     for (int64_t b = 0; b < t->blocks; b += ranks) {
         queue_slot *slot = write_queue_acquire(queue);
         if (!slot) exit(1);
@@ -226,13 +230,15 @@ int main(int argc, char **argv) {
     t.x16 = some(BLOCK * WIDTH, sizeof *t.x16);
     for (int64_t i = 0; i < BLOCK * WIDTH; i++) t.x[i] = mw_rng_normal(1, 0, (uint64_t)i);
     must(mw_convert_from_f32(MW_BF16, t.x, BLOCK * WIDTH, t.x16));
-    make_layout(&t);
+    t.made = test_store_make(&(test_store_shape){&site, &width, 1, t.rows, LENGTH, BLOCK, NULL});
+    t.made.layout.dtype = MW_BF16;
     for (int r = -1; r < rounds; r++) one_round(&t, r);
     if (mw_comm_rank(t.comm) == 0) {
         tell(&t, rounds, json);
         unlink(t.raw);
         unlink(t.store);
     }
+    test_store_free(&t.made);
     mw_backend_close(&t.cpu);
     mw_comm_free(&t.writing);
     mw_comm_free(&t.comm);
