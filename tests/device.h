@@ -1,11 +1,11 @@
-/* For suites that run once per device. */
+/* Helpers of suites that run once per device. */
 #ifndef MICROW_TEST_DEVICE_H
 #define MICROW_TEST_DEVICE_H
 
 #include "microw/backend.h"
 #include "test.h"
 
-/* Says that the suite is skipped where the device is not here. */
+/* Returns whether a device exists; prints that the suite is skipped if not. */
 static inline bool test_has_device(const char *name) {
     mw_backend *backend = NULL;
     mw_log_quiet(true);
@@ -16,8 +16,9 @@ static inline bool test_has_device(const char *name) {
     return status == MW_OK;
 }
 
-static mw_backend *b; /* under test, for the helpers */
+static mw_backend *b; /* the backend under test */
 
+/* Returns device memory with a copy of `host`, or uninitialized for NULL. */
 static inline float *put(const float *host, int64_t n) {
     float *device = NULL;
     NEED_OK(mw_backend_floats(b, n > 0 ? n : 1, &device));
@@ -32,6 +33,7 @@ static inline void *put_bytes(const void *host, size_t bytes) {
     return device;
 }
 
+/* Returns random numbers on the host; caller frees. */
 static inline float *numbers(int64_t n, uint64_t seed) {
     float *x = mw_alloc((size_t)n * sizeof *x);
     NEED(x != NULL);

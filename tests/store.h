@@ -82,7 +82,8 @@ static inline void test_store_free(test_store *s) {
     *s = (test_store){0};
 }
 
-/* Writes `folder`/activations.h5 from values[site]: [rows, width] in the stored type. For a communicator of one rank. */
+/* Writes `folder`/activations.h5 from values[site]: [rows, width] in the stored type. For a communicator of one
+ * rank. */
 static inline void test_store_save(const mw_store_layout *layout, const char *folder, const void *const *values,
                                    const mw_comm *comm) {
     enum { SITES = 8 };

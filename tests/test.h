@@ -1,4 +1,4 @@
-/* What every test program uses: checks that count, a summary, and the balance of allocations.
+/* Test programs: counted checks, a summary, and the balance of allocations.
  *
  *     int main(void) {
  *         RUN(adds_two_numbers);
@@ -30,9 +30,10 @@ static int test_failures, test_checks, test_cases;
         }                                                                                                              \
     } while (0)
 #define CHECK_OK(call) CHECK((call) == MW_OK)
-/* The call must fail with this status; its message is part of what is shown. */
+/* The call must return this status; its message is printed. */
 #define CHECK_FAILS(status, call) CHECK((call) == (status))
-/* The call must fail with this status and say `part`: messages are held where there is more than one rank. */
+/* The call must return this status with a message that contains `part`; for more than one rank the log holds
+ * messages. */
 #define CHECK_SAYS(status, part, call)                                                                                 \
     do {                                                                                                               \
         mw_log_setup(0, 2, MW_LOG_INFO);                                                                               \
@@ -44,12 +45,12 @@ static int test_failures, test_checks, test_cases;
         mw_free(said_);                                                                                                \
         CHECK(right_);                                                                                                 \
     } while (0)
-/* For what the rest of a test cannot do without. */
+/* A check that ends the program when it fails. */
 #define NEED(condition)                                                                                                \
     do {                                                                                                               \
         test_checks++;                                                                                                 \
         if (!(condition)) {                                                                                            \
-            fprintf(stderr, "%s:%d: cannot go on: %s\n", __FILE__, __LINE__, #condition);                              \
+            fprintf(stderr, "%s:%d: cannot continue: %s\n", __FILE__, __LINE__, #condition);                           \
             exit(1);                                                                                                   \
         }                                                                                                              \
     } while (0)
@@ -62,14 +63,7 @@ static int test_failures, test_checks, test_cases;
         printf("%s %s\n", test_failures == before_ ? "ok  " : "FAIL", #test);                                          \
     } while (0)
 
-static inline bool test_is_wanted(const char *name) {
-    const char *only = getenv("MICROW_CASE");
-    bool wanted = !only || !only[0] || strcmp(only, name) == 0;
-    test_cases += wanted;
-    return wanted;
-}
-
-/* Largest |a - b| over the largest |b|: an error relative to the scale of the whole array. */
+/* Returns the largest |a - b| divided by the largest |b|: an error relative to the scale of the whole array. */
 static inline double relative_error(const float *a, const float *b, int64_t n) {
     double worst = 0, scale = 1e-30;
     for (int64_t i = 0; i < n; i++) {
@@ -80,10 +74,12 @@ static inline double relative_error(const float *a, const float *b, int64_t n) {
     return worst / scale;
 }
 
+/* Standard normal numbers. */
 static inline void fill_random(float *x, int64_t n, uint64_t seed) {
     for (int64_t i = 0; i < n; i++) x[i] = mw_rng_normal(seed, 0, (uint64_t)i);
 }
 
+/* Prints the summary and returns the exit code. */
 static inline int test_end(void) {
     const char *only = getenv("MICROW_CASE");
     if (only && only[0] && !test_cases) {

@@ -1,4 +1,4 @@
-/* Collectives that take more than one call of MPI: what they are given goes in parts. */
+/* Collectives whose data needs several MPI messages. */
 #include "microw/comm.h"
 #include "comm/message_limit.h"
 #include "test.h"
@@ -8,6 +8,7 @@ enum { BYTES = 5003, NUMBERS = 701 };
 static mw_comm *world;
 static int rank, size;
 
+/* Byte i of the test data of rank r. */
 static unsigned char byte_of(int r, size_t i) {
     return (unsigned char)(r * 31 + (int)(i * 7 % 251) + 1);
 }

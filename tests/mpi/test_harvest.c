@@ -1,4 +1,5 @@
-/* Harvest, store, discovery: the right values, the same bytes at any number of ranks, resuming, and one rank failing. */
+/* Harvest, store, discovery: correct values, equal bytes at any number of ranks, resuming, and a failure of one
+ * rank. */
 #include "microw/concepts.h"
 #include "microw/harvest.h"
 #include "store/h5_file.h"
@@ -16,7 +17,7 @@ static mw_model *model;
 static char folder[] = "/tmp/microw-harvest-XXXXXX";
 static const mw_site sites[SITES] = {{1, MW_RESID_POST}, {0, MW_ATTN_K}, {0, MW_LOGITS}};
 
-/* As if packed: documents of other lengths than the sequences', some empty, some longer than a sequence. */
+/* Documents as in packed sequences: lengths other than the sequences', some empty, some longer than a sequence. */
 static void put_documents(mw_dataset *d) {
     mw_free(d->documents);
     mw_free(d->document_first);
@@ -35,7 +36,7 @@ static void put_documents(mw_dataset *d) {
     }
 }
 
-/* Of each row, by looking at all documents. */
+/* Returns the document of each row by a search of all documents; caller frees. */
 static int64_t *documents_of_rows(const mw_store_tokens *t) {
     mw_dataset *d = make_dataset();
     int64_t *out = mw_alloc((size_t)t->n_rows * sizeof *out);
@@ -78,7 +79,7 @@ static mw_status harvest(const mw_comm *comm, const char *name, mw_dtype dtype, 
                                   .batch = batch,
                                   .skip = MW_SKIP_NONE,
                                   .skip_positions = 1,
-                                  .keep_nan = true, /* what a stop leaves out may look like anything */
+                                  .keep_nan = true, /* rows that a stop leaves out are uninitialized */
                                   .provenance = provenance,
                                   .n_provenance = 3};
     mw_dataset *d = make_dataset();
@@ -123,7 +124,7 @@ static void bytes_do_not_depend_on_ranks(void) {
     }
 }
 
-/* Against what a collector sees, row by row. */
+/* Compares with a collector, row by row. */
 static void values_are_right(void) {
     if (mw_comm_rank(world) != 0) return;
     mw_store *store = open_store("all-0");
@@ -165,14 +166,13 @@ static void values_are_right(void) {
     int64_t *document = documents_of_rows(&tokens);
     for (int64_t r = 0; r < tokens.n_rows; r++) CHECK(mw_store_span_of(&tokens, r).document == document[r]);
     mw_free(document);
-    CHECK(tokens.n_documents == DOCUMENTS &&
-          tokens.n_rows == d->n_ids - SEQUENCES); /* the first position of each sequence was left out */
+    CHECK(tokens.n_documents == DOCUMENTS && tokens.n_rows == d->n_ids - SEQUENCES); /* skip_positions = 1 */
     mw_store_tokens_free(&tokens);
     mw_dataset_free(&d);
     mw_store_close(&store);
 }
 
-/* Two files as one: documents and their files go on counting. */
+/* Two files as one: numbers of documents and data files continue. */
 static void several_stores_are_one(void) {
     if (mw_comm_rank(world) != 0) return;
     char *a = sub("all-1/activations.h5"), *b = sub("all-0/activations.h5");
@@ -198,7 +198,7 @@ static void several_stores_are_one(void) {
     mw_free(b);
 }
 
-/* A reader has the file that it opened, whatever gets its name. */
+/* A reader keeps the file that it opened, even if its name is given to another file. */
 static void a_file_that_is_replaced_is_read_to_its_end(void) {
     if (mw_comm_rank(world) != 0) return;
     char *path = sub("one-0/activations.h5"), *other = sub("one-1/activations.h5");
@@ -221,7 +221,7 @@ static void a_file_that_is_replaced_is_read_to_its_end(void) {
 
 typedef struct trap {
     int64_t calls, limit;
-    int rank; /* only this one; -1: all */
+    int rank; /* the rank that fails; -1: all */
 } trap;
 
 static mw_status spring(void *self_, const mw_hook_event *event) {
@@ -231,7 +231,7 @@ static mw_status spring(void *self_, const mw_hook_event *event) {
     return t->calls > t->limit && (t->rank < 0 || t->rank == mw_comm_rank(world)) ? MW_ERR_STATE : MW_OK;
 }
 
-/* A run that dies on the way is gone on with, and ends with the same bytes. */
+/* A failed run is resumed and ends with the same bytes. */
 static void resumes_after_a_failure(void) {
     trap t = {.limit = 40 / mw_comm_size(world), .rank = -1};
     mw_hook hook = {.site = {0, MW_RESID_PRE}, .kind = MW_DETECTOR, .call = spring, .self = &t};
@@ -246,7 +246,7 @@ static void resumes_after_a_failure(void) {
     mw_harvest_report report;
     mw_log_setup(0, 1, MW_LOG_WARNING);
     CHECK_OK(harvest(world, "broken", MW_BF16, 1, &report));
-    /* every block before the step that failed, also those after the last flush */
+    /* every block before the failed step, also those after the last flush */
     CHECK(report.resumed_blocks == 40 / mw_comm_size(world) * mw_comm_size(world));
     if (mw_comm_rank(world) == 0) {
         CHECK_OK(harvest(self, "whole", MW_BF16, 1, NULL));
@@ -262,7 +262,7 @@ static void one_rank_fails_alone(void) {
     mw_hook_id id;
     NEED_OK(mw_hooks_attach(mw_model_hooks(model), &hook, &id));
     mw_log_quiet(true);
-    CHECK_FAILS(MW_ERR_STATE, harvest(world, "alone", MW_F32, 1, NULL)); /* all see it; nobody hangs */
+    CHECK_FAILS(MW_ERR_STATE, harvest(world, "alone", MW_F32, 1, NULL)); /* all ranks fail; none hangs */
     mw_log_quiet(false);
     mw_hooks_detach(mw_model_hooks(model), id);
 }
@@ -291,7 +291,7 @@ static mw_status stop_here(void *self_, const mw_hook_event *event) {
     return (*left)-- > 0 ? MW_OK : MW_STOP;
 }
 
-/* A pass that ends before a site that is stored, on the first rank or in a later block, is an error on all. */
+/* A pass that ends before a stored site, on the last rank in its first or a later block, is an error on all ranks. */
 static void stops_are_noticed(void) {
     for (int64_t later = 0; later < 2; later++) {
         int64_t left = mw_comm_rank(world) == mw_comm_size(world) - 1 ? later * 2 : 1000;
@@ -324,7 +324,7 @@ static int by_score(const void *a, const void *b) {
 
 enum { N_FOUND = 50, TOP = 4, SAMPLES = 6, AROUND = 3, NEAR = 5, FEW_ROWS = 40 };
 
-/* All that a discovery is judged by: the codes of all rows, by an encoding in one piece. */
+/* The expected data of a discovery: the codes of all rows, encoded at once. */
 typedef struct known {
     mw_store_tokens tokens;
     mw_codes codes;
@@ -339,20 +339,20 @@ static bool same_span(const known *k, int64_t a, int64_t b) {
 
 static void check_top(const known *k, int64_t latent, const hit *hits, int64_t n) {
     const mw_discovery *d = k->found;
-    int64_t place = 0, first = latent * d->per;
-    for (int64_t h = 0; h < n && place < TOP; h++) { /* the best row of what a sequence holds of a document */
+    int64_t rank = 0, first = latent * d->per;
+    for (int64_t h = 0; h < n && rank < TOP; h++) { /* the best row of each span */
         bool seen = false;
         for (int64_t p = 0; p < h; p++) seen = seen || same_span(k, hits[p].row, hits[h].row);
         if (seen) continue;
-        CHECK(d->text_row[first + place] == hits[h].row);
+        CHECK(d->text_row[first + rank] == hits[h].row);
         /* encoding in other chunks may round differently in the last place */
-        CHECK(fabs(d->text_score[first + place] - hits[h].score) < 1e-5);
-        place++;
+        CHECK(fabs(d->text_score[first + rank] - hits[h].score) < 1e-5);
+        rank++;
     }
-    for (; place < TOP; place++) CHECK(d->text_row[first + place] == -1);
+    for (; rank < TOP; rank++) CHECK(d->text_row[first + rank] == -1);
 }
 
-/* The samples are those active rows whose drawn numbers are largest. */
+/* The samples are the active rows with the largest random numbers. */
 static void check_samples(const known *k, int64_t latent, const hit *hits, int64_t n) {
     const mw_discovery *d = k->found;
     int64_t first = latent * d->per + TOP, kept = n < SAMPLES ? n : SAMPLES;
@@ -381,7 +381,7 @@ static void check_histogram(const known *k, int64_t latent, const hit *hits, int
     CHECK(hits[0].score >= 32 * width && hits[0].score < 64 * width);
     for (int64_t h = 0; h < n; h++) bin[(int)(hits[h].score / width)]++;
     for (int b = 0; b < MW_BINS; b++) difference += llabs(bin[b] - d->bin[latent * MW_BINS + b]);
-    CHECK(difference <= 2); /* a value at a bin's edge may round to the other side */
+    CHECK(difference <= 2); /* a value at the edge of a bin may round into the next */
 }
 
 static void check_windows(const known *k, int64_t latent) {
@@ -405,8 +405,8 @@ static void check_windows(const known *k, int64_t latent) {
     }
 }
 
-/* Every pair over the rows that are drawn; the list has the best by value, then by number. */
-static void check_together(const known *k, int64_t latent) {
+/* Jaccard indices of all pairs over the sampled rows; the list is sorted by value, then by index. */
+static void check_coactivation(const known *k, int64_t latent) {
     const mw_discovery *d = k->found;
     double jaccard[N_FOUND], last = 2;
     for (int64_t o = 0; o < N_FOUND; o++) {
@@ -473,7 +473,7 @@ static void round_trip(const mw_discovery *d) {
     CHECK(again.n_categories == 3 && strcmp(again.category_name[2], "two") == 0);
     mw_discovery_free(&again);
     mw_free(mark);
-    for (int version = 1; version <= 3; version++) { /* 1 is read too, by its note; what is to come is not */
+    for (int version = 1; version <= 3; version++) { /* version 1 is read with a note, a future one is refused */
         char kind[] = "microw discovery N";
         hid_t file = -1;
         kind[strlen(kind) - 1] = (char)('0' + version);
@@ -537,7 +537,7 @@ static void discovery_is_exact(void) {
         check_samples(&k, i, hits, n);
         check_histogram(&k, i, hits, n);
         check_windows(&k, i);
-        check_together(&k, i);
+        check_coactivation(&k, i);
         check_cosines(&k, i);
         total += n;
     }
@@ -628,7 +628,7 @@ static void metrics_are_exact(void) {
     mw_store_close(&store);
 }
 
-/* A skip transcoder from one site to another, and a crosscoder over both: FVU of what is rebuilt, site by site. */
+/* A skip transcoder from one site to another, and a crosscoder over both: FVU of the reconstruction per site. */
 static void several_sites_are_measured(void) {
     enum { N = 50, K = 5 };
     mw_store *store = open_store("all-0");
@@ -687,7 +687,7 @@ static void several_sites_are_measured(void) {
     mw_store_close(&store);
 }
 
-/* ---- texts, in shares --------------------------------------------------------------------------------- */
+/* ---- datasets --------------------------------------------------------------------------------- */
 
 static void datasets_do_not_depend_on_ranks(void) {
     char *path = sub("texts.jsonl");

@@ -1,3 +1,4 @@
+/* src/base: random numbers, numbers in text, UTF-8, files, CSV, paths, progress lines, commands; half precision. */
 #include "base/progress_line.h"
 #include "microw/base.h"
 #include "microw/tensor.h"
@@ -43,7 +44,7 @@ static void permutation_is_one(void) {
             seen[to] = 1;
             fixed += to == i;
         }
-        CHECK(n < 64 || fixed < 10); /* a random permutation keeps one element in its place on average */
+        CHECK(n < 64 || fixed < 10); /* a random permutation has one fixed point on average */
         mw_free(seen);
     }
     CHECK(mw_permute(3, 9, 1000, 5) != mw_permute(3, 10, 1000, 5) ||
@@ -68,7 +69,7 @@ static void utf8(void) {
     CHECK(mw_utf8_valid("a\xc3\xa9\xe2\x82\xac\xf0\x9f\x92\xa9", 10));
     CHECK(!mw_utf8_valid("\xc0\xaf", 2) && !mw_utf8_valid("\xed\xa0\x80", 3) && !mw_utf8_valid("\xf5\x80\x80\x80", 4));
     mw_text t = {0};
-    mw_utf8_repair(&t, "a\xe2\x82z\xff", 5); /* one replacement for the cut sequence, one for the byte */
+    mw_utf8_repair(&t, "a\xe2\x82z\xff", 5); /* one U+FFFD for the truncated sequence, one for the byte */
     CHECK(strcmp(t.data, "a\xef\xbf\xbdz\xef\xbf\xbd") == 0);
     t.length = 0;
     mw_utf8_show(&t, "a\xe2\x82z\xff\xc3\xa9", 7);
@@ -110,14 +111,14 @@ static void files_are_whole_or_absent(void) {
     CHECK(system(command) == 0);
 }
 
-/* Pipes and devices are refused, and none of them is waited for. */
+/* Pipes and devices are refused without waiting for them. */
 static void only_regular_files(void) {
     char folder[] = "/tmp/microw-base-XXXXXX", path[64], *text = NULL;
     mw_map map;
     NEED(mkdtemp(folder) != NULL);
     snprintf(path, sizeof path, "%s/pipe", folder);
     NEED(mkfifo(path, 0600) == 0);
-    alarm(20); /* an open that waits ends the test */
+    alarm(20); /* a blocking open ends the test */
     CHECK_SAYS(MW_ERR_IO, "pipe: cannot read: not a regular file", mw_file_read(path, &text, NULL));
     CHECK_SAYS(MW_ERR_IO, "pipe: cannot read: not a regular file", mw_map_open(path, &map));
     CHECK_SAYS(MW_ERR_IO, "/dev/zero: cannot read: not a regular file", mw_file_read("/dev/zero", &text, NULL));
@@ -177,7 +178,7 @@ static void columns_of_texts(void) {
         int columns;
     } cases[] = {{"", 0},
                  {"loss", 4},
-                 {"\xc3\xa9t\xc3\xa9", 3},        /* of two bytes each */
+                 {"\xc3\xa9t\xc3\xa9", 3},        /* two bytes per character */
                  {"\xe6\xbc\xa2\xe5\xad\x97", 4}, /* Han */
                  {"\xed\x95\x9c\xea\xb8\x80", 4}, /* Hangul */
                  {"e\xcc\x81", 1},                /* with a combining accent */
@@ -228,7 +229,7 @@ static void commands(void) {
     double start = mw_seconds();
     CHECK_OK(mw_command_run("cat; echo b", "a\n", 2, 20, 100, &out));
     CHECK(strcmp(out.data, "a\nb\n") == 0);
-    CHECK_OK(mw_command_run("exec >&-; sleep 0.3", "", 0, 20, 100, &out)); /* silent before its end */
+    CHECK_OK(mw_command_run("exec >&-; sleep 0.3", "", 0, 20, 100, &out)); /* closes its output before its end */
     CHECK_OK(mw_command_run("(sleep 0.1; echo late) & echo soon", "", 0, 20, 100, &out));
     CHECK(strcmp(out.data, "soon\nlate\n") == 0);
     CHECK_OK(mw_command_run("sleep 30 & echo done", "", 0, 20, 100, &out));

@@ -1,4 +1,4 @@
-/* The one reader of JSON: its rule, and what jansson's own reader takes read to the same values. */
+/* The JSON reader: its rule, and equal values to jansson's reader where jansson accepts the text. */
 #include "base/json.h"
 #include "test.h"
 
@@ -11,7 +11,7 @@ static json_t *read(const char *text) {
     return value;
 }
 
-/* What jansson takes. */
+/* For a text that jansson accepts. */
 static void same_as_jansson(const char *text) {
     json_t *expected = json_loads(text, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL), *got = read(text);
     NEED(expected != NULL);
@@ -193,7 +193,7 @@ static void members(void) {
     json_decref((json_t *)(uintptr_t)at.object);
 }
 
-/* Linear in the length: 20 MB of a vocabulary, of one text, and of keys that are alike. */
+/* Linear time: 20 MB of a vocabulary, of one text, and of similar keys. */
 static void large_files(void) {
     mw_text text = {0};
     mw_text_addf(&text, "{\"vocab\": {");
