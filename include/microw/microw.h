@@ -1,4 +1,4 @@
-/* microw/microw.h: all of the library. Each header has an example on top; examples/ has whole programs. */
+/* microw/microw.h: includes all public headers. Each begins with an example; examples/ has complete programs. */
 #ifndef MICROW_MICROW_H
 #define MICROW_MICROW_H
 

@@ -1,4 +1,4 @@
-/* microw/version.h: which version these headers are of; mw_version() tells that of the library. */
+/* microw/version.h: the version of these headers; mw_version() returns the version of the library. */
 #ifndef MICROW_VERSION_H
 #define MICROW_VERSION_H
 

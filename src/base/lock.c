@@ -206,8 +206,8 @@ static void take_over(const char *output, const char *path, const json_t *holder
                mw_json_number(holder, "pid", 0), text_of(holder, "host"), why);
 }
 
-/* An unreadable lock is being created or was just released: that state lasts a second at most. */
-static mw_status take(const char *output, const char *path, double seconds, bool steal, const char *nonce) {
+/* An unreadable lock is being created or was just released; either state lasts a second at most. */
+static mw_status wait_and_take(const char *output, const char *path, double seconds, bool steal, const char *nonce) {
     double begun = mw_seconds(), patience = seconds > 1 ? seconds : 1;
     for (;;) {
         bool taken;
@@ -234,7 +234,7 @@ mw_status mw_lock_take(const char *output, double seconds, bool steal, mw_lock *
     mw_lock lock = {0};
     MW_TRY(make_nonce(lock.nonce));
     if (!(lock.path = mw_format("%s.lock", output))) return MW_ERR_MEMORY;
-    mw_status status = take(output, lock.path, seconds, steal, lock.nonce);
+    mw_status status = wait_and_take(output, lock.path, seconds, steal, lock.nonce);
     if (status == MW_OK)
         *out = lock;
     else

@@ -232,17 +232,17 @@ mw_status mw_comm_broadcast(const mw_comm *comm, void *data, size_t bytes, int r
 }
 
 /* Logs the first line in which two texts differ. */
-static mw_status name_difference(const char *what, const char *mine, const char *first) {
+static mw_status name_difference(const char *what, const char *own, const char *first) {
     enum { SHOWN = 160 };
-    while (*mine && *first) {
-        size_t a = strcspn(mine, "\n"), b = strcspn(first, "\n");
-        if (a != b || memcmp(mine, first, a) != 0) break;
-        mine += a + (mine[a] == '\n');
+    while (*own && *first) {
+        size_t a = strcspn(own, "\n"), b = strcspn(first, "\n");
+        if (a != b || memcmp(own, first, a) != 0) break;
+        own += a + (own[a] == '\n');
         first += b + (first[b] == '\n');
     }
-    size_t a = strcspn(mine, "\n"), b = strcspn(first, "\n");
+    size_t a = strcspn(own, "\n"), b = strcspn(first, "\n");
     return mw_error(MW_ERR_CONFIG, "ranks differ in %s: here '%.*s', on rank 0 '%.*s'", what,
-                    (int)(a < SHOWN ? a : SHOWN), mine, (int)(b < SHOWN ? b : SHOWN), first);
+                    (int)(a < SHOWN ? a : SHOWN), own, (int)(b < SHOWN ? b : SHOWN), first);
 }
 
 mw_status mw_comm_require_same(const mw_comm *comm, const char *what, const char *text) {
@@ -281,12 +281,12 @@ mw_status mw_comm_receive(const mw_comm *comm, void *data, size_t bytes, int fro
 
 mw_status mw_comm_allgatherv(const mw_comm *comm, const void *in, const size_t *bytes, void *out) {
     char *to = out;
-    size_t total = 0, mine = 0;
+    size_t total = 0, own_offset = 0;
     for (int r = 0; r < comm->size; r++) {
-        if (r == comm->rank) mine = total;
+        if (r == comm->rank) own_offset = total;
         total += bytes[r];
     }
-    if (in && bytes[comm->rank]) memmove(to + mine, in, bytes[comm->rank]);
+    if (in && bytes[comm->rank]) memmove(to + own_offset, in, bytes[comm->rank]);
     if (comm->size == 1) return MW_OK;
     if (total > message_limit || comm->size > 4096) { /* one broadcast per rank */
         size_t at = 0;
@@ -404,13 +404,13 @@ static void print_once(const char *all, size_t slot, int size) {
 void mw_comm_report_errors(const mw_comm *comm) {
     enum { SLOT = 4096 };
     if (comm->size == 1) return; /* printed when they were logged */
-    char mine[SLOT] = "";
+    char own[SLOT] = "";
     char *held = mw_log_take_held();
-    if (held) snprintf(mine, sizeof mine, "%s", held);
+    if (held) snprintf(own, sizeof own, "%s", held);
     mw_free(held);
     char *all = mw_calloc((size_t)comm->size, SLOT);
-    if (mw_comm_agree(comm, all ? MW_OK : MW_ERR_MEMORY) == MW_OK &&
-        mw_comm_allgather(comm, mine, SLOT, all) == MW_OK && comm->rank == 0) {
+    if (mw_comm_agree(comm, all ? MW_OK : MW_ERR_MEMORY) == MW_OK && mw_comm_allgather(comm, own, SLOT, all) == MW_OK &&
+        comm->rank == 0) {
         mw_progress_clear();
         print_once(all, SLOT, comm->size);
     }
