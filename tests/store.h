@@ -18,7 +18,7 @@ typedef struct test_store {
     mw_store_layout layout;              /* f32; a test may replace any field before it writes */
     uint32_t *ids, *sequence, *position; /* [rows]; NULL with `zeros` */
     uint64_t *document, *offset, *length, *document_row, *block_row;
-    mw_document_place *documents;
+    mw_document_span *documents;
 } test_store;
 
 static inline void test_store_fill_rows(test_store *s, int64_t rows, int64_t length) {

@@ -63,6 +63,13 @@ static int test_failures, test_checks, test_cases;
         printf("%s %s\n", test_failures == before_ ? "ok  " : "FAIL", #test);                                          \
     } while (0)
 
+static inline bool test_is_wanted(const char *name) {
+    const char *only = getenv("MICROW_CASE");
+    bool wanted = !only || !only[0] || strcmp(only, name) == 0;
+    test_cases += wanted;
+    return wanted;
+}
+
 /* Returns the largest |a - b| divided by the largest |b|: an error relative to the scale of the whole array. */
 static inline double relative_error(const float *a, const float *b, int64_t n) {
     double worst = 0, scale = 1e-30;

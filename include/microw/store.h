@@ -53,7 +53,7 @@ typedef struct mw_store_layout {
     int64_t n_rows, n_sequences, n_blocks, n_sites;
     const uint32_t *ids, *sequence, *position;  /* [n_rows] */
     const uint64_t *document, *offset, *length; /* [n_sequences]: document, first row, number of rows */
-    const mw_document_place *documents;         /* [n_documents] */
+    const mw_document_span *documents;          /* [n_documents] */
     const uint64_t *document_row;               /* [n_documents + 1]: first rows */
     int64_t n_documents;
     const uint64_t *block_row;         /* [n_blocks + 1]: first rows */
@@ -112,7 +112,7 @@ typedef struct mw_store_tokens {
     int64_t n_rows, n_sequences, n_documents, n_vocabulary;
     uint32_t *ids, *sequence, *position;
     uint64_t *document, *offset, *length;
-    mw_document_place *documents;
+    mw_document_span *documents;
     uint64_t *document_row; /* [n_documents + 1]: first rows */
     uint64_t *vocabulary_offset;
     char *vocabulary_bytes;

@@ -124,7 +124,8 @@ static void print_number(const json_t *object, const char *key, const char *labe
 }
 
 static mw_status inspect_run(const char *folder) {
-    json_t *manifest = mw_json_load_optional(folder, "manifest.json"), *stages = json_object_get(manifest, "stages"), *mark;
+    json_t *manifest = mw_json_load_optional(folder, "manifest.json"), *stages = json_object_get(manifest, "stages"),
+           *mark;
     json_t *evaluated = mw_json_load_optional(folder, "evaluate.json");
     const char *stage;
     printf("run %s: finished stages", mw_path_basename(folder));

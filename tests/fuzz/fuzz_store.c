@@ -40,30 +40,8 @@ static void write_good(void) {
     static const mw_site sites[] = {{0, MW_EMBED}, {1, MW_RESID_POST}};
     static const int64_t widths[] = {WIDTH, WIDTH};
     static const mw_pair provenance[] = {{"fingerprint", "abc"}, {"model", "none"}};
-    const mw_store_layout plan = {.n_rows = ROWS,
-                                .n_sequences = SEQUENCES,
-                                .n_blocks = 2,
-                                .n_sites = 2,
-                                .ids = ids,
-                                .sequence = sequence,
-                                .position = position,
-                                .document = document,
-                                .offset = offset,
-                                .length = length,
-                                .documents = documents,
-                                .document_row = document_row,
-                                .n_documents = 3,
-                                .block_row = block_row,
-                                .sites = sites,
-                                .widths = widths,
-                                .dtype = MW_F32,
-                                .vocabulary_offset = vocabulary_offset,
-                                .vocabulary_bytes = "abc",
-                                .n_vocabulary = VOCAB,
-                                .provenance = provenance,
-                                .n_provenance = 2};
-    float x[3 * WIDTH];
-    const void *values[] = {x, x};
+    test_store s = test_store_make(&(test_store_shape){sites, widths, 2, ROWS, ROWS / SEQUENCES, ROWS / 2, NULL});
+    float x[ROWS * WIDTH];
     mw_comm *comm = NULL;
     for (int i = 0; i < ROWS * WIDTH; i++) x[i] = (float)(i % (ROWS / 2 * WIDTH));
     s.layout.ids = ids;

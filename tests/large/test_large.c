@@ -25,36 +25,20 @@ static void *zeros(int64_t bytes) {
 
 static const mw_site site[1] = {{0, MW_RESID_POST}};
 static const mw_pair provenance[] = {{"model_sha256", "none"}};
-static const uint64_t none[2] = {0, 0}, one_byte[2] = {0, 1};
-static const mw_document_span places[1];
+/* One sequence of all rows, in the blocks of `block_row`, in bf16; released by free_layout. */
+static test_store make_layout(int64_t rows, int64_t blocks, const uint64_t *block_row, const int64_t *width) {
+    test_store s = test_store_make(&(test_store_shape){site, width, 1, rows, rows, rows, zeros(rows * 4)});
+    s.layout.n_blocks = blocks;
+    s.layout.block_row = block_row;
+    s.layout.dtype = MW_BF16;
+    s.layout.provenance = provenance;
+    s.layout.n_provenance = 1;
+    return s;
+}
 
-/* One sequence of all rows, in blocks that `block_row` says. */
-static mw_store_layout plan_of(int64_t rows, int64_t blocks, const uint64_t *block_row, const int64_t *width) {
-    static uint64_t ends[2], length[1];
-    void *columns = zeros(rows * 4);
-    ends[1] = length[0] = (uint64_t)rows;
-    return (mw_store_layout){.n_rows = rows,
-                           .n_sequences = 1,
-                           .n_blocks = blocks,
-                           .n_sites = 1,
-                           .ids = columns,
-                           .sequence = columns,
-                           .position = columns,
-                           .document = none,
-                           .offset = none,
-                           .length = length,
-                           .documents = places,
-                           .document_row = ends,
-                           .n_documents = 1,
-                           .block_row = block_row,
-                           .sites = site,
-                           .widths = width,
-                           .dtype = MW_BF16,
-                           .vocabulary_offset = one_byte,
-                           .vocabulary_bytes = "x",
-                           .n_vocabulary = 1,
-                           .provenance = provenance,
-                           .n_provenance = 1};
+static void free_layout(test_store *s) {
+    munmap((void *)(uintptr_t)s->layout.ids, (size_t)s->layout.n_rows * 4);
+    test_store_free(s);
 }
 
 static const uint16_t one_of_bf16 = 0x3f80;
@@ -75,7 +59,7 @@ static void block_sums(void) {
     double *mean = mw_alloc((size_t)width * sizeof *mean);
     NEED(row && values && mean && blocks * width * 8 > BORDER);
     for (int64_t b = 0; b <= blocks; b++) row[b] = (uint64_t)b;
-    mw_store_layout plan = plan_of(blocks, blocks, row, &width);
+    test_store made = make_layout(blocks, blocks, row, &width);
     mw_store_writer *writer = NULL;
     int64_t first = 0;
     NEED_OK(mw_store_writer_open(folder, &made.layout, world, &writer, &first));
@@ -101,7 +85,7 @@ static void block_sums(void) {
 static void tokens(void) {
     const int64_t width = 4, rows = HALF / 4 + 4096;
     const uint64_t row[] = {0, (uint64_t)rows - 64, (uint64_t)rows};
-    mw_store_layout plan = plan_of(rows, 2, row, &width);
+    test_store made = make_layout(rows, 2, row, &width);
     mw_store_writer *writer = NULL;
     int64_t first = 0;
     void *values = zeros(rows * width * 2);
@@ -184,7 +168,7 @@ static void leave_behind(const mw_store_layout *p) {
 static void rows(void) {
     const int64_t width = 1, count = BORDER + 128;
     const uint64_t row[] = {0, (uint64_t)BORDER, (uint64_t)BORDER + 64, (uint64_t)BORDER + 128};
-    mw_store_layout plan = plan_of(count, 3, row, &width);
+    test_store made = make_layout(count, 3, row, &width);
     mw_store_writer *writer = NULL;
     uint16_t values[64];
     int64_t first = 0;

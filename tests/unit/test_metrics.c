@@ -16,46 +16,10 @@ static uint32_t position[ROWS];
 
 /* Writes x [ROWS, D] as two sites of a store; the last sequence has large positions. */
 static void write_store(const float *x) {
-    uint32_t ids[ROWS], sequence[ROWS];
-    uint64_t document[SEQUENCES], document_row[SEQUENCES + 1], offset[SEQUENCES], length[SEQUENCES];
-    const uint64_t block_row[] = {0, ROWS / 2, ROWS}, vocabulary[] = {0, 1};
-    const mw_site sites[] = {{1, MW_RESID_POST}, {2, MW_MLP_OUT}};
-    const int64_t widths[] = {FIRST, SECOND};
-    const mw_document_span documents[SEQUENCES] = {{0}};
-    for (int r = 0; r < ROWS; r++) {
-        ids[r] = 0;
-        sequence[r] = (uint32_t)(r / LENGTH);
-        position[r] = (uint32_t)(r % LENGTH) + (r / LENGTH == 3 ? UINT32_C(20000000) : 0);
-    }
-    for (int s = 0; s < SEQUENCES; s++) {
-        document[s] = (uint64_t)s;
-        offset[s] = (uint64_t)(s * LENGTH);
-        length[s] = LENGTH;
-    }
-    for (int s = 0; s <= SEQUENCES; s++) document_row[s] = (uint64_t)(s * LENGTH);
-    const mw_store_layout plan = {.n_rows = ROWS,
-                                .n_sequences = SEQUENCES,
-                                .n_blocks = 2,
-                                .n_sites = 2,
-                                .ids = ids,
-                                .sequence = sequence,
-                                .position = position,
-                                .document = document,
-                                .offset = offset,
-                                .length = length,
-                                .documents = documents,
-                                .document_row = document_row,
-                                .n_documents = SEQUENCES,
-                                .block_row = block_row,
-                                .sites = sites,
-                                .widths = widths,
-                                .dtype = MW_F32,
-                                .vocabulary_offset = vocabulary,
-                                .vocabulary_bytes = "x",
-                                .n_vocabulary = 1,
-                                .keep_nan = true};
-    mw_store_writer *w = NULL;
-    int64_t first = 0;
+    static const mw_site sites[] = {{1, MW_RESID_POST}, {2, MW_MLP_OUT}};
+    static const int64_t widths[] = {FIRST, SECOND};
+    test_store s = test_store_make(&(test_store_shape){sites, widths, 2, ROWS, LENGTH, ROWS / 2, NULL});
+    float one[ROWS * FIRST], two[ROWS * SECOND];
     char path[128];
     for (int r = 0; r < ROWS; r++) {
         if (r / LENGTH == 3) s.position[r] += UINT32_C(20000000);

@@ -42,54 +42,11 @@ typedef struct bench {
     int64_t blocks, rows;
     float *x;      /* a block */
     uint16_t *x16; /* the same as it is stored */
-    mw_store_layout plan;
+    test_store made;
     double seconds[MEASURES][ROUNDS_MAX];
 } bench;
 
 /* ---- writing --------------------------------------------------------------------------------------------- */
-
-static void make_layout(bench *t) {
-    int64_t sequences = t->rows / LENGTH;
-    uint32_t *ids = some((size_t)t->rows, 4), *sequence = some((size_t)t->rows, 4),
-             *position = some((size_t)t->rows, 4);
-    uint64_t *document = some((size_t)sequences, 8), *offset = some((size_t)sequences, 8),
-             *length = some((size_t)sequences, 8), *row = some((size_t)t->blocks + 1, 8),
-             *vocabulary = some(2, sizeof *vocabulary), *document_row = some(2, 8);
-    mw_document_span *documents = some(1, sizeof *documents);
-    vocabulary[1] = 1;
-    document_row[1] = (uint64_t)t->rows;
-    static const mw_site site = {.kind = MW_RESID_PRE};
-    static const int64_t width = WIDTH;
-    for (int64_t r = 0; r < t->rows; r++) {
-        sequence[r] = (uint32_t)(r / LENGTH);
-        position[r] = (uint32_t)(r % LENGTH);
-    }
-    for (int64_t s = 0; s < sequences; s++) {
-        offset[s] = (uint64_t)(s * LENGTH);
-        length[s] = LENGTH;
-    }
-    for (int64_t b = 0; b <= t->blocks; b++) row[b] = (uint64_t)(b * BLOCK);
-    t->plan = (mw_store_layout){.n_rows = t->rows,
-                              .n_sequences = sequences,
-                              .n_blocks = t->blocks,
-                              .n_sites = 1,
-                              .ids = ids,
-                              .sequence = sequence,
-                              .position = position,
-                              .document = document,
-                              .offset = offset,
-                              .length = length,
-                              .documents = documents,
-                              .document_row = document_row,
-                              .n_documents = 1,
-                              .block_row = row,
-                              .sites = &site,
-                              .widths = &width,
-                              .dtype = MW_BF16,
-                              .vocabulary_offset = vocabulary,
-                              .vocabulary_bytes = "x",
-                              .n_vocabulary = 1};
-}
 
 static void write_raw(bench *t) {
     int ranks = mw_comm_size(t->comm), rank = mw_comm_rank(t->comm);

@@ -58,7 +58,8 @@ mw_status harvest_record(const char *output, json_t **out) {
 json_t *harvest_unfinished(const char *folder, int64_t *blocks) {
     mw_arrays *file = NULL;
     char *path = mw_path_join(folder, "activations.h5.partial");
-    json_t *record = json_object(), *upstream = json_object(), *progress = mw_json_load_optional(folder, "progress.json");
+    json_t *record = json_object(), *upstream = json_object(),
+           *progress = mw_json_load_optional(folder, "progress.json");
     *blocks = (int64_t)mw_json_number(progress, "blocks_done", 0);
     mw_log_quiet(true);
     mw_status status = path && record && upstream && mw_file_exists(path) ? mw_arrays_open(path, &file) : MW_ERR_IO;
