@@ -496,7 +496,7 @@ FINDINGS = """1. **The encoder reads W_enc once for each chunk of rows** ({chunk
 
 
 PLACES = {  # where to look: file, text of the line
-    "chunk_at": ("src/sae/encode.c", "DEVICE_FLOATS = "), "aux_at": ("src/sae/step/auxk.c", ".b_dtype = MW_F32"),
+    "chunk_at": ("src/sae/pre_activations.c", "DEVICE_FLOATS = "), "aux_at": ("src/sae/step/auxk.c", ".b_dtype = MW_F32"),
     "copy_at": ("src/sae/step/optimizer.c", "ops->convert("), "unit_at": ("cuda_norm.cu", "void adam_of_unit_rows("),
     "row_at": ("cuda_norm.cu", "float unit_row("), "rotary_at": ("cuda_norm.cu", "void rotary("),
     "decode_at": ("cuda_sparse.cu", "void decode("), "dots_at": ("cuda_sparse.cu", "void dots("),

@@ -67,7 +67,7 @@ static mw_status try_checkpoint(trainee *t, int64_t step, bool *loaded) {
     mw_log_quiet(false);
     *loaded = status == MW_OK;
     if (!*loaded)
-        mw_log(MW_LOG_WARNING, "%s: ignored, as it is %s", path,
+        mw_log(MW_LOG_WARNING, "%s is %s: ignored", path,
                status == MW_ERR_STATE ? "of other data or settings" : "damaged");
     mw_free(path);
     return status == MW_ERR_MEMORY || status == MW_ERR_COMM ? status : MW_OK;
