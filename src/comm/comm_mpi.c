@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct mw_comm {
     MPI_Comm mpi;
@@ -13,6 +14,7 @@ struct mw_comm {
     bool alone, world, threads;
     bool *abandoned; /* shared by the world and its duplicates; the world owns it */
     mw_comm_device *device;
+    char *session; /* folder that is empty after MPI_Finalize; or NULL; the world owns it */
 };
 
 /* Allocates both or none. */
@@ -55,12 +57,40 @@ static mw_status find_node(const mw_comm *comm, int *local_rank, int *ranks) {
     return checked(MPI_Comm_free(&node), "MPI_Comm_free");
 }
 
-/* Without a launcher: Open MPI need not start its daemon, which requires a network and takes a quarter of the start. */
-static void start_alone(void) {
+static bool has_launcher(void) {
     static const char *const launchers[] = {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "SLURM_STEP_ID"};
     for (size_t i = 0; i < sizeof launchers / sizeof *launchers; i++)
-        if (mw_environment(launchers[i])) return;
-    setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
+        if (mw_environment(launchers[i])) return true;
+    return false;
+}
+
+static const char without_daemon[] = "OMPI_MCA_ess_singleton_isolated", session_base[] = "OMPI_MCA_orte_tmpdir_base";
+
+/* Settings of Open MPI for a process without a launcher: it starts no daemon, which needs a network and takes a quarter
+ * of the start. All such processes would share one session folder, which the first to end removes, so each gets a folder
+ * to itself: `session`, which stays empty if the user has chosen one. */
+typedef struct alone {
+    bool isolated;
+    char session[256];
+} alone;
+
+static void prepare_alone(alone *a) {
+    const char *temporary = mw_environment("TMPDIR");
+    *a = (alone){.isolated = !has_launcher() && !mw_environment(without_daemon)};
+    if (!a->isolated) return;
+    setenv(without_daemon, "1", 1);
+    if (mw_environment(session_base)) return;
+    int length = snprintf(a->session, sizeof a->session, "%s/microw-mpi-XXXXXX", temporary ? temporary : "/tmp");
+    if (length >= (int)sizeof a->session || !mkdtemp(a->session))
+        a->session[0] = '\0';
+    else
+        setenv(session_base, a->session, 1);
+}
+
+/* Programs that this process starts must not inherit the settings. */
+static void withdraw_alone(const alone *a) {
+    if (a->isolated) unsetenv(without_daemon);
+    if (a->session[0]) unsetenv(session_base);
 }
 
 mw_status mw_comm_world(int *argc, char ***argv, mw_comm **out) {
@@ -68,14 +98,17 @@ mw_status mw_comm_world(int *argc, char ***argv, mw_comm **out) {
     enum { MPI_ROOM = 192 << 20 };
     int provided = MPI_THREAD_SINGLE;
     MW_TRY(mw_memory_room(MPI_ROOM, "the start of MPI"));
-    start_alone();
-    if (MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &provided) != MPI_SUCCESS)
-        return mw_error(MW_ERR_COMM, "MPI cannot start");
+    alone a;
+    prepare_alone(&a);
+    int started = MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &provided);
+    withdraw_alone(&a);
+    if (started != MPI_SUCCESS) return mw_error(MW_ERR_COMM, "MPI cannot start");
     mw_comm *comm;
     mw_comm_device *device;
     MW_TRY(allocate(&comm, &device));
     *comm =
         (mw_comm){.mpi = MPI_COMM_WORLD, .world = true, .threads = provided == MPI_THREAD_MULTIPLE, .device = device};
+    if (a.session[0]) comm->session = mw_strdup(a.session);
     if (!(comm->abandoned = mw_calloc(1, sizeof *comm->abandoned))) {
         mw_free(device);
         mw_free(comm);
@@ -161,6 +194,8 @@ void mw_comm_free(mw_comm **comm) {
     if (c->world) {
         mw_free(c->abandoned);
         MPI_Finalize();
+        if (c->session) rmdir(c->session);
+        mw_free(c->session);
     } else if (!c->alone) {
         MPI_Comm_free(&c->mpi);
     }

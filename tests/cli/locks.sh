@@ -115,6 +115,18 @@ wait $one && fail "the one that lost its lock ended well"
 check "it was told" grep -q "lost the lock: another process writes\|another process has replaced it\|is no longer the file" "$work/err1"
 check "the other's file is whole" cmp "$store/$h5" "$work/a/$h5"
 
+# ---- processes side by side do not share MPI's folder, which the first to end would remove
+mkdir "$work/tmp"
+session() { find "$work/tmp" -mindepth 2 -type d | sort; }
+TMPDIR=$work/tmp "$MICROW" harvest "$exp" --set name=long --set dataset.limit_documents=0 >"$work/out1" 2>"$work/err1" &
+one=$!
+while [ -z "$(session)" ] && kill -0 $one 2>/dev/null; do sleep 0.02; done
+session >"$work/before"
+check "one beside it" env TMPDIR="$work/tmp" "$MICROW" harvest "$exp" --set name=short --set dataset.limit_documents=5
+kill -0 $one 2>/dev/null && check "keeps the folder of the other" [ -z "$(session | comm -13 - "$work/before")" ]
+check "the other ends well" wait $one
+check "folders are removed" [ -z "$(ls "$work/tmp")" ]
+
 # ---- a folder without hard links, and one that cannot be written
 mkdir "$work/disk"
 if mount -t tmpfs -o size=30m tmpfs "$work/disk" 2>/dev/null; then
