@@ -73,8 +73,7 @@ static bool describe(const product *p, description *d) {
            (!t->b_transposed || d->set(CUBLASLT_MATMUL_DESC_TRANSA, &across, sizeof across)) &&
            d->set(CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue) &&
            d->set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, &t->bias, sizeof t->bias) &&
-           made(d->call->lt_lay_out(&d->left, p->type, t->b_transposed ? k : n, t->b_transposed ? n : k,
-                                           p->ldb)) &&
+           made(d->call->lt_lay_out(&d->left, p->type, t->b_transposed ? k : n, t->b_transposed ? n : k, p->ldb)) &&
            made(d->call->lt_lay_out(&d->right, p->type, k, m, p->lda)) &&
            made(d->call->lt_lay_out(&d->out, CUDA_R_32F, n, m, t->ldc));
 }
@@ -118,8 +117,8 @@ static bool multiply_and_add(mw_cuda_state *s, const product *p) {
     description d(&s->call);
     preference how(&s->call);
     return describe(p, &d) && how.make(p) &&
-           made(s->call.lt_choose(s->blas_lt, d.product, d.left, d.right, d.out, d.out, how.search, 1, &best,
-                                  &found)) &&
+           made(
+               s->call.lt_choose(s->blas_lt, d.product, d.left, d.right, d.out, d.out, how.search, 1, &best, &found)) &&
            found > 0 &&
            made(s->call.lt_product(s->blas_lt, d.product, &one, p->b, d.left, p->a, d.right, &p->beta, p->t->c, d.out,
                                    p->t->c, d.out, &best.algo, s->workspace, MW_CUDA_WORKSPACE, s->stream));
@@ -131,9 +130,9 @@ static mw_status multiply_alone(mw_cuda_state *s, const product *p) {
     const mw_matmul *t = p->t;
     const float one = 1;
     cublasStatus_t code =
-        s->call.product(s->blas, t->b_transposed ? CUBLAS_OP_T : CUBLAS_OP_N, CUBLAS_OP_N, (int)t->n, (int)t->m, (int)t->k,
-                     &one, p->b, p->type, (int)p->ldb, p->a, p->type, (int)p->lda, &p->beta, t->c, CUDA_R_32F,
-                     (int)t->ldc, p->compute, CUBLAS_GEMM_DEFAULT);
+        s->call.product(s->blas, t->b_transposed ? CUBLAS_OP_T : CUBLAS_OP_N, CUBLAS_OP_N, (int)t->n, (int)t->m,
+                        (int)t->k, &one, p->b, p->type, (int)p->ldb, p->a, p->type, (int)p->lda, &p->beta, t->c,
+                        CUDA_R_32F, (int)t->ldc, p->compute, CUBLAS_GEMM_DEFAULT);
     return code == CUBLAS_STATUS_SUCCESS
                ? MW_OK
                : mw_error(MW_ERR_BACKEND, "cuBLAS: product %lld x %lld x %lld failed with code %d", (long long)t->m,
