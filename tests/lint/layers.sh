@@ -1,4 +1,5 @@
-# Includes point one way only, and outside libraries are called only where they belong.
+# Checks that includes point to the same floor or a lower one, and that outside libraries are called in their own folders alone:
+# in src, include and examples; C, C++ and CUDA.
 set -u
 cd "$SOURCE"
 floors="base config tensor backend comm hooks model dataset store harvest sae concepts evaluate report experiment cli"
@@ -13,41 +14,61 @@ rank_of() {
     echo -1
 }
 
-# public headers by floor
+# public headers by floor; microw.h includes all others
 floor_of_header() {
     case $1 in
         base|config|tensor|backend|comm|hooks|model|dataset|store|harvest|sae|concepts|evaluate|experiment) echo "$1" ;;
         version) echo base ;;
         safetensors|tokenizer) echo model ;;
+        microw) echo experiment ;;
         *) echo unknown ;;
     esac
 }
 
-for file in $(find src -name '*.[ch]'); do
-    own=$(echo "$file" | cut -d/ -f2)
-    mine=$(rank_of "$own")
-    [ "$mine" -ge 0 ] || { echo "$file: folder $own is no floor"; failed=1; continue; }
-    for include in $(sed -n 's/^#include "\([^"]*\)".*/\1/p' "$file"); do
-        first=${include%%/*}
-        if [ "$first" = microw ]; then
+check_includes() { # check_includes FILE FLOOR: includes of the project's files are of FLOOR or lower
+    own=$(rank_of "$2")
+    for include in $(sed -n 's/^ *# *include *["<]\(microw\/[^">]*\)[">].*/\1/p; s/^ *# *include *"\([^"]*\)".*/\1/p' "$1"); do
+        floor=${include%%/*}
+        if [ "$floor" = microw ]; then
             header=${include#microw/}
-            first=$(floor_of_header "${header%.h}")
+            floor=$(floor_of_header "${header%.h}")
         fi
-        theirs=$(rank_of "$first")
-        [ "$theirs" -ge 0 ] && [ "$theirs" -le "$mine" ] || { echo "$file includes $include, a floor above"; failed=1; }
-    done
-done
-
-only_in() { # only_in PATTERN PATHS...: the pattern occurs in no other source
-    pattern=$1
-    shift
-    for hit in $(grep -lE "$pattern" -r src --include='*.[ch]'); do
-        allowed=0
-        for path in "$@"; do case $hit in $path*) allowed=1 ;; esac; done
-        [ $allowed = 1 ] || { echo "$hit uses $pattern"; failed=1; }
+        rank=$(rank_of "$floor")
+        [ "$rank" -ge 0 ] && [ "$rank" -le "$own" ] || { echo "$1 includes $include, which is above $2"; failed=1; }
     done
 }
-only_in 'MPI_[A-Z][a-z]' src/comm src/store/h5_file.c
+
+sources() { # sources FOLDERS...: their files in C, C++ and CUDA
+    find "$@" -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp'
+}
+
+for file in $(sources src); do
+    floor=$(echo "$file" | cut -d/ -f2)
+    [ "$(rank_of "$floor")" -ge 0 ] || { echo "$file: folder $floor is no floor"; failed=1; continue; }
+    check_includes "$file" "$floor"
+done
+
+# Public headers and examples include public headers alone.
+for file in $(sources include examples); do
+    grep -nE '^ *# *include *"' "$file" | grep -v '"microw/' | sed "s,^,$file:," | grep . && failed=1
+done
+for file in $(sources include); do
+    header=${file#include/microw/}
+    floor=$(floor_of_header "${header%.h}")
+    [ "$(rank_of "$floor")" -ge 0 ] || { echo "$file: no floor is known for it"; failed=1; continue; }
+    check_includes "$file" "$floor"
+done
+
+only_in() { # only_in PATTERN PATHS...: the pattern occurs in no other file
+    pattern=$1
+    shift
+    for hit in $(sources src include examples | xargs grep -lE "$pattern"); do
+        allowed=0
+        for path in "$@"; do case $hit in $path*) allowed=1 ;; esac; done
+        [ $allowed = 1 ] || { printf '%s uses %s\n' "$hit" "$pattern"; failed=1; }
+    done
+}
+only_in '\bMPI_[A-Z][a-z_]+ *\(|^ *# *include.*mpi\.h' src/comm src/store/h5_file.c
 only_in '\bH5[A-Z]+[a-z_0-9]+ *\(' src/store
 only_in 'yaml_(parser|event)' src/config
 only_in 'cuda[A-Z]|cublas' src/backend/cuda src/comm/comm_nccl.c
@@ -58,5 +79,5 @@ only_in 'pcre2_' src/model/tokenizer
 only_in 'ZSTD_[a-z]|\binflate *\(' src/base/decompress.c src/base/base_libraries.c
 only_in '\bjson_load(s|b|f|fd|_file|_callback) *\('
 only_in '\b(malloc|calloc|realloc|strdup) *\(' src/base/memory.c
-[ $failed = 0 ] && echo "layers: all includes and calls point down"
+[ $failed = 0 ] && echo "layers: $(sources src include examples | wc -l) files, no include or call points up"
 exit $failed
