@@ -76,9 +76,9 @@ typedef struct mw_code_run {
 
 /* Entries of a sparse [n, rows] matrix by latent: latent i has entries start[i] .. start[i + 1]. */
 typedef struct mw_latent_lists {
-    int64_t n, room; /* room for entries: at least for all of the runs they are made of */
-    int64_t *start;  /* [n + 1] */
-    int32_t *row;    /* [room] */
+    int64_t n, capacity; /* entries that row and coefficient hold: at least those of all runs listed */
+    int64_t *start;      /* [n + 1] */
+    int32_t *row;        /* [capacity] */
     float *coefficient;
 } mw_latent_lists;
 
@@ -100,7 +100,7 @@ typedef struct mw_filter {
 
 /* What becomes of a number of each entry; i is the entry's latent, z its value, and t0, t1, t2 are tables by latent, NULL where a map
  * has none. Worked out in double where it is a gradient's. */
-typedef enum mw_entry_map {
+typedef enum mw_entry_function {
     MW_MAP_ADD,       /* out += a t0[i]; t0 NULL: out += a */
     MW_MAP_TIMES,     /* out = z out */
     MW_MAP_GATE,      /* out = exp(t0[i]) out where z > 0, else 0 */
@@ -108,12 +108,12 @@ typedef enum mw_entry_map {
     MW_MAP_TANH,      /* out = tanh(c z t0[i]) */
     MW_MAP_ADD_SLOPE, /* out += a d tanh(c z t0[i]) / dz */
     MW_MAP_EDGE /* out = t1[i] (out + a d tanh(c y t0[i]) / dy) + b, where y = z if z > t1[i], else 0; t0 NULL: without the tanh */
-} mw_entry_map;
-typedef struct mw_mapping {
-    mw_entry_map map;
+} mw_entry_function;
+typedef struct mw_entry_map {
+    mw_entry_function map;
     double a, b, c;
     const float *table[3];
-} mw_mapping;
+} mw_entry_map;
 
 /* Columns of a row that belong together: 0 .. end[0], end[0] .. end[1], ... `end` is host memory. */
 typedef struct mw_column_groups {
@@ -207,7 +207,7 @@ typedef struct mw_backend_ops {
     /* Of values whose bits are `prefix` where `mask` is set: how many have which 8 bits from `shift` on. `counts` is host memory. */
     mw_status (*count_digits)(mw_backend *, const float *value, int64_t entries, uint32_t prefix, uint32_t mask,
                               int shift, int64_t counts[256]);
-    mw_status (*map_entries)(mw_backend *, const mw_mapping *, float *out, const int32_t *index, const float *value,
+    mw_status (*map_entries)(mw_backend *, const mw_entry_map *, float *out, const int32_t *index, const float *value,
                              int64_t entries);
 
     /* Sparse codes: row r has entries start[r] .. start[r + 1]; `start` [rows + 1] is host memory.

@@ -18,14 +18,14 @@ MW_BOTH_SIDES double mw_tanh_slope(double c, double z, double s) {
     return c * s * (1 - h * h);
 }
 
-MW_BOTH_SIDES float mw_map_edge(const mw_mapping *how, float x, int32_t i, float z) {
+MW_BOTH_SIDES float mw_map_edge(const mw_entry_map *how, float x, int32_t i, float z) {
     double theta = how->table[1][i], g = x;
     if (how->table[0]) g += how->a * mw_tanh_slope(how->c, z > theta ? z : 0, how->table[0][i]);
     return (float)(theta * g + how->b);
 }
 
 /* x: what the entry has in `out`; i: its latent; z: its value. */
-MW_BOTH_SIDES float mw_map_entry(const mw_mapping *how, float x, int32_t i, float z) {
+MW_BOTH_SIDES float mw_map_entry(const mw_entry_map *how, float x, int32_t i, float z) {
     const float *t0 = how->table[0];
     switch (how->map) {
     case MW_MAP_ADD:

@@ -277,7 +277,7 @@ static void check_lists(int64_t rows, int64_t n, int64_t most, int64_t first, in
     int32_t *dindex = put_bytes(index, (size_t)end * 4);
     mw_code_run runs[2];
     for (int i = 0; i < 2; i++) runs[i] = (mw_code_run){rows, i * rows, start[i], dindex, dcoefficient};
-    mw_latent_lists lists = {.n = count, .room = end - 2};
+    mw_latent_lists lists = {.n = count, .capacity = end - 2};
     lists.start = put_bytes(NULL, (size_t)(count + 1) * 8);
     lists.row = put_bytes(NULL, (size_t)end * 4);
     lists.coefficient = put(NULL, end);
@@ -342,7 +342,7 @@ static void a_million(void) {
     for (int i = 0; i < ENTRIES; i++) codes[i] = (int32_t)(i * 2654435761u % N);
     codes[ENTRIES - 1] = N - 1;
     int32_t *dcodes = put_bytes(codes, ENTRIES * 4);
-    mw_latent_lists lists = {.n = N, .room = ENTRIES};
+    mw_latent_lists lists = {.n = N, .capacity = ENTRIES};
     lists.start = put_bytes(NULL, (N + 1) * 8);
     lists.row = put_bytes(NULL, ENTRIES * 4);
     lists.coefficient = put(NULL, ENTRIES);
@@ -494,7 +494,7 @@ static double slope_of(double c, double z, double s) {
 }
 
 /* As its comment says it. */
-static double expected_map(const mw_mapping *how, const float *table, double x, int64_t i, double z) {
+static double expected_map(const mw_entry_map *how, const float *table, double x, int64_t i, double z) {
     double t0 = table[i], t1 = table[K_LATENTS + i], t2 = table[2 * K_LATENTS + i], y = z > t1 ? z : 0;
     switch (how->map) {
     case MW_MAP_ADD:
@@ -516,7 +516,7 @@ static double expected_map(const mw_mapping *how, const float *table, double x, 
 }
 
 /* Quotients of differences err by their step squared, and by 1e-16 over it. */
-static void check_map(const some_codes *c, const float *table, const float *x, mw_mapping how, const float *there) {
+static void check_map(const some_codes *c, const float *table, const float *x, mw_entry_map how, const float *there) {
     float *out = put(x, c->entries), *got = numbers(c->entries, 1);
     for (int i = 0; i < 3; i++) how.table[i] = how.table[i] ? there + i * K_LATENTS : NULL;
     CHECK_OK(b->ops->map_entries(b, &how, out, c->there_index, c->there_value, c->entries));
@@ -533,15 +533,15 @@ static void maps(void) {
     some_codes c = some_new_codes();
     float *table = numbers(3 * K_LATENTS, 23), *x = numbers(c.entries, 24), *there = put(table, 3 * K_LATENTS);
     const float *t = table;
-    check_map(&c, table, x, (mw_mapping){.map = MW_MAP_ADD, .a = 0.7}, there);
-    check_map(&c, table, x, (mw_mapping){.map = MW_MAP_ADD, .a = 0.7, .table = {t}}, there);
-    check_map(&c, table, x, (mw_mapping){.map = MW_MAP_TIMES}, there);
-    check_map(&c, table, x, (mw_mapping){.map = MW_MAP_GATE, .table = {t}}, there);
-    check_map(&c, table, x, (mw_mapping){.map = MW_MAP_MAGNITUDE, .table = {t, t, t}}, there);
-    check_map(&c, table, x, (mw_mapping){.map = MW_MAP_TANH, .c = 1.5, .table = {t}}, there);
-    check_map(&c, table, x, (mw_mapping){.map = MW_MAP_ADD_SLOPE, .a = 0.3, .c = 1.5, .table = {t}}, there);
-    check_map(&c, table, x, (mw_mapping){.map = MW_MAP_EDGE, .b = 0.2, .table = {NULL, t}}, there);
-    check_map(&c, table, x, (mw_mapping){.map = MW_MAP_EDGE, .a = 0.3, .b = 0.2, .c = 1.5, .table = {t, t}}, there);
+    check_map(&c, table, x, (mw_entry_map){.map = MW_MAP_ADD, .a = 0.7}, there);
+    check_map(&c, table, x, (mw_entry_map){.map = MW_MAP_ADD, .a = 0.7, .table = {t}}, there);
+    check_map(&c, table, x, (mw_entry_map){.map = MW_MAP_TIMES}, there);
+    check_map(&c, table, x, (mw_entry_map){.map = MW_MAP_GATE, .table = {t}}, there);
+    check_map(&c, table, x, (mw_entry_map){.map = MW_MAP_MAGNITUDE, .table = {t, t, t}}, there);
+    check_map(&c, table, x, (mw_entry_map){.map = MW_MAP_TANH, .c = 1.5, .table = {t}}, there);
+    check_map(&c, table, x, (mw_entry_map){.map = MW_MAP_ADD_SLOPE, .a = 0.3, .c = 1.5, .table = {t}}, there);
+    check_map(&c, table, x, (mw_entry_map){.map = MW_MAP_EDGE, .b = 0.2, .table = {NULL, t}}, there);
+    check_map(&c, table, x, (mw_entry_map){.map = MW_MAP_EDGE, .a = 0.3, .b = 0.2, .c = 1.5, .table = {t, t}}, there);
     drop(there);
     mw_free(x);
     mw_free(table);

@@ -55,7 +55,7 @@ mw_status mw_cpu_count_kept(mw_backend *, const mw_filter *, const int64_t *, co
 mw_status mw_cpu_write_kept(mw_backend *, const mw_filter *, const int64_t *, const int32_t *, const float *, int64_t,
                             const int64_t *, int32_t *, float *);
 mw_status mw_cpu_count_digits(mw_backend *, const float *, int64_t, uint32_t, uint32_t, int, int64_t[256]);
-mw_status mw_cpu_map_entries(mw_backend *, const mw_mapping *, float *, const int32_t *, const float *, int64_t);
+mw_status mw_cpu_map_entries(mw_backend *, const mw_entry_map *, float *, const int32_t *, const float *, int64_t);
 mw_status mw_cpu_count_open(mw_backend *, const mw_threshold *, const float *, int64_t, int64_t, int64_t *);
 mw_status mw_cpu_write_open(mw_backend *, const mw_threshold *, const float *, int64_t, int64_t, const int64_t *,
                             int32_t *, float *);

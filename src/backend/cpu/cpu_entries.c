@@ -69,7 +69,7 @@ mw_status mw_cpu_count_digits(mw_backend *backend, const float *value, int64_t e
 
 /* ---- maps ---------------------------------------------------------------------------------------------------- */
 
-mw_status mw_cpu_map_entries(mw_backend *backend, const mw_mapping *how, float *out, const int32_t *index,
+mw_status mw_cpu_map_entries(mw_backend *backend, const mw_entry_map *how, float *out, const int32_t *index,
                              const float *value, int64_t entries) {
     (void)backend;
 #pragma omp parallel for schedule(static)

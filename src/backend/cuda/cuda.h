@@ -286,7 +286,7 @@ mw_status mw_cuda_count_kept(mw_backend *, const mw_filter *, const int64_t *, c
 mw_status mw_cuda_write_kept(mw_backend *, const mw_filter *, const int64_t *, const int32_t *, const float *, int64_t,
                              const int64_t *, int32_t *, float *);
 mw_status mw_cuda_count_digits(mw_backend *, const float *, int64_t, uint32_t, uint32_t, int, int64_t[256]);
-mw_status mw_cuda_map_entries(mw_backend *, const mw_mapping *, float *, const int32_t *, const float *, int64_t);
+mw_status mw_cuda_map_entries(mw_backend *, const mw_entry_map *, float *, const int32_t *, const float *, int64_t);
 mw_status mw_cuda_count_open(mw_backend *, const mw_threshold *, const float *, int64_t, int64_t, int64_t *);
 mw_status mw_cuda_write_open(mw_backend *, const mw_threshold *, const float *, int64_t, int64_t, const int64_t *,
                              int32_t *, float *);

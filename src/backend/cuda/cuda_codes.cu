@@ -161,9 +161,9 @@ mw_status mw_cuda_list_latents(mw_backend *backend, const mw_code_run *runs, int
                                mw_latent_lists *out) {
     int64_t count = 0;
     for (int i = 0; i < n_runs; i++) count += runs[i].start[runs[i].rows] - runs[i].start[0];
-    if (count > out->room || count > UINT32_MAX)
-        return mw_error(MW_ERR_ARG, "list_latents: %lld entries, and room for %lld", (long long)count,
-                        (long long)out->room);
+    if (count > out->capacity || count > UINT32_MAX)
+        return mw_error(MW_ERR_ARG, "list_latents: %lld entries exceed the capacity of %lld", (long long)count,
+                        (long long)out->capacity);
     if (count == 0) return mw_cuda_fill_zero(backend, out->start, (size_t)(out->n + 1) * sizeof *out->start);
     return list(cuda_of(backend), runs, n_runs, first, count, out);
 }

@@ -143,12 +143,12 @@ mw_status mw_cuda_count_digits(mw_backend *backend, const float *value, int64_t 
 
 /* ---- maps ------------------------------------------------------------------------------------------------------ */
 
-static __global__ void map_entries(mw_mapping how, float *out, const int32_t *index, const float *value,
+static __global__ void map_entries(mw_entry_map how, float *out, const int32_t *index, const float *value,
                                    int64_t entries) {
     EACH(j, entries) out[j] = mw_map_entry(&how, out[j], index[j], value[j]);
 }
 
-mw_status mw_cuda_map_entries(mw_backend *backend, const mw_mapping *how, float *out, const int32_t *index,
+mw_status mw_cuda_map_entries(mw_backend *backend, const mw_entry_map *how, float *out, const int32_t *index,
                               const float *value, int64_t entries) {
     if (entries == 0) return MW_OK;
     MW_LAUNCH(map_entries, cuda_blocks(entries), CUDA_THREADS, 0, cuda_of(backend)->stream, *how, out, index, value,

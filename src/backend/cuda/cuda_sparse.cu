@@ -301,7 +301,7 @@ mw_status mw_cuda_sparse_outer(mw_backend *backend, float *out, const mw_latent_
                                int64_t d) {
     if (lists->n == 0 || d == 0) return MW_OK;
     cudaStream_t stream = cuda_of(backend)->stream;
-    int64_t spans = (lists->room + SPAN - 1) / SPAN;
+    int64_t spans = (lists->capacity + SPAN - 1) / SPAN;
     MW_TRY(mw_cuda_fill_zero(backend, out, (size_t)(lists->n * d) * sizeof *out));
     if (spans == 0) return MW_OK;
     cuda_scratch<float> parts(cuda_of(backend));

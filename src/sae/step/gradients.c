@@ -47,7 +47,7 @@ mw_status code_gradients(mw_trainer *t) {
     return MW_OK;
 }
 
-mw_status map_gradients(mw_trainer *t, code_set *c, const mw_mapping *how) {
+mw_status map_gradients(mw_trainer *t, code_set *c, const mw_entry_map *how) {
     int64_t first = c->start[t->begin], count = c->start[t->end] - first;
     return t->backend->ops->map_entries(t->backend, how, c->grad + first, c->index + first, c->value + first, count);
 }
@@ -84,7 +84,7 @@ static mw_status reserve_lists(mw_trainer *t, int64_t entries) {
     mw_backend *b = t->backend;
     mw_latent_lists *l = &t->lists;
     void *row = NULL;
-    if (entries <= l->room && l->row && l->coefficient) return MW_OK;
+    if (entries <= l->capacity && l->row && l->coefficient) return MW_OK;
     int64_t room = entries + entries / 4 + 64;
     if (l->row) b->ops->free(b, l->row);
     if (l->coefficient) b->ops->free(b, l->coefficient);
@@ -93,7 +93,7 @@ static mw_status reserve_lists(mw_trainer *t, int64_t entries) {
     MW_TRY(b->ops->alloc(b, (size_t)room * sizeof *l->row, &row));
     l->row = row;
     MW_TRY(mw_backend_floats(b, room, &l->coefficient));
-    l->room = room;
+    l->capacity = room;
     return MW_OK;
 }
 
@@ -130,7 +130,7 @@ mw_status count_over_rows(mw_trainer *t, const code_set *c, double *out) {
     return MW_OK;
 }
 
-mw_status sum_mapped(mw_trainer *t, const code_set *c, const mw_mapping *how, const float *from, double *out) {
+mw_status sum_mapped(mw_trainer *t, const code_set *c, const mw_entry_map *how, const float *from, double *out) {
     mw_backend *b = t->backend;
     int64_t count = c->start[t->options.batch];
     float *terms = NULL;

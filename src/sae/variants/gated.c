@@ -9,7 +9,7 @@
 
 /* Replaces pi of open gates by z = max(m, 0). */
 static mw_status replace_by_magnitudes(const mw_sae *s, mw_codes *codes) {
-    const mw_mapping how = {.map = MW_MAP_MAGNITUDE, .table = {s->extra[0], s->b_enc, s->extra[1]}};
+    const mw_entry_map how = {.map = MW_MAP_MAGNITUDE, .table = {s->extra[0], s->b_enc, s->extra[1]}};
     return s->backend->ops->map_entries(s->backend, &how, codes->value, codes->index, codes->value,
                                         codes->start[codes->rows]);
 }
@@ -45,15 +45,15 @@ mw_status gated_select(mw_trainer *t, const float *x) {
 
 /* Turns dL/dz and dL/dpi into dL/du. */
 mw_status gated_shape(mw_trainer *t) {
-    MW_TRY(map_gradients(t, &t->set[0], &(mw_mapping){.map = MW_MAP_GATE, .table = {t->sae->extra[0]}}));
-    return map_gradients(t, &t->set[1], &(mw_mapping){.map = MW_MAP_ADD, .a = t->penalty_unit});
+    MW_TRY(map_gradients(t, &t->set[0], &(mw_entry_map){.map = MW_MAP_GATE, .table = {t->sae->extra[0]}}));
+    return map_gradients(t, &t->set[1], &(mw_entry_map){.map = MW_MAP_ADD, .a = t->penalty_unit});
 }
 
 /* Sums over rows: dL/du, and z dL/du. */
 mw_status gated_sum(mw_trainer *t) {
     const code_set *open = &t->set[0];
     MW_TRY(sum_over_rows(t, open, open->grad, t->share_sums[0]));
-    MW_TRY(sum_mapped(t, open, &(mw_mapping){.map = MW_MAP_TIMES}, open->grad, t->share_sums[1]));
+    MW_TRY(sum_mapped(t, open, &(mw_entry_map){.map = MW_MAP_TIMES}, open->grad, t->share_sums[1]));
     return sum_over_rows(t, &t->set[1], t->set[1].value, t->costs);
 }
 

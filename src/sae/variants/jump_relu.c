@@ -49,7 +49,7 @@ static bool is_smooth(const mw_trainer *t) {
 
 /* Turns the gradients of code set 1 into dL/dtheta, without the factor -1 / eps. */
 mw_status jump_relu_shape(mw_trainer *t) {
-    mw_mapping active = {.map = MW_MAP_ADD_SLOPE, .a = t->penalty_unit, .c = tanh_scale}, near = active;
+    mw_entry_map active = {.map = MW_MAP_ADD_SLOPE, .a = t->penalty_unit, .c = tanh_scale}, near = active;
     near.map = MW_MAP_EDGE;
     near.table[1] = t->sae->extra[0];
     if (!is_smooth(t)) {
@@ -64,7 +64,7 @@ mw_status jump_relu_shape(mw_trainer *t) {
 
 mw_status jump_relu_sum(mw_trainer *t) {
     const code_set *active = &t->set[0];
-    const mw_mapping cost = {.map = MW_MAP_TANH, .c = tanh_scale, .table = {t->norms}};
+    const mw_entry_map cost = {.map = MW_MAP_TANH, .c = tanh_scale, .table = {t->norms}};
     MW_TRY(sum_over_rows(t, &t->set[1], t->set[1].grad, t->share_sums[0]));
     return is_smooth(t) ? sum_mapped(t, active, &cost, active->value, t->costs) : count_over_rows(t, active, t->costs);
 }

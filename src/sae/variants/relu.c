@@ -10,7 +10,7 @@ mw_status relu_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes 
 
 mw_status relu_shape(mw_trainer *t) {
     MW_TRY(decoder_norms(t));
-    return map_gradients(t, &t->set[0], &(mw_mapping){.map = MW_MAP_ADD, .a = t->penalty_unit, .table = {t->norms}});
+    return map_gradients(t, &t->set[0], &(mw_entry_map){.map = MW_MAP_ADD, .a = t->penalty_unit, .table = {t->norms}});
 }
 
 mw_status relu_sum(mw_trainer *t) {

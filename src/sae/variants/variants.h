@@ -80,9 +80,9 @@ mw_status codes_above_both(const mw_sae *sae, const float *x, int64_t rows, cons
 /* ---- entries of a code set --------------------------------------------------------------------------------------- */
 
 /* Applies a map to the gradients of this rank's rows. */
-mw_status map_gradients(mw_trainer *t, code_set *c, const mw_mapping *how) MW_MUST_USE;
+mw_status map_gradients(mw_trainer *t, code_set *c, const mw_entry_map *how) MW_MUST_USE;
 /* sum_over_rows of map(from); `from` is not changed. */
-mw_status sum_mapped(mw_trainer *t, const code_set *c, const mw_mapping *how, const float *from,
+mw_status sum_mapped(mw_trainer *t, const code_set *c, const mw_entry_map *how, const float *from,
                      double *out) MW_MUST_USE;
 
 /* ---- functions of the variants ------------------------------------------------------------------------ */
