@@ -597,10 +597,19 @@ static void adam_and_unit_rows(void) {
     for (int i = 0; i < 6; i++) mw_free(host[i]);
 }
 
+/* ---- the table ------------------------------------------------------------------------------------------- */
+
+static void no_operation_is_missing(void) {
+#define CHECK_ENTRY(type, operation, ...) CHECK(b->ops->operation != NULL);
+    MW_BACKEND_OPERATIONS(CHECK_ENTRY)
+#undef CHECK_ENTRY
+}
+
 int main(int argc, char **argv) {
     const char *device = argc > 1 ? argv[1] : "cpu";
     if (!test_has_device(device)) return TEST_SKIPPED;
     NEED_OK(mw_backend_open(device, &b));
+    RUN(no_operation_is_missing);
     RUN(matrix_products);
     RUN(rows_do_not_depend_on_other_tiles);
     RUN(norms);

@@ -38,6 +38,10 @@ typedef struct mw_cuda_watcher {
 void mw_cuda_watch(mw_backend *backend, const mw_cuda_watcher *watcher, void *self);
 void mw_cuda_unwatch(mw_backend *backend, const void *self);
 
+#define CUDA_PROTOTYPE(type, name, ...) type mw_cuda_##name(__VA_ARGS__);
+MW_BACKEND_OPERATIONS(CUDA_PROTOTYPE)
+#undef CUDA_PROTOTYPE
+
 #ifdef __cplusplus
 }
 
@@ -252,63 +256,5 @@ static inline unsigned cuda_blocks(int64_t count) {
 
 mw_status mw_cuda_open_streams(mw_cuda_state *);
 void mw_cuda_close_streams(mw_cuda_state *);
-mw_status mw_cuda_fetch(mw_backend *, int, void *, const void *, size_t);
-mw_status mw_cuda_fetched(mw_backend *, int);
-mw_status mw_cuda_mark(mw_backend *);
-mw_status mw_cuda_send(mw_backend *, void *, const void *, size_t);
-mw_status mw_cuda_copy_2d(mw_backend *, float *, int64_t, const float *, int64_t, int64_t, int64_t);
-mw_status mw_cuda_matmul(mw_backend *, const mw_matmul *);
-mw_status mw_cuda_pack(mw_backend *, const mw_matmul *, mw_packed **);
-void mw_cuda_free_packed(mw_backend *, mw_packed *);
-mw_status mw_cuda_gather_rows(mw_backend *, float *, const void *, mw_dtype, const int32_t *, int64_t, int64_t, float,
-                              bool);
-mw_status mw_cuda_layer_norm(mw_backend *, float *, const float *, const float *, const float *, int64_t, int64_t,
-                             float);
-mw_status mw_cuda_rms_norm(mw_backend *, float *, const float *, const float *, int64_t, int64_t, float, float);
-mw_status mw_cuda_rotary(mw_backend *, float *, const float *, const int32_t *, int64_t, int64_t, int64_t, int64_t);
-mw_status mw_cuda_attention(mw_backend *, const mw_attention *);
-mw_status mw_cuda_activate(mw_backend *, mw_activation, float *, int64_t);
-mw_status mw_cuda_activate_gated(mw_backend *, mw_activation, float *, const float *, int64_t);
-mw_status mw_cuda_add(mw_backend *, float *, const float *, int64_t);
-mw_status mw_cuda_soft_cap(mw_backend *, float *, int64_t, float);
-mw_status mw_cuda_top_k(mw_backend *, const float *, int64_t, int64_t, int64_t, int32_t *, float *);
-mw_status mw_cuda_sparse_decode(mw_backend *, float *, const float *, bool, const int64_t *, const int32_t *,
-                                const float *, int64_t, const float *, int64_t);
-mw_status mw_cuda_sparse_dot(mw_backend *, float *, const float *, const int64_t *, const int32_t *, int64_t,
-                             const float *, int64_t);
-mw_status mw_cuda_sparse_outer(mw_backend *, float *, const mw_latent_lists *, const float *, int64_t);
-mw_status mw_cuda_adam(mw_backend *, float *, const float *, float *, float *, int64_t, int64_t, const mw_adam *);
-mw_status mw_cuda_unit_rows(mw_backend *, float *, float *, int64_t, int64_t);
-mw_status mw_cuda_pick(mw_backend *, int32_t *, const int32_t *, int64_t, int64_t, int64_t);
-mw_status mw_cuda_pick_own(mw_backend *, int32_t *, float *, const int32_t *, int64_t, int64_t, int64_t, int64_t);
-mw_status mw_cuda_count_kept(mw_backend *, const mw_filter *, const int64_t *, const int32_t *, const float *, int64_t,
-                             int64_t *);
-mw_status mw_cuda_write_kept(mw_backend *, const mw_filter *, const int64_t *, const int32_t *, const float *, int64_t,
-                             const int64_t *, int32_t *, float *);
-mw_status mw_cuda_count_digits(mw_backend *, const float *, int64_t, uint32_t, uint32_t, int, int64_t[256]);
-mw_status mw_cuda_map_entries(mw_backend *, const mw_entry_map *, float *, const int32_t *, const float *, int64_t);
-mw_status mw_cuda_count_open(mw_backend *, const mw_threshold *, const float *, int64_t, int64_t, int64_t *);
-mw_status mw_cuda_write_open(mw_backend *, const mw_threshold *, const float *, int64_t, int64_t, const int64_t *,
-                             int32_t *, float *);
-mw_status mw_cuda_list_latents(mw_backend *, const mw_code_run *, int, int64_t, mw_latent_lists *);
-mw_status mw_cuda_list_sums(mw_backend *, double *, const mw_latent_lists *);
-mw_status mw_cuda_mark_fired(mw_backend *, int64_t *, int64_t, int64_t, const int32_t *, const float *, int64_t, float);
-mw_status mw_cuda_list_silent(mw_backend *, const int64_t *, int64_t, int64_t, int32_t *, int64_t *);
-mw_status mw_cuda_count_positive(mw_backend *, const float *, int64_t, int64_t *);
-mw_status mw_cuda_row_lengths(mw_backend *, float *, const float *, int64_t, int64_t, const mw_column_groups *);
-mw_status mw_cuda_add_directions(mw_backend *, float *, const double *, const float *, int64_t, int64_t,
-                                 const mw_column_groups *);
-mw_status mw_cuda_subtract_row(mw_backend *, float *, const float *, const float *, int64_t, int64_t);
-mw_status mw_cuda_scale_columns(mw_backend *, float *, const float *, const float *, int64_t, int64_t);
-mw_status mw_cuda_combine(mw_backend *, float *, float, const float *, float, const float *, int64_t);
-mw_status mw_cuda_transpose(mw_backend *, float *, const float *, int64_t, int64_t);
-mw_status mw_cuda_fill_zero(mw_backend *, void *, size_t);
-mw_status mw_cuda_tile_sums(mw_backend *, double *, const float *, int64_t, int64_t);
-mw_status mw_cuda_add_rows(mw_backend *, double *, const double *, int64_t, int64_t, bool);
-mw_status mw_cuda_column_sums(mw_backend *, double *, const float *, int64_t, int64_t);
-mw_status mw_cuda_weigh_rows(mw_backend *, double *, const double *, const float *, int64_t, int64_t, int64_t);
-mw_status mw_cuda_square_sums(mw_backend *, double *, const float *, int64_t, int64_t, bool);
-mw_status mw_cuda_narrow(mw_backend *, float *, const double *, int64_t);
-mw_status mw_cuda_convert(mw_backend *, mw_dtype, void *, const float *, int64_t);
 #endif
 #endif

@@ -5,14 +5,14 @@
 #include <unistd.h>
 
 /* From the device's pool and in stream order: neither waits for what is still running. */
-static mw_status cuda_alloc(mw_backend *backend, size_t bytes, void **out) {
+mw_status mw_cuda_alloc(mw_backend *backend, size_t bytes, void **out) {
     void *block = nullptr;
     MW_TRY(cuda_checked(cudaMallocAsync(&block, bytes ? bytes : 1, cuda_of(backend)->stream), "cudaMallocAsync"));
     *out = block;
     return MW_OK;
 }
 
-static void cuda_free(mw_backend *backend, void *block) {
+void mw_cuda_free(mw_backend *backend, void *block) {
     if (block) cudaFreeAsync(block, cuda_of(backend)->stream);
 }
 
@@ -49,20 +49,20 @@ static mw_status cuda_wait(mw_cuda_state *s, const char *what) {
     }
 }
 
-static mw_status cuda_upload(mw_backend *backend, void *to, const void *from, size_t bytes) {
+mw_status mw_cuda_upload(mw_backend *backend, void *to, const void *from, size_t bytes) {
     cudaStream_t stream = cuda_of(backend)->stream;
     MW_TRY(cuda_checked(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream), "copy to the device"));
     return cuda_wait(cuda_of(backend), "copy to the device");
 }
 
-static mw_status cuda_download(mw_backend *backend, void *to, const void *from, size_t bytes) {
+mw_status mw_cuda_download(mw_backend *backend, void *to, const void *from, size_t bytes) {
     cudaStream_t stream = cuda_of(backend)->stream;
     MW_TRY(cuda_checked(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream), "copy from the device"));
     return cuda_wait(cuda_of(backend), "copy from the device");
 }
 
 /* What the pool has kept of freed blocks counts as free. */
-static mw_status cuda_free_memory(mw_backend *backend, double *bytes) {
+mw_status mw_cuda_free_memory(mw_backend *backend, double *bytes) {
     size_t free_bytes = 0, total = 0;
     uint64_t reserved = 0, used = 0;
     cudaMemPool_t pool;
@@ -76,7 +76,7 @@ static mw_status cuda_free_memory(mw_backend *backend, double *bytes) {
     return MW_OK;
 }
 
-static mw_status cuda_host_alloc(mw_backend *backend, size_t bytes, void **out) {
+mw_status mw_cuda_host_alloc(mw_backend *backend, size_t bytes, void **out) {
     (void)backend;
     void *block = nullptr;
     MW_TRY(cuda_checked(cudaMallocHost(&block, bytes ? bytes : 1), "cudaMallocHost"));
@@ -84,12 +84,12 @@ static mw_status cuda_host_alloc(mw_backend *backend, size_t bytes, void **out) 
     return MW_OK;
 }
 
-static void cuda_host_free(mw_backend *backend, void *block) {
+void mw_cuda_host_free(mw_backend *backend, void *block) {
     (void)backend;
     if (block) cudaFreeHost(block);
 }
 
-static void cuda_close(mw_backend *backend) {
+void mw_cuda_close(mw_backend *backend) {
     mw_cuda_state *s = cuda_of(backend);
     mw_cuda_close_streams(s);
     if (s->blas_lt) s->call.lt_destroy(s->blas_lt);
@@ -105,64 +105,9 @@ static mw_backend_ops cuda_table(void) {
     ops.name = "cuda";
     ops.host_memory = false;
     ops.rows_stand_alone = false;
-    ops.alloc = cuda_alloc;
-    ops.free = cuda_free;
-    ops.upload = cuda_upload;
-    ops.download = cuda_download;
-    ops.free_memory = cuda_free_memory;
-    ops.host_alloc = cuda_host_alloc;
-    ops.host_free = cuda_host_free;
-    ops.fetch = mw_cuda_fetch;
-    ops.fetched = mw_cuda_fetched;
-    ops.mark = mw_cuda_mark;
-    ops.send = mw_cuda_send;
-    ops.copy_2d = mw_cuda_copy_2d;
-    ops.matmul = mw_cuda_matmul;
-    ops.pack = mw_cuda_pack;
-    ops.free_packed = mw_cuda_free_packed;
-    ops.gather_rows = mw_cuda_gather_rows;
-    ops.layer_norm = mw_cuda_layer_norm;
-    ops.rms_norm = mw_cuda_rms_norm;
-    ops.rotary = mw_cuda_rotary;
-    ops.attention = mw_cuda_attention;
-    ops.activate = mw_cuda_activate;
-    ops.activate_gated = mw_cuda_activate_gated;
-    ops.add = mw_cuda_add;
-    ops.soft_cap = mw_cuda_soft_cap;
-    ops.top_k = mw_cuda_top_k;
-    ops.sparse_decode = mw_cuda_sparse_decode;
-    ops.sparse_dot = mw_cuda_sparse_dot;
-    ops.sparse_outer = mw_cuda_sparse_outer;
-    ops.adam = mw_cuda_adam;
-    ops.unit_rows = mw_cuda_unit_rows;
-    ops.pick = mw_cuda_pick;
-    ops.pick_own = mw_cuda_pick_own;
-    ops.count_kept = mw_cuda_count_kept;
-    ops.write_kept = mw_cuda_write_kept;
-    ops.count_digits = mw_cuda_count_digits;
-    ops.map_entries = mw_cuda_map_entries;
-    ops.count_open = mw_cuda_count_open;
-    ops.write_open = mw_cuda_write_open;
-    ops.list_latents = mw_cuda_list_latents;
-    ops.list_sums = mw_cuda_list_sums;
-    ops.mark_fired = mw_cuda_mark_fired;
-    ops.list_silent = mw_cuda_list_silent;
-    ops.count_positive = mw_cuda_count_positive;
-    ops.row_lengths = mw_cuda_row_lengths;
-    ops.add_directions = mw_cuda_add_directions;
-    ops.subtract_row = mw_cuda_subtract_row;
-    ops.scale_columns = mw_cuda_scale_columns;
-    ops.combine = mw_cuda_combine;
-    ops.transpose = mw_cuda_transpose;
-    ops.fill_zero = mw_cuda_fill_zero;
-    ops.tile_sums = mw_cuda_tile_sums;
-    ops.add_rows = mw_cuda_add_rows;
-    ops.column_sums = mw_cuda_column_sums;
-    ops.weigh_rows = mw_cuda_weigh_rows;
-    ops.square_sums = mw_cuda_square_sums;
-    ops.narrow = mw_cuda_narrow;
-    ops.convert = mw_cuda_convert;
-    ops.close = cuda_close;
+#define CUDA_ENTRY(type, name, ...) ops.name = mw_cuda_##name;
+    MW_BACKEND_OPERATIONS(CUDA_ENTRY)
+#undef CUDA_ENTRY
     return ops;
 }
 
@@ -250,7 +195,7 @@ mw_status mw_cuda_open(int device, mw_backend **out) {
     backend->state = s;
     mw_status status = start(s);
     if (status != MW_OK)
-        cuda_close(backend);
+        mw_cuda_close(backend);
     else
         *out = backend;
     return status;
