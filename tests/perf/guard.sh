@@ -1,6 +1,6 @@
-# Instructions of three fixed workloads (workloads.c), counted by callgrind, against counts.txt: no more than 5 % more or fewer. Unlike times
-# they do not depend on what else the machine does. They depend on the compiler and the libraries: for others than those of the
-# table there is nothing to compare with, and the test is skipped; it prints the lines to add.
+# Counts the instructions of three fixed workloads (workloads.c) by callgrind and compares them with counts.txt: at most 5 %
+# more or fewer. Unlike times they do not depend on other load of the machine. They depend on the compiler and the libraries:
+# for those that counts.txt does not list the test is skipped, and prints the lines to add.
 #     WORKLOADS=build/tests/workloads COUNTS=tests/perf/counts.txt COMPILER=gcc-12.2.0 sh tests/perf/guard.sh
 set -u
 command -v valgrind >/dev/null || { echo "no valgrind"; exit 77; }
@@ -22,8 +22,8 @@ while read -r name; do
     echo "$made $name $count"
     [ -n "$expected" ] || continue
     known=$((known + 1))
-    awk "BEGIN { r = $count / $expected; printf \"%.2f %% of what is expected\n\", 100 * r; exit !(r > 0.95 && r < 1.05) }" ||
-        { echo "FAIL $name: $expected expected; if that is meant, put the line above into $COUNTS"; failed=1; }
+    awk "BEGIN { r = $count / $expected; printf \"%.2f %% of the expected count\n\", 100 * r; exit !(r > 0.95 && r < 1.05) }" ||
+        { echo "FAIL $name: $expected expected; if the change is intended, put the line above into $COUNTS"; failed=1; }
 done <"$work/names"
 [ $failed = 0 ] || exit 1
 [ $known = 3 ] || { echo "no counts for $made"; exit 77; }

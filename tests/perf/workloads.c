@@ -1,6 +1,6 @@
-/* Three small fixed workloads, one after the other; guard.sh counts the instructions of each call of `measured`.
+/* Runs three small fixed workloads, one after the other; guard.sh counts the instructions of each call of `measured`.
  * step:      three steps of a TopK SAE with AuxK
- * forward:   the demo model over 3 sequences of 64 tokens, the rows of a site taken out
+ * forward:   the demo model over 3 sequences of 64 tokens, with the rows of a site copied to the host
  * tokenizer: a GPT-2 style tokenizer over a quarter of the demo corpus
  */
 #include "bench.h"
@@ -57,7 +57,7 @@ static void step_run(work *w) {
 
 enum { SEQUENCES = 3, CONTEXT = 64, TOKENS = SEQUENCES * CONTEXT };
 
-static mw_status take(void *self, const mw_hook_event *event) {
+static mw_status copy_rows(void *self, const mw_hook_event *event) {
     return event->backend->ops->download(event->backend, self, event->x.data,
                                          (size_t)(event->x.shape[0] * event->x.shape[1]) * sizeof(float));
 }
@@ -72,7 +72,7 @@ static void forward_open(work *w) {
     w->x = some((size_t)(TOKENS * mw_model_site_width(w->model, site)), sizeof *w->x);
     for (int i = 0; i < TOKENS; i++) ids[i] = (int32_t)(i * 2654435761u % (uint64_t)mw_model_about(w->model)->vocab);
     for (int s = 0; s < SEQUENCES; s++) length[s] = CONTEXT;
-    mw_hook hook = {.site = site, .kind = MW_DETECTOR, .call = take, .self = w->x, .name = "guard"};
+    mw_hook hook = {.site = site, .kind = MW_DETECTOR, .call = copy_rows, .self = w->x, .name = "guard"};
     must(mw_hooks_attach(mw_model_hooks(w->model), &hook, &id));
     w->batch = (mw_batch){.n_seq = SEQUENCES, .ids = ids, .length = length};
 }
@@ -112,7 +112,7 @@ static const kind kinds[] = {{"step", step_open, step_run},
 
 void measured(const kind *k, work *w);
 
-/* Known by this name to callgrind. */
+/* guard.sh gives this name to callgrind. */
 __attribute__((noinline)) void measured(const kind *k, work *w) {
     k->run(w);
 }
@@ -135,7 +135,7 @@ int main(void) {
         must(mw_backend_open("cpu", &w.backend));
         must(mw_comm_self(&w.comm));
         kinds[i].open(&w);
-        kinds[i].run(&w); /* what is made once, libraries' code among it, is made here */
+        kinds[i].run(&w); /* not counted: initializes what is made once, code of libraries included */
         measured(&kinds[i], &w);
         close_all(&w);
         puts(kinds[i].name);

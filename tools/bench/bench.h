@@ -1,4 +1,5 @@
-/* What the bench programs, and the counted workloads of the tests, share. Errors end the program: they have been told. */
+/* Functions that the bench programs and the counted workloads of tests/perf share. An error, which is reported already,
+ * ends the program. */
 #ifndef MICROW_BENCH_H
 #define MICROW_BENCH_H
 
@@ -12,7 +13,7 @@ static inline void must(mw_status status) {
     if (status != MW_OK) exit(1);
 }
 
-/* Zeros. */
+/* Returns zeroed memory. */
 static inline void *some(size_t count, size_t size) {
     void *made = mw_calloc(count, size);
     if (!made) exit(1);
@@ -24,13 +25,13 @@ static inline int by_value(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
-/* Sorts them. */
+/* Sorts x. */
 static inline double median(double *x, int n) {
     qsort(x, (size_t)n, sizeof *x, by_value);
     return x[n / 2];
 }
 
-/* Asks the system to drop what it keeps of a file. */
+/* Asks the system to drop the file from its page cache. */
 static inline void forget(const char *path) {
     int fd = open(path, O_RDONLY);
     if (fd < 0) exit(1);

@@ -1,7 +1,8 @@
-/* What a device can do at most, as far as programs get it: the ceilings that other figures are held against.
+/* Measures the ceilings of a device that programs reach, with which other figures are compared.
  *     bench_device [--device D] [--megabytes N] [--side N] [--rounds N]
- * A line of JSON each, medians: bytes a second to the device and back, from pinned and from plain memory; bytes a second read and
- * written by a sum of two arrays on the device; operations a second of a square product in f32, TF32 and bf16. */
+ * Prints one line of JSON for each, medians: bytes per second to the device and back, from pinned and from plain
+ * memory; bytes per second read and written by a sum of two arrays on the device; operations per second of a square
+ * product in f32, TF32 and bf16. */
 #include "bench.h"
 #include "microw/backend.h"
 
@@ -19,7 +20,7 @@ typedef struct bench {
     float *x, *y; /* on the device, `bytes` each */
 } bench;
 
-/* Returns when the device has done all that was asked. */
+/* Returns when the device has finished all operations. */
 static void finish(const bench *t) {
     float one;
     must(t->b->ops->download(t->b, &one, t->x, sizeof one));
@@ -58,7 +59,7 @@ static double seconds_of(bench *t, void (*call)(bench *)) {
     return median(seconds, t->rounds);
 }
 
-static void tell(const char *what, double rate, const char *unit, double seconds) {
+static void print_rate(const char *what, double rate, const char *unit, double seconds) {
     printf("{\"what\":\"%s\",\"rate\":%.6g,\"unit\":\"%s\",\"seconds\":%.6g}\n", what, rate, unit, seconds);
     fflush(stdout);
 }
@@ -75,11 +76,11 @@ static void copies(bench *t) {
                {"device memory, two reads and a write", add, 3}};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         double seconds = seconds_of(t, all[i].call);
-        tell(all[i].what, all[i].moved * (double)t->bytes / seconds, "B/s", seconds);
+        print_rate(all[i].what, all[i].moved * (double)t->bytes / seconds, "B/s", seconds);
     }
 }
 
-/* x x^T of the first side * side numbers; so many in a row that waiting for the last does not count. */
+/* Times x x^T of the first side * side numbers; enough in a row that the wait for the last one does not count. */
 static void products(bench *t, const char *what, mw_dtype dtype, bool tf32) {
     enum { IN_A_ROW = 8 };
     int64_t n = t->side;
@@ -109,15 +110,15 @@ static void products(bench *t, const char *what, mw_dtype dtype, bool tf32) {
         if (r >= 0) seconds[r] = (mw_seconds() - start) / IN_A_ROW;
     }
     double middle = median(seconds, t->rounds);
-    tell(what, 2.0 * (double)n * (double)n * (double)n / middle, "operations/s", middle);
+    print_rate(what, 2.0 * (double)n * (double)n * (double)n / middle, "operations/s", middle);
     t->b->ops->free(t->b, narrow);
     t->b->ops->free(t->b, c);
 }
 
-static const char *option(int argc, char **argv, const char *name, const char *otherwise) {
+static const char *option(int argc, char **argv, const char *name, const char *fallback) {
     for (int i = 1; i + 1 < argc; i++)
         if (strcmp(argv[i], name) == 0) return argv[i + 1];
-    return otherwise;
+    return fallback;
 }
 
 int main(int argc, char **argv) {

@@ -1,8 +1,9 @@
-/* A model's forward pass with the activations of one site taken out, as a harvest does it; medians of tokens/s.
- *     bench_forward --model DIR --site 8.resid_post [--device D] [--dtype auto|f32|bf16] [--batch N] [--context N] [--rounds N]
- *                   [--ids FILE] [--rows FILE] [--logits]
- * One line of JSON. Ids are drawn, or those of a file of int32, [batch, context]; the rows taken out are written as f32 where that is
- * asked for. The pass ends at the site unless logits are asked for. tools/bench/forward.py is the same with
+/* Measures a model's forward pass that copies the activations of one site to the host, as a harvest does; medians of
+ * tokens/s.
+ *     bench_forward --model DIR --site 8.resid_post [--device D] [--dtype auto|f32|bf16] [--batch N] [--context N]
+ *                   [--rounds N] [--ids FILE] [--rows FILE] [--logits]
+ * Prints one line of JSON. Ids are drawn, or read from --ids, a file of int32 [batch, context]; --rows writes the
+ * site's rows as f32. The pass ends at the site unless --logits is given. tools/bench/forward.py does the same with
  * transformers, in turns. */
 #include "bench.h"
 #include "microw/model.h"
@@ -13,16 +14,16 @@
 
 enum { ROUNDS_MAX = 101 };
 
-/* As a harvest's detector: the rows go to host memory, of the kind that a harvest has for them. */
-static mw_status take(void *self, const mw_hook_event *event) {
+/* Copies the rows to pinned host memory, as a harvest's detector does. */
+static mw_status copy_rows(void *self, const mw_hook_event *event) {
     return event->backend->ops->download(event->backend, self, event->x.data,
                                          (size_t)(event->x.shape[0] * event->x.shape[1]) * sizeof(float));
 }
 
-static const char *option(int argc, char **argv, const char *name, const char *otherwise) {
+static const char *option(int argc, char **argv, const char *name, const char *fallback) {
     for (int i = 1; i + 1 < argc; i++)
         if (strcmp(argv[i], name) == 0) return argv[i + 1];
-    return otherwise;
+    return fallback;
 }
 
 static void read_ids(const char *path, int32_t *ids, int64_t count) {
@@ -60,7 +61,7 @@ int main(int argc, char **argv) {
     const char *given = option(argc, argv, "--ids", ""), *wanted = option(argc, argv, "--rows", "");
     if (given[0]) read_ids(given, ids, tokens);
     for (int64_t s = 0; s < n_seq; s++) length[s] = context;
-    mw_hook hook = {.site = site, .kind = MW_DETECTOR, .call = take, .self = rows, .name = "bench"};
+    mw_hook hook = {.site = site, .kind = MW_DETECTOR, .call = copy_rows, .self = rows, .name = "bench"};
     mw_hook_id id;
     must(mw_hooks_attach(mw_model_hooks(model), &hook, &id));
     mw_batch batch = {.n_seq = n_seq, .ids = ids, .length = length};

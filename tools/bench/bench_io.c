@@ -1,11 +1,12 @@
-/* Activations written and read as harvest and training do it, beside the file system's own speed, in turns in one run; medians.
+/* Measures writes and reads of activations as harvest and training do them, and the file system's own speed, in turns
+ * in one run; medians.
  *     [mpirun -n R] bench_io FOLDER [--megabytes N] [--rounds N] [--json]
  * write: raw    each rank writes its blocks of ready bf16 into one file, then all sync it
- *        store  the same rows, given as f32, as a harvest writes them: converted, and in the writer's thread summed, with checksums, into
- *               HDF5, synced
+ *        store  the same rows, given as f32, as a harvest writes them: converted, and in the writer's thread summed,
+ *               with checksums, into HDF5, synced
  * read:  raw    the file from its beginning, 4 MB at a time (rank 0 alone reads)
  *        blocks, rows   batches of 4096 in the two orders of training (train.shuffle), as f32
- *        each after the system was told to forget the file, and again
+ *        each with the file dropped from the page cache (cold), and again (warm)
  * Speeds are of stored bytes. */
 #include "../../tests/store.h"
 #include "bench.h"
@@ -61,7 +62,7 @@ static void write_raw(bench *t) {
     close(fd);
 }
 
-/* Blocks are handed over as f32 and in a ring, which a thread of its own empties: as in a harvest. */
+/* Blocks pass as f32 through a ring that the writer's thread empties, as in a harvest. */
 static void write_store(bench *t) {
     mw_store_writer *w = NULL;
     write_queue *queue = NULL;
@@ -118,7 +119,7 @@ static void read_rows(bench *t) {
 
 /* ---- all ------------------------------------------------------------------------------------------------- */
 
-/* By all ranks, or rank 0 alone; the slowest counts. */
+/* Times `what` on all ranks, or on rank 0 alone for reads; the slowest rank counts. */
 static void timed(bench *t, measure m, int round, void (*what)(bench *)) {
     bool all = m <= WRITE_STORE;
     must(mw_comm_barrier(t->comm));
@@ -140,7 +141,7 @@ static void one_round(bench *t, int round) {
     }
 }
 
-static void tell(bench *t, int rounds, bool json) {
+static void print_rates(bench *t, int rounds, bool json) {
     double rate[MEASURES], megabytes = (double)(t->rows * WIDTH) * 2 / 1e6;
     for (int m = 0; m < MEASURES; m++) rate[m] = megabytes / median(t->seconds[m], rounds);
     if (json) {
@@ -191,7 +192,7 @@ int main(int argc, char **argv) {
     t.made.layout.dtype = MW_BF16;
     for (int r = -1; r < rounds; r++) one_round(&t, r);
     if (mw_comm_rank(t.comm) == 0) {
-        tell(&t, rounds, json);
+        print_rates(&t, rounds, json);
         unlink(t.raw);
         unlink(t.store);
     }

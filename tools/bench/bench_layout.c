@@ -1,8 +1,8 @@
-/* Ways to lay activations out in HDF5, measured: contiguous or chunked, aligned or not, collective or independent writes, with
- * the file system's own speed beside them.
+/* Measures layouts of activations in HDF5: contiguous or chunked, aligned or not, collective or independent writes; and
+ * the file system's own speed.
  *     mpirun -np N bench_layout FILE [MEGABYTES]
- * Each rank writes its blocks of a [rows, 768] data set of bf16 in turn, as a harvest does, and closes; then random rows are
- * read through HDF5, and by pread where that can be. Ways take turns, five rounds; medians. */
+ * Each rank writes its blocks of a [rows, 768] data set of bf16 in turn, as a harvest does, and closes; then rank 0
+ * reads random rows through HDF5, and by pread where the layout allows it. Layouts take turns, five rounds; medians. */
 #include <fcntl.h>
 #include <hdf5.h>
 #include <mpi.h>
@@ -91,7 +91,7 @@ static void write_hdf5(const char *path, const way *w) {
     }
 }
 
-/* Seconds for READS rows at random, of rank 0 alone. */
+/* Returns the seconds in which rank 0 alone reads READS random rows. */
 static double read_rows(const char *path, const way *w) {
     if (w->raw) return 0;
     hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT), set = H5Dopen2(file, "x", H5P_DEFAULT);
@@ -113,7 +113,7 @@ static double read_rows(const char *path, const way *w) {
     return seconds;
 }
 
-/* The same by pread at the data set's place: what contiguous data allow. */
+/* Returns the seconds of the same reads by pread at the data set's offset, which needs contiguous data. */
 static double read_direct(const char *path, const way *w) {
     if (w->raw || w->chunk) return 0;
     hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT), set = H5Dopen2(file, "x", H5P_DEFAULT);

@@ -1,6 +1,7 @@
-/* A folder with a model of a known shape and random weights in bf16, for benches where no model can be had.
+/* Writes a folder with a model of a known shape and random weights in bf16, for benches on machines without real
+ * models.
  *     bench_model gpt2|llama-1b FOLDER
- * GPT-2 small, and the shape of Llama 3.2 1B. The same bytes at every call. */
+ * The shapes are those of GPT-2 small and Llama 3.2 1B. Every call writes the same bytes. */
 #include "bench.h"
 #include "microw/safetensors.h"
 
@@ -16,7 +17,7 @@ typedef struct model {
     int count;
 } model;
 
-/* Normal enough for a product's speed: uniform, of this deviation. */
+/* Uniform numbers of this standard deviation: the speed of a product does not depend on their distribution. */
 static void fill(uint16_t *out, int64_t count, uint64_t stream, float deviation) {
     enum { RUN = 4096 };
 #pragma omp parallel for schedule(static)
@@ -34,7 +35,8 @@ static void fill_ones(uint16_t *out, int64_t count) {
     for (int64_t i = 0; i < count; i++) must(mw_convert_from_f32(MW_BF16, &one, 1, out + i));
 }
 
-/* `columns` 0: a vector. Deviation 0: ones where the name says that it weighs a norm, else zeros. */
+/* Adds a tensor of random numbers; `columns` 0: a vector. Deviation 0: ones for the weight of a norm (by its name),
+ * else zeros. */
 __attribute__((format(printf, 5, 6))) static void add(model *m, int64_t rows, int64_t columns, float deviation,
                                                       const char *name, ...) {
     if (m->count == TENSORS_MAX) exit(1);
@@ -75,9 +77,9 @@ static const char *make_gpt2(model *m) {
     }
     add(m, D, 0, 0, "transformer.ln_f.weight");
     add(m, D, 0, 0, "transformer.ln_f.bias");
-    return "{\"architectures\":[\"GPT2LMHeadModel\"],\"model_type\":\"gpt2\",\"n_embd\":768,\"n_layer\":12,\"n_head\":12,"
-           "\"n_positions\":1024,\"vocab_size\":50257,\"activation_function\":\"gelu_new\",\"layer_norm_epsilon\":1e-05,"
-           "\"tie_word_embeddings\":true,\"torch_dtype\":\"bfloat16\"}\n";
+    return "{\"architectures\":[\"GPT2LMHeadModel\"],\"model_type\":\"gpt2\",\"n_embd\":768,\"n_layer\":12,"
+           "\"n_head\":12,\"n_positions\":1024,\"vocab_size\":50257,\"activation_function\":\"gelu_new\","
+           "\"layer_norm_epsilon\":1e-05,\"tie_word_embeddings\":true,\"torch_dtype\":\"bfloat16\"}\n";
 }
 
 static const char *make_llama(model *m) {
@@ -101,8 +103,8 @@ static const char *make_llama(model *m) {
         add(m, D, 0, 0, "model.layers.%d.post_attention_layernorm.weight", i);
     }
     add(m, D, 0, 0, "model.norm.weight");
-    return "{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"hidden_size\":2048,\"num_hidden_layers\":16,"
-           "\"num_attention_heads\":32,\"num_key_value_heads\":8,\"head_dim\":64,\"intermediate_size\":8192,"
+    return "{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"hidden_size\":2048,"
+           "\"num_hidden_layers\":16,\"num_attention_heads\":32,\"num_key_value_heads\":8,\"head_dim\":64,\"intermediate_size\":8192,"
            "\"vocab_size\":128256,\"max_position_embeddings\":131072,\"rms_norm_eps\":1e-05,\"rope_theta\":500000.0,"
            "\"hidden_act\":\"silu\",\"tie_word_embeddings\":true,\"torch_dtype\":\"bfloat16\"}\n";
 }

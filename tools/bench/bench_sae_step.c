@@ -1,12 +1,13 @@
-/* A training step of a TopK SAE, beside what bounds it, measured in turns in one run; medians.
+/* Measures a training step of a TopK SAE and the products that bound it, in turns in one run; medians.
  *     [mpirun -n R] bench_sae_step [--device D] [--precision f32|tf32|bf16] [--shape d,n,k,B]... [--rounds N] [--aux K]
  *                                  [--shards S] [--side N] [--json]
- * product:  the device's matrix rate in this precision, by a large square product; of N rows, if that is given
- * encoder:  x W_enc^T of the batch alone, by chunks as a step does it
- * step:     all of it: encoder, selection, decoder, gradients, Adam, unit decoder rows; and what ranks tell each other
- * Under mpirun the batch is that of all ranks, all work at the same time, and the slowest counts. Memory is that of the rank that
- * has most: what it has more at the end than before the SAE was made, and what mw_training_bytes says of it.
- * A step's floor is its encoder's multiplications at the product's rate. tools/bench/sae_step_torch.py is the same in torch. */
+ * product:  the device's matrix rate in this precision, by a large square product, of --side rows
+ * encoder:  x W_enc^T of the batch alone, by chunks as in a step
+ * step:     encoder, selection, decoder, gradients, Adam, unit decoder rows, and the communication of ranks
+ * Under mpirun the batch is that of all ranks, all ranks work at the same time, and the slowest counts. Memory is the
+ * largest of the ranks: its growth since before the SAE was made, and the estimate of mw_training_bytes. The lower
+ * bound of a step is its encoder's multiplications at the product's rate. tools/bench/sae_step_torch.py does the same
+ * in torch. */
 #include "bench.h"
 #include "sae/step/trainer.h"
 
@@ -38,7 +39,7 @@ typedef struct bench {
     double memory, expected; /* bytes */
 } bench;
 
-/* Most that this process has had. */
+/* Returns the peak memory of this process. */
 static double peak_bytes(void) {
     struct rusage u;
     getrusage(RUSAGE_SELF, &u);
@@ -46,16 +47,16 @@ static double peak_bytes(void) {
 }
 
 static float *device_floats(mw_backend *b, int64_t count) {
-    float *host = mw_alloc((size_t)count * sizeof *host), *there = NULL;
+    float *host = mw_alloc((size_t)count * sizeof *host), *device = NULL;
     if (!host) exit(1);
     for (int64_t i = 0; i < count; i++) host[i] = (float)((i * 2654435761u >> 8) & 0xffff) / 65536 - 0.5f;
-    must(mw_backend_floats(b, count, &there));
-    must(b->ops->upload(b, there, host, (size_t)count * sizeof *host));
+    must(mw_backend_floats(b, count, &device));
+    must(b->ops->upload(b, device, host, (size_t)count * sizeof *host));
     mw_free(host);
-    return there;
+    return device;
 }
 
-/* Returns when the device has done all that was asked. */
+/* Returns when the device has finished all operations. */
 static void finish(mw_backend *b, const float *any) {
     float one;
     must(b->ops->download(b, &one, any, sizeof one));
@@ -114,7 +115,7 @@ static void step(bench *t) {
     finish(t->device, t->trainer->error);
 }
 
-/* Where the steps read them: a training's reader has brought them there before. */
+/* Writes this rank's rows to device memory, where a training's reader leaves them for the steps. */
 static void make_rows(bench *t) {
     int64_t count = (t->end - t->begin) * t->s.d;
     float *host = mw_alloc((size_t)(count + 1) * sizeof *host);
@@ -160,7 +161,7 @@ static void close_shape(bench *t) {
     t->device->ops->free(t->device, t->x);
 }
 
-/* Of all ranks' together; the slowest counts. */
+/* Times `what` on all ranks together; the slowest counts. */
 static double timed(bench *t, void (*what)(bench *)) {
     must(mw_comm_barrier(t->comm));
     double seconds = mw_seconds();
@@ -171,7 +172,9 @@ static double timed(bench *t, void (*what)(bench *)) {
 }
 
 typedef struct result {
-    double rate, alone, whole, of_peak; /* multiplications a second of all ranks; seconds */
+    double rate;         /* operations per second of all ranks' products */
+    double alone, whole; /* seconds of the encoder alone, and of a step */
+    double of_peak;      /* of a step: the encoder's operations at `rate` over its time */
 } result;
 
 static result measure(bench *t, int rounds, int64_t aux) {

@@ -1,7 +1,8 @@
-/* The two orders of training rows on a real store: how well they mix, and how fast they can be read.
+/* Measures how well the two orders of training rows mix a real store, and how fast each reads it.
  *     bench_shuffle ACTIVATIONS.h5 SITE [BATCH]
- * Mixing: the variance of the mean of a batch over what it is for rows drawn independently (1: perfect; more: neighbours lie
- * together). Reading: rows a second in training order, after the system was told to forget the file, and again. */
+ * Mixing: the variance of the mean of a batch over its value for rows drawn independently (1: perfect; more: batches
+ * hold neighbours). Reading: rows per second in training order, with the file dropped from the page cache, and
+ * again. */
 #include "bench.h"
 #include "sae/rows/feed.h"
 
@@ -28,7 +29,7 @@ static mw_status read_batch(feed *f, int64_t b, int64_t batch, bool stored, floa
     return mw_store_view_range(f->in, last > 0 ? b * batch % last : 0, batch, x);
 }
 
-/* Rows a second over as many batches. */
+/* Measures rows per second over BATCHES batches. */
 static mw_status speed(feed *f, int64_t batch, bool stored, float *x, double *out) {
     double start = mw_seconds();
     for (int64_t b = 0; b < BATCHES; b++) MW_TRY(read_batch(f, b, batch, stored, x));
@@ -36,7 +37,7 @@ static mw_status speed(feed *f, int64_t batch, bool stored, float *x, double *ou
     return MW_OK;
 }
 
-/* Variance of batch means, summed over columns, times the batch, over the variance of rows. */
+/* Computes the variance of batch means, summed over columns, times the batch, over the variance of rows. */
 static mw_status mixing(feed *f, int64_t batch, bool stored, float *x, double *out) {
     int64_t d = f->in->width;
     double *sum = mw_calloc((size_t)(4 * d), sizeof *sum), *squares = sum + d, *means = sum + 2 * d,

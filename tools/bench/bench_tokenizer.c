@@ -1,4 +1,4 @@
-/* bench_tokenizer TOKENIZER FILE: encodes the file's lines once, prints megabytes a second and the number of ids. */
+/* bench_tokenizer TOKENIZER FILE: encodes the file's lines once, prints megabytes per second and the number of ids. */
 #include "microw/tokenizer.h"
 
 #include <stdio.h>
