@@ -1,49 +1,129 @@
-/* What the maps of mw_backend_ops make of one entry: the same for the CPU and in CUDA's kernels. */
-#ifndef MICROW_BACKEND_ENTRY_MAP_H
-#define MICROW_BACKEND_ENTRY_MAP_H
+/* Formulas of single elements that the CPU's loops and CUDA's kernels share, in one order of operations. */
+#ifndef MICROW_BACKEND_FORMULAS_H
+#define MICROW_BACKEND_FORMULAS_H
 
 #include "microw/backend.h"
 
 #include <math.h>
 
+/* Inlined always: loops of the CPU vectorize around them. */
 #ifdef __CUDACC__
-#define MW_BOTH_SIDES static __host__ __device__ __forceinline__
+#define MW_FORMULA static __host__ __device__ __forceinline__
 #else
-#define MW_BOTH_SIDES static inline
+#define MW_FORMULA static inline __attribute__((always_inline))
 #endif
 
+/* tanh in f32: CUDA's own; on the CPU a polynomial that vectorizes. */
+#ifdef __cplusplus
+MW_FORMULA float mw_tanh(float x) {
+    return tanhf(x);
+}
+#else
+#include "backend/cpu/vector_math.h"
+MW_FORMULA float mw_tanh(float x) {
+    return tanh_f32(x);
+}
+#endif
+
+/* ---- sparse codes ---------------------------------------------------------------------------------------- */
+
+/* Whether a value becomes a code. Comparisons with NaN are false. */
+MW_FORMULA bool mw_is_open(const mw_threshold *threshold, int64_t column, float x) {
+    float floor = threshold->floor ? threshold->floor[column] : threshold->level;
+    return threshold->margin > 0 ? fabsf(x - floor) < threshold->margin : x > floor;
+}
+
+/* What a filter decides on an entry: dropped; kept if the row may keep one more that equals the level; kept. */
+typedef enum mw_filtered { MW_FILTER_DROPS, MW_FILTER_EQUALS, MW_FILTER_KEEPS } mw_filtered;
+
+MW_FORMULA mw_filtered mw_filter_entry(const mw_filter *filter, int32_t latent, float x) {
+    if (latent < filter->first || latent >= filter->last) return MW_FILTER_DROPS;
+    return x > filter->level ? MW_FILTER_KEEPS : x == filter->level ? MW_FILTER_EQUALS : MW_FILTER_DROPS;
+}
+
+/* ---- maps of entries ------------------------------------------------------------------------------------- */
+
 /* d tanh(c z s) / dz */
-MW_BOTH_SIDES double mw_tanh_slope(double c, double z, double s) {
+MW_FORMULA double mw_tanh_slope(double c, double z, double s) {
     double h = tanh(c * z * s);
     return c * s * (1 - h * h);
 }
 
-MW_BOTH_SIDES float mw_map_edge(const mw_entry_map *how, float x, int32_t i, float z) {
-    double theta = how->table[1][i], g = x;
-    if (how->table[0]) g += how->a * mw_tanh_slope(how->c, z > theta ? z : 0, how->table[0][i]);
-    return (float)(theta * g + how->b);
+MW_FORMULA float mw_map_edge(const mw_entry_map *map, float x, int32_t i, float z) {
+    double theta = map->table[1][i], g = x;
+    if (map->table[0]) g += map->a * mw_tanh_slope(map->c, z > theta ? z : 0, map->table[0][i]);
+    return (float)(theta * g + map->b);
 }
 
-/* x: what the entry has in `out`; i: its latent; z: its value. */
-MW_BOTH_SIDES float mw_map_entry(const mw_entry_map *how, float x, int32_t i, float z) {
-    const float *t0 = how->table[0];
-    switch (how->map) {
+/* Returns the new value of `out` of an entry; x: its old value, i: the entry's latent, z: the entry's value. */
+MW_FORMULA float mw_map_entry(const mw_entry_map *map, float x, int32_t i, float z) {
+    const float *t0 = map->table[0];
+    switch (map->map) {
     case MW_MAP_ADD:
-        return x + (float)(how->a * (t0 ? t0[i] : 1));
+        return x + (float)(map->a * (t0 ? t0[i] : 1));
     case MW_MAP_TIMES:
         return z * x;
     case MW_MAP_GATE:
         return z > 0 ? x * expf(t0[i]) : 0;
     case MW_MAP_MAGNITUDE:
-        return fmaxf(expf(t0[i]) * (z - how->table[1][i]) + how->table[2][i], 0.0f);
+        return fmaxf(expf(t0[i]) * (z - map->table[1][i]) + map->table[2][i], 0.0f);
     case MW_MAP_TANH:
-        return (float)tanh(how->c * z * t0[i]);
+        return (float)tanh(map->c * z * t0[i]);
     case MW_MAP_ADD_SLOPE:
-        return x + (float)(how->a * mw_tanh_slope(how->c, z, t0[i]));
+        return x + (float)(map->a * mw_tanh_slope(map->c, z, t0[i]));
     case MW_MAP_EDGE:
-        return mw_map_edge(how, x, i, z);
+        return mw_map_edge(map, x, i, z);
     }
     return x;
+}
+
+/* ---- attention ------------------------------------------------------------------------------------------- */
+
+/* The keys that query i of a sequence sees are those from mw_keys_begin to mw_keys_end - 1. */
+MW_FORMULA int64_t mw_keys_end(int64_t q_len, int64_t kv_len, int64_t i) {
+    return kv_len - q_len + i + 1;
+}
+MW_FORMULA int64_t mw_keys_begin(int64_t end, int64_t window) {
+    return window > 0 && end > window ? end - window : 0;
+}
+
+MW_FORMULA float mw_soft_capped(float x, float cap, float inverse_cap) {
+    return cap * mw_tanh(x * inverse_cap);
+}
+
+/* The score of a query and a key by their dot product. */
+MW_FORMULA float mw_attention_score(float dot, float scale, float softcap, float inverse_softcap) {
+    float score = dot * scale;
+    return softcap > 0 ? mw_soft_capped(score, softcap, inverse_softcap) : score;
+}
+
+/* Online softmax: the factor of sums of exp(score - best) when the largest score becomes `top`. Before the first score
+ * `best` is -INFINITY, and the sums are empty. */
+MW_FORMULA float mw_softmax_rescale(float best, float top) {
+    return best == -INFINITY ? 0.0f : expf(best - top);
+}
+
+/* ---- Adam ------------------------------------------------------------------------------------------------ */
+
+/* What all elements of a step share. */
+typedef struct mw_adam_terms {
+    float beta1, beta2, one_minus_beta1, one_minus_beta2, eps, grad_scale;
+    float lr_corrected;  /* lr / correction1 */
+    float inverse_root2; /* 1 / sqrt(correction2) */
+} mw_adam_terms;
+
+MW_FORMULA mw_adam_terms mw_adam_terms_of(const mw_adam *adam) {
+    mw_adam_terms t = {adam->beta1, adam->beta2,      adam->one_minus_beta1,        adam->one_minus_beta2,
+                       adam->eps,   adam->grad_scale, adam->lr / adam->correction1, 1.0f / sqrtf(adam->correction2)};
+    return t;
+}
+
+/* Updates one parameter by the gradient g - along * p; `along`: the gradient's component along the row, or 0. */
+MW_FORMULA void mw_adam_element(float *p, float g, float along, float *m, float *v, const mw_adam_terms *t) {
+    float gradient = t->grad_scale * (g - along * *p);
+    *m = t->beta1 * *m + t->one_minus_beta1 * gradient;
+    *v = t->beta2 * *v + t->one_minus_beta2 * gradient * gradient;
+    *p -= t->lr_corrected * *m / (sqrtf(*v) * t->inverse_root2 + t->eps);
 }
 
 #endif

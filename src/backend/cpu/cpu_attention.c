@@ -3,6 +3,7 @@
  * gets does not depend on its neighbours: sums over a head's columns and over keys run in one order. */
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/vector.h"
+#include "backend/formulas.h"
 
 #include <math.h>
 #include <string.h>
@@ -21,11 +22,10 @@ typedef struct head {
 
 /* Keys that query i sees: first .. last - 1. */
 static int64_t last_key(const head *h, int64_t i) {
-    return h->past + i + 1;
+    return mw_keys_end(h->n_queries, h->n_keys, i);
 }
 static int64_t first_key(const head *h, int64_t i) {
-    int64_t last = last_key(h, i);
-    return h->at->window > 0 && last > h->at->window ? last - h->at->window : 0;
+    return mw_keys_begin(last_key(h, i), h->at->window);
 }
 
 /* Columns behind the last key are computed with and never looked at: they only must not be wild. */
@@ -57,10 +57,9 @@ static void weigh(const head *h, int64_t i, span s, float *scores) {
     int64_t n = s.to - s.from;
     if (n == 0) return;
     scores += s.from;
-    mw_scale(h->at->scale, scores, n);
-    if (h->at->softcap > 0) mw_soft_cap_run(scores, h->at->softcap, n);
+    mw_score_run(scores, h->at->scale, h->at->softcap, n);
     float block_best = mw_max(scores, n), top = block_best > h->best[i] ? block_best : h->best[i];
-    float keep = h->best[i] == -INFINITY ? 0.0f : expf(h->best[i] - top);
+    float keep = mw_softmax_rescale(h->best[i], top);
     if (keep != 1.0f) mw_scale(keep, h->out + i * h->q_stride, h->at->head_dim);
     h->total[i] = h->total[i] * keep + mw_exp_shift(scores, top, n);
     h->best[i] = top;

@@ -1,5 +1,6 @@
 /* Making sparse codes, and turning them over: from entries by row to entries by latent. */
 #include "backend/cpu/cpu.h"
+#include "backend/formulas.h"
 
 #include <math.h>
 #include <omp.h>
@@ -16,19 +17,13 @@ mw_status mw_cpu_pick(mw_backend *backend, int32_t *index, const int32_t *table,
 
 /* ---- opening --------------------------------------------------------------------------------------------- */
 
-/* Comparisons with a NaN are false: it is never open. */
-static bool is_open(const mw_threshold *how, int64_t column, float x) {
-    float floor = how->floor ? how->floor[column] : how->level;
-    return how->margin > 0 ? fabsf(x - floor) < how->margin : x > floor;
-}
-
 static int64_t count_row(const mw_threshold *how, const float *x, int64_t n) {
     int64_t count = 0;
     if (!how->floor && !(how->margin > 0)) {
         for (int64_t i = 0; i < n; i++) count += x[i] > how->level;
         return count;
     }
-    for (int64_t i = 0; i < n; i++) count += is_open(how, i, x[i]);
+    for (int64_t i = 0; i < n; i++) count += mw_is_open(how, i, x[i]);
     return count;
 }
 
@@ -47,7 +42,7 @@ mw_status mw_cpu_write_open(mw_backend *backend, const mw_threshold *how, const 
     for (int64_t r = 0; r < rows; r++) {
         const int32_t *labels = how->labels ? how->labels + r * n : NULL;
         for (int64_t i = 0, at = start[r]; i < n; i++) {
-            if (!is_open(how, i, x[r * n + i])) continue;
+            if (!mw_is_open(how, i, x[r * n + i])) continue;
             index[at] = labels ? labels[i] : (int32_t)i;
             value[at++] = x[r * n + i];
         }

@@ -1,6 +1,6 @@
 /* What selections and penalties do with the entries of sparse codes. */
 #include "backend/cpu/cpu.h"
-#include "backend/entry_map.h"
+#include "backend/formulas.h"
 
 #include <string.h>
 
@@ -20,11 +20,10 @@ mw_status mw_cpu_pick_own(mw_backend *backend, int32_t *index, float *value, con
 
 /* ---- keeping some ------------------------------------------------------------------------------------------ */
 
-/* `equals`: how many more that equal the level this row may keep. */
-static bool is_kept(const mw_filter *how, int32_t latent, float x, int64_t *equals) {
-    if (latent < how->first || latent >= how->last) return false;
-    if (x > how->level) return true;
-    return x == how->level && (*equals)-- > 0;
+/* `equals`: how many more entries that equal the level this row may keep. */
+static bool is_kept(const mw_filter *filter, int32_t latent, float x, int64_t *equals) {
+    mw_filtered decision = mw_filter_entry(filter, latent, x);
+    return decision == MW_FILTER_KEEPS || (decision == MW_FILTER_EQUALS && (*equals)-- > 0);
 }
 
 mw_status mw_cpu_count_kept(mw_backend *backend, const mw_filter *how, const int64_t *from, const int32_t *index,

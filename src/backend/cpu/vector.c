@@ -1,44 +1,10 @@
+/* The loops of vector.h. */
 #include "backend/cpu/vector.h"
+#include "backend/formulas.h"
 #include "base/dispatch.h"
 
 #include <math.h>
 #include <string.h>
-
-/* exp with 2 ulp in f32: x = n ln 2 + r, a degree-6 polynomial for exp(r), n into the exponent bits. */
-static inline __attribute__((always_inline)) float exp_f32(float x) {
-    x = x < -87.0f ? -87.0f : x;
-    x = x > 88.0f ? 88.0f : x;
-    float n = x * 1.44269504089f + 12582912.0f; /* the sum rounds to a whole number */
-    int32_t bits;
-    memcpy(&bits, &n, sizeof bits);
-    n -= 12582912.0f;
-    float r = x - n * 0.693359375f + n * 2.12194440e-4f;
-    float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    int32_t power = (int32_t)((uint32_t)(bits - 0x4B400000 + 127) << 23);
-    float scale;
-    memcpy(&scale, &power, sizeof scale);
-    return p * scale;
-}
-
-static inline __attribute__((always_inline)) float tanh_f32(float x) {
-    float small = x * (1.0f - x * x * (1.0f / 3.0f)); /* no cancellation near zero */
-    float large = 1.0f - 2.0f / (exp_f32(2.0f * x) + 1.0f);
-    return fabsf(x) < 0.02f ? small : large;
-}
-
-/* Abramowitz & Stegun 7.1.26, |error| < 1.5e-7. */
-static inline __attribute__((always_inline)) float erf_f32(float x) {
-    float a = fabsf(x), t = 1.0f / (1.0f + 0.3275911f * a);
-    float p = ((((1.061405429f * t - 1.453152027f) * t + 1.421413741f) * t - 0.284496736f) * t + 0.254829592f) * t;
-    float y = 1.0f - p * exp_f32(-a * a);
-    return x < 0 ? -y : y;
-}
 
 DISPATCHED float mw_dot(const float *x, const float *y, int64_t n) {
     float sum = 0;
@@ -129,21 +95,24 @@ DISPATCHED void mw_relu(float *x, int64_t n) {
 DISPATCHED void mw_soft_cap_run(float *x, float cap, int64_t n) {
     float inverse = 1.0f / cap;
 #pragma omp simd
-    for (int64_t i = 0; i < n; i++) x[i] = cap * tanh_f32(x[i] * inverse);
+    for (int64_t i = 0; i < n; i++) x[i] = mw_soft_capped(x[i], cap, inverse);
+}
+
+DISPATCHED void mw_score_run(float *x, float scale, float softcap, int64_t n) {
+    if (softcap > 0) {
+        float inverse = 1.0f / softcap;
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) x[i] = mw_attention_score(x[i], scale, softcap, inverse);
+        return;
+    }
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) x[i] = mw_attention_score(x[i], scale, 0, 0);
 }
 
 DISPATCHED void mw_adam_run(float *p, const float *g, float along, float *m, float *v, int64_t n, const mw_adam *adam) {
-    float beta1 = adam->beta1, beta2 = adam->beta2, one_minus_beta1 = adam->one_minus_beta1,
-          one_minus_beta2 = adam->one_minus_beta2, eps = adam->eps;
-    float scale = adam->grad_scale;
-    float lr_corrected = adam->lr / adam->correction1, inverse_root2 = 1.0f / sqrtf(adam->correction2);
+    const mw_adam_terms terms = mw_adam_terms_of(adam);
 #pragma omp simd
-    for (int64_t i = 0; i < n; i++) {
-        float gradient = scale * (g[i] - along * p[i]);
-        m[i] = beta1 * m[i] + one_minus_beta1 * gradient;
-        v[i] = beta2 * v[i] + one_minus_beta2 * gradient * gradient;
-        p[i] -= lr_corrected * m[i] / (sqrtf(v[i]) * inverse_root2 + eps);
-    }
+    for (int64_t i = 0; i < n; i++) mw_adam_element(p + i, g[i], along, m + i, v + i, &terms);
 }
 
 DISPATCHED void mw_column_max(const float *x, int64_t blocks, float *out) {

@@ -33,6 +33,8 @@ void mw_silu(float *x, int64_t n);
 void mw_relu(float *x, int64_t n);
 void mw_multiply(float *x, const float *y, int64_t n);
 void mw_soft_cap_run(float *x, float cap, int64_t n);
+/* Dot products become scores of attention. */
+void mw_score_run(float *x, float scale, float softcap, int64_t n);
 /* By the gradient g - along p. */
 void mw_adam_run(float *p, const float *g, float along, float *m, float *v, int64_t n, const mw_adam *adam);
 

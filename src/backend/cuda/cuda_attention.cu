@@ -3,6 +3,7 @@
  * few do, as when text is made token by token, a block takes one row and its threads the keys. Which of the two depends on the
  * sequence alone. */
 #include "backend/cuda/cuda.h"
+#include "backend/formulas.h"
 
 enum { KEY_TILE = 128, WARPS = 4, FEW_ROWS = 8 };
 
@@ -13,7 +14,7 @@ typedef struct row_place {
 
 typedef struct sizes {
     int64_t heads, kv_heads, d, window;
-    float scale, softcap;
+    float scale, softcap, inverse_softcap;
 } sizes;
 
 /* ---- one row a block ------------------------------------------------------------------------------------------- */
@@ -32,7 +33,7 @@ static __global__ void attend_row(const float *q, float *out, const float *const
         mine[i] = query[i];
         to[i] = 0;
     }
-    int64_t last = place.last, first = n.window > 0 && last > n.window ? last - n.window : 0;
+    int64_t last = place.last, first = mw_keys_begin(last, n.window);
     __syncthreads();
     for (int64_t start = first; start < last; start += KEY_TILE) {
         int64_t count = last - start < KEY_TILE ? last - start : (int64_t)KEY_TILE;
@@ -41,10 +42,9 @@ static __global__ void attend_row(const float *q, float *out, const float *const
             const float *key = keys + (start + threadIdx.x) * stride;
             score = 0;
             for (int64_t i = 0; i < n.d; i++) score += mine[i] * key[i];
-            score *= n.scale;
-            if (n.softcap > 0) score = n.softcap * tanhf(score / n.softcap);
+            score = mw_attention_score(score, n.scale, n.softcap, n.inverse_softcap);
         }
-        float top = fmaxf(best, block_max(score)), keep = best == -INFINITY ? 0.0f : expf(best - top);
+        float top = fmaxf(best, block_max(score)), keep = mw_softmax_rescale(best, top);
         float e = threadIdx.x < count ? expf(score - top) : 0.0f;
         scores[threadIdx.x] = e;
         total = total * keep + block_sum(e); /* its barriers also publish the scores */
@@ -93,8 +93,7 @@ static __device__ __forceinline__ float score_of(const float *query, const float
     float score = 0;
     if (!seen) return -INFINITY;
     for (int64_t i = 0; i < n.d; i++) score += query[i] * key[i];
-    score *= n.scale;
-    return n.softcap > 0 ? n.softcap * tanhf(score / n.softcap) : score;
+    return mw_attention_score(score, n.scale, n.softcap, n.inverse_softcap);
 }
 
 /* Scores of 32 keys become weights, [ROWS, 32]; what the rows have so far is scaled to the new maximum. */
@@ -105,10 +104,10 @@ static __device__ __forceinline__ void weigh(warp_rows<ROWS, PER> &mine, const f
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
         int64_t last = tile.last + first_row + r;
-        bool seen = first_row + r < tile.count && key < last && (n.window == 0 || key >= last - n.window);
+        bool seen = first_row + r < tile.count && key < last && key >= mw_keys_begin(last, n.window);
         float score = score_of(queries + (first_row + r) * n.d, keys + lane * (n.d + 1), seen, n);
         float top = fmaxf(mine.best[r], warp_largest(score));
-        float keep = mine.best[r] == -INFINITY ? 0.0f : expf(mine.best[r] - top), e = seen ? expf(score - top) : 0.0f;
+        float keep = mw_softmax_rescale(mine.best[r], top), e = seen ? expf(score - top) : 0.0f;
         weights[r * 32 + lane] = e;
         mine.total[r] = mine.total[r] * keep + warp_total(e);
         mine.best[r] = top;
@@ -124,7 +123,7 @@ static __device__ __forceinline__ void add_values(warp_rows<ROWS, PER> &mine, co
     int64_t lane = threadIdx.x % 32;
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
-        int64_t last = tile.last + first_row + r, from = n.window > 0 && last > n.window ? last - n.window - start : 0;
+        int64_t last = tile.last + first_row + r, from = mw_keys_begin(last, n.window) - start;
         int64_t to = first_row + r < tile.count ? (last - start < 32 ? last - start : 32) : 0;
         for (int64_t j = from > 0 ? from : 0; j < to; j++)
 #pragma unroll
@@ -150,7 +149,7 @@ static __global__ void attend_tile(const float *q, float *out, const float *cons
         for (int p = 0; p < PER; p++) mine.sum[r][p] = 0;
     }
     bring(queries, n.d, q + (tile.row * n.heads + h) * n.d, n.heads * n.d, tile.count, n.d);
-    int64_t last = tile.last + tile.count - 1, first = n.window > 0 && tile.last > n.window ? tile.last - n.window : 0;
+    int64_t last = tile.last + tile.count - 1, first = mw_keys_begin(tile.last, n.window);
     weights += first_row * 32;
     for (int64_t start = first / 32 * 32; start < last; start += 32) {
         int64_t count = last - start < 32 ? last - start : 32;
@@ -223,7 +222,7 @@ static bool goes_by_tiles(const mw_attention *at, int64_t sequence) {
 static void list_work(const mw_attention *at, work *w) {
     int64_t most = tile_rows(at->head_dim);
     for (int64_t s = 0; s < at->n_seq; s++) {
-        int64_t first = at->kv_len[s] - at->q_len[s] + 1;
+        int64_t first = mw_keys_end(at->q_len[s], at->kv_len[s], 0);
         for (int64_t i = 0; goes_by_tiles(at, s) && i < at->q_len[s]; i += most) {
             int64_t count = at->q_len[s] - i < most ? at->q_len[s] - i : most;
             w->tiles[w->n_tiles++] = {(int32_t)s, (int32_t)count, (int32_t)(first + i), 0, at->q_row[s] + i};
@@ -252,7 +251,13 @@ static mw_status launch(mw_cuda_state *s, const mw_attention *at, const work *w)
     cuda_scratch<const float *> k(s), v(s);
     MW_TRY(k.copy((const float **)at->k, at->n_seq));
     MW_TRY(v.copy((const float **)at->v, at->n_seq));
-    sizes n = {at->n_heads, at->n_kv_heads, at->head_dim, at->window, at->scale, at->softcap};
+    sizes n = {at->n_heads,
+               at->n_kv_heads,
+               at->head_dim,
+               at->window,
+               at->scale,
+               at->softcap,
+               at->softcap > 0 ? 1.0f / at->softcap : 0};
     MW_TRY(launch_tiles(s, at, k.data, v.data, w->tiles, w->n_tiles, n));
     return launch_rows(s, at, k.data, v.data, w, n);
 }

@@ -1,5 +1,6 @@
 /* Making sparse codes, and turning them over: from entries by row to entries by latent. Atomics are of integers only. */
 #include "backend/cuda/cuda.h"
+#include "backend/formulas.h"
 
 #include <cub/cub.cuh>
 
@@ -17,16 +18,10 @@ mw_status mw_cuda_pick(mw_backend *backend, int32_t *index, const int32_t *table
 
 /* ---- opening --------------------------------------------------------------------------------------------- */
 
-/* Comparisons with a NaN are false: it is never open. */
-static __device__ bool is_open(const mw_threshold &how, int64_t column, float x) {
-    float floor = how.floor ? how.floor[column] : how.level;
-    return how.margin > 0 ? fabsf(x - floor) < how.margin : x > floor;
-}
-
 static __global__ void count_rows(mw_threshold how, const float *x, int64_t n, int64_t *count) {
     const float *row = x + blockIdx.x * n;
     int open = 0;
-    for (int64_t i = threadIdx.x; i < n; i += blockDim.x) open += is_open(how, i, row[i]) ? 1 : 0;
+    for (int64_t i = threadIdx.x; i < n; i += blockDim.x) open += mw_is_open(&how, i, row[i]) ? 1 : 0;
     open = block_sum(open);
     if (threadIdx.x == 0) count[blockIdx.x] = open;
 }
@@ -41,7 +36,7 @@ static __global__ void write_rows(mw_threshold how, const float *x, int64_t n, c
         int64_t first = at + EACH_TAKES * threadIdx.x;
         unsigned open = 0, count = 0, all;
         for (int e = 0; e < EACH_TAKES; e++)
-            if (first + e < n && is_open(how, first + e, row[first + e])) {
+            if (first + e < n && mw_is_open(&how, first + e, row[first + e])) {
                 open |= 1u << e;
                 count++;
             }

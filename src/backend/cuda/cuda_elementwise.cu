@@ -1,4 +1,6 @@
+/* Activations, additions, copies and gathers of rows. */
 #include "backend/cuda/cuda.h"
+#include "backend/formulas.h"
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -25,8 +27,8 @@ static __global__ void add(float *x, const float *y, int64_t count) {
     EACH(i, count) x[i] += y[i];
 }
 
-static __global__ void soft_cap(float *x, int64_t count, float cap) {
-    EACH(i, count) x[i] = cap * tanhf(x[i] / cap);
+static __global__ void soft_cap(float *x, int64_t count, float cap, float inverse_cap) {
+    EACH(i, count) x[i] = mw_soft_capped(x[i], cap, inverse_cap);
 }
 
 static __device__ float element(const void *table, mw_dtype dtype, int64_t i) {
@@ -61,7 +63,7 @@ mw_status mw_cuda_add(mw_backend *backend, float *x, const float *y, int64_t cou
 
 mw_status mw_cuda_soft_cap(mw_backend *backend, float *x, int64_t count, float cap) {
     if (count == 0) return MW_OK;
-    MW_LAUNCH(soft_cap, cuda_blocks(count), CUDA_THREADS, 0, cuda_of(backend)->stream, x, count, cap);
+    MW_LAUNCH(soft_cap, cuda_blocks(count), CUDA_THREADS, 0, cuda_of(backend)->stream, x, count, cap, 1.0f / cap);
     return cuda_launched("soft_cap");
 }
 

@@ -1,6 +1,6 @@
 /* What selections and penalties do with the entries of sparse codes. Atomics are of integers only. */
 #include "backend/cuda/cuda.h"
-#include "backend/entry_map.h"
+#include "backend/formulas.h"
 
 static __global__ void pick_own(int32_t *index, float *value, const int32_t *table, int64_t first, int64_t width,
                                 int64_t count, int64_t k) {
@@ -25,33 +25,32 @@ mw_status mw_cuda_pick_own(mw_backend *backend, int32_t *index, float *value, co
 enum { KEEPERS = 64 }; /* threads: rows have few entries */
 
 typedef struct keeping {
-    int64_t first, last;
-    float level;
-    const int64_t *equals, *from; /* the device's */
+    mw_filter filter; /* its `equals` on the device */
+    const int64_t *from;
 } keeping;
 
-/* Two counts in one number: those above the level, and from bit 16 on those that equal it. */
-static __device__ unsigned standing(const keeping &how, int32_t latent, float x) {
-    if (latent < how.first || latent >= how.last) return 0;
-    return x > how.level ? 1u : x == how.level ? 0x10000u : 0u;
+/* Two counts in one number: entries above the level, and from bit 16 on entries that equal it. */
+static __device__ unsigned count_bits(const keeping &k, int32_t latent, float x) {
+    mw_filtered decision = mw_filter_entry(&k.filter, latent, x);
+    return decision == MW_FILTER_KEEPS ? 1u : decision == MW_FILTER_EQUALS ? 0x10000u : 0u;
 }
 
-/* Of so many equals, what the row may keep. */
-static __device__ int64_t allowed(const keeping &how, int64_t equals) {
-    int64_t most = how.equals ? how.equals[blockIdx.x] : 0;
+/* How many of so many entries that equal the level the row keeps. */
+static __device__ int64_t kept_equals(const keeping &k, int64_t equals) {
+    int64_t most = k.filter.equals ? k.filter.equals[blockIdx.x] : 0;
     return equals < most ? equals : most;
 }
 
 static __global__ void count_row(keeping how, const int32_t *index, const float *value, int64_t *count) {
     int64_t begin = how.from[blockIdx.x], end = how.from[blockIdx.x + 1], above = 0, equal = 0;
     for (int64_t j = begin + threadIdx.x; j < end; j += blockDim.x) {
-        unsigned s = standing(how, index[j], value[j]);
+        unsigned s = count_bits(how, index[j], value[j]);
         above += s & 0xffffu;
         equal += s >> 16;
     }
     above = block_sum(above);
     equal = block_sum(equal);
-    if (threadIdx.x == 0) count[blockIdx.x] = above + allowed(how, equal);
+    if (threadIdx.x == 0) count[blockIdx.x] = above + kept_equals(how, equal);
 }
 
 static __global__ void write_row(keeping how, const int32_t *index, const float *value, const int64_t *start,
@@ -59,10 +58,10 @@ static __global__ void write_row(keeping how, const int32_t *index, const float 
     int64_t begin = how.from[blockIdx.x], end = how.from[blockIdx.x + 1], above = 0, equal = 0, to = start[blockIdx.x];
     for (int64_t at = begin; at < end; at += blockDim.x) {
         int64_t j = at + threadIdx.x;
-        unsigned s = j < end ? standing(how, index[j], value[j]) : 0, all, before = block_scan(s, &all);
+        unsigned s = j < end ? count_bits(how, index[j], value[j]) : 0, all, before = block_scan(s, &all);
         int64_t equals_before = equal + (before >> 16);
-        if (s == 1u || (s && equals_before < allowed(how, equals_before + 1))) {
-            int64_t place = to + above + (before & 0xffffu) + allowed(how, equals_before);
+        if (s == 1u || (s && equals_before < kept_equals(how, equals_before + 1))) {
+            int64_t place = to + above + (before & 0xffffu) + kept_equals(how, equals_before);
             to_index[place] = index[j];
             to_value[place] = value[j];
         }
@@ -80,7 +79,8 @@ struct kept_codes {
     mw_status bring(const mw_filter *what, const int64_t *start, int64_t rows) {
         if (what->equals) MW_TRY(equals.copy(what->equals, rows));
         MW_TRY(from.copy(start, rows + 1));
-        how = {what->first, what->last, what->level, equals.data, from.data};
+        how = {*what, from.data};
+        how.filter.equals = equals.data;
         return MW_OK;
     }
 };

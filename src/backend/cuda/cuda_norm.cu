@@ -1,5 +1,6 @@
 /* A block a row: norms, unit rows, rotary. */
 #include "backend/cuda/cuda.h"
+#include "backend/formulas.h"
 
 static __global__ void layer_norm(float *out, const float *x, const float *weight, const float *bias, int64_t width,
                                   float eps) {
@@ -52,22 +53,15 @@ static __global__ void unit_rows(float *w, float *g, int64_t d) {
     for (int64_t i = threadIdx.x; grad && i < d; i += blockDim.x) grad[i] -= along * row[i];
 }
 
-static __device__ void adam_step(float *p, float g, float *m, float *v, const mw_adam &a) {
-    g *= a.grad_scale;
-    *m = a.beta1 * *m + a.one_minus_beta1 * g;
-    *v = a.beta2 * *v + a.one_minus_beta2 * g * g;
-    *p -= a.lr / a.correction1 * *m / (sqrtf(*v) * rsqrtf(a.correction2) + a.eps);
+static __global__ void adam(float *p, const float *g, float *m, float *v, int64_t count, mw_adam_terms terms) {
+    EACH(i, count) mw_adam_element(p + i, g[i], 0.0f, m + i, v + i, &terms);
 }
 
-static __global__ void adam(float *p, const float *g, float *m, float *v, int64_t count, mw_adam a) {
-    EACH(i, count) adam_step(p + i, g[i], m + i, v + i, a);
-}
-
-static __global__ void adam_of_unit_rows(float *p, const float *g, float *m, float *v, int64_t d, mw_adam a) {
+static __global__ void adam_of_unit_rows(float *p, const float *g, float *m, float *v, int64_t d, mw_adam_terms terms) {
     int64_t first = blockIdx.x * d;
     float along = unit_row(p + first, g + first, d);
     for (int64_t i = first + threadIdx.x; i < first + d; i += blockDim.x)
-        adam_step(p + i, g[i] - along * p[i], m + i, v + i, a);
+        mw_adam_element(p + i, g[i], along, m + i, v + i, &terms);
 }
 
 mw_status mw_cuda_layer_norm(mw_backend *backend, float *out, const float *x, const float *weight, const float *bias,
@@ -105,11 +99,12 @@ mw_status mw_cuda_unit_rows(mw_backend *backend, float *w, float *g, int64_t row
 
 mw_status mw_cuda_adam(mw_backend *backend, float *param, const float *grad, float *m, float *v, int64_t rows,
                        int64_t d, const mw_adam *how) {
+    const mw_adam_terms terms = mw_adam_terms_of(how);
     cudaStream_t stream = cuda_of(backend)->stream;
     if (rows * d == 0) return MW_OK;
     if (how->unit)
-        MW_LAUNCH(adam_of_unit_rows, (unsigned)rows, cuda_threads(d), 0, stream, param, grad, m, v, d, *how);
+        MW_LAUNCH(adam_of_unit_rows, (unsigned)rows, cuda_threads(d), 0, stream, param, grad, m, v, d, terms);
     else
-        MW_LAUNCH(adam, cuda_blocks(rows * d), CUDA_THREADS, 0, stream, param, grad, m, v, rows * d, *how);
+        MW_LAUNCH(adam, cuda_blocks(rows * d), CUDA_THREADS, 0, stream, param, grad, m, v, rows * d, terms);
     return cuda_launched("adam");
 }
