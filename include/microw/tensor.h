@@ -23,23 +23,26 @@ typedef struct mw_tensor {
     void *data;
 } mw_tensor;
 
-size_t mw_dtype_size(mw_dtype dtype);
-const char *mw_dtype_name(mw_dtype dtype); /* "f32", "bf16", ... */
-/* Conversion between f32 and the 16-bit floats, round to nearest even, NaN kept. */
+size_t mw_dtype_size(mw_dtype dtype);      /* bytes of an element */
+const char *mw_dtype_name(mw_dtype dtype); /* "f32", "bf16", ...; static */
+/* Convert between f32 and the 16-bit floats: to nearest, ties to even; NaN stays NaN. */
 uint16_t mw_f32_to_bf16(float x);
 float mw_bf16_to_f32(uint16_t x);
 uint16_t mw_f32_to_f16(float x);
 float mw_f16_to_f32(uint16_t x);
-/* Whole runs: `in` may be MW_F32, MW_BF16, MW_F16 or MW_F64, at any address. */
+/* Converts `count` numbers to f32. `in`: MW_F32, MW_BF16, MW_F16 or MW_F64, at any address; `out` does not overlap it.
+ * MW_ERR_UNSUPPORTED: another dtype. */
 mw_status mw_convert_to_f32(mw_dtype dtype, const void *in, int64_t count, float *out) MW_MUST_USE;
+/* Converts `count` numbers from f32 to MW_F32, MW_BF16 or MW_F16. MW_ERR_UNSUPPORTED: another dtype. */
 mw_status mw_convert_from_f32(mw_dtype dtype, const float *in, int64_t count, void *out) MW_MUST_USE;
 
-/* Place of the first value that is not finite; `count` where all are. */
+/* Returns the index of the first value that is not finite; `count` if all are finite. */
 int64_t mw_first_not_finite(const float *x, int64_t count);
 
+/* Views of data that the caller owns; tensors have no memory to free. */
 mw_tensor mw_tensor_1d(mw_dtype dtype, void *data, int64_t n);
 mw_tensor mw_tensor_2d(mw_dtype dtype, void *data, int64_t rows, int64_t columns);
-int64_t mw_tensor_count(const mw_tensor *tensor);
+int64_t mw_tensor_count(const mw_tensor *tensor); /* number of elements */
 
 #ifdef __cplusplus
 }

@@ -1,3 +1,4 @@
+/* Opens backends by their name. */
 #include "backend/cpu/cpu.h"
 #include "microw/backend.h"
 
@@ -5,20 +6,20 @@
 #include "backend/cuda/cuda.h"
 #define CUDA_DEVICES ", cuda"
 
-/* "cuda" or "cuda:N" */
-static mw_status open_cuda(const char *name, int place, mw_backend **out) {
+/* Opens "cuda" or "cuda:N". */
+static mw_status open_cuda(const char *name, int local_rank, mw_backend **out) {
     int count = mw_cuda_count();
-    int64_t device = count > 0 ? place % count : 0;
+    int64_t device = count > 0 ? local_rank % count : 0;
     if (name[4] && (name[4] != ':' || !mw_parse_int(name + 5, &device) || device < 0 || device > 1023))
         return mw_error(MW_ERR_UNSUPPORTED, "device '%s': expected cuda or cuda:NUMBER", name);
     return mw_cuda_open((int)device, out);
 }
 
-/* For `auto`. That there is none is a fact; that one cannot be used is worth a warning. */
-static bool takes_gpu(int place) {
+/* Whether `auto` takes a GPU. Warns where there is a GPU that cannot be used. */
+static bool takes_gpu(int local_rank) {
     char problem[MW_CUDA_PROBLEM];
     int count = mw_cuda_count();
-    if (mw_cuda_usable(count > 0 ? place % count : 0, problem)) return true;
+    if (mw_cuda_usable(count > 0 ? local_rank % count : 0, problem)) return true;
     mw_log(count > 0 ? MW_LOG_WARNING : MW_LOG_INFO, "device auto: the CPU, because %s", problem);
     return false;
 }
@@ -28,12 +29,12 @@ static bool takes_gpu(int place) {
 
 #include <string.h>
 
-mw_status mw_backend_open_at(const char *name, int place, mw_backend **out) {
+mw_status mw_backend_open_at(const char *name, int local_rank, mw_backend **out) {
 #ifdef MICROW_HAVE_CUDA
-    bool automatic = strcmp(name, "auto") == 0 && takes_gpu(place);
-    if (automatic || strncmp(name, "cuda", 4) == 0) return open_cuda(automatic ? "cuda" : name, place, out);
+    bool automatic = strcmp(name, "auto") == 0 && takes_gpu(local_rank);
+    if (automatic || strncmp(name, "cuda", 4) == 0) return open_cuda(automatic ? "cuda" : name, local_rank, out);
 #endif
-    (void)place;
+    (void)local_rank;
     if (strcmp(name, "auto") == 0 || strcmp(name, "cpu") == 0) return mw_cpu_open(NULL, out);
     if (strncmp(name, "cpu:", 4) == 0) return mw_cpu_open(name + 4, out);
     return mw_error(MW_ERR_UNSUPPORTED, "device '%s' is not in this build; it has: auto, cpu%s%s", name,
@@ -51,20 +52,20 @@ void mw_backend_close(mw_backend **backend) {
 }
 
 mw_status mw_backend_floats(mw_backend *backend, int64_t count, float **out) {
-    void *block = NULL;
-    MW_TRY(backend->ops->alloc(backend, (size_t)count * sizeof(float), &block));
-    *out = block;
+    void *memory = NULL;
+    MW_TRY(backend->ops->alloc(backend, (size_t)count * sizeof(float), &memory));
+    *out = memory;
     return MW_OK;
 }
 
 mw_status mw_backend_zeros(mw_backend *backend, int64_t count, size_t item, void *out) {
-    void *block = NULL;
+    void *memory = NULL;
     size_t bytes = (size_t)count * item;
-    MW_TRY(backend->ops->alloc(backend, bytes, &block));
-    mw_status status = backend->ops->fill_zero(backend, block, bytes);
+    MW_TRY(backend->ops->alloc(backend, bytes, &memory));
+    mw_status status = backend->ops->fill_zero(backend, memory, bytes);
     if (status != MW_OK)
-        backend->ops->free(backend, block);
+        backend->ops->free(backend, memory);
     else
-        memcpy(out, &block, sizeof block);
+        memcpy(out, &memory, sizeof memory);
     return status;
 }

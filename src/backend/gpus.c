@@ -1,4 +1,4 @@
-/* What there is of GPUs. */
+/* Finds GPUs and their libraries. */
 #include "microw/backend.h"
 
 #ifdef MICROW_HAVE_CUDA

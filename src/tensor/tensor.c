@@ -1,3 +1,4 @@
+/* Element types, their conversion, and views. */
 #include "microw/tensor.h"
 #include "base/dispatch.h"
 
@@ -28,7 +29,7 @@ static inline __attribute__((always_inline)) float bits_float(uint32_t bits) {
     return x;
 }
 
-/* Without branches, for the loops over runs. */
+/* Has no branches, so that loops over runs vectorize. */
 static inline __attribute__((always_inline)) uint16_t round_bf16(float x) {
     uint32_t bits = float_bits(x);
     uint32_t rounded = (bits + 0x7fffu + (bits >> 16 & 1)) >> 16, nan = bits >> 16 | 0x40; /* stays a quiet NaN */
@@ -98,10 +99,10 @@ static mw_status convert_aligned(mw_dtype dtype, const void *in, int64_t count, 
     }
 }
 
-/* In runs through memory that is aligned: a valid safetensors file may put its data at any byte. */
+/* Converts in runs through aligned memory: a valid safetensors file may have its data at any byte. */
 static mw_status convert_unaligned(mw_dtype dtype, const char *in, int64_t count, float *out) {
     enum { RUN = 1024 };
-    double run[RUN]; /* of the largest type */
+    double run[RUN]; /* double: the largest type */
     size_t item = mw_dtype_size(dtype);
     for (int64_t at = 0; at < count; at += RUN) {
         int64_t n = count - at < RUN ? count - at : RUN;
@@ -132,7 +133,7 @@ mw_status mw_convert_from_f32(mw_dtype dtype, const float *in, int64_t count, vo
     }
 }
 
-/* A sum of zeros times x is NaN exactly when one is not finite. */
+/* The sum of 0 * x[i] is 0 if all x[i] are finite, else NaN. */
 DISPATCHED static bool all_finite(const float *x, int64_t count) {
     float sum = 0;
 #pragma omp simd reduction(+ : sum)

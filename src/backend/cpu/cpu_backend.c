@@ -1,3 +1,4 @@
+/* Memory, copies, and the table of the CPU backend. */
 #include "backend/cpu/cpu.h"
 
 #include <string.h>

@@ -1,10 +1,10 @@
-/* Tile products by any CBLAS. */
+/* Products of tiles by any CBLAS. */
 #include "backend/cpu/cpu.h"
 
 #ifdef MICROW_HAVE_CBLAS
 #include <cblas.h>
 
-/* Present in OpenBLAS only: tiles are spread over threads by us, so the library must use one. */
+/* Only OpenBLAS has it. The library must use one thread, because cpu_matmul.c spreads tiles over threads. */
 void openblas_set_num_threads(int count) __attribute__((weak));
 
 static void one_thread(void) {

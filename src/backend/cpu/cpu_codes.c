@@ -1,4 +1,4 @@
-/* Making sparse codes, and turning them over: from entries by row to entries by latent. */
+/* Makes sparse codes, and transposes them from entries by row to entries by latent. */
 #include "backend/cpu/cpu.h"
 #include "backend/formulas.h"
 
@@ -15,34 +15,34 @@ mw_status mw_cpu_pick(mw_backend *backend, int32_t *index, const int32_t *table,
     return MW_OK;
 }
 
-/* ---- opening --------------------------------------------------------------------------------------------- */
+/* ---- threshold ------------------------------------------------------------------------------------------- */
 
-static int64_t count_row(const mw_threshold *how, const float *x, int64_t n) {
+static int64_t count_row(const mw_threshold *threshold, const float *x, int64_t n) {
     int64_t count = 0;
-    if (!how->floor && !(how->margin > 0)) {
-        for (int64_t i = 0; i < n; i++) count += x[i] > how->level;
+    if (!threshold->floor && !(threshold->margin > 0)) {
+        for (int64_t i = 0; i < n; i++) count += x[i] > threshold->level;
         return count;
     }
-    for (int64_t i = 0; i < n; i++) count += mw_is_open(how, i, x[i]);
+    for (int64_t i = 0; i < n; i++) count += mw_is_open(threshold, i, x[i]);
     return count;
 }
 
-mw_status mw_cpu_count_open(mw_backend *backend, const mw_threshold *how, const float *x, int64_t rows, int64_t n,
+mw_status mw_cpu_count_open(mw_backend *backend, const mw_threshold *threshold, const float *x, int64_t rows, int64_t n,
                             int64_t *count) {
     (void)backend;
 #pragma omp parallel for schedule(static)
-    for (int64_t r = 0; r < rows; r++) count[r] = count_row(how, x + r * n, n);
+    for (int64_t r = 0; r < rows; r++) count[r] = count_row(threshold, x + r * n, n);
     return MW_OK;
 }
 
-mw_status mw_cpu_write_open(mw_backend *backend, const mw_threshold *how, const float *x, int64_t rows, int64_t n,
+mw_status mw_cpu_write_open(mw_backend *backend, const mw_threshold *threshold, const float *x, int64_t rows, int64_t n,
                             const int64_t *start, int32_t *index, float *value) {
     (void)backend;
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < rows; r++) {
-        const int32_t *labels = how->labels ? how->labels + r * n : NULL;
+        const int32_t *labels = threshold->labels ? threshold->labels + r * n : NULL;
         for (int64_t i = 0, at = start[r]; i < n; i++) {
-            if (!mw_is_open(how, i, x[r * n + i])) continue;
+            if (!mw_is_open(threshold, i, x[r * n + i])) continue;
             index[at] = labels ? labels[i] : (int32_t)i;
             value[at++] = x[r * n + i];
         }
@@ -52,25 +52,25 @@ mw_status mw_cpu_write_open(mw_backend *backend, const mw_threshold *how, const 
 
 /* ---- by latent ------------------------------------------------------------------------------------------- */
 
-/* A counting sort. Each run is cut into pieces of rows for threads; piece after piece, run after run, what each finds of a latent goes
- * behind what those before it found, so the order does not depend on the number of pieces. */
+/* A counting sort. Each run is cut into pieces of rows, one for each thread. The entries of a latent in a piece follow
+ * those in the pieces and runs before it, so their order does not depend on the number of pieces. */
 typedef struct sorting {
     const mw_code_run *runs;
     int n_runs, pieces; /* of each run */
     int64_t first;
     mw_latent_lists *out;
-    int64_t *next; /* [n_runs * pieces, n] entries of a piece; then where its next one goes */
+    int64_t *next; /* [n_runs * pieces, n] number of entries in a piece, then the offset of the next one */
 } sorting;
 
 static int pieces_of(const mw_code_run *runs, int n_runs, int64_t n) {
     int64_t entries = 0, most = omp_get_max_threads();
     for (int i = 0; i < n_runs; i++) entries += runs[i].start[runs[i].rows] - runs[i].start[0];
-    int64_t worth = n > 0 ? entries / (4 * n) : 0; /* more would take longer to add up than they save */
+    int64_t worth = n > 0 ? entries / (4 * n) : 0; /* adding up the counts of more pieces takes longer than they save */
     return (int)(worth < 1 ? 1 : worth > most ? most : worth);
 }
 
-/* Piece p of all: its run and rows. */
-static const mw_code_run *piece_at(const sorting *s, int p, int64_t *begin, int64_t *end) {
+/* Returns the run of piece p, and its rows begin .. end - 1. */
+static const mw_code_run *piece_rows(const sorting *s, int p, int64_t *begin, int64_t *end) {
     const mw_code_run *run = &s->runs[p / s->pieces];
     *begin = run->rows * (p % s->pieces) / s->pieces;
     *end = run->rows * (p % s->pieces + 1) / s->pieces;
@@ -79,7 +79,7 @@ static const mw_code_run *piece_at(const sorting *s, int p, int64_t *begin, int6
 
 static void count_piece(const sorting *s, int p) {
     int64_t begin, end, n = s->out->n, *count = s->next + p * n;
-    const mw_code_run *run = piece_at(s, p, &begin, &end);
+    const mw_code_run *run = piece_rows(s, p, &begin, &end);
     memset(count, 0, (size_t)n * sizeof *count);
     for (int64_t j = run->start[begin]; j < run->start[end]; j++) {
         int64_t i = run->index[j] - s->first;
@@ -87,9 +87,9 @@ static void count_piece(const sorting *s, int p) {
     }
 }
 
-static void place_piece(const sorting *s, int p) {
+static void write_piece(const sorting *s, int p) {
     int64_t begin, end, n = s->out->n, *next = s->next + p * n;
-    const mw_code_run *run = piece_at(s, p, &begin, &end);
+    const mw_code_run *run = piece_rows(s, p, &begin, &end);
     for (int64_t r = begin; r < end; r++)
         for (int64_t j = run->start[r]; j < run->start[r + 1]; j++) {
             int64_t i = run->index[j] - s->first;
@@ -100,8 +100,8 @@ static void place_piece(const sorting *s, int p) {
         }
 }
 
-/* Counts become places. */
-static void find_places(const sorting *s) {
+/* Turns counts into offsets. */
+static void set_offsets(const sorting *s) {
     int64_t n = s->out->n, at = 0;
     for (int64_t i = 0; i < n; i++) {
         s->out->start[i] = at;
@@ -123,9 +123,9 @@ mw_status mw_cpu_list_latents(mw_backend *backend, const mw_code_run *runs, int 
     if (!s.next) return MW_ERR_MEMORY;
 #pragma omp parallel for schedule(static)
     for (int p = 0; p < all; p++) count_piece(&s, p);
-    find_places(&s);
+    set_offsets(&s);
 #pragma omp parallel for schedule(static)
-    for (int p = 0; p < all; p++) place_piece(&s, p);
+    for (int p = 0; p < all; p++) write_piece(&s, p);
     mw_free(s.next);
     return MW_OK;
 }
@@ -140,7 +140,7 @@ mw_status mw_cpu_list_sums(mw_backend *backend, double *out, const mw_latent_lis
     return MW_OK;
 }
 
-/* ---- who fires --------------------------------------------------------------------------------------------- */
+/* ---- firing ------------------------------------------------------------------------------------------------ */
 
 mw_status mw_cpu_mark_fired(mw_backend *backend, int64_t *since, int64_t n, int64_t by, const int32_t *index,
                             const float *value, int64_t entries, float above) {

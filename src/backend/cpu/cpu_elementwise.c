@@ -1,16 +1,14 @@
+/* Activations, additions, copies, conversions and gathers of rows. */
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/vector.h"
 
 #include <string.h>
 
-enum { RUN = 4096 }; /* elements a thread takes at once */
+enum { RUN = 4096 }; /* elements of a loop iteration */
 
-#define FOR_RUNS(count, at, length)                                                                                    \
-    _Pragma("omp parallel for schedule(static)") for (int64_t at = 0; at < (count);                                    \
-                                                      at += RUN) for (int64_t length =                                 \
-                                                                          (count)-at < RUN ? (count)-at : RUN,         \
-                                                                      once_ = 1;                                       \
-                                                                      once_; once_ = 0)
+static int64_t run_length(int64_t count, int64_t at) {
+    return count - at < RUN ? count - at : RUN;
+}
 
 static void activate_run(mw_activation kind, float *x, int64_t n) {
     switch (kind) {
@@ -31,13 +29,16 @@ static void activate_run(mw_activation kind, float *x, int64_t n) {
 
 mw_status mw_cpu_activate(mw_backend *backend, mw_activation kind, float *x, int64_t count) {
     (void)backend;
-    FOR_RUNS(count, at, n) activate_run(kind, x + at, n);
+#pragma omp parallel for schedule(static)
+    for (int64_t at = 0; at < count; at += RUN) activate_run(kind, x + at, run_length(count, at));
     return MW_OK;
 }
 
 mw_status mw_cpu_activate_gated(mw_backend *backend, mw_activation kind, float *gate, const float *up, int64_t count) {
     (void)backend;
-    FOR_RUNS(count, at, n) {
+#pragma omp parallel for schedule(static)
+    for (int64_t at = 0; at < count; at += RUN) {
+        int64_t n = run_length(count, at);
         activate_run(kind, gate + at, n);
         mw_multiply(gate + at, up + at, n);
     }
@@ -46,13 +47,15 @@ mw_status mw_cpu_activate_gated(mw_backend *backend, mw_activation kind, float *
 
 mw_status mw_cpu_add(mw_backend *backend, float *x, const float *y, int64_t count) {
     (void)backend;
-    FOR_RUNS(count, at, n) mw_add_run(x + at, y + at, n);
+#pragma omp parallel for schedule(static)
+    for (int64_t at = 0; at < count; at += RUN) mw_add_run(x + at, y + at, run_length(count, at));
     return MW_OK;
 }
 
 mw_status mw_cpu_soft_cap(mw_backend *backend, float *x, int64_t count, float cap) {
     (void)backend;
-    FOR_RUNS(count, at, n) mw_soft_cap_run(x + at, cap, n);
+#pragma omp parallel for schedule(static)
+    for (int64_t at = 0; at < count; at += RUN) mw_soft_cap_run(x + at, cap, run_length(count, at));
     return MW_OK;
 }
 
@@ -81,11 +84,11 @@ mw_status mw_cpu_gather_rows(mw_backend *backend, float *out, const void *table,
 
 mw_status mw_cpu_convert(mw_backend *backend, mw_dtype dtype, void *out, const float *x, int64_t count) {
     (void)backend;
-    MW_TRY(mw_convert_from_f32(dtype, x, 0, out)); /* whether there is such a conversion */
+    MW_TRY(mw_convert_from_f32(dtype, x, 0, out)); /* fails for a dtype without conversion */
     mw_status worst = MW_OK;
 #pragma omp parallel for schedule(static) reduction(max : worst)
     for (int64_t at = 0; at < count; at += RUN) {
-        int64_t n = count - at < RUN ? count - at : RUN;
+        int64_t n = run_length(count, at);
         mw_status status = mw_convert_from_f32(dtype, x + at, n, (char *)out + (size_t)at * mw_dtype_size(dtype));
         worst = status > worst ? status : worst;
     }

@@ -1,4 +1,4 @@
-/* What selections and penalties do with the entries of sparse codes. */
+/* Operations of selections and penalties on the entries of sparse codes. */
 #include "backend/cpu/cpu.h"
 #include "backend/formulas.h"
 
@@ -18,35 +18,35 @@ mw_status mw_cpu_pick_own(mw_backend *backend, int32_t *index, float *value, con
     return MW_OK;
 }
 
-/* ---- keeping some ------------------------------------------------------------------------------------------ */
+/* ---- filter ------------------------------------------------------------------------------------------------ */
 
-/* `equals`: how many more entries that equal the level this row may keep. */
+/* `equals`: the number of further entries equal to the level that this row may keep. */
 static bool is_kept(const mw_filter *filter, int32_t latent, float x, int64_t *equals) {
     mw_filtered decision = mw_filter_entry(filter, latent, x);
     return decision == MW_FILTER_KEEPS || (decision == MW_FILTER_EQUALS && (*equals)-- > 0);
 }
 
-mw_status mw_cpu_count_kept(mw_backend *backend, const mw_filter *how, const int64_t *from, const int32_t *index,
+mw_status mw_cpu_count_kept(mw_backend *backend, const mw_filter *filter, const int64_t *from, const int32_t *index,
                             const float *value, int64_t rows, int64_t *count) {
     (void)backend;
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < rows; r++) {
-        int64_t kept = 0, equals = how->equals ? how->equals[r] : 0;
-        for (int64_t j = from[r]; j < from[r + 1]; j++) kept += is_kept(how, index[j], value[j], &equals);
+        int64_t kept = 0, equals = filter->equals ? filter->equals[r] : 0;
+        for (int64_t j = from[r]; j < from[r + 1]; j++) kept += is_kept(filter, index[j], value[j], &equals);
         count[r] = kept;
     }
     return MW_OK;
 }
 
-mw_status mw_cpu_write_kept(mw_backend *backend, const mw_filter *how, const int64_t *from, const int32_t *index,
+mw_status mw_cpu_write_kept(mw_backend *backend, const mw_filter *filter, const int64_t *from, const int32_t *index,
                             const float *value, int64_t rows, const int64_t *start, int32_t *to_index,
                             float *to_value) {
     (void)backend;
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < rows; r++) {
-        int64_t at = start[r], equals = how->equals ? how->equals[r] : 0;
+        int64_t at = start[r], equals = filter->equals ? filter->equals[r] : 0;
         for (int64_t j = from[r]; j < from[r + 1]; j++) {
-            if (!is_kept(how, index[j], value[j], &equals)) continue;
+            if (!is_kept(filter, index[j], value[j], &equals)) continue;
             to_index[at] = index[j];
             to_value[at++] = value[j];
         }
@@ -68,10 +68,10 @@ mw_status mw_cpu_count_digits(mw_backend *backend, const float *value, int64_t e
 
 /* ---- maps ---------------------------------------------------------------------------------------------------- */
 
-mw_status mw_cpu_map_entries(mw_backend *backend, const mw_entry_map *how, float *out, const int32_t *index,
+mw_status mw_cpu_map_entries(mw_backend *backend, const mw_entry_map *map, float *out, const int32_t *index,
                              const float *value, int64_t entries) {
     (void)backend;
 #pragma omp parallel for schedule(static)
-    for (int64_t j = 0; j < entries; j++) out[j] = mw_map_entry(how, out[j], index[j], value[j]);
+    for (int64_t j = 0; j < entries; j++) out[j] = mw_map_entry(map, out[j], index[j], value[j]);
     return MW_OK;
 }

@@ -1,4 +1,4 @@
-/* What multiplies matrices on CPUs. */
+/* Reports the libraries that multiply matrices on CPUs. */
 #include "backend/cpu/cpu.h"
 
 #include <stdio.h>
@@ -6,25 +6,25 @@
 #ifdef MICROW_HAVE_CBLAS
 #include <cblas.h>
 
-char *openblas_get_config(void) __attribute__((weak)); /* another CBLAS has none, and no way to tell its version */
+char *openblas_get_config(void) __attribute__((weak)); /* OpenBLAS only: other CBLAS do not report their version */
 #endif
 
 #ifdef MICROW_HAVE_ONEDNN
 #include <dnnl.h>
 
-static void tell_onednn(mw_library_callback *told, void *self) {
+static void report_onednn(mw_library_callback *report, void *self) {
     const dnnl_version_t *v = dnnl_version();
     char version[32];
     snprintf(version, sizeof version, "%d.%d.%d", v->major, v->minor, v->patch);
-    told(self, "oneDNN", version);
+    report(self, "oneDNN", version);
 }
 #else
-static void tell_onednn(mw_library_callback *told, void *self) {
-    told(self, "oneDNN", NULL);
+static void report_onednn(mw_library_callback *report, void *self) {
+    report(self, "oneDNN", NULL);
 }
 #endif
 
-static const char *cblas(void) {
+static const char *cblas_version(void) {
 #ifdef MICROW_HAVE_CBLAS
     return openblas_get_config ? openblas_get_config() : "not OpenBLAS";
 #else
@@ -32,7 +32,7 @@ static const char *cblas(void) {
 #endif
 }
 
-void mw_backend_libraries(mw_library_callback *told, void *self) {
-    tell_onednn(told, self);
-    told(self, "CBLAS", cblas());
+void mw_backend_libraries(mw_library_callback *report, void *self) {
+    report_onednn(report, self);
+    report(self, "CBLAS", cblas_version());
 }

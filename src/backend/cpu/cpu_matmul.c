@@ -1,4 +1,4 @@
-/* Matrix products cut into fixed tiles, one thread a tile: the same bytes at any number of threads. */
+/* Matrix products cut into tiles of fixed size, one thread a tile: the same bytes at any number of threads. */
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/vector.h"
 
@@ -8,26 +8,27 @@ enum { COLUMN_TILE = 512 };
 
 typedef struct scratch {
     uint16_t *a16;
-    float *b32, *c; /* c: a tile's product, dense */
+    float *b32, *c; /* a tile of B widened; a tile's product, dense */
 } scratch;
 
-/* Rows of A as bf16, dense. */
+/* Writes the rows of A as bf16, dense. */
 static mw_status round_rows(const mw_matmul *tile, uint16_t *out) {
     for (int64_t i = 0; i < tile->m; i++)
         MW_TRY(mw_convert_from_f32(MW_BF16, tile->a + i * tile->lda, tile->k, out + i * tile->k));
     return MW_OK;
 }
 
-/* The tile's part of a 16-bit B as f32, dense, in the same orientation. */
+/* Writes the tile's columns of a 16-bit B as f32, dense, in the same orientation. */
 static mw_status widen(const mw_matmul *tile, float *out) {
-    int64_t lines = tile->b_transposed ? tile->n : tile->k, width = tile->b_transposed ? tile->k : tile->n;
-    for (int64_t i = 0; i < lines; i++)
+    int64_t rows = tile->b_transposed ? tile->n : tile->k, width = tile->b_transposed ? tile->k : tile->n;
+    for (int64_t i = 0; i < rows; i++)
         MW_TRY(mw_convert_to_f32(tile->b_dtype, (const uint16_t *)tile->b + i * tile->ldb, width, out + i * width));
     return MW_OK;
 }
 
-/* On CPUs with matrix units (AMX) how sums are rounded depends on the distance of C's rows and on what is added to it: with other
- * numbers of columns around the tile it would come out otherwise. So the product stands alone, and is added after it. */
+/* Computes the product into dense scratch memory, then copies or adds it to C: on CPUs with matrix units (AMX) the
+ * rounding of sums depends on the stride of C and on accumulation, so a tile's bytes would depend on the number of
+ * columns beside it. */
 static mw_status multiply_bf16(const mw_cpu_product *product, const mw_matmul *tile, const scratch *s) {
     mw_matmul alone = *tile;
     alone.c = s->c;
@@ -64,14 +65,14 @@ static mw_matmul tile_at(const mw_matmul *whole, int64_t row, int64_t column) {
     tile.m = whole->m - row < MW_ROW_TILE ? whole->m - row : MW_ROW_TILE;
     tile.n = whole->n - column < COLUMN_TILE ? whole->n - column : COLUMN_TILE;
     tile.a += row * whole->lda;
-    int64_t skip = whole->b_transposed ? column * whole->ldb : column;
-    tile.b = (const char *)whole->b + (size_t)skip * mw_dtype_size(whole->b_dtype);
+    int64_t offset = whole->b_transposed ? column * whole->ldb : column;
+    tile.b = (const char *)whole->b + (size_t)offset * mw_dtype_size(whole->b_dtype);
     tile.c += row * whole->ldc + column;
     if (tile.bias) tile.bias += column;
     return tile;
 }
 
-static bool scratch_make(const mw_cpu_product *product, const mw_matmul *whole, scratch *s) {
+static bool make_scratch(const mw_cpu_product *product, const mw_matmul *whole, scratch *s) {
     if (whole->b_dtype == MW_F32) return true;
     if (whole->b_dtype == MW_BF16 && product->bf16)
         return (s->a16 = mw_alloc((size_t)MW_ROW_TILE * (size_t)whole->k * sizeof *s->a16)) &&
@@ -88,7 +89,7 @@ mw_status mw_cpu_matmul(mw_backend *backend, const mw_matmul *whole) {
 #pragma omp parallel reduction(max : worst)
     {
         scratch s = {0};
-        mw_status status = scratch_make(product, whole, &s) ? MW_OK : MW_ERR_MEMORY;
+        mw_status status = make_scratch(product, whole, &s) ? MW_OK : MW_ERR_MEMORY;
 #pragma omp for collapse(2) schedule(dynamic)
         for (int64_t j = 0; j < columns; j++)
             for (int64_t i = 0; i < rows; i++)

@@ -1,3 +1,4 @@
+/* Norms, rotary embeddings, unit rows and Adam. */
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/vector.h"
 
@@ -35,11 +36,11 @@ mw_status mw_cpu_rotary(mw_backend *backend, float *x, const float *cos_sin, con
     (void)backend;
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < rows; r++) {
-        const float *turn = cos_sin + (int64_t)position[r] * pairs * 2;
+        const float *rotation = cos_sin + (int64_t)position[r] * pairs * 2;
         for (int64_t h = 0; h < heads; h++) {
             float *head = x + (r * heads + h) * head_dim;
             for (int64_t i = 0; i < pairs; i++) {
-                float c = turn[2 * i], s = turn[2 * i + 1], a = head[i], b = head[i + pairs];
+                float c = rotation[2 * i], s = rotation[2 * i + 1], a = head[i], b = head[i + pairs];
                 head[i] = a * c - b * s;
                 head[i + pairs] = b * c + a * s;
             }
@@ -66,7 +67,7 @@ mw_status mw_cpu_unit_rows(mw_backend *backend, float *w, float *g, int64_t rows
 mw_status mw_cpu_adam(mw_backend *backend, float *param, const float *grad, float *m, float *v, int64_t rows, int64_t d,
                       const mw_adam *adam) {
     (void)backend;
-    enum { RUN = 4096 }; /* where rows mean nothing they may be of any length */
+    enum { RUN = 4096 }; /* elements of a loop iteration where rows do not matter */
     int64_t count = rows * d, width = adam->unit ? d : RUN;
 #pragma omp parallel for schedule(static)
     for (int64_t at = 0; at < count; at += width) {

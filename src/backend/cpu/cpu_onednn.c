@@ -1,4 +1,4 @@
-/* Tile products by oneDNN: f32 through dnnl_sgemm, bf16 through its matmul primitive (C API 2.x and 3.x). */
+/* Products of tiles by oneDNN: f32 through dnnl_sgemm, bf16 through its matmul primitive (C API 2.x and 3.x). */
 #include "backend/cpu/cpu.h"
 
 #ifdef MICROW_HAVE_ONEDNN
@@ -6,7 +6,8 @@
 
 #include <stdatomic.h>
 
-/* sgemm makes its code when it is first called for a kind of product; vectors and small ones have kernels of their own. */
+/* Checks memory before the first sgemm of each kind of product, which generates code. Vectors and small products have
+ * other kernels. */
 static mw_status room_for_sgemm(const mw_matmul *t) {
     static atomic_uint seen;
     unsigned kind = (unsigned)t->b_transposed | (unsigned)t->accumulate << 1 | (unsigned)(t->m == 1) << 2 |
@@ -25,7 +26,7 @@ static mw_status onednn_f32(const mw_matmul *t) {
                              "sgemm");
 }
 
-/* A primitive with its three layouts; oneDNN keeps a cache behind it, keyed by shape. */
+/* A primitive with its three layouts; oneDNN caches primitives by shape. */
 typedef struct product {
     dnnl_engine_t engine;
     dnnl_stream_t stream;

@@ -4,13 +4,13 @@
 #ifdef MICROW_HAVE_ONEDNN
 #include "backend/cpu/cpu_onednn.h"
 
-/* What code, its buffers and a plan take, by far: without memory for these oneDNN writes to address 0. */
+/* Far more than code, its buffers and a plan take: without memory for these oneDNN writes to address 0. */
 mw_status mw_onednn_room(void) {
     return mw_memory_room((size_t)64 << 20, "a product by oneDNN");
 }
 
 mw_status mw_onednn_checked(dnnl_status_t code, const char *call) {
-    if (code == dnnl_out_of_memory) return mw_error(MW_ERR_MEMORY, "out of memory: oneDNN's %s has none", call);
+    if (code == dnnl_out_of_memory) return mw_error(MW_ERR_MEMORY, "out of memory in oneDNN's %s", call);
     return code == dnnl_success ? MW_OK : mw_error(MW_ERR_BACKEND, "oneDNN: %s failed with code %d", call, (int)code);
 }
 

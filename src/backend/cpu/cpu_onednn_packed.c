@@ -1,6 +1,6 @@
-/* Products by a B that is kept as oneDNN's kernels read it: in blocks, its columns cut into slices. A plain B has to be put into such
- * blocks for each tile of rows anew, which costs a tile of MW_ROW_TILE a sixth of its time. A tile is one thread's, as in
- * cpu_matmul.c, so results do not depend on the number of threads. */
+/* Products with a B that is kept in the blocked layout that oneDNN's kernels read, its columns cut into slices. oneDNN
+ * copies a plain B into that layout for each tile of rows, which takes a sixth of the time of a tile of MW_ROW_TILE
+ * rows. One thread computes a tile, as in cpu_matmul.c, so results do not depend on the number of threads. */
 #include "backend/cpu/cpu.h"
 
 #ifdef MICROW_HAVE_ONEDNN
@@ -12,17 +12,18 @@
 
 enum { SLICE_COLUMNS = 512 };
 
-/* C [rows, width] = A [rows, k] B, A and C dense, with scratch memory given by the caller: primitives may be used by all threads. */
+/* C [rows, width] = A [rows, k] B, A and C dense. The caller gives scratch memory, so all threads may use the
+ * primitive. */
 typedef struct kernel {
     dnnl_primitive_t primitive;
     mw_onednn_layout a, c, scratch;
 } kernel;
 
-/* What slices of one width share. */
+/* The slices of one width. */
 typedef struct slice_kind {
     int64_t width;
     mw_onednn_layout layout;
-    kernel whole; /* for MW_ROW_TILE rows */
+    kernel whole; /* for tiles of MW_ROW_TILE rows */
 } slice_kind;
 
 struct mw_packed {
@@ -39,7 +40,7 @@ static dnnl_data_type_t type_of(const mw_packed *p) {
     return p->dtype == MW_BF16 ? dnnl_bf16 : dnnl_f32;
 }
 
-/* Of A, dense. */
+/* Of a row of A, dense. */
 static size_t row_bytes(const mw_packed *p) {
     return (size_t)p->k * mw_dtype_size(p->dtype);
 }
@@ -58,22 +59,25 @@ static void kernel_free(kernel *k) {
     k->primitive = NULL;
 }
 
-/* oneDNN plans for as many threads as there are, when a descriptor is made and when a primitive is; ours run on one each. */
+/* Sets the number of threads to one and returns the former number: oneDNN plans descriptors and primitives for the
+ * number of threads at the time they are made, and each runs on one thread here. */
 static int plan_for_one(void) {
     int threads = omp_get_max_threads();
     omp_set_num_threads(1);
     return threads;
 }
 
-/* What a descriptor is for, and the scratch memory that it wants; the descriptor is gone then. */
-static mw_status take_plan(dnnl_primitive_desc_t description, dnnl_primitive_t *primitive, mw_onednn_layout *scratch) {
+/* Makes the primitive of a descriptor and the layout of its scratch memory; destroys the descriptor. */
+static mw_status make_primitive(dnnl_primitive_desc_t description, dnnl_primitive_t *primitive,
+                                mw_onednn_layout *scratch) {
     mw_status status = mw_onednn_checked(dnnl_primitive_create(primitive, description), "primitive_create");
     if (status == MW_OK) status = mw_onednn_chosen(description, dnnl_query_scratchpad_md, scratch);
     dnnl_primitive_desc_destroy(description);
     return status;
 }
 
-/* `chosen` NULL: B lies as `b` says; else `b` is open and what oneDNN chose goes there. */
+/* `chosen` NULL: B has the layout `b`; else `b` comes from mw_onednn_any, and `chosen` gets the layout of oneDNN's
+ * choice. */
 static mw_status kernel_make(const mw_packed *p, int64_t rows, int64_t width, mw_onednn_layout b, kernel *out,
                              mw_onednn_layout *chosen) {
     dnnl_primitive_desc_t description = NULL;
@@ -83,7 +87,7 @@ static mw_status kernel_make(const mw_packed *p, int64_t rows, int64_t width, mw
     int threads = plan_for_one();
     mw_status status = mw_onednn_product(p->engine, out->a, b, out->c, p->attributes, &description);
     mw_status known = status == MW_OK && chosen ? mw_onednn_chosen(description, dnnl_query_weights_md, chosen) : MW_OK;
-    if (status == MW_OK) status = take_plan(description, &out->primitive, &out->scratch);
+    if (status == MW_OK) status = make_primitive(description, &out->primitive, &out->scratch);
     omp_set_num_threads(threads);
     return status == MW_OK ? known : status;
 }
@@ -126,7 +130,7 @@ void mw_onednn_free_packed(mw_packed *p) {
     mw_free(p);
 }
 
-/* Copies of plain slices into blocks. */
+/* Copies a plain slice into the blocked layout. */
 typedef struct copier {
     mw_onednn_layout plain, scratch;
     dnnl_primitive_t primitive;
@@ -142,7 +146,7 @@ static mw_status copier_make(const mw_packed *p, const mw_matmul *like, const sl
     mw_status status = mw_onednn_checked(
         dnnl_reorder_primitive_desc_create(&description, out->plain, p->engine, kind->layout, p->engine, p->attributes),
         "reorder_primitive_desc_create");
-    if (status == MW_OK) status = take_plan(description, &out->primitive, &out->scratch);
+    if (status == MW_OK) status = make_primitive(description, &out->primitive, &out->scratch);
     omp_set_num_threads(threads);
     return status;
 }
@@ -153,11 +157,11 @@ static void copier_free(copier *c) {
     mw_onednn_layout_free(&c->scratch);
 }
 
-/* What a thread has for itself. */
+/* The memory of one thread. */
 typedef struct worker {
     dnnl_stream_t stream;
     void *scratch;
-    float *c; /* a tile */
+    float *c; /* the product of a tile */
 } worker;
 
 static mw_status worker_make(const mw_packed *p, size_t scratch, size_t tile, worker *w) {
@@ -218,7 +222,7 @@ mw_status mw_onednn_pack(const mw_matmul *like, mw_packed **slot) {
     if (status == MW_OK) return MW_OK;
     mw_onednn_free_packed(*slot);
     *slot = NULL;
-    return status == MW_ERR_UNSUPPORTED ? MW_OK : status; /* the plain B will do */
+    return status == MW_ERR_UNSUPPORTED ? MW_OK : status; /* products take the plain B */
 }
 
 /* ---- products -------------------------------------------------------------------------------------------- */
@@ -226,13 +230,13 @@ mw_status mw_onednn_pack(const mw_matmul *like, mw_packed **slot) {
 typedef struct task {
     const mw_matmul *t;
     const mw_packed *p;
-    int64_t tiles, rest, computed; /* of rows; rows of the last tile, and for how many its kernel is */
+    int64_t tiles, rest, computed; /* tiles of rows; rows of the last tile; rows of its kernel */
     kernel last[2];                /* for the last tile, by kind of slice */
-    const char *a;                 /* dense, in the type of B; with rows up to `computed` */
-    void *made;                    /* `a`, unless it is the caller's */
+    const char *a;                 /* dense, in the type of B, the last tile with `computed` rows */
+    void *copy;                    /* `a`, unless `a` is the caller's memory */
 } task;
 
-/* Single rows have kernels of their own, which do not read blocks: they are made two. */
+/* A single row in the last tile becomes two: oneDNN's kernels for single rows do not read the blocked layout. */
 static mw_status task_make(const mw_matmul *t, task *out) {
     const mw_packed *p = t->packed;
     int64_t tiles = (t->m + MW_ROW_TILE - 1) / MW_ROW_TILE, rest = t->m - (tiles - 1) * MW_ROW_TILE;
@@ -244,16 +248,16 @@ static mw_status task_make(const mw_matmul *t, task *out) {
     if (p->dtype == MW_F32 && t->lda == t->k && out->computed == rest) return MW_OK;
     int64_t rows = t->m - rest + out->computed;
     size_t row = row_bytes(p);
-    out->a = out->made = mw_alloc((size_t)rows * row);
-    if (!out->made) return MW_ERR_MEMORY;
-    memset((char *)out->made + (size_t)t->m * row, 0, (size_t)(rows - t->m) * row);
+    out->a = out->copy = mw_alloc((size_t)rows * row);
+    if (!out->copy) return MW_ERR_MEMORY;
+    memset((char *)out->copy + (size_t)t->m * row, 0, (size_t)(rows - t->m) * row);
     return MW_OK;
 }
 
 static void task_free(task *k) {
     kernel_free(&k->last[0]);
     kernel_free(&k->last[1]);
-    mw_free(k->made);
+    mw_free(k->copy);
 }
 
 static mw_status copy_rows(const task *k) {
@@ -262,7 +266,7 @@ static mw_status copy_rows(const task *k) {
     mw_status worst = MW_OK;
 #pragma omp parallel for reduction(max : worst)
     for (int64_t r = 0; r < t->m; r++) {
-        mw_status status = mw_convert_from_f32(k->p->dtype, t->a + r * t->lda, t->k, (char *)k->made + (size_t)r * row);
+        mw_status status = mw_convert_from_f32(k->p->dtype, t->a + r * t->lda, t->k, (char *)k->copy + (size_t)r * row);
         worst = status > worst ? status : worst;
     }
     return worst;
@@ -326,7 +330,7 @@ static mw_status multiply_all(const task *k) {
 mw_status mw_onednn_packed(const mw_matmul *t) {
     task k = {0};
     mw_status status = task_make(t, &k);
-    if (status == MW_OK && k.made) status = copy_rows(&k);
+    if (status == MW_OK && k.copy) status = copy_rows(&k);
     if (status == MW_OK) status = multiply_all(&k);
     task_free(&k);
     return status;

@@ -5,10 +5,11 @@
 #include <math.h>
 #include <string.h>
 
-enum { LANE = 16 };
+enum { LANES = 16 };
 
-/* A min-heap of the best so far: the root is the one to beat. Order: value, then the lower index wins. */
-static bool worse(float va, int32_t ia, float vb, int32_t ib) {
+/* The best so far are a min-heap whose root is the worst of them. Order: by value; of equal values the lower index is
+ * better. */
+static bool is_worse(float va, int32_t ia, float vb, int32_t ib) {
     return va < vb || (va == vb && ia > ib);
 }
 
@@ -18,8 +19,8 @@ static void sift_down(float *value, int32_t *index, int64_t k, int64_t at) {
     for (;;) {
         int64_t child = 2 * at + 1;
         if (child >= k) break;
-        if (child + 1 < k && worse(value[child + 1], index[child + 1], value[child], index[child])) child++;
-        if (!worse(value[child], index[child], v, id)) break;
+        if (child + 1 < k && is_worse(value[child + 1], index[child + 1], value[child], index[child])) child++;
+        if (!is_worse(value[child], index[child], v, id)) break;
         value[at] = value[child];
         index[at] = index[child];
         at = child;
@@ -50,8 +51,8 @@ static void top_k_row(const float *x, int64_t n, int64_t k, int32_t *index, floa
     }
     for (int64_t i = k / 2 - 1; i >= 0; i--) sift_down(value, index, k, i);
     int64_t i = k;
-    while (i < n) { /* most runs hold nothing better than the root: one vector maximum settles them */
-        int64_t run = n - i < LANE ? n - i : LANE;
+    while (i < n) { /* most runs have no value above the root: one vector maximum skips them */
+        int64_t run = n - i < LANES ? n - i : LANES;
         float best = x[i];
         for (int64_t j = 1; j < run; j++) best = x[i + j] > best ? x[i + j] : best;
         if (best > value[0])
@@ -92,23 +93,26 @@ static float kth_largest(float *x, int64_t n, int64_t k) {
     return x[want];
 }
 
-/* Scratch of a row of n. */
+/* Scratch memory for a row of n. */
 typedef struct chooser {
-    float *maxima, *order, *candidate; /* [n / 16], the same, [n] */
-    int32_t *place;                    /* [n] */
+    float *maxima, *order; /* [n / 16] each: maxima of columns; their copy for kth_largest */
+    float *value;          /* [n] values of the candidates */
+    int32_t *index;        /* [n] their indices */
 } chooser;
 
-/* Places of what reaches the floor, in order: only blocks of which a column does are looked at. */
-static int64_t reach(const float *x, int64_t n, float floor, const chooser *c) {
-    int64_t blocks = n / MAX_BLOCK, count = 0;
-    for (int64_t b = 0; b < blocks; b++)
-        if (mw_max(c->maxima + b * MAX_LANES, MAX_LANES) >= floor)
-            count += mw_at_least(x + b * MAX_BLOCK, MAX_BLOCK, floor, (int32_t)(b * MAX_BLOCK), c->place + count);
-    int64_t rest = blocks * MAX_BLOCK;
-    return count + mw_at_least(x + rest, n - rest, floor, (int32_t)rest, c->place + count);
+/* Writes the indices of values >= floor to c->index, ascending; returns their number. Reads only spans with such a
+ * column. */
+static int64_t list_candidates(const float *x, int64_t n, float floor, const chooser *c) {
+    int64_t spans = n / MAX_SPAN, count = 0;
+    for (int64_t s = 0; s < spans; s++)
+        if (mw_max(c->maxima + s * MAX_LANES, MAX_LANES) >= floor)
+            count += mw_at_least(x + s * MAX_SPAN, MAX_SPAN, floor, (int32_t)(s * MAX_SPAN), c->index + count);
+    int64_t rest = spans * MAX_SPAN;
+    return count + mw_at_least(x + rest, n - rest, floor, (int32_t)rest, c->index + count);
 }
 
-/* Maxima of wider columns, as long as there are many more of them than k: fewer to choose from, and as good a floor. */
+/* Halves the number of columns, each then twice as long, while many more than k remain: fewer maxima give as good a
+ * floor. */
 static int64_t fold(float *x, int64_t columns, int64_t k) {
     while (columns % 2 == 0 && columns / 2 >= 8 * k) {
         columns /= 2;
@@ -117,42 +121,43 @@ static int64_t fold(float *x, int64_t columns, int64_t k) {
     return columns;
 }
 
-/* The k-th largest of the columns' maxima is a floor that at least k values reach, and few more. False where that cannot be: few
- * columns, or values that are no numbers. */
+/* Selects by a floor, the k-th largest of the columns' maxima: at least k values reach it, and few more. Returns false
+ * where that is impossible: with few columns, or with NaN. */
 static bool choose_by_floor(const float *x, int64_t n, int64_t k, chooser *c, int32_t *index, float *value) {
-    int64_t columns = n / MAX_BLOCK * MAX_LANES, above = 0, at = 0;
+    int64_t columns = n / MAX_SPAN * MAX_LANES, above = 0, at = 0;
     if (columns < 2 * k) return false;
-    mw_column_max(x, n / MAX_BLOCK, c->maxima);
+    mw_column_max(x, n / MAX_SPAN, c->maxima);
     memcpy(c->order, c->maxima, (size_t)columns * sizeof *c->order);
     float floor = kth_largest(c->order, fold(c->order, columns, k), k);
     if (!(floor > -INFINITY)) return false;
-    int64_t count = reach(x, n, floor, c);
-    for (int64_t i = 0; i < count; i++) c->candidate[i] = x[c->place[i]];
-    float last = count > k ? kth_largest(c->candidate, count, k) : floor;
-    for (int64_t i = 0; i < count; i++) above += x[c->place[i]] > last;
-    for (int64_t i = 0, equal = k - above; i < count && at < k; i++) { /* of values like the last the first few */
-        float v = x[c->place[i]];
+    int64_t count = list_candidates(x, n, floor, c);
+    for (int64_t i = 0; i < count; i++) c->value[i] = x[c->index[i]];
+    float last = count > k ? kth_largest(c->value, count, k) : floor;
+    for (int64_t i = 0; i < count; i++) above += x[c->index[i]] > last;
+    /* Of the values that equal the last one, the first `equal` are kept. */
+    for (int64_t i = 0, equal = k - above; i < count && at < k; i++) {
+        float v = x[c->index[i]];
         if (v < last || (v == last && equal-- <= 0)) continue;
-        index[at] = c->place[i];
+        index[at] = c->index[i];
         value[at++] = v;
     }
     return at == k;
 }
 
 static bool make_chooser(chooser *c, int64_t n) {
-    size_t columns = (size_t)(n / MAX_BLOCK * MAX_LANES);
+    size_t columns = (size_t)(n / MAX_SPAN * MAX_LANES);
     c->maxima = mw_alloc(columns * sizeof(float));
     c->order = mw_alloc(columns * sizeof(float));
-    c->candidate = mw_alloc((size_t)n * sizeof(float));
-    c->place = mw_alloc((size_t)n * sizeof(int32_t));
-    return c->maxima && c->order && c->candidate && c->place;
+    c->value = mw_alloc((size_t)n * sizeof(float));
+    c->index = mw_alloc((size_t)n * sizeof(int32_t));
+    return c->maxima && c->order && c->value && c->index;
 }
 
 static void free_chooser(chooser *c) {
     mw_free(c->maxima);
     mw_free(c->order);
-    mw_free(c->candidate);
-    mw_free(c->place);
+    mw_free(c->value);
+    mw_free(c->index);
 }
 
 mw_status mw_cpu_top_k(mw_backend *backend, const float *x, int64_t rows, int64_t n, int64_t k, int32_t *index,
@@ -162,7 +167,7 @@ mw_status mw_cpu_top_k(mw_backend *backend, const float *x, int64_t rows, int64_
 #pragma omp parallel
     {
         chooser c = {0};
-        bool ready = make_chooser(&c, n); /* without memory there is the slower way */
+        bool ready = make_chooser(&c, n); /* without memory: top_k_row, which is slower */
 #pragma omp for schedule(static)
         for (int64_t r = 0; r < rows; r++)
             if (!ready || !choose_by_floor(x + r * n, n, k, &c, index + r * k, value + r * k))
@@ -172,12 +177,12 @@ mw_status mw_cpu_top_k(mw_backend *backend, const float *x, int64_t rows, int64_
     return MW_OK;
 }
 
-enum { ASKED = 1024 }; /* the processor itself sees how a row goes on */
+enum { PREFETCHED = 1024 }; /* floats of a row: the processor prefetches the rest by itself */
 
-/* Rows are met in no order that could be foreseen: the one after this is asked for while this one is worked on. */
-static void ask_for(const float *row, int64_t d) {
-    int64_t n = d < ASKED ? d : ASKED;
-    for (int64_t i = 0; i < n; i += LANE) __builtin_prefetch(row + i);
+/* Prefetches the next row while the current one is used: the order of rows is unpredictable. */
+static void prefetch(const float *row, int64_t d) {
+    int64_t n = d < PREFETCHED ? d : PREFETCHED;
+    for (int64_t i = 0; i < n; i += LANES) __builtin_prefetch(row + i);
 }
 
 mw_status mw_cpu_sparse_decode(mw_backend *backend, float *out, const float *bias, bool add, const int64_t *start,
@@ -189,7 +194,7 @@ mw_status mw_cpu_sparse_decode(mw_backend *backend, float *out, const float *bia
         if (bias && !add) memcpy(to, bias, (size_t)d * sizeof *to);
         if (!bias && !add) memset(to, 0, (size_t)d * sizeof *to);
         for (int64_t j = start[r]; j < start[r + 1]; j++) {
-            if (j + 1 < start[rows]) ask_for(w + (int64_t)index[j + 1] * d, d);
+            if (j + 1 < start[rows]) prefetch(w + (int64_t)index[j + 1] * d, d);
             mw_axpy(value[j], w + (int64_t)index[j] * d, to, d);
         }
     }
@@ -202,7 +207,7 @@ mw_status mw_cpu_sparse_dot(mw_backend *backend, float *out, const float *g, con
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < rows; r++)
         for (int64_t j = start[r]; j < start[r + 1]; j++) {
-            if (j + 1 < start[rows]) ask_for(w + (int64_t)index[j + 1] * d, d);
+            if (j + 1 < start[rows]) prefetch(w + (int64_t)index[j + 1] * d, d);
             out[j] = mw_dot(g + r * d, w + (int64_t)index[j] * d, d);
         }
     return MW_OK;
@@ -216,7 +221,7 @@ mw_status mw_cpu_sparse_outer(mw_backend *backend, float *out, const mw_latent_l
         float *to = out + i * d;
         memset(to, 0, (size_t)d * sizeof *to);
         for (int64_t e = lists->start[i]; e < lists->start[i + 1]; e++) {
-            if (e + 1 < lists->start[lists->n]) ask_for(x + (int64_t)lists->row[e + 1] * d, d);
+            if (e + 1 < lists->start[lists->n]) prefetch(x + (int64_t)lists->row[e + 1] * d, d);
             mw_axpy(lists->coefficient[e], x + (int64_t)lists->row[e] * d, to, d);
         }
     }

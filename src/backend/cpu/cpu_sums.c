@@ -1,10 +1,10 @@
-/* Sums in double of what training goes over, in orders that depend on sizes alone, and the plain vector operations. */
+/* Sums in double for training, in orders that depend on sizes alone; vector operations; lengths of rows. */
 #include "backend/cpu/cpu.h"
 
 #include <math.h>
 #include <string.h>
 
-enum { COLUMNS = 64 }; /* that a thread sums at once */
+enum { COLUMNS = 64 }; /* that a thread sums in one pass over the rows */
 
 /* ---- sums -------------------------------------------------------------------------------------------------- */
 
@@ -33,7 +33,7 @@ mw_status mw_cpu_add_rows(mw_backend *backend, double *out, const double *x, int
     return MW_OK;
 }
 
-/* Each column by one thread. */
+/* One thread sums a column. */
 mw_status mw_cpu_column_sums(mw_backend *backend, double *out, const float *x, int64_t rows, int64_t d) {
     (void)backend;
 #pragma omp parallel for schedule(static)
@@ -47,12 +47,12 @@ mw_status mw_cpu_column_sums(mw_backend *backend, double *out, const float *x, i
 }
 
 mw_status mw_cpu_weigh_rows(mw_backend *backend, double *out, const double *weight, const float *w, int64_t rows,
-                            int64_t d, int64_t block) {
+                            int64_t d, int64_t span) {
     (void)backend;
 #pragma omp parallel for schedule(static)
-    for (int64_t begin = 0; begin < rows; begin += block) {
-        int64_t end = begin + block < rows ? begin + block : rows;
-        double *sum = out + begin / block * d;
+    for (int64_t begin = 0; begin < rows; begin += span) {
+        int64_t end = begin + span < rows ? begin + span : rows;
+        double *sum = out + begin / span * d;
         memset(sum, 0, (size_t)d * sizeof *sum);
         for (int64_t i = begin; i < end; i++)
             if (weight[i] != 0)
@@ -61,14 +61,14 @@ mw_status mw_cpu_weigh_rows(mw_backend *backend, double *out, const double *weig
     return MW_OK;
 }
 
-mw_status mw_cpu_square_sums(mw_backend *backend, double *out, const float *x, int64_t count, int64_t block, bool add) {
+mw_status mw_cpu_square_sums(mw_backend *backend, double *out, const float *x, int64_t count, int64_t span, bool add) {
     (void)backend;
 #pragma omp parallel for schedule(static)
-    for (int64_t begin = 0; begin < count; begin += block) {
-        int64_t end = begin + block < count ? begin + block : count;
+    for (int64_t begin = 0; begin < count; begin += span) {
+        int64_t end = begin + span < count ? begin + span : count;
         double sum = 0;
         for (int64_t i = begin; i < end; i++) sum += (double)x[i] * x[i];
-        out[begin / block] = (add ? out[begin / block] : 0) + sum;
+        out[begin / span] = (add ? out[begin / span] : 0) + sum;
     }
     return MW_OK;
 }
@@ -135,27 +135,27 @@ static double length_of(const float *x, int64_t n) {
 }
 
 mw_status mw_cpu_row_lengths(mw_backend *backend, float *out, const float *w, int64_t rows, int64_t d,
-                             const mw_column_groups *parts) {
+                             const mw_column_groups *groups) {
     (void)backend;
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < rows; i++) {
         double sum = 0;
-        for (int64_t p = 0, at = 0; p < parts->n; at = parts->end[p++])
-            sum += length_of(w + i * d + at, parts->end[p] - at);
+        for (int64_t k = 0, begin = 0; k < groups->n; begin = groups->end[k++])
+            sum += length_of(w + i * d + begin, groups->end[k] - begin);
         out[i] = (float)sum;
     }
     return MW_OK;
 }
 
 mw_status mw_cpu_add_directions(mw_backend *backend, float *g, const double *weight, const float *w, int64_t rows,
-                                int64_t d, const mw_column_groups *parts) {
+                                int64_t d, const mw_column_groups *groups) {
     (void)backend;
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < rows; i++)
-        for (int64_t p = 0, at = 0; p < parts->n; at = parts->end[p++]) {
-            double length = length_of(w + i * d + at, parts->end[p] - at);
+        for (int64_t k = 0, begin = 0; k < groups->n; begin = groups->end[k++]) {
+            double length = length_of(w + i * d + begin, groups->end[k] - begin);
             if (!(length > 0)) continue;
-            for (int64_t j = i * d + at; j < i * d + parts->end[p]; j++) g[j] += (float)(weight[i] * w[j] / length);
+            for (int64_t j = i * d + begin; j < i * d + groups->end[k]; j++) g[j] += (float)(weight[i] * w[j] / length);
         }
     return MW_OK;
 }

@@ -115,11 +115,11 @@ DISPATCHED void mw_adam_run(float *p, const float *g, float along, float *m, flo
     for (int64_t i = 0; i < n; i++) mw_adam_element(p + i, g[i], along, m + i, v + i, &terms);
 }
 
-DISPATCHED void mw_column_max(const float *x, int64_t blocks, float *out) {
-    for (int64_t b = 0; b < blocks; b++, x += MAX_BLOCK, out += MAX_LANES) {
+DISPATCHED void mw_column_max(const float *x, int64_t spans, float *out) {
+    for (int64_t s = 0; s < spans; s++, x += MAX_SPAN, out += MAX_LANES) {
         float best[MAX_LANES];
         for (int l = 0; l < MAX_LANES; l++) best[l] = -INFINITY;
-        for (int r = 0; r < MAX_BLOCK; r += MAX_LANES)
+        for (int r = 0; r < MAX_SPAN; r += MAX_LANES)
             for (int l = 0; l < MAX_LANES; l++) best[l] = x[r + l] > best[l] ? x[r + l] : best[l];
         memcpy(out, best, sizeof best);
     }
@@ -140,13 +140,13 @@ DISPATCHED int64_t mw_at_least(const float *x, int64_t n, float floor, int32_t f
 
 /* ---- attention ------------------------------------------------------------------------------------------------ */
 
-/* Vectors by name, where the compiler would not find them by itself: sixteen and eight floats at any address. */
+/* Vectors of sixteen and eight floats at any address, for loops that the compiler does not vectorize by itself. */
 typedef float lanes16 __attribute__((vector_size(64), aligned(4), may_alias));
 typedef float lanes8 __attribute__((vector_size(32), aligned(4), may_alias));
 typedef float lanes1;
 enum { LANES = 16 };
 
-/* c[rows, lanes] = (c +) a[rows, n] b[n, lanes], the sums kept in registers: `rows` is a constant where it is called. */
+/* c[rows, lanes] = (c +) a[rows, n] b[n, lanes]; sums stay in registers, because callers pass a constant `rows`. */
 #define TILE_PRODUCT(name, lanes)                                                                                      \
     static inline __attribute__((always_inline)) void name(const float *a, int64_t a_stride, int rows, const float *b, \
                                                            int64_t b_stride, int64_t n, float *c, int64_t c_stride,    \
@@ -157,8 +157,8 @@ enum { LANES = 16 };
             if (add) sum[r] = *(const lanes *)(c + r * c_stride);                                                      \
         }                                                                                                              \
         for (int64_t i = 0; i < n; i++) {                                                                              \
-            lanes line = *(const lanes *)(b + i * b_stride);                                                           \
-            for (int r = 0; r < rows; r++) sum[r] += a[r * a_stride + i] * line;                                       \
+            lanes row = *(const lanes *)(b + i * b_stride);                                                            \
+            for (int r = 0; r < rows; r++) sum[r] += a[r * a_stride + i] * row;                                        \
         }                                                                                                              \
         for (int r = 0; r < rows; r++) *(lanes *)(c + r * c_stride) = sum[r];                                          \
     }
@@ -166,15 +166,15 @@ TILE_PRODUCT(tile_product16, lanes16)
 TILE_PRODUCT(tile_product8, lanes8)
 TILE_PRODUCT(tile_product1, lanes1)
 
-DISPATCHED void mw_scores_tile(const float *q, int64_t q_stride, int64_t rows, const float *turned, int64_t d,
+DISPATCHED void mw_scores_tile(const float *q, int64_t q_stride, int64_t rows, const float *transposed, int64_t d,
                                int64_t from, int64_t to, float *scores) {
     for (int64_t j = from / LANES * LANES; j < to; j += LANES) {
         if (rows == MW_QUERY_TILE)
-            tile_product16(q, q_stride, MW_QUERY_TILE, turned + j, MW_KEY_BLOCK, d, scores + j, MW_KEY_BLOCK, false);
+            tile_product16(q, q_stride, MW_QUERY_TILE, transposed + j, MW_KEY_TILE, d, scores + j, MW_KEY_TILE, false);
         else
             for (int64_t r = 0; r < rows; r++)
-                tile_product16(q + r * q_stride, q_stride, 1, turned + j, MW_KEY_BLOCK, d,
-                               scores + r * MW_KEY_BLOCK + j, MW_KEY_BLOCK, false);
+                tile_product16(q + r * q_stride, q_stride, 1, transposed + j, MW_KEY_TILE, d,
+                               scores + r * MW_KEY_TILE + j, MW_KEY_TILE, false);
     }
 }
 
@@ -182,15 +182,15 @@ DISPATCHED void mw_values_tile(const float *scores, int64_t rows, const float *v
                                int64_t d, float *out, int64_t out_stride) {
     int64_t c = 0;
     for (; c + 16 <= d && rows == MW_QUERY_TILE; c += 16)
-        tile_product16(scores, MW_KEY_BLOCK, MW_QUERY_TILE, values + c, stride, n, out + c, out_stride, true);
+        tile_product16(scores, MW_KEY_TILE, MW_QUERY_TILE, values + c, stride, n, out + c, out_stride, true);
     for (; c + 8 <= d && rows == MW_QUERY_TILE; c += 8)
-        tile_product8(scores, MW_KEY_BLOCK, MW_QUERY_TILE, values + c, stride, n, out + c, out_stride, true);
+        tile_product8(scores, MW_KEY_TILE, MW_QUERY_TILE, values + c, stride, n, out + c, out_stride, true);
     for (; c + 8 <= d; c += 8)
         for (int64_t r = 0; r < rows; r++)
-            tile_product8(scores + r * MW_KEY_BLOCK, MW_KEY_BLOCK, 1, values + c, stride, n, out + r * out_stride + c,
+            tile_product8(scores + r * MW_KEY_TILE, MW_KEY_TILE, 1, values + c, stride, n, out + r * out_stride + c,
                           out_stride, true);
     for (; c < d; c++)
         for (int64_t r = 0; r < rows; r++)
-            tile_product1(scores + r * MW_KEY_BLOCK, MW_KEY_BLOCK, 1, values + c, stride, n, out + r * out_stride + c,
+            tile_product1(scores + r * MW_KEY_TILE, MW_KEY_TILE, 1, values + c, stride, n, out + r * out_stride + c,
                           out_stride, true);
 }

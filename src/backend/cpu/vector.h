@@ -1,5 +1,5 @@
-/* Runs of floats: the inner loops of the CPU backend, compiled for several instruction sets and chosen when the
- * program is loaded. Sums run in a fixed order for a given instruction set. */
+/* Inner loops of the CPU backend over runs of n floats, compiled for several instruction sets, of which one is chosen
+ * when the program is loaded. Sums run in a fixed order for a given instruction set. */
 #ifndef MICROW_BACKEND_CPU_VECTOR_H
 #define MICROW_BACKEND_CPU_VECTOR_H
 
@@ -9,22 +9,24 @@ float mw_dot(const float *x, const float *y, int64_t n);
 void mw_axpy(float a, const float *x, float *y, int64_t n); /* y += a x */
 void mw_scale(float a, float *x, int64_t n);
 void mw_add_run(float *x, const float *y, int64_t n);
-void mw_add_two(float *out, const float *x, const float *y, int64_t n); /* out = x + y, apart from both */
+void mw_add_two(float *out, const float *x, const float *y, int64_t n); /* out = x + y; out overlaps neither */
 float mw_sum(const float *x, int64_t n);
 float mw_sum_squares(const float *x, float center, int64_t n); /* sum of (x - center)^2 */
 float mw_max(const float *x, int64_t n);
-/* Blocks of MAX_BLOCK floats, each as MAX_LANES columns: the largest of each column. NaN counts as nothing. */
-enum { MAX_LANES = 16, MAX_BLOCK = 256 };
-void mw_column_max(const float *x, int64_t blocks, float *out);
-/* Appends the places of what is at least `floor` to `index`, in order; returns how many. */
+/* Cuts x into spans of MAX_SPAN floats, each a matrix of MAX_LANES columns, and writes the largest of each column. NaN
+ * is ignored. */
+enum { MAX_LANES = 16, MAX_SPAN = 256 };
+void mw_column_max(const float *x, int64_t spans, float *out);
+/* Writes first + i for all x[i] >= floor, ascending, to `index`; returns their number. */
 int64_t mw_at_least(const float *x, int64_t n, float floor, int32_t first, int32_t *index);
 /* x = exp(x - shift); returns the sum. */
 float mw_exp_shift(float *x, float shift, int64_t n);
-/* Pieces of attention. q: `rows` (at most MW_QUERY_TILE) queries; turned [d, MW_KEY_BLOCK]: a block of keys, a column each;
- * scores [rows, MW_KEY_BLOCK]: their products, at least those with keys from .. to - 1. out += scores [rows, first n of MW_KEY_BLOCK] times values [n, d]. */
-enum { MW_KEY_BLOCK = 64, MW_QUERY_TILE = 4 };
-void mw_scores_tile(const float *q, int64_t q_stride, int64_t rows, const float *turned, int64_t d, int64_t from,
+enum { MW_KEY_TILE = 64, MW_QUERY_TILE = 4 };
+/* Writes the dot products of `rows` (at most MW_QUERY_TILE) queries with at least the keys from .. to - 1 of a tile to
+ * scores [rows, MW_KEY_TILE]; transposed [d, MW_KEY_TILE] has a key in each column. */
+void mw_scores_tile(const float *q, int64_t q_stride, int64_t rows, const float *transposed, int64_t d, int64_t from,
                     int64_t to, float *scores);
+/* out [rows, d] += the first n columns of scores [rows, MW_KEY_TILE] times values [n, d]. */
 void mw_values_tile(const float *scores, int64_t rows, const float *values, int64_t stride, int64_t n, int64_t d,
                     float *out, int64_t out_stride);
 void mw_gelu_tanh(float *x, int64_t n);
@@ -33,9 +35,9 @@ void mw_silu(float *x, int64_t n);
 void mw_relu(float *x, int64_t n);
 void mw_multiply(float *x, const float *y, int64_t n);
 void mw_soft_cap_run(float *x, float cap, int64_t n);
-/* Dot products become scores of attention. */
+/* Turns dot products into scores of attention. */
 void mw_score_run(float *x, float scale, float softcap, int64_t n);
-/* By the gradient g - along p. */
+/* One Adam step with the gradient g - along * p. */
 void mw_adam_run(float *p, const float *g, float along, float *m, float *v, int64_t n, const mw_adam *adam);
 
 #endif

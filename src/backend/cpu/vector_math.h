@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* exp with 2 ulp in f32: x = n ln 2 + r, a degree-6 polynomial for exp(r), n into the exponent bits. */
+/* exp within 2 ulp: x = n ln 2 + r, a polynomial of degree 6 for exp(r), and n added to the exponent bits. */
 static inline __attribute__((always_inline)) float exp_f32(float x) {
     x = x < -87.0f ? -87.0f : x;
     x = x > 88.0f ? 88.0f : x;
