@@ -1,4 +1,4 @@
-# Checks that all sources, C, C++ and CUDA, are as clang-format 14 leaves them. Other versions format some lines otherwise.
+# Checks that clang-format 14 changes no source in C, C++ or CUDA. Other versions format some lines differently.
 cd "$SOURCE" || exit 1
 tool=$(command -v clang-format-14 || command -v clang-format) || exit 77
 "$tool" --version | grep -q 'version 14' || exit 77

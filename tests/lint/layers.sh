@@ -1,5 +1,5 @@
-# Checks that includes point to the same floor or a lower one, and that outside libraries are called in their own folders alone:
-# in src, include and examples; C, C++ and CUDA.
+# Checks that includes point to the same floor or a lower one, and that outside libraries are called in their folders
+# alone: in src, include and examples; C, C++ and CUDA.
 set -u
 cd "$SOURCE"
 floors="base config tensor backend comm hooks model dataset store harvest sae concepts evaluate report experiment cli"
@@ -27,7 +27,9 @@ floor_of_header() {
 
 check_includes() { # check_includes FILE FLOOR: includes of the project's files are of FLOOR or lower
     own=$(rank_of "$2")
-    for include in $(sed -n 's/^ *# *include *["<]\(microw\/[^">]*\)[">].*/\1/p; s/^ *# *include *"\([^"]*\)".*/\1/p' "$1"); do
+    includes=$(sed -n 's/^ *# *include *["<]\(microw\/[^">]*\)[">].*/\1/p
+                        s/^ *# *include *"\([^"]*\)".*/\1/p' "$1")
+    for include in $includes; do
         floor=${include%%/*}
         if [ "$floor" = microw ]; then
             header=${include#microw/}

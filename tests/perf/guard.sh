@@ -1,6 +1,6 @@
-# Counts the instructions of three fixed workloads (workloads.c) by callgrind and compares them with counts.txt: at most 5 %
-# more or fewer. Unlike times they do not depend on other load of the machine. They depend on the compiler and the libraries:
-# for those that counts.txt does not list the test is skipped, and prints the lines to add.
+# Counts the instructions of three fixed workloads (workloads.c) by callgrind and compares them with counts.txt: at most
+# 5 % more or fewer. Unlike times they do not depend on other load of the machine. They depend on the compiler and the
+# libraries: for those that counts.txt does not list the test is skipped, and prints the lines to add.
 #     WORKLOADS=build/tests/workloads COUNTS=tests/perf/counts.txt COMPILER=gcc-12.2.0 sh tests/perf/guard.sh
 set -u
 command -v valgrind >/dev/null || { echo "no valgrind"; exit 77; }

@@ -105,8 +105,9 @@ static const char *make_llama(model *m) {
     add(m, D, 0, 0, "model.norm.weight");
     return "{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"hidden_size\":2048,"
            "\"num_hidden_layers\":16,\"num_attention_heads\":32,\"num_key_value_heads\":8,\"head_dim\":64,"
-           "\"intermediate_size\":8192,\"vocab_size\":128256,\"max_position_embeddings\":131072,\"rms_norm_eps\":1e-05,\"rope_theta\":500000.0,"
-           "\"hidden_act\":\"silu\",\"tie_word_embeddings\":true,\"torch_dtype\":\"bfloat16\"}\n";
+           "\"intermediate_size\":8192,\"vocab_size\":128256,\"max_position_embeddings\":131072,"
+           "\"rms_norm_eps\":1e-05,\"rope_theta\":500000.0,\"hidden_act\":\"silu\","
+           "\"tie_word_embeddings\":true,\"torch_dtype\":\"bfloat16\"}\n";
 }
 
 static void write_text(const char *path, const char *text) {
