@@ -1,9 +1,9 @@
-/* Of cuBLASLt what a product with a bias needs. */
+/* Emulates the part of cuBLASLt that a product with a bias needs. */
 #ifndef MICROW_EMULATED_CUBLASLT_H
 #define MICROW_EMULATED_CUBLASLT_H
 #include "cublas_v2.h"
 
-#define MW_CUDA_WORKSPACE ((size_t)256) /* what is resident makes each opening of device memory slower */
+#define MW_CUDA_WORKSPACE ((size_t)256) /* small: memory in use slows each change of access to device memory */
 
 typedef struct emulated_lt *cublasLtHandle_t;
 typedef struct emulated_lt_product *cublasLtMatmulDesc_t;
@@ -47,7 +47,7 @@ cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t search
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t product,
                                               cublasLtMatrixLayout_t a_layout, cublasLtMatrixLayout_t b_layout,
                                               cublasLtMatrixLayout_t c_layout, cublasLtMatrixLayout_t d_layout,
-                                              cublasLtMatmulPreference_t search, int room,
+                                              cublasLtMatmulPreference_t search, int capacity,
                                               cublasLtMatmulHeuristicResult_t *out, int *found);
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t product, const void *alpha, const void *a,
                               cublasLtMatrixLayout_t a_layout, const void *b, cublasLtMatrixLayout_t b_layout,

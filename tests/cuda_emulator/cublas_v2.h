@@ -1,4 +1,4 @@
-/* The one product of cuBLAS that is used, by plain loops. */
+/* Emulates the one product of cuBLAS that the project uses, by plain loops. */
 #ifndef MICROW_EMULATED_CUBLAS_V2_H
 #define MICROW_EMULATED_CUBLAS_V2_H
 #include "cuda_runtime.h"

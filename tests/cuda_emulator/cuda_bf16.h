@@ -1,3 +1,4 @@
+/* Emulates the conversions of bf16. */
 #ifndef MICROW_EMULATED_CUDA_BF16_H
 #define MICROW_EMULATED_CUDA_BF16_H
 #include "cuda_runtime.h"

@@ -1,3 +1,4 @@
+/* Emulates the conversions of f16. */
 #ifndef MICROW_EMULATED_CUDA_FP16_H
 #define MICROW_EMULATED_CUDA_FP16_H
 #include "cuda_runtime.h"

@@ -1,18 +1,18 @@
-/* Just enough of CUDA to run the project's own kernels on a CPU, so that they are tested where there is no GPU.
+/* Emulates as much of CUDA as the project's kernels need to run on a CPU, for tests on machines without a GPU.
  *
- * The .cu files are compiled as C++ with this header in place of the toolkit's (preset `emulated`). Every thread of a block is
- * a fiber; blocks run one after another. What it checks that a GPU would not say so clearly:
- *   - device memory is closed to the host: a host access ends the program, as does a copy in the wrong direction;
- *   - new device memory is full of NaN; under AddressSanitizer its blocks have poisoned edges;
+ * The .cu files are compiled as C++ with this header in place of the toolkit's (preset `emulated`). Every thread of a
+ * block is a fiber; blocks run one after another. The emulator finds errors that a GPU would not report clearly:
+ *   - the host cannot access device memory: an access ends the program, as does a copy in the wrong direction;
+ *   - new device memory is filled with NaN; under AddressSanitizer its blocks have poisoned edges;
  *   - a barrier that not all threads of a block (or lanes of a mask) reach ends the program;
- *   - what is asked of a stream is done as late as may be: when the host waits for it, or an event of it that another stream waits
- *     for is needed. A wait that is missing leaves a copy, or a kernel, with data from before; memory that the host may not use
- *     again before a copy of it is done is read then. EMULATOR_STREAMS=eager does everything when it is asked for;
- *   - between barriers, threads run in the order that EMULATOR_ORDER says (forward, backward, or a seed of a shuffle), and so
- *     do blocks: a result that depends on it is a race.
- * EMULATOR_LOG=FILE appends a line for each launch, product, copy, fill, sort and scan that is asked for, so that what a step is made of
- * can be counted (tools/roofline.py).
- * It says nothing of speed, of memory ordering between barriers, or of what the real cuBLAS and NCCL do. */
+ *   - work of a stream is done as late as possible: when the host waits for it, or when another stream needs an event
+ *     of it. After a missing wait a copy or a kernel has old data, or reads host memory that was changed too early.
+ *     EMULATOR_STREAMS=eager does all work at once;
+ *   - between barriers, threads run in the order of EMULATOR_ORDER (forward, backward, or a seed of a shuffle), and so
+ *     do blocks: a result that depends on the order is a race.
+ * EMULATOR_LOG=FILE appends a line for each launch, product, copy, fill, sort and scan, so that the work of a step can
+ * be counted (tools/roofline.py).
+ * It does not emulate speed, memory ordering between barriers, or the results of the real cuBLAS and NCCL. */
 #ifndef MICROW_EMULATED_CUDA_RUNTIME_H
 #define MICROW_EMULATED_CUDA_RUNTIME_H
 
@@ -45,7 +45,7 @@ static inline float4 make_float4(float x, float y, float z, float w) {
     return {x, y, z, w};
 }
 
-/* ---- the host's side ---------------------------------------------------------------------------------------- */
+/* ---- host functions ------------------------------------------------------------------------------------ */
 
 typedef enum cudaError {
     cudaSuccess = 0,
@@ -119,22 +119,23 @@ enum { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 
 namespace emulator {
 
-/* Device memory may be touched while one of these lives: in kernels, and in the stand-ins for cuBLAS and NCCL. */
-struct opened {
-    opened();
-    ~opened();
+/* Opens device memory to accesses for its scope: in kernels, and in the emulated cuBLAS and NCCL. */
+struct device_access {
+    device_access();
+    ~device_access();
 };
 bool is_device(const void *p);
-/* Work of a stream, in its order; until all that was asked of it is done. */
+/* Appends work to a stream. */
 enum kind { WORK, WAIT, ARRIVAL };
 void later(cudaStream_t stream, std::function<void()> work, kind what = WORK);
+/* Does all work of a stream. */
 void finish(cudaStream_t stream);
-/* Until what others are to get of its results is there: all but arrivals from others that no work comes after. */
+/* Does the work of a stream that its results for other ranks need: all but arrivals from them at its end. */
 void reach(cudaStream_t stream);
 void run(dim3 grid, dim3 block, size_t shared, const std::function<void()> &kernel);
 void *shared_memory();
 void block_barrier();
-/* A line of EMULATOR_LOG, printf's way; nothing where there is no log. */
+/* Appends a line to EMULATOR_LOG, if set. */
 __attribute__((format(printf, 1, 2))) void note(const char *format, ...);
 template <typename... P, typename... A>
 void launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
@@ -143,17 +144,17 @@ void launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_
     std::tuple<std::decay_t<P>...> given(static_cast<std::decay_t<P>>(arguments)...);
     later(stream, [=] { run(grid, block, shared, [&] { std::apply(kernel, given); }); });
 }
-/* Lanes of `mask` meet; each leaves 8 bytes and sees all the others'. */
-const uint64_t *warp_exchange(unsigned mask, uint64_t mine);
+/* A barrier of the lanes of `mask`, at which each gives 8 bytes; returns those of all lanes. */
+const uint64_t *warp_exchange(unsigned mask, uint64_t own);
 
 } // namespace emulator
 
-/* The launch of a kernel, where nvcc would read <<<grid, block, shared, stream>>>: arguments are those of now. */
+/* Launches a kernel, as <<<grid, block, shared, stream>>> of nvcc, with copies of the arguments. */
 #define MW_LAUNCH(kernel, grid, block, shared, stream, ...)                                                            \
     emulator::launch(#kernel, kernel, grid, block, shared, stream, __VA_ARGS__)
 #define MW_DYNAMIC_SHARED(type, name) type *name = (type *)emulator::shared_memory()
 
-/* ---- the kernels' side --------------------------------------------------------------------------------------- */
+/* ---- device functions ---------------------------------------------------------------------------------- */
 
 extern uint3 threadIdx, blockIdx;
 extern dim3 blockDim, gridDim;
@@ -175,11 +176,10 @@ template <typename T> static inline uint64_t emulated_bits(T x) {
     return bits;
 }
 
-template <typename T> static inline T emulated_lane(unsigned mask, T x, unsigned lane, unsigned from) {
+template <typename T> static inline T emulated_lane(unsigned mask, T x, unsigned from) {
     uint64_t bits = emulated_bits(x);
     const uint64_t *all = emulator::warp_exchange(mask, bits);
     if (from < 32 && (mask >> from & 1u)) bits = all[from];
-    (void)lane;
     T y;
     memcpy(&y, &bits, sizeof y);
     return y;
@@ -188,17 +188,17 @@ template <typename T> static inline T emulated_lane(unsigned mask, T x, unsigned
 unsigned emulated_lane_id();
 
 template <typename T> static inline T __shfl_sync(unsigned mask, T x, int from) {
-    return emulated_lane(mask, x, emulated_lane_id(), (unsigned)from % 32);
+    return emulated_lane(mask, x, (unsigned)from % 32);
 }
 template <typename T> static inline T __shfl_down_sync(unsigned mask, T x, unsigned by) {
-    return emulated_lane(mask, x, emulated_lane_id(), emulated_lane_id() + by);
+    return emulated_lane(mask, x, emulated_lane_id() + by);
 }
 template <typename T> static inline T __shfl_up_sync(unsigned mask, T x, unsigned by) {
     unsigned lane = emulated_lane_id();
-    return emulated_lane(mask, x, lane, lane >= by ? lane - by : lane);
+    return emulated_lane(mask, x, lane >= by ? lane - by : lane);
 }
 template <typename T> static inline T __shfl_xor_sync(unsigned mask, T x, int with) {
-    return emulated_lane(mask, x, emulated_lane_id(), emulated_lane_id() ^ (unsigned)with);
+    return emulated_lane(mask, x, emulated_lane_id() ^ (unsigned)with);
 }
 static inline unsigned __ballot_sync(unsigned mask, int yes) {
     const uint64_t *all = emulator::warp_exchange(mask, yes ? 1 : 0);

@@ -1,3 +1,4 @@
+/* The emulator: device memory, blocks of threads, the runtime, and cuBLAS. */
 #include "cublas_v2.h"
 #include "cuda_bf16.h"
 #include "cuda_fp16.h"
@@ -30,7 +31,7 @@ dim3 blockDim, gridDim;
 
 namespace {
 
-/* ---- device memory: one region, closed to the host --------------------------------------------------------- */
+/* ---- device memory: one region, without access for the host -------------------------------------------- */
 
 struct heap {
     static constexpr size_t size = size_t(16) << 30, edge = 256;
@@ -46,15 +47,15 @@ struct heap {
         base = next = (char *)p;
         POISON(base, size_t(1) << 20);
     }
-    /* Few sizes, so that what is given back fits what is taken next. */
-    static size_t room(size_t bytes) {
+    /* Rounds sizes up, so that freed blocks fit later allocations. */
+    static size_t rounded(size_t bytes) {
         size_t step = edge;
         while (step * 8 < bytes) step *= 2;
         return bytes ? (bytes + step - 1) / step * step : edge;
     }
     void *take(size_t bytes) {
         start();
-        size_t whole = room(bytes);
+        size_t whole = rounded(bytes);
         char *block;
         auto found = spare.find(whole);
         if (found != spare.end()) {
@@ -73,7 +74,7 @@ struct heap {
     bool give(void *block) {
         auto found = used.find((char *)block);
         if (found == used.end()) return false;
-        size_t whole = room(found->second);
+        size_t whole = rounded(found->second);
         POISON(block, whole);
         spare.emplace(whole, (char *)block);
         used.erase(found);
@@ -90,13 +91,13 @@ struct heap {
 
 namespace emulator {
 
-opened::opened() {
+device_access::device_access() {
     device.start();
     if (device.open++ == 0)
         mprotect(device.base, size_t(device.next - device.base) + heap::edge, PROT_READ | PROT_WRITE);
 }
 
-opened::~opened() {
+device_access::~device_access() {
     if (--device.open == 0) mprotect(device.base, size_t(device.next - device.base) + heap::edge, PROT_NONE);
 }
 
@@ -116,12 +117,12 @@ void note(const char *format, ...) {
     fflush(log);
 }
 
-/* ---- blocks of fibers ---------------------------------------------------------------------------------------- */
+/* ---- blocks of fibers ---------------------------------------------------------------------------------- */
 
 namespace {
 
-/* Switching between fibers. swapcontext asks the kernel about signals each time, which takes most of a test's time; so on
- * x86-64 the registers that a call keeps are moved by hand. */
+/* Switches between fibers. swapcontext makes a system call for signals, which takes most of a test's time; on x86-64
+ * the registers that a call preserves are therefore switched by hand. */
 #if defined(__x86_64__)
 struct context_t {
     void *sp = nullptr;
@@ -179,29 +180,29 @@ void prepare(context_t &c, void *stack, size_t size, void (*body)()) {
 
 enum { STACK = 256 << 10, LANES = 32, THREADS_MAX = 1024 };
 
-struct meeting { /* of a block's threads, or of lanes of a warp */
+struct barrier { /* of the threads of a block, or of lanes of a warp */
     unsigned arrived = 0;
     uint64_t round = 0;
 };
 
 struct warp {
-    meeting m;
+    barrier m;
     unsigned mask = 0;
-    uint64_t slot[2][LANES]; /* of even and odd rounds: a lane may leave for the next while others still read */
+    uint64_t value[2][LANES]; /* of even and odd rounds: a lane may begin the next round while others still read */
 };
 
 struct fiber {
     context_t context;
     void *stack = nullptr;
     bool done = true;
-    const meeting *waits = nullptr;
+    const barrier *waits = nullptr;
     uint64_t for_round = 0;
 };
 
 struct machine {
     fiber fibers[THREADS_MAX];
     warp warps[THREADS_MAX / LANES];
-    meeting all;
+    barrier all;
     context_t host;
     const void *host_stack = nullptr; /* for AddressSanitizer */
     size_t host_stack_size = 0;
@@ -272,7 +273,7 @@ void start_fiber(fiber &f) {
 
 void run_block(std::mt19937 &random) {
     m.alive = m.threads;
-    m.all = meeting();
+    m.all = barrier();
     for (warp &w : m.warps) w = warp();
     for (unsigned i = 0; i < m.threads; i++) start_fiber(m.fibers[i]);
     memset(m.shared.data(), 0xff, m.shared.size());
@@ -290,7 +291,7 @@ void run_block(std::mt19937 &random) {
     }
 }
 
-void wait_for(meeting &at, unsigned wanted) {
+void wait_for(barrier &at, unsigned wanted) {
     fiber &f = m.fibers[m.current];
     f.waits = &at;
     f.for_round = at.round + 1;
@@ -298,9 +299,9 @@ void wait_for(meeting &at, unsigned wanted) {
         at.arrived = 0;
         at.round++;
     }
-    uint3 mine = threadIdx;
+    uint3 own = threadIdx;
     yield();
-    threadIdx = mine;
+    threadIdx = own;
 }
 
 } // namespace
@@ -309,16 +310,16 @@ void block_barrier() {
     wait_for(m.all, m.alive);
 }
 
-const uint64_t *warp_exchange(unsigned mask, uint64_t mine) {
+const uint64_t *warp_exchange(unsigned mask, uint64_t own) {
     unsigned lane = m.current % LANES;
     warp &w = m.warps[m.current / LANES];
     if (!(mask >> lane & 1u)) give_up("a lane takes part in an exchange whose mask leaves it out");
     if (w.m.arrived && w.mask != mask) give_up("lanes of a warp name different masks");
     w.mask = mask;
-    uint64_t *slot = w.slot[w.m.round % 2];
-    slot[lane] = mine;
+    uint64_t *value = w.value[w.m.round % 2];
+    value[lane] = own;
     wait_for(w.m, (unsigned)__builtin_popcount(mask));
-    return slot;
+    return value;
 }
 
 void *shared_memory() {
@@ -331,7 +332,7 @@ void run(dim3 grid, dim3 block, size_t shared, const std::function<void()> &kern
     if (threads == 0 || threads > THREADS_MAX || blocks == 0 || grid.y > 65535 || grid.z > 65535 ||
         shared > (227u << 10))
         give_up("a launch with a size that no device has");
-    opened here;
+    device_access here;
     std::mt19937 random(1);
     m.running = true;
     m.threads = unsigned(threads);
@@ -352,11 +353,11 @@ unsigned emulated_lane_id() {
     return emulator::m.current % 32;
 }
 
-/* ---- runtime -------------------------------------------------------------------------------------------------- */
+/* ---- runtime ------------------------------------------------------------------------------------------- */
 
 cudaError_t cudaGetDeviceCount(int *count) {
-    const char *told = getenv("EMULATOR_GPUS");
-    *count = told ? atoi(told) : 2; /* so that ranks of a node have something to choose from */
+    const char *set = getenv("EMULATOR_GPUS");
+    *count = set ? atoi(set) : 2; /* two, so that ranks of a node choose */
     return *count ? cudaSuccess : cudaErrorNoDevice;
 }
 cudaError_t cudaDriverGetVersion(int *version) {
@@ -406,7 +407,7 @@ cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, size_t) {
     return cudaSuccess;
 }
 cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t, cudaMemPoolAttr, void *value) {
-    memset(value, 0, sizeof(uint64_t)); /* what is freed is free at once */
+    memset(value, 0, sizeof(uint64_t)); /* freed memory is free at once */
     return cudaSuccess;
 }
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total) {
@@ -414,15 +415,15 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total) {
     *free_bytes = heap::size - size_t(device.next - device.base);
     return cudaSuccess;
 }
-static void spoil(void *block, size_t bytes) {
-    emulator::opened here;
-    memset(block, 0xff, bytes); /* NaN */
+static void fill_nan(void *block, size_t bytes) {
+    emulator::device_access here;
+    memset(block, 0xff, bytes);
 }
 
 cudaError_t cudaMalloc(void **out, size_t bytes) {
     emulator::locked here;
     if (!(*out = device.take(bytes))) return cudaErrorMemoryAllocation;
-    spoil(*out, bytes);
+    fill_nan(*out, bytes);
     return cudaSuccess;
 }
 cudaError_t cudaFree(void *block) {
@@ -434,19 +435,19 @@ cudaError_t cudaMallocAsync(void **out, size_t bytes, cudaStream_t stream) {
     emulator::locked here;
     void *block = device.take(bytes);
     if (!(*out = block)) return cudaErrorMemoryAllocation;
-    emulator::later(stream, [=] { spoil(block, bytes); });
+    emulator::later(stream, [=] { fill_nan(block, bytes); });
     return cudaSuccess;
 }
 cudaError_t cudaFreeAsync(void *block, cudaStream_t stream) {
     if (!block) return cudaSuccess;
     if (!emulator::is_device(block)) return cudaErrorInvalidValue;
     emulator::later(stream, [=] {
-        if (!device.give(block)) give_up("memory is freed that is not there");
+        if (!device.give(block)) give_up("freed memory was not allocated");
     });
     return cudaSuccess;
 }
 
-/* ---- cuBLAS ---------------------------------------------------------------------------------------------------- */
+/* ---- cuBLAS -------------------------------------------------------------------------------------------- */
 
 struct emulated_blas {
     cudaStream_t stream;
@@ -468,13 +469,13 @@ cublasStatus_t cublasSetWorkspace(cublasHandle_t, void *, size_t) {
     return CUBLAS_STATUS_SUCCESS;
 }
 
-/* The elements of op(A) [rows, columns], column-major, by rows of k: what the product reads one after the other. */
+/* Copies op(A) [rows, k], column-major, into rows of k, the order in which the product reads it. */
 static std::vector<float> packed(const void *from, cudaDataType type, int64_t ld, int64_t rows, int64_t k,
-                                 bool across) {
+                                 bool transposed) {
     std::vector<float> out(size_t(rows * k));
     for (int64_t i = 0; i < rows; i++)
         for (int64_t l = 0; l < k; l++) {
-            int64_t at = across ? i * ld + l : l * ld + i;
+            int64_t at = transposed ? i * ld + l : l * ld + i;
             out[size_t(i * k + l)] = type == CUDA_R_32F    ? ((const float *)from)[at]
                                      : type == CUDA_R_16BF ? __bfloat162float(((const __nv_bfloat16 *)from)[at])
                                                            : __half2float(((const __half *)from)[at]);
@@ -497,7 +498,7 @@ cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t op_a, cubla
                                                              : "f32");
     float scale = *(const float *)alpha, keep = *(const float *)beta;
     emulator::later(handle->stream, [=] {
-        emulator::opened here;
+        emulator::device_access here;
         std::vector<float> left = packed(a, a_type, lda, m, k, op_a == CUBLAS_OP_T),
                            right = packed(b, b_type, ldb, n, k, op_b == CUBLAS_OP_N);
         for (int64_t j = 0; j < n; j++)

@@ -1,4 +1,4 @@
-/* What the emulator's own files share. */
+/* Declarations that the emulator's files share. */
 #ifndef MICROW_EMULATOR_H
 #define MICROW_EMULATOR_H
 
@@ -14,7 +14,7 @@
 
 namespace emulator {
 
-/* One thread at a time: held by every call that looks at the state of all. */
+/* Holds the lock of the emulator's state for its scope. */
 struct locked {
     locked();
     ~locked();

@@ -1,5 +1,5 @@
-/* A product with a bias, by the plain one and a loop. Sizes and places that its kernels are said not to take are refused, so that what
- * is done then is tested too. */
+/* Emulates cuBLASLt: a product with a bias, by cublasGemmEx and a loop. It refuses sizes and alignments that real
+ * kernels refuse, so that tests cover the fallback. */
 #include "cublasLt.h"
 #include "emulator.h"
 
@@ -29,16 +29,16 @@ cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *out, cublasCompute
     *out = new emulated_lt_product{compute, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT, nullptr};
     return CUBLAS_STATUS_SUCCESS;
 }
-template <typename T> static cublasStatus_t take(T &to, const void *value, size_t bytes) {
+template <typename T> static cublasStatus_t set_attribute(T &to, const void *value, size_t bytes) {
     if (bytes != sizeof to) return CUBLAS_STATUS_INVALID_VALUE;
     memcpy(&to, value, bytes);
     return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t product, cublasLtMatmulDescAttributes_t what,
                                               const void *value, size_t bytes) {
-    return what == CUBLASLT_MATMUL_DESC_TRANSA     ? take(product->op_a, value, bytes)
-           : what == CUBLASLT_MATMUL_DESC_EPILOGUE ? take(product->epilogue, value, bytes)
-                                                   : take(product->bias, value, bytes);
+    return what == CUBLASLT_MATMUL_DESC_TRANSA     ? set_attribute(product->op_a, value, bytes)
+           : what == CUBLASLT_MATMUL_DESC_EPILOGUE ? set_attribute(product->epilogue, value, bytes)
+                                                   : set_attribute(product->bias, value, bytes);
 }
 cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t product) {
     delete product;
@@ -55,7 +55,7 @@ cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout) {
     return CUBLAS_STATUS_SUCCESS;
 }
 
-/* How a kernel is searched for. */
+/* Preferences of the search for a kernel. */
 struct emulated_lt_preference {
     uint64_t workspace;
     uint32_t alignment[4]; /* of a, b, c, d */
@@ -69,21 +69,21 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t s
                                                     cublasLtMatmulPreferenceAttributes_t what, const void *value,
                                                     size_t bytes) {
     return what == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES
-               ? take(search->workspace, value, bytes)
-               : take(search->alignment[what - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES], value, bytes);
+               ? set_attribute(search->workspace, value, bytes)
+               : set_attribute(search->alignment[what - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES], value, bytes);
 }
 cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t search) {
     delete search;
     return CUBLAS_STATUS_SUCCESS;
 }
 
-/* What is chosen remembers what places it was promised. */
+/* An algorithm holds the alignments that it was promised. */
 static const uint64_t chosen_mark = 0x6c74;
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t, cublasLtMatrixLayout_t a_layout,
                                               cublasLtMatrixLayout_t b_layout, cublasLtMatrixLayout_t,
-                                              cublasLtMatrixLayout_t, cublasLtMatmulPreference_t search, int room,
+                                              cublasLtMatrixLayout_t, cublasLtMatmulPreference_t search, int capacity,
                                               cublasLtMatmulHeuristicResult_t *out, int *found) {
-    if (room < 1 || !search->workspace) give_up("cuBLASLt: no room for an answer, or no workspace");
+    if (capacity < 1 || !search->workspace) give_up("cuBLASLt: no space for a result, or no workspace");
     *found = 0;
     if (a_layout->type != CUDA_R_32F && (a_layout->ld % 8 || b_layout->ld % 8)) return CUBLAS_STATUS_NOT_SUPPORTED;
     uint64_t promised = 0;
@@ -99,9 +99,9 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
 }
 
 static bool keeps_promise(uint64_t chosen, const void *a, const void *b, const void *c, const void *d) {
-    const void *const places[] = {d, c, b, a};
-    for (const void *place : places) {
-        if ((uintptr_t)place % (chosen & 0xfff)) return false;
+    const void *const matrices[] = {d, c, b, a};
+    for (const void *matrix : matrices) {
+        if ((uintptr_t)matrix % (chosen & 0xfff)) return false;
         chosen >>= 12;
     }
     return chosen == chosen_mark;
@@ -113,11 +113,12 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t product, co
                               cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t *algo, void *workspace,
                               size_t workspace_bytes, cudaStream_t stream) {
     int m = d_layout->rows, n = d_layout->columns, k = b_layout->rows, ld = d_layout->ld;
-    bool across = product->op_a == CUBLAS_OP_T;
-    if (c != d || c_layout->rows != m || b_layout->columns != n || a_layout->rows != (across ? k : m) ||
-        a_layout->columns != (across ? m : k) || (workspace_bytes && !emulator::is_device(workspace)))
+    bool transposed = product->op_a == CUBLAS_OP_T;
+    if (c != d || c_layout->rows != m || b_layout->columns != n || a_layout->rows != (transposed ? k : m) ||
+        a_layout->columns != (transposed ? m : k) || (workspace_bytes && !emulator::is_device(workspace)))
         return CUBLAS_STATUS_INVALID_VALUE;
-    if (!algo || !keeps_promise(algo->chosen, a, b, c, d)) give_up("cuBLASLt: not what was chosen, or not there");
+    if (!algo || !keeps_promise(algo->chosen, a, b, c, d))
+        give_up("cuBLASLt: another algorithm than the chosen one, or other alignments");
     if (product->epilogue != CUBLASLT_EPILOGUE_BIAS || !emulator::is_device(product->bias))
         give_up("cuBLASLt: no bias on the device");
     if (a_layout->type != CUDA_R_32F && (a_layout->ld % 8 || b_layout->ld % 8)) return CUBLAS_STATUS_NOT_SUPPORTED;
@@ -130,7 +131,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t product, co
     cublasDestroy(plain);
     const float *bias = product->bias;
     emulator::later(stream, [=] {
-        emulator::opened here;
+        emulator::device_access here;
         for (int64_t j = 0; j < n; j++)
             for (int64_t i = 0; i < m; i++) ((float *)d)[j * ld + i] += bias[i];
     });

@@ -1,5 +1,6 @@
+/* Emulates NCCL by MPI. */
 #include "cuda_runtime.h"
-/* the types above must be known first */
+/* needs the types of cuda_runtime.h */
 #include "nccl.h"
 
 #include <cstdio>
@@ -8,13 +9,13 @@
 #include <mpi.h>
 #include <string>
 
-/* The ranks of a communicator are told apart by its id: the ranks of the world that hold the same one. */
+/* The ranks of a communicator are the ranks of the world with the same id. */
 struct emulated_nccl {
     MPI_Comm mpi;
     int rank, size;
 };
 
-static int groups = 0; /* that are open */
+static int groups = 0; /* open ones */
 
 ncclResult_t ncclGetUniqueId(ncclUniqueId *out) {
     static int made = 0;
@@ -64,19 +65,19 @@ static void need_device(const void *p) {
     abort();
 }
 
-/* What others send is here at once, since they wait for it; it is written when the stream comes to it. What they get is what the
- * stream has made by then, so all before is done. */
+/* Other ranks wait for a message, so a rank sends it at once, after all earlier work of its stream. The receiver gets
+ * it at once and writes it when its stream reaches that work. */
 typedef std::shared_ptr<std::string> message;
 
-static message take(const void *from, size_t bytes, cudaStream_t stream) {
+static message read_device(const void *from, size_t bytes, cudaStream_t stream) {
     emulator::reach(stream);
-    emulator::opened here;
+    emulator::device_access here;
     return std::make_shared<std::string>((const char *)from, bytes);
 }
 
-static void put(void *to, const message &what, cudaStream_t stream) {
+static void write_later(void *to, const message &what, cudaStream_t stream) {
     auto arrive = [=] {
-        emulator::opened here;
+        emulator::device_access here;
         memcpy(to, what->data(), what->size());
     };
     emulator::later(stream, arrive, emulator::ARRIVAL);
@@ -90,9 +91,9 @@ ncclResult_t ncclBroadcast(const void *from, void *to, size_t count, ncclDataTyp
                            cudaStream_t stream) {
     need_device(from);
     need_device(to);
-    message all = comm->rank == root ? take(from, count, stream) : std::make_shared<std::string>(count, '\0');
+    message all = comm->rank == root ? read_device(from, count, stream) : std::make_shared<std::string>(count, '\0');
     ncclResult_t code = checked(MPI_Bcast(&(*all)[0], (int)count, MPI_BYTE, root, comm->mpi));
-    put(to, all, stream);
+    write_later(to, all, stream);
     return code;
 }
 
@@ -100,16 +101,17 @@ ncclResult_t ncclAllGather(const void *from, void *to, size_t count, ncclDataTyp
                            cudaStream_t stream) {
     need_device(from);
     need_device(to);
-    message mine = take(from, count, stream), all = std::make_shared<std::string>(count * (size_t)comm->size, '\0');
+    message mine = read_device(from, count, stream),
+            all = std::make_shared<std::string>(count * (size_t)comm->size, '\0');
     ncclResult_t code =
         checked(MPI_Allgather(mine->data(), (int)count, MPI_BYTE, &(*all)[0], (int)count, MPI_BYTE, comm->mpi));
-    put(to, all, stream);
+    write_later(to, all, stream);
     return code;
 }
 
 ncclResult_t ncclSend(const void *from, size_t count, ncclDataType_t, int peer, ncclComm_t comm, cudaStream_t stream) {
     need_device(from);
-    message mine = take(from, count, stream);
+    message mine = read_device(from, count, stream);
     return checked(MPI_Send(mine->data(), (int)count, MPI_BYTE, peer, 0, comm->mpi));
 }
 
@@ -117,7 +119,7 @@ ncclResult_t ncclRecv(void *to, size_t count, ncclDataType_t, int peer, ncclComm
     need_device(to);
     message theirs = std::make_shared<std::string>(count, '\0');
     ncclResult_t code = checked(MPI_Recv(&(*theirs)[0], (int)count, MPI_BYTE, peer, 0, comm->mpi, MPI_STATUS_IGNORE));
-    put(to, theirs, stream);
+    write_later(to, theirs, stream);
     return code;
 }
 

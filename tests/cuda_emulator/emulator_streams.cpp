@@ -1,4 +1,4 @@
-/* Streams, events and copies: what is asked of a stream waits until somebody needs it. */
+/* Streams, events and copies: work of a stream waits until its result is needed. */
 #include "emulator.h"
 
 #include <deque>
@@ -18,7 +18,7 @@ struct queue {
     std::deque<piece> work;
     uint64_t done = 0; /* pieces of work since the stream was made */
 
-    uint64_t asked() const {
+    uint64_t appended() const {
         return done + work.size();
     }
 };
@@ -28,10 +28,11 @@ std::recursive_mutex one_at_a_time;
 std::set<queue_of> all_queues;
 std::map<const char *, size_t> pinned;
 
-/* Where a piece waits for another stream, that runs in turn. A piece counts as done when it is: what it waits for may look back. */
+/* Does the first `at` pieces of a queue. A piece that waits for another stream runs that stream. A piece is counted
+ * after it is done, because the stream that it waits for may read the count. */
 void run_until(queue &q, uint64_t at) {
     if (q.done >= at) return;
-    emulator::opened here; /* once for all: each time takes the kernel a while */
+    emulator::device_access here; /* once for all pieces: each change of access is a slow system call */
     while (q.done < at) {
         if (q.work.empty()) give_up("streams wait for each other");
         q.work.front().work();
@@ -41,8 +42,8 @@ void run_until(queue &q, uint64_t at) {
 }
 
 bool eager() {
-    static const bool asked = getenv("EMULATOR_STREAMS") && strcmp(getenv("EMULATOR_STREAMS"), "eager") == 0;
-    return asked;
+    static const bool set = getenv("EMULATOR_STREAMS") && strcmp(getenv("EMULATOR_STREAMS"), "eager") == 0;
+    return set;
 }
 
 bool is_pinned(const void *p) {
@@ -58,7 +59,7 @@ struct emulated_stream {
     queue_of all;
 };
 struct emulated_event {
-    queue_of of; /* none: it was not recorded yet */
+    queue_of of; /* null: not recorded yet */
     uint64_t at;
 };
 
@@ -74,14 +75,14 @@ locked::~locked() {
 
 void later(cudaStream_t stream, std::function<void()> work, kind what) {
     locked here;
-    if (!stream) give_up("the default stream is not used here: it would wait for all others");
+    if (!stream) give_up("the project does not use the default stream, which waits for all others");
     stream->all->work.push_back({std::move(work), what});
     if (eager()) finish(stream);
 }
 
 void finish(cudaStream_t stream) {
     locked here;
-    run_until(*stream->all, stream->all->asked());
+    run_until(*stream->all, stream->all->appended());
 }
 
 void reach(cudaStream_t stream) {
@@ -97,12 +98,12 @@ void reach(cudaStream_t stream) {
 
 void finish_all() {
     locked here;
-    for (const queue_of &q : all_queues) run_until(*q, q->asked());
+    for (const queue_of &q : all_queues) run_until(*q, q->appended());
 }
 
 } // namespace emulator
 
-/* ---- streams and events ---------------------------------------------------------------------------------------- */
+/* ---- streams and events -------------------------------------------------------------------------------- */
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned) {
     emulator::locked here;
@@ -121,7 +122,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     emulator::finish(stream);
     return cudaSuccess;
 }
-/* Somebody asks, so it is time. */
+/* A query is a need. */
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
     return cudaStreamSynchronize(stream);
 }
@@ -140,7 +141,7 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned) {
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     emulator::locked here;
-    *event = {stream->all, stream->all->asked()};
+    *event = {stream->all, stream->all->appended()};
     return cudaSuccess;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
@@ -156,16 +157,16 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
     return cudaSuccess;
 }
 
-/* ---- the host's memory that copies read and write in place ------------------------------------------------------- */
+/* ---- pinned host memory, which copies read and write in place ------------------------------------------ */
 
 cudaError_t cudaMallocHost(void **out, size_t bytes) {
     emulator::locked here;
-    size_t room = bytes ? bytes : 1;
-    if (!(*out = malloc(room))) return cudaErrorMemoryAllocation;
-    pinned[(char *)*out] = room;
+    size_t rounded = bytes ? bytes : 1;
+    if (!(*out = malloc(rounded))) return cudaErrorMemoryAllocation;
+    pinned[(char *)*out] = rounded;
     return cudaSuccess;
 }
-/* Nothing says that it waits for the device. */
+/* CUDA does not promise that cudaFreeHost waits for the device. */
 cudaError_t cudaFreeHost(void *block) {
     emulator::locked here;
     pinned.erase((char *)block);
@@ -173,20 +174,20 @@ cudaError_t cudaFreeHost(void *block) {
     return cudaSuccess;
 }
 
-/* ---- copies ---------------------------------------------------------------------------------------------------- */
+/* ---- copies -------------------------------------------------------------------------------------------- */
 
 static void check_sides(const void *to, const void *from, cudaMemcpyKind kind) {
     bool to_device = kind != cudaMemcpyDeviceToHost, from_device = kind != cudaMemcpyHostToDevice;
     if (emulator::is_device(to) != to_device || emulator::is_device(from) != from_device)
-        give_up("a copy whose pointers are not where its kind says");
+        give_up("the pointers of a copy do not match its kind");
 }
 
 static void copy_rows(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t rows) {
-    emulator::opened here;
+    emulator::device_access here;
     for (size_t r = 0; r < rows; r++) memmove((char *)to + r * to_pitch, (const char *)from + r * from_pitch, width);
 }
 
-/* Of plain memory a copy is taken before the call returns; what goes there has arrived when it does. */
+/* Copies from plain memory read it before the call returns; copies to plain memory are done when the call returns. */
 static cudaError_t copy_later(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t rows,
                               cudaMemcpyKind kind, cudaStream_t stream) {
     if (rows == 0 || width == 0) return cudaSuccess;
@@ -208,7 +209,7 @@ static cudaError_t copy_later(void *to, size_t to_pitch, const void *from, size_
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
     return copy_later(to, bytes, from, bytes, bytes, 1, kind, stream);
 }
-/* With cudaDevAttrMaxPitch of real devices. */
+/* Limits the pitch to cudaDevAttrMaxPitch of real devices. */
 cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t rows,
                               cudaMemcpyKind kind, cudaStream_t stream) {
     if (width > to_pitch || width > from_pitch || to_pitch > INT32_MAX || from_pitch > INT32_MAX)
@@ -219,7 +220,7 @@ cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stre
     if (bytes && !emulator::is_device(to)) give_up("cudaMemset of host memory");
     emulator::note("fill bytes %zu", bytes);
     emulator::later(stream, [=] {
-        emulator::opened here;
+        emulator::device_access here;
         memset(to, value, bytes);
     });
     return cudaSuccess;

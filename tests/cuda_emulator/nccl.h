@@ -1,4 +1,4 @@
-/* NCCL by MPI: the collectives that are used, on the emulator's device memory. */
+/* Emulates the collectives of NCCL that the project uses by MPI, on the emulator's device memory. */
 #ifndef MICROW_EMULATED_NCCL_H
 #define MICROW_EMULATED_NCCL_H
 #include <stddef.h>

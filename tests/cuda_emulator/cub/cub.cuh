@@ -1,4 +1,4 @@
-/* The two algorithms of CUB that are used. */
+/* Emulates the two algorithms of CUB that the project uses. */
 #ifndef MICROW_EMULATED_CUB_CUH
 #define MICROW_EMULATED_CUB_CUH
 #include "../cuda_runtime.h"
@@ -19,7 +19,7 @@ struct DeviceRadixSort {
         }
         emulator::note("sort items %lld bits %d", (long long)count, end_bit - begin_bit);
         emulator::later(stream, [=] {
-            emulator::opened here;
+            emulator::device_access here;
             std::vector<int64_t> order((size_t)count);
             std::iota(order.begin(), order.end(), 0);
             const K mask = end_bit >= (int)(8 * sizeof(K)) ? ~(K)0 : (K)(((K)1 << end_bit) - 1);
@@ -45,7 +45,7 @@ struct DeviceScan {
         }
         emulator::note("scan items %lld", (long long)count);
         emulator::later(stream, [=] {
-            emulator::opened here;
+            emulator::device_access here;
             T sum = 0;
             for (int64_t i = 0; i < count; i++) out[i] = sum += in[i];
         });
