@@ -154,18 +154,18 @@ mw_status mw_nccl_allgather(mw_nccl *n, mw_backend *backend, const size_t *bytes
     return gather(n, mw_cuda_stream(backend), bytes, data);
 }
 
-_Static_assert((int)MW_COMM_REQUESTS == (int)MW_CUDA_EXCHANGES, "a request is an event");
+_Static_assert((int)MW_COMM_REQUESTS == (int)MW_CUDA_REQUESTS, "a request is an event");
 
 mw_status mw_nccl_begin_allgather(mw_nccl *n, mw_backend *backend, const size_t *bytes, void *data, int request) {
     void *stream = NULL;
     MW_TRY(begin_call(n, backend));
-    MW_TRY(mw_cuda_exchange(backend, &stream));
+    MW_TRY(mw_cuda_begin_exchange(backend, &stream));
     MW_TRY(gather(n, stream, bytes, data));
-    return mw_cuda_exchange_asked(backend, request);
+    return mw_cuda_record_request(backend, request);
 }
 
 mw_status mw_nccl_end_allgather(mw_backend *backend, int request) {
-    return mw_cuda_exchanged(backend, request);
+    return mw_cuda_wait_request(backend, request);
 }
 
 mw_status mw_nccl_send(mw_nccl *n, mw_backend *backend, const void *data, size_t bytes, int to) {

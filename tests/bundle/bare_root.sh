@@ -67,7 +67,7 @@ if "$MICROW" doctor --json 2>/dev/null | grep -q '"in_build": *true'; then
     inside "$name/bin/microw generate --model $name/configs/demo/model --prompt x" >"$work/out" 2>&1 || fail "generate"
     check "auto says why" grep -q "device auto: the CPU, because there is no NVIDIA driver" "$work/out"
     inside "$name/bin/microw generate --model $name/configs/demo/model --prompt x --device cuda" >"$work/out" 2>&1 && fail "a GPU?"
-    check "no GPU" grep -q "device 'cuda:0' is not here: there is no NVIDIA driver" "$work/out"
+    check "no GPU" grep -q "device 'cuda:0' is not available: there is no NVIDIA driver" "$work/out"
 fi
 
 if [ -f "$BUNDLE_TESTS" ] && [ "$BUNDLE_TESTS" -nt "$MICROW" ]; then

@@ -126,6 +126,6 @@ if "$MICROW" doctor --json 2>/dev/null | grep -q '"in_build": *true'; then
     "$root/bin/microw" generate --model "$root/configs/demo/model" --prompt "one morning" >"$work/out" 2>"$work/err" || fail "generate"
     grep -q "device auto: the CPU, because" "$work/err" || command -v nvidia-smi >/dev/null || fail "auto does not say why"
     command -v nvidia-smi >/dev/null ||
-        refuses 1 "device 'cuda:0' is not here: there is no NVIDIA driver" "$root/bin/microw" generate --model "$root/configs/demo/model" --prompt "a" --device cuda
+        refuses 1 "device 'cuda:0' is not available: there is no NVIDIA driver" "$root/bin/microw" generate --model "$root/configs/demo/model" --prompt "a" --device cuda
 fi
 finish

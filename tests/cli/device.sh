@@ -8,7 +8,7 @@ run() { # run RANKS DEVICE STORE COMMAND
 }
 
 run 1 cuda gpu harvest >"$work/out" || {
-    grep -q "is not here\|not in this build" "$work/err" && { echo "skipped: no GPU"; exit 77; }
+    grep -q "is not available\|not in this build" "$work/err" && { echo "skipped: no GPU"; exit 77; }
     cat "$work/err" >&2
     exit 1
 }

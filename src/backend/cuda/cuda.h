@@ -1,4 +1,4 @@
-/* What the files of the CUDA backend share. Included from C++ (nvcc) and, for mw_cuda_open, from C. */
+/* Declarations that the files of the CUDA backend share; its first part is for C files too. */
 #ifndef MICROW_BACKEND_CUDA_CUDA_H
 #define MICROW_BACKEND_CUDA_CUDA_H
 
@@ -8,33 +8,40 @@
 extern "C" {
 #endif
 
-/* `device`: number of the GPU; MW_ERR_UNSUPPORTED where there is none. */
+/* Opens GPU number `device`; MW_ERR_UNSUPPORTED: it is missing or cannot be used. */
 mw_status mw_cuda_open(int device, mw_backend **out) MW_MUST_USE;
-/* GPUs this process can see; 0 where there is no driver. */
+/* Returns the number of GPUs that this process sees; 0 without a driver. */
 int mw_cuda_count(void);
-/* Whether it can be opened, but for its memory; else why not. */
+/* Whether the GPU can be opened, memory apart; else `problem` says why not. */
 enum { MW_CUDA_PROBLEM = 512 };
 bool mw_cuda_usable(int device, char problem[MW_CUDA_PROBLEM]);
 mw_status mw_cuda_find(mw_gpus *out) MW_MUST_USE;
 
-/* For NCCL: the stream, a cudaStream_t; this thread's calls go to this GPU; a name that no other GPU of the cluster has; what to
- * look at while the host waits for the device, each `self` once, until it is not watched any more. */
-enum { MW_CUDA_NAME = 128, MW_CUDA_WATCHED = 4 };
+/* ---- for NCCL ------------------------------------------------------------------------------------------ */
+
+enum { MW_CUDA_NAME = 128, MW_CUDA_WATCHED = 4, MW_CUDA_REQUESTS = 16 };
+/* Returns the stream of the operations, a cudaStream_t. */
 void *mw_cuda_stream(mw_backend *backend);
+/* Makes the GPU the current one of the calling thread. */
 mw_status mw_cuda_bind(mw_backend *backend) MW_MUST_USE;
-/* What the backend keeps of freed memory goes back to the device, for others that allocate there. */
+/* Returns freed memory that the backend keeps to the device, so that others can allocate it. */
 mw_status mw_cuda_trim(mw_backend *backend) MW_MUST_USE;
+/* Writes a name that no other GPU of the cluster has. */
 mw_status mw_cuda_name(mw_backend *backend, char out[MW_CUDA_NAME]) MW_MUST_USE;
-/* For exchanges beside the operations: their stream, a cudaStream_t, after all operations so far; when all that was asked of it so
- * far is called `lane`; operations from now on wait for that. */
-enum { MW_CUDA_EXCHANGES = 16 };
-mw_status mw_cuda_exchange(mw_backend *backend, void **stream) MW_MUST_USE;
-mw_status mw_cuda_exchange_asked(mw_backend *backend, int lane) MW_MUST_USE;
-mw_status mw_cuda_exchanged(mw_backend *backend, int lane) MW_MUST_USE;
+
+/* Exchanges that run beside the operations: mw_cuda_begin_exchange gives their stream, a cudaStream_t, which waits for
+ * all operations called so far; mw_cuda_record_request marks the exchanges on it so far as request 0 ..
+ * MW_CUDA_REQUESTS - 1; after mw_cuda_wait_request operations wait for these exchanges. */
+mw_status mw_cuda_begin_exchange(mw_backend *backend, void **stream) MW_MUST_USE;
+mw_status mw_cuda_record_request(mw_backend *backend, int request) MW_MUST_USE;
+mw_status mw_cuda_wait_request(mw_backend *backend, int request) MW_MUST_USE;
+
 typedef struct mw_cuda_watcher {
-    mw_status (*look)(void *self); /* an error ends the wait */
-    void (*end)(void *self);       /* another's error has */
+    mw_status (*poll)(void *self); /* an error ends the wait for the device */
+    void (*abort)(void *self);     /* called when poll of another watched object has failed */
 } mw_cuda_watcher;
+/* Polls `self`, from now until mw_cuda_unwatch, while the host waits for the device. At most MW_CUDA_WATCHED
+ * objects. */
 void mw_cuda_watch(mw_backend *backend, const mw_cuda_watcher *watcher, void *self);
 void mw_cuda_unwatch(mw_backend *backend, const void *self);
 
@@ -49,7 +56,7 @@ MW_BACKEND_OPERATIONS(CUDA_PROTOTYPE)
 #include <cublas_v2.h>
 #include <cuda_runtime.h>
 
-/* The emulator of the tests (tests/cuda_emulator) has its own: C++ compilers know no <<<>>>. */
+/* The emulator of the tests (tests/cuda_emulator) defines its own, because C++ has no <<<>>>. */
 #ifndef MW_LAUNCH
 #define MW_LAUNCH(kernel, grid, block, shared, stream, ...) kernel<<<grid, block, shared, stream>>>(__VA_ARGS__)
 #define MW_DYNAMIC_SHARED(type, name) extern __shared__ type name[]
@@ -67,54 +74,55 @@ struct mw_cuda_blas {
     decltype(&cublasDestroy) destroy;
     decltype(&cublasSetStream) set_stream;
     decltype(&cublasSetWorkspace) set_workspace;
-    mw_gemm_ex product;
+    mw_gemm_ex gemm;
     decltype(&cublasLtCreate) lt_create;
     decltype(&cublasLtDestroy) lt_destroy;
-    decltype(&cublasLtMatmul) lt_product;
-    decltype(&cublasLtMatmulAlgoGetHeuristic) lt_choose;
-    decltype(&cublasLtMatmulPreferenceCreate) lt_prefer;
+    decltype(&cublasLtMatmul) lt_matmul;
+    decltype(&cublasLtMatmulAlgoGetHeuristic) lt_find_algorithm;
+    decltype(&cublasLtMatmulPreferenceCreate) lt_create_preference;
     decltype(&cublasLtMatmulPreferenceSetAttribute) lt_set_preference;
-    decltype(&cublasLtMatmulPreferenceDestroy) lt_forget_preference;
-    decltype(&cublasLtMatmulDescCreate) lt_describe;
-    decltype(&cublasLtMatmulDescSetAttribute) lt_set;
-    decltype(&cublasLtMatmulDescDestroy) lt_forget;
-    decltype(&cublasLtMatrixLayoutCreate) lt_lay_out;
-    decltype(&cublasLtMatrixLayoutDestroy) lt_forget_layout;
+    decltype(&cublasLtMatmulPreferenceDestroy) lt_destroy_preference;
+    decltype(&cublasLtMatmulDescCreate) lt_create_matmul;
+    decltype(&cublasLtMatmulDescSetAttribute) lt_set_matmul;
+    decltype(&cublasLtMatmulDescDestroy) lt_destroy_matmul;
+    decltype(&cublasLtMatrixLayoutCreate) lt_create_layout;
+    decltype(&cublasLtMatrixLayoutDestroy) lt_destroy_layout;
 };
-/* As mw_cuda_usable; a GPU that is can be opened with the cuBLAS that is loaded for it. */
+/* As mw_cuda_usable; also loads cuBLAS for a GPU that is usable. */
 bool mw_cuda_prepare(int device, mw_cuda_blas *out, char problem[MW_CUDA_PROBLEM]);
 
-/* Bytes that cuBLAS and cuBLASLt may use, as much as is recommended for sm_90 and sm_100; the emulator's uses none. */
+/* Bytes of workspace for cuBLAS and cuBLASLt, as recommended for sm_90 and sm_100; the emulator uses none. */
 #ifndef MW_CUDA_WORKSPACE
 #define MW_CUDA_WORKSPACE ((size_t)32 << 20)
 #endif
 
-/* Host memory that copies to the device go through which the caller does not wait for: from pageable memory they would wait for the
- * device. Two halves in turn; a half is written again when what came from it has arrived. */
+/* Pinned host memory for copies to the device for which the caller does not wait: copies from pageable memory would
+ * wait for the device. The two halves take turns; a half is rewritten when all copies from it have arrived. */
 enum { MW_CUDA_STAGING = 4 << 20 };
 typedef struct mw_cuda_staging {
     char *half[2];
     cudaEvent_t arrived[2];
-    int now;
-    size_t used; /* of that half */
+    int current; /* half */
+    size_t used; /* bytes of the current half */
 } mw_cuda_staging;
 
-/* One stream: operations run in the order they are called, as on the CPU. What goes on beside them has others (cuda_streams.cu). */
+/* Operations run on one stream, in the order of their calls, as on the CPU. Copies and exchanges beside them have
+ * streams of their own (cuda_streams.cu). */
 struct mw_cuda_state {
     int device;
-    cudaStream_t stream, copies, arrivals, exchanges;
-    cudaEvent_t asked, marked, left; /* operations before a copy; before arrivals; before an exchange */
-    cudaEvent_t done[MW_COPY_SLOTS], exchanged[MW_CUDA_EXCHANGES]; /* all copies of a lane; all exchanges up to one */
+    cudaStream_t stream, fetch_stream, send_stream, exchange_stream;
+    cudaEvent_t before_fetch, marked, before_exchange; /* operations that a fetch, a send, an exchange follows */
+    cudaEvent_t fetched[MW_COPY_SLOTS], exchanged[MW_CUDA_REQUESTS];
     mw_cuda_blas call;
     cublasHandle_t blas;
     cublasLtHandle_t blas_lt;
-    void *workspace; /* of both, which follow one another on the stream */
+    void *workspace; /* of both, whose calls follow one another on the stream */
     mw_cuda_staging staging;
-    mw_cuda_watcher watch; /* while waiting */
+    mw_cuda_watcher watcher;
     void *watched[MW_CUDA_WATCHED];
 };
 
-/* The host may use `from` again at once. */
+/* Copies to the device in stream order; the host may reuse `from` at once. */
 mw_status mw_cuda_stage(mw_cuda_state *, void *to, const void *from, size_t bytes);
 
 static inline mw_cuda_state *cuda_of(mw_backend *backend) {
@@ -126,12 +134,12 @@ static inline mw_status cuda_checked(cudaError_t code, const char *what) {
                                : mw_error(MW_ERR_BACKEND, "CUDA: %s failed: %s", what, cudaGetErrorString(code));
 }
 
-/* After a kernel launch. */
+/* The status of the last kernel launch. */
 static inline mw_status cuda_launched(const char *kernel) {
     return cuda_checked(cudaGetLastError(), kernel);
 }
 
-/* Device memory in stream order, freed when it goes out of scope (also in stream order). */
+/* Device memory that is allocated in stream order, and freed in stream order at the end of its scope. */
 template <typename T> struct cuda_scratch {
     T *data = nullptr;
     mw_cuda_state *state;
@@ -147,22 +155,23 @@ template <typename T> struct cuda_scratch {
         size_t bytes = (size_t)(count > 0 ? count : 1) * sizeof(T);
         return cuda_checked(cudaMallocAsync((void **)&data, bytes, stream), "cudaMallocAsync");
     }
-    /* A copy of host memory, which may be used again at once. */
+    /* Allocates a copy of host memory, which the caller may reuse at once. */
     mw_status copy(const T *host, int64_t count) {
         MW_TRY(make(count));
         return mw_cuda_stage(state, (void *)data, host, (size_t)count * sizeof(T));
     }
 };
 
-/* Sum and maximum over a block in a fixed order; every thread gets the result. At most 1024 threads, whole warps. */
-template <typename T, typename F> static __device__ __forceinline__ T block_reduce(T x, T nothing, F join) {
-    __shared__ T parts[32];
+/* Sum and maximum over a thread block in a fixed order; every thread gets the result. At most 1024 threads, whole
+ * warps. */
+template <typename T, typename F> static __device__ __forceinline__ T block_reduce(T x, T identity, F join) {
+    __shared__ T warp_results[32];
     __shared__ T whole;
     for (int o = 16; o > 0; o /= 2) x = join(x, __shfl_down_sync(0xffffffffu, x, o));
-    if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = x;
+    if (threadIdx.x % 32 == 0) warp_results[threadIdx.x / 32] = x;
     __syncthreads();
     if (threadIdx.x < 32) {
-        x = threadIdx.x < blockDim.x / 32 ? parts[threadIdx.x] : nothing;
+        x = threadIdx.x < blockDim.x / 32 ? warp_results[threadIdx.x] : identity;
         for (int o = 16; o > 0; o /= 2) x = join(x, __shfl_down_sync(0xffffffffu, x, o));
         if (threadIdx.x == 0) whole = x;
     }
@@ -191,58 +200,59 @@ static __device__ __forceinline__ float block_max(float x) {
     return block_reduce(x, -INFINITY, larger_of_two());
 }
 
-/* Every index below `count`, shared out over the grid. */
+/* Loops over the indices below `count`, distributed over the grid. */
 #define EACH(i, count)                                                                                                 \
     for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < (count); i += (int64_t)gridDim.x * blockDim.x)
 
 enum { CUDA_THREADS = 256 };
 
-/* Four floats at once where a row's width and place allow it: a quarter of the loads, and more of them under way. Kernels are written
- * for V, one or four floats; sums of an element keep their order. */
-static __device__ __forceinline__ float times_plus(float a, float x, float sum) {
+/* Kernels take V, one or four floats: four where width and alignment of a row allow it, for a quarter of the loads and
+ * more bytes in flight. Sums of an element keep their order. */
+static __device__ __forceinline__ float multiply_add(float a, float x, float sum) {
     return sum + a * x;
 }
-static __device__ __forceinline__ float4 times_plus(float a, float4 x, float4 sum) {
+static __device__ __forceinline__ float4 multiply_add(float a, float4 x, float4 sum) {
     return make_float4(sum.x + a * x.x, sum.y + a * x.y, sum.z + a * x.z, sum.w + a * x.w);
 }
-static __device__ __forceinline__ float inner(float x, float y) {
+static __device__ __forceinline__ float dot(float x, float y) {
     return x * y;
 }
-static __device__ __forceinline__ float inner(float4 x, float4 y) {
+static __device__ __forceinline__ float dot(float4 x, float4 y) {
     return x.x * y.x + x.y * y.y + x.z * y.z + x.w * y.w;
 }
-template <typename V> static __device__ __forceinline__ V nothing_of();
-template <> __device__ __forceinline__ float nothing_of<float>() {
+template <typename V> static __device__ __forceinline__ V zero_of();
+template <> __device__ __forceinline__ float zero_of<float>() {
     return 0.0f;
 }
-template <> __device__ __forceinline__ float4 nothing_of<float4>() {
+template <> __device__ __forceinline__ float4 zero_of<float4>() {
     return make_float4(0.0f, 0.0f, 0.0f, 0.0f);
 }
 
-static __host__ __device__ __forceinline__ bool in_fours(int64_t width, const void *place) {
-    return width % 4 == 0 && (uintptr_t)place % sizeof(float4) == 0;
+static __host__ __device__ __forceinline__ bool fits_float4(int64_t width, const void *row) {
+    return width % 4 == 0 && (uintptr_t)row % sizeof(float4) == 0;
 }
 
-/* Threads of a block that goes over `width` numbers: whole warps, and no more than there is work for. */
+/* Returns the threads of a block that processes `width` numbers: whole warps, and no more than there are numbers. */
 static inline unsigned cuda_threads(int64_t width) {
     int64_t whole = (width + 31) / 32 * 32, most = CUDA_THREADS;
     return (unsigned)(whole > most ? most : whole < 32 ? 32 : whole);
 }
 
-/* Exclusive sum over a block of at most CUDA_THREADS of two counts packed into one number; `all` gets the total. */
+/* Exclusive scan over a thread block (at most CUDA_THREADS) of two counts packed into one number; `all` gets the
+ * total. */
 static __device__ __forceinline__ unsigned block_scan(unsigned x, unsigned *all) {
-    __shared__ unsigned parts[CUDA_THREADS / 32];
+    __shared__ unsigned warp_sums[CUDA_THREADS / 32];
     unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, sum = x;
     for (int o = 1; o < 32; o *= 2) {
         unsigned y = __shfl_up_sync(0xffffffffu, sum, o);
         if (lane >= (unsigned)o) sum += y;
     }
-    if (lane == 31) parts[warp] = sum;
+    if (lane == 31) warp_sums[warp] = sum;
     __syncthreads();
     unsigned before = 0, total = 0;
     for (unsigned w = 0; w < blockDim.x / 32; w++) {
-        if (w < warp) before += parts[w];
-        total += parts[w];
+        if (w < warp) before += warp_sums[w];
+        total += warp_sums[w];
     }
     __syncthreads();
     *all = total;
@@ -251,7 +261,7 @@ static __device__ __forceinline__ unsigned block_scan(unsigned x, unsigned *all)
 
 static inline unsigned cuda_blocks(int64_t count) {
     int64_t blocks = (count + CUDA_THREADS - 1) / CUDA_THREADS;
-    return (unsigned)(blocks < 65535 ? blocks : 65535); /* kernels stride over the rest */
+    return (unsigned)(blocks < 65535 ? blocks : 65535); /* EACH loops over the rest */
 }
 
 mw_status mw_cuda_open_streams(mw_cuda_state *);

@@ -1,47 +1,48 @@
-/* Keys in tiles with an online softmax (Milakov & Gimelshein 2018), by two kernels. Where many rows of a sequence ask at once, a block
- * takes a tile of them, so that keys and values, brought to shared memory, serve all (as Dao et al. 2022, arXiv 2205.14135). Where
- * few do, as when text is made token by token, a block takes one row and its threads the keys. Which of the two depends on the
- * sequence alone. */
+/* Causal attention over tiles of keys with an online softmax (Milakov & Gimelshein 2018), by two kernels. For sequences
+ * with many query rows a thread block takes a tile of rows, which share the keys and values in shared memory (as Dao et
+ * al. 2022, arXiv 2205.14135). For sequences with few rows, as in generation token by token, a block takes one row and
+ * its threads take the keys. The choice depends on the sequence alone. */
 #include "backend/cuda/cuda.h"
 #include "backend/formulas.h"
 
 enum { KEY_TILE = 128, WARPS = 4, FEW_ROWS = 8 };
 
-typedef struct row_place {
-    int32_t sequence; /* of the query row */
-    int32_t last;     /* number of keys it sees */
-} row_place;
+typedef struct query_row {
+    int32_t sequence;
+    int32_t keys_end; /* of the keys it sees, as mw_keys_end */
+} query_row;
 
 typedef struct sizes {
     int64_t heads, kv_heads, d, window;
     float scale, softcap, inverse_softcap;
 } sizes;
 
-/* ---- one row a block ------------------------------------------------------------------------------------------- */
+/* ---- a row a thread block ------------------------------------------------------------------------------ */
 
-/* Shared: q [d], scores [KEY_TILE]; a thread owns output elements threadIdx.x, + blockDim.x, ... in `out` itself. */
+/* Shared memory: q [d], scores [KEY_TILE]. A thread owns the elements threadIdx.x, + blockDim.x, ... of the row of
+ * `out`. */
 static __global__ void attend_row(const float *q, float *out, const float *const *k, const float *const *v,
-                                  const row_place *rows, const int64_t *row_index, sizes n) {
+                                  const query_row *rows, const int64_t *row_index, sizes n) {
     MW_DYNAMIC_SHARED(float, shared);
-    float *mine = shared, *scores = shared + n.d;
+    float *shared_query = shared, *scores = shared + n.d;
     int64_t row = row_index[blockIdx.x], h = blockIdx.y, kh = h / (n.heads / n.kv_heads), stride = n.kv_heads * n.d;
-    row_place place = rows[blockIdx.x];
-    const float *keys = k[place.sequence] + kh * n.d, *values = v[place.sequence] + kh * n.d;
+    query_row at = rows[blockIdx.x];
+    const float *keys = k[at.sequence] + kh * n.d, *values = v[at.sequence] + kh * n.d;
     const float *query = q + (row * n.heads + h) * n.d;
     float *to = out + (row * n.heads + h) * n.d, best = -INFINITY, total = 0;
     for (int64_t i = threadIdx.x; i < n.d; i += blockDim.x) {
-        mine[i] = query[i];
+        shared_query[i] = query[i];
         to[i] = 0;
     }
-    int64_t last = place.last, first = mw_keys_begin(last, n.window);
+    int64_t end = at.keys_end, begin = mw_keys_begin(end, n.window);
     __syncthreads();
-    for (int64_t start = first; start < last; start += KEY_TILE) {
-        int64_t count = last - start < KEY_TILE ? last - start : (int64_t)KEY_TILE;
+    for (int64_t start = begin; start < end; start += KEY_TILE) {
+        int64_t count = end - start < KEY_TILE ? end - start : (int64_t)KEY_TILE;
         float score = -INFINITY;
         if (threadIdx.x < count) {
             const float *key = keys + (start + threadIdx.x) * stride;
             score = 0;
-            for (int64_t i = 0; i < n.d; i++) score += mine[i] * key[i];
+            for (int64_t i = 0; i < n.d; i++) score += shared_query[i] * key[i];
             score = mw_attention_score(score, n.scale, n.softcap, n.inverse_softcap);
         }
         float top = fmaxf(best, block_max(score)), keep = mw_softmax_rescale(best, top);
@@ -59,23 +60,23 @@ static __global__ void attend_row(const float *q, float *out, const float *const
     for (int64_t i = threadIdx.x; i < n.d; i += blockDim.x) to[i] /= total;
 }
 
-/* ---- a tile of rows a block ------------------------------------------------------------------------------------ */
+/* ---- a tile of rows a thread block --------------------------------------------------------------------- */
 
 typedef struct row_tile {
-    int32_t sequence, count; /* of the tile; its rows */
-    int32_t last;            /* number of keys that the first of them sees; each next one sees one more */
+    int32_t sequence, count; /* count: rows */
+    int32_t keys_end;        /* of the first row, as mw_keys_end; of each next row one more */
     int32_t unused;
     int64_t row; /* the first in q and out */
 } row_tile;
 
-/* Rows [count, d] of a head to shared memory, `width` apart. */
+/* Copies rows [count, d] of a head to shared memory, `width` floats apart. */
 static __device__ __forceinline__ void bring(float *to, int64_t width, const float *from, int64_t stride, int64_t count,
                                              int64_t d) {
     for (int64_t r = threadIdx.x / 32; r < count; r += WARPS)
         for (int64_t i = threadIdx.x % 32; i < d; i += 32) to[r * width + i] = from[r * stride + i];
 }
 
-/* What a warp keeps of its ROWS rows; a lane has elements lane, lane + 32, ... of each, PER of them at most. */
+/* The registers of a warp for its ROWS rows; a lane has the elements lane, lane + 32, ... of each row, at most PER. */
 template <int ROWS, int PER> struct warp_rows { float sum[ROWS][PER], best[ROWS], total[ROWS]; };
 
 static __device__ __forceinline__ float warp_largest(float x) {
@@ -88,7 +89,8 @@ static __device__ __forceinline__ float warp_total(float x) {
     return x;
 }
 
-/* A lane's key, of those of the tile that lie in shared memory, for one row: -INFINITY where the row does not see it. */
+/* The score of a row and of the lane's key of the tile in shared memory; -INFINITY where the row does not see the
+ * key. */
 static __device__ __forceinline__ float score_of(const float *query, const float *key, bool seen, sizes n) {
     float score = 0;
     if (!seen) return -INFINITY;
@@ -96,81 +98,83 @@ static __device__ __forceinline__ float score_of(const float *query, const float
     return mw_attention_score(score, n.scale, n.softcap, n.inverse_softcap);
 }
 
-/* Scores of 32 keys become weights, [ROWS, 32]; what the rows have so far is scaled to the new maximum. */
+/* Writes the weights of 32 keys, [ROWS, 32], and rescales the sums of the rows so far to the new maximum. */
 template <int ROWS, int PER>
-static __device__ __forceinline__ void weigh(warp_rows<ROWS, PER> &mine, const float *queries, const float *keys,
+static __device__ __forceinline__ void weigh(warp_rows<ROWS, PER> &state, const float *queries, const float *keys,
                                              float *weights, int64_t first_row, row_tile tile, int64_t start, sizes n) {
     int64_t lane = threadIdx.x % 32, key = start + lane;
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
-        int64_t last = tile.last + first_row + r;
-        bool seen = first_row + r < tile.count && key < last && key >= mw_keys_begin(last, n.window);
+        int64_t end = tile.keys_end + first_row + r;
+        bool seen = first_row + r < tile.count && key < end && key >= mw_keys_begin(end, n.window);
         float score = score_of(queries + (first_row + r) * n.d, keys + lane * (n.d + 1), seen, n);
-        float top = fmaxf(mine.best[r], warp_largest(score));
-        float keep = mw_softmax_rescale(mine.best[r], top), e = seen ? expf(score - top) : 0.0f;
+        float top = fmaxf(state.best[r], warp_largest(score));
+        float keep = mw_softmax_rescale(state.best[r], top), e = seen ? expf(score - top) : 0.0f;
         weights[r * 32 + lane] = e;
-        mine.total[r] = mine.total[r] * keep + warp_total(e);
-        mine.best[r] = top;
+        state.total[r] = state.total[r] * keep + warp_total(e);
+        state.best[r] = top;
 #pragma unroll
-        for (int p = 0; p < PER; p++) mine.sum[r][p] *= keep;
+        for (int p = 0; p < PER; p++) state.sum[r][p] *= keep;
     }
 }
 
-/* Only values that a row sees: one that it does not see may be anything. */
+/* Adds only values that a row sees: others need not be finite. */
 template <int ROWS, int PER>
-static __device__ __forceinline__ void add_values(warp_rows<ROWS, PER> &mine, const float *values, const float *weights,
-                                                  int64_t first_row, row_tile tile, int64_t start, sizes n) {
+static __device__ __forceinline__ void add_values(warp_rows<ROWS, PER> &state, const float *values,
+                                                  const float *weights, int64_t first_row, row_tile tile, int64_t start,
+                                                  sizes n) {
     int64_t lane = threadIdx.x % 32;
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
-        int64_t last = tile.last + first_row + r, from = mw_keys_begin(last, n.window) - start;
-        int64_t to = first_row + r < tile.count ? (last - start < 32 ? last - start : 32) : 0;
+        int64_t end = tile.keys_end + first_row + r, from = mw_keys_begin(end, n.window) - start;
+        int64_t to = first_row + r < tile.count ? (end - start < 32 ? end - start : 32) : 0;
         for (int64_t j = from > 0 ? from : 0; j < to; j++)
 #pragma unroll
             for (int p = 0; p < PER; p++)
-                if (lane + 32 * p < n.d) mine.sum[r][p] += weights[r * 32 + j] * values[j * (n.d + 1) + lane + 32 * p];
+                if (lane + 32 * p < n.d) state.sum[r][p] += weights[r * 32 + j] * values[j * (n.d + 1) + lane + 32 * p];
     }
 }
 
-/* Shared: queries [WARPS * ROWS, d]; keys, and in the same place values, [32, d + 1]; weights [WARPS * ROWS, 32]. */
+/* Shared memory: queries [WARPS * ROWS, d]; keys, then values in their place, [32, d + 1]; weights [WARPS * ROWS,
+ * 32]. */
 template <int ROWS, int PER>
 static __global__ void attend_tile(const float *q, float *out, const float *const *k, const float *const *v,
                                    const row_tile *tiles, sizes n) {
     MW_DYNAMIC_SHARED(float, shared);
-    float *queries = shared, *others = queries + WARPS * ROWS * n.d, *weights = others + 32 * (n.d + 1);
+    float *queries = shared, *keys_or_values = queries + WARPS * ROWS * n.d, *weights = keys_or_values + 32 * (n.d + 1);
     row_tile tile = tiles[blockIdx.x];
     int64_t h = blockIdx.y, kh = h / (n.heads / n.kv_heads), stride = n.kv_heads * n.d,
             first_row = threadIdx.x / 32 * ROWS;
     const float *keys = k[tile.sequence] + kh * n.d, *values = v[tile.sequence] + kh * n.d;
-    warp_rows<ROWS, PER> mine;
+    warp_rows<ROWS, PER> state;
     for (int r = 0; r < ROWS; r++) {
-        mine.best[r] = -INFINITY;
-        mine.total[r] = 0;
-        for (int p = 0; p < PER; p++) mine.sum[r][p] = 0;
+        state.best[r] = -INFINITY;
+        state.total[r] = 0;
+        for (int p = 0; p < PER; p++) state.sum[r][p] = 0;
     }
     bring(queries, n.d, q + (tile.row * n.heads + h) * n.d, n.heads * n.d, tile.count, n.d);
-    int64_t last = tile.last + tile.count - 1, first = mw_keys_begin(tile.last, n.window);
+    int64_t end = tile.keys_end + tile.count - 1, begin = mw_keys_begin(tile.keys_end, n.window);
     weights += first_row * 32;
-    for (int64_t start = first / 32 * 32; start < last; start += 32) {
-        int64_t count = last - start < 32 ? last - start : 32;
+    for (int64_t start = begin / 32 * 32; start < end; start += 32) {
+        int64_t count = end - start < 32 ? end - start : 32;
         __syncthreads();
-        bring(others, n.d + 1, keys + start * stride, stride, count, n.d);
+        bring(keys_or_values, n.d + 1, keys + start * stride, stride, count, n.d);
         __syncthreads();
-        weigh(mine, queries, others, weights, first_row, tile, start, n);
+        weigh(state, queries, keys_or_values, weights, first_row, tile, start, n);
         __syncthreads();
-        bring(others, n.d + 1, values + start * stride, stride, count, n.d);
+        bring(keys_or_values, n.d + 1, values + start * stride, stride, count, n.d);
         __syncthreads();
-        add_values(mine, others, weights, first_row, tile, start, n);
+        add_values(state, keys_or_values, weights, first_row, tile, start, n);
     }
     for (int r = 0; r < ROWS; r++)
         for (int p = 0; p < PER; p++) {
             int64_t i = threadIdx.x % 32 + 32 * p, row = first_row + r;
             if (row < tile.count && i < n.d)
-                out[((tile.row + row) * n.heads + h) * n.d + i] = mine.sum[r][p] / mine.total[r];
+                out[((tile.row + row) * n.heads + h) * n.d + i] = state.sum[r][p] / state.total[r];
         }
 }
 
-/* Rows of a tile for heads of this width; 0: such heads go row by row. */
+/* Returns the rows of a tile for heads of this width; 0: such heads take a row a block. */
 static int64_t tile_rows(int64_t d) {
     return d <= 128 ? WARPS * 8 : d <= 256 ? WARPS * 4 : 0;
 }
@@ -185,7 +189,7 @@ static mw_status run_tiles(mw_cuda_state *s, const mw_attention *at, const float
                            const row_tile *tiles, int64_t count, sizes n) {
     dim3 grid((unsigned)count, (unsigned)at->n_heads);
     size_t bytes = tile_bytes(n.d);
-    if (bytes > 48 << 10) /* more than any kernel may have unasked */
+    if (bytes > 48 << 10) /* above the default limit of a kernel */
         MW_TRY(cuda_checked(
             cudaFuncSetAttribute(attend_tile<ROWS, PER>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
             "attention"));
@@ -196,26 +200,26 @@ static mw_status run_tiles(mw_cuda_state *s, const mw_attention *at, const float
 
 static mw_status launch_tiles(mw_cuda_state *s, const mw_attention *at, const float **k, const float **v,
                               const row_tile *tiles, int64_t count, sizes n) {
-    cuda_scratch<row_tile> there(s);
+    cuda_scratch<row_tile> device_tiles(s);
     if (count == 0) return MW_OK;
-    MW_TRY(there.copy(tiles, count));
-    if (n.d <= 32) return run_tiles<8, 1>(s, at, k, v, there.data, count, n);
-    if (n.d <= 64) return run_tiles<8, 2>(s, at, k, v, there.data, count, n);
-    if (n.d <= 128) return run_tiles<8, 4>(s, at, k, v, there.data, count, n);
-    return run_tiles<4, 8>(s, at, k, v, there.data, count, n);
+    MW_TRY(device_tiles.copy(tiles, count));
+    if (n.d <= 32) return run_tiles<8, 1>(s, at, k, v, device_tiles.data, count, n);
+    if (n.d <= 64) return run_tiles<8, 2>(s, at, k, v, device_tiles.data, count, n);
+    if (n.d <= 128) return run_tiles<8, 4>(s, at, k, v, device_tiles.data, count, n);
+    return run_tiles<4, 8>(s, at, k, v, device_tiles.data, count, n);
 }
 
-/* ---- who does what ----------------------------------------------------------------------------------------------- */
+/* ---- work lists ---------------------------------------------------------------------------------------- */
 
-/* On the host: each row of sequences with few, tiles of the others. */
+/* Host memory: the rows of sequences with few rows, and the tiles of the others. */
 typedef struct work {
-    row_place *rows;
+    query_row *rows;
     int64_t *index;
     row_tile *tiles;
     int64_t n_rows, n_tiles;
 } work;
 
-static bool goes_by_tiles(const mw_attention *at, int64_t sequence) {
+static bool takes_tiles(const mw_attention *at, int64_t sequence) {
     return tile_rows(at->head_dim) > 0 && at->q_len[sequence] >= FEW_ROWS;
 }
 
@@ -223,11 +227,11 @@ static void list_work(const mw_attention *at, work *w) {
     int64_t most = tile_rows(at->head_dim);
     for (int64_t s = 0; s < at->n_seq; s++) {
         int64_t first = mw_keys_end(at->q_len[s], at->kv_len[s], 0);
-        for (int64_t i = 0; goes_by_tiles(at, s) && i < at->q_len[s]; i += most) {
+        for (int64_t i = 0; takes_tiles(at, s) && i < at->q_len[s]; i += most) {
             int64_t count = at->q_len[s] - i < most ? at->q_len[s] - i : most;
             w->tiles[w->n_tiles++] = {(int32_t)s, (int32_t)count, (int32_t)(first + i), 0, at->q_row[s] + i};
         }
-        for (int64_t i = 0; !goes_by_tiles(at, s) && i < at->q_len[s]; i++) {
+        for (int64_t i = 0; !takes_tiles(at, s) && i < at->q_len[s]; i++) {
             w->rows[w->n_rows] = {(int32_t)s, (int32_t)(first + i)};
             w->index[w->n_rows++] = at->q_row[s] + i;
         }
@@ -236,14 +240,14 @@ static void list_work(const mw_attention *at, work *w) {
 
 static mw_status launch_rows(mw_cuda_state *s, const mw_attention *at, const float **k, const float **v, const work *w,
                              sizes n) {
-    cuda_scratch<row_place> places(s);
-    cuda_scratch<int64_t> where(s);
+    cuda_scratch<query_row> rows(s);
+    cuda_scratch<int64_t> indices(s);
     if (w->n_rows == 0) return MW_OK;
-    MW_TRY(places.copy(w->rows, w->n_rows));
-    MW_TRY(where.copy(w->index, w->n_rows));
+    MW_TRY(rows.copy(w->rows, w->n_rows));
+    MW_TRY(indices.copy(w->index, w->n_rows));
     dim3 grid((unsigned)w->n_rows, (unsigned)at->n_heads);
     size_t shared = (size_t)(at->head_dim + KEY_TILE) * sizeof(float);
-    MW_LAUNCH(attend_row, grid, KEY_TILE, shared, s->stream, at->q, at->out, k, v, places.data, where.data, n);
+    MW_LAUNCH(attend_row, grid, KEY_TILE, shared, s->stream, at->q, at->out, k, v, rows.data, indices.data, n);
     return cuda_launched("attention");
 }
 
@@ -267,7 +271,7 @@ mw_status mw_cuda_attention(mw_backend *backend, const mw_attention *at) {
     for (int64_t s = 0; s < at->n_seq; s++) total += at->q_len[s];
     if (total == 0) return MW_OK;
     work w = {};
-    w.rows = (row_place *)mw_alloc((size_t)total * sizeof *w.rows);
+    w.rows = (query_row *)mw_alloc((size_t)total * sizeof *w.rows);
     w.index = (int64_t *)mw_alloc((size_t)total * sizeof *w.index);
     w.tiles = (row_tile *)mw_alloc((size_t)total * sizeof *w.tiles);
     mw_status status = w.rows && w.index && w.tiles ? MW_OK : MW_ERR_MEMORY;

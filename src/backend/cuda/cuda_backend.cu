@@ -4,26 +4,26 @@
 #include <string.h>
 #include <unistd.h>
 
-/* From the device's pool and in stream order: neither waits for what is still running. */
+/* Allocates from the device's pool in stream order: neither alloc nor free waits for running kernels. */
 mw_status mw_cuda_alloc(mw_backend *backend, size_t bytes, void **out) {
-    void *block = nullptr;
-    MW_TRY(cuda_checked(cudaMallocAsync(&block, bytes ? bytes : 1, cuda_of(backend)->stream), "cudaMallocAsync"));
-    *out = block;
+    void *memory = nullptr;
+    MW_TRY(cuda_checked(cudaMallocAsync(&memory, bytes ? bytes : 1, cuda_of(backend)->stream), "cudaMallocAsync"));
+    *out = memory;
     return MW_OK;
 }
 
-void mw_cuda_free(mw_backend *backend, void *block) {
-    if (block) cudaFreeAsync(block, cuda_of(backend)->stream);
+void mw_cuda_free(mw_backend *backend, void *memory) {
+    if (memory) cudaFreeAsync(memory, cuda_of(backend)->stream);
 }
 
-/* Where one of what is watched has failed, the device may wait for others of them for ever: they all end. */
-static mw_status look_around(mw_cuda_state *s) {
+/* Polls the watched objects. When one fails, the device may wait for the others for ever: all are aborted. */
+static mw_status poll_watched(mw_cuda_state *s) {
     for (void *&watched : s->watched) {
-        mw_status status = watched ? s->watch.look(watched) : MW_OK;
+        mw_status status = watched ? s->watcher.poll(watched) : MW_OK;
         if (status == MW_OK) continue;
         watched = nullptr;
         for (void *&other : s->watched) {
-            if (other) s->watch.end(other);
+            if (other) s->watcher.abort(other);
             other = nullptr;
         }
         return status;
@@ -31,21 +31,21 @@ static mw_status look_around(mw_cuda_state *s) {
     return MW_OK;
 }
 
-static bool watches(const mw_cuda_state *s) {
+static bool has_watched(const mw_cuda_state *s) {
     for (const void *watched : s->watched)
         if (watched) return true;
     return false;
 }
 
-/* Until all that was asked of the device is done. What is looked at meanwhile is looked at now and then: waits are short. */
+/* Waits until all operations are done, and polls the watched objects now and then: most waits are short. */
 static mw_status cuda_wait(mw_cuda_state *s, const char *what) {
     enum { SPINS = 1 << 12 };
-    if (!watches(s)) return cuda_checked(cudaStreamSynchronize(s->stream), what);
+    if (!has_watched(s)) return cuda_checked(cudaStreamSynchronize(s->stream), what);
     for (int64_t spin = 1;; spin++) {
         cudaError_t code = cudaStreamQuery(s->stream);
         if (code != cudaErrorNotReady) return cuda_checked(code, what);
         if (spin % SPINS) continue;
-        MW_TRY(look_around(s));
+        MW_TRY(poll_watched(s));
     }
 }
 
@@ -61,7 +61,7 @@ mw_status mw_cuda_download(mw_backend *backend, void *to, const void *from, size
     return cuda_wait(cuda_of(backend), "copy from the device");
 }
 
-/* What the pool has kept of freed blocks counts as free. */
+/* Freed memory that the pool keeps counts as free. */
 mw_status mw_cuda_free_memory(mw_backend *backend, double *bytes) {
     size_t free_bytes = 0, total = 0;
     uint64_t reserved = 0, used = 0;
@@ -78,15 +78,15 @@ mw_status mw_cuda_free_memory(mw_backend *backend, double *bytes) {
 
 mw_status mw_cuda_host_alloc(mw_backend *backend, size_t bytes, void **out) {
     (void)backend;
-    void *block = nullptr;
-    MW_TRY(cuda_checked(cudaMallocHost(&block, bytes ? bytes : 1), "cudaMallocHost"));
-    *out = block;
+    void *memory = nullptr;
+    MW_TRY(cuda_checked(cudaMallocHost(&memory, bytes ? bytes : 1), "cudaMallocHost"));
+    *out = memory;
     return MW_OK;
 }
 
-void mw_cuda_host_free(mw_backend *backend, void *block) {
+void mw_cuda_host_free(mw_backend *backend, void *memory) {
     (void)backend;
-    if (block) cudaFreeHost(block);
+    if (memory) cudaFreeHost(memory);
 }
 
 void mw_cuda_close(mw_backend *backend) {
@@ -121,7 +121,7 @@ mw_status mw_cuda_bind(mw_backend *backend) {
     return cuda_checked(cudaSetDevice(cuda_of(backend)->device), "cudaSetDevice");
 }
 
-/* Node and bus. */
+/* The name is that of the node and the bus. */
 mw_status mw_cuda_name(mw_backend *backend, char out[MW_CUDA_NAME]) {
     enum { HOST = 96 };
     memset(out, 0, MW_CUDA_NAME);
@@ -133,7 +133,7 @@ mw_status mw_cuda_name(mw_backend *backend, char out[MW_CUDA_NAME]) {
 void mw_cuda_watch(mw_backend *backend, const mw_cuda_watcher *watcher, void *self) {
     mw_cuda_state *s = cuda_of(backend);
     mw_cuda_unwatch(backend, self);
-    s->watch = *watcher;
+    s->watcher = *watcher;
     for (void *&watched : s->watched)
         if (!watched) {
             watched = self;
@@ -146,7 +146,7 @@ void mw_cuda_unwatch(mw_backend *backend, const void *self) {
         if (watched == self) watched = nullptr;
 }
 
-/* The pool keeps what is freed: a step takes and gives back the same blocks again and again. */
+/* Makes the pool keep freed memory: each step allocates and frees the same sizes. */
 static mw_status keep_memory(int device) {
     cudaMemPool_t pool;
     uint64_t all = UINT64_MAX;
@@ -158,7 +158,7 @@ static mw_status keep_memory(int device) {
 mw_status mw_cuda_trim(mw_backend *backend) {
     cudaMemPool_t pool;
     MW_TRY(cuda_checked(cudaDeviceGetDefaultMemPool(&pool, cuda_of(backend)->device), "cudaDeviceGetDefaultMemPool"));
-    MW_TRY(cuda_wait(cuda_of(backend), "what was asked for"));
+    MW_TRY(cuda_wait(cuda_of(backend), "all operations"));
     return cuda_checked(cudaMemPoolTrimTo(pool, 0), "cudaMemPoolTrimTo");
 }
 
@@ -168,7 +168,7 @@ static mw_status start(mw_cuda_state *s) {
     MW_TRY(cuda_checked(cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking), "cudaStreamCreate"));
     MW_TRY(mw_cuda_open_streams(s));
     MW_TRY(cuda_checked(cudaMallocAsync(&s->workspace, MW_CUDA_WORKSPACE, s->stream), "cudaMallocAsync"));
-    /* A workspace of its own, after the stream: from cuBLAS' own pool two streams could get other bits. */
+    /* The workspace is set after the stream; with cuBLAS' own pool results of two streams could differ in bits. */
     if (s->call.create(&s->blas) != CUBLAS_STATUS_SUCCESS ||
         s->call.set_stream(s->blas, s->stream) != CUBLAS_STATUS_SUCCESS ||
         s->call.set_workspace(s->blas, s->workspace, MW_CUDA_WORKSPACE) != CUBLAS_STATUS_SUCCESS ||
@@ -181,7 +181,7 @@ mw_status mw_cuda_open(int device, mw_backend **out) {
     char problem[MW_CUDA_PROBLEM];
     mw_cuda_blas call;
     if (!mw_cuda_prepare(device, &call, problem))
-        return mw_error(MW_ERR_UNSUPPORTED, "device 'cuda:%d' is not here: %s", device, problem);
+        return mw_error(MW_ERR_UNSUPPORTED, "device 'cuda:%d' is not available: %s", device, problem);
     mw_backend *backend = (mw_backend *)mw_calloc(1, sizeof *backend);
     mw_cuda_state *s = (mw_cuda_state *)mw_calloc(1, sizeof *s);
     if (!backend || !s) {

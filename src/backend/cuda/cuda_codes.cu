@@ -1,4 +1,4 @@
-/* Making sparse codes, and turning them over: from entries by row to entries by latent. Atomics are of integers only. */
+/* Makes sparse codes, and transposes them from entries by row to entries by latent. Atomics are of integers only. */
 #include "backend/cuda/cuda.h"
 #include "backend/formulas.h"
 
@@ -16,7 +16,7 @@ mw_status mw_cuda_pick(mw_backend *backend, int32_t *index, const int32_t *table
     return cuda_launched("pick");
 }
 
-/* ---- opening --------------------------------------------------------------------------------------------- */
+/* ---- threshold ----------------------------------------------------------------------------------------- */
 
 static __global__ void count_rows(mw_threshold how, const float *x, int64_t n, int64_t *count) {
     const float *row = x + blockIdx.x * n;
@@ -26,7 +26,7 @@ static __global__ void count_rows(mw_threshold how, const float *x, int64_t n, i
     if (threadIdx.x == 0) count[blockIdx.x] = open;
 }
 
-/* A thread takes some neighbours, so that there is a scan for a thousand numbers. */
+/* A thread takes EACH_TAKES neighbours, so that one scan serves a thousand numbers. */
 static __global__ void write_rows(mw_threshold how, const float *x, int64_t n, const int64_t *start, int32_t *index,
                                   float *value) {
     enum { EACH_TAKES = 4 };
@@ -40,11 +40,11 @@ static __global__ void write_rows(mw_threshold how, const float *x, int64_t n, c
                 open |= 1u << e;
                 count++;
             }
-        int64_t place = to + block_scan(count, &all);
+        int64_t at_entry = to + block_scan(count, &all);
         for (int e = 0; e < EACH_TAKES; e++) {
             if (!(open >> e & 1u)) continue;
-            index[place] = how.labels ? how.labels[blockIdx.x * n + first + e] : (int32_t)(first + e);
-            value[place++] = row[first + e];
+            index[at_entry] = how.labels ? how.labels[blockIdx.x * n + first + e] : (int32_t)(first + e);
+            value[at_entry++] = row[first + e];
         }
         to += all;
     }
@@ -65,16 +65,17 @@ mw_status mw_cuda_write_open(mw_backend *backend, const mw_threshold *how, const
                              const int64_t *start, int32_t *index, float *value) {
     if (rows == 0) return MW_OK;
     cudaStream_t stream = cuda_of(backend)->stream;
-    cuda_scratch<int64_t> where(cuda_of(backend));
-    MW_TRY(where.copy(start, rows));
-    MW_LAUNCH(write_rows, (unsigned)rows, cuda_threads(n), 0, stream, *how, x, n, where.data, index, value);
+    cuda_scratch<int64_t> starts(cuda_of(backend));
+    MW_TRY(starts.copy(start, rows));
+    MW_LAUNCH(write_rows, (unsigned)rows, cuda_threads(n), 0, stream, *how, x, n, starts.data, index, value);
     return cuda_launched("write_open");
 }
 
-/* ---- by latent: a stable sort of entries, which come in row order ------------------------------------------ */
+/* ---- by latent: a stable sort of entries, which come in row order -------------------------------------- */
 
 typedef struct expanded {
-    uint32_t *latent, *entry; /* latent - first, or n where it is another's; number of the entry */
+    uint32_t *latent,
+        *entry; /* latent - first, or n for a latent outside first .. first + n - 1; number of the entry */
     int32_t *row;
     float *coefficient;
 } expanded;
@@ -90,7 +91,7 @@ static __global__ void expand(mw_code_run run, const int64_t *start, int64_t bas
     }
 }
 
-/* `latent` is sorted: where each begins. */
+/* Writes the first entry of each latent; `latent` is sorted. */
 static __global__ void find_starts(const uint32_t *latent, int64_t count, int64_t n, int64_t *start) {
     EACH(i, count + 1) {
         int64_t from = i > 0 ? (int64_t)latent[i - 1] + 1 : 0, to = i < count ? (int64_t)latent[i] : n;
@@ -163,7 +164,7 @@ mw_status mw_cuda_list_latents(mw_backend *backend, const mw_code_run *runs, int
     return list(cuda_of(backend), runs, n_runs, first, count, out);
 }
 
-/* A warp a latent. */
+/* A warp sums a latent. */
 static __global__ void sum_lists(double *out, const int64_t *start, const float *coefficient, int64_t n) {
     int64_t i = (blockIdx.x * (int64_t)blockDim.x + threadIdx.x) / 32;
     double sum = 0;
@@ -181,13 +182,13 @@ mw_status mw_cuda_list_sums(mw_backend *backend, double *out, const mw_latent_li
     return cuda_launched("list_sums");
 }
 
-/* ---- who fires --------------------------------------------------------------------------------------------- */
+/* ---- firing -------------------------------------------------------------------------------------------- */
 
 static __global__ void grow_older(int64_t *since, int64_t n, int64_t by) {
     EACH(i, n) since[i] += by;
 }
 
-/* Several may write, and all write the same. */
+/* Several threads may write one element; all write the same value. */
 static __global__ void fire(int64_t *since, const int32_t *index, const float *value, int64_t entries, float above) {
     EACH(j, entries) {
         if (value[j] > above) since[index[j]] = 0;

@@ -67,7 +67,7 @@ mw_status mw_cuda_soft_cap(mw_backend *backend, float *x, int64_t count, float c
     return cuda_launched("soft_cap");
 }
 
-/* What is in one piece is copied as such: copies by rows have a limit to their strides, 2^31 - 1 bytes. */
+/* Contiguous rows are one copy: copies by rows limit strides to 2^31 - 1 bytes. */
 mw_status mw_cuda_copy_2d(mw_backend *backend, float *to, int64_t to_stride, const float *from, int64_t from_stride,
                           int64_t rows, int64_t width) {
     if (rows == 0 || width == 0) return MW_OK;
@@ -85,9 +85,9 @@ mw_status mw_cuda_gather_rows(mw_backend *backend, float *out, const void *table
                               int64_t rows, int64_t width, float scale, bool add_to) {
     if (rows == 0) return MW_OK;
     mw_cuda_state *s = cuda_of(backend);
-    cuda_scratch<int32_t> where(s);
-    MW_TRY(where.copy(index, rows));
-    MW_LAUNCH(gather, cuda_blocks(rows * width), CUDA_THREADS, 0, s->stream, out, table, dtype, where.data, rows, width,
-              scale, add_to);
+    cuda_scratch<int32_t> indices(s);
+    MW_TRY(indices.copy(index, rows));
+    MW_LAUNCH(gather, cuda_blocks(rows * width), CUDA_THREADS, 0, s->stream, out, table, dtype, indices.data, rows,
+              width, scale, add_to);
     return cuda_launched("gather");
 }

@@ -1,4 +1,4 @@
-/* What selections and penalties do with the entries of sparse codes. Atomics are of integers only. */
+/* Operations of selections and penalties on the entries of sparse codes. Atomics are of integers only. */
 #include "backend/cuda/cuda.h"
 #include "backend/formulas.h"
 
@@ -20,9 +20,9 @@ mw_status mw_cuda_pick_own(mw_backend *backend, int32_t *index, float *value, co
     return cuda_launched("pick_own");
 }
 
-/* ---- keeping some: a block a row ----------------------------------------------------------------------------- */
+/* ---- filter: a thread block a row ---------------------------------------------------------------------- */
 
-enum { KEEPERS = 64 }; /* threads: rows have few entries */
+enum { FILTER_THREADS = 64 }; /* rows have few entries */
 
 typedef struct keeping {
     mw_filter filter; /* its `equals` on the device */
@@ -61,26 +61,26 @@ static __global__ void write_row(keeping how, const int32_t *index, const float 
         unsigned s = j < end ? count_bits(how, index[j], value[j]) : 0, all, before = block_scan(s, &all);
         int64_t equals_before = equal + (before >> 16);
         if (s == 1u || (s && equals_before < kept_equals(how, equals_before + 1))) {
-            int64_t place = to + above + (before & 0xffffu) + kept_equals(how, equals_before);
-            to_index[place] = index[j];
-            to_value[place] = value[j];
+            int64_t at_entry = to + above + (before & 0xffffu) + kept_equals(how, equals_before);
+            to_index[at_entry] = index[j];
+            to_value[at_entry] = value[j];
         }
         above += all & 0xffffu;
         equal += all >> 16;
     }
 }
 
-/* What the kernels are told, for as long as it lasts: what the host has of it is on the device. */
-struct kept_codes {
+/* A filter whose host arrays are copied to the device for its scope. */
+struct device_filter {
     cuda_scratch<int64_t> equals, from;
-    keeping how;
+    keeping on_device;
 
-    explicit kept_codes(mw_cuda_state *s) : equals(s), from(s) {}
-    mw_status bring(const mw_filter *what, const int64_t *start, int64_t rows) {
-        if (what->equals) MW_TRY(equals.copy(what->equals, rows));
+    explicit device_filter(mw_cuda_state *s) : equals(s), from(s) {}
+    mw_status copy(const mw_filter *filter, const int64_t *start, int64_t rows) {
+        if (filter->equals) MW_TRY(equals.copy(filter->equals, rows));
         MW_TRY(from.copy(start, rows + 1));
-        how = {*what, from.data};
-        how.filter.equals = equals.data;
+        on_device = {*filter, from.data};
+        on_device.filter.equals = equals.data;
         return MW_OK;
     }
 };
@@ -89,11 +89,11 @@ mw_status mw_cuda_count_kept(mw_backend *backend, const mw_filter *how, const in
                              const float *value, int64_t rows, int64_t *count) {
     if (rows == 0) return MW_OK;
     cudaStream_t stream = cuda_of(backend)->stream;
-    kept_codes there(cuda_of(backend));
+    device_filter filter(cuda_of(backend));
     cuda_scratch<int64_t> found(cuda_of(backend));
-    MW_TRY(there.bring(how, from, rows));
+    MW_TRY(filter.copy(how, from, rows));
     MW_TRY(found.make(rows));
-    MW_LAUNCH(count_row, (unsigned)rows, KEEPERS, 0, stream, there.how, index, value, found.data);
+    MW_LAUNCH(count_row, (unsigned)rows, FILTER_THREADS, 0, stream, filter.on_device, index, value, found.data);
     MW_TRY(cuda_launched("count_kept"));
     return backend->ops->download(backend, count, found.data, (size_t)rows * sizeof *count);
 }
@@ -103,28 +103,29 @@ mw_status mw_cuda_write_kept(mw_backend *backend, const mw_filter *how, const in
                              float *to_value) {
     if (rows == 0) return MW_OK;
     cudaStream_t stream = cuda_of(backend)->stream;
-    kept_codes there(cuda_of(backend));
+    device_filter filter(cuda_of(backend));
     cuda_scratch<int64_t> to(cuda_of(backend));
-    MW_TRY(there.bring(how, from, rows));
+    MW_TRY(filter.copy(how, from, rows));
     MW_TRY(to.copy(start, rows));
-    MW_LAUNCH(write_row, (unsigned)rows, KEEPERS, 0, stream, there.how, index, value, to.data, to_index, to_value);
+    MW_LAUNCH(write_row, (unsigned)rows, FILTER_THREADS, 0, stream, filter.on_device, index, value, to.data, to_index,
+              to_value);
     return cuda_launched("write_kept");
 }
 
-/* ---- digits ---------------------------------------------------------------------------------------------------- */
+/* ---- digits -------------------------------------------------------------------------------------------- */
 
 static __global__ void count_digits(const float *value, int64_t entries, unsigned prefix, unsigned mask, int shift,
                                     unsigned long long *counts) {
-    __shared__ unsigned mine[256];
-    for (unsigned i = threadIdx.x; i < 256; i += blockDim.x) mine[i] = 0;
+    __shared__ unsigned block_counts[256];
+    for (unsigned i = threadIdx.x; i < 256; i += blockDim.x) block_counts[i] = 0;
     __syncthreads();
     EACH(j, entries) {
         unsigned bits = __float_as_uint(value[j]);
-        if ((bits & mask) == prefix) atomicAdd(&mine[bits >> shift & 255u], 1u);
+        if ((bits & mask) == prefix) atomicAdd(&block_counts[bits >> shift & 255u], 1u);
     }
     __syncthreads();
     for (unsigned i = threadIdx.x; i < 256; i += blockDim.x)
-        if (mine[i]) atomicAdd(&counts[i], (unsigned long long)mine[i]);
+        if (block_counts[i]) atomicAdd(&counts[i], (unsigned long long)block_counts[i]);
 }
 
 mw_status mw_cuda_count_digits(mw_backend *backend, const float *value, int64_t entries, uint32_t prefix, uint32_t mask,
@@ -141,17 +142,17 @@ mw_status mw_cuda_count_digits(mw_backend *backend, const float *value, int64_t 
     return backend->ops->download(backend, counts, found.data, bytes);
 }
 
-/* ---- maps ------------------------------------------------------------------------------------------------------ */
+/* ---- maps ---------------------------------------------------------------------------------------------- */
 
-static __global__ void map_entries(mw_entry_map how, float *out, const int32_t *index, const float *value,
+static __global__ void map_entries(mw_entry_map map, float *out, const int32_t *index, const float *value,
                                    int64_t entries) {
-    EACH(j, entries) out[j] = mw_map_entry(&how, out[j], index[j], value[j]);
+    EACH(j, entries) out[j] = mw_map_entry(&map, out[j], index[j], value[j]);
 }
 
-mw_status mw_cuda_map_entries(mw_backend *backend, const mw_entry_map *how, float *out, const int32_t *index,
+mw_status mw_cuda_map_entries(mw_backend *backend, const mw_entry_map *map, float *out, const int32_t *index,
                               const float *value, int64_t entries) {
     if (entries == 0) return MW_OK;
-    MW_LAUNCH(map_entries, cuda_blocks(entries), CUDA_THREADS, 0, cuda_of(backend)->stream, *how, out, index, value,
+    MW_LAUNCH(map_entries, cuda_blocks(entries), CUDA_THREADS, 0, cuda_of(backend)->stream, *map, out, index, value,
               entries);
     return cuda_launched("map_entries");
 }

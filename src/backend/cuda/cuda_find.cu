@@ -1,4 +1,4 @@
-/* What there is: driver, GPUs, libraries; and whether all that a GPU needs is here. */
+/* Finds driver, GPUs and libraries, and whether a GPU can be used. */
 #include "backend/cuda/cuda.h"
 #include "backend/cuda/cuda_library.h"
 
@@ -10,7 +10,7 @@
 #define MICROW_CUDA_ARCHITECTURES "native"
 #endif
 
-/* ---- libraries --------------------------------------------------------------------------------------------------- */
+/* ---- libraries ----------------------------------------------------------------------------------------- */
 
 #ifdef MICROW_CUDA_EMULATED
 
@@ -39,41 +39,41 @@ static bool load_blas(mw_cuda_blas *out, mw_gpu_library found[2]) {
 
 #else
 
-/* As the library exports it: cublasCreate is cublasCreate_v2. */
+/* The exported name of a function: cublasCreate is cublasCreate_v2. */
 #define TEXT_OF(name) #name
 #define EXPORTED(name) TEXT_OF(name)
 #define SONAME(name, version) "lib" name ".so." EXPORTED(version)
 
-template <typename F> static void take(mw_library *from, const char *name, F *out) {
+template <typename F> static void load_function(mw_library *from, const char *name, F *out) {
     void *function = mw_library_function(from, name);
     memcpy(out, &function, sizeof *out);
 }
-#define TAKE(slot, function) take(from, EXPORTED(function), &out->slot)
+#define LOAD(member, function) load_function(from, EXPORTED(function), &out->member)
 
-static void take_lt(mw_library *from, mw_cuda_blas *out) {
-    TAKE(lt_create, cublasLtCreate);
-    TAKE(lt_destroy, cublasLtDestroy);
-    TAKE(lt_product, cublasLtMatmul);
-    TAKE(lt_choose, cublasLtMatmulAlgoGetHeuristic);
-    TAKE(lt_prefer, cublasLtMatmulPreferenceCreate);
-    TAKE(lt_set_preference, cublasLtMatmulPreferenceSetAttribute);
-    TAKE(lt_forget_preference, cublasLtMatmulPreferenceDestroy);
-    TAKE(lt_describe, cublasLtMatmulDescCreate);
-    TAKE(lt_set, cublasLtMatmulDescSetAttribute);
-    TAKE(lt_forget, cublasLtMatmulDescDestroy);
-    TAKE(lt_lay_out, cublasLtMatrixLayoutCreate);
-    TAKE(lt_forget_layout, cublasLtMatrixLayoutDestroy);
+static void load_lt_functions(mw_library *from, mw_cuda_blas *out) {
+    LOAD(lt_create, cublasLtCreate);
+    LOAD(lt_destroy, cublasLtDestroy);
+    LOAD(lt_matmul, cublasLtMatmul);
+    LOAD(lt_find_algorithm, cublasLtMatmulAlgoGetHeuristic);
+    LOAD(lt_create_preference, cublasLtMatmulPreferenceCreate);
+    LOAD(lt_set_preference, cublasLtMatmulPreferenceSetAttribute);
+    LOAD(lt_destroy_preference, cublasLtMatmulPreferenceDestroy);
+    LOAD(lt_create_matmul, cublasLtMatmulDescCreate);
+    LOAD(lt_set_matmul, cublasLtMatmulDescSetAttribute);
+    LOAD(lt_destroy_matmul, cublasLtMatmulDescDestroy);
+    LOAD(lt_create_layout, cublasLtMatrixLayoutCreate);
+    LOAD(lt_destroy_layout, cublasLtMatrixLayoutDestroy);
 }
 
-static void take_blas(mw_library *from, mw_cuda_blas *out) {
-    TAKE(create, cublasCreate);
-    TAKE(destroy, cublasDestroy);
-    TAKE(set_stream, cublasSetStream);
-    TAKE(set_workspace, cublasSetWorkspace);
-    TAKE(product, cublasGemmEx);
+static void load_blas_functions(mw_library *from, mw_cuda_blas *out) {
+    LOAD(create, cublasCreate);
+    LOAD(destroy, cublasDestroy);
+    LOAD(set_stream, cublasSetStream);
+    LOAD(set_workspace, cublasSetWorkspace);
+    LOAD(gemm, cublasGemmEx);
 }
 
-static void record(const char *name, const mw_library *from, int found, mw_gpu_library *out) {
+static void describe_library(const char *name, const mw_library *from, int found, mw_gpu_library *out) {
     *out = {};
     out->name = name;
     out->made_for = CUBLAS_VERSION;
@@ -82,7 +82,8 @@ static void record(const char *name, const mw_library *from, int found, mw_gpu_l
     memcpy(out->problem, from->problem, sizeof out->problem);
 }
 
-/* False where it cannot be had; [0] is cuBLASLt, [1] cuBLAS, which needs it: what is loaded already is not looked for again. */
+/* Loads cuBLASLt (found[0]), then cuBLAS (found[1]), which needs cuBLASLt and uses the one already loaded. Returns
+ * false where one cannot be used. */
 static bool load_blas(mw_cuda_blas *out, mw_gpu_library found[2]) {
     mw_library lt = {}, blas = {};
     decltype(&cublasLtGetVersion) version_lt = nullptr;
@@ -90,16 +91,16 @@ static bool load_blas(mw_cuda_blas *out, mw_gpu_library found[2]) {
     int parts[3] = {};
     *out = {};
     if (mw_library_load(SONAME("cublasLt", CUBLAS_VER_MAJOR), &lt)) {
-        take_lt(&lt, out);
-        take(&lt, "cublasLtGetVersion", &version_lt);
+        load_lt_functions(&lt, out);
+        load_function(&lt, "cublasLtGetVersion", &version_lt);
     }
     if (mw_library_load_beside(&lt, SONAME("cublas", CUBLAS_VER_MAJOR), &blas)) {
-        take_blas(&blas, out);
-        take(&blas, "cublasGetProperty", &property);
+        load_blas_functions(&blas, out);
+        load_function(&blas, "cublasGetProperty", &property);
     }
     for (int i = 0; property && i < 3; i++) property((libraryPropertyType)i, &parts[i]);
-    record("cuBLASLt", &lt, version_lt ? (int)version_lt() : 0, &found[0]);
-    record("cuBLAS", &blas, parts[0] * 10000 + parts[1] * 100 + parts[2], &found[1]);
+    describe_library("cuBLASLt", &lt, version_lt ? (int)version_lt() : 0, &found[0]);
+    describe_library("cuBLAS", &blas, parts[0] * 10000 + parts[1] * 100 + parts[2], &found[1]);
     if (!lt.problem[0] && !blas.problem[0] && found[0].found != found[1].found)
         snprintf(found[1].problem, sizeof found[1].problem,
                  "cuBLAS %d (%.150s) and cuBLASLt %d (%.150s) are of different versions", found[1].found, blas.path,
@@ -109,40 +110,40 @@ static bool load_blas(mw_cuda_blas *out, mw_gpu_library found[2]) {
 
 #endif
 
-/* ---- GPUs ---------------------------------------------------------------------------------------------------------- */
+/* ---- GPUs ---------------------------------------------------------------------------------------------- */
 
 int mw_cuda_count(void) {
     int count = 0;
     return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
 }
 
-/* Code of the same generation runs on later GPUs of that generation; intermediate code (PTX, what is not "-real") on all later
- * ones. Of a build for the GPU of its own machine nothing is known here. */
+/* Code runs on GPUs of its generation that are as new or newer; intermediate code (PTX, architectures without "-real")
+ * on all newer GPUs. A build for "native" is assumed to have code. */
 static bool has_code(int major, int minor) {
-    int here = 10 * major + minor;
+    int device = 10 * major + minor;
     for (const char *at = MICROW_CUDA_ARCHITECTURES; *at; at += strcspn(at, " "), at += *at == ' ') {
         char *end = nullptr;
         int built = (int)strtol(at, &end, 10);
         if (end == at) return true;
         bool real = strncmp(end, "-virtual", 8) != 0, intermediate = strncmp(end, "-real", 5) != 0;
-        if ((real && built / 10 == major && built <= here) || (intermediate && built <= here)) return true;
+        if ((real && built / 10 == major && built <= device) || (intermediate && built <= device)) return true;
     }
     return false;
 }
 
-static void say_version(int version, char *out, size_t size) {
+static void print_version(int version, char *out, size_t size) {
     snprintf(out, size, "%d.%d", version / 1000, version % 1000 / 10);
 }
 
-/* Why there are none. */
-static void say_why(cudaError_t code, char problem[MW_CUDA_PROBLEM]) {
+/* Says why no GPU is visible. */
+static void explain(cudaError_t code, char problem[MW_CUDA_PROBLEM]) {
     int driver = 0, runtime = 0;
     char has[16], needs[16];
     const char *visible = mw_environment("CUDA_VISIBLE_DEVICES");
     if (cudaDriverGetVersion(&driver) != cudaSuccess) driver = 0;
     if (cudaRuntimeGetVersion(&runtime) != cudaSuccess) runtime = 0;
-    say_version(driver, has, sizeof has);
-    say_version(runtime, needs, sizeof needs);
+    print_version(driver, has, sizeof has);
+    print_version(runtime, needs, sizeof needs);
     if (driver == 0)
         snprintf(problem, MW_CUDA_PROBLEM, "there is no NVIDIA driver (libcuda.so.1)");
     else if (code == cudaErrorInsufficientDriver)
@@ -160,7 +161,7 @@ bool mw_cuda_prepare(int device, mw_cuda_blas *out, char problem[MW_CUDA_PROBLEM
     problem[0] = '\0';
     cudaError_t code = cudaGetDeviceCount(&count);
     if (code != cudaSuccess || count < 1)
-        say_why(code, problem);
+        explain(code, problem);
     else if (device < 0 || device >= count)
         snprintf(problem, MW_CUDA_PROBLEM, "this machine has %d GPU%s", count, count == 1 ? "" : "s");
     else if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) != cudaSuccess ||

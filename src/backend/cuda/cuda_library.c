@@ -1,3 +1,4 @@
+/* Finds and loads shared libraries of CUDA. */
 #include "backend/cuda/cuda_library.h"
 
 #include <dlfcn.h>
@@ -20,7 +21,8 @@ static void note_path(mw_library *out) {
     snprintf(out->path, sizeof out->path, "%.500s", realpath(map->l_name, whole) ? whole : map->l_name);
 }
 
-/* The first thing that went wrong is told: a file that is there and cannot be loaded, before one that is nowhere. */
+/* Loads a file. `problem` keeps the first error: a file that exists and cannot be loaded counts before a missing
+ * one. */
 static bool load(const char *path, mw_library *out) {
     out->handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     const char *error = out->handle ? NULL : dlerror();
@@ -48,7 +50,7 @@ static bool load_from_list(const char *folders, const char *soname, mw_library *
     return false;
 }
 
-/* Where the dynamic linker looks; that it finds nothing there is no problem yet. */
+/* Loads from where the dynamic linker looks. A missing file is no problem yet. */
 static bool load_by_linker(const char *soname, mw_library *out) {
     if (load(soname, out)) return true;
     if (strstr(out->problem, "cannot open shared object file: No such file") &&
@@ -66,7 +68,7 @@ static bool load_from_toolkits(const char *soname, mw_library *out) {
     return load_from_list(MICROW_CUDA_TOOLKIT, soname, out) || load_from("/usr/local/cuda", "/lib64", soname, out);
 }
 
-/* Packages of Python that hold libraries alone: nvidia-cublas, nvidia-nccl-cu13. */
+/* Loads from Python packages that hold libraries alone: nvidia-cublas, nvidia-nccl-cu13. */
 static bool load_from_python(const char *prefix, const char *soname, mw_library *out) {
     char pattern[PATH_MAX];
     glob_t found = {0};
@@ -78,7 +80,7 @@ static bool load_from_python(const char *prefix, const char *soname, mw_library 
     return loaded;
 }
 
-/* PREFIX/bin/python3 */
+/* `interpreter`: PREFIX/bin/python3 */
 static bool load_beside(const char *interpreter, const char *soname, mw_library *out) {
     char prefix[PATH_MAX];
     const char *name = strrchr(interpreter, '/');
@@ -86,7 +88,7 @@ static bool load_beside(const char *interpreter, const char *soname, mw_library 
     return length > 0 && (size_t)length < sizeof prefix && load_from_python(prefix, soname, out);
 }
 
-/* The python3 that a shell would start: as it is called, and where its links lead. */
+/* Loads from the packages of the python3 on PATH: by its path, and by the path that its links lead to. */
 static bool load_from_command(const char *soname, mw_library *out) {
     char *program = mw_find_program("python3"), whole[PATH_MAX];
     bool loaded = program && (load_beside(program, soname, out) ||
@@ -116,10 +118,10 @@ bool mw_library_load(const char *soname, mw_library *out) {
         load_from_toolkits(soname, out) || load_from_pythons(soname, out))
         return true;
     if (!out->problem[0])
-        snprintf(
-            out->problem, sizeof out->problem,
-            "%s was not found: not in MICROW_CUDA_PATH, LD_LIBRARY_PATH, CUDA_HOME, /usr/local/cuda or Python's packages",
-            soname);
+        snprintf(out->problem, sizeof out->problem,
+                 "%s was not found: not in MICROW_CUDA_PATH, LD_LIBRARY_PATH, CUDA_HOME, /usr/local/cuda or "
+                 "Python's packages",
+                 soname);
     return false;
 }
 

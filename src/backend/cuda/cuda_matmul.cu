@@ -1,11 +1,12 @@
-/* Matrix products by cuBLAS, accumulated in f32; with a bias by cuBLASLt, which adds it as it writes: another pass over the result
- * would take as long as the product of an encoder. Both are column-major: C' = B' A' on the same memory. */
+/* Matrix products by cuBLAS, accumulated in f32; with a bias by cuBLASLt, which adds the bias as it writes: a second
+ * pass over the result would take as long as the product of an encoder. Both are column-major: C' = B' A' on the same
+ * memory. */
 #include "backend/cuda/cuda.h"
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-/* A block a row. */
+/* A thread block rounds a row. */
 static __global__ void round_rows(const float *x, int64_t ld, __nv_bfloat16 *out, int64_t width) {
     for (int64_t i = threadIdx.x; i < width; i += blockDim.x)
         out[blockIdx.x * width + i] = __float2bfloat16_rn(x[blockIdx.x * ld + i]);
@@ -28,7 +29,7 @@ static __global__ void add_bias(float *c, int64_t ld, const float *bias, int64_t
     for (int64_t i = threadIdx.x; i < width; i += blockDim.x) c[blockIdx.x * ld + i] += bias[i];
 }
 
-/* Column-major, as cuBLAS has it. */
+/* A product as cuBLAS takes it, column-major. */
 typedef struct product {
     const mw_matmul *t;
     const void *a, *b;
@@ -38,9 +39,9 @@ typedef struct product {
     cublasComputeType_t compute;
 } product;
 
-/* ---- with a bias ----------------------------------------------------------------------------------------------- */
+/* ---- with a bias --------------------------------------------------------------------------------------- */
 
-/* What cuBLASLt wants to be told of a product, for as long as it lasts. */
+/* The descriptors of a product for cuBLASLt, destroyed at the end of their scope. */
 struct description {
     const mw_cuda_blas *call;
     cublasLtMatmulDesc_t product = nullptr;
@@ -50,17 +51,17 @@ struct description {
     description(const description &) = delete;
     description &operator=(const description &) = delete;
     ~description() {
-        if (out) call->lt_forget_layout(out);
-        if (right) call->lt_forget_layout(right);
-        if (left) call->lt_forget_layout(left);
-        if (product) call->lt_forget(product);
+        if (out) call->lt_destroy_layout(out);
+        if (right) call->lt_destroy_layout(right);
+        if (left) call->lt_destroy_layout(left);
+        if (product) call->lt_destroy_matmul(product);
     }
     bool set(cublasLtMatmulDescAttributes_t what, const void *value, size_t bytes) {
-        return call->lt_set(product, what, value, bytes) == CUBLAS_STATUS_SUCCESS;
+        return call->lt_set_matmul(product, what, value, bytes) == CUBLAS_STATUS_SUCCESS;
     }
 };
 
-static bool made(cublasStatus_t code) {
+static bool succeeded(cublasStatus_t code) {
     return code == CUBLAS_STATUS_SUCCESS;
 }
 
@@ -69,22 +70,24 @@ static bool describe(const product *p, description *d) {
     const cublasOperation_t across = CUBLAS_OP_T;
     const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
     uint64_t n = (uint64_t)t->n, m = (uint64_t)t->m, k = (uint64_t)t->k;
-    return made(d->call->lt_describe(&d->product, p->compute, CUDA_R_32F)) &&
+    return succeeded(d->call->lt_create_matmul(&d->product, p->compute, CUDA_R_32F)) &&
            (!t->b_transposed || d->set(CUBLASLT_MATMUL_DESC_TRANSA, &across, sizeof across)) &&
            d->set(CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue) &&
            d->set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, &t->bias, sizeof t->bias) &&
-           made(d->call->lt_lay_out(&d->left, p->type, t->b_transposed ? k : n, t->b_transposed ? n : k, p->ldb)) &&
-           made(d->call->lt_lay_out(&d->right, p->type, k, m, p->lda)) &&
-           made(d->call->lt_lay_out(&d->out, CUDA_R_32F, n, m, t->ldc));
+           succeeded(d->call->lt_create_layout(&d->left, p->type, t->b_transposed ? k : n, t->b_transposed ? n : k,
+                                               p->ldb)) &&
+           succeeded(d->call->lt_create_layout(&d->right, p->type, k, m, p->lda)) &&
+           succeeded(d->call->lt_create_layout(&d->out, CUDA_R_32F, n, m, t->ldc));
 }
 
-/* What a place is aligned to, in bytes; cuBLASLt asks for no more than 256. */
-static uint32_t alignment_of(const void *place) {
-    uintptr_t at = (uintptr_t)place | 256;
-    return (uint32_t)(at & (~at + 1));
+/* Returns the alignment of an address in bytes, at most 256, which is all that cuBLASLt uses. */
+static uint32_t alignment_of(const void *data) {
+    uintptr_t bits = (uintptr_t)data | 256;
+    return (uint32_t)(bits & (~bits + 1));
 }
 
-/* How to search for a kernel: by default cuBLASLt uses no workspace, and expects all places on 256 bytes. */
+/* The preference of the search for a kernel: by default cuBLASLt uses no workspace and expects matrices aligned to 256
+ * bytes. */
 struct preference {
     const mw_cuda_blas *call;
     cublasLtMatmulPreference_t search = nullptr;
@@ -93,14 +96,14 @@ struct preference {
     preference(const preference &) = delete;
     preference &operator=(const preference &) = delete;
     ~preference() {
-        if (search) call->lt_forget_preference(search);
+        if (search) call->lt_destroy_preference(search);
     }
     template <typename T> bool set(cublasLtMatmulPreferenceAttributes_t what, T value) {
-        return made(call->lt_set_preference(search, what, &value, sizeof value));
+        return succeeded(call->lt_set_preference(search, what, &value, sizeof value));
     }
     bool make(const product *p) {
         uint32_t out = alignment_of(p->t->c);
-        return made(call->lt_prefer(&search)) &&
+        return succeeded(call->lt_create_preference(&search)) &&
                set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, (uint64_t)MW_CUDA_WORKSPACE) &&
                set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment_of(p->b)) &&
                set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment_of(p->a)) &&
@@ -109,7 +112,7 @@ struct preference {
     }
 };
 
-/* False where cuBLASLt has none for such sizes and places. It remembers what it chose for a shape. */
+/* Returns false where cuBLASLt has no kernel for the sizes and alignments. It caches its choice by shape. */
 static bool multiply_and_add(mw_cuda_state *s, const product *p) {
     const float one = 1;
     int found = 0;
@@ -117,22 +120,22 @@ static bool multiply_and_add(mw_cuda_state *s, const product *p) {
     description d(&s->call);
     preference how(&s->call);
     return describe(p, &d) && how.make(p) &&
-           made(
-               s->call.lt_choose(s->blas_lt, d.product, d.left, d.right, d.out, d.out, how.search, 1, &best, &found)) &&
+           succeeded(s->call.lt_find_algorithm(s->blas_lt, d.product, d.left, d.right, d.out, d.out, how.search, 1,
+                                               &best, &found)) &&
            found > 0 &&
-           made(s->call.lt_product(s->blas_lt, d.product, &one, p->b, d.left, p->a, d.right, &p->beta, p->t->c, d.out,
-                                   p->t->c, d.out, &best.algo, s->workspace, MW_CUDA_WORKSPACE, s->stream));
+           succeeded(s->call.lt_matmul(s->blas_lt, d.product, &one, p->b, d.left, p->a, d.right, &p->beta, p->t->c,
+                                       d.out, p->t->c, d.out, &best.algo, s->workspace, MW_CUDA_WORKSPACE, s->stream));
 }
 
-/* ---- products ---------------------------------------------------------------------------------------------------- */
+/* ---- products ------------------------------------------------------------------------------------------ */
 
 static mw_status multiply_alone(mw_cuda_state *s, const product *p) {
     const mw_matmul *t = p->t;
     const float one = 1;
     cublasStatus_t code =
-        s->call.product(s->blas, t->b_transposed ? CUBLAS_OP_T : CUBLAS_OP_N, CUBLAS_OP_N, (int)t->n, (int)t->m,
-                        (int)t->k, &one, p->b, p->type, (int)p->ldb, p->a, p->type, (int)p->lda, &p->beta, t->c,
-                        CUDA_R_32F, (int)t->ldc, p->compute, CUBLAS_GEMM_DEFAULT);
+        s->call.gemm(s->blas, t->b_transposed ? CUBLAS_OP_T : CUBLAS_OP_N, CUBLAS_OP_N, (int)t->n, (int)t->m, (int)t->k,
+                     &one, p->b, p->type, (int)p->ldb, p->a, p->type, (int)p->lda, &p->beta, t->c, CUDA_R_32F,
+                     (int)t->ldc, p->compute, CUBLAS_GEMM_DEFAULT);
     return code == CUBLAS_STATUS_SUCCESS
                ? MW_OK
                : mw_error(MW_ERR_BACKEND, "cuBLAS: product %lld x %lld x %lld failed with code %d", (long long)t->m,
@@ -158,7 +161,7 @@ static mw_status with_bf16(mw_cuda_state *s, const mw_matmul *t) {
     return multiply(s, t, a.data, CUDA_R_16BF, t->k, t->b, t->ldb);
 }
 
-/* Activations may be too large for f16, so its weights are widened instead. */
+/* Widens weights in f16, because activations may be too large for f16. */
 static mw_status with_f16(mw_cuda_state *s, const mw_matmul *t) {
     int64_t rows = t->b_transposed ? t->n : t->k, width = t->b_transposed ? t->k : t->n;
     cuda_scratch<float> b(s);
@@ -192,7 +195,7 @@ mw_status mw_cuda_convert(mw_backend *backend, mw_dtype dtype, void *out, const 
     return cuda_launched("convert");
 }
 
-/* cuBLAS reads B as it is. */
+/* cuBLAS reads a plain B. */
 mw_status mw_cuda_pack(mw_backend *backend, const mw_matmul *like, mw_packed **slot) {
     (void)backend;
     (void)like;

@@ -1,4 +1,4 @@
-/* A block a row: norms, unit rows, rotary. */
+/* Norms, rotary embeddings, unit rows and Adam: a thread block a row. */
 #include "backend/cuda/cuda.h"
 #include "backend/formulas.h"
 
@@ -25,17 +25,18 @@ static __global__ void rms_norm(float *out, const float *x, const float *weight,
 
 static __global__ void rotary(float *x, const float *cos_sin, const int32_t *position, int64_t heads, int64_t head_dim,
                               int64_t pairs) {
-    const float *turn = cos_sin + (int64_t)position[blockIdx.x] * pairs * 2;
+    const float *rotation = cos_sin + (int64_t)position[blockIdx.x] * pairs * 2;
     for (int64_t i = threadIdx.x; i < heads * pairs; i += blockDim.x) {
         float *head = x + (blockIdx.x * heads + i / pairs) * head_dim;
         int64_t p = i % pairs;
-        float c = turn[2 * p], s = turn[2 * p + 1], a = head[p], b = head[p + pairs];
+        float c = rotation[2 * p], s = rotation[2 * p + 1], a = head[p], b = head[p + pairs];
         head[p] = a * c - b * s;
         head[p + pairs] = b * c + a * s;
     }
 }
 
-/* A block brings its row to unit length; what of the gradient is along it. Each thread goes on with the columns it wrote. */
+/* Scales the block's row to unit length; returns the component of the gradient along it. Each thread later reads the
+ * columns that it wrote. */
 static __device__ float unit_row(float *row, const float *grad, int64_t d) {
     float square = 0, along = 0;
     for (int64_t i = threadIdx.x; i < d; i += blockDim.x) square += row[i] * row[i];
@@ -84,9 +85,9 @@ mw_status mw_cuda_rotary(mw_backend *backend, float *x, const float *cos_sin, co
                          int64_t heads, int64_t head_dim, int64_t pairs) {
     if (rows == 0) return MW_OK;
     mw_cuda_state *s = cuda_of(backend);
-    cuda_scratch<int32_t> where(s);
-    MW_TRY(where.copy(position, rows));
-    MW_LAUNCH(rotary, (unsigned)rows, cuda_threads(heads * pairs), 0, s->stream, x, cos_sin, where.data, heads,
+    cuda_scratch<int32_t> positions(s);
+    MW_TRY(positions.copy(position, rows));
+    MW_LAUNCH(rotary, (unsigned)rows, cuda_threads(heads * pairs), 0, s->stream, x, cos_sin, positions.data, heads,
               head_dim, pairs);
     return cuda_launched("rotary");
 }
@@ -98,11 +99,11 @@ mw_status mw_cuda_unit_rows(mw_backend *backend, float *w, float *g, int64_t row
 }
 
 mw_status mw_cuda_adam(mw_backend *backend, float *param, const float *grad, float *m, float *v, int64_t rows,
-                       int64_t d, const mw_adam *how) {
-    const mw_adam_terms terms = mw_adam_terms_of(how);
+                       int64_t d, const mw_adam *options) {
+    const mw_adam_terms terms = mw_adam_terms_of(options);
     cudaStream_t stream = cuda_of(backend)->stream;
     if (rows * d == 0) return MW_OK;
-    if (how->unit)
+    if (options->unit)
         MW_LAUNCH(adam_of_unit_rows, (unsigned)rows, cuda_threads(d), 0, stream, param, grad, m, v, d, terms);
     else
         MW_LAUNCH(adam, cuda_blocks(rows * d), CUDA_THREADS, 0, stream, param, grad, m, v, rows * d, terms);

@@ -1,15 +1,15 @@
-/* The sparse side of an SAE. No floating-point atomics: the same bytes on every run. */
+/* Top-k selection and products with sparse codes. No floating-point atomics: the same bytes on every run. */
 #include "backend/cuda/cuda.h"
 
-/* ---- top-k of many: radix select of the k-th key, then compaction in index order ---------------------------- */
+/* ---- top-k with many: radix select of the k-th key, then compaction in index order --------------------- */
 
-/* Orders floats as unsigned numbers. */
+/* Maps floats to unsigned numbers in the same order. */
 static __device__ __forceinline__ unsigned key_of(float x) {
     unsigned bits = __float_as_uint(x);
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
-/* Finds the k-th largest key of a row and how many of its equals belong to the k. */
+/* Finds the k-th largest key of a row, and how many keys equal to it are among the k largest. */
 static __device__ void select(const float *x, int64_t n, int64_t k, unsigned *kth, unsigned *equals) {
     __shared__ unsigned counts[256];
     __shared__ unsigned chosen, left;
@@ -46,13 +46,13 @@ static __device__ void top_of_row(const float *row, int64_t n, int64_t k, int32_
         unsigned key = i < n ? key_of(row[i]) : 0;
         bool above = i < n && key > kth, tie = i < n && key == kth;
         unsigned all, before = block_scan((above ? 1u : 0u) | (tie ? 0x10000u : 0u), &all);
-        unsigned ties_before = ties + (before >> 16), place = written + (before & 0xffffu);
+        unsigned ties_before = ties + (before >> 16), slot = written + (before & 0xffffu);
         unsigned kept_before = ties_before < equals ? ties_before : equals;
         unsigned kept_start = ties < equals ? ties : equals;
-        place += kept_before - kept_start;
+        slot += kept_before - kept_start;
         if (above || (tie && ties_before < equals)) {
-            to_index[place] = (int32_t)i;
-            to_value[place] = row[i];
+            to_index[slot] = (int32_t)i;
+            to_value[slot] = row[i];
         }
         ties += all >> 16;
         written += (all & 0xffffu) + ((ties < equals ? ties : equals) - kept_start);
@@ -63,18 +63,18 @@ static __global__ void top_many(const float *x, int64_t n, int64_t k, int32_t *i
     top_of_row(x + blockIdx.x * n, n, k, index + blockIdx.x * k, value + blockIdx.x * k);
 }
 
-/* ---- top-k of few: by a floor ------------------------------------------------------------------------------ */
+/* ---- top-k with few: by a floor ------------------------------------------------------------------------ */
 
 enum { FEW = CUDA_THREADS / 2, CANDIDATES = 2048 };
 
 typedef struct candidates {
     unsigned key[CANDIDATES];
-    int32_t place[CANDIDATES];
+    int32_t index[CANDIDATES];
 } candidates;
 
-/* f(i, x) for each number of a row, shared out over the block. */
+/* Calls f(i, x) for each number of a row, distributed over the threads of the block. */
 template <typename F> static __device__ __forceinline__ void each_of_row(const float *row, int64_t n, F f) {
-    if (!in_fours(n, row)) {
+    if (!fits_float4(n, row)) {
         for (int64_t i = threadIdx.x; i < n; i += blockDim.x) f(i, row[i]);
         return;
     }
@@ -88,7 +88,8 @@ template <typename F> static __device__ __forceinline__ void each_of_row(const f
     }
 }
 
-/* A floor that at least k values of the row reach, and few more: the k-th largest of the threads' own maxima. */
+/* Returns a floor that at least k values of the row reach, and few more: the k-th largest of the maxima of the
+ * threads. */
 static __device__ unsigned floor_of(const float *row, int64_t n, unsigned k) {
     __shared__ unsigned maxima[CUDA_THREADS];
     __shared__ unsigned floor;
@@ -106,7 +107,8 @@ static __device__ unsigned floor_of(const float *row, int64_t n, unsigned k) {
     return floor;
 }
 
-/* Writes the k best of the candidates by index. Candidates come in any order; their ranks do not depend on it. */
+/* Writes the k best candidates in index order. The ranks of candidates do not depend on the order in which they were
+ * found. */
 static __device__ void write_best(const candidates *all, unsigned count, unsigned k, const float *row, int32_t *index,
                                   float *value) {
     __shared__ int32_t best[FEW];
@@ -114,8 +116,8 @@ static __device__ void write_best(const candidates *all, unsigned count, unsigne
         unsigned rank = 0;
         for (unsigned o = 0; o < count; o++)
             rank +=
-                all->key[o] > all->key[c] || (all->key[o] == all->key[c] && all->place[o] < all->place[c]) ? 1u : 0u;
-        if (rank < k) best[rank] = all->place[c];
+                all->key[o] > all->key[c] || (all->key[o] == all->key[c] && all->index[o] < all->index[c]) ? 1u : 0u;
+        if (rank < k) best[rank] = all->index[c];
     }
     __syncthreads();
     for (unsigned c = threadIdx.x; c < k; c += blockDim.x) {
@@ -126,7 +128,7 @@ static __device__ void write_best(const candidates *all, unsigned count, unsigne
     }
 }
 
-/* Two passes over the row; if too many values reach the floor, as where many are equal, the way that always works. */
+/* Takes two passes over the row; where too many values reach the floor, as with many equal ones, top_of_row. */
 static __global__ void top_few(const float *x, int64_t n, int64_t k, int32_t *index, float *value) {
     __shared__ candidates all;
     __shared__ unsigned count;
@@ -139,7 +141,7 @@ static __global__ void top_few(const float *x, int64_t n, int64_t k, int32_t *in
         unsigned at = atomicAdd(&count, 1u);
         if (at >= CANDIDATES) return;
         all.key[at] = key;
-        all.place[at] = (int32_t)i;
+        all.index[at] = (int32_t)i;
     });
     __syncthreads();
     if (count <= CANDIDATES)
@@ -160,50 +162,51 @@ mw_status mw_cuda_top_k(mw_backend *backend, const float *x, int64_t rows, int64
     return cuda_launched("top_k");
 }
 
-/* ---- products with sparse codes ---------------------------------------------------------------------------- */
+/* ---- products with sparse codes ------------------------------------------------------------------------ */
 
-/* d counts in V, here and below. */
+/* Here and below, d counts elements of type V. */
 template <typename V>
 static __global__ void decode(V *out, const V *bias, bool add, const int64_t *start, const int32_t *index,
                               const float *value, const V *w, int64_t d) {
     int64_t begin = start[blockIdx.x], end = start[blockIdx.x + 1];
     for (int64_t i = threadIdx.x; i < d; i += blockDim.x) {
-        V sum = add ? out[blockIdx.x * d + i] : bias ? bias[i] : nothing_of<V>();
+        V sum = add ? out[blockIdx.x * d + i] : bias ? bias[i] : zero_of<V>();
 #pragma unroll 4
-        for (int64_t j = begin; j < end; j++) sum = times_plus(value[j], w[(int64_t)index[j] * d + i], sum);
+        for (int64_t j = begin; j < end; j++) sum = multiply_add(value[j], w[(int64_t)index[j] * d + i], sum);
         out[blockIdx.x * d + i] = sum;
     }
 }
 
-/* A block a row, a warp an entry. */
+/* A thread block takes a row, a warp an entry. */
 template <typename V>
 static __global__ void dots(float *out, const V *g, const int64_t *start, const int32_t *index, const V *w, int64_t d) {
     const V *a = g + blockIdx.x * d;
     for (int64_t j = start[blockIdx.x] + threadIdx.x / 32; j < start[blockIdx.x + 1]; j += blockDim.x / 32) {
         const V *b = w + (int64_t)index[j] * d;
         float sum = 0;
-        for (int64_t i = threadIdx.x % 32; i < d; i += 32) sum += inner(a[i], b[i]);
+        for (int64_t i = threadIdx.x % 32; i < d; i += 32) sum += dot(a[i], b[i]);
         for (int o = 16; o > 0; o /= 2) sum += __shfl_down_sync(0xffffffffu, sum, o);
         if (threadIdx.x % 32 == 0) out[j] = sum;
     }
 }
 
-/* ---- gradients by latent ------------------------------------------------------------------------------------ */
+/* ---- gradients by latent ------------------------------------------------------------------------------- */
 
-/* Latents differ in their number of entries by far, so what a block does is not a latent: a latent's entries are cut, counted from
- * its first, into runs of SPAN, and a block takes the runs that begin within SPAN entries of the whole list. Where they are cut
- * depends on the latent alone, so sums do not depend on what else is in the list. A latent of several runs leaves parts: its first
- * run, and one later run in each of the following blocks; these are then added in order. */
+/* The numbers of entries of latents differ widely, so a thread block does not take one latent. The entries of a latent,
+ * counted from its first, are cut into runs of SPAN, and block b takes the runs that begin among the entries b * SPAN
+ * .. (b + 1) * SPAN - 1 of the whole list. The cuts depend on the latent alone, so sums do not depend on other latents
+ * of the list. A latent of several runs leaves partial sums, of its first run and of one later run in each of the
+ * following blocks, which join_spans adds in order. */
 enum { SPAN = 128 };
 
 typedef struct spread {
     const int64_t *start;
     int64_t n, d;
-    float *first,
-        *later; /* [spans, d] parts that blocks leave: of a latent that begins there; of one that began before */
+    float *first; /* [spans, d] partial sums: of the first run of a latent that begins in the span */
+    float *later; /* [spans, d] of a later run of a latent that begins before the span */
 } spread;
 
-/* The latent that entry `at` belongs to. */
+/* Returns the latent of entry `at`. */
 static __device__ int64_t latent_of(const spread &s, int64_t at) {
     int64_t low = 0, high = s.n;
     while (high - low > 1) {
@@ -221,18 +224,18 @@ static __global__ void add_spans(V *out, const int32_t *row, const float *coeffi
     V *first = (V *)s.first, *later = (V *)s.later;
     int64_t begin = (int64_t)blockIdx.x * SPAN, end = begin + SPAN < s.start[s.n] ? begin + SPAN : s.start[s.n];
     for (int64_t at = begin; at < end;) {
-        int64_t latent = latent_of(s, at), own = s.start[latent], stop = s.start[latent + 1];
-        int64_t number = (at - own + SPAN - 1) / SPAN, from = own + number * SPAN;
-        at = stop; /* no second run of it begins here */
+        int64_t latent = latent_of(s, at), first_entry = s.start[latent], stop = s.start[latent + 1];
+        int64_t number = (at - first_entry + SPAN - 1) / SPAN, from = first_entry + number * SPAN;
+        at = stop; /* no second run of the latent begins in this span */
         if (from >= end || from >= stop) continue;
         int64_t to = from + SPAN < stop ? from + SPAN : stop;
-        V *sums = number > 0          ? later + blockIdx.x * s.d
-                  : stop - own > SPAN ? first + blockIdx.x * s.d
-                                      : out + latent * s.d;
+        V *sums = number > 0                  ? later + blockIdx.x * s.d
+                  : stop - first_entry > SPAN ? first + blockIdx.x * s.d
+                                              : out + latent * s.d;
         for (int64_t i = threadIdx.x; i < s.d; i += blockDim.x) {
-            V sum = nothing_of<V>();
+            V sum = zero_of<V>();
 #pragma unroll 4
-            for (int64_t e = from; e < to; e++) sum = times_plus(coefficient[e], x[(int64_t)row[e] * s.d + i], sum);
+            for (int64_t e = from; e < to; e++) sum = multiply_add(coefficient[e], x[(int64_t)row[e] * s.d + i], sum);
             sums[i] = sum;
         }
     }
@@ -242,17 +245,17 @@ template <typename V> static __global__ void join_spans(V *out, spread s) {
     const V *first = (const V *)s.first, *later = (const V *)s.later;
     int64_t begin = (int64_t)blockIdx.x * SPAN, end = begin + SPAN;
     if (end >= s.start[s.n]) return;
-    int64_t latent = latent_of(s, end - 1), own = s.start[latent], stop = s.start[latent + 1];
-    if (own < begin || stop - own <= SPAN) return; /* none of several runs begins here */
+    int64_t latent = latent_of(s, end - 1), first_entry = s.start[latent], stop = s.start[latent + 1];
+    if (first_entry < begin || stop - first_entry <= SPAN) return; /* no latent of several runs begins in this span */
     for (int64_t i = threadIdx.x; i < s.d; i += blockDim.x) {
         V sum = first[blockIdx.x * s.d + i];
-        for (int64_t run = 1; own + run * SPAN < stop; run++)
-            sum = times_plus(1.0f, later[(blockIdx.x + run) * s.d + i], sum);
+        for (int64_t run = 1; first_entry + run * SPAN < stop; run++)
+            sum = multiply_add(1.0f, later[(blockIdx.x + run) * s.d + i], sum);
         out[latent * s.d + i] = sum;
     }
 }
 
-/* Entries of the longest row. */
+/* Returns the entries of the longest row. */
 static int64_t most_of(const int64_t *start, int64_t rows) {
     int64_t most = 0;
     for (int64_t r = 0; r < rows; r++) most = start[r + 1] - start[r] > most ? start[r + 1] - start[r] : most;
@@ -263,13 +266,13 @@ mw_status mw_cuda_sparse_decode(mw_backend *backend, float *out, const float *bi
                                 const int32_t *index, const float *value, int64_t rows, const float *w, int64_t d) {
     if (rows == 0) return MW_OK;
     mw_cuda_state *s = cuda_of(backend);
-    cuda_scratch<int64_t> where(s);
-    MW_TRY(where.copy(start, rows + 1));
-    if (in_fours(d, out) && in_fours(d, bias) && in_fours(d, w))
+    cuda_scratch<int64_t> starts(s);
+    MW_TRY(starts.copy(start, rows + 1));
+    if (fits_float4(d, out) && fits_float4(d, bias) && fits_float4(d, w))
         MW_LAUNCH(decode<float4>, (unsigned)rows, cuda_threads(d / 4), 0, s->stream, (float4 *)out,
-                  (const float4 *)bias, add, where.data, index, value, (const float4 *)w, d / 4);
+                  (const float4 *)bias, add, starts.data, index, value, (const float4 *)w, d / 4);
     else
-        MW_LAUNCH(decode<float>, (unsigned)rows, cuda_threads(d), 0, s->stream, out, bias, add, where.data, index,
+        MW_LAUNCH(decode<float>, (unsigned)rows, cuda_threads(d), 0, s->stream, out, bias, add, starts.data, index,
                   value, w, d);
     return cuda_launched("sparse_decode");
 }
@@ -278,14 +281,14 @@ mw_status mw_cuda_sparse_dot(mw_backend *backend, float *out, const float *g, co
                              const int32_t *index, int64_t rows, const float *w, int64_t d) {
     if (rows == 0) return MW_OK;
     mw_cuda_state *s = cuda_of(backend);
-    cuda_scratch<int64_t> where(s);
-    MW_TRY(where.copy(start, rows + 1));
+    cuda_scratch<int64_t> starts(s);
+    MW_TRY(starts.copy(start, rows + 1));
     unsigned threads = cuda_threads(32 * most_of(start, rows));
-    if (in_fours(d, g) && in_fours(d, w))
-        MW_LAUNCH(dots<float4>, (unsigned)rows, threads, 0, s->stream, out, (const float4 *)g, where.data, index,
+    if (fits_float4(d, g) && fits_float4(d, w))
+        MW_LAUNCH(dots<float4>, (unsigned)rows, threads, 0, s->stream, out, (const float4 *)g, starts.data, index,
                   (const float4 *)w, d / 4);
     else
-        MW_LAUNCH(dots<float>, (unsigned)rows, threads, 0, s->stream, out, g, where.data, index, w, d);
+        MW_LAUNCH(dots<float>, (unsigned)rows, threads, 0, s->stream, out, g, starts.data, index, w, d);
     return cuda_launched("sparse_dot");
 }
 
@@ -304,13 +307,13 @@ mw_status mw_cuda_sparse_outer(mw_backend *backend, float *out, const mw_latent_
     int64_t spans = (lists->capacity + SPAN - 1) / SPAN;
     MW_TRY(mw_cuda_fill_zero(backend, out, (size_t)(lists->n * d) * sizeof *out));
     if (spans == 0) return MW_OK;
-    cuda_scratch<float> parts(cuda_of(backend));
-    MW_TRY(parts.make(2 * spans * d));
-    if (in_fours(d, out) && in_fours(d, x))
-        add_lists<float4>(stream, out, lists, x, {lists->start, lists->n, d / 4, parts.data, parts.data + spans * d},
-                          (unsigned)spans);
+    cuda_scratch<float> partial(cuda_of(backend));
+    MW_TRY(partial.make(2 * spans * d));
+    if (fits_float4(d, out) && fits_float4(d, x))
+        add_lists<float4>(stream, out, lists, x,
+                          {lists->start, lists->n, d / 4, partial.data, partial.data + spans * d}, (unsigned)spans);
     else
-        add_lists<float>(stream, out, lists, x, {lists->start, lists->n, d, parts.data, parts.data + spans * d},
+        add_lists<float>(stream, out, lists, x, {lists->start, lists->n, d, partial.data, partial.data + spans * d},
                          (unsigned)spans);
     return cuda_launched("sparse_outer");
 }

@@ -1,18 +1,18 @@
-/* Sums in double of what training goes over, in orders that depend on sizes alone, and the plain vector operations. */
+/* Sums in double for training, in orders that depend on sizes alone; vector operations; lengths of rows. */
 #include "backend/cuda/cuda.h"
 
-/* ---- sums -------------------------------------------------------------------------------------------------- */
+/* ---- sums ---------------------------------------------------------------------------------------------- */
 
-/* A block a tile. */
+/* A thread block sums a tile. */
 static __global__ void sum_tiles(double *out, const float *x, int64_t rows, int64_t d) {
     int64_t begin = (int64_t)blockIdx.x * MW_ROW_TILE, end = begin + MW_ROW_TILE < rows ? begin + MW_ROW_TILE : rows;
     double *to = out + blockIdx.x * (d + 1), squares = 0;
     for (int64_t i = threadIdx.x; i < d; i += blockDim.x) {
         double sum = 0;
         for (int64_t r = begin; r < end; r++) {
-            double one = x[r * d + i];
-            sum += one;
-            squares += one * one;
+            double value = x[r * d + i];
+            sum += value;
+            squares += value * value;
         }
         to[i] = sum;
     }
@@ -56,8 +56,8 @@ mw_status mw_cuda_column_sums(mw_backend *backend, double *out, const float *x, 
 }
 
 static __global__ void weigh_block(double *out, const double *weight, const float *w, int64_t rows, int64_t d,
-                                   int64_t block) {
-    int64_t begin = blockIdx.x * block, end = begin + block < rows ? begin + block : rows;
+                                   int64_t span) {
+    int64_t begin = blockIdx.x * span, end = begin + span < rows ? begin + span : rows;
     int64_t j = blockIdx.y * (int64_t)blockDim.x + threadIdx.x;
     if (j >= d) return;
     double sum = 0;
@@ -66,26 +66,25 @@ static __global__ void weigh_block(double *out, const double *weight, const floa
 }
 
 mw_status mw_cuda_weigh_rows(mw_backend *backend, double *out, const double *weight, const float *w, int64_t rows,
-                             int64_t d, int64_t block) {
+                             int64_t d, int64_t span) {
     if (rows == 0 || d == 0) return MW_OK;
-    dim3 grid((unsigned)((rows + block - 1) / block), (unsigned)((d + CUDA_THREADS - 1) / CUDA_THREADS));
-    MW_LAUNCH(weigh_block, grid, CUDA_THREADS, 0, cuda_of(backend)->stream, out, weight, w, rows, d, block);
+    dim3 grid((unsigned)((rows + span - 1) / span), (unsigned)((d + CUDA_THREADS - 1) / CUDA_THREADS));
+    MW_LAUNCH(weigh_block, grid, CUDA_THREADS, 0, cuda_of(backend)->stream, out, weight, w, rows, d, span);
     return cuda_launched("weigh_rows");
 }
 
-static __global__ void sum_squares(double *out, const float *x, int64_t count, int64_t block, bool add) {
-    int64_t begin = blockIdx.x * block, end = begin + block < count ? begin + block : count;
+static __global__ void sum_squares(double *out, const float *x, int64_t count, int64_t span, bool add) {
+    int64_t begin = blockIdx.x * span, end = begin + span < count ? begin + span : count;
     double sum = 0;
     for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) sum += (double)x[i] * x[i];
     sum = block_sum(sum);
     if (threadIdx.x == 0) out[blockIdx.x] = (add ? out[blockIdx.x] : 0) + sum;
 }
 
-mw_status mw_cuda_square_sums(mw_backend *backend, double *out, const float *x, int64_t count, int64_t block,
-                              bool add) {
+mw_status mw_cuda_square_sums(mw_backend *backend, double *out, const float *x, int64_t count, int64_t span, bool add) {
     if (count == 0) return MW_OK;
-    MW_LAUNCH(sum_squares, (unsigned)((count + block - 1) / block), CUDA_THREADS, 0, cuda_of(backend)->stream, out, x,
-              count, block, add);
+    MW_LAUNCH(sum_squares, (unsigned)((count + span - 1) / span), CUDA_THREADS, 0, cuda_of(backend)->stream, out, x,
+              count, span, add);
     return cuda_launched("square_sums");
 }
 
@@ -99,9 +98,9 @@ mw_status mw_cuda_narrow(mw_backend *backend, float *out, const double *x, int64
     return cuda_launched("narrow");
 }
 
-/* ---- vectors ----------------------------------------------------------------------------------------------- */
+/* ---- vectors ------------------------------------------------------------------------------------------- */
 
-/* A block a row. */
+/* A thread block takes a row. */
 static __global__ void subtract(float *out, const float *x, const float *row, int64_t d) {
     for (int64_t i = threadIdx.x; i < d; i += blockDim.x)
         out[blockIdx.x * d + i] = x[blockIdx.x * d + i] - (row ? row[i] : 0.0f);
@@ -138,7 +137,7 @@ mw_status mw_cuda_combine(mw_backend *backend, float *out, float a, const float 
 
 enum { SIDE = 32, SIDE_ROWS = CUDA_THREADS / SIDE };
 
-/* By squares through shared memory, a column wider than the square so that no two threads of a warp meet in a bank. */
+/* Transposes squares through shared memory, with one more column so that no two threads of a warp use the same bank. */
 static __global__ void turn(float *out, const float *x, int64_t rows, int64_t columns) {
     __shared__ float square[SIDE][SIDE + 1];
     int64_t r0 = (int64_t)blockIdx.x * SIDE, c0 = (int64_t)blockIdx.y * SIDE;
@@ -161,17 +160,18 @@ mw_status mw_cuda_fill_zero(mw_backend *backend, void *to, size_t bytes) {
     return bytes ? cuda_checked(cudaMemsetAsync(to, 0, bytes, cuda_of(backend)->stream), "cudaMemset") : MW_OK;
 }
 
-/* ---- lengths: a block a row -------------------------------------------------------------------------------- */
+/* ---- lengths: a thread block a row --------------------------------------------------------------------- */
 
-typedef struct device_parts {
+typedef struct device_groups {
     int n;
     int64_t end[16];
-} device_parts;
+} device_groups;
 
-static mw_status copy_parts(const mw_column_groups *parts, device_parts *out) {
-    if (parts->n > 16) return mw_error(MW_ERR_ARG, "a row of %lld parts", (long long)parts->n);
-    out->n = (int)parts->n;
-    for (int p = 0; p < out->n; p++) out->end[p] = parts->end[p];
+static mw_status copy_groups(const mw_column_groups *groups, device_groups *out) {
+    if (groups->n > 16)
+        return mw_error(MW_ERR_ARG, "a row of %lld column groups, at most 16 are supported", (long long)groups->n);
+    out->n = (int)groups->n;
+    for (int p = 0; p < out->n; p++) out->end[p] = groups->end[p];
     return MW_OK;
 }
 
@@ -181,36 +181,36 @@ static __device__ double length_of(const float *x, int64_t begin, int64_t end) {
     return sqrt(block_sum(square));
 }
 
-static __global__ void lengths(float *out, const float *w, int64_t d, device_parts parts) {
+static __global__ void lengths(float *out, const float *w, int64_t d, device_groups groups) {
     double sum = 0;
-    for (int64_t p = 0, at = 0; p < parts.n; at = parts.end[p++])
-        sum += length_of(w + blockIdx.x * d, at, parts.end[p]);
+    for (int64_t k = 0, begin = 0; k < groups.n; begin = groups.end[k++])
+        sum += length_of(w + blockIdx.x * d, begin, groups.end[k]);
     if (threadIdx.x == 0) out[blockIdx.x] = (float)sum;
 }
 
 mw_status mw_cuda_row_lengths(mw_backend *backend, float *out, const float *w, int64_t rows, int64_t d,
-                              const mw_column_groups *parts) {
-    device_parts all;
-    MW_TRY(copy_parts(parts, &all));
+                              const mw_column_groups *groups) {
+    device_groups all;
+    MW_TRY(copy_groups(groups, &all));
     if (rows == 0) return MW_OK;
     MW_LAUNCH(lengths, (unsigned)rows, cuda_threads(d), 0, cuda_of(backend)->stream, out, w, d, all);
     return cuda_launched("row_lengths");
 }
 
-static __global__ void directions(float *g, const double *weight, const float *w, int64_t d, device_parts parts) {
+static __global__ void directions(float *g, const double *weight, const float *w, int64_t d, device_groups groups) {
     const float *row = w + blockIdx.x * d;
-    for (int64_t p = 0, at = 0; p < parts.n; at = parts.end[p++]) {
-        double length = length_of(row, at, parts.end[p]);
+    for (int64_t k = 0, begin = 0; k < groups.n; begin = groups.end[k++]) {
+        double length = length_of(row, begin, groups.end[k]);
         if (!(length > 0)) continue;
-        for (int64_t j = at + threadIdx.x; j < parts.end[p]; j += blockDim.x)
+        for (int64_t j = begin + threadIdx.x; j < groups.end[k]; j += blockDim.x)
             g[blockIdx.x * d + j] += (float)(weight[blockIdx.x] * row[j] / length);
     }
 }
 
 mw_status mw_cuda_add_directions(mw_backend *backend, float *g, const double *weight, const float *w, int64_t rows,
-                                 int64_t d, const mw_column_groups *parts) {
-    device_parts all;
-    MW_TRY(copy_parts(parts, &all));
+                                 int64_t d, const mw_column_groups *groups) {
+    device_groups all;
+    MW_TRY(copy_groups(groups, &all));
     if (rows == 0) return MW_OK;
     MW_LAUNCH(directions, (unsigned)rows, cuda_threads(d), 0, cuda_of(backend)->stream, g, weight, w, d, all);
     return cuda_launched("add_directions");

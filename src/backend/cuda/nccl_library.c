@@ -1,3 +1,4 @@
+/* Loads NCCL. */
 #include "backend/cuda/nccl_library.h"
 
 #ifdef MICROW_HAVE_NCCL
@@ -18,27 +19,27 @@ bool mw_nccl_load(mw_nccl_calls *out, mw_gpu_library *found) {
 
 #include <stdio.h>
 
-/* Errors are asked for while others are waited for since 2.14. */
+/* 2.14 is the first version in which ncclCommGetAsyncError may be called during a wait for other ranks. */
 enum { NCCL_OLDEST = 21400 };
 
-static void take(mw_library *from, const char *name, void *slot) {
+static void load_function(mw_library *from, const char *name, void *slot) {
     void *function = mw_library_function(from, name);
     memcpy(slot, &function, sizeof function);
 }
 
-static void take_all(mw_library *from, mw_nccl_calls *out) {
-    take(from, "ncclGetUniqueId", &out->new_id);
-    take(from, "ncclCommInitRank", &out->open);
-    take(from, "ncclCommDestroy", &out->close);
-    take(from, "ncclCommAbort", &out->give_up);
-    take(from, "ncclCommGetAsyncError", &out->error);
-    take(from, "ncclGroupStart", &out->begin);
-    take(from, "ncclGroupEnd", &out->end);
-    take(from, "ncclBroadcast", &out->broadcast);
-    take(from, "ncclAllGather", &out->all_gather);
-    take(from, "ncclSend", &out->send);
-    take(from, "ncclRecv", &out->receive);
-    take(from, "ncclGetErrorString", &out->text);
+static void load_functions(mw_library *from, mw_nccl_calls *out) {
+    load_function(from, "ncclGetUniqueId", &out->new_id);
+    load_function(from, "ncclCommInitRank", &out->open);
+    load_function(from, "ncclCommDestroy", &out->close);
+    load_function(from, "ncclCommAbort", &out->give_up);
+    load_function(from, "ncclCommGetAsyncError", &out->error);
+    load_function(from, "ncclGroupStart", &out->begin);
+    load_function(from, "ncclGroupEnd", &out->end);
+    load_function(from, "ncclBroadcast", &out->broadcast);
+    load_function(from, "ncclAllGather", &out->all_gather);
+    load_function(from, "ncclSend", &out->send);
+    load_function(from, "ncclRecv", &out->receive);
+    load_function(from, "ncclGetErrorString", &out->text);
 }
 
 bool mw_nccl_load(mw_nccl_calls *out, mw_gpu_library *found) {
@@ -47,8 +48,8 @@ bool mw_nccl_load(mw_nccl_calls *out, mw_gpu_library *found) {
     *found = (mw_gpu_library){.name = "NCCL", .made_for = NCCL_VERSION_CODE};
     *out = (mw_nccl_calls){0};
     if (mw_library_load("libnccl.so.2", &library)) {
-        take_all(&library, out);
-        take(&library, "ncclGetVersion", &version);
+        load_functions(&library, out);
+        load_function(&library, "ncclGetVersion", &version);
     }
     if (version && version(&found->found) != ncclSuccess) found->found = 0;
     if (!library.problem[0] && found->found < NCCL_OLDEST)

@@ -1,4 +1,4 @@
-/* NCCL, loaded when ranks with a GPU each first exchange device memory. */
+/* NCCL, which is loaded when ranks with a GPU each first exchange device memory. */
 #ifndef MICROW_BACKEND_CUDA_NCCL_LIBRARY_H
 #define MICROW_BACKEND_CUDA_NCCL_LIBRARY_H
 
@@ -22,7 +22,7 @@ typedef struct mw_nccl_calls {
     __typeof__(&ncclGetErrorString) text;
 } mw_nccl_calls;
 
-/* False where it cannot be had; `found` says why. */
+/* Loads NCCL; returns false where it cannot be used, and `found` says why. */
 bool mw_nccl_load(mw_nccl_calls *out, mw_gpu_library *found);
 #endif
 
