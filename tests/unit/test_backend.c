@@ -1,4 +1,5 @@
-/* One suite for every backend: each operation against a naive loop in double. Sizes are odd on purpose. */
+/* The operations of the forward pass and of sparse codes on every backend, against naive loops in double. Sizes are odd
+ * on purpose. */
 #include "microw/backend.h"
 #include "device.h"
 #include "test.h"
@@ -6,11 +7,11 @@
 /* f32 accumulation over n terms errs by about n * 2^-24 of the terms' scale; bf16 operands by 2^-8. */
 static const double f32_tolerance = 2e-5, bf16_tolerance = 1e-2;
 
-/* ---- matrix product ------------------------------------------------------------------------------------- */
+/* ---- matrix product ------------------------------------------------------------------------------------ */
 
 enum { TRANSPOSED = 1, BIAS = 2, ACCUMULATE = 4, PACKED = 8, ALL_FLAGS = 16 };
 
-/* The product by what was packed last of two B, of which only the second one counts. */
+/* Packs two B into one slot, and multiplies by the second. */
 static void multiply_packed(mw_matmul *task, size_t bytes) {
     void *other = put_bytes(NULL, bytes);
     mw_packed *packed = NULL;
@@ -64,7 +65,7 @@ static void check_matmul(int64_t m, int64_t n, int64_t k, mw_dtype dtype, int fl
     get(got, dc, m * n);
     double error = relative_error(got, expected, m * n), scale = 0;
     for (int64_t i = 0; i < m * n; i++) scale = fmax(scale, fabs(expected[i]));
-    error *= scale / fmax(scale, sqrt((double)k)); /* sums that cancel have the error of their terms, about sqrt(k) */
+    error *= scale / fmax(scale, sqrt((double)k)); /* sums that cancel keep the error of their terms, about sqrt(k) */
     if (!(error < (dtype == MW_F32 ? f32_tolerance : bf16_tolerance)))
         fprintf(stderr, "%lld x %lld x %lld %s: error %g\n", (long long)m, (long long)n, (long long)k,
                 mw_dtype_name(dtype), error);
@@ -86,7 +87,7 @@ static void matrix_products(void) {
 
 /* A row's bytes depend only on its own tile. */
 static void rows_do_not_depend_on_other_tiles(void) {
-    if (!b->ops->rows_stand_alone) return; /* not promised there */
+    if (!b->ops->rows_stand_alone) return; /* the backend does not promise it */
     enum { M = 3 * MW_ROW_TILE + 5, N = 67, K = 45 };
     float *a = numbers(M * K, 1), *w = numbers(N * K, 2), *whole = mw_alloc(M * N * 4), *part = mw_alloc(M * N * 4);
     float *da = put(a, M * K), *dw = put(w, N * K), *dc = put(NULL, M * N);
@@ -116,7 +117,7 @@ static void rows_do_not_depend_on_other_tiles(void) {
     mw_free(part);
 }
 
-/* ---- norms, rotary, activations ------------------------------------------------------------------------- */
+/* ---- norms, rotary, activations ------------------------------------------------------------------------ */
 
 static void norms(void) {
     enum { R = 7, W = 133 };
@@ -186,7 +187,8 @@ static double activation_of(mw_activation kind, double x) {
 static void activations(void) {
     enum { N = 5003 };
     float *x = numbers(N, 1), *up = numbers(N, 2), *expected = mw_alloc(N * 4), *got = mw_alloc(N * 4);
-    for (int i = 0; i < N; i++) x[i] *= i % 7 == 0 ? 20.0f : i % 5 == 0 ? 1e-4f : 2.0f; /* far out, and near zero */
+    for (int i = 0; i < N; i++)
+        x[i] *= i % 7 == 0 ? 20.0f : i % 5 == 0 ? 1e-4f : 2.0f; /* large values, and values near zero */
     for (int kind = 0; kind < 4; kind++) {
         float *dx = put(x, N), *du = put(up, N);
         for (int i = 0; i < N; i++) expected[i] = (float)activation_of((mw_activation)kind, x[i]);
@@ -236,7 +238,7 @@ static void rows_and_sums(void) {
     mw_free(x);
 }
 
-/* What the host hands over it may use again at once, however much it is and of whatever kind. */
+/* The host may reuse an array at once after the call, pinned memory of any size too. */
 static void host_memory_is_free_again(void) {
     enum { ROWS = (4 << 20) / 4 + 5, V = 3 };
     void *block = NULL;
@@ -256,7 +258,7 @@ static void host_memory_is_free_again(void) {
     mw_free(got);
 }
 
-/* Of one row, strides mean nothing. */
+/* A copy of one row ignores strides, however large. */
 static void strides_of_one_row(void) {
     enum { W = 5 };
     float *x = numbers(W, 3), got[W], *dx = put(x, W), *dy = put(NULL, W);
@@ -268,7 +270,7 @@ static void strides_of_one_row(void) {
     mw_free(x);
 }
 
-/* ---- attention ------------------------------------------------------------------------------------------ */
+/* ---- attention ----------------------------------------------------------------------------------------- */
 
 typedef struct shape {
     int64_t q_len, kv_len, heads, kv_heads, d, window;
@@ -334,7 +336,7 @@ static void attention(void) {
     }
 }
 
-/* What a query does not see cannot spoil it, whatever it is. */
+/* Keys and values that a query does not see do not change its result, NaN included. */
 static void attention_keeps_to_what_it_sees(void) {
     enum { ROWS = 70, D = 16, SPOILT = 41 };
     float *q = numbers(ROWS * D, 1), *k = numbers(ROWS * D, 2), *v = numbers(ROWS * D, 3);
@@ -369,7 +371,7 @@ static void attention_keeps_to_what_it_sees(void) {
     for (int i = 0; i < 4; i++) mw_free(host[i]);
 }
 
-/* ---- the sparse side ------------------------------------------------------------------------------------ */
+/* ---- the sparse side ----------------------------------------------------------------------------------- */
 
 static void check_top_k(int64_t rows, int64_t n, int64_t k, bool with_ties) {
     float *x = numbers(rows * n, 5), *value = mw_alloc((size_t)(rows * k) * 4);
@@ -383,7 +385,7 @@ static void check_top_k(int64_t rows, int64_t n, int64_t k, bool with_ties) {
     NEED_OK(b->ops->download(b, index, di, (size_t)(rows * k) * 4));
     for (int64_t r = 0; r < rows; r++) {
         int64_t found = 0;
-        for (int64_t i = 0; i < n; i++) { /* i belongs in if fewer than k others beat it */
+        for (int64_t i = 0; i < n; i++) { /* i is selected if fewer than k others beat it */
             int64_t beaten_by = 0;
             for (int64_t j = 0; j < n; j++)
                 beaten_by += x[r * n + j] > x[r * n + i] || (x[r * n + j] == x[r * n + i] && j < i);
@@ -414,9 +416,8 @@ static void top_k(void) {
 enum { ROWS = 9, N = 31, K = 4, D_MAX = 1040 };
 static int D; /* width */
 
-/* Entries of each row in two runs, the second going on from the first: the same bytes as in one. */
-static void check_parts_of_rows(const float *whole, const int64_t *start, int32_t *di, float *dv, float *dw,
-                                float *db) {
+/* Decodes the entries of each row in two calls, the second adding to the first: the same bytes as in one. */
+static void check_split_rows(const float *whole, const int64_t *start, int32_t *di, float *dv, float *dw, float *db) {
     float got[ROWS * D_MAX], *out = put(NULL, ROWS * D);
     for (int r = 0; r < ROWS; r++) {
         const int64_t split = start[r] + (start[r + 1] - start[r]) / 3, first[] = {start[r], split},
@@ -474,7 +475,7 @@ static void check_sparse_products(void) {
     CHECK_OK(b->ops->sparse_decode(b, out, db, false, row_start, di, dv, ROWS, dw, D));
     get(got, out, ROWS * D);
     CHECK(relative_error(got, decoded, ROWS * D) < f32_tolerance);
-    check_parts_of_rows(got, row_start, di, dv, dw, db);
+    check_split_rows(got, row_start, di, dv, dw, db);
     CHECK_OK(b->ops->sparse_dot(b, out, dg, row_start, di, ROWS, dw, D));
     get(got, out, ROWS * K);
     CHECK(relative_error(got, dots, ROWS * K) < f32_tolerance);
@@ -488,7 +489,7 @@ static void check_sparse_products(void) {
     for (int i = 0; i < 4; i++) mw_free(host[i]);
 }
 
-/* Widths of whole fours and others, of less than a warp and more than a block. */
+/* Widths are multiples of four and others, below a warp and above a thread block. */
 static void sparse_products(void) {
     static const int widths[] = {19, 20, 1, 4, 300, D_MAX, D_MAX - 3};
     for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
@@ -497,7 +498,7 @@ static void sparse_products(void) {
     }
 }
 
-/* One latent has most entries, another none: sums that are cut into runs, and added up. */
+/* One latent has most entries, another none: sums are cut into runs, and partial sums added. */
 static void long_lists(void) {
     enum { LATENTS = 5, ENTRIES = 1500, ROW_COUNT = 40 };
     static const int64_t start[LATENTS + 1] = {0, 3, 1203, 1203, 1331, ENTRIES};
@@ -519,7 +520,7 @@ static void long_lists(void) {
                     sum += (double)coefficient[e] * x[row[e] * d + c];
                     size += fabs((double)coefficient[e] * x[row[e] * d + c]);
                 }
-                CHECK(fabs(got[i * d + c] - sum) <= 1e-6 * size); /* as sums of a thousand floats err at most here */
+                CHECK(fabs(got[i * d + c] - sum) <= 1e-6 * size); /* the largest error of sums of a thousand floats */
             }
     }
     void *device[] = {dx, out, lists.start, lists.row, lists.coefficient}, *host[] = {x, coefficient};
@@ -527,21 +528,21 @@ static void long_lists(void) {
     for (int i = 0; i < 2; i++) mw_free(host[i]);
 }
 
-/* In one pass as in two; the gradients stay as they are. */
+/* adam with `unit` gives the same as unit_rows and adam, and leaves the gradients unchanged. */
 static void adam_with_unit_rows(const float *p, const float *g, const float *m, const float *v, const mw_adam *how,
-                                float *unit, float *rest, int64_t rows, int64_t d) {
+                                float *unit, float *tangent, int64_t rows, int64_t d) {
     int64_t n = rows * d;
     float *dp = put(p, n), *dg = put(g, n), *dm = put(m, n), *dv = put(v, n);
     float *m2 = put(m, n), *v2 = put(v, n), *expected = mw_alloc((size_t)n * 4), *got = mw_alloc((size_t)n * 4);
     mw_adam together = *how;
     together.unit = true;
     CHECK_OK(b->ops->adam(b, dp, dg, dm, dv, rows, d, &together));
-    CHECK_OK(b->ops->adam(b, unit, rest, m2, v2, rows, d, how));
+    CHECK_OK(b->ops->adam(b, unit, tangent, m2, v2, rows, d, how));
     float *pairs[][2] = {{dp, unit}, {dm, m2}, {dv, v2}};
     for (int i = 0; i < 3; i++) {
         get(got, pairs[i][0], n);
         get(expected, pairs[i][1], n);
-        CHECK(relative_error(got, expected, n) < 1e-6); /* products may be fused with sums here and not there */
+        CHECK(relative_error(got, expected, n) < 1e-6); /* one of the two kernels may fuse products with sums */
     }
     get(got, dg, n);
     CHECK(memcmp(got, g, (size_t)n * 4) == 0);
@@ -556,7 +557,7 @@ static void adam_and_unit_rows(void) {
     float *p = numbers(N, 1), *g = numbers(N, 2), *m = numbers(N, 3), *v = numbers(N, 4);
     float *expected = mw_alloc(N * 4), *got = mw_alloc(N * 4);
     double worst = 0;
-    for (int i = 0; i < N; i++) v[i] = i < N / 2 ? v[i] * v[i] : 0; /* at 0 the second moment is all of the new part */
+    for (int i = 0; i < N; i++) v[i] = i < N / 2 ? v[i] * v[i] : 0; /* from 0 the second moment is its new term alone */
     mw_adam adam = {.lr = 0.01f,
                     .beta1 = 0.9f,
                     .beta2 = 0.999f,
@@ -576,7 +577,7 @@ static void adam_and_unit_rows(void) {
     CHECK(relative_error(got, expected, N) < f32_tolerance);
     get(got, dv, N);
     for (int i = N / 2; i < N; i++) worst = fmax(worst, fabs(got[i] / (0.00025 * g[i] * g[i]) - 1));
-    CHECK(worst < 4e-7); /* a few roundings; a rest of 1 - 0.999f would be off by 1.3e-5 */
+    CHECK(worst < 4e-7); /* a few roundings; with 1 - 0.999f it would be off by 1.3e-5 */
     NEED_OK(b->ops->upload(b, dp, p, N * 4));
     CHECK_OK(b->ops->unit_rows(b, dp, dg, R, D));
     get(got, dp, N);
@@ -597,7 +598,7 @@ static void adam_and_unit_rows(void) {
     for (int i = 0; i < 6; i++) mw_free(host[i]);
 }
 
-/* ---- the table ------------------------------------------------------------------------------------------- */
+/* ---- the table of operations --------------------------------------------------------------------------- */
 
 static void no_operation_is_missing(void) {
 #define CHECK_ENTRY(type, operation, ...) CHECK(b->ops->operation != NULL);

@@ -1,9 +1,10 @@
-/* What training asks of a backend beside products: making codes, turning them over, sums. Against naive loops. */
+/* The other operations of training on every backend, against naive loops: conversions, sums, codes, maps of entries,
+ * and copies beside the operations. */
 #include "device.h"
 
 #include <pthread.h>
 
-/* Sums in double err by their order alone; a device's f32 division and root by a few roundings. */
+/* Sums in double differ by their order alone; f32 divisions and roots of a device by a few roundings. */
 static const double double_tolerance = 1e-12, f32_tolerance = 1e-6;
 
 static double worst_of(const double *got, const double *expected, int64_t n) {
@@ -27,9 +28,9 @@ static void drop(void *device) {
     b->ops->free(b, device);
 }
 
-/* ---- conversion ------------------------------------------------------------------------------------------------ */
+/* ---- conversion ---------------------------------------------------------------------------------------- */
 
-/* As the host does it, to the last bit: also of halves, of what is too large or too small, and of what is no number. */
+/* Conversions give the bits of the host's: ties, overflow, underflow and infinities included. */
 static void check_convert(const float *x, const float *dx, int64_t n) {
     static const mw_dtype types[] = {MW_F32, MW_BF16, MW_F16};
     for (int i = 0; i < 3; i++) {
@@ -56,7 +57,7 @@ static void conversions(void) {
     CHECK_FAILS(MW_ERR_UNSUPPORTED, b->ops->convert(b, MW_I32, NULL, NULL, 0));
 }
 
-/* ---- vectors and sums ---------------------------------------------------------------------------------------- */
+/* ---- vectors and sums ---------------------------------------------------------------------------------- */
 
 static void vectors(void) {
     enum { R = 71, D = 37, N = R * D };
@@ -135,21 +136,21 @@ static void sums_of_rows(void) {
 }
 
 static void weighted_and_squares(void) {
-    enum { R = 205, D = 41, BLOCK = 64, BLOCKS = 4, N = R * D };
+    enum { R = 205, D = 41, SPAN = 64, SPANS = 4, N = R * D };
     float *w = numbers(N, 1), *dw = put(w, N);
-    double weight[R], expected[BLOCKS * D] = {0}, squares[BLOCKS] = {0}, *got;
+    double weight[R], expected[SPANS * D] = {0}, squares[SPANS] = {0}, *got;
     for (int i = 0; i < R; i++) weight[i] = i % 3 ? sin(i) : 0;
     for (int i = 0; i < N; i++) {
-        expected[i / D / BLOCK * D + i % D] -= weight[i / D] * w[i];
-        squares[i / (BLOCK * D)] += 2.0 * w[i] * w[i];
+        expected[i / D / SPAN * D + i % D] -= weight[i / D] * w[i];
+        squares[i / (SPAN * D)] += 2.0 * w[i] * w[i];
     }
     double *dweight = put_bytes(weight, sizeof weight), *out = put_bytes(NULL, sizeof expected);
-    CHECK_OK(b->ops->weigh_rows(b, out, dweight, dw, R, D, BLOCK));
-    CHECK(worst_of(got = fetch(out, sizeof expected), expected, BLOCKS * D) < double_tolerance);
+    CHECK_OK(b->ops->weigh_rows(b, out, dweight, dw, R, D, SPAN));
+    CHECK(worst_of(got = fetch(out, sizeof expected), expected, SPANS * D) < double_tolerance);
     mw_free(got);
-    CHECK_OK(b->ops->square_sums(b, out, dw, N, BLOCK * D, false));
-    CHECK_OK(b->ops->square_sums(b, out, dw, N, BLOCK * D, true));
-    CHECK(worst_of(got = fetch(out, sizeof squares), squares, BLOCKS) < double_tolerance);
+    CHECK_OK(b->ops->square_sums(b, out, dw, N, SPAN * D, false));
+    CHECK_OK(b->ops->square_sums(b, out, dw, N, SPAN * D, true));
+    CHECK(worst_of(got = fetch(out, sizeof squares), squares, SPANS) < double_tolerance);
     mw_free(got);
     drop(dw);
     drop(dweight);
@@ -160,10 +161,10 @@ static void weighted_and_squares(void) {
 static void lengths(void) {
     enum { R = 9, D = 301, N = R * D };
     static const int64_t end[3] = {100, 101, D};
-    const mw_column_groups parts = {3, end};
+    const mw_column_groups groups = {3, end};
     float *w = numbers(N, 1), *g = numbers(N, 2), expected[N], length[R], got[N];
     double weight[R];
-    memset(w + 2 * D, 0, 100 * sizeof *w); /* a part of length 0 */
+    memset(w + 2 * D, 0, 100 * sizeof *w); /* a group of length 0 */
     memcpy(expected, g, sizeof expected);
     for (int r = 0; r < R; r++) {
         double sum = 0;
@@ -179,10 +180,10 @@ static void lengths(void) {
     }
     float *dw = put(w, N), *dg = put(g, N), *out = put(NULL, R);
     double *dweight = put_bytes(weight, sizeof weight);
-    CHECK_OK(b->ops->row_lengths(b, out, dw, R, D, &parts));
+    CHECK_OK(b->ops->row_lengths(b, out, dw, R, D, &groups));
     get(got, out, R);
     CHECK(relative_error(got, length, R) < f32_tolerance);
-    CHECK_OK(b->ops->add_directions(b, dg, dweight, dw, R, D, &parts));
+    CHECK_OK(b->ops->add_directions(b, dg, dweight, dw, R, D, &groups));
     get(got, dg, N);
     CHECK(relative_error(got, expected, N) < f32_tolerance);
     void *device[] = {dw, dg, out, dweight}, *host[] = {w, g};
@@ -190,7 +191,7 @@ static void lengths(void) {
     for (int i = 0; i < 2; i++) mw_free(host[i]);
 }
 
-/* ---- making codes -------------------------------------------------------------------------------------------- */
+/* ---- making codes -------------------------------------------------------------------------------------- */
 
 static bool opens(const mw_threshold *how, const float *floor, int64_t i, float x) {
     float at = floor ? floor[i] : how->level;
@@ -208,7 +209,7 @@ static void check_opening(int64_t rows, int64_t n, bool floors, float margin, bo
         .floor = floors ? dfloor : NULL, .level = 0.4f, .margin = margin, .labels = labelled ? dlabels : NULL};
     int64_t *count = mw_alloc((size_t)rows * 8), *start = mw_alloc((size_t)(rows + 1) * 8);
     CHECK_OK(b->ops->count_open(b, &how, dx, rows, n, count));
-    start[0] = 3; /* they need not begin at 0 */
+    start[0] = 3; /* starts need not begin at 0 */
     for (int64_t r = 0; r < rows; r++) start[r + 1] = start[r] + count[r];
     CHECK_OK(b->ops->write_open(b, &how, dx, rows, n, start, index, value));
     int32_t *got_index = fetch(index, (size_t)(rows * n + 3) * 4);
@@ -252,7 +253,7 @@ static void picking(void) {
     drop(dtable);
 }
 
-/* ---- by latent ----------------------------------------------------------------------------------------------- */
+/* ---- by latent ----------------------------------------------------------------------------------------- */
 
 /* Codes of `rows` rows: some empty, and latent 5 in most of them. */
 static int64_t make_codes(int64_t rows, int64_t n, int64_t most, int64_t base, int64_t *start, int32_t *index) {
@@ -315,28 +316,28 @@ static void check_lists(int64_t rows, int64_t n, int64_t most, int64_t first, in
 static void listing(void) {
     check_lists(1, 1, 2, 0, 1, 1);
     check_lists(40, 33, 5, 0, 33, 19);
-    check_lists(600, 50, 6, 0, 50, 7);  /* latents with more entries than a block takes at once */
-    check_lists(600, 300, 6, 10, 3, 5); /* a share, of which most entries are not */
-    check_lists(30, 40, 3, 35, 5, 300); /* a share that nobody fires */
+    check_lists(600, 50, 6, 0, 50, 7);  /* latents with more entries than a run of a thread block */
+    check_lists(600, 300, 6, 10, 3, 5); /* a shard with few of the entries */
+    check_lists(30, 40, 3, 35, 5, 300); /* a shard without entries */
 }
 
-static int falling(const void *x, const void *y) {
+static int descending(const void *x, const void *y) {
     float p = *(const float *)x, q = *(const float *)y;
     return p < q ? 1 : p > q ? -1 : 0;
 }
 
-/* A dictionary of a million latents: selection from a row, and lists of a few hundred codes. */
+/* Selects from a row of a million latents, and lists a few hundred codes of them. */
 static void a_million(void) {
     enum { N = 1000000, K = 50, ROWS = 7, ENTRIES = ROWS * K };
     float *x = numbers(N, 1), *sorted = numbers(N, 1), *dx = put(x, N), *value = put(NULL, K), got[K];
     int32_t *index = put_bytes(NULL, K * 4), *codes = mw_alloc(ENTRIES * 4);
     CHECK_OK(b->ops->top_k(b, dx, 1, N, K, index, value));
-    int32_t *places = fetch(index, K * 4);
+    int32_t *selected = fetch(index, K * 4);
     get(got, value, K);
-    qsort(sorted, N, sizeof *sorted, falling);
+    qsort(sorted, N, sizeof *sorted, descending);
     for (int i = 0; i < K; i++)
-        CHECK(places[i] >= 0 && places[i] < N && got[i] == x[places[i]] && got[i] >= sorted[K - 1] &&
-              (i == 0 || places[i] > places[i - 1]));
+        CHECK(selected[i] >= 0 && selected[i] < N && got[i] == x[selected[i]] && got[i] >= sorted[K - 1] &&
+              (i == 0 || selected[i] > selected[i - 1]));
     int64_t row[ROWS + 1];
     for (int i = 0; i <= ROWS; i++) row[i] = i * K;
     for (int i = 0; i < ENTRIES; i++) codes[i] = (int32_t)(i * 2654435761u % N);
@@ -357,7 +358,7 @@ static void a_million(void) {
     }
     CHECK(wrong == 0 && start[0] == 0 && start[N] == ENTRIES);
     void *device[] = {dx, value, index, dcodes, lists.start, lists.row, lists.coefficient};
-    void *host[] = {x, sorted, places, codes, start, coefficient};
+    void *host[] = {x, sorted, selected, codes, start, coefficient};
     for (int i = 0; i < 7; i++) drop(device[i]);
     for (int i = 0; i < 6; i++) mw_free(host[i]);
 }
@@ -393,15 +394,15 @@ static void firing(void) {
     for (int i = 0; i < 3; i++) mw_free(host[i]);
 }
 
-/* ---- entries of codes ---------------------------------------------------------------------------------------- */
+/* ---- entries of codes ---------------------------------------------------------------------------------- */
 
 enum { K_ROWS = 67, K_MOST = 300, K_LATENTS = 50 };
 
-/* Rows of 0 to K_MOST entries, whose values are few enough that many are equal. */
+/* Rows of 0 to K_MOST entries, with so few different values that many are equal. */
 typedef struct some_codes {
     int64_t start[K_ROWS + 1], entries;
-    int32_t *index, *there_index;
-    float *value, *there_value;
+    int32_t *index, *device_index;
+    float *value, *device_value;
 } some_codes;
 
 static some_codes some_new_codes(void) {
@@ -414,27 +415,27 @@ static some_codes some_new_codes(void) {
         c.index[j] = (int32_t)((j * 31 + 7) % K_LATENTS);
         c.value[j] = roundf(c.value[j] * 4) / 4;
     }
-    c.there_index = put_bytes(c.index, (size_t)c.entries * sizeof *c.index);
-    c.there_value = put(c.value, c.entries);
+    c.device_index = put_bytes(c.index, (size_t)c.entries * sizeof *c.index);
+    c.device_value = put(c.value, c.entries);
     return c;
 }
 
 static void free_some_codes(some_codes *c) {
-    drop(c->there_index);
-    drop(c->there_value);
+    drop(c->device_index);
+    drop(c->device_value);
     mw_free(c->index);
     mw_free(c->value);
 }
 
 static void check_kept(const some_codes *c, const mw_filter *how) {
-    int64_t count[K_ROWS], start[K_ROWS + 1] = {3}, at = 3; /* where the first row goes is the caller's to say */
-    CHECK_OK(b->ops->count_kept(b, how, c->start, c->there_index, c->there_value, K_ROWS, count));
+    int64_t count[K_ROWS], start[K_ROWS + 1] = {3}, at = 3; /* the caller chooses where the first row begins */
+    CHECK_OK(b->ops->count_kept(b, how, c->start, c->device_index, c->device_value, K_ROWS, count));
     for (int r = 0; r < K_ROWS; r++) start[r + 1] = start[r] + count[r];
-    int32_t *there = put_bytes(NULL, (size_t)(start[K_ROWS] + 1) * 4), *index;
-    float *there_too = put(NULL, start[K_ROWS] + 1), *value;
-    CHECK_OK(b->ops->write_kept(b, how, c->start, c->there_index, c->there_value, K_ROWS, start, there, there_too));
-    index = fetch(there, (size_t)start[K_ROWS] * 4);
-    value = fetch(there_too, (size_t)start[K_ROWS] * 4);
+    int32_t *to_index = put_bytes(NULL, (size_t)(start[K_ROWS] + 1) * 4), *index;
+    float *to_value = put(NULL, start[K_ROWS] + 1), *value;
+    CHECK_OK(b->ops->write_kept(b, how, c->start, c->device_index, c->device_value, K_ROWS, start, to_index, to_value));
+    index = fetch(to_index, (size_t)start[K_ROWS] * 4);
+    value = fetch(to_value, (size_t)start[K_ROWS] * 4);
     for (int r = 0; r < K_ROWS; r++) {
         int64_t equals = how->equals ? how->equals[r] : 0;
         CHECK(at == start[r]);
@@ -446,8 +447,8 @@ static void check_kept(const some_codes *c, const mw_filter *how) {
         }
     }
     CHECK(at == start[K_ROWS]);
-    drop(there);
-    drop(there_too);
+    drop(to_index);
+    drop(to_value);
     mw_free(index);
     mw_free(value);
 }
@@ -476,7 +477,7 @@ static void digits(void) {
             memcpy(&bits, &c.value[j], sizeof bits);
             if ((bits & mask) == prefix) expected[bits >> shift & 255]++;
         }
-        CHECK_OK(b->ops->count_digits(b, c.there_value, c.entries, prefix, mask, shift, counts));
+        CHECK_OK(b->ops->count_digits(b, c.device_value, c.entries, prefix, mask, shift, counts));
         for (int i = 0; i < 256; i++) {
             CHECK(counts[i] == expected[i]);
             if (counts[i] > counts[most]) most = i;
@@ -484,7 +485,7 @@ static void digits(void) {
         prefix |= (uint32_t)most << shift;
         mask |= UINT32_C(255) << shift;
     }
-    CHECK_OK(b->ops->count_digits(b, c.there_value, 0, 0, 0, 0, counts));
+    CHECK_OK(b->ops->count_digits(b, c.device_value, 0, 0, 0, 0, counts));
     CHECK(counts[0] == 0);
     free_some_codes(&c);
 }
@@ -493,7 +494,7 @@ static double slope_of(double c, double z, double s) {
     return (tanh(c * (z + 1e-5) * s) - tanh(c * (z - 1e-5) * s)) / 2e-5;
 }
 
-/* As its comment says it. */
+/* The formulas of the comments of mw_entry_function. */
 static double expected_map(const mw_entry_map *how, const float *table, double x, int64_t i, double z) {
     double t0 = table[i], t1 = table[K_LATENTS + i], t2 = table[2 * K_LATENTS + i], y = z > t1 ? z : 0;
     switch (how->map) {
@@ -515,11 +516,12 @@ static double expected_map(const mw_entry_map *how, const float *table, double x
     return 0;
 }
 
-/* Quotients of differences err by their step squared, and by 1e-16 over it. */
-static void check_map(const some_codes *c, const float *table, const float *x, mw_entry_map how, const float *there) {
+/* Difference quotients err by the square of their step, and by 1e-16 over their step. */
+static void check_map(const some_codes *c, const float *table, const float *x, mw_entry_map how,
+                      const float *device_tables) {
     float *out = put(x, c->entries), *got = numbers(c->entries, 1);
-    for (int i = 0; i < 3; i++) how.table[i] = how.table[i] ? there + i * K_LATENTS : NULL;
-    CHECK_OK(b->ops->map_entries(b, &how, out, c->there_index, c->there_value, c->entries));
+    for (int i = 0; i < 3; i++) how.table[i] = how.table[i] ? device_tables + i * K_LATENTS : NULL;
+    CHECK_OK(b->ops->map_entries(b, &how, out, c->device_index, c->device_value, c->entries));
     get(got, out, c->entries);
     for (int64_t j = 0; j < c->entries; j++) {
         double expected = expected_map(&how, table, x[j], c->index[j], c->value[j]);
@@ -531,24 +533,25 @@ static void check_map(const some_codes *c, const float *table, const float *x, m
 
 static void maps(void) {
     some_codes c = some_new_codes();
-    float *table = numbers(3 * K_LATENTS, 23), *x = numbers(c.entries, 24), *there = put(table, 3 * K_LATENTS);
+    float *table = numbers(3 * K_LATENTS, 23), *x = numbers(c.entries, 24), *device_tables = put(table, 3 * K_LATENTS);
     const float *t = table;
-    check_map(&c, table, x, (mw_entry_map){.map = MW_MAP_ADD, .a = 0.7}, there);
-    check_map(&c, table, x, (mw_entry_map){.map = MW_MAP_ADD, .a = 0.7, .table = {t}}, there);
-    check_map(&c, table, x, (mw_entry_map){.map = MW_MAP_TIMES}, there);
-    check_map(&c, table, x, (mw_entry_map){.map = MW_MAP_GATE, .table = {t}}, there);
-    check_map(&c, table, x, (mw_entry_map){.map = MW_MAP_MAGNITUDE, .table = {t, t, t}}, there);
-    check_map(&c, table, x, (mw_entry_map){.map = MW_MAP_TANH, .c = 1.5, .table = {t}}, there);
-    check_map(&c, table, x, (mw_entry_map){.map = MW_MAP_ADD_SLOPE, .a = 0.3, .c = 1.5, .table = {t}}, there);
-    check_map(&c, table, x, (mw_entry_map){.map = MW_MAP_EDGE, .b = 0.2, .table = {NULL, t}}, there);
-    check_map(&c, table, x, (mw_entry_map){.map = MW_MAP_EDGE, .a = 0.3, .b = 0.2, .c = 1.5, .table = {t, t}}, there);
-    drop(there);
+    check_map(&c, table, x, (mw_entry_map){.map = MW_MAP_ADD, .a = 0.7}, device_tables);
+    check_map(&c, table, x, (mw_entry_map){.map = MW_MAP_ADD, .a = 0.7, .table = {t}}, device_tables);
+    check_map(&c, table, x, (mw_entry_map){.map = MW_MAP_TIMES}, device_tables);
+    check_map(&c, table, x, (mw_entry_map){.map = MW_MAP_GATE, .table = {t}}, device_tables);
+    check_map(&c, table, x, (mw_entry_map){.map = MW_MAP_MAGNITUDE, .table = {t, t, t}}, device_tables);
+    check_map(&c, table, x, (mw_entry_map){.map = MW_MAP_TANH, .c = 1.5, .table = {t}}, device_tables);
+    check_map(&c, table, x, (mw_entry_map){.map = MW_MAP_ADD_SLOPE, .a = 0.3, .c = 1.5, .table = {t}}, device_tables);
+    check_map(&c, table, x, (mw_entry_map){.map = MW_MAP_EDGE, .b = 0.2, .table = {NULL, t}}, device_tables);
+    check_map(&c, table, x, (mw_entry_map){.map = MW_MAP_EDGE, .a = 0.3, .b = 0.2, .c = 1.5, .table = {t, t}},
+              device_tables);
+    drop(device_tables);
     mw_free(x);
     mw_free(table);
     free_some_codes(&c);
 }
 
-/* Of 4 shards' 6 places this one has the third's. */
+/* This process has the third of 4 shards of WIDTH latents. */
 static void picking_ones_own(void) {
     enum { R = 9, K = 5, WIDTH = 6, FIRST = 12 };
     int32_t index[R * K], table[R * WIDTH];
@@ -558,22 +561,22 @@ static void picking_ones_own(void) {
         index[i] = (i * 7 + 3) % (4 * WIDTH);
         value[i] = (float)(i + 1);
     }
-    int32_t *there = put_bytes(index, sizeof index), *there_table = put_bytes(table, sizeof table);
-    float *there_value = put(value, R * K);
-    CHECK_OK(b->ops->pick_own(b, there, there_value, there_table, FIRST, WIDTH, R, K));
-    int32_t *got = fetch(there, sizeof index);
-    float *kept = fetch(there_value, sizeof value);
+    int32_t *device_index = put_bytes(index, sizeof index), *device_table = put_bytes(table, sizeof table);
+    float *device_value = put(value, R * K);
+    CHECK_OK(b->ops->pick_own(b, device_index, device_value, device_table, FIRST, WIDTH, R, K));
+    int32_t *got = fetch(device_index, sizeof index);
+    float *kept = fetch(device_value, sizeof value);
     for (int i = 0; i < R * K; i++) {
         bool own = index[i] >= FIRST && index[i] < FIRST + WIDTH;
         CHECK(got[i] == (own ? table[i / K * WIDTH + index[i] - FIRST] : 0));
         CHECK(kept[i] == (own ? value[i] : 0));
     }
-    void *device[] = {there, there_table, there_value}, *host[] = {got, kept};
+    void *device[] = {device_index, device_table, device_value}, *host[] = {got, kept};
     for (int i = 0; i < 3; i++) drop(device[i]);
     for (int i = 0; i < 2; i++) mw_free(host[i]);
 }
 
-/* ---- copies beside the work ------------------------------------------------------------------------------------- */
+/* ---- copies beside the work ---------------------------------------------------------------------------- */
 
 enum { LONG = 1 << 16 };
 
@@ -590,26 +593,26 @@ static bool all_are(const float *x, float value) {
     return true;
 }
 
-/* Two lanes, each with what the work before it has made; the work after it changes another block. */
+/* Each slot gets the result of the operations before its fetch, while later operations change another array. */
 static void copies_from_the_device(void) {
     float one = 1, *row = put(&one, 1), *x = put(NULL, LONG), *copy[MW_COPY_SLOTS], *host[MW_COPY_SLOTS];
-    for (int lane = 0; lane < MW_COPY_SLOTS; lane++) {
-        host[lane] = host_block();
-        copy[lane] = put(NULL, LONG);
+    for (int slot = 0; slot < MW_COPY_SLOTS; slot++) {
+        host[slot] = host_block();
+        copy[slot] = put(NULL, LONG);
     }
     CHECK_OK(b->ops->fill_zero(b, x, LONG * sizeof *x));
-    for (int lane = 0; lane < MW_COPY_SLOTS; lane++) {
-        CHECK_OK(b->ops->subtract_row(b, copy[lane], x, row, LONG, 1));
-        CHECK_OK(b->ops->fetch(b, lane, host[lane], copy[lane], LONG * sizeof *x));
-        CHECK_OK(b->ops->subtract_row(b, x, copy[lane], row, LONG, 1));
+    for (int slot = 0; slot < MW_COPY_SLOTS; slot++) {
+        CHECK_OK(b->ops->subtract_row(b, copy[slot], x, row, LONG, 1));
+        CHECK_OK(b->ops->fetch(b, slot, host[slot], copy[slot], LONG * sizeof *x));
+        CHECK_OK(b->ops->subtract_row(b, x, copy[slot], row, LONG, 1));
     }
-    for (int lane = 0; lane < MW_COPY_SLOTS; lane++) {
-        CHECK_OK(b->ops->fetched(b, lane));
-        CHECK(all_are(host[lane], lane == 0 ? -1 : -3)); /* 0 - 1, and -2 - 1 */
+    for (int slot = 0; slot < MW_COPY_SLOTS; slot++) {
+        CHECK_OK(b->ops->fetched(b, slot));
+        CHECK(all_are(host[slot], slot == 0 ? -1 : -3)); /* 0 - 1, and -2 - 1 */
     }
-    for (int lane = 0; lane < MW_COPY_SLOTS; lane++) {
-        b->ops->host_free(b, host[lane]);
-        drop(copy[lane]);
+    for (int slot = 0; slot < MW_COPY_SLOTS; slot++) {
+        b->ops->host_free(b, host[slot]);
+        drop(copy[slot]);
     }
     drop(x);
     drop(row);
@@ -621,13 +624,14 @@ typedef struct sent {
     mw_status status;
 } sent;
 
-static void *send_them(void *self) {
+static void *send_numbers(void *self) {
     sent *s = self;
     s->status = b->ops->send(b, s->to, s->from, LONG * sizeof *s->to);
     return NULL;
 }
 
-/* Work before the mark still reads what is overwritten; work after the copy reads what came, while a thread brings it. */
+/* Operations before the mark read the old numbers, operations after the copy the new ones; a thread copies
+ * meanwhile. */
 static void copies_to_the_device(void) {
     float *x = put(NULL, LONG), *old = put(NULL, LONG), *new = put(NULL, LONG), *from = host_block(),
           *got = host_block();
@@ -637,8 +641,8 @@ static void copies_to_the_device(void) {
     CHECK_OK(b->ops->combine(b, old, 1, x, 0, NULL, LONG));
     CHECK_OK(b->ops->mark(b));
     sent s = {.to = x, .from = from};
-    NEED(pthread_create(&thread, NULL, send_them, &s) == 0);
-    CHECK_OK(b->ops->combine(b, new, 2, old, 0, NULL, LONG)); /* beside it */
+    NEED(pthread_create(&thread, NULL, send_numbers, &s) == 0);
+    CHECK_OK(b->ops->combine(b, new, 2, old, 0, NULL, LONG)); /* runs beside the copy */
     pthread_join(thread, NULL);
     CHECK_OK(s.status);
     CHECK_OK(b->ops->combine(b, new, 1, x, 1, new, LONG));
@@ -653,18 +657,18 @@ static void copies_to_the_device(void) {
     drop(new);
 }
 
-/* The host's arrays are its own again when a call returns, however many calls there have been since the device was waited for. */
+/* The host may change its arrays when a call returns, after any number of calls since the last wait for the device. */
 static void arrays_are_taken_at_once(void) {
     enum { ROWS = 1 << 17, TIMES = 20, TABLE = 16 };
     int32_t *index = mw_alloc(ROWS * sizeof *index);
-    float table[TABLE], *there, *out[TIMES], *got = numbers(ROWS, 1);
+    float table[TABLE], *device_table, *out[TIMES], *got = numbers(ROWS, 1);
     NEED(index != NULL);
     for (int i = 0; i < TABLE; i++) table[i] = (float)i;
-    there = put(table, TABLE);
+    device_table = put(table, TABLE);
     for (int i = 0; i < TIMES; i++) out[i] = put(NULL, ROWS);
     for (int i = 0; i < TIMES; i++) {
         for (int r = 0; r < ROWS; r++) index[r] = (r + i) % TABLE;
-        CHECK_OK(b->ops->gather_rows(b, out[i], there, MW_F32, index, ROWS, 1, 1, false));
+        CHECK_OK(b->ops->gather_rows(b, out[i], device_table, MW_F32, index, ROWS, 1, 1, false));
     }
     for (int i = 0; i < TIMES; i++) {
         int wrong = 0;
@@ -673,12 +677,12 @@ static void arrays_are_taken_at_once(void) {
         CHECK(wrong == 0);
         drop(out[i]);
     }
-    drop(there);
+    drop(device_table);
     mw_free(index);
     mw_free(got);
 }
 
-/* Closing waits for what was asked: copies still read the backend's own host memory. */
+/* Closing waits for all operations: copies still read the backend's host memory. */
 static void closed_with_work_to_do(const char *device) {
     enum { ROWS = 1 << 12 };
     mw_backend *other = NULL;
