@@ -8,7 +8,7 @@
  *
  * Memory: all matrices are row-major. Activations are f32, accumulations at least f32. Pointers are device pointers of
  * the backend (on the CPU, plain memory). Host memory are: the index of gather_rows, the position of rotary, the arrays
- * of mw_attention (whose k and v point to device memory), the starts of rows of codes, and whatever is marked so below.
+ * of mw_attention (whose k and v point to device memory), the starts of rows of codes, and parameters marked so below.
  *
  * Determinism: work is cut into tiles of fixed size, and one thread computes each output element in a fixed order, so
  * results do not depend on the number of threads. On the CPU a row's result of `matmul` depends only on the rows of its
@@ -134,9 +134,9 @@ typedef struct mw_backend mw_backend;
  * missing. A new operation needs: an entry here, a function in src/backend/cpu and in src/backend/cuda, and a test in
  * tests/unit/test_backend.c or test_backend_training.c.
  *
- * All are local to the process. Those that return a status fail with MW_ERR_MEMORY (out of host memory), MW_ERR_BACKEND
- * (a call of CUDA or of a library failed, out of device memory included), or as stated. Unless stated otherwise a GPU
- * may still be at work when they return, and calls take effect in the order they are made in. */
+ * All are local to the process. Their errors are MW_ERR_MEMORY (out of host memory), MW_ERR_BACKEND (a call
+ * of CUDA or of a library failed, out of device memory included), or as stated. Unless stated otherwise a GPU may
+ * still be at work when they return, and calls take effect in the order they are made in. */
 #define MW_BACKEND_OPERATIONS(X)                                                                                       \
     /* Allocates `bytes` bytes, which `free` frees. */                                                                 \
     X(mw_status, alloc, mw_backend *, size_t bytes, void **out)                                                        \
@@ -301,7 +301,7 @@ struct mw_backend {
 /* Opens a backend: "auto" (a GPU where one is usable, else the CPU), "cpu", "cpu:onednn", "cpu:cblas", "cuda",
  * "cuda:1". mw_backend_close frees it. MW_ERR_UNSUPPORTED: this machine or this build has no such backend. */
 mw_status mw_backend_open(const char *name, mw_backend **out) MW_MUST_USE;
-/* Opens a backend for one of several processes of a node. Where the name does not say which GPU, process `local_rank`
+/* Opens a backend for one of several processes of a node. If the name does not say which GPU, process `local_rank`
  * takes GPU local_rank modulo the number of GPUs that it sees (Slurm and CUDA_VISIBLE_DEVICES may hide some): with more
  * processes than GPUs they share. Local. */
 mw_status mw_backend_open_at(const char *name, int local_rank, mw_backend **out) MW_MUST_USE;

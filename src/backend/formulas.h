@@ -25,7 +25,7 @@ MW_FORMULA float mw_tanh(float x) {
 }
 #endif
 
-/* ---- sparse codes ---------------------------------------------------------------------------------------- */
+/* ---- sparse codes -------------------------------------------------------------------------------------- */
 
 /* Whether a value becomes a code. Comparisons with NaN are false. */
 MW_FORMULA bool mw_is_open(const mw_threshold *threshold, int64_t column, float x) {
@@ -33,7 +33,7 @@ MW_FORMULA bool mw_is_open(const mw_threshold *threshold, int64_t column, float 
     return threshold->margin > 0 ? fabsf(x - floor) < threshold->margin : x > floor;
 }
 
-/* What a filter decides on an entry: dropped; kept if the row may keep one more that equals the level; kept. */
+/* The decision of a filter: drop the entry; keep it if the row may keep another one that equals the level; keep it. */
 typedef enum mw_filtered { MW_FILTER_DROPS, MW_FILTER_EQUALS, MW_FILTER_KEEPS } mw_filtered;
 
 MW_FORMULA mw_filtered mw_filter_entry(const mw_filter *filter, int32_t latent, float x) {
@@ -41,7 +41,7 @@ MW_FORMULA mw_filtered mw_filter_entry(const mw_filter *filter, int32_t latent, 
     return x > filter->level ? MW_FILTER_KEEPS : x == filter->level ? MW_FILTER_EQUALS : MW_FILTER_DROPS;
 }
 
-/* ---- maps of entries ------------------------------------------------------------------------------------- */
+/* ---- maps of entries ----------------------------------------------------------------------------------- */
 
 /* d tanh(c z s) / dz */
 MW_FORMULA double mw_tanh_slope(double c, double z, double s) {
@@ -77,7 +77,7 @@ MW_FORMULA float mw_map_entry(const mw_entry_map *map, float x, int32_t i, float
     return x;
 }
 
-/* ---- attention ------------------------------------------------------------------------------------------- */
+/* ---- attention ----------------------------------------------------------------------------------------- */
 
 /* The keys that query i of a sequence sees are those from mw_keys_begin to mw_keys_end - 1. */
 MW_FORMULA int64_t mw_keys_end(int64_t q_len, int64_t kv_len, int64_t i) {
@@ -103,9 +103,9 @@ MW_FORMULA float mw_softmax_rescale(float best, float top) {
     return best == -INFINITY ? 0.0f : expf(best - top);
 }
 
-/* ---- Adam ------------------------------------------------------------------------------------------------ */
+/* ---- Adam ---------------------------------------------------------------------------------------------- */
 
-/* What all elements of a step share. */
+/* The numbers of a step that all elements share. */
 typedef struct mw_adam_terms {
     float beta1, beta2, one_minus_beta1, one_minus_beta2, eps, grad_scale;
     float lr_corrected;  /* lr / correction1 */

@@ -15,7 +15,7 @@ mw_status mw_cpu_pick(mw_backend *backend, int32_t *index, const int32_t *table,
     return MW_OK;
 }
 
-/* ---- threshold ------------------------------------------------------------------------------------------- */
+/* ---- threshold ----------------------------------------------------------------------------------------- */
 
 static int64_t count_row(const mw_threshold *threshold, const float *x, int64_t n) {
     int64_t count = 0;
@@ -50,7 +50,7 @@ mw_status mw_cpu_write_open(mw_backend *backend, const mw_threshold *threshold, 
     return MW_OK;
 }
 
-/* ---- by latent ------------------------------------------------------------------------------------------- */
+/* ---- by latent ----------------------------------------------------------------------------------------- */
 
 /* A counting sort. Each run is cut into pieces of rows, one for each thread. The entries of a latent in a piece follow
  * those in the pieces and runs before it, so their order does not depend on the number of pieces. */
@@ -140,7 +140,7 @@ mw_status mw_cpu_list_sums(mw_backend *backend, double *out, const mw_latent_lis
     return MW_OK;
 }
 
-/* ---- firing ------------------------------------------------------------------------------------------------ */
+/* ---- firing -------------------------------------------------------------------------------------------- */
 
 mw_status mw_cpu_mark_fired(mw_backend *backend, int64_t *since, int64_t n, int64_t by, const int32_t *index,
                             const float *value, int64_t entries, float above) {

@@ -18,7 +18,7 @@ mw_status mw_cpu_pick_own(mw_backend *backend, int32_t *index, float *value, con
     return MW_OK;
 }
 
-/* ---- filter ------------------------------------------------------------------------------------------------ */
+/* ---- filter -------------------------------------------------------------------------------------------- */
 
 /* `equals`: the number of further entries equal to the level that this row may keep. */
 static bool is_kept(const mw_filter *filter, int32_t latent, float x, int64_t *equals) {
@@ -66,7 +66,7 @@ mw_status mw_cpu_count_digits(mw_backend *backend, const float *value, int64_t e
     return MW_OK;
 }
 
-/* ---- maps ---------------------------------------------------------------------------------------------------- */
+/* ---- maps ---------------------------------------------------------------------------------------------- */
 
 mw_status mw_cpu_map_entries(mw_backend *backend, const mw_entry_map *map, float *out, const int32_t *index,
                              const float *value, int64_t entries) {

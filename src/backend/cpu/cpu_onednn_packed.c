@@ -49,7 +49,7 @@ static bool is_before_last(const mw_packed *p, int64_t slice) {
     return slice + 1 < p->slices;
 }
 
-/* ---- kernels --------------------------------------------------------------------------------------------- */
+/* ---- kernels ------------------------------------------------------------------------------------------- */
 
 static void kernel_free(kernel *k) {
     if (k->primitive) dnnl_primitive_destroy(k->primitive);
@@ -92,7 +92,7 @@ static mw_status kernel_make(const mw_packed *p, int64_t rows, int64_t width, mw
     return status == MW_OK ? known : status;
 }
 
-/* ---- packing --------------------------------------------------------------------------------------------- */
+/* ---- packing ------------------------------------------------------------------------------------------- */
 
 static mw_status choose_layout(mw_packed *p, slice_kind *kind, int64_t width) {
     mw_onednn_layout any = NULL;
@@ -225,7 +225,7 @@ mw_status mw_onednn_pack(const mw_matmul *like, mw_packed **slot) {
     return status == MW_ERR_UNSUPPORTED ? MW_OK : status; /* products take the plain B */
 }
 
-/* ---- products -------------------------------------------------------------------------------------------- */
+/* ---- products ------------------------------------------------------------------------------------------ */
 
 typedef struct task {
     const mw_matmul *t;

@@ -67,7 +67,7 @@ static void top_k_row(const float *x, int64_t n, int64_t k, int32_t *index, floa
     sort_by_index(value, index, k);
 }
 
-/* ---- by a floor ------------------------------------------------------------------------------------------ */
+/* ---- by a floor ---------------------------------------------------------------------------------------- */
 
 /* The k-th largest of x, which is reordered. Hoare 1961. */
 static float kth_largest(float *x, int64_t n, int64_t k) {

@@ -6,7 +6,7 @@
 
 enum { COLUMNS = 64 }; /* that a thread sums in one pass over the rows */
 
-/* ---- sums -------------------------------------------------------------------------------------------------- */
+/* ---- sums ---------------------------------------------------------------------------------------------- */
 
 mw_status mw_cpu_tile_sums(mw_backend *backend, double *out, const float *x, int64_t rows, int64_t d) {
     (void)backend;
@@ -79,7 +79,7 @@ mw_status mw_cpu_narrow(mw_backend *backend, float *out, const double *x, int64_
     return MW_OK;
 }
 
-/* ---- vectors ----------------------------------------------------------------------------------------------- */
+/* ---- vectors ------------------------------------------------------------------------------------------- */
 
 mw_status mw_cpu_subtract_row(mw_backend *backend, float *out, const float *x, const float *row, int64_t rows,
                               int64_t d) {
@@ -126,7 +126,7 @@ mw_status mw_cpu_fill_zero(mw_backend *backend, void *to, size_t bytes) {
     return MW_OK;
 }
 
-/* ---- lengths ------------------------------------------------------------------------------------------------ */
+/* ---- lengths ------------------------------------------------------------------------------------------- */
 
 static double length_of(const float *x, int64_t n) {
     double square = 0;

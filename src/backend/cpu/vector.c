@@ -138,7 +138,7 @@ DISPATCHED int64_t mw_at_least(const float *x, int64_t n, float floor, int32_t f
     return count;
 }
 
-/* ---- attention ------------------------------------------------------------------------------------------------ */
+/* ---- attention ----------------------------------------------------------------------------------------- */
 
 /* Vectors of sixteen and eight floats at any address, for loops that the compiler does not vectorize by itself. */
 typedef float lanes16 __attribute__((vector_size(64), aligned(4), may_alias));
