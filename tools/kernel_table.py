@@ -180,7 +180,7 @@ def occupancy(registers, threads, shared):
           "registers": 4 * (65536 // 4 // a_warp) // warps,  # a quarter of them for each scheduler
           "shared memory": 233472 // (-(-(shared + 1024) // 128) * 128)}
     blocks = min(of.values())
-    return blocks, 100 * blocks * warps // 64, " and ".join(k for k, v in of.items() if v == blocks)
+    return blocks, 100 * blocks * warps // 64, ", ".join(k for k, v in of.items() if v == blocks)
 
 
 # ---- the page --------------------------------------------------------------------------------------------------------
