@@ -61,7 +61,7 @@ static mw_status gather_starts(const kept_rows *mine, const mw_comm *comm, const
     return status;
 }
 
-static mw_status gather_latents(const kept_rows *mine, const mw_comm *comm, const int64_t *sizes, crowd *c) {
+static mw_status gather_active(const kept_rows *mine, const mw_comm *comm, const int64_t *sizes, crowd *c) {
     int size = mw_comm_size(comm);
     size_t *bytes = mw_alloc((size_t)size * sizeof *bytes);
     c->latent = mw_alloc((size_t)c->entries * sizeof *c->latent);
@@ -85,7 +85,7 @@ static mw_status gather(const kept_rows *mine, const mw_comm *comm, crowd *c) {
         c->entries += sizes[2 * r + 1];
     }
     if (status == MW_OK) status = gather_starts(mine, comm, sizes, c);
-    if (status == MW_OK) status = gather_latents(mine, comm, sizes, c);
+    if (status == MW_OK) status = gather_active(mine, comm, sizes, c);
     mw_free(sizes);
     return status;
 }
