@@ -1,15 +1,16 @@
+/* Detection test of a latent's name: random windows of the store, and tests made from them. */
 #include "evaluate/name_detection.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-struct detection_pool {
-    int64_t n; /* windows */
-    int64_t *row, *begin, *end;
-    mw_text *text;
-    int64_t width;   /* bytes of a window's bits */
-    uint8_t *active; /* [n, width] a bit for each latent */
+struct name_detection_pool {
+    int64_t n;                  /* windows */
+    int64_t *row, *begin, *end; /* [n] the row drawn, and the rows around it */
+    mw_text *text;              /* [n] */
+    int64_t width;              /* bytes of a window's bits */
+    uint8_t *active;            /* [n, width] a bit for each latent */
 };
 
 enum { POOL_SEED = 1717 };
@@ -28,8 +29,8 @@ static mw_status window_text(const mw_store_tokens *t, int64_t begin, int64_t en
     return bytes.failed || out->failed ? MW_ERR_MEMORY : MW_OK;
 }
 
-static mw_status fill_window(detection_pool *p, const mw_sae *sae, const mw_store_view *in, const mw_store_tokens *t,
-                             int64_t around, int64_t w, float *x, mw_codes *codes) {
+static mw_status fill_window(name_detection_pool *p, const mw_sae *sae, const mw_store_view *in,
+                             const mw_store_tokens *t, int64_t around, int64_t w, float *x, mw_codes *codes) {
     int64_t row = (int64_t)mw_permute(POOL_SEED, 0, (uint64_t)t->n_rows, (uint64_t)w);
     mw_store_span span = mw_store_span_of(t, row);
     p->row[w] = row;
@@ -44,7 +45,7 @@ static mw_status fill_window(detection_pool *p, const mw_sae *sae, const mw_stor
     return MW_OK;
 }
 
-static mw_status fill_pool(detection_pool *p, const mw_sae *sae, const mw_store_view *in, const mw_discovery *d,
+static mw_status fill_pool(name_detection_pool *p, const mw_sae *sae, const mw_store_view *in, const mw_discovery *d,
                            int64_t windows) {
     mw_store_tokens t = {0};
     mw_codes codes = {0};
@@ -67,20 +68,20 @@ static mw_status fill_pool(detection_pool *p, const mw_sae *sae, const mw_store_
     return status;
 }
 
-mw_status detection_pool_new(const mw_sae *sae, const mw_store_view *in, const mw_discovery *d, int64_t windows,
-                             detection_pool **out) {
-    detection_pool *p = mw_calloc(1, sizeof *p);
+mw_status name_detection_pool_new(const mw_sae *sae, const mw_store_view *in, const mw_discovery *d, int64_t windows,
+                                  name_detection_pool **out) {
+    name_detection_pool *p = mw_calloc(1, sizeof *p);
     if (!p) return MW_ERR_MEMORY;
     mw_status status = fill_pool(p, sae, in, d, windows);
     if (status != MW_OK)
-        detection_pool_free(&p);
+        name_detection_pool_free(&p);
     else
         *out = p;
     return status;
 }
 
-void detection_pool_free(detection_pool **slot) {
-    detection_pool *p = *slot;
+void name_detection_pool_free(name_detection_pool **slot) {
+    name_detection_pool *p = *slot;
     if (!p) return;
     for (int64_t w = 0; w < p->n; w++) mw_text_free(&p->text[w]);
     void *all[] = {p->row, p->begin, p->end, p->text, p->active, p};
@@ -96,12 +97,12 @@ typedef struct candidate {
     json_t *text;
 } candidate;
 
-static int by_order(const void *a, const void *b) {
+static int ascending_order(const void *a, const void *b) {
     const candidate *x = a, *y = b;
     return x->order < y->order ? -1 : x->order > y->order;
 }
 
-/* Whether a row is shown in one of the first top texts. */
+/* Returns whether one of the first `shown` top texts contains a row. */
 static bool was_shown(const mw_discovery *d, int64_t latent, int64_t shown, int64_t row) {
     for (int64_t t = latent * d->per; t < latent * d->per + shown && t < latent * d->per + d->top_texts; t++) {
         int64_t first = d->text_row[t] - d->text_center[t];
@@ -120,13 +121,13 @@ static json_t *sample_text(const mw_discovery *d, int64_t t) {
     return made;
 }
 
-static uint32_t draw(int64_t latent, int64_t row) {
+static uint32_t draw_order(int64_t latent, int64_t row) {
     uint32_t bits[4];
     mw_philox(POOL_SEED, (uint64_t)latent, (uint64_t)row, bits);
     return bits[0];
 }
 
-/* Samples from the strongest to the weakest, evenly. */
+/* Adds samples evenly spaced from the strongest to the weakest. Returns how many. */
 static int64_t add_active(const mw_discovery *d, int64_t latent, int64_t shown, int64_t each, candidate *list) {
     int64_t usable = 0, taken = 0, first = latent * d->per + d->top_texts;
     for (int64_t t = first; t < first + d->samples; t++)
@@ -135,30 +136,30 @@ static int64_t add_active(const mw_discovery *d, int64_t latent, int64_t shown, 
     for (int64_t t = first, seen = 0; t < first + d->samples && taken < wanted; t++) {
         if (d->text_row[t] < 0 || was_shown(d, latent, shown, d->text_row[t])) continue;
         if (seen++ != taken * usable / wanted) continue;
-        list[taken++] = (candidate){draw(latent, d->text_row[t]), true, sample_text(d, t)};
+        list[taken++] = (candidate){draw_order(latent, d->text_row[t]), true, sample_text(d, t)};
     }
     return taken;
 }
 
-static int64_t add_silent(const detection_pool *p, int64_t latent, int64_t each, candidate *list) {
+static int64_t add_silent(const name_detection_pool *p, int64_t latent, int64_t each, candidate *list) {
     int64_t taken = 0;
     for (int64_t i = 0; i < p->n && taken < each; i++) {
-        int64_t w = (i + latent * 7919) % p->n; /* other latents get other texts */
+        int64_t w = (i + latent * 7919) % p->n; /* each latent gets different texts */
         if (p->active[w * p->width + latent / 8] >> latent % 8 & 1) continue;
         json_t *text = json_stringn(p->text[w].data, p->text[w].length);
-        list[taken++] = (candidate){draw(latent, p->row[w]), false, text};
+        list[taken++] = (candidate){draw_order(latent, p->row[w]), false, text};
     }
     return taken;
 }
 
-mw_status detection_test_new(const detection_pool *pool, const mw_discovery *d, int64_t latent, int64_t shown,
-                             int64_t each, detection_test *out) {
+mw_status name_detection_test_new(const name_detection_pool *pool, const mw_discovery *d, int64_t latent, int64_t shown,
+                                  int64_t each, name_detection_test *out) {
     candidate *list = mw_calloc((size_t)(2 * each), sizeof *list);
-    detection_test test = {.texts = json_array(), .active = mw_calloc((size_t)(2 * each), sizeof(bool))};
+    name_detection_test test = {.texts = json_array(), .active = mw_calloc((size_t)(2 * each), sizeof(bool))};
     if (list && test.texts && test.active) {
         test.count = add_active(d, latent, shown, each, list);
         test.count += add_silent(pool, latent, test.count, list + test.count);
-        qsort(list, (size_t)test.count, sizeof *list, by_order);
+        qsort(list, (size_t)test.count, sizeof *list, ascending_order);
         for (int64_t i = 0; i < test.count; i++) {
             json_array_append_new(test.texts, list[i].text);
             test.active[i] = list[i].active;
@@ -169,24 +170,24 @@ mw_status detection_test_new(const detection_pool *pool, const mw_discovery *d, 
     if (good)
         *out = test;
     else
-        detection_test_free(&test);
+        name_detection_test_free(&test);
     return good ? MW_OK : MW_ERR_MEMORY;
 }
 
-void detection_test_free(detection_test *test) {
+void name_detection_test_free(name_detection_test *test) {
     json_decref(test->texts);
     mw_free(test->active);
-    *test = (detection_test){0};
+    *test = (name_detection_test){0};
 }
 
-double detection_score(const detection_test *test, const json_t *answer) {
+double name_detection_score(const name_detection_test *test, const json_t *answer) {
     double right[2] = {0}, all[2] = {0};
     if ((int64_t)json_array_size(answer) != test->count) return NAN;
     for (int64_t i = 0; i < test->count; i++) {
-        const json_t *said = json_array_get(answer, (size_t)i);
-        if (!json_is_boolean(said)) return NAN;
+        const json_t *one = json_array_get(answer, (size_t)i);
+        if (!json_is_boolean(one)) return NAN;
         all[test->active[i]]++;
-        right[test->active[i]] += json_is_true(said) == test->active[i];
+        right[test->active[i]] += json_is_true(one) == test->active[i];
     }
     return all[0] > 0 && all[1] > 0 ? (right[0] / all[0] + right[1] / all[1]) / 2 : NAN;
 }

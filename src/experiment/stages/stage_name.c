@@ -21,7 +21,7 @@ typedef struct naming {
     const naming_settings *s;
     mw_discovery d;
     mw_names names;
-    detection_pool *pool;
+    name_detection_pool *pool;
     int64_t *latents, count;
     int64_t named, tested;
     double score_sum;
@@ -171,10 +171,10 @@ static mw_status ask_names(naming *g, const int64_t *latents, int64_t n) {
 
 /* ---- testing ------------------------------------------------------------------------------------------------------ */
 
-static mw_status make_tests(naming *g, const int64_t *latents, int64_t n, detection_test *tests, json_t *list) {
+static mw_status make_tests(naming *g, const int64_t *latents, int64_t n, name_detection_test *tests, json_t *list) {
     for (int64_t i = 0; i < n; i++) {
         const mw_name *name = &g->names.of[latents[i]];
-        MW_TRY(detection_test_new(g->pool, &g->d, latents[i], g->s->texts, g->s->test_texts, &tests[i]));
+        MW_TRY(name_detection_test_new(g->pool, &g->d, latents[i], g->s->texts, g->s->test_texts, &tests[i]));
         if (name->name && tests[i].count)
             json_array_append_new(list, json_pack("{s:I, s:s, s:O}", "latent", (json_int_t)latents[i], "name",
                                                   name->name, "texts", tests[i].texts));
@@ -182,12 +182,12 @@ static mw_status make_tests(naming *g, const int64_t *latents, int64_t n, detect
     return MW_OK;
 }
 
-static void take_answers(naming *g, const int64_t *latents, int64_t n, const detection_test *tests,
+static void take_answers(naming *g, const int64_t *latents, int64_t n, const name_detection_test *tests,
                          const json_t *items) {
     for (size_t i = 0; i < json_array_size(items); i++) {
         const json_t *item = json_array_get(items, i);
         int64_t place = place_of(latents, n, item);
-        double score = place < 0 ? NAN : detection_score(&tests[place], json_object_get(item, "active"));
+        double score = place < 0 ? NAN : name_detection_score(&tests[place], json_object_get(item, "active"));
         if (!isfinite(score)) continue;
         g->names.of[latents[place]].score = score;
         g->score_sum += score;
@@ -196,7 +196,7 @@ static void take_answers(naming *g, const int64_t *latents, int64_t n, const det
 }
 
 static mw_status test_names(naming *g, const int64_t *latents, int64_t n) {
-    detection_test *tests = mw_calloc((size_t)n, sizeof *tests);
+    name_detection_test *tests = mw_calloc((size_t)n, sizeof *tests);
     json_t *list = json_array(), *answer = NULL, *items;
     mw_status status = tests ? make_tests(g, latents, n, tests, list) : MW_ERR_MEMORY;
     if (status == MW_OK && json_array_size(list)) {
@@ -206,7 +206,7 @@ static mw_status test_names(naming *g, const int64_t *latents, int64_t n) {
     }
     json_decref(list);
     json_decref(answer);
-    for (int64_t i = 0; i < n && tests; i++) detection_test_free(&tests[i]);
+    for (int64_t i = 0; i < n && tests; i++) name_detection_test_free(&tests[i]);
     mw_free(tests);
     return status;
 }
@@ -258,7 +258,7 @@ static mw_status name_latents(naming *g, const views *v) {
     MW_TRY(run_discovery(g->r, &g->d));
     MW_TRY(run_names_load(g->r, g->d.n, &g->names));
     MW_TRY(choose(g));
-    if (g->s->test_texts && g->count) MW_TRY(detection_pool_new(g->r->sae, &v->in, &g->d, POOL_WINDOWS, &g->pool));
+    if (g->s->test_texts && g->count) MW_TRY(name_detection_pool_new(g->r->sae, &v->in, &g->d, POOL_WINDOWS, &g->pool));
     mw_status status = name_all(g), saved = run_concepts_save(g->r, &g->d, &g->names);
     if (status == MW_OK) status = saved;
     if (status != MW_OK) return status;
@@ -289,7 +289,7 @@ mw_status stage_name(run *r) {
     MW_TRY(run_sae(r));
     MW_TRY(run_views(r, &v));
     mw_status status = mw_comm_agree(r->comm, run_is_root(r) ? name_alone(&g, &v) : MW_OK);
-    detection_pool_free(&g.pool);
+    name_detection_pool_free(&g.pool);
     mw_discovery_free(&g.d);
     mw_names_free(&g.names);
     mw_free(g.latents);
