@@ -1,4 +1,4 @@
-/* Latents that are active on the same rows, counted on a random sample of rows that all ranks share. */
+/* Latents that are active on the same rows, counted on a random sample of rows gathered from all ranks. */
 #include "concepts/discovery.h"
 
 #include <string.h>
@@ -23,31 +23,31 @@ void kept_rows_free(kept_rows *kept) {
     *kept = (kept_rows){0};
 }
 
-/* Rows of all ranks, and for each latent the rows it is active on. */
-typedef struct crowd {
+/* Kept rows of all ranks, and for each latent the rows on which it is active. */
+typedef struct gathered_rows {
     int64_t rows, entries;
     int64_t *start;  /* [rows + 1] */
-    int32_t *latent; /* [entries] by row */
+    int32_t *latent; /* [entries] sorted by row */
     int64_t *first;  /* [n + 1] */
-    int32_t *row;    /* [entries] by latent */
-} crowd;
+    int32_t *row;    /* [entries] sorted by latent */
+} gathered_rows;
 
-static void free_crowd(crowd *c) {
+static void free_gathered(gathered_rows *c) {
     mw_free(c->start);
     mw_free(c->latent);
     mw_free(c->first);
     mw_free(c->row);
 }
 
-/* Lengths of all ranks' rows, as they lie behind one another. */
-static mw_status gather_starts(const kept_rows *mine, const mw_comm *comm, const int64_t *sizes, crowd *c) {
+/* Gathers the lengths of all ranks' rows, in rank order, as starts. */
+static mw_status gather_starts(const kept_rows *kept, const mw_comm *comm, const int64_t *sizes, gathered_rows *c) {
     int size = mw_comm_size(comm);
-    int64_t *length = mw_alloc((size_t)mine->rows * sizeof *length), *all = mw_alloc((size_t)c->rows * sizeof *all);
+    int64_t *length = mw_alloc((size_t)kept->rows * sizeof *length), *all = mw_alloc((size_t)c->rows * sizeof *all);
     size_t *bytes = mw_alloc((size_t)size * sizeof *bytes);
     c->start = mw_alloc((size_t)(c->rows + 1) * sizeof *c->start);
     mw_status status = mw_comm_agree(comm, length && all && bytes && c->start ? MW_OK : MW_ERR_MEMORY);
     if (status == MW_OK) {
-        for (int64_t r = 0; r < mine->rows; r++) length[r] = mine->start[r + 1] - mine->start[r];
+        for (int64_t r = 0; r < kept->rows; r++) length[r] = kept->start[r + 1] - kept->start[r];
         for (int r = 0; r < size; r++) bytes[r] = (size_t)sizes[2 * r] * sizeof *length;
         status = mw_comm_allgatherv(comm, length, bytes, all);
     }
@@ -61,7 +61,7 @@ static mw_status gather_starts(const kept_rows *mine, const mw_comm *comm, const
     return status;
 }
 
-static mw_status gather_active(const kept_rows *mine, const mw_comm *comm, const int64_t *sizes, crowd *c) {
+static mw_status gather_active(const kept_rows *kept, const mw_comm *comm, const int64_t *sizes, gathered_rows *c) {
     int size = mw_comm_size(comm);
     size_t *bytes = mw_alloc((size_t)size * sizeof *bytes);
     c->latent = mw_alloc((size_t)c->entries * sizeof *c->latent);
@@ -69,68 +69,69 @@ static mw_status gather_active(const kept_rows *mine, const mw_comm *comm, const
     mw_status status = mw_comm_agree(comm, bytes && c->latent ? MW_OK : MW_ERR_MEMORY);
     if (status == MW_OK) {
         for (int r = 0; r < size; r++) bytes[r] = (size_t)sizes[2 * r + 1] * sizeof *c->latent;
-        status = mw_comm_allgatherv(comm, mine->index ? mine->index : none, bytes, c->latent);
+        status = mw_comm_allgatherv(comm, kept->index ? kept->index : none, bytes, c->latent);
     }
     mw_free(bytes);
     return status;
 }
 
-static mw_status gather(const kept_rows *mine, const mw_comm *comm, crowd *c) {
+static mw_status gather_rows(const kept_rows *kept, const mw_comm *comm, gathered_rows *c) {
     int size = mw_comm_size(comm);
-    int64_t own[2] = {mine->rows, mine->entries}, *sizes = mw_alloc((size_t)(2 * size) * sizeof *sizes);
+    int64_t own[2] = {kept->rows, kept->entries}, *sizes = mw_alloc((size_t)(2 * size) * sizeof *sizes);
     mw_status status = mw_comm_agree(comm, sizes ? MW_OK : MW_ERR_MEMORY);
     if (status == MW_OK) status = mw_comm_allgather(comm, own, sizeof own, sizes);
     for (int r = 0; r < size && status == MW_OK; r++) {
         c->rows += sizes[2 * r];
         c->entries += sizes[2 * r + 1];
     }
-    if (status == MW_OK) status = gather_starts(mine, comm, sizes, c);
-    if (status == MW_OK) status = gather_active(mine, comm, sizes, c);
+    if (status == MW_OK) status = gather_starts(kept, comm, sizes, c);
+    if (status == MW_OK) status = gather_active(kept, comm, sizes, c);
     mw_free(sizes);
     return status;
 }
 
-static mw_status sort_by_latent(crowd *c, int64_t n) {
+static mw_status sort_by_latent(gathered_rows *c, int64_t n) {
     c->first = mw_calloc((size_t)n + 2, sizeof *c->first);
     c->row = mw_alloc((size_t)c->entries * sizeof *c->row);
     if (!c->first || !c->row) return MW_ERR_MEMORY;
-    int64_t *at = c->first + 1; /* shifted by one while it is filled, so that it ends as the firsts */
-    for (int64_t e = 0; e < c->entries; e++) at[c->latent[e] + 1]++;
-    for (int64_t i = 0; i < n; i++) at[i + 1] += at[i];
+    int64_t *next = c->first + 1; /* shifted by one: after the last increment it holds the firsts */
+    for (int64_t e = 0; e < c->entries; e++) next[c->latent[e] + 1]++;
+    for (int64_t i = 0; i < n; i++) next[i + 1] += next[i];
     for (int64_t r = 0; r < c->rows; r++)
-        for (int64_t e = c->start[r]; e < c->start[r + 1]; e++) c->row[at[c->latent[e]]++] = (int32_t)r;
+        for (int64_t e = c->start[r]; e < c->start[r + 1]; e++) c->row[next[c->latent[e]]++] = (int32_t)r;
     return MW_OK;
 }
 
-/* `count` [n] is zero before and after. */
-static void meet(const crowd *c, int64_t latent, int32_t *count, int32_t *met, mw_nearest *near) {
+/* Offers every latent that shares a row with `latent`. `count` [n] is zero before and after; `met` [n] is scratch. */
+static void count_coactive(const gathered_rows *c, int64_t latent, int32_t *count, int32_t *met, mw_nearest *nearest) {
     int64_t n_met = 0, own = c->first[latent + 1] - c->first[latent];
     for (int64_t i = c->first[latent]; i < c->first[latent + 1]; i++)
         for (int64_t e = c->start[c->row[i]]; e < c->start[c->row[i] + 1]; e++)
             if (count[c->latent[e]]++ == 0) met[n_met++] = c->latent[e];
     for (int64_t i = 0; i < n_met; i++) {
         int32_t other = met[i];
-        int64_t theirs = c->first[other + 1] - c->first[other], both = count[other];
+        int64_t others = c->first[other + 1] - c->first[other], both = count[other];
         count[other] = 0;
-        if (other != latent) nearest_offer(near, latent, other, (float)((double)both / (double)(own + theirs - both)));
+        if (other != latent)
+            nearest_offer(nearest, latent, other, (float)((double)both / (double)(own + others - both)));
     }
 }
 
-mw_status find_coactive(const kept_rows *mine, const mw_comm *comm, int64_t m, mw_discovery *d) {
-    crowd c = {0};
+mw_status find_coactive(const kept_rows *kept, const mw_comm *comm, int64_t m, mw_discovery *d) {
+    gathered_rows c = {0};
     int64_t begin, end;
     int32_t *count = mw_calloc((size_t)d->n, sizeof *count), *met = mw_alloc((size_t)d->n * sizeof *met);
     mw_status status = count && met ? nearest_new(&d->coactive, d->n, m) : MW_ERR_MEMORY;
     status = mw_comm_agree(comm, status);
-    if (status == MW_OK) status = gather(mine, comm, &c);
+    if (status == MW_OK) status = gather_rows(kept, comm, &c);
     if (status == MW_OK) status = mw_comm_agree(comm, sort_by_latent(&c, d->n));
     if (status == MW_OK) {
         mw_comm_share(mw_comm_rank(comm), mw_comm_size(comm), d->n, 1, &begin, &end);
-        for (int64_t i = begin; i < end; i++) meet(&c, i, count, met, &d->coactive);
+        for (int64_t i = begin; i < end; i++) count_coactive(&c, i, count, met, &d->coactive);
         status = nearest_gather(&d->coactive, comm, d->n, 1);
     }
     d->coactive_rows = c.rows;
-    free_crowd(&c);
+    free_gathered(&c);
     mw_free(count);
     mw_free(met);
     return status;

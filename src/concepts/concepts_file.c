@@ -1,4 +1,4 @@
-/* concepts.json: what was found, for programs and people. */
+/* Writer of concepts.json: a discovery with texts, for programs and people. */
 #include "base/json.h"
 #include "microw/concepts.h"
 
@@ -7,34 +7,34 @@
 
 enum { QUANTILES = 5 };
 
-typedef struct page {
+typedef struct writer {
     const mw_discovery *d;
     const mw_names *names;
     mw_text out, before, token, after;
-} page;
+} writer;
 
-static void quoted(page *p, const char *key, const char *text, size_t length) {
+static void write_string(writer *p, const char *key, const char *text, size_t length) {
     mw_text_addf(&p->out, "\"%s\": ", key);
     mw_json_quote(&p->out, text, length);
 }
 
-static mw_status write_text(page *p, int64_t t) {
+static mw_status write_text(writer *p, int64_t t) {
     MW_TRY(mw_discovery_text(p->d, t, p->d->around, &p->before, &p->token, &p->after));
     mw_text_addf(&p->out, "\n   {\"score\": ");
     mw_json_add_real(&p->out, 6, (double)p->d->text_score[t]);
     mw_text_addf(&p->out, ", \"row\": %lld, \"document\": %lld, \"position\": %d, \"token_id\": %d, ",
                  (long long)p->d->text_row[t], (long long)p->d->text_document[t], p->d->text_position[t],
                  p->d->text_id[p->d->text_start[t] + p->d->text_center[t]]);
-    quoted(p, "before", p->before.data, p->before.length);
+    write_string(p, "before", p->before.data, p->before.length);
     mw_text_addf(&p->out, ", ");
-    quoted(p, "token", p->token.data, p->token.length);
+    write_string(p, "token", p->token.data, p->token.length);
     mw_text_addf(&p->out, ", ");
-    quoted(p, "after", p->after.data, p->after.length);
+    write_string(p, "after", p->after.data, p->after.length);
     mw_text_addf(&p->out, "}");
     return MW_OK;
 }
 
-static mw_status write_top(page *p, int64_t latent) {
+static mw_status write_top(writer *p, int64_t latent) {
     const mw_discovery *d = p->d;
     mw_text_addf(&p->out, "\"top_texts\": [");
     for (int64_t i = 0; i < d->top_texts && d->text_row[latent * d->per + i] >= 0; i++) {
@@ -45,8 +45,8 @@ static mw_status write_top(page *p, int64_t latent) {
     return MW_OK;
 }
 
-/* From the strongest fifth of the active rows to the weakest, one each. */
-static mw_status write_quantiles(page *p, int64_t latent) {
+/* Writes one text from each fifth of the active rows, strongest fifth first. */
+static mw_status write_quantiles(writer *p, int64_t latent) {
     const char *comma = "";
     mw_text_addf(&p->out, ", \"quantile_texts\": [");
     for (int64_t q = 0; q < QUANTILES; q++) {
@@ -60,76 +60,76 @@ static mw_status write_quantiles(page *p, int64_t latent) {
     return MW_OK;
 }
 
-static void write_latents(page *p, const char *key, const mw_nearest *near, int64_t latent) {
-    if (near->m == 0) return;
+static void write_latents(writer *p, const char *key, const mw_nearest *nearest, int64_t latent) {
+    if (nearest->m == 0) return;
     mw_text_addf(&p->out, ", \"%s\": [", key);
-    for (int64_t i = 0; i < near->m && near->index[latent * near->m + i] >= 0; i++) {
-        mw_text_addf(&p->out, "%s[%d, ", i ? ", " : "", near->index[latent * near->m + i]);
-        mw_json_add_real(&p->out, 4, (double)near->value[latent * near->m + i]);
+    for (int64_t i = 0; i < nearest->m && nearest->index[latent * nearest->m + i] >= 0; i++) {
+        mw_text_addf(&p->out, "%s[%d, ", i ? ", " : "", nearest->index[latent * nearest->m + i]);
+        mw_json_add_real(&p->out, 4, (double)nearest->value[latent * nearest->m + i]);
         mw_text_addf(&p->out, "]");
     }
     mw_text_addf(&p->out, "]");
 }
 
-static void write_tokens(page *p, const char *key, const mw_nearest *near, int64_t latent) {
-    if (near->m == 0) return;
+static void write_tokens(writer *p, const char *key, const mw_nearest *nearest, int64_t latent) {
+    if (nearest->m == 0) return;
     mw_text_addf(&p->out, ", \"%s\": [", key);
-    for (int64_t i = 0; i < near->m && near->index[latent * near->m + i] >= 0; i++) {
-        int32_t id = near->index[latent * near->m + i];
+    for (int64_t i = 0; i < nearest->m && nearest->index[latent * nearest->m + i] >= 0; i++) {
+        int32_t id = nearest->index[latent * nearest->m + i];
         p->token.length = 0;
         mw_text_add(&p->token, "", 0);
         mw_discovery_show(p->d, id, &p->token);
         mw_text_addf(&p->out, "%s[", i ? ", " : "");
         mw_json_quote(&p->out, p->token.data ? p->token.data : "", p->token.length);
         mw_text_addf(&p->out, ", ");
-        mw_json_add_real(&p->out, 4, (double)near->value[latent * near->m + i]);
+        mw_json_add_real(&p->out, 4, (double)nearest->value[latent * nearest->m + i]);
         mw_text_addf(&p->out, ", %d]", id);
     }
     mw_text_addf(&p->out, "]");
 }
 
-static void write_name(page *p, const mw_name *name) {
+static void write_name(writer *p, const mw_name *name) {
     const struct {
         const char *key, *text;
     } parts[] = {{"name", name->name}, {"note", name->note}, {"named_by", name->by}};
     for (int i = 0; i < 3 && name->name; i++) {
         if (!parts[i].text) continue;
-        quoted(p, parts[i].key, parts[i].text, strlen(parts[i].text));
+        write_string(p, parts[i].key, parts[i].text, strlen(parts[i].text));
         mw_text_addf(&p->out, ", ");
     }
     if (name->name && isfinite(name->score)) mw_text_addf(&p->out, "\"detection\": %.4g, ", name->score);
 }
 
-static void measure(page *p, const char *key, double value, int digits) {
+static void write_number(writer *p, const char *key, double value, int digits) {
     mw_text_addf(&p->out, "\"%s\": ", key);
     mw_json_add_real(&p->out, digits, value);
     mw_text_addf(&p->out, ", ");
 }
 
-static void write_groups(page *p, int64_t latent) {
+static void write_groups(writer *p, int64_t latent) {
     const mw_discovery *d = p->d;
     const char *category = mw_discovery_category(d, latent);
     if (category) {
-        quoted(p, "category", category, strlen(category));
+        write_string(p, "category", category, strlen(category));
         mw_text_addf(&p->out, ", ");
-        measure(p, "purity", (double)d->purity[latent], 4);
-        measure(p, "precision", (double)d->precision[latent], 4);
+        write_number(p, "purity", (double)d->purity[latent], 4);
+        write_number(p, "precision", (double)d->precision[latent], 4);
     }
     if (d->n_sources < 2) return;
     mw_text_addf(&p->out, "\"frequency_by_source\": [");
-    for (int64_t s = 0; s < d->n_sources; s++) { /* of a source without rows it is undefined */
+    for (int64_t s = 0; s < d->n_sources; s++) { /* null for a source without rows */
         mw_text_addf(&p->out, s ? ", " : "");
         mw_json_add_real(&p->out, 4, (double)d->by_source[latent * d->n_sources + s] / (double)d->source_rows[s]);
     }
     mw_text_addf(&p->out, "], ");
 }
 
-static mw_status write_latent(page *p, int64_t latent) {
+static mw_status write_latent(writer *p, int64_t latent) {
     const mw_discovery *d = p->d;
     mw_text_addf(&p->out, "{\"latent\": %lld, ", (long long)latent);
     if (p->names) write_name(p, &p->names->of[latent]);
-    measure(p, "frequency", (double)d->count[latent] / (double)d->rows, 6);
-    measure(p, "max", (double)d->text_score[latent * d->per], 6);
+    write_number(p, "frequency", (double)d->count[latent] / (double)d->rows, 6);
+    write_number(p, "max", (double)d->text_score[latent * d->per], 6);
     write_groups(p, latent);
     MW_TRY(write_top(p, latent));
     if (d->samples) MW_TRY(write_quantiles(p, latent));
@@ -141,7 +141,7 @@ static mw_status write_latent(page *p, int64_t latent) {
     return MW_OK;
 }
 
-static void write_sources(page *p) {
+static void write_sources(writer *p) {
     if (p->d->n_sources < 2) return;
     mw_text_addf(&p->out, "\"sources\": [");
     for (int64_t s = 0; s < p->d->n_sources; s++) {
@@ -152,7 +152,7 @@ static void write_sources(page *p) {
 }
 
 mw_status mw_concepts_save(const char *path, const mw_discovery *d, const mw_names *names) {
-    page p = {.d = d, .names = names};
+    writer p = {.d = d, .names = names};
     mw_status status = MW_OK;
     bool first = true;
     mw_text_addf(&p.out, "{\"n_latents\": %lld, \"rows\": %lld, ", (long long)d->n, (long long)d->rows);

@@ -1,21 +1,21 @@
-/* Latents with like directions: every decoder row against every other, a tile of rows at a time. */
+/* Latents with similar directions: cosines of every decoder row with every other, a tile of rows at a time. */
 #include "concepts/discovery.h"
 
 #include <math.h>
 
-static void read_row(mw_nearest *near, int64_t latent, const float *dot, const float *length, int64_t n) {
+static void offer_cosines(mw_nearest *nearest, int64_t latent, const float *dot, const float *length, int64_t n) {
     float least = -1;
     for (int64_t j = 0; j < n; j++) {
         if (j == latent || !(length[j] > 0)) continue;
         float cosine = dot[j] / (length[latent] * length[j]);
         if (!(cosine > least)) continue;
-        nearest_offer(near, latent, (int32_t)j, cosine);
-        const int64_t last = (latent + 1) * near->m - 1;
-        if (near->index[last] >= 0) least = near->value[last];
+        nearest_offer(nearest, latent, (int32_t)j, cosine);
+        const int64_t last = (latent + 1) * nearest->m - 1;
+        if (nearest->index[last] >= 0) least = nearest->value[last];
     }
 }
 
-static mw_status multiply(const mw_sae *sae, int64_t first, int64_t rows, float *dot) {
+static mw_status dot_products(const mw_sae *sae, int64_t first, int64_t rows, float *dot) {
     return sae->backend->ops->matmul(sae->backend, &(mw_matmul){.m = rows,
                                                                 .n = sae->n,
                                                                 .k = sae->d_out,
@@ -29,7 +29,7 @@ static mw_status multiply(const mw_sae *sae, int64_t first, int64_t rows, float 
                                                                 .ldc = sae->n});
 }
 
-static mw_status compare_share(const mw_sae *sae, mw_nearest *near, const mw_comm *comm, const float *length,
+static mw_status compare_share(const mw_sae *sae, mw_nearest *nearest, const mw_comm *comm, const float *length,
                                float *dot) {
     int64_t begin, end;
     mw_progress progress;
@@ -37,9 +37,9 @@ static mw_status compare_share(const mw_sae *sae, mw_nearest *near, const mw_com
     mw_progress_begin(&progress, "cosines", "latents", end - begin, mw_comm_rank(comm) == 0);
     for (int64_t i = begin; i < end; i += MW_ROW_TILE) {
         int64_t rows = end - i < MW_ROW_TILE ? end - i : MW_ROW_TILE;
-        MW_TRY(multiply(sae, i, rows, dot));
+        MW_TRY(dot_products(sae, i, rows, dot));
         for (int64_t r = 0; r < rows; r++)
-            if (length[i + r] > 0) read_row(near, i + r, dot + r * sae->n, length, sae->n);
+            if (length[i + r] > 0) offer_cosines(nearest, i + r, dot + r * sae->n, length, sae->n);
         mw_progress_update(&progress, i + rows - begin, NULL);
     }
     return MW_OK;

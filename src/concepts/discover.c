@@ -1,5 +1,5 @@
-/* One pass over all rows of a store: counts, histograms, the best and some random rows of every latent. Each rank takes its
- * blocks; what they found is merged so that nothing depends on who found it. */
+/* First pass of discovery, over all rows of a store: counts, histograms, the strongest rows and random rows of every
+ * latent. Each rank reads a share of the blocks; the merged result does not depend on the shares. */
 #include "concepts/discovery.h"
 #include "sae/rows/nonfinite.h"
 
@@ -15,7 +15,7 @@ typedef struct search {
     const mw_discover_options *options;
     mw_store_data_files sources;
     mw_discovery *out;
-    heap_entry *heap; /* [n, per]: one of the best, one of the samples */
+    heap_entry *heap; /* [n, per] for each latent a heap of top_texts rows, then one of samples */
     kept_rows kept;
     finite_rows finite;
     float *x;
@@ -24,51 +24,51 @@ typedef struct search {
 
 /* ---- a row ---------------------------------------------------------------------------------------------- */
 
-static uint64_t draw(uint64_t seed, int64_t latent, int64_t row) {
+static uint64_t random_key(uint64_t seed, int64_t latent, int64_t row) {
     uint32_t bits[4];
     mw_philox(seed, (uint64_t)latent, (uint64_t)row, bits);
     return (uint64_t)bits[0] << 32 | bits[1];
 }
 
-/* Positive floats are ordered like their bits. */
-static uint64_t key_of(float score) {
+/* Returns the bits of a positive float, which are ordered like the floats. */
+static uint64_t score_key(float score) {
     uint32_t bits;
     memcpy(&bits, &score, sizeof bits);
     return bits;
 }
 
-/* What all latents that are active on a row are told of it. */
-typedef struct place {
+/* Properties of a row, the same for all latents that are active on it. */
+typedef struct row_facts {
     int64_t row;
     mw_store_span span;
     int32_t category, source;
-} place;
+} row_facts;
 
-static void take_entry(search *s, int64_t latent, float z, const place *p) {
+static void add_activation(search *s, int64_t latent, float z, const row_facts *row) {
     mw_discovery *d = s->out;
     heap_entry *heap = s->heap + latent * d->per;
     d->count[latent]++;
-    if (p->category >= 0) d->by_category[latent * d->n_categories + p->category]++;
-    if (d->n_sources) d->by_source[latent * d->n_sources + p->source]++;
+    if (row->category >= 0) d->by_category[latent * d->n_categories + row->category]++;
+    if (d->n_sources) d->by_source[latent * d->n_sources + row->source]++;
     histogram_add(&d->bin_exponent[latent], d->bin + latent * MW_BINS, z);
-    heap_offer(heap, d->top_texts, (heap_entry){key_of(z), p->row, z}, &p->span);
+    heap_offer(heap, d->top_texts, (heap_entry){score_key(z), row->row, z}, &row->span);
     if (d->samples)
         heap_offer(heap + d->top_texts, d->samples,
-                   (heap_entry){draw((uint64_t)s->options->seed, latent, p->row), p->row, z}, NULL);
+                   (heap_entry){random_key((uint64_t)s->options->seed, latent, row->row), row->row, z}, NULL);
 }
 
-static mw_status take_row(search *s, int64_t row, int64_t begin, int64_t end) {
+static mw_status add_row(search *s, int64_t row, int64_t begin, int64_t end) {
     const mw_discovery *d = s->out;
-    place p = {.row = row, .span = mw_store_span_of(s->tokens, row)};
-    p.category = d->n_categories ? s->options->categories->of_token[s->tokens->ids[row]] : -1;
-    p.source = s->sources.of_document[p.span.document];
-    for (int64_t j = begin; j < end; j++) take_entry(s, s->codes.index[j], s->codes.value[j], &p);
+    row_facts facts = {.row = row, .span = mw_store_span_of(s->tokens, row)};
+    facts.category = d->n_categories ? s->options->categories->of_token[s->tokens->ids[row]] : -1;
+    facts.source = s->sources.of_document[facts.span.document];
+    for (int64_t j = begin; j < end; j++) add_activation(s, s->codes.index[j], s->codes.value[j], &facts);
     bool kept = mw_permute((uint64_t)s->options->seed, 0, (uint64_t)d->rows, (uint64_t)row) <
                 (uint64_t)s->options->coactive_rows;
     return kept ? kept_rows_add(&s->kept, s->codes.index + begin, end - begin) : MW_OK;
 }
 
-/* ---- this rank's rows ------------------------------------------------------------------------------------- */
+/* ---- rows of this rank ------------------------------------------------------------------------------------- */
 
 static mw_status search_block(search *s, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end && s->finite.first < 0; at += CHUNK_ROWS) {
@@ -77,7 +77,7 @@ static mw_status search_block(search *s, int64_t begin, int64_t end) {
         MW_TRY(mw_sae_encode(s->sae, s->x, n, &s->codes));
         for (int64_t r = 0; r < n; r++)
             if (finite_row(&s->finite, s->in, NULL, at + r, s->x + r * s->in->width, NULL))
-                MW_TRY(take_row(s, at + r, s->codes.start[r], s->codes.start[r + 1]));
+                MW_TRY(add_row(s, at + r, s->codes.start[r], s->codes.start[r + 1]));
     }
     return MW_OK;
 }
@@ -98,9 +98,10 @@ static mw_status search_share(search *s, const mw_comm *comm) {
     return status;
 }
 
-/* ---- all ranks' rows -------------------------------------------------------------------------------------- */
+/* ---- rows of all ranks -------------------------------------------------------------------------------------- */
 
-/* Of one latent: the best of all ranks' best, sorted, and the same of their samples. Sequences lie on one rank each. */
+/* Merges one heap of a latent: the k best of all ranks' entries, sorted. `line` [ranks, k] is scratch. Every sequence
+ * is on one rank, whose heap has already limited the rows of a span. */
 static void merge_heaps(const heap_entry *all, int64_t stride, int ranks, heap_entry *line, int64_t first, int64_t k,
                         heap_entry *out) {
     for (int r = 0; r < ranks; r++) memcpy(line + r * k, all + r * stride + first, (size_t)k * sizeof *line);
@@ -150,15 +151,15 @@ static mw_status merge(search *s, const mw_comm *comm) {
     return mw_comm_allreduce_sum(comm, d->by_category, d->n * d->n_categories);
 }
 
-/* ---- what the texts say ------------------------------------------------------------------------------------ */
+/* ---- texts and categories ------------------------------------------------------------------------------------ */
 
 static int best_score_first(const void *a, const void *b) {
     const heap_entry *x = a, *y = b;
-    heap_entry by_score[2] = {{key_of(x->score), x->row, 0}, {key_of(y->score), y->row, 0}};
+    heap_entry by_score[2] = {{score_key(x->score), x->row, 0}, {score_key(y->score), y->row, 0}};
     return heap_best_first(&by_score[0], &by_score[1]);
 }
 
-static mw_status write_texts(search *s) {
+static mw_status set_text_rows(search *s) {
     mw_discovery *d = s->out;
     d->text_row = mw_alloc((size_t)(d->n * d->per) * sizeof *d->text_row);
     d->text_score = mw_alloc((size_t)(d->n * d->per) * sizeof *d->text_score);
@@ -172,8 +173,8 @@ static mw_status write_texts(search *s) {
     return MW_OK;
 }
 
-/* The category of most top texts of a latent and its share of them; how often the latent means it. */
-static void judge(mw_discovery *d, const mw_store_tokens *tokens, const int32_t *of_token, int64_t latent) {
+/* Sets the commonest category of a latent's top texts, its share of them, and its share of the active rows. */
+static void score_category(mw_discovery *d, const mw_store_tokens *tokens, const int32_t *of_token, int64_t latent) {
     const int64_t *row = d->text_row + latent * d->per;
     int64_t texts = 0, best = 0;
     d->category[latent] = -1;
@@ -189,7 +190,7 @@ static void judge(mw_discovery *d, const mw_store_tokens *tokens, const int32_t 
     d->precision[latent] = (float)((double)hits / (double)d->count[latent]);
 }
 
-/* ---- the whole -------------------------------------------------------------------------------------------- */
+/* ---- all of it -------------------------------------------------------------------------------------------- */
 
 static mw_status copy_names(char *const *from, int64_t n, char ***out) {
     if (!(*out = mw_calloc((size_t)n, sizeof **out))) return MW_ERR_MEMORY;
@@ -259,16 +260,17 @@ static mw_status check(const search *s) {
         return mw_error(MW_ERR_CONFIG, "discover.top_texts is %lld: expected at least 1", (long long)o->top_texts);
     if (s->sae->n >= MW_DISCOVERY_LATENTS || o->top_texts + o->samples >= MW_DISCOVERY_TEXTS)
         return mw_error(
-            MW_ERR_UNSUPPORTED, "discovery of %lld latents with %lld texts each: fewer than %d and %d are expected",
+            MW_ERR_UNSUPPORTED, "discovery of %lld latents with %lld texts each: expected fewer than %d and %d",
             (long long)s->sae->n, (long long)(o->top_texts + o->samples), MW_DISCOVERY_LATENTS, MW_DISCOVERY_TEXTS);
     if (o->around > INT32_MAX / 2 || o->coactive_rows > INT32_MAX)
-        return mw_error(MW_ERR_UNSUPPORTED, "discovery with %lld tokens on each side, %lld rows in common: up to 2^31",
+        return mw_error(MW_ERR_UNSUPPORTED,
+                        "discovery with %lld tokens on each side, %lld coactive rows: expected less than 2^30 and 2^31",
                         (long long)o->around, (long long)o->coactive_rows);
     if (mw_store_rows(s->in->store) >= MW_DISCOVERY_ROWS)
-        return mw_error(MW_ERR_UNSUPPORTED, "discovery on %lld rows: fewer than 2^40 are expected",
+        return mw_error(MW_ERR_UNSUPPORTED, "discovery on %lld rows: expected fewer than 2^40",
                         (long long)mw_store_rows(s->in->store));
     if (s->in->width != s->sae->d)
-        return mw_error(MW_ERR_CONFIG, "an SAE of width %lld cannot read a site of width %lld", (long long)s->sae->d,
+        return mw_error(MW_ERR_CONFIG, "the SAE has width %lld, the site has width %lld", (long long)s->sae->d,
                         (long long)s->in->width);
     return MW_OK;
 }
@@ -282,9 +284,9 @@ static mw_status search_all(search *s, const mw_comm *comm, mw_store_tokens *tok
     MW_TRY(mw_comm_agree(comm, status));
     MW_TRY(finite_rows_end(&s->finite, s->in, NULL, comm));
     MW_TRY(merge(s, comm));
-    MW_TRY(mw_comm_agree(comm, write_texts(s)));
+    MW_TRY(mw_comm_agree(comm, set_text_rows(s)));
     for (int64_t i = 0; i < s->out->n && s->out->n_categories; i++)
-        judge(s->out, tokens, s->options->categories->of_token, i);
+        score_category(s->out, tokens, s->options->categories->of_token, i);
     MW_TRY(find_texts(s->sae, s->in, tokens, comm, s->out));
     if (s->options->neighbours == 0) return MW_OK;
     MW_TRY(find_coactive(&s->kept, comm, s->options->neighbours, s->out));
@@ -294,12 +296,12 @@ static mw_status search_all(search *s, const mw_comm *comm, mw_store_tokens *tok
 mw_status mw_discover(const mw_sae *sae, const mw_store_view *in, const mw_comm *comm,
                       const mw_discover_options *options, mw_discovery *out) {
     mw_store_tokens tokens = {0};
-    mw_discovery made = {0};
+    mw_discovery found = {0};
     search s = {.sae = sae,
                 .in = in,
                 .tokens = &tokens,
                 .options = options,
-                .out = &made,
+                .out = &found,
                 .finite = finite_rows_begin(options->nan_rule)};
     mw_status status = search_all(&s, comm, &tokens);
     mw_free(s.heap);
@@ -309,9 +311,9 @@ mw_status mw_discover(const mw_sae *sae, const mw_store_view *in, const mw_comm 
     mw_store_data_files_free(&s.sources);
     mw_store_tokens_free(&tokens);
     if (status != MW_OK)
-        mw_discovery_free(&made);
+        mw_discovery_free(&found);
     else
-        *out = made;
+        *out = found;
     return status;
 }
 

@@ -1,74 +1,74 @@
-/* discovery.h5: a discovery as named arrays. */
+/* Reader and writer of discovery.h5: a discovery as named arrays. */
 #include "concepts/discovery.h"
 
 #include <string.h>
 
 static const char file_kind[] = "microw discovery 2", earlier_kind[] = "microw discovery 1";
 
-/* One row an array, for writing and for reading: where it is, what it is called, how many rows and columns it has. */
+/* One array of the file, for writing and for reading. */
 typedef struct slot {
-    const char *name;
+    const char *name; /* in the file */
     mw_array_type type;
-    void **data;
-    int64_t rows, columns; /* rows -1: any, when it is read */
+    void **data;           /* member of the discovery */
+    int64_t rows, columns; /* rows -1: not known yet */
 } slot;
 enum { SLOTS_MAX = 32 };
 
-static void *place_of(const void *member) {
+static void *address_of(const void *member) {
     return (void *)(uintptr_t)member;
 }
 
 static int64_t list_slots(const mw_discovery *d, slot out[SLOTS_MAX]) {
     int64_t n = d->n, texts = d->n * d->per, tokens = d->text_start ? d->text_start[texts] : -1;
     const slot slots[] = {
-        {"latents/count", MW_ARRAY_I64, place_of(&d->count), n, 0},
-        {"latents/histogram", MW_ARRAY_I64, place_of(&d->bin), n, MW_BINS},
-        {"latents/histogram_exponent", MW_ARRAY_I32, place_of(&d->bin_exponent), n, 0},
-        {"latents/category", MW_ARRAY_I32, place_of(&d->category), n, 0},
-        {"latents/purity", MW_ARRAY_F32, place_of(&d->purity), n, 0},
-        {"latents/precision", MW_ARRAY_F32, place_of(&d->precision), n, 0},
-        {"texts/row", MW_ARRAY_I64, place_of(&d->text_row), n, d->per},
-        {"texts/activation", MW_ARRAY_F32, place_of(&d->text_score), n, d->per},
-        {"texts/center", MW_ARRAY_I32, place_of(&d->text_center), n, d->per},
-        {"texts/document", MW_ARRAY_I64, place_of(&d->text_document), n, d->per},
-        {"texts/position", MW_ARRAY_I32, place_of(&d->text_position), n, d->per},
-        {"texts/start", MW_ARRAY_I64, place_of(&d->text_start), texts + 1, 0},
-        {"texts/tokens", MW_ARRAY_I32, place_of(&d->text_id), tokens, 0},
-        {"texts/activations", MW_ARRAY_F32, place_of(&d->text_value), tokens, 0},
-        {"vocabulary/offset", MW_ARRAY_U64, place_of(&d->vocabulary_offset), d->n_vocabulary + 1, 0},
-        {"vocabulary/bytes", MW_ARRAY_U8, place_of(&d->vocabulary_bytes),
+        {"latents/count", MW_ARRAY_I64, address_of(&d->count), n, 0},
+        {"latents/histogram", MW_ARRAY_I64, address_of(&d->bin), n, MW_BINS},
+        {"latents/histogram_exponent", MW_ARRAY_I32, address_of(&d->bin_exponent), n, 0},
+        {"latents/category", MW_ARRAY_I32, address_of(&d->category), n, 0},
+        {"latents/purity", MW_ARRAY_F32, address_of(&d->purity), n, 0},
+        {"latents/precision", MW_ARRAY_F32, address_of(&d->precision), n, 0},
+        {"texts/row", MW_ARRAY_I64, address_of(&d->text_row), n, d->per},
+        {"texts/activation", MW_ARRAY_F32, address_of(&d->text_score), n, d->per},
+        {"texts/center", MW_ARRAY_I32, address_of(&d->text_center), n, d->per},
+        {"texts/document", MW_ARRAY_I64, address_of(&d->text_document), n, d->per},
+        {"texts/position", MW_ARRAY_I32, address_of(&d->text_position), n, d->per},
+        {"texts/start", MW_ARRAY_I64, address_of(&d->text_start), texts + 1, 0},
+        {"texts/tokens", MW_ARRAY_I32, address_of(&d->text_id), tokens, 0},
+        {"texts/activations", MW_ARRAY_F32, address_of(&d->text_value), tokens, 0},
+        {"vocabulary/offset", MW_ARRAY_U64, address_of(&d->vocabulary_offset), d->n_vocabulary + 1, 0},
+        {"vocabulary/bytes", MW_ARRAY_U8, address_of(&d->vocabulary_bytes),
          d->vocabulary_offset ? (int64_t)d->vocabulary_offset[d->n_vocabulary] : -1, 0},
-        {"sources/rows", MW_ARRAY_I64, place_of(&d->source_rows), d->n_sources, 0},
-        {"sources/count", MW_ARRAY_I64, place_of(&d->by_source), n, d->n_sources},
-        {"categories/count", MW_ARRAY_I64, place_of(&d->by_category), n, d->n_categories},
-        {"neighbours/cosine_index", MW_ARRAY_I32, place_of(&d->cosine.index), n, d->cosine.m},
-        {"neighbours/cosine", MW_ARRAY_F32, place_of(&d->cosine.value), n, d->cosine.m},
-        {"neighbours/together_index", MW_ARRAY_I32, place_of(&d->coactive.index), n, d->coactive.m},
-        {"neighbours/together", MW_ARRAY_F32, place_of(&d->coactive.value), n, d->coactive.m},
-        {"logits/promoted_token", MW_ARRAY_I32, place_of(&d->promoted.index), n, d->promoted.m},
-        {"logits/promoted", MW_ARRAY_F32, place_of(&d->promoted.value), n, d->promoted.m},
-        {"logits/suppressed_token", MW_ARRAY_I32, place_of(&d->suppressed.index), n, d->suppressed.m},
-        {"logits/suppressed", MW_ARRAY_F32, place_of(&d->suppressed.value), n, d->suppressed.m},
+        {"sources/rows", MW_ARRAY_I64, address_of(&d->source_rows), d->n_sources, 0},
+        {"sources/count", MW_ARRAY_I64, address_of(&d->by_source), n, d->n_sources},
+        {"categories/count", MW_ARRAY_I64, address_of(&d->by_category), n, d->n_categories},
+        {"neighbours/cosine_index", MW_ARRAY_I32, address_of(&d->cosine.index), n, d->cosine.m},
+        {"neighbours/cosine", MW_ARRAY_F32, address_of(&d->cosine.value), n, d->cosine.m},
+        {"neighbours/together_index", MW_ARRAY_I32, address_of(&d->coactive.index), n, d->coactive.m},
+        {"neighbours/together", MW_ARRAY_F32, address_of(&d->coactive.value), n, d->coactive.m},
+        {"logits/promoted_token", MW_ARRAY_I32, address_of(&d->promoted.index), n, d->promoted.m},
+        {"logits/promoted", MW_ARRAY_F32, address_of(&d->promoted.value), n, d->promoted.m},
+        {"logits/suppressed_token", MW_ARRAY_I32, address_of(&d->suppressed.index), n, d->suppressed.m},
+        {"logits/suppressed", MW_ARRAY_F32, address_of(&d->suppressed.value), n, d->suppressed.m},
     };
     memcpy(out, slots, sizeof slots);
     return sizeof slots / sizeof *slots;
 }
 
-/* What a list of latents has no columns for is not in the file. */
-static bool absent(const slot *s) {
+/* Returns whether an array is not in the file: an optional one without columns. */
+static bool is_absent(const slot *s) {
     bool optional = strncmp(s->name, "neighbours/", 11) == 0 || strncmp(s->name, "logits/", 7) == 0 ||
                     strcmp(s->name, "sources/count") == 0 || strcmp(s->name, "categories/count") == 0;
     return optional && s->columns == 0;
 }
 
-/* ---- names, one behind the other -------------------------------------------------------------------------- */
+/* ---- lists of names, one a line -------------------------------------------------------------------------- */
 
-static void join(char *const *names, int64_t n, mw_text *out) {
+static void join_names(char *const *names, int64_t n, mw_text *out) {
     mw_text_add(out, "", 0);
     for (int64_t i = 0; i < n; i++) mw_text_addf(out, "%s\n", names[i]);
 }
 
-static mw_status split(const char *text, char ***out, int64_t *n) {
+static mw_status split_names(const char *text, char ***out, int64_t *n) {
     char **names = NULL;
     int64_t count = 0, capacity = 0;
     for (const char *line = text; *line;) {
@@ -91,12 +91,12 @@ mw_status mw_discovery_save(const mw_discovery *d, const char *path, const char 
     int64_t count = list_slots(d, slots), n = 0;
     mw_text numbers = {0}, sources = {0}, categories = {0};
     for (int64_t i = 0; i < count; i++)
-        if (!absent(&slots[i]))
+        if (!is_absent(&slots[i]))
             arrays[n++] = (mw_array){slots[i].name, slots[i].type, slots[i].rows, slots[i].columns, *slots[i].data};
     mw_text_addf(&numbers, "%lld %lld %lld %lld %lld %lld", (long long)d->n, (long long)d->rows,
                  (long long)d->top_texts, (long long)d->samples, (long long)d->around, (long long)d->coactive_rows);
-    join(d->source, d->n_sources, &sources);
-    join(d->category_name, d->n_categories, &categories);
+    join_names(d->source, d->n_sources, &sources);
+    join_names(d->category_name, d->n_categories, &categories);
     bool good = !numbers.failed && !sources.failed && !categories.failed;
     const mw_pair pairs[] = {
         {"kind", file_kind},       {"stage", stage},
@@ -120,8 +120,8 @@ static mw_status read_numbers(const mw_arrays *file, const char *path, mw_discov
     if (earlier)
         mw_log(
             MW_LOG_INFO,
-            "%s: of an earlier version: texts are said to be of the document that their sequence begins with, and may "
-            "run on into the next; discover again to have their own",
+            "%s: written by an earlier version: texts are attributed to the document that their sequence begins with, "
+            "and may extend into the next; run `microw discover` again to correct this",
             path);
     MW_TRY(mw_arrays_text(file, "latents rows top_texts samples around together_rows", &text));
     int64_t *const into[] = {&d->n, &d->rows, &d->top_texts, &d->samples, &d->around, &d->coactive_rows};
@@ -137,28 +137,28 @@ static mw_status read_numbers(const mw_arrays *file, const char *path, mw_discov
     mw_free(text);
     d->per = d->top_texts + d->samples;
     if (good && d->n < MW_DISCOVERY_LATENTS && d->per < MW_DISCOVERY_TEXTS) return MW_OK;
-    return mw_error(MW_ERR_FORMAT, "%s: its sizes cannot be", path);
+    return mw_error(MW_ERR_FORMAT, "%s: sizes out of range", path);
 }
 
 static mw_status read_groups(const mw_arrays *file, mw_discovery *d) {
     char *text = NULL;
     MW_TRY(mw_arrays_text(file, "sources", &text));
-    mw_status status = split(text, &d->source, &d->n_sources);
+    mw_status status = split_names(text, &d->source, &d->n_sources);
     mw_free(text);
     text = NULL;
     if (status == MW_OK) status = mw_arrays_text(file, "categories", &text);
-    if (status == MW_OK) status = split(text, &d->category_name, &d->n_categories);
+    if (status == MW_OK) status = split_names(text, &d->category_name, &d->n_categories);
     mw_free(text);
     return status;
 }
 
-static mw_status nearest_width(const mw_arrays *file, const char *name, int64_t n, mw_nearest *near) {
+static mw_status nearest_width(const mw_arrays *file, const char *name, int64_t n, mw_nearest *nearest) {
     int64_t rows = n, columns = -1;
     void *data;
     if (!mw_arrays_have(file, name)) return MW_OK;
     MW_TRY(mw_arrays_read(file, name, MW_ARRAY_I32, &rows, &columns, &data));
     mw_free(data);
-    near->m = columns;
+    nearest->m = columns;
     return MW_OK;
 }
 
@@ -179,11 +179,12 @@ static mw_status read_slots(const mw_arrays *file, const char *path, mw_discover
     slot slots[SLOTS_MAX];
     int64_t count = list_slots(d, slots);
     for (int64_t i = 0; i < count; i++) {
-        list_slots(d, slots); /* lengths that follow from what has been read */
+        list_slots(d, slots); /* again: some lengths follow from arrays that were read */
         int64_t rows = slots[i].rows, columns = slots[i].columns;
-        if (absent(&slots[i])) continue;
+        if (is_absent(&slots[i])) continue;
         if (rows < 0)
-            return mw_error(MW_ERR_FORMAT, "%s: '%s' cannot have %lld rows", path, slots[i].name, (long long)rows);
+            return mw_error(MW_ERR_FORMAT, "%s: '%s': expected a number of rows, found %lld", path, slots[i].name,
+                            (long long)rows);
         MW_TRY(mw_arrays_read(file, slots[i].name, slots[i].type, &rows, &columns, slots[i].data));
     }
     return MW_OK;
@@ -195,9 +196,9 @@ static bool in_order(const int64_t *start, int64_t n) {
     return start[0] == 0;
 }
 
-static bool nearest_in_range(const mw_nearest *near, int64_t n, int64_t limit) {
-    for (int64_t i = 0; i < n * near->m; i++)
-        if (near->index[i] < -1 || near->index[i] >= limit) return false;
+static bool nearest_in_range(const mw_nearest *nearest, int64_t n, int64_t limit) {
+    for (int64_t i = 0; i < n * nearest->m; i++)
+        if (nearest->index[i] < -1 || nearest->index[i] >= limit) return false;
     return true;
 }
 
@@ -229,10 +230,10 @@ static mw_status check_all(const mw_discovery *d, const char *path) {
                 nearest_in_range(&d->cosine, d->n, d->n) && nearest_in_range(&d->coactive, d->n, d->n) &&
                 nearest_in_range(&d->promoted, d->n, d->n_vocabulary) &&
                 nearest_in_range(&d->suppressed, d->n, d->n_vocabulary);
-    return good ? MW_OK : mw_error(MW_ERR_FORMAT, "%s: numbers that are looked up are out of range", path);
+    return good ? MW_OK : mw_error(MW_ERR_FORMAT, "%s: an index is out of range", path);
 }
 
-/* Text starts must be known, and in order, before anything is as long as their last. */
+/* Reads in this order, since sizes of arrays follow from numbers, group names and arrays read before. */
 static mw_status read_all(const mw_arrays *file, const char *path, mw_discovery *d, char **fingerprint) {
     MW_TRY(read_numbers(file, path, d));
     MW_TRY(read_groups(file, d));

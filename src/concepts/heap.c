@@ -1,4 +1,4 @@
-/* The best of many, a heap a latent, whose root is the worst kept. */
+/* Binary heaps that keep the k best rows of a latent; the root is the worst of them. */
 #include "concepts/discovery.h"
 
 bool heap_better(heap_entry a, heap_entry b) {
@@ -11,17 +11,17 @@ int heap_best_first(const void *a, const void *b) {
     return heap_better(*x, *y) ? -1 : heap_better(*y, *x);
 }
 
-/* Replaces the entry at `at` by a better one, then restores the order below it. */
-static void replace(heap_entry *heap, int64_t k, int64_t at, heap_entry entry) {
+/* Replaces entry `i` by a better one and sifts it down. */
+static void replace(heap_entry *heap, int64_t k, int64_t i, heap_entry entry) {
     for (;;) {
-        int64_t child = 2 * at + 1;
+        int64_t child = 2 * i + 1;
         if (child >= k) break;
         if (child + 1 < k && heap_better(heap[child], heap[child + 1])) child++;
         if (!heap_better(entry, heap[child])) break;
-        heap[at] = heap[child];
-        at = child;
+        heap[i] = heap[child];
+        i = child;
     }
-    heap[at] = entry;
+    heap[i] = entry;
 }
 
 void heap_offer(heap_entry *heap, int64_t k, heap_entry entry, const mw_store_span *span) {

@@ -1,4 +1,4 @@
-/* Histograms whose range grows with the largest value seen. Widths are powers of two, so bins are merged exactly and the
+/* Histograms whose range grows with the largest value. Widths are powers of two, so that merging bins is exact and the
  * result depends on the values alone, not on their order. */
 #include "concepts/discovery.h"
 

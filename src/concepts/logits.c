@@ -1,10 +1,10 @@
-/* What a latent's direction says to the unembedding. */
+/* Effect of a latent's direction on the logits, through the final norm's weights and the unembedding. */
 #include "concepts/discovery.h"
 
 #include <math.h>
 #include <string.h>
 
-/* The columns of W_dec that are added to the residual stream, of the last such site; width 0: none are. */
+/* Finds the columns of W_dec of the last site that is added to the residual stream; width 0: there is none. */
 static mw_status find_columns(const mw_sae *sae, const mw_model *model, int64_t *first, int64_t *width) {
     const char *p = sae->target[0] ? sae->target : sae->site;
     *width = 0;
@@ -28,9 +28,9 @@ static mw_status find_columns(const mw_sae *sae, const mw_model *model, int64_t 
     return MW_OK;
 }
 
-/* The m largest of `logits` times sign, which nearest_offer puts in order. */
-static void take_ends(mw_discovery *d, int64_t latent, const float *logits, int64_t vocab, float sign,
-                      mw_nearest *into) {
+/* Keeps the m largest of sign * (logits - their mean). */
+static void keep_extremes(mw_discovery *d, int64_t latent, const float *logits, int64_t vocab, float sign,
+                          mw_nearest *into) {
     int64_t n = vocab < d->n_vocabulary ? vocab : d->n_vocabulary;
     double mean = 0;
     for (int64_t v = 0; v < vocab; v++) mean += logits[v];
@@ -56,8 +56,8 @@ static mw_status project_share(const mw_sae *sae, mw_model *model, int64_t first
         if (status == MW_OK && mw_first_not_finite(logits, n * vocab) < n * vocab)
             status = mw_model_report_nonfinite(model, NULL, "what latents add to the logits");
         for (int64_t r = 0; r < n && status == MW_OK; r++) {
-            take_ends(d, i + r, logits + r * vocab, vocab, 1, &d->promoted);
-            take_ends(d, i + r, logits + r * vocab, vocab, -1, &d->suppressed);
+            keep_extremes(d, i + r, logits + r * vocab, vocab, 1, &d->promoted);
+            keep_extremes(d, i + r, logits + r * vocab, vocab, -1, &d->suppressed);
         }
         mw_progress_update(&progress, i + n - begin, NULL);
     }

@@ -1,11 +1,11 @@
-/* Names of latents. */
+/* Lists of names of latents, and provisional names from the top texts. */
 #include "microw/concepts.h"
 
 #include <math.h>
 #include <string.h>
 
 enum { WORD_BYTES = 48, SPACES_SHOWN = 4 };
-#define SPACE "\u2423" /* the sign of one */
+#define SPACE "\u2423" /* U+2423, open box: shows a space */
 
 mw_status mw_names_new(int64_t n, mw_names *out) {
     mw_name *of = mw_calloc((size_t)n, sizeof *of);
@@ -43,7 +43,7 @@ mw_status mw_names_set(mw_names *names, int64_t latent, const mw_name *name) {
     return MW_OK;
 }
 
-/* The token most of the top texts peak on, of those not used yet; -1: there is none. */
+/* Returns the commonest token at the centers of the top texts that is not in `used`; -1: none. */
 static int32_t commonest(const mw_discovery *d, int64_t latent, const int32_t *used, int n_used) {
     int64_t first = latent * d->per, best_count = 0;
     int32_t best = -1;
@@ -59,7 +59,8 @@ static int32_t commonest(const mw_discovery *d, int64_t latent, const int32_t *u
     return best;
 }
 
-/* A token's text without the space before it. One of spaces alone is so many signs of a space, one without a text its number. */
+/* Appends a token's text without leading spaces. A token of spaces alone is shown as signs of a space, one without text
+ * as its id. */
 static void add_word(const mw_discovery *d, int32_t id, mw_text *out) {
     size_t length, spaces = 0;
     const char *text = mw_discovery_token(d, id, &length);

@@ -1,4 +1,4 @@
-/* Names in and out as CSV, JSON and in the form of Neuronpedia's explanation exports. */
+/* Reader and writer of names: CSV, JSON, and the format of Neuronpedia's explanation exports. */
 #include "base/csv.h"
 #include "base/json.h"
 #include "microw/concepts.h"
@@ -7,11 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What a reader fills: names are only moved to the caller's when the whole file is right. */
+/* Collects the names of a file; the caller's list changes only after the whole file was read without error. */
 typedef struct reader {
     const char *path, *by;
     int64_t n;
-    struct found {
+    struct parsed_name {
         int64_t latent;
         mw_name name;
     } * list;
@@ -22,16 +22,16 @@ static char *copy_or_null(const char *text) {
     return text && text[0] ? mw_strdup(text) : NULL;
 }
 
-/* An empty name takes the name away. */
-static mw_status found(reader *r, const char *where, const char *latent, const mw_name *name) {
+/* Appends a name; an empty one removes the latent's name later. `where` begins the message of an error. */
+static mw_status add_name(reader *r, const char *where, const char *latent, const mw_name *name) {
     int64_t number;
     if (!latent || !mw_parse_int(latent, &number) || number < 0 || number >= r->n || !name->name)
         return mw_error(MW_ERR_FORMAT, "%s: expected a latent from 0 to %lld with a name, found latent '%s', name '%s'",
                         where, (long long)r->n - 1, latent ? latent : "", name->name ? name->name : "");
     if (!MW_GROW(r->list, r->count, r->capacity)) return MW_ERR_MEMORY;
     const char *by = name->by && name->by[0] ? name->by : r->by;
-    r->list[r->count++] =
-        (struct found){number, {copy_or_null(name->name), copy_or_null(name->note), copy_or_null(by), name->score}};
+    r->list[r->count++] = (struct parsed_name){
+        number, {copy_or_null(name->name), copy_or_null(name->note), copy_or_null(by), name->score}};
     return r->list[r->count - 1].name.name || !name->name[0] ? MW_OK : MW_ERR_MEMORY;
 }
 
@@ -42,12 +42,13 @@ static const char *const column_names[COLUMNS] = {"latent", "name", "note", "by"
 
 typedef struct table {
     mw_csv csv;
-    int64_t n_fields;        /* of each row at most */
-    int64_t column[COLUMNS]; /* of the file; -1: it has none such */
-    int64_t *line;           /* [n]: where a latent was named; 0: nowhere yet */
+    int64_t n_fields;        /* most fields of a row */
+    int64_t column[COLUMNS]; /* index of each column in the file; -1: absent */
+    int64_t *line;           /* [n] line that names the latent; 0: none so far */
 } table;
 
-/* Whether the record at hand names columns: latent and name at least. Without such a header these are the first two. */
+/* Returns whether the current record is a header: it names at least the columns latent and name. Without one these are
+ * the first two. */
 static bool read_header(table *t) {
     for (int c = 0; c < COLUMNS; c++) {
         t->column[c] = -1;
@@ -63,11 +64,11 @@ static char *field_of(const table *t, int c) {
     return (char *)(uintptr_t)mw_csv_field(&t->csv, t->column[c], NULL);
 }
 
-/* A latent has one row: of two names one would be lost. */
-static mw_status note_line(reader *r, table *t, int64_t latent) {
+/* Refuses a second row of a latent: one of the two names would be lost. */
+static mw_status check_unique(reader *r, table *t, int64_t latent) {
     int64_t *line = &t->line[latent];
     if (*line)
-        return mw_error(MW_ERR_FORMAT, "%s:%lld: latent %lld is named on line %lld already", r->path,
+        return mw_error(MW_ERR_FORMAT, "%s:%lld: latent %lld is already named on line %lld", r->path,
                         (long long)t->csv.line, (long long)latent, (long long)*line);
     *line = t->csv.line;
     return MW_OK;
@@ -80,18 +81,18 @@ static mw_status read_row(reader *r, table *t) {
     if (!latent[0] && !name.name[0]) return MW_OK;
     snprintf(where, sizeof where, "%s:%lld", r->path, (long long)t->csv.line);
     if (t->csv.n_fields > t->n_fields)
-        return mw_error(MW_ERR_FORMAT, "%s: %lld fields, expected at most %lld: a text with a comma needs quotes",
+        return mw_error(MW_ERR_FORMAT, "%s: %lld fields, expected at most %lld: quote texts that contain a comma",
                         where, (long long)t->csv.n_fields, (long long)t->n_fields);
     if (score[0] && !mw_parse_double(score, &name.score))
         return mw_error(MW_ERR_FORMAT, "%s: score '%s' is not a number", where, score);
-    MW_TRY(found(r, where, latent, &name));
-    return note_line(r, t, r->list[r->count - 1].latent);
+    MW_TRY(add_name(r, where, latent, &name));
+    return check_unique(r, t, r->list[r->count - 1].latent);
 }
 
 static mw_status read_rows(reader *r, table *t) {
     bool more;
     MW_TRY(mw_csv_next(&t->csv, &more));
-    t->n_fields = t->csv.n_fields; /* the header's; without one, those of the first row */
+    t->n_fields = t->csv.n_fields; /* of the header, else of the first row */
     if (more && read_header(t)) MW_TRY(mw_csv_next(&t->csv, &more));
     while (more) {
         MW_TRY(read_row(r, t));
@@ -105,7 +106,7 @@ static mw_status read_csv(reader *r, const char *text, size_t length) {
     const char *zero = memchr(text, 0, length);
     mw_csv_begin(r->path, text, length, ',', &t.csv);
     mw_status status = !t.line ? MW_ERR_MEMORY
-                       : zero  ? mw_error(MW_ERR_FORMAT, "%s:%lld: a NUL: this is no CSV", r->path,
+                       : zero  ? mw_error(MW_ERR_FORMAT, "%s:%lld: a NUL byte: not a CSV file", r->path,
                                           (long long)mw_line_number(text, (size_t)(zero - text)))
                                : read_rows(r, &t);
     mw_csv_free(&t.csv);
@@ -149,12 +150,12 @@ static mw_status read_map(reader *r, json_t *root) {
         name.name = (char *)(uintptr_t)(json_is_string(value) ? json_string_value(value) : mw_json_text(value, "name"));
         name.note = (char *)(uintptr_t)mw_json_text(value, "note");
         name.by = (char *)(uintptr_t)mw_json_text(value, "by");
-        MW_TRY(found(r, where, key, &name));
+        MW_TRY(add_name(r, where, key, &name));
     }
     return MW_OK;
 }
 
-/* One explanation: "index" as text or number, "description". */
+/* Reads one explanation: "index", a string or a number, and "description". */
 static mw_status read_explanation(reader *r, const char *where, const json_t *o) {
     const json_t *index = json_object_get(o, "index");
     char number[32] = "";
@@ -165,7 +166,7 @@ static mw_status read_explanation(reader *r, const char *where, const json_t *o)
     name.name = (char *)(uintptr_t)mw_json_text(o, "description");
     name.note = (char *)(uintptr_t)mw_json_text(o, "notes");
     name.by = (char *)(uintptr_t)(by ? by : mw_json_text(o, "typeName"));
-    return found(r, where, latent, &name);
+    return add_name(r, where, latent, &name);
 }
 
 static mw_status read_list(reader *r, const json_t *root) {
@@ -255,7 +256,7 @@ static void write_neuronpedia(const mw_names *names, const char *model, const ch
     mw_text_addf(out, "\n]\n");
 }
 
-/* ---- both ------------------------------------------------------------------------------------------------- */
+/* ---- all formats ------------------------------------------------------------------------------------------------ */
 
 mw_status mw_names_format_parse(const char *text, mw_names_format *out) {
     static const char *const names[] = {"auto", "csv", "json", "neuronpedia"};

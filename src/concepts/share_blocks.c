@@ -1,4 +1,4 @@
-/* Which blocks of a store each rank reads. */
+/* Division of a store's blocks among the ranks. */
 #include "concepts/discovery.h"
 
 mw_status share_blocks(const mw_store *store, const mw_comm *comm, uint64_t **row, int64_t *begin, int64_t *end) {

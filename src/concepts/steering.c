@@ -1,16 +1,17 @@
-/* SAEs as hooks. */
+/* SAEs as hooks of a model: steering, and a log of codes. */
 #include "microw/concepts.h"
 
 #include <string.h>
 
-static mw_status codes_of(const mw_sae *sae, const mw_hook_event *event, const float *x, mw_codes *out) {
+static mw_status encode_event(const mw_sae *sae, const mw_hook_event *event, const float *x, mw_codes *out) {
     if (event->x.shape[1] != sae->d)
-        return mw_error(MW_ERR_ARG, "an SAE of width %lld met a site of width %lld", (long long)sae->d,
+        return mw_error(MW_ERR_ARG, "the SAE has width %lld, the site has width %lld", (long long)sae->d,
                         (long long)event->x.shape[1]);
     return mw_sae_encode(sae, x, event->x.shape[0], out);
 }
 
-/* What the edits add, given a row's codes (NULL: silent), to columns first .. first + width of x_hat. */
+/* Adds the effect of all edits to x [width], columns first .. first + width - 1 of x_hat. `codes` of the row; NULL: all
+ * silent. */
 static void edit_row(const mw_steering *s, const mw_codes *codes, int64_t row, int64_t first, int64_t width, float *x) {
     const mw_sae *sae = s->sae;
     for (int64_t e = 0; e < s->n_edits; e++) {
@@ -23,8 +24,8 @@ static void edit_row(const mw_steering *s, const mw_codes *codes, int64_t row, i
     }
 }
 
-/* x [rows, d_out] from the codes of `read` [rows, d], which may be x itself. */
-static mw_status steer_rows(const mw_steering *s, const mw_hook_event *event, const mw_codes *codes, const float *read,
+/* Edits x [rows, d_out], given the codes of `input` [rows, d], which may be x itself. */
+static mw_status steer_rows(const mw_steering *s, const mw_hook_event *event, const mw_codes *codes, const float *input,
                             float *x) {
     int64_t d = s->sae->d_out;
     mw_status status = MW_OK;
@@ -33,7 +34,7 @@ static mw_status steer_rows(const mw_steering *s, const mw_hook_event *event, co
         mw_codes one = *codes;
         one.start += r;
         one.rows = 1;
-        if (!s->keep_error) status = mw_sae_decode(s->sae, &one, read + r * s->sae->d, x + r * d);
+        if (!s->keep_error) status = mw_sae_decode(s->sae, &one, input + r * s->sae->d, x + r * d);
         edit_row(s, codes, r, 0, d, x + r * d);
     }
     return status;
@@ -53,7 +54,7 @@ mw_status mw_steer(void *self, const mw_hook_event *event) {
     float *x = NULL;
     MW_TRY(check_edits(s));
     MW_TRY(mw_hook_borrow(event, &x));
-    mw_status status = codes_of(s->sae, event, x, &codes);
+    mw_status status = encode_event(s->sae, event, x, &codes);
     if (status == MW_OK) status = steer_rows(s, event, &codes, x, x);
     mw_codes_free(&codes);
     mw_status returned = mw_hook_return(event, x, status == MW_OK);
@@ -63,13 +64,13 @@ mw_status mw_steer(void *self, const mw_hook_event *event) {
 /* ---- a transcoder's two hooks ------------------------------------------------------------------------------ */
 
 static mw_status keep_input(mw_steering *s, const float *x, int64_t count) {
-    if (count > s->x_capacity) {
-        mw_free(s->x);
-        s->x_capacity = 0;
-        if (!(s->x = mw_alloc((size_t)count * sizeof *s->x))) return MW_ERR_MEMORY;
-        s->x_capacity = count;
+    if (count > s->input_capacity) {
+        mw_free(s->input);
+        s->input_capacity = 0;
+        if (!(s->input = mw_alloc((size_t)count * sizeof *s->input))) return MW_ERR_MEMORY;
+        s->input_capacity = count;
     }
-    memcpy(s->x, x, (size_t)count * sizeof *s->x);
+    memcpy(s->input, x, (size_t)count * sizeof *s->input);
     return MW_OK;
 }
 
@@ -77,7 +78,7 @@ static mw_status read_site(void *self, const mw_hook_event *event) {
     mw_steering *s = self;
     float *x = NULL;
     MW_TRY(mw_hook_borrow(event, &x));
-    mw_status status = codes_of(s->sae, event, x, &s->seen);
+    mw_status status = encode_event(s->sae, event, x, &s->input_codes);
     if (status == MW_OK) status = keep_input(s, x, event->x.shape[0] * s->sae->d);
     mw_status returned = mw_hook_return(event, x, false);
     return status != MW_OK ? status : returned;
@@ -86,35 +87,37 @@ static mw_status read_site(void *self, const mw_hook_event *event) {
 static mw_status write_site(void *self, const mw_hook_event *event) {
     mw_steering *s = self;
     float *x = NULL;
-    if (event->x.shape[1] != s->sae->d_out || event->x.shape[0] != s->seen.rows)
-        return mw_error(MW_ERR_ARG, "a transcoder to width %lld met a site of width %lld", (long long)s->sae->d_out,
-                        (long long)event->x.shape[1]);
+    if (event->x.shape[1] != s->sae->d_out || event->x.shape[0] != s->input_codes.rows)
+        return mw_error(MW_ERR_ARG, "the transcoder's target has width %lld, the site has width %lld",
+                        (long long)s->sae->d_out, (long long)event->x.shape[1]);
     MW_TRY(mw_hook_borrow(event, &x));
-    mw_status status = steer_rows(s, event, &s->seen, s->x, x), returned = mw_hook_return(event, x, status == MW_OK);
+    mw_status status = steer_rows(s, event, &s->input_codes, s->input, x),
+              returned = mw_hook_return(event, x, status == MW_OK);
     return status != MW_OK ? status : returned;
 }
 
 /* ---- a crosscoder's hooks ------------------------------------------------------------------------------------ */
 
-typedef struct span {
+/* Columns of a decoder row that belong to one site. */
+typedef struct site_columns {
     const mw_steering *s;
     int64_t first, width;
-} span;
+} site_columns;
 
 static mw_status add_at_site(void *self, const mw_hook_event *event) {
-    const span *at = self;
+    const site_columns *columns = self;
     float *x = NULL;
-    if (event->x.shape[1] != at->width)
-        return mw_error(MW_ERR_ARG, "an SAE with a site of width %lld met one of width %lld", (long long)at->width,
-                        (long long)event->x.shape[1]);
+    if (event->x.shape[1] != columns->width)
+        return mw_error(MW_ERR_ARG, "the SAE's site has width %lld, the model's has width %lld",
+                        (long long)columns->width, (long long)event->x.shape[1]);
     MW_TRY(mw_hook_borrow(event, &x));
     for (int64_t r = 0; r < event->x.shape[0]; r++)
-        if (!event->token || event->token[r] != at->s->untouched)
-            edit_row(at->s, NULL, r, at->first, at->width, x + r * at->width);
+        if (!event->token || event->token[r] != columns->s->untouched)
+            edit_row(columns->s, NULL, r, columns->first, columns->width, x + r * columns->width);
     return mw_hook_return(event, x, true);
 }
 
-static void free_span(void *self) {
+static void free_columns(void *self) {
     mw_free(self);
 }
 
@@ -133,8 +136,9 @@ static mw_status attach_transcoder(mw_steering *s, mw_hooks *hooks) {
     MW_TRY(mw_site_parse(s->sae->site, &from));
     MW_TRY(mw_site_parse(s->sae->target, &to));
     if (mw_site_order(from) >= mw_site_order(to))
-        return mw_error(MW_ERR_UNSUPPORTED, "a pass reaches %s after %s: this transcoder cannot steer", s->sae->site,
-                        s->sae->target);
+        return mw_error(MW_ERR_UNSUPPORTED,
+                        "the transcoder reads %s, which a pass reaches after its target %s: it cannot steer",
+                        s->sae->site, s->sae->target);
     MW_TRY(attach(s, hooks, s->sae->site, (mw_hook){.kind = MW_DETECTOR, .call = read_site, .self = s}));
     return attach(s, hooks, s->sae->target, (mw_hook){.kind = MW_CONTROLLER, .call = write_site, .self = s});
 }
@@ -143,20 +147,21 @@ static mw_status attach_crosscoder(mw_steering *s, mw_hooks *hooks) {
     const char *p = s->sae->target[0] ? s->sae->target : s->sae->site;
     for (int64_t e = 0; e < s->n_edits; e++)
         if (s->edits[e].scale != 1 || !s->keep_error)
-            return mw_error(MW_ERR_UNSUPPORTED,
-                            "latent %lld: an SAE over several sites can be steered by adding to latents only",
-                            (long long)s->edits[e].latent);
+            return mw_error(
+                MW_ERR_UNSUPPORTED,
+                "latent %lld: an SAE over several sites steers only by adding to latents, with the error kept",
+                (long long)s->edits[e].latent);
     for (int64_t i = 0; i < s->sae->n_targets; i++) {
         int64_t first = i ? s->sae->target_end[i - 1] : 0;
         size_t length = strcspn(p, ",");
         char name[MW_SITE_TEXT] = "";
         if (length < sizeof name) memcpy(name, p, length);
-        span *at = mw_alloc(sizeof *at);
-        if (!at) return MW_ERR_MEMORY;
-        *at = (span){s, first, s->sae->target_end[i] - first};
-        mw_hook hook = {.kind = MW_CONTROLLER, .call = add_at_site, .self = at, .release = free_span};
+        site_columns *columns = mw_alloc(sizeof *columns);
+        if (!columns) return MW_ERR_MEMORY;
+        *columns = (site_columns){s, first, s->sae->target_end[i] - first};
+        mw_hook hook = {.kind = MW_CONTROLLER, .call = add_at_site, .self = columns, .release = free_columns};
         mw_status status = attach(s, hooks, name, hook);
-        if (status != MW_OK) mw_free(at);
+        if (status != MW_OK) mw_free(columns);
         MW_TRY(status);
         p += length + (p[length] == ',');
     }
@@ -179,16 +184,16 @@ mw_status mw_steering_attach(mw_steering *s, mw_hooks *hooks, const char *site) 
 
 void mw_steering_detach(mw_steering *s, mw_hooks *hooks) {
     while (s->n_hooks > 0) mw_hooks_detach(hooks, s->hook[--s->n_hooks]);
-    mw_codes_free(&s->seen);
-    mw_free(s->x);
-    s->x = NULL;
-    s->x_capacity = 0;
+    mw_codes_free(&s->input_codes);
+    mw_free(s->input);
+    s->input = NULL;
+    s->input_capacity = 0;
 }
 
-/* ---- watching --------------------------------------------------------------------------------------------------- */
+/* ---- log of codes ----------------------------------------------------------------------------------------------- */
 
-/* Appends: entries move behind those that are kept, starts are shifted by their number. */
-static mw_status keep_codes(mw_code_log *log, const mw_codes *c) {
+/* Appends the entries of `c`, with their starts shifted by the number of entries before. */
+static mw_status append_codes(mw_code_log *log, const mw_codes *c) {
     int64_t kept = log->rows ? log->codes.start[log->rows] : 0, rows = log->rows + c->rows;
     if (rows + 1 > log->codes.rows_capacity) {
         int64_t capacity = 2 * (rows + 1);
@@ -215,8 +220,8 @@ mw_status mw_observe(void *self, const mw_hook_event *event) {
     mw_codes c = {0};
     float *x = NULL;
     MW_TRY(mw_hook_borrow(event, &x));
-    mw_status status = codes_of(log->sae, event, x, &c);
-    if (status == MW_OK) status = keep_codes(log, &c);
+    mw_status status = encode_event(log->sae, event, x, &c);
+    if (status == MW_OK) status = append_codes(log, &c);
     mw_codes_free(&c);
     mw_status returned = mw_hook_return(event, x, false);
     return status != MW_OK ? status : returned;

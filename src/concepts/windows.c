@@ -1,12 +1,15 @@
-/* Texts around the rows that were found, with the latent's activation on each of their tokens: a second pass, over the tiles
- * that hold such rows only. Tiles begin where the first pass had them, so activations are the same bytes. */
+/* Second pass of discovery: the windows of tokens around the rows found, and the latent's activation on each token. It
+ * encodes only the tiles of rows that windows need. Tiles begin where those of the first pass do, so activations are
+ * the same bytes. */
 #include "concepts/discovery.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- which tokens -------------------------------------------------------------------------------------------- */
+/* ---- tokens of the windows -------------------------------------------------------------------------------------- */
 
+/* Sets the rows of text `t`: its row and `around` on each side, within sequence and document. Empty for an unused
+ * text. */
 static void window_of(const mw_discovery *d, const mw_store_tokens *tokens, int64_t t, int64_t *begin, int64_t *end) {
     int64_t row = d->text_row[t];
     *begin = *end = 0;
@@ -16,15 +19,15 @@ static void window_of(const mw_discovery *d, const mw_store_tokens *tokens, int6
     *end = row + d->around + 1 < span.end ? row + d->around + 1 : span.end;
 }
 
-static void place(const mw_store_tokens *tokens, mw_discovery *d, int64_t t, int64_t begin) {
+static void set_center(const mw_store_tokens *tokens, mw_discovery *d, int64_t t, int64_t begin) {
     int64_t row = d->text_row[t];
     d->text_center[t] = (int32_t)(row - begin);
     d->text_document[t] = mw_store_span_of(tokens, row).document;
     d->text_position[t] = (int32_t)tokens->position[row];
 }
 
-static mw_status lay_out(const mw_store_tokens *tokens, mw_discovery *d) {
-    int64_t n = d->n * d->per, at = 0, begin, end;
+static mw_status make_windows(const mw_store_tokens *tokens, mw_discovery *d) {
+    int64_t n = d->n * d->per, total = 0, begin, end;
     d->text_start = mw_alloc((size_t)(n + 1) * sizeof *d->text_start);
     d->text_center = mw_calloc((size_t)n, sizeof *d->text_center);
     d->text_document = mw_calloc((size_t)n, sizeof *d->text_document);
@@ -32,13 +35,13 @@ static mw_status lay_out(const mw_store_tokens *tokens, mw_discovery *d) {
     if (!d->text_start || !d->text_center || !d->text_document || !d->text_position) return MW_ERR_MEMORY;
     for (int64_t t = 0; t < n; t++) {
         window_of(d, tokens, t, &begin, &end);
-        d->text_start[t] = at;
-        if (end > begin) place(tokens, d, t, begin);
-        at += end - begin;
+        d->text_start[t] = total;
+        if (end > begin) set_center(tokens, d, t, begin);
+        total += end - begin;
     }
-    d->text_start[n] = at;
-    d->text_id = mw_alloc((size_t)at * sizeof *d->text_id);
-    d->text_value = mw_calloc((size_t)at, sizeof *d->text_value);
+    d->text_start[n] = total;
+    d->text_id = mw_alloc((size_t)total * sizeof *d->text_id);
+    d->text_value = mw_calloc((size_t)total, sizeof *d->text_value);
     if (!d->text_id || !d->text_value) return MW_ERR_MEMORY;
     for (int64_t t = 0; t < n; t++) {
         window_of(d, tokens, t, &begin, &end);
@@ -47,10 +50,11 @@ static mw_status lay_out(const mw_store_tokens *tokens, mw_discovery *d) {
     return MW_OK;
 }
 
-/* ---- their activations ---------------------------------------------------------------------------------------- */
+/* ---- activations in the windows --------------------------------------------------------------------------------- */
 
 typedef struct window {
-    int64_t begin, end, text; /* rows */
+    int64_t begin, end; /* rows */
+    int64_t text;
 } window;
 
 static int earliest_first(const void *a, const void *b) {
@@ -63,31 +67,32 @@ typedef struct second_pass {
     const mw_sae *sae;
     const mw_store_view *in;
     mw_discovery *d;
-    window *list; /* this rank's, earliest first */
+    window *list; /* windows of this rank's blocks, earliest first */
     int64_t count;
-    bool *wanted; /* tiles of a block */
+    bool *wanted; /* tiles of the block that windows need */
     float *x;
     mw_codes codes;
 } second_pass;
 
-enum { RUN_TILES = 8 };
+enum { RUN_TILES = 8 }; /* tiles encoded at once */
 
-static void fill(second_pass *p, const window *w, int64_t first, int64_t rows) {
+/* Sets the window's activations on rows first .. first + rows - 1, which p->codes holds. */
+static void fill_window(second_pass *p, const window *w, int64_t first, int64_t rows) {
     int64_t begin = w->begin > first ? w->begin : first, end = w->end < first + rows ? w->end : first + rows;
     float *value = p->d->text_value + p->d->text_start[w->text];
     for (int64_t r = begin; r < end; r++)
         value[r - w->begin] = mw_codes_find(&p->codes, r - first, w->text / p->d->per);
 }
 
-/* Rows first .. first + rows, for windows from .. to. */
+/* Encodes rows first .. first + rows - 1 and fills windows from .. to - 1. */
 static mw_status encode_run(second_pass *p, int64_t first, int64_t rows, int64_t from, int64_t to) {
     MW_TRY(mw_store_view_range(p->in, first, rows, p->x));
     MW_TRY(mw_sae_encode(p->sae, p->x, rows, &p->codes));
-    for (int64_t i = from; i < to; i++) fill(p, &p->list[i], first, rows);
+    for (int64_t i = from; i < to; i++) fill_window(p, &p->list[i], first, rows);
     return MW_OK;
 }
 
-/* A block's windows lie within it, since sequences do. */
+/* Encodes the tiles of a block that windows from .. to - 1 need. Windows are within one block, since sequences are. */
 static mw_status encode_block(second_pass *p, int64_t begin, int64_t end, int64_t from, int64_t to) {
     int64_t tiles = (end - begin + MW_ROW_TILE - 1) / MW_ROW_TILE;
     memset(p->wanted, 0, (size_t)tiles * sizeof *p->wanted);
@@ -116,8 +121,8 @@ static mw_status prepare(second_pass *p, const mw_store_tokens *tokens, const ui
     if (!p->list || !p->wanted || !p->x) return MW_ERR_MEMORY;
     for (int64_t t = 0; t < n; t++) {
         window w = {.text = t};
-        int64_t at = p->d->text_row[t];
-        if (at < (int64_t)row[begin] || at >= (int64_t)row[end]) continue;
+        int64_t center = p->d->text_row[t];
+        if (center < (int64_t)row[begin] || center >= (int64_t)row[end]) continue;
         window_of(p->d, tokens, t, &w.begin, &w.end);
         p->list[p->count++] = w;
     }
@@ -141,7 +146,7 @@ mw_status find_texts(const mw_sae *sae, const mw_store_view *in, const mw_store_
     int64_t begin = 0, end = 0;
     uint64_t *row = NULL;
     second_pass p = {.sae = sae, .in = in, .d = d};
-    mw_status status = lay_out(tokens, d);
+    mw_status status = make_windows(tokens, d);
     if (status == MW_OK) status = share_blocks(in->store, comm, &row, &begin, &end);
     if (status == MW_OK) status = prepare(&p, tokens, row, begin, end);
     if (status == MW_OK) status = encode_share(&p, row, begin, end, mw_comm_rank(comm) == 0);
@@ -154,7 +159,7 @@ mw_status find_texts(const mw_sae *sae, const mw_store_view *in, const mw_store_
     return mw_comm_allreduce_or(comm, d->text_value, (size_t)d->text_start[d->n * d->per] * sizeof *d->text_value);
 }
 
-/* ---- as text ------------------------------------------------------------------------------------------------ */
+/* ---- texts to show ---------------------------------------------------------------------------------------------- */
 
 const char *mw_discovery_token(const mw_discovery *d, int64_t id, size_t *length) {
     *length = (size_t)(d->vocabulary_offset[id + 1] - d->vocabulary_offset[id]);
@@ -172,11 +177,11 @@ void mw_discovery_show(const mw_discovery *d, int64_t id, mw_text *out) {
     mw_utf8_show(out, bytes, length);
 }
 
-enum { CHARACTER = 4 }; /* bytes at most */
+enum { CHARACTER_BYTES = 4 }; /* at most, in UTF-8 */
 
-/* How many bytes at the end are the beginning of a character. */
-static size_t open_end(const char *bytes, size_t length) {
-    for (size_t n = 1; n < CHARACTER && n <= length; n++) {
+/* Returns how many bytes at the end begin a character that they do not complete. */
+static size_t incomplete_tail(const char *bytes, size_t length) {
+    for (size_t n = 1; n < CHARACTER_BYTES && n <= length; n++) {
         unsigned char c = (unsigned char)bytes[length - n];
         if ((c & 0xc0) == 0x80) continue;
         size_t wanted = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : c >= 0xc0 ? 2 : 1;
@@ -185,19 +190,20 @@ static size_t open_end(const char *bytes, size_t length) {
     return 0;
 }
 
-/* Behind the tokens that complete the character which shown token `i` begins at its end; i + 1: it begins none, or none comes of it. */
+/* Returns the index after the tokens that complete the character begun at the end of shown token `i`; i + 1 if the
+ * token begins none, or the tokens up to `end` do not complete it. */
 static int64_t completed_by(const mw_discovery *d, int64_t i, int64_t end) {
-    char character[CHARACTER];
+    char character[CHARACTER_BYTES];
     size_t length;
     const char *bytes = mw_discovery_token(d, d->text_id[i], &length);
-    size_t have = open_end(bytes, length);
+    size_t have = incomplete_tail(bytes, length);
     if (have == 0) return i + 1;
     memcpy(character, bytes + length - have, have);
-    for (int64_t next = i + 1; next < end && have < CHARACTER; next++) {
+    for (int64_t next = i + 1; next < end && have < CHARACTER_BYTES; next++) {
         bytes = mw_discovery_token(d, d->text_id[next], &length);
-        size_t take = length < CHARACTER - have ? length : CHARACTER - have;
-        memcpy(character + have, bytes, take);
-        have += take;
+        size_t more = length < CHARACTER_BYTES - have ? length : CHARACTER_BYTES - have;
+        memcpy(character + have, bytes, more);
+        have += more;
         if (mw_utf8_length(character, have)) return next + 1;
     }
     return i + 1;
@@ -224,7 +230,7 @@ int64_t mw_discovery_piece(const mw_discovery *d, int64_t i, int64_t end, mw_tex
 mw_status mw_discovery_text(const mw_discovery *d, int64_t t, int64_t around, mw_text *before, mw_text *token,
                             mw_text *after) {
     if (t < 0 || t >= d->n * d->per || d->text_row[t] < 0)
-        return mw_error(MW_ERR_ARG, "there is no text %lld", (long long)t);
+        return mw_error(MW_ERR_ARG, "text %lld: out of range, or unused", (long long)t);
     int64_t begin = d->text_start[t], end = d->text_start[t + 1], center = begin + d->text_center[t];
     mw_text *const parts[3] = {before, token, after};
     mw_text piece = {0};
@@ -233,9 +239,9 @@ mw_status mw_discovery_text(const mw_discovery *d, int64_t t, int64_t around, mw
         mw_text_add(parts[p], "", 0);
     }
     for (int64_t i = begin, next; i < end; i = next) {
-        bool near = i <= center + around; /* pieces that begin or end near enough are shown whole */
-        next = mw_discovery_piece(d, i, end, near ? &piece : NULL);
-        if (!near || next <= center - around) continue;
+        bool shown = i <= center + around; /* pieces that overlap the range are shown whole */
+        next = mw_discovery_piece(d, i, end, shown ? &piece : NULL);
+        if (!shown || next <= center - around) continue;
         mw_text_add(parts[next <= center ? 0 : i <= center ? 1 : 2], piece.data, piece.length);
     }
     bool failed = piece.failed || before->failed || token->failed || after->failed;
@@ -244,13 +250,13 @@ mw_status mw_discovery_text(const mw_discovery *d, int64_t t, int64_t around, mw
 }
 
 mw_status mw_discovery_line(const mw_discovery *d, int64_t t, int64_t around, mw_text *line) {
-    static const char *const behind[3] = {"[", "]", ""};
+    static const char *const suffix[3] = {"[", "]", ""};
     mw_text pieces[3] = {{0}};
     mw_status status = mw_discovery_text(d, t, around, &pieces[0], &pieces[1], &pieces[2]);
     line->length = 0;
     for (int i = 0; i < 3 && status == MW_OK; i++) {
         mw_text_add_visible(line, pieces[i].data, pieces[i].length);
-        mw_text_addf(line, "%s", behind[i]);
+        mw_text_addf(line, "%s", suffix[i]);
     }
     for (int i = 0; i < 3; i++) mw_text_free(&pieces[i]);
     return status == MW_OK && line->failed ? MW_ERR_MEMORY : status;

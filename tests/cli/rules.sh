@@ -184,7 +184,7 @@ check "what is made of a discovery is made again" sh -c "$MICROW discover $exp &
 # ---- a row of names.csv that has more fields than the header; a device in place of a file
 cp "$sae/names.csv" "$work/names.csv"
 printf '1,red, green,,,0.5,note\n' >>"$sae/names.csv"
-refuses 1 "7 fields, expected at most 5: a text with a comma needs quotes" "$MICROW" report "$exp"
+refuses 1 "7 fields, expected at most 5: quote texts that contain a comma" "$MICROW" report "$exp"
 cp "$work/names.csv" "$sae/names.csv"
 refuses 1 "not a regular file" "$MICROW" names "$exp" --export /dev/null --format csv
 check "the device is still one" test -c /dev/null

@@ -42,7 +42,7 @@ checks=$((checks + 7))
 check "threshold" grep -q '"threshold": [0-9]' "$work/s1/sae_models/batch_topk/cfg.json"
 check "both sites of the crosscoder" sh -c "grep -q '2.mlp_out' $work/s1/runs/crosscoder/evaluate.json && grep -q '1.resid_post' $work/s1/runs/crosscoder/evaluate.json"
 check "the transcoder rebuilds its target" sh -c "! grep -q '\"site\": \"1.resid_post\"' $work/s1/runs/transcoder/evaluate.json"
-refuses 1 "can be steered by adding to latents only" "$MICROW" steer "$work/exp.yaml" --set store="$work/s1" --set name=crosscoder \
+refuses 1 "steers only by adding to latents" "$MICROW" steer "$work/exp.yaml" --set store="$work/s1" --set name=crosscoder \
     --set "sae.sites=[1.resid_post,2.mlp_out]" --set "steer={prompts: [a], edits: {3: 2}}" --overwrite
 refuses 1 "sparsify has no relu SAEs" "$MICROW" export --sae "$work/s1/sae_models/relu" --format sparsify --out "$work/none"
 refuses 1 "SAELens has no multi_topk crosscoders" "$MICROW" export --sae "$work/s1/sae_models/crosscoder" --format saelens --out "$work/none"

@@ -354,11 +354,11 @@ static void broken_csv(void) {
     static const char behind[] = "latent,name\n1,\"a\" b\n", zero[] = "latent,name\n1,a\0b\n";
     static const char good[] = "\xef\xbb\xbflatent,name\r\n\r\n3,\"a\nb\"\r\n4,\"\"\r\n";
     CHECK_OK(load_csv(good, sizeof good - 1));
-    CHECK_SAYS(MW_ERR_FORMAT, "c.csv:5: latent 3 is named on line 2 already", load_csv(twice, sizeof twice - 1));
-    CHECK_SAYS(MW_ERR_FORMAT, "c.csv:2: latent 3 is named on line 1 already", load_csv("3,a\n03,\n", 8));
+    CHECK_SAYS(MW_ERR_FORMAT, "c.csv:5: latent 3 is already named on line 2", load_csv(twice, sizeof twice - 1));
+    CHECK_SAYS(MW_ERR_FORMAT, "c.csv:2: latent 3 is already named on line 1", load_csv("3,a\n03,\n", 8));
     CHECK_SAYS(MW_ERR_FORMAT, "c.csv:3: the quote that opens here is never closed", load_csv(open, sizeof open - 1));
     CHECK_SAYS(MW_ERR_FORMAT, "c.csv:2: text behind the quote", load_csv(behind, sizeof behind - 1));
-    CHECK_SAYS(MW_ERR_FORMAT, "c.csv:2: a NUL", load_csv(zero, sizeof zero - 1));
+    CHECK_SAYS(MW_ERR_FORMAT, "c.csv:2: a NUL byte", load_csv(zero, sizeof zero - 1));
 }
 
 int main(void) {
