@@ -1,117 +1,121 @@
-/* A model's predictions while something takes the place of an SAE's sites. */
+/* Next-token prediction of a model whose activations at an SAE's sites are replaced. */
 #include "evaluate/next_token.h"
 #include "microw/evaluate.h"
 
 #include <math.h>
 #include <string.h>
 
-/* ---- what the sites hold, and what takes their place ------------------------------------------------------- */
+/* ---- hooks: read sites, replace sites ------------------------------------------------------- */
 
-/* Rows of a pass side by side: all sites of a view, [rows, width]. */
-typedef struct sheet {
-    float *data;
+/* Rows of a pass at all sites of a view, side by side. */
+typedef struct pass_rows {
+    float *data; /* [rows, width] */
     int64_t width;
-} sheet;
+} pass_rows;
 
-/* One site's columns of a sheet. */
-typedef struct tap {
-    sheet *on;
-    int64_t column, width, row; /* row: of the pass, where the next event begins */
-} tap;
+/* One site's columns of pass_rows. */
+typedef struct site_columns {
+    pass_rows *rows;
+    int64_t column, width; /* first column, number of columns */
+    int64_t row;           /* row of the pass at which the next event begins */
+} site_columns;
 
 static mw_status keep_rows(void *self, const mw_hook_event *event) {
-    tap *t = self;
+    site_columns *c = self;
     float *x = NULL;
     MW_TRY(mw_hook_borrow(event, &x));
-    for (int64_t r = 0; r < event->x.shape[0]; r++, t->row++)
-        memcpy(t->on->data + t->row * t->on->width + t->column, x + r * t->width, (size_t)t->width * sizeof *x);
+    for (int64_t r = 0; r < event->x.shape[0]; r++, c->row++)
+        memcpy(c->rows->data + c->row * c->rows->width + c->column, x + r * c->width, (size_t)c->width * sizeof *x);
     return mw_hook_return(event, x, false);
 }
 
 typedef struct replacement {
-    tap at;
+    site_columns site;
     int32_t untouched;
-    const float *row; /* [all columns] for every row; NULL: zeros, or the sheet's own rows */
-    bool own;
+    const float *row;   /* [all columns] replaces every row; NULL: zeros, unless reconstructed */
+    bool reconstructed; /* each row is replaced by its row of site.rows */
 } replacement;
 
 static mw_status replace_rows(void *self, const mw_hook_event *event) {
     replacement *by = self;
-    tap *t = &by->at;
+    site_columns *c = &by->site;
     float *x = NULL;
     MW_TRY(mw_hook_borrow(event, &x));
-    for (int64_t r = 0; r < event->x.shape[0]; r++, t->row++) {
-        const float *from = by->own ? t->on->data + t->row * t->on->width : by->row;
+    for (int64_t r = 0; r < event->x.shape[0]; r++, c->row++) {
+        const float *from = by->reconstructed ? c->rows->data + c->row * c->rows->width : by->row;
         if (event->token[r] == by->untouched) continue;
         if (from)
-            memcpy(x + r * t->width, from + t->column, (size_t)t->width * sizeof *x);
+            memcpy(x + r * c->width, from + c->column, (size_t)c->width * sizeof *x);
         else
-            memset(x + r * t->width, 0, (size_t)t->width * sizeof *x);
+            memset(x + r * c->width, 0, (size_t)c->width * sizeof *x);
     }
     return mw_hook_return(event, x, true);
 }
 
 /* ---- treatments ------------------------------------------------------------------------------------------- */
 
-typedef struct surgery {
+/* What all ablations share. */
+typedef struct ablation_data {
     const mw_sae *sae;
     const mw_store_view *in, *out;
     int32_t untouched;
-    float *mean;         /* [out->width] */
-    sheet read, rebuilt; /* of the clean pass; what the SAE makes of it */
-} surgery;
+    float *mean;             /* [out->width] */
+    pass_rows read, rebuilt; /* the clean pass at the sites read; the SAE's reconstruction from it */
+} ablation_data;
 
-typedef struct operation {
-    surgery *of;
+/* One ablation: `self` of its treatment. */
+typedef struct ablation {
+    ablation_data *data;
     mw_ablation kind;
     mw_hook_id id[MW_VIEW_SITES];
-    int count;
-    tap tap[MW_VIEW_SITES];
-    replacement by[MW_VIEW_SITES];
-} operation;
+    int count; /* hooks attached */
+    site_columns read[MW_VIEW_SITES];
+    replacement replaced[MW_VIEW_SITES];
+} ablation;
 
-static mw_status attach(operation *o, mw_hooks *hooks, mw_hook hook) {
+static mw_status attach(ablation *a, mw_hooks *hooks, mw_hook hook) {
     hook.name = "evaluate";
-    MW_TRY(mw_hooks_attach(hooks, &hook, &o->id[o->count]));
-    o->count++;
+    MW_TRY(mw_hooks_attach(hooks, &hook, &a->id[a->count]));
+    a->count++;
     return MW_OK;
 }
 
-/* The clean pass is written down where the SAE reads. */
+/* Records the clean pass at the sites that the SAE reads. */
 static mw_status attach_readers(void *self, mw_hooks *hooks) {
-    operation *o = self;
-    surgery *s = o->of;
-    for (int64_t i = 0, at = 0; i < s->in->n_sites; at += s->in->site[i++].width) {
-        o->tap[i] = (tap){&s->read, at, s->in->site[i].width, 0};
-        MW_TRY(
-            attach(o, hooks,
-                   (mw_hook){.site = s->in->site[i].site, .kind = MW_DETECTOR, .call = keep_rows, .self = &o->tap[i]}));
+    ablation *a = self;
+    ablation_data *s = a->data;
+    for (int64_t i = 0, column = 0; i < s->in->n_sites; column += s->in->site[i++].width) {
+        a->read[i] = (site_columns){&s->read, column, s->in->site[i].width, 0};
+        MW_TRY(attach(
+            a, hooks,
+            (mw_hook){.site = s->in->site[i].site, .kind = MW_DETECTOR, .call = keep_rows, .self = &a->read[i]}));
     }
     return MW_OK;
 }
 
 static mw_status attach_replacements(void *self, mw_hooks *hooks) {
-    operation *o = self;
-    surgery *s = o->of;
-    for (int64_t i = 0, at = 0; i < s->out->n_sites; at += s->out->site[i++].width) {
-        o->by[i] = (replacement){{&s->rebuilt, at, s->out->site[i].width, 0},
-                                 s->untouched,
-                                 o->kind == MW_ABLATE_MEAN ? s->mean : NULL,
-                                 o->kind == MW_ABLATE_SAE};
+    ablation *a = self;
+    ablation_data *s = a->data;
+    for (int64_t i = 0, column = 0; i < s->out->n_sites; column += s->out->site[i++].width) {
+        a->replaced[i] = (replacement){{&s->rebuilt, column, s->out->site[i].width, 0},
+                                       s->untouched,
+                                       a->kind == MW_ABLATE_MEAN ? s->mean : NULL,
+                                       a->kind == MW_ABLATE_SAE};
         MW_TRY(attach(
-            o, hooks,
-            (mw_hook){.site = s->out->site[i].site, .kind = MW_CONTROLLER, .call = replace_rows, .self = &o->by[i]}));
+            a, hooks,
+            (mw_hook){
+                .site = s->out->site[i].site, .kind = MW_CONTROLLER, .call = replace_rows, .self = &a->replaced[i]}));
     }
     return MW_OK;
 }
 
 static void detach(void *self, mw_hooks *hooks) {
-    operation *o = self;
-    while (o->count > 0) mw_hooks_detach(hooks, o->id[--o->count]);
+    ablation *a = self;
+    while (a->count > 0) mw_hooks_detach(hooks, a->id[--a->count]);
 }
 
 static mw_status rebuild(void *self, int64_t rows) {
-    surgery *s = ((operation *)self)->of;
+    ablation_data *s = ((ablation *)self)->data;
     mw_codes codes = {0};
     mw_status status = mw_sae_encode(s->sae, s->read.data, rows, &codes);
     if (status == MW_OK) status = mw_sae_decode(s->sae, &codes, s->read.data, s->rebuilt.data);
@@ -123,17 +127,18 @@ static const char *const ablation_names[MW_ABLATIONS] = {"the clean model", "the
                                                          "the model with the site at zero",
                                                          "the model with the site at its mean"};
 
-static mw_status operate(surgery *s, const prediction_plan *plan, const mw_comm *comm, mw_evaluation *out) {
-    operation operations[MW_ABLATIONS] = {{0}};
+static mw_status measure_ablations(ablation_data *s, const prediction_plan *plan, const mw_comm *comm,
+                                   mw_evaluation *out) {
+    ablation ablations[MW_ABLATIONS] = {{0}};
     treatment treatments[MW_ABLATIONS];
     prediction found[MW_ABLATIONS];
-    s->read = (sheet){mw_alloc((size_t)(plan->rows * s->in->width) * sizeof(float)), s->in->width};
-    s->rebuilt = (sheet){mw_alloc((size_t)(plan->rows * s->out->width) * sizeof(float)), s->out->width};
+    s->read = (pass_rows){mw_alloc((size_t)(plan->rows * s->in->width) * sizeof(float)), s->in->width};
+    s->rebuilt = (pass_rows){mw_alloc((size_t)(plan->rows * s->out->width) * sizeof(float)), s->out->width};
     for (int kind = 0; kind < MW_ABLATIONS; kind++) {
-        operations[kind] = (operation){.of = s, .kind = (mw_ablation)kind};
+        ablations[kind] = (ablation){.data = s, .kind = (mw_ablation)kind};
         treatments[kind] =
             (treatment){ablation_names[kind], kind == MW_ABLATE_NONE ? attach_readers : attach_replacements, detach,
-                        kind == MW_ABLATE_NONE ? rebuild : NULL, &operations[kind]};
+                        kind == MW_ABLATE_NONE ? rebuild : NULL, &ablations[kind]};
     }
     MW_TRY(mw_comm_agree(comm, s->read.data && s->rebuilt.data ? MW_OK : MW_ERR_MEMORY));
     MW_TRY(measure_predictions(plan, comm, treatments, MW_ABLATIONS, found, &out->tokens));
@@ -158,13 +163,13 @@ static mw_status mean_row(const mw_store_view *view, float **out) {
 }
 
 mw_status mw_evaluate(const mw_evaluation_input *input, const mw_comm *comm, mw_evaluation *out) {
-    surgery s = {
+    ablation_data s = {
         .sae = input->sae, .in = input->in, .out = input->out ? input->out : input->in, .untouched = input->untouched};
     *out = (mw_evaluation){0};
     MW_TRY(mw_comm_agree(comm, mean_row(s.out, &s.mean)));
     prediction_plan plan =
         plan_predictions(input->model, input->dataset, input->first, input->sequences, input->per_pass);
-    mw_status status = operate(&s, &plan, comm, out);
+    mw_status status = measure_ablations(&s, &plan, comm, out);
     mw_free(s.read.data);
     mw_free(s.rebuilt.data);
     mw_free(s.mean);

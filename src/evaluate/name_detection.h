@@ -21,8 +21,8 @@ typedef struct name_detection_test {
     int64_t count;
 } name_detection_test;
 
-/* Collects up to `each` of the latent's sample texts whose rows are not in its first `shown` top texts, and as many texts
- * of the pool on which the latent is silent. The caller frees *out. Errors: MW_ERR_MEMORY. Local. */
+/* Collects up to `each` of the latent's sample texts whose rows are not in its first `shown` top texts, and as many
+ * texts of the pool on which the latent is silent. The caller frees *out. Errors: MW_ERR_MEMORY. Local. */
 mw_status name_detection_test_new(const name_detection_pool *pool, const mw_discovery *d, int64_t latent, int64_t shown,
                                   int64_t each, name_detection_test *out) MW_MUST_USE;
 void name_detection_test_free(name_detection_test *test);

@@ -1,3 +1,4 @@
+/* Next-token prediction under treatments: cross-entropy, and divergence from the clean model. */
 #include "evaluate/next_token.h"
 
 #include <math.h>
@@ -7,15 +8,16 @@ enum { LOGITS_MAX = 1 << 24 }; /* clean logits kept at once, in floats */
 
 /* ---- reading the logits ---------------------------------------------------------------------------------- */
 
-/* Detector on logits, which come in pieces: keeps the clean ones, compares the damaged ones. */
-typedef struct reader {
+/* Detector on logits, which come in pieces: keeps those of the clean model, compares those of the treated one with
+ * them. */
+typedef struct logit_reader {
     const int32_t *next;     /* next token of each row of the pass */
-    const int32_t *sequence; /* sequence of each row, one more than there are rows */
-    float *clean;            /* [rows, vocab] logits minus their log-sum-exp */
-    bool keep;
-    int64_t row;
+    const int32_t *sequence; /* [rows + 1] sequence of each row, -1 after the last */
+    float *clean;            /* [rows, vocab] clean log-probabilities */
+    bool keep;               /* this is the clean pass */
+    int64_t row;             /* of the pass, at which the next event begins */
     double ce, kl, tokens;
-} reader;
+} logit_reader;
 
 static double log_sum_exp(const float *x, int64_t n) {
     double best = x[0], sum = 0;
@@ -24,7 +26,7 @@ static double log_sum_exp(const float *x, int64_t n) {
     return best + log(sum);
 }
 
-static void read_row(reader *d, const float *logits, int64_t vocab) {
+static void add_row(logit_reader *d, const float *logits, int64_t vocab) {
     double total = log_sum_exp(logits, vocab);
     float *clean = d->clean + d->row * vocab;
     if (d->keep) {
@@ -37,47 +39,47 @@ static void read_row(reader *d, const float *logits, int64_t vocab) {
 }
 
 static mw_status read_logits(void *self, const mw_hook_event *event) {
-    reader *d = self;
+    logit_reader *d = self;
     int64_t vocab = event->x.shape[1];
     float *all = NULL;
     MW_TRY(mw_hook_borrow(event, &all));
     for (int64_t r = 0; r < event->x.shape[0]; r++, d->row++)
-        if (d->sequence[d->row] == d->sequence[d->row + 1]) /* a sequence's last token has no next one */
-            read_row(d, all + r * vocab, vocab);
+        if (d->sequence[d->row] == d->sequence[d->row + 1]) /* a sequence's last token has no next token */
+            add_row(d, all + r * vocab, vocab);
     return mw_hook_return(event, all, false);
 }
 
 /* ---- passes ---------------------------------------------------------------------------------------------- */
 
-typedef struct study {
+typedef struct measurement {
     const mw_comm *comm;
     const prediction_plan *plan;
     const treatment *treatments;
     int64_t n, n_passes;
-    int64_t bad;  /* pass and treatment, pass * n + treatment, whose sums are not finite; -1: none so far */
+    int64_t bad;  /* pass * n + treatment of the first sums that are not finite; -1: none so far */
     double *sums; /* [n_passes, 2 n + 1]: cross-entropies, divergences, tokens */
     float *clean;
     int32_t *next, *sequence;
-} study;
+} measurement;
 
-static mw_status with_treatment(study *s, const mw_batch *batch, int64_t t,
-                                mw_status (*go)(study *, const mw_batch *, int64_t)) {
+static mw_status with_treatment(measurement *s, const mw_batch *batch, int64_t t,
+                                mw_status (*action)(measurement *, const mw_batch *, int64_t)) {
     const treatment *how = &s->treatments[t];
     mw_hooks *hooks = mw_model_hooks(s->plan->model);
     mw_status status = how->attach ? how->attach(how->self, hooks) : MW_OK;
-    if (status == MW_OK) status = go(s, batch, t);
+    if (status == MW_OK) status = action(s, batch, t);
     if (how->detach) how->detach(how->self, hooks);
     return status;
 }
 
-static mw_status forward(study *s, const mw_batch *batch, int64_t t) {
+static mw_status forward(measurement *s, const mw_batch *batch, int64_t t) {
     (void)t;
     return mw_model_forward(s->plan->model, batch, NULL);
 }
 
-static mw_status treated_pass(study *s, const mw_batch *batch, int64_t t, double *sums) {
+static mw_status run_treated(measurement *s, const mw_batch *batch, int64_t t, double *sums) {
     mw_hooks *hooks = mw_model_hooks(s->plan->model);
-    reader d = {.next = s->next, .sequence = s->sequence, .clean = s->clean, .keep = t == 0};
+    logit_reader d = {.next = s->next, .sequence = s->sequence, .clean = s->clean, .keep = t == 0};
     mw_hook_id id;
     MW_TRY(mw_hooks_attach(
         hooks,
@@ -91,31 +93,31 @@ static mw_status treated_pass(study *s, const mw_batch *batch, int64_t t, double
     return status;
 }
 
-typedef struct span {
-    int64_t first, n, rows; /* sequences, their rows */
+typedef struct pass_span {
+    int64_t first, n, rows; /* first sequence, number of sequences, their rows */
     mw_batch batch;
-} span;
+} pass_span;
 
-static span span_of(const study *s, int64_t pass) {
+static pass_span span_of(const measurement *s, int64_t pass) {
     const prediction_plan *plan = s->plan;
     const mw_dataset *d = plan->dataset;
     int64_t first = plan->first + pass * plan->per_pass, end = plan->first + plan->count;
     int64_t n = end - first < plan->per_pass ? end - first : plan->per_pass;
-    return (span){first, n, d->first[first + n - 1] + d->length[first + n - 1] - d->first[first],
-                  (mw_batch){.n_seq = n, .ids = d->ids + d->first[first], .length = d->length + first}};
+    return (pass_span){first, n, d->first[first + n - 1] + d->length[first + n - 1] - d->first[first],
+                       (mw_batch){.n_seq = n, .ids = d->ids + d->first[first], .length = d->length + first}};
 }
 
-static mw_status all_treatments(study *s, int64_t pass) {
+static mw_status run_pass(measurement *s, int64_t pass) {
     const mw_dataset *d = s->plan->dataset;
-    span p = span_of(s, pass);
+    pass_span p = span_of(s, pass);
     double *sums = s->sums + pass * (2 * s->n + 1);
-    int64_t at = 0;
+    int64_t row = 0;
     for (int64_t q = 0; q < p.n; q++)
-        for (int64_t i = 0; i < d->length[p.first + q]; i++) s->sequence[at++] = (int32_t)q;
+        for (int64_t i = 0; i < d->length[p.first + q]; i++) s->sequence[row++] = (int32_t)q;
     s->sequence[p.rows] = -1;
     memcpy(s->next, d->ids + d->first[p.first] + 1, (size_t)(p.rows - 1) * sizeof *s->next);
     for (int64_t t = 0; t < s->n; t++) {
-        MW_TRY(treated_pass(s, &p.batch, t, sums));
+        MW_TRY(run_treated(s, &p.batch, t, sums));
         if (!isfinite(sums[t]) || !isfinite(sums[s->n + t])) {
             s->bad = pass * s->n + t;
             return MW_OK;
@@ -125,24 +127,25 @@ static mw_status all_treatments(study *s, int64_t pass) {
     return MW_OK;
 }
 
-static mw_status refuse(study *s, const mw_batch *batch, int64_t t) {
+static mw_status report_not_finite(measurement *s, const mw_batch *batch, int64_t t) {
     return mw_model_report_nonfinite(s->plan->model, batch, s->treatments[t].name);
 }
 
-/* The rank that met the first pass which is not finite, in the order of all, says why: it has not gone on since. */
-static mw_status check_passes(study *s) {
+/* Fails if sums of a pass are not finite. The rank of the first such pass repeats it to report the cause; it has run no
+ * pass since. */
+static mw_status check_passes(measurement *s) {
     int64_t first;
     MW_TRY(mw_comm_allreduce_first(s->comm, s->bad, &first));
     mw_status status = MW_OK;
     if (first >= 0 && first == s->bad) {
-        span p = span_of(s, s->bad / s->n);
-        status = with_treatment(s, &p.batch, s->bad % s->n, refuse);
+        pass_span p = span_of(s, s->bad / s->n);
+        status = with_treatment(s, &p.batch, s->bad % s->n, report_not_finite);
     }
     return mw_comm_agree(s->comm, status);
 }
 
-/* Adds the passes in order, whatever rank made them. */
-static mw_status add_passes(study *s, prediction *out, int64_t *tokens) {
+/* Adds the sums of all passes, in the order of the passes. */
+static mw_status add_passes(measurement *s, prediction *out, int64_t *tokens) {
     int64_t width = 2 * s->n + 1;
     MW_TRY(mw_comm_allgather_shares(s->comm, s->sums, s->n_passes, 1, (size_t)width * sizeof *s->sums));
     double all = 0;
@@ -154,7 +157,7 @@ static mw_status add_passes(study *s, prediction *out, int64_t *tokens) {
         }
         all += s->sums[p * width + 2 * s->n];
     }
-    for (int64_t t = 0; t < s->n; t++) { /* of no tokens: 0/0, undefined */
+    for (int64_t t = 0; t < s->n; t++) { /* NaN without tokens: 0/0 */
         out[t].ce /= all;
         out[t].kl /= all;
     }
@@ -175,7 +178,7 @@ prediction_plan plan_predictions(mw_model *model, const mw_dataset *dataset, int
     return plan;
 }
 
-static mw_status prepare(study *s) {
+static mw_status prepare(measurement *s) {
     int64_t rows = s->plan->rows;
     s->n_passes = (s->plan->count + s->plan->per_pass - 1) / s->plan->per_pass;
     s->sums = mw_calloc((size_t)(s->n_passes * (2 * s->n + 1)), sizeof *s->sums);
@@ -188,10 +191,10 @@ static mw_status prepare(study *s) {
 mw_status measure_predictions(const prediction_plan *plan, const mw_comm *comm, const treatment *treatments, int64_t n,
                               prediction *out, int64_t *tokens) {
     int64_t begin, end;
-    study s = {.comm = comm, .plan = plan, .treatments = treatments, .n = n, .bad = -1};
+    measurement s = {.comm = comm, .plan = plan, .treatments = treatments, .n = n, .bad = -1};
     mw_status status = prepare(&s);
     mw_comm_share(mw_comm_rank(comm), mw_comm_size(comm), s.n_passes, 1, &begin, &end);
-    for (int64_t p = begin; p < end && status == MW_OK && s.bad < 0; p++) status = all_treatments(&s, p);
+    for (int64_t p = begin; p < end && status == MW_OK && s.bad < 0; p++) status = run_pass(&s, p);
     status = mw_comm_agree(comm, status);
     if (status == MW_OK) status = check_passes(&s);
     if (status == MW_OK) status = add_passes(&s, out, tokens);
