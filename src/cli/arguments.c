@@ -1,3 +1,4 @@
+/* Parser of the command line, by the table. */
 #include "cli/commands.h"
 #include "cli/table.h"
 
@@ -11,9 +12,9 @@ static mw_status unknown_option(const char *given, size_t length, const verb *v)
         if (option_is_of(o, v)) names[count++] = o->name;
     char *name = mw_strndup(given, length);
     if (!name) return MW_ERR_MEMORY;
-    const char *near = mw_nearest_name(name, names, count);
+    const char *nearest = mw_nearest_name(name, names, count);
     mw_error(MW_ERR_CONFIG, "microw %s has no option '%s'%s%s%s; `microw %s --help` lists them", v->name, name,
-             near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "", v->name);
+             nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "", v->name);
     mw_free(name);
     return MW_ERR_CONFIG;
 }
@@ -26,29 +27,29 @@ static const option *find_option(const char *word, size_t length, const verb *v)
     return NULL;
 }
 
-/* Behind '=', or the next word, unless that is an option of this verb itself. */
-static mw_status read_value(int argc, char **argv, int *at, const option *o, const verb *v, const char **value) {
-    const char *equals = strchr(argv[*at], '=');
+/* Reads the value of an option: after '=', or the next word, unless that is an option of this verb. */
+static mw_status read_value(int argc, char **argv, int *i, const option *o, const verb *v, const char **value) {
+    const char *equals = strchr(argv[*i], '=');
     if (!o->argument)
         return equals ? mw_error(MW_ERR_CONFIG, "option '%s' takes no value, found '%s'", o->name, equals + 1) : MW_OK;
     if (equals) {
         *value = equals + 1;
-    } else if (*at + 1 >= argc) {
+    } else if (*i + 1 >= argc) {
         return mw_error(MW_ERR_CONFIG, "option '%s' needs a value: %s %s", o->name, o->name, o->argument);
     } else {
-        const char *next = argv[*at + 1];
+        const char *next = argv[*i + 1];
         if (find_option(next, strcspn(next, "="), v))
             return mw_error(MW_ERR_CONFIG,
                             "option '%s' needs a value: %s %s; found the option '%s' (as a value: %s=%s)", o->name,
                             o->name, o->argument, next, o->name, next);
-        *value = argv[++*at];
+        *value = argv[++*i];
     }
     return (o->rules & OPTION_FILLED) && !(*value)[0]
                ? mw_error(MW_ERR_CONFIG, "option '%s' has an empty value: expected %s", o->name, o->argument)
                : MW_OK;
 }
 
-static mw_status keep_option(const option *o, const char *value, arguments *out) {
+static mw_status store_option(const option *o, const char *value, arguments *out) {
     enum { SETS = sizeof out->sets / sizeof *out->sets, OPTIONS = sizeof out->names / sizeof *out->names };
     if (o->rules & OPTION_REPEATS) {
         if (out->n_sets == SETS) return mw_error(MW_ERR_CONFIG, "more than %d %s options", SETS, o->name);
@@ -56,7 +57,7 @@ static mw_status keep_option(const option *o, const char *value, arguments *out)
         return MW_OK;
     }
     const char *before = argument(out, o->name);
-    if (before && !o->argument) return MW_OK; /* it says the same again */
+    if (before && !o->argument) return MW_OK; /* a repeated flag */
     if (before) return mw_error(MW_ERR_CONFIG, "option '%s' is given twice: '%s' and '%s'", o->name, before, value);
     if (out->n_options == OPTIONS) return mw_error(MW_ERR_CONFIG, "more than %d options", OPTIONS);
     out->names[out->n_options] = o->name;
@@ -64,13 +65,13 @@ static mw_status keep_option(const option *o, const char *value, arguments *out)
     return MW_OK;
 }
 
-static mw_status add_option(int argc, char **argv, int *at, const verb *v, arguments *out) {
-    size_t length = strcspn(argv[*at], "=");
-    const option *o = find_option(argv[*at], length, v);
+static mw_status add_option(int argc, char **argv, int *i, const verb *v, arguments *out) {
+    size_t length = strcspn(argv[*i], "=");
+    const option *o = find_option(argv[*i], length, v);
     const char *value = "";
-    if (!o) return unknown_option(argv[*at], length, v);
-    MW_TRY(read_value(argc, argv, at, o, v, &value));
-    return keep_option(o, value, out);
+    if (!o) return unknown_option(argv[*i], length, v);
+    MW_TRY(read_value(argc, argv, i, o, v, &value));
+    return store_option(o, value, out);
 }
 
 static const char *operand_name(const verb *v) {

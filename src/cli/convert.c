@@ -1,4 +1,4 @@
-/* microw layers, export, import, config. */
+/* The verbs layers, export, import and config. */
 #include "base/json.h"
 #include "cli/commands.h"
 #include "microw/concepts.h"
@@ -56,7 +56,8 @@ mw_status verb_export(const arguments *a) {
     return status;
 }
 
-/* Under the lock that trainings of this folder take; names of an SAE that was there are not those of the new one. */
+/* Saves an imported SAE under the lock that training takes on the folder, and sets names and history of an SAE that it
+ * replaces aside. */
 static mw_status save_import(const mw_sae *sae, const char *out, bool overwrite, bool steal) {
     mw_lock lock = {0};
     char *weights = mw_path_join(out, "sae.safetensors");
@@ -97,8 +98,7 @@ mw_status verb_config(const arguments *a) {
     mw_experiment *experiment = NULL;
     mw_text text = {0};
     if (a->n_sets && !a->n_positional)
-        return mw_error(MW_ERR_CONFIG,
-                        "--set needs an experiment file whose key it sets: microw config exp.yaml --set ...");
+        return mw_error(MW_ERR_CONFIG, "--set needs an experiment file: microw config exp.yaml --set ...");
     if (a->n_positional == 1) MW_TRY(mw_experiment_load(a->positional[0], a->sets, a->n_sets, &experiment));
     mw_status status = mw_experiment_describe(experiment, !experiment, &text);
     if (status == MW_OK) fputs(text.data, stdout);

@@ -1,4 +1,4 @@
-/* What one process finds out for `microw doctor`. Nothing here is logged, and nothing that is missing is an error. */
+/* Facts that one process finds for `microw doctor`. Nothing is logged, and nothing that is missing is an error. */
 #include "cli/doctor.h"
 #include "microw/experiment.h"
 #include "microw/store.h"
@@ -18,7 +18,7 @@ void doctor_put(json_t *object, const char *key, json_t *value) {
     json_object_set_new(object, key, value ? value : json_null());
 }
 
-const json_t *doctor_at(const json_t *facts, const char *path) {
+const json_t *doctor_value(const json_t *facts, const char *path) {
     char key[64];
     for (size_t n; facts && *path; path += n + (path[n] == '.')) {
         n = strcspn(path, ".");
@@ -29,11 +29,11 @@ const json_t *doctor_at(const json_t *facts, const char *path) {
 }
 
 const char *doctor_text(const json_t *facts, const char *path) {
-    return json_string_value(doctor_at(facts, path));
+    return json_string_value(doctor_value(facts, path));
 }
 
 double doctor_number(const json_t *facts, const char *path) {
-    const json_t *value = doctor_at(facts, path);
+    const json_t *value = doctor_value(facts, path);
     return json_is_number(value) ? json_number_value(value) : NAN;
 }
 
@@ -62,7 +62,7 @@ static void put_environment(json_t *object, const char *key, const char *name) {
     doctor_put(object, key, text(mw_environment(name)));
 }
 
-/* A number where it is one. */
+/* Sets an environment variable as a number if it is one, else as text. */
 static void put_environment_count(json_t *object, const char *key, const char *name) {
     const char *value = mw_environment(name);
     int64_t number;
@@ -71,7 +71,7 @@ static void put_environment_count(json_t *object, const char *key, const char *n
 
 /* ---- the program ------------------------------------------------------------------------------------------- */
 
-/* A bundle's mpirun leaves its mark also with programs that are not of the bundle. */
+/* Returns the bundle's folder if this program is in it: a bundle's mpirun sets MICROW_BUNDLE for other programs too. */
 static const char *bundle(void) {
     const char *root = mw_environment("MICROW_BUNDLE");
     char whole[PATH_MAX], program[PATH_MAX];
@@ -165,8 +165,8 @@ static json_t *limit_facts(void) {
 
 /* ---- folders ----------------------------------------------------------------------------------------------- */
 
-/* Of a folder that is not there, the nearest that is: it would be made there. Caller frees. */
-static char *nearest_folder(const char *path) {
+/* Returns the nearest existing folder above `path`, in which it would be created. The caller frees. */
+static char *existing_folder(const char *path) {
     char *at = mw_path_absolute(path);
     while (at && at[1] && !mw_path_exists(at)) {
         char *above = mw_path_directory(at);
@@ -176,11 +176,11 @@ static char *nearest_folder(const char *path) {
     return at;
 }
 
-static json_t *folder_facts(const char *path, bool is_made) {
+static json_t *folder_facts(const char *path, bool may_be_absent) {
     json_t *o = json_object();
     mw_folder folder;
-    char *absolute = mw_path_absolute(path), *nearest = is_made ? nearest_folder(path) : NULL;
-    bool absent = is_made && !mw_path_exists(path);
+    char *absolute = mw_path_absolute(path), *nearest = may_be_absent ? existing_folder(path) : NULL;
+    bool absent = may_be_absent && !mw_path_exists(path);
     mw_folder_probe(absent && nearest ? nearest : path, &folder);
     mw_free(nearest);
     doctor_put(o, "absent", json_boolean(absent));
@@ -195,7 +195,7 @@ static json_t *folder_facts(const char *path, bool is_made) {
     return o;
 }
 
-/* As Open MPI looks for it. */
+/* Returns the temporary folder by the rules of Open MPI. */
 static const char *temporary_folder(void) {
     static const char *const names[] = {"TMPDIR", "TEMP", "TMP"};
     for (int i = 0; i < 3; i++)
@@ -203,11 +203,12 @@ static const char *temporary_folder(void) {
     return "/tmp";
 }
 
-/* A launcher that knows MPI has made its folders, and says so. In a step of srun that does not, Open MPI ends the process. */
+/* A launcher that knows MPI has created its folders, and sets a variable. In a step of an srun that does not, Open MPI
+ * ends the process. */
 bool doctor_without_mpi(void) {
     mw_folder folder;
     if (mw_environment("PMIX_RANK")) return false;
-    if (mw_environment("SLURM_STEP_ID")) return true; /* also by --mpi=pmi2, which this Open MPI does not speak */
+    if (mw_environment("SLURM_STEP_ID")) return true; /* also with --mpi=pmi2, which this Open MPI does not support */
     if (mw_environment("PMI_RANK")) return false;
     mw_folder_probe(temporary_folder(), &folder);
     return !folder.writable;
@@ -215,7 +216,8 @@ bool doctor_without_mpi(void) {
 
 /* ---- MPI --------------------------------------------------------------------------------------------------- */
 
-/* By what each leaves in the environment; Open MPI leaves some of what its mpirun does also in a process that it starts alone. */
+/* Returns the launcher by variables that it alone sets: Open MPI sets some of those of mpirun also in a process started
+ * alone. */
 static const char *launcher(void) {
     const char *space = mw_environment("PMIX_NAMESPACE");
     if (space && strncmp(space, "slurm.", 6) == 0) return "srun";
@@ -226,7 +228,7 @@ static const char *launcher(void) {
 
 static const char *pmix(void) {
     const char *version = mw_environment("PMIX_VERSION");
-    return version ? version : mw_environment("PMIX_RANK") ? "of a version that it does not tell" : NULL;
+    return version ? version : mw_environment("PMIX_RANK") ? "of unknown version" : NULL;
 }
 
 static json_t *slurm_facts(void) {
@@ -257,14 +259,14 @@ static json_t *mpi_facts(void) {
 
 /* ---- GPUs -------------------------------------------------------------------------------------------------- */
 
-/* 13000: 13.0. */
+/* 13000: "13.0". */
 static json_t *cuda_version(int value) {
     char shown[32];
     snprintf(shown, sizeof shown, "%d.%d", value / 1000, value % 1000 / 10);
     return value > 0 ? text(shown) : NULL;
 }
 
-/* 130100: 13.1.0. cuBLAS counted in thousands before its 11, NCCL before its 2.9. */
+/* 130100: "13.1.0". cuBLAS before version 11 and NCCL before 2.9 count in thousands. */
 static json_t *library_version(const char *name, int value) {
     char shown[48];
     bool old = strcmp(name, "NCCL") == 0 ? value < 10000 : value < 100000;
@@ -317,7 +319,7 @@ static void find_gpus(mw_gpus *gpus) {
     mw_log_quiet(true);
     if (mw_gpus_find(gpus) != MW_OK) {
         *gpus = (mw_gpus){0};
-        snprintf(gpus->problem, sizeof gpus->problem, "what there is of GPUs cannot be found out");
+        snprintf(gpus->problem, sizeof gpus->problem, "the GPUs cannot be queried");
     }
     mw_log_quiet(false);
 }

@@ -1,4 +1,4 @@
-/* What `microw doctor` thinks of the facts. */
+/* Findings of `microw doctor`: problems and notes that follow from the facts. */
 #include "cli/doctor.h"
 
 #include <math.h>
@@ -28,7 +28,7 @@ static void add(json_t *findings, const char *kind, const char *about, const cha
                json_pack("{s:s, s:s, s:o}", "kind", kind, "about", about, "text", mw_json_string(text, strlen(text))));
 }
 
-/* One of both, by what can be done without. */
+/* Add a finding. */
 static void MW_PRINTF(3, 4) problem(json_t *findings, const char *about, const char *fmt, ...) {
     va_list args;
     va_start(args, fmt);
@@ -44,65 +44,67 @@ static void MW_PRINTF(3, 4) note(json_t *findings, const char *about, const char
 }
 
 static bool is_true(const json_t *facts, const char *path) {
-    return json_is_true(doctor_at(facts, path));
+    return json_is_true(doctor_value(facts, path));
 }
 
-/* ---- of one rank: texts without numbers that differ from rank to rank, so that one line tells of all ------------- */
+/* ---- findings about one rank -------------------------------------------------------------------------------- */
+
+/* Texts contain no number that differs between ranks, so that equal findings merge into one. */
 
 static void judge_store(const json_t *facts, json_t *findings) {
     const char *path = doctor_text(facts, "store.path"), *why = doctor_text(facts, "store.problem");
     if (!is_true(facts, "store.writable"))
-        problem(findings, "store", "%s: %s; give another folder (here --store DIR, in experiments `store`)", path, why);
+        problem(findings, "store", "%s: %s; choose another folder (--store DIR here, the key `store` in experiments)",
+                path, why);
     else if (is_true(facts, "store.absent"))
-        note(findings, "store", "%s: is not there yet; it can be made", path);
+        note(findings, "store", "%s: does not exist yet; it can be created", path);
     else if (!is_true(facts, "store.locks"))
         note(findings, "store",
-             "%s: %s; ranks that write one file need locks on some file systems: take another "
-             "folder (HDF5_USE_FILE_LOCKING=FALSE lets HDF5 do without)",
+             "%s: %s; ranks that write one file need locks on some file systems: use another "
+             "folder (with HDF5_USE_FILE_LOCKING=FALSE HDF5 uses no locks)",
              path, why);
     if (doctor_number(facts, "store.free") < 1e9)
-        note(findings, "store", "%s: less than 1 GB is free; `microw plan exp.yaml` tells what an experiment takes",
+        note(findings, "store", "%s: less than 1 GB is free; `microw plan exp.yaml` estimates what an experiment needs",
              path);
 }
 
 static void judge_temporary(const json_t *facts, json_t *findings) {
     const char *path = doctor_text(facts, "tmpdir.path"), *why = doctor_text(facts, "tmpdir.problem");
     if (!is_true(facts, "tmpdir.writable"))
-        problem(findings, "TMPDIR", "%s: %s; set TMPDIR to a folder that can be written: MPI keeps files there", path,
-                why);
+        problem(findings, "TMPDIR", "%s: %s; set TMPDIR to a writable folder: MPI keeps files there", path, why);
     else if (doctor_number(facts, "tmpdir.free") < 64e6)
-        note(findings, "TMPDIR", "%s: less than 64 MB are free, MPI may fail to start", path);
+        note(findings, "TMPDIR", "%s: less than 64 MB is free: MPI may fail to start", path);
 }
 
-/* Containers have 64 MB unless told otherwise. */
+/* Containers have 64 MB by default. */
 static void judge_shared_memory(const json_t *facts, json_t *findings) {
     if (!is_true(facts, "shm.writable"))
-        note(findings, "/dev/shm", "%s; ranks of one machine then exchange through files in TMPDIR",
+        note(findings, "/dev/shm", "%s; ranks of one machine then exchange data through files in TMPDIR",
              doctor_text(facts, "shm.problem"));
     else if (doctor_number(facts, "shm.free") < 67.2e6)
-        note(findings, "/dev/shm", "little is free, too little for many ranks; in a container: --shm-size=1g");
+        note(findings, "/dev/shm", "too little is free for many ranks; in a container: --shm-size=1g");
 }
 
 static void judge_memory(const json_t *facts, json_t *findings) {
     if (doctor_number(facts, "memory.free") < 1e9)
-        note(findings, "memory", "less than 1 GB is free; `microw plan exp.yaml` tells what an experiment takes");
+        note(findings, "memory", "less than 1 GB is free; `microw plan exp.yaml` estimates what an experiment needs");
 }
 
 static void judge_limits(const json_t *facts, json_t *findings) {
     if (doctor_number(facts, "limits.open_files.soft") < 256)
-        note(findings, "limits", "few files may be open: ulimit -n 1024");
-    if (json_is_number(doctor_at(facts, "limits.file_size.soft")))
-        note(findings, "limits", "files may not grow at will, harvests are large: ulimit -f unlimited");
-    if (json_is_number(doctor_at(facts, "limits.address_space.soft")))
+        note(findings, "limits", "the number of open files is limited to few: ulimit -n 1024");
+    if (json_is_number(doctor_value(facts, "limits.file_size.soft")))
+        note(findings, "limits", "the size of files is limited, and harvests are large: ulimit -f unlimited");
+    if (json_is_number(doctor_value(facts, "limits.address_space.soft")))
         note(findings, "limits",
-             "the address space is limited, CUDA and MPI map more than they use: ulimit -v unlimited");
-    if (is_true(facts, "machine.infiniband") && json_is_number(doctor_at(facts, "limits.locked_memory.soft")))
+             "the address space is limited, and CUDA and MPI map more than they use: ulimit -v unlimited");
+    if (is_true(facts, "machine.infiniband") && json_is_number(doctor_value(facts, "limits.locked_memory.soft")))
         note(findings, "limits",
-             "InfiniBand is here and locks memory, which is limited: ulimit -l unlimited, for Slurm "
-             "in the unit of slurmd (LimitMEMLOCK)");
+             "InfiniBand locks memory, which is limited: ulimit -l unlimited; for Slurm "
+             "LimitMEMLOCK in the unit of slurmd");
 }
 
-/* Whether a library lies in one of the folders that were named. */
+/* Returns whether a library is in one of the folders of a list with colons. */
 static bool is_from(const char *path, const char *folders) {
     for (size_t n; path && *folders; folders += n + (folders[n] == ':')) {
         n = strcspn(folders, ":");
@@ -116,32 +118,32 @@ static void judge_cuda_path(const json_t *facts, json_t *findings) {
     const json_t *one;
     size_t i;
     bool used = false;
-    json_array_foreach((json_t *)(uintptr_t)doctor_at(facts, "gpus.libraries"), i, one) used =
+    json_array_foreach((json_t *)(uintptr_t)doctor_value(facts, "gpus.libraries"), i, one) used =
         used || (folders && is_from(doctor_text(one, "path"), folders));
     if (folders && i > 0 && !used)
-        note(findings, "GPUs", "MICROW_CUDA_PATH=%s: no library of CUDA that could be loaded was found there", folders);
+        note(findings, "GPUs", "MICROW_CUDA_PATH=%s: no loadable CUDA library was found there", folders);
 }
 
 static void judge_gpus(const json_t *facts, json_t *findings) {
     const char *why = doctor_text(facts, "gpus.problem");
     const json_t *one;
     size_t i;
-    bool told = false;
+    bool reported = false;
     if (!is_true(facts, "microw.cuda")) {
         if (is_true(facts, "machine.nvidia"))
             note(findings, "GPUs",
-                 "this machine has an NVIDIA driver, this build has no CUDA: the preset `cuda` has it");
+                 "this machine has an NVIDIA driver, but this build has no CUDA; the preset `cuda` has");
         return;
     }
-    json_array_foreach((json_t *)(uintptr_t)doctor_at(facts, "gpus.libraries"), i, one) {
+    json_array_foreach((json_t *)(uintptr_t)doctor_value(facts, "gpus.libraries"), i, one) {
         const char *name = doctor_text(one, "name"), *wrong = doctor_text(one, "problem");
         bool named = wrong && strstr(wrong, name);
         if (wrong) note(findings, "GPUs", "%s%s%s", named ? "" : name, named ? "" : ": ", wrong);
-        told |= wrong && why && strstr(why, wrong);
+        reported |= wrong && why && strstr(why, wrong);
     }
-    if (why && !told) note(findings, "GPUs", "the CPU is taken: %s", why);
+    if (why && !reported) note(findings, "GPUs", "the CPU is used: %s", why);
     judge_cuda_path(facts, findings);
-    json_array_foreach((json_t *)(uintptr_t)doctor_at(facts, "gpus.list"), i, one) {
+    json_array_foreach((json_t *)(uintptr_t)doctor_value(facts, "gpus.list"), i, one) {
         if (is_true(one, "has_code")) continue;
         note(findings, "GPUs",
              "%s: this build has no code for compute capability %s; -DCMAKE_CUDA_ARCHITECTURES adds it",
@@ -164,19 +166,19 @@ void doctor_judge(const json_t *facts, json_t *findings) {
     judge_tools(facts, findings);
 }
 
-/* ---- of all ranks ------------------------------------------------------------------------------------------ */
+/* ---- about all ranks ------------------------------------------------------------------------------------------ */
 
 typedef struct host {
     const char *name;
     int ranks, gpus, threads;
-    double processors, quota, free; /* NaN: not known */
+    double processors, quota, free; /* NaN: unknown */
     bool bound_below;               /* a rank has more threads than processors */
     bool uses_gpus;
-    int64_t allowed; /* processors that the ranks may use, together */
+    int64_t allowed; /* processors that the ranks may use in total */
     uint8_t seen[MW_PROCESSORS_MAX];
 } host;
 
-/* "0-3,8" */
+/* Marks the processors of a list such as "0-3,8". */
 static void mark_processors(const char *list, host *h) {
     for (int first, last, n; list && sscanf(list, "%d%n", &first, &n) == 1; list += n + (list[n] == ',')) {
         last = first;
@@ -203,7 +205,7 @@ static void add_rank(const json_t *rank, host *h) {
     h->uses_gpus |= is_true(rank, "uses_gpu");
     if (doctor_number(rank, "gpus") > h->gpus) h->gpus = (int)doctor_number(rank, "gpus");
     mark_processors(doctor_text(rank, "cpus"), h);
-    if (own > (double)h->allowed) h->allowed = (int64_t)own; /* the list is cut */
+    if (own > (double)h->allowed) h->allowed = (int64_t)own; /* the list was cut */
 }
 
 static host gather_host(const char *name, const json_t *ranks) {
@@ -242,8 +244,8 @@ static void judge_threads(const host *h, bool mpirun, json_t *findings) {
         note(findings, "threads", "%s: %d ranks on %lld CPU%s; start fewer, with OMP_NUM_THREADS=1%s", h->name,
              h->ranks, (long long)usable, plural(usable), unbound);
     else if (h->threads > usable)
-        note(findings, "threads", "%s: %d thread%s of %d rank%s on %lld CPU%s; OMP_NUM_THREADS=%lld is what fits%s",
-             h->name, h->threads, plural(h->threads), h->ranks, plural(h->ranks), (long long)usable, plural(usable),
+        note(findings, "threads", "%s: %d thread%s of %d rank%s on %lld CPU%s; OMP_NUM_THREADS=%lld fits%s", h->name,
+             h->threads, plural(h->threads), h->ranks, plural(h->ranks), (long long)usable, plural(usable),
              (long long)fit, unbound);
     else if (h->bound_below)
         note(findings, "threads",
@@ -252,7 +254,8 @@ static void judge_threads(const host *h, bool mpirun, json_t *findings) {
              h->name);
 }
 
-/* mpirun binds each of one or two ranks to a core, and threads are as many as that has. What Slurm keeps from the job is no loss. */
+/* mpirun binds each of one or two ranks to a core, which limits its threads. CPUs that Slurm does not give the job do
+ * not count. */
 static void judge_binding(const host *h, const json_t *facts, json_t *findings) {
     double offered = fmin(h->processors, doctor_number(facts, "mpi.slurm.cpus_on_node"));
     if (is_true(facts, "mpi.bound") && offered > (double)h->allowed)
@@ -269,11 +272,11 @@ static void judge_host(const host *h, const json_t *facts, json_t *findings) {
     judge_threads(h, mpirun, findings);
     if (json_array_size(findings) == before) judge_binding(h, facts, findings);
     if (h->uses_gpus && h->ranks > h->gpus)
-        note(findings, "GPUs", "%s: %d ranks share %d GPU%s; one rank a GPU is the fastest", h->name, h->ranks, h->gpus,
+        note(findings, "GPUs", "%s: %d ranks share %d GPU%s; one rank per GPU is fastest", h->name, h->ranks, h->gpus,
              plural(h->gpus));
 }
 
-/* Each process that was started with others takes itself for the only one. */
+/* Finds processes that were started together, but of which each believes to be the only one. */
 static void judge_start(const json_t *facts, json_t *findings) {
     const char *launcher = doctor_text(facts, "mpi.launcher");
     bool srun = launcher && strcmp(launcher, "srun") == 0;
@@ -281,20 +284,20 @@ static void judge_start(const json_t *facts, json_t *findings) {
     if (srun && !is_true(facts, "mpi.started")) {
         problem(
             findings, "MPI",
-            "srun started this without PMIx, and MPI cannot start so: srun --mpi=pmix (srun --mpi=list tells what there "
-            "is), or mpirun");
+            "srun started this without PMIx, so MPI cannot start: use srun --mpi=pmix (srun --mpi=list shows what is "
+            "available), or mpirun");
         return;
     }
     if (!launcher || doctor_number(facts, "mpi.ranks") != 1 || !(tasks > 1)) return;
     if (srun)
         note(findings, "MPI",
-             "srun started %.0f tasks, but each is alone and would do all of the work: srun --mpi=pmix "
-             "(srun --mpi=list tells what there is)",
+             "srun started %.0f tasks, but each runs alone and would do all of the work: use srun --mpi=pmix "
+             "(srun --mpi=list shows what is available)",
              tasks);
     else
         note(findings, "MPI",
-             "mpirun started %.0f processes, but each is alone and would do all of the work: this mpirun is not "
-             "the one of microw's %s",
+             "mpirun started %.0f processes, but each runs alone and would do all of the work: this mpirun "
+             "does not belong to microw's %s",
              tasks, doctor_text(facts, "libraries.MPI"));
 }
 

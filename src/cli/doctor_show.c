@@ -1,4 +1,4 @@
-/* Facts as lines for people: the table below is all of the layout. */
+/* Facts as lines of text, by the table below. */
 #include "cli/doctor.h"
 
 #include <math.h>
@@ -6,9 +6,9 @@
 
 enum { INDENT = 11, WIDTH = 100, RANKS_SHOWN = 16 };
 
-/* In a text, {path} is a value, {path|format} a value as one of the formats shows it, {path#noun} a number of things, and
- * {path?yes:no} one of two words. What stands in [ ] is left out where a value in it is null; elsewhere that is "not known".
- * With `each`, a line for every member of that list. */
+/* In a text, {path} is a value, {path|format} a value in one of the formats below, {path#noun} a number of things, and
+ * {path?yes:no} one of two words. A part in [ ] is left out if a value in it is null; elsewhere null is shown as
+ * "unknown". With `each`, one line for every member of that list. */
 static const struct line {
     const char *heading, *each, *text;
 } lines[] = {
@@ -18,28 +18,28 @@ static const struct line {
     {"", NULL, "{libraries|versions}[; without {libraries|absent}]"},
     {"machine", NULL, "{machine.host}, {machine.kernel}, {machine.libc}"},
     {"", NULL,
-     "[{machine.cpu}; ]{machine.processors#CPU}[, {machine.cores#core}][, {machine.sockets#socket}][, {machine.numa_nodes#NUMA "
-     "node}]"},
+     "[{machine.cpu}; ]{machine.processors#CPU}[, {machine.cores#core}][, {machine.sockets#socket}][, "
+     "{machine.numa_nodes#NUMA node}]"},
     {"", NULL, "CPU features: {machine.features}"},
     {"", NULL,
-     "this process may use {machine.cpus_allowed#CPU}[, {machine.cpus}][; its control group has the time of "
+     "this process may use {machine.cpus_allowed#CPU}[, {machine.cpus}][; its control group is limited to the time of "
      "{machine.cpu_quota}]"},
     {"memory", NULL,
-     "{memory.total|bytes}[, {memory.free|bytes} free][; its control group has at most {memory.group_limit|bytes}]"},
+     "{memory.total|bytes}[, {memory.free|bytes} free][; its control group is limited to {memory.group_limit|bytes}]"},
     {"threads", NULL,
      "{threads.openmp#OpenMP thread}[, OMP_NUM_THREADS={threads.OMP_NUM_THREADS}][, "
      "OMP_PROC_BIND={threads.OMP_PROC_BIND}]"},
     {"MPI", NULL,
-     "{mpi.ranks#rank} on {mpi.hosts#host}[, started by {mpi.launcher}][, PMIx {mpi.pmix}]{mpi.started?: (MPI was not started)}"},
+     "{mpi.ranks#rank} on {mpi.hosts#host}[, started by {mpi.launcher}][, PMIx {mpi.pmix}]"
+     "{mpi.started?: (MPI was not started)}"},
     {"", NULL, "[Slurm: {mpi.slurm|pairs}]"},
     {"", "ranks", "rank {rank}: {host}[, CPUs {cpus}], {threads#thread}[, {free_memory|bytes} free], {gpus#GPU}"},
     {"", "hosts", "{host}: {ranks#rank}, {cpus_allowed#CPU}, {threads#thread}[, {free_memory|bytes} free], {gpus#GPU}"},
     {"store", NULL,
-     "{store.path}[ ({store.type})][, {store.free|bytes} free], {store.writable?can:cannot} be written[, file locks "
+     "{store.path}[ ({store.type})][, {store.free|bytes} free], {store.writable?:not }writable[, file locks "
      "{store.locks?:do not }work]"},
-    {"TMPDIR", NULL,
-     "{tmpdir.path}[ ({tmpdir.type})][, {tmpdir.free|bytes} free], {tmpdir.writable?can:cannot} be written"},
-    {"/dev/shm", NULL, "[{shm.size|bytes}][, {shm.free|bytes} free, ]{shm.writable?can:cannot} be written"},
+    {"TMPDIR", NULL, "{tmpdir.path}[ ({tmpdir.type})][, {tmpdir.free|bytes} free], {tmpdir.writable?:not }writable"},
+    {"/dev/shm", NULL, "[{shm.size|bytes}][, {shm.free|bytes} free, ]{shm.writable?:not }writable"},
     {"limits", NULL,
      "{limits.open_files.soft} open files, {limits.processes.soft} processes, locked memory "
      "{limits.locked_memory.soft|bytes}, stack {limits.stack.soft|bytes}, address space "
@@ -49,7 +49,7 @@ static const struct line {
     {"", NULL, "[CUDA_VISIBLE_DEVICES={gpus.CUDA_VISIBLE_DEVICES}]"},
     {"", "gpus.list",
      "{name}, compute capability {capability}, {memory|bytes}[, {free|bytes} free], {has_code?:no }code for it"},
-    {"", "gpus.libraries", "{name} {found}[, this build is made for {made_for}][, {path}][: {problem}]"},
+    {"", "gpus.libraries", "{name} {found}[, this build was made for {made_for}][, {path}][: {problem}]"},
     {"tools", NULL, "{tools.gnuplot?:no }gnuplot, {tools.python3?:no }python3"},
 };
 
@@ -87,44 +87,44 @@ static bool add_bytes(const json_t *value, mw_text *out) {
     return true;
 }
 
-/* "zlib 1.2.13, OpenSSL 3.0.15": some tell their name themselves. */
+/* "zlib 1.2.13, OpenSSL 3.0.15": some versions contain the name. */
 static bool add_versions(const json_t *value, mw_text *out) {
-    const char *name, *between = "";
+    const char *name, *separator = "";
     json_t *version;
     json_object_foreach((json_t *)(uintptr_t)value, name, version) {
         const char *text = json_string_value(version);
         if (!text) continue;
-        mw_text_addf(out, strstr(text, name) ? "%s" : "%s%s ", between, name);
+        mw_text_addf(out, strstr(text, name) ? "%s" : "%s%s ", separator, name);
         add_text(out, text);
-        between = ", ";
+        separator = ", ";
     }
     return true;
 }
 
 static bool add_absent(const json_t *value, mw_text *out) {
-    const char *name, *between = "";
+    const char *name, *separator = "";
     json_t *version;
     json_object_foreach((json_t *)(uintptr_t)value, name, version) {
         if (!json_is_null(version)) continue;
-        mw_text_addf(out, "%s%s", between, name);
-        between = ", ";
+        mw_text_addf(out, "%s%s", separator, name);
+        separator = ", ";
     }
-    return between[0] != '\0';
+    return separator[0] != '\0';
 }
 
 /* "tasks of step 4, nodes 1" */
 static bool add_pairs(const json_t *value, mw_text *out) {
-    const char *name, *between = "";
+    const char *name, *separator = "";
     json_t *member;
     json_object_foreach((json_t *)(uintptr_t)value, name, member) {
         if (json_is_null(member)) continue;
-        mw_text_addf(out, "%s", between);
+        mw_text_addf(out, "%s", separator);
         for (const char *c = name; *c; c++) mw_text_add(out, *c == '_' ? " " : c, 1);
         mw_text_addf(out, " ");
         add_plain(member, out);
-        between = ", ";
+        separator = ", ";
     }
-    return between[0] != '\0';
+    return separator[0] != '\0';
 }
 
 static bool add_device(const json_t *value, mw_text *out) {
@@ -135,7 +135,7 @@ static bool add_device(const json_t *value, mw_text *out) {
 
 static const struct format {
     const char *name;
-    bool (*add)(const json_t *, mw_text *); /* false: there is nothing to show */
+    bool (*add)(const json_t *, mw_text *); /* false: nothing to show */
 } formats[] = {{"bytes", add_bytes},
                {"versions", add_versions},
                {"absent", add_absent},
@@ -163,7 +163,7 @@ static bool add_choice(const json_t *value, const char *words, mw_text *out) {
 
 /* ---- lines ------------------------------------------------------------------------------------------------- */
 
-/* Of one {...}. */
+/* Adds one {...}; false: its value is unknown. */
 static bool add_field(const json_t *facts, const char *field, size_t length, mw_text *out) {
     char path[128];
     if (length >= sizeof path) return false;
@@ -171,7 +171,7 @@ static bool add_field(const json_t *facts, const char *field, size_t length, mw_
     path[length] = '\0';
     char *rest = path + strcspn(path, "|#?"), kind = *rest;
     if (kind) *rest++ = '\0';
-    const json_t *value = doctor_at(facts, path);
+    const json_t *value = doctor_value(facts, path);
     switch (kind) {
     case '|':
         return add_formatted(value, rest, out);
@@ -184,7 +184,7 @@ static bool add_field(const json_t *facts, const char *field, size_t length, mw_
     }
 }
 
-/* Up to `end`; false: a value is not known. */
+/* Adds a text up to `end`; false: a value outside of [ ] is unknown. */
 static bool add_part(const json_t *facts, const char *text, const char *end, mw_text *out) {
     bool known = true;
     while (text < end) {
@@ -200,7 +200,7 @@ static bool add_part(const json_t *facts, const char *text, const char *end, mw_
         if (all)
             mw_text_add(out, part.data ? part.data : "", part.length);
         else if (*text == '{')
-            mw_text_addf(out, "not known");
+            mw_text_addf(out, "unknown");
         known &= all || *text == '[';
         out->failed |= part.failed;
         mw_text_free(&part);
@@ -209,7 +209,8 @@ static bool add_part(const json_t *facts, const char *text, const char *end, mw_
     return known;
 }
 
-/* How much of a text goes on a line: up to a comma or semicolon in its second half, else a space, else all of a word. */
+/* Returns how much of a text fits on a line: up to a comma or semicolon in its second half, else to a space, else one
+ * word. */
 static size_t fitting(const char *text, size_t room) {
     size_t length = strlen(text), space = 0, pause = 0;
     if (length <= room) return length;
@@ -231,7 +232,7 @@ static void add_wrapped(const char *heading, const char *text, mw_text *out) {
     }
 }
 
-/* Nothing where all that is optional in it is left out. */
+/* Adds a line of the table; nothing if its text is empty. */
 static void add_line(const struct line *line, const char *heading, const json_t *facts, mw_text *out) {
     mw_text text = {0};
     add_part(facts, line->text, line->text + strlen(line->text), &text);
@@ -241,7 +242,8 @@ static void add_line(const struct line *line, const char *heading, const json_t 
     mw_text_free(&text);
 }
 
-/* Many ranks are shown by host, one alone is the process of which all else tells. */
+/* Returns whether a line is shown: ranks one by one if they are few, hosts if they are many; neither for one rank,
+ * which the other lines describe. */
 static bool is_shown(const struct line *line, const json_t *facts) {
     double ranks = doctor_number(facts, "mpi.ranks");
     if (!line->each) return true;
@@ -251,7 +253,7 @@ static bool is_shown(const struct line *line, const json_t *facts) {
 }
 
 static void add_ranks(const json_t *finding, double all, mw_text *out) {
-    const json_t *ranks = doctor_at(finding, "ranks");
+    const json_t *ranks = doctor_value(finding, "ranks");
     size_t n = json_array_size(ranks);
     if (n == 0 || (double)n == all) return;
     mw_text_addf(out, n == 1 ? " (rank " : " (ranks ");
@@ -272,12 +274,12 @@ static void add_finding(const json_t *finding, double all, mw_text *out) {
 }
 
 void doctor_show(const json_t *facts, mw_text *out) {
-    const json_t *findings = doctor_at(facts, "findings"), *one;
+    const json_t *findings = doctor_value(facts, "findings"), *one;
     size_t i;
     for (size_t l = 0; l < sizeof lines / sizeof *lines; l++) {
         if (!is_shown(&lines[l], facts)) continue;
         if (!lines[l].each) add_line(&lines[l], lines[l].heading, facts, out);
-        const json_t *list = lines[l].each ? doctor_at(facts, lines[l].each) : NULL;
+        const json_t *list = lines[l].each ? doctor_value(facts, lines[l].each) : NULL;
         json_array_foreach((json_t *)(uintptr_t)list, i, one) add_line(&lines[l], lines[l].heading, one, out);
     }
     mw_text_addf(out, json_array_size(findings) ? "missing or doubtful:\n" : "nothing is missing\n");

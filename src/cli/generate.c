@@ -1,4 +1,4 @@
-/* microw generate: continues a prompt, with latents turned if asked. */
+/* The verb generate: continues a prompt, optionally with steered latents. */
 #include "cli/commands.h"
 #include "microw/concepts.h"
 
@@ -9,7 +9,7 @@
 enum { EDITS_MAX = 64 };
 
 typedef struct session {
-    mw_backend *backend, *host; /* of the model, of the SAE */
+    mw_backend *backend, *host; /* the model's, the SAE's */
     mw_model *model;
     mw_tokenizer *tokenizer;
     mw_sae *sae;
@@ -19,7 +19,7 @@ typedef struct session {
     int64_t context;
 } session;
 
-/* 42=1.5,7=0 */
+/* Parses "42=1.5,7=0" into edits of the session. */
 static mw_status read_edits(const char *text, bool adds, session *s) {
     for (const char *p = text; p && *p;) {
         char *end, *after;
@@ -66,7 +66,7 @@ static mw_status read_sampling(const arguments *a, mw_sampling *how) {
     return MW_OK;
 }
 
-/* Before weights are read: its tokens, and whether the model's context has room for more. */
+/* Encodes the prompt, and checks before weights are read that the model's context has room for a new token. */
 static mw_status read_prompt(const char *model, const char *prompt, session *s) {
     mw_model *outline = NULL;
     int32_t bos = mw_tokenizer_bos(s->tokenizer);
@@ -75,8 +75,7 @@ static mw_status read_prompt(const char *model, const char *prompt, session *s) 
     MW_TRY(mw_model_outline(model, &outline));
     s->context = mw_model_about(outline)->context;
     mw_model_free(&outline);
-    if (s->ids.count < 1)
-        return mw_error(MW_ERR_CONFIG, "--prompt is empty, and this model has no token to begin with");
+    if (s->ids.count < 1) return mw_error(MW_ERR_CONFIG, "--prompt is empty, and this model has no bos token");
     if (s->ids.count < s->context) return MW_OK;
     return mw_error(
         MW_ERR_CONFIG,
@@ -114,7 +113,7 @@ static mw_status run(const arguments *a, session *s) {
     MW_TRY(read_prompt(model, prompt, s));
     MW_TRY(mw_backend_open(device ? device : "auto", &s->backend));
     MW_TRY(mw_model_open(model, dtype ? dtype : "auto", s->backend, &s->model));
-    mw_model_disable_packing(s->model); /* a token at a time, products wait for memory in any layout */
+    mw_model_disable_packing(s->model); /* one token at a time, products are bound by memory bandwidth in any layout */
     MW_TRY(attach_sae(a, s));
     return print_continuation(s, &how);
 }

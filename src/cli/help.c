@@ -1,16 +1,16 @@
-/* Help, from the table. */
+/* Help texts, generated from the table. */
 #include "cli/table.h"
 
 #include <stdio.h>
 #include <string.h>
 
-static const char ends[] =
-    "Exit codes: 0 done; 1 failed; 2 usage or configuration; 75 interrupted by SIGTERM, SIGINT, SIGHUP or SIGUSR1: what\n"
-    "was done is saved, and the same command goes on. That a reader of the output goes away (`| head`) is no failure;\n"
-    "that the output cannot be written is one.\n"
-    "Told to end by SIGTERM, SIGINT or SIGHUP, mpirun sends its ranks SIGTERM and kills them a second later, saved or\n"
-    "not: jobs/mpirun.sh takes its place, with the same arguments, and lets them save. srun and jobs/*.sbatch do so by\n"
-    "themselves.\n";
+static const char exit_codes[] =
+    "Exit codes: 0 done; 1 failed; 2 usage or configuration error; 75 interrupted by SIGTERM, SIGINT, SIGHUP or\n"
+    "SIGUSR1: progress is saved, and the same command resumes it. A reader that closes the output early (`| head`)\n"
+    "is no failure; output that cannot be written is one.\n"
+    "On SIGTERM, SIGINT or SIGHUP mpirun sends SIGTERM to its ranks and kills them a second later, saved or not. Use\n"
+    "jobs/mpirun.sh in its place, with the same arguments: it gives the ranks time to save. srun and jobs/*.sbatch\n"
+    "do so by themselves.\n";
 
 static void print_option(const option *o) {
     char left[64];
@@ -20,19 +20,19 @@ static void print_option(const option *o) {
 }
 
 void print_usage(void) {
-    printf("microw - harvest activations, train sparse autoencoders, find and turn concepts\n\n"
+    printf("microw - harvest activations, train sparse autoencoders, find and steer concepts\n\n"
            "usage: microw VERB [exp.yaml] [options]\n\n");
     for (const verb *v = verbs; v->name; v++) printf("  %-9s %-12s %s\n", v->name, v->operand, v->meaning);
-    printf("\n  microw VERB --help      its options, what it reads, and an example; also: microw help VERB\n"
+    printf("\n  microw VERB --help      options, keys read, and an example; also: microw help VERB\n"
            "  microw --version        also: -V, microw version\n"
            "  microw help --man       the manual page; --bash, --zsh: completions\n\n"
            "For every verb:\n");
     for (const option *o = options; o->name; o++)
         if (strcmp(o->verbs, "*") == 0) print_option(o);
     printf(
-        "\nOptions stand anywhere behind the verb, as --name value or --name=value; -- ends them. All verbs run alone or\n"
-        "under mpirun and srun.\n%s",
-        ends);
+        "\nOptions may be anywhere after the verb, as --name value or --name=value; -- ends them. All verbs run alone\n"
+        "or under mpirun or srun.\n%s",
+        exit_codes);
 }
 
 void print_help(const verb *v) {
@@ -40,9 +40,10 @@ void print_help(const verb *v) {
            v->operand[0] ? " " : "", v->operand);
     for (const option *o = options; o->name; o++)
         if (option_is_of(o, v)) print_option(o);
-    if (v->reads[0]) printf("\nReads of the experiment file: %s.\n`microw config` explains every key.\n", v->reads);
+    if (v->reads[0])
+        printf("\nKeys read from the experiment file: %s.\n`microw config` explains every key.\n", v->reads);
     printf("\nExample:\n  %s\n", v->example);
-    if (v->heeds_signals) printf("\n%s", ends);
+    if (v->heeds_signals) printf("\n%s", exit_codes);
 }
 
 mw_status unknown_verb(const char *given) {
@@ -50,10 +51,9 @@ mw_status unknown_verb(const char *given) {
     const char *names[NAMES_MAX] = {"help", "version"};
     int count = 2;
     for (const verb *v = verbs; v->name && count < NAMES_MAX; v++) names[count++] = v->name;
-    const char *near = mw_nearest_name(given, names, count);
+    const char *nearest = mw_nearest_name(given, names, count);
     if (given[0] == '-')
-        return mw_error(MW_ERR_CONFIG, "'%s' stands where the verb is expected: microw VERB [exp.yaml] [options]",
-                        given);
+        return mw_error(MW_ERR_CONFIG, "expected a verb, found '%s': microw VERB [exp.yaml] [options]", given);
     return mw_error(MW_ERR_CONFIG, "unknown verb '%s'%s%s%s; `microw --help` lists them", given,
-                    near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+                    nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
 }

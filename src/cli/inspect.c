@@ -1,4 +1,4 @@
-/* microw inspect: what a file or folder is, and whether it is whole. */
+/* The verb inspect: shows what a file or folder contains, and verifies checksums. */
 #include "base/json.h"
 #include "cli/commands.h"
 #include "microw/concepts.h"
@@ -49,8 +49,8 @@ static mw_status inspect_store(const char *path) {
 static mw_status inspect_unfinished(const char *path) {
     int64_t done, all;
     MW_TRY(mw_store_progress(path, 0, &done, &all));
-    printf("a harvest that has not finished: %lld of %lld blocks are whole; `microw harvest` goes on\n",
-           (long long)done, (long long)all);
+    printf("unfinished harvest: %lld of %lld blocks are complete; `microw harvest` resumes it\n", (long long)done,
+           (long long)all);
     return MW_OK;
 }
 
@@ -159,11 +159,11 @@ static mw_status inspect_model(const char *folder) {
     return status;
 }
 
-/* By the file that makes a folder what it is; `inner`: that file is looked at, else the folder. */
+/* Kinds of folders, by a file that they contain; `inner`: that file is inspected, else the folder. */
 static const struct folder_kind {
     const char *file;
     bool inner;
-    mw_status (*use)(const char *);
+    mw_status (*inspect)(const char *);
 } folder_kinds[] = {
     {"activations.h5", true, inspect_store}, {"activations.h5.partial", true, inspect_unfinished},
     {"sae.safetensors", false, inspect_sae}, {"manifest.json", false, inspect_run},
@@ -176,12 +176,12 @@ static mw_status inspect_folder(const char *path) {
         const struct folder_kind *kind = &folder_kinds[i];
         char *inner = mw_path_join(path, kind->file);
         if (!inner) return MW_ERR_MEMORY;
-        bool there = mw_file_exists(inner);
-        mw_status status = there ? kind->use(kind->inner ? inner : path) : MW_OK;
+        bool found = mw_file_exists(inner);
+        mw_status status = found ? kind->inspect(kind->inner ? inner : path) : MW_OK;
         mw_free(inner);
-        if (there) return status;
+        if (found) return status;
     }
-    return mw_error(MW_ERR_FORMAT, "%s: neither activations, an SAE, a run nor a model is in this folder", path);
+    return mw_error(MW_ERR_FORMAT, "%s: this folder contains no activations, SAE, run or model", path);
 }
 
 /* ---- other files --------------------------------------------------------------------------------------- */
@@ -222,7 +222,7 @@ static mw_status inspect_json(const char *path) {
     return MW_OK;
 }
 
-/* Token ids and texts: as `dataset` would read them, without a tokenizer. */
+/* Counts lines, and those that are not JSON. */
 static mw_status inspect_lines(const char *path) {
     char *text = NULL;
     size_t length = 0, lines = 0, bad = 0;
@@ -236,7 +236,7 @@ static mw_status inspect_lines(const char *path) {
         json_decref(value);
     }
     mw_free(text);
-    printf("%zu lines, %zu bytes; %zu are no JSON\n", lines, length, bad);
+    printf("%zu lines, %zu bytes; %zu are not JSON\n", lines, length, bad);
     return MW_OK;
 }
 
@@ -260,8 +260,9 @@ static mw_status inspect_discovery(const char *path) {
     MW_TRY(mw_discovery_load(path, &d, &mark));
     for (int64_t i = 0; i < d.n; i++) active += d.count[i] > 0;
     printf(
-        "discovery: %lld of %lld latents active on %lld rows; %lld strongest texts and %lld at random of each, %lld tokens "
-        "around\n%lld neighbours, %lld tokens promoted, %lld data files, %lld categories\nof the SAE with fingerprint %s\n",
+        "discovery: %lld of %lld latents active on %lld rows; for each %lld strongest texts and %lld at random, with\n"
+        "%lld tokens on each side; %lld neighbours, %lld promoted tokens, %lld data files, %lld categories\n"
+        "SAE with fingerprint %s\n",
         (long long)active, (long long)d.n, (long long)d.rows, (long long)d.top_texts, (long long)d.samples,
         (long long)d.around, (long long)d.cosine.m, (long long)d.promoted.m, (long long)d.n_sources,
         (long long)d.n_categories, mark);
@@ -270,7 +271,7 @@ static mw_status inspect_discovery(const char *path) {
     return MW_OK;
 }
 
-/* Of an SAE of any size. */
+/* Reads the names of an SAE of any size. */
 static mw_status inspect_names(const char *path) {
     enum { LATENTS_MAX = 1 << 21 };
     mw_names names;
@@ -288,7 +289,7 @@ static mw_status inspect_names(const char *path) {
 
 static const struct file_kind {
     const char *suffix;
-    mw_status (*use)(const char *);
+    mw_status (*inspect)(const char *);
 } file_kinds[] = {
     {".safetensors", inspect_tensors},
     {".h5.partial", inspect_unfinished},
@@ -305,11 +306,11 @@ enum { FILE_KINDS = sizeof file_kinds / sizeof *file_kinds };
 
 mw_status verb_inspect(const arguments *a) {
     const char *path = a->positional[0];
-    mw_status (*use)(const char *) = inspect_store; /* whatever it is called */
+    mw_status (*inspect)(const char *) = inspect_store; /* whatever the name */
     uint64_t bytes;
     if (mw_is_directory(path)) return inspect_folder(path);
     for (int i = FILE_KINDS - 1; i >= 0; i--)
-        if (mw_ends_with(path, file_kinds[i].suffix)) use = file_kinds[i].use;
-    if (use != inspect_experiment) MW_TRY(mw_file_size(path, &bytes)); /* it is there, whoever reads it */
-    return use(path);
+        if (mw_ends_with(path, file_kinds[i].suffix)) inspect = file_kinds[i].inspect;
+    if (inspect != inspect_experiment) MW_TRY(mw_file_size(path, &bytes)); /* the same error for every reader */
+    return inspect(path);
 }

@@ -1,4 +1,4 @@
-/* Start, dispatch, end. */
+/* Program entry: start, dispatch of verbs, exit codes. */
 #include "cli/doctor.h"
 #include "cli/table.h"
 
@@ -7,7 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* This process among those of mpirun or srun, before MPI starts: what all of them find is told by one. */
+/* Returns whether this process is the first of those of mpirun or srun, before MPI starts: it alone prints what all
+ * find. */
 static bool is_first(void) {
     static const char *const ranks[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"};
     for (size_t i = 0; i < sizeof ranks / sizeof *ranks; i++) {
@@ -18,7 +19,7 @@ static bool is_first(void) {
 }
 
 static int exit_code(mw_status status) {
-    enum { TRY_AGAIN = 75 }; /* EX_TEMPFAIL of sysexits.h: what jobs are requeued by */
+    enum { TRY_AGAIN = 75 }; /* EX_TEMPFAIL of sysexits.h: job scripts requeue on it */
     return status == MW_OK ? 0 : status == MW_ERR_CONFIG ? 2 : status == MW_INTERRUPTED ? TRY_AGAIN : 1;
 }
 
@@ -31,7 +32,7 @@ static mw_status run_on_file(const arguments *a, const mw_comm *world) {
     return status;
 }
 
-/* Ranks that were given different commands would wait for each other for ever. */
+/* Checks that all ranks run the same command: others would wait for each other for ever. */
 static mw_status same_command(int argc, char **argv, const mw_comm *world) {
     mw_text text = {0};
     mw_text_addf(&text, "microw %s (%s)\n", mw_version(), mw_version_git());
@@ -48,11 +49,12 @@ static mw_status dispatch(const arguments *a, int argc, char **argv, const mw_co
     return mw_comm_agree(world, mw_comm_rank(world) == 0 ? a->verb->alone(a) : MW_OK);
 }
 
-/* Under MPI, where the verb has one. */
+/* Runs a verb under MPI, or without it where doctor must do so. */
 static int run_verb(const arguments *a, int argc, char **argv) {
     mw_comm *world = NULL;
     mw_memory_keep();
-    mw_status status = a->verb->heeds_signals ? mw_signals_watch() : MW_OK; /* before MPI takes its time */
+    /* Watches signals first, since starting MPI takes a while. */
+    mw_status status = a->verb->heeds_signals ? mw_signals_watch() : MW_OK;
     bool alone = a->verb->on_file == verb_doctor && doctor_without_mpi();
     if (status == MW_OK) status = alone ? mw_comm_self(&world) : mw_comm_world(&argc, &argv, &world);
     if (status != MW_OK) return exit_code(status);
@@ -72,15 +74,15 @@ static int run_verb(const arguments *a, int argc, char **argv) {
     return exit_code(status);
 }
 
-/* What needs no MPI is printed by one process: a text, or the message that went before. mpirun ends all as soon as one fails: the others
- * leave it the time to print. */
+/* Ends a process that needed no MPI. The first process alone has printed a text or a message; since mpirun ends all as
+ * soon as one fails, the others leave it time to do so. */
 static int end_early(mw_status status) {
     mw_status written = mw_output_end();
     if (status != MW_OK && !is_first()) sleep(1);
     return exit_code(status == MW_OK ? written : status);
 }
 
-/* `microw help --man` and so on; false: not one of these. */
+/* Prints the page of `microw help --man`, --bash or --zsh; false: `name` is none of these. */
 static bool print_page(const char *name) {
     static const struct {
         const char *name;
@@ -118,7 +120,7 @@ static bool is_one_of(const char *word, const char *a, const char *b, const char
 int main(int argc, char **argv) {
     arguments a;
     mw_status status = mw_output_begin();
-    mw_log_quiet(!is_first()); /* until MPI knows who is who */
+    mw_log_quiet(!is_first()); /* until MPI has assigned ranks */
     if (status != MW_OK) return exit_code(status);
     if (argc < 2)
         return end_early(

@@ -1,4 +1,4 @@
-/* Verbs that work on an experiment file. */
+/* The verbs with an experiment file. */
 #include "cli/table.h"
 
 #include <string.h>
@@ -15,7 +15,7 @@ mw_status verb_stage(const arguments *a, mw_experiment *experiment, const mw_com
 mw_status verb_sweep(const arguments *a, mw_experiment *experiment, const mw_comm *world) {
     bool list = argument(a, "--list") != NULL, table = argument(a, "--table") != NULL;
     if ((list && table) || ((list || table) && argument(a, "--point")))
-        return mw_error(MW_ERR_CONFIG, "--list, --table and --point: expected one of them");
+        return mw_error(MW_ERR_CONFIG, "--list, --table and --point: expected at most one of them");
     mw_run_options options = run_options(a);
     if (!list && !table) return mw_sweep_run(experiment, world, &options, argument(a, "--point"));
     mw_status status = MW_OK;
@@ -23,12 +23,12 @@ mw_status verb_sweep(const arguments *a, mw_experiment *experiment, const mw_com
     return mw_comm_agree(world, status);
 }
 
-/* GPUs are those of a data sheet, ranks without further word those of this machine. */
+/* --gpus defaults to the rates of a data sheet, --ranks to those measured on this machine. */
 mw_status verb_plan(const arguments *a, mw_experiment *experiment, const mw_comm *world) {
     mw_plan_options options = {.device = argument(a, "--device")};
     bool gpus = argument(a, "--gpus") != NULL;
     if (gpus && argument(a, "--ranks"))
-        return mw_error(MW_ERR_CONFIG, "--gpus and --ranks: expected one of them, a GPU has a rank");
+        return mw_error(MW_ERR_CONFIG, "--gpus and --ranks: expected at most one of them, since each GPU has one rank");
     if (!options.device) options.device = gpus ? "h100" : "measured";
     MW_TRY(argument_int(a, gpus ? "--gpus" : "--ranks", 0, &options.ranks));
     MW_TRY(argument_int(a, "--nodes", 0, &options.nodes));
@@ -56,7 +56,7 @@ static mw_status read_latents(const char *text, int64_t *out, int64_t most, int6
     for (*count = 0; *text; text += text[strcspn(text, ",")] ? strcspn(text, ",") + 1 : strlen(text)) {
         size_t length = strcspn(text, ",");
         if (*count == most || length >= sizeof word)
-            return mw_error(MW_ERR_CONFIG, "--latents: expected up to %lld numbers with commas between",
+            return mw_error(MW_ERR_CONFIG, "--latents: expected up to %lld numbers separated by commas",
                             (long long)most);
         memcpy(word, text, length);
         word[length] = '\0';

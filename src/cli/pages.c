@@ -1,4 +1,4 @@
-/* The manual page and the completions of shells, from the table: `microw help --man`, --bash, --zsh. */
+/* The manual page and the shell completions, generated from the table: `microw help --man`, --bash, --zsh. */
 #include "cli/table.h"
 
 #include <stdio.h>
@@ -6,7 +6,7 @@
 
 /* ---- manual page ------------------------------------------------------------------------------------------- */
 
-/* As text: no command of troff, and hyphens that can be copied. */
+/* Prints text for troff: no line is a command, and hyphens can be copied. */
 static void put_man(const char *text) {
     if (text[0] == '.' || text[0] == '\'') printf("\\&");
     for (; *text; text++) {
@@ -50,7 +50,7 @@ static void put_verb(const verb *v) {
     for (const option *o = options; o->name; o++)
         if (option_is_of(o, v) && strcmp(o->verbs, "*") != 0) put_option(o);
     if (v->reads[0]) {
-        printf(".PP\nReads of the experiment file: ");
+        printf(".PP\nKeys read from the experiment file: ");
         put_man(v->reads);
         printf(".\n");
     }
@@ -66,21 +66,22 @@ void print_man(void) {
         ".SH SYNOPSIS\n.B microw\n.I VERB\n.RI [ exp.yaml ]\n.RI [ options ]\n.br\n"
         ".B mpirun \\-np\n.I N\n.B microw\n.I VERB exp.yaml\n"
         ".SH DESCRIPTION\nmicrow runs a language model over text and stores activations, trains sparse autoencoders on "
-        "them, finds what their latents stand for, and steers the model by them. One YAML file says what to do;\n"
+        "them, finds what their latents stand for, and steers the model by them. One YAML file describes an "
+        "experiment;\n"
         ".B microw config\nexplains each of its keys.\n"
-        ".SH OPTIONS\nOf every verb:\n",
+        ".SH OPTIONS\nOptions of every verb:\n",
         mw_version());
     for (const option *o = options; o->name; o++)
         if (strcmp(o->verbs, "*") == 0) put_option(o);
     printf(".SH VERBS\n");
     for (const verb *v = verbs; v->name; v++) put_verb(v);
-    printf(".SH EXIT STATUS\n.TP\n.B 0\ndone\n.TP\n.B 1\nfailed\n.TP\n.B 2\nusage or configuration\n.TP\n.B 75\n"
-           "interrupted; what was done is saved, and the same command goes on\n");
+    printf(".SH EXIT STATUS\n.TP\n.B 0\ndone\n.TP\n.B 1\nfailed\n.TP\n.B 2\nusage or configuration error\n.TP\n.B 75\n"
+           "interrupted; progress is saved, and the same command resumes it\n");
 }
 
 /* ---- completions ------------------------------------------------------------------------------------------- */
 
-/* For people who give files: everything that is not a number or a word of its own. */
+/* Returns whether the option's argument is a path. */
 static bool is_path(const option *o) {
     return o->argument && (strcmp(o->argument, "DIR") == 0 || strcmp(o->argument, "FILE") == 0);
 }
@@ -92,20 +93,20 @@ void print_bash(void) {
            mw_version());
     for (const verb *v = verbs; v->name; v++) printf(" %s", v->name);
     printf("\" -- \"$cur\"))\n        return\n    fi\n    case $prev in\n    ");
-    const char *between = "";
+    const char *separator = "";
     for (const option *o = options; o->name; o++)
         if (is_path(o)) {
-            printf("%s%s", between, o->name);
-            between = " | ";
+            printf("%s%s", separator, o->name);
+            separator = " | ";
         }
     printf(") COMPREPLY=($(compgen -f -- \"$cur\")) && return ;;\n    esac\n    case $verb in\n");
     for (const verb *v = verbs; v->name; v++) {
         printf("    %s) options=\"", v->name);
-        between = "";
+        separator = "";
         for (const option *o = options; o->name; o++)
             if (option_is_of(o, v)) {
-                printf("%s%s", between, o->name);
-                between = " ";
+                printf("%s%s", separator, o->name);
+                separator = " ";
             }
         printf("\" ;;\n");
     }
@@ -113,7 +114,8 @@ void print_bash(void) {
            "    *) COMPREPLY=($(compgen -f -- \"$cur\")) ;;\n    esac\n}\ncomplete -o filenames -F _microw microw\n");
 }
 
-/* Within single quotes, where zsh reads brackets and colons. */
+/* Prints text within single quotes of an argument of _arguments or _describe, where zsh interprets brackets and colons.
+ * */
 static void put_zsh(const char *text) {
     for (; *text; text++) {
         if (*text == '\'')

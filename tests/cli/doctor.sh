@@ -117,7 +117,7 @@ export OMP_NUM_THREADS=1
 lone 0
 says "^microw     $version ("
 says "^MPI        1 rank on 1 host$\|^MPI        1 rank on 1 host, PMIx"
-says "^store      $(pwd -P) (.*), .* free, can be written"
+says "^store      $(pwd -P) (.*), .* free, writable"
 silent "rank 0: "
 check "lines of at most 100 columns" [ "$(awk 'length > 100' "$work/out" | grep -cv /)" = 0 ]
 ranks 3 0
@@ -143,10 +143,10 @@ lone 0
 silent "threads: "
 export SLURM_JOB_ID=7 SLURM_NTASKS=4 SLURM_STEP_NUM_TASKS=4 SLURM_CPUS_PER_TASK=3
 lone 0
-says "srun started 4 tasks, but each is alone"
+says "srun started 4 tasks, but each runs alone"
 says "Slurm: job 7, tasks 4, tasks of step 4, cpus per task 3"
 ranks 2 0 # they know of each other
-silent "each is alone"
+silent "each runs alone"
 SLURM_PROCID=2 lone 0 # another one tells
 check "one of them tells" [ ! -s "$work/out" ]
 export SLURM_STEP_ID=0 # as srun without PMIx leaves it, where Open MPI would end the process
@@ -157,7 +157,7 @@ check "without words of MPI" [ "$(wc -l <"$work/err")" = 1 ]
 ranks 2 0
 unset SLURM_STEP_ID
 SLURM_STEP_NUM_TASKS=1 lone 0
-silent "each is alone"
+silent "each runs alone"
 unset SLURM_JOB_ID SLURM_NTASKS SLURM_STEP_NUM_TASKS SLURM_CPUS_PER_TASK
 (ulimit -n 200 && ulimit -f 100000 && "$MICROW" doctor >"$work/out" 2>&1)
 says "note .*ulimit -n"
@@ -171,13 +171,13 @@ says "note .*tools: gnuplot is not in PATH"
 echo text >file
 for bad in "$work/file/inside" "$work/file"; do
     launch=
-    refuses 1 "error: store: $bad: this is no folder; give another" "$MICROW" doctor --store "$bad"
+    refuses 1 "error: store: $bad: .*; choose another" "$MICROW" doctor --store "$bad"
     says "^  problem  store: $bad"
-    says "^store      $bad.* cannot be written"
+    says "^store      $bad.* not writable"
     refuses 1 "error: store: $bad" "$MPIRUN" --oversubscribe -np 3 "$MICROW" doctor --store "$bad"
 done
 "$MICROW" doctor --store "$work/none/below" >"$work/out" 2>&1 || fail "a folder that would be made"
-says "note .*$work/none/below: is not there yet; it can be made"
+says "note .*$work/none/below: does not exist yet; it can be created"
 check "nothing is made" [ ! -e "$work/none" ]
 mkdir here there here/store
 echo text >there/store

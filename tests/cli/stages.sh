@@ -65,7 +65,7 @@ check "inspect tokenizer" sh -c "$MICROW inspect $SOURCE/configs/demo/model/toke
 check "inspect experiment" sh -c "$MICROW inspect $work/exp.yaml | grep -q 'n_latents: 256'"
 timeout --foreground --preserve-status -s TERM 1 "$MICROW" train "$work/exp.yaml" --set store="$work/s1" --set name=stopped --set sae.activations=small --set train.tokens=50_000_000 >/dev/null 2>&1
 check "inspect checkpoint" sh -c "$MICROW inspect \$(ls $work/s1/sae_models/stopped/checkpoint-*.safetensors | tail -n 1) | grep -q 'the checksum matches'"
-refuses 1 "neither activations, an SAE, a run nor a model" "$MICROW" inspect "$work/s1/sae_models"
+refuses 1 "this folder contains no activations, SAE, run or model" "$MICROW" inspect "$work/s1/sae_models"
 refuses 1 "cannot be opened as HDF5" "$MICROW" inspect "$SOURCE/README.md"
 
 # what it would take

@@ -29,7 +29,7 @@ for verb in $verbs; do
     said "usage: microw $verb" "$MICROW" help "$verb"
     cmp -s "$work/out" "$work/help" || fail "help $verb and $verb --help differ"
 done
-said "Reads of the experiment file: .*train" "$MICROW" train --help
+said "Keys read from the experiment file: .*train" "$MICROW" train --help
 said "usage: microw train" "$MICROW" train "$work/none.yaml" --overwrite --help # asked for help, it looks at no file
 for how in version --version -V; do said "^microw [0-9]" "$MICROW" "$how"; done
 checks=$((checks + 2))
@@ -41,7 +41,7 @@ OMPI_MCA_btl=none PMIX_MCA_gds=none "$MICROW" train --help >"$work/out" 2>&1 || 
 refuses 2 "expected a verb" "$MICROW"
 refuses 2 "did you mean 'harvest'" "$MICROW" harvst "$work/exp.yaml"
 refuses 2 "did you mean 'train'" "$MICROW" help trian
-refuses 2 "stands where the verb is expected" "$MICROW" --quiet train "$work/exp.yaml"
+refuses 2 "expected a verb, found '--quiet'" "$MICROW" --quiet train "$work/exp.yaml"
 refuses 2 "needs one experiment file, for instance: microw train" "$MICROW" train
 refuses 2 "takes one experiment file, found 'b.yaml' too" "$MICROW" train "$work/exp.yaml" b.yaml
 refuses 2 "the name of the experiment file is empty" "$MICROW" train ""
