@@ -1,4 +1,4 @@
-/* What the page knows of latents: a table of all, and everything of a few at a time. */
+/* Latents as JSON for the page: a table of all latents, and shards with all details of a few. */
 #include "report/report.h"
 
 #include <math.h>
@@ -52,7 +52,7 @@ static void by_cell(const report *r, int64_t i, mw_text *out) {
 static void score_cell(const report *r, int64_t i, mw_text *out) {
     number_or_null(out, r->names->of[i].score);
 }
-/* To be found by, where the name says something else. */
+/* Writes the provisional name, for the search, unless it is the name. */
 static void words_cell(const report *r, int64_t i, mw_text *out) {
     mw_text words = {0};
     const mw_name *name = &r->names->of[i];
@@ -92,55 +92,58 @@ mw_status report_table(const report *r, mw_text *out) {
     return out->failed ? MW_ERR_MEMORY : MW_OK;
 }
 
-/* ---- a shard ----------------------------------------------------------------------------------------------------- */
+/* ---- a shard ---------------------------------------------------------------------------------------------------- */
 
-/* Tokens are written once a shard, and named by their place there. */
+/* Each token is written once per shard, and referenced by its index in the shard. */
 typedef struct shard {
     const mw_discovery *d;
-    int32_t *place; /* [vocabulary] place + 1; 0: not used yet */
-    int32_t used;
+    int32_t *index; /* [vocabulary] index in the shard + 1; 0: not written yet */
+    int32_t count;  /* tokens and pieces written */
     mw_text tokens, *out;
 } shard;
 
-/* A very long token is cut, and says how long it is. */
+/* Writes a text to the list of tokens and returns its index. A very long one is cut, and its length added. */
 static int32_t write_token(shard *s, const char *bytes, size_t length) {
     mw_text shown = {0};
     mw_utf8_show_cut(&shown, bytes, length, TOKEN_BYTES);
     if (length > TOKEN_BYTES) mw_text_addf(&shown, " (%zu bytes)", length);
-    mw_text_add(&s->tokens, s->used ? ",\n" : "", s->used ? 2 : 0);
+    mw_text_add(&s->tokens, s->count ? ",\n" : "", s->count ? 2 : 0);
     mw_json_quote(&s->tokens, shown.data ? shown.data : "", shown.length);
     if (shown.failed) s->tokens.failed = true;
     mw_text_free(&shown);
-    return s->used++;
+    return s->count++;
 }
 
-static int32_t place_of(shard *s, int64_t id) {
+static int32_t token_index(shard *s, int64_t id) {
     size_t length;
     const char *bytes = mw_discovery_token(s->d, id, &length);
-    if (s->place[id] == 0) s->place[id] = write_token(s, bytes, length) + 1;
-    return s->place[id] - 1;
+    if (s->index[id] == 0) s->index[id] = write_token(s, bytes, length) + 1;
+    return s->index[id] - 1;
 }
 
-static int32_t place_of_piece(shard *s, int64_t i, int64_t end) {
+static int32_t write_piece(shard *s, int64_t i, int64_t end) {
     mw_text text = {0};
     mw_discovery_piece(s->d, i, end, &text);
     if (text.failed) s->tokens.failed = true;
-    int32_t place = write_token(s, text.data ? text.data : "", text.length);
+    int32_t index = write_token(s, text.data ? text.data : "", text.length);
     mw_text_free(&text);
-    return place;
+    return index;
 }
 
-/* What a text's tokens become on the page: one piece each, or one for several that share characters. */
+/* A text as pieces, each one token or several that share characters: lists of JSON. */
 typedef struct pieces {
-    mw_text place, value, parts;
-    int64_t n, valued, center;
+    mw_text token; /* index of each piece in the shard's tokens */
+    mw_text value; /* activations, up to the last that is not 0 */
+    mw_text parts; /* tokens and activations of pieces of several tokens */
+    int64_t n, n_values, center;
 } pieces;
 
 static double shown_value(const mw_discovery *d, int64_t i) {
     return isfinite(d->text_value[i]) ? (double)d->text_value[i] : 0;
 }
 
-/* Tokens i .. end share characters: the page shows the largest of their values, or that of the row itself, and tells all of them. */
+/* Adds tokens i .. end - 1, which share characters. Returns the value to show: of the text's row if it is among them,
+ * else the largest. */
 static double add_parts(const mw_discovery *d, int64_t i, int64_t end, int64_t center, pieces *p) {
     double most = 0;
     mw_text line = {0};
@@ -160,12 +163,12 @@ static double add_parts(const mw_discovery *d, int64_t i, int64_t end, int64_t c
 static void add_piece(shard *s, int64_t i, int64_t end, int64_t center, pieces *p) {
     const mw_discovery *d = s->d;
     double value = end > i + 1 ? add_parts(d, i, end, center, p) : shown_value(d, i);
-    int32_t place = end > i + 1 ? place_of_piece(s, i, end) : place_of(s, d->text_id[i]);
+    int32_t token = end > i + 1 ? write_piece(s, i, end) : token_index(s, d->text_id[i]);
     if (i <= center && center < end) p->center = p->n;
-    mw_text_addf(&p->place, "%s%d", p->n ? "," : "", place);
-    if (value > 0) { /* values behind the last that is not 0 are left out */
-        for (; p->valued < p->n; p->valued++) mw_text_addf(&p->value, "%s0", p->valued ? "," : "");
-        mw_text_addf(&p->value, "%s%.4g", p->valued++ ? "," : "", value);
+    mw_text_addf(&p->token, "%s%d", p->n ? "," : "", token);
+    if (value > 0) { /* zeros after the last value are left out */
+        for (; p->n_values < p->n; p->n_values++) mw_text_addf(&p->value, "%s0", p->n_values ? "," : "");
+        mw_text_addf(&p->value, "%s%.4g", p->n_values++ ? "," : "", value);
     }
     p->n++;
 }
@@ -179,11 +182,11 @@ static void write_text(shard *s, int64_t t) {
         add_piece(s, i, next, center, &p);
     }
     mw_text_addf(s->out, "{\"c\":%lld,\"d\":%lld,\"p\":%d,\"t\":[%s],\"v\":[%s]", (long long)p.center,
-                 (long long)d->text_document[t], d->text_position[t], p.place.data ? p.place.data : "",
+                 (long long)d->text_document[t], d->text_position[t], p.token.data ? p.token.data : "",
                  p.value.data ? p.value.data : "");
     if (p.parts.length) mw_text_addf(s->out, ",\"g\":{%s}", p.parts.data);
     mw_text_addf(s->out, "}");
-    mw_text *all[] = {&p.place, &p.value, &p.parts};
+    mw_text *all[] = {&p.token, &p.value, &p.parts};
     for (int i = 0; i < 3; i++) {
         if (all[i]->failed) s->out->failed = true;
         mw_text_free(all[i]);
@@ -213,12 +216,12 @@ static void write_samples(shard *s, int64_t latent) {
     mw_text_addf(s->out, "]");
 }
 
-static void write_nearest(shard *s, const char *name, const mw_nearest *near, int64_t latent, bool tokens) {
+static void write_nearest(shard *s, const char *name, const mw_nearest *nearest, int64_t latent, bool tokens) {
     const char *comma = "";
     mw_text_addf(s->out, ",\"%s\":[", name);
-    for (int64_t i = latent * near->m; i < (latent + 1) * near->m && near->index[i] >= 0; i++, comma = ",")
-        mw_text_addf(s->out, "%s[%d,%.4g]", comma, tokens ? place_of(s, near->index[i]) : near->index[i],
-                     (double)near->value[i]);
+    for (int64_t i = latent * nearest->m; i < (latent + 1) * nearest->m && nearest->index[i] >= 0; i++, comma = ",")
+        mw_text_addf(s->out, "%s[%d,%.4g]", comma, tokens ? token_index(s, nearest->index[i]) : nearest->index[i],
+                     (double)nearest->value[i]);
     mw_text_addf(s->out, "]");
 }
 
@@ -239,24 +242,23 @@ static void write_sources(shard *s, int64_t latent) {
     mw_text_addf(s->out, "]");
 }
 
-/* The commonest few. */
+/* Writes the commonest categories, up to CATEGORIES_SHOWN. */
 static void write_categories(shard *s, int64_t latent) {
     const mw_discovery *d = s->d;
     const int64_t *count = d->by_category + latent * d->n_categories;
     if (d->n_categories == 0) return;
     mw_text_addf(s->out, ",\"categories\":[");
-    int64_t bound = INT64_MAX,
-            bound_place = -1; /* what was written last: fewer, or as many and further on, come next */
+    int64_t last_count = INT64_MAX, last = -1; /* written last; next: a smaller count, or the same and a later one */
     for (int shown = 0; shown < CATEGORIES_SHOWN; shown++) {
         int64_t best = -1;
         for (int64_t c = 0; c < d->n_categories; c++) {
-            bool next = count[c] > 0 && (count[c] < bound || (count[c] == bound && c > bound_place));
+            bool next = count[c] > 0 && (count[c] < last_count || (count[c] == last_count && c > last));
             if (next && (best < 0 || count[c] > count[best])) best = c;
         }
         if (best < 0) break;
         mw_text_addf(s->out, "%s[%lld,%lld]", shown ? "," : "", (long long)best, (long long)count[best]);
-        bound = count[best];
-        bound_place = best;
+        last_count = count[best];
+        last = best;
     }
     mw_text_addf(s->out, "]");
 }
@@ -281,8 +283,8 @@ static void write_latent(shard *s, int64_t latent) {
 
 mw_status report_shard(const report *r, int64_t first, mw_text *out) {
     const mw_discovery *d = r->discovery;
-    shard s = {.d = d, .out = out, .place = mw_calloc((size_t)d->n_vocabulary, sizeof *s.place)};
-    if (!s.place) return MW_ERR_MEMORY;
+    shard s = {.d = d, .out = out, .index = mw_calloc((size_t)d->n_vocabulary, sizeof *s.index)};
+    if (!s.index) return MW_ERR_MEMORY;
     mw_text_addf(out, "{\"latents\":[");
     for (int64_t i = first; i < first + REPORT_SHARD && i < d->n; i++) {
         if (i > first) mw_text_addf(out, ",\n");
@@ -292,7 +294,7 @@ mw_status report_shard(const report *r, int64_t first, mw_text *out) {
     mw_text_add(out, s.tokens.data ? s.tokens.data : "", s.tokens.length);
     mw_text_addf(out, "]}");
     bool failed = s.tokens.failed || out->failed;
-    mw_free(s.place);
+    mw_free(s.index);
     mw_text_free(&s.tokens);
     return failed ? MW_ERR_MEMORY : MW_OK;
 }

@@ -1,4 +1,4 @@
-/* The page and what lies beside it. */
+/* Writer of the page, and of the shard files beside it. */
 #include "report/report.h"
 
 #include <stdio.h>
@@ -7,7 +7,7 @@
 
 /* ---- packed data ------------------------------------------------------------------------------------------- */
 
-/* An element that a browser never runs. */
+/* Adds packed data as a script element of a type that browsers never run. */
 static void add_element(mw_text *page, const char *id, const mw_text *packed) {
     mw_text_addf(page, "<script type=\"application/octet-stream\" id=\"%s\">", id);
     mw_text_add(page, packed->data, packed->length);
@@ -40,16 +40,16 @@ static mw_status add_table(const report *r, mw_text *page) {
 
 /* ---- shards -------------------------------------------------------------------------------------------------- */
 
-typedef struct shelf {
+typedef struct page_shards {
     const report *r;
-    char *folder;
-    int64_t n;
-    mw_text *packed; /* [n] while they are few enough for the page */
-    bool beside;
-    double bytes;
-} shelf;
+    char *folder;    /* of the files */
+    int64_t n;       /* shards */
+    mw_text *packed; /* [n] while they fit into the page */
+    bool in_files;   /* they do not fit: each is a file in the folder */
+    double bytes;    /* packed so far */
+} page_shards;
 
-static mw_status write_beside(shelf *s, int64_t number, const mw_text *packed) {
+static mw_status write_file(page_shards *s, int64_t number, const mw_text *packed) {
     char *path = mw_format("%s/%lld.js", s->folder, (long long)number);
     mw_text line = {0};
     mw_text_addf(&line, "microwShard(%lld,\"", (long long)number);
@@ -61,44 +61,44 @@ static mw_status write_beside(shelf *s, int64_t number, const mw_text *packed) {
     return status;
 }
 
-/* They have become too many for the page: those kept so far go to the folder. */
-static mw_status move_beside(shelf *s, int64_t count) {
+/* Moves the first `count` shards to files: the shards no longer fit into the page. */
+static mw_status move_to_files(page_shards *s, int64_t count) {
     MW_TRY(mw_make_directories(s->folder));
-    s->beside = true;
+    s->in_files = true;
     for (int64_t i = 0; i < count; i++) {
-        MW_TRY(write_beside(s, i, &s->packed[i]));
+        MW_TRY(write_file(s, i, &s->packed[i]));
         mw_text_free(&s->packed[i]);
     }
     return MW_OK;
 }
 
-static mw_status add_shard(shelf *s, int64_t number, mw_text *json) {
+static mw_status add_shard(page_shards *s, int64_t number, mw_text *json) {
     mw_text packed = {0};
     json->length = 0;
     MW_TRY(report_shard(s->r, number * REPORT_SHARD, json));
     mw_status status = mw_deflate_base64(json->data, json->length, &packed);
     s->bytes += (double)packed.length;
-    if (status == MW_OK && !s->beside && s->bytes > s->r->embed_bytes) status = move_beside(s, number);
-    if (status == MW_OK && s->beside) status = write_beside(s, number, &packed);
-    if (status == MW_OK && !s->beside)
+    if (status == MW_OK && !s->in_files && s->bytes > s->r->embed_bytes) status = move_to_files(s, number);
+    if (status == MW_OK && s->in_files) status = write_file(s, number, &packed);
+    if (status == MW_OK && !s->in_files)
         s->packed[number] = packed;
     else
         mw_text_free(&packed);
     return status;
 }
 
-/* Of an earlier report that had more. */
-static void remove_rest(const shelf *s) {
-    for (int64_t i = s->beside ? s->n : 0;; i++) {
+/* Removes the files of an earlier report that this one does not have. */
+static void remove_old_files(const page_shards *s) {
+    for (int64_t i = s->in_files ? s->n : 0;; i++) {
         char *path = mw_format("%s/%lld.js", s->folder, (long long)i);
         bool gone = !path || unlink(path) != 0;
         mw_free(path);
         if (gone) break;
     }
-    if (!s->beside) rmdir(s->folder);
+    if (!s->in_files) rmdir(s->folder);
 }
 
-static mw_status make_shards(shelf *s) {
+static mw_status make_shards(page_shards *s) {
     mw_text json = {0};
     mw_status status = MW_OK;
     mw_progress progress;
@@ -108,14 +108,14 @@ static mw_status make_shards(shelf *s) {
         mw_progress_update(&progress, (i + 1) * REPORT_SHARD, NULL);
     }
     mw_text_free(&json);
-    if (status == MW_OK) remove_rest(s);
+    if (status == MW_OK) remove_old_files(s);
     return status;
 }
 
-static mw_status open_shelf(const report *r, shelf *s) {
+static mw_status open_shards(const report *r, page_shards *s) {
     size_t stem = strlen(r->path);
     if (mw_ends_with(r->path, ".html")) stem -= 5;
-    *s = (shelf){.r = r, .folder = mw_format("%.*s_data", (int)stem, r->path)};
+    *s = (page_shards){.r = r, .folder = mw_format("%.*s_data", (int)stem, r->path)};
     if (!s->folder) return MW_ERR_MEMORY;
     if (!r->discovery) return MW_OK;
     s->n = (r->discovery->n + REPORT_SHARD - 1) / REPORT_SHARD;
@@ -123,7 +123,7 @@ static mw_status open_shelf(const report *r, shelf *s) {
     return s->packed ? make_shards(s) : MW_ERR_MEMORY;
 }
 
-static void close_shelf(shelf *s) {
+static void close_shards(page_shards *s) {
     for (int64_t i = 0; i < s->n && s->packed; i++) mw_text_free(&s->packed[i]);
     mw_free(s->packed);
     mw_free(s->folder);
@@ -131,7 +131,8 @@ static void close_shelf(shelf *s) {
 
 /* ---- the page ------------------------------------------------------------------------------------------------- */
 
-/* Only this style and this script may act, and shards that lie beside the page: whatever gets into the page otherwise is dead. */
+/* The policy allows this style, this script, and shard files beside the page: any other script that gets into the page
+ * does not run. */
 static mw_status add_head(mw_text *page) {
     mw_text style = {0}, script = {0};
     mw_status status = mw_sha256_base64(page_css, page_css_length, &style);
@@ -142,7 +143,8 @@ static mw_status add_head(mw_text *page) {
             "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n"
             "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
             "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'sha256-%s'; "
-            "script-src 'sha256-%s' 'self' file:; connect-src 'self'; base-uri 'none'; form-action 'none'\">\n<title>microw</title>\n"
+            "script-src 'sha256-%s' 'self' file:; connect-src 'self'; base-uri 'none'; "
+            "form-action 'none'\">\n<title>microw</title>\n"
             "<style>",
             style.data, script.data);
     mw_text_add(page, page_css, page_css_length);
@@ -152,12 +154,12 @@ static mw_status add_head(mw_text *page) {
     return status;
 }
 
-static mw_status write_page(const report *r, const shelf *s, mw_text *page) {
+static mw_status write_page(const report *r, const page_shards *s, mw_text *page) {
     MW_TRY(add_head(page));
     mw_text_add(page, page_html, page_html_length);
     MW_TRY(add_meta(page, r->meta));
     if (r->discovery) MW_TRY(add_table(r, page));
-    for (int64_t i = 0; i < s->n && !s->beside; i++) {
+    for (int64_t i = 0; i < s->n && !s->in_files; i++) {
         char id[32];
         snprintf(id, sizeof id, "shard-%lld", (long long)i);
         add_element(page, id, &s->packed[i]);
@@ -168,18 +170,18 @@ static mw_status write_page(const report *r, const shelf *s, mw_text *page) {
     return page->failed ? MW_ERR_MEMORY : mw_file_write_atomic(r->path, page->data, page->length);
 }
 
-mw_status report_write(const report *r, double *bytes, int64_t *beside) {
-    shelf s;
+mw_status report_write(const report *r, double *bytes, int64_t *files) {
+    page_shards s;
     mw_text page = {0};
-    mw_status status = open_shelf(r, &s);
+    mw_status status = open_shards(r, &s);
     if (status == MW_OK) {
         json_object_set_new(r->meta, "shard_size", json_integer(REPORT_SHARD));
         json_object_set_new(r->meta, "shard_folder", json_string(mw_path_basename(s.folder)));
         status = write_page(r, &s, &page);
     }
     *bytes = (double)page.length;
-    *beside = s.beside ? s.n : 0;
+    *files = s.in_files ? s.n : 0;
     mw_text_free(&page);
-    close_shelf(&s);
+    close_shards(&s);
     return status;
 }

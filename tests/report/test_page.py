@@ -146,7 +146,7 @@ def serve(page, address):
     page.run("document.querySelectorAll('.row')[3].click()")
     page.until("document.querySelector('#detail input[type=number]')")
     page.run("(() => { document.querySelectorAll('#detail input[type=number]')[1].value = 20; })()")
-    page.run("[...document.querySelectorAll('#detail button')].find((b) => b.textContent === 'turn in the lab').click()")
+    page.run("[...document.querySelectorAll('#detail button')].find((b) => b.textContent === 'steer in the lab').click()")
     page.run("[...byId('tabs').children].find((b) => b.textContent === 'Lab').click()")
     page.run("(() => { const p = byId('lab-prompt'); p.value = 'Anna'; p.dispatchEvent(new Event('input')); byId('lab-go').click(); })()")
     page.until("document.querySelectorAll('#lab-out td').length === 2")

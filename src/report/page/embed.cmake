@@ -1,4 +1,4 @@
-# cmake -DOUT=page_parts.c -DFOLDER=... -P embed.cmake: the files of the page as arrays.
+# cmake -DOUT=page_parts.c -DFOLDER=... -P embed.cmake: writes the files of the page as C arrays.
 set(text "#include \"report/report.h\"\n")
 foreach(part html css js)
   file(READ ${FOLDER}/page.${part} bytes HEX)

@@ -1,6 +1,6 @@
 "use strict";
-/* The page of a run. All that comes from models and data sets is packed (zlib, base64) in elements that are never run, and is put
- * into the page as text nodes only. */
+/* The page of a run. Everything from models and data sets is packed (zlib, base64) in elements that never run, and enters the
+ * page as text nodes only. */
 
 const make = (tag, properties, ...children) => {
   const element = document.createElement(tag);
@@ -42,7 +42,7 @@ const packed = (id) => {
   return element ? unpack(element.textContent) : Promise.resolve(null);
 };
 
-/* Pieces of latents: in the page, or in files beside it that call microwShard. */
+/* Shards of latents: in the page, or in files beside it that call microwShard. */
 const shards = new Map();
 const waiting = new Map();
 globalThis.microwShard = (number, text) => {
@@ -71,10 +71,10 @@ const shard = (number) => {
 
 let meta, table; /* facts of the run; columns of all latents */
 
-/* ---- text from outside ----------------------------------------------------------------------------------- */
+/* ---- text of models and data sets ----------------------------------------------------------------------------------- */
 
 const controls = { "\n": "⏎", "\t": "⇥", "\r": "␍" };
-/* Nodes for a piece of text, with what is not to be seen made visible. */
+/* Returns nodes for a text in which invisible characters are shown. */
 const visible = (text) => {
   const nodes = [];
   for (const part of text.split(/([\u0000-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069])/)) {
@@ -131,27 +131,27 @@ const frame = (x, y) => {
 };
 const figure = (title, picture) => make("figure", {}, make("figcaption", {}, title), picture);
 
-/* A curve of ys over xs, with the value under the pointer. */
+/* Draws a curve of ys over xs; the pointer shows the value. */
 const curve = (title, xs, ys, log) => {
   const usable = ys.map((v) => (Number.isFinite(v) && (!log || v > 0) ? v : null));
   const x = scale(xs, LEFT, W - RIGHT, false), y = scale(usable.filter((v) => v !== null), H - BOTTOM, TOP, log);
   let path = "", pen = "M";
   usable.forEach((v, i) => { if (v === null) pen = "M"; else { path += `${pen}${x(xs[i]).toFixed(1)} ${y(v).toFixed(1)}`; pen = "L"; } });
-  const hair = svg("line", { class: "hair", y1: TOP, y2: H - BOTTOM }), said = svg("text", { x: W - RIGHT, y: TOP + 4, "text-anchor": "end" });
-  const picture = svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": title }, frame(x, y), svg("path", { class: "curve", d: path }), hair, said);
+  const hair = svg("line", { class: "hair", y1: TOP, y2: H - BOTTOM }), label = svg("text", { x: W - RIGHT, y: TOP + 4, "text-anchor": "end" });
+  const picture = svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": title }, frame(x, y), svg("path", { class: "curve", d: path }), hair, label);
   picture.addEventListener("pointermove", (event) => {
     const at = ((event.clientX - picture.getBoundingClientRect().left) / picture.getBoundingClientRect().width) * W;
-    let near = 0;
-    xs.forEach((v, i) => { if (Math.abs(x(v) - at) < Math.abs(x(xs[near]) - at)) near = i; });
-    hair.setAttribute("x1", x(xs[near]));
-    hair.setAttribute("x2", x(xs[near]));
+    let nearest = 0;
+    xs.forEach((v, i) => { if (Math.abs(x(v) - at) < Math.abs(x(xs[nearest]) - at)) nearest = i; });
+    hair.setAttribute("x1", x(xs[nearest]));
+    hair.setAttribute("x2", x(xs[nearest]));
     hair.style.visibility = "visible";
-    said.textContent = `${short(xs[near])}: ${short(ys[near])}`;
+    label.textContent = `${short(xs[nearest])}: ${short(ys[nearest])}`;
   });
-  picture.addEventListener("pointerleave", () => { hair.style.visibility = "hidden"; said.textContent = ""; });
+  picture.addEventListener("pointerleave", () => { hair.style.visibility = "hidden"; label.textContent = ""; });
   return figure(title, picture);
 };
-/* Bars between edges[i] and edges[i + 1]. */
+/* Draws bars between edges[i] and edges[i + 1]. */
 const bars = (title, edges, counts, log) => {
   const x = scale(edges, LEFT, W - RIGHT, false), most = Math.max(...counts, 1);
   const y = scale(log ? [0.5, most] : [0, most], H - BOTTOM, TOP, log);
@@ -159,22 +159,22 @@ const bars = (title, edges, counts, log) => {
   counts.forEach((c, i) => {
     if (!c) return;
     const bar = svg("rect", { class: "bar", x: x(edges[i]) + 0.5, width: Math.max(x(edges[i + 1]) - x(edges[i]) - 1, 0.5), y: y(c), height: H - BOTTOM - y(c) });
-    const said = svg("title");
-    said.textContent = `${short(edges[i])} to ${short(edges[i + 1])}: ${c}`;
-    bar.append(said);
+    const label = svg("title");
+    label.textContent = `${short(edges[i])} to ${short(edges[i + 1])}: ${c}`;
+    bar.append(label);
     g.append(bar);
   });
   return figure(title, svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": title }, frame(x, y), g));
 };
 const dots = (title, all, log) => {
-  const points = all.filter((p) => p.x > 0 && Number.isFinite(p.y) && (!log || p.y > 0)); // those that the axes can show
+  const points = all.filter((p) => p.x > 0 && Number.isFinite(p.y) && (!log || p.y > 0)); // the axes can show these
   const x = scale(points.map((p) => p.x), LEFT, W - RIGHT, true), y = scale(points.map((p) => p.y), H - BOTTOM, TOP, log);
   const g = svg("g");
   for (const p of points) {
     const dot = svg("circle", { class: p.best ? "dot best" : "dot", cx: x(p.x), cy: y(p.y), r: 4 });
-    const said = svg("title");
-    said.textContent = `${p.name}: ${short(p.x)}, ${short(p.y)}`;
-    dot.append(said);
+    const label = svg("title");
+    label.textContent = `${p.name}: ${short(p.x)}, ${short(p.y)}`;
+    dot.append(label);
     g.append(dot);
   }
   return figure(title, svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": title }, frame(x, y), g));
@@ -191,11 +191,11 @@ const columns = [
   { key: "max", title: "max", number: true, value: (i) => table.max[i], show: (i) => short(table.max[i]) },
   { key: "category", title: "category", value: (i) => (table.category ? (meta.categories[table.category[i]] || "~") + (1 - table.purity[i]).toFixed(3) : "~"),
     show: (i) => (table.category && table.category[i] >= 0 ? `${meta.categories[table.category[i]]} ${table.purity[i].toFixed(2)}` : "") },
-  { key: "score", title: "test", number: true, value: (i) => table.score[i] ?? -1, show: (i) => (table.score[i] === null ? "" : table.score[i].toFixed(2)) },
+  { key: "score", title: "score", number: true, value: (i) => table.score[i] ?? -1, show: (i) => (table.score[i] === null ? "" : table.score[i].toFixed(2)) },
 ];
 const nameOf = (i) => table.name[i] ?? "";
 const state = { sort: "frequency", down: true, query: "", dead: false, order: [], chosen: -1, tab: "latents" };
-let searchable; /* [n] what is searched, in lower case */
+let searchable; /* [n] text that the search looks in, in lower case */
 
 const matches = (i) => {
   if (!state.dead && table.count[i] === 0) return false;
@@ -210,11 +210,11 @@ const arrange = () => {
   state.order = list;
 };
 
-/* Only the rows that can be seen are in the page. */
+/* Creates the list; only visible rows are elements of the page. */
 const listView = () => {
   const rows = make("div", { class: "rows", role: "listbox", tabindex: "0", id: "rows", "aria-label": "latents" });
   const space = make("div");
-  const said = make("span", { class: "faint", id: "count" });
+  const label = make("span", { class: "faint", id: "count" });
   const head = make("div", { class: "grid head" }, ...columns.map((c) => make("button", { type: "button", "data-sort": c.key, onclick: () => {
     if (state.sort === c.key) state.down = !state.down;
     else { state.sort = c.key; state.down = Boolean(c.number) && c.key !== "latent"; }
@@ -236,7 +236,7 @@ const listView = () => {
     arrange();
     space.style.height = state.order.length * ROW + "px";
     for (const button of head.children) button.setAttribute("aria-sort", button.dataset.sort === state.sort ? (state.down ? "descending" : "ascending") : "none");
-    said.textContent = `${state.order.length} of ${table.count.length}`;
+    label.textContent = `${state.order.length} of ${table.count.length}`;
     rows.scrollTop = 0;
     draw();
   };
@@ -245,7 +245,7 @@ const listView = () => {
   new ResizeObserver(draw).observe(rows);
   const search = make("input", { type: "search", id: "search", placeholder: "search names, notes, words, categories", value: state.query, oninput: () => { state.query = search.value.trim().toLowerCase(); refresh(); } });
   const dead = make("input", { type: "checkbox", id: "dead", onchange: () => { state.dead = dead.checked; refresh(); } });
-  const left = make("div", { class: "left" }, make("div", { class: "tools" }, search, make("label", { class: "faint" }, dead, " dead too"), said), head, rows);
+  const left = make("div", { class: "left" }, make("div", { class: "tools" }, search, make("label", { class: "faint" }, dead, " show dead"), label), head, rows);
   left.refresh = refresh;
   left.draw = draw;
   left.show = (latent) => {
@@ -263,7 +263,7 @@ const textLine = (text, tokens, most) => {
   const words = make("span", { class: "words", dir: "auto" });
   text.t.forEach((id, i) => {
     const value = text.v[i] || 0;
-    const parts = text.g && text.g[i]; /* tokens that are parts of a character, which is shown whole */
+    const parts = text.g && text.g[i]; /* tokens that share a character, which is shown whole */
     const span = make("span", { class: i === text.c ? "center" : null, title: parts || (value > 0 ? short(value) : null) }, ...visible(tokens[id]));
     if (value > 0) span.style.backgroundColor = `color-mix(in srgb, var(--mark) ${Math.min(90, Math.round(12 + (70 * value) / most))}%, transparent)`;
     words.append(span);
@@ -271,7 +271,7 @@ const textLine = (text, tokens, most) => {
   return make("div", { class: "text" }, make("span", { class: "value", title: `document ${text.d}, position ${text.p}` }, short(text.v[text.c])), words);
 };
 const latentLink = (latent) => make("a", { href: "#latent=" + latent }, String(latent), " ", ...visible(nameOf(latent)));
-const nearList = (title, list) => (list.length ? make("div", {}, make("h3", {}, title), make("div", { class: "list" }, ...list.flatMap(([latent, value]) => [make("span", { class: "name", dir: "auto" }, latentLink(latent)), make("span", { class: "number faint" }, value.toFixed(3))]))) : null);
+const latentList = (title, list) => (list.length ? make("div", {}, make("h3", {}, title), make("div", { class: "list" }, ...list.flatMap(([latent, value]) => [make("span", { class: "name", dir: "auto" }, latentLink(latent)), make("span", { class: "number faint" }, value.toFixed(3))]))) : null);
 const tokenList = (title, list, tokens) => (list.length ? make("div", {}, make("h3", {}, title), make("div", { class: "list" }, ...list.flatMap(([id, value]) => [make("span", { class: "name" }, tokenBox(tokens[id])), make("span", { class: "number faint" }, short(value))]))) : null);
 
 const shares = (title, names, rates) => make("div", {}, make("h3", {}, title), make("div", { class: "list" }, ...names.flatMap((name, i) => [make("span", { class: "name", dir: "auto" }, ...visible(name)), make("span", { class: "number faint" }, rates[i])])));
@@ -279,26 +279,26 @@ const shares = (title, names, rates) => make("div", {}, make("h3", {}, title), m
 const latentPage = (i, data, tokens) => {
   const most = table.max[i] || 1, parts = [];
   parts.push(make("h2", { dir: "auto", id: "latent-title" }, `${i} `, ...visible(nameOf(i))));
-  const by = table.by[i] ? ` by ${table.by[i]}` : "";
-  parts.push(tiles([["active on tokens", percent(table.count[i] / meta.rows)], ["tokens", table.count[i]], ["largest", short(table.max[i])],
+  const by = table.by[i] ? `, named by ${table.by[i]}` : "";
+  parts.push(tiles([["frequency", percent(table.count[i] / meta.rows)], ["active tokens", table.count[i]], ["largest activation", short(table.max[i])],
     ["category, purity", table.category && table.category[i] >= 0 ? `${meta.categories[table.category[i]]} ${table.purity[i].toFixed(2)}` : null],
-    ["of its tokens are of that category", table.category && table.category[i] >= 0 ? percent(table.precision[i]) : null],
-    [`detection by its name${by}`, table.score[i] === null ? null : table.score[i].toFixed(2)]]));
+    ["precision for this category", table.category && table.category[i] >= 0 ? percent(table.precision[i]) : null],
+    [`detection score${by}`, table.score[i] === null ? null : table.score[i].toFixed(2)]]));
   if (table.note[i]) parts.push(make("p", { dir: "auto" }, ...visible(table.note[i])));
   if (!data) return parts;
-  if (served) parts.push(turnTools(i));
+  if (served) parts.push(steeringControls(i));
   if (data.bins.length) {
     const edges = Array.from({ length: data.bins.length + 1 }, (_, b) => b * data.width);
-    parts.push(make("div", { class: "columns" }, bars("activations, tokens by strength (log scale)", edges, data.bins, true)));
+    parts.push(make("div", { class: "columns" }, bars("histogram of activations (log scale)", edges, data.bins, true)));
   }
-  parts.push(make("div", { class: "columns" }, tokenList("makes likelier", data.promoted, tokens), tokenList("makes less likely", data.suppressed, tokens)));
+  parts.push(make("div", { class: "columns" }, tokenList("promoted tokens", data.promoted, tokens), tokenList("suppressed tokens", data.suppressed, tokens)));
   if (data.top.length) parts.push(make("h3", {}, "strongest texts"), ...data.top.map((t) => textLine(t, tokens, most)));
-  const bands = ["strongest fifth of its tokens", "second fifth", "middle", "fourth fifth", "weakest fifth"];
-  data.samples.forEach((group, q) => { if (group.length) parts.push(make("h3", {}, "at random, " + bands[q]), ...group.map((t) => textLine(t, tokens, most))); });
-  parts.push(make("div", { class: "columns" }, nearList("alike (cosine of decoder rows)", data.alike), nearList("active together (Jaccard)", data.together)));
+  const bands = ["strongest fifth of active tokens", "second fifth", "third fifth", "fourth fifth", "weakest fifth"];
+  data.samples.forEach((group, q) => { if (group.length) parts.push(make("h3", {}, "random texts, " + bands[q]), ...group.map((t) => textLine(t, tokens, most))); });
+  parts.push(make("div", { class: "columns" }, latentList("most similar (cosine of decoder rows)", data.alike), latentList("coactive (Jaccard index)", data.together)));
   const groups = [];
-  if (meta.sources.length > 1) groups.push(shares("by data file", meta.sources, data.sources.map((c, s) => percent(c / meta.source_rows[s]))));
-  if (data.categories) groups.push(shares("of its tokens", data.categories.map((c) => meta.categories[c[0]]), data.categories.map((c) => percent(c[1] / table.count[i]))));
+  if (meta.sources.length > 1) groups.push(shares("frequency by data file", meta.sources, data.sources.map((c, s) => percent(c / meta.source_rows[s]))));
+  if (data.categories) groups.push(shares("categories of active tokens", data.categories.map((c) => meta.categories[c[0]]), data.categories.map((c) => percent(c[1] / table.count[i]))));
   if (groups.length) parts.push(make("div", { class: "columns" }, ...groups));
   return parts;
 };
@@ -312,7 +312,7 @@ const open = async (latent, keep) => {
   list.show(latent);
   try {
     const number = Math.floor(latent / meta.shard_size), piece = await shard(number);
-    if (state.chosen !== latent) return; /* another was chosen in the meantime */
+    if (state.chosen !== latent) return; /* another latent was chosen meanwhile */
     detail.replaceChildren(...latentPage(latent, piece.latents[latent - number * meta.shard_size], piece.tokens));
   } catch (error) {
     detail.replaceChildren(make("p", { class: "empty" }, String(error.message)));
@@ -324,21 +324,21 @@ const open = async (latent, keep) => {
 
 const trainingPage = () => {
   const h = meta.history, page = make("div", { class: "page" });
-  const wanted = [["loss", "loss", true], ["fvu", "FVU, fraction of variance unexplained", true], ["l0", "L0, active latents a token", false], ["dead", "dead latents", false], ["lr", "learning rate", false], ["tokens_per_second", "tokens a second", false]];
+  const wanted = [["loss", "loss", true], ["fvu", "FVU, fraction of variance unexplained", true], ["l0", "L0, active latents per token", false], ["dead", "dead latents", false], ["lr", "learning rate", false], ["tokens_per_second", "tokens per second", false]];
   const drawn = wanted.filter(([key]) => Array.isArray(h[key]) && h[key].length > 1).map(([key, title, log]) => curve(title, h.tokens || h.step, h[key], log));
   page.append(make("h2", {}, "Training, over tokens"), make("div", { class: "charts" }, ...drawn));
   return page;
 };
 const evaluationPage = () => {
   const e = meta.evaluation, page = make("div", { class: "page" });
-  page.append(make("h2", {}, "Evaluation"), tiles([["FVU", short(e.fvu)], ["explained variance", short(e.explained_variance)], ["cosine", short(e.cosine)], ["L0", short(e.l0)], ["dead", e.dead], ["dense (on more than a tenth of the tokens)", e.dense], ["tokens", e.rows]]));
+  page.append(make("h2", {}, "Evaluation"), tiles([["FVU", short(e.fvu)], ["explained variance", short(e.explained_variance)], ["cosine", short(e.cosine)], ["L0", short(e.l0)], ["dead latents", e.dead], ["dense latents (active on more than 10 % of tokens)", e.dense], ["tokens", e.rows]]));
   if (e.cross_entropy) {
     page.append(make("h3", {}, `next-token prediction, ${e.predicted_on_tokens} tokens`), make("table", {}, make("tr", {}, ...["", "cross-entropy", "KL from clean"].map((t) => make("th", {}, t))),
       ...[["clean", "clean model"], ["sae", "with the SAE"], ["zero", "site at zero"], ["mean", "site at its mean"]].map(([key, title]) => make("tr", {}, make("td", {}, title), make("td", { class: "number" }, short(e.cross_entropy[key])), make("td", { class: "number" }, short(e.kl[key]))))),
-      tiles([["recovered, against zero", percent(e.ce_recovered_zero)], ["against the mean", percent(e.ce_recovered_mean)]]));
+      tiles([["cross-entropy recovered, against zero ablation", percent(e.ce_recovered_zero)], ["against mean ablation", percent(e.ce_recovered_mean)]]));
   }
   const charts = make("div", { class: "charts" });
-  if (e.frequency_bins) charts.append(bars("latents by how often they are active, powers of ten", e.frequency_bins.map((_, b) => -(e.frequency_bins.length - b)).concat(0), [...e.frequency_bins].reverse(), false));
+  if (e.frequency_bins) charts.append(bars("latents by frequency, powers of ten", e.frequency_bins.map((_, b) => -(e.frequency_bins.length - b)).concat(0), [...e.frequency_bins].reverse(), false));
   if (Array.isArray(e.by_position) && e.by_position.length > 1) charts.append(curve("FVU by position in the sequence", e.by_position.map((p) => p.first), e.by_position.map((p) => p.fvu), false));
   page.append(charts);
   return page;
@@ -346,7 +346,7 @@ const evaluationPage = () => {
 const sweepPage = () => {
   const points = meta.sweep, page = make("div", { class: "page" });
   page.append(make("h2", {}, "Sweep"), make("div", { class: "charts" },
-    dots("FVU over L0; red: no other point is as sparse and clearly better", points.map((p) => ({ x: p.l0, y: p.fvu, name: p.point, best: p.best_fvu })), true),
+    dots("FVU over L0; red: no point that is as sparse is clearly better", points.map((p) => ({ x: p.l0, y: p.fvu, name: p.point, best: p.best_fvu })), true),
     points.some((p) => Number.isFinite(p.ce_recovered_zero)) ? dots("cross-entropy recovered over L0", points.map((p) => ({ x: p.l0, y: p.ce_recovered_zero, name: p.point, best: p.best_ce })), false) : null));
   page.append(make("table", {}, make("tr", {}, ...["point", "L0", "FVU", "dead", "cross-entropy recovered"].map((t) => make("th", {}, t))),
     ...points.map((p) => make("tr", {}, make("td", {}, p.point), ...[p.l0, p.fvu, p.dead].map((v) => make("td", { class: "number" }, short(v))), make("td", { class: "number" }, percent(p.ce_recovered_zero))))));
@@ -373,30 +373,30 @@ const runPage = () => {
   return page;
 };
 
-/* ---- the lab, where a server answers ----------------------------------------------------------------------------- */
+/* ---- the lab, if a server answers ----------------------------------------------------------------------------- */
 
 const served = location.protocol.startsWith("http");
-const turned = new Map(); /* latent -> {scale, add} */
-const lab = { prompt: "", temperature: 0, tokens: 40, said: null };
+const steered = new Map(); /* latent -> {scale, add} */
+const lab = { prompt: "", temperature: 0, tokens: 40 };
 
-const turnTools = (latent) => {
-  const now = turned.get(latent) || { scale: 1, add: 0 };
-  const field = (key) => make("input", { type: "number", step: "any", value: now[key], "aria-label": key });
-  const scale = field("scale"), add = field("add"), said = make("span", { class: "faint" }, turned.has(latent) ? " in the lab" : "");
+const steeringControls = (latent) => {
+  const edit = steered.get(latent) || { scale: 1, add: 0 };
+  const field = (key) => make("input", { type: "number", step: "any", value: edit[key], "aria-label": key });
+  const scale = field("scale"), add = field("add"), label = make("span", { class: "faint" }, steered.has(latent) ? " in the lab" : "");
   const set = () => {
-    turned.set(latent, { scale: Number(scale.value), add: Number(add.value) });
-    said.textContent = " in the lab";
+    steered.set(latent, { scale: Number(scale.value), add: Number(add.value) });
+    label.textContent = " in the lab";
   };
-  return make("p", {}, "× ", scale, " + ", add, " ", make("button", { type: "button", onclick: set }, "turn in the lab"), said);
+  return make("p", {}, "× ", scale, " + ", add, " ", make("button", { type: "button", onclick: set }, "steer in the lab"), label);
 };
-const ask = async (out) => {
-  const edits = [...turned].map(([latent, e]) => ({ latent, scale: e.scale, add: e.add }));
+const continueText = async (out) => {
+  const edits = [...steered].map(([latent, e]) => ({ latent, scale: e.scale, add: e.add }));
   out.replaceChildren(make("p", { class: "faint" }, "…"));
   try {
-    const reply = await fetch("generate", { method: "POST", body: JSON.stringify({ prompt: lab.prompt, temperature: lab.temperature, max_new_tokens: lab.tokens, edits }) });
-    const said = await reply.json();
-    if (said.error) throw new Error(said.error);
-    out.replaceChildren(make("table", {}, ...[["unchanged", said.unchanged], ["turned", said.turned]].filter((line) => line[1] !== undefined)
+    const response = await fetch("generate", { method: "POST", body: JSON.stringify({ prompt: lab.prompt, temperature: lab.temperature, max_new_tokens: lab.tokens, edits }) });
+    const reply = await response.json();
+    if (reply.error) throw new Error(reply.error);
+    out.replaceChildren(make("table", {}, ...[["unchanged", reply.unchanged], ["steered", reply.steered ?? reply.turned]].filter((line) => line[1] !== undefined)
       .map(([name, text]) => make("tr", {}, make("th", {}, name), make("td", { class: "side", dir: "auto" }, ...visible(text))))));
   } catch (error) {
     out.replaceChildren(make("p", { class: "empty" }, error.message));
@@ -410,14 +410,14 @@ const labPage = () => {
     const input = make("input", { type: "number", value: lab[key], step, min: 0, oninput: () => { lab[key] = Number(input.value); } });
     return input;
   };
-  const rows = [...turned].map(([latent, e]) => make("tr", {}, make("td", {}, latentLink(latent)), make("td", {}, `× ${short(e.scale)} + ${short(e.add)}`),
-    make("td", {}, make("button", { type: "button", onclick: () => { turned.delete(latent); show("lab"); } }, "leave alone"))));
+  const rows = [...steered].map(([latent, e]) => make("tr", {}, make("td", {}, latentLink(latent)), make("td", {}, `× ${short(e.scale)} + ${short(e.add)}`),
+    make("td", {}, make("button", { type: "button", onclick: () => { steered.delete(latent); show("lab"); } }, "remove"))));
   return make("div", { class: "page" }, make("h2", {}, "Lab"),
-    rows.length ? make("table", {}, ...rows) : make("p", { class: "faint" }, "no latent is turned: the page of each latent turns it"),
-    make("p", {}, prompt), make("p", {}, "temperature ", number("temperature", 0.1), " tokens ", number("tokens", 1), " ", make("button", { type: "button", id: "lab-go", onclick: () => ask(out) }, "continue")), out);
+    rows.length ? make("table", {}, ...rows) : make("p", { class: "faint" }, "no latent is steered: open a latent to steer it"),
+    make("p", {}, prompt), make("p", {}, "temperature ", number("temperature", 0.1), " tokens ", number("tokens", 1), " ", make("button", { type: "button", id: "lab-go", onclick: () => continueText(out) }, "continue")), out);
 };
 
-/* ---- the whole -------------------------------------------------------------------------------------------------- */
+/* ---- views and keys -------------------------------------------------------------------------------------------------- */
 
 const views = [["latents", "Latents", null], ["training", "Training", trainingPage], ["evaluation", "Evaluation", evaluationPage], ["sweep", "Sweep", sweepPage], ["steering", "Steering", steeringPage], ["run", "Run", runPage], ["lab", "Lab", labPage]];
 const has = (key) => ({ latents: table, training: meta.history, evaluation: meta.evaluation, sweep: meta.sweep, steering: meta.steering && meta.steering.variants, run: true, lab: table && served })[key];
@@ -447,7 +447,7 @@ const step = (by) => {
   const at = state.order.indexOf(state.chosen), next = at < 0 ? 0 : Math.min(state.order.length - 1, Math.max(0, at + by));
   if (state.order.length) open(state.order[next]);
 };
-const turnTheme = () => {
+const switchTheme = () => {
   const root = document.documentElement, dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   root.dataset.theme = dark ? "light" : "dark";
 };
@@ -458,7 +458,7 @@ const press = (event) => {
   if (typing && event.key === "Escape") { event.target.blur(); return; }
   if (typing && event.key !== "ArrowDown" && event.key !== "ArrowUp" && event.key !== "Enter") return;
   const known = views.filter((v) => has(v[0]));
-  const keys = { j: () => step(1), ArrowDown: () => step(1), k: () => step(-1), ArrowUp: () => step(-1), g: () => step(-Infinity), G: () => step(Infinity), t: turnTheme, "?": () => byId("keys").showModal(), "/": () => byId("search") && byId("search").focus() };
+  const keys = { j: () => step(1), ArrowDown: () => step(1), k: () => step(-1), ArrowUp: () => step(-1), g: () => step(-Infinity), G: () => step(Infinity), t: switchTheme, "?": () => byId("keys").showModal(), "/": () => byId("search") && byId("search").focus() };
   if (typing && event.key === "Enter") { if (state.order.length) open(state.order[0]); event.preventDefault(); return; }
   if (/^[1-9]$/.test(event.key) && known[event.key - 1]) show(known[event.key - 1][0]);
   else if (keys[event.key]) keys[event.key]();
@@ -469,7 +469,7 @@ const press = (event) => {
 const begin = async () => {
   [meta, table] = await Promise.all([packed("meta"), packed("table")]);
   byId("title").textContent = document.title = meta.title;
-  byId("theme").addEventListener("click", turnTheme);
+  byId("theme").addEventListener("click", switchTheme);
   byId("help").addEventListener("click", () => byId("keys").showModal());
   for (const [key, title] of views) if (has(key)) byId("tabs").append(make("button", { type: "button", "data-view": key, onclick: () => { history.replaceState(null, "", "#view=" + key); show(key); } }, title));
   if (table) {
@@ -485,6 +485,6 @@ const begin = async () => {
   document.documentElement.dataset.ready = "yes";
 };
 begin().catch((error) => {
-  byId("view").replaceChildren(make("p", { class: "empty" }, "this page cannot be drawn: " + error.message));
+  byId("view").replaceChildren(make("p", { class: "empty" }, "the page cannot be drawn: " + error.message));
   throw error;
 });
