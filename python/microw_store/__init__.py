@@ -1,6 +1,6 @@
 """Reads what microw writes, with numpy and h5py alone: stores of activations, SAEs, and discoveries.
 
-    store = Store("store/activations/run")           # activations.h5, or the folder it lies in
+    store = Store("store/activations/run")           # activations.h5, or the folder that contains it
     x = store["8.resid_post"][:4096]                  # float32 [4096, width]
     sae = Sae.load("store/sae_models/run")
     z = sae.encode(x)                                 # float32 [4096, latents]

@@ -1,21 +1,21 @@
-"""Exact conversions, and the XXH64 hash of many rows at once."""
+"""Exact conversions to float32, and the XXH64 hash of many rows at once."""
 import numpy as np
 
 try:
-    from xxhash import xxh64_intdigest  # many times as fast on long rows
+    from xxhash import xxh64_intdigest  # several times faster on long rows
 except ImportError:
     xxh64_intdigest = None
 
 
 def widen_bf16(bits):
-    """float32 of bf16 given as uint16: the upper half of its bits."""
+    """Returns float32 of bf16 values given as uint16: they are the upper half of its bits."""
     wide = np.asarray(bits).astype(np.uint32)
     wide <<= np.uint32(16)
     return wide.view(np.float32)
 
 
 def to_float32(values, kind):
-    """A new float32 array of values stored as `kind`: "bf16" (as uint16), "f16" or "f32"."""
+    """Returns a new float32 array of values stored as `kind`: "bf16" (as uint16), "f16" or "f32"."""
     if kind == "bf16":
         return widen_bf16(values)
     return np.array(values, dtype=np.float32, order="C")
@@ -38,7 +38,7 @@ def _round(lane, word):
 
 
 def _stripes(words):
-    """[rows, 4 * stripes] uint64: what the four lanes of each row become in one number."""
+    """Returns the hashes of whole stripes, one per row. words: uint64 [rows, 4 * stripes]."""
     rows = words.shape[0]
     start = np.array([_P1 + _P2, _P2, 0, np.uint64(0) - _P1], dtype=np.uint64)
     lanes = np.repeat(start[None, :], rows, axis=0)
@@ -51,7 +51,7 @@ def _stripes(words):
 
 
 def _tail(hashes, rest):
-    """Takes in the bytes behind the last whole stripe."""
+    """Updates hashes with the bytes after the last whole stripe."""
     at, left = 0, rest.shape[1]
     while left - at >= 8:
         word = np.ascontiguousarray(rest[:, at:at + 8]).view("<u8")[:, 0]
@@ -67,7 +67,8 @@ def _tail(hashes, rest):
 
 
 def xxh64_rows(data):
-    """XXH64 of each row of an array, as uint64. By the package xxhash where that is installed and rows are long."""
+    """Returns XXH64 of each row of an array, as uint64. Uses the package xxhash if it is installed and rows are
+    long."""
     data = np.ascontiguousarray(data)
     raw = data.reshape(data.shape[0], -1).view(np.uint8)
     if xxh64_intdigest and raw.shape[1] >= _LONG:
@@ -90,6 +91,6 @@ def _xxh64_rows(raw):
 
 
 def xxh64(data):
-    """XXH64 of one array or bytes, as int."""
+    """Returns XXH64 of one array or bytes, as int."""
     raw = np.frombuffer(data, dtype=np.uint8) if isinstance(data, (bytes, bytearray)) else np.ascontiguousarray(data)
     return int(xxh64_rows(raw.reshape(1, -1))[0])

@@ -1,12 +1,12 @@
-"""Rows as a data set that torch.utils.data.DataLoader takes, without torch."""
+"""Rows as a data set for torch.utils.data.DataLoader, without an import of torch."""
 from .store import Store
 
 
 class RowDataset:
-    """Rows of a site as float32 arrays: anything that torch's DataLoader takes as a map-style data set.
+    """Rows of a site as float32 arrays: a map-style data set for torch's DataLoader.
 
-    target: another site, whose rows come as the second of a pair (transcoders). rows: only these, in this order. dtype
-    "bfloat16" gives torch tensors. Workers, forked or spawned, open the file for themselves.
+    target: another site, whose rows are the second item of pairs (for transcoders). rows: only these, in this order.
+    dtype "bfloat16" returns torch tensors. Each worker, forked or spawned, opens the file itself.
     """
 
     def __init__(self, store, site, target=None, rows=None, dtype="float32"):
@@ -23,7 +23,7 @@ class RowDataset:
         return values[0] if len(values) == 1 else tuple(values)
 
     def __getitems__(self, indices):
-        """A batch at once, which DataLoader asks for where a data set has it."""
+        """Returns a batch at once; DataLoader calls this method if a data set has it."""
         rows = indices if self._rows is None else [self._rows[i] for i in indices]
         values = [array[rows] for array in self._arrays]
         return list(values[0]) if len(values) == 1 else list(zip(*values))

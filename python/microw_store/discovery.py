@@ -1,4 +1,4 @@
-"""discovery.h5, what latents stand for, and names.csv."""
+"""Readers of discovery.h5, statistics and texts of latents, and of names.csv."""
 import csv
 import os
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ from .store import show_bytes
 
 _KINDS = ("microw discovery 1", "microw discovery 2")
 _NUMBERS = "latents rows top_texts samples around together_rows"
-_SILENT = -2**31  # exponent of a histogram without a value
+_SILENT = -2**31  # exponent of an empty histogram
 
 
 @dataclass
 class Text:
-    """A latent's activation on a row, and on the tokens around it. A token that is a part of a character shows its bytes, as <0xE2>,
-    where concepts.json has the whole character."""
+    """A latent's activation on a row, and on the tokens around it. A token that is a part of a character shows its
+    bytes, as <0xE2>; concepts.json has the whole character."""
 
     row: int  # of the store
     document: int
     position: int  # of the row in its sequence
     activation: float
-    center: int  # which of the tokens the row is
+    center: int  # index of the row's token in `tokens`
     tokens: np.ndarray  # int32
     activations: np.ndarray  # float32, 0 where the latent is silent
     before: str
@@ -32,7 +32,7 @@ class Text:
 
     @property
     def rows(self):
-        """Rows of the store that are shown."""
+        """Rows of the store that the text shows."""
         return range(self.row - self.center, self.row - self.center + len(self.tokens))
 
 
@@ -45,9 +45,9 @@ class Name:
 
 
 class Discovery:
-    """discovery.h5, or the folder that holds it; names.csv beside it is read too.
+    """discovery.h5, or the folder that contains it; names.csv beside it is read too.
 
-    found["latents/count"] is the array of that name as the file has it; the methods put them together.
+    found["latents/count"] is the array of that name in the file; the methods combine the arrays.
     """
 
     def __init__(self, path, names=None):
@@ -56,12 +56,12 @@ class Discovery:
         with open_h5(self.path) as file:
             attributes = text_attributes(file)
             if attributes.get("kind") not in _KINDS:
-                raise StoreError(f"{self.path}: kind '{attributes.get('kind')}': no discovery, or of another version")
+                raise StoreError(f"{self.path}: kind '{attributes.get('kind')}': not a discovery, or of another version")
             self._arrays = {}
             file.visititems(lambda name, item: self._arrays.update({name: item[...]} if hasattr(item, "shape") else {}))
         self.kind, self.sae, self.stage = attributes["kind"], attributes.get("sae", ""), attributes.get("stage", "")
         (self.n_latents, self.rows, self.top_texts, self.samples, self.around,
-         self.together_rows) = (int(n) for n in attributes[_NUMBERS].split())
+         self.coactive_rows) = (int(n) for n in attributes[_NUMBERS].split())
         self.sources = attributes.get("sources", "").splitlines()
         self.categories = attributes.get("categories", "").splitlines()
         names = os.path.join(os.path.dirname(self.path), "names.csv") if names is None else names
@@ -81,11 +81,11 @@ class Discovery:
     def __repr__(self):
         return f"<Discovery {(self.count > 0).sum()} active of {self.n_latents} latents on {self.rows} rows, {self.path}>"
 
-    # ---- of all latents ----
+    # ---- all latents ----
 
     @property
     def count(self):
-        """int64 [latents]: rows on which each is active."""
+        """int64 [latents]: rows on which each latent is active."""
         return self["latents/count"]
 
     @property
@@ -94,48 +94,50 @@ class Discovery:
 
     @property
     def max(self):
-        """float32 [latents]: largest activation, 0 of those that are never active."""
+        """float32 [latents]: largest activation, 0 of a latent that is never active."""
         return self["texts/activation"][:, 0]
 
-    # ---- of one latent ----
+    # ---- one latent ----
 
     def name(self, latent):
-        """Its name, or ""."""
+        """Returns the latent's name, or ""."""
         return self.names[latent].name if latent in self.names else ""
 
     def category(self, latent):
-        """Category of most of its top texts, or None."""
+        """Returns the commonest category of the latent's top texts, or None."""
         number = self["latents/category"][latent]
         return self.categories[number] if self.categories and self.count[latent] and number >= 0 else None
 
     def histogram(self, latent):
-        """(edges [bins + 1], counts [bins]) of its activations; the width of a bin is a power of two."""
+        """Returns (edges [bins + 1], counts [bins]) of the latent's activations; the width of a bin is a power of
+        two."""
         counts, exponent = self["latents/histogram"][latent], int(self["latents/histogram_exponent"][latent])
         width = 0.0 if exponent == _SILENT else 2.0 ** exponent
         return np.arange(len(counts) + 1) * width, counts
 
     def texts(self, latent):
-        """The rows with the largest activations, at most one of what a sequence holds of a document; strongest first."""
+        """Returns the rows with the largest activations, strongest first; at most one per document and sequence."""
         return self._texts(latent, 0, self.top_texts)
 
     def sampled_texts(self, latent):
-        """Rows drawn at random from all on which it is active; strongest first."""
+        """Returns rows drawn at random from all on which the latent is active, strongest first."""
         return self._texts(latent, self.top_texts, self.top_texts + self.samples)
 
     def promoted(self, latent):
-        """[(token, logit)]: what one unit of the latent adds to logits by the logit lens; [] where it is not in the file."""
+        """Returns [(token, logit)]: what one unit of the latent adds to logits by the logit lens; [] if the file has
+        none."""
         return self._tokens(latent, "promoted")
 
     def suppressed(self, latent):
         return self._tokens(latent, "suppressed")
 
     def alike(self, latent):
-        """[(latent, cosine of decoder rows)]"""
-        return self._near(latent, "neighbours/cosine_index", "neighbours/cosine")
+        """Returns [(latent, cosine of decoder rows)]."""
+        return self._nearest(latent, "neighbours/cosine_index", "neighbours/cosine")
 
-    def together(self, latent):
-        """[(latent, Jaccard index of active rows)]"""
-        return self._near(latent, "neighbours/together_index", "neighbours/together")
+    def coactive(self, latent):
+        """Returns [(latent, Jaccard index of active rows)]."""
+        return self._nearest(latent, "neighbours/together_index", "neighbours/together")
 
     def token_text(self, token):
         return show_bytes(self._token(token))
@@ -149,13 +151,13 @@ class Discovery:
     def _shown(self, tokens):
         return show_bytes(b"".join(self._token(t) for t in tokens))
 
-    def _near(self, latent, index, value):
+    def _nearest(self, latent, index, value):
         if index not in self:
             return []
         return [(int(i), float(v)) for i, v in zip(self[index][latent], self[value][latent]) if i >= 0]
 
     def _tokens(self, latent, which):
-        return [(self.token_text(t), v) for t, v in self._near(latent, f"logits/{which}_token", f"logits/{which}")]
+        return [(self.token_text(t), v) for t, v in self._nearest(latent, f"logits/{which}_token", f"logits/{which}")]
 
     def _texts(self, latent, first, end):
         return [self._text(latent, i) for i in range(first, end) if self["texts/row"][latent, i] >= 0]
@@ -173,7 +175,7 @@ class Discovery:
 
 
 def read_names(path):
-    """{latent: Name} of a CSV with a header that names `latent` and `name`, or without one: latent, name."""
+    """Returns {latent: Name} of a CSV file with a header that has `latent` and `name`, or without one: latent, name."""
     with open(path, newline="", encoding="utf-8-sig") as file:
         rows = [row for row in csv.reader(file) if any(row)]
     header = ["latent", "name"]

@@ -1,2 +1,5 @@
+"""The error that all readers raise."""
+
+
 class StoreError(ValueError):
-    """A file that is missing, unfinished, damaged or of another schema. The message begins with its path."""
+    """A file is missing, unfinished, damaged or of another schema. The message begins with its path."""

@@ -1,4 +1,4 @@
-"""One activations.h5: h5py for what is small, a memory map for activations."""
+"""Reader of one activations.h5: a memory map for activations, h5py for everything else."""
 import contextlib
 import os
 from dataclasses import dataclass
@@ -9,25 +9,26 @@ import numpy as np
 from .bits import xxh64_rows
 from .errors import StoreError
 
-SCHEMAS = (1, 2)  # that are read
+SCHEMAS = (1, 2)  # that this reader knows
 _TYPES = {"bf16": np.dtype("<u2"), "f16": np.dtype("<f2"), "f32": np.dtype("<f4")}
-_VERIFY_BYTES = 1 << 26  # that are hashed at once
+_VERIFY_BYTES = 1 << 26  # hashed at once
 
 
 @dataclass
 class StoredSite:
     width: int
     kind: str  # "bf16", "f16" or "f32"
-    offset: int  # in the file; -1: not in one piece
+    offset: int  # in the file; -1: not contiguous
 
 
 def text_attribute(value):
-    """HDF5 texts of fixed length come as bytes, those of variable length as str."""
+    """Returns an attribute as str: h5py reads texts of fixed length as bytes, of variable length as str."""
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
 def text_attributes(object_, without=()):
-    """All texts of an object. A long one goes on in KEY.1, KEY.2 and so on: HDF5 limits an attribute to 64 KiB."""
+    """Returns all texts of an object. A long one continues in KEY.1, KEY.2 and so on: HDF5 limits an attribute to 64
+    KiB."""
     texts = {}
     for key, value in object_.attrs.items():
         stem, dot, number = key.rpartition(".")
@@ -44,31 +45,31 @@ def text_attributes(object_, without=()):
 @contextlib.contextmanager
 def open_h5(path):
     if not os.path.exists(path):
-        raise StoreError(f"{path}: there is no such file")
+        raise StoreError(f"{path}: no such file")
     try:
         file = h5py.File(path, "r")
     except OSError as error:
         why = f"cannot be opened as HDF5, or is truncated: {error}"
         if "unable to lock file" in str(error):
-            why = "another process has it open and holds HDF5's lock on it; the file is likely whole"
+            why = "another process has it open and holds HDF5's lock on it; the file itself is probably intact"
         raise StoreError(f"{path}: {why}") from None
     with file:
         yield file
 
 
 def find_file(path):
-    """`path`, or activations.h5 in it; says what is there instead."""
-    path = os.path.abspath(os.fspath(path))  # the working directory may change before a worker opens it
+    """Returns `path`, or activations.h5 in it. Raises StoreError if only an unfinished file exists."""
+    path = os.path.abspath(os.fspath(path))  # the working directory may change before a worker opens the file
     if os.path.isdir(path):
         path = os.path.join(path, "activations.h5")
     if not os.path.exists(path) and os.path.exists(path + ".partial"):
-        raise StoreError(f"{path}: the harvest that writes it is not finished (activations.h5.partial is there)")
+        raise StoreError(f"{path}: its harvest has not finished (activations.h5.partial exists)")
     return path
 
 
 def _number(file, path, key):
     if key not in file.attrs:
-        raise StoreError(f"{path}: attribute '{key}' is missing: no store of activations")
+        raise StoreError(f"{path}: attribute '{key}' is missing: not a store of activations")
     return int(file.attrs[key])
 
 
@@ -85,7 +86,7 @@ class Part:
             self._read_header(file)
             self._read_sites(file)
         self.identity = self._look()
-        self._open = {}  # site: array, of the process `_owner`
+        self._open = {}  # site: array, opened by process `_owner`
         self._owner = None
 
     # ---- opening ----
@@ -95,7 +96,7 @@ class Part:
         if self.schema not in SCHEMAS:
             raise StoreError(f"{self.path}: store schema {self.schema}; this reader knows schemas 1 to {SCHEMAS[-1]}")
         if not _number(file, self.path, "complete"):
-            raise StoreError(f"{self.path}: the harvest that wrote it did not finish")
+            raise StoreError(f"{self.path}: its harvest did not finish")
         self.provenance = text_attributes(file, without=("schema", "complete"))
         self.rows = _data(file, self.path, "tokens/ids").shape[0]
         self.n_sequences = _data(file, self.path, "sequences/offset").shape[0]
@@ -112,14 +113,14 @@ class Part:
         if kind not in _TYPES:
             raise StoreError(f"{self.path}: site {name} has dtype '{kind}'; expected one of {', '.join(_TYPES)}")
         if data.dtype.newbyteorder("<") != _TYPES[kind]:
-            raise StoreError(f"{self.path}: site {name} says {kind}, but its elements are {data.dtype}")
+            raise StoreError(f"{self.path}: site {name}: attribute dtype is {kind}, but its elements are {data.dtype}")
         if data.ndim != 2 or data.shape[0] != self.rows or data.shape[1] < 1:
             raise StoreError(f"{self.path}: site {name} has shape {data.shape}; expected {self.rows} rows")
         plain = data.chunks is None and data.id.get_offset() is not None
         site = StoredSite(data.shape[1], kind, data.id.get_offset() if plain else -1)
         end = site.offset + self.rows * site.width * _TYPES[kind].itemsize
         if plain and end > os.path.getsize(self.path):
-            raise StoreError(f"{self.path}: truncated: site {name} ends behind the end of the file")
+            raise StoreError(f"{self.path}: truncated: site {name} extends beyond the end of the file")
         return site
 
     # ---- activations ----
@@ -129,14 +130,14 @@ class Part:
         return about.st_ino, about.st_size, about.st_mtime_ns
 
     def values(self, name):
-        """The stored values [rows, width]: a memory map, or h5py's data set where they are not in one piece. Each process opens
-        its own, and refuses a file that another one has taken the place of."""
+        """Returns the stored values [rows, width]: a memory map, or h5py's data set if they are not contiguous. Each
+        process opens its own, and raises StoreError if the file was replaced."""
         if self._owner != os.getpid():
-            self._open = {k: v for k, v in self._open.items() if isinstance(v, np.memmap)}  # h5py's may not be shared
+            self._open = {k: v for k, v in self._open.items() if isinstance(v, np.memmap)}  # h5py's must not be shared
             self._owner = os.getpid()
         if name not in self._open:
             if self._look() != self.identity:
-                raise StoreError(f"{self.path}: it has changed since it was opened")
+                raise StoreError(f"{self.path}: the file has changed since it was opened")
             site = self.sites[name]
             shape, kind = (self.rows, site.width), _TYPES[site.kind]
             if site.offset >= 0 and self.rows:
@@ -146,11 +147,11 @@ class Part:
         return self._open[name]
 
     def take(self, name, rows):
-        """Stored values of some rows, in the order asked for; a copy."""
+        """Returns a copy of the stored values of rows, in the order given."""
         values = self.values(name)
         if isinstance(values, np.memmap):
             return np.asarray(values[rows])
-        wanted, back = np.unique(rows, return_inverse=True)  # h5py wants them ascending, each once
+        wanted, back = np.unique(rows, return_inverse=True)  # h5py requires ascending, unique indices
         return values[wanted][back]
 
     def __getstate__(self):
@@ -158,14 +159,15 @@ class Part:
         state.update(_open={}, _owner=None)
         return state
 
-    # ---- what is small ----
+    # ---- other arrays ----
 
     def read(self, *names):
         with open_h5(self.path) as file:
             return [_data(file, self.path, name)[...] for name in names]
 
     def document_rows(self):
-        """[documents + 1] first rows. Schema 1 has those of sequences only: rows are of the document their sequence begins with."""
+        """Returns first rows [documents + 1]. Schema 1 has those of sequences only: a row belongs to the document that
+        its sequence begins with."""
         if self.schema >= 2:
             rows = self.read("documents/row")[0].astype(np.int64)
         else:
@@ -179,7 +181,7 @@ class Part:
         return rows
 
     def verify(self, name):
-        """Compares the checksums of a site's blocks."""
+        """Verifies the checksums of a site's blocks. Raises StoreError at the first that differs."""
         row, wanted = self.read("blocks/row", f"sites/{name}/checksum")
         row = row.astype(np.int64)
         most = max(1, _VERIFY_BYTES // max(1, int(np.diff(row).max(initial=1)) * self.values(name)[:1].nbytes))

@@ -1,8 +1,8 @@
-"""SAEs as microw writes them, in numpy: what encode and decode do outside training, to compare others with.
+"""Reader of microw's SAEs, with encode and decode in numpy as they are outside training: a reference for comparisons.
 
-All is float32, as in microw: pre-activations are products and sums in float32, and are compared with thresholds in float32. What
-differs is the order of the sums in a product, which moves a pre-activation by some 1e-6 of its size: a latent that is as near to the
-border of selection as that may be active in one and silent in the other.
+Everything is float32, as in microw: pre-activations are products and sums in float32, and are compared with thresholds
+in float32. Only the order of the sums in a product differs, which changes a pre-activation by about 1e-6 of its size: a
+latent that is this close to the threshold of selection may be active in one and silent in the other.
 """
 import json
 import os
@@ -14,13 +14,13 @@ from .bits import xxh64, xxh64_rows
 from .errors import StoreError
 from .safetensors import read_safetensors
 
-# In the order of microw's numbers for them, which the hash of the weights has.
+# In the order of microw's numbers for them, which the hash of the weights contains.
 VARIANTS = ("topk", "batch_topk", "multi_topk", "matryoshka_topk", "matryoshka_batch_topk", "relu", "jump_relu", "gated")
 _TOP_K = ("topk", "multi_topk", "matryoshka_topk")
 _ONE_THRESHOLD = ("batch_topk", "matryoshka_batch_topk")
 _EXTRAS = {"jump_relu": ("threshold",), "gated": ("r_mag", "b_mag")}
 _VERSIONS = (1, 2)
-_CHUNK_FLOATS = 1 << 23  # pre-activations that are in memory at once
+_CHUNK_FLOATS = 1 << 23  # pre-activations in memory at once
 
 
 @dataclass
@@ -51,41 +51,42 @@ class Sae:
     n_latents: int
     d_in: int
     d_out: int
-    k: int  # 0 where the variant has none
-    threshold: float  # BatchTopK: of all latents; < 0: not trained yet
-    groups: list  # Matryoshka: latents of each
-    parts: list  # widths of the sites that are rebuilt, side by side
-    site: str  # what is read, sites with commas between: Store.array takes it
-    target: str  # what is rebuilt; "": the same
+    k: int  # 0 if the variant has none
+    threshold: float  # BatchTopK: one for all latents; < 0: not trained yet
+    groups: list  # Matryoshka: number of latents of each group
+    parts: list  # widths of the rebuilt sites, which are side by side
+    site: str  # sites read, separated by commas, as Store.array takes them
+    target: str  # sites rebuilt; "": those read
     model: str
     fingerprint: str
     transcoder: bool
     config: dict = field(repr=False)
-    weights: dict = field(repr=False)  # W_enc [n, d_in], b_enc [n], W_dec [n, d_out], b_dec [d_out], and by variant more
+    weights: dict = field(repr=False)  # W_enc [n, d_in], b_enc [n], W_dec [n, d_out], b_dec [d_out], and more by variant
 
     # ---- loading ----
 
     @classmethod
     def load(cls, folder):
-        """cfg.json and sae.safetensors of a folder. Refuses weights that are not those whose hash cfg.json has."""
+        """Reads cfg.json and sae.safetensors of a folder. Raises StoreError if the weights do not have the hash in
+        cfg.json."""
         config_path = os.path.join(folder, "cfg.json")
         weights = os.path.join(folder, "sae.safetensors")
         sae = cls._from_config(config_path, _read_config(config_path))
         wanted = sae.config.get("weights")
-        # a program that was ended between its two files leaves the weights under the other name
+        # a program that ended between writing the two files leaves the weights under the partial name
         for path in (weights, weights + ".partial"):
             if path == weights or os.path.exists(path):
                 sae._read_weights(path)
                 if wanted is None or sae.weights_hash() == wanted:
                     return sae
-        raise StoreError(f"{weights}: not what the cfg.json beside it says (its hash differs): it is damaged, or another "
-                         "process writes there, or one of the two was copied here")
+        raise StoreError(f"{weights}: its hash differs from that in cfg.json: the file is damaged, or another process "
+                         "writes the folder, or one of the two files was copied here")
 
     @classmethod
     def _from_config(cls, path, c):
         if c.get("format") != "microw":
             kind = "SAELens" if "architecture" in c else "another tool"
-            raise StoreError(f"{path}: not the configuration of a microw SAE, perhaps of {kind}: `microw import` reads some")
+            raise StoreError(f"{path}: not the configuration of a microw SAE, perhaps that of {kind}: `microw import` reads some")
         if c.get("version") not in _VERSIONS:
             raise StoreError(f"{path}: format version {c.get('version')}; this reader knows versions 1 to {_VERSIONS[-1]}")
         if c.get("variant") not in VARIANTS:
@@ -93,7 +94,7 @@ class Sae:
         uses_k = c["variant"] in _TOP_K + _ONE_THRESHOLD
         for key in ("n_latents", "d_in") + (("k",) if uses_k else ()):
             if not isinstance(c.get(key), int) or c[key] < 1:
-                raise StoreError(f"{path}: {key} is {c.get(key)}: expected a number above 0")
+                raise StoreError(f"{path}: {key}: expected a whole number above 0, found {c.get(key)}")
         d_out = c.get("d_out") or c["d_in"]
         return cls(variant=c["variant"], n_latents=c["n_latents"], d_in=c["d_in"], d_out=d_out,
                    k=c.get("k", 0) if uses_k else 0, threshold=float(np.float32(c.get("threshold", -1))),
@@ -102,7 +103,7 @@ class Sae:
                    transcoder=bool(c.get("d_out")), config=c, weights={})
 
     def _shapes(self):
-        """In the order in which the hash counts them."""
+        """Returns the shapes of the weights, in the order of the hash."""
         n = self.n_latents
         shapes = {"W_enc": (n, self.d_in), "b_enc": (n,), "W_dec": (n, self.d_out), "b_dec": (self.d_out,)}
         if self.config.get("skip"):
@@ -123,8 +124,9 @@ class Sae:
         self.weights = {name: self.weights[name] for name in shapes}
 
     def weights_hash(self):
-        """Of shape and weights, as cfg.json has it under `weights`: the sum over all rows of XXH64 of (tensor, row, XXH64 of the
-        row), of XXH64 of (variant, latents, d_in, k), and for BatchTopK of XXH64 of the threshold as float32."""
+        """Returns the hash of shape and weights that cfg.json has under `weights`: the sum of XXH64 of (tensor, row,
+        XXH64 of the row) over all rows, of XXH64 of (variant, latents, d_in, k), and for BatchTopK of XXH64 of the
+        threshold as float32."""
         total = 0
         for i, w in enumerate(self.weights.values()):
             rows = xxh64_rows(w.reshape(len(w), -1))
@@ -138,7 +140,7 @@ class Sae:
     # ---- use ----
 
     def pre_activations(self, x):
-        """W_enc (x - b_dec) + b_enc; of a transcoder W_enc x + b_enc."""
+        """Returns W_enc (x - b_dec) + b_enc [rows, n]; of a transcoder W_enc x + b_enc."""
         x = self._checked(x)
         centered = x if self.transcoder else x - self.weights["b_dec"]
         return centered @ self.weights["W_enc"].T + self.weights["b_enc"]
@@ -149,11 +151,11 @@ class Sae:
             raise ValueError(f"rows of shape {x.shape}: expected [rows, {self.d_in}]")
         finite = np.isfinite(x).all(axis=1)
         if not finite.all():
-            raise ValueError(f"row {int(np.flatnonzero(~finite)[0])} is not finite: no latent is defined on it")
+            raise ValueError(f"row {int(np.flatnonzero(~finite)[0])} is not finite: latents are undefined on it")
         return x
 
     def select(self, pre):
-        """Codes [rows, n] of pre-activations: what the variant does outside training."""
+        """Returns codes [rows, n] of pre-activations, by the variant's selection outside training."""
         if self.variant in _TOP_K:
             return np.where(_largest(pre, self.k) & (pre > 0), pre, np.float32(0))
         if self.variant == "gated":
@@ -162,7 +164,7 @@ class Sae:
             return np.where((pre > 0) & (measured > 0), measured, np.float32(0))
         if self.variant == "jump_relu":
             level = self.weights["threshold"]
-        else:  # relu, and BatchTopK by its one threshold
+        else:  # ReLU: 0; BatchTopK: its one threshold
             level = np.float32(max(self.threshold, 0) if self.variant in _ONE_THRESHOLD else 0)
         return np.where(pre > level, pre, np.float32(0))
 
@@ -171,7 +173,7 @@ class Sae:
         return [slice(at, min(at + step, rows)) for at in range(0, rows, step)]
 
     def encode(self, x):
-        """float32 [rows, n_latents], 0 where a latent is silent. x: [rows, d_in], the rows of `site`."""
+        """Returns float32 [rows, n_latents], 0 where a latent is silent. x: [rows, d_in], the rows of `site`."""
         x = self._checked(x)
         z = np.empty((len(x), self.n_latents), dtype=np.float32)
         for rows in self._chunks(len(x)):
@@ -179,7 +181,7 @@ class Sae:
         return z
 
     def encode_sparse(self, x):
-        """The same as Codes: indices and values of the active latents of each row."""
+        """Returns the same as Codes: indices and values of the active latents of each row."""
         x = self._checked(x)
         counts, index, value = [np.zeros(1, np.int64)], [], []
         for rows in self._chunks(len(x)):
@@ -191,17 +193,18 @@ class Sae:
         return Codes(np.cumsum(np.concatenate(counts)), _joined(index, np.int32), _joined(value, np.float32), self.n_latents)
 
     def decode(self, codes, x=None):
-        """x_hat [rows, d_out] of dense codes or Codes. A skip transcoder adds W_skip x, and needs the x that was encoded."""
+        """Returns x_hat [rows, d_out] of dense codes or Codes. A skip transcoder adds W_skip x, and needs the encoded
+        x."""
         z = codes.dense() if isinstance(codes, Codes) else np.asarray(codes, dtype=np.float32)
         out = z @ self.weights["W_dec"] + self.weights["b_dec"]
         if "W_skip" not in self.weights:
             return out
         if x is None:
-            raise ValueError("a skip transcoder rebuilds from the codes and from x: give x")
+            raise ValueError("a skip transcoder needs x besides the codes")
         return out + self._checked(x) @ self.weights["W_skip"].T
 
     def reconstruct(self, x):
-        """decode(encode(x)): what the rows of `target`, or of `site`, are rebuilt as."""
+        """Returns decode(encode(x)) [rows, d_out]: the reconstruction of the rows of `target`, or of `site`."""
         x = self._checked(x)
         out = np.empty((len(x), self.d_out), dtype=np.float32)
         for rows in self._chunks(len(x)):
@@ -210,7 +213,7 @@ class Sae:
 
 
 def _largest(pre, k):
-    """Mask of the k largest of each row; of equals the lower latents."""
+    """Returns the mask of the k largest of each row; among equals the lower latents."""
     if k >= pre.shape[1]:
         return np.ones(pre.shape, dtype=bool)
     last = np.partition(pre, -k, axis=1)[:, -k, None]
@@ -230,7 +233,7 @@ def _read_config(path):
     except OSError as error:
         raise StoreError(f"{path}: {os.strerror(error.errno)}") from None
     except ValueError as error:
-        raise StoreError(f"{path}: no JSON: {error}") from None
+        raise StoreError(f"{path}: not JSON: {error}") from None
     if not isinstance(config, dict):
         raise StoreError(f"{path}: not the configuration of a microw SAE")
     return config

@@ -1,4 +1,4 @@
-"""The safetensors format: eight bytes of length, a header of JSON, data."""
+"""Reader of the safetensors format: eight bytes of length, a JSON header, data."""
 import json
 import os
 
@@ -12,7 +12,7 @@ _HEADER_MAX = 100 << 20
 
 
 def read_safetensors(path, names=None):
-    """{name: float32 array} of the tensors that are named, or of all; f32, f16 and bf16."""
+    """Returns {name: float32 array} of the tensors in `names`, or of all; reads f32, f16 and bf16."""
     try:
         with open(path, "rb") as file:
             data = memoryview(file.read())
@@ -31,7 +31,7 @@ def _split(path, data):
         header = json.loads(bytes(data[8:8 + size]))
         described = sum(t["data_offsets"][1] - t["data_offsets"][0] for n, t in header.items() if n != "__metadata__")
     except (ValueError, KeyError, TypeError, IndexError, AttributeError):
-        raise StoreError(f"{path}: the header is no description of tensors") from None
+        raise StoreError(f"{path}: the header does not describe tensors") from None
     body = data[8 + size:]
     if described != len(body):
         raise StoreError(f"{path}: the header describes {described} bytes of data, the file has {len(body)}")

@@ -1,4 +1,4 @@
-"""Activations with what they are of: tokens, sequences, documents, text."""
+"""Activations with their tokens, sequences, documents and text."""
 import codecs
 import operator
 import os
@@ -15,9 +15,9 @@ _DTYPES = ("float32", "stored", "bfloat16")
 class SiteArray:
     """Rows of one site, or of several side by side, as a read-only array [rows, width].
 
-    a[3], a[10:20], a[[5, 2, 9]], a[mask] and each with a second index for columns give float32, whatever is stored. dtype
-    "stored" gives the values as they are (bf16 as uint16; slices of one file are then views of the memory map, not copies),
-    and "bfloat16" a torch tensor.
+    a[3], a[10:20], a[[5, 2, 9]] and a[mask], each also with a second index for columns, return float32 whatever is
+    stored. dtype "stored" returns the values as stored (bf16 as uint16; slices of one file are then views of the memory
+    map, not copies), and "bfloat16" a torch tensor.
     """
 
     ndim = 2
@@ -29,7 +29,7 @@ class SiteArray:
         self._first = np.cumsum([0] + [p.rows for p in parts])
         self._kinds = {p.sites[s].kind for p in parts for s in sites}
         if dtype == "stored" and len(self._kinds) > 1:
-            raise ValueError(f"values are stored as {' and '.join(sorted(self._kinds))}: ask for float32")
+            raise ValueError(f"values are stored as {' and '.join(sorted(self._kinds))}: use dtype float32")
         self.shape = (int(self._first[-1]), sum(parts[0].sites[s].width for s in sites))
 
     def __len__(self):
@@ -37,7 +37,7 @@ class SiteArray:
 
     @property
     def dtype(self):
-        """numpy's, or torch.bfloat16."""
+        """A numpy dtype, or torch.bfloat16."""
         if self.dtype_name == "bfloat16":
             return _torch().bfloat16
         if self.dtype_name == "float32":
@@ -70,15 +70,15 @@ class SiteArray:
         if rows.size == 0:
             return rows.astype(np.int64)
         if rows.ndim != 1 or rows.dtype.kind not in "iu":
-            raise IndexError("rows are given as a number, a slice, or one list of numbers or truths")
+            raise IndexError("rows: expected a number, a slice, or a list of numbers or booleans")
         rows = rows.astype(np.int64)
         bad = (rows < -len(self)) | (rows >= len(self))
         if bad.any():
-            raise IndexError(f"row {rows[bad][0]} of {len(self)}")
+            raise IndexError(f"row {rows[bad][0]} is out of range: {len(self)} rows")
         return np.where(rows < 0, rows + len(self), rows)
 
     def _range(self, site, begin, end):
-        """[(stored values, kind)] of each file."""
+        """Returns [(stored values, kind)] of rows begin .. end - 1, one item per file."""
         pieces = []
         for part, first in zip(self._parts, self._first):
             low, high = max(begin - first, 0), min(end - first, part.rows)
@@ -87,7 +87,7 @@ class SiteArray:
         return pieces
 
     def _take(self, site, rows):
-        """The same; pieces of several files are put into the order of `rows` as float32 or as they are stored."""
+        """Returns [(values, kind)] of `rows`, in their order; with several files one array, as float32 or as stored."""
         if len(self._parts) == 1:
             return [(self._parts[0].take(site, rows), self._parts[0].sites[site].kind)]
         of = np.searchsorted(self._first, rows, side="right") - 1
@@ -119,7 +119,7 @@ class SiteArray:
         return np.asarray(values) if self.dtype_name == "stored" else to_float32(values, kind)
 
     def _finish(self, values, kind):
-        """kind None: converted already."""
+        """Converts values to the dtype of the array; kind None: they are converted already."""
         if self.dtype_name == "bfloat16":
             if kind == "bf16":
                 torch = _torch()
@@ -134,12 +134,12 @@ def _torch():
 
 
 class Store:
-    """activations.h5, or the folder that holds it; a list of them is one store, with the sites that all have."""
+    """activations.h5, or the folder that contains it; several of them form one store, with the sites that all have."""
 
     def __init__(self, path):
         paths = [path] if isinstance(path, (str, os.PathLike)) else list(path)
         if not paths:
-            raise ValueError("a store of no file")
+            raise ValueError("a store needs at least one file")
         self._parts = [Part(p) for p in paths]
         self._cache = {}
         for part in self._parts[1:]:
@@ -166,16 +166,16 @@ class Store:
     def __repr__(self):
         return f"<Store {self.rows} rows, sites {', '.join(self.sites)}, in {', '.join(p.path for p in self._parts)}>"
 
-    # ---- what it is ----
+    # ---- properties ----
 
     @property
     def schema(self):
-        """The earliest of its files."""
+        """The lowest schema of the files."""
         return min(p.schema for p in self._parts)
 
     @property
     def provenance(self):
-        """Of the first file: model, hashes, settings (YAML), fingerprint, version."""
+        """Model, hashes, settings (YAML), fingerprint and version of the first file."""
         return dict(self._parts[0].provenance)
 
     @property
@@ -188,7 +188,8 @@ class Store:
         return self.array(sites)
 
     def array(self, sites, dtype="float32"):
-        """Rows of "8.resid_post", or of "6.resid_post,8.resid_post" side by side. dtype: "float32", "stored" or "bfloat16"."""
+        """Returns rows of "8.resid_post", or of "6.resid_post,8.resid_post" side by side. dtype: "float32", "stored" or
+        "bfloat16"."""
         names = sites.split(",")
         for name in names:
             if name not in self.sites:
@@ -199,7 +200,7 @@ class Store:
         return self.array(sites).shape[1]
 
     def kind(self, site):
-        """How a site is stored: "bf16", "f16" or "f32"; of the first file."""
+        """Returns how the first file stores a site: "bf16", "f16" or "f32"."""
         return self._parts[0].sites[site].kind
 
     def _over_parts(self, site, name):
@@ -207,19 +208,19 @@ class Store:
         return sum(share * p.read(f"sites/{site}/{name}")[0] for share, p in zip(shares, self._parts))
 
     def mean(self, site):
-        """float64 [width]: the sum of the rows that are finite, by the number of all."""
+        """Returns float64 [width]: the mean of the finite rows, as the harvest stored it."""
         return self._over_parts(site, "mean")
 
     def norm_mean(self, site):
-        """Mean length of a row."""
+        """Returns the mean length of a row."""
         return float(self._over_parts(site, "norm_mean")[0])
 
     def square_mean(self, site):
-        """Mean squared length of a row."""
+        """Returns the mean squared length of a row."""
         return float(self._over_parts(site, "square_mean")[0])
 
     def verify(self, site=None):
-        """Reads everything and compares the checksums; raises StoreError at the first block that differs."""
+        """Reads all blocks and verifies their checksums; raises StoreError at the first block that differs."""
         for name in [site] if site else self.sites:
             for part in self._parts:
                 part.verify(name)
@@ -232,7 +233,7 @@ class Store:
         return self._cache[key]
 
     def _column(self, name, counts=None):
-        """A column of all files, one behind the other; what it counts goes on from file to file."""
+        """Returns a column of all files, concatenated; numbers that count `counts` continue from file to file."""
         def make():
             columns, before = [], 0
             for part in self._parts:
@@ -250,7 +251,7 @@ class Store:
         return self._column("tokens/ids")
 
     def position_of(self, rows):
-        """Place of rows in their sequence, counted in tokens: those that were skipped count too."""
+        """Returns the position of rows in their sequence, in tokens; skipped tokens count too."""
         return self._column("tokens/position")[rows]
 
     def sequence_of(self, rows):
@@ -268,11 +269,11 @@ class Store:
         return self._cached("documents", make)
 
     def document_rows(self, document):
-        """Rows of a document, as a slice; it may go on over several sequences."""
+        """Returns the rows of a document, as a slice; they may be of several sequences."""
         first = self._document_first()
         document = operator.index(document)
         if not 0 <= document < self.n_documents:
-            raise IndexError(f"document {document} of {self.n_documents}")
+            raise IndexError(f"document {document} is out of range: {self.n_documents} documents")
         return slice(int(first[document]), int(first[document + 1]))
 
     def sequence_rows(self, sequence):
@@ -280,14 +281,14 @@ class Store:
         return slice(int(offset[sequence]), int(offset[sequence]) + int(length[sequence]))
 
     def span_of(self, row):
-        """Rows around `row` that are of one sequence and one document, as a slice."""
+        """Returns the rows around `row` of the same sequence and document, as a slice."""
         row = operator.index(row)
         a, b = self.sequence_rows(self.sequence_of(row)), self.document_rows(self.document_of(row))
         return slice(max(a.start, b.start), min(a.stop, b.stop))
 
     def document_place(self, document):
-        """(data file, offset, length) in bytes, in the unpacked file; of a JSON array and .npy: (file, number of the element, 0).
-        File names are those of the harvest, without folders."""
+        """Returns (data file, offset, length), in bytes of the unpacked file; for a JSON array and .npy (file, index of
+        the element, 0). File names are those of the harvest, without folders."""
         of_part = np.cumsum([0] + [p.n_documents for p in self._parts])
         p = int(np.searchsorted(of_part, document, side="right")) - 1
         file, offset, length = (int(n) for n in self._column("documents/place")[document])
@@ -312,27 +313,27 @@ class Store:
         return len(self._vocabulary()[0]) - 1
 
     def token_bytes(self, token):
-        """Bytes of a token id. Of a character that several tokens share each has a part."""
+        """Returns the bytes of a token id. Of a character that several tokens share each has a part."""
         offset, data = self._vocabulary()
         return data[offset[token]:offset[token + 1]]
 
     def token_text(self, rows):
-        """The text of each row's token. Bytes that are no character are shown as such: <0xE2>."""
+        """Returns the text of each row's token. Bytes that are not a character are shown as <0xE2>."""
         return [show_bytes(self.token_bytes(t)) for t in np.atleast_1d(self.tokens[rows])]
 
     def text(self, rows, tokenizer=None):
-        """The text of rows, one behind the other. The store has the bytes of every token, so no tokenizer is needed; one with a
-        method decode(ids), or the path of a tokenizer.json (read by the package `tokenizers`), is for stores that were made from
-        token ids alone, and for its own rules of spaces."""
+        """Returns the text of rows, concatenated. The store has the bytes of every token, so no tokenizer is needed. A
+        tokenizer, an object with decode(ids) or the path of a tokenizer.json (read by the package `tokenizers`), is for
+        stores made from token ids alone, and for the tokenizer's own rules of spaces."""
         ids = np.atleast_1d(self.tokens[rows])
         if tokenizer is not None:
             return _decoder(tokenizer).decode([int(t) for t in ids])
         if self._vocabulary()[1].strip(b"\0") == b"":
-            raise StoreError(f"{self._parts[0].path}: it was made from token ids and has no text: give tokenizer=")
+            raise StoreError(f"{self._parts[0].path}: the store was made from token ids and has no text: pass tokenizer=")
         return show_bytes(b"".join(self.token_bytes(t) for t in ids))
 
     def document_text(self, document, tokenizer=None):
-        """Without the tokens that were skipped, as bos is by default."""
+        """Returns the text of a document without its skipped tokens, such as bos by default."""
         return self.text(self.document_rows(document), tokenizer)
 
 
@@ -346,7 +347,7 @@ def _decoder(tokenizer):
 
 
 def show_bytes(data):
-    """UTF-8 as text, other bytes as <0xE2>."""
+    """Returns UTF-8 as text, other bytes as <0xE2>."""
     return data.decode("utf-8", errors="microw_hex")
 
 

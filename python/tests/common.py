@@ -1,4 +1,4 @@
-"""What the tests share: the store that tests/python/reader.sh has made, and microw's own account of it."""
+"""Parts that the tests share: the store that tests/python/reader.sh has made, and microw's own description of it."""
 import json
 import os
 import shutil
@@ -18,7 +18,7 @@ def activations(name):
 
 
 def activations_of(sae):
-    """Harvests an SAE was trained on."""
+    """Returns the harvests that an SAE was trained on."""
     if sae == "several":
         return [activations("bf16"), activations("bf16-packed")]
     return activations(sae if sae in HARVESTS else "bf16")

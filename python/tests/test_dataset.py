@@ -38,7 +38,7 @@ class Rows(unittest.TestCase):
         self.assertEqual(subprocess.run([sys.executable, "-c", code], check=False).returncode, 0)
 
     def test_processes(self):
-        """Forked, and spawned, which pickles."""
+        """Workers are forked, or spawned, which pickles the data set."""
         dataset = RowDataset(Store([activations("bf16"), activations("f32-packed")]), SITE)
         wanted = dataset._arrays[0][:4000]
         self.assertLess(len(pickle.dumps(dataset)), 50_000)
@@ -72,7 +72,7 @@ class Torch(unittest.TestCase):
         import torch
         for workers, method in ((0, None), (2, "fork"), (2, "spawn")):
             if method == "spawn":
-                rows = range(2000)  # it takes its time to begin
+                rows = range(2000)  # starting takes a while
             else:
                 rows = range(self.store.rows)
             dataset = RowDataset(self.store, SITE, rows=rows)
@@ -89,7 +89,7 @@ class Torch(unittest.TestCase):
         np.testing.assert_array_equal(np.concatenate([y for _, y in batches]), self.store["2.mlp_out"][:])
 
     def test_readme(self):
-        """The README's example, as it is there."""
+        """Runs the example of the README."""
         import re
         from common import SOURCE
         with open(f"{SOURCE}/README.md", encoding="utf-8") as file:

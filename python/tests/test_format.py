@@ -1,4 +1,5 @@
-"""docs/reference/store-format.md against files: every object, type, shape, attribute and key, in both directions."""
+"""Compares docs/reference/store-format.md with files: every object, type, shape, attribute and key, in both
+directions."""
 import csv
 import re
 import unittest
@@ -11,11 +12,11 @@ from microw_store import Sae
 from microw_store.sae import VARIANTS
 from microw_store.safetensors import read_safetensors
 
-ALLOWED = {"name", "note", "named_by", "detection", "frequency_by_source"}  # keys of concepts.json that these runs may lack
+ALLOWED = {"name", "note", "named_by", "detection", "frequency_by_source"}  # keys of concepts.json that may be absent in these runs
 
 
 def tables():
-    """{section: [rows of its tables, the first the heading]}"""
+    """Returns {section: [rows of its tables, the first of them the heading]}."""
     found, section = {}, ""
     with open(f"{SOURCE}/docs/reference/store-format.md", encoding="utf-8") as file:
         for line in file:
@@ -31,7 +32,7 @@ def tables():
 
 
 def part(rows, heading):
-    """Rows of the table whose first column is called so."""
+    """Returns the rows of the table whose first column has this name."""
     names = [r[0] for r in rows]
     start = names.index(heading)
     headings = {"data set", "attribute", "tensor", "key", "variant", "column"}
@@ -40,7 +41,7 @@ def part(rows, heading):
 
 
 def keys(rows):
-    """The names in backticks of the first column."""
+    """Returns the names in backticks of the first column."""
     return [name for row in rows for name in re.findall(r"`([^`]+)`", row[0])]
 
 
@@ -51,7 +52,7 @@ def type_of(dtype):
 
 
 def contents(path, sites=()):
-    """({data set: (type, shape)}, {(attribute, on): type}), with SITE for each site."""
+    """Returns ({data set: (type, shape)}, {(attribute, object): type}), with SITE for each site."""
     sets, attributes = {}, {}
 
     def general(name):
@@ -73,7 +74,7 @@ def contents(path, sites=()):
 
 
 def value_of(text, sizes):
-    """A number, a name, or names with `+1` and `*`; an unknown name is None."""
+    """Returns the value of a number, a name, or an expression of names with `+1` and `*`; None for an unknown name."""
     try:
         return int(eval(text, {}, sizes))  # noqa: S307
     except NameError:
@@ -90,7 +91,7 @@ class Format(unittest.TestCase):
         described = {keys([r])[0]: r for r in part(rows, "data set")}
         self.assertEqual(set(sets), set(described))
         sizes = {}
-        # single names first, so that V+1 can be worked out
+        # single names first, so that V+1 can be computed
         for name, row in sorted(described.items(), key=lambda item: "+" in item[1][2]):
             wanted = row[2].strip("`[]").split(", ")
             for kind, shape in sets[name]:
@@ -154,7 +155,8 @@ class Format(unittest.TestCase):
             self.assertEqual(set(stage), wanted)
 
     def test_identities(self):
-        """What the page says of numbers: sums by block make the means; rows of blocks and sequences follow each other."""
+        """The page's statements about numbers: block sums give the means; rows of blocks and sequences are
+        contiguous."""
         with h5py.File(f"{activations('bf16-packed')}/activations.h5", "r") as file:
             row, site = file["blocks/row"][...], file["sites/1.resid_post"]
             self.assertEqual((row[0], row[-1]), (0, len(file["tokens/ids"])))

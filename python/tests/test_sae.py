@@ -1,5 +1,5 @@
-"""Codes and reconstructions against what microw itself has found: its evaluation over all rows, and in discovery.h5 the activations of
-each latent on every token that is shown."""
+"""Codes and reconstructions, compared with microw's own results: its evaluation over all rows, and in discovery.h5 the
+activations of each latent on every token shown."""
 import json
 import os
 import unittest
@@ -9,7 +9,7 @@ import numpy as np
 from common import SAES, STORE, FolderCase, activations, activations_of, load_json, sae_folder
 from microw_store import Codes, Discovery, Sae, Store, StoreError, read_names
 
-# microw sums products in another order: a pre-activation of size 10 differs by some 1e-6.
+# microw sums products in another order: a pre-activation of size 10 differs by about 1e-6.
 NEAR = 5e-5
 
 
@@ -34,8 +34,8 @@ class Against(unittest.TestCase):
                 e, spread = y - sae.reconstruct(x), y - y.mean(axis=0, dtype=np.float64)
                 whole = float((spread ** 2).sum())
                 self.assertEqual(said["rows"], store.rows)
-                # Sums of 1e6 squares in another order, in what has nine digits. And where matrix products round otherwise than
-                # microw's, a latent here and there is on the other side of its border: each can change the error of its row.
+                # Sums of 1e6 squares in another order, printed with nine digits. Where matrix products round differently from
+                # microw's, a few latents are on the other side of their threshold: each can change the error of its row.
                 active = (z > 0).sum(axis=0)
                 flips = int(np.abs(active - Discovery(sae_folder(name)).count).sum())
                 self.assertLessEqual(flips, 1e-4 * active.sum())
@@ -54,7 +54,7 @@ class Against(unittest.TestCase):
                 self.assertEqual(at, sae.d_out)
 
     def border(self, sae, pre):
-        """How far each pre-activation is from being chosen, or not."""
+        """Returns the distance of each pre-activation from the threshold of selection."""
         if sae.variant in ("topk", "multi_topk", "matryoshka_topk"):
             ordered = np.sort(pre, axis=1)
             return np.minimum(np.abs(pre - ordered[:, -sae.k, None]), np.abs(pre - ordered[:, -sae.k - 1, None]))
@@ -64,7 +64,7 @@ class Against(unittest.TestCase):
         return np.abs(pre - (sae.weights["threshold"] if sae.variant == "jump_relu" else max(sae.threshold, 0)))
 
     def test_activations(self):
-        """Latent by latent and token by token."""
+        """Compares activations latent by latent and token by token."""
         seen = 0
         for name, (store, sae, x, z) in self.all.items():
             with self.subTest(name):
@@ -80,14 +80,14 @@ class Against(unittest.TestCase):
                 differ = np.abs(mine - theirs) > NEAR * scale
                 seen += len(theirs)
                 self.assertLessEqual(differ.mean(), 1e-4)
-                if differ.any():  # only where a latent is on its border
+                if differ.any():  # only for a latent at its threshold
                     border = self.border(sae, sae.pre_activations(x[rows[differ]]))
                     self.assertLessEqual(border[np.arange(len(border)), latent[differ]].max(), NEAR * 10)
                 np.testing.assert_array_equal(found["texts/tokens"], store.tokens[rows])
         self.assertGreater(seen, 500_000)
 
     def test_texts(self):
-        """Where each text says that it is, and how far it goes."""
+        """Checks the location and the extent of each text."""
         for name in ("topk", "f32-packed", "several"):
             store, sae, x, z = self.all[name]
             found = Discovery(sae_folder(name))
@@ -101,7 +101,7 @@ class Against(unittest.TestCase):
                 self.assertEqual((found.name(latent), found.category(latent)), (concept["name"], concept["category"]))
                 self.assertEqual([t for t, _ in found.promoted(latent)], [t for t, _, _ in concept["promoted"]])
                 self.assertEqual([n for n, _ in found.alike(latent)], [n for n, _ in concept["alike"]])
-                self.assertEqual([n for n, _ in found.together(latent)], [n for n, _ in concept["together"]])
+                self.assertEqual([n for n, _ in found.coactive(latent)], [n for n, _ in concept["together"]])
                 for text, said in zip(texts, concept["top_texts"]):
                     self.assertEqual((text.before, text.token, text.after), (said["before"], said["token"], said["after"]))
                     self.assertEqual((text.document, text.position), (store.document_of(text.row), store.position_of(text.row)))
@@ -111,7 +111,7 @@ class Against(unittest.TestCase):
                     self.assertEqual(store.text(slice(wanted.start, wanted.stop)), text.before + text.token + text.after)
                 for text in found.sampled_texts(latent):
                     self.assertAlmostEqual(z[text.row, latent] / text.activation, 1, delta=1e-4)
-                # the strongest rows are the strongest there are
+                # the strongest rows are the strongest of all rows
                 self.assertAlmostEqual(z[:, latent].max() / found.max[latent], 1, delta=1e-5)
 
     def test_histograms(self):
@@ -124,7 +124,7 @@ class Against(unittest.TestCase):
                 active = z[:, latent][z[:, latent] > 0]
                 moved += np.abs(np.histogram(active, edges)[0] - counts).sum()
             self.assertEqual(counts.sum(), found.count[latent])
-        self.assertLessEqual(moved, 1e-4 * found.count.sum())  # values on the edge of a bin
+        self.assertLessEqual(moved, 1e-4 * found.count.sum())  # values at the edge of a bin
 
     def test_sparse(self):
         for name, (store, sae, x, z) in self.all.items():
@@ -140,7 +140,7 @@ class Against(unittest.TestCase):
 
     def test_arguments(self):
         store, sae, x, z = self.all["skip"]
-        self.assertRaisesRegex(ValueError, "give x", sae.decode, z[:3])
+        self.assertRaisesRegex(ValueError, "needs x besides", sae.decode, z[:3])
         self.assertRaisesRegex(ValueError, r"expected \[rows, 128\]", sae.encode, x[:, :5])
         bad = x[:5].copy()
         bad[3, 2] = np.nan
@@ -175,8 +175,8 @@ class Damage(FolderCase):
     def test_configuration(self):
         for change, text in (({"threshold": 0.5}, "its hash differs"), ({"k": 9}, "its hash differs"),
                              ({"variant": "topk"}, "its hash differs"), ({"version": 3}, "format version 3"),
-                             ({"d_in": None}, "d_in is None"), ({"k": 0}, "k is 0"), ({"variant": "vq"}, "variant 'vq'; this reader knows topk"), ({"n_latents": 255}, r"expected shape \[255, 128\]"),
-                             ({"format": "other", "architecture": "topk"}, "not the configuration of a microw SAE, perhaps of SAELens")):
+                             ({"d_in": None}, "d_in: expected a whole number above 0, found None"), ({"k": 0}, "k: expected a whole number above 0, found 0"), ({"variant": "vq"}, "variant 'vq'; this reader knows topk"), ({"n_latents": 255}, r"expected shape \[255, 128\]"),
+                             ({"format": "other", "architecture": "topk"}, "not the configuration of a microw SAE, perhaps that of SAELens")):
             with self.subTest(change):
                 self.refused(text, change)
                 os.rename(f"{self.folder}/batch_topk", f"{self.folder}/{len(os.listdir(self.folder))}")
@@ -196,7 +196,7 @@ class Damage(FolderCase):
         self.refused("No such file", name="gated")
 
     def test_between_two_files(self):
-        """A program that was ended before the new weights got their name."""
+        """State of a program that ended before the new weights got their name."""
         folder = self.copy(sae_folder("topk"))
         os.rename(f"{folder}/sae.safetensors", f"{folder}/sae.safetensors.partial")
         with open(f"{sae_folder('f16')}/sae.safetensors", "rb") as old, open(f"{folder}/sae.safetensors", "wb") as new:
@@ -204,7 +204,7 @@ class Damage(FolderCase):
         np.testing.assert_array_equal(Sae.load(folder).weights["W_dec"], Sae.load(sae_folder("topk")).weights["W_dec"])
 
     def test_half_precision(self):
-        """Weights in bf16 and f16, as other programs write them; such a folder has no hash."""
+        """Weights in bf16 and f16, as other programs write them, without a hash in cfg.json."""
         whole = Sae.load(sae_folder("relu"))
         for kind, stored, widen in (("BF16", lambda w: (w.view(np.uint32) >> 16).astype(np.uint16), lambda b: (b.astype(np.uint32) << 16).view(np.float32)),
                                     ("F16", lambda w: w.astype(np.float16), lambda b: b.astype(np.float32))):
@@ -227,8 +227,8 @@ class Damage(FolderCase):
             os.rename(folder, folder + kind)
 
     def test_discovery(self):
-        self.assertRaisesRegex(StoreError, "there is no such file", Discovery, self.folder)
-        self.assertRaisesRegex(StoreError, "no discovery", Discovery, activations("bf16") + "/activations.h5")
+        self.assertRaisesRegex(StoreError, "no such file", Discovery, self.folder)
+        self.assertRaisesRegex(StoreError, "not a discovery", Discovery, activations("bf16") + "/activations.h5")
         self.assertRaisesRegex(KeyError, "it has .*latents/count", lambda: Discovery(sae_folder("topk"))["latents/none"])
 
     def test_names(self):

@@ -12,7 +12,7 @@ from microw_store.bits import _xxh64_rows, xxh64
 
 
 def plainly(path, site):
-    """Values as float32 by h5py alone, widened bit by bit in another way than the reader's."""
+    """Returns values as float32, by h5py alone and with another conversion than the reader's."""
     with h5py.File(f"{path}/activations.h5", "r") as file:
         data = file[f"sites/{site}/values"]
         values = data[...]
@@ -24,7 +24,7 @@ def plainly(path, site):
 
 
 def rounded_to_bf16(x):
-    """To nearest, ties to even."""
+    """Rounds to nearest, ties to even."""
     bits = x.view(np.uint32)
     bits = bits + (0x7FFF + (bits >> 16 & 1))
     return (bits & np.uint32(0xFFFF0000)).view(np.float32)
@@ -43,7 +43,7 @@ class Rows(FolderCase):
                 np.testing.assert_array_equal(store[site][:], wanted)
 
     def test_types_agree(self):
-        """A harvest in bf16 or f16 is the one in f32, rounded."""
+        """A harvest in bf16 or f16 is the harvest in f32, rounded."""
         for packed in ("", "-packed"):
             exact = Store(activations("f32" + packed))
             for site in SITES:
@@ -87,7 +87,7 @@ class Rows(FolderCase):
         self.check_indexing(store[",".join(SITES)], both)
 
     def test_stored(self):
-        """As they are: views of the file, without a copy."""
+        """Stored values are views of the file, without a copy."""
         for name, kind in (("bf16", np.uint16), ("f16", np.float16), ("f32", np.float32)):
             array = Store(activations(name)).array("1.resid_post", "stored")
             with h5py.File(activations(name) + "/activations.h5", "r") as file:
@@ -111,7 +111,7 @@ class Rows(FolderCase):
             Store(activations(name)).verify()
 
     def test_hash(self):
-        """Of the specification's examples, and the known one of no bytes."""
+        """The hash of the specification's examples, and of no bytes."""
         self.assertEqual(xxh64(b""), 0xEF46DB3751D8E999)
         self.assertEqual(xxh64(b"a"), 0xD24EC4F1A98C6E5B)
         self.assertEqual(xxh64(b"Nobody inspects the spammish repetition"), 0xFBCEA83C8A378BF1)
@@ -125,7 +125,7 @@ class Rows(FolderCase):
             self.assertEqual(_xxh64_rows(rows).tolist(), [xxhash.xxh64_intdigest(row.tobytes()) for row in rows])
 
     def test_not_in_one_piece(self):
-        """Files that another program has written anew, in compressed chunks."""
+        """Files that another program rewrote in compressed chunks."""
         path = self.copy(activations("bf16") + "/activations.h5")
         with h5py.File(path, "r+") as file:
             data = file["sites/1.resid_post/values"]
@@ -153,7 +153,7 @@ class Tokens(FolderCase):
             self.assertEqual(store.document_of(-1), owners[-1])
 
     def test_documents_are_the_corpus(self):
-        """Where each document says that it is in the file, there is its text."""
+        """The text of each document is at its stated place in the data file."""
         with open(f"{SOURCE}/configs/demo/corpus.txt", "rb") as file:
             corpus = file.read()
         for name in HARVESTS:
@@ -193,20 +193,20 @@ class Tokens(FolderCase):
         self.assertTrue(any(text.startswith("<0x") for text in store.token_text(slice(0, 40))))
 
     def test_token_ids(self):
-        """Of a file of ids: a document a row, whose place is its number."""
+        """A file of ids: each row is a document, whose place is its index."""
         store = Store(activations("ids"))
         self.assertEqual((store.n_documents, store.rows, store.document_place(3)), (10, 300, ("ids.npy", 3, 0)))
         np.testing.assert_array_equal(store.tokens[store.document_rows(3)], np.arange(91, 121))
 
     def test_no_text(self):
-        """Of a harvest without tokenizer."""
+        """A harvest without tokenizer."""
         path = self.copy(activations("ids") + "/activations.h5")
         with h5py.File(path, "r+") as file:
             offset = file["vocabulary/offset"]
             offset[...] = np.zeros(len(offset), dtype=np.uint64)
             del file["vocabulary/bytes"]
             file["vocabulary/bytes"] = np.zeros(1, dtype=np.uint8)
-        self.assertRaisesRegex(StoreError, "give tokenizer=", Store(path).text, [0, 1])
+        self.assertRaisesRegex(StoreError, "pass tokenizer=", Store(path).text, [0, 1])
 
     def test_broken_characters(self):
         from microw_store.store import show_bytes
@@ -260,13 +260,13 @@ class Damage(FolderCase):
         return path
 
     def test_missing(self):
-        self.refused(self.folder, "there is no such file")
-        self.refused(self.folder + "/none.h5", "there is no such file")
+        self.refused(self.folder, "no such file")
+        self.refused(self.folder + "/none.h5", "no such file")
 
     def test_unfinished(self):
         self.refused(self.changed(lambda f: f.attrs.__setitem__("complete", np.int64(0))), "did not finish")
         os.rename(f"{self.folder}/activations.h5", f"{self.folder}/activations.h5.partial")
-        self.refused(self.folder, "is not finished")
+        self.refused(self.folder, "has not finished")
 
     def test_other_schema(self):
         self.refused(self.changed(lambda f: f.attrs.__setitem__("schema", np.int64(3))), "store schema 3; this reader knows schemas 1 to 2")
@@ -283,7 +283,7 @@ class Damage(FolderCase):
         self.refused(self.changed(lambda f: f.__delitem__("tokens/ids")), "'tokens/ids' is missing")
         self.refused(self.changed(lambda f: f.__delitem__("sites/2.mlp_out/values")), "'sites/2.mlp_out/values' is missing")
         self.refused(self.changed(lambda f: f["sites/2.mlp_out/values"].attrs.__setitem__("dtype", b"f8")), "dtype 'f8'")
-        self.refused(self.changed(lambda f: f["sites/2.mlp_out/values"].attrs.__setitem__("dtype", b"f32")), "says f32, but its elements are")
+        self.refused(self.changed(lambda f: f["sites/2.mlp_out/values"].attrs.__setitem__("dtype", b"f32")), "attribute dtype is f32, but its elements are")
 
     def test_truncated(self):
         path = self.copy(activations("bf16") + "/activations.h5")
@@ -304,15 +304,15 @@ class Damage(FolderCase):
         self.refused(path, "site 2.mlp_out, block 3")
 
     def test_replaced(self):
-        """Another file in the place of the one that was opened."""
+        """Another file replaces the one that was opened."""
         path = self.copy(activations("bf16") + "/activations.h5")
         store = Store(path)
         os.remove(path)
         shutil.copy(activations("f32-packed") + "/activations.h5", path)
-        self.assertRaisesRegex(StoreError, "it has changed since", lambda: store["2.mlp_out"][:3])
+        self.assertRaisesRegex(StoreError, "the file has changed since", lambda: store["2.mlp_out"][:3])
 
     def test_earlier_schema(self):
-        """Schema 1: a row is of the document that its sequence begins with."""
+        """Schema 1: a row belongs to the document that its sequence begins with."""
         def make(file):
             file.attrs["schema"] = np.int64(1)
             del file["documents/row"]
