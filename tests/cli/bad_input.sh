@@ -1,4 +1,4 @@
-# What a user may do wrong: one clear message, the right exit code, no hang, on one rank and on three.
+# Errors of users: each gives one clear message and the right exit code, and no hang, on one rank and on three.
 . "$SOURCE/tests/cli/common.sh"
 small >"$work/exp.yaml"
 run="$MICROW run $work/exp.yaml"
@@ -73,7 +73,7 @@ refuses 2 "sae.site: 0.resid_post is not among harvest.sites" $run --set sae.sit
 refuses 2 "sae.sites: 3.mlp_out is not among harvest.sites" $run --set "sae.sites=[1.resid_post, 3.mlp_out]"
 refuses 2 "sae.target: 0.mlp_out is not among harvest.sites" $run --set sae.target=0.mlp_out
 
-# several ranks say it once, and all end
+# several ranks print one message, and all end
 for what in "--set sae.k=300" "--set model.path=no-such-model" "--set harvest.sites=[9.resid_post]" "--set dataset.path=$work/none.txt"; do
     checks=$((checks + 1))
     mpi 3 $run --set store="$work/other" $what >"$work/out" 2>"$work/err" && fail "3 ranks went on with $what"

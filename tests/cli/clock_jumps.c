@@ -1,4 +1,5 @@
-/* Preloaded: the time of day jumps by up to ten days either way at each call. The clock that only counts on is left alone. */
+/* Library to preload: the time of day jumps by up to ten days either way at each call. The monotonic clock is
+ * unchanged. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <sys/time.h>

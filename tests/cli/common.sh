@@ -1,7 +1,7 @@
 # Sourced by the shell tests. $MICROW: the program; $SOURCE: the tree; $MPIRUN.
 set -u
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_btl_vader_single_copy_mechanism=none
-export PMIX_MCA_psec=native # where munge is installed but does not run, MPI would look for it for two seconds
+export PMIX_MCA_psec=native # without it MPI waits two seconds for munge if munge is installed but does not run
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" MICROW_CHECK_LEAKS=1
 work=$(mktemp -d /tmp/microw-cli-XXXXXX)
 trap 'rm -rf "$work"' EXIT
@@ -20,7 +20,7 @@ check() { # check DESCRIPTION COMMAND...
     "$@" >/dev/null 2>&1 || fail "$what"
 }
 
-# refuses CODE TEXT COMMAND...: the exit code, one clear message that holds TEXT, nothing on stdout that looks done.
+# refuses CODE TEXT COMMAND...: expects the exit code, one message that contains TEXT, and no result on stdout.
 refuses() {
     checks=$((checks + 1))
     code=$1
@@ -34,7 +34,7 @@ refuses() {
     ! grep -q 'were not freed' "$work/err" || fail "memory was not freed by: $*"
 }
 
-# needs PROGRAM...: the test is skipped where one is missing
+# needs PROGRAM...: skips the test if one is missing
 needs() {
     for program in "$@"; do
         command -v "$program" >/dev/null 2>&1 || { echo "skipped: no $program here"; exit 77; }

@@ -1,4 +1,4 @@
-# Seeing: what discovery finds, names from elsewhere, steering side by side, figures, and the conversation.
+# Discovery, names from other programs, several steering variants, figures, the lab, the report.
 . "$SOURCE/tests/cli/common.sh"
 needs python3
 small >"$work/exp.yaml"
@@ -55,7 +55,7 @@ refuses 2 "unknown key 'abblate'" "$MICROW" steer "$work/exp.yaml" --set store="
 refuses 2 "concept 'volcano': no latent has this name or category" "$MICROW" steer "$work/exp.yaml" --set store="$work/s1" \
     --set steer.concept=volcano
 
-# names from another program
+# names from a command
 cat >"$work/name" <<END
 #!/bin/sh
 # name COMMAND [SETTINGS]
@@ -86,7 +86,7 @@ check "at 3 ranks" mpi 3 "$MICROW" name "$work/exp.yaml" --set store="$work/s3" 
     --set "naming={command: 'python3 $SOURCE/tools/name_latents.py --words', limit: 60, batch: 20}"
 check "the same names" cmp "$work/s1/$sae/names.csv" "$work/s3/$sae/names.csv"
 
-# a server that speaks chat completions, as tools/name_latents.py asks it
+# a server with chat completions, for tools/name_latents.py
 cat >"$work/server.py" <<'END'
 import http.server, json, sys
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -112,7 +112,7 @@ while [ ! -s "$work/port" ]; do sleep 0.1; done
 kill $server
 check "a model's name" grep -q '^5,"a colour","perhaps","tiny"' "$work/s1/$sae/names.csv"
 
-# names in and out
+# import and export of names
 check "out" "$work/names" --export "$work/out.json" --format neuronpedia
 check "what Neuronpedia has" grep -q '"layer": "1.resid_post", "index": "5", "description": "a colour"' "$work/out.json"
 printf 'latent,name,note\n7,seven,"a, note"\n' >"$work/in.csv"
@@ -135,7 +135,7 @@ done
 refuses 2 "latent 256: the SAE has 256 latents" "$MICROW" plot "$work/exp.yaml" --set store="$work/s1" --latents 256
 refuses 1 "nothing to draw yet" "$MICROW" plot "$work/exp.yaml" --set store="$work/s1" --set name=none
 
-# the conversation
+# the lab
 printf 'Anna\n:add 5=3\nAnna\n:top 2\n:find seven\n:texts 7\n:bogus\n:add 900=1\n:name 8 eight, of course\n:clear\n:quit\nno more\n' |
     "$MICROW" lab "$work/exp.yaml" --set store="$work/s1" >"$work/talk" 2>"$work/err" || fail "lab"
 check "both are written" sh -c "grep -q '^unchanged: ' $work/talk && grep -Eq '^(steered|turned): ' $work/talk"
@@ -148,7 +148,7 @@ refuses 2 "one rank, not 2" "$MPIRUN" --oversubscribe -np 2 "$MICROW" lab "$work
 for f in discovery.h5 names.csv; do check "inspect $f" "$MICROW" inspect "$work/s1/$sae/$f"; done
 check "what a discovery holds" sh -c "$MICROW inspect $work/s1/$sae/discovery.h5 | grep -q '5 strongest texts and 15 at random'"
 
-# the page, also where there is less to show
+# the report, also with fewer results
 check "page" sh -c "$MICROW report $work/exp.yaml --set store=$work/s1 | grep -q 'report: .*report.html'"
 check "beside the page" sh -c "$MICROW report $work/exp.yaml --set store=$work/s1 --set report.embed_mb=0 | grep -q '4 files of latents beside it'"
 check "they are there" test -s "$work/s1/runs/small/report_data/3.js"

@@ -1,4 +1,4 @@
-# The same experiment on a GPU and on the CPU, at 1 and 2 ranks. Skipped where there is no GPU.
+# The same experiment on a GPU and on the CPU, at 1 and 2 ranks. Skipped without a GPU.
 . "$SOURCE/tests/cli/common.sh"
 
 small >"$work/exp.yaml"
@@ -25,7 +25,7 @@ two=$(run 2 cuda two train | fvu)
 check "FVU with two ranks ($two) agrees within 1 %" awk "BEGIN { exit !(($one - $two) ^ 2 < ($one / 100) ^ 2) }"
 check "what a GPU trained is whole" "$MICROW" inspect "$work/gpu/sae_models/small"
 
-# A sweep trains its points together on one device, each to the bytes of training alone there.
+# A sweep trains its points together on one device; each gives the bytes of training alone there.
 sed '/^discover/d; /^evaluate/d; /^steer/d; /^naming/d; /^report/d' "$work/exp.yaml" >"$work/sweep.yaml"
 printf 'sweep:\n  sae.variant: [topk, batch_topk]\n' >>"$work/sweep.yaml"
 mkdir "$work/sweep"
@@ -39,7 +39,7 @@ check "its points are trained together" grep -q '"saes":2' "$work/err"
 check "and alone to the same bytes" cmp "$work/sweep/sae_models/alone/sae.safetensors" \
     "$work/sweep/sae_models/small.batch_topk/sae.safetensors"
 
-# One rank sees a GPU and the other none; the same command is told more of one by another.
+# Refused: one rank with a GPU and one without; ranks with different commands.
 train="$MICROW train $work/exp.yaml $few --set store=$work/cpu --set name=mixed --set sae.activations=small --set model.device=auto"
 refuses 2 "1 of 2 ranks have a GPU" "$MPIRUN" --oversubscribe -np 1 $train : -np 1 env CUDA_VISIBLE_DEVICES=none EMULATOR_GPUS=0 $train
 refuses 2 "ranks differ in the command" "$MPIRUN" --oversubscribe -np 1 $train : -np 1 $train --set model.device=cpu

@@ -1,4 +1,5 @@
-# microw doctor: what it finds is what others find, what is missing is told with what to do, and only problems end with exit code 1.
+# microw doctor: its facts agree with those of other tools, each missing thing is reported with a remedy, and only
+# problems give exit code 1.
 . "$SOURCE/tests/cli/common.sh"
 needs python3
 unset MICROW_BUNDLE CUDA_VISIBLE_DEVICES OMP_PROC_BIND TMPDIR TEMP TMP
@@ -7,7 +8,7 @@ export OMP_NUM_THREADS=1 MICROW
 cd "$work" || exit 1
 mkdir store
 
-# doctor CODE ARGUMENTS...: the exit code, nothing on stderr where it is 0, no file left
+# doctor CODE ARGUMENTS...: expects the exit code, nothing on stderr if it is 0, and no file left
 doctor() {
     checks=$((checks + 1))
     code=$1
@@ -34,7 +35,7 @@ silent() {
     ! grep -q -e "$1" "$work/out" || { fail "'$1' from doctor"; cat "$work/out" >&2; }
 }
 
-# ---- facts, against what Python finds
+# ---- facts, compared with those of Python
 cat >"$work/check.py" <<'END'
 import json, os, platform, resource, sys
 facts = json.load(open(sys.argv[1]))
@@ -101,7 +102,7 @@ print("\n".join(bad))
 sys.exit(bool(bad))
 END
 version=$("$MICROW" --version | cut -d' ' -f2)
-facts() { # facts RANKS THREADS: of what was printed last
+facts() { # facts RANKS THREADS: checks the last output
     checks=$((checks + 1))
     python3 "$work/check.py" "$work/out" "$1" "$2" "$work/store" "$version" >"$work/bad" 2>&1 ||
         { fail "facts of $1 ranks"; cat "$work/bad" >&2; }
@@ -127,7 +128,7 @@ ranks 17 0
 says "^           $(uname -n): 17 ranks, .* 17 threads"
 silent "rank 0: "
 
-# ---- notes: more threads than CPUs, tasks that are alone
+# ---- notes: more threads than CPUs, tasks that do not know of each other
 cpus=$(python3 -c "import os; print(len(os.sched_getaffinity(0)))")
 many=$((cpus * 4))
 export OMP_NUM_THREADS=$many
@@ -145,11 +146,11 @@ export SLURM_JOB_ID=7 SLURM_NTASKS=4 SLURM_STEP_NUM_TASKS=4 SLURM_CPUS_PER_TASK=
 lone 0
 says "srun started 4 tasks, but each runs alone"
 says "Slurm: job 7, tasks 4, tasks of step 4, cpus per task 3"
-ranks 2 0 # they know of each other
+ranks 2 0 # these know of each other
 silent "each runs alone"
-SLURM_PROCID=2 lone 0 # another one tells
+SLURM_PROCID=2 lone 0 # another task reports
 check "one of them tells" [ ! -s "$work/out" ]
-export SLURM_STEP_ID=0 # as srun without PMIx leaves it, where Open MPI would end the process
+export SLURM_STEP_ID=0 # as srun without PMIx sets it; Open MPI would end the process
 lone 1
 says "^  problem  MPI: srun started this without PMIx"
 says "MPI was not started"
@@ -167,7 +168,7 @@ check "tools that are missing are no problem" [ $? = 0 ]
 says "^tools      no gnuplot, no python3"
 says "note .*tools: gnuplot is not in PATH"
 
-# ---- problems: exit code 1, the path, and nothing that hangs
+# ---- problems: exit code 1, the path in the message, no hang
 echo text >file
 for bad in "$work/file/inside" "$work/file"; do
     launch=

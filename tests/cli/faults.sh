@@ -1,4 +1,5 @@
-# Killed and starved runs: nothing half-written gets a final name, and a restart ends with the same bytes.
+# Runs that are killed, or have too little space: no incomplete file gets its final name, and a restart gives the same
+# bytes.
 . "$SOURCE/tests/cli/common.sh"
 small | sed 's/limit_documents: 400/limit_documents: 3000/; s/batch: 16/batch: 4/' >"$work/exp.yaml"
 h5="activations/small/activations.h5"
@@ -16,7 +17,7 @@ for delay in 0.3 0.6 1.0; do
     check "the same bytes after $delay s" cmp "$work/whole/$h5" "$store/$h5"
 done
 
-# training: the same, from a checkpoint
+# training, from a checkpoint
 cp -r "$work/whole" "$work/train"
 "$MICROW" train "$work/exp.yaml" --set store="$work/whole" --set train.tokens=200_000 >/dev/null 2>&1 || fail "the whole training"
 "$MICROW" train "$work/exp.yaml" --set store="$work/train" --set train.tokens=200_000 >/dev/null 2>&1 &
@@ -26,7 +27,7 @@ wait
 check "restart of training" mpi 2 "$MICROW" train "$work/exp.yaml" --set store="$work/train" --set train.tokens=200_000
 check "the same weights" cmp "$work/whole/sae_models/small/sae.safetensors" "$work/train/sae_models/small/sae.safetensors"
 
-# asked to end: what is done is kept, exit code 75, and the same command goes on to the same bytes, at other ranks too
+# signals: progress is kept, exit code 75, and the same command gives the same bytes, also at another number of ranks
 asked() { # asked SIGNAL DELAY COMMAND...
     checks=$((checks + 1))
     signal=$1
@@ -55,7 +56,7 @@ check "one of six was in time" test "$interrupted" -ge 1
 check "the same weights" cmp "$work/whole/sae_models/small/sae.safetensors" "$store/sae_models/small/sae.safetensors"
 check "no checkpoint is left" sh -c "! ls $store/sae_models/small | grep -q checkpoint"
 
-# a newest checkpoint with one bit turned: the one before it is used
+# newest checkpoint with one bit flipped: the one before it is used
 (ulimit -t 600; "$MICROW" train "$work/exp.yaml" --set store="$store" --set name=turned --set train.tokens=200_000) >/dev/null 2>&1 &
 process=$!
 for i in $(seq 100); do
@@ -74,7 +75,7 @@ if [ -n "$newest" ]; then
     check "the same weights again" cmp "$work/whole/sae_models/small/sae.safetensors" "$store/sae_models/turned/sae.safetensors"
 fi
 
-# a limit on file sizes stands in for a full disk
+# a limit of file sizes, in place of a full disk
 checks=$((checks + 1))
 (trap '' XFSZ; ulimit -f 16384; "$MICROW" harvest "$work/exp.yaml" --set store="$work/full") >"$work/out" 2>"$work/err"
 code=$?
@@ -84,7 +85,7 @@ check "no final file" test ! -e "$work/full/$h5"
 check "restart with space" "$MICROW" harvest "$work/exp.yaml" --set store="$work/full"
 check "the same bytes" cmp "$work/whole/$h5" "$work/full/$h5"
 
-# a small file system, where it may be mounted
+# a small file system, if it can be mounted
 mkdir "$work/tmpfs"
 if mount -t tmpfs -o size=4m tmpfs "$work/tmpfs" 2>/dev/null; then
     refuses 1 "are free" "$MICROW" harvest "$work/exp.yaml" --set store="$work/tmpfs/store"

@@ -1,5 +1,5 @@
-# A disk that becomes full at any moment of any stage: one message with the reason, no crash, nothing half-written under a name of its
-# own and no temporary file left, and the bytes of an undisturbed run once there is room.
+# A disk that becomes full at any moment of any stage: one message with the reason, no crash, no incomplete file under a
+# final name, no temporary file left, and the bytes of an undisturbed run once there is space.
 . "$SOURCE/tests/cli/common.sh"
 small >"$work/exp.yaml"
 echo "report: {}" >>"$work/exp.yaml"
@@ -10,12 +10,12 @@ mount -t tmpfs -o size=24m tmpfs "$disk" 2>/dev/null || { echo "no file system m
 trap 'umount "$disk" 2>/dev/null; rm -rf "$work"' EXIT
 mpi 1 "$MICROW" run "$work/exp.yaml" --set store="$whole" >/dev/null 2>&1 || fail "the whole run"
 
-fill() { # fill KILOBYTES: that are left
+fill() { # fill KILOBYTES: leaves so much space
     rm -f "$disk/filler"
     left=$(($(df -k --output=avail "$disk" | tail -1) - $1))
     [ $left -le 0 ] || dd if=/dev/zero of="$disk/filler" bs=1k count=$left 2>/dev/null
 }
-put() { # put FILE...: of the whole store, and no others
+put() { # put FILE...: copies these files of the complete store, and no others
     rm -rf "$disk"/*
     for file in "$@"; do
         mkdir -p "$disk/$(dirname "$file")"
@@ -43,7 +43,7 @@ attempt() { # attempt RANKS STAGE KILOBYTES
 h5=activations/small/activations.h5
 sae="sae_models/small/sae.safetensors sae_models/small/cfg.json"
 found="sae_models/small/discovery.h5 sae_models/small/names.csv"
-# stage, the files that it reads, and one that it makes
+# stage, the files that it reads, and one that it writes
 tries() {
     echo "discover:$h5 $sae:sae_models/small/discovery.h5"
     echo "evaluate:$h5 $sae:runs/small/evaluate.json"
@@ -78,7 +78,7 @@ while IFS=: read -r stage inputs made; do
     [ "$stage" = report ] || check "$stage: the same bytes" cmp "$whole/$made" "$disk/$made"
 done <"$work/tries"
 
-# a harvest whose room is taken while it writes, and that goes on when there is some
+# a harvest that runs out of space while it writes, and resumes with more
 sed 's/, limit_documents: 400/, limit_documents: 800/' "$work/exp.yaml" >"$work/long.yaml"
 mpi 1 "$MICROW" harvest "$work/long.yaml" --set store="$work/long" >/dev/null 2>&1 || fail "the long harvest"
 for ranks in 1 2; do

@@ -9,7 +9,7 @@ int main(int argc, char **argv) {
     hid_t file;
     void *handle = NULL;
     if (argc < 3 || h5_open(argv[1], NULL, true, &file) != MW_OK) return 125;
-    /* the lock is for as long as a descriptor is open, also in daemons that the command may start */
+    /* the lock lasts as long as a descriptor is open, also in daemons that the command starts */
     if (H5Fget_vfd_handle(file, H5P_DEFAULT, &handle) < 0 || fcntl(*(int *)handle, F_SETFD, FD_CLOEXEC) != 0)
         return 125;
     pid_t child = fork();

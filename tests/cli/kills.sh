@@ -1,6 +1,6 @@
-# kill -9 of one rank at random moments of a harvest and of a training, at 1 to 3 ranks: no other rank goes on or hangs, nothing
-# half-written has a final name, and the command that is given again, at another number of ranks, ends with the same bytes.
-# MICROW_KILLS: how many (8); MICROW_KILLS_SEED: which.
+# kill -9 of one rank at random moments of a harvest and of training, at 1 to 3 ranks: no other rank continues or hangs,
+# no incomplete file has its final name, and the command repeated at another number of ranks gives the same bytes.
+# MICROW_KILLS: number of kills (8); MICROW_KILLS_SEED: their seed.
 . "$SOURCE/tests/cli/common.sh"
 kills=${MICROW_KILLS:-8}
 state=${MICROW_KILLS_SEED:-1}
@@ -43,7 +43,7 @@ kill_one() { # kill_one STAGE RANKS OTHER-RANKS DELAY-MS VICTIM
     ! pgrep -f "^$MICROW $1 $work/exp.yaml --set store=$store" >/dev/null || fail "ranks go on: $what"
     if [ $code != 0 ]; then
         in_time=$((in_time + 1))
-        # the kill may come after the file had its name, which it gets only when it is whole
+        # the kill may come after the file got its final name, when it is complete
         [ ! -e "$store/$output" ] || cmp "$work/whole/$output" "$store/$output" || fail "half a file: $what"
     fi
     timeout 60 "$MPIRUN" --oversubscribe -np "$3" "$MICROW" "$1" "$work/exp.yaml" --set store="$store" >"$work/out" 2>&1 ||
@@ -53,7 +53,7 @@ kill_one() { # kill_one STAGE RANKS OTHER-RANKS DELAY-MS VICTIM
 
 for stage in harvest train; do
     for ranks in 1 2 3; do
-        [ $ranks != 1 ] && [ -n "${MICROW_QUICK:-}" ] || time=$(took $stage $ranks) # quick: as if all took the same time
+        [ $ranks != 1 ] && [ -n "${MICROW_QUICK:-}" ] || time=$(took $stage $ranks) # quick: assumes the same time for all
         eval "${stage}_$ranks=$time"
     done
 done

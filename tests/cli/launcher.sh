@@ -1,22 +1,22 @@
-# jobs/mpirun.sh: what asks it to end comes to the ranks in time to save; and what a bare mpirun does.
+# jobs/mpirun.sh: signals reach the ranks in time to save; comparison with mpirun alone.
 . "$SOURCE/tests/cli/common.sh"
 needs setsid pgrep python3
 export MPIRUN
 timeouts='echo $OMPI_MCA_odls_base_sigkill_timeout $PRTE_MCA_odls_base_sigkill_timeout'
 check "mpirun waits before it kills" [ "$("$SOURCE/jobs/mpirun.sh" --oversubscribe -np 1 sh -c "$timeouts")" = "5 5" ]
-export OMPI_MCA_odls_base_sigkill_timeout=1 # it would wait ten seconds after each code that is not 0
+export OMPI_MCA_odls_base_sigkill_timeout=1 # the default waits ten seconds after each exit code other than 0
 check "as long as its user says" [ "$("$SOURCE/jobs/mpirun.sh" --oversubscribe -np 1 sh -c "$timeouts")" = "1 1" ]
 small >"$work/exp.yaml"
 launcher="$SOURCE/jobs/mpirun.sh"
 "$MICROW" harvest "$work/exp.yaml" >"$work/out" 2>&1 || { fail "harvest"; cat "$work/out" >&2; }
-# three steps of seconds each
+# three steps of some seconds each
 slow="--set sae.activations=small --set train.batch=32768 --set sae.n_latents=8192 --set train.tokens=98304 --set train.init_rows=500 --set train.log_every=1 --set train.checkpoint_every=0"
 run="--oversubscribe -np 2 $MICROW train $work/exp.yaml $slow"
 models="$work/store/sae_models"
 
-begun() { # begun NAME: until it has done its first step
+begun() { # begun NAME: waits until it has done its first step
     for i in $(seq 300); do
-        [ -s "$models/$1/history.jsonl" ] && sleep 0.3 && return # into the next step
+        [ -s "$models/$1/history.jsonl" ] && sleep 0.3 && return # in the next step
         sleep 0.1
     done
     fail "$1 did not begin"
@@ -34,7 +34,7 @@ check "a run that is not disturbed" [ $? = 0 ]
 process=$!
 begun asked
 kill -TERM $process
-kill -TERM $process # as `timeout` does: no second request
+kill -TERM $process # as `timeout` does: not a second request
 wait $process
 code=$?
 check "75 after SIGTERM, found $code" [ $code = 75 ]
@@ -46,7 +46,7 @@ check "nothing is left" sh -c "! pgrep -f 'train $work/exp.yaml .*name=asked\$'"
 check "it goes on" grep -q "resuming training at step" "$work/again.err"
 check "to the same bytes" cmp "$models/whole/sae.safetensors" "$models/asked/sae.safetensors"
 
-# Ctrl-C on a terminal goes to the whole foreground group; the second one ends at once
+# Ctrl-C on a terminal goes to the whole foreground group; the second one kills at once
 cat >"$work/terminal.py" <<'END'
 import os, pty, sys, threading, time
 history, second, command = sys.argv[1], sys.argv[2] == "twice", sys.argv[3:]
@@ -78,13 +78,13 @@ check "the second Ctrl-C ends at once" [ "$(python3 "$work/terminal.py" "$models
 for i in $(seq 20); do left twice || break; sleep 0.1; done
 check "with all ranks" sh -c "! pgrep -f 'train $work/exp.yaml .*name=twice\$'"
 
-# other ends come through as they are
+# other exit codes pass through
 checks=$((checks + 1))
 "$launcher" --oversubscribe -np 2 "$MICROW" train "$work/none.yaml" >"$work/out" 2>"$work/err"
 [ $? = 2 ] || fail "another code than 2 for a file that is not there"
 check "its standard input is the caller's" [ "$(echo told | "$launcher" --oversubscribe -np 1 cat)" = told ]
 
-# a bare mpirun kills: rank 0 says what would help, once
+# mpirun alone kills: rank 0 prints the remedy once
 unset OMPI_MCA_odls_base_sigkill_timeout
 "$MPIRUN" --oversubscribe -np 2 "$MICROW" train "$work/exp.yaml" $slow --set name=bare >"$work/out" 2>"$work/bare.err" &
 process=$!

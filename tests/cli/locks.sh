@@ -1,5 +1,5 @@
-# Several processes on one output: one writes, the others are told who; what is there is always the whole of one of them.
-# MICROW_RACES: how often two harvests race (5).
+# Several processes with one output: one writes, the others report which; the output is always the complete result of
+# one of them. MICROW_RACES: number of races of two harvests (5).
 . "$SOURCE/tests/cli/common.sh"
 small >"$work/exp.yaml"
 exp="$work/exp.yaml"
@@ -9,7 +9,7 @@ sae="sae_models/small/sae.safetensors"
 races=${MICROW_RACES:-5}
 [ "${MICROW_QUICK:-}" ] && races=2
 
-# ---- what each makes alone
+# ---- results of each alone
 "$MICROW" harvest "$exp" --set store="$work/a" >/dev/null 2>&1 || fail "harvest"
 "$MICROW" harvest "$exp" --set store="$work/b" --set harvest.dtype=f16 >/dev/null 2>&1 || fail "harvest in f16"
 "$MICROW" train "$exp" --set store="$work/a" >/dev/null 2>&1 || fail "train"
@@ -20,7 +20,7 @@ lines=$(wc -l <"$work/a/sae_models/small/history.jsonl")
 
 told() { grep -q "is being written by process [0-9]* on .*, for [0-9]* s (since 20.*): wait for it, or give --steal-lock\|was made with other settings" "$1"; }
 
-# ---- two harvests of one name with other settings, at the same time
+# ---- two harvests of one name with different settings, at the same time
 race=0
 while [ $race -lt "$races" ]; do
     race=$((race + 1))
@@ -65,7 +65,7 @@ for settings in "sae.k=9" "sae.k=8"; do
     check "and so is the history" test "$(wc -l <"$store/sae_models/small/history.jsonl")" = "$lines"
 done
 
-# ---- readers while a writer works: the old whole file
+# ---- readers during a write see the complete old file
 rm -rf "$store"
 cp -r "$work/a" "$store"
 "$MICROW" harvest "$exp" --overwrite --set harvest.dtype=f32 --set dataset.limit_documents=0 >"$work/out1" 2>"$work/err1" &
@@ -76,7 +76,7 @@ check "evaluates on it" sh -c "$MICROW evaluate $exp | grep -q '^evaluate: FVU'"
 wait $one || { fail "overwrite while others read"; cat "$work/err1" >&2; }
 check "then it is the new one" sh -c "$MICROW inspect $store/$h5 | grep -q f32"
 
-# ---- a lock whose process has ended is taken over, with a note; one of elsewhere is not, unless told to
+# ---- the lock of a process that has ended is taken over, with a note; that of another host only with --steal-lock
 rm -rf "$store"
 cp -r "$work/a" "$store"
 rm -r "$store/sae_models"
@@ -104,7 +104,7 @@ check "told to" "$MICROW" train "$exp" --overwrite --steal-lock
 refuses 1 "is locked by .*, which cannot be read" "$MICROW" train "$exp" --overwrite --set sae.k=9
 rm "$lock"
 
-# ---- who lost its lock does not put its file over the other's
+# ---- a process that lost its lock does not replace the file of the other
 rm -rf "$store"
 "$MICROW" harvest "$exp" --set dataset.limit_documents=0 >"$work/out1" 2>"$work/err1" &
 one=$!

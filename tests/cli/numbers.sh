@@ -1,10 +1,11 @@
-# Numbers that are not finite or not defined: one error that names the place, or null and a dash; never nan, never a value left out.
+# Numbers that are not finite or undefined: one error that names the place, or null and a dash; never nan, never a
+# missing value.
 . "$SOURCE/tests/cli/common.sh"
 needs python3
 small | sed 's/samples: 2/samples: 1/' >"$work/exp.yaml"
 model="$SOURCE/configs/demo/model"
 
-# poke FILE TENSOR INDEX VALUE: one value of a tensor in f16 or f32
+# poke FILE TENSOR INDEX VALUE: sets one value of a tensor in f16 or f32
 poke() {
     python3 - "$@" <<'END'
 import json, struct, sys
@@ -28,7 +29,7 @@ for path in sys.argv[1:]:
         json.loads(text, parse_constant=refuse)
 END
 }
-# holds FILE EXPRESSION: of the file's value j
+# holds FILE EXPRESSION: expects the expression to be true of the file's value j
 holds() {
     python3 -c 'import json, sys; j = json.load(open(sys.argv[1])); sys.exit(0 if eval(sys.argv[2]) else 1)' "$1" "$2"
 }
@@ -63,7 +64,7 @@ refuses 1 "logits is the first site that is not finite.*weight 'transformer.ln_f
     "$MICROW" generate --model "$work/bad" --prompt "one morning"
 refuses 1 "weight 'transformer.ln_f.weight' holds inf" "$MICROW" discover "$work/exp.yaml" --set model.path="$work/bad" --overwrite
 
-# an SAE, in each command that reads one
+# an SAE, in every command that reads one
 cp -r "$saes" "$work/sae"
 poke "$work/sae/sae.safetensors" W_dec 130 inf
 bad="sae.safetensors: tensor 'W_dec': \[1, 2\] is inf"
@@ -74,7 +75,7 @@ refuses 1 "$bad" "$MICROW" export --sae "$work/sae" --format saelens --out "$wor
 poke "$work/theirs/sae.safetensors" encoder.bias 7 nan
 refuses 1 "tensor 'encoder.bias': \[7\] is nan" "$MICROW" import --from "$work/theirs" --format sparsify --out "$work/none"
 
-# activations with a row that is not finite, kept: named, or left out by all alike
+# stored activations with a row that is not finite: the error names it, or every reader leaves it out
 cat >>"$work/exp.yaml" <<END
 hooks:
   list: [{site: 1.resid_post, kind: scale, factor: 1e37, columns: [3]}]
@@ -88,7 +89,7 @@ for ranks in 1 3; do
     check "once at $ranks" [ "$(grep -c 'microw: error' "$work/err")" = 1 ]
 done
 
-# what is undefined is null and a dash: constant activations, an ablation that does nothing, no words
+# undefined values are null and a dash: constant activations, an ablation without effect, no words
 sed -e '/^hooks/,$d' -e 's/^evaluate:.*/evaluate: {tokens: 3000}/' "$work/exp.yaml" >"$work/flat.yaml"
 cat >>"$work/flat.yaml" <<END
 hooks:
@@ -120,7 +121,7 @@ check "steering is JSON" strict "$runs/steer.json"
 check "no interval of one text" holds "$runs/steer.json" 'j["variants"][1]["category"]["low"] is None and j["variants"][1]["category"]["change"]["high"] is None and j["variants"][1]["category"]["percent"] is not None'
 check "everything else is JSON" strict "$saes/concepts.json" "$saes/history.jsonl" "$runs/evaluate.json"
 
-# a sweep's table: ties are marked as ties, what is undefined surpasses nothing
+# a sweep's table: ties are marked as ties, undefined values are never better
 {
     sed '/^hooks/,$d' "$work/exp.yaml"
     echo 'sweep: {points: [{name: hair, sae.k: 4}, {name: tie, sae.k: 5}, {name: worse, sae.k: 6}, {name: flat, sae.k: 7}, {name: wide, sae.k: 8}]}'
@@ -144,7 +145,7 @@ check "the rule is told" grep -q "L0 up to 2 % larger" "$work/out"
 check "the table is JSON" strict "$runs/sweep.json"
 check "nothing is left out" holds "$runs/sweep.json" 'sum(p["fvu"] is None and p["ce_recovered_zero"] is None and not p["best_fvu"] for p in j) == 1'
 
-# the smallest that can be, for the sanitizers: some latents are active nowhere
+# the smallest possible sizes, for the sanitizers: some latents are never active
 for least in "sae.n_latents=1 sae.k=1" "sae.n_latents=8 sae.k=8 discover.top_texts=1000" "sae.variant=batch_topk sae.n_latents=8 sae.k=2"; do
     set -- --set name=least --set store="$work/least" --set hooks.list=[] --set dataset.limit_documents=40
     for value in $least train.tokens=2000 train.batch=64 "steer.add={0: 2}" steer.concept=; do set -- "$@" --set "$value"; done
@@ -152,7 +153,7 @@ for least in "sae.n_latents=1 sae.k=1" "sae.n_latents=8 sae.k=8 discover.top_tex
     rm -rf "$work/least"
 done
 
-# training that goes astray ends with the step, and keeps the checkpoint before
+# training that diverges ends with the step in the message, and keeps the previous checkpoint
 "$MICROW" harvest "$work/exp.yaml" --set name=far --set hooks.list=[] >/dev/null 2>&1 || fail "harvest"
 refuses 1 "step 1: the loss is not finite" "$MICROW" train "$work/exp.yaml" --set name=far --set hooks.list=[] \
     --set sae.variant=jump_relu --set train.l0_target=1e-200 --set train.checkpoint_every=1

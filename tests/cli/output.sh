@@ -1,11 +1,11 @@
-# Standard output that cannot be written, and readers that go away; --quiet.
+# Standard output that cannot be written, readers that close it early, --quiet, terminals.
 . "$SOURCE/tests/cli/common.sh"
 needs python3
 [ -e /dev/full ] || { echo "no /dev/full here"; exit 77; }
 small >"$work/exp.yaml"
 model="$SOURCE/configs/demo/model"
 
-full() { # full COMMAND...: to a full device: exit code 1 and one message
+full() { # full COMMAND...: output to a full device; expects exit code 1 and one message
     checks=$((checks + 1))
     timeout 60 "$@" >/dev/full 2>"$work/err"
     got=$?
@@ -30,11 +30,11 @@ check "the export is there" [ -s "$work/out-sae/sae_weights.safetensors" ]
 full "$MICROW" --help
 full "$MICROW" train --help
 full "$MICROW" --version
-checks=$((checks + 1)) # and closed: its number is given to no file
+checks=$((checks + 1)) # closed: no file gets its descriptor
 "$MICROW" inspect "$work/store/activations/small" >&- 2>"$work/err" && fail "success without standard output"
 grep -q "standard output" "$work/err" || fail "nothing said of a standard output that is closed"
-# a reader that goes away took what it wanted: no message, no failure, whole files
-quietly() { # quietly COMMAND...: its reader ends after one line
+# a reader that closes the output early: no message, no failure, complete files
+quietly() { # quietly COMMAND...: the reader ends after one line
     checks=$((checks + 1))
     rm -f "$work/code"
     { "$@" 2>"$work/err"; echo $? >"$work/code"; } | head -1 >"$work/out"
@@ -47,25 +47,25 @@ quietly "$MICROW" inspect "$work/store/activations/small"
 quietly "$MICROW" train "$work/exp.yaml" --set name=piped --set sae.activations=small
 quietly "$MICROW" run "$work/exp.yaml" --set name=all
 checks=$((checks + 1))
-{ "$MICROW" run "$work/exp.yaml" --set name=gone --set dataset.limit_documents=300 2>&1; echo $? >"$work/code"; } | true # not even one line, nor progress
+{ "$MICROW" run "$work/exp.yaml" --set name=gone --set dataset.limit_documents=300 2>&1; echo $? >"$work/code"; } | true # the reader reads nothing, output or progress
 [ "$(cat "$work/code")" = 0 ] || fail "exit code $(cat "$work/code") without any reader"
 check "its files are whole" "$MICROW" inspect "$work/store/activations/gone"
 check "the last one too" [ -s "$work/store/runs/gone/steer.json" ]
-checks=$((checks + 1)) # programs that it starts are not hardened against closed pipes
+checks=$((checks + 1)) # programs that it starts get the default SIGPIPE
 "$MICROW" name "$work/exp.yaml" --set "naming.command='yes | head -c 1 >/dev/null; kill -PIPE \$\$; echo alive'" >"$work/out" 2>"$work/err"
 grep -q "ended by signal 13" "$work/err" || { fail "SIGPIPE is ignored in commands"; cat "$work/err" >&2; }
 
-# --quiet: results and errors alone
+# --quiet: results and errors only
 checks=$((checks + 3))
 "$MICROW" run "$work/exp.yaml" --set name=quiet --quiet >"$work/out" 2>"$work/err" || fail "run --quiet"
 [ ! -s "$work/err" ] || { fail "--quiet said something"; cat "$work/err" >&2; }
 grep -q "^train: topk" "$work/out" || fail "--quiet has no results"
 refuses 2 "did you mean" "$MICROW" run "$work/exp.yaml" -q --set sae.kk=3
-checks=$((checks + 2)) # else JSON lines where standard error is no terminal, with these keys
+checks=$((checks + 2)) # without it: JSON lines with these keys if standard error is not a terminal
 "$MICROW" train "$work/exp.yaml" --set name=lines --set sae.activations=small >"$work/out" 2>"$work/err" || fail "train"
 grep -q '^{"stage":"train","done":[0-9]*,"total":[0-9]*,"unit":"tokens","per_second":[^,]*,"elapsed_s":[^,]*,"eta_s":[^,]*,"loss":[^,]*,"fvu":[^,]*,"l0":[^,]*,"dead":[0-9]*}$' "$work/err" || fail "the keys of progress"
 
-# on a terminal: no line is wider than it, nothing is left standing
+# on a terminal: no line is wider than it, and no progress line is left
 cat >"$work/terminal.py" <<'END'
 import fcntl, os, pty, re, struct, sys, termios
 columns, kind, command = int(sys.argv[1]), sys.argv[2], sys.argv[3:]

@@ -1,10 +1,11 @@
-# Ranks that were started differently, or see other files: named with the first difference and its rank, all end with 2, none waits.
+# Ranks that were started differently, or see different files: the message names the first difference and its rank, all
+# end with exit code 2, none hangs.
 . "$SOURCE/tests/cli/common.sh"
 demo="$SOURCE/configs/demo"
 here="$work/here"
 there="$work/there"
 
-# Two folders with the same experiment, whose paths lead to files of their own
+# Two folders with the same experiment, each with its own copies of the files
 for folder in here there; do
     mkdir -p "$work/$folder"
     cp -r "$demo/model" "$work/$folder/model"
@@ -56,7 +57,7 @@ cp "$here/corpus.txt" "$there/corpus.txt"
 for folder in here there; do sed -i "s#^store:.*#store: results#" "$work/$folder/exp.yaml"; done
 differs "the store: here $there/results is not the folder that it is on rank 0" "$MICROW" harvest exp.yaml
 
-# what is read later
+# files that are read later
 (cd "$here" && "$MICROW" run exp.yaml && cp -r results "$there/") >"$work/out" 2>&1 || { fail "run"; cat "$work/out" >&2; }
 (cd "$there" && rm -r results/activations && "$MICROW" harvest exp.yaml --overwrite --set dataset.limit_documents=200) >/dev/null 2>&1
 first="train exp.yaml"
@@ -67,7 +68,7 @@ cp -r "$here/results" "$there/"
 first="evaluate exp.yaml --overwrite"
 differs "the SAE (a hash of its weights)" "$MICROW" evaluate exp.yaml --overwrite
 
-# the same on all: other folders of the same files do no harm
+# folders may differ if the files are the same
 sed -i "s#^store:.*#store: $work/store#" "$here/exp.yaml" "$there/exp.yaml"
 (cd "$here" && timeout 100 "$MPIRUN" --oversubscribe -np 1 "$MICROW" run exp.yaml : -np 1 --wdir "$there" "$MICROW" run exp.yaml) >"$work/out" 2>"$work/err" ||
     { fail "ranks that are the same"; cat "$work/err" >&2; }

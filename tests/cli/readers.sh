@@ -1,11 +1,12 @@
-# What comes from outside: every kind of file a dataset may be, what is refused with its place, and the same on any number of ranks.
+# Input files: every format of a dataset, errors with their place in the file, and the same result on any number of
+# ranks.
 . "$SOURCE/tests/cli/common.sh"
 needs python3
 small >"$work/exp.yaml"
 model="$SOURCE/configs/demo/model"
 cd "$work" || exit 1
 
-# run_on FILE MORE...: harvest of a dataset, its rows in $work/FILE.h5
+# run_on FILE MORE...: harvests a dataset, its rows in $work/FILE.h5
 harvest="$MICROW harvest $work/exp.yaml --set harvest.sites=[1.resid_post] --set dataset.limit_documents=0 --set dataset.split=file"
 run_on() {
     checks=$((checks + 1))
@@ -16,11 +17,11 @@ run_on() {
     cp "$work/store/activations/small/activations.h5" "$work/rows.h5" 2>/dev/null
 }
 
-ids() { # the ids of what was harvested last
+ids() { # the ids of the last harvest
     h5dump -d tokens/ids "$work/rows.h5" 2>/dev/null | sed -n 's/^ *([0-9]*): //p' | tr -d '\n '
 }
 
-same() { # same FILE TEXT-FILE MORE...: the tokens of one file are those of another
+same() { # same FILE TEXT-FILE MORE...: expects the same tokens from both files
     a=$1
     b=$2
     shift 2
@@ -30,7 +31,7 @@ same() { # same FILE TEXT-FILE MORE...: the tokens of one file are those of anot
     [ -n "$expected" ] && [ "$(ids)" = "$expected" ] || fail "$a has other tokens than $b"
 }
 
-# the same two documents in every kind of file
+# the same two documents in every format
 printf '{"text": "the owl was proud"}\n{"text": "Leo, \\"the\\"\\nfox"}\n' >two.jsonl
 cp two.jsonl two.NDJSON
 cp two.jsonl lines.json
@@ -59,7 +60,7 @@ refuses 1 "open.csv:3: the quote that opens here is never closed" $harvest --set
 printf '{"text": "a"}\n{"id": 1, "body": "b"}\n' >missing.jsonl
 refuses 1 "missing.jsonl:2: expected a text in field 'text', found nothing; fields: id, body" $harvest --set dataset.path=missing.jsonl
 
-# pipes and devices: at once, wherever a file is expected
+# pipes and devices are refused at once wherever a file is expected
 mkfifo pipe.jsonl
 refuses 1 "not a regular file" $harvest --set dataset.path=pipe.jsonl
 refuses 1 "not a regular file" $harvest --set dataset.path=/dev/zero --set dataset.format=text
@@ -87,7 +88,7 @@ refuses 1 "config.json has 3 layers, but the file has a weight 'transformer.h.3"
 edited 's/{/{"note": 1e999, "id": 123456789012345678901234567890, "note": NaN,/'
 run_on two.jsonl --set model.path=m
 
-# records without text are counted once, and rows do not depend on ranks
+# records without text are counted once, and rows do not depend on the number of ranks
 python3 - <<'END'
 import json
 with open("mixed.jsonl", "w") as out:
@@ -105,11 +106,11 @@ for ranks in 1 3; do
     grep -q "unpaired surrogates, each read as U+FFFD: 1$" "$work/err" || fail "surrogates at $ranks ranks"
 done
 check "the same rows at 1 and 3 ranks" h5diff "$work/r1/activations/small/activations.h5" "$work/r3/activations/small/activations.h5" /tokens/ids
-# three ranks find something wrong each: the first is told
+# three ranks find an error each: the first is reported
 refuses 1 "mixed.jsonl:1: expected a text" "$MPIRUN" --oversubscribe -np 3 $harvest --set store="$work/r" --set dataset.path=mixed.jsonl
 [ "$(grep -c 'microw: error' "$work/err")" = 1 ] || { fail "not one message of three ranks"; cat "$work/err" >&2; }
 
-# ranks that see other files: one error, on all of them
+# ranks that see different files: one error, on all of them
 mkdir a b && head -n 700 mixed.jsonl >a/d.jsonl && head -n 650 mixed.jsonl >b/d.jsonl
 cat >in.sh <<'END'
 cd "$1" && shift && exec "$@"
@@ -119,7 +120,7 @@ timeout 60 "$MPIRUN" --oversubscribe -np 1 sh in.sh a $harvest --set store="$wor
     -np 1 sh in.sh b $harvest --set store="$work/o" --set dataset.path=d.jsonl --set dataset.on_missing=skip >"$work/out" 2>"$work/err" && fail "ranks with other files went on"
 grep -q "rank 1: ranks differ in the dataset's files: here 'd.jsonl, [0-9]* bytes" "$work/err" || { fail "other files"; cat "$work/err" >&2; }
 
-# parquet, by the tool; where its library is
+# parquet, by the tool, if its library is installed
 if python3 -c 'import datasets, pyarrow' 2>/dev/null; then
     python3 -c 'import pyarrow as a, pyarrow.parquet as p; p.write_table(a.table({"text": ["the owl was proud", None, "Leo, \"the\"\nfox"]}), "two.parquet")'
     check "import_hf_dataset.py" env HF_HOME="$work/hf" python3 "$SOURCE/tools/import_hf_dataset.py" two.parquet --out imported

@@ -1,5 +1,6 @@
-# One rule for all stages: the same settings are skipped, others are refused with the keys that differ, and what is there stays until
-# the new one is finished. An SAE is looked at where it was trained; imports and exports write over nothing unasked.
+# One rule for all stages: results with the same settings are skipped, others are refused with the keys that differ, and
+# results stay until new ones are complete. An SAE is evaluated at the site it was trained on; imports and exports
+# overwrite nothing by default.
 . "$SOURCE/tests/cli/common.sh"
 small >"$work/exp.yaml"
 exp="$work/exp.yaml"
@@ -23,7 +24,7 @@ check "from another folder the same" test "$(grep -c ': complete' "$work/out")" 
 check "discover shows again, and may show more" sh -c "$MICROW discover $exp --set discover.show=4 | grep -c '^latent' | grep -q 4"
 same "skipped stages"
 
-# ---- others: refused, with the keys; config.yaml stays
+# ---- other settings: refused, with the keys; config.yaml stays
 refuses 1 "harvest.dtype: bf16 there, f16 here" "$MICROW" harvest "$exp" --set harvest.dtype=f16
 refuses 1 "sae.k: 8 there, 9 here" "$MICROW" train "$exp" --set sae.k=9
 refuses 1 "discover.top_texts: 5 there, 6 here" "$MICROW" discover "$exp" --set discover.top_texts=6
@@ -43,11 +44,11 @@ refuses 1 "the model_config there is of another content" "$MICROW" harvest "$exp
 refuses 1 "the model there is of another content" "$MICROW" evaluate "$exp" --set model.path="$work/model"
 same "other inputs"
 
-# ---- --overwrite: what is there stays until the new one is whole, whatever is refused after it
+# ---- --overwrite: results stay until the new ones are complete, whatever is refused afterwards
 printf 'latent,name\n1,"open' >"$work/broken.csv"
 printf '{"words": 3}' >"$work/broken.json"
 head -c 3000 /dev/urandom >"$work/random.safetensors"
-stays() { # stays CODE TEXT STAGE SETTINGS...: refused although overwriting, and nothing lost
+stays() { # stays CODE TEXT STAGE SETTINGS...: refused with --overwrite, and nothing is lost
     refuses_code=$1 refuses_text=$2 stage=$3
     shift 3
     refuses "$refuses_code" "$refuses_text" "$MICROW" $stage "$exp" --overwrite "$@"
@@ -81,14 +82,14 @@ stays 2 "latent 300: the SAE has 256 latents" steer --set "steer={prompts: [a], 
 stays 1 "no such file" steer --set steer.seed=3 --set steer.measure_path="$work/none.txt"
 stays 2 "concept 'no-such-concept': no latent has this name" steer --set "steer={prompts: [a], concept: no-such-concept}"
 
-# ended in the middle: by a signal that is asked for, and by one that is not
+# ended in the middle: by a signal that it handles, and by one that it cannot
 wait_for() { # wait_for FILE PROCESS
     while ! ls $1 >/dev/null 2>&1 && kill -0 "$2" 2>/dev/null; do sleep 0.02; done
 }
-cut() { # cut SIGNAL CODE FILE COMMAND...: ended when FILE is there
+cut() { # cut SIGNAL CODE FILE COMMAND...: signals the command when FILE exists
     signal=$1 code=$2 file=$3
     shift 3
-    rm -f $file # what was refused may have left one
+    rm -f $file # a refused command may have left one
     "$@" >"$work/out" 2>"$work/err" &
     cut_process=$!
     wait_for "$file" $cut_process
@@ -98,7 +99,7 @@ cut() { # cut SIGNAL CODE FILE COMMAND...: ended when FILE is there
     [ $got = "$code" ] || { fail "exit code $got, expected $code: $*"; cat "$work/err" >&2; }
     checks=$((checks + 1))
 }
-kept() { # what does not say how far a stage is
+kept() { # everything except the progress of a stage
     sums | grep -v "config.yaml\|manifest.json" >"$work/now"
     grep -v "config.yaml\|manifest.json" "$work/sums" | cmp -s - "$work/now" || { fail "$1 lost what was there"; diff "$work/now" "$work/sums" >&2; }
 }
@@ -109,7 +110,7 @@ for signal in TERM KILL; do
     cut $signal $code "$store/sae_models/small/checkpoint-*" "$MICROW" train "$exp" --overwrite --set train.tokens=50_000_000
     kept "a training ended by $signal"
 done
-# and then made from where it was
+# and then resumed
 check "the harvest goes on" "$MICROW" harvest "$exp" --overwrite --set dataset.limit_documents=0
 check "it is the new one" sh -c "! cmp -s $store/activations/small/activations.h5 $work/none && $MICROW harvest $exp --set dataset.limit_documents=0 | grep -q complete"
 check "and back" "$MICROW" harvest "$exp" --overwrite
@@ -117,7 +118,7 @@ rm -f "$store"/sae_models/small/checkpoint-*
 check "trained by what is there now" sh -c "$MICROW train $exp | grep -q 'train: complete'"
 kept "and back"
 
-# ---- what is not finished is not thrown away either
+# ---- unfinished results are kept too
 cut TERM 75 "$store/sae_models/cut/checkpoint-*" "$MICROW" train "$exp" --set name=cut --set sae.activations=small --set train.tokens=50_000_000
 refuses 1 "is of a training with other settings or activations, which is not finished" "$MICROW" train "$exp" --set name=cut --set sae.activations=small
 check "unless told to" "$MICROW" train "$exp" --set name=cut --set sae.activations=small --overwrite
@@ -129,7 +130,7 @@ if grep -q '"blocks_done": [1-9]' "$store/activations/cut/progress.json"; then
 fi
 check "the harvest goes on with --overwrite" "$MICROW" harvest "$exp" --set name=cut --overwrite
 
-# ---- statistics are of all rows, also of a harvest that was interrupted
+# ---- statistics cover all rows, also of a harvest that was interrupted
 echo 'exec "$1" harvest "$2" --set name="$3" --set dataset.limit_documents=0 --set "hooks.list=[{site: 1.resid_post, kind: statistics}]"' >"$work/measured.sh"
 measured="sh $work/measured.sh $MICROW $exp"
 check "statistics of a whole harvest" $measured all
@@ -138,7 +139,7 @@ check "of one that was interrupted" $measured twice
 check "the same" cmp "$store/runs/all/statistics.json" "$store/runs/twice/statistics.json"
 rm -r "$store/activations/all" "$store/activations/twice"
 
-# ---- an SAE's own site
+# ---- the site of an SAE
 check "an SAE of another site" "$MICROW" train "$exp" --set name=mlp --set sae.activations=small --set sae.site=2.mlp_out
 "$MICROW" evaluate "$exp" --set name=mlp --set sae.activations=small >"$work/out" 2>"$work/err" || { fail "evaluate at the SAE's site"; cat "$work/err" >&2; }
 check "it was measured there" grep -q '"site": "2.mlp_out"' "$store/runs/mlp/evaluate.json"
@@ -152,7 +153,7 @@ done
 refuses 2 "is no transcoder" "$MICROW" evaluate "$exp" --set name=mlp --set sae.activations=small --set sae.target=1.resid_post
 check "discovered there" "$MICROW" discover "$exp" --set name=mlp --set sae.activations=small
 
-# ---- killed between the two files of an SAE: one of the two is there, with its own names and record
+# ---- killed between the two files of an SAE: the folder has one SAE, with its names and history
 sae="$store/sae_models/small"
 sed -i '2s/,.*/,"mine","","me",/' "$sae/names.csv"
 cp -r "$sae" "$work/trained"
@@ -164,7 +165,7 @@ cp "$sae/history.jsonl" "$work/nine.jsonl"
 rm -r "$sae"
 cp -r "$work/trained" "$sae"
 mark=$(grep -o '"fingerprint": "[0-9a-f]*' "$work/nine.json" | grep -o '[0-9a-f]*$' | head -c 8)
-cp "$work/nine.safetensors" "$sae/sae.safetensors.partial" # as it is left when the configuration has its name, and the weights have not
+cp "$work/nine.safetensors" "$sae/sae.safetensors.partial" # state after the configuration was renamed, before the weights
 cp "$work/nine.json" "$sae/cfg.json"
 cp "$work/nine.jsonl" "$sae/history.jsonl.$mark.partial"
 cp "$sae/training_history.json" "$sae/training_history.json.$mark.partial"
@@ -175,13 +176,13 @@ check "and so has the record" cmp "$work/nine.jsonl" "$sae/history.jsonl"
 check "nothing is left over" sh -c "! ls $sae | grep partial"
 rm -r "$sae"
 cp -r "$work/trained" "$sae"
-cp "$work/nine.safetensors" "$sae/sae.safetensors.partial" # as it is left before
+cp "$work/nine.safetensors" "$sae/sae.safetensors.partial" # state before both
 check "the old SAE is there" sh -c "$MICROW inspect $sae | grep -q 'k 8'"
 rm "$sae/sae.safetensors.partial"
 rm "$sae/concepts.json"
 check "what is made of a discovery is made again" sh -c "$MICROW discover $exp && test -s $sae/concepts.json"
 
-# ---- a row of names.csv that has more fields than the header; a device in place of a file
+# ---- a row of names.csv with more fields than the header; a device in place of a file
 cp "$sae/names.csv" "$work/names.csv"
 printf '1,red, green,,,0.5,note\n' >>"$sae/names.csv"
 refuses 1 "7 fields, expected at most 5: quote texts that contain a comma" "$MICROW" report "$exp"
@@ -189,11 +190,11 @@ cp "$work/names.csv" "$sae/names.csv"
 refuses 1 "not a regular file" "$MICROW" names "$exp" --export /dev/null --format csv
 check "the device is still one" test -c /dev/null
 
-# ---- activations of other settings than the file has are told
+# ---- activations with other settings than the file are reported
 "$MICROW" train "$exp" --set harvest.dtype=f32 >"$work/out" 2>"$work/err"
 check "told" grep -q "was harvested with other settings than this experiment has (harvest.dtype: bf16 there, f32 here)" "$work/err"
 
-# ---- a sweep's table has points of its own settings only
+# ---- a sweep's table has only points with the file's settings
 sweep="--set name=points --set sae.activations=[small] --set evaluate.ce_recovered=false"
 "$MICROW" sweep "$exp" $sweep --set "sweep={points: [{name: one, sae.k: 4}]}" >"$work/out" 2>&1
 check "one point" grep -q "1 of 1 points are finished" "$work/out"
@@ -229,7 +230,7 @@ check "an SAE that is back has its names again" sh -c "$MICROW names $exp --expo
 cp "$work/small/"* "$store/sae_models/small/"
 check "put back" sh -c "$MICROW run $exp | grep -c ': complete' | grep -q 5"
 
-# ---- an experiment without a harvest of its own
+# ---- an experiment that uses the harvest of another
 rm -r "$store/activations/cut"
 check "reads the one of the same settings" "$MICROW" train "$exp" --set name=k6 --set sae.k=6
 check "by any stage" "$MICROW" evaluate "$exp" --set name=k6 --set sae.k=6
@@ -238,7 +239,7 @@ refuses 1 "run .microw harvest. first, or name another harvest, as --set sae.act
 cp -r "$store/activations/small" "$store/activations/twin"
 refuses 1 "has 2 harvests with these settings (small, twin)" "$MICROW" train "$exp" --set name=k7 --set sae.k=7
 
-# ---- paths begin at the experiment file's folder, wherever the command is given
+# ---- paths are relative to the experiment file's folder, from any working directory
 mkdir -p "$work/deep/data" "$work/deep/experiments" "$work/far"
 cp "$work/corpus.txt" "$work/deep/data/"
 cp -r "$SOURCE/configs/demo/model" "$work/deep/data/model"

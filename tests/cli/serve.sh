@@ -1,4 +1,4 @@
-# The report over HTTP: only with the token, only what it should, and no more than is allowed.
+# The report over HTTP: only with the token, only the page and its files, within the limits.
 . "$SOURCE/tests/cli/common.sh"
 needs python3
 small >"$work/exp.yaml"
@@ -65,18 +65,18 @@ for name, request in {"no prompt": {}, "too many tokens": {"prompt": "a", "max_n
 for body in (b"", b"{", b"[]", b"\xff\xfe", b"null"):
     check("not a request", ask("POST", base + "generate", body)[0], 400)
 check("too long", ask("POST", base + "generate", b'{"prompt": "' + b"a" * 70000 + b'"}')[0], 413)
-with socket.create_connection((address.hostname, address.port)) as s: # rubbish, and a request that never ends
+with socket.create_connection((address.hostname, address.port)) as s: # garbage, and a request that never ends
     s.sendall(b"\x00\x01rubbish\r\n\r\n")
 half = socket.create_connection((address.hostname, address.port))
 half.sendall(b"POST " + base.encode() + b"generate HTTP/1.1\r\nHost: " + address.netloc.encode() + b"\r\nContent-Length: 100\r\n\r\n{")
 check("still there", ask("GET", base)[0], 200)
-# who sends
+# hosts and origins
 body = json.dumps({"prompt": "Anna", "max_new_tokens": 2}).encode()
 for origin, status in (("http://" + address.netloc, 200), ("http://evil.example", 403), ("null", 403), ("https://" + address.netloc, 403), ("http://127.0.0.1:1", 403)):
     check("origin " + origin, ask("POST", base + "generate", body, origin=origin)[0], status)
 for host, status in (("127.0.0.1", 200), ("localhost:9", 200), ("127.0.0.1:80.evil.example", 403), ("127.0.0.11:80", 403), ("localhost.evil.example", 403)):
     check("host " + host, ask("GET", base, host=host)[0], status)
-# numbers that are none, NUL
+# malformed numbers, NUL
 for name, request in {"tokens": {"max_new_tokens": 1.9}, "k": {"top_k": 1.9}, "seed": {"seed": 0.5}, "latent": {"edits": [{"latent": 1.5, "add": 1}]},
                       "minus": {"edits": [{"latent": -1}]}, "NUL": {"prompt": "Anna\0 and Boris"}, "NUL alone": {"prompt": "\0"}}.items():
     status, said = generate(**{"prompt": "Anna", "max_new_tokens": 2, **request})
@@ -85,7 +85,7 @@ check("a whole number written as a real one", generate(prompt="Anna", max_new_to
 check("tokens and context are named", "64" in generate(prompt="a " * 70)[1]["error"], True)
 check("a note where the context is full", "room for" in generate(prompt="Anna " * 50, max_new_tokens=100)[1].get("note", ""), True)
 check("an escaped name", ask("GET", base + "report.html%00.js")[0], 404)
-# strangers that hang on: a byte now and then
+# slow clients that send a byte now and then
 def connect():
     return socket.create_connection((address.hostname, address.port), timeout=30)
 def drip(s, head, every, result, name):
@@ -149,7 +149,7 @@ kill -TERM $server
 wait $server
 check "it ends when told" [ $? = 0 ]
 check "nothing was left" sh -c "! grep -q 'not freed' $work/log"
-# the same in the lab, and in steer
+# the same input errors in the lab, and in steer
 checks=$((checks + 3))
 printf ':set max_new_tokens=1.9\n:set seed=0.5\nAnna\0 and Boris\n%s\n:set max_new_tokens=100\n%s\n' "$(printf 'Anna %.0s' $(seq 80))" "$(printf 'Anna %.0s' $(seq 50))" >"$work/lines"
 "$MICROW" lab "$work/exp.yaml" <"$work/lines" >"$work/out" 2>"$work/err" || fail "lab"

@@ -1,4 +1,4 @@
-/* set_schema FILE N: makes a store say that it is of another schema. */
+/* set_schema FILE N: sets the schema number of a store. */
 #include "store/h5_file.h"
 
 #include <stdlib.h>

@@ -1,16 +1,17 @@
-# An SAE spread over ranks by its latents: the same files as the whole one, through interruptions and deaths, in other shards too.
+# An SAE sharded over ranks by its latents: the same files as a whole SAE, also after signals and kills, and with
+# another number of shards.
 . "$SOURCE/tests/cli/common.sh"
 small | sed 's/n_latents: 256/n_latents: 1500/' >"$work/exp.yaml"
 train="$MICROW train $work/exp.yaml"
 sae=sae_models/small/sae.safetensors
 "$MICROW" harvest "$work/exp.yaml" --set store="$work/harvested" >/dev/null 2>&1 || fail "harvest"
 
-fresh() { # fresh STORE: one with the harvest
+fresh() { # fresh STORE: makes a store with the harvest
     rm -rf "$1"
     cp -r "$work/harvested" "$1"
 }
 
-spread() { # spread RANKS SHARDS [SETTING...]: trained and evaluated beside the whole
+spread() { # spread RANKS SHARDS [SETTING...]: trains and evaluates, and compares with the whole SAE
     what="$2 shards on $1 ranks $3"
     fresh "$work/spread"
     mpi "$1" "$MICROW" run "$work/exp.yaml" --set store="$work/spread" --set train.shards="$2" $3 >"$work/out" 2>"$work/err" ||
@@ -28,13 +29,13 @@ quick=${MICROW_QUICK:-} # sanitizers are slow
 spread 2 2 ""
 [ -n "$quick" ] || spread 3 3 ""
 [ -n "$quick" ] || spread 4 2 ""
-# what is drawn from the sample, and started anew, is so in whatever shards
+# initial samples and resampled latents do not depend on the shards
 other="--set sae.variant=jump_relu --set train.init=data --set train.resample_every=20 --set train.dead_after=4000 --set train.normalize=standard"
 fresh "$work/whole"
 "$MICROW" run "$work/exp.yaml" --set store="$work/whole" $other >/dev/null 2>&1 || fail "the whole of another variant"
 spread 4 2 "$other"
 
-# asked to end in shards, goes on whole
+# interrupted with shards, resumed without
 long="--set train.tokens=$([ -n "$quick" ] && echo 60_000 || echo 400_000)"
 fresh "$work/whole"
 $train --set store="$work/whole" $long >/dev/null 2>&1 || fail "the long training"
@@ -54,7 +55,7 @@ done
 check "goes on as one" $train --set store="$work/broken" $long
 check "the same weights" cmp "$work/whole/$sae" "$work/broken/$sae"
 
-# a sweep of spread SAEs
+# a sweep of sharded SAEs
 if [ -z "$quick" ]; then
     printf 'sweep: {sae.k: [4, 8]}\n' | cat "$work/exp.yaml" - >"$work/sweep.yaml"
     fresh "$work/one"

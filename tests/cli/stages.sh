@@ -1,4 +1,4 @@
-# The whole path at 1, 2, 3 and 4 ranks: the same bytes; finished stages are skipped; changed ones are refused.
+# All stages at 1, 2, 3 and 4 ranks give the same bytes; finished stages are skipped; changed settings are refused.
 . "$SOURCE/tests/cli/common.sh"
 small >"$work/exp.yaml"
 files="activations/small/activations.h5 sae_models/small/sae.safetensors sae_models/small/concepts.json
@@ -13,7 +13,7 @@ check "no leak" sh -c "! grep -q 'not freed' $work/err1"
 for stage in harvest train discover evaluate steer; do check "prints $stage" grep -q "^$stage: " "$work/out1"; done
 check "history" grep -q '"fvu"' "$work/s1/sae_models/small/training_history.json"
 
-# Other variants and kinds, through every stage. BatchTopK selects over all ranks at once, and still does not depend on their
+# Other variants and kinds in every stage. BatchTopK selects over all ranks at once, but does not depend on their
 # number. The harvest is that of the first experiment.
 kinds="batch_topk: sae.variant=batch_topk
 matryoshka: sae.variant=matryoshka_batch_topk sae.groups=[64,192] train.ema=0.9
@@ -22,7 +22,7 @@ jump_relu: sae.variant=jump_relu train.l0_target=8 train.resample_every=20 train
 gated: sae.variant=gated train.normalize=standard train.init=data
 transcoder: sae.site=1.resid_post sae.target=2.mlp_out sae.skip=true train.k_anneal=20
 crosscoder: sae.sites=[1.resid_post,2.mlp_out] sae.variant=multi_topk train.schedule=cosine"
-[ "${MICROW_QUICK:-}" ] && kinds=$(echo "$kinds" | grep '^batch_topk\|^relu\|^transcoder\|^crosscoder') # the unit tests have all of them
+[ "${MICROW_QUICK:-}" ] && kinds=$(echo "$kinds" | grep '^batch_topk\|^relu\|^transcoder\|^crosscoder') # the unit tests cover all of them
 echo "$kinds" | while IFS=: read -r kind settings; do
     sets="--set name=$kind"
     for s in $settings; do sets="$sets --set $s"; done
@@ -68,7 +68,7 @@ check "inspect checkpoint" sh -c "$MICROW inspect \$(ls $work/s1/sae_models/stop
 refuses 1 "this folder contains no activations, SAE, run or model" "$MICROW" inspect "$work/s1/sae_models"
 refuses 1 "cannot be opened as HDF5" "$MICROW" inspect "$SOURCE/README.md"
 
-# what it would take
+# plan
 "$MICROW" plan "$work/exp.yaml" --gpus 64 --nodes 8 >"$work/plan" 2>"$work/err"
 check "a row for 64 GPUs" grep -q "^ *64 *8 " "$work/plan"
 check "measured" sh -c "$MICROW plan $work/exp.yaml --set store=$work/planned | grep -q '^ *1 *1 '"
@@ -82,12 +82,12 @@ if command -v h5dump >/dev/null; then
     check "h5dump finds the dtype" sh -c "h5dump -A $work/s1/activations/small/activations.h5 | grep -q bf16"
 fi
 
-# generate, with a latent turned
+# generate, with a steered latent
 "$MICROW" generate --model "$SOURCE/configs/demo/model" --prompt "Anna and Boris" --max-new-tokens 12 >"$work/plain" 2>&1
 "$MICROW" generate --model "$SOURCE/configs/demo/model" --prompt "Anna and Boris" --max-new-tokens 12 \
     --sae "$work/s2/sae_models/small" --add 1=30,2=30,3=30 >"$work/turned" 2>&1
 check "continues the prompt" grep -q "^Anna and Boris ." "$work/plain"
-check "turning changes it" sh -c "! cmp -s $work/plain $work/turned"
+check "steering changes it" sh -c "! cmp -s $work/plain $work/turned"
 check "layers" sh -c "$MICROW layers --model $SOURCE/configs/demo/model | grep -q '^3.resid_post *128'"
 check "config" sh -c "$MICROW config $work/exp.yaml | grep -q 'n_latents: 256'"
 for format in saelens sparsify dictionary_learning; do

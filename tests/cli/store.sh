@@ -1,12 +1,12 @@
-# What a store says to those who read it: files of an earlier version, files that another process holds or replaces, documents of
-# rows, texts in tokens that are parts of characters, and hooks that would leave something out.
+# Stores and their readers: files of an earlier version, files that another process holds or replaces, documents of
+# rows, texts whose tokens are parts of characters, and hooks that would end a pass before a stored site.
 . "$SOURCE/tests/cli/common.sh"
 small >"$work/exp.yaml"
 h5="$work/store/activations/small/activations.h5"
 sae="$work/store/sae_models/small"
 short="--set discover.neighbours=0 --set discover.logit_tokens=0"
 
-# a stop before what is stored is refused before the work begins; one behind it is not
+# a stop before a stored site is refused before work begins; one after it is not
 for at in 0.resid_post 1.resid_post 2.mlp_out; do
     refuses 2 "exp.yaml: hooks.list: kind stop on $at ends each pass before harvest site" "$MICROW" harvest "$work/exp.yaml" --set "hooks.list=[{site: $at, kind: stop}]"
 done
@@ -17,7 +17,7 @@ for ranks in 1 3; do
 done
 check "at any number of ranks" cmp "$work/store/activations/stopped1/activations.h5" "$work/store/activations/stopped3/activations.h5"
 
-# more data files than one attribute of HDF5 can name
+# more data files than fit into one attribute of HDF5
 mkdir "$work/many"
 number=0
 while [ $number -lt 1200 ]; do
@@ -34,7 +34,7 @@ check "each file is named" [ "$(grep -c 'a_text_file_with' "$work/out")" = 1200 
 "$MICROW" harvest "$work/exp.yaml" $many --set name=many1 >"$work/out" 2>&1 || fail "and again"
 check "they are known again" grep -q "complete" "$work/out"
 
-# packed, with several documents in a sequence
+# packed: several documents in a sequence
 packed="--set dataset.pack=true --set dataset.limit_documents=300"
 "$MICROW" harvest "$work/exp.yaml" $packed >/dev/null 2>"$work/err" || { fail "harvest"; cat "$work/err" >&2; }
 "$MICROW" train "$work/exp.yaml" $packed >/dev/null 2>&1 || fail "train"
@@ -46,7 +46,7 @@ done
 check "the same concepts at 2 ranks" cmp "$work/concepts1.json" "$work/concepts2.json"
 check "the same discovery at 2 ranks" cmp "$work/discovery1.h5" "$work/discovery2.h5"
 cat >"$work/documents.py" <<'END'
-# Every top text is found, as it is written, in the line of the corpus that it says it is of; whole, and one for each such line.
+# Every top text is in the line of the corpus that it is attributed to, unchanged and complete, once per line.
 import json, sys
 lines = [l for l in open(sys.argv[1]).read().split("\n") if l.strip()]
 texts = [(l["latent"], t) for l in json.load(open(sys.argv[2]))["latents"] for t in l["top_texts"]]
@@ -75,7 +75,7 @@ check "as it would be anew" cmp "$work/kept.h5" "$h5"
 refuses 1 "store schema 3; this microw reads schemas 1 to 2" "$MICROW" train "$work/exp.yaml" $packed --set name=t --set sae.activations=small
 cp "$work/kept.h5" "$h5"
 
-# what a naming command is asked of is of one document too: texts with a latent, and those without
+# texts in requests to a naming command are of one document too, with the latent active or silent
 if python3 -c "" 2>/dev/null; then
     refuses 1 "the documents there are of another content" "$MICROW" discover "$work/exp.yaml" $packed $short
     check "discover again" "$MICROW" discover "$work/exp.yaml" $packed $short --overwrite
@@ -96,12 +96,12 @@ END
     checks=$((checks + 1))
 fi
 
-# held by another process: said as it is, by all that read it, and it is not taken for damaged
+# held by another process: every reader says so, and does not treat it as damaged
 for command in "train --set name=other --set sae.activations=small" "harvest $packed" "harvest $packed --overwrite"; do
     set -- $command
     stage=$1
     shift
-    rm -f "$work/store/runs/small/manifest.json" # which would say that it is complete
+    rm -f "$work/store/runs/small/manifest.json" # which marks it complete
     refuses 1 "another process has it open and holds HDF5's lock on it; the file is likely whole" "$HOLD" "$h5" "$MICROW" "$stage" "$work/exp.yaml" "$@"
 done
 refuses 1 "holds HDF5's lock" "$HOLD" "$h5" "$MICROW" inspect "$h5"

@@ -1,5 +1,5 @@
-# A sweep: shared batches give the bytes of training alone, at any number of ranks and teams; finished points are skipped, a
-# failing one stops no other, a killed sweep goes on.
+# A sweep: shared batches give the bytes of training alone, at any number of ranks and teams; finished points are
+# skipped, a point that fails stops no other, and a killed sweep can be resumed.
 . "$SOURCE/tests/cli/common.sh"
 small | sed '/^steer/d' >"$work/plain.yaml"
 cp "$work/plain.yaml" "$work/exp.yaml"
@@ -16,7 +16,7 @@ END
 check "twelve points" test "$(wc -l <"$work/list")" = 12
 check "their values" grep -q "^7 wide_k8_lr2e-3  sae.variant=matryoshka_batch_topk  sae.n_latents=384" "$work/list"
 
-# alone, each an experiment of its own
+# alone: each point as a separate experiment
 alone() { # alone POINT RANKS ARGUMENTS...
     point=$1
     ranks=$2
@@ -28,7 +28,7 @@ alone plain_k4_lr1e-3 1 --set sae.k=4 --set train.lr=1e-3
 alone wide_k8_lr2e-3 2 --set sae.k=8 --set train.lr=2e-3 --set sae.variant=matryoshka_batch_topk --set sae.n_latents=384 --set train.tokens=60_000
 alone cosine_k8_lr1e-3 1 --set sae.k=8 --set train.lr=1e-3 --set sae.seed=3 --set train.schedule=cosine
 
-# MICROW_QUICK: one of the ways, and no kills, for slow builds
+# MICROW_QUICK: one combination, and no kills, for slow builds
 set -- "1" "3" "3 --set sweep.teams=1" "2 --set sweep.memory_gb=0.0001"
 [ -z "${MICROW_QUICK:-}" ] || set -- "2 --set sweep.memory_gb=0.0001"
 for how in "$@"; do
@@ -55,7 +55,7 @@ if command -v gnuplot >/dev/null; then check "a figure" grep -q "</svg>" "$first
 [ -n "${MICROW_QUICK:-}" ] || check "all twelve were trained together" grep -q '"saes":12' "$work/all_err"
 check "with little memory one after the other" grep -q '"done":60416,"total":60416' "$work/all_err"
 
-# again: nothing is done twice; one point by its number; the table alone
+# again: nothing is done twice; one point by its number; only the table
 stat -c %Y.%i "$first"/sae_models/*/sae.safetensors >"$work/before"
 "$MICROW" sweep "$work/exp.yaml" --set store="$first" >"$work/again" 2>"$work/err"
 stat -c %Y.%i "$first"/sae_models/*/sae.safetensors >"$work/after"
@@ -66,7 +66,8 @@ check "one point" mpi 2 "$MICROW" sweep "$work/exp.yaml" --set store="$first" --
 check "the same bytes" cmp "$work/alone/sae_models/small.plain_k4_lr1e-3/sae.safetensors" "$first/sae_models/small.plain_k4_lr1e-3/sae.safetensors"
 check "the table" "$MICROW" sweep "$work/exp.yaml" --set store="$first" --table
 
-# one that fails: a penalty that no number can hold, so that the loss is not finite; the others are done, and it is said
+# one point fails: its penalty overflows, so that the loss is not finite; the others are done, and the failure is
+# reported
 {
     cat "$work/plain.yaml"
     echo 'sweep: {points: [{name: a, sae.k: 4}, {name: bad, sae.variant: jump_relu, train.l0_target: 1e-200}, {name: b, sae.k: 6}]}'
@@ -93,8 +94,8 @@ rmdir "$first/sae_models/small.plain_k8_lr1e-3/sae.safetensors"
 check "it is done when it can be" "$MICROW" sweep "$work/exp.yaml" --set store="$first"
 
 if [ -z "${MICROW_QUICK:-}" ]; then
-# asked to end, and killed
-# to the program alone: the daemon that MPI starts beside a lone process would end it in its own way
+# interrupted by a signal, and killed
+# only to the program: the daemon that MPI starts for a single process would end it differently
 timeout --foreground --preserve-status -s TERM 1.2 "$MICROW" sweep "$work/exp.yaml" --set store="$work/asked" --set train.tokens=300_000 >"$work/out" 2>"$work/err"
 code=$?
 check "asked to end: exit code $code" test $code = 75 -o $code = 0
@@ -107,7 +108,7 @@ for point in $(cut -d' ' -f2 "$work/list"); do
 done
 fi
 
-# mistakes
+# errors in the file
 bad() { # bad TEXT SWEEP-SECTION
     { cat "$work/plain.yaml"; printf '%b' "$2"; } >"$work/wrong.yaml"
     refuses 2 "$1" "$MICROW" sweep "$work/wrong.yaml" --set store="$first"

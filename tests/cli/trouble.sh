@@ -1,5 +1,5 @@
-# What goes wrong on clusters: damaged files, full and read-only disks, values that are no numbers, clocks that jump. Each ends
-# with one message and no hang, nothing finished is lost, and what is started again ends with the same bytes.
+# Failures on clusters: damaged files, full and read-only disks, values that are not finite, clocks that jump. Each ends
+# with one message and no hang, no finished work is lost, and a restart gives the same bytes.
 . "$SOURCE/tests/cli/common.sh"
 small >"$work/exp.yaml"
 h5=activations/small/activations.h5
@@ -11,7 +11,7 @@ train() { # train RANKS ARGUMENTS...
     shift
     mpi "$ranks" "$MICROW" train "$work/exp.yaml" "$@"
 }
-copy() { # copy NAME: a store with the harvest only
+copy() { # copy NAME: makes a store with the harvest only
     mkdir -p "$work/$1/activations/small"
     cp "$whole/$h5" "$work/$1/$h5"
 }
@@ -25,7 +25,8 @@ refuses_train() { # refuses_train RANKS TEXT ARGUMENTS...: also on several ranks
     [ "$(grep -c 'microw: error' "$work/err")" = 1 ] || { fail "not one message at $ranks ranks"; cat "$work/err" >&2; }
 }
 
-# one bit of the activations turned, or their end lost: found before training, on any number of ranks; harvested again
+# one bit of the activations flipped, or the file truncated: found before training, on any number of ranks; harvested
+# again
 for damage in turned cut; do
     copy $damage
     file="$work/$damage/$h5"
@@ -50,7 +51,7 @@ for damage in turned cut; do
     check "the same weights after '$damage'" cmp "$whole/$sae" "$work/$damage/$sae"
 done
 
-# the disk is full when a checkpoint is written; room is made; it goes on
+# the disk is full when a checkpoint is written; training resumes after space is freed
 mkdir "$work/disk"
 if mount -t tmpfs -o size=20m tmpfs "$work/disk" 2>/dev/null; then
     mkdir -p "$work/disk/activations/small"
@@ -74,7 +75,7 @@ if mount -t tmpfs -o size=20m tmpfs "$work/disk" 2>/dev/null; then
     check "the same weights after a full disk" cmp "$work/more/$sae" "$work/disk/$sae"
     check "nothing is left over" sh -c "! ls $work/disk/sae_models/small | grep -q tmp"
 
-    # a store that cannot be written: said at once; what is there can still be looked at
+    # a store that is not writable: reported at once; its contents can still be inspected
     mount -o remount,ro "$work/disk"
     refuses 1 "ead-only file system" "$MICROW" train "$work/exp.yaml" --set store="$work/disk" --set name=other --set sae.activations=small
     mpi 3 "$MICROW" harvest "$work/exp.yaml" --set store="$work/disk" --set name=other >"$work/out" 2>"$work/err" && fail "3 ranks wrote to a read-only store"
@@ -85,14 +86,14 @@ else
     echo "no file system may be mounted here: full and read-only disks are not tried"
 fi
 
-# quotas: with the estimate, before anything is written
+# quotas: compared with the estimate before anything is written
 refuses 1 "need .* GB, but quota_gb leaves" "$MICROW" harvest "$work/exp.yaml" --set store="$work/quota" --set quota_gb=0.001
 check "nothing was written" test ! -e "$work/quota/activations/small/activations.h5.partial"
 copy quota
 refuses 1 "quota_gb" "$MICROW" train "$work/exp.yaml" --set store="$work/quota" --set quota_gb=0.0105
 check "enough of it" train 1 --set store="$work/quota" --set quota_gb=1
 
-# values that are not finite: f16 cannot hold what the hook makes of some rows
+# values that are not finite: the hook makes some rows too large for f16
 harvest_big() { mpi "$1" "$MICROW" harvest "$work/exp.yaml" --set store="$work/$2" --set harvest.dtype=f16 --set "hooks.list=[{site: 1.resid_post, kind: scale, factor: 24000}]" $3; }
 for ranks in 1 3; do
     harvest_big $ranks nan "" >"$work/out" 2>"$work/err" && fail "harvested what is not finite"
@@ -111,13 +112,13 @@ for ranks in 1 2 3; do
 done
 check "as many at any number of ranks" sh -c "grep -h 'not finite' $work/err1 >$work/n1; grep -h 'not finite' $work/err3 | cmp - $work/n1"
 
-# the time of day jumps back and forth
+# the time of day jumps
 if [ -n "${CLOCK_JUMPS:-}" ]; then
     LD_PRELOAD="$CLOCK_JUMPS" "$MICROW" run "$work/exp.yaml" --set store="$work/clock" --set train.checkpoint_minutes=0.0001 >"$work/out" 2>&1 || fail "a run with a jumping clock"
     for f in $h5 $sae sae_models/small/concepts.json runs/small/evaluate.json; do check "$f with a jumping clock" cmp "$whole/$f" "$work/clock/$f"; done
 fi
 
-# several harvests as one; their order matters, the number of ranks does not
+# several harvests as one; the result depends on their order, not on the number of ranks
 half() { sed "s/limit_documents: 400/limit_documents: $1/" "$work/exp.yaml"; }
 half 150 >"$work/a.yaml"
 half 250 >"$work/b.yaml"
@@ -141,7 +142,7 @@ check "a harvest of other weights" "$MICROW" harvest "$work/a.yaml" --set store=
 refuses 2 "are of different models" "$MICROW" train "$work/exp.yaml" --set store="$many" --set sae.activations="[a, c]"
 refuses 1 "none/activations.h5 is not there" "$MICROW" train "$work/exp.yaml" --set store="$many" --set sae.activations="[a, none]"
 
-# by blocks: the same at any number of ranks, and after a kill
+# order by blocks: the same at any number of ranks, and after a kill
 blocks="--set train.shuffle=blocks --set train.shuffle_block=8 --set train.shuffle_window=4 --set train.batch=500"
 for ranks in 1 2 3; do
     copy blocks$ranks

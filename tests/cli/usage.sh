@@ -1,9 +1,9 @@
-# The command line: help for every verb without MPI, one clear message and exit code 2 for what is not understood.
+# The command line: help for every verb without MPI; one clear message and exit code 2 for each error.
 . "$SOURCE/tests/cli/common.sh"
 small >"$work/exp.yaml"
 model="$SOURCE/configs/demo/model"
 verbs="run harvest train discover name evaluate steer report sweep names plot lab serve plan generate layers inspect export import config doctor"
-said() { # said TEXT COMMAND...: exit code 0, TEXT on stdout, nothing on stderr
+said() { # said TEXT COMMAND...: expects exit code 0, TEXT on stdout, nothing on stderr
     checks=$((checks + 1))
     text=$1
     shift
@@ -30,12 +30,12 @@ for verb in $verbs; do
     cmp -s "$work/out" "$work/help" || fail "help $verb and $verb --help differ"
 done
 said "Keys read from the experiment file: .*train" "$MICROW" train --help
-said "usage: microw train" "$MICROW" train "$work/none.yaml" --overwrite --help # asked for help, it looks at no file
+said "usage: microw train" "$MICROW" train "$work/none.yaml" --overwrite --help # with --help it reads no file
 for how in version --version -V; do said "^microw [0-9]" "$MICROW" "$how"; done
 checks=$((checks + 2))
 [ "$(mpi 3 "$MICROW" help train 2>/dev/null | grep -c '^usage:')" = 1 ] || fail "help under mpirun is not printed once"
 [ "$(mpi 3 "$MICROW" trian 2>&1 | grep -c 'unknown verb')" = 1 ] || fail "a message under mpirun is not printed once"
-checks=$((checks + 1)) # without MPI: its library would say so, and its start takes a while
+checks=$((checks + 1)) # help starts no MPI: its library would complain of these settings, and starting it takes a while
 OMPI_MCA_btl=none PMIX_MCA_gds=none "$MICROW" train --help >"$work/out" 2>&1 || fail "help started MPI"
 
 refuses 2 "expected a verb" "$MICROW"
@@ -58,7 +58,7 @@ refuses 2 "one of them" "$MICROW" sweep "$work/exp.yaml" --list --table
 refuses 2 "one of them" "$MICROW" plan "$work/exp.yaml" --gpus 2 --ranks 2
 refuses 2 "needs an experiment file" "$MICROW" config --set sae.k=3
 
-# files that are not there, or are something else
+# files that do not exist, or are of another kind
 (cd "$work" && "$MICROW" train none.yaml >out 2>err)
 check "2 for a file that is not there" [ $? = 2 ]
 check "where it was looked for" grep -q "none.yaml: cannot read: No such file.*looked for $(cd "$work" && pwd -P)/none.yaml" "$work/err"
@@ -72,12 +72,12 @@ refuses 2 "too many for an experiment file" "$MICROW" train "$work/large.yaml"
 for file in none none.h5 none.npy none.json none.safetensors; do
     refuses 1 "none.*: cannot read: No such file.*looked for $(cd "$work" && pwd -P)/none" sh -c "cd '$work' && '$MICROW' inspect $file"
 done
-# the likelier cause comes first
+# the message begins with the likelier cause
 refuses 1 "^microw: error: model 'no-such-model' is not in the Hugging Face cache" "$MICROW" layers --model no-such-model
 refuses 1 "^microw: error: model '$SOURCE/configs/modle': no such folder" "$MICROW" layers --model "$SOURCE/configs/modle"
 refuses 1 ": no such folder ($(cd "$SOURCE" && pwd -P)/configs/modle), and" sh -c "cd '$SOURCE' && '$MICROW' layers --model configs/modle"
 
-# empty where something must be
+# empty values
 refuses 2 "'--sae' has an empty value" "$MICROW" export --sae "" --format saelens --out "$work/x"
 refuses 2 "'--format' has an empty value" "$MICROW" export --sae a --format= --out "$work/x"
 refuses 2 "'--out' has an empty value" "$MICROW" export --sae a --format saelens --out ""

@@ -1,5 +1,6 @@
-# python/microw_store against what the program has just written: rows, tokens, documents, codes, files that are damaged, and the
-# tables of docs/reference/store-format.md. $MICROW_TEST_PYTHON, else python3, else /usr/bin/python3: whichever has numpy and h5py.
+# Compares python/microw_store with files that the program has just written: rows, tokens, documents, codes, damaged
+# files, and the tables of docs/reference/store-format.md. Uses the first of $MICROW_TEST_PYTHON, python3 and
+# /usr/bin/python3 that has numpy and h5py.
 . "$SOURCE/tests/cli/common.sh"
 python=""
 for candidate in ${MICROW_TEST_PYTHON:-} python3 /usr/bin/python3; do
@@ -19,13 +20,13 @@ microw() { # microw STAGE SETTINGS...
     "$MICROW" "$stage" "$work/exp.yaml" "$@" >"$work/out" 2>"$work/err" </dev/null || { fail "$stage $*"; cat "$work/err" >&2; }
 }
 
-# each type of value, packed and not, two sites; the first is the experiment's own
+# each stored type, packed and not, with two sites; the first is that of the experiment file
 for dtype in bf16 f16 f32; do
     microw harvest --set name=$dtype --set harvest.dtype=$dtype
     microw harvest --set name=$dtype-packed --set harvest.dtype=$dtype --set dataset.pack=true --set dataset.limit_documents=150
 done
 
-# tokens that are parts of characters; and token ids alone, without a text of their own
+# tokens that are parts of characters; token ids alone, without text
 for i in 1 2 3 4 5; do
     printf 'the cafe\314\201 has \342\234\223 %d \342\202\254 and \360\237\230\200 for \346\227\245\346\234\254 .\n' $i
 done >"$work/signs.txt"

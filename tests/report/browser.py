@@ -1,10 +1,10 @@
-"""A headless Chromium through its debugging pipe: no driver, nothing but Python's own library.
+"""A headless Chromium driven through its debugging pipe, by Python's standard library alone.
 
     with Browser() as page:
         page.open("file:///tmp/report.html")
-        page.run("document.title")           # the value of an expression; promises are waited for
+        page.run("document.title")           # the value of an expression; waits for promises
         page.press("j")
-        page.errors                          # what the console complained of, exceptions, blocked content
+        page.errors                          # errors and warnings of the console, exceptions, blocked content
 """
 import json
 import os
@@ -31,7 +31,7 @@ class Browser:
         to_read, self.to = os.pipe()
         self.back, to_write = os.pipe()
 
-        def wire():  # the pipe's ends are descriptors 3 and 4 by definition
+        def wire():  # Chromium expects the pipe at descriptors 3 and 4
             os.dup2(to_read, 103)
             os.dup2(to_write, 104)
             os.dup2(103, 3)
@@ -59,7 +59,7 @@ class Browser:
     def receive(self, until):
         while b"\0" not in self.pending:
             if not select.select([self.back], [], [], max(0, until - time.monotonic()))[0]:
-                raise TimeoutError("the browser does not answer")
+                raise TimeoutError("no answer from the browser")
             piece = os.read(self.back, 1 << 20)
             if not piece:
                 raise EOFError("the browser has ended")
@@ -101,7 +101,7 @@ class Browser:
         end = time.monotonic() + self.wait
         while not self.run(f"!!({expression})"):
             if time.monotonic() > end:
-                raise TimeoutError("never true: " + expression)
+                raise TimeoutError("still false: " + expression)
             time.sleep(0.02)
 
     def open(self, address):

@@ -1,5 +1,5 @@
-/* Pages for the browser's test, from data that no model gave:
- *     make_page hostile FILE.html       texts that would like to be markup, script, or to turn the page around
+/* Writes pages for the browser's test, from synthetic data:
+ *     make_page hostile FILE.html       texts that try to be markup or script, or to change the direction of the page
  *     make_page large FILE.html N       N latents, in files beside the page
  */
 #include "microw/base.h"
@@ -64,10 +64,10 @@ static void make_texts(mw_discovery *d, int64_t tokens) {
     d->text_start[texts] = texts * tokens;
 }
 
-static void make_near(mw_nearest *near, int64_t n, int64_t m, int64_t limit) {
-    *near = (mw_nearest){m, need(mw_alloc((size_t)(n * m) * sizeof(int32_t))),
-                         need(mw_calloc((size_t)(n * m), sizeof(float)))};
-    for (int64_t i = 0; i < n * m; i++) near->index[i] = (int32_t)(i % limit);
+static void make_nearest(mw_nearest *nearest, int64_t n, int64_t m, int64_t limit) {
+    *nearest = (mw_nearest){m, need(mw_alloc((size_t)(n * m) * sizeof(int32_t))),
+                            need(mw_calloc((size_t)(n * m), sizeof(float)))};
+    for (int64_t i = 0; i < n * m; i++) nearest->index[i] = (int32_t)(i % limit);
 }
 
 static void make_discovery(int64_t n, mw_discovery *d) {
@@ -95,10 +95,10 @@ static void make_discovery(int64_t n, mw_discovery *d) {
     }
     make_vocabulary(d);
     make_texts(d, SHOWN);
-    make_near(&d->cosine, n, 3, n);
-    make_near(&d->coactive, n, 3, n);
-    make_near(&d->promoted, n, 3, d->n_vocabulary);
-    make_near(&d->suppressed, n, 3, d->n_vocabulary);
+    make_nearest(&d->cosine, n, 3, n);
+    make_nearest(&d->coactive, n, 3, n);
+    make_nearest(&d->promoted, n, 3, d->n_vocabulary);
+    make_nearest(&d->suppressed, n, 3, d->n_vocabulary);
 }
 
 static void make_names(int64_t n, bool hostile, mw_names *names) {
@@ -129,7 +129,7 @@ int main(int argc, char **argv) {
     mw_discovery d;
     mw_names names;
     double bytes;
-    int64_t beside;
+    int64_t files;
     make_discovery(large ? atoll(argv[3]) : 40, &d);
     make_names(d.n, !large, &names);
     report r = {.path = argv[2],
@@ -137,8 +137,8 @@ int main(int argc, char **argv) {
                 .discovery = &d,
                 .names = &names,
                 .embed_bytes = large ? 1e5 : 1e9};
-    mw_status status = report_write(&r, &bytes, &beside);
-    printf("%.0f bytes, %lld files beside it\n", bytes, (long long)beside);
+    mw_status status = report_write(&r, &bytes, &files);
+    printf("%.0f bytes, %lld files beside it\n", bytes, (long long)files);
     json_decref(r.meta);
     mw_discovery_free(&d);
     mw_names_free(&names);

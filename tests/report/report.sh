@@ -1,4 +1,4 @@
-# The report of a small run, opened in a browser.
+# Opens the report of a small run in a browser.
 . "$SOURCE/tests/cli/common.sh"
 command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || {
     echo "no Chromium here"
@@ -11,7 +11,7 @@ check "the page is named" grep -q "^report: $work/store/runs/small/report.html" 
 "$MICROW" serve "$work/exp.yaml" >"$work/served" 2>"$work/err" &
 server=$!
 for i in $(seq 100); do grep -q "^serve:" "$work/served" || ! kill -0 $server 2>/dev/null || sleep 0.1; done
-address=$(sed -n 's/^serve: \(http[^ ]*\).*/\1/p' "$work/served") # "": built without libmicrohttpd
+address=$(sed -n 's/^serve: \(http[^ ]*\).*/\1/p' "$work/served") # empty: built without libmicrohttpd
 python3 "$SOURCE/tests/report/test_page.py" "$MAKE_PAGE" "$work/pages" "$work/store/runs/small/report.html" "${SCREENSHOT:-$work/page.png}" "$address" ||
     fail "in the browser"
 check "a picture of it" test -s "${SCREENSHOT:-$work/page.png}"

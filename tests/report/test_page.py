@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""The report in a real browser: python3 test_page.py MAKE_PAGE WORK [REPORT.html SCREENSHOT.png [ADDRESS]]
+"""Tests the report in a real browser: python3 test_page.py MAKE_PAGE WORK [REPORT.html SCREENSHOT.png [ADDRESS]]
 
-Hostile texts are shown as texts; a page of 100000 latents opens soon and reads its shards from file://; a real report is
-searched, sorted, opened and walked through by keys. Nothing may reach the console."""
+Hostile texts are shown as texts; a page of 100000 latents opens quickly and reads its shards from file://; a real
+report is searched, sorted, opened and navigated by keys. The console must stay empty."""
 import os
 import subprocess
 import sys
@@ -30,7 +30,7 @@ def hostile(page, make, work):
     path = os.path.join(work, "hostile.html")
     subprocess.run([make, "hostile", path], check=True, stdout=subprocess.DEVNULL)
     raw = open(path, "rb").read()
-    check("no text from outside stands in the page's source", b"owned" not in raw)
+    check("the page's source contains no text of the data", b"owned" not in raw)
     page.open("file://" + path)
     evil = "<script>document.title='owned'</script>"
     check("the title is the run's", page.run("document.title") == evil and page.run("byId('title').textContent") == evil)
@@ -50,17 +50,17 @@ def hostile(page, make, work):
     check("a long token is cut", page.run("byId('detail').textContent").count("(1048576 bytes)") >= 1)
     check("and does not fill the page", page.run("byId('detail').textContent.length") < 20000)
     check("an override is shown, not obeyed", "U+202E" in page.run("byId('detail').textContent"))
-    check("right to left is kept apart", page.run("getComputedStyle(document.querySelector('.words span')).unicodeBidi") == "isolate")
-    check("bytes that are no text are shown as bytes", "<0x" in page.run("byId('detail').textContent"))
+    check("right-to-left text is isolated", page.run("getComputedStyle(document.querySelector('.words span')).unicodeBidi") == "isolate")
+    check("bytes that are not text are shown as bytes", "<0x" in page.run("byId('detail').textContent"))
     check("an emoji stays whole", "\U0001f469\u200d\U0001f52c" in page.run("byId('detail').textContent"))
     for key, least in (("2", "document.querySelectorAll('circle.dot').length === 3"), ("3", "byId('view').textContent.includes('script')"),
                        ("4", "document.querySelector('pre').textContent.includes('script')")):
         page.press(key)
         check("view " + key, page.run(least))
-    check("nobody was owned", page.run("document.title") == evil)
+    check("no text ran as script", page.run("document.title") == evil)
     check("a script that gets in does not run", page.run(
         "(() => { const s = document.createElement('script'); s.textContent = 'globalThis.ran = 1'; document.body.append(s); return globalThis.ran === undefined; })()"))
-    expected = [e for e in page.errors if "Content Security Policy" in e]  # of the script just tried
+    expected = [e for e in page.errors if "Content Security Policy" in e]  # of the script above
     check("it was blocked by the page's policy", len(expected) == 1)
     page.errors = [e for e in page.errors if e not in expected]
 
@@ -74,7 +74,7 @@ def large(page, make, work):
     seconds = time.monotonic() - begin
     print(f"100000 latents: page of {size / 1e6:.1f} MB, ready after {seconds:.2f} s")
     check("the page is small", size < 8e6)
-    check("it opens soon", seconds < 10)  # 1 s on two idle cores; a busy machine may take longer
+    check("it opens quickly", seconds < 10)  # 1 s on two idle cores; a busy machine may take longer
     check("few rows are in the page", page.run("document.querySelectorAll('.row').length") < 100)
     for latent in (0, 99999, 50000):
         page.run(f"open({latent})")
@@ -124,7 +124,7 @@ def real(page, path, picture):
     check("neighbours", page.run("document.querySelectorAll('#detail .list a').length") > 8)
     page.run("document.querySelector('#detail .list a').click()")
     page.until(f"state.chosen !== {before}")
-    if picture:  # "": none
+    if picture:  # may be empty
         page.until("document.querySelectorAll('.text').length > 0")
         page.screenshot(picture)
     titles = page.run("[...byId('tabs').children].map((b) => b.textContent).join()")
@@ -138,7 +138,7 @@ def real(page, path, picture):
     page.press("t")
     check("light and dark", page.run("getComputedStyle(document.body).backgroundColor") != dark)
     page.press("?")
-    check("the keys are told", page.run("byId('keys').open"))
+    check("the keys are shown", page.run("byId('keys').open"))
 
 
 def serve(page, address):

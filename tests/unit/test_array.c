@@ -1,4 +1,4 @@
-/* Rows in memory instead of a store: the same rows, means, training and metrics as from a file. */
+/* Stores of rows in memory: the same rows, means, training and measures as from a file. */
 #include "microw/sae.h"
 #include "store.h"
 
@@ -11,7 +11,7 @@ static mw_comm *self;
 static mw_backend *backend;
 static const mw_site site = {0, MW_RESID_POST};
 
-/* Each row is a sum of ACTIVE of 32 directions. */
+/* Makes rows that are sums of ACTIVE of 32 random directions. */
 static void make_rows(void) {
     float direction[32 * D];
     fill_random(direction, 32 * D, 1);
@@ -97,7 +97,7 @@ static void trains_as_from_a_file(void) {
     NEED(system(command) == 0);
 }
 
-/* Means in a file leave out the rows that are not finite. */
+/* A file's means leave out rows that are not finite. */
 static void means_of_finite_rows(void) {
     enum { SOME = 700 };
     static float some[SOME * D];

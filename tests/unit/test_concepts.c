@@ -1,4 +1,4 @@
-/* SAE files and use, steering arithmetic, names in and out. */
+/* SAE files, encoding, steering arithmetic, import and export of names, texts of tokens. */
 #include "microw/concepts.h"
 #include "microw/safetensors.h"
 #include "report/report.h"
@@ -21,7 +21,7 @@ static mw_sae *make_sae(void) {
     return sae;
 }
 
-/* relu of the K largest, by a naive loop in double. */
+/* Computes the ReLU of the K largest pre-activations, by a naive loop in double. */
 static void naive_codes(const mw_sae *s, const float *x, double z[N]) {
     double a[N];
     for (int i = 0; i < N; i++) {
@@ -56,7 +56,7 @@ static void encode_and_decode(void) {
         for (int i = 0; i < N; i++) CHECK(fabs(mw_codes_find(&codes, r, i) - z[i]) < 1e-5);
         for (int j = 0; j < D; j++) CHECK(fabs(x_hat[r * D + j] - expected[j]) < 1e-4);
     }
-    s->variant = MW_BATCH_TOPK; /* outside training: all above the threshold */
+    s->variant = MW_BATCH_TOPK; /* outside training all latents above the threshold are active */
     s->threshold = 1.25f;
     CHECK_OK(mw_sae_encode(s, x, ROWS, &codes));
     for (int r = 0; r < ROWS; r++)
@@ -245,9 +245,10 @@ static void names_of_others(void) {
     }
 }
 
-/* ---- what is shown of tokens -------------------------------------------------------------------------------- */
+/* ---- texts of tokens -------------------------------------------------------------------------------- */
 
-/* A vocabulary of whole words and of parts of characters; latent 0 has one text of all of them, latents 1 and 2 peak on two lone bytes. */
+/* Makes a discovery whose vocabulary has whole words and parts of characters. Latent 0 has one text of all of them;
+ * latents 1 and 2 peak on single bytes. */
 enum { SHOWN_TOKENS = 12 };
 static mw_discovery parts_of_characters(void) {
     static char bytes[] = "ab\xe2\x9c\x93 c\xe2\x82\xac x\xf0\x9f\x98\x80\xff   ";
@@ -279,14 +280,14 @@ static void parts_of_characters_are_shown(void) {
     mw_discovery d = parts_of_characters();
     mw_text a = {0}, b = {0}, c = {0};
     static const char *const names[] = {"<0x9C>", "<0xE2>", "<0x9C>", "\u2423\u2423", "token 12"};
-    NEED_OK(mw_discovery_text(&d, 0, 20, &a, &b, &c)); /* the whole character, with what shares tokens with it */
+    NEED_OK(mw_discovery_text(&d, 0, 20, &a, &b, &c)); /* the whole character, with those that share tokens with it */
     CHECK(strcmp(a.data, "ab") == 0 && strcmp(b.data, "\u2713 c\u20ac x") == 0 &&
           strcmp(c.data, "\U0001f600<0xFF>") == 0);
-    NEED_OK(mw_discovery_text(&d, 0, 0, &a, &b, &c)); /* also where the others are further away */
+    NEED_OK(mw_discovery_text(&d, 0, 0, &a, &b, &c)); /* also if its other tokens are further away */
     CHECK(a.length == 0 && strcmp(b.data, "\u2713 c\u20ac x") == 0 && c.length == 0);
     NEED_OK(mw_discovery_text(&d, 0, 3, &a, &b, &c));
     CHECK(strcmp(a.data, "ab") == 0 && strcmp(c.data, "\U0001f600") == 0);
-    NEED_OK(mw_discovery_text(&d, 1, 20, &a, &b, &c)); /* but not where they are not in the window */
+    NEED_OK(mw_discovery_text(&d, 1, 20, &a, &b, &c)); /* but not if they are outside the window */
     CHECK(strcmp(b.data, "<0xE2>") == 0);
     NEED_OK(mw_discovery_line(&d, 0, 20, &a));
     CHECK(strcmp(a.data, "ab[\u2713 c\u20ac x]\U0001f600<0xFF>") == 0);
@@ -327,7 +328,7 @@ static void page_shows_whole_characters(void) {
     d.bin_exponent = exponent;
     const report r = {.discovery = &d};
     NEED_OK(report_shard(&r, 0, &out));
-    /* ab, the piece of four tokens with the row's own value, the emoji of four, a byte */
+    /* "ab", the piece of four tokens with the value of the text's row, the emoji of four tokens, a byte */
     CHECK(strstr(out.data, "\"c\":1,\"d\":0,\"p\":0,\"t\":[0,1,2,3],\"v\":[0,1],\"g\":{\"1\":\"<0xE2> 3, <0x9C> 1, ") !=
           NULL);
     CHECK(strstr(out.data, "\"tokens\":[\"ab\",\n\"\u2713 c\u20ac x\",\n\"\U0001f600\",\n\"<0xFF>\"") != NULL);
@@ -347,7 +348,7 @@ static mw_status load_csv(const char *text, size_t length) {
     return status;
 }
 
-/* A row that is lost, or one of two names, would be gone without a word. */
+/* Malformed CSV fails, since a row or one of two names would be lost without notice. */
 static void broken_csv(void) {
     static const char twice[] = "latent,name\n3,\"x\ny\"\n4,z\n3,other\n",
                       open[] = "latent,name\n1,a\n2,\"b\n3,c\n4,d\n";

@@ -1,4 +1,4 @@
-/* Libraries that are loaded when they are needed: where they are looked for, and what is said where they are not. */
+/* Libraries loaded at run time: the search order, and messages if they are missing or damaged. */
 #include "backend/cuda/cuda_library.h"
 #include "microw/backend.h"
 #include "test.h"
@@ -32,7 +32,7 @@ static void test_linker(mw_library *zlib) {
     CHECK(strstr(copy.problem, "has no no_such_function") != NULL);
 }
 
-/* Found nowhere; then in Python's packages, a toolkit, the folders that are named, each before the last. */
+/* Search order: the folders in MICROW_CUDA_PATH, then a toolkit, then Python's packages. */
 static void test_order(const mw_library *zlib) {
     char *venv = mw_path_join(work, "venv"), *toolkit = mw_path_join(work, "toolkit"),
          *named = mw_path_join(work, "named");
@@ -58,7 +58,7 @@ static void test_order(const mw_library *zlib) {
     mw_free(venv);
 }
 
-/* What is there and is no library is named, unless another is found. */
+/* A file that is not a library is named in the message, unless a library is found elsewhere. */
 static void test_broken(const mw_library *zlib) {
     char *named = mw_path_join(work, "named"), *path = mw_path_join(named, "libbroken.so.9");
     char *lib64 = mw_path_join(work, "toolkit/lib64");
@@ -73,7 +73,7 @@ static void test_broken(const mw_library *zlib) {
     mw_free(named);
 }
 
-/* In a build with CUDA each library says what it is, or why it is not here. */
+/* In a build with CUDA each library reports its version, or why it is not loaded. */
 static void test_gpus(void) {
     mw_gpus gpus;
     NEED_OK(mw_gpus_find(&gpus));
