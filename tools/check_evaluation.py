@@ -1,8 +1,8 @@
-"""Repeats microw's evaluation of the quickstart with transformers and torch, and compares.
+"""Repeats microw's evaluation of the quickstart with transformers and torch, and compares the results.
 
     python tools/check_evaluation.py --store store      # after: microw run configs/quickstart.yaml
 
-Cross-entropies must agree within 1e-5 relative: f32 sums in another order.
+Cross-entropies must agree within 1e-5 relative: f32 sums are in another order.
 """
 import argparse
 import json
@@ -16,7 +16,7 @@ BOS, CONTEXT, LAYER, MODEL = 0, 64, 2, "configs/demo/model"
 
 
 def sequences(limit):
-    """As dataset: {split: line, context: 64, pack: false} makes them."""
+    """Returns the sequences of dataset: {split: line, context: 64, pack: false}."""
     tokenizer = Tokenizer.from_file(MODEL + "/tokenizer.json")
     total = 0
     with open("configs/demo/corpus.txt", encoding="utf-8") as f:

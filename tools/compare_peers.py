@@ -1,15 +1,16 @@
-"""Trains SAEs of every variant on the same activations with microw, dictionary_learning, SAELens and sparsify (torch, CPU).
+"""Trains SAEs of every variant on the same activations with microw, dictionary_learning, SAELens and sparsify (torch,
+CPU).
 
     tools/peers_venv.sh /tmp/peers
     build/microw harvest configs/quickstart.yaml
     /tmp/peers/bin/python tools/compare_peers.py
 
-Same rows, scaled the same way, batch, learning rate, warm-up, decay, number of rows and definition of dead latents; each
-tool keeps its own initialization, AuxK and seed-dependent order (microw's TopK family also with b_dec from 0, as SAELens
-starts). Variants that select by k have the same k; JumpReLU has
-the same target for L0; the coefficient of ReLU and Gated is searched, for each tool by itself, until L0 is that k. FVU, L0,
-dead latents and the recovered cross-entropy are computed here, by the same code for all; BatchTopK SAEs use their thresholds.
-Time is of training alone, one tool after another in each round; FVU and time are medians of --rounds.
+All use the same rows, with the same scaling, batch, learning rate, warm-up, decay, number of rows and definition of
+dead latents; each tool keeps its own initialization, AuxK and seed-dependent order (microw's TopK family also with
+b_dec from 0, as SAELens starts). Variants that select by k have the same k; JumpReLU has the same target for L0; the
+coefficient of ReLU and Gated is searched for each tool until L0 is that k. FVU, L0, dead latents and the recovered
+cross-entropy are computed here, by the same code for all; BatchTopK SAEs use their thresholds. Times are of training
+alone, with the tools one after another in each round; FVU and time are medians of --rounds.
 """
 import argparse
 import math
@@ -45,7 +46,7 @@ def activations(store, site):
 
 
 class Damage:
-    """Cross-entropy of the demo model with something put in the place of the site; -> recovered against zero ablation."""
+    """Cross-entropy of the demo model with the site replaced, and the share recovered against zero ablation."""
 
     def __init__(self, scale, limit=5000):
         self.model = transformers.AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32).eval()
@@ -94,7 +95,8 @@ def run(train, variant, x, steps, seed, amount, damage):
 
 
 def next_amount(runs):
-    """By the line through the last two runs in logarithms; after one: more penalty for more latents."""
+    """Returns the next coefficient, on the line through the last two runs in logarithms; after one run, larger if L0 is
+    too large."""
     a, b = runs[-1], runs[-2] if len(runs) > 1 else None
     slope = math.log(a["l0"] / b["l0"]) / math.log(a["amount"] / b["amount"]) if b else -0.8
     change = math.log(K / max(a["l0"], 0.1)) / (slope if slope < -0.1 else -0.8)
@@ -102,7 +104,7 @@ def next_amount(runs):
 
 
 def searched(train, variant, x, steps, seed, damage, state):
-    """The coefficient of the first round is kept for the next ones."""
+    """Searches the coefficient in the first round, and uses it in the next ones."""
     runs, amount = [], state.get("amount", SEARCHED[variant])
     for _ in range(5):
         runs.append(run(train, variant, x, steps, seed, amount, damage))

@@ -93,7 +93,7 @@ def stories(count, seed):
 
 
 def categories():
-    """word -> category; words outside the table are function words."""
+    """Returns {word: category}; words outside the table are function words."""
     table = {}
     for theme, kinds in THEMES.items():
         for words in kinds.values():

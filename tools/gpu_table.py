@@ -1,8 +1,8 @@
-"""Tables of what tools/gpu_check.sh measured, beside what docs/running/gpu-roofline.md predicts, as Markdown.
+"""Tables of the measurements of tools/gpu_check.sh beside the predictions of docs/gpu-roofline.md, as Markdown.
 
     python3 tools/gpu_table.py RESULTS [RESULTS...] >>docs/running/gpu-results.md
 
-Later folders of results go on where earlier ones stopped. Standard library only."""
+Later folders of results continue earlier ones. Needs only the standard library."""
 import csv
 import json
 import os
@@ -25,7 +25,7 @@ def figures(folders):
         try:
             figure = json.loads(line)
         except ValueError:
-            continue  # the last line of a call that was cut off
+            continue  # the last line of an interrupted call
         if isinstance(figure, dict) and "step" in figure:
             yield figure
 
@@ -40,7 +40,7 @@ def table(title, head, rows):
 
 
 def predicted(shape, precision):
-    """Milliseconds of a step: at the ceilings of tools/roofline.py."""
+    """Returns the milliseconds of a step at the ceilings of tools/roofline.py."""
     here = os.path.dirname(os.path.abspath(__file__))
     told = subprocess.run([sys.executable, here + "/roofline.py", "--step", shape, "--precision", precision], capture_output=True, text=True)
     found = re.findall(r"\*\*sum\*\*.*?\*\*([0-9.]+)\*\*.*?\*\*([0-9.]+)\*\*", told.stdout)
@@ -67,7 +67,7 @@ def header(folders):
 def main():
     folders = sys.argv[1:]
     if not folders or not all(os.path.isdir(f) for f in folders):
-        sys.exit("gpu_table: expected folders of results of tools/gpu_check.sh")
+        sys.exit("gpu_table: expected result folders of tools/gpu_check.sh")
     all_of = list(figures(folders))
     header(folders)
     status = [line.split() for line in lines(folders, "steps.txt") if line.split(" ")[0] in ("good", "FAILED", "absent", "left")]

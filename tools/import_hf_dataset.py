@@ -1,4 +1,5 @@
-"""Turns a Hugging Face dataset (hub, local parquet/arrow/csv/json files, or saved to disk) into files microw reads.
+"""Converts a Hugging Face dataset (hub, local parquet/arrow/csv/json files, or saved to disk) to files that microw
+reads.
 
     pip install datasets
     python tools/import_hf_dataset.py roneneldan/TinyStories --split train --limit 100000 --out data/tinystories
@@ -6,8 +7,8 @@
     python tools/import_hf_dataset.py parquet --files 'shard-*.parquet' --column content --out data/code
     python tools/import_hf_dataset.py allenai/c4 --config en --streaming --limit 1000000 --tokenizer gpt2 --out data/c4
 
-Writes OUT-00000.jsonl, ... ({"text": ...} a line, --shard documents a file), or with --tokenizer one-dimensional
-OUT-00000.npy token shards (u16 or u32), documents separated by the tokenizer's end-of-text token.
+Writes OUT-00000.jsonl, ... (one {"text": ...} per line, --shard documents per file), or with --tokenizer
+one-dimensional OUT-00000.npy token shards (u16 or u32), with documents separated by the tokenizer's end-of-text token.
 """
 import argparse
 import glob
@@ -16,7 +17,7 @@ import os
 import sys
 
 
-# What `datasets` calls the reader of a local file, by the file's ending.
+# Name of the reader in `datasets` for each ending of a local file.
 READERS = {".parquet": "parquet", ".arrow": "arrow", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json",
            ".ndjson": "json", ".txt": "text"}
 
@@ -65,7 +66,7 @@ def texts(args):
     if skipped:
         print(f"skipped {skipped} rows without text in column '{args.column}'", file=sys.stderr)
     if not count:
-        sys.exit("no row has a text: nothing was written")
+        sys.exit("no row has text: nothing was written")
 
 
 def shards(items, size):
@@ -126,9 +127,9 @@ def main():
     parser.add_argument("--files", nargs="*")
     parser.add_argument("--column", default="text")
     parser.add_argument("--streaming", action="store_true")
-    parser.add_argument("--limit", type=int, default=0, help="documents")
-    parser.add_argument("--shard", type=int, default=100_000, help="documents a file")
-    parser.add_argument("--tokenizer", help="write token shards made with this tokenizer instead of texts")
+    parser.add_argument("--limit", type=int, default=0, help="number of documents; 0: all")
+    parser.add_argument("--shard", type=int, default=100_000, help="documents per file")
+    parser.add_argument("--tokenizer", help="write token shards of this tokenizer instead of texts")
     parser.add_argument("--out", required=True, help="prefix of the files")
     args = parser.parse_args()
     os.makedirs(os.path.dirname(args.out) or ".", exist_ok=True)

@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""Every kernel of the CUDA backend: registers, stack, spills, shared memory, launch shape, and occupancy by calculation.
+"""Every kernel of the CUDA backend: registers, stack, spills, shared memory, launch shape, and occupancy by
+calculation.
 
-    tools/kernel_table.py                                   # compiles the kernels and prints docs/running/gpu-kernels.md
-    tools/kernel_table.py --write                           # writes it
-    tools/kernel_table.py --check                           # 1 if a kernel spills or the table is not that of the sources
+    tools/kernel_table.py                                   # compiles the kernels and prints docs/gpu-kernels.md
+    tools/kernel_table.py --write                           # writes docs/gpu-kernels.md
+    tools/kernel_table.py --check                           # exit code 1 if a kernel spills, or the table is out of date
     tools/kernel_table.py --check --library libmicrowcuda.a --program microw --architectures 80 90 100
 
-With --library the compiled code of a build is looked at, by cuobjdump; where the toolkit has none, as when it was installed by pip,
-the sources are compiled instead, a quarter of a minute an architecture. With --program: whether it has code for these
-architectures. Needs nvcc, but no GPU.
+--library reads the compiled code of a build by cuobjdump; if the toolkit has none, as when installed by pip, the
+sources are compiled instead, which takes a quarter of a minute per architecture. --program checks that the program has
+code for these architectures. Needs nvcc, but no GPU.
 """
 import argparse
 import os
@@ -25,7 +26,7 @@ SOURCES = os.path.join(ROOT, "src/backend/cuda")
 TABLE = os.path.join(ROOT, "docs/running/gpu-kernels.md")
 ARCHITECTURES = [80, 90, 100]
 
-# Stack or spills that are known: (kernel, architecture) -> most bytes of stack a thread, and why they are left.
+# Known stack use and spills: (kernel, architecture) -> most bytes of stack per thread, and the reason to accept them.
 ALLOWED = {
     ("cub::DeviceScanKernel", 90): (8, "CUB's own kernel, whose launch bounds leave 64 registers a thread: one register is spilled. It "
                                        "runs once a step, over one number a latent, and takes microseconds."),
@@ -33,8 +34,8 @@ ALLOWED = {
                                                      "entries of a step, some hundred thousand pairs."),
 }
 
-# Launch shapes: threads a block, in words and in the typical case; dynamic shared memory likewise; blocks.
-ROW = "row's warps, 32 to 256"
+# Launch shapes: threads per block, in words and in the typical case; dynamic shared memory likewise; blocks.
+ROW = "whole warps for the row, 32 to 256"
 EACH = "min(items / 256, 65535), the rest by a loop"
 TILE = "tile"
 
@@ -81,10 +82,10 @@ LAUNCHES = {
 }
 
 
-# ---- what a kernel needs ----------------------------------------------------------------------------------------
+# ---- resources of a kernel ----------------------------------------------------------------------------------------
 
 def name_of(symbol):
-    """A name for people: attend_tile<8, 2>, cub::DeviceScanKernel."""
+    """Returns a readable name: attend_tile<8, 2>, cub::DeviceScanKernel."""
     if symbol.startswith("_ZN3cub"):
         for size, at in ((int(m.group(1)), m.end()) for m in re.finditer(r"(\d+)(?=[A-Z])", symbol)):
             if symbol[at:at + size].endswith("Kernel"):
@@ -103,7 +104,7 @@ def name_of(symbol):
 
 
 def compile_all(nvcc, architecture):
-    """What ptxas says of every kernel: {name: {file, registers, stack, stores, loads, shared}}."""
+    """Returns what ptxas reports for every kernel: {name: {file, registers, stack, stores, loads, shared}}."""
     kernels = {}
     with tempfile.TemporaryDirectory() as folder:
         for source in sorted(os.listdir(SOURCES)):
@@ -131,7 +132,7 @@ def compile_all(nvcc, architecture):
 
 
 def read_library(cuobjdump, library):
-    """The same of compiled code, {architecture: {name: ...}}. Spills lie on the stack there."""
+    """Returns the same for compiled code, {architecture: {name: ...}}. Spills are part of the stack there."""
     said = subprocess.run([cuobjdump, "--dump-resource-usage", library], stdout=subprocess.PIPE, check=True, text=True).stdout
     all_, architecture, name = {}, None, None
     for line in said.splitlines():
@@ -144,23 +145,23 @@ def read_library(cuobjdump, library):
         found = re.match(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)", line.strip())
         if found:
             registers, stack, shared, local = map(int, found.groups())
-            if architecture >= 90:  # cuobjdump counts what the system takes of each block
+            if architecture >= 90:  # cuobjdump includes the system's share of each block
                 shared -= min(shared, 1024)
             all_.setdefault(architecture, {})[name] = {"registers": registers, "stack": stack + local, "shared": shared}
     return all_
 
 
-# ---- what a program has code for ----------------------------------------------------------------------------------
+# ---- architectures of a program ----------------------------------------------------------------------------------
 
 def code_of(program, cuobjdump):
-    """Architectures with compiled code."""
+    """Returns the architectures for which the program has compiled code."""
     if cuobjdump:
         said = subprocess.run([cuobjdump, "--list-elf", program], stdout=subprocess.PIPE, check=True, text=True).stdout
         return {int(n) for n in re.findall(r"\.sm_(\d+)\w?\.cubin", said)}
     with open(program, "rb") as f:
         data = f.read()
     magic, found, at = struct.pack("<IH", 0xBA55ED50, 1), set(), 0
-    while (at := data.find(magic, at)) >= 0:  # a fat binary: a head of 16 bytes, then entries, each with a head of its own
+    while (at := data.find(magic, at)) >= 0:  # a fat binary: a header of 16 bytes, then entries, each with a header
         at, end = at + 16, at + 16 + struct.unpack_from("<Q", data, at + 8)[0]
         while at < end:
             kind, _, head, size = struct.unpack_from("<HHIQ", data, at)
@@ -173,11 +174,11 @@ def code_of(program, cuobjdump):
 # ---- occupancy ------------------------------------------------------------------------------------------------------
 
 def occupancy(registers, threads, shared):
-    """Blocks an SM of sm_90 holds at once, and what limits them."""
+    """Returns the blocks that an SM of sm_90 runs at once, and the resource that limits them."""
     warps = -(-threads // 32)
     a_warp = -(-(registers * 32) // 256) * 256
     of = {"warps": 64 // warps, "blocks": 32,
-          "registers": 4 * (65536 // 4 // a_warp) // warps,  # a quarter of them for each scheduler
+          "registers": 4 * (65536 // 4 // a_warp) // warps,  # each scheduler has a quarter
           "shared memory": 233472 // (-(-(shared + 1024) // 128) * 128)}
     blocks = min(of.values())
     return blocks, 100 * blocks * warps // 64, ", ".join(k for k, v in of.items() if v == blocks)
@@ -272,7 +273,7 @@ def page(measured, version):
 
 
 def read_page():
-    """nvcc's version, {name: {field: "80 / 90 / 100"}}"""
+    """Returns (nvcc's version, {name: {field: "80 / 90 / 100"}})."""
     with open(TABLE) as f:
         text = f.read()
     told = {}

@@ -1,10 +1,11 @@
-"""Makes small tokenizers of every supported kind, with the results of the `tokenizers` library on 5 MB of mixed text.
+"""Makes small tokenizers of every kind that microw reads, with results of the `tokenizers` library on 5 MB of mixed
+text.
 
     python tools/make_golden_tokenizers.py --out tests/golden/tokenizers [--data tests/data]
 
 Writes NAME.json (a tokenizer.json) and golden.txt: one line per tokenizer and document block with the number of ids,
-the CRC-32 of the ids and the CRC-32 of the decoded text. The text is drawn by a small generator that
-tests/unit/test_tokenizer.c repeats. With --data, lines for the real tokenizers in that folder are added.
+the CRC-32 of the ids and the CRC-32 of the decoded text. A small generator makes the text;
+tests/unit/test_tokenizer.c has the same one. --data adds lines for the real tokenizers found there.
 """
 import argparse
 import json
@@ -29,7 +30,7 @@ BROKEN = [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xe2\x82", b"\xf0\x9f\x92", b"\x8
 
 
 class Draw:
-    """A linear congruential generator (Knuth's MMIX constants), the same in C."""
+    """A linear congruential generator (Knuth's MMIX constants), the same as in C."""
 
     def __init__(self, seed):
         self.state = seed

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""A program for `naming.command`: reads one request of microw as JSON, writes the answer as JSON.
+"""A program for `naming.command`: reads one request of microw as JSON, and writes the answer as JSON.
 
     naming: {command: "python3 tools/name_latents.py --url http://localhost:11434/v1 --model llama3.1"}
     naming: {command: "python3 tools/name_latents.py --words"}
 
---url is any server that speaks OpenAI's chat completions (Ollama, vLLM, llama.cpp, the hosted ones); a key is read from
-the environment variable NAMING_KEY. --words asks nobody: the name is the commonest strongest words, and a text is said to have
-the latent if one of them is in it; a baseline that any better name has to beat. Only Python's own library is used.
+--url is any server with OpenAI's chat completions (Ollama, vLLM, llama.cpp, hosted ones); the environment variable
+NAMING_KEY holds its key. --words uses no server: the name is the commonest strongest words, and a text is taken to have
+the latent if it contains one of them. This is a baseline for better names. Needs only the standard library.
 """
 import argparse
 import collections
@@ -30,7 +30,7 @@ for each text, in order.
 
 
 def marked(text):
-    """The text with its active tokens marked; the strongest third twice."""
+    """Returns the text with its active tokens marked, the strongest third twice."""
     most = max(text["activations"], default=0)
     out = []
     for token, value in zip(text["tokens"], text["activations"]):
@@ -40,7 +40,7 @@ def marked(text):
 
 
 def ask(args, prompt):
-    """The first JSON value in the model's answer, or None."""
+    """Returns the first JSON value in the model's answer, or None."""
     body = {"model": args.model, "temperature": 0, "messages": [{"role": "user", "content": prompt}]}
     request = urllib.request.Request(args.url.rstrip("/") + "/chat/completions", json.dumps(body).encode(),
                                      {"Content-Type": "application/json"})
@@ -92,13 +92,13 @@ def detect_by_words(latent):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--url", help="of a server with chat completions, for instance http://localhost:11434/v1")
+    parser.add_argument("--url", help="address of a server with chat completions, for instance http://localhost:11434/v1")
     parser.add_argument("--model", default="llama3.1")
-    parser.add_argument("--words", action="store_true", help="ask nobody")
-    parser.add_argument("--timeout", type=float, default=120, help="seconds for one answer of the server")
+    parser.add_argument("--words", action="store_true", help="names from words, without a server")
+    parser.add_argument("--timeout", type=float, default=120, help="seconds to wait for an answer of the server")
     args = parser.parse_args()
     if not args.words and not args.url:
-        parser.error("--url or --words is needed")
+        parser.error("expected --url or --words")
     request = json.load(sys.stdin)
     naming = request["task"] == "name"
     if args.words:

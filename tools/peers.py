@@ -1,6 +1,6 @@
-"""SAEs of other libraries, and microw's, trained on one matrix of activations: used by compare_peers.py.
+"""Trains SAEs of other libraries, and microw's, on one matrix of activations, for compare_peers.py.
 
-Each function of TOOLS trains a variant and returns the seconds of training alone and a function from rows to (latents,
+Each function of TOOLS trains a variant, and returns the seconds of training alone and a function from rows to (latents,
 reconstructions). `amount` is the coefficient of the penalty for variants that have one, else None.
 """
 import json
@@ -17,7 +17,7 @@ GROUPS = [N // 16, N // 16, N // 8, N // 4, N // 2]
 
 
 class Batches:
-    """Rows in another order in each pass, as an endless iterator."""
+    """Endless iterator over batches of rows, in another order in each pass."""
 
     def __init__(self, x, seed):
         self.x, self.generator, self.at = x, torch.Generator().manual_seed(seed), 0
@@ -116,7 +116,7 @@ def saelens(variant, x, steps, seed, amount):
     return seconds, encode_decode
 
 
-# ---- sparsify: its model and loss in a loop of ours, since its trainer reads text through a language model
+# ---- sparsify: its model and loss in a training loop written here, since its trainer reads text through a language model
 
 
 def sparsify(variant, x, steps, seed, amount):
@@ -171,7 +171,7 @@ def microw_runner(program, store, scale, extra=()):
                 os.replace(f"{folder}/sae_models/peer/{name}", f"{kept}/{name}")
         rows = [json.loads(line) for line in open(kept + "/history.jsonl", encoding="utf-8")]
 
-        def encode_decode(v):  # the saved SAE reads activations as they are
+        def encode_decode(v):  # the saved SAE takes unscaled activations
             z, x_hat = reference(kept, v / scale)
             return z, x_hat * scale
 

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Predicts what tools/gpu_check.sh measures on an H100, from the bytes and operations of each kernel of a step or a pass.
+"""Predicts the measurements of tools/gpu_check.sh on an H100, from the bytes and operations of each kernel of a step or
+pass.
 
-    tools/roofline.py                              # prints docs/running/gpu-roofline.md
-    tools/roofline.py --write                      # writes it
+    tools/roofline.py                              # prints docs/gpu-roofline.md
+    tools/roofline.py --write                      # writes docs/gpu-roofline.md
     tools/roofline.py --step 768,24576,32,8192 --precision bf16 [--memory 3.0e12] [--chunk-rows 1024] ...
     tools/roofline.py --check build-emulated/tools/bench [--models tests/golden/models]
 
---check runs the benches on small shapes under the CUDA emulator of the tests, which lists what is asked of a GPU, and compares launches,
-grids, products and copies of one step and one pass with those counted here: 1 if any differs.
+--check runs the benches on small shapes under the CUDA emulator of the tests, which logs all GPU calls, and compares
+launches, grids, products and copies of one step and one pass with those counted here; exit code 1 if any differs.
 """
 import argparse
 import collections
@@ -25,14 +26,14 @@ PAGE = os.path.join(ROOT, "docs/running/gpu-roofline.md")
 STEPS = [(768, 24576, 32, 8192), (2304, 65536, 64, 8192), (4096, 131072, 64, 4096)]
 PRECISIONS = ["f32", "tf32", "bf16"]
 
-MACHINE = {  # an H100 SXM; rates a second
+MACHINE = {  # an H100 SXM; rates per second
     "memory": (3.0e12, "bytes of device memory, achievable"),
     "bf16": (790e12, "operations in bf16, dense, achievable: 0.8 of the data sheet's 989"),
     "tf32": (395e12, "the same in TF32: 0.8 of 494"),
     "f32": (60e12, "the same in f32, of the data sheet's 67"),
     "pcie": (50e9, "bytes over PCIe, pinned host memory"),
     "launch": (3e-6, "seconds that a launch takes at least"),
-    # the following only count in the column `as written`
+    # used only in the column `as written`
     "pageable": (8e9, "bytes over PCIe, pageable host memory; assumed"),
     "wait": (10e-6, "seconds lost where the host waits for the device and then asks for more; assumed"),
     "l2": (5.5e12, "bytes of the L2 cache; assumed"),
@@ -42,11 +43,11 @@ MACHINE = {  # an H100 SXM; rates a second
     "cache": (50e6, "bytes of L2"),
 }
 
-# Bytes that a thread has in flight at once, from the loops of the sm_90 code (LDG between uses); the rest by default.
+# Bytes that a thread has in flight, from the loops of the sm_90 code (LDG between uses); default for all others.
 UNDER_WAY = {"subtract": 4, "combine": 16, "sum_tiles": 64, "sum_squares": 16, "sum_rows": 128, "weigh_block": 64, "adam": 64,
              "adam_of_unit_rows": 12, "decode<float4>": 64, "dots<float4>": 256, "add_spans<float4>": 64, "top_few": 64, "round_rows": 4,
              "round_bf16": 4, "layer_norm": 4, "rms_norm": 4, "activate": 16, "add": 32, "gather": 8, "rotary": 12, "count_rows": 4}
-LDS_OF_FMA = 1.84  # loads from shared memory for a multiplication in attend_tile<8, 2>: 27 for 16 in q k, 64 for 32 in p v
+LDS_OF_FMA = 1.84  # loads from shared memory per multiplication in attend_tile<8, 2>: 27 for 16 in q k, 64 for 32 in p v
 
 ROW_TILE, LATENT_BLOCK, SPAN, DEVICE_FLOATS = 128, 512, 128, 1 << 23
 
@@ -64,7 +65,7 @@ def each_blocks(count):
 
 
 class Count:
-    """The kernels of a step or a pass. Bytes are of device memory unless said otherwise."""
+    """The kernels of a step or a pass. Bytes are of device memory unless stated otherwise."""
 
     def __init__(self, machine):
         self.m = machine
@@ -92,7 +93,7 @@ class Count:
         return min(blocks * threads, resident) * UNDER_WAY.get(kernel, 16) / self.m["latency"]
 
     def kernel(self, name, blocks, threads, bytes_, flops=0, near=0, calls=1, shared=0, lds=0, logged=None, row=None):
-        """`near`: bytes that are asked of L2; `lds`: loads of a warp from shared memory."""
+        """Adds a kernel. `near`: bytes requested from L2; `lds`: loads of a warp from shared memory."""
         self.line("launch %s blocks %d threads %d shared %d" % (logged or name, blocks, threads, shared), calls)
         ceilings = {"memory": bytes_ / self.m["memory"], "f32": flops / self.m["f32"], "launch": self.m["launch"]}
         by = max(ceilings, key=ceilings.get)
@@ -134,14 +135,15 @@ class Count:
         self.add("copies to the device", calls, t, "launch" if t == self.m["launch"] else "PCIe", t, "PCIe")
 
     def down(self, bytes_, calls=1, row="copies to the host, and waits", pinned=False):
-        """The host goes on when it has arrived."""
+        """Adds a copy to the host, which waits for it."""
         self.line("copy down bytes %d%s" % (bytes_, "" if pinned else " pageable"), calls)
         t = max(bytes_ / self.m["pcie"], self.m["launch"])
         written = max(bytes_ / self.m["pcie" if pinned else "pageable"], self.m["launch"]) + self.m["wait"]
         self.add(row, calls, t, "launch" if t == self.m["launch"] else "PCIe", written, "PCIe" if bytes_ > 1 << 20 else "wait")
 
     def gathered(self, table, asked):
-        """Bytes of memory for rows of a table that are read in no order: what L2 holds of it is read once."""
+        """Returns the bytes of memory read for rows of a table in random order: the part that fits into L2 is read
+        once."""
         if asked <= table or table <= self.m["cache"]:
             return min(asked, table)
         return table + (asked - table) * (1 - self.m["cache"] / table)
@@ -158,12 +160,12 @@ def chunk_rows(n):
 
 
 def encoder(c, d, n, rows, precision, chunk, k=0):
-    """The products of a batch by chunks of rows, and the k largest of each row where k is given."""
+    """Adds the products of a batch by chunks of rows, and the k largest of each row if k is given."""
     item = 2 if precision == "bf16" else 4
     for at in range(0, rows, chunk):
         m = min(chunk, rows - at)
         pre = 4 * m * n
-        stays = pre <= 0.7 * c.m["cache"]  # in L2, until the k largest have been found
+        stays = pre <= 0.7 * c.m["cache"]  # in L2 until the k largest are found
         weights = item * n * d
         if at and weights + pre <= c.m["cache"]:
             weights = 0
@@ -177,9 +179,10 @@ def encoder(c, d, n, rows, precision, chunk, k=0):
 
 
 def step(c, d, n, k, batch, precision, chunk=None):
-    """mw_trainer_step_on_device of a TopK SAE on one rank, as bench_sae_step has it: no AuxK, no clipping, no means, unit decoder rows."""
+    """Adds mw_trainer_step_on_device of a TopK SAE on one rank, as in bench_sae_step: no AuxK, no clipping, no means,
+    unit decoder rows."""
     entries, tiles, blocks, row = batch * k, ceil(batch, ROW_TILE), ceil(n, LATENT_BLOCK), 4 * d
-    touched = n * (1 - math.exp(-entries / n))  # latents with an entry, where all are as likely
+    touched = n * (1 - math.exp(-entries / n))  # latents with an entry, if all are equally likely
     threads, starts = row_threads(d // 4), 8 * (batch + 1)
     # src/sae/step/forward.c: step_forward
     c.kernel("subtract", batch, row_threads(d), 2 * batch * row)
@@ -250,7 +253,8 @@ LLAMA = {"name": "Llama 3.2 1B", "gpt2": False, "d": 2048, "heads": 32, "kv": 8,
 
 
 def forward(c, a, batch, context, dtype):
-    """mw_model_forward up to the site after a["layers"] layers, and the site's rows to the host, as bench_forward has it."""
+    """Adds mw_model_forward up to the site after a["layers"] layers, and the copy of its rows to the host, as in
+    bench_forward."""
     rows, d, item = batch * context, a["d"], 2 if dtype == "bf16" else 4
     q, kv, mlp = a["heads"] * a["head"], a["kv"] * a["head"], a["mlp"]
 
@@ -304,7 +308,7 @@ def forward(c, a, batch, context, dtype):
 # ---- checks ----------------------------------------------------------------------------------------------------------
 
 def logged_of_a_round(program, arguments):
-    """What a round of a bench asks of a GPU: what two rounds ask more than one."""
+    """Returns the GPU calls of one round of a bench: the difference between two rounds and one."""
     logs = []
     for rounds in "12":
         with tempfile.NamedTemporaryFile(mode="r") as log:
@@ -327,7 +331,7 @@ def check(benches, models, machine):
         logged = logged_of_a_round(benches + "/bench_sae_step", ["--precision", precision, "--side", "16", "--shape",
                                                                 ",".join(map(str, shape))])
         c = step(Count(machine), *shape, precision)
-        side = Count(machine)  # a round of this bench is a square product and an encoder too
+        side = Count(machine)  # a round of this bench also has a square product and an encoder
         side.product("square", 16, 16, 16, precision, 0)
         if precision == "bf16":
             side.kernel("round_rows", 16, 32, 0)
@@ -396,7 +400,7 @@ def table(c):
 
 
 def share_of_peak(machine, c, shape, precision, what="time"):
-    """As bench_sae_step prints it: the encoder's multiplications at the ceiling, of the step."""
+    """Returns the encoder's multiplications at the ceiling, as a share of the step, as bench_sae_step prints it."""
     d, n, _, batch = shape
     return 2 * batch * n * d / machine[precision] / c.total(what)
 
@@ -495,8 +499,8 @@ FINDINGS = """1. **The encoder reads W_enc once for each chunk of rows** ({chunk
     likewise. Both are small in a pass; they are counted by their bytes."""
 
 
-PLACES = {  # where to look: file, text of the line
-    "chunk_at": ("src/sae/pre_activations.c", "DEVICE_FLOATS = "), "aux_at": ("src/sae/step/auxk.c", ".b_dtype = MW_F32"),
+PLACES = {  # file, text of the line to cite
+    "chunk_at": ("src/sae/encode.c", "DEVICE_FLOATS = "), "aux_at": ("src/sae/step/auxk.c", ".b_dtype = MW_F32"),
     "copy_at": ("src/sae/step/optimizer.c", "ops->convert("), "unit_at": ("cuda_norm.cu", "void adam_of_unit_rows("),
     "row_at": ("cuda_norm.cu", "float unit_row("), "rotary_at": ("cuda_norm.cu", "void rotary("),
     "decode_at": ("cuda_sparse.cu", "void decode("), "dots_at": ("cuda_sparse.cu", "void dots("),
@@ -567,9 +571,9 @@ def pass_rows(passes):
 
 
 def bound(machine):
-    """What Adam alone leaves of the target."""
-    ratio = machine["bf16"] * 56 / machine["memory"] / 2  # rows whose multiplications take as long as Adam
-    return ("**The target cannot be met at these batches.** Adam over W_enc and W_dec moves 56 bytes a latent and dimension, whatever the batch; the\n"
+    """Returns the share of the peak that Adam alone allows."""
+    ratio = machine["bf16"] * 56 / machine["memory"] / 2  # number of rows whose multiplications take as long as Adam
+    return ("**It cannot be met at these batches.** Adam over W_enc and W_dec moves 56 bytes a latent and dimension, whatever the batch; the\n"
             "encoder does 2 operations a row there. At the ceilings Adam takes as long as the encoder at a batch of %.0f rows. With nothing else\n"
             "in the step the share of peak would be %.0f %% at 8192 rows and %.0f %% at 4096; 70 %% needs %.0f rows. This holds for any program that\n"
             "keeps weights and both moments in f32 and reads a gradient for all of them in each step." % (ratio, 100 * 8192 / (8192 + ratio), 100 * 4096 / (4096 + ratio), ratio * 0.7 / 0.3))

@@ -68,7 +68,7 @@ static void copies(bench *t) {
     static const struct {
         const char *what;
         void (*call)(bench *);
-        double moved; /* times the bytes */
+        double moved; /* bytes moved, in units of t->bytes */
     } all[] = {{"pinned to device", to_pinned, 1},
                {"device to pinned", from_pinned, 1},
                {"plain to device", to_plain, 1},

@@ -117,7 +117,7 @@ static void read_rows(bench *t) {
     read_order(t, 0);
 }
 
-/* ---- all ------------------------------------------------------------------------------------------------- */
+/* ---- all measurements ------------------------------------------------------------------------------------------- */
 
 /* Times `what` on all ranks, or on rank 0 alone for reads; the slowest rank counts. */
 static void timed(bench *t, measure m, int round, void (*what)(bench *)) {

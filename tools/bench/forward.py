@@ -1,11 +1,11 @@
-"""Tokens a second through a model (GPT-2 small with random weights, made here, or that of a folder) with one site taken out:
-microw beside transformers with a forward hook, in turns in one run; medians.
+"""Tokens per second of a forward pass that extracts one site: microw beside transformers with a forward hook,
+interleaved in one run; medians. The model is GPT-2 small with random weights, made here, or that of a folder.
 
     python tools/bench/forward.py [--bench build/tools/bench/bench_forward] [--model DIR] [--device cpu|cuda] [--layer 8] [--batch N]
                                   [--context N] [--rounds N] [--json]
 
-Both run the layers up to the one whose output is wanted: transformers' pass is ended there by an exception in the hook, as
-transformer_lens' stop_at_layer does, so that neither computes what nobody reads. The rows are copied to host memory.
+Both run only the layers up to the site: an exception in the hook ends transformers' pass there, as transformer_lens'
+stop_at_layer does. The rows are copied to host memory.
 Errors are |rows - transformers' rows in f32| / |those|, norms over all rows and dimensions.
 """
 import argparse

@@ -1,12 +1,12 @@
-"""microw beside the libraries it stands in for, in turns in one run; medians.
+"""microw beside comparable libraries, interleaved in one run; medians.
 
     python tools/bench/peers.py [--only step|memory|texts|startup|harvest] [--rounds N] [--json]
 
 step:    a training step of a TopK SAE, d 768, n 24576, k 32, batch 4096, f32: torch (dense, sparse), dictionary_learning, SAELens,
-         sparsify, mi-crow, each with its own training code and its own defaults beside these numbers
-memory:  most memory that a process which trains this SAE has beyond what it had before it made it
-texts:   the strongest texts of each latent from activations that are there: microw's discover (read, encoded, kept, written) beside mi-crow's
-         tracker and a vectorized torch one, which are handed the codes
+         sparsify, mi-crow, each with its own training code and its own defaults otherwise
+memory:  peak memory of a process that trains this SAE, less its memory before it made the SAE
+texts:   the strongest texts of each latent from stored activations: microw's discover (read, encoded, kept, written) beside
+         mi-crow's tracker and a vectorized torch version, which get the codes
 startup: from a shell until help is printed or the library is imported; until a model has run over one line of text
 harvest: the demo model over its corpus, one site, to disk: microw, transformers with a hook and h5py, mi-crow
 Needs `tools/peers_venv.sh DIR`, `cmake --build build --target bench` and, for texts, a store made by
@@ -23,12 +23,12 @@ import sys
 import tempfile
 import time
 
-os.environ["SPARSIFY_DISABLE_TRITON"] = "1"  # its decoder's kernel needs a GPU; the eager one is the same sum
+os.environ["SPARSIFY_DISABLE_TRITON"] = "1"  # its decoder kernel needs a GPU; the eager decoder computes the same
 SHAPE = {"d": 768, "n": 24576, "k": 32, "batch": 4096}
 
 
 def in_turns(rounds, calls):
-    """Medians of the seconds that each call returns."""
+    """Returns the medians of the seconds that each call returns; calls are interleaved."""
     made = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
@@ -47,7 +47,7 @@ def shell(command, **more):
 
 
 def show(a, title, rows, unit="s", digits=3):
-    """rows: name -> number; microw's is first."""
+    """Prints rows {name: number}; microw's is the first."""
     if a.json:
         return
     print(title)
@@ -60,7 +60,7 @@ def show(a, title, rows, unit="s", digits=3):
 
 
 def peer_steps(s):
-    """name -> function that makes the step."""
+    """Returns {name: function that runs the step}."""
     sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)), os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")]
     import contextlib
     import torch
@@ -155,7 +155,7 @@ IMPORTS = {"dictionary_learning": ["dictionary_learning"], "SAELens": ["sae_lens
 
 
 def child_memory(name):
-    """In a process of its own: two steps of one tool."""
+    """Runs two steps of one tool in a separate process."""
     import torch
     for module in IMPORTS.get(name, []):
         importlib.import_module(module)
@@ -182,7 +182,7 @@ def memory(a):
 
 
 def read_demo(a):
-    """Activations of whole sequences, padded to the longest; texts; the SAE's tensors."""
+    """Returns activations of whole sequences, padded to the longest; texts; the SAE's tensors."""
     import h5py
     import numpy
     import torch
@@ -326,7 +326,7 @@ def harvest(a):
     try:
         crow()
         calls["mi-crow"] = crow
-    except Exception as error:  # its interface moves
+    except Exception as error:  # its interface changes between versions
         print("mi-crow's harvest does not run here:", error, file=sys.stderr)
     made = in_turns(a.rounds, calls)
     show(a, f"the demo model over its corpus, {tokens} tokens, one site to disk", made)
@@ -340,7 +340,7 @@ def main():
     p.add_argument("--microw", default="build/microw")
     p.add_argument("--bench", default="build/tools/bench")
     p.add_argument("--store", default="store")
-    p.add_argument("--sequences", type=int, default=2000, help="of texts, for the tools that are handed codes")
+    p.add_argument("--sequences", type=int, default=2000, help="sequences of `texts` for the tools that get codes")
     p.add_argument("--child", help=argparse.SUPPRESS)
     p.add_argument("--json", action="store_true")
     a = p.parse_args()

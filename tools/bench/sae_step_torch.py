@@ -1,13 +1,13 @@
-"""A training step of a TopK SAE in torch, beside microw's (bench_sae_step), in turns in one run; medians.
+"""A training step of a TopK SAE in torch beside microw's (bench_sae_step), interleaved in one run; medians.
 
     python tools/bench/sae_step_torch.py --bench build/tools/bench/bench_sae_step [--device cpu|cuda] [--precision f32|tf32|bf16]
                                          [--shape d,n,k,B]... [--rounds N] [--json]
 
-dense:    codes scattered into a [batch, n] matrix, decoded by a dense product; what dictionary_learning and SAELens do
-sparse:   decoded from the k active rows alone (embedding_bag with weights), as sparsify and OpenAI's kernels do
+dense:    codes scattered into a [batch, n] matrix, decoded by a dense product, as dictionary_learning and SAELens do
+sparse:   decoded from the k active rows only (embedding_bag with weights), as sparsify and OpenAI's kernels do
 compiled: `dense` through torch.compile (with --compile)
-Each does encoder, selection, decoder, backward, projection of the decoder's gradient, Adam (fused), unit decoder rows.
-bf16: products under autocast; weights are f32. Rows of TF32: torch.backends.cuda.matmul.allow_tf32.
+Each runs encoder, selection, decoder, backward, projection of the decoder's gradient, Adam (fused), unit decoder rows.
+bf16: products under autocast; weights are f32. tf32: torch.backends.cuda.matmul.allow_tf32.
 """
 import argparse
 import json
@@ -50,7 +50,7 @@ class Step:
             self.w_dec.grad -= (self.w_dec.grad * self.w_dec).sum(1, keepdim=True) * self.w_dec
         self.adam.step()
         self.adam.zero_grad(set_to_none=True)
-        return value.item()  # the host waits, as for a loss that is logged
+        return value.item()  # the host waits, as for logging the loss
 
 
 def timed(call):

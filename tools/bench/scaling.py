@@ -1,16 +1,16 @@
-"""How a training step and the forward pass grow, with ranks and with their sizes: times of microw's own bench programs, in
-turns, medians.
+"""Scaling of a training step and of the forward pass with ranks and sizes: times of microw's bench programs,
+interleaved; medians.
 
     python3 tools/bench/scaling.py [--bench build/tools/bench] [--rounds N] [--only ranks|sizes|memory|context] [--json]
 
-ranks:   one thread each. Strong: the same batch on 1 and 2 ranks, also in 2 shards; weak: twice the batch on 2 ranks. Beside
-         them what the machine allows: the rate of matrix products on 2 ranks over twice that on 1.
-sizes:   one of n, d, k and B at a time, all threads; the slope of log time over log size, by least squares, between the measured sizes,
-         and what theory says: the encoder's 2 B n d multiplications, decoder and gradients 8 B k d, and Adam's 2 n d numbers, at the
-         rates of the base size (a fit of these three to all the times)
-memory:  of one rank with a growing number of latents, whole and in 2 shards on 2 ranks, beside what the plan says of it
-context: tokens of the forward pass of GPT-2 small's shape, random weights (--model DIR: a folder to take)
-Needs nothing but Python and `cmake --build build --target bench`.
+ranks:   one thread each. Strong: the same batch on 1 and 2 ranks, also in 2 shards; weak: twice the batch on 2 ranks. Also the
+         machine's limit: the rate of matrix products on 2 ranks over twice that on 1.
+sizes:   one of n, d, k and B at a time, all threads; the slope of log time over log size, by least squares, between the
+         measured sizes, and the prediction: the encoder's 2 B n d multiplications, decoder and gradients 8 B k d, and Adam's
+         2 n d numbers, at the rates of the base size (a fit of these three to all times)
+memory:  of one rank with a growing number of latents, whole and in 2 shards on 2 ranks, beside the estimate of the plan
+context: tokens per second of the forward pass of GPT-2 small's shape, random weights (--model DIR: another model)
+Needs only Python and `cmake --build build --target bench`.
 """
 import argparse
 import json
@@ -43,7 +43,7 @@ def step(a, s, ranks=1, shards=1, threads=None, rounds=3):
 
 
 def in_turns(rounds, calls):
-    """Medians of each call's results over the rounds, number by number."""
+    """Returns the medians of each call's results over the rounds, number by number; calls are interleaved."""
     made = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
@@ -84,7 +84,7 @@ def parts(s):
 
 
 def solve(rows, ys):
-    """Least squares of relative errors, coefficients not below 0, by coordinate descent."""
+    """Returns the coefficients, at least 0, of least relative squared error, by coordinate descent."""
     w = [0.0] * len(rows[0])
     scaled = [[value / y for value in row] for row, y in zip(rows, ys)]
     for _ in range(20000):

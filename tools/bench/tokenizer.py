@@ -1,4 +1,4 @@
-"""microw's tokenizer against the `tokenizers` library on one thread: megabytes a second, interleaved, medians of 5.
+"""microw's tokenizer beside the `tokenizers` library on one thread: megabytes per second, interleaved, medians of 5.
 
     cmake --build build --target bench
     python tools/bench/tokenizer.py --program build/tools/bench/bench_tokenizer --tokenizer DIR/tokenizer.json --text FILE
