@@ -1,9 +1,10 @@
 #!/bin/bash
-# Guess: an MPI program that is started alone, without mpirun, needs nothing but its library.
-# What happens (Open MPI 4.1.8): MPI_Init starts a daemon, orted, which ends the program where neither ssh nor rsh is in PATH, though there
-# is no other machine; and as pip installs it, where `orted` is looked for in the folder it was built for, it fails everywhere, while
-# mpirun -np 1 works. OMPI_MCA_ess_singleton_isolated=1 does without the daemon. Open MPI 5.0.11 needs none of this. A container or a
-# bundle that holds a program and its libraries is not enough for it.
+# Expectation: an MPI program that is started alone, without mpirun, needs only its library.
+# Observation (Open MPI 4.1.8): MPI_Init starts a daemon, orted, which ends the program if neither ssh nor rsh is in
+# PATH, although there is no other machine. As installed by pip it always fails, since it searches `orted` in the
+# folder it was built for, while mpirun -np 1 works. OMPI_MCA_ess_singleton_isolated=1 avoids the daemon. Open MPI
+# 5.0.11 has neither problem. For Open MPI 4 a container or a bundle with a program and its libraries is therefore not
+# sufficient.
 set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -20,11 +21,11 @@ for version in 4.1.8 5.0.11; do
     "$env/bin/mpirun" --version | head -n 1
     by_mpirun=$("$env/bin/mpirun" -np 1 "$env/bin/python" -c "$program" 2>/dev/null || echo fails)
     alone=$(tried PATH="$PATH")
-    told=$(tried PATH="$PATH" OPAL_PREFIX="$env")
+    prefixed=$(tried PATH="$PATH" OPAL_PREFIX="$env")
     no_ssh=$(tried PATH=/none OPAL_PREFIX="$env")
     isolated=$(tried PATH=/none OMPI_MCA_ess_singleton_isolated=1)
-    echo "  mpirun -np 1: $by_mpirun; alone: $alone; with OPAL_PREFIX: $told; that without ssh in PATH: $no_ssh; without a daemon: $isolated"
-    seen="$seen$by_mpirun,$alone,$told,$no_ssh,$isolated;"
+    echo "  mpirun -np 1: $by_mpirun; alone: $alone; with OPAL_PREFIX: $prefixed; that without ssh in PATH: $no_ssh; without a daemon: $isolated"
+    seen="$seen$by_mpirun,$alone,$prefixed,$no_ssh,$isolated;"
 done
 [ "$seen" = "size 1,fails,size 1,fails,size 1;size 1,size 1,size 1,size 1,size 1;" ] && echo "as described" && exit 0
 echo "this has changed: $seen"

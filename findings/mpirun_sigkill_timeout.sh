@@ -1,8 +1,10 @@
 #!/bin/bash
-# Guess: odls_base_sigkill_timeout T is the time that mpirun leaves its ranks between SIGTERM and SIGKILL; a long one costs nothing.
-# What happens (Open MPI 4.1.8): ranks get SIGTERM only T seconds after mpirun did, and mpirun stays for about 2 T - 1 s, though its
-# rank ended long before; and so it stays whenever a rank ends by itself with an exit code other than 0. With the often advised 60 a
-# job that is told to save learns of it after a minute, and each failed run blocks its allocation for two. Open MPI 5.0.11 does neither.
+# Expectation: odls_base_sigkill_timeout T is the time between SIGTERM and SIGKILL to the ranks; a long one costs
+# nothing.
+# Observation (Open MPI 4.1.8): ranks get SIGTERM only T seconds after mpirun did, and mpirun runs for about 2 T - 1
+# s, although its rank ended long before; it also waits so long whenever a rank ends with an exit code other than 0.
+# With the often advised 60 a job gets the signal to save after a minute, and each failed run blocks its allocation
+# for two. Open MPI 5.0.11 does neither.
 set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -40,11 +42,11 @@ for version in 4.1.8 5.0.11; do
     code=0
     wait $launcher || code=$?
     whole=$(since "$begun" "$(now)")
-    told=$(since "$begun" "$(cat "$LOG.term" 2>/dev/null || echo "$begun")")
-    echo "  SIGTERM to mpirun, a rank that ends a second after its own: the rank is told after $told s, mpirun ends with $code after $whole s"
+    signalled=$(since "$begun" "$(cat "$LOG.term" 2>/dev/null || echo "$begun")")
+    echo "  SIGTERM to mpirun, a rank that ends a second after its own: the rank gets SIGTERM after $signalled s, mpirun ends with $code after $whole s"
     case $version in
-        4.1.8) more "$failing" 8 && more "$told" 5 && more "$whole" 9 && surprised=1 ;;
-        5.0.11) more 3 "$failing" && more 3 "$told" || surprised=0 ;;
+        4.1.8) more "$failing" 8 && more "$signalled" 5 && more "$whole" 9 && surprised=1 ;;
+        5.0.11) more 3 "$failing" && more 3 "$signalled" || surprised=0 ;;
     esac
 done
 [ $surprised = 1 ] && echo "as described" && exit 0

@@ -1,6 +1,6 @@
 #!/bin/bash
-# What `microw plan --device measured` says against what runs take: harvest and training of the demo model at 1 and 2 ranks, one
-# thread each. Prints a table of ratios.
+# Compares the predictions of `microw plan --device measured` with runs: harvest and training of the demo model at 1 and
+# 2 ranks, one thread each. Prints a table of ratios.
 #     tools/check_plan.sh [RANKS ...]
 set -eu
 cd "$(dirname "$0")/.."

@@ -1,7 +1,7 @@
 #!/bin/bash
-# Searches for inputs that break a reader, each target for SECONDS of CPU (600), two at a time. Needs clang and libomp-dev.
+# Fuzzes the readers, each target for SECONDS of CPU (600), two at a time. Needs clang and libomp-dev.
 #     tools/fuzz.sh [SECONDS] [TARGET ...]
-# What is found lies in build-fuzz/findings; inputs worth keeping are merged into build-fuzz/corpus.
+# Findings are in build-fuzz/findings; inputs that extend the coverage are merged into build-fuzz/corpus.
 set -eu
 cd "$(dirname "$0")/.."
 seconds=${1:-600}

@@ -1,28 +1,28 @@
 #!/usr/bin/env bash
-# What a build with CUDA does on a real GPU, from a bundle alone: nothing is built, nothing is installed.
+# Tests and measures a build with CUDA on a real GPU, from a bundle alone: builds and installs nothing.
 #     tools/gpu_check.sh BUNDLE [--out DIR] [--parts a,c] [--seconds N] [--after FILE] [--data DIR] [--dry]
-# BUNDLE is a bundle with tests, unpacked or not (cmake -DMICROW_CUDA=ON -DMICROW_BUNDLE_TESTS=ON, target `bundle`); tools/gpu_pack.sh
-# packs one for another machine. Parts, in the order of their worth; all take about 8 minutes on one H100:
-#     a  driver, memory, rates of copies and of products        b  the suites of the backend, models, gradients, variants
-#     c  steps of SAEs and passes of models, beside torch and transformers where they are installed
-#     d  ranks: NCCL with one, two on one GPU, the program at 1 and 2 ranks      e  whole experiments, on the GPU and on the CPU
+# BUNDLE is a bundle with tests, unpacked or not (cmake -DMICROW_CUDA=ON -DMICROW_BUNDLE_TESTS=ON, target `bundle`);
+# tools/gpu_pack.sh packs one for another machine. Parts, the most important first; all take about 8 minutes on one H100:
+#     a  driver, memory, rates of copies and products        b  test suites of backend, models, gradients, variants
+#     c  steps of SAEs and passes of models, beside torch and transformers if they are installed
+#     d  ranks: NCCL with one, two on one GPU, the program at 1 and 2 ranks      e  experiments on the GPU and the CPU
 #     f  compute-sanitizer: memcheck, racecheck                  g  ncu: the largest kernels
-# --out     gets, as they come: steps.txt (a line a step), figures.jsonl, clocks.csv, logs.txt (gpu-check)
-# --parts   these parts alone
-# --seconds all ends by then; what has not begun is "left" (480)
-# --after   steps.txt of an earlier call: what was good there is not done again
+# --out     folder of the results: steps.txt (one line per step), figures.jsonl, clocks.csv, logs.txt (gpu-check)
+# --parts   runs only these parts
+# --seconds time limit; steps that have not begun are "left" (480)
+# --after   steps.txt of an earlier call, whose good steps are not repeated
 # --data    a folder with stories260K-hf and tinystories_2M.txt, for part e
-# --dry     small sizes, and what is not here (a GPU, torch, profilers) is no failure: for a build that emulates the GPU
-# Ends with 0 if all was good, 1 if something failed or is left, 77 without a GPU. May be cut off at any time: what was done stays.
-# What to expect: docs/running/gpu-roofline.md; what to look at: docs/running/gpu-unknowns.md.
+# --dry     small sizes; a missing GPU, torch or profiler is no failure: for a build that emulates the GPU
+# Exit code 0: all good; 1: a step failed or is left; 77: no GPU. May be interrupted at any time: results are kept.
+# Expected results: docs/gpu-roofline.md; open questions: docs/gpu-unknowns.md.
 set -uo pipefail
 bundle= out=gpu-check parts=abcdefg seconds=480 after= data= dry=
 usage() {
-    echo "gpu_check: $1; the head of $0 tells more" >&2
+    echo "gpu_check: $1; see the head of $0" >&2
     exit 2
 }
-value() { # value OPTION REST...: what follows an option
-    [ $# -gt 1 ] && [ -n "$2" ] || usage "$1 wants a value"
+value() { # value OPTION REST...: checks that a value follows the option
+    [ $# -gt 1 ] && [ -n "$2" ] || usage "$1: expected a value"
 }
 while [ $# -gt 0 ]; do
     case $1 in
@@ -38,15 +38,15 @@ while [ $# -gt 0 ]; do
     shift
 done
 [ -n "$bundle" ] || usage "expected a bundle: $0 BUNDLE [--out DIR]"
-[ -z "$after" ] || [ -f "$after" ] || usage "$after: there is no such file"
-[ -z "$data" ] || data=$(cd "$data" 2>/dev/null && pwd) || usage "--data: there is no such folder"
+[ -z "$after" ] || [ -f "$after" ] || usage "$after: no such file"
+[ -z "$data" ] || data=$(cd "$data" 2>/dev/null && pwd) || usage "--data: no such folder"
 [[ $seconds =~ ^[0-9]+$ ]] || usage "--seconds: expected a number, found '$seconds'"
 [[ $parts =~ ^[a-g](,?[a-g])*$ ]] || usage "--parts: expected letters from a to g, found '$parts'"
 
 work=$(mktemp -d) || exit 1
 clocks= child=
 trap '[ -z "$clocks" ] || kill $clocks 2>/dev/null; rm -rf "$work"' EXIT
-# What runs would hold the GPU.
+# A running step would hold the GPU.
 trap '[ -z "$child" ] || kill -TERM $child 2>/dev/null; wait; exit 143' TERM INT HUP
 if [ -f "$bundle" ]; then
     mkdir "$work/bundle"
@@ -56,11 +56,11 @@ if [ -f "$bundle" ]; then
     esac || { echo "gpu_check: $bundle cannot be unpacked" >&2; exit 1; }
     bundle=$(echo "$work"/bundle/*)
 fi
-root=$(cd "$bundle" 2>/dev/null && pwd) || { echo "gpu_check: $bundle: there is no such folder" >&2; exit 2; }
-[ -f "$root/test/list.sh" ] || { echo "gpu_check: $root is no bundle with tests (-DMICROW_BUNDLE_TESTS=ON)" >&2; exit 2; }
+root=$(cd "$bundle" 2>/dev/null && pwd) || { echo "gpu_check: $bundle: no such folder" >&2; exit 2; }
+[ -f "$root/test/list.sh" ] || { echo "gpu_check: $root is not a bundle with tests (-DMICROW_BUNDLE_TESTS=ON)" >&2; exit 2; }
 mkdir -p "$out" && out=$(cd "$out" && pwd) && touch "$out/steps.txt" || exit 1
 export PATH="$root/bin:$PATH" OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-export OMPI_MCA_btl_vader_single_copy_mechanism="${OMPI_MCA_btl_vader_single_copy_mechanism:-none}" # containers forbid it often
+export OMPI_MCA_btl_vader_single_copy_mechanism="${OMPI_MCA_btl_vader_single_copy_mechanism:-none}" # containers often forbid it
 [ -z "$dry" ] || export ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=1
 command -v nvidia-smi >/dev/null || [ -n "$dry" ] || { echo "gpu_check: no GPU here"; exit 77; }
 
@@ -70,11 +70,11 @@ say() {
     echo "$*" | tee -a "$out/steps.txt"
 }
 
-wanted() { # wanted NAME: of a part that was asked for, and not good before
+wanted() { # wanted NAME: whether its part is selected, and it was not good before
     [[ $parts == *${1%%.*}* ]] && ! { [ -n "$after" ] && grep -qF "good $1 " "$after"; }
 }
 
-# step NAME SECONDS COMMAND...: its output grows in now.log and then ends in logs.txt; its lines of JSON are figures
+# step NAME SECONDS COMMAND...: its output is in now.log while it runs, then in logs.txt; lines of JSON are figures
 step() {
     local name=$1 limit=$2 start=$SECONDS code
     shift 2
@@ -108,7 +108,7 @@ absent() { # absent NAME WHAT
     return 0
 }
 
-tool() { # tool NAME: its path, also where the toolkit is not in PATH
+tool() { # tool NAME: prints its path, also if the toolkit is not in PATH
     command -v "$1" || ls /usr/local/cuda/bin/"$1" /usr/local/cuda/nsight-compute*/"$1" 2>/dev/null | head -n 1 | grep .
 }
 
@@ -122,7 +122,7 @@ bench() { # bench NAME SECONDS PROGRAM ARGUMENTS...
     step "$name" "$limit" "$root/bin/microw-env" "$root/test/bin/bench_$program" "$@"
 }
 
-suite() { # suite NAME SECONDS TEST: by the runner, none may be skipped
+suite() { # suite NAME SECONDS TEST: runs tests by the runner; none may be skipped
     step "$1" "$2" "$root/test/run_tests.sh" --only "^$3\$" --out "$work/$1" --none-skipped
 }
 
@@ -131,7 +131,7 @@ models="gpt2 llama-1b" batch=64 context=256 rounds=9
 [ -z "$dry" ] || { sizes_c="8,64,4,32"; models=gpt2; batch=1; context=8; rounds=1; }
 dry_bench=${dry:+--rounds 1}
 
-# ---- a -----------------------------------------------------------------------------------------------------------------
+# ---- a -----------------------------------------------------------------------------------------------------------
 
 part_a() {
     if tool nvidia-smi >/dev/null; then step a.driver 20 nvidia-smi; else absent a.driver nvidia-smi; fi
@@ -139,15 +139,15 @@ part_a() {
     bench a.ceilings 60 device --device cuda ${dry:+--megabytes 1 --side 64} $dry_bench
 }
 
-# ---- b -----------------------------------------------------------------------------------------------------------------
+# ---- b -----------------------------------------------------------------------------------------------------------
 
 part_b() {
     for one in backend backend_training model_golden sae_gradients variants; do suite "b.$one" 100 "$one\\.cuda"; done
 }
 
-# ---- c -----------------------------------------------------------------------------------------------------------------
+# ---- c -----------------------------------------------------------------------------------------------------------
 
-begin_clocks() { # figures depend on clocks, power and heat
+begin_clocks() { # results depend on clocks, power and temperature
     command -v nvidia-smi >/dev/null && [ -z "$clocks" ] || return 0
     nvidia-smi --format=csv --loop-ms=500 --query-gpu=timestamp,name,driver_version,pstate,clocks.sm,clocks.mem,power.draw,power.limit,temperature.gpu,ecc.mode.current,compute_mode \
         >>"$out/clocks.csv" 2>&1 &
@@ -186,7 +186,7 @@ passes() {
 }
 
 part_c() {
-    for name in sae_step forward; do # for the scripts of Python, which start one program
+    for name in sae_step forward; do # for the Python scripts, which start one program
         printf '#!/bin/sh\nexec "%s" "%s" "$@"\n' "$root/bin/microw-env" "$root/test/bin/bench_$name" >"$work/bench_$name"
         chmod +x "$work/bench_$name"
     done
@@ -198,7 +198,7 @@ part_c() {
     steps_of f32
 }
 
-# ---- d -----------------------------------------------------------------------------------------------------------------
+# ---- d -----------------------------------------------------------------------------------------------------------
 
 part_d() {
     export NCCL_DEBUG=VERSION
@@ -208,9 +208,9 @@ part_d() {
     unset NCCL_DEBUG
 }
 
-# ---- e -----------------------------------------------------------------------------------------------------------------
+# ---- e -----------------------------------------------------------------------------------------------------------
 
-# timed WHAT DEVICE STAGES ARGUMENTS...: a figure of all of them
+# timed WHAT DEVICE STAGES ARGUMENTS...: times all stages as one figure
 timed() {
     local what=$1 device=$2 stages=$3 start end stage
     shift 3
@@ -242,7 +242,7 @@ part_e() {
     fi
 }
 
-# ---- f, g -------------------------------------------------------------------------------------------------------------
+# ---- f, g --------------------------------------------------------------------------------------------------------
 
 part_f() {
     local sanitizer

@@ -1,7 +1,8 @@
 #!/bin/sh
-# A Python environment with the libraries that microw is measured beside:
+# Makes a Python environment with the libraries that microw is compared with:
 #     tools/peers_venv.sh /tmp/peers && /tmp/peers/bin/python tools/bench/peers.py
-# mi-crow asks for a numpy below 2, which others refuse, and runs with a newer one; so it comes without what it asks for.
+# mi-crow requires numpy below 2, which others refuse, but runs with a newer one: it is installed without its
+# dependencies.
 set -eu
 [ $# = 1 ] || { echo "peers_venv.sh DIR" >&2; exit 2; }
 python3 -m venv "$1"

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Installs what microw needs to build. Debian and Ubuntu: by apt. Elsewhere: prints what is needed.
+# Installs the packages that microw needs to build, by apt on Debian and Ubuntu. Elsewhere: prints what is needed.
 #     tools/setup.sh            install
-#     tools/setup.sh --list     only name the packages
-#     tools/setup.sh --bundle   install what the target `bundle` and its tests use too
-#     tools/setup.sh --tests    that, and Slurm, which the test of jobs/ starts on this machine, a browser for the report's, valgrind,
-#                               and numpy and h5py for the reader's
+#     tools/setup.sh --list     only list the packages
+#     tools/setup.sh --bundle   also install what the target `bundle` and its tests use
+#     tools/setup.sh --tests    that, and what tests use: Slurm, which the test of jobs/ starts on this machine, a browser
+#                               for the report, valgrind, and numpy and h5py for the reader in Python
 set -eu
 
 packages="build-essential cmake ninja-build pkg-config python3
@@ -23,11 +23,11 @@ fi
 if ! command -v apt-get >/dev/null 2>&1; then
     cat <<'END'
 microw needs: a C17 compiler with OpenMP, CMake 3.20+, Ninja, pkg-config, Open MPI, parallel HDF5 1.10+, libyaml,
-PCRE2 (8 bit), jansson, utf8proc, xxHash, OpenSSL (libcrypto), zlib, zstd (libzstd), and oneDNN or a CBLAS (OpenBLAS, MKL, BLIS). gnuplot draws figures, libmicrohttpd serves the report, where
-they are found.
-On a cluster most are modules, for instance:
+PCRE2 (8 bit), jansson, utf8proc, xxHash, OpenSSL (libcrypto), zlib, zstd (libzstd), and oneDNN or a CBLAS (OpenBLAS,
+MKL, BLIS). Optional: gnuplot draws figures, libmicrohttpd serves the report.
+On a cluster most of them are modules, for instance:
     module load gcc cmake openmpi hdf5/1.14-parallel openblas
-The small ones (libyaml pcre2 jansson utf8proc xxhash zstd) install into a prefix with Spack or conda-forge:
+Spack or conda-forge install the small ones (libyaml pcre2 jansson utf8proc xxhash zstd) into a prefix:
     spack install libyaml pcre2 jansson utf8proc xxhash zstd
     export PKG_CONFIG_PATH=<prefix>/lib/pkgconfig CMAKE_PREFIX_PATH=<prefix>
 END

@@ -1,6 +1,6 @@
 #!/bin/bash
-# A Slurm of this machine's own, for trying jobs/ and for the tests: several nodes on one host, two partitions, of which `high`
-# pre-empts `low` by requeueing it. Needs root and the packages slurm-wlm and munge.
+# Starts a Slurm on this machine, to try jobs/ and for the tests: several nodes on one host, and two partitions, of
+# which `high` pre-empts `low` by requeueing its jobs. Needs root and the packages slurm-wlm and munge.
 #     tools/slurm_local.sh start DIR [NODES]     # then: export SLURM_CONF=DIR/slurm.conf; sinfo
 #     tools/slurm_local.sh stop DIR
 set -eu
@@ -20,7 +20,7 @@ need() {
 
 configure() {
     host=$(hostname -s)
-    cores=$(nproc --all) # not what OMP_NUM_THREADS says
+    cores=$(nproc --all) # --all: independent of OMP_NUM_THREADS
     [ "$cores" -ge 2 ] || cores=2
     mkdir -p "$dir/state" "$dir/log"
     cat >"$dir/slurm.conf" <<END
@@ -79,7 +79,7 @@ start() {
         [ "$(sinfo -h -t idle -o %D -p low 2>/dev/null)" = "$nodes" ] && { sinfo; return; }
         sleep 0.2
     done
-    echo "slurm_local: the nodes did not come up" >&2
+    echo "slurm_local: the nodes did not start" >&2
     tail -n 5 "$dir"/log/* >&2
     stop
     exit 77

@@ -1,9 +1,10 @@
-# From the public headers: EXPORTS.map, the version script of the shared library, and EXPORTS.txt, the symbols that the static one keeps.
+# Makes from the public headers EXPORTS.map, the version script of the shared library, and EXPORTS.txt, the global
+# symbols of the static library.
 file(GLOB headers ${HEADERS}/*.h)
 set(names)
 foreach(header ${headers})
   file(READ ${header} text)
-  string(REGEX REPLACE "typedef [a-z_ *]+\\(" "" text "${text}") # types of functions are no symbols
+  string(REGEX REPLACE "typedef [a-z_ *]+\\(" "" text "${text}") # function types are not symbols
   string(REGEX MATCHALL "[^a-z0-9_]mw_[a-z0-9_]+\\(" found "${text}")
   foreach(name ${found})
     string(REGEX REPLACE "^.(.*)\\($" "\\1" name "${name}")

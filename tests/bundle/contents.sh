@@ -77,7 +77,7 @@ runs "beside other libraries" env LD_LIBRARY_PATH="$work/other" "$root/bin/micro
 check "beside another Open MPI" env LD_LIBRARY_PATH="$work/other" OPAL_PREFIX=/opt/x OMPI_MCA_mca_base_component_path=/opt/x \
     "$root/bin/mpirun" -np 1 "$root/bin/microw" doctor --store "$work"
 OMPI_MCA_pml=ucx OMPI_MCA_btl=openib,self,vader "$root/bin/microw" doctor --store "$work" >"$work/out" 2>"$work/err" || fail "settings of another Open MPI"
-check "they are named" grep -q "OMPI_MCA_pml=ucx is not used: this bundle's Open MPI has no ucx" "$work/err"
+check "they are named" grep -q "OMPI_MCA_pml=ucx is ignored: this bundle's Open MPI has no ucx" "$work/err"
 runs "under its own mpirun" "$root/bin/mpirun" -np 1 "$root/bin/microw" --version
 runs "without /tmp for others" env TMPDIR="$work" "$root/bin/mpirun" -np 1 "$root/bin/microw" --version
 check "at 3 ranks" env PATH="$root/bin:$PATH" mpirun --oversubscribe -np 3 microw doctor --store "$work"

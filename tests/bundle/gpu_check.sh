@@ -55,11 +55,11 @@ refuses_gpu() { # refuses_gpu TEXT ARGUMENTS...
 }
 refuses_gpu "expected a bundle" --dry
 refuses_gpu "--seconds: expected a number" --dry "$bundle" --seconds soon
-refuses_gpu "--out wants a value" --dry "$bundle" --out
+refuses_gpu "--out: expected a value" --dry "$bundle" --out
 refuses_gpu "expected letters from a to g" --dry "$bundle" --parts ,
 refuses_gpu "unknown argument '--fast'" --fast
 refuses_gpu "expected letters from a to g" --dry "$bundle" --parts a,x
 refuses_gpu "no bundle with tests" --dry "$SOURCE"
-refuses_gpu "there is no such file" --dry "$bundle" --after "$work/nothing"
+refuses_gpu "no such file" --dry "$bundle" --after "$work/nothing"
 command -v nvidia-smi >/dev/null || check_gpu 77 "$bundle" --out "$work/real"
 finish

@@ -1,6 +1,7 @@
-# Makes BUILD/NAME.tar.zst: the program with all that a minimal glibc system lacks. With TESTS also BUILD/NAME-tests.tar.zst, which
-# has the tests and benches too. Run by the target `bundle`.
-# SOURCE, BUILD: folders. NAME: of the bundle. PROGRAM, LIBRARY: files. LISTS.tests, LISTS.benches: files with a program a line. OMPI_INFO, MPIRUN, PATCHELF, ZSTD, STRIP: programs.
+# Makes BUILD/NAME.tar.zst: the program with everything that a minimal glibc system lacks. With LISTS also
+# BUILD/NAME-tests.tar.zst, which has the tests and benches too. The target `bundle` runs this script.
+# SOURCE, BUILD: folders. NAME: of the bundle. PROGRAM, LIBRARY: files. LISTS.tests, LISTS.benches: files with one
+# program per line. OMPI_INFO, MPIRUN, PATCHELF, ZSTD, STRIP: programs.
 cmake_minimum_required(VERSION 3.20)
 set(stage ${BUILD}/bundle/${NAME})
 if(LISTS)
@@ -33,7 +34,7 @@ endfunction()
 
 execute_process(COMMAND ${OMPI_INFO} --parsable --version OUTPUT_VARIABLE version ERROR_QUIET)
 if(NOT version MATCHES "Open MPI v4\\.")
-  message(FATAL_ERROR "bundle: expected Open MPI 4, whose parts are known; found ${version}")
+  message(FATAL_ERROR "bundle: expected Open MPI 4, whose plugins are known; found ${version}")
 endif()
 ask_mpi(pkglibdir mpi_plugins)
 ask_mpi(pkgdatadir mpi_texts)
@@ -42,9 +43,9 @@ ask_mpi(bindir mpi_programs)
 file(REMOVE_RECURSE ${BUILD}/bundle ${BUILD}/${NAME}.tar.zst ${BUILD}/${NAME}-tests.tar.zst)
 file(MAKE_DIRECTORY ${stage}/bin ${stage}/lib/openmpi ${stage}/lib/pmix ${stage}/libexec ${stage}/share ${stage}/etc)
 
-# ---- what is started: a wrapper by the program's name, and the program -----------------------------------------------
+# ---- programs, and wrappers with their names ---------------------------------------------------------------------
 
-# put FILE FOLDER [NAME]: the file itself where it is a link
+# put FILE FOLDER [NAME]: copies a file; of a link, its target
 function(put file folder)
   get_filename_component(whole ${file} REALPATH)
   get_filename_component(name ${file} NAME)
@@ -68,7 +69,8 @@ endforeach()
 
 # ---- Open MPI -------------------------------------------------------------------------------------------------------
 
-# All but what needs libraries of networks, which each cluster has in its own version, and what no program here uses.
+# All plugins except those that need network libraries, whose versions differ between clusters, and those that nothing
+# here uses.
 file(GLOB plugins ${mpi_plugins}/mca_*.so)
 list(FILTER plugins EXCLUDE REGEX
      "/mca_(btl_(ofi|openib|uct|usnic)|mtl_(ofi|psm|psm2|portals4)|(pml|osc|atomic|spml|sshmem)_ucx|[a-z]+_monitoring|reachable_netlink|(atomic|memheap|scoll|spml|sshmem)_[a-z0-9]+)\\.so$")
@@ -86,7 +88,7 @@ list(FILTER programs EXCLUDE REGEX "\\.so$")
 list(FILTER modules INCLUDE REGEX "\\.so$")
 file(GET_RUNTIME_DEPENDENCIES EXECUTABLES ${programs} LIBRARIES ${LIBRARY} MODULES ${modules}
      RESOLVED_DEPENDENCIES_VAR libraries UNRESOLVED_DEPENDENCIES_VAR missing DIRECTORIES ${mpi_plugins}
-     # a minimal glibc system: glibc, and the run-time libraries of its compilers
+     # excluded, since a minimal glibc system has them: glibc, and the run-time libraries of its compilers
      POST_EXCLUDE_REGEXES "/(ld-linux[^/]*|lib(c|m|dl|rt|pthread|util|anl|resolv|nsl|gcc_s|stdc\\+\\+))\\.so")
 if(missing)
   message(FATAL_ERROR "bundle: not found: ${missing}")
@@ -111,11 +113,11 @@ if(NOT plain STREQUAL name)
   file(CREATE_LINK ${name} ${stage}/lib/${plain} SYMBOLIC)
 endif()
 
-# PMIx lies beside its library: Debian's has a folder of its own.
+# PMIx plugins are beside its library; Debian has them in a separate folder.
 foreach(folder ${pmix}/pmix ${pmix}/../lib/pmix ${pmix}/../pmix2/lib/pmix)
   file(GLOB found ${folder}/pmix_mca_*.so)
   if(found)
-    list(FILTER found EXCLUDE REGEX "slurm") # asks Slurm's own library
+    list(FILTER found EXCLUDE REGEX "slurm") # these need Slurm's library
     file(COPY ${found} DESTINATION ${stage}/lib/pmix)
     file(GLOB texts ${folder}/../../share/pmix/help-*.txt)
     file(COPY ${texts} DESTINATION ${stage}/share/pmix)
@@ -123,7 +125,7 @@ foreach(folder ${pmix}/pmix ${pmix}/../lib/pmix ${pmix}/../pmix2/lib/pmix)
   endif()
 endforeach()
 
-# ---- for people and for programs that link the library -------------------------------------------------------------
+# ---- documents, headers, licences -------------------------------------------------------------
 
 file(COPY ${SOURCE}/include DESTINATION ${stage})
 file(COPY ${SOURCE}/configs ${SOURCE}/jobs ${SOURCE}/docs ${SOURCE}/README.md ${SOURCE}/LICENSE ${SOURCE}/CHANGELOG.md
@@ -156,14 +158,14 @@ if(unknown)
   message(WARNING "bundle: no licence was found for ${unknown}")
 endif()
 
-# ---- where libraries are looked for: beside what needs them -------------------------------------------------------
+# ---- search path of libraries, relative to the files that need them ----------------------------------------------
 
 function(look_in run_path)
   foreach(file ${ARGN})
     if(NOT IS_SYMLINK ${file} AND NOT IS_DIRECTORY ${file})
       run(chmod u+w ${file})
       run(${STRIP} --strip-unneeded ${file})
-      run(${PATCHELF} --force-rpath --set-rpath ${run_path} ${file}) # RPATH: before LD_LIBRARY_PATH, which modules set
+      run(${PATCHELF} --force-rpath --set-rpath ${run_path} ${file}) # RPATH comes before LD_LIBRARY_PATH, which modules set
     endif()
   endforeach()
 endfunction()
@@ -174,7 +176,7 @@ look_in("$ORIGIN" ${found})
 file(GLOB found ${stage}/lib/openmpi/*.so ${stage}/lib/pmix/*.so)
 look_in("$ORIGIN/.." ${found})
 
-# ---- one file, the same bytes for the same contents ---------------------------------------------------------------
+# ---- one archive, reproducible ---------------------------------------------------------------
 
 function(pack name)
   execute_process(COMMAND git -C ${SOURCE} log -1 --format=%ct OUTPUT_VARIABLE time OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
@@ -197,7 +199,7 @@ pack(${NAME})
 
 # ---- tests and benches ---------------------------------------------------------------------------------------------
 
-# What CTest knows of the tests, with the places that things have in the bundle, for run_tests.sh: a line each.
+# Writes the tests that CTest knows, with paths in the bundle, one per line, for run_tests.sh.
 function(quoted word out)
   string(REPLACE "${PROGRAM}" "$root/bin/microw" word "${word}")
   string(REPLACE "${MPIRUN}" "$root/bin/mpirun" word "${word}")
@@ -220,7 +222,7 @@ function(write_tests file)
     string(JSON test GET "${all}" tests ${i})
     string(JSON name GET "${test}" name)
     if(name MATCHES "^(lint|perf|slurm|report|bundle|cuda)\\.")
-      continue() # of the sources, or of programs that are not here
+      continue() # these need the sources, or programs that the bundle lacks
     endif()
     set(seconds 300)
     set(words)

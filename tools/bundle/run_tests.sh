@@ -1,32 +1,32 @@
 #!/bin/sh
-# The tests of this bundle, without CMake or CTest:
+# Runs the tests of this bundle, without CMake or CTest:
 #     test/run_tests.sh [--only REGEX] [--list] [--out DIR] [--seconds N] [--none-skipped]
-# --only      tests whose name the extended regular expression matches: '^(unit|mpi)\.'
-# --list      their names alone
-# --out       where each test's output is kept as NAME.log, and results.txt grows by a line a test (./test-results)
-# --seconds   begins no test later than N seconds from the start
-# --none-skipped   a test that is skipped counts as failed: where there is a GPU, none may be
-# Ends with 1 if a test failed. A second call with the same --out goes on: tests that passed are not run again.
+# --only      runs tests whose name matches an extended regular expression: '^(unit|mpi)\.'
+# --list      only prints their names
+# --out       folder for each test's output, NAME.log, and results.txt with one line per test (./test-results)
+# --seconds   begins no test after N seconds
+# --none-skipped   a skipped test counts as failed: with a GPU, none may be skipped
+# Exit code 1 if a test failed. A second call with the same --out does not repeat tests that passed.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 root=${here%/test}
 only=. list= out=test-results seconds= strict=
 while [ $# -gt 0 ]; do
     case $1 in
-    --only) only=${2:?--only wants a regular expression} && shift ;;
-    --out) out=${2:?--out wants a folder} && shift ;;
-    --seconds) seconds=${2:?--seconds wants a number} && shift ;;
+    --only) only=${2:?--only: expected a regular expression} && shift ;;
+    --out) out=${2:?--out: expected a folder} && shift ;;
+    --seconds) seconds=${2:?--seconds: expected a number} && shift ;;
     --list) list=1 ;;
     --none-skipped) strict=1 ;;
-    *) echo "run_tests: unknown argument '$1'; the head of $0 lists them" >&2 && exit 2 ;;
+    *) echo "run_tests: unknown argument '$1'; the head of $0 lists the arguments" >&2 && exit 2 ;;
     esac
     shift
 done
 echo | grep -Eq -- "$only"
-[ $? -le 1 ] || { echo "run_tests: --only: '$only' is no extended regular expression" >&2 && exit 2; }
+[ $? -le 1 ] || { echo "run_tests: --only: '$only' is not an extended regular expression" >&2 && exit 2; }
 case $seconds in *[!0-9]*) echo "run_tests: --seconds: expected a number, found '$seconds'" >&2 && exit 2 ;; esac
 case $root in
-*[!A-Za-z0-9._/+-]*) # shell tests name files without quotes: by a link without such letters
+*[!A-Za-z0-9._/+-]*) # shell tests use paths without quotes: a link avoids such letters
     link=$(mktemp -d) && ln -s "$root" "$link/bundle" && root=$link/bundle && here=$root/test || exit 1
     trap 'rm -rf "$link"' EXIT
     ;;

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Starts the program of this name that lies in ../libexec, with Open MPI as it lies in this folder. Nothing is installed, the folder may
-# be moved. Links to this file work too.
-# microw-env COMMAND...: any other program so, for instance one that links lib/libmicrow.so.
-# Variables of the user's own keep their values; MICROW_CUDA_PATH names folders where cuBLAS and NCCL are looked for first
-# (docs/running/gpu.md).
+# Starts the program of this name in ../libexec, with the bundle's Open MPI. Nothing is installed, and the folder may be
+# moved. Links to this file work too.
+# microw-env COMMAND...: starts any other program this way, for instance one that links lib/libmicrow.so.
+# Variables that the user set keep their values; MICROW_CUDA_PATH names folders that are searched first for cuBLAS and
+# NCCL (README).
 
-# The folder that this lies in, and the name of what is started: links are followed until there is such a program.
+# Finds this folder, and the name of the program to start: follows links until ../libexec has the program.
 me=$0
 case $me in
 */*) ;;
@@ -39,7 +39,8 @@ export MICROW_BUNDLE="$root" OPAL_PREFIX="$root" OPAL_BINDIR="$root/bin" OPAL_LI
 export OPAL_PKGLIBDIR="$root/lib/openmpi" OPAL_PKGDATADIR="$root/share/openmpi" OPAL_SYSCONFDIR="$root/etc/openmpi"
 export PMIX_PKGLIBDIR="$root/lib/pmix" PMIX_PKGDATADIR="$root/share/pmix"
 
-# Settings for another Open MPI, as modules and home folders have them: what asks for parts that are not here would end each run.
+# Settings for another Open MPI, from modules and home folders: a request for a plugin that the bundle lacks would end
+# each run.
 export OMPI_MCA_mca_base_param_files="$root/etc/openmpi/openmpi-mca-params.conf"
 unset OMPI_MCA_mca_base_component_path
 for framework in pml mtl btl osc coll io fs plm ras; do
@@ -50,21 +51,21 @@ for framework in pml mtl btl osc coll io fs plm ras; do
         part=${rest%%,*}
         rest=${rest#*,}
         [ -f "$root/lib/openmpi/mca_${framework}_$part.so" ] && continue
-        echo "microw: warning: OMPI_MCA_$framework=$wanted is not used: this bundle's Open MPI has no $part" >&2
+        echo "microw: warning: OMPI_MCA_$framework=$wanted is ignored: this bundle's Open MPI has no $part" >&2
         unset "OMPI_MCA_$framework"
         break
     done
 done
 
-# Without a way to start something on other machines Open MPI would not start here either.
+# Open MPI does not start without a program that starts processes on other machines, even if there are none.
 if [ -z "${OMPI_MCA_plm-}" ] && ! command -v ssh >/dev/null && ! command -v rsh >/dev/null && ! command -v srun >/dev/null; then
     export OMPI_MCA_plm=isolated
 fi
-# Shared file pointers, which microw does not use, want shared memory.
+# Shared file pointers, which microw does not use, need shared memory.
 if [ -z "${OMPI_MCA_sharedfp-}" ] && ! [ -w /dev/shm ]; then
     export OMPI_MCA_sharedfp=^sm
 fi
-if [ "$name" != microw ]; then # programs by their name, on this machine and on others
+if [ "$name" != microw ]; then # finds programs by name, on this machine and on others
     export PATH="$root/bin:$PATH" PMIX_MCA_psec="${PMIX_MCA_psec-native}"
 fi
 [ "$name" = microw-env ] || exec "$root/libexec/$name" "$@"
