@@ -42,8 +42,8 @@ def table(title, head, rows):
 def predicted(shape, precision):
     """Returns the milliseconds of a step at the ceilings of tools/roofline.py."""
     here = os.path.dirname(os.path.abspath(__file__))
-    told = subprocess.run([sys.executable, here + "/roofline.py", "--step", shape, "--precision", precision], capture_output=True, text=True)
-    found = re.findall(r"\*\*sum\*\*.*?\*\*([0-9.]+)\*\*.*?\*\*([0-9.]+)\*\*", told.stdout)
+    printed = subprocess.run([sys.executable, here + "/roofline.py", "--step", shape, "--precision", precision], capture_output=True, text=True)
+    found = re.findall(r"\*\*sum\*\*.*?\*\*([0-9.]+)\*\*.*?\*\*([0-9.]+)\*\*", printed.stdout)
     return found[0] if found else ("-", "-")
 
 

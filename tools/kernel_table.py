@@ -276,12 +276,12 @@ def read_page():
     """Returns (nvcc's version, {name: {field: "80 / 90 / 100"}})."""
     with open(TABLE) as f:
         text = f.read()
-    told = {}
+    table = {}
     for line in text[text.index("## Resources"):text.index("## Launches")].splitlines():
         parts = [p.strip() for p in line.strip("|").split("|")]
         if line.startswith("| `"):
-            told[parts[0].strip("`")] = {"registers": parts[2], "stack": parts[3], "shared": parts[5]}
-    return re.search(r"with nvcc (\S+),", text).group(1), told
+            table[parts[0].strip("`")] = {"registers": parts[2], "stack": parts[3], "shared": parts[5]}
+    return re.search(r"with nvcc (\S+),", text).group(1), table
 
 
 # ---- checks ----------------------------------------------------------------------------------------------------------
@@ -304,7 +304,7 @@ def check_launches(measured):
 
 
 def check_page(measured, version):
-    made_by, told = read_page()
+    made_by, table = read_page()
     if made_by != version:
         print("kernel_table: the table was made with nvcc %s, this is %s: only spills are checked" % (made_by, version))
         return []
@@ -313,11 +313,11 @@ def check_page(measured, version):
         if a not in ARCHITECTURES:
             continue
         place = ARCHITECTURES.index(a)
-        wrong += ["%s is not in the table" % n for n in sorted(set(kernels) - set(told))]
-        wrong += ["%s is in the table and not in the code for sm_%d" % (n, a) for n in sorted(set(told) - set(kernels))]
-        for n in sorted(set(told) & set(kernels)):
-            wrong += ["%s on sm_%d: %s is %d, the table has %s" % (n, a, field, kernels[n][field], told[n][field].split(" / ")[place])
-                      for field in ("registers", "stack", "shared") if told[n][field].split(" / ")[place] != str(kernels[n][field])]
+        wrong += ["%s is not in the table" % n for n in sorted(set(kernels) - set(table))]
+        wrong += ["%s is in the table and not in the code for sm_%d" % (n, a) for n in sorted(set(table) - set(kernels))]
+        for n in sorted(set(table) & set(kernels)):
+            wrong += ["%s on sm_%d: %s is %d, the table has %s" % (n, a, field, kernels[n][field], table[n][field].split(" / ")[place])
+                      for field in ("registers", "stack", "shared") if table[n][field].split(" / ")[place] != str(kernels[n][field])]
     return [w + "; tools/kernel_table.py --write" for w in wrong]
 
 

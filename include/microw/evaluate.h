@@ -19,7 +19,7 @@
 extern "C" {
 #endif
 
-/* What replaces the activations of the sites that the SAE rebuilds: nothing; the SAE's reconstruction from the sites it
+/* Replacement of the activations at the sites that the SAE rebuilds: none; the SAE's reconstruction from the sites it
  * reads in the clean model; zeros; the mean over the rows of the store. */
 typedef enum mw_ablation { MW_ABLATE_NONE, MW_ABLATE_SAE, MW_ABLATE_ZERO, MW_ABLATE_MEAN } mw_ablation;
 enum { MW_ABLATIONS = MW_ABLATE_MEAN + 1 };

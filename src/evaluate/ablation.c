@@ -54,7 +54,7 @@ static mw_status replace_rows(void *self, const mw_hook_event *event) {
 
 /* ---- treatments ------------------------------------------------------------------------------------------- */
 
-/* What all ablations share. */
+/* Data shared by all ablations. */
 typedef struct ablation_data {
     const mw_sae *sae;
     const mw_store_view *in, *out;

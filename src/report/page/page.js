@@ -1,6 +1,6 @@
 "use strict";
-/* The page of a run. Everything from models and data sets is packed (zlib, base64) in elements that never run, and enters the
- * page as text nodes only. */
+/* The page of a run. Everything from models and data sets is packed (zlib, base64) in elements that never run, and
+ * enters the page as text nodes only. */
 
 const make = (tag, properties, ...children) => {
   const element = document.createElement(tag);
@@ -71,7 +71,7 @@ const shard = (number) => {
 
 let meta, table; /* facts of the run; columns of all latents */
 
-/* ---- text of models and data sets ----------------------------------------------------------------------------------- */
+/* ---- text of models and data sets ------------------------------------------------------------------------------- */
 
 const controls = { "\n": "⏎", "\t": "⇥", "\r": "␍" };
 /* Returns nodes for a text in which invisible characters are shown. */
@@ -417,7 +417,7 @@ const labPage = () => {
     make("p", {}, prompt), make("p", {}, "temperature ", number("temperature", 0.1), " tokens ", number("tokens", 1), " ", make("button", { type: "button", id: "lab-go", onclick: () => continueText(out) }, "continue")), out);
 };
 
-/* ---- views and keys -------------------------------------------------------------------------------------------------- */
+/* ---- views and keys --------------------------------------------------------------------------------------------- */
 
 const views = [["latents", "Latents", null], ["training", "Training", trainingPage], ["evaluation", "Evaluation", evaluationPage], ["sweep", "Sweep", sweepPage], ["steering", "Steering", steeringPage], ["run", "Run", runPage], ["lab", "Lab", labPage]];
 const has = (key) => ({ latents: table, training: meta.history, evaluation: meta.evaluation, sweep: meta.sweep, steering: meta.steering && meta.steering.variants, run: true, lab: table && served })[key];
