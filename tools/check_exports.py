@@ -1,12 +1,12 @@
-"""Loads files of `microw export` with the libraries whose formats they have, and compares latents and reconstructions.
+"""Loads exports of microw with SAELens, sparsify and dictionary_learning and compares codes and reconstructions.
 
     tools/peers_venv.sh /tmp/peers
     /tmp/peers/bin/python tools/check_exports.py --microw build/microw
 
-Trains a small SAE of every variant, and transcoders, on the demo model, and exports each to every format that supports
-it. For every vector the active latents must be the same, values and reconstructions equal within 1e-5 of their scale:
-f32 sums are in another order. Also writes SAEs with SAELens and sparsify, and reads them with `microw import`; --keep
-DIR keeps small ones there as fixtures for the tests.
+Trains a small SAE of every variant, and transcoders, on the demo model, and exports each in every format that
+supports it. The active latents of every row must be equal, and values and reconstructions must agree within 1e-5 of
+their scale: f32 sums in another order. Also writes SAEs with SAELens and sparsify and reads them with `microw
+import`; --keep DIR stores these as fixtures of the tests.
 """
 import argparse
 import json
@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import tempfile
 
-os.environ["SPARSIFY_DISABLE_TRITON"] = "1"  # its decoder kernel needs a GPU; the eager decoder computes the same
+os.environ["SPARSIFY_DISABLE_TRITON"] = "1"  # its decoder kernel needs a GPU; the eager decoder computes the same sum
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -48,7 +48,7 @@ def config(folder):
 
 
 def reference(folder, x):
-    """Returns codes [rows, n] and reconstructions of a microw SAE."""
+    """Returns codes [rows, n] and reconstructions [rows, d_out] of a microw SAE."""
     w, c = load_file(os.path.join(folder, "sae.safetensors")), config(folder)
     a = (x if "d_out" in c else x - w["b_dec"]) @ w["W_enc"].T + w["b_enc"]
     if c["variant"] == "gated":
@@ -67,8 +67,7 @@ def reference(folder, x):
 
 
 def compare(name, z, x_hat, z_ref, x_ref):
-    """Compares codes and reconstructions. A latent within rounding of its threshold may be active in one only, with a
-    value no larger than rounding."""
+    """Compares codes and reconstructions, except in the few rows with a latent within rounding of its threshold."""
     z, x_hat = z.detach().float(), x_hat.detach().float()
     other = (z > 0) != (z_ref > 0)
     assert other.float().mean() < 1e-5, f"{name}: different latents are active"

@@ -14,7 +14,7 @@
 # --data    a folder with stories260K-hf and tinystories_2M.txt, for part e
 # --dry     small sizes; a missing GPU, torch or profiler is no failure: for a build that emulates the GPU
 # Exit code 0: all good; 1: a step failed or is left; 77: no GPU. May be interrupted at any time: results are kept.
-# Expected results: docs/gpu-roofline.md; open questions: docs/gpu-unknowns.md.
+# Expected results: docs/running/gpu-roofline.md; open questions: docs/running/gpu-unknowns.md.
 set -uo pipefail
 bundle= out=gpu-check parts=abcdefg seconds=480 after= data= dry=
 usage() {

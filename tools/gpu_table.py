@@ -1,4 +1,4 @@
-"""Tables of the measurements of tools/gpu_check.sh beside the predictions of docs/gpu-roofline.md, as Markdown.
+"""Tables of the measurements of tools/gpu_check.sh beside the predictions of docs/running/gpu-roofline.md, as Markdown.
 
     python3 tools/gpu_table.py RESULTS [RESULTS...] >>docs/running/gpu-results.md
 

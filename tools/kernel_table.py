@@ -2,8 +2,8 @@
 """Every kernel of the CUDA backend: registers, stack, spills, shared memory, launch shape, and occupancy by
 calculation.
 
-    tools/kernel_table.py                                   # compiles the kernels and prints docs/gpu-kernels.md
-    tools/kernel_table.py --write                           # writes docs/gpu-kernels.md
+    tools/kernel_table.py                                   # compiles the kernels and prints docs/running/gpu-kernels.md
+    tools/kernel_table.py --write                           # writes docs/running/gpu-kernels.md
     tools/kernel_table.py --check                           # exit code 1 if a kernel spills, or the table is out of date
     tools/kernel_table.py --check --library libmicrowcuda.a --program microw --architectures 80 90 100
 
@@ -35,7 +35,7 @@ ALLOWED = {
 }
 
 # Launch shapes: threads per block, in words and in the typical case; dynamic shared memory likewise; blocks.
-ROW = "whole warps for the row, 32 to 256"
+ROW = "row's warps, 32 to 256"
 EACH = "min(items / 256, 65535), the rest by a loop"
 TILE = "tile"
 

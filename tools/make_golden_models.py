@@ -2,8 +2,9 @@
 
     python tools/make_golden_models.py --out tests/golden/models
 
-Each folder is a Hugging Face model folder plus golden.safetensors: `ids` [2, 12] and, for every site of microw, the
-activations of both sequences, [24, width] f32.
+Each folder is a Hugging Face model folder with golden.safetensors: `ids` [2, 12] and, for every site of microw, the
+activations of both sequences, [24, width] f32. A new family needs a configuration in configs() and, unless its modules
+are named as in Llama, a branch in watch().
 """
 import argparse
 import os
@@ -49,7 +50,7 @@ def randomize(model):
 
 
 class Tape:
-    """Records the inputs and outputs of modules."""
+    """Records inputs and outputs of modules."""
 
     def __init__(self):
         self.sites = {}

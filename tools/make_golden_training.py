@@ -1,12 +1,13 @@
-"""Makes reference training runs of every SAE variant in torch, in double precision, for tests/golden/training.
+"""Trains every SAE variant in torch, in double precision, for tests/golden/training.
 
     python tools/make_golden_training.py --out tests/golden/training.safetensors
 
-The formulas are written for autograd from the papers that include/microw/sae.h names, with the choices it states:
-AuxK's residual is detached and normalized by its variance, the auxiliary reconstruction excludes b_dec and uses only
-latents that are dead after this batch; Matryoshka takes the mean over its reconstructions; penalties are added to the
-squared error, summed over dimensions. Stores data, initial weights and the loss curve in double of each run, and the
-deviation from it by rounding alone: selections at near ties change, and with them the curve.
+The formulas are written for autograd from the papers that include/microw/sae.h names, with these choices: the
+residual of AuxK is detached and normalized by its variance, b_dec is not part of the auxiliary reconstruction, and
+only latents that are dead after this batch take part; Matryoshka takes the mean over its reconstructions; penalties
+are added to the squared error summed over columns. The file has data, initial weights and the loss curve of each run
+in double, and the distance from it that rounding alone causes: selections at near ties change, and with them the
+curve.
 """
 import argparse
 
@@ -17,7 +18,7 @@ N, D, K, BATCH, STEPS, ROWS = 1100, 16, 6, 600, 200, 3000
 ALPHA, DEAD_AFTER, LR, WARMUP, DECAY, CLIP = 1 / 32, 1500, 2e-3, 20, 0.25, 1.0
 GROUPS, PARTS = (100, 300, 700), (7, 9)
 
-# aux: AuxK's k; sparsity: coefficient of the penalty, reached after 40 steps; k_start: falls to K in 50 steps
+# aux: k of AuxK; sparsity: coefficient of the penalty after a warmup of 40 steps; k_start: falls to K in 50 steps
 RUNS = {
     "topk": dict(select="topk", aux=8),
     "batch_topk": dict(select="batch", aux=8),
@@ -42,7 +43,7 @@ def data(generator):
 
 
 def target(x):
-    """Returns the target of the transcoder: the same values in f32 and in double."""
+    """The target of the transcoder: equal in f32 and in double."""
     return x.flip(1).abs()
 
 
@@ -67,7 +68,7 @@ def top(a, k):
 
 
 class Jump(torch.autograd.Function):
-    """z = a where a > theta; the gradient of theta by a rectangular kernel of width eps."""
+    """z = a where a > theta, else 0; the gradient of theta uses a rectangle kernel of width eps."""
 
     @staticmethod
     def forward(ctx, a, theta, eps):
@@ -83,7 +84,7 @@ class Jump(torch.autograd.Function):
 
 
 class Count(torch.autograd.Function):
-    """L0 of each row; its gradient by the same kernel."""
+    """L0 of each row, with the kernel of Jump."""
 
     @staticmethod
     def forward(ctx, a, theta, eps):
@@ -114,7 +115,7 @@ def select(a, p, run, k):
 
 
 def reconstructions(z, a, x, p, run, k):
-    """Returns weights and reconstructions; metrics are of the last one."""
+    """Returns pairs of weight in the loss and reconstruction; the last one is reported."""
     skip = x @ p["W_skip"].T if run.get("skip") else 0
     whole = z @ p["W_dec"] + p["b_dec"] + skip
     if run.get("multi"):
@@ -179,7 +180,7 @@ def parameters_of(start, run, dtype):
 
 
 def train(start, dtype, run):
-    """Returns the loss curve [steps, 5], loss, auxiliary loss, FVU, L0, dead latents, and the loss scale."""
+    """Returns the curve [steps, 5] (loss, auxiliary loss, FVU, L0, dead latents) and the loss scale."""
     p = parameters_of(start, run, dtype)
     x = start["x"].to(dtype)
     y = target(x) if run.get("transcoder") else x
@@ -213,8 +214,8 @@ def train(start, dtype, run):
 
 
 def noise(start, run, curve):
-    """Returns the largest relative difference of loss and FVU caused by changes of the weights in the last place of
-    f32: runs in double from weights changed by parts in 2^24, and one run in f32."""
+    """Returns the largest relative difference of loss and FVU between the curve and runs whose weights differ in the
+    last place of f32: four in double, from weights changed by parts in 2^24, and one in f32."""
     worst = 0.0
     for seed in range(5):
         generator = torch.Generator().manual_seed(seed)
@@ -234,7 +235,7 @@ def main():
     x = data(generator)
     w_enc = ((torch.rand(N, D, generator=generator) * 2 - 1) / D ** 0.5).float()
     b_enc = torch.zeros(N)
-    b_enc[::10] = -4.0  # dead from the start: AuxK is active from the third step on
+    b_enc[::10] = -4.0  # dead from the start: AuxK acts from the third step on
     start = {"W_enc": w_enc, "b_enc": b_enc, "W_dec": torch.nn.functional.normalize(w_enc, dim=1), "b_dec": x.mean(0),
              "x": x}
     tensors = dict(start)

@@ -2,8 +2,8 @@
 """Predicts the measurements of tools/gpu_check.sh on an H100, from the bytes and operations of each kernel of a step or
 pass.
 
-    tools/roofline.py                              # prints docs/gpu-roofline.md
-    tools/roofline.py --write                      # writes docs/gpu-roofline.md
+    tools/roofline.py                              # prints docs/running/gpu-roofline.md
+    tools/roofline.py --write                      # writes docs/running/gpu-roofline.md
     tools/roofline.py --step 768,24576,32,8192 --precision bf16 [--memory 3.0e12] [--chunk-rows 1024] ...
     tools/roofline.py --check build-emulated/tools/bench [--models tests/golden/models]
 
@@ -499,8 +499,8 @@ FINDINGS = """1. **The encoder reads W_enc once for each chunk of rows** ({chunk
     likewise. Both are small in a pass; they are counted by their bytes."""
 
 
-PLACES = {  # file, text of the line to cite
-    "chunk_at": ("src/sae/encode.c", "DEVICE_FLOATS = "), "aux_at": ("src/sae/step/auxk.c", ".b_dtype = MW_F32"),
+PLACES = {  # where to look: file, text of the line
+    "chunk_at": ("src/sae/pre_activations.c", "DEVICE_FLOATS = "), "aux_at": ("src/sae/step/auxk.c", ".b_dtype = MW_F32"),
     "copy_at": ("src/sae/step/optimizer.c", "ops->convert("), "unit_at": ("cuda_norm.cu", "void adam_of_unit_rows("),
     "row_at": ("cuda_norm.cu", "float unit_row("), "rotary_at": ("cuda_norm.cu", "void rotary("),
     "decode_at": ("cuda_sparse.cu", "void decode("), "dots_at": ("cuda_sparse.cu", "void dots("),
@@ -573,7 +573,7 @@ def pass_rows(passes):
 def bound(machine):
     """Returns the share of the peak that Adam alone allows."""
     ratio = machine["bf16"] * 56 / machine["memory"] / 2  # number of rows whose multiplications take as long as Adam
-    return ("**It cannot be met at these batches.** Adam over W_enc and W_dec moves 56 bytes a latent and dimension, whatever the batch; the\n"
+    return ("**The target cannot be met at these batches.** Adam over W_enc and W_dec moves 56 bytes a latent and dimension, whatever the batch; the\n"
             "encoder does 2 operations a row there. At the ceilings Adam takes as long as the encoder at a batch of %.0f rows. With nothing else\n"
             "in the step the share of peak would be %.0f %% at 8192 rows and %.0f %% at 4096; 70 %% needs %.0f rows. This holds for any program that\n"
             "keeps weights and both moments in f32 and reads a gradient for all of them in each step." % (ratio, 100 * 8192 / (8192 + ratio), 100 * 4096 / (4096 + ratio), ratio * 0.7 / 0.3))

@@ -1,5 +1,5 @@
-# An installed tree is sufficient for other programs: in C and C++, shared and static, with CMake and pkg-config.
-# $BUILD: a build of the library. $CC, $CXX, $CMAKE: the tools that built it.
+# What `cmake --install` puts somewhere is enough for programs of others: C and C++, shared and static, by CMake and by pkg-config.
+# $BUILD: a build of the library. $CC, $CXX, $CMAKE: as it was built.
 . "$SOURCE/tests/cli/common.sh"
 needs pkg-config
 prefix="$work/installed here"
@@ -30,7 +30,7 @@ for verb in $("$MICROW" --help | sed -n 's/^  \([a-z]*\)  .*/\1/p'); do
     check "$verb is in the manual page" grep -q "^.SS $verb" "$prefix/share/man/man1/microw.1"
 done
 
-# The examples, built in another folder against the installed tree.
+# The examples, built elsewhere against what is installed.
 model=$SOURCE/configs/demo/model
 cp -r "$SOURCE/examples" "$work/examples"
 examples() { # examples LANGUAGE LIBRARY
@@ -58,7 +58,7 @@ check "the same numbers" cmp "$work/first" "$work/trained"
 refused=$("$work/build C microw::microw/steer" "$model" "$work/store/sae_models/small" 99999 5 x 2>&1 >/dev/null)
 check "messages go where the program says" [ "$refused" = "steer: latent 99999 is not in this SAE of 256 latents" ]
 
-# A program whose functions have names of internal functions of the library.
+# A program with functions of the names that the library has inside.
 cat >"$work/clash.c" <<'END'
 #include <microw/microw.h>
 #include <stdio.h>
@@ -84,7 +84,7 @@ int main(void) {
     return 0;
 }
 END
-mv "$prefix" "$work/moved" # pkg-config splits a folder name at a space
+mv "$prefix" "$work/moved" # pkg-config reads a folder with a space as two
 lib=$work/moved/${lib#"$prefix/"}
 export PKG_CONFIG_PATH="$lib/pkgconfig"
 for kind in microw microw-static; do
@@ -92,9 +92,10 @@ for kind in microw microw-static; do
     check "names of one's own, $kind" [ "$("$work/clash" 2>/dev/null)" = "0 calls, $(pkg-config --modversion microw), these headers" ]
 done
 
-# As a subdirectory of another project it changes none of its settings.
-mkdir "$work/outer"
-cat >"$work/outer/CMakeLists.txt" <<END
+# As a part of another project microw changes nothing of that project.
+outer() { # outer NAME COMMANDS: a project that takes microw in by these commands
+    mkdir "$work/$1"
+    cat >"$work/$1/CMakeLists.txt" <<END
 cmake_minimum_required(VERSION 3.20)
 project(outer C)
 set(CMAKE_EXPORT_COMPILE_COMMANDS ON)

@@ -3,7 +3,7 @@
 # moved. Links to this file work too.
 # microw-env COMMAND...: starts any other program this way, for instance one that links lib/libmicrow.so.
 # Variables that the user set keep their values; MICROW_CUDA_PATH names folders that are searched first for cuBLAS and
-# NCCL (README).
+# NCCL (docs/running/gpu.md).
 
 # Finds this folder, and the name of the program to start: follows links until ../libexec has the program.
 me=$0
