@@ -45,7 +45,7 @@ const verb verbs[] = {
      verb_generate, false},
     {"layers", "", 0, 0, "lists every site of a model with its width", "", "microw layers --model gpt2", NULL,
      verb_layers, false},
-    {"inspect", "FILE|FOLDER", 1, 1, "shows the contents of a microw file or folder, or of a model; verifies checksums",
+    {"inspect", "FILE|FOLDER", 1, 1, "shows a microw file or folder, or a model; verifies checksums",
      "", "microw inspect store/activations/gpt2-l8", NULL, verb_inspect, false},
     {"export", "", 0, 0, "writes an SAE in the format of another library", "",
      "microw export --sae store/sae_models/gpt2-l8 --format saelens --out sae-gpt2", NULL, verb_export, false},
