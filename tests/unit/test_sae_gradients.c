@@ -359,6 +359,7 @@ static void check_setting(void) {
     for (int i = 0; i < N; i++) dead[i] = false;
     /* latents that did not fire in this batch either */
     for (int64_t i = 0; i < t->n_dead; i++) dead[t->dead[i]] = true;
+    NEED_OK(step_backward(t));
     CHECK(t->n_dead >= AUX_K && t->aux_k == AUX_K);
     copy_parameters(sae, &p);
     check_all(t, &p, &f);
