@@ -208,6 +208,12 @@ static void activations(void) {
     CHECK_OK(b->ops->soft_cap(b, dx, N, 3.0f));
     get(got, dx, N);
     CHECK(relative_error(got, expected, N) < f32_tolerance);
+    x[0] = NAN;
+    NEED_OK(b->ops->upload(b, dx, x, N * 4));
+    CHECK_OK(b->ops->clamp_min(b, dx, N, -0.5f));
+    get(got, dx, N);
+    for (int i = 0; i < N; i++) CHECK(got[i] == (x[i] > -0.5f ? x[i] : -0.5f));
+    CHECK_OK(b->ops->clamp_min(b, dx, 0, 1));
     b->ops->free(b, dx);
     void *host[] = {x, up, expected, got};
     for (int i = 0; i < 4; i++) mw_free(host[i]);

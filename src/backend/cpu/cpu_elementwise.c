@@ -59,6 +59,13 @@ mw_status mw_cpu_soft_cap(mw_backend *backend, float *x, int64_t count, float ca
     return MW_OK;
 }
 
+mw_status mw_cpu_clamp_min(mw_backend *backend, float *x, int64_t count, float least) {
+    (void)backend;
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < count; i++) x[i] = x[i] > least ? x[i] : least;
+    return MW_OK;
+}
+
 mw_status mw_cpu_copy_2d(mw_backend *backend, float *to, int64_t to_stride, const float *from, int64_t from_stride,
                          int64_t rows, int64_t width) {
     (void)backend;

@@ -31,6 +31,10 @@ static __global__ void soft_cap(float *x, int64_t count, float cap, float invers
     EACH(i, count) x[i] = mw_soft_capped(x[i], cap, inverse_cap);
 }
 
+static __global__ void clamp_min(float *x, int64_t count, float least) {
+    EACH(i, count) x[i] = x[i] > least ? x[i] : least;
+}
+
 static __device__ float element(const void *table, mw_dtype dtype, int64_t i) {
     if (dtype == MW_BF16) return __bfloat162float(((const __nv_bfloat16 *)table)[i]);
     if (dtype == MW_F16) return __half2float(((const __half *)table)[i]);
@@ -65,6 +69,12 @@ mw_status mw_cuda_soft_cap(mw_backend *backend, float *x, int64_t count, float c
     if (count == 0) return MW_OK;
     MW_LAUNCH(soft_cap, cuda_blocks(count), CUDA_THREADS, 0, cuda_of(backend)->stream, x, count, cap, 1.0f / cap);
     return cuda_launched("soft_cap");
+}
+
+mw_status mw_cuda_clamp_min(mw_backend *backend, float *x, int64_t count, float least) {
+    if (count == 0) return MW_OK;
+    MW_LAUNCH(clamp_min, cuda_blocks(count), CUDA_THREADS, 0, cuda_of(backend)->stream, x, count, least);
+    return cuda_launched("clamp_min");
 }
 
 /* Contiguous rows are one copy: copies by rows limit strides to 2^31 - 1 bytes. */

@@ -86,12 +86,5 @@ mw_status jump_relu_finish(mw_trainer *t) {
 }
 
 mw_status jump_relu_constrain(mw_trainer *t) {
-    float *share = t->sae->extra[0] + t->first_latent, *theta = NULL;
-    size_t bytes = (size_t)t->n_latents * sizeof(float);
-    MW_TRY(borrow(t->backend, share, bytes, &theta));
-    for (int64_t i = 0; i < t->n_latents; i++)
-        if (!(theta[i] > 0)) theta[i] = 0;
-    mw_status status = write_back(t->backend, share, bytes, theta);
-    give_back(t->backend, theta);
-    return status;
+    return t->backend->ops->clamp_min(t->backend, t->sae->extra[0] + t->first_latent, t->n_latents, 0);
 }
