@@ -35,6 +35,7 @@ def configs():
     yield "mistral", tf.MistralConfig(**gqa, sliding_window=5)
     yield "qwen2", tf.Qwen2Config(**gqa)
     yield "qwen3", tf.Qwen3Config(**gqa, head_dim=8)
+    yield "gemma", tf.GemmaConfig(**gqa, head_dim=8)
     yield "gemma2", tf.Gemma2Config(**gqa, head_dim=8, sliding_window=5, query_pre_attn_scalar=12,
                                     attn_logit_softcapping=2.0, final_logit_softcapping=3.0)
     layers = ["sliding_attention", "full_attention", "sliding_attention"]
@@ -105,13 +106,13 @@ def watch(model, family, tape):
         else:
             for n in "qkv":
                 tape.outputs(getattr(block.self_attn, f"{n}_proj"), f"{p}.attn_{n}")
-            gemma = family.startswith("gemma")
+            gemma = family in ("gemma2", "gemma3")
             out, down = block.self_attn.o_proj, block.mlp.down_proj
             mid = block.pre_feedforward_layernorm if gemma else block.post_attention_layernorm
             act = block.post_feedforward_layernorm if gemma else block.mlp
             tape.outputs(block.post_attention_layernorm if gemma else out, f"{p}.attn_out")
         tape.inputs(out, f"{p}.attn_z")
-        if f"{p}.attn_out" not in tape.sites and not family.startswith("gemma"):
+        if f"{p}.attn_out" not in tape.sites and family not in ("gemma2", "gemma3"):
             tape.outputs(out, f"{p}.attn_out")
         if mid is not None:
             tape.inputs(mid, f"{p}.resid_mid")
@@ -121,8 +122,16 @@ def watch(model, family, tape):
         tape.outputs(base.wte, "embed")
     elif family.startswith("gpt_neox"):
         tape.outputs(base.embed_in, "embed")
-    elif not family == "gemma2":
+    elif family not in ("gemma", "gemma2"):
         tape.outputs(base.embed_tokens, "embed")
+
+
+def release_activation(path):
+    """Names the activation as the released Gemma models do: transformers reads their "gelu" as the tanh approximation."""
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text.replace('"gelu_pytorch_tanh"', '"gelu"'))
 
 
 def main():
@@ -139,11 +148,13 @@ def main():
         watch(model, name, tape)
         with torch.no_grad():
             tape.put("logits", model(input_ids=ids, use_cache=False).logits)
-        if name == "gemma2":
+        if name in ("gemma", "gemma2"):
             tape.sites["embed"] = tape.sites["0.resid_pre"].clone()
         folder = os.path.join(args.out, name)
         shutil.rmtree(folder, ignore_errors=True)
         model.save_pretrained(folder)
+        if name == "gemma":
+            release_activation(os.path.join(folder, "config.json"))
         generation = os.path.join(folder, "generation_config.json")
         if os.path.exists(generation):
             os.remove(generation)

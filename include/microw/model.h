@@ -8,7 +8,7 @@
  *     MW_TRY(mw_model_forward(model, &batch, NULL));        // stops after the last hooked site
  *     mw_model_free(&model);
  *
- * Families (config.json "model_type"): gpt2, gpt_neox, gpt_neo, llama, mistral, qwen2, qwen3, gemma2, gemma3,
+ * Families (config.json "model_type"): gpt2, gpt_neox, gpt_neo, llama, mistral, qwen2, qwen3, gemma, gemma2, gemma3,
  * gemma3_text. One forward pass serves all families, parameterized by a table; a config.json that needs a feature that
  * is not implemented is refused. All functions are local to the process.
  */

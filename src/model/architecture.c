@@ -28,7 +28,10 @@ static mw_status read_activation(config c, mw_architecture *a) {
                  {"swish", MW_ACT_SILU},
                  {"relu", MW_ACT_RELU}};
     const char *name;
-    MW_TRY(mw_json_get_text(c, "hidden_activation|hidden_act|activation_function", a->family->mlp.activation, &name));
+    const mw_mlp_spec *mlp = &a->family->mlp;
+    const char *keys = mlp->gelu_is_tanh ? "hidden_act" : "hidden_activation|hidden_act|activation_function";
+    MW_TRY(mw_json_get_text(c, keys, mlp->activation, &name));
+    if (mlp->gelu_is_tanh && strcmp(name, "gelu") == 0) name = mlp->activation;
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strcmp(known[i].name, name) == 0) {
             a->activation = known[i].kind;

@@ -57,6 +57,7 @@ typedef struct mw_attention_spec {
 typedef struct mw_mlp_spec {
     const char *activation; /* default; names: read_activation in architecture.c */
     mw_bias bias;
+    bool gelu_is_tanh; /* Gemma: hidden_act "gelu", as the released models have it, is the tanh approximation */
     int64_t expansion; /* d_mlp defaults to expansion * d_model; 0: d_mlp is required */
 } mw_mlp_spec;
 

@@ -4,8 +4,8 @@
 #include "device.h"
 #include "test.h"
 
-static const char *const families[] = {"gpt2",    "gpt_neo", "gpt_neox", "gpt_neox_serial", "llama", "llama3",
-                                       "mistral", "qwen2",   "qwen3",    "gemma2",          "gemma3"};
+static const char *const families[] = {"gpt2",    "gpt_neo", "gpt_neox", "gpt_neox_serial", "llama",  "llama3",
+                                       "mistral", "qwen2",   "qwen3",    "gemma",           "gemma2", "gemma3"};
 
 typedef struct watch {
     mw_collector collected;
