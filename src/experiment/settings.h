@@ -1,9 +1,11 @@
-/* The experiment file as structs. Every key is one row of a table in settings.c. */
+/* The experiment file as structs. Every key is one row of a table: of the floor that has the options, else of settings_tables.c. */
 #ifndef MICROW_EXPERIMENT_SETTINGS_H
 #define MICROW_EXPERIMENT_SETTINGS_H
 
 #include "microw/config.h"
+#include "microw/dataset.h"
 #include "microw/experiment.h"
+#include "microw/harvest.h"
 #include "microw/sae.h"
 
 typedef struct top_settings {
@@ -11,27 +13,26 @@ typedef struct top_settings {
     double quota_gb;
 } top_settings;
 
+enum { MODEL_DTYPE_AUTO = -1 };
 typedef struct model_settings {
     char *path, *device;
-    int dtype; /* auto|f32|bf16|f16 */
+    int dtype; /* mw_dtype, or MODEL_DTYPE_AUTO */
     bool pack_weights;
 } model_settings;
 
 typedef struct dataset_settings {
     mw_strings path;
-    char *text_field, *separator;
-    int format, on_missing, split, bos; /* mw_dataset_format, mw_missing_rule, mw_text_split, mw_bos_rule */
-    int64_t context, batch, limit_tokens, limit_documents;
-    bool pack, truncate, eos;
+    mw_dataset_options options; /* without paths, see settings_dataset */
+    int64_t batch;
 } dataset_settings;
 
+typedef enum hook_kind { HOOK_STATISTICS, HOOK_SCALE, HOOK_ADD, HOOK_ABLATE, HOOK_STOP } hook_kind;
 typedef struct hook_settings {
     char *site;
-    int kind; /* hook_kind */
+    hook_kind kind;
     double factor, value;
     mw_ints columns;
 } hook_settings;
-typedef enum hook_kind { HOOK_STATISTICS, HOOK_SCALE, HOOK_ADD, HOOK_ABLATE, HOOK_STOP } hook_kind;
 
 typedef struct hooks_settings {
     mw_items list;
@@ -39,10 +40,7 @@ typedef struct hooks_settings {
 
 typedef struct harvest_settings {
     mw_strings sites;
-    int dtype; /* f32|bf16|f16 */
-    int skip;  /* mw_skip */
-    int64_t skip_positions;
-    int nan; /* stop|keep */
+    mw_harvest_options options;
 } harvest_settings;
 
 typedef struct sae_settings {
@@ -54,17 +52,15 @@ typedef struct sae_settings {
 } sae_settings;
 
 typedef struct train_settings {
-    int64_t tokens, batch, warmup, aux_k, dead_after, init_rows, log_every, checkpoint_every;
-    int64_t order, shuffle_block, shuffle_window;
-    int64_t keep_checkpoints, resample_every, k_start, k_anneal, sparsity_warmup, threshold_batches, patience, shards;
-    double lr, beta1, beta2, eps, decay, clip_norm, ema, aux_coefficient;
-    double sparsity, l0_target, bandwidth, threshold_init, min_gain, checkpoint_minutes;
+    mw_train_options options; /* as the file says, see settings_training */
+    int64_t tokens;
+    bool by_blocks; /* shuffle: blocks */
     bool verify;
-    int shuffle, nan, schedule, penalty, precision, normalize, init, center;
 } train_settings;
 
 typedef struct discover_settings {
-    int64_t top_texts, samples, context_tokens, neighbours, coactive_rows, logit_tokens, seed, show;
+    mw_discover_options options;
+    int64_t logit_tokens, show;
     char *categories, *names;
 } discover_settings;
 
@@ -83,7 +79,7 @@ typedef struct evaluate_settings {
 
 /* What is done to latents. */
 typedef struct edit_settings {
-    mw_latent_values edits, add, clamp;
+    mw_latent_values scale, add, clamp;
     mw_ints ablate;
     char *concept, *category;
     double strength;
@@ -92,16 +88,16 @@ typedef struct edit_settings {
 
 typedef struct variant_settings {
     char *name;
-    edit_settings turn;
+    edit_settings edits;
 } variant_settings;
 
 typedef struct steer_settings {
     mw_strings prompts, measure_path;
-    edit_settings turn;
+    edit_settings edits;
     mw_items variants;
     mw_reals scales;
-    double temperature, top_p;
-    int64_t max_new_tokens, top_k, seed, samples, measure_tokens;
+    mw_sampling sampling;
+    int64_t samples, measure_tokens;
     bool keep_error;
 } steer_settings;
 
@@ -132,6 +128,8 @@ struct mw_experiment {
 
 /* From a document, which it takes over also where it fails. */
 mw_status settings_bind(mw_document *document, mw_experiment **out) MW_MUST_USE;
+/* Refuses keys that do not go together. */
+mw_status settings_check(const mw_experiment *e) MW_MUST_USE;
 /* Appends the effective values of these sections ("model", ...), paths as they were written: what fingerprints are made of. */
 mw_status settings_write(const mw_experiment *e, const char *const *sections, int count, bool document,
                          mw_text *out) MW_MUST_USE;
@@ -151,6 +149,10 @@ mw_status settings_sites(const mw_experiment *e, char **out) MW_MUST_USE;
 mw_status settings_check_harvested(const mw_experiment *e) MW_MUST_USE;
 /* The same, also where the SAE reads harvests by name. */
 mw_status settings_check_sites(const mw_experiment *e) MW_MUST_USE;
+/* The options of the dataset, which borrow from `e`. */
+mw_dataset_options settings_dataset(const mw_experiment *e);
+/* The options of a training on sites of this width, nothing left to be resolved; `fingerprint` is borrowed. */
+mw_train_options settings_training(const mw_experiment *e, int64_t width, const char *fingerprint);
 /* The SAE's variant, which has been checked. */
 mw_variant settings_variant(const mw_experiment *e);
 

@@ -1,5 +1,10 @@
 /* Experiment files: what is read, what is refused and where. */
-#include "experiment/settings.h"
+#include "concepts/discover_options.h"
+#include "dataset/dataset_options.h"
+#include "experiment/settings_tables.h"
+#include "harvest/harvest_options.h"
+#include "model/sampling_options.h"
+#include "sae/train/train_options.h"
 #include "test.h"
 
 #include <time.h>
@@ -45,12 +50,49 @@ static void good_file(void) {
     mw_experiment *e = NULL;
     NEED_OK(load(good, "train.batch=64", &e));
     CHECK(strcmp(e->top.name, "x") == 0 && e->dataset.path.count == 2 && e->sae.k == 4 && e->train.tokens == 1000);
-    CHECK(e->train.batch == 64 && e->train.lr == 1e-3 && isnan(e->train.lr) == 0 && e->train.aux_k == MW_AUTO_INT);
-    CHECK(e->steer.turn.edits.count == 2 && e->steer.turn.edits.items[0].index == 42 &&
-          e->steer.turn.edits.items[0].value == 1.5);
+    CHECK(e->train.options.batch == 64 && e->train.options.lr == 1e-3 && isnan(e->train.options.lr) == 0 &&
+          e->train.options.aux_k == MW_AUTO_INT);
+    CHECK(e->steer.edits.scale.count == 2 && e->steer.edits.scale.items[0].index == 42 &&
+          e->steer.edits.scale.items[0].value == 1.5);
     CHECK(e->steer.prompts.count == 1 && settings_has(e, "steer") && !settings_has(e, "evaluate"));
     CHECK(reads(e, "0.resid_post"));
     mw_experiment_free(&e);
+}
+
+/* Every option of a floor is a key of its section. */
+static void options_are_keys(void) {
+    static const struct {
+        const char *section;
+        const mw_field *options;
+    } tables[] = {{"dataset", dataset_option_fields},
+                  {"harvest", harvest_option_fields},
+                  {"train", train_option_fields},
+                  {"discover", discover_option_fields},
+                  {"steer", sampling_option_fields}};
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
+        for (const mw_field *f = tables[i].options; f->name; f++)
+            CHECK(mw_fields_have(settings_find_section(tables[i].section)->fields, f->name));
+}
+
+/* A program's defaults are those of a file without these keys. */
+static void defaults_are_the_files(void) {
+    static const char *const sets[] = {"sae.variant=topk", "sae.variant=relu", "train.tokens=1e9"};
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
+        mw_experiment *e = NULL;
+        mw_text file = {0}, program = {0};
+        NEED_OK(load("model: {path: m}\ndataset: {path: a}\ntrain: {tokens: 1e5}\n", sets[i], &e));
+        mw_train_options of_file = settings_training(e, 64, NULL);
+        mw_train_options of_program =
+            mw_train_defaults(&(mw_sae_shape){.variant = settings_variant(e), .d = 64}, e->train.tokens, of_file.batch);
+        mw_fields_write(&file, train_option_fields, &of_file, 0, false);
+        mw_fields_write(&program, train_option_fields, &of_program, 0, false);
+        CHECK(strcmp(file.data, program.data) == 0 && of_file.steps == of_program.steps);
+        CHECK(of_program.aux_k == (i == 1 ? 0 : 32) && of_program.shuffle_block == 0 && of_program.shards == 1);
+        CHECK(of_program.steps == (i == 2 ? 244141 : 25) && of_program.warmup_steps == (i == 2 ? 1000 : 1));
+        mw_text_free(&file);
+        mw_text_free(&program);
+        mw_experiment_free(&e);
+    }
 }
 
 /* The effective file, read again, is itself. */
@@ -173,7 +215,7 @@ static void many_keys(void) {
     for (int i = 0; i < KEYS; i++) mw_text_addf(&text, "    %d: 1\n", i);
     clock_t begin = clock();
     NEED_OK(load(text.data, NULL, &e));
-    CHECK(e->steer.turn.edits.count == KEYS);
+    CHECK(e->steer.edits.scale.count == KEYS);
     CHECK((double)(clock() - begin) / CLOCKS_PER_SEC < 15);
     mw_experiment_free(&e);
     mw_text_addf(&text, "    77: 2\n");
@@ -185,6 +227,8 @@ int main(void) {
     RUN(one_document);
     RUN(many_keys);
     RUN(good_file);
+    RUN(options_are_keys);
+    RUN(defaults_are_the_files);
     RUN(effective_file_is_stable);
     RUN(reference_loads);
     RUN(bad_files);

@@ -1,6 +1,7 @@
 /* A conversation with a model whose latents can be turned between lines. */
 #include "experiment/run/latent_edits.h"
 #include "experiment/run/generation.h"
+#include "model/sampling_options.h"
 
 #include <ctype.h>
 #include <math.h>
@@ -105,7 +106,7 @@ static mw_status go_ablate(lab *l, char *rest) {
 static mw_status go_concept(lab *l, char *rest) {
     char *name = next_word(&rest), *strength = next_word(&rest);
     edit_settings s = {
-        .concept = name ? name : "", .concept_latents = l->r->e->steer.turn.concept_latents, .strength = 1};
+        .concept = name ? name : "", .concept_latents = l->r->e->steer.edits.concept_latents, .strength = 1};
     edits made = {0};
     if (!name) return mw_error(MW_ERR_ARG, "expected a name or category");
     if (strength && !mw_parse_double(strength, &s.strength))
@@ -231,7 +232,7 @@ static mw_status go_top(lab *l, char *rest) {
     peak *list = mw_calloc((size_t)l->r->sae->n, sizeof *list);
     if (!list) return MW_ERR_MEMORY;
     mw_status status = read_codes(l, &log);
-    bool bos = l->r->e->dataset.bos != MW_BOS_NONE && mw_tokenizer_bos(l->r->tokenizer) >= 0;
+    bool bos = l->r->e->dataset.options.bos != MW_BOS_NONE && mw_tokenizer_bos(l->r->tokenizer) >= 0;
     for (int64_t i = 0; i < l->r->sae->n; i++) list[i].latent = i;
     for (int64_t r = bos ? 1 : 0; r < log.rows && status == MW_OK; r++)
         for (int64_t j = log.codes.start[r]; j < log.codes.start[r + 1]; j++)
@@ -407,18 +408,14 @@ static mw_status converse(lab *l) {
 }
 
 static mw_status open_lab(lab *l) {
-    const steer_settings *s = &l->r->e->steer;
-    bool given = settings_has(l->r->e, "steer");
     MW_TRY(run_sae(l->r));
     MW_TRY(run_model(l->r));
     MW_TRY(run_tokenizer(l->r));
     MW_TRY(dictionary_open(l->r, &l->d));
-    l->how = (mw_sampling){.max_new_tokens = given ? s->max_new_tokens : 40,
-                           .temperature = given ? s->temperature : 0,
-                           .top_k = given ? s->top_k : 0,
-                           .top_p = given ? s->top_p : 1,
-                           .seed = given ? s->seed : 0,
-                           .stop_id = mw_tokenizer_eos(l->r->tokenizer)};
+    l->how = l->r->e->steer.sampling;
+    if (!settings_has(l->r->e, "steer"))
+        MW_TRY(mw_fields_bind("defaults", NULL, "steer", sampling_option_fields, &l->how));
+    l->how.stop_id = mw_tokenizer_eos(l->r->tokenizer);
     return MW_OK;
 }
 

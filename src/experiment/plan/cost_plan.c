@@ -52,7 +52,7 @@ static mw_status count_tokens(job *j, int64_t given) {
     j->tokens = given;
     j->tokens_from = "--tokens";
     if (given > 0) return MW_OK;
-    j->tokens = d->limit_tokens;
+    j->tokens = d->options.limit_tokens;
     j->tokens_from = "dataset.limit_tokens";
     if (j->tokens > 0) return MW_OK;
     uint64_t bytes = 0, one = 0;
@@ -75,13 +75,12 @@ static mw_status read_sae(job *j) {
     if (transcoder) count = 0;
     if (status == MW_OK && transcoder) status = add_sites(j, target, &out, j->part, &count);
     if (status != MW_OK) return status;
-    j->options = training_options(j->e, d, NULL);
+    j->options = settings_training(j->e, d, NULL);
     return training_shape(j->e, d, transcoder, j->part, count, &j->shape);
 }
 
 static mw_status read_job(const mw_experiment *e, int64_t tokens, job *j) {
-    static const size_t sizes[] = {4, 2, 2};
-    *j = (job){.e = e, .stored = sizes[e->harvest.dtype]};
+    *j = (job){.e = e, .stored = mw_dtype_size(e->harvest.options.dtype)};
     MW_TRY(mw_model_outline(e->model.path, &j->model));
     MW_TRY(count_tokens(j, tokens));
     for (int64_t i = 0; i < e->harvest.sites.count; i++) {
@@ -117,7 +116,9 @@ static double numbers_of_sae(const mw_sae_shape *s) {
 }
 
 static double weight_bytes(const job *j) {
-    return (double)mw_model_about(j->model)->parameters * (j->e->model.dtype < 2 ? 4 : 2); /* auto: as if f32 */
+    int dtype = j->e->model.dtype;
+    size_t each = mw_dtype_size(dtype == MODEL_DTYPE_AUTO ? MW_F32 : (mw_dtype)dtype);
+    return (double)mw_model_about(j->model)->parameters * (double)each;
 }
 
 /* Products of the layers up to the last site, and half of the square of the context for attention. */
@@ -125,7 +126,7 @@ static double harvest_seconds(const job *j, const rates *r, place p, bool *by_di
     const mw_model_info *m = mw_model_about(j->model);
     double layers = j->last_layer + 1, embed = (double)(m->vocab * m->d_model);
     double each = 2 * ((double)m->parameters - embed) / (double)m->n_layers * layers;
-    double scores = 2 * layers * (double)(j->e->dataset.context * m->n_heads * m->head_dim);
+    double scores = 2 * layers * (double)(j->e->dataset.options.context * m->n_heads * m->head_dim);
     double compute = harvest_left_out * (double)j->tokens * (each / r->matmul + scores / r->attention) / p.ranks;
     double disk = (double)j->tokens * (double)j->site_width * (double)j->stored / (r->disk_write * p.nodes);
     *by_disk = disk > compute;
@@ -177,14 +178,14 @@ static step_cost cost_of_step(const job *j, const rates *r, place p) {
                gather_seconds(r, group, batch * (d + out) * 4) + gather_seconds(r, group, weights * 4 / shards) +
                shards_seconds(j, r, p, batch / group.ranks, active, out) + 12 * (p.ranks > 1 ? r->latency : 0);
     static const double call = 5e-7; /* a read from the system's cache, for each row */
-    c.read = (j->e->train.shuffle ? 0 : batch * call / ranks) +
+    c.read = (j->e->train.by_blocks ? 0 : batch * call / ranks) +
              batch * (double)j->stored * (d + (s->d_out ? out : 0)) / (r->disk_read * p.nodes);
     return c;
 }
 
 static double harvest_memory(const job *j) {
     const mw_model_info *m = mw_model_about(j->model);
-    double rows = (double)(j->e->dataset.batch * j->e->dataset.context), width = (double)j->site_width;
+    double rows = (double)(j->e->dataset.batch * j->e->dataset.options.context), width = (double)j->site_width;
     double pass = rows * 4 * (double)(6 * m->d_model + 2 * m->d_mlp);
     return weight_bytes(j) + 3 * rows * width * (double)j->stored + pass +
            (double)j->tokens * 17; /* ids, and where rows come from */
@@ -207,7 +208,7 @@ static void print_job(const job *j) {
     printf("model      %s: %lld layers, width %lld, %.4g M parameters\n", m->family, (long long)m->n_layers,
            (long long)m->d_model, (double)m->parameters / 1e6);
     printf("dataset    %lld tokens (%s), context %lld\n", (long long)j->tokens, j->tokens_from,
-           (long long)j->e->dataset.context);
+           (long long)j->e->dataset.options.context);
     if (j->site_width)
         printf("harvest    %lld sites, %lld wide, %zu bytes a number: %.4g GB on disk, %.3g GB of memory a rank\n",
                (long long)j->e->harvest.sites.count, (long long)j->site_width, j->stored,
@@ -276,7 +277,7 @@ static mw_status find_rates(job *j, const mw_comm *comm, const char *device, rat
                               .d_mlp = m->d_mlp,
                               .heads = m->n_heads,
                               .head_dim = m->head_dim,
-                              .context = j->e->dataset.context,
+                              .context = j->e->dataset.options.context,
                               .d = sae ? j->shape.d : m->d_model,
                               .n = sae ? j->shape.n : 4 * m->d_model,
                               .k = sae && j->shape.k ? j->shape.k : 32};

@@ -7,7 +7,7 @@
 /* ---- texts -------------------------------------------------------------------------------------------------- */
 
 mw_status prompts_encode(const run *r, const mw_strings *prompts, int64_t samples, prompt_set *out) {
-    int32_t bos = r->e->dataset.bos == MW_BOS_NONE ? -1 : mw_tokenizer_bos(r->tokenizer);
+    int32_t bos = r->e->dataset.options.bos == MW_BOS_NONE ? -1 : mw_tokenizer_bos(r->tokenizer);
     out->n = prompts->count * samples;
     if (!(out->length = mw_calloc((size_t)out->n, sizeof *out->length))) return MW_ERR_MEMORY;
     for (int64_t i = 0; i < out->n; i++) {

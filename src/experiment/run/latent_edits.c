@@ -140,8 +140,8 @@ static mw_status add_concept(const dictionary *d, const edit_settings *s, edits 
 }
 
 static mw_status add_given(const edit_settings *s, edits *out) {
-    for (int64_t i = 0; i < s->edits.count; i++)
-        MW_TRY(edits_put_scale(out, s->edits.items[i].index, s->edits.items[i].value));
+    for (int64_t i = 0; i < s->scale.count; i++)
+        MW_TRY(edits_put_scale(out, s->scale.items[i].index, s->scale.items[i].value));
     for (int64_t i = 0; i < s->add.count; i++) MW_TRY(edits_put_add(out, s->add.items[i].index, s->add.items[i].value));
     for (int64_t i = 0; i < s->clamp.count; i++)
         MW_TRY(edits_put(out, s->clamp.items[i].index, 0, s->clamp.items[i].value));

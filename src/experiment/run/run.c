@@ -11,8 +11,6 @@ bool run_is_root(const run *r) {
 
 /* ---- what is open -------------------------------------------------------------------------------------- */
 
-static const char *const dtype_names[] = {"auto", "f32", "bf16", "f16"};
-
 /* Ranks of a node take its GPUs in turn. */
 static mw_status open_backend(run *r) {
     return r->backend ? MW_OK : mw_backend_open_at(r->e->model.device, mw_comm_local_rank(r->comm), &r->backend);
@@ -51,7 +49,9 @@ static void tell_where(const run *r) {
 mw_status run_model(run *r) {
     if (r->model) return MW_OK;
     MW_TRY(run_backend(r));
-    mw_status status = mw_model_open(r->e->model.path, dtype_names[r->e->model.dtype], r->backend, &r->model);
+    int dtype = r->e->model.dtype;
+    const char *stored_as = dtype == MODEL_DTYPE_AUTO ? "auto" : mw_dtype_name((mw_dtype)dtype);
+    mw_status status = mw_model_open(r->e->model.path, stored_as, r->backend, &r->model);
     if (status != MW_OK) tell_where(r);
     if (status == MW_OK && !r->e->model.pack_weights) mw_model_disable_packing(r->model);
     MW_TRY(mw_comm_agree(r->comm, status));
@@ -93,30 +93,13 @@ static mw_status same_dataset(const run *r) {
 }
 
 int32_t untouched_token(const run *r) {
-    return r->e->harvest.skip == MW_SKIP_NONE ? -1 : mw_tokenizer_bos(r->tokenizer);
-}
-
-mw_dataset_options run_dataset_options(const dataset_settings *d) {
-    return (mw_dataset_options){.paths = (const char *const *)d->path.items,
-                                .n_paths = d->path.count,
-                                .format = (mw_dataset_format)d->format,
-                                .text_field = d->text_field,
-                                .on_missing = (mw_missing_rule)d->on_missing,
-                                .split = (mw_text_split)d->split,
-                                .separator = d->separator,
-                                .context = d->context,
-                                .pack = d->pack,
-                                .truncate = d->truncate,
-                                .bos = (mw_bos_rule)d->bos,
-                                .eos = d->eos,
-                                .limit_tokens = d->limit_tokens,
-                                .limit_documents = d->limit_documents};
+    return r->e->harvest.options.skip == MW_SKIP_NONE ? -1 : mw_tokenizer_bos(r->tokenizer);
 }
 
 mw_status run_dataset(run *r) {
     if (r->dataset) return MW_OK;
     MW_TRY(run_tokenizer(r));
-    mw_dataset_options options = run_dataset_options(&r->e->dataset);
+    mw_dataset_options options = settings_dataset(r->e);
     MW_TRY(mw_dataset_load(&options, r->tokenizer, r->comm, &r->dataset));
     return same_dataset(r);
 }

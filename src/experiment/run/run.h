@@ -37,7 +37,6 @@ mw_status run_tokenizer(run *r) MW_MUST_USE;
 /* The token whose rows edits leave alone: beginning of sequence, unless the harvest kept it (-1). The tokenizer is open. */
 int32_t untouched_token(const run *r);
 mw_status run_dataset(run *r) MW_MUST_USE;
-mw_dataset_options run_dataset_options(const dataset_settings *d);
 mw_status run_store(run *r) MW_MUST_USE;
 mw_status run_sae(run *r) MW_MUST_USE;
 mw_status run_sae_here(run *r) MW_MUST_USE; /* local */

@@ -1,60 +1,7 @@
 #include "experiment/run/train_job.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
-
-static int64_t or_auto(int64_t value, int64_t otherwise) {
-    return value == MW_AUTO_INT ? otherwise : value;
-}
-
-mw_train_options training_options(const mw_experiment *e, int64_t width, const char *fingerprint) {
-    const train_settings *t = &e->train;
-    const mw_sae_shape shape = {.variant = settings_variant(e), .d = width};
-    const mw_train_options otherwise = mw_train_defaults(&shape, t->tokens, t->batch);
-    return (mw_train_options){.batch = t->batch,
-                              .shards = t->shards,
-                              .steps = otherwise.steps,
-                              .lr = t->lr,
-                              .beta1 = t->beta1,
-                              .beta2 = t->beta2,
-                              .eps = t->eps,
-                              .warmup_steps = or_auto(t->warmup, otherwise.warmup_steps),
-                              .decay = (mw_decay)t->schedule,
-                              .decay_fraction = t->decay,
-                              .clip_norm = t->clip_norm,
-                              .ema = t->ema,
-                              .aux_k = or_auto(t->aux_k, otherwise.aux_k),
-                              .aux_coefficient = t->aux_coefficient,
-                              .dead_after = or_auto(t->dead_after, otherwise.dead_after),
-                              .resample_every = t->resample_every,
-                              .k_start = or_auto(t->k_start, otherwise.k_start),
-                              .k_anneal_steps = t->k_anneal,
-                              .sparsity = t->sparsity,
-                              .sparsity_warmup = or_auto(t->sparsity_warmup, otherwise.sparsity_warmup),
-                              .penalty = (mw_penalty)t->penalty,
-                              .l0_target = t->l0_target,
-                              .bandwidth = t->bandwidth,
-                              .threshold_init = t->threshold_init,
-                              .threshold_batches = t->threshold_batches,
-                              .patience = t->patience,
-                              .min_gain = t->min_gain,
-                              .seed = e->sae.seed,
-                              .order_seed = t->order,
-                              .shuffle_block = t->shuffle ? t->shuffle_block : 0,
-                              .shuffle_window = t->shuffle_window,
-                              .nan_rule = (mw_nan_rule)t->nan,
-                              .normalize = (mw_normalize)t->normalize,
-                              .precision = (mw_precision)t->precision,
-                              .init = (mw_init)t->init,
-                              .center = (mw_center)t->center,
-                              .init_rows = t->init_rows,
-                              .log_every = t->log_every,
-                              .checkpoint_every = t->checkpoint_every,
-                              .checkpoint_minutes = t->checkpoint_minutes,
-                              .keep_checkpoints = t->keep_checkpoints,
-                              .fingerprint = fingerprint};
-}
 
 static mw_status label(mw_sae *sae, const mw_experiment *e) {
     char *sites = NULL;
@@ -71,7 +18,7 @@ mw_status training_shape(const mw_experiment *e, int64_t d, bool transcoder, con
     int64_t made = 0;
     for (int64_t i = 0; i < n_targets; i++) made += part[i];
     *out = (mw_sae_shape){.variant = settings_variant(e),
-                          .n = or_auto(s->n_latents, 8 * d),
+                          .n = s->n_latents == MW_AUTO_INT ? 8 * d : s->n_latents,
                           .d = d,
                           .k = s->k,
                           .d_out = transcoder ? made : 0,
@@ -148,7 +95,7 @@ mw_status training_plan(run *r, train_job *job) {
     MW_TRY(run_views(r, &job->v));
     mw_status status = mw_comm_agree(r->comm, describe(r, &job->w));
     if (status == MW_OK) status = work_look(r, &job->w);
-    job->options = training_options(r->e, job->v.in.width, job->w.fingerprint);
+    job->options = settings_training(r->e, job->v.in.width, job->w.fingerprint);
     job->complete = job->w.complete;
     if (status == MW_OK && job->complete) status = mw_comm_agree(r->comm, run_is_root(r) ? settle(r, &job->w) : MW_OK);
     if (status == MW_OK && job->complete && run_is_root(r)) printf("train: complete, %s\n", job->w.output);

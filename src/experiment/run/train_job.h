@@ -13,8 +13,6 @@ typedef struct train_job {
     bool complete;               /* it is there already */
 } train_job;
 
-/* What the file says, for what is read being so wide. */
-mw_train_options training_options(const mw_experiment *e, int64_t width, const char *fingerprint);
 /* Opens the store and says what is to be done; training_free ends what was planned. Collective, as all of these but the last. */
 mw_status training_plan(run *r, train_job *job) MW_MUST_USE;
 /* What the file says the SAE is to be: reading so many columns, and rebuilding sites of these widths, as a transcoder or not. */

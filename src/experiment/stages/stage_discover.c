@@ -193,14 +193,9 @@ static mw_status load_given(run *r, findings *f) {
 
 static mw_status discover(run *r, const views *v, findings *f) {
     const discover_settings *s = &r->e->discover;
-    mw_discover_options options = {.top_texts = s->top_texts,
-                                   .samples = s->samples,
-                                   .around = s->context_tokens,
-                                   .neighbours = s->neighbours,
-                                   .coactive_rows = s->coactive_rows,
-                                   .seed = s->seed,
-                                   .nan_rule = (mw_nan_rule)r->e->train.nan,
-                                   .categories = s->categories[0] ? &f->categories : NULL};
+    mw_discover_options options = s->options;
+    options.nan_rule = r->e->train.options.nan_rule;
+    options.categories = s->categories[0] ? &f->categories : NULL;
     MW_TRY(load_given(r, f));
     MW_TRY(mw_discover(r->sae, &v->in, r->comm, &options, &f->discovery));
     if (s->logit_tokens == 0) return MW_OK;

@@ -159,7 +159,7 @@ static mw_status evaluate(run *r, const views *v, work *w) {
     bool predict = r->e->evaluate.ce_recovered;
     MW_TRY(work_begin(r, w));
     if (w->complete) return MW_OK;
-    MW_TRY(mw_sae_measure(r->sae, &v->in, v->out, (mw_nan_rule)r->e->train.nan, r->comm, &metrics));
+    MW_TRY(mw_sae_measure(r->sae, &v->in, v->out, r->e->train.options.nan_rule, r->comm, &metrics));
     if (predict) MW_TRY(predict_with(r, v, &predictions));
     if (run_is_root(r)) print_result(r->sae, &metrics, predict ? &predictions : NULL);
     MW_TRY(mw_comm_agree(r->comm, run_is_root(r) ? save(w, v, &metrics, predict ? &predictions : NULL) : MW_OK));

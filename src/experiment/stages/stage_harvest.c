@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static const mw_dtype stored_dtypes[] = {MW_F32, MW_BF16, MW_F16};
 enum { PAIRS = 9 };
 
 /* Rank 0 hashes, all learn: large files are read once. */
@@ -70,7 +69,7 @@ static mw_status save_meta(const run *r, const mw_harvest_report *report, const 
         json_array_append_new(sites, json_string(r->e->harvest.sites.items[i]));
     meta = json_pack("{s:s, s:s, s:s, s:o, s:I, s:I, s:s}", "run", r->e->top.name, "model", r->e->given->model.path,
                      "model_sha256", p->model_hash, "sites", sites, "rows", (json_int_t)report->rows, "tokens",
-                     (json_int_t)report->tokens, "dtype", mw_dtype_name(stored_dtypes[r->e->harvest.dtype]));
+                     (json_int_t)report->tokens, "dtype", mw_dtype_name(r->e->harvest.options.dtype));
     mw_status status = path && meta ? mw_json_save(path, meta, 1) : MW_ERR_MEMORY;
     json_decref(meta);
     mw_free(path);
@@ -90,18 +89,15 @@ static mw_status harvest(run *r, provenance *p) {
     mw_site *sites = mw_calloc((size_t)h->sites.count, sizeof *sites);
     mw_status status = sites ? parse_sites(&h->sites, sites) : MW_ERR_MEMORY;
     status = mw_comm_agree(r->comm, status);
-    mw_harvest_options options = {.sites = sites,
-                                  .n_sites = h->sites.count,
-                                  .dtype = stored_dtypes[h->dtype],
-                                  .batch = r->e->dataset.batch,
-                                  .skip = (mw_skip)h->skip,
-                                  .skip_positions = h->skip_positions,
-                                  .keep_nan = h->nan != 0,
-                                  .replace = true,
-                                  .restart = yaml_hooks_want_all(r->e),
-                                  .lock = &p->w.lock,
-                                  .provenance = p->pairs,
-                                  .n_provenance = PAIRS};
+    mw_harvest_options options = h->options;
+    options.sites = sites;
+    options.n_sites = h->sites.count;
+    options.batch = r->e->dataset.batch;
+    options.replace = true;
+    options.restart = yaml_hooks_want_all(r->e);
+    options.lock = &p->w.lock;
+    options.provenance = p->pairs;
+    options.n_provenance = PAIRS;
     if (status == MW_OK) status = run_quota(r, &options.allowed_bytes);
     mw_harvest_report report = {0};
     yaml_hooks hooks = {0};

@@ -35,7 +35,7 @@ typedef struct lab {
 /* ---- variants ------------------------------------------------------------------------------------------------- */
 
 static bool turns_anything(const edit_settings *s) {
-    return s->edits.count || s->add.count || s->clamp.count || s->ablate.count || s->concept[0];
+    return s->scale.count || s->add.count || s->clamp.count || s->ablate.count || s->concept[0];
 }
 
 static mw_status new_variant(lab *l, char *name, const edit_settings *s, double scale) {
@@ -65,9 +65,9 @@ static mw_status make_variants(lab *l, const dictionary *d) {
     const steer_settings *s = l->s;
     const variant_settings *given = s->variants.items;
     MW_TRY(new_variant(l, mw_strdup("unchanged"), NULL, 0));
-    if (turns_anything(&s->turn) || !s->variants.count)
-        MW_TRY(add_variants(l, d, s->turn.concept[0] ? s->turn.concept : "steer", &s->turn));
-    for (int64_t i = 0; i < s->variants.count; i++) MW_TRY(add_variants(l, d, given[i].name, &given[i].turn));
+    if (turns_anything(&s->edits) || !s->variants.count)
+        MW_TRY(add_variants(l, d, s->edits.concept[0] ? s->edits.concept : "steer", &s->edits));
+    for (int64_t i = 0; i < s->variants.count; i++) MW_TRY(add_variants(l, d, given[i].name, &given[i].edits));
     return MW_OK;
 }
 
@@ -77,7 +77,7 @@ static mw_status prepare(lab *l) {
     mw_status status = make_variants(l, &d);
     dictionary_close(&d);
     if (status == MW_OK) status = prompts_encode(l->r, &l->s->prompts, l->s->samples, &l->prompts);
-    if (status == MW_OK) status = prompts_check_and_tell(l->r, &l->prompts, l->s->max_new_tokens);
+    if (status == MW_OK) status = prompts_check_and_tell(l->r, &l->prompts, l->s->sampling.max_new_tokens);
     for (int64_t v = 0; v < l->n && status == MW_OK; v++) {
         variant *one = &l->list[v];
         one->texts = mw_calloc((size_t)l->prompts.n, sizeof *one->texts);
@@ -120,13 +120,8 @@ static void detach(void *self, mw_hooks *hooks) {
 }
 
 static mw_status write(lab *l, variant *one) {
-    const steer_settings *s = l->s;
-    mw_sampling how = {.max_new_tokens = s->max_new_tokens,
-                       .temperature = s->temperature,
-                       .top_k = s->top_k,
-                       .top_p = s->top_p,
-                       .seed = s->seed,
-                       .stop_id = mw_tokenizer_eos(l->r->tokenizer)};
+    mw_sampling how = l->s->sampling;
+    how.stop_id = mw_tokenizer_eos(l->r->tokenizer);
     mw_hooks *hooks = mw_model_hooks(l->r->model);
     MW_TRY(attach(one, hooks));
     mw_status status = prompts_continue(l->r, &l->prompts, &how, one->texts);
@@ -194,11 +189,10 @@ static int64_t first_of_last(const mw_dataset *d, int64_t tokens) {
 }
 
 static mw_status load_text(lab *l) {
-    const dataset_settings *d = &l->r->e->dataset;
     const mw_strings *paths = &l->s->measure_path;
     if (l->s->measure_tokens == 0) return MW_OK;
     if (!paths->count) return run_dataset(l->r);
-    mw_dataset_options options = run_dataset_options(d);
+    mw_dataset_options options = settings_dataset(l->r->e);
     options.paths = (const char *const *)paths->items;
     options.n_paths = paths->count;
     options.limit_tokens = l->s->measure_tokens;

@@ -9,7 +9,7 @@
 
 /* A team has as many ranks as an SAE has shards, or so many times that. */
 static int64_t least_ranks(const sweep *s) {
-    return s->base->train.shards > 1 ? s->base->train.shards : 1;
+    return s->base->train.options.shards > 1 ? s->base->train.options.shards : 1;
 }
 
 static int team_count(const sweep *s, int64_t left, int ranks) {

@@ -1,0 +1,19 @@
+/* The options of discovery: their keys and defaults. */
+#include "concepts/discover_options.h"
+#include "microw/concepts.h"
+
+#define AT(member) offsetof(mw_discover_options, member)
+
+const mw_field discover_option_fields[] = {
+    {"top_texts", MW_FIELD_INT, AT(top_texts), "10", .min = 1, .max = 10000,
+     .doc = "texts kept for each latent, at most one of each document in a sequence"},
+    {"samples", MW_FIELD_INT, AT(samples), "15", .min = 0, .max = 10000,
+     .doc =
+         "texts of each latent drawn at random from all rows on which it is active: what it does away from its maximum"},
+    {"context_tokens", MW_FIELD_INT, AT(around), "12", .min = 0, .max = 10000, .doc = "tokens shown on each side"},
+    {"neighbours", MW_FIELD_INT, AT(neighbours), "8", .min = 0, .max = 1000,
+     .doc = "latents listed as alike (decoder cosine) and as active together; 0: neither"},
+    {"together_rows", MW_FIELD_INT, AT(coactive_rows), "200_000", .min = 1, .max = 1e8,
+     .doc = "rows, drawn at random, on which latents that are active together are counted"},
+    {"seed", MW_FIELD_INT, AT(seed), "0", .min = 0, .max = 1e15, .doc = "of what is drawn"},
+    {0}};
