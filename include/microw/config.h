@@ -43,8 +43,8 @@ typedef struct mw_document {
     mw_node *root; /* a map */
 } mw_document;
 
-/* Reads one YAML document from a file, or from `length` bytes; `name` stands for the file in messages. The caller frees `out` with
- * mw_document_free. MW_ERR_CONFIG names file and line. */
+/* Reads one YAML document from a file, or from `length` bytes; `name` stands for the file in messages. The caller
+ * frees `out` with mw_document_free. MW_ERR_CONFIG names file and line. */
 mw_status mw_document_load(const char *path, mw_document *out) MW_MUST_USE;
 mw_status mw_document_parse(const char *name, const char *text, size_t length, mw_document *out) MW_MUST_USE;
 /* Applies `a.b=value`. The value is parsed as YAML, so lists and maps work too. */
@@ -59,8 +59,8 @@ void mw_document_free(mw_document *document);
 const mw_node *mw_node_find(const mw_node *map, const char *key);
 /* Appends a node in YAML's flow style: "16", "[1, 2]". */
 void mw_node_text(const mw_node *node, mw_text *out);
-/* Makes relative paths begin at a folder: at `folder` those of the file (nodes with a line), at `here` those of --set. NULL leaves them
- * as they are. `fields` says which keys hold paths; other keys stay unchanged. */
+/* Makes relative paths begin at a folder: at `folder` those of the file (nodes with a line), at `here` those of
+ * --set. NULL leaves them as they are. `fields` says which keys hold paths; other keys stay unchanged. */
 mw_status mw_node_resolve(mw_node *map, const struct mw_field *fields, const char *folder,
                           const char *here) MW_MUST_USE;
 
@@ -107,9 +107,9 @@ typedef struct mw_items {
     int64_t count;
 } mw_items;
 
-/* Kinds of texts that name files. Relative paths of an experiment file begin at the file's folder, those of --set at the working
- * directory. NAME: a word without a slash is no path. HUB: a text that names no existing file or folder stays as it is, since it may be
- * an id of the Hub. */
+/* Kinds of texts that name files. Relative paths of an experiment file begin at the file's folder, those of --set at
+ * the working directory. NAME: a word without a slash is no path. HUB: a text that names no existing file or folder
+ * stays as it is, since it may be an id of the Hub. */
 typedef enum mw_path_kind { MW_PATH_NONE, MW_PATH_FILE, MW_PATH_NAME, MW_PATH_HUB } mw_path_kind;
 
 /* A word of the file and the value that the struct holds for it. */
@@ -134,13 +134,14 @@ typedef struct mw_field {
     bool filled;       /* texts that may not be empty: paths, names of folders */
 } mw_field;
 
-/* Offset of a member that is an enum, or an int: the size of an enum is the compiler's choice, and MW_FIELD_CHOICE writes an int. */
+/* Offset of a member that is an enum, or an int: the size of an enum is the compiler's choice, and MW_FIELD_CHOICE
+ * writes an int. */
 #define MW_ENUM_AT(type, member)                                                                                       \
     (offsetof(type, member) + 0 * sizeof(char[sizeof(((type *)0)->member) == sizeof(int) ? 1 : -1]))
 
-/* A row that stands for rows of another table, which describes the struct `member` of `type`: from the row `first` up to the row `next`,
- * which is not among them (NULL: to the end). So a section's keys may belong to several structs, in any order. The other table has no
- * such row itself. */
+/* A row that stands for rows of another table, which describes the struct `member` of `type`: from the row `first`
+ * up to the row `next`, which is not among them (NULL: to the end). So a section's keys may belong to several
+ * structs, in any order. The other table has no such row itself. */
 #define MW_ROWS(type, member, table, first, next)                                                                      \
     { first, MW_FIELD_ROWS, offsetof(type, member), .sub = (table), .until = (next) }
 
@@ -162,8 +163,9 @@ typedef struct mw_section {
     const char *doc;
 } mw_section;
 
-/* Binds a map node (NULL: only defaults) to `target`, which the caller zero-fills before and releases after, also after an error.
- * `where` names the map in messages. MW_ERR_CONFIG names file, line, key, what is expected and what was found. */
+/* Binds a map node (NULL: only defaults) to `target`, which the caller zero-fills before and releases after, also
+ * after an error. `where` names the map in messages. MW_ERR_CONFIG names file, line, key, what is expected and what
+ * was found. */
 mw_status mw_fields_bind(const char *file, const mw_node *map, const char *where, const mw_field *fields,
                          void *target) MW_MUST_USE;
 /* The same for a map that may hold other keys, which are ignored. */
@@ -176,8 +178,8 @@ void mw_fields_release(const mw_field *fields, void *target);
 /* Appends `name: value` lines, with `indent` spaces; with `document` also type, range and doc as comments. */
 void mw_fields_write(mw_text *out, const mw_field *fields, const void *target, int indent, bool document);
 
-/* Calls `told` with the name and version of the YAML library. */
-void mw_config_libraries(mw_library_callback *told, void *self);
+/* Calls `report` with the name and version of the YAML library. */
+void mw_config_libraries(mw_library_callback *report, void *self);
 
 /* Returns the nearest known name, at an edit distance of at most a third of its length, or NULL. */
 const char *mw_nearest_name(const char *word, const char *const *names, int count);

@@ -1,4 +1,4 @@
-/* libyaml events to a tree that knows its lines. */
+/* Documents: trees of nodes made of libyaml events, and changes to them. */
 #include "microw/config.h"
 
 #include <string.h>
@@ -58,17 +58,17 @@ static mw_status next_event(reader *in, yaml_event_t *event) {
 
 static mw_status read_node(reader *in, yaml_event_t *event, mw_node **out);
 
-/* The keys of one map, to find one given twice: open addressing, at most half full. */
+/* The keys of a map, to find duplicates: a hash table with open addressing, at most half full. */
 typedef struct key_set {
     const mw_node **slots;
     size_t mask, count;
 } key_set;
 
-/* Where `key` is, or where it would be put. */
+/* Returns the slot of a key, or the empty slot for it. */
 static const mw_node **key_slot(const key_set *set, const char *key) {
-    size_t at = mw_xxh64(key, strlen(key)) & set->mask;
-    while (set->slots[at] && strcmp(set->slots[at]->key, key) != 0) at = (at + 1) & set->mask;
-    return &set->slots[at];
+    size_t i = mw_xxh64(key, strlen(key)) & set->mask;
+    while (set->slots[i] && strcmp(set->slots[i]->key, key) != 0) i = (i + 1) & set->mask;
+    return &set->slots[i];
 }
 
 static mw_status grow_keys(key_set *set) {
@@ -92,7 +92,7 @@ static mw_status add_key(reader *in, key_set *set, const mw_node *node) {
     return MW_OK;
 }
 
-/* A scalar as C holds it. */
+/* Copies a scalar, which may not contain a NUL. */
 static mw_status copy_scalar(const reader *in, const yaml_event_t *event, char **out) {
     const char *text = (const char *)event->data.scalar.value;
     if (strlen(text) != event->data.scalar.length)
@@ -100,7 +100,7 @@ static mw_status copy_scalar(const reader *in, const yaml_event_t *event, char *
     return (*out = mw_strdup(text)) ? MW_OK : MW_ERR_MEMORY;
 }
 
-/* Takes the event of a key; the next one is its value's. */
+/* Reads a key and deletes its event; `event` becomes the first event of the value. */
 static mw_status read_key(reader *in, yaml_event_t *event, char **out) {
     mw_status status = MW_OK;
     if (event->type != YAML_SCALAR_EVENT)
@@ -112,7 +112,7 @@ static mw_status read_key(reader *in, yaml_event_t *event, char **out) {
     return status == MW_OK ? next_event(in, event) : status;
 }
 
-/* One child, its first event at hand; takes the event. */
+/* Reads a child that begins with `event`, which is deleted. */
 static mw_status read_child(reader *in, yaml_event_t *event, key_set *keys, mw_node ***tail) {
     char *key = NULL;
     mw_node *child = NULL;
@@ -126,12 +126,12 @@ static mw_status read_child(reader *in, yaml_event_t *event, key_set *keys, mw_n
     }
     child->key = key;
     child->line = line;
-    **tail = child; /* the parent's from here on */
+    **tail = child; /* from here on the parent owns it */
     *tail = &child->next;
     return keys ? add_key(in, keys, child) : MW_OK;
 }
 
-/* Reads the children of a map or list until `end`. */
+/* Reads the children of a map or list, up to the event `end`. */
 static mw_status read_children(reader *in, mw_node *parent, yaml_event_type_t end) {
     mw_node **tail = &parent->child;
     key_set keys = {0};
@@ -159,7 +159,7 @@ static mw_status fill_node(reader *in, yaml_event_t *event, mw_node *node) {
         node->kind = MW_NODE_MAP;
         return read_children(in, node, YAML_MAPPING_END_EVENT);
     default:
-        return mw_error(MW_ERR_CONFIG, "%s:%d: anchors and aliases are not used in experiment files", in->file,
+        return mw_error(MW_ERR_CONFIG, "%s:%d: anchors and aliases are not supported in experiment files", in->file,
                         node->line);
     }
 }
@@ -181,7 +181,7 @@ static mw_status read_node(reader *in, yaml_event_t *event, mw_node **out) {
     return status;
 }
 
-/* Takes events up to one that is not of `type`. */
+/* Deletes events of `type`; `event` becomes the first of another type. */
 static mw_status skip_events(reader *in, yaml_event_type_t type, yaml_event_t *event) {
     for (;;) {
         MW_TRY(next_event(in, event));
@@ -190,7 +190,7 @@ static mw_status skip_events(reader *in, yaml_event_type_t type, yaml_event_t *e
     }
 }
 
-/* A second document would be ignored: nothing may follow the first. */
+/* Refuses a second document, which would be ignored. */
 static mw_status expect_end(reader *in) {
     yaml_event_t event;
     MW_TRY(skip_events(in, YAML_DOCUMENT_END_EVENT, &event));
@@ -201,7 +201,7 @@ static mw_status expect_end(reader *in) {
     return mw_error(MW_ERR_CONFIG, "%s:%zu: a second YAML document begins here: expected one document", in->file, line);
 }
 
-/* Reads the root of the one document; an empty file is an empty map. */
+/* Reads the root of the document; an empty file is an empty map. */
 static mw_status read_root(reader *in, mw_node **out) {
     yaml_event_t event;
     MW_TRY(skip_events(in, YAML_STREAM_START_EVENT, &event));
@@ -254,10 +254,11 @@ mw_status mw_document_load(const char *path, mw_document *out) {
         return mw_error(MW_ERR_CONFIG, "%s: this is a folder: expected an experiment file (YAML)", path);
     if (mw_file_exists(path)) MW_TRY(mw_file_size(path, &bytes));
     if (bytes > FILE_MAX)
-        return mw_error(MW_ERR_CONFIG, "%s: %.3g MB are too many for an experiment file (YAML)", path,
+        return mw_error(MW_ERR_CONFIG, "%s: %.3g MB is too large for an experiment file (YAML)", path,
                         (double)bytes / 1e6);
     mw_status read = mw_file_read(path, &text, &length);
-    if (read != MW_OK) return read == MW_ERR_IO ? MW_ERR_CONFIG : read; /* a wrong command, as any mistake in it */
+    if (read != MW_OK)
+        return read == MW_ERR_IO ? MW_ERR_CONFIG : read; /* an unreadable file is an error of the command line */
     mw_status status = mw_document_parse(path, text, length, out);
     mw_free(text);
     return status;
@@ -276,7 +277,7 @@ static mw_node *child_for(mw_node *map, const char *key) {
     return made->key ? made : NULL;
 }
 
-/* What --set gives is on no line of the file. */
+/* Marks a node as one of --set: it is on no line of the file. */
 static void forget_lines(mw_node *node) {
     node->line = 0;
     for (mw_node *child = node->child; child; child = child->next) forget_lines(child);
@@ -284,14 +285,14 @@ static void forget_lines(mw_node *node) {
 
 static mw_node *copy_node(const mw_node *from);
 
-/* A copy of a node and of the nodes after it. */
+/* Copies a node and the nodes after it. */
 static mw_status copy_list(const mw_node *from, mw_node **out) {
     for (mw_node **tail = out; from; from = from->next, tail = &(*tail)->next)
         if (!(*tail = copy_node(from))) return MW_ERR_MEMORY;
     return MW_OK;
 }
 
-/* Without its neighbours; NULL: out of memory. */
+/* Copies a node with its children; NULL: out of memory. */
 static mw_node *copy_node(const mw_node *from) {
     mw_node *made = mw_calloc(1, sizeof *made);
     if (!made) return NULL;
@@ -314,36 +315,36 @@ mw_status mw_document_copy(const mw_document *from, mw_document *out) {
     return MW_OK;
 }
 
-/* The node at a path of keys, made where it is not there. */
+/* Returns the node at a path of keys; adds the nodes that are missing. */
 static mw_status node_at(mw_document *document, const char *path, mw_node **out) {
     char *words = mw_strdup(path);
     mw_status status = words ? MW_OK : MW_ERR_MEMORY;
-    mw_node *at = document->root;
+    mw_node *node = document->root;
     for (char *part = words, *dot; status == MW_OK && part; part = dot) {
         dot = strchr(part, '.');
         if (dot) *dot++ = '\0';
-        if (at->kind != MW_NODE_MAP)
-            status = mw_error(MW_ERR_CONFIG, "%s: '%s' has no keys below it", path, at->key);
-        else if (!(at = child_for(at, part)))
+        if (node->kind != MW_NODE_MAP)
+            status = mw_error(MW_ERR_CONFIG, "%s: '%s' has no keys below it", path, node->key);
+        else if (!(node = child_for(node, part)))
             status = MW_ERR_MEMORY;
     }
     mw_free(words);
-    *out = at;
+    *out = node;
     return status;
 }
 
 mw_status mw_document_put(mw_document *document, const char *path, const mw_node *value) {
-    mw_node *at, *copy;
-    MW_TRY(node_at(document, path, &at));
+    mw_node *to, *copy;
+    MW_TRY(node_at(document, path, &to));
     if (!(copy = copy_node(value))) return MW_ERR_MEMORY;
-    /* the value takes the node's place, keeping key and neighbours */
-    node_free(at->child);
-    mw_free(at->value);
-    at->kind = copy->kind;
-    at->child = copy->child;
-    at->value = copy->value;
-    at->quoted = copy->quoted;
-    at->line = copy->line;
+    /* the node keeps its key and neighbours */
+    node_free(to->child);
+    mw_free(to->value);
+    to->kind = copy->kind;
+    to->child = copy->child;
+    to->value = copy->value;
+    to->quoted = copy->quoted;
+    to->line = copy->line;
     copy->child = NULL;
     copy->value = NULL;
     node_free(copy);
@@ -351,12 +352,12 @@ mw_status mw_document_put(mw_document *document, const char *path, const mw_node
 }
 
 void mw_document_drop(mw_document *document, const char *key) {
-    for (mw_node **at = &document->root->child; *at; at = &(*at)->next)
-        if (strcmp((*at)->key, key) == 0) {
-            mw_node *gone = *at;
-            *at = gone->next;
-            gone->next = NULL;
-            node_free(gone);
+    for (mw_node **link = &document->root->child; *link; link = &(*link)->next)
+        if (strcmp((*link)->key, key) == 0) {
+            mw_node *dropped = *link;
+            *link = dropped->next;
+            dropped->next = NULL;
+            node_free(dropped);
             return;
         }
 }
@@ -376,6 +377,6 @@ mw_status mw_document_set(mw_document *document, const char *assignment) {
     return status;
 }
 
-void mw_config_libraries(mw_library_callback *told, void *self) {
-    told(self, "libyaml", yaml_get_version_string());
+void mw_config_libraries(mw_library_callback *report, void *self) {
+    report(self, "libyaml", yaml_get_version_string());
 }

@@ -4,8 +4,8 @@
 #include <math.h>
 #include <string.h>
 
-/* Characters that YAML reads as a line's end, or does not accept as they are: C1 controls, U+2028, U+2029, U+FEFF, U+FFFE, U+FFFF.
- * Returns the code point, or 0. */
+/* Characters that YAML reads as a line's end, or does not accept as they are: C1 controls, U+2028, U+2029, U+FEFF,
+ * U+FFFE, U+FFFF. Returns the code point, or 0. */
 static uint32_t code_to_escape(const unsigned char *p, size_t length) {
     uint32_t two = length == 2 ? (uint32_t)(p[0] & 31) << 6 | (p[1] & 63) : 0;
     uint32_t three = length == 3 ? (uint32_t)(p[0] & 15) << 12 | (uint32_t)(p[1] & 63) << 6 | (p[2] & 63) : 0;
