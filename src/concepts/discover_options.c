@@ -6,14 +6,14 @@
 
 const mw_field discover_option_fields[] = {
     {"top_texts", MW_FIELD_INT, AT(top_texts), "10", .min = 1, .max = 10000,
-     .doc = "texts kept for each latent, at most one of each document in a sequence"},
+     .doc = "texts kept for each latent, at most one per document in a sequence"},
     {"samples", MW_FIELD_INT, AT(samples), "15", .min = 0, .max = 10000,
-     .doc =
-         "texts of each latent drawn at random from all rows on which it is active: what it does away from its maximum"},
+     .doc = "texts of each latent drawn at random from all rows on which it is active: they show it away from "
+            "its maximum"},
     {"context_tokens", MW_FIELD_INT, AT(around), "12", .min = 0, .max = 10000, .doc = "tokens shown on each side"},
     {"neighbours", MW_FIELD_INT, AT(neighbours), "8", .min = 0, .max = 1000,
-     .doc = "latents listed as alike (decoder cosine) and as active together; 0: neither"},
+     .doc = "similar latents that are listed, by decoder cosine and by coactivation; 0: neither"},
     {"together_rows", MW_FIELD_INT, AT(coactive_rows), "200_000", .min = 1, .max = 1e8,
-     .doc = "rows, drawn at random, on which latents that are active together are counted"},
-    {"seed", MW_FIELD_INT, AT(seed), "0", .min = 0, .max = 1e15, .doc = "of what is drawn"},
+     .doc = "rows, drawn at random, on which coactivation is counted"},
+    {"seed", MW_FIELD_INT, AT(seed), "0", .min = 0, .max = 1e15, .doc = "of random draws"},
     {0}};

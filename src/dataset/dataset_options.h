@@ -4,7 +4,8 @@
 
 #include "microw/config.h"
 
-/* Keys, ranges, defaults and meanings of the members of mw_dataset_options, but for the paths. The struct owns what the table binds. */
+/* Keys, ranges, defaults and meanings of the members of mw_dataset_options, but for the paths. The struct owns what
+ * the table binds. */
 extern const mw_field dataset_option_fields[];
 
 #endif

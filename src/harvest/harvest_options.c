@@ -10,12 +10,11 @@ static const mw_choice nan_words[] = {{"stop", false}, {"keep", true}, {0}}; /* 
 #define ENUM(member) MW_ENUM_AT(mw_harvest_options, member)
 
 const mw_field harvest_option_fields[] = {
-    {"dtype", MW_FIELD_CHOICE, ENUM(dtype), "bf16", .choices = dtypes, .doc = "in the store"},
+    {"dtype", MW_FIELD_CHOICE, ENUM(dtype), "bf16", .choices = dtypes, .doc = "type of the stored numbers"},
     {"skip", MW_FIELD_CHOICE, ENUM(skip), "special", .choices = skips, .doc = "tokens whose rows are not stored"},
     {"skip_positions", MW_FIELD_INT, AT(skip_positions), "0", .min = 0, .max = 1 << 24,
-     .doc = "rows of the first positions of a sequence that are not stored"},
+     .doc = "number of first positions of a sequence whose rows are not stored"},
     {"nan", MW_FIELD_BOOL, AT(keep_nan), "stop", .choices = nan_words,
-     .doc =
-         "a value that is not finite in the stored type ends the run with its place; keep: it is stored, and left out of "
-         "the means"},
+     .doc = "stop: a value that is not finite in the stored type ends the run, which names it; keep: it is "
+            "stored, and left out of the means"},
     {0}};

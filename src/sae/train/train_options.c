@@ -18,13 +18,14 @@ static const mw_choice centers[] = {
 #define ENUM(member) MW_ENUM_AT(mw_train_options, member)
 
 const mw_field train_option_fields[] = {
-    {"batch", MW_FIELD_INT, AT(batch), "4096", .min = 1, .max = 1 << 24, .doc = "rows in a step, over all ranks"},
+    {"batch", MW_FIELD_INT, AT(batch), "4096", .min = 1, .max = 1 << 24, .doc = "rows of a step, over all ranks"},
     {"order", MW_FIELD_INT, AT(order_seed), "0", .min = 0, .max = 1e15, .doc = "seed of the order of rows"},
-    {"shuffle_block", MW_FIELD_INT, AT(shuffle_block), "16", .min = 1, .max = 1 << 20, .doc = "rows of a block"},
+    {"shuffle_block", MW_FIELD_INT, AT(shuffle_block), "16", .min = 1, .max = 1 << 20,
+     .doc = "rows of a block, with shuffle: blocks"},
     {"shuffle_window", MW_FIELD_INT, AT(shuffle_window), "128", .min = 1, .max = 1 << 20,
-     .doc = "blocks that are mixed; each 128 rows of a batch have a window of their own in memory"},
+     .doc = "blocks that are mixed; each 128 rows of a batch have their own window in memory"},
     {"nan", MW_FIELD_CHOICE, ENUM(nan_rule), "stop", .choices = nan_rules,
-     .doc = "a row that is not finite ends the run with its number; skip: the row behind it takes its place"},
+     .doc = "stop: a row that is not finite ends the run, which names it; skip: the next row takes its place"},
     {"lr", MW_FIELD_REAL, AT(lr), "auto", .min = 0, .max = 10,
      .doc = "learning rate; auto: 2e-4 / sqrt(n_latents / 16384)"},
     {"beta1", MW_FIELD_REAL, AT(beta1), "0.9", .min = 0, .max = 0.999999, .doc = "of Adam"},
@@ -33,18 +34,19 @@ const mw_field train_option_fields[] = {
     {"warmup", MW_FIELD_INT, AT(warmup_steps), "auto", .min = 0, .max = 1e12,
      .doc = "steps in which the learning rate rises; auto: 1000, or a twentieth of a short run"},
     {"schedule", MW_FIELD_CHOICE, ENUM(decay), "linear", .choices = decays,
-     .doc = "how the learning rate falls in the last part of the run"},
+     .doc = "how the learning rate falls at the end of the run"},
     {"decay", MW_FIELD_REAL, AT(decay_fraction), "0.2", .min = 0, .max = 1,
-     .doc = "last part of the run, in which the learning rate falls to 0"},
+     .doc = "fraction of the run, at its end, in which the learning rate falls to 0"},
     {"clip_norm", MW_FIELD_REAL, AT(clip_norm), "1", .min = 0, .max = 1e9,
-     .doc = "limit of the gradient's norm, of the squared error summed over dimensions; 0: none"},
+     .doc = "limit of the gradient norm, for the squared error summed over dimensions; 0: none"},
     {"ema", MW_FIELD_REAL, AT(ema), "0", .min = 0, .max = 0.9999999,
-     .doc = "decay of the running mean of the weights that is saved in their place; 0: the weights of the last step"},
+     .doc = "decay of the running mean of the weights, which is saved in their place; 0: the weights of the "
+            "last step are saved"},
     {"sparsity", MW_FIELD_REAL, AT(sparsity), "auto", .min = 0, .max = 1e12,
-     .doc = "coefficient of the penalty, beside the squared error on normalized data; auto: relu 5, gated 2, jump_relu "
-            "6e-4 times the width, with l0_target the width"},
+     .doc = "coefficient of the penalty, beside the squared error on normalized data; auto: relu 5, gated 2, "
+            "jump_relu 6e-4 times the width, with l0_target the width"},
     {"sparsity_warmup", MW_FIELD_INT, AT(sparsity_warmup), "auto", .min = 0, .max = 1e12,
-     .doc = "steps in which it rises from 0; auto: a twentieth of the run"},
+     .doc = "steps in which sparsity rises from 0; auto: a twentieth of the run"},
     {"penalty", MW_FIELD_CHOICE, ENUM(penalty), "l0", .choices = penalties,
      .doc = "of jump_relu: the number of active latents, or the sum of tanh(4 z)"},
     {"l0_target", MW_FIELD_REAL, AT(l0_target), "0", .min = 0, .max = 1e9,
@@ -54,10 +56,11 @@ const mw_field train_option_fields[] = {
     {"threshold_init", MW_FIELD_REAL, AT(threshold_init), "auto", .min = 1e-12, .max = 1e6,
      .doc = "of jump_relu: first value of the thresholds; auto: 0.01, with tanh 0.1"},
     {"threshold_batches", MW_FIELD_INT, AT(threshold_batches), "16", .min = 0, .max = 1e9,
-     .doc = "of batch_topk: batches after training that set the threshold; 0: the running mean of training is kept"},
+     .doc = "of batch_topk: batches after training that set the threshold; 0: keep the running mean of training"},
     {"k_anneal", MW_FIELD_INT, AT(k_anneal_steps), "0", .min = 0, .max = 1e12,
-     .doc = "steps in which k falls from k_start to its value"},
-    {"k_start", MW_FIELD_INT, AT(k_start), "auto", .min = 1, .max = 1 << 20, .doc = "auto: half the site's width"},
+     .doc = "steps in which k falls from k_start to sae.k"},
+    {"k_start", MW_FIELD_INT, AT(k_start), "auto", .min = 1, .max = 1 << 20,
+     .doc = "first k of k_anneal; auto: half the site's width"},
     {"aux_k", MW_FIELD_INT, AT(aux_k), "auto", .min = 0, .max = 1 << 20,
      .doc = "dead latents that rebuild the residual (AuxK); 0: off; auto: half the site's width with topk, else 0"},
     {"aux_coefficient", MW_FIELD_REAL, AT(aux_coefficient), "0.03125", .min = 0, .max = 1e6,
@@ -65,41 +68,38 @@ const mw_field train_option_fields[] = {
     {"dead_after", MW_FIELD_INT, AT(dead_after), "auto", .min = 1, .max = 1e15,
      .doc = "rows without firing after which a latent is dead; auto: 10 million, or a tenth of a shorter run"},
     {"resample_every", MW_FIELD_INT, AT(resample_every), "0", .min = 0, .max = 1e12,
-     .doc = "steps after which dead latents start anew from badly rebuilt rows; 0: never"},
+     .doc = "steps between resamplings of dead latents from badly rebuilt rows; 0: never"},
     {"patience", MW_FIELD_INT, AT(patience), "0", .min = 0, .max = 1e12,
-     .doc = "steps without a better loss after which training ends; 0: all tokens are used"},
+     .doc = "steps without a better loss after which training ends; 0: train on all tokens"},
     {"min_gain", MW_FIELD_REAL, AT(min_gain), "0.001", .min = 0, .max = 1,
-     .doc = "part by which a loss must be lower to be better"},
+     .doc = "relative improvement of the loss that counts as better"},
     {"shards", MW_FIELD_INT, AT(shards), "1", .min = 1, .max = 1 << 16, .aside = true,
-     .doc =
-         "groups of ranks that the latents are spread over, for an SAE too large for one device; the ranks of a group "
-         "share out the rows. Changes nothing in the result"},
+     .doc = "groups of ranks that each hold a part of the latents, for an SAE too large for one device; the "
+            "ranks of a group share the rows. Does not change the result"},
     {"precision", MW_FIELD_CHOICE, ENUM(precision), "f32", .choices = precisions,
-     .doc =
-         "of the product that encodes; weights, gradients and all else are f32. tf32: on GPUs, elsewhere f32; bf16: of "
-         "rounded activations and a rounded copy of W_enc"},
+     .doc = "of the encoder's product; weights, gradients and all else are f32. tf32: on GPUs, elsewhere f32; "
+            "bf16: of rounded activations and a rounded copy of W_enc"},
     {"normalize", MW_FIELD_CHOICE, ENUM(normalize), "norm", .choices = normalizations,
-     .doc =
-         "norm: activations scaled to a mean norm of sqrt(width); standard: each column to a deviation of 1; folded into "
-         "the saved weights"},
+     .doc = "norm: scale activations to a mean norm of sqrt(width); standard: scale each column to a standard "
+            "deviation of 1; folded into the saved weights"},
     {"init", MW_FIELD_CHOICE, ENUM(init), "auto", .choices = inits,
-     .doc =
-         "scaled: random, encoder scaled to rebuild unit vectors; tied: encoder equal to decoder; data: directions of "
-         "rows; auto: scaled with topk, else tied"},
+     .doc = "scaled: random, encoder scaled to rebuild unit vectors; tied: encoder equal to decoder; data: "
+            "directions of rows; auto: scaled with topk, else tied"},
     {"center", MW_FIELD_CHOICE, ENUM(center), "auto", .choices = centers,
-     .doc =
-         "what b_dec starts as: the geometric median or the mean of the sample, or zero; auto: median with topk, else "
-         "zero"},
+     .doc = "initial b_dec: the geometric median or the mean of the sample, or zero; auto: median with topk, "
+            "else zero"},
     {"init_rows", MW_FIELD_INT, AT(init_rows), "32768", .min = 1, .max = 1 << 24,
-     .doc = "sample for center, data and standard"},
+     .doc = "rows of the sample for center, data and standard"},
     {"log_every", MW_FIELD_INT, AT(log_every), "10", .min = 1, .max = 1e12,
      .doc = "steps between lines of history.jsonl"},
     {"checkpoint_every", MW_FIELD_INT, AT(checkpoint_every), "1000", .min = 0, .max = 1e12,
-     .doc = "steps between checkpoints; 0: none, but when a signal asks for an end"},
+     .doc = "steps between checkpoints; 0: only when a signal requests the end"},
     {"checkpoint_minutes", MW_FIELD_REAL, AT(checkpoint_minutes), "10", .min = 0, .max = 1e6,
-     .doc = "time after which one is saved whatever the steps, looked at when a line is logged; 0: never"},
+     .doc = "minutes after which a checkpoint is saved whatever the step, checked when a line is logged; 0: "
+            "never"},
     {"keep_checkpoints", MW_FIELD_INT, AT(keep_checkpoints), "2", .min = 1, .max = 1000,
-     .doc = "how many of the last are kept while training: a damaged one is skipped for the one before"},
+     .doc = "number of last checkpoints that are kept while training; a damaged one is skipped for the one "
+            "before"},
     {0}};
 
 static void set_if_auto(int64_t *number, int64_t value) {
