@@ -114,7 +114,7 @@ bad() { # bad TEXT SWEEP-SECTION
     refuses 2 "$1" "$MICROW" sweep "$work/wrong.yaml" --set store="$first"
 }
 refuses 2 "section 'sweep' is missing" "$MICROW" sweep "$work/plain.yaml"
-bad "wrong.yaml:11: sweep: 'dataset.context' is no key of sae, train" 'sweep:\n  dataset.context: [1, 2]\n'
+bad "wrong.yaml:11: sweep: 'dataset.context' is not a key of sae, train" 'sweep:\n  dataset.context: [1, 2]\n'
 bad "needs a list of values" 'sweep:\n  sae.k: 3\n'
 bad "did you mean 'k_start'" 'sweep:\n  train.k_star: [1, 2]\n'
 bad "3.mlp_out is not among harvest.sites" 'sweep:\n  sae.site: [1.resid_post, 3.mlp_out]\n'
@@ -123,7 +123,7 @@ refuses 2 "did you mean 'k_start'" "$MICROW" sweep "$work/wrong.yaml" --set stor
 check "nothing is harvested before a mistake is told" test ! -e "$work/unharvested/activations"
 bad "expected whole number from 1" 'sweep:\n  sae.k: [3, 0]\n'
 bad "is the name of two points" 'sweep:\n  points: [{name: a, sae.k: 3}, {name: a, sae.k: 4}]\n'
-bad "has no keys to go over" 'sweep: {teams: 2}\n'
-refuses 2 "no point '12': there are 0 to 11" "$MICROW" sweep "$work/exp.yaml" --set store="$first" --point 12
+bad "has no keys and no points" 'sweep: {teams: 2}\n'
+refuses 2 "no point '12': expected a name, or a number from 0 to 11" "$MICROW" sweep "$work/exp.yaml" --set store="$first" --point 12
 refuses 1 "run \`microw harvest\` first" "$MICROW" sweep "$work/exp.yaml" --set store="$work/none" --point 1
 finish

@@ -1,3 +1,4 @@
+/* Figures as scripts of gnuplot. */
 #include "experiment/figures/figure.h"
 
 #include <math.h>
@@ -30,7 +31,7 @@ void figure_quote(figure *f, const char *text) {
     mw_text_add(&f->script, "\"", 1);
 }
 
-/* The folder's name is no part of the command: it may hold anything. */
+/* Runs gnuplot in the folder, whose name is quoted: it may contain any character. */
 static bool draw(const figure *f) {
     mw_text said = {0}, command = {0};
     mw_text_addf(&command, "cd '");
@@ -71,7 +72,7 @@ static bool has_curve(const json_t *history, const char *key) {
     return json_array_size(json_object_get(history, key)) > 1;
 }
 
-/* What an axis can show: no value that is undefined (null), and above zero where it is logarithmic. */
+/* Whether an axis can show a value: it is defined, and above zero on a logarithmic axis. */
 static bool can_be_shown(double value, bool log) {
     return isfinite(value) && (!log || value > 0);
 }
@@ -81,7 +82,7 @@ static double number_at(const json_t *list, size_t i) {
     return json_is_number(value) ? json_number_value(value) : (double)NAN;
 }
 
-/* Gnuplot ends where it has nothing to draw: false, then. */
+/* Appends the data of a curve; false: there are none, and gnuplot would fail. */
 static bool add_curve(figure *f, const json_t *history, const char *key, bool log) {
     const json_t *x = json_object_get(history, "tokens"), *y = json_object_get(history, key);
     bool any = false;
@@ -181,7 +182,8 @@ mw_status figure_positions(const json_t *evaluation, const char *title, const ch
     return figure_end(&f);
 }
 
-/* Points of a sweep: {"point", "l0", "fvu", "ce_recovered_zero", "best_fvu", "best_ce"}; both axes of FVU are logarithmic. */
+/* Points of a sweep have {"point", "l0", "fvu", "ce_recovered_zero", "best_fvu", "best_ce"}. L0 and FVU have
+ * logarithmic axes. */
 static bool can_show_point(const json_t *point, const char *key) {
     return can_be_shown(mw_json_number(point, "l0", NAN), true) &&
            can_be_shown(mw_json_number(point, key, NAN), strcmp(key, "fvu") == 0);
@@ -229,7 +231,7 @@ mw_status figure_pareto(const json_t *points, const char *title, const char *fol
     return figure_end(&f);
 }
 
-/* Share of words of a category, or KL. */
+/* Returns the share of words of the category, or the KL divergence. */
 static double measure_of(const json_t *variant, bool words) {
     return mw_json_number(json_object_get(variant, words ? "category" : "predictions"), words ? "percent" : "kl", NAN);
 }
@@ -240,7 +242,8 @@ static bool any_variant(const json_t *variants, bool words) {
     return false;
 }
 
-/* One line for each variant that has the measure, by its number; one without an interval stands without one. */
+/* Appends a line for each variant that has the measure, with its number; without an interval the limits are the
+ * value. */
 static void add_variants(figure *f, const json_t *variants, bool words) {
     mw_text_addf(&f->script, "$%s << END\n", words ? "words" : "kl");
     for (size_t i = 0; i < json_array_size(variants); i++) {

@@ -1,4 +1,5 @@
-/* Figures drawn by gnuplot. Each is a script with its data, which stays, so that it can be made anew with other sizes. */
+/* Figures drawn by gnuplot. Each script contains its data and is kept, so that a figure can be drawn again in
+ * another size. */
 #ifndef MICROW_EXPERIMENT_FIGURES_FIGURE_H
 #define MICROW_EXPERIMENT_FIGURES_FIGURE_H
 
@@ -11,12 +12,13 @@ typedef struct figure {
 } figure;
 
 void figure_begin(figure *f, const char *folder, const char *name, mw_plot_format format, int width, int height);
-/* A text in quotes that cannot end them. */
+/* Appends a quoted text, without characters that would end the quotes. */
 void figure_quote(figure *f, const char *text);
-/* Writes the script and draws it, and prints what was made: a figure is nothing that a run may fail for. Frees. */
+/* Writes the script, runs gnuplot, prints the path, and frees. A failure of gnuplot is no error: it must not end a
+ * run. */
 mw_status figure_end(figure *f) MW_MUST_USE;
 
-/* The figures there are, from what a run left; each MW_OK without a figure where there is nothing to draw. */
+/* The figures of a run's results. Each returns MW_OK without a figure if there is nothing to draw. */
 mw_status figure_training(const json_t *history, const char *title, const char *folder,
                           mw_plot_format format) MW_MUST_USE;
 mw_status figure_frequencies(const mw_discovery *d, const char *title, const char *folder,

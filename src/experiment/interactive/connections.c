@@ -1,3 +1,4 @@
+/* Connections to a server. */
 #include "experiment/interactive/connections.h"
 
 #include <errno.h>
@@ -18,8 +19,8 @@ struct connections {
     pthread_mutex_t lock;
     pthread_t watch;
     connection *first;
-    int64_t places;
-    bool over;
+    int64_t capacity;
+    bool closing;
 };
 
 static void shut(connection *one) {
@@ -35,39 +36,39 @@ static void shut_late(connections *all) {
     pthread_mutex_unlock(&all->lock);
 }
 
-static bool is_over(connections *all) {
+static bool is_closing(connections *all) {
     pthread_mutex_lock(&all->lock);
-    bool over = all->over;
+    bool closing = all->closing;
     pthread_mutex_unlock(&all->lock);
-    return over;
+    return closing;
 }
 
 static void *watch(void *self) {
     enum { EVERY_MS = 200 };
-    while (!is_over(self)) {
+    while (!is_closing(self)) {
         shut_late(self);
         nanosleep(&(struct timespec){.tv_nsec = EVERY_MS * 1000000}, NULL);
     }
     return NULL;
 }
 
-mw_status connections_open(int64_t places, connections **out) {
+mw_status connections_open(int64_t capacity, connections **out) {
     connections *all = mw_calloc(1, sizeof *all);
     if (!all) return MW_ERR_MEMORY;
-    all->places = places;
+    all->capacity = capacity;
     pthread_mutex_init(&all->lock, NULL);
     int error = pthread_create(&all->watch, NULL, watch, all);
     if (!error) return *out = all, MW_OK;
     pthread_mutex_destroy(&all->lock);
     mw_free(all);
-    return mw_error(MW_ERR_STATE, "a thread cannot be started: %s", strerror(error));
+    return mw_error(MW_ERR_STATE, "cannot start a thread: %s", strerror(error));
 }
 
 void connections_close(connections **slot) {
     connections *all = *slot;
     if (!all) return;
     pthread_mutex_lock(&all->lock);
-    all->over = true;
+    all->closing = true;
     pthread_mutex_unlock(&all->lock);
     pthread_join(all->watch, NULL);
     pthread_mutex_destroy(&all->lock);
@@ -77,13 +78,13 @@ void connections_close(connections **slot) {
 
 static void make_room(connections *all) {
     connection *oldest = NULL;
-    int64_t strangers = 0;
+    int64_t untrusted = 0;
     for (connection *g = all->first; g; g = g->next) {
         if (g->trusted || g->shut) continue;
-        strangers++;
+        untrusted++;
         oldest = g;
     }
-    if (strangers > all->places) shut(oldest);
+    if (untrusted > all->capacity) shut(oldest);
 }
 
 connection *connection_enter(connections *all, int fd, double seconds) {

@@ -1,5 +1,5 @@
-/* Connections to a server: how long each may take for what it is at, and who goes when there are too many. Deadlines are fixed moments:
- * a byte now and then does not move them. Safe among threads. */
+/* Connections to a server: a deadline for each, and which one is shut down when there are too many. A deadline is a
+ * fixed time, which received bytes do not move. Thread-safe. */
 #ifndef MICROW_EXPERIMENT_INTERACTIVE_CONNECTIONS_H
 #define MICROW_EXPERIMENT_INTERACTIVE_CONNECTIONS_H
 
@@ -8,19 +8,20 @@
 typedef struct connections connections;
 typedef struct connection connection;
 
-/* Room for `places` of those that are not trusted. A thread of its own shuts down what is late. */
-mw_status connections_open(int64_t places, connections **out) MW_MUST_USE;
-/* After the last has left. */
+/* Starts a thread that shuts down connections after their deadlines. `capacity`: of connections that are not
+ * trusted. */
+mw_status connections_open(int64_t capacity, connections **out) MW_MUST_USE;
+/* Ends the thread and frees; all connections must have left. */
 void connections_close(connections **all);
 
-/* A connection with this socket, which has `seconds` from now. Where that makes too many that are not trusted, the oldest of them is shut
- * down (its socket is not closed: who owns it sees its end). NULL: out of memory. */
+/* Adds a connection with this socket and a deadline `seconds` from now. Above the capacity, the oldest connection
+ * that is not trusted is shut down; its owner closes the socket. NULL: out of memory. */
 connection *connection_enter(connections *all, int fd, double seconds);
-/* In these two NULL is one that could not enter, and nothing is done. It is never shut down for another's sake from here on. */
+/* Exempts a connection from the capacity. NULL, here and below: does nothing. */
 void connection_trust(connections *all, connection *one);
-/* A new deadline, `seconds` from now; INFINITY: none. */
+/* Sets the deadline to `seconds` from now; INFINITY: none. */
 void connection_allow(connections *all, connection *one, double seconds);
-/* Before its socket is closed. */
+/* Removes and frees a connection, before its socket is closed. */
 void connection_leave(connections *all, connection *one);
 
 #endif

@@ -1,3 +1,4 @@
+/* The rates of a rank: from data sheets, or measured. */
 #include "experiment/plan/rates.h"
 
 #include <fcntl.h>
@@ -25,8 +26,8 @@ mw_status rates_of_device(const char *name, rates *out) {
         const device *d = &devices[i];
         if (strcmp(d->name, name) != 0) continue;
         double memory = 0.8 * d->memory_rate;
-        /* What is not a matrix product is bound by memory: a pre-activation is written and read, a product of sparse decoding
-         * reads one number for two operations, an update moves ten. */
+        /* All but matrix products are bound by memory: a pre-activation is written and read, sparse decoding reads
+         * one number for two operations, an update moves ten numbers. */
         *out = (rates){.matmul = 0.6 * d->tf32,
                        .attention = 0.3 * d->tf32,
                        .select = memory / 8,
@@ -71,7 +72,7 @@ static int by_size(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
-/* Seconds of a call, the median of five after one that is not counted. */
+/* Measures the seconds of a call: the median of five, after one that is not counted. */
 static mw_status timed(bench *t, mw_status (*call)(bench *), double *out) {
     double seconds[5];
     MW_TRY(call(t));
@@ -136,7 +137,7 @@ static mw_status select_codes(bench *t) {
     return t->backend->ops->top_k(t->backend, t->c, ROWS, t->s->n, t->s->k, t->index, t->v);
 }
 
-/* Decoding, and the sums by latent of a gradient, which go through memory in another order. */
+/* Decodes, and sums a gradient by latent, which reads memory in another order. */
 static mw_status decode(bench *t) {
     const mw_latent_lists lists = {t->lists, ROWS * t->s->k, t->first, t->row, t->v};
     MW_TRY(
@@ -144,7 +145,7 @@ static mw_status decode(bench *t) {
     return t->backend->ops->sparse_outer(t->backend, t->b, &lists, t->a, t->s->d);
 }
 
-/* As many lists as latents, of the same length each. */
+/* Makes a list for each latent, all of the same length. */
 static void make_lists(bench *t) {
     int64_t entries = ROWS * t->s->k;
     t->lists = t->s->n < entries ? t->s->n : entries;
@@ -152,13 +153,13 @@ static void make_lists(bench *t) {
     for (int64_t i = 0; i < entries; i++) t->row[i] = (int32_t)(i * 131 % ROWS);
 }
 
-/* What is done to each number of a batch beside all that: copies, scales, sums, in about ten passes. */
+/* Stands for the copies, scales and sums of a batch: a step makes about ten such passes. */
 static mw_status pass_over(bench *t) {
     int64_t count = ROWS * t->s->d;
     double sum = 0;
     for (int64_t i = 0; i < count; i++) t->a[i] = 0.5f * t->a[i] - t->v[i];
     for (int64_t i = 0; i < count; i++) sum += (double)t->a[i] * t->a[i];
-    t->v[0] = sum > 0 ? 0.25f : 0.5f; /* the sum is wanted */
+    t->v[0] = sum > 0 ? 0.25f : 0.5f; /* keeps the sum from being optimized away */
     return MW_OK;
 }
 
@@ -181,7 +182,7 @@ static mw_status update(bench *t) {
     double squares = 0;
     memset(t->a, 0, (size_t)count * sizeof *t->a);
     MW_TRY(t->backend->ops->unit_rows(t->backend, t->b, t->a, rows > 0 ? rows : 1, t->s->d));
-    for (int64_t i = 0; i < count; i++) squares += (double)t->a[i] * t->a[i]; /* the norm that is limited */
+    for (int64_t i = 0; i < count; i++) squares += (double)t->a[i] * t->a[i]; /* the norm, for clipping */
     if (squares > 1) t->a[0] = 0;
     return t->backend->ops->adam(t->backend, t->b, t->a, t->c, t->v, 1, count, &adam);
 }
@@ -207,7 +208,7 @@ static mw_status write_file(const char *path, const bench *t, double *rate) {
     return status == MW_OK ? closed : status;
 }
 
-/* After the system was told to forget it. */
+/* Reads the file after the page cache has dropped it. */
 static mw_status read_file(const char *path, const bench *t, double *rate) {
     size_t bytes = (size_t)t->room * sizeof(float), got = 0;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -231,7 +232,7 @@ static mw_status try_disk(const bench *t, rates *out) {
     return status;
 }
 
-/* ---- all of them --------------------------------------------------------------------------------------- */
+/* ---- all rates ----------------------------------------------------------------------------------------- */
 
 static double products(const rate_sizes *s) {
     return 2.0 * ROWS * (double)(s->d_mlp * s->width) + 2.0 * ROWS * (double)(s->n * s->d);
@@ -243,7 +244,7 @@ static mw_status measure_compute(bench *t, rates *out) {
     MW_TRY(timed(t, model_product, &first));
     MW_TRY(timed(t, encoder_product, &second));
     out->matmul = products(s) / (first + second);
-    MW_TRY(timed(t, select_codes, &seconds)); /* of what the encoder's product left */
+    MW_TRY(timed(t, select_codes, &seconds)); /* on the result of the encoder's product */
     out->select = (double)(ROWS * s->n) / seconds;
     for (int64_t r = 0; r <= ROWS; r++) t->start[r] = r * s->k;
     make_lists(t);
@@ -264,7 +265,7 @@ static mw_status measure_gathers(bench *t, rates *out) {
     out->latency = ranks > 1 ? seconds / 2 : 0;
     MW_TRY(timed(t, gather_large, &seconds));
     out->inside = ranks > 1 ? (double)t->room * sizeof(float) * (ranks - 1) / ranks / seconds : 1e12;
-    out->between = out->inside; /* no other node was tried */
+    out->between = out->inside; /* measured within a node only */
     return MW_OK;
 }
 
@@ -281,7 +282,7 @@ static mw_status allocate(bench *t) {
                               ROWS * s->n,     s->n * s->d,     SEQUENCES * s->context * s->heads * s->head_dim,
                               ROWS * s->k,     ROWS * s->d,     1 << 24};
     t->room = largest(wanted, sizeof wanted / sizeof *wanted);
-    enum { NOISE = 1 << 16 }; /* as odd as activations are: top-k is faster on what is regular */
+    enum { NOISE = 1 << 16 }; /* like activations: top-k is faster on regular data */
     float noise[NOISE];
     for (int i = 0; i < NOISE; i++) noise[i] = mw_rng_normal(1, 0, (uint64_t)i);
     float **const all[] = {&t->a, &t->b, &t->c, &t->v};
@@ -300,7 +301,7 @@ mw_status rates_measure(mw_backend *backend, const mw_comm *comm, const rate_siz
                         rates *out) {
     bench t = {.backend = backend, .comm = comm, .s = sizes, .folder = folder};
     rates made = {0};
-    mw_status status = mw_comm_free_memory(comm, &made.memory); /* before any of it is taken */
+    mw_status status = mw_comm_free_memory(comm, &made.memory); /* before the buffers are allocated */
     if (status == MW_OK) status = mw_comm_agree(comm, allocate(&t));
     if (status == MW_OK) status = mw_comm_agree(comm, measure_compute(&t, &made));
     if (status == MW_OK) status = measure_gathers(&t, &made);

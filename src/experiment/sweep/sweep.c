@@ -1,3 +1,4 @@
+/* The points of a sweep, from the section of the file. */
 #include "experiment/sweep/sweep.h"
 
 #include <stdlib.h>
@@ -12,13 +13,13 @@ static const char *last_word(const char *key) {
     return dot ? dot + 1 : key;
 }
 
-/* What can stand in a folder's name everywhere. */
+/* Appends a text with the characters that every file system allows in a name. */
 static void add_name(mw_text *out, const char *text) {
     for (; *text; text++) {
-        bool plain = (*text >= '0' && *text <= '9') || (*text >= 'a' && *text <= 'z') ||
-                     (*text >= 'A' && *text <= 'Z') || strchr("+-._", *text);
-        bool spare = !plain && (*text == ' ' || *text == '[' || *text == ']');
-        if (!spare) mw_text_add(out, plain ? text : "-", 1);
+        bool kept = (*text >= '0' && *text <= '9') || (*text >= 'a' && *text <= 'z') ||
+                    (*text >= 'A' && *text <= 'Z') || strchr("+-._", *text);
+        bool dropped = !kept && (*text == ' ' || *text == '[' || *text == ']');
+        if (!dropped) mw_text_add(out, kept ? text : "-", 1);
     }
 }
 
@@ -26,10 +27,10 @@ static mw_status add_value_name(const sweep_value *value, mw_text *out) {
     mw_text text = {0};
     mw_node_text(value->node, &text);
     const char *given = text.data ? text.data : "";
-    bool speaks = (*given >= 'a' && *given <= 'z') && strcmp(given, "true") != 0 && strcmp(given, "false") != 0 &&
-                  strcmp(given, "auto") != 0; /* a word says what it is, a number does not */
+    bool is_word = (*given >= 'a' && *given <= 'z') && strcmp(given, "true") != 0 && strcmp(given, "false") != 0 &&
+                   strcmp(given, "auto") != 0; /* a number needs its key in the name, a word does not */
     if (out->length) mw_text_add(out, "_", 1);
-    if (!speaks) mw_text_addf(out, "%s", last_word(value->key));
+    if (!is_word) mw_text_addf(out, "%s", last_word(value->key));
     add_name(out, given);
     mw_status status = text.failed || out->failed ? MW_ERR_MEMORY : MW_OK;
     mw_text_free(&text);
@@ -57,7 +58,7 @@ static mw_status add_value(sweep_point *p, const char *key, const mw_node *node)
     return p->values[p->n_values++].key ? MW_OK : MW_ERR_MEMORY;
 }
 
-/* A copy with one more value; the name grows by it. */
+/* Adds a copy of a point with one more value, which its name gets too. */
 static mw_status extend(const sweep_point *from, const char *key, const mw_node *node, sweep *to) {
     if (to->n == POINTS_MAX) return mw_error(MW_ERR_CONFIG, "sweep: more than %d points", POINTS_MAX);
     if (!MW_GROW(to->points, to->n, to->capacity)) return MW_ERR_MEMORY;
@@ -83,16 +84,17 @@ static mw_status refuse(const sweep *s, const mw_node *node, const char *what, c
     return mw_error(MW_ERR_CONFIG, "%s:%d: sweep: '%s' %s", s->base->document.file, node->line, what, why);
 }
 
-/* What differs between points must not change the activations that they share. */
+/* Points share activations, so no key may change them. */
 static mw_status check_key(const sweep *s, const mw_node *node, const char *key) {
     static const char *const allowed[] = {"sae.", "train.", "discover.", "evaluate.", "steer."};
     for (size_t i = 0; i < sizeof allowed / sizeof *allowed; i++)
         if (strncmp(key, allowed[i], strlen(allowed[i])) == 0 && key[strlen(allowed[i])])
-            return strcmp(key, "sae.activations") ? MW_OK : refuse(s, node, key, "is the same for all points");
-    return refuse(s, node, key, "is no key of sae, train, discover, evaluate or steer: the points share one harvest");
+            return strcmp(key, "sae.activations") ? MW_OK : refuse(s, node, key, "must be the same for all points");
+    return refuse(s, node, key,
+                  "is not a key of sae, train, discover, evaluate or steer: the points share one harvest");
 }
 
-/* Every point so far with each value of the list. */
+/* Replaces the points by copies of each with each value of the list. */
 static mw_status multiply(sweep *s, const char *key, const mw_node *list) {
     MW_TRY(check_key(s, list, key));
     if (list->kind != MW_NODE_LIST || !list->child) return refuse(s, list, key, "needs a list of values");
@@ -108,7 +110,7 @@ static mw_status multiply(sweep *s, const char *key, const mw_node *list) {
 
 /* ---- reading ------------------------------------------------------------------------------------------- */
 
-/* Calls `use` for `a.b: x` and for `a: {b: x}`. */
+/* Calls `use` with "a.b" for `a.b: x` and for `a: {b: x}`. */
 static mw_status each_key(sweep *s, const mw_node *node, mw_status (*use)(sweep *, const char *, const mw_node *)) {
     if (strchr(node->key, '.') || node->kind != MW_NODE_MAP) return use(s, node->key, node);
     for (const mw_node *child = node->child; child; child = child->next) {
@@ -152,7 +154,7 @@ static mw_status read_point(sweep *s, const mw_node *map) {
 }
 
 static mw_status read_points(sweep *s, const mw_node *list) {
-    if (!list) return extend(&(sweep_point){0}, NULL, NULL, s); /* one point that is the base, to multiply */
+    if (!list) return extend(&(sweep_point){0}, NULL, NULL, s); /* the base is the one point of the grid */
     if (list->kind != MW_NODE_LIST || !list->child) return refuse(s, list, "points", "needs a list of points");
     for (const mw_node *map = list->child; map; map = map->next) MW_TRY(read_point(s, map));
     return MW_OK;
@@ -188,7 +190,7 @@ static mw_status check_names(const sweep *s, const mw_node *map) {
     mw_status status = MW_OK;
     for (int64_t i = 1; i < s->n && status == MW_OK; i++)
         if (strcmp(sorted[i]->name, sorted[i - 1]->name) == 0)
-            status = refuse(s, map, sorted[i]->name, "is the name of two points; give names under points");
+            status = refuse(s, map, sorted[i]->name, "is the name of two points: give them names under points");
     mw_free(sorted);
     return status;
 }
@@ -202,7 +204,7 @@ static mw_status read_all(sweep *s, const mw_node *map) {
         if (strcmp(node->key, "points") != 0 && !mw_fields_have(option_fields, node->key))
             MW_TRY(each_key(s, node, multiply));
     if (s->n == 1 && !s->points[0].n_values && !mw_node_find(map, "points"))
-        return mw_error(MW_ERR_CONFIG, "%s:%d: sweep has no keys to go over", s->base->document.file, map->line);
+        return mw_error(MW_ERR_CONFIG, "%s:%d: sweep has no keys and no points", s->base->document.file, map->line);
     return check_names(s, map);
 }
 
@@ -218,9 +220,10 @@ mw_status sweep_read(const mw_experiment *base, sweep *out) {
     return status;
 }
 
-/* ---- use ------------------------------------------------------------------------------------------------- */
+/* ---- experiments ----------------------------------------------------------------------------------------- */
 
-static mw_status change(const sweep *s, const sweep_point *p, mw_document *document) {
+/* Sets the name, the harvest and the values of a point. */
+static mw_status set_keys(const sweep *s, const sweep_point *p, mw_document *document) {
     char *name = mw_format("%s.%s", s->base->top.name, p->name);
     const mw_strings *given = &s->base->sae.activations;
     mw_node text = {.kind = MW_NODE_SCALAR, .value = name, .quoted = true};
@@ -238,7 +241,7 @@ mw_status sweep_experiment(const sweep *s, int64_t point, mw_experiment **out) {
     mw_document document = {0};
     MW_TRY(mw_document_copy(&s->base->document, &document));
     mw_document_drop(&document, SWEEP_SECTION);
-    mw_status status = change(s, &s->points[point], &document);
+    mw_status status = set_keys(s, &s->points[point], &document);
     if (status == MW_OK) return settings_bind(&document, out);
     mw_document_free(&document);
     return status;
@@ -251,6 +254,6 @@ mw_status sweep_find(const sweep *s, const char *name, int64_t *out) {
             return MW_OK;
         }
     if (mw_parse_int(name, out) && *out >= 0 && *out < s->n) return MW_OK;
-    return mw_error(MW_ERR_CONFIG, "%s: no point '%s': there are 0 to %lld, the first is %s", s->base->document.file,
-                    name, (long long)s->n - 1, s->points[0].name);
+    return mw_error(MW_ERR_CONFIG, "%s: no point '%s': expected a name, or a number from 0 to %lld; the first is %s",
+                    s->base->document.file, name, (long long)s->n - 1, s->points[0].name);
 }
