@@ -30,7 +30,7 @@ static void *target_of(const mw_experiment *e, const settings_section *s) {
     return (char *)(uintptr_t)e + s->offset;
 }
 
-/* The sections of `e` from a document, which may be another one than its own. */
+/* Binds the sections of `e` from a document, which may be another one than its own. */
 static mw_status bind_all(const mw_document *from, mw_experiment *e) {
     MW_TRY(check_keys(from));
     MW_TRY(mw_fields_bind_known(from->file, from->root, "the top level", top_fields, &e->top));
@@ -47,14 +47,14 @@ static mw_status bind_all(const mw_document *from, mw_experiment *e) {
 
 /* ---- paths ------------------------------------------------------------------------------------------------- */
 
-/* A store that is not given lies beside the file too. */
-static mw_status name_store(mw_document *document) {
+/* The default store is located beside the file too. */
+static mw_status add_default_store(mw_document *document) {
     mw_node name = {.kind = MW_NODE_SCALAR, .value = (char[]){"store"}, .quoted = true, .line = 1};
     return mw_node_find(document->root, "store") ? MW_OK : mw_document_put(document, "store", &name);
 }
 
 static mw_status resolve_all(mw_document *document, const char *folder, const char *here) {
-    MW_TRY(name_store(document));
+    MW_TRY(add_default_store(document));
     MW_TRY(mw_node_resolve(document->root, top_fields, folder, here));
     for (mw_node *n = document->root->child; n; n = n->next) {
         const settings_section *s = settings_find_section(n->key);
@@ -63,18 +63,18 @@ static mw_status resolve_all(mw_document *document, const char *folder, const ch
     return MW_OK;
 }
 
-/* With paths as they are seen from the working directory, or whole ones. */
-static mw_status bind_resolved(const mw_document *from, bool whole, mw_experiment *e) {
+/* Binds with paths relative to the working directory, or with absolute ones. */
+static mw_status bind_resolved(const mw_document *from, bool absolute, mw_experiment *e) {
     mw_document copy = {0};
-    char *folder = mw_path_directory(from->file), *here = whole ? mw_path_absolute(".") : NULL;
-    char *all = folder && whole ? mw_path_absolute(folder) : NULL;
-    mw_status status = folder && (!whole || (here && all)) ? mw_document_copy(from, &copy) : MW_ERR_MEMORY;
-    if (status == MW_OK) status = resolve_all(&copy, whole ? all : folder, here);
+    char *folder = mw_path_directory(from->file), *here = absolute ? mw_path_absolute(".") : NULL;
+    char *full = folder && absolute ? mw_path_absolute(folder) : NULL;
+    mw_status status = folder && (!absolute || (here && full)) ? mw_document_copy(from, &copy) : MW_ERR_MEMORY;
+    if (status == MW_OK) status = resolve_all(&copy, absolute ? full : folder, here);
     if (status == MW_OK) status = bind_all(&copy, e);
     mw_document_free(&copy);
     mw_free(folder);
     mw_free(here);
-    mw_free(all);
+    mw_free(full);
     return status;
 }
 
@@ -133,10 +133,11 @@ mw_status settings_write(const mw_experiment *e, const char *const *names, int c
     return out->failed ? MW_ERR_MEMORY : MW_OK;
 }
 
-/* Defaults of a whole file: keys that must be given get an example. */
+/* A file of defaults. Keys that must be given have an example. */
 static const char example[] =
-    "model: {path: gpt2}\ndataset: {path: 'data/*.jsonl'}\nhooks: {}\nharvest: {sites: [8.resid_post]}\nsae: {}\ntrain: {}\n"
-    "discover: {}\nnaming: {command: 'python3 tools/name_latents.py'}\nevaluate: {}\nsteer: {prompts: ['Once upon a time']}\nreport: {}\n";
+    "model: {path: gpt2}\ndataset: {path: 'data/*.jsonl'}\nhooks: {}\nharvest: {sites: [8.resid_post]}\n"
+    "sae: {}\ntrain: {}\ndiscover: {}\nnaming: {command: 'python3 tools/name_latents.py'}\nevaluate: {}\n"
+    "steer: {prompts: ['Once upon a time']}\nreport: {}\n";
 
 static mw_status example_experiment(mw_experiment **out) {
     mw_experiment *e = mw_calloc(1, sizeof *e);
@@ -150,10 +151,11 @@ static mw_status example_experiment(mw_experiment **out) {
     return status;
 }
 
-static void write_all(const mw_experiment *e, const mw_document *asked, bool document, mw_text *out) {
+/* Writes the sections that `listed` has. */
+static void write_all(const mw_experiment *e, const mw_document *listed, bool document, mw_text *out) {
     mw_fields_write(out, top_fields, &e->top, 0, document);
     for (int i = 0; i < SETTINGS_SECTIONS; i++)
-        if (mw_node_find(asked->root, settings_sections[i].name))
+        if (mw_node_find(listed->root, settings_sections[i].name))
             write_section(e, &settings_sections[i], document, out);
 }
 

@@ -1,4 +1,5 @@
-/* The experiment file as structs. Every key is one row of a table: of the floor that has the options, else of settings_tables.c. */
+/* The experiment file as structs. Every key is one row of a table: of the floor that has the options, else of
+ * settings_tables.c. */
 #ifndef MICROW_EXPERIMENT_SETTINGS_H
 #define MICROW_EXPERIMENT_SETTINGS_H
 
@@ -77,7 +78,7 @@ typedef struct evaluate_settings {
     int64_t tokens;
 } evaluate_settings;
 
-/* What is done to latents. */
+/* Edits of latents, as the file gives them. */
 typedef struct edit_settings {
     mw_latent_values scale, add, clamp;
     mw_ints ablate;
@@ -107,8 +108,7 @@ typedef struct report_settings {
 
 struct mw_experiment {
     mw_document document;
-    struct mw_experiment
-        *given; /* the same with paths as they were written, whatever the working directory; has no document */
+    struct mw_experiment *given; /* the same with paths as written in the file; it has no document */
     top_settings top;
     model_settings model;
     dataset_settings dataset;
@@ -123,37 +123,48 @@ struct mw_experiment {
     report_settings report;
 };
 
-/* The section that sweep.c reads; it is of no stage. */
+/* The section that sweep.c reads; it belongs to no stage. */
 #define SWEEP_SECTION "sweep"
 
-/* From a document, which it takes over also where it fails. */
+/* Makes an experiment of a document, whose ownership it takes, also after an error. The caller frees `out` with
+ * mw_experiment_free. */
 mw_status settings_bind(mw_document *document, mw_experiment **out) MW_MUST_USE;
-/* Refuses keys that do not go together. */
+/* MW_ERR_CONFIG for keys that contradict each other. */
 mw_status settings_check(const mw_experiment *e) MW_MUST_USE;
-/* Appends the effective values of these sections ("model", ...), paths as they were written: what fingerprints are made of. */
+/* Appends the effective values of these sections ("model", ...), paths as written in the file. Fingerprints hash
+ * this text. */
 mw_status settings_write(const mw_experiment *e, const char *const *sections, int count, bool document,
                          mw_text *out) MW_MUST_USE;
-/* All of them. */
+/* The same for all sections of the file. */
 mw_status settings_write_given(const mw_experiment *e, mw_text *out) MW_MUST_USE;
-/* MW_ERR_CONFIG where ranks were given other ones: they would do other things, and wait for each other. Collective. */
+/* MW_ERR_CONFIG if ranks were given different settings: they would wait for each other in different collectives.
+ * Collective. */
 mw_status settings_same(const mw_experiment *e, const mw_comm *comm) MW_MUST_USE;
+/* Whether the file has the section. */
 bool settings_has(const mw_experiment *e, const char *section);
-/* Appends the keys that differ between two texts of settings_write, with both values: "sae.k: 8 there, 9 here". A key that one does
- * not have is at its default: earlier versions had fewer. Paths count with `paths` only: what they lead to has hashes of its own. */
-mw_status settings_differences(const char *there, const char *here, bool paths, mw_text *out) MW_MUST_USE;
-/* Whether two lists of sites, with commas between, are the same. */
+/* Appends the keys that differ between two texts of settings_write, with both values: "sae.k: 8 stored, 9
+ * requested". A key that one text lacks is at its default: earlier versions had fewer. Paths count with `paths`
+ * only: the content of files has hashes. */
+mw_status settings_differences(const char *stored, const char *requested, bool paths, mw_text *out) MW_MUST_USE;
+/* Whether two comma-separated lists name the same sites. */
 bool settings_same_sites(const char *a, const char *b);
-/* What the SAE reads, sites with commas between: sae.sites, or sae.site, else the first harvested one. Caller frees. */
+/* Returns the sites that the SAE reads, comma-separated: sae.sites, or sae.site, else the first harvested one. The
+ * caller frees. */
 mw_status settings_sites(const mw_experiment *e, char **out) MW_MUST_USE;
-/* Whether the file's harvest will hold what its SAE needs: for runs of both, before a long harvest and not after it. */
+/* MW_ERR_CONFIG unless the file's harvest stores the sites of its SAE: checked before a long harvest. Does nothing
+ * if sae.activations names other harvests. */
 mw_status settings_check_harvested(const mw_experiment *e) MW_MUST_USE;
-/* The same, also where the SAE reads harvests by name. */
+/* The same, whether or not sae.activations is given. */
 mw_status settings_check_sites(const mw_experiment *e) MW_MUST_USE;
-/* The options of the dataset, which borrow from `e`. */
+/* Returns the options of the dataset, which borrow from `e`. */
 mw_dataset_options settings_dataset(const mw_experiment *e);
-/* The options of a training on sites of this width, nothing left to be resolved; `fingerprint` is borrowed. */
+/* Returns the options of a training on sites of this width, without auto values; `fingerprint` is borrowed. */
 mw_train_options settings_training(const mw_experiment *e, int64_t width, const char *fingerprint);
-/* The SAE's variant, which has been checked. */
+/* Computes the shape of an SAE that reads d columns and rebuilds sites of these widths, which `out` borrows.
+ * MW_ERR_CONFIG if it is impossible. */
+mw_status settings_sae_shape(const mw_experiment *e, int64_t d, bool transcoder, const int64_t *target_width,
+                             int64_t n_targets, mw_sae_shape *out) MW_MUST_USE;
+/* Returns the SAE's variant, which the loaded file has been checked for. */
 mw_variant settings_variant(const mw_experiment *e);
 
 #endif

@@ -1,4 +1,4 @@
-/* Rules about several keys together. */
+/* Checks that concern several keys together. */
 #include "experiment/settings.h"
 
 #include <math.h>
@@ -13,11 +13,11 @@ static mw_status check_sites(const mw_experiment *e) {
     if (s->site[0] && s->sites.count) return refuse(e, "sae.sites", "sae.site is given too");
     if (s->skip && !s->target[0]) return refuse(e, "sae.skip", "only a transcoder (sae.target) has a skip connection");
     if (s->target[0] && strcmp(s->site, s->target) == 0)
-        return refuse(e, "sae.target", "it is sae.site: leave it out for an autoencoder");
+        return refuse(e, "sae.target", "equals sae.site: leave it out for an autoencoder");
     return MW_OK;
 }
 
-/* Whether what is given can be, as far as it does not depend on the width of the site. */
+/* Checks the shape as far as it does not depend on the width of the site. */
 static mw_status check_shape(const mw_experiment *e, mw_variant variant) {
     const sae_settings *s = &e->sae;
     int64_t n = s->n_latents;
@@ -36,16 +36,17 @@ static mw_status check_training(const mw_experiment *e, mw_variant variant) {
     if (t->k_anneal_steps > 0 && !mw_variant_uses_k(variant))
         return refuse(e, "train.k_anneal", "this variant has no k");
     if (t->k_anneal_steps > 0 && t->k_start != MW_AUTO_INT && t->k_start < e->sae.k)
-        return refuse(e, "train.k_start", "smaller than sae.k: k falls, it does not rise");
+        return refuse(e, "train.k_start", "smaller than sae.k: k can only fall");
     if (!isnan(t->sparsity) && !mw_variant_uses_penalty(variant))
         return refuse(e, "train.sparsity", "this variant has no penalty: sae.k makes it sparse");
     bool jump = variant == MW_JUMP_RELU;
-    if (!jump && (t->l0_target > 0 || t->penalty || !isnan(t->bandwidth) || !isnan(t->threshold_init)))
-        return refuse(e, "train", "l0_target, penalty, bandwidth and threshold_init are of sae.variant jump_relu only");
+    if (!jump && (t->l0_target > 0 || t->penalty != MW_PENALTY_L0 || !isnan(t->bandwidth) || !isnan(t->threshold_init)))
+        return refuse(e, "train",
+                      "l0_target, penalty, bandwidth and threshold_init apply to sae.variant jump_relu only");
     if (t->aux_k > 0 && (variant == MW_RELU || variant == MW_GATED))
-        return refuse(e, "train.aux_k", "a dead latent of this variant has no positive value that AuxK could choose");
+        return refuse(e, "train.aux_k", "dead latents of this variant have no positive values, which AuxK needs");
     if (t->l0_target > 0 && t->penalty == MW_PENALTY_TANH)
-        return refuse(e, "train.l0_target", "it goes with penalty l0, not with tanh");
+        return refuse(e, "train.l0_target", "requires penalty l0, found tanh");
     return MW_OK;
 }
 

@@ -19,6 +19,24 @@ mw_train_options settings_training(const mw_experiment *e, int64_t width, const 
     return options;
 }
 
+mw_status settings_sae_shape(const mw_experiment *e, int64_t d, bool transcoder, const int64_t *target_width,
+                             int64_t n_targets, mw_sae_shape *out) {
+    const sae_settings *s = &e->sae;
+    int64_t d_out = 0;
+    for (int64_t i = 0; i < n_targets; i++) d_out += target_width[i];
+    *out = (mw_sae_shape){.variant = settings_variant(e),
+                          .n = s->n_latents == MW_AUTO_INT ? 8 * d : s->n_latents,
+                          .d = d,
+                          .k = s->k,
+                          .d_out = transcoder ? d_out : 0,
+                          .skip = s->skip,
+                          .n_groups = s->groups.count,
+                          .group = s->groups.items,
+                          .n_targets = n_targets,
+                          .target_width = target_width};
+    return mw_sae_check(out);
+}
+
 mw_variant settings_variant(const mw_experiment *e) {
     mw_variant variant = MW_TOPK;
     mw_status known = mw_variant_parse(e->sae.variant, &variant);

@@ -43,7 +43,7 @@ bool settings_same_sites(const char *a, const char *b) {
     }
 }
 
-/* "": none is asked for. */
+/* An empty `site` is not requested. */
 static mw_status check_harvested(const mw_experiment *e, const char *key, const char *site) {
     const mw_strings *harvested = &e->harvest.sites;
     if (!site[0]) return MW_OK;

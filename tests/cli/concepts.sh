@@ -48,7 +48,7 @@ v = json.load(open('$work/s1/runs/small/steer.json'))['variants']
 assert len(v) == 4 and all(x['texts'] == v[0]['texts'] and abs(x['predictions']['kl']) < 1e-6 for x in v), v"
 refuses 2 "off: latent 999: the SAE has 256 latents" "$MICROW" steer "$work/exp.yaml" --set store="$work/s1" \
     --set 'steer.variants=[{name: off, ablate: [999]}]'
-refuses 2 "off: no edits, add, clamp, ablate or concept" "$MICROW" steer "$work/exp.yaml" --set store="$work/s1" \
+refuses 2 "off: nothing to edit: expected edits, add, clamp, ablate or concept" "$MICROW" steer "$work/exp.yaml" --set store="$work/s1" \
     --set 'steer.variants=[{name: off}]'
 refuses 2 "unknown key 'abblate'" "$MICROW" steer "$work/exp.yaml" --set store="$work/s1" \
     --set 'steer.variants=[{name: off, abblate: [1]}]'
@@ -155,8 +155,8 @@ check "they are there" test -s "$work/s1/runs/small/report_data/3.js"
 check "and gone again" sh -c "$MICROW report $work/exp.yaml --set store=$work/s1 && ! test -e $work/s1/runs/small/report_data"
 "$MICROW" train "$work/exp.yaml" --set store="$work/s1" --set sae.k=9 --overwrite >/dev/null 2>&1
 "$MICROW" report "$work/exp.yaml" --set store="$work/s1" >"$work/out" 2>"$work/err"
-check "of another SAE" grep -q "is of another SAE than there is now and is left out" "$work/err"
-refuses 1 "is of another SAE than there is now" "$MICROW" steer "$work/exp.yaml" --set store="$work/s1"
+check "of another SAE" grep -q "belongs to an earlier SAE and is left out" "$work/err"
+refuses 1 "belongs to an earlier SAE" "$MICROW" steer "$work/exp.yaml" --set store="$work/s1"
 printf 'not HDF5' >"$work/s3/$sae/discovery.h5"
 refuses 1 "discovery.h5: cannot be opened as HDF5" "$MICROW" report "$work/exp.yaml" --set store="$work/s3"
 refuses 1 "nothing to report yet" "$MICROW" report "$work/exp.yaml" --set store="$work/s1" --set name=none

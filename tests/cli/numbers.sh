@@ -103,7 +103,7 @@ check "history and progress are JSON" strict "$work/store/sae_models/flat/histor
 grep '^{' "$work/err" >"$work/progress.jsonl"
 check "progress is JSON" strict "$work/progress.jsonl"
 "$MICROW" evaluate "$work/flat.yaml" $flat >"$work/out" 2>"$work/err" || fail "evaluation of zeros"
-check "a dash and its reason" grep -q '"-": the activations do not vary' "$work/out"
+check "a dash and its reason" grep -q '"-": undefined, since the activations do not vary' "$work/out"
 evaluated="$work/store/runs/flat/evaluate.json"
 check "evaluation is JSON" strict "$evaluated"
 check "all keys are there" holds "$evaluated" 'j["fvu"] is None and j["r2"] is None and j["explained_variance"] is None and j["cosine"] is None and "l0" in j and j["by_position"][0]["fvu"] is None and j["by_site"][0]["fvu"] is None'

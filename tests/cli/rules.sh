@@ -25,23 +25,23 @@ check "discover shows again, and may show more" sh -c "$MICROW discover $exp --s
 same "skipped stages"
 
 # ---- other settings: refused, with the keys; config.yaml stays
-refuses 1 "harvest.dtype: bf16 there, f16 here" "$MICROW" harvest "$exp" --set harvest.dtype=f16
-refuses 1 "sae.k: 8 there, 9 here" "$MICROW" train "$exp" --set sae.k=9
-refuses 1 "discover.top_texts: 5 there, 6 here" "$MICROW" discover "$exp" --set discover.top_texts=6
-refuses 1 "evaluate.tokens: 3000 there, 2000 here" "$MICROW" evaluate "$exp" --set evaluate.tokens=2000
-refuses 1 "steer.samples: 2 there, 3 here; steer.seed: 0 there, 5 here" "$MICROW" steer "$exp" --set steer.samples=3 --set steer.seed=5
+refuses 1 "harvest.dtype: bf16 stored, f16 requested" "$MICROW" harvest "$exp" --set harvest.dtype=f16
+refuses 1 "sae.k: 8 stored, 9 requested" "$MICROW" train "$exp" --set sae.k=9
+refuses 1 "discover.top_texts: 5 stored, 6 requested" "$MICROW" discover "$exp" --set discover.top_texts=6
+refuses 1 "evaluate.tokens: 3000 stored, 2000 requested" "$MICROW" evaluate "$exp" --set evaluate.tokens=2000
+refuses 1 "steer.samples: 2 stored, 3 requested; steer.seed: 0 stored, 5 requested" "$MICROW" steer "$exp" --set steer.samples=3 --set steer.seed=5
 refuses 1 "give the experiment another name (--set name=...), or pass --overwrite" "$MICROW" steer "$exp" --set steer.samples=3
 same "refused stages"
 cp "$SOURCE/configs/demo/corpus.txt" "$work/corpus.txt"
 echo "one more story ." >>"$work/corpus.txt"
-refuses 1 "the data there is of another content" "$MICROW" harvest "$exp" --set dataset.path="$work/corpus.txt"
+refuses 1 "the data has other content" "$MICROW" harvest "$exp" --set dataset.path="$work/corpus.txt"
 cp -r "$SOURCE/configs/demo/model" "$work/model"
 chmod -R u+w "$work/model"
 "$MICROW" harvest "$exp" --set model.path="$work/model" >"$work/out" 2>&1
 check "a model that was moved is the same" grep -q "^harvest: complete" "$work/out"
 sed -i 's/"layer_norm_epsilon": [^,]*,/"layer_norm_epsilon": 0.01,/' "$work/model/config.json"
-refuses 1 "the model_config there is of another content" "$MICROW" harvest "$exp" --set model.path="$work/model"
-refuses 1 "the model there is of another content" "$MICROW" evaluate "$exp" --set model.path="$work/model"
+refuses 1 "the model_config has other content" "$MICROW" harvest "$exp" --set model.path="$work/model"
+refuses 1 "the model has other content" "$MICROW" evaluate "$exp" --set model.path="$work/model"
 same "other inputs"
 
 # ---- --overwrite: results stay until the new ones are complete, whatever is refused afterwards
@@ -67,7 +67,7 @@ stays 2 "site 7.mlp_out is not in this model" harvest --set "hooks.list=[{site: 
 stays 2 "column 4000 of site 1.resid_post: expected from 0 to 127" harvest --set "hooks.list=[{site: 1.resid_post, kind: ablate, columns: [4000]}]"
 stays 2 "was not harvested" train --set sae.site=0.resid_post
 stays 1 "quota_gb" train --set sae.k=9 --set quota_gb=0.0105
-stays 1 "is not there" train --set sae.k=9 --set "sae.activations=[none]"
+stays 1 "does not exist" train --set sae.k=9 --set "sae.activations=[none]"
 stays 2 "sae.k = 300 is larger" train --set sae.k=300
 stays 1 "device 'tpu'" train --set sae.k=9 --set model.device=tpu
 stays 2 "expected a divisor of the number of ranks" train --set sae.k=9 --set train.shards=2
@@ -120,13 +120,13 @@ kept "and back"
 
 # ---- unfinished results are kept too
 cut TERM 75 "$store/sae_models/cut/checkpoint-*" "$MICROW" train "$exp" --set name=cut --set sae.activations=small --set train.tokens=50_000_000
-refuses 1 "is of a training with other settings or activations, which is not finished" "$MICROW" train "$exp" --set name=cut --set sae.activations=small
+refuses 1 "belongs to an unfinished training (step" "$MICROW" train "$exp" --set name=cut --set sae.activations=small
 check "unless told to" "$MICROW" train "$exp" --set name=cut --set sae.activations=small --overwrite
 check "no checkpoint is left" sh -c "! ls $store/sae_models/cut/checkpoint-* 2>/dev/null"
 check "and no lock" sh -c "! find $store/sae_models/cut -name '*.lock*' | grep -q ."
 cut TERM 75 "$store/activations/cut/progress.json" "$MICROW" harvest "$exp" --set name=cut --set dataset.limit_documents=0
 if grep -q '"blocks_done": [1-9]' "$store/activations/cut/progress.json"; then
-    refuses 1 "has an unfinished harvest, of [0-9]* blocks so far, with other settings (dataset.limit_documents: 0 there, 400 here" "$MICROW" harvest "$exp" --set name=cut
+    refuses 1 "has an unfinished harvest of [0-9]* blocks with other settings (dataset.limit_documents: 0 stored, 400 requested" "$MICROW" harvest "$exp" --set name=cut
 fi
 check "the harvest goes on with --overwrite" "$MICROW" harvest "$exp" --set name=cut --overwrite
 
@@ -148,9 +148,9 @@ mlp=$(fvu mlp)
 check "and named there" "$MICROW" evaluate "$exp" --set name=mlp --set sae.activations=small --set sae.site=2.mlp_out --overwrite
 check "the same" test "$mlp" = "$(fvu mlp)"
 for stage in evaluate discover; do
-    refuses 2 "sae.site is '1.resid_post', but the SAE in .*/mlp is of '2.mlp_out'" "$MICROW" $stage "$exp" --set name=mlp --set sae.activations=small --set sae.site=1.resid_post
+    refuses 2 "sae.site is '1.resid_post', but the SAE in .*/mlp was trained on '2.mlp_out'" "$MICROW" $stage "$exp" --set name=mlp --set sae.activations=small --set sae.site=1.resid_post
 done
-refuses 2 "is no transcoder" "$MICROW" evaluate "$exp" --set name=mlp --set sae.activations=small --set sae.target=1.resid_post
+refuses 2 "is not a transcoder" "$MICROW" evaluate "$exp" --set name=mlp --set sae.activations=small --set sae.target=1.resid_post
 check "discovered there" "$MICROW" discover "$exp" --set name=mlp --set sae.activations=small
 
 # ---- killed between the two files of an SAE: the folder has one SAE, with its names and history
@@ -192,7 +192,7 @@ check "the device is still one" test -c /dev/null
 
 # ---- activations with other settings than the file are reported
 "$MICROW" train "$exp" --set harvest.dtype=f32 >"$work/out" 2>"$work/err"
-check "told" grep -q "was harvested with other settings than this experiment has (harvest.dtype: bf16 there, f32 here)" "$work/err"
+check "told" grep -q "was harvested with other settings than this experiment's (harvest.dtype: bf16 stored, f32 requested)" "$work/err"
 
 # ---- a sweep's table has only points with the file's settings
 sweep="--set name=points --set sae.activations=[small] --set evaluate.ce_recovered=false"
@@ -200,7 +200,7 @@ sweep="--set name=points --set sae.activations=[small] --set evaluate.ce_recover
 check "one point" grep -q "1 of 1 points are finished" "$work/out"
 "$MICROW" sweep "$exp" $sweep --set "sweep={points: [{name: one, sae.k: 5}]}" --table >"$work/out" 2>&1
 rm -r "$store/activations/points"
-check "not of others" sh -c "grep -q '0 of 1 points are finished' $work/out && grep -q '1 have results' $work/out"
+check "not of others" sh -c "grep -q '0 of 1 points are finished' $work/out && grep -q '1 points are left out' $work/out"
 
 # ---- imports and exports
 sums >"$work/sums"
@@ -235,7 +235,7 @@ rm -r "$store/activations/cut"
 check "reads the one of the same settings" "$MICROW" train "$exp" --set name=k6 --set sae.k=6
 check "by any stage" "$MICROW" evaluate "$exp" --set name=k6 --set sae.k=6
 check "a run too" sh -c "$MICROW run $exp --set name=k5 --set sae.k=5 | grep -q 'harvest: complete, .*/small/activations.h5 has the same settings and data'"
-refuses 1 "run .microw harvest. first, or name another harvest, as --set sae.activations=NAME; there are: small" "$MICROW" train "$exp" --set name=f16 --set harvest.dtype=f16
+refuses 1 "run .microw harvest. first, or name another harvest with --set sae.activations=NAME; the store has: small" "$MICROW" train "$exp" --set name=f16 --set harvest.dtype=f16
 cp -r "$store/activations/small" "$store/activations/twin"
 refuses 1 "has 2 harvests with these settings (small, twin)" "$MICROW" train "$exp" --set name=k7 --set sae.k=7
 

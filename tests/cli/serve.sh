@@ -153,7 +153,7 @@ check "nothing was left" sh -c "! grep -q 'not freed' $work/log"
 checks=$((checks + 3))
 printf ':set max_new_tokens=1.9\n:set seed=0.5\nAnna\0 and Boris\n%s\n:set max_new_tokens=100\n%s\n' "$(printf 'Anna %.0s' $(seq 80))" "$(printf 'Anna %.0s' $(seq 50))" >"$work/lines"
 "$MICROW" lab "$work/exp.yaml" <"$work/lines" >"$work/out" 2>"$work/err" || fail "lab"
-for said in "max_new_tokens: expected a whole number, found 1.9" "seed: expected a whole number" "a NUL in it" "prompt 1 of 1 has 8[0-9] tokens.*context is 64" "no room for 100 new tokens in the model's context of 64"; do
+for said in "max_new_tokens: expected a whole number, found 1.9" "seed: expected a whole number" "contains a NUL" "prompt 1 of 1 has 8[0-9] tokens.*context is 64" "no room for 100 new tokens in the model's context of 64"; do
     grep -q "$said" "$work/err" || fail "the lab did not say: $said"
 done
 [ "$(grep -c '^microw: error' "$work/err")" = 4 ] || { fail "other errors in the lab"; cat "$work/err" >&2; }

@@ -75,7 +75,7 @@ check "measured" sh -c "$MICROW plan $work/exp.yaml --set store=$work/planned | 
 check "at 3 ranks" mpi 3 "$MICROW" plan "$work/exp.yaml" --set store="$work/planned"
 for model in gpt2 gemma2-9b llama31-8b; do check "plan $model" sh -c "cd $SOURCE && $MICROW plan configs/plan/$model.yaml --gpus 8"; done
 refuses 2 "expected a100, h100, h200, or measured" "$MICROW" plan "$work/exp.yaml" --device tpu
-refuses 2 "4 ranks on 8 nodes" "$MICROW" plan "$work/exp.yaml" --gpus 4 --nodes 8
+refuses 2 "--nodes: expected at most 4, the number of ranks, found 8" "$MICROW" plan "$work/exp.yaml" --gpus 4 --nodes 8
 check "inspect tensors" "$MICROW" inspect "$work/s2/sae_models/small/sae.safetensors"
 if command -v h5dump >/dev/null; then
     check "h5dump reads it" sh -c "h5dump -d /tokens/position -c 5 $work/s1/activations/small/activations.h5 | grep -q '(0): '"

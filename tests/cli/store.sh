@@ -69,7 +69,7 @@ check "documents are those of sequences" sh -c "! cmp -s $work/concepts1.json $s
 check "it is complete" "$MICROW" harvest "$work/exp.yaml" $packed
 check "it is inspected" "$MICROW" inspect "$h5"
 "$MICROW" harvest "$work/exp.yaml" $packed --overwrite >/dev/null 2>"$work/err" || { fail "harvest of schema 1 again"; cat "$work/err" >&2; }
-check "it is made again" grep -q "of an earlier version: it is made again" "$work/err"
+check "it is made again" grep -q "of an earlier version: harvesting again" "$work/err"
 check "as it would be anew" cmp "$work/kept.h5" "$h5"
 "$SET_SCHEMA" "$h5" 3
 refuses 1 "store schema 3; this microw reads schemas 1 to 2" "$MICROW" train "$work/exp.yaml" $packed --set name=t --set sae.activations=small
@@ -77,7 +77,7 @@ cp "$work/kept.h5" "$h5"
 
 # texts in requests to a naming command are of one document too, with the latent active or silent
 if python3 -c "" 2>/dev/null; then
-    refuses 1 "the documents there are of another content" "$MICROW" discover "$work/exp.yaml" $packed $short
+    refuses 1 "the documents have other content" "$MICROW" discover "$work/exp.yaml" $packed $short
     check "discover again" "$MICROW" discover "$work/exp.yaml" $packed $short --overwrite
     "$MICROW" name "$work/exp.yaml" $packed --set "naming={command: 'tee -a $work/asked | python3 $SOURCE/tools/name_latents.py --words', limit: 40}" >/dev/null 2>"$work/err" || { fail "name"; cat "$work/err" >&2; }
     cat >"$work/asked.py" <<'END'

@@ -140,7 +140,7 @@ chmod -R u+w "$work/model"
 printf '\001' | dd of="$work/model/model.safetensors" bs=1 seek=100000 conv=notrunc 2>/dev/null
 check "a harvest of other weights" "$MICROW" harvest "$work/a.yaml" --set store="$many" --set name=c --set model.path="$work/model"
 refuses 2 "are of different models" "$MICROW" train "$work/exp.yaml" --set store="$many" --set sae.activations="[a, c]"
-refuses 1 "none/activations.h5 is not there" "$MICROW" train "$work/exp.yaml" --set store="$many" --set sae.activations="[a, none]"
+refuses 1 "none/activations.h5 does not exist" "$MICROW" train "$work/exp.yaml" --set store="$many" --set sae.activations="[a, none]"
 
 # order by blocks: the same at any number of ranks, and after a kill
 blocks="--set train.shuffle=blocks --set train.shuffle_block=8 --set train.shuffle_window=4 --set train.batch=500"

@@ -68,7 +68,7 @@ refuses 2 "is a file: expected the model's folder" "$MICROW" layers --model "$wo
 printf "{" >"$work/broken.yaml"
 refuses 2 "broken.yaml:[0-9]*: YAML" "$MICROW" train "$work/broken.yaml"
 truncate -s 65M "$work/large.yaml"
-refuses 2 "too many for an experiment file" "$MICROW" train "$work/large.yaml"
+refuses 2 "too large for an experiment file" "$MICROW" train "$work/large.yaml"
 for file in none none.h5 none.npy none.json none.safetensors; do
     refuses 1 "none.*: cannot read: No such file.*looked for $(cd "$work" && pwd -P)/none" sh -c "cd '$work' && '$MICROW' inspect $file"
 done

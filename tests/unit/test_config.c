@@ -166,11 +166,11 @@ static void bad_variants(void) {
     refuses(good, "sae={variant: matryoshka_topk, n_latents: 10, k: 4, groups: [9, 9]}", "9 as group 2");
     refuses(good, "sae.groups=[3, 3]", "sae.groups: only the matryoshka variants have groups");
     refuses(good, "sae.skip=true", "only a transcoder (sae.target)");
-    refuses(good, "sae={site: 1.mlp_out, target: 1.mlp_out}", "sae.target: it is sae.site");
+    refuses(good, "sae={site: 1.mlp_out, target: 1.mlp_out}", "sae.target: equals sae.site");
     refuses(good, "sae={site: 1.mlp_out, sites: [1.mlp_out, 2.mlp_out]}", "sae.sites: sae.site is given too");
     refuses(good, "train.sparsity=3", "train.sparsity: this variant has no penalty");
     refuses(good, "train.sparsity=-3", "expected number from 0");
-    refuses(good, "train.l0_target=16", "of sae.variant jump_relu only");
+    refuses(good, "train.l0_target=16", "apply to sae.variant jump_relu only");
     refuses(good, "train.bandwidth=0", "train.bandwidth: expected number from 1e-12");
     refuses(good, "train.threshold_init=-1", "train.threshold_init: expected number from 1e-12");
     refuses(good, "train={k_anneal: 100, k_start: 3}", "train.k_start: smaller than sae.k");
@@ -183,11 +183,11 @@ static void bad_variants(void) {
     refuses(good, "train.clip_norm=-1", "expected number from 0");
     static const char jump[] =
         "model: {path: m}\ndataset: {path: a}\nsae: {variant: jump_relu}\ntrain: {penalty: tanh}\n";
-    refuses(jump, "train.l0_target=16", "it goes with penalty l0");
+    refuses(jump, "train.l0_target=16", "requires penalty l0");
     refuses(jump, "train.k_anneal=16", "train.k_anneal: this variant has no k");
-    refuses(jump, "sae.variant=gated", "of sae.variant jump_relu only");
+    refuses(jump, "sae.variant=gated", "apply to sae.variant jump_relu only");
     static const char relu[] = "model: {path: m}\ndataset: {path: a}\nsae: {variant: relu}\ntrain: {}\n";
-    refuses(relu, "train.aux_k=16", "train.aux_k: a dead latent");
+    refuses(relu, "train.aux_k=16", "train.aux_k: dead latents");
     mw_experiment *e = NULL;
     NEED_OK(load(jump, "sae={variant: jump_relu, sites: [1.mlp_out, 2.mlp_out], target: 3.mlp_out, skip: true}", &e));
     CHECK(reads(e, "1.mlp_out,2.mlp_out") && settings_variant(e) == MW_JUMP_RELU);

@@ -53,7 +53,7 @@ mw_status figure_end(figure *f) {
     if (status == MW_OK && draw(f))
         printf("figure: %s/%s.%s\n", f->folder, f->name, endings[f->format]);
     else if (status == MW_OK)
-        printf("no gnuplot here: the figure's script is %s\n", path);
+        printf("gnuplot not found: the figure's script is %s\n", path);
     fflush(stdout);
     mw_text_free(&f->script);
     mw_free(path);

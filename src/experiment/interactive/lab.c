@@ -1,4 +1,4 @@
-/* A conversation with a model whose latents can be turned between lines. */
+/* microw lab: a conversation with a model whose latents can be edited between lines. */
 #include "experiment/run/latent_edits.h"
 #include "experiment/run/generation.h"
 #include "model/sampling_options.h"
@@ -11,29 +11,29 @@
 #include <unistd.h>
 
 typedef struct lab {
-    run *r;
-    dictionary d;
-    edits edits;
+    experiment_run *r;
+    latent_index latents;
+    edit_list edits;
     mw_sampling how;
-    mw_text last; /* what was written last, with its prompt */
+    mw_text last; /* the last text, with its prompt */
     bool over;
 } lab;
 
 static const char help[] =
-    "text                  the model writes on, unchanged and with the latents turned\n"
-    ":scale 42=3 7=0       factor of a latent's activation     :add 42=5     added to it, everywhere\n"
-    ":clamp 42=4           what it becomes, everywhere         :ablate 7 9   it becomes 0\n"
-    ":concept sea 0.8      latents of a name or category turned up by so much of their largest activation\n"
-    ":show  :drop 42  :clear                                   the latents that are turned\n"
+    "text                  the model continues it, unchanged and with the edits\n"
+    ":scale 42=3 7=0       factor of a latent's activation     :add 42=5     amount added to it, everywhere\n"
+    ":clamp 42=4           its new value, everywhere           :ablate 7 9   sets it to 0\n"
+    ":concept sea 0.8      adds this share of their largest activation to latents of a name or category\n"
+    ":show  :drop 42  :clear                                   the edits: list, remove one, remove all\n"
     ":find words           latents by name, note and category  :texts 42     a latent's strongest texts\n"
     ":top 10               latents most active on the last text\n"
-    ":name 42 sea words    gives a latent a name, and keeps it in names.csv\n"
+    ":name 42 sea words    names a latent, in names.csv\n"
     ":set temperature=0.8 max_new_tokens=40 top_k=0 top_p=1 seed=1\n"
     ":help  :quit\n";
 
 /* ---- words of a command --------------------------------------------------------------------------------------- */
 
-/* Cuts the next word off; NULL: there is none. */
+/* Cuts the next word off the line; NULL: there is none. */
 static char *next_word(char **at) {
     char *word = *at + strspn(*at, " \t");
     if (!*word) return NULL;
@@ -60,69 +60,69 @@ static mw_status read_pair(const lab *l, char *word, int64_t *latent, double *va
 }
 
 static const char *name_of(const lab *l, int64_t latent) {
-    const char *name = l->d.names.of[latent].name;
+    const char *name = l->latents.names.of[latent].name;
     return name ? name : "";
 }
 
-/* ---- turning ------------------------------------------------------------------------------------------------------ */
+/* ---- edits ------------------------------------------------------------------------------------------------------- */
 
-static void show(const lab *l) {
+static void show_edits(const lab *l) {
     for (int64_t i = 0; i < l->edits.count; i++) {
         const mw_latent_edit *e = &l->edits.items[i];
         printf("  %lld x %.4g + %.4g  %s\n", (long long)e->latent, e->scale, e->add, name_of(l, e->latent));
     }
-    if (!l->edits.count) printf("  no latent is turned\n");
+    if (!l->edits.count) printf("  no latent has an edit\n");
 }
 
-static mw_status turn(lab *l, const char *kind, char *rest) {
+static mw_status edit_latents(lab *l, const char *kind, char *rest) {
     for (char *word; (word = next_word(&rest));) {
         int64_t latent;
         double value = 0;
         MW_TRY(strcmp(kind, "ablate") == 0 ? read_latent(l, word, &latent) : read_pair(l, word, &latent, &value));
         if (strcmp(kind, "scale") == 0)
-            MW_TRY(edits_put_scale(&l->edits, latent, value));
+            MW_TRY(edit_list_put_scale(&l->edits, latent, value));
         else if (strcmp(kind, "add") == 0)
-            MW_TRY(edits_put_add(&l->edits, latent, value));
+            MW_TRY(edit_list_put_add(&l->edits, latent, value));
         else
-            MW_TRY(edits_put(&l->edits, latent, 0, value));
+            MW_TRY(edit_list_put(&l->edits, latent, 0, value));
     }
-    show(l);
+    show_edits(l);
     return MW_OK;
 }
 
 static mw_status go_scale(lab *l, char *rest) {
-    return turn(l, "scale", rest);
+    return edit_latents(l, "scale", rest);
 }
 static mw_status go_add(lab *l, char *rest) {
-    return turn(l, "add", rest);
+    return edit_latents(l, "add", rest);
 }
 static mw_status go_clamp(lab *l, char *rest) {
-    return turn(l, "clamp", rest);
+    return edit_latents(l, "clamp", rest);
 }
 static mw_status go_ablate(lab *l, char *rest) {
-    return turn(l, "ablate", rest);
+    return edit_latents(l, "ablate", rest);
 }
 
 static mw_status go_concept(lab *l, char *rest) {
     char *name = next_word(&rest), *strength = next_word(&rest);
     edit_settings s = {
         .concept = name ? name : "", .concept_latents = l->r->e->steer.edits.concept_latents, .strength = 1};
-    edits made = {0};
+    edit_list made = {0};
     if (!name) return mw_error(MW_ERR_ARG, "expected a name or category");
     if (strength && !mw_parse_double(strength, &s.strength))
         return mw_error(MW_ERR_ARG, "'%s': expected a number", strength);
     if (s.concept_latents < 1) s.concept_latents = 3;
-    mw_status status = edits_collect(l->r, &l->d, &s, ":concept", &made);
+    mw_status status = edit_list_collect(l->r, &l->latents, &s, ":concept", &made);
     for (int64_t i = 0; i < made.count && status == MW_OK; i++)
-        status = edits_put_add(&l->edits, made.items[i].latent, made.items[i].add);
-    edits_free(&made);
-    if (status == MW_OK) show(l);
+        status = edit_list_put_add(&l->edits, made.items[i].latent, made.items[i].add);
+    edit_list_free(&made);
+    if (status == MW_OK) show_edits(l);
     return status;
 }
 
 static mw_status go_show(lab *l, char *rest) {
     (void)rest;
-    show(l);
+    show_edits(l);
     return MW_OK;
 }
 
@@ -130,25 +130,25 @@ static mw_status go_drop(lab *l, char *rest) {
     for (char *word; (word = next_word(&rest));) {
         int64_t latent;
         MW_TRY(read_latent(l, word, &latent));
-        if (!edits_drop(&l->edits, latent)) return mw_error(MW_ERR_ARG, "latent %s is not turned", word);
+        if (!edit_list_drop(&l->edits, latent)) return mw_error(MW_ERR_ARG, "latent %s has no edit", word);
     }
-    show(l);
+    show_edits(l);
     return MW_OK;
 }
 
 static mw_status go_clear(lab *l, char *rest) {
-    edits_free(&l->edits);
+    edit_list_free(&l->edits);
     return go_show(l, rest);
 }
 
-/* ---- looking -------------------------------------------------------------------------------------------------------- */
+/* ---- latents ----------------------------------------------------------------------------------------------------- */
 
 static void print_latent(const lab *l, int64_t latent, double value) {
-    const mw_discovery *f = &l->d.found;
+    const mw_discovery *f = &l->latents.discovery;
     printf("  %6lld", (long long)latent);
     if (isfinite(value)) printf(" %8.3f", value);
-    if (l->d.known) printf("  %6.2f %%", 100 * (double)f->count[latent] / (double)f->rows);
-    if (l->d.known && mw_discovery_category(f, latent)) printf("  %s", mw_discovery_category(f, latent));
+    if (l->latents.discovered) printf("  %6.2f %%", 100 * (double)f->count[latent] / (double)f->rows);
+    if (l->latents.discovered && mw_discovery_category(f, latent)) printf("  %s", mw_discovery_category(f, latent));
     printf("  %s\n", name_of(l, latent));
 }
 
@@ -163,34 +163,35 @@ static mw_status go_find(lab *l, char *rest) {
     enum { SHOWN = 20 };
     int64_t found = 0;
     rest += strspn(rest, " \t");
-    for (int64_t i = 0; i < l->d.names.n; i++) {
-        const mw_name *name = &l->d.names.of[i];
-        bool category = l->d.known && has_word(mw_discovery_category(&l->d.found, i), rest);
+    for (int64_t i = 0; i < l->latents.names.n; i++) {
+        const mw_name *name = &l->latents.names.of[i];
+        bool category = l->latents.discovered && has_word(mw_discovery_category(&l->latents.discovery, i), rest);
         if (!category && !has_word(name->name, rest) && !has_word(name->note, rest)) continue;
         if (found++ < SHOWN) print_latent(l, i, NAN);
     }
     if (found > SHOWN) printf("  and %lld more\n", (long long)found - SHOWN);
-    if (!found) printf("  no latent is called so\n");
+    if (!found) printf("  no latent has such a name, note or category\n");
     return MW_OK;
 }
 
 static mw_status go_texts(lab *l, char *rest) {
     int64_t latent;
     MW_TRY(read_latent(l, next_word(&rest), &latent));
-    if (!l->d.known) return mw_error(MW_ERR_STATE, "`microw discover` finds the texts: it has not been run");
+    if (!l->latents.discovered) return mw_error(MW_ERR_STATE, "no texts: run `microw discover` first");
     mw_text line = {0};
     mw_status status = MW_OK;
     print_latent(l, latent, NAN);
-    for (int64_t t = latent * l->d.found.per, n = 0; status == MW_OK && n < 5 && n < l->d.found.top_texts; n++, t++) {
-        if (l->d.found.text_row[t] < 0) break;
-        status = mw_discovery_line(&l->d.found, t, 12, &line);
-        if (status == MW_OK) printf("  %8.3f  %s\n", (double)l->d.found.text_score[t], line.data);
+    for (int64_t t = latent * l->latents.discovery.per, n = 0;
+         status == MW_OK && n < 5 && n < l->latents.discovery.top_texts; n++, t++) {
+        if (l->latents.discovery.text_row[t] < 0) break;
+        status = mw_discovery_line(&l->latents.discovery, t, 12, &line);
+        if (status == MW_OK) printf("  %8.3f  %s\n", (double)l->latents.discovery.text_score[t], line.data);
     }
     mw_text_free(&line);
     return status;
 }
 
-/* The codes of the last text at the site that the SAE reads. */
+/* Encodes the last text at the site that the SAE reads. */
 static mw_status read_codes(lab *l, mw_code_log *log) {
     const mw_strings text = {(char *[]){l->last.data}, 1};
     prompt_set set = {0};
@@ -227,8 +228,9 @@ static mw_status go_top(lab *l, char *rest) {
     mw_code_log log = {.sae = l->r->sae};
     if (word && (!mw_parse_int(word, &wanted) || wanted < 1))
         return mw_error(MW_ERR_ARG, "'%s': expected a number", word);
-    if (!l->last.length) return mw_error(MW_ERR_STATE, "nothing has been written yet");
-    if (strchr(l->r->sae->site, ',')) return mw_error(MW_ERR_UNSUPPORTED, "not for SAEs that read several sites");
+    if (!l->last.length) return mw_error(MW_ERR_STATE, "no text yet");
+    if (strchr(l->r->sae->site, ','))
+        return mw_error(MW_ERR_UNSUPPORTED, ":top does not support SAEs that read several sites");
     peak *list = mw_calloc((size_t)l->r->sae->n, sizeof *list);
     if (!list) return MW_ERR_MEMORY;
     mw_status status = read_codes(l, &log);
@@ -263,11 +265,11 @@ static mw_status go_name(lab *l, char *rest) {
     if (!*rest) return mw_error(MW_ERR_ARG, "expected a latent and its name");
     mw_name name = {.name = rest, .by = (char *)(uintptr_t) "lab", .score = NAN};
     new_name given = {latent, &name};
-    MW_TRY(run_names_change(l->r, l->r->sae->n, set_name, &given, &l->d.names));
-    return l->d.known ? run_concepts_save(l->r, &l->d.found, &l->d.names) : MW_OK;
+    MW_TRY(run_names_change(l->r, l->r->sae->n, set_name, &given, &l->latents.names));
+    return l->latents.discovered ? run_concepts_save(l->r, &l->latents.discovery, &l->latents.names) : MW_OK;
 }
 
-/* ---- writing ---------------------------------------------------------------------------------------------------------- */
+/* ---- generation -------------------------------------------------------------------------------------------------- */
 
 static mw_status set_one(lab *l, const char *key, double value) {
     mw_sampling how = l->how;
@@ -288,7 +290,7 @@ static mw_status set_one(lab *l, const char *key, double value) {
         return mw_error(MW_ERR_ARG, "'%s': expected temperature, max_new_tokens, top_k, top_p or seed", key);
     bool good = how.temperature >= 0 && how.temperature <= 100 && how.max_new_tokens >= 1 &&
                 how.max_new_tokens <= 1 << 20 && how.top_k >= 0 && how.top_p > 0 && how.top_p <= 1;
-    if (!good) return mw_error(MW_ERR_ARG, "%s cannot be %g", key, value);
+    if (!good) return mw_error(MW_ERR_ARG, "%s: %g is out of range", key, value);
     l->how = how;
     return MW_OK;
 }
@@ -312,7 +314,7 @@ static mw_status continue_text(lab *l, const char *prompt, const char *label) {
     prompt_set set = {0};
     mw_text made = {0}, line = {0};
     mw_status status = prompts_encode(l->r, &text, 1, &set);
-    if (status == MW_OK) status = prompts_check_and_tell(l->r, &set, l->how.max_new_tokens);
+    if (status == MW_OK) status = prompts_check_and_report(l->r, &set, l->how.max_new_tokens);
     if (status == MW_OK) status = prompts_continue(l->r, &set, &l->how, &made);
     prompts_free(&set);
     if (status == MW_OK) {
@@ -329,22 +331,22 @@ static mw_status continue_text(lab *l, const char *prompt, const char *label) {
     return status;
 }
 
-static mw_status write_on(lab *l, const char *prompt) {
+static mw_status generate(lab *l, const char *prompt) {
     mw_steering steering = {.sae = l->r->sae,
                             .edits = l->edits.items,
                             .n_edits = l->edits.count,
                             .keep_error = l->r->e->steer.keep_error,
-                            .untouched = untouched_token(l->r)};
+                            .untouched = run_untouched_token(l->r)};
     mw_hooks *hooks = mw_model_hooks(l->r->model);
     MW_TRY(continue_text(l, prompt, l->edits.count ? "unchanged: " : ""));
     if (!l->edits.count) return MW_OK;
     MW_TRY(mw_steering_attach(&steering, hooks, NULL));
-    mw_status status = continue_text(l, prompt, "turned:    ");
+    mw_status status = continue_text(l, prompt, "steered:   ");
     mw_steering_detach(&steering, hooks);
     return status;
 }
 
-/* ---- the conversation --------------------------------------------------------------------------------------------------- */
+/* ---- the conversation -------------------------------------------------------------------------------------------- */
 
 static mw_status go_help(lab *l, char *rest) {
     (void)l;
@@ -359,7 +361,7 @@ static mw_status go_quit(lab *l, char *rest) {
     return MW_OK;
 }
 
-static mw_status obey(lab *l, char *line) {
+static mw_status run_command(lab *l, char *line) {
     static const struct {
         const char *name;
         mw_status (*go)(lab *, char *);
@@ -378,25 +380,25 @@ static mw_status obey(lab *l, char *line) {
                     near ? "; did you mean ':" : "", near ? near : "", near ? "'?" : "");
 }
 
-/* What goes wrong with a line is told, and the next line is read. */
+/* Reads lines to the end. An error of a line is reported, and the next line is read. */
 static mw_status converse(lab *l) {
     char *line = NULL;
     size_t capacity = 0;
     bool terminal = isatty(STDIN_FILENO);
     if (terminal)
-        printf("%s, %lld latents. A line is continued; :help lists the commands.\n", l->r->e->top.name,
+        printf("%s, %lld latents. The model continues each line; :help lists the commands.\n", l->r->e->top.name,
                (long long)l->r->sae->n);
     while (!l->over && !mw_signal_seen()) {
         if (terminal) printf("> ");
-        if (fflush(stdout) != 0) break; /* nobody reads on */
+        if (fflush(stdout) != 0) break; /* standard output is closed */
         ssize_t n = getline(&line, &capacity, stdin);
         if (n < 0) break;
         if (memchr(line, '\0', (size_t)n)) {
-            mw_error(MW_ERR_ARG, "this line has a NUL in it: nothing behind it would be read");
+            mw_error(MW_ERR_ARG, "the line contains a NUL: expected text");
             continue;
         }
         while (n > 0 && isspace((unsigned char)line[n - 1])) line[--n] = '\0';
-        mw_status status = n == 0 ? MW_OK : line[0] == ':' ? obey(l, line + 1) : write_on(l, line);
+        mw_status status = n == 0 ? MW_OK : line[0] == ':' ? run_command(l, line + 1) : generate(l, line);
         if (status == MW_ERR_MEMORY || status == MW_ERR_BACKEND) {
             free(line);
             return status;
@@ -411,7 +413,7 @@ static mw_status open_lab(lab *l) {
     MW_TRY(run_sae(l->r));
     MW_TRY(run_model(l->r));
     MW_TRY(run_tokenizer(l->r));
-    MW_TRY(dictionary_open(l->r, &l->d));
+    MW_TRY(latent_index_open(l->r, &l->latents));
     l->how = l->r->e->steer.sampling;
     if (!settings_has(l->r->e, "steer"))
         MW_TRY(mw_fields_bind("defaults", NULL, "steer", sampling_option_fields, &l->how));
@@ -420,15 +422,15 @@ static mw_status open_lab(lab *l) {
 }
 
 mw_status mw_experiment_lab(const mw_experiment *experiment, const mw_comm *comm) {
-    run r;
+    experiment_run r;
     if (mw_comm_size(comm) > 1)
-        return mw_error(MW_ERR_CONFIG, "microw lab is a conversation: one rank, not %d", mw_comm_size(comm));
+        return mw_error(MW_ERR_CONFIG, "microw lab runs on one rank, not %d", mw_comm_size(comm));
     MW_TRY(run_open(experiment, comm, NULL, &r));
     lab l = {.r = &r};
     mw_status status = open_lab(&l);
     if (status == MW_OK) status = converse(&l);
-    dictionary_close(&l.d);
-    edits_free(&l.edits);
+    latent_index_close(&l.latents);
+    edit_list_free(&l.edits);
     mw_text_free(&l.last);
     run_close(&r);
     return status;

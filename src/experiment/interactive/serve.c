@@ -1,4 +1,4 @@
-/* The report over HTTP on this machine alone, and a model that answers with latents turned. */
+/* microw serve: the report over HTTP on this machine alone, and texts that a steered model generates. */
 #include "experiment/run/latent_edits.h"
 #include "experiment/run/generation.h"
 #include "experiment/interactive/connections.h"
@@ -11,11 +11,11 @@ mw_status mw_experiment_serve(const mw_experiment *experiment, const mw_comm *co
     (void)experiment;
     (void)comm;
     (void)port;
-    return mw_error(MW_ERR_UNSUPPORTED, "this microw was built without libmicrohttpd: `microw serve` is not in it");
+    return mw_error(MW_ERR_UNSUPPORTED, "`microw serve` needs libmicrohttpd, without which this microw was built");
 }
 
-void mw_experiment_libraries(mw_library_callback *told, void *self) {
-    told(self, "libmicrohttpd", NULL);
+void mw_experiment_libraries(mw_library_callback *report, void *self) {
+    report(self, "libmicrohttpd", NULL);
 }
 
 #else
@@ -29,23 +29,24 @@ void mw_experiment_libraries(mw_library_callback *told, void *self) {
 #include <time.h>
 
 enum { TOKEN_BYTES = 16, BODY_MAX = 1 << 16, NEW_TOKENS_MAX = 512, EDITS_MAX = 64 };
-/* Connections: of strangers, of all. */
-enum { PLACES = 64, CONNECTIONS_MAX = 512 };
-/* Seconds: until the header is there, then the body; for the whole answer to a stranger; between requests, and without a byte. */
+/* Connections: without the token, all together. */
+enum { UNTRUSTED_MAX = 64, CONNECTIONS_MAX = 512 };
+/* Time limits: for the header, then for the body; for the whole answer to a request without the token; between
+ * requests, and without a byte. */
 enum { HEADER_SECONDS = 5, BODY_SECONDS = 10, REFUSAL_SECONDS = 5, IDLE_SECONDS = 60 };
 
 typedef struct request request;
 
-/* The server's thread reads and answers; the model, which has one set of buffers, is run by the thread that waits here, in the order
- * in which requests came. */
+/* The server's thread reads requests and sends answers. The main thread runs the model, which has one set of
+ * buffers, in the order of the requests. */
 typedef struct server {
-    run *r;
+    experiment_run *r;
     char token[2 * TOKEN_BYTES + 1];
     connections *all;
     pthread_mutex_t lock; /* of the queue */
     pthread_cond_t more;
     request *first, **last;
-    bool ending; /* nothing more is queued */
+    bool ending; /* no more requests are queued */
 } server;
 
 /* ---- answers --------------------------------------------------------------------------------------------------- */
@@ -54,8 +55,8 @@ typedef struct answer {
     unsigned code;
     const char *type;
     mw_text body;
-    bool page; /* which has a policy of its own for its scripts */
-    bool last; /* the connection ends with it */
+    bool page; /* the HTML page, which has its own policy for scripts */
+    bool last; /* closes the connection */
 } answer;
 
 static enum MHD_Result send_answer(struct MHD_Connection *connection, answer *a) {
@@ -88,7 +89,7 @@ static void refuse(answer *a, unsigned code, const char *why) {
 
 /* ---- files ------------------------------------------------------------------------------------------------------- */
 
-/* The page, and its shards by number: no other name is ever made into a path. */
+/* Sends the page, or a shard by its number: no other name becomes a path. */
 static void send_file(const server *s, const char *name, answer *a) {
     int64_t shard = -1;
     char *path = NULL, *data = NULL, digits[24] = "";
@@ -102,10 +103,10 @@ static void send_file(const server *s, const char *name, answer *a) {
         path = mw_path_join(s->r->folder, "report.html");
     else if (shard >= 0)
         path = mw_format("%s/report_data/%lld.js", s->r->folder, (long long)shard);
-    bool there = path && mw_file_exists(path) && mw_file_read(path, &data, &bytes) == MW_OK;
+    bool found = path && mw_file_exists(path) && mw_file_read(path, &data, &bytes) == MW_OK;
     mw_free(path);
-    if (!there) {
-        refuse(a, MHD_HTTP_NOT_FOUND, "there is no such page");
+    if (!found) {
+        refuse(a, MHD_HTTP_NOT_FOUND, "no such page");
         return;
     }
     a->code = MHD_HTTP_OK;
@@ -115,7 +116,7 @@ static void send_file(const server *s, const char *name, answer *a) {
     mw_free(data);
 }
 
-/* ---- writing ------------------------------------------------------------------------------------------------------- */
+/* ---- generation -------------------------------------------------------------------------------------------------- */
 
 static double number(const json_t *object, const char *key, double initial) {
     const json_t *value = json_object_get(object, key);
@@ -126,14 +127,14 @@ static bool whole(double value, double least, double most) {
     return value >= least && value <= most && value == floor(value);
 }
 
-/* NULL: all is well. */
+/* Returns what is wrong with the request, or NULL. */
 static const char *read_sampling(const json_t *request, mw_sampling *how) {
     double temperature = number(request, "temperature", 0), top_p = number(request, "top_p", 1),
            tokens = number(request, "max_new_tokens", 40), top_k = number(request, "top_k", 0),
            seed = number(request, "seed", 0);
     if (!whole(tokens, 1, NEW_TOKENS_MAX)) return "max_new_tokens: expected a whole number from 1 to 512";
-    if (!(temperature >= 0 && temperature <= 100)) return "temperature: expected 0 to 100";
-    if (!(top_p > 0 && top_p <= 1)) return "top_p: expected more than 0, at most 1";
+    if (!(temperature >= 0 && temperature <= 100)) return "temperature: expected a number from 0 to 100";
+    if (!(top_p > 0 && top_p <= 1)) return "top_p: expected a number above 0, at most 1";
     if (!whole(top_k, 0, 1 << 20)) return "top_k: expected a whole number from 0 to 1048576";
     if (!whole(seed, 0, 1e15)) return "seed: expected a whole number from 0 to 10^15";
     how->max_new_tokens = (int64_t)tokens;
@@ -144,7 +145,7 @@ static const char *read_sampling(const json_t *request, mw_sampling *how) {
     return NULL;
 }
 
-static const char *read_edits(const server *s, const json_t *request, edits *list) {
+static const char *read_edits(const server *s, const json_t *request, edit_list *list) {
     const json_t *given = json_object_get(request, "edits");
     if (given && !json_is_array(given)) return "edits: expected a list";
     if (json_array_size(given) > EDITS_MAX) return "edits: expected at most 64";
@@ -152,21 +153,21 @@ static const char *read_edits(const server *s, const json_t *request, edits *lis
         const json_t *one = json_array_get(given, i);
         double latent = number(one, "latent", -1), scale = number(one, "scale", 1), add = number(one, "add", 0);
         if (!whole(latent, 0, (double)(s->r->sae->n - 1)))
-            return "edits: expected \"latent\", a whole number, one that the SAE has";
+            return "edits: expected \"latent\", the number of one of the SAE's latents";
         if (!isfinite(scale) || !isfinite(add) || fabs(scale) > 1e6 || fabs(add) > 1e6)
             return "edits: expected numbers for scale and add";
-        if (edits_put(list, (int64_t)latent, scale, add) != MW_OK) return "out of memory";
+        if (edit_list_put(list, (int64_t)latent, scale, add) != MW_OK) return "out of memory";
     }
     return NULL;
 }
 
-static mw_status write_both(const server *s, const prompt_set *set, const mw_sampling *how, const edits *list,
+static mw_status write_both(const server *s, const prompt_set *set, const mw_sampling *how, const edit_list *list,
                             mw_text texts[2]) {
     mw_steering steering = {.sae = s->r->sae,
                             .edits = list->items,
                             .n_edits = list->count,
                             .keep_error = true,
-                            .untouched = untouched_token(s->r)};
+                            .untouched = run_untouched_token(s->r)};
     mw_hooks *hooks = mw_model_hooks(s->r->model);
     MW_TRY(prompts_continue(s->r, set, how, &texts[0]));
     if (!list->count) return MW_OK;
@@ -181,18 +182,19 @@ static void put_text(mw_text *body, const char *key, const mw_text *text) {
     mw_json_quote(body, text->data, text->length);
 }
 
-static void write_answer(const server *s, const prompt_set *set, const mw_sampling *how, const edits *list, answer *a) {
+static void write_answer(const server *s, const prompt_set *set, const mw_sampling *how, const edit_list *list,
+                         answer *a) {
     mw_text texts[2] = {{0}, {0}};
     int64_t context = mw_model_about(s->r->model)->context;
     if (write_both(s, set, how, list, texts) != MW_OK) {
-        refuse(a, MHD_HTTP_BAD_REQUEST, "the model cannot continue this; its reason is in the server's log");
+        refuse(a, MHD_HTTP_BAD_REQUEST, "the model cannot continue this prompt; the server's log has the reason");
     } else {
         a->code = MHD_HTTP_OK;
         a->type = "application/json";
         mw_text_addf(&a->body, "{");
         put_text(&a->body, "unchanged", &texts[0]);
         if (list->count) mw_text_addf(&a->body, ", ");
-        if (list->count) put_text(&a->body, "turned", &texts[1]);
+        if (list->count) put_text(&a->body, "steered", &texts[1]);
         if (set->length[0] + how->max_new_tokens > context)
             mw_text_addf(&a->body, ", \"note\": \"the model's context of %lld tokens has room for %lld new ones\"",
                          (long long)context, (long long)(context - set->length[0]));
@@ -204,17 +206,18 @@ static void write_answer(const server *s, const prompt_set *set, const mw_sampli
 
 static void refuse_length(const prompt_set *set, int64_t context, answer *a) {
     char why[128];
-    snprintf(why, sizeof why, "prompt: it has %lld tokens, and the model's context is %lld: expected 1 to %lld",
-             (long long)set->length[0], (long long)context, (long long)context - 1);
+    snprintf(why, sizeof why, "prompt: expected 1 to %lld tokens, since the model's context is %lld, found %lld",
+             (long long)context - 1, (long long)context, (long long)set->length[0]);
     refuse(a, MHD_HTTP_BAD_REQUEST, why);
 }
 
-static void answer_prompt(const server *s, const char *prompt, const mw_sampling *how, const edits *list, answer *a) {
+static void answer_prompt(const server *s, const char *prompt, const mw_sampling *how, const edit_list *list,
+                          answer *a) {
     const mw_strings prompts = {(char *[]){(char *)(uintptr_t)prompt}, 1};
     int64_t context = mw_model_about(s->r->model)->context;
     prompt_set set = {0};
     if (prompts_encode(s->r, &prompts, 1, &set) != MW_OK)
-        refuse(a, MHD_HTTP_BAD_REQUEST, "prompt: it cannot be made into tokens; the reason is in the server's log");
+        refuse(a, MHD_HTTP_BAD_REQUEST, "prompt: it cannot be tokenized; the server's log has the reason");
     else if (set.length[0] < 1 || set.length[0] >= context)
         refuse_length(&set, context, a);
     else
@@ -222,7 +225,7 @@ static void answer_prompt(const server *s, const char *prompt, const mw_sampling
     prompts_free(&set);
 }
 
-/* NULL: all is well. A NUL would end the text for whoever reads it. */
+/* Returns what is wrong with the prompt, or NULL. A NUL would end it early. */
 static const char *read_prompt(const json_t *request, const char **prompt) {
     const json_t *value = json_object_get(request, "prompt");
     *prompt = json_string_value(value);
@@ -232,7 +235,7 @@ static const char *read_prompt(const json_t *request, const char **prompt) {
 
 static void answer_request(const server *s, const json_t *request, answer *a) {
     mw_sampling how = {.stop_id = mw_tokenizer_eos(s->r->tokenizer)};
-    edits list = {0};
+    edit_list list = {0};
     const char *prompt, *why = read_prompt(request, &prompt);
     if (!why) why = read_sampling(request, &how);
     if (!why) why = read_edits(s, request, &list);
@@ -240,7 +243,7 @@ static void answer_request(const server *s, const json_t *request, answer *a) {
         refuse(a, MHD_HTTP_BAD_REQUEST, why);
     else
         answer_prompt(s, prompt, &how, &list, a);
-    edits_free(&list);
+    edit_list_free(&list);
 }
 
 static void generate(const server *s, const mw_text *body, answer *a) {
@@ -256,7 +259,7 @@ static void generate(const server *s, const mw_text *body, answer *a) {
     json_decref(request);
 }
 
-/* ---- requests -------------------------------------------------------------------------------------------------------- */
+/* ---- requests ---------------------------------------------------------------------------------------------------- */
 
 struct request {
     request *next; /* in the queue */
@@ -268,12 +271,12 @@ struct request {
 
 static bool same_token(const char *a, const char *b) {
     unsigned different = 0;
-    for (int i = 0; i < 2 * TOKEN_BYTES; i++) different |= (unsigned)(a[i] ^ b[i]); /* in a time that tells nothing */
+    for (int i = 0; i < 2 * TOKEN_BYTES; i++) different |= (unsigned)(a[i] ^ b[i]); /* in constant time */
     return different == 0;
 }
 
-/* Behind "/TOKEN/"; NULL: another token, or none. */
-static const char *place_in(const server *s, const char *url) {
+/* Returns the part of the address after "/TOKEN/"; NULL for another token, or none. */
+static const char *path_after_token(const server *s, const char *url) {
     if (url[0] != '/' || strlen(url) < 2 * TOKEN_BYTES + 2 || url[2 * TOKEN_BYTES + 1] != '/') return NULL;
     return same_token(url + 1, s->token) ? url + 2 * TOKEN_BYTES + 2 : NULL;
 }
@@ -282,7 +285,8 @@ static const char *header(struct MHD_Connection *connection, const char *name) {
     return MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name);
 }
 
-/* A page elsewhere whose name leads here has its own name in Host. Any port: it may have been forwarded. */
+/* Whether Host is this machine: a page of another site whose name resolves here sends its own name. Any port: it may
+ * be forwarded. */
 static bool is_local(struct MHD_Connection *connection) {
     const char *host = header(connection, "Host");
     size_t name = host ? strcspn(host, ":") : 0;
@@ -290,17 +294,17 @@ static bool is_local(struct MHD_Connection *connection) {
     return known && (!host[name] || strspn(host + name + 1, "0123456789") == strlen(host + name + 1));
 }
 
-/* Browsers name the page that sends something; programs need not. */
+/* Whether Origin, which browsers send and programs need not, is this server. */
 static bool is_from_here(struct MHD_Connection *connection) {
     const char *origin = header(connection, "Origin"), *host = header(connection, "Host");
     return !origin || (strncmp(origin, "http://", 7) == 0 && strcmp(origin + 7, host) == 0);
 }
 
-static connection *guest_of(struct MHD_Connection *connection) {
+static connection *connection_of(struct MHD_Connection *connection) {
     return MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
 }
 
-/* For the model's thread. The connection sleeps until it is answered. false: the server is ending. */
+/* Queues a request for the model's thread and suspends its connection until the answer. False: the server is ending. */
 static bool queue(server *s, request *got) {
     pthread_mutex_lock(&s->lock);
     bool open = !s->ending;
@@ -315,10 +319,10 @@ static bool queue(server *s, request *got) {
 }
 
 static void refuse_at_end(answer *a) {
-    refuse(a, MHD_HTTP_SERVICE_UNAVAILABLE, "the server is ending");
+    refuse(a, MHD_HTTP_SERVICE_UNAVAILABLE, "the server is shutting down");
 }
 
-/* NULL: none came before `seconds` were over. */
+/* Returns the next request; NULL: none came within `seconds`. */
 static request *next_request(server *s, double seconds) {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
@@ -339,73 +343,75 @@ static void wake(request *got) {
     MHD_resume_connection(got->connection);
 }
 
-/* true: the answer is to come from the model. */
-static bool decide(server *s, const char *place, const char *method, request *got, answer *a) {
+/* Answers a request, or returns true if the model must answer it. */
+static bool needs_model(server *s, const char *path, const char *method, request *got, answer *a) {
     bool get = strcmp(method, "GET") == 0, post = strcmp(method, "POST") == 0;
     if (got->too_long)
-        refuse(a, MHD_HTTP_CONTENT_TOO_LARGE, "a request has at most 65536 bytes");
+        refuse(a, MHD_HTTP_CONTENT_TOO_LARGE, "expected a request of at most 65536 bytes");
     else if (get)
-        send_file(s, place, a);
+        send_file(s, path, a);
     else if (post && !is_from_here(got->connection))
         refuse(a, MHD_HTTP_FORBIDDEN, "this request comes from a page of another origin");
-    else if (post && strcmp(place, "generate") == 0)
+    else if (post && strcmp(path, "generate") == 0)
         return true;
     else
         refuse(a, MHD_HTTP_METHOD_NOT_ALLOWED, "expected GET of the page, or POST to generate");
     return false;
 }
 
-/* The header is there: who has no token is told so, and hears no more. */
-static enum MHD_Result begin(server *s, struct MHD_Connection *connection, const char *place, void **state) {
-    if (!place) {
+/* Called when the header is complete: refuses and closes a connection without the token. */
+static enum MHD_Result begin_request(server *s, struct MHD_Connection *connection, const char *path, void **state) {
+    if (!path) {
         answer a = {.last = true};
-        connection_allow(s->all, guest_of(connection), REFUSAL_SECONDS);
-        refuse(&a, MHD_HTTP_FORBIDDEN, "the address that microw serve printed has the token that is needed");
+        connection_allow(s->all, connection_of(connection), REFUSAL_SECONDS);
+        refuse(&a, MHD_HTTP_FORBIDDEN, "expected the token of the address that microw serve printed");
         return send_answer(connection, &a);
     }
-    connection_trust(s->all, guest_of(connection));
-    connection_allow(s->all, guest_of(connection), BODY_SECONDS);
+    connection_trust(s->all, connection_of(connection));
+    connection_allow(s->all, connection_of(connection), BODY_SECONDS);
     request *got = *state = mw_calloc(1, sizeof *got);
     if (got) got->connection = connection;
     return got ? MHD_YES : MHD_NO;
 }
 
-/* Called first with the headers, then with pieces of the body, then with no more, and once again after a sleep. */
+/* Called with the header, with each piece of the body, at the end of the body, and again when a suspended connection
+ * resumes. */
 static enum MHD_Result handle(void *self, struct MHD_Connection *connection, const char *url, const char *method,
                               const char *version, const char *data, size_t *bytes, void **state) {
     (void)version;
     server *s = self;
     request *got = *state;
-    const char *place = is_local(connection) ? place_in(s, url) : NULL;
-    if (!got) return begin(s, connection, place, state);
+    const char *path = is_local(connection) ? path_after_token(s, url) : NULL;
+    if (!got) return begin_request(s, connection, path, state);
     if (*bytes) {
         got->too_long = got->too_long || got->body.length + *bytes > BODY_MAX;
         if (!got->too_long) mw_text_add(&got->body, data, *bytes);
         *bytes = 0;
         return MHD_YES;
     }
-    connection_allow(s->all, guest_of(connection), INFINITY);
-    if (!got->answered && decide(s, place, method, got, &got->answer)) {
+    connection_allow(s->all, connection_of(connection), INFINITY);
+    if (!got->answered && needs_model(s, path, method, got, &got->answer)) {
         if (queue(s, got)) return MHD_YES;
         refuse_at_end(&got->answer);
     }
     return send_answer(connection, &got->answer);
 }
 
-static void forget(void *self, struct MHD_Connection *connection, void **state, enum MHD_RequestTerminationCode how) {
+static void end_request(void *self, struct MHD_Connection *connection, void **state,
+                        enum MHD_RequestTerminationCode how) {
     (void)how;
     server *s = self;
     request *got = *state;
     if (!got) return;
-    connection_allow(s->all, guest_of(connection), IDLE_SECONDS);
+    connection_allow(s->all, connection_of(connection), IDLE_SECONDS);
     mw_text_free(&got->answer.body);
     mw_text_free(&got->body);
     mw_free(got);
     *state = NULL;
 }
 
-static void come_and_go(void *self, struct MHD_Connection *connection, void **context,
-                        enum MHD_ConnectionNotificationCode what) {
+static void track_connection(void *self, struct MHD_Connection *connection, void **context,
+                             enum MHD_ConnectionNotificationCode what) {
     server *s = self;
     if (what == MHD_CONNECTION_NOTIFY_STARTED) {
         int fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
@@ -417,19 +423,19 @@ static void come_and_go(void *self, struct MHD_Connection *connection, void **co
     }
 }
 
-/* Names here have nothing to unescape, and what is escaped is no name here: %00 would end one. */
+/* Leaves addresses as they are: no valid one has an escape, and %00 would end one early. */
 static size_t leave_escaped(void *self, struct MHD_Connection *connection, char *text) {
     (void)self;
     (void)connection;
     return strlen(text);
 }
 
-/* ---- the server --------------------------------------------------------------------------------------------------------- */
+/* ---- the server -------------------------------------------------------------------------------------------------- */
 
 static mw_status make_token(server *s) {
     unsigned char bytes[TOKEN_BYTES];
     if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes)
-        return mw_error(MW_ERR_IO, "the system has no random bytes for a token");
+        return mw_error(MW_ERR_IO, "the system gives no random bytes for a token");
     for (int i = 0; i < TOKEN_BYTES; i++) snprintf(s->token + 2 * i, 3, "%02x", bytes[i]);
     return MW_OK;
 }
@@ -439,12 +445,12 @@ static struct MHD_Daemon *start(server *s, int64_t port) {
     here.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     return MHD_start_daemon(MHD_USE_AUTO_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, (uint16_t)port, NULL, NULL, handle,
                             s, MHD_OPTION_SOCK_ADDR, &here, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX,
-                            MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_SECONDS, MHD_OPTION_NOTIFY_COMPLETED, forget,
-                            s, MHD_OPTION_NOTIFY_CONNECTION, come_and_go, s, MHD_OPTION_UNESCAPE_CALLBACK,
-                            leave_escaped, s, MHD_OPTION_END);
+                            MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_SECONDS, MHD_OPTION_NOTIFY_COMPLETED,
+                            end_request, s, MHD_OPTION_NOTIFY_CONNECTION, track_connection, s,
+                            MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, s, MHD_OPTION_END);
 }
 
-/* Until a signal comes; who waits then is told. */
+/* Answers requests until a signal comes. */
 static void answer_all(server *s) {
     while (!mw_signal_seen()) {
         request *got = next_request(s, 0.1);
@@ -466,7 +472,7 @@ static void refuse_rest(server *s) {
 
 static mw_status listen_and_wait(server *s, int64_t port) {
     struct MHD_Daemon *daemon = start(s, port);
-    if (!daemon) return mw_error(MW_ERR_IO, "port %lld of this machine cannot be listened on", (long long)port);
+    if (!daemon) return mw_error(MW_ERR_IO, "cannot listen on port %lld of this machine", (long long)port);
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(daemon, MHD_DAEMON_INFO_BIND_PORT);
     printf("serve: http://127.0.0.1:%u/%s/ until it is interrupted\n", info ? info->port : (unsigned)port, s->token);
     fflush(stdout);
@@ -476,7 +482,7 @@ static mw_status listen_and_wait(server *s, int64_t port) {
     return MW_OK;
 }
 
-static mw_status open_all(run *r) {
+static mw_status open_all(experiment_run *r) {
     MW_TRY(run_sae(r));
     MW_TRY(run_model(r));
     MW_TRY(run_tokenizer(r));
@@ -484,7 +490,7 @@ static mw_status open_all(run *r) {
 }
 
 mw_status mw_experiment_serve(const mw_experiment *experiment, const mw_comm *comm, int64_t port) {
-    run r;
+    experiment_run r;
     if (mw_comm_size(comm) > 1)
         return mw_error(MW_ERR_CONFIG, "microw serve runs on one rank, not %d", mw_comm_size(comm));
     if (port < 0 || port > 65535) return mw_error(MW_ERR_CONFIG, "--port: expected 0 to 65535");
@@ -493,15 +499,15 @@ mw_status mw_experiment_serve(const mw_experiment *experiment, const mw_comm *co
     s.last = &s.first;
     mw_status status = open_all(&r);
     if (status == MW_OK) status = make_token(&s);
-    if (status == MW_OK) status = connections_open(PLACES, &s.all);
+    if (status == MW_OK) status = connections_open(UNTRUSTED_MAX, &s.all);
     if (status == MW_OK) status = listen_and_wait(&s, port);
     connections_close(&s.all);
     run_close(&r);
     return status;
 }
 
-void mw_experiment_libraries(mw_library_callback *told, void *self) {
-    told(self, "libmicrohttpd", MHD_get_version());
+void mw_experiment_libraries(mw_library_callback *report, void *self) {
+    report(self, "libmicrohttpd", MHD_get_version());
 }
 
 #endif

@@ -1,3 +1,4 @@
+/* The harvests of a store. */
 #include "experiment/run/find_harvest.h"
 
 #include <dirent.h>
@@ -6,7 +7,7 @@
 
 const char *const harvest_sections[HARVEST_SECTIONS] = {"model", "dataset", "hooks", "harvest"};
 
-/* Of a store or of a file that is not finished, by attribute. */
+/* Reads an attribute of a store, or of an unfinished file. */
 typedef mw_status (*read_text)(const void *from, const char *key, char **out);
 
 static mw_status text_of_store(const void *from, const char *key, char **out) {
@@ -25,7 +26,7 @@ static mw_status add_text(read_text read, const void *from, const char *name, js
     return status;
 }
 
-/* What earlier versions did not write is left out. */
+/* Attributes that earlier versions did not write are left out. */
 static mw_status read_record(read_text read, const void *from, json_t *record, json_t *upstream) {
     static const char *const hashes[][2] = {{"model_sha256", "model"},
                                             {"model_config_sha256", "model_config"},
@@ -74,13 +75,14 @@ json_t *harvest_unfinished(const char *folder, int64_t *blocks) {
     return NULL;
 }
 
-static mw_status take(harvest_search *s, const char *name, const char *path) {
+static mw_status add_match(harvest_search *s, const char *name, const char *path) {
     mw_text_addf(&s->names, "%s%s", s->count ? ", " : "", name);
     if (s->count++ == 0 && !(s->path = mw_strdup(path))) return MW_ERR_MEMORY;
     return s->names.failed ? MW_ERR_MEMORY : MW_OK;
 }
 
-static mw_status consider(harvest_search *s, const work *wanted, const char *name, const char *path, mw_text *others) {
+static mw_status compare_harvest(harvest_search *s, const stage_work *wanted, const char *name, const char *path,
+                                 mw_text *others) {
     json_t *record = NULL;
     mw_text why = {0};
     bool same = false;
@@ -89,8 +91,8 @@ static mw_status consider(harvest_search *s, const work *wanted, const char *nam
     mw_log_quiet(false);
     if (readable != MW_OK) return readable == MW_ERR_MEMORY ? readable : MW_OK;
     bool comparable = s->wanted || settings_has(s->r->e, "harvest");
-    mw_status status = comparable ? work_matches(wanted, record, s->paths, &same, &why) : MW_OK;
-    if (status == MW_OK && same) status = take(s, name, path);
+    mw_status status = comparable ? stage_work_matches(wanted, record, s->paths, &same, &why) : MW_OK;
+    if (status == MW_OK && same) status = add_match(s, name, path);
     if (status == MW_OK && !same) mw_text_addf(others, "%s%s", others->length ? ", " : "", name);
     json_decref(record);
     mw_text_free(&why);
@@ -103,23 +105,23 @@ static int is_folder_name(const struct dirent *entry) {
 
 mw_status harvest_find(harvest_search *s, mw_text *others) {
     struct dirent **list = NULL;
-    work by_settings = {0};
+    stage_work by_settings = {0};
     char *folder = mw_path_join(s->r->e->top.store, "activations");
     mw_status status = folder ? MW_OK : MW_ERR_MEMORY;
     if (status == MW_OK && !s->wanted)
-        status =
-            work_new(s->r, &by_settings, "harvest", mw_strdup(""), harvest_sections, HARVEST_SECTIONS, NULL, 0, NULL);
+        status = stage_work_open(s->r, &by_settings, "harvest", mw_strdup(""), harvest_sections, HARVEST_SECTIONS, NULL,
+                                 0, NULL);
     int n = status == MW_OK ? scandir(folder, &list, is_folder_name, alphasort) : 0;
     for (int i = 0; i < n; i++) {
         char *path = mw_format("%s/%s/activations.h5", folder, list[i]->d_name);
         if (!path) status = MW_ERR_MEMORY;
         if (status == MW_OK && mw_file_exists(path))
-            status = consider(s, s->wanted ? s->wanted : &by_settings, list[i]->d_name, path, others);
+            status = compare_harvest(s, s->wanted ? s->wanted : &by_settings, list[i]->d_name, path, others);
         mw_free(path);
         free(list[i]);
     }
     free(list);
-    work_free(&by_settings);
+    stage_work_free(&by_settings);
     mw_free(folder);
     return status;
 }

@@ -1,3 +1,4 @@
+/* Generation: prompts, continuations, and the share of words of a category in them. */
 #include "experiment/run/generation.h"
 
 #include <math.h>
@@ -6,7 +7,7 @@
 
 /* ---- texts -------------------------------------------------------------------------------------------------- */
 
-mw_status prompts_encode(const run *r, const mw_strings *prompts, int64_t samples, prompt_set *out) {
+mw_status prompts_encode(const experiment_run *r, const mw_strings *prompts, int64_t samples, prompt_set *out) {
     int32_t bos = r->e->dataset.options.bos == MW_BOS_NONE ? -1 : mw_tokenizer_bos(r->tokenizer);
     out->n = prompts->count * samples;
     if (!(out->length = mw_calloc((size_t)out->n, sizeof *out->length))) return MW_ERR_MEMORY;
@@ -20,7 +21,7 @@ mw_status prompts_encode(const run *r, const mw_strings *prompts, int64_t sample
     return MW_OK;
 }
 
-mw_status prompts_check(const run *r, const prompt_set *set, int64_t wanted, int64_t *full) {
+mw_status prompts_check(const experiment_run *r, const prompt_set *set, int64_t wanted, int64_t *full) {
     int64_t context = mw_model_about(r->model)->context;
     *full = 0;
     for (int64_t i = 0; i < set->n; i++) {
@@ -36,7 +37,7 @@ mw_status prompts_check(const run *r, const prompt_set *set, int64_t wanted, int
     return MW_OK;
 }
 
-mw_status prompts_check_and_tell(const run *r, const prompt_set *set, int64_t wanted) {
+mw_status prompts_check_and_report(const experiment_run *r, const prompt_set *set, int64_t wanted) {
     int64_t full;
     MW_TRY(prompts_check(r, set, wanted, &full));
     if (full)
@@ -53,7 +54,7 @@ void prompts_free(prompt_set *set) {
     *set = (prompt_set){0};
 }
 
-mw_status prompts_continue(const run *r, const prompt_set *set, const mw_sampling *how, mw_text *texts) {
+mw_status prompts_continue(const experiment_run *r, const prompt_set *set, const mw_sampling *how, mw_text *texts) {
     mw_batch batch = {.n_seq = set->n, .ids = set->ids.data, .length = set->length};
     int32_t **out = mw_calloc((size_t)set->n, sizeof *out);
     int64_t *made = mw_calloc((size_t)set->n, sizeof *made);
@@ -95,7 +96,7 @@ static double percent_of(int64_t hits, int64_t words) {
     return words ? 100.0 * (double)hits / (double)words : (double)NAN;
 }
 
-/* The share of b less that of a (NULL: of nothing), of texts drawn with replacement; draw < 0: of all texts once. */
+/* Returns the share of b minus that of a (NULL: 0), for texts drawn with replacement; draw < 0: for each text once. */
 static double resample(const word_share *a, const word_share *b, int64_t n, int64_t draw) {
     word_share sum[2] = {{0}};
     for (int64_t i = 0; i < n; i++) {

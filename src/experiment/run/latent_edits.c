@@ -1,3 +1,4 @@
+/* Lists of latent edits, made from the experiment file. */
 #include "experiment/run/latent_edits.h"
 
 #include <stdlib.h>
@@ -5,7 +6,7 @@
 
 /* ---- lists --------------------------------------------------------------------------------------------------- */
 
-static mw_latent_edit *edit_of(edits *list, int64_t latent) {
+static mw_latent_edit *edit_of(edit_list *list, int64_t latent) {
     for (int64_t i = 0; i < list->count; i++)
         if (list->items[i].latent == latent) return &list->items[i];
     if (!MW_GROW(list->items, list->count, list->capacity)) return NULL;
@@ -13,28 +14,28 @@ static mw_latent_edit *edit_of(edits *list, int64_t latent) {
     return &list->items[list->count++];
 }
 
-mw_status edits_put(edits *list, int64_t latent, double scale, double add) {
+mw_status edit_list_put(edit_list *list, int64_t latent, double scale, double add) {
     mw_latent_edit *edit = edit_of(list, latent);
     if (!edit) return MW_ERR_MEMORY;
     *edit = (mw_latent_edit){latent, scale, add};
     return MW_OK;
 }
 
-mw_status edits_put_scale(edits *list, int64_t latent, double scale) {
+mw_status edit_list_put_scale(edit_list *list, int64_t latent, double scale) {
     mw_latent_edit *edit = edit_of(list, latent);
     if (!edit) return MW_ERR_MEMORY;
     edit->scale = scale;
     return MW_OK;
 }
 
-mw_status edits_put_add(edits *list, int64_t latent, double add) {
+mw_status edit_list_put_add(edit_list *list, int64_t latent, double add) {
     mw_latent_edit *edit = edit_of(list, latent);
     if (!edit) return MW_ERR_MEMORY;
     edit->add = add;
     return MW_OK;
 }
 
-bool edits_drop(edits *list, int64_t latent) {
+bool edit_list_drop(edit_list *list, int64_t latent) {
     for (int64_t i = 0; i < list->count; i++) {
         if (list->items[i].latent != latent) continue;
         memmove(list->items + i, list->items + i + 1, (size_t)(list->count - i - 1) * sizeof *list->items);
@@ -44,38 +45,38 @@ bool edits_drop(edits *list, int64_t latent) {
     return false;
 }
 
-void edits_strengthen(edits *list, double strength) {
+void edit_list_strengthen(edit_list *list, double strength) {
     for (int64_t i = 0; i < list->count; i++) {
         list->items[i].scale = 1 + strength * (list->items[i].scale - 1);
         list->items[i].add *= strength;
     }
 }
 
-void edits_free(edits *list) {
+void edit_list_free(edit_list *list) {
     mw_free(list->items);
-    *list = (edits){0};
+    *list = (edit_list){0};
 }
 
 /* ---- concepts ---------------------------------------------------------------------------------------------------- */
 
-mw_status dictionary_open(const run *r, dictionary *out) {
-    dictionary d = {0};
+mw_status latent_index_open(const experiment_run *r, latent_index *out) {
+    latent_index d = {0};
     char *path = mw_path_join(r->sae_folder, "discovery.h5");
     mw_status status = path ? run_names_load(r, r->sae->n, &d.names) : MW_ERR_MEMORY;
-    d.known = path && mw_file_exists(path);
-    if (status == MW_OK && d.known) status = run_discovery(r, &d.found);
+    d.discovered = path && mw_file_exists(path);
+    if (status == MW_OK && d.discovered) status = run_discovery(r, &d.discovery);
     mw_free(path);
     if (status != MW_OK)
-        dictionary_close(&d);
+        latent_index_close(&d);
     else
         *out = d;
     return status;
 }
 
-void dictionary_close(dictionary *d) {
+void latent_index_close(latent_index *d) {
     mw_names_free(&d->names);
-    mw_discovery_free(&d->found);
-    *d = (dictionary){0};
+    mw_discovery_free(&d->discovery);
+    *d = (latent_index){0};
 }
 
 typedef struct match {
@@ -91,12 +92,12 @@ static int best_match(const void *a, const void *b) {
     return x->latent < y->latent ? -1 : 1;
 }
 
-static int64_t collect_matches(const dictionary *d, const char *concept, match *list) {
+static int64_t collect_matches(const latent_index *d, const char *concept, match *list) {
     int64_t count = 0;
-    const mw_discovery *f = &d->found;
+    const mw_discovery *f = &d->discovery;
     for (int64_t i = 0; i < d->names.n; i++) {
         const char *name = d->names.of[i].name;
-        const char *category = d->known ? mw_discovery_category(f, i) : NULL;
+        const char *category = d->discovered ? mw_discovery_category(f, i) : NULL;
         bool named = name && strcmp(name, concept) == 0, meant = category && strcmp(category, concept) == 0;
         if (!named && !meant) continue;
         double weight = meant ? (double)f->purity[i] * (double)f->precision[i] * (double)f->count[i] : 0;
@@ -106,7 +107,7 @@ static int64_t collect_matches(const dictionary *d, const char *concept, match *
     return count;
 }
 
-mw_status dictionary_find(const dictionary *d, const char *concept, int64_t **latents, int64_t *count) {
+mw_status latent_index_find(const latent_index *d, const char *concept, int64_t **latents, int64_t *count) {
     match *list = mw_calloc((size_t)d->names.n, sizeof *list);
     if (!list) return MW_ERR_MEMORY;
     int64_t n = collect_matches(d, concept, list), *found = mw_alloc((size_t)n * sizeof *found);
@@ -116,40 +117,43 @@ mw_status dictionary_find(const dictionary *d, const char *concept, int64_t **la
     if (n == 0) {
         mw_free(found);
         return mw_error(MW_ERR_CONFIG, "concept '%s': no latent has this name or category%s", concept,
-                        d->known ? "" : "; `microw discover` finds them");
+                        d->discovered ? "" : "; `microw discover` computes names and categories");
     }
     *latents = found;
     *count = n;
     return MW_OK;
 }
 
-/* Turned up by so much of their largest activation. */
-static mw_status add_concept(const dictionary *d, const edit_settings *s, edits *out) {
+/* Adds `strength` times their largest activation to the latents of the concept. */
+static mw_status add_concept(const latent_index *d, const edit_settings *s, edit_list *out) {
     int64_t *latents, count;
     if (!s->concept[0]) return MW_OK;
-    if (!d->known)
-        return mw_error(MW_ERR_STATE, "steer.concept needs what `microw discover` finds: it has not been run");
-    MW_TRY(dictionary_find(d, s->concept, &latents, &count));
+    if (!d->discovered)
+        return mw_error(MW_ERR_STATE, "steer.concept needs the results of `microw discover`, which has not been run");
+    MW_TRY(latent_index_find(d, s->concept, &latents, &count));
     mw_status status = MW_OK;
     for (int64_t i = 0; i < count && i < s->concept_latents && status == MW_OK; i++) {
-        double largest = d->found.count[latents[i]] ? (double)d->found.text_score[latents[i] * d->found.per] : 0;
-        status = edits_put_add(out, latents[i], s->strength * largest);
+        double largest =
+            d->discovery.count[latents[i]] ? (double)d->discovery.text_score[latents[i] * d->discovery.per] : 0;
+        status = edit_list_put_add(out, latents[i], s->strength * largest);
     }
     mw_free(latents);
     return status;
 }
 
-static mw_status add_given(const edit_settings *s, edits *out) {
+static mw_status add_given(const edit_settings *s, edit_list *out) {
     for (int64_t i = 0; i < s->scale.count; i++)
-        MW_TRY(edits_put_scale(out, s->scale.items[i].index, s->scale.items[i].value));
-    for (int64_t i = 0; i < s->add.count; i++) MW_TRY(edits_put_add(out, s->add.items[i].index, s->add.items[i].value));
+        MW_TRY(edit_list_put_scale(out, s->scale.items[i].index, s->scale.items[i].value));
+    for (int64_t i = 0; i < s->add.count; i++)
+        MW_TRY(edit_list_put_add(out, s->add.items[i].index, s->add.items[i].value));
     for (int64_t i = 0; i < s->clamp.count; i++)
-        MW_TRY(edits_put(out, s->clamp.items[i].index, 0, s->clamp.items[i].value));
-    for (int64_t i = 0; i < s->ablate.count; i++) MW_TRY(edits_put(out, s->ablate.items[i], 0, 0));
+        MW_TRY(edit_list_put(out, s->clamp.items[i].index, 0, s->clamp.items[i].value));
+    for (int64_t i = 0; i < s->ablate.count; i++) MW_TRY(edit_list_put(out, s->ablate.items[i], 0, 0));
     return MW_OK;
 }
 
-mw_status edits_collect(const run *r, const dictionary *d, const edit_settings *s, const char *where, edits *out) {
+mw_status edit_list_collect(const experiment_run *r, const latent_index *d, const edit_settings *s, const char *where,
+                            edit_list *out) {
     MW_TRY(add_concept(d, s, out));
     MW_TRY(add_given(s, out));
     for (int64_t i = 0; i < out->count; i++)
@@ -157,5 +161,5 @@ mw_status edits_collect(const run *r, const dictionary *d, const edit_settings *
             return mw_error(MW_ERR_CONFIG, "%s: latent %lld: the SAE has %lld latents", where,
                             (long long)out->items[i].latent, (long long)r->sae->n);
     if (out->count) return MW_OK;
-    return mw_error(MW_ERR_CONFIG, "%s: no edits, add, clamp, ablate or concept: nothing to turn", where);
+    return mw_error(MW_ERR_CONFIG, "%s: nothing to edit: expected edits, add, clamp, ablate or concept", where);
 }

@@ -1,40 +1,40 @@
-/* What is done to latents: lists of edits, from the experiment file. */
+/* Lists of latent edits, made from the experiment file. */
 #ifndef MICROW_EXPERIMENT_RUN_LATENT_EDITS_H
 #define MICROW_EXPERIMENT_RUN_LATENT_EDITS_H
 
 #include "experiment/run/run.h"
 
-typedef struct edits {
+typedef struct edit_list {
     mw_latent_edit *items;
     int64_t count, capacity;
-} edits;
+} edit_list;
 
-/* z becomes scale * z + add, in place of what was to be done to the latent. */
-mw_status edits_put(edits *list, int64_t latent, double scale, double add) MW_MUST_USE;
-/* The same, with what there is already kept in the other part: for a factor and an amount that come apart. */
-mw_status edits_put_scale(edits *list, int64_t latent, double scale) MW_MUST_USE;
-mw_status edits_put_add(edits *list, int64_t latent, double add) MW_MUST_USE;
-/* False: there was none. */
-bool edits_drop(edits *list, int64_t latent);
-/* From no change (0) over the edits as they are (1) to more of them: z + strength * (edited z - z). */
-void edits_strengthen(edits *list, double strength);
-void edits_free(edits *list);
+/* Sets the edit z = scale * z + add, which replaces the latent's earlier edit. */
+mw_status edit_list_put(edit_list *list, int64_t latent, double scale, double add) MW_MUST_USE;
+/* Set one part of the edit, and keep the other. */
+mw_status edit_list_put_scale(edit_list *list, int64_t latent, double scale) MW_MUST_USE;
+mw_status edit_list_put_add(edit_list *list, int64_t latent, double add) MW_MUST_USE;
+/* Removes a latent's edit; false: it has none. */
+bool edit_list_drop(edit_list *list, int64_t latent);
+/* Scales all edits: z + strength * (edited z - z); 0: no change, 1: as they are. */
+void edit_list_strengthen(edit_list *list, double strength);
+void edit_list_free(edit_list *list);
 
-/* What the latents of an SAE are called, and what discovery knows of them; `known` false: there is no discovery. */
-typedef struct dictionary {
+/* Names of an SAE's latents, and what discovery found about them. */
+typedef struct latent_index {
     mw_names names;
-    mw_discovery found;
-    bool known;
-} dictionary;
-mw_status dictionary_open(const run *r, dictionary *out) MW_MUST_USE; /* local; the SAE is open */
-void dictionary_close(dictionary *d);
-/* The latents that are named `concept` or have it as their category, those that say most of it first: named ones, then by
- * frequency times purity of the top texts times precision. Caller frees. MW_ERR_CONFIG if there is none. */
-mw_status dictionary_find(const dictionary *d, const char *concept, int64_t **latents, int64_t *count) MW_MUST_USE;
+    mw_discovery discovery; /* if `discovered` */
+    bool discovered;
+} latent_index;
+mw_status latent_index_open(const experiment_run *r, latent_index *out) MW_MUST_USE; /* local; the SAE is open */
+void latent_index_close(latent_index *d);
+/* Returns the latents whose name or category is `concept`: first those named so, then by frequency times purity of
+ * the top texts times precision. The caller frees. MW_ERR_CONFIG if there is none. */
+mw_status latent_index_find(const latent_index *d, const char *concept, int64_t **latents, int64_t *count) MW_MUST_USE;
 
-/* All edits of a variant: concept, edits, add, clamp, ablate. MW_ERR_CONFIG if there is none, or for a latent that the SAE does not
- * have; `where` names the variant. */
-mw_status edits_collect(const run *r, const dictionary *d, const edit_settings *s, const char *where,
-                        edits *out) MW_MUST_USE;
+/* Collects the edits of a variant: concept, edits, add, clamp, ablate. MW_ERR_CONFIG if there are none, or for a
+ * latent that the SAE does not have; `where` names the variant. */
+mw_status edit_list_collect(const experiment_run *r, const latent_index *d, const edit_settings *s, const char *where,
+                            edit_list *out) MW_MUST_USE;
 
 #endif

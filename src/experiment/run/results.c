@@ -1,9 +1,10 @@
+/* The results of a run, for reports and figures. */
 #include "experiment/run/results.h"
 
 #include <string.h>
 
-/* A point BASE.POINT of a sweep shows the whole sweep. */
-static json_t *find_sweep(const run *r) {
+/* A point BASE.POINT of a sweep has the results of the whole sweep. */
+static json_t *find_sweep(const experiment_run *r) {
     json_t *own = mw_json_load_optional(r->folder, "sweep.json");
     const char *dot = strrchr(r->e->top.name, '.');
     if (own || !dot) return own;
@@ -13,34 +14,33 @@ static json_t *find_sweep(const run *r) {
     return own;
 }
 
-/* Of an SAE that has been trained anew since, latents are left out. */
-static mw_status read_discovery(const run *r, results *m) {
+/* A discovery of an earlier SAE is left out, with a warning. */
+static mw_status read_discovery(const experiment_run *r, results *m) {
     mw_log_quiet(true);
     mw_status status = run_discovery(r, &m->discovery);
     mw_log_quiet(false);
     if (status == MW_OK) return MW_OK;
-    if (status != MW_ERR_STATE) return run_discovery(r, &m->discovery); /* the same, with its message */
-    mw_log(MW_LOG_WARNING,
-           "discovery.h5 is of another SAE than there is now and is left out: run `microw discover` again");
+    if (status != MW_ERR_STATE) return run_discovery(r, &m->discovery); /* again, for its message */
+    mw_log(MW_LOG_WARNING, "discovery.h5 belongs to an earlier SAE and is left out: run `microw discover` again");
     m->discovered = false;
     return MW_OK;
 }
 
-/* A result of an SAE that has been replaced since is not shown beside the one there is. */
-static void drop_stale(const run *r, const char *stage, json_t **result) {
+/* A result of an earlier SAE is left out, with a warning. */
+static void drop_stale(const experiment_run *r, const char *stage, json_t **result) {
     const json_t *entry = json_object_get(json_object_get(r->manifest, "stages"), stage);
-    const char *of = mw_json_text(json_object_get(entry, "upstream"), "SAE");
-    char mark[MW_MODEL_MARK];
-    if (!*result || !of || !r->sae) return;
-    run_sae_mark(r, mark);
-    if (strcmp(of, mark) == 0) return;
-    mw_log(MW_LOG_WARNING,
-           "the result of %s is of another SAE than there is now and is left out: run `microw %s` again", stage, stage);
+    const char *measured = mw_json_text(json_object_get(entry, "upstream"), "SAE");
+    char hash[MW_MODEL_MARK];
+    if (!*result || !measured || !r->sae) return;
+    run_sae_hash(r, hash);
+    if (strcmp(measured, hash) == 0) return;
+    mw_log(MW_LOG_WARNING, "the result of %s belongs to an earlier SAE and is left out: run `microw %s` again", stage,
+           stage);
     json_decref(*result);
     *result = NULL;
 }
 
-mw_status results_collect(run *r, results *m) {
+mw_status results_collect(experiment_run *r, results *m) {
     m->harvest = mw_json_load_optional(r->activations, "meta.json");
     m->history = mw_json_load_optional(r->sae_folder, "training_history.json");
     m->evaluation = mw_json_load_optional(r->folder, "evaluate.json");

@@ -1,3 +1,4 @@
+/* Opens what the stages of a run need, and runs them. */
 #include "experiment/run/find_harvest.h"
 #include "experiment/run/run.h"
 
@@ -5,98 +6,98 @@
 #include <string.h>
 #include <unistd.h>
 
-bool run_is_root(const run *r) {
+bool run_is_root(const experiment_run *r) {
     return mw_comm_rank(r->comm) == 0;
 }
 
-/* ---- what is open -------------------------------------------------------------------------------------- */
+/* ---- model, texts and SAE ------------------------------------------------------------------------------ */
 
-/* Ranks of a node take its GPUs in turn. */
-static mw_status open_backend(run *r) {
+/* The ranks of a node take its GPUs round-robin. */
+static mw_status open_backend(experiment_run *r) {
     return r->backend ? MW_OK : mw_backend_open_at(r->e->model.device, mw_comm_local_rank(r->comm), &r->backend);
 }
 
-mw_status run_backend(run *r) {
+mw_status run_backend(experiment_run *r) {
     return r->backend ? MW_OK : mw_comm_agree(r->comm, open_backend(r));
 }
 
-mw_status run_model_mark(run *r, char out[MW_MODEL_MARK]) {
-    if (!r->model_mark[0]) MW_TRY(mw_model_mark(r->model, r->model_mark));
-    memcpy(out, r->model_mark, MW_MODEL_MARK);
+mw_status run_model_hash(experiment_run *r, char out[MW_MODEL_MARK]) {
+    if (!r->model_hash[0]) MW_TRY(mw_model_mark(r->model, r->model_hash));
+    memcpy(out, r->model_hash, MW_MODEL_MARK);
     return MW_OK;
 }
 
-/* Ranks that see other weights would compute other rows, or wait for each other. */
-static mw_status same_model(run *r) {
-    char mark[MW_MODEL_MARK] = "";
+/* MW_ERR_CONFIG if ranks see different weights: they would compute other rows, or wait for each other. */
+static mw_status same_model(experiment_run *r) {
+    char hash[MW_MODEL_MARK] = "";
     if (mw_comm_size(r->comm) == 1) return MW_OK;
-    MW_TRY(mw_comm_agree(r->comm, run_model_mark(r, mark)));
-    return mw_comm_require_same(r->comm, "the model's files (a hash of weights and config.json)", mark);
+    MW_TRY(mw_comm_agree(r->comm, run_model_hash(r, hash)));
+    return mw_comm_require_same(r->comm, "the model's files (a hash of weights and config.json)", hash);
 }
 
-/* A path that leads nowhere is taken for an id of the Hub: said where it was looked for. */
-static void tell_where(const run *r) {
+/* A path that does not exist is taken for an id of the Hub: reports the folder that it would be. */
+static void report_model_path(const experiment_run *r) {
     char *folder = mw_path_directory(r->e->document.file),
          *path = folder ? mw_path_from(folder, r->e->model.path) : NULL;
-    char *whole = path ? mw_path_absolute(path) : NULL;
-    if (whole && r->e->model.path[0] != '/' && !mw_is_directory(r->e->model.path))
-        mw_log(MW_LOG_INFO, "model.path '%s' would be the folder %s", r->e->model.path, whole);
+    char *absolute = path ? mw_path_absolute(path) : NULL;
+    if (absolute && r->e->model.path[0] != '/' && !mw_is_directory(r->e->model.path))
+        mw_log(MW_LOG_INFO, "model.path '%s' would be the folder %s", r->e->model.path, absolute);
     mw_free(folder);
     mw_free(path);
-    mw_free(whole);
+    mw_free(absolute);
 }
 
-mw_status run_model(run *r) {
+mw_status run_model(experiment_run *r) {
     if (r->model) return MW_OK;
     MW_TRY(run_backend(r));
     int dtype = r->e->model.dtype;
-    const char *stored_as = dtype == MODEL_DTYPE_AUTO ? "auto" : mw_dtype_name((mw_dtype)dtype);
-    mw_status status = mw_model_open(r->e->model.path, stored_as, r->backend, &r->model);
-    if (status != MW_OK) tell_where(r);
+    const char *dtype_text = dtype == MODEL_DTYPE_AUTO ? "auto" : mw_dtype_name((mw_dtype)dtype);
+    mw_status status = mw_model_open(r->e->model.path, dtype_text, r->backend, &r->model);
+    if (status != MW_OK) report_model_path(r);
     if (status == MW_OK && !r->e->model.pack_weights) mw_model_disable_packing(r->model);
     MW_TRY(mw_comm_agree(r->comm, status));
     return same_model(r);
 }
 
-/* The model's device if that is a CPU, else the CPU beside it. */
-mw_status run_sae_backend(run *r) {
+/* The model's device if it is a CPU, else the host's CPU. */
+mw_status run_sae_backend(experiment_run *r) {
     if (r->sae_backend) return MW_OK;
     bool cpu = strncmp(r->e->model.device, "cpu", 3) == 0;
     return mw_backend_open(cpu ? r->e->model.device : "cpu", &r->sae_backend);
 }
 
-mw_status run_tokenizer(run *r) {
+mw_status run_tokenizer(experiment_run *r) {
     if (r->tokenizer) return MW_OK;
     MW_TRY(mw_comm_agree(r->comm, mw_tokenizer_open(r->e->model.path, &r->tokenizer)));
     return mw_comm_require_same(r->comm, "the tokenizer's files (their SHA-256)", mw_tokenizer_hash(r->tokenizer));
 }
 
-void dataset_mark(const mw_dataset *d, char out[MW_MODEL_MARK]) {
+void dataset_hash(const mw_dataset *d, char out[MW_MODEL_MARK]) {
     snprintf(out, MW_MODEL_MARK, "%016llx%016llx",
              (unsigned long long)mw_xxh64(d->ids, (size_t)d->n_ids * sizeof *d->ids),
              (unsigned long long)mw_xxh64(d->length, (size_t)d->n_sequences * sizeof *d->length));
 }
 
-mw_status run_file_mark(const char *path, char out[MW_SHA256_TEXT]) {
+mw_status run_file_hash(const char *path, char out[MW_SHA256_TEXT]) {
     out[0] = '\0';
     return path && path[0] ? mw_sha256_file(path, out) : MW_OK;
 }
 
-/* A line for each rank's view of the texts: how much, and what. */
-static mw_status same_dataset(const run *r) {
-    char mark[MW_MODEL_MARK], text[128];
+/* MW_ERR_CONFIG if ranks see different texts. */
+static mw_status same_dataset(const experiment_run *r) {
+    char hash[MW_MODEL_MARK], text[128];
     if (mw_comm_size(r->comm) == 1) return MW_OK;
-    dataset_mark(r->dataset, mark);
+    dataset_hash(r->dataset, hash);
     snprintf(text, sizeof text, "%lld files, %lld documents, %lld tokens, hash %s", (long long)r->dataset->n_files,
-             (long long)r->dataset->n_documents, (long long)r->dataset->n_ids, mark);
+             (long long)r->dataset->n_documents, (long long)r->dataset->n_ids, hash);
     return mw_comm_require_same(r->comm, "the dataset", text);
 }
 
-int32_t untouched_token(const run *r) {
+int32_t run_untouched_token(const experiment_run *r) {
     return r->e->harvest.options.skip == MW_SKIP_NONE ? -1 : mw_tokenizer_bos(r->tokenizer);
 }
 
-mw_status run_dataset(run *r) {
+mw_status run_dataset(experiment_run *r) {
     if (r->dataset) return MW_OK;
     MW_TRY(run_tokenizer(r));
     mw_dataset_options options = settings_dataset(r->e);
@@ -104,15 +105,17 @@ mw_status run_dataset(run *r) {
     return same_dataset(r);
 }
 
-/* Where a harvest lies: a name among this store's, or a folder. */
-static char *activations_of(const run *r, const char *name) {
+/* ---- activations --------------------------------------------------------------------------------------- */
+
+/* Returns the file of a harvest, given by its name in this store or by its folder. The caller frees. */
+static char *activations_of(const experiment_run *r, const char *name) {
     return strchr(name, '/') ? mw_path_join(name, "activations.h5")
                              : mw_format("%s/activations/%s/activations.h5", r->e->top.store, name);
 }
 
-/* The harvest of the same settings that has another name, for an experiment that has none of its own; `others`: names of those
- * there are. */
-static mw_status find_harvest(const run *r, char **out, mw_text *others) {
+/* Finds the harvest of the same settings under another name, for an experiment without a harvest of its own.
+ * `others` gets the names of the harvests that do not match. */
+static mw_status find_harvest(const experiment_run *r, char **out, mw_text *others) {
     harvest_search search = {.r = r, .paths = true};
     *out = NULL;
     mw_text_add(others, "", 0);
@@ -129,26 +132,27 @@ static mw_status find_harvest(const run *r, char **out, mw_text *others) {
     return status;
 }
 
-static bool unfinished(const run *r) {
+static bool has_unfinished(const experiment_run *r) {
     int64_t blocks;
     json_t *record = harvest_unfinished(r->activations, &blocks);
     json_decref(record);
     return record != NULL;
 }
 
-static mw_status own_harvest(const run *r, char **out) {
+static mw_status own_harvest(const experiment_run *r, char **out) {
     char *own = activations_of(r, r->e->top.name), *found = NULL;
     mw_text others = {0};
     mw_status status = own ? MW_OK : MW_ERR_MEMORY;
     if (status == MW_OK && !mw_file_exists(own) && run_is_root(r)) status = find_harvest(r, &found, &others);
     if (status == MW_OK && found) {
         mw_log(r->reuse ? MW_LOG_DEBUG : MW_LOG_INFO,
-               "%s is not there; %s was harvested with the same settings and is read", own, found);
+               "%s does not exist; reading %s, which was harvested with the same settings", own, found);
     } else if (status == MW_OK && !mw_file_exists(own) && run_is_root(r)) {
-        status = mw_error(MW_ERR_STATE, "%s is not there%s: run `microw harvest` first%s%s", own,
-                          unfinished(r) ? " yet, a harvest has not finished" : "",
-                          others.length ? ", or name another harvest, as --set sae.activations=NAME; there are: " : "",
-                          others.data);
+        status =
+            mw_error(MW_ERR_STATE, "%s does not exist%s: run `microw harvest` first%s%s", own,
+                     has_unfinished(r) ? " yet, its harvest is unfinished" : "",
+                     others.length ? ", or name another harvest with --set sae.activations=NAME; the store has: " : "",
+                     others.data);
     }
     if (status == MW_OK) *out = found ? found : own;
     if (status != MW_OK || found) mw_free(own);
@@ -157,8 +161,8 @@ static mw_status own_harvest(const run *r, char **out) {
     return status;
 }
 
-/* Rank 0 looks, all learn. */
-static mw_status share_path(const run *r, char **path) {
+/* Broadcasts the path that rank 0 has found. */
+static mw_status share_path(const experiment_run *r, char **path) {
     int64_t length = *path ? (int64_t)strlen(*path) : 0;
     MW_TRY(mw_comm_broadcast(r->comm, &length, sizeof length, 0));
     char *shared = mw_calloc((size_t)length + 1, 1);
@@ -169,25 +173,25 @@ static mw_status share_path(const run *r, char **path) {
     return mw_comm_broadcast(r->comm, shared, (size_t)length, 0);
 }
 
-/* What the file says of the harvest is not what is read: allowed, but not in silence. */
-static mw_status tell_other_settings(const run *r, const char *path) {
+/* Warns if the activations were harvested with other settings than the file has: this is allowed. */
+static mw_status warn_other_settings(const experiment_run *r, const char *path) {
     json_t *record = NULL;
-    mw_text now = {0}, why = {0};
+    mw_text requested = {0}, why = {0};
     if (!settings_has(r->e, "harvest") || r->reuse) return MW_OK;
     mw_status status = harvest_record(path, &record);
-    const char *there = mw_json_text(record, "settings");
-    mw_text_add(&now, "", 0);
-    if (status == MW_OK && there) status = settings_write(r->e, harvest_sections, HARVEST_SECTIONS, false, &now);
-    if (status == MW_OK && there) status = settings_differences(there, now.data, true, &why);
+    const char *stored = mw_json_text(record, "settings");
+    mw_text_add(&requested, "", 0);
+    if (status == MW_OK && stored) status = settings_write(r->e, harvest_sections, HARVEST_SECTIONS, false, &requested);
+    if (status == MW_OK && stored) status = settings_differences(stored, requested.data, true, &why);
     if (status == MW_OK && why.length)
-        mw_log(MW_LOG_WARNING, "%s was harvested with other settings than this experiment has (%s)", path, why.data);
+        mw_log(MW_LOG_WARNING, "%s was harvested with other settings than this experiment's (%s)", path, why.data);
     json_decref(record);
-    mw_text_free(&now);
+    mw_text_free(&requested);
     mw_text_free(&why);
     return status;
 }
 
-static mw_status list_harvests(const run *r, char **paths, int64_t n) {
+static mw_status list_harvests(const experiment_run *r, char **paths, int64_t n) {
     const mw_strings *given = &r->e->sae.activations;
     if (!given->count) {
         MW_TRY(mw_comm_agree(r->comm, run_is_root(r) ? own_harvest(r, &paths[0]) : MW_OK));
@@ -199,25 +203,26 @@ static mw_status list_harvests(const run *r, char **paths, int64_t n) {
         if (!paths[i])
             status = MW_ERR_MEMORY;
         else if (!mw_file_exists(paths[i]))
-            status = mw_error(MW_ERR_STATE, "%s is not there: run `microw harvest` first", paths[i]);
+            status = mw_error(MW_ERR_STATE, "%s does not exist: run `microw harvest` first", paths[i]);
     }
     return mw_comm_agree(r->comm, status);
 }
 
-static mw_status same_store(const run *r) {
-    char *mark = NULL;
+static mw_status same_store(const experiment_run *r) {
+    char *fingerprint = NULL;
     if (mw_comm_size(r->comm) == 1) return MW_OK;
-    mw_status status = mw_store_provenance(r->store, "fingerprint", &mark);
-    char *text =
-        status == MW_OK ? mw_format("%lld rows, fingerprint %s", (long long)mw_store_rows(r->store), mark) : NULL;
+    mw_status status = mw_store_provenance(r->store, "fingerprint", &fingerprint);
+    char *text = status == MW_OK
+                     ? mw_format("%lld rows, fingerprint %s", (long long)mw_store_rows(r->store), fingerprint)
+                     : NULL;
     status = mw_comm_agree(r->comm, status == MW_OK && !text ? MW_ERR_MEMORY : status);
     if (status == MW_OK) status = mw_comm_require_same(r->comm, "the activations", text);
-    mw_free(mark);
+    mw_free(fingerprint);
     mw_free(text);
     return status;
 }
 
-static mw_status open_store(run *r) {
+static mw_status open_store(experiment_run *r) {
     const mw_strings *given = &r->e->sae.activations;
     int64_t n = given->count ? given->count : 1;
     char **paths = mw_calloc((size_t)n, sizeof *paths);
@@ -225,64 +230,66 @@ static mw_status open_store(run *r) {
     if (status == MW_OK) status = list_harvests(r, paths, n);
     if (status == MW_OK) status = mw_comm_agree(r->comm, mw_store_open_many((const char *const *)paths, n, &r->store));
     if (status == MW_OK && !given->count)
-        status = mw_comm_agree(r->comm, run_is_root(r) ? tell_other_settings(r, paths[0]) : MW_OK);
+        status = mw_comm_agree(r->comm, run_is_root(r) ? warn_other_settings(r, paths[0]) : MW_OK);
     for (int64_t i = 0; i < n && paths; i++) mw_free(paths[i]);
     mw_free(paths);
     return status == MW_OK ? same_store(r) : status;
 }
 
-mw_status run_store(run *r) {
+mw_status run_store(experiment_run *r) {
     return r->store ? MW_OK : open_store(r);
 }
 
-static mw_status load_sae(run *r) {
+/* ---- the SAE and its sites ----------------------------------------------------------------------------- */
+
+static mw_status load_sae(experiment_run *r) {
     char *path = mw_path_join(r->sae_folder, "sae.safetensors");
     mw_status status = path ? MW_OK : MW_ERR_MEMORY;
     if (status == MW_OK && !mw_file_exists(path))
-        status = mw_error(MW_ERR_STATE, "%s is not there: run `microw train` first", path);
+        status = mw_error(MW_ERR_STATE, "%s does not exist: run `microw train` first", path);
     if (status == MW_OK) status = run_sae_backend(r);
     if (status == MW_OK) status = mw_sae_load(r->sae_folder, r->sae_backend, &r->sae);
     mw_free(path);
     return status;
 }
 
-/* One that has just been trained is here already, but not yet on the device. */
-mw_status run_sae_here(run *r) {
+/* A newly trained SAE is open already, but not yet on the device. */
+mw_status run_sae_here(experiment_run *r) {
     if (!r->sae) MW_TRY(load_sae(r));
     if (r->sae->device || r->sae->packed) return MW_OK;
     MW_TRY(open_backend(r));
     return mw_sae_use_device(r->sae, r->backend);
 }
 
-void run_sae_mark(const run *r, char out[MW_MODEL_MARK]) {
+void run_sae_hash(const experiment_run *r, char out[MW_MODEL_MARK]) {
     snprintf(out, MW_MODEL_MARK, "%016llx", (unsigned long long)mw_sae_hash(r->sae));
 }
 
-mw_status run_sae(run *r) {
+mw_status run_sae(experiment_run *r) {
     bool known = r->sae != NULL;
-    char mark[MW_MODEL_MARK];
+    char hash[MW_MODEL_MARK];
     MW_TRY(mw_comm_agree(r->comm, run_sae_here(r)));
     if (known || mw_comm_size(r->comm) == 1) return MW_OK;
-    run_sae_mark(r, mark);
-    return mw_comm_require_same(r->comm, "the SAE (a hash of its weights)", mark);
+    run_sae_hash(r, hash);
+    return mw_comm_require_same(r->comm, "the SAE (a hash of its weights)", hash);
 }
 
-/* What the SAE says it reads; `asked` is what the experiment says, "" for nothing. */
-static mw_status check_site(const run *r, const char *key, const char *asked, const char *own) {
-    if (!asked[0] || !own[0] || settings_same_sites(asked, own)) return MW_OK;
+/* Compares a site that the experiment requests with the SAE's own; an empty one matches all. */
+static mw_status check_site(const experiment_run *r, const char *key, const char *requested, const char *own) {
+    if (!requested[0] || !own[0] || settings_same_sites(requested, own)) return MW_OK;
     return mw_error(MW_ERR_CONFIG,
-                    "%s: %s is '%s', but the SAE in %s is of '%s': leave the key out, or train another SAE",
-                    r->e->document.file, key, asked, r->sae_folder, own);
+                    "%s: %s is '%s', but the SAE in %s was trained on '%s': leave the key out, or train another SAE",
+                    r->e->document.file, key, requested, r->sae_folder, own);
 }
 
-/* An SAE from elsewhere may not know its site: then it is the one that is named, or the only one there is. */
-static mw_status site_of_stranger(const run *r, char **out) {
+/* An imported SAE may not record its site: then it is the site that the file names, or the only one in the store. */
+static mw_status site_of_imported(const experiment_run *r, char **out) {
     bool named = r->e->sae.site[0] || r->e->sae.sites.count;
     if (named || mw_store_site_count(r->store) > 1) {
         if (named) return settings_sites(r->e, out);
         return mw_error(
             MW_ERR_CONFIG,
-            "%s: the SAE in %s does not say which site it reads, and the activations hold %lld: give sae.site",
+            "%s: the SAE in %s does not record which site it reads, and the activations have %lld: give sae.site",
             r->e->document.file, r->sae_folder, (long long)mw_store_site_count(r->store));
     }
     char name[MW_SITE_TEXT];
@@ -290,23 +297,23 @@ static mw_status site_of_stranger(const run *r, char **out) {
     return (*out = mw_strdup(name)) ? MW_OK : MW_ERR_MEMORY;
 }
 
-static mw_status sites_of_sae(const run *r, char **out) {
-    char *asked = NULL;
-    if (!r->sae->site[0]) return site_of_stranger(r, out);
+static mw_status sites_of_sae(const experiment_run *r, char **out) {
+    char *requested = NULL;
+    if (!r->sae->site[0]) return site_of_imported(r, out);
     if (r->e->sae.site[0] || r->e->sae.sites.count) {
-        MW_TRY(settings_sites(r->e, &asked));
-        mw_status status = check_site(r, r->e->sae.site[0] ? "sae.site" : "sae.sites", asked, r->sae->site);
-        mw_free(asked);
+        MW_TRY(settings_sites(r->e, &requested));
+        mw_status status = check_site(r, r->e->sae.site[0] ? "sae.site" : "sae.sites", requested, r->sae->site);
+        mw_free(requested);
         MW_TRY(status);
     }
     if (r->e->sae.target[0] && !r->sae->transcoder)
-        return mw_error(MW_ERR_CONFIG, "%s: sae.target is '%s', but the SAE in %s is no transcoder",
+        return mw_error(MW_ERR_CONFIG, "%s: sae.target is '%s', but the SAE in %s is not a transcoder",
                         r->e->document.file, r->e->sae.target, r->sae_folder);
     MW_TRY(check_site(r, "sae.target", r->e->sae.target, r->sae->target));
     return (*out = mw_strdup(r->sae->site)) ? MW_OK : MW_ERR_MEMORY;
 }
 
-static mw_status open_views(const run *r, views *out) {
+static mw_status open_views(const experiment_run *r, site_views *out) {
     char *sites = NULL;
     const char *target = r->sae && r->sae->transcoder && r->sae->target[0] ? r->sae->target : r->e->sae.target;
     MW_TRY(r->sae ? sites_of_sae(r, &sites) : settings_sites(r->e, &sites));
@@ -319,17 +326,19 @@ static mw_status open_views(const run *r, views *out) {
     return status;
 }
 
-mw_status run_views(run *r, views *out) {
-    *out = (views){0};
+mw_status run_site_views(experiment_run *r, site_views *out) {
+    *out = (site_views){0};
     MW_TRY(run_store(r));
     return mw_comm_agree(r->comm, open_views(r, out));
 }
 
-const mw_store_view *rebuilt(const views *v) {
+const mw_store_view *site_views_target(const site_views *v) {
     return v->out ? v->out : &v->in;
 }
 
-mw_status run_names_load(const run *r, int64_t n, mw_names *out) {
+/* ---- names and discovery ------------------------------------------------------------------------------- */
+
+mw_status run_names_load(const experiment_run *r, int64_t n, mw_names *out) {
     char *path = NULL;
     mw_names names = {0};
     mw_status status = mw_names_path(r->sae_folder, r->sae->fingerprint, &path);
@@ -343,13 +352,13 @@ mw_status run_names_load(const run *r, int64_t n, mw_names *out) {
     return status;
 }
 
-mw_status run_names_change(const run *r, int64_t n, mw_status (*change)(void *self, mw_names *names), void *self,
-                           mw_names *names) {
-    enum { MOMENT = 10 }; /* seconds */
+mw_status run_names_change(const experiment_run *r, int64_t n, mw_status (*change)(void *self, mw_names *names),
+                           void *self, mw_names *names) {
+    enum { LOCK_SECONDS = 10 };
     char *path = mw_path_join(r->sae_folder, "names.csv");
     mw_names changed = {0};
     mw_lock lock = {0};
-    mw_status status = path ? mw_lock_take(path, MOMENT, r->steal_lock, &lock) : MW_ERR_MEMORY;
+    mw_status status = path ? mw_lock_take(path, LOCK_SECONDS, r->steal_lock, &lock) : MW_ERR_MEMORY;
     if (status == MW_OK) status = run_names_load(r, n, &changed);
     if (status == MW_OK) status = change(self, &changed);
     if (status == MW_OK) status = mw_names_save(path, MW_NAMES_CSV, &changed, "", "");
@@ -364,17 +373,17 @@ mw_status run_names_change(const run *r, int64_t n, mw_status (*change)(void *se
     return MW_OK;
 }
 
-mw_status run_discovery(const run *r, mw_discovery *out) {
-    char *path = mw_path_join(r->sae_folder, "discovery.h5"), *mark = NULL;
+mw_status run_discovery(const experiment_run *r, mw_discovery *out) {
+    char *path = mw_path_join(r->sae_folder, "discovery.h5"), *fingerprint = NULL;
     mw_discovery d = {0};
     mw_status status = path ? MW_OK : MW_ERR_MEMORY;
     if (status == MW_OK && !mw_file_exists(path))
-        status = mw_error(MW_ERR_STATE, "%s is not there: run `microw discover` first", path);
-    if (status == MW_OK) status = mw_discovery_load(path, &d, &mark);
-    if (status == MW_OK && (d.n != r->sae->n || strcmp(mark, r->sae->fingerprint) != 0))
-        status = mw_error(MW_ERR_STATE, "%s is of another SAE than there is now: run `microw discover` again", path);
+        status = mw_error(MW_ERR_STATE, "%s does not exist: run `microw discover` first", path);
+    if (status == MW_OK) status = mw_discovery_load(path, &d, &fingerprint);
+    if (status == MW_OK && (d.n != r->sae->n || strcmp(fingerprint, r->sae->fingerprint) != 0))
+        status = mw_error(MW_ERR_STATE, "%s belongs to an earlier SAE: run `microw discover` again", path);
     mw_free(path);
-    mw_free(mark);
+    mw_free(fingerprint);
     if (status != MW_OK)
         mw_discovery_free(&d);
     else
@@ -382,39 +391,39 @@ mw_status run_discovery(const run *r, mw_discovery *out) {
     return status;
 }
 
-mw_status run_concepts_save(const run *r, const mw_discovery *d, const mw_names *names) {
+mw_status run_concepts_save(const experiment_run *r, const mw_discovery *d, const mw_names *names) {
     char *path = mw_path_join(r->sae_folder, "concepts.json");
     mw_status status = path ? mw_concepts_save(path, d, names) : MW_ERR_MEMORY;
     mw_free(path);
     return status;
 }
 
-/* ---- what may be written ------------------------------------------------------------------------------- */
+/* ---- room for files ------------------------------------------------------------------------------------ */
 
-mw_status run_quota(const run *r, double *left) {
+mw_status run_quota(const experiment_run *r, double *left) {
     double quota = r->e->top.quota_gb * 1e9;
-    uint64_t held = 0;
+    uint64_t used = 0;
     *left = 0;
     if (!(quota > 0)) return MW_OK;
-    mw_status status = run_is_root(r) ? mw_folder_size(r->e->top.store, &held) : MW_OK;
+    mw_status status = run_is_root(r) ? mw_folder_size(r->e->top.store, &used) : MW_OK;
     MW_TRY(mw_comm_agree(r->comm, status));
-    MW_TRY(mw_comm_broadcast(r->comm, &held, sizeof held, 0));
-    *left = quota - (double)held;
+    MW_TRY(mw_comm_broadcast(r->comm, &used, sizeof used, 0));
+    *left = quota - (double)used;
     return *left > 0 ? MW_OK
-                     : mw_error(MW_ERR_IO, "%s holds %.3g GB, quota_gb is %.3g", r->e->top.store, (double)held / 1e9,
+                     : mw_error(MW_ERR_IO, "%s holds %.3g GB, quota_gb is %.3g", r->e->top.store, (double)used / 1e9,
                                 r->e->top.quota_gb);
 }
 
-static mw_status check_disk(const run *r, double bytes, const char *what) {
-    uint64_t there = 0;
+static mw_status check_disk(const experiment_run *r, double bytes, const char *what) {
+    uint64_t free_bytes = 0;
     MW_TRY(mw_make_directories(r->e->top.store));
-    MW_TRY(mw_free_space(r->e->top.store, &there));
-    if (bytes <= (double)there) return MW_OK;
+    MW_TRY(mw_free_space(r->e->top.store, &free_bytes));
+    if (bytes <= (double)free_bytes) return MW_OK;
     return mw_error(MW_ERR_IO, "%s: %s need %.3g GB, but only %.3g GB are free", r->e->top.store, what, bytes / 1e9,
-                    (double)there / 1e9);
+                    (double)free_bytes / 1e9);
 }
 
-mw_status run_room(const run *r, double bytes, const char *what) {
+mw_status run_check_room(const experiment_run *r, double bytes, const char *what) {
     double left;
     MW_TRY(mw_comm_agree(r->comm, run_is_root(r) ? check_disk(r, bytes, what) : MW_OK));
     MW_TRY(run_quota(r, &left));
@@ -423,17 +432,17 @@ mw_status run_room(const run *r, double bytes, const char *what) {
                     left / 1e9);
 }
 
-/* ---- what is done -------------------------------------------------------------------------------------- */
+/* ---- the manifest -------------------------------------------------------------------------------------- */
 
-const char *run_stage_mark(const run *r, const char *stage) {
+const char *run_stage_fingerprint(const experiment_run *r, const char *stage) {
     const json_t *entry = json_object_get(json_object_get(r->manifest, "stages"), stage);
-    const char *mark = json_is_string(entry) ? json_string_value(entry) : mw_json_text(entry, "fingerprint");
-    return mark ? mark : "";
+    const char *fingerprint = json_is_string(entry) ? json_string_value(entry) : mw_json_text(entry, "fingerprint");
+    return fingerprint ? fingerprint : "";
 }
 
 /* ---- opening and closing ------------------------------------------------------------------------------- */
 
-static mw_status read_manifest(run *r) {
+static mw_status read_manifest(experiment_run *r) {
     char *path = mw_path_join(r->folder, "manifest.json");
     mw_status status = path ? MW_OK : MW_ERR_MEMORY;
     if (status == MW_OK && mw_file_exists(path)) status = mw_json_load(path, &r->manifest);
@@ -444,7 +453,7 @@ static mw_status read_manifest(run *r) {
     return status;
 }
 
-static mw_status make_paths(run *r) {
+static mw_status make_paths(experiment_run *r) {
     const char *store = r->e->top.store, *name = r->e->top.name;
     r->folder = mw_format("%s/runs/%s", store, name);
     r->activations = mw_format("%s/activations/%s", store, name);
@@ -452,7 +461,7 @@ static mw_status make_paths(run *r) {
     return r->folder && r->activations && r->sae_folder ? MW_OK : MW_ERR_MEMORY;
 }
 
-void run_close(run *r) {
+void run_close(experiment_run *r) {
     mw_sae_free(&r->sae);
     mw_store_close(&r->store);
     mw_dataset_free(&r->dataset);
@@ -464,11 +473,11 @@ void run_close(run *r) {
     mw_free(r->folder);
     mw_free(r->activations);
     mw_free(r->sae_folder);
-    *r = (run){0};
+    *r = (experiment_run){0};
 }
 
-mw_status run_open(const mw_experiment *e, const mw_comm *comm, const mw_run_options *options, run *out) {
-    run r = {.e = e, .comm = comm};
+mw_status run_open(const mw_experiment *e, const mw_comm *comm, const mw_run_options *options, experiment_run *out) {
+    experiment_run r = {.e = e, .comm = comm};
     if (options) r.overwrite = options->overwrite, r.steal_lock = options->steal_lock;
     mw_status status = make_paths(&r);
     if (status == MW_OK) status = read_manifest(&r);
@@ -491,48 +500,48 @@ static const stage stages[] = {
 };
 enum { STAGE_COUNT = sizeof stages / sizeof *stages };
 
-/* STAGE_COUNT: there is none of this name. */
+/* Returns the number of a stage, or STAGE_COUNT for an unknown name. */
 static int stage_index(const char *name) {
     int i = 0;
     while (i < STAGE_COUNT && strcmp(stages[i].name, name) != 0) i++;
     return i;
 }
 
-mw_status run_stages(run *r, const char *first, int *done) {
+mw_status run_stages(experiment_run *r, const char *first, int *done) {
     for (int i = stage_index(first); i < STAGE_COUNT; i++) {
         if (!settings_has(r->e, stages[i].section)) continue;
-        MW_TRY(stages[i].go(r));
+        MW_TRY(stages[i].run(r));
         ++*done;
         MW_TRY(mw_comm_agree(r->comm, mw_if_interrupted(MW_OK)));
     }
     return MW_OK;
 }
 
-static mw_status run_one(run *r, const char *command) {
+static mw_status run_stage(experiment_run *r, const char *command) {
     int i = stage_index(command);
-    if (i == STAGE_COUNT) return mw_error(MW_ERR_CONFIG, "there is no stage '%s'", command);
+    if (i == STAGE_COUNT) return mw_error(MW_ERR_CONFIG, "unknown stage '%s'", command);
     if (!stages[i].optional && !settings_has(r->e, stages[i].section))
         return mw_error(MW_ERR_CONFIG, "%s:1: section '%s' is missing", r->e->document.file, stages[i].section);
-    return stages[i].go(r);
+    return stages[i].run(r);
 }
 
-static mw_status go(run *r, const char *command) {
+static mw_status run_command(experiment_run *r, const char *command) {
     int done = 0;
-    if (strcmp(command, "run") != 0) return run_one(r, command);
+    if (strcmp(command, "run") != 0) return run_stage(r, command);
     r->reuse = true;
     MW_TRY(settings_check_harvested(r->e));
     MW_TRY(run_stages(r, stages[0].name, &done));
-    return done
-               ? MW_OK
-               : mw_error(MW_ERR_CONFIG, "%s: no stage in the file (harvest, train, discover, naming, evaluate, steer)",
-                          r->e->document.file);
+    return done ? MW_OK
+                : mw_error(MW_ERR_CONFIG,
+                           "%s: no stage in the file: expected harvest, train, discover, naming, evaluate or steer",
+                           r->e->document.file);
 }
 
 mw_status mw_experiment_run(mw_experiment *experiment, const char *command, const mw_comm *comm,
                             const mw_run_options *options) {
-    run r;
+    experiment_run r;
     MW_TRY(run_open(experiment, comm, options, &r));
-    mw_status status = go(&r, command);
+    mw_status status = run_command(&r, command);
     run_close(&r);
     return status;
 }

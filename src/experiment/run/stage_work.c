@@ -1,3 +1,4 @@
+/* Fingerprints, the manifest and locks of stages. */
 #include "experiment/run/stage_work.h"
 
 #include <stdio.h>
@@ -5,14 +6,15 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MOMENT = 10 }; /* seconds: locks of small files are held for less */
+enum { LOCK_SECONDS = 10 }; /* locks of small files are held for less */
 
-/* ---- by what it is known ------------------------------------------------------------------------------------ */
+/* ---- fingerprint --------------------------------------------------------------------------------------------- */
 
-mw_status work_new(const run *r, work *w, const char *stage, char *output, const char *const *sections, int count,
-                   const mw_pair *upstream, int n_upstream, work_record own) {
+mw_status stage_work_open(const experiment_run *r, stage_work *w, const char *stage, char *output,
+                          const char *const *sections, int count, const mw_pair *upstream, int n_upstream,
+                          stage_record_reader read_record) {
     mw_text text = {0}, whole = {0};
-    *w = (work){.stage = stage, .output = output, .own = own, .upstream = json_object()};
+    *w = (stage_work){.stage = stage, .output = output, .read_record = read_record, .upstream = json_object()};
     mw_text_add(&text, "", 0);
     mw_status status = output && w->upstream ? settings_write(r->e, sections, count, false, &text) : MW_ERR_MEMORY;
     for (int i = 0; i < n_upstream; i++) {
@@ -27,12 +29,12 @@ mw_status work_new(const run *r, work *w, const char *stage, char *output, const
     return status;
 }
 
-void work_free(work *w) {
+void stage_work_free(stage_work *w) {
     mw_lock_release(&w->lock);
     json_decref(w->upstream);
     mw_free(w->settings);
     mw_free(w->output);
-    *w = (work){0};
+    *w = (stage_work){0};
 }
 
 /* ---- the manifest -------------------------------------------------------------------------------------------- */
@@ -50,7 +52,7 @@ static mw_status read_manifest(const char *path, json_t **out) {
     return status;
 }
 
-/* A stage's entry; those of earlier versions were its fingerprint alone. */
+/* Returns a stage's entry, new if there is none. Entries of earlier versions were the fingerprint alone. */
 static json_t *entry_of(json_t *manifest, const char *stage) {
     json_t *stages = json_object_get(manifest, "stages"), *entry = json_object_get(stages, stage);
     if (json_is_object(entry)) return entry;
@@ -60,12 +62,12 @@ static json_t *entry_of(json_t *manifest, const char *stage) {
     return made;
 }
 
-mw_status manifest_put(run *r, const char *stage, const char *key, json_t *value) {
+mw_status manifest_put(experiment_run *r, const char *stage, const char *key, json_t *value) {
     char *path = mw_path_join(r->folder, "manifest.json");
     mw_lock lock = {0};
     json_t *fresh = NULL;
     mw_status status = path && value ? mw_make_directories(r->folder) : MW_ERR_MEMORY;
-    if (status == MW_OK) status = mw_lock_take(path, MOMENT, r->steal_lock, &lock);
+    if (status == MW_OK) status = mw_lock_take(path, LOCK_SECONDS, r->steal_lock, &lock);
     if (status == MW_OK) status = read_manifest(path, &fresh);
     if (status == MW_OK) {
         if (key)
@@ -86,8 +88,8 @@ mw_status manifest_put(run *r, const char *stage, const char *key, json_t *value
     return status;
 }
 
-/* What it says now, which another process may have changed. */
-static mw_status refresh(run *r) {
+/* Reads the manifest again: another process may have changed it. */
+static mw_status reload_manifest(experiment_run *r) {
     char *path = mw_path_join(r->folder, "manifest.json");
     json_t *fresh = NULL;
     mw_status status = path ? read_manifest(path, &fresh) : MW_ERR_MEMORY;
@@ -98,31 +100,38 @@ static mw_status refresh(run *r) {
     return MW_OK;
 }
 
-/* ---- is it done? --------------------------------------------------------------------------------------------- */
+/* ---- is the output complete? --------------------------------------------------------------------------------- */
 
 static bool same_text(const json_t *a, const char *b) {
     return json_is_string(a) && strcmp(json_string_value(a), b) == 0;
 }
 
-/* Hashes that both have. */
-static void compare_upstream(const work *w, const json_t *record, mw_text *why) {
+/* Returns the hash that a record has of an input. Earlier versions wrote "turned" for "steered". */
+static const json_t *recorded_hash(const json_t *record, const char *key) {
+    const json_t *upstream = json_object_get(record, "upstream"), *hash = json_object_get(upstream, key);
+    if (!hash && strcmp(key, "steered latents") == 0) hash = json_object_get(upstream, "turned latents");
+    return hash;
+}
+
+/* Compares the hashes that both have. */
+static void compare_upstream(const stage_work *w, const json_t *record, mw_text *why) {
     const char *key;
-    json_t *mine;
-    json_object_foreach(w->upstream, key, mine) {
-        const json_t *theirs = json_object_get(json_object_get(record, "upstream"), key);
-        if (!theirs || json_equal(theirs, mine)) continue;
-        mw_text_addf(why, "%sthe %s there %s of another content", why->length ? "; " : "", key,
-                     mw_ends_with(key, "s") ? "are" : "is");
+    json_t *current;
+    json_object_foreach(w->upstream, key, current) {
+        const json_t *recorded = recorded_hash(record, key);
+        if (!recorded || json_equal(recorded, current)) continue;
+        mw_text_addf(why, "%sthe %s %s other content", why->length ? "; " : "", key,
+                     mw_ends_with(key, "s") ? "have" : "has");
     }
 }
 
-mw_status work_matches(const work *w, const json_t *record, bool paths, bool *same, mw_text *why) {
+mw_status stage_work_matches(const stage_work *w, const json_t *record, bool paths, bool *same, mw_text *why) {
     const char *settings = mw_json_text(record, "settings");
     *same = same_text(json_object_get(record, "fingerprint"), w->fingerprint);
     mw_text_add(why, "", 0);
     if (*same) return MW_OK;
     if (!settings || !json_is_object(json_object_get(record, "upstream"))) {
-        mw_text_addf(why, "with which is not known");
+        mw_text_addf(why, "which ones is not recorded");
         return why->failed ? MW_ERR_MEMORY : MW_OK;
     }
     MW_TRY(settings_differences(settings, w->settings, paths, why));
@@ -131,40 +140,41 @@ mw_status work_matches(const work *w, const json_t *record, bool paths, bool *sa
     return why->failed ? MW_ERR_MEMORY : MW_OK;
 }
 
-mw_status work_record_of_json(const char *output, json_t **out) {
+mw_status stage_record_of_json(const char *output, json_t **out) {
     json_t *root = NULL;
     MW_TRY(mw_json_load(output, &root));
-    const char *mark = mw_json_text(root, "stage");
-    *out = json_pack("{s:s}", "fingerprint", mark ? mark : "");
+    const char *fingerprint = mw_json_text(root, "stage");
+    *out = json_pack("{s:s}", "fingerprint", fingerprint ? fingerprint : "");
     json_decref(root);
     return *out ? MW_OK : MW_ERR_MEMORY;
 }
 
-mw_status work_record_of_arrays(const char *output, json_t **out) {
+mw_status stage_record_of_arrays(const char *output, json_t **out) {
     mw_arrays *file = NULL;
-    char *mark = NULL;
+    char *fingerprint = NULL;
     MW_TRY(mw_arrays_open(output, &file));
-    mw_log_quiet(true); /* earlier versions had none */
-    mw_status status = mw_arrays_text(file, "stage", &mark);
+    mw_log_quiet(true); /* earlier versions wrote none */
+    mw_status status = mw_arrays_text(file, "stage", &fingerprint);
     mw_log_quiet(false);
     mw_arrays_close(&file);
-    if (status != MW_ERR_MEMORY && !(*out = json_pack("{s:s}", "fingerprint", mark ? mark : "")))
+    if (status != MW_ERR_MEMORY && !(*out = json_pack("{s:s}", "fingerprint", fingerprint ? fingerprint : "")))
         status = MW_ERR_MEMORY;
-    mw_free(mark);
+    mw_free(fingerprint);
     return status == MW_ERR_MEMORY ? status : MW_OK;
 }
 
-/* What the output says of itself; the manifest says more of one with the same fingerprint. */
-static mw_status record_of(run *r, const work *w, json_t **out) {
+/* Reads the output's own record, and adds the manifest's entry if that has the same fingerprint. */
+static mw_status record_of(experiment_run *r, const stage_work *w, json_t **out) {
     json_t *entry = json_object_get(json_object_get(r->manifest, "stages"), w->stage);
     json_t *own = NULL;
-    if (r->overwrite) mw_log_quiet(true); /* what is damaged is what is overwritten */
-    mw_status status = w->own(w->output, &own);
+    if (r->overwrite) mw_log_quiet(true); /* a damaged output is replaced: no message */
+    mw_status status = w->read_record(w->output, &own);
     if (r->overwrite) mw_log_quiet(false);
-    if (status == MW_ERR_STATE && r->overwrite) status = w->own(w->output, &own); /* somebody holds it: told */
+    if (status == MW_ERR_STATE && r->overwrite)
+        status = w->read_record(w->output, &own); /* another process holds it: with its message */
     if (status == MW_ERR_MEMORY || status == MW_ERR_STATE) return status;
     if (status != MW_OK && !r->overwrite)
-        return mw_error(status, "%s is there but cannot be used; --overwrite makes it again", w->output);
+        return mw_error(status, "%s exists but cannot be used; --overwrite makes it again", w->output);
     bool known =
         json_is_object(entry) && json_equal(json_object_get(entry, "fingerprint"), json_object_get(own, "fingerprint"));
     if (known) json_object_update_missing(own, entry);
@@ -172,27 +182,27 @@ static mw_status record_of(run *r, const work *w, json_t **out) {
     return MW_OK;
 }
 
-/* SAME_UNTOLD: the manifest does not say so; a run was killed before it could. */
-typedef enum verdict { ABSENT, OTHER, SAME, SAME_UNTOLD } verdict;
+/* SAME_UNRECORDED: the manifest has no entry, since a run was killed before it wrote one. */
+typedef enum verdict { ABSENT, OTHER, SAME, SAME_UNRECORDED } verdict;
 
-/* On rank 0. */
-static mw_status judge(run *r, const work *w, int64_t *out, mw_text *why) {
+/* On rank 0: compares the output with the work. */
+static mw_status judge_output(experiment_run *r, const stage_work *w, int64_t *out, mw_text *why) {
     json_t *record = NULL;
     bool same = false;
     *out = ABSENT;
     why->length = 0;
     mw_text_add(why, "", 0);
     if (!mw_file_exists(w->output)) return MW_OK;
-    MW_TRY(refresh(r));
+    MW_TRY(reload_manifest(r));
     MW_TRY(record_of(r, w, &record));
-    mw_status status = work_matches(w, record, false, &same, why);
-    *out = !same ? OTHER : run_stage_mark(r, w->stage)[0] ? SAME : SAME_UNTOLD;
+    mw_status status = stage_work_matches(w, record, false, &same, why);
+    *out = !same ? OTHER : run_stage_fingerprint(r, w->stage)[0] ? SAME : SAME_UNRECORDED;
     json_decref(record);
     return status;
 }
 
-/* A line for each thing it builds on. */
-static mw_status same_upstream(const run *r, const work *w) {
+/* MW_ERR_CONFIG if ranks have different inputs. The text that is compared has a line for each. */
+static mw_status same_upstream(const experiment_run *r, const stage_work *w) {
     mw_text text = {0};
     const char *key;
     json_t *value;
@@ -200,16 +210,16 @@ static mw_status same_upstream(const run *r, const work *w) {
     mw_text_add(&text, "", 0);
     json_object_foreach(w->upstream, key, value) mw_text_addf(&text, "%s %s\n", key, json_string_value(value));
     mw_status status = mw_comm_agree(r->comm, text.failed ? MW_ERR_MEMORY : MW_OK);
-    if (status == MW_OK) status = mw_comm_require_same(r->comm, "what the stage builds on", text.data);
+    if (status == MW_OK) status = mw_comm_require_same(r->comm, "the inputs of the stage", text.data);
     mw_text_free(&text);
     return status;
 }
 
-static mw_status look(run *r, work *w, int64_t *verdict) {
+static mw_status check_output(experiment_run *r, stage_work *w, int64_t *verdict) {
     int64_t found = ABSENT;
     mw_text why = {0};
     MW_TRY(same_upstream(r, w));
-    mw_status status = run_is_root(r) ? judge(r, w, &found, &why) : MW_OK;
+    mw_status status = run_is_root(r) ? judge_output(r, w, &found, &why) : MW_OK;
     if (status == MW_OK && found == OTHER && !r->overwrite)
         status = mw_error(MW_ERR_STATE,
                           "%s was made with other settings (%s): give the experiment another name (--set name=...), or "
@@ -218,27 +228,27 @@ static mw_status look(run *r, work *w, int64_t *verdict) {
     mw_text_free(&why);
     MW_TRY(mw_comm_agree(r->comm, status));
     MW_TRY(mw_comm_broadcast(r->comm, &found, sizeof found, 0));
-    w->complete = found >= SAME && !w->again;
+    w->complete = found >= SAME && !w->redo;
     *verdict = found;
     return MW_OK;
 }
 
-mw_status work_look(run *r, work *w) {
+mw_status stage_work_check(experiment_run *r, stage_work *w) {
     int64_t verdict;
-    MW_TRY(look(r, w, &verdict));
-    return verdict == SAME_UNTOLD ? work_done(r, w) : MW_OK;
+    MW_TRY(check_output(r, w, &verdict));
+    return verdict == SAME_UNRECORDED ? stage_work_finish(r, w) : MW_OK;
 }
 
-mw_status work_look_or_redo(run *r, work *w) {
-    MW_TRY(work_look(r, w));
-    w->again = w->complete && r->overwrite;
+mw_status stage_work_check_or_redo(experiment_run *r, stage_work *w) {
+    MW_TRY(stage_work_check(r, w));
+    w->redo = w->complete && r->overwrite;
     w->complete = w->complete && !r->overwrite;
     return MW_OK;
 }
 
-/* ---- doing it ------------------------------------------------------------------------------------------------ */
+/* ---- begin and finish ---------------------------------------------------------------------------------------- */
 
-static mw_status save_config(const run *r) {
+static mw_status save_config(const experiment_run *r) {
     mw_text text = {0};
     char *path = mw_path_join(r->folder, "config.yaml");
     mw_status status = path ? mw_make_directories(r->folder) : MW_ERR_MEMORY;
@@ -249,17 +259,16 @@ static mw_status save_config(const run *r) {
     return status;
 }
 
-static mw_status tell_other_folder(const run *r) {
+static mw_status refuse_other_folder(const experiment_run *r) {
     char *shown = mw_path_absolute(r->e->top.store);
-    mw_status status =
-        mw_error(MW_ERR_CONFIG, "ranks differ in the store: here %s is not the folder that it is on rank 0",
-                 shown ? shown : r->e->top.store);
+    mw_status status = mw_error(MW_ERR_CONFIG, "ranks differ in the store: on this rank %s is not the folder of rank 0",
+                                shown ? shown : r->e->top.store);
     mw_free(shown);
     return status;
 }
 
-/* Ranks may see different folders under the same name: a file that rank 0 makes must be there for all. */
-static mw_status same_folder(const run *r) {
+/* Ranks may see different folders under the same name: all must see a file that rank 0 makes. */
+static mw_status same_folder(const experiment_run *r) {
     char token[64] = "", path[4096];
     mw_status status = MW_OK;
     if (run_is_root(r))
@@ -269,13 +278,13 @@ static mw_status same_folder(const run *r) {
     if (status == MW_OK && run_is_root(r)) status = mw_make_directories(r->e->top.store);
     if (status == MW_OK && run_is_root(r)) status = mw_file_write_atomic(path, token, strlen(token));
     MW_TRY(mw_comm_agree(r->comm, status));
-    if (!run_is_root(r) && !mw_file_exists(path)) status = tell_other_folder(r);
+    if (!run_is_root(r) && !mw_file_exists(path)) status = refuse_other_folder(r);
     status = mw_comm_agree(r->comm, status);
     if (run_is_root(r)) unlink(path);
     return status;
 }
 
-static mw_status take_lock(const run *r, work *w) {
+static mw_status take_lock(const experiment_run *r, stage_work *w) {
     char *folder = mw_path_directory(w->output);
     mw_status status = folder ? mw_make_directories(folder) : MW_ERR_MEMORY;
     if (status == MW_OK) status = mw_make_directories(r->folder);
@@ -284,15 +293,15 @@ static mw_status take_lock(const run *r, work *w) {
     return status;
 }
 
-mw_status work_begin(run *r, work *w) {
+mw_status stage_work_begin(experiment_run *r, stage_work *w) {
     int64_t verdict;
     if (mw_comm_size(r->comm) > 1) MW_TRY(same_folder(r));
     MW_TRY(mw_comm_agree(r->comm, run_is_root(r) ? take_lock(r, w) : MW_OK));
-    MW_TRY(look(r, w, &verdict));
+    MW_TRY(check_output(r, w, &verdict));
     return MW_OK;
 }
 
-mw_status work_done(run *r, work *w) {
+mw_status stage_work_finish(experiment_run *r, stage_work *w) {
     json_t *entry = NULL;
     if (run_is_root(r))
         entry = json_pack("{s:s, s:s, s:O}", "fingerprint", w->fingerprint, "settings", w->settings, "upstream",

@@ -1,3 +1,4 @@
+/* The hooks that an experiment file lists. */
 #include "experiment/run/yaml_hooks.h"
 #include "base/json.h"
 
@@ -44,9 +45,9 @@ static mw_status attach_one(mw_model *model, yaml_hook *h) {
     return MW_OK;
 }
 
-/* ---- what a stop leaves out ------------------------------------------------------------------------------ */
+/* ---- sites that a stop leaves unreached ------------------------------------------------------------------ */
 
-/* Of the hooks that end a pass, the one that is reached first; -1: there is none. */
+/* Finds the first hook, in firing order, that ends a pass; -1: there is none. */
 static mw_status first_stop(const hooks_settings *settings, int64_t *out, mw_site *site) {
     *out = -1;
     for (int64_t i = 0; i < settings->list.count; i++) {
@@ -70,7 +71,7 @@ mw_status yaml_hooks_check(const mw_experiment *e) {
     if (stop < 0) return MW_OK;
     for (int64_t i = 0; i < harvest->count; i++) {
         MW_TRY(mw_site_parse(harvest->items[i], &other));
-        if (mw_site_order(other) >= mw_site_order(at)) /* hooks are attached before the harvest's own */
+        if (mw_site_order(other) >= mw_site_order(at)) /* attached before the harvest's own hooks */
             return mw_error(
                 MW_ERR_CONFIG,
                 "%s: hooks.list: kind stop on %s ends each pass before harvest site %s is reached: stop later, "
@@ -88,7 +89,7 @@ mw_status yaml_hooks_check(const mw_experiment *e) {
     return MW_OK;
 }
 
-/* ---- at work --------------------------------------------------------------------------------------------- */
+/* ---- attaching ------------------------------------------------------------------------------------------- */
 
 bool yaml_hooks_want_all(const mw_experiment *e) {
     const hook_settings *list = e->hooks.list.items;
@@ -124,7 +125,7 @@ void yaml_hooks_detach(yaml_hooks *hooks) {
 
 /* ---- statistics over ranks ------------------------------------------------------------------------------ */
 
-/* One rank's share as numbers: rows, sum of norms, then mean and m2. Merged by Chan et al. 1979. */
+/* Merges statistics of two ranks (Chan et al. 1979): rows, sum of norms, then mean and m2 by column. */
 static void merge(double *into, const double *other, int64_t width) {
     double a = into[0], b = other[0], n = a + b;
     if (b == 0) return;
@@ -137,7 +138,7 @@ static void merge(double *into, const double *other, int64_t width) {
     into[1] += other[1];
 }
 
-/* Means of no rows are 0/0: undefined. */
+/* Means over no rows are 0/0: undefined. */
 static json_t *as_json(const hook_settings *s, const double *v, int64_t width) {
     json_t *mean = json_array(), *variance = json_array();
     for (int64_t i = 0; i < width; i++) {
@@ -151,18 +152,18 @@ static json_t *as_json(const hook_settings *s, const double *v, int64_t width) {
 static mw_status merge_ranks(const yaml_hook *h, const mw_comm *comm, int64_t width, json_t *into) {
     int size = mw_comm_size(comm);
     size_t length = (size_t)(2 + 2 * width);
-    double *mine = mw_calloc(length, sizeof *mine), *all = mw_alloc(length * (size_t)size * sizeof *all);
-    mw_status status = mw_comm_agree(comm, mine && all ? MW_OK : MW_ERR_MEMORY);
+    double *own = mw_calloc(length, sizeof *own), *all = mw_alloc(length * (size_t)size * sizeof *all);
+    mw_status status = mw_comm_agree(comm, own && all ? MW_OK : MW_ERR_MEMORY);
     if (status == MW_OK && h->statistics.width) {
-        mine[0] = (double)h->statistics.rows;
-        mine[1] = h->statistics.norm_sum;
-        memcpy(mine + 2, h->statistics.mean, (size_t)width * sizeof *mine);
-        memcpy(mine + 2 + width, h->statistics.m2, (size_t)width * sizeof *mine);
+        own[0] = (double)h->statistics.rows;
+        own[1] = h->statistics.norm_sum;
+        memcpy(own + 2, h->statistics.mean, (size_t)width * sizeof *own);
+        memcpy(own + 2 + width, h->statistics.m2, (size_t)width * sizeof *own);
     }
-    if (status == MW_OK) status = mw_comm_allgather(comm, mine, length * sizeof *mine, all);
+    if (status == MW_OK) status = mw_comm_allgather(comm, own, length * sizeof *own, all);
     for (int r = 1; status == MW_OK && r < size; r++) merge(all, all + (size_t)r * length, width);
     if (status == MW_OK) json_array_append_new(into, as_json(h->settings, all, width));
-    mw_free(mine);
+    mw_free(own);
     mw_free(all);
     return status;
 }

@@ -19,12 +19,13 @@ typedef struct yaml_hooks {
     int64_t count;
 } yaml_hooks;
 
-/* Refuses a stop before a site that is harvested, or before a hook whose statistics would be empty. */
+/* MW_ERR_CONFIG for a stop before a harvested site, or before a hook whose statistics would be empty. Local. */
 mw_status yaml_hooks_check(const mw_experiment *e) MW_MUST_USE;
-/* Whether one of them sums up all rows, so that none may be left out. */
+/* Whether a hook computes statistics, so that no row may be skipped. */
 bool yaml_hooks_want_all(const mw_experiment *e);
+/* Attaches the hooks; yaml_hooks_detach detaches and frees. Local. */
 mw_status yaml_hooks_attach(const hooks_settings *settings, mw_model *model, yaml_hooks *out) MW_MUST_USE;
-/* Writes statistics.json into `folder`, merged over ranks in rank order. Collective. */
+/* Merges the statistics of all ranks, in rank order, and writes `folder`/statistics.json. Collective. */
 mw_status yaml_hooks_report(yaml_hooks *hooks, const mw_comm *comm, const char *folder) MW_MUST_USE;
 void yaml_hooks_detach(yaml_hooks *hooks);
 

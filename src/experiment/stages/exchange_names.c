@@ -1,4 +1,4 @@
-/* Names of an experiment's latents, in from files and out to them. */
+/* microw names: reads names of latents from a file, and writes them to one. */
 #include "experiment/run/run.h"
 
 #include <stdio.h>
@@ -10,8 +10,8 @@ static int64_t count_names(const mw_names *names) {
     return n;
 }
 
-/* concepts.json shows the names too, where there is one. */
-static mw_status refresh_concepts(const run *r, const mw_names *names) {
+/* Writes concepts.json again, which has the names too, if there is a discovery. */
+static mw_status refresh_concepts(const experiment_run *r, const mw_names *names) {
     mw_discovery d = {0};
     if (!mw_file_is_in(r->sae_folder, "discovery.h5")) return MW_OK;
     mw_status status = run_discovery(r, &d);
@@ -20,17 +20,17 @@ static mw_status refresh_concepts(const run *r, const mw_names *names) {
     return status;
 }
 
-static mw_status read_in(void *self, mw_names *names) {
+static mw_status import_names(void *self, mw_names *names) {
     const mw_names_exchange *how = self;
     return mw_names_load(how->in, how->format, mw_path_basename(how->in), names);
 }
 
-static mw_status exchange(const run *r, const mw_names_exchange *how, mw_names *names) {
+static mw_status exchange(const experiment_run *r, const mw_names_exchange *how, mw_names *names) {
     MW_TRY(run_names_load(r, r->sae->n, names));
     if (how->in) {
-        MW_TRY(run_names_change(r, r->sae->n, read_in, (void *)(uintptr_t)how, names));
+        MW_TRY(run_names_change(r, r->sae->n, import_names, (void *)(uintptr_t)how, names));
         MW_TRY(refresh_concepts(r, names));
-        printf("names: %s read into %s/names.csv; %lld latents have one\n", how->in, r->sae_folder,
+        printf("names: %s read into %s/names.csv; %lld latents have a name\n", how->in, r->sae_folder,
                (long long)count_names(names));
     }
     if (how->out) {
@@ -42,7 +42,7 @@ static mw_status exchange(const run *r, const mw_names_exchange *how, mw_names *
 }
 
 mw_status mw_experiment_names(const mw_experiment *experiment, const mw_comm *comm, const mw_names_exchange *how) {
-    run r;
+    experiment_run r;
     mw_names names = {0};
     if (!how->in && !how->out) return mw_error(MW_ERR_CONFIG, "microw names needs --import FILE or --export FILE");
     MW_TRY(run_open(experiment, comm, NULL, &r));

@@ -1,3 +1,4 @@
+/* Stage discover: texts, names and neighbours of latents. */
 #include "experiment/run/stage_work.h"
 
 #include <math.h>
@@ -21,14 +22,15 @@ static void free_findings(findings *f) {
 
 /* ---- names ----------------------------------------------------------------------------------------------- */
 
-/* Names that somebody gave stay when a discovery is made again; those of the file come before them. */
-static mw_status load_names(const run *r, findings *f) {
+/* Loads the names in names.csv, which a new discovery keeps, and over them the names that the file gives. */
+static mw_status load_names(const experiment_run *r, findings *f) {
     const char *given = r->e->discover.names;
     MW_TRY(run_names_load(r, r->sae->n, &f->names));
     return given[0] ? mw_names_load(given, MW_NAMES_AUTO, mw_path_basename(given), &f->names) : MW_OK;
 }
 
-static mw_status give_names(const mw_discovery *d, mw_names *names) {
+/* Names active latents by their tokens, unless they have another name. */
+static mw_status name_by_tokens(const mw_discovery *d, mw_names *names) {
     mw_text text = {0};
     mw_status status = MW_OK;
     for (int64_t i = 0; i < d->n && status == MW_OK; i++) {
@@ -43,17 +45,17 @@ static mw_status give_names(const mw_discovery *d, mw_names *names) {
     return status;
 }
 
-typedef struct naming {
-    const run *r;
+typedef struct name_change {
+    const experiment_run *r;
     const mw_discovery *d;
-} naming;
+} name_change;
 
-/* Those that are there now, which may not be those of the beginning. */
+/* Changes the names as the file has them now: another process may have changed them since the stage began. */
 static mw_status change_names(void *self, mw_names *names) {
-    const naming *g = self;
+    const name_change *g = self;
     const char *given = g->r->e->discover.names;
     if (given[0]) MW_TRY(mw_names_load(given, MW_NAMES_AUTO, mw_path_basename(given), names));
-    return give_names(g->d, names);
+    return name_by_tokens(g->d, names);
 }
 
 /* ---- printing ------------------------------------------------------------------------------------------- */
@@ -64,7 +66,7 @@ typedef struct ranked {
     double purity;
 } ranked;
 
-/* Purest first, then the most frequent. */
+/* Orders by purity, then by frequency. */
 static int by_purity(const void *a, const void *b) {
     const ranked *x = a, *y = b;
     if (x->purity != y->purity) return x->purity < y->purity ? 1 : -1;
@@ -101,17 +103,17 @@ static void print_latent(const findings *f, const ranked *l) {
     mw_text_free(&line);
 }
 
-/* One latent of each category before a second one of any. */
+/* Moves one latent of each category before a second one of any. */
 static void choose_varied(ranked *list, int64_t n, int64_t show) {
-    for (int64_t place = 0; place < show && place < n; place++)
-        for (int64_t i = place; i < n; i++) {
+    for (int64_t to = 0; to < show && to < n; to++)
+        for (int64_t i = to; i < n; i++) {
             bool seen = false;
-            for (int64_t j = 0; j < place; j++)
+            for (int64_t j = 0; j < to; j++)
                 seen = seen || (list[j].category >= 0 && list[j].category == list[i].category);
             if (seen) continue;
             ranked chosen = list[i];
-            memmove(list + place + 1, list + place, (size_t)(i - place) * sizeof *list);
-            list[place] = chosen;
+            memmove(list + to + 1, list + to, (size_t)(i - to) * sizeof *list);
+            list[to] = chosen;
             break;
         }
 }
@@ -126,7 +128,7 @@ static mw_status print_findings(const findings *f, const discover_settings *s, c
         if (!d->count[i]) continue;
         ranked *l = &list[n++];
         *l = (ranked){i, d->count[i], -1, 0};
-        bool full = d->text_row[i * d->per + d->top_texts - 1] >= 0; /* few texts make purity easy */
+        bool full = d->text_row[i * d->per + d->top_texts - 1] >= 0; /* a latent of few texts is pure by chance */
         if (d->n_categories) l->category = d->category[i], l->purity = d->purity[i];
         purity_sum += l->purity;
         if (!full) l->purity = 0;
@@ -145,44 +147,44 @@ static mw_status print_findings(const findings *f, const discover_settings *s, c
 
 /* ---- the stage ------------------------------------------------------------------------------------------ */
 
-/* What is made of a discovery: automatic names, and the file for people. */
-static mw_status derive(const run *r, findings *f) {
-    naming g = {r, &f->discovery};
+/* Makes the files that follow from a discovery: automatic names, and concepts.json. */
+static mw_status derive_files(const experiment_run *r, findings *f) {
+    name_change g = {r, &f->discovery};
     MW_TRY(run_names_change(r, r->sae->n, change_names, &g, &f->names));
     return run_concepts_save(r, &f->discovery, &f->names);
 }
 
-/* They are missing, or older than what they are made of: a run was ended between the two. */
-static bool derived_are_stale(const run *r, const work *w) {
+/* Whether they are missing, or older than the discovery: a run was killed between the two. */
+static bool derived_are_stale(const experiment_run *r, const stage_work *w) {
     char *concepts = mw_path_join(r->sae_folder, "concepts.json");
     bool stale = !concepts || !mw_file_is_newer(concepts, w->output);
     mw_free(concepts);
     return stale;
 }
 
-static mw_status save(run *r, findings *f, const work *w) {
+static mw_status save(experiment_run *r, findings *f, const stage_work *w) {
     MW_TRY(mw_lock_check(&w->lock));
     MW_TRY(mw_discovery_save(&f->discovery, w->output, r->sae->fingerprint, w->fingerprint));
-    return derive(r, f);
+    return derive_files(r, f);
 }
 
-static mw_status tell(const run *r, const findings *f) {
+static mw_status print_all(const experiment_run *r, const findings *f) {
     char *concepts = mw_path_join(r->sae_folder, "concepts.json");
     mw_status status = concepts ? print_findings(f, &r->e->discover, concepts) : MW_ERR_MEMORY;
     mw_free(concepts);
     return status;
 }
 
-/* What is there already is shown again. */
-static mw_status tell_complete(const run *r, const work *w, findings *f) {
+/* Prints a discovery that is complete. */
+static mw_status print_complete(const experiment_run *r, const stage_work *w, findings *f) {
     printf("discover: complete, %s\n", w->output);
     MW_TRY(run_discovery(r, &f->discovery));
-    MW_TRY(derived_are_stale(r, w) ? derive(r, f) : run_names_load(r, r->sae->n, &f->names));
-    return tell(r, f);
+    MW_TRY(derived_are_stale(r, w) ? derive_files(r, f) : run_names_load(r, r->sae->n, &f->names));
+    return print_all(r, f);
 }
 
-/* Whatever may be wrong with what was given is better told before a long pass than after it. */
-static mw_status load_given(run *r, findings *f) {
+/* Loads the files that the experiment gives before the long pass, so that their errors come first. */
+static mw_status load_given(experiment_run *r, findings *f) {
     const char *path = r->e->discover.categories;
     mw_status status = path[0] ? mw_store_read_tokens(r->store, &f->tokens) : MW_OK;
     if (status == MW_OK && path[0]) status = mw_categories_load(path, &f->tokens, &f->categories);
@@ -191,7 +193,7 @@ static mw_status load_given(run *r, findings *f) {
     return mw_comm_agree(r->comm, status);
 }
 
-static mw_status discover(run *r, const views *v, findings *f) {
+static mw_status discover(experiment_run *r, const site_views *v, findings *f) {
     const discover_settings *s = &r->e->discover;
     mw_discover_options options = s->options;
     options.nan_rule = r->e->train.options.nan_rule;
@@ -202,15 +204,15 @@ static mw_status discover(run *r, const views *v, findings *f) {
     return mw_discover_logits(r->sae, r->model, r->comm, s->logit_tokens, &f->discovery);
 }
 
-static mw_status describe(run *r, work *w) {
+static mw_status open_work(experiment_run *r, stage_work *w) {
     static const char *const sections[] = {"discover"};
     char *activations = NULL, sae[MW_MODEL_MARK], model[MW_MODEL_MARK] = "", categories[MW_SHA256_TEXT],
          names[MW_SHA256_TEXT];
-    run_sae_mark(r, sae);
+    run_sae_hash(r, sae);
     mw_status status = mw_store_provenance(r->store, "fingerprint", &activations);
-    if (status == MW_OK && r->e->discover.logit_tokens) status = run_model_mark(r, model);
-    if (status == MW_OK) status = run_file_mark(r->e->discover.categories, categories);
-    if (status == MW_OK) status = run_file_mark(r->e->discover.names, names);
+    if (status == MW_OK && r->e->discover.logit_tokens) status = run_model_hash(r, model);
+    if (status == MW_OK) status = run_file_hash(r->e->discover.categories, categories);
+    if (status == MW_OK) status = run_file_hash(r->e->discover.names, names);
     if (status == MW_OK) {
         const mw_pair upstream[] = {{"SAE", sae},
                                     {"activations", activations},
@@ -218,35 +220,35 @@ static mw_status describe(run *r, work *w) {
                                     {"model", model},
                                     {"categories", categories},
                                     {"given names", names}};
-        status = work_new(r, w, "discover", mw_path_join(r->sae_folder, "discovery.h5"), sections, 1, upstream,
-                          sizeof upstream / sizeof *upstream, work_record_of_arrays);
+        status = stage_work_open(r, w, "discover", mw_path_join(r->sae_folder, "discovery.h5"), sections, 1, upstream,
+                                 sizeof upstream / sizeof *upstream, stage_record_of_arrays);
     }
     mw_free(activations);
     return mw_comm_agree(r->comm, status);
 }
 
-static mw_status do_discover(run *r, const views *v, work *w, findings *f) {
-    MW_TRY(work_begin(r, w));
+static mw_status make_discovery(experiment_run *r, const site_views *v, stage_work *w, findings *f) {
+    MW_TRY(stage_work_begin(r, w));
     if (w->complete) return MW_OK;
     MW_TRY(discover(r, v, f));
     MW_TRY(mw_comm_agree(r->comm, run_is_root(r) ? save(r, f, w) : MW_OK));
-    MW_TRY(work_done(r, w));
-    return mw_comm_agree(r->comm, run_is_root(r) ? tell(r, f) : MW_OK);
+    MW_TRY(stage_work_finish(r, w));
+    return mw_comm_agree(r->comm, run_is_root(r) ? print_all(r, f) : MW_OK);
 }
 
-mw_status stage_discover(run *r) {
-    views v;
+mw_status stage_discover(experiment_run *r) {
+    site_views v;
     findings f = {0};
-    work w = {0};
+    stage_work w = {0};
     MW_TRY(run_sae(r));
-    MW_TRY(run_views(r, &v));
+    MW_TRY(run_site_views(r, &v));
     if (r->e->discover.logit_tokens) MW_TRY(run_model(r));
-    mw_status status = describe(r, &w);
-    if (status == MW_OK) status = work_look_or_redo(r, &w);
-    if (status == MW_OK && !w.complete) status = do_discover(r, &v, &w, &f);
+    mw_status status = open_work(r, &w);
+    if (status == MW_OK) status = stage_work_check_or_redo(r, &w);
+    if (status == MW_OK && !w.complete) status = make_discovery(r, &v, &w, &f);
     if (status == MW_OK && w.complete)
-        status = mw_comm_agree(r->comm, run_is_root(r) ? tell_complete(r, &w, &f) : MW_OK);
+        status = mw_comm_agree(r->comm, run_is_root(r) ? print_complete(r, &w, &f) : MW_OK);
     free_findings(&f);
-    work_free(&w);
+    stage_work_free(&w);
     return status;
 }

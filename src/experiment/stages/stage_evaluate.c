@@ -1,4 +1,4 @@
-/* How much of the activations, and of the model's predictions, an SAE keeps. */
+/* Stage evaluate: how much of the activations, and of the model's predictions, an SAE keeps. */
 #include "experiment/run/stage_work.h"
 #include "microw/evaluate.h"
 
@@ -9,7 +9,7 @@ static json_t *positions(const mw_sae_metrics *m) {
     json_t *list = json_array();
     for (int b = 0; b < MW_POSITION_BUCKETS; b++) {
         if (m->position_rows[b] == 0) continue;
-        bool open = b + 1 == MW_POSITION_BUCKETS; /* it holds all positions behind the others */
+        bool open = b + 1 == MW_POSITION_BUCKETS; /* the last bucket has all further positions */
         int64_t first = (INT64_C(1) << b) - 1, last = open ? m->last_position : (INT64_C(2) << b) - 2;
         json_array_append_new(list, json_pack("{s:I, s:I, s:I, s:o}", "first", (json_int_t)first, "last",
                                               (json_int_t)last, "rows", (json_int_t)m->position_rows[b], "fvu",
@@ -83,8 +83,8 @@ static void add_predictions(json_t *made, const mw_evaluation *d) {
     json_object_set_new(made, "predicted_on_tokens", json_integer(d->tokens));
 }
 
-static mw_status save(const work *w, const views *v, const mw_sae_metrics *m, const mw_evaluation *d) {
-    json_t *made = reconstruction(rebuilt(v), m);
+static mw_status save(const stage_work *w, const site_views *v, const mw_sae_metrics *m, const mw_evaluation *d) {
+    json_t *made = reconstruction(site_views_target(v), m);
     if (d) add_predictions(made, d);
     json_object_set_new(made, "stage", json_string(w->fingerprint));
     mw_status status = made ? mw_lock_check(&w->lock) : MW_ERR_MEMORY;
@@ -102,8 +102,8 @@ static void print_predictions(const mw_evaluation *d) {
            mw_show(100 * from_zero, 1).text, mw_show(100 * from_mean, 1).text, mw_show(d->kl[MW_ABLATE_SAE], 4).text);
     if (isnan(from_zero) || isnan(from_mean))
         printf(
-            "evaluate: \"-\": what is recovered is undefined where the ablation costs less than %g nats, and where no "
-            "token is predicted\n",
+            "evaluate: \"-\": the recovered share is undefined if the ablation costs less than %g nats, or if no token "
+            "is predicted\n",
             MW_RECOVERED_FROM);
 }
 
@@ -111,37 +111,36 @@ static void print_result(const mw_sae *sae, const mw_sae_metrics *m, const mw_ev
     printf("evaluate: FVU %s, explained variance %s, cosine %s, L0 %.1f, dead %.2f %%, dense %lld on %lld rows\n",
            mw_show(m->fvu, 4).text, mw_show(m->explained_variance, 4).text, mw_show(m->cosine, 4).text, m->l0,
            100.0 * (double)m->dead / (double)sae->n, (long long)m->dense, (long long)m->rows);
-    if (isnan(m->fvu))
-        printf("evaluate: \"-\": the activations do not vary, so no share of their variance is defined\n");
+    if (isnan(m->fvu)) printf("evaluate: \"-\": undefined, since the activations do not vary\n");
     if (d) print_predictions(d);
     fflush(stdout);
 }
 
-static mw_status describe(run *r, work *w) {
+static mw_status open_work(experiment_run *r, stage_work *w) {
     static const char *const with_model[] = {"evaluate", "model", "dataset"};
     char *activations = NULL, sae[MW_MODEL_MARK], model[MW_MODEL_MARK] = "", texts[MW_MODEL_MARK] = "";
     bool predict = r->e->evaluate.ce_recovered;
-    run_sae_mark(r, sae);
+    run_sae_hash(r, sae);
     mw_status status = mw_store_provenance(r->store, "fingerprint", &activations);
-    if (status == MW_OK && predict) status = run_model_mark(r, model);
-    if (status == MW_OK && predict) dataset_mark(r->dataset, texts);
+    if (status == MW_OK && predict) status = run_model_hash(r, model);
+    if (status == MW_OK && predict) dataset_hash(r->dataset, texts);
     if (status == MW_OK) {
         const mw_pair upstream[] = {{"SAE", sae}, {"activations", activations}, {"model", model}, {"texts", texts}};
-        status = work_new(r, w, "evaluate", mw_path_join(r->folder, "evaluate.json"), with_model, predict ? 3 : 1,
-                          upstream, 4, work_record_of_json);
+        status = stage_work_open(r, w, "evaluate", mw_path_join(r->folder, "evaluate.json"), with_model,
+                                 predict ? 3 : 1, upstream, 4, stage_record_of_json);
     }
     mw_free(activations);
     return mw_comm_agree(r->comm, status);
 }
 
-/* Sequences from the first on until they have so many tokens. */
+/* Returns the number of first sequences that have so many tokens. */
 static int64_t count_sequences(const mw_dataset *d, int64_t tokens) {
     int64_t n = 0;
     for (int64_t have = 0; n < d->n_sequences && have < tokens; n++) have += d->length[n];
     return n;
 }
 
-static mw_status predict_with(run *r, const views *v, mw_evaluation *out) {
+static mw_status predict_with(experiment_run *r, const site_views *v, mw_evaluation *out) {
     const mw_evaluation_input input = {.model = r->model,
                                        .sae = r->sae,
                                        .in = &v->in,
@@ -149,34 +148,34 @@ static mw_status predict_with(run *r, const views *v, mw_evaluation *out) {
                                        .dataset = r->dataset,
                                        .sequences = count_sequences(r->dataset, r->e->evaluate.tokens),
                                        .per_pass = r->e->dataset.batch,
-                                       .untouched = untouched_token(r)};
+                                       .untouched = run_untouched_token(r)};
     return mw_evaluate(&input, r->comm, out);
 }
 
-static mw_status evaluate(run *r, const views *v, work *w) {
+static mw_status evaluate(experiment_run *r, const site_views *v, stage_work *w) {
     mw_sae_metrics metrics;
     mw_evaluation predictions;
     bool predict = r->e->evaluate.ce_recovered;
-    MW_TRY(work_begin(r, w));
+    MW_TRY(stage_work_begin(r, w));
     if (w->complete) return MW_OK;
     MW_TRY(mw_sae_measure(r->sae, &v->in, v->out, r->e->train.options.nan_rule, r->comm, &metrics));
     if (predict) MW_TRY(predict_with(r, v, &predictions));
     if (run_is_root(r)) print_result(r->sae, &metrics, predict ? &predictions : NULL);
     MW_TRY(mw_comm_agree(r->comm, run_is_root(r) ? save(w, v, &metrics, predict ? &predictions : NULL) : MW_OK));
-    return work_done(r, w);
+    return stage_work_finish(r, w);
 }
 
-mw_status stage_evaluate(run *r) {
-    views v;
-    work w = {0};
+mw_status stage_evaluate(experiment_run *r) {
+    site_views v;
+    stage_work w = {0};
     MW_TRY(run_sae(r));
-    MW_TRY(run_views(r, &v));
+    MW_TRY(run_site_views(r, &v));
     if (r->e->evaluate.ce_recovered) MW_TRY(run_model(r));
     if (r->e->evaluate.ce_recovered) MW_TRY(run_dataset(r));
-    mw_status status = describe(r, &w);
-    if (status == MW_OK) status = work_look_or_redo(r, &w);
+    mw_status status = open_work(r, &w);
+    if (status == MW_OK) status = stage_work_check_or_redo(r, &w);
     if (status == MW_OK && !w.complete) status = evaluate(r, &v, &w);
     if (status == MW_OK && w.complete && run_is_root(r)) printf("evaluate: complete, %s\n", w.output);
-    work_free(&w);
+    stage_work_free(&w);
     return status;
 }

@@ -1,3 +1,4 @@
+/* Stage harvest: activations into the store. */
 #include "experiment/run/find_harvest.h"
 #include "experiment/run/yaml_hooks.h"
 
@@ -6,8 +7,8 @@
 
 enum { PAIRS = 9 };
 
-/* Rank 0 hashes, all learn: large files are read once. */
-static mw_status hash_files(run *r, mw_text *out) {
+/* Rank 0 hashes and broadcasts, so that large files are read once. */
+static mw_status hash_files(experiment_run *r, mw_text *out) {
     mw_status status = MW_OK;
     for (int64_t i = 0; run_is_root(r) && status == MW_OK && i < r->dataset->n_files; i++) {
         char hash[MW_SHA256_TEXT];
@@ -23,7 +24,7 @@ static mw_status hash_files(run *r, mw_text *out) {
     return mw_comm_broadcast(r->comm, out->data, (size_t)length, 0);
 }
 
-static mw_status hash_model(run *r, char out[MW_SHA256_TEXT], char config[MW_SHA256_TEXT]) {
+static mw_status hash_model(experiment_run *r, char out[MW_SHA256_TEXT], char config[MW_SHA256_TEXT]) {
     mw_status status = run_is_root(r) ? mw_model_hash(r->model, out) : MW_OK;
     if (status == MW_OK) status = mw_model_config_hash(r->model, config);
     MW_TRY(mw_comm_agree(r->comm, status));
@@ -33,25 +34,25 @@ static mw_status hash_model(run *r, char out[MW_SHA256_TEXT], char config[MW_SHA
 typedef struct provenance {
     char model_hash[MW_SHA256_TEXT], config_hash[MW_SHA256_TEXT];
     mw_text files;
-    work w;
+    stage_work work;
     mw_pair pairs[PAIRS];
 } provenance;
 
-/* What makes two harvests the same: settings, weights, tokenizer, texts. */
-static mw_status describe(run *r, provenance *p) {
+/* Settings, weights, tokenizer and texts make the fingerprint of a harvest. */
+static mw_status open_work(experiment_run *r, provenance *p) {
     MW_TRY(hash_model(r, p->model_hash, p->config_hash));
     MW_TRY(hash_files(r, &p->files));
     const mw_pair upstream[] = {{"model", p->model_hash},
                                 {"model_config", p->config_hash},
                                 {"tokenizer", mw_tokenizer_hash(r->tokenizer)},
                                 {"data", p->files.data}};
-    mw_status status = work_new(r, &p->w, "harvest", mw_path_join(r->activations, "activations.h5"), harvest_sections,
-                                HARVEST_SECTIONS, upstream, 4, harvest_record);
+    mw_status status = stage_work_open(r, &p->work, "harvest", mw_path_join(r->activations, "activations.h5"),
+                                       harvest_sections, HARVEST_SECTIONS, upstream, 4, harvest_record);
     const mw_pair pairs[PAIRS] = {
         {"model", r->e->given->model.path},      {"model_sha256", p->model_hash},
         {"model_config_sha256", p->config_hash}, {"tokenizer_sha256", mw_tokenizer_hash(r->tokenizer)},
-        {"dataset_sha256", p->files.data},       {"config", p->w.settings},
-        {"fingerprint", p->w.fingerprint},       {"microw_version", mw_version()},
+        {"dataset_sha256", p->files.data},       {"config", p->work.settings},
+        {"fingerprint", p->work.fingerprint},    {"microw_version", mw_version()},
         {"microw_git", mw_version_git()}};
     memcpy(p->pairs, pairs, sizeof pairs);
     return mw_comm_agree(r->comm, status);
@@ -62,7 +63,7 @@ static mw_status parse_sites(const mw_strings *names, mw_site *out) {
     return MW_OK;
 }
 
-static mw_status save_meta(const run *r, const mw_harvest_report *report, const provenance *p) {
+static mw_status save_meta(const experiment_run *r, const mw_harvest_report *report, const provenance *p) {
     char *path = mw_path_join(r->activations, "meta.json");
     json_t *sites = json_array(), *meta;
     for (int64_t i = 0; i < r->e->harvest.sites.count; i++)
@@ -84,7 +85,7 @@ static void print_report(const mw_harvest_report *h, const char *path) {
     fflush(stdout);
 }
 
-static mw_status harvest(run *r, provenance *p) {
+static mw_status harvest(experiment_run *r, provenance *p) {
     const harvest_settings *h = &r->e->harvest;
     mw_site *sites = mw_calloc((size_t)h->sites.count, sizeof *sites);
     mw_status status = sites ? parse_sites(&h->sites, sites) : MW_ERR_MEMORY;
@@ -95,7 +96,7 @@ static mw_status harvest(run *r, provenance *p) {
     options.batch = r->e->dataset.batch;
     options.replace = true;
     options.restart = yaml_hooks_want_all(r->e);
-    options.lock = &p->w.lock;
+    options.lock = &p->work.lock;
     options.provenance = p->pairs;
     options.n_provenance = PAIRS;
     if (status == MW_OK) status = run_quota(r, &options.allowed_bytes);
@@ -109,15 +110,15 @@ static mw_status harvest(run *r, provenance *p) {
     mw_free(sites);
     if (status != MW_OK) return status;
     if (!run_is_root(r)) return MW_OK;
-    print_report(&report, p->w.output);
+    print_report(&report, p->work.output);
     return save_meta(r, &report, p);
 }
 
-/* A file that another process holds is neither damaged nor of other settings. */
-static mw_status not_held(const char *path, mw_status opened) {
+/* Fails, with a message, if another process holds the file: it is neither damaged nor of other settings. */
+static mw_status check_not_held(const char *path, mw_status opened) {
     mw_store *store = NULL;
     if (opened != MW_ERR_STATE) return MW_OK;
-    mw_status status = mw_store_open(path, &store); /* the same, with its message */
+    mw_status status = mw_store_open(path, &store); /* again, for its message */
     mw_store_close(&store);
     return status;
 }
@@ -131,8 +132,9 @@ static mw_status verify(const char *path, bool *current) {
     return status;
 }
 
-/* Overwriting what is complete is for what is damaged, or of an earlier version; it stays until the new file is whole. */
-static mw_status look_for_damage(run *r, work *w) {
+/* A complete harvest is overwritten only if it is damaged, or of an earlier version; it stays until the new file is
+ * complete. */
+static mw_status check_damage(experiment_run *r, stage_work *w) {
     int64_t damaged = 0;
     mw_status status = MW_OK;
     if (run_is_root(r)) {
@@ -140,21 +142,21 @@ static mw_status look_for_damage(run *r, work *w) {
         bool current;
         mw_status verdict = verify(w->output, &current);
         mw_log_quiet(false);
-        status = not_held(w->output, verdict);
+        status = check_not_held(w->output, verdict);
         damaged = verdict != MW_OK || !current;
         if (damaged && status == MW_OK)
-            mw_log(MW_LOG_WARNING, "%s is %s: it is made again", w->output,
+            mw_log(MW_LOG_WARNING, "%s is %s: harvesting again", w->output,
                    verdict != MW_OK ? "damaged" : "of an earlier version");
     }
     MW_TRY(mw_comm_agree(r->comm, status));
     MW_TRY(mw_comm_broadcast(r->comm, &damaged, sizeof damaged, 0));
     w->complete = !damaged;
-    w->again = damaged;
+    w->redo = damaged;
     return MW_OK;
 }
 
-/* A run needs no second copy of activations that another experiment has. */
-static mw_status look_elsewhere(run *r, const work *w, bool *found) {
+/* Looks for the same activations under the name of another experiment, which a run can read instead. */
+static mw_status find_same_harvest(experiment_run *r, const stage_work *w, bool *found) {
     harvest_search search = {.r = r, .wanted = w};
     mw_text others = {0};
     int64_t count = 0;
@@ -172,16 +174,17 @@ static mw_status look_elsewhere(run *r, const work *w, bool *found) {
     return MW_OK;
 }
 
-/* Hours of work are not thrown away because a setting was misspelt. */
-static mw_status look_for_unfinished(const run *r, const work *w) {
+/* Refuses to replace an unfinished harvest of other settings. */
+static mw_status check_unfinished(const experiment_run *r, const stage_work *w) {
     int64_t blocks;
     json_t *record = harvest_unfinished(r->activations, &blocks);
     mw_text why = {0};
     bool same = true;
-    mw_status status = record && blocks > 0 && !r->overwrite ? work_matches(w, record, false, &same, &why) : MW_OK;
+    mw_status status =
+        record && blocks > 0 && !r->overwrite ? stage_work_matches(w, record, false, &same, &why) : MW_OK;
     if (status == MW_OK && !same)
         status = mw_error(MW_ERR_STATE,
-                          "%s has an unfinished harvest, of %lld blocks so far, with other settings (%s): give the "
+                          "%s has an unfinished harvest of %lld blocks with other settings (%s): give the "
                           "experiment another name (--set name=...), or pass --overwrite",
                           r->activations, (long long)blocks, why.data);
     mw_text_free(&why);
@@ -189,27 +192,27 @@ static mw_status look_for_unfinished(const run *r, const work *w) {
     return status;
 }
 
-static mw_status do_harvest(run *r, provenance *p) {
-    MW_TRY(work_begin(r, &p->w));
-    if (p->w.complete) return MW_OK;
-    MW_TRY(mw_comm_agree(r->comm, run_is_root(r) ? look_for_unfinished(r, &p->w) : MW_OK));
+static mw_status make_harvest(experiment_run *r, provenance *p) {
+    MW_TRY(stage_work_begin(r, &p->work));
+    if (p->work.complete) return MW_OK;
+    MW_TRY(mw_comm_agree(r->comm, run_is_root(r) ? check_unfinished(r, &p->work) : MW_OK));
     MW_TRY(mw_comm_agree(r->comm, harvest(r, p)));
-    return work_done(r, &p->w);
+    return stage_work_finish(r, &p->work);
 }
 
-mw_status stage_harvest(run *r) {
+mw_status stage_harvest(experiment_run *r) {
     provenance p = {0};
     bool elsewhere = false;
     MW_TRY(mw_comm_agree(r->comm, yaml_hooks_check(r->e)));
     MW_TRY(run_model(r));
     MW_TRY(run_dataset(r));
-    mw_status status = describe(r, &p);
-    if (status == MW_OK) status = work_look(r, &p.w);
-    if (status == MW_OK && p.w.complete && r->overwrite) status = look_for_damage(r, &p.w);
-    if (status == MW_OK && !p.w.complete && r->reuse) status = look_elsewhere(r, &p.w, &elsewhere);
-    if (status == MW_OK && !p.w.complete && !elsewhere) status = do_harvest(r, &p);
-    if (status == MW_OK && p.w.complete && run_is_root(r)) printf("harvest: complete, %s\n", p.w.output);
-    work_free(&p.w);
+    mw_status status = open_work(r, &p);
+    if (status == MW_OK) status = stage_work_check(r, &p.work);
+    if (status == MW_OK && p.work.complete && r->overwrite) status = check_damage(r, &p.work);
+    if (status == MW_OK && !p.work.complete && r->reuse) status = find_same_harvest(r, &p.work, &elsewhere);
+    if (status == MW_OK && !p.work.complete && !elsewhere) status = make_harvest(r, &p);
+    if (status == MW_OK && p.work.complete && run_is_root(r)) printf("harvest: complete, %s\n", p.work.output);
+    stage_work_free(&p.work);
     mw_text_free(&p.files);
     return status;
 }

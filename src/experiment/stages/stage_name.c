@@ -1,7 +1,8 @@
-/* Names from another program, and how well they tell texts apart. The program is asked with JSON:
+/* Stage name: names from another program, and how well they tell texts apart. The program reads a request and writes an
+ * answer, as JSON:
  *   {"task": "name", "latents": [{"latent": 7, "texts": [{"text": ..., "tokens": [...], "activations": [...]}],
  *                                 "promoted": [...], "suppressed": [...]}]}
- *   -> {"latents": [{"latent": 7, "name": ..., "note": ..., "by": ...}]}          note and by may be left out
+ *   -> {"latents": [{"latent": 7, "name": ..., "note": ..., "by": ...}]}          note and by are optional
  *   {"task": "detect", "latents": [{"latent": 7, "name": ..., "texts": [...]}]}
  *   -> {"latents": [{"latent": 7, "active": [true, false, ...]}]}                 one for each text
  */
@@ -17,7 +18,7 @@ enum { POOL_WINDOWS = 512 };
 static const size_t answer_most = (size_t)64 << 20;
 
 typedef struct naming {
-    run *r;
+    experiment_run *r;
     const naming_settings *s;
     mw_discovery d;
     mw_names names;
@@ -27,7 +28,7 @@ typedef struct naming {
     double score_sum;
 } naming;
 
-/* ---- which ---------------------------------------------------------------------------------------------------- */
+/* ---- choosing latents ------------------------------------------------------------------------------------------- */
 
 typedef struct ranked {
     int64_t latent, count;
@@ -73,7 +74,7 @@ static mw_status choose(naming *g) {
     return MW_OK;
 }
 
-/* ---- asking ----------------------------------------------------------------------------------------------------- */
+/* ---- requests --------------------------------------------------------------------------------------------------- */
 
 static json_t *as_text(mw_text *text) {
     json_t *made = text->failed ? NULL : json_stringn(text->data ? text->data : "", text->length);
@@ -121,17 +122,17 @@ static json_t *evidence(const naming *g, int64_t latent) {
                      token_list(d, &d->promoted, latent), "suppressed", token_list(d, &d->suppressed, latent));
 }
 
-/* Takes `request` over. `answer`: its list "latents". */
+/* Runs the command on a request, which it frees. `list`: the list "latents" of `answer`, which the caller frees. */
 static mw_status ask(const naming *g, json_t *request, json_t **answer, json_t **list) {
     char *text = json_dumps(request, JSON_REAL_PRECISION(6));
-    mw_text said = {0};
+    mw_text reply = {0};
     json_t *root = NULL;
     json_decref(request);
     if (!text) return MW_ERR_MEMORY;
-    mw_status status = mw_command_run(g->s->command, text, strlen(text), g->s->timeout, answer_most, &said);
+    mw_status status = mw_command_run(g->s->command, text, strlen(text), g->s->timeout, answer_most, &reply);
     free(text);
-    if (status == MW_OK) status = mw_json_parse("the answer of naming.command", said.data, said.length, &root);
-    mw_text_free(&said);
+    if (status == MW_OK) status = mw_json_parse("the answer of naming.command", reply.data, reply.length, &root);
+    mw_text_free(&reply);
     if (status == MW_OK && !json_is_array(json_object_get(root, "latents"))) {
         json_decref(root);
         return mw_error(MW_ERR_FORMAT, "the answer of naming.command: expected an object with a list \"latents\"");
@@ -142,8 +143,8 @@ static mw_status ask(const naming *g, json_t *request, json_t **answer, json_t *
     return MW_OK;
 }
 
-/* Place of a latent among those asked for; -1: it was not. */
-static int64_t place_of(const int64_t *latents, int64_t n, const json_t *item) {
+/* Returns the index of an answer's latent among the requested ones, or -1. */
+static int64_t index_of(const int64_t *latents, int64_t n, const json_t *item) {
     const json_t *latent = json_object_get(item, "latent");
     for (int64_t i = 0; i < n && json_is_integer(latent); i++)
         if (latents[i] == json_integer_value(latent)) return i;
@@ -157,19 +158,19 @@ static mw_status ask_names(naming *g, const int64_t *latents, int64_t n) {
     mw_status status = MW_OK;
     for (size_t i = 0; i < json_array_size(items) && status == MW_OK; i++) {
         const json_t *item = json_array_get(items, i);
-        int64_t place = place_of(latents, n, item);
+        int64_t index = index_of(latents, n, item);
         const char *by = mw_json_text(item, "by");
         mw_name name = {(char *)(uintptr_t)mw_json_text(item, "name"), (char *)(uintptr_t)mw_json_text(item, "note"),
                         (char *)(uintptr_t)(by ? by : "command"), NAN};
-        if (place < 0 || !name.name || !name.name[0]) continue; /* left out: it stays as it was */
-        status = mw_names_set(&g->names, latents[place], &name);
+        if (index < 0 || !name.name || !name.name[0]) continue; /* no name in the answer: the latent keeps its own */
+        status = mw_names_set(&g->names, latents[index], &name);
         g->named++;
     }
     json_decref(answer);
     return status;
 }
 
-/* ---- testing ------------------------------------------------------------------------------------------------------ */
+/* ---- testing ----------------------------------------------------------------------------------------------------- */
 
 static mw_status make_tests(naming *g, const int64_t *latents, int64_t n, name_detection_test *tests, json_t *list) {
     for (int64_t i = 0; i < n; i++) {
@@ -182,14 +183,14 @@ static mw_status make_tests(naming *g, const int64_t *latents, int64_t n, name_d
     return MW_OK;
 }
 
-static void take_answers(naming *g, const int64_t *latents, int64_t n, const name_detection_test *tests,
-                         const json_t *items) {
+static void add_scores(naming *g, const int64_t *latents, int64_t n, const name_detection_test *tests,
+                       const json_t *items) {
     for (size_t i = 0; i < json_array_size(items); i++) {
         const json_t *item = json_array_get(items, i);
-        int64_t place = place_of(latents, n, item);
-        double score = place < 0 ? NAN : name_detection_score(&tests[place], json_object_get(item, "active"));
+        int64_t index = index_of(latents, n, item);
+        double score = index < 0 ? NAN : name_detection_score(&tests[index], json_object_get(item, "active"));
         if (!isfinite(score)) continue;
-        g->names.of[latents[place]].score = score;
+        g->names.of[latents[index]].score = score;
         g->score_sum += score;
         g->tested++;
     }
@@ -202,7 +203,7 @@ static mw_status test_names(naming *g, const int64_t *latents, int64_t n) {
     if (status == MW_OK && json_array_size(list)) {
         status = ask(g, json_pack("{s:s, s:o}", "task", "detect", "latents", list), &answer, &items);
         list = NULL;
-        if (status == MW_OK) take_answers(g, latents, n, tests, items);
+        if (status == MW_OK) add_scores(g, latents, n, tests, items);
     }
     json_decref(list);
     json_decref(answer);
@@ -211,17 +212,17 @@ static mw_status test_names(naming *g, const int64_t *latents, int64_t n) {
     return status;
 }
 
-/* ---- the stage ---------------------------------------------------------------------------------------------------- */
+/* ---- the stage --------------------------------------------------------------------------------------------------- */
 
-typedef struct answered {
+typedef struct answered_latents {
     const naming *g;
     const int64_t *latents;
     int64_t n;
-} answered;
+} answered_latents;
 
-/* What was asked for goes into what the file holds now. */
-static mw_status take_names(void *self, mw_names *names) {
-    const answered *a = self;
+/* Sets the new names among the names that the file has now. */
+static mw_status set_names(void *self, mw_names *names) {
+    const answered_latents *a = self;
     for (int64_t i = 0; i < a->n; i++)
         if (a->g->names.of[a->latents[i]].name)
             MW_TRY(mw_names_set(names, a->latents[i], &a->g->names.of[a->latents[i]]));
@@ -229,15 +230,15 @@ static mw_status take_names(void *self, mw_names *names) {
 }
 
 static mw_status save_names(naming *g, const int64_t *latents, int64_t n) {
-    answered a = {g, latents, n};
+    answered_latents a = {g, latents, n};
     mw_names now = {0};
-    MW_TRY(run_names_change(g->r, g->d.n, take_names, &a, &now));
+    MW_TRY(run_names_change(g->r, g->d.n, set_names, &a, &now));
     mw_names_free(&g->names);
     g->names = now;
     return MW_OK;
 }
 
-/* Saved after each request, so that an answer which fails costs none of those before it. */
+/* Saves after each request, so that a failure loses no earlier answer. */
 static mw_status name_all(naming *g) {
     mw_progress progress;
     mw_status status = MW_OK;
@@ -254,7 +255,7 @@ static mw_status name_all(naming *g) {
     return status;
 }
 
-static mw_status name_latents(naming *g, const views *v) {
+static mw_status name_latents(naming *g, const site_views *v) {
     MW_TRY(run_discovery(g->r, &g->d));
     MW_TRY(run_names_load(g->r, g->d.n, &g->names));
     MW_TRY(choose(g));
@@ -271,8 +272,9 @@ static mw_status name_latents(naming *g, const views *v) {
     return MW_OK;
 }
 
-/* Two programs would ask for the same names. It is never refused: what has a name keeps it, unless naming.again says otherwise. */
-static mw_status name_alone(naming *g, const views *v) {
+/* Names under a lock, so that two processes do not request the same names. Another run of the stage is never
+ * refused: latents keep their names, unless naming.again is set. */
+static mw_status name_locked(naming *g, const site_views *v) {
     mw_lock lock = {0};
     char *output = mw_path_join(g->r->sae_folder, "naming");
     mw_status status = output ? mw_lock_take(output, 0, g->r->steal_lock, &lock) : MW_ERR_MEMORY;
@@ -282,13 +284,13 @@ static mw_status name_alone(naming *g, const views *v) {
     return status == MW_OK ? manifest_put(g->r, "name", "fingerprint", json_string(g->r->sae->fingerprint)) : status;
 }
 
-/* One rank asks; the others wait. */
-mw_status stage_name(run *r) {
-    views v;
+/* Rank 0 works; the others wait. */
+mw_status stage_name(experiment_run *r) {
+    site_views v;
     naming g = {.r = r, .s = &r->e->naming};
     MW_TRY(run_sae(r));
-    MW_TRY(run_views(r, &v));
-    mw_status status = mw_comm_agree(r->comm, run_is_root(r) ? name_alone(&g, &v) : MW_OK);
+    MW_TRY(run_site_views(r, &v));
+    mw_status status = mw_comm_agree(r->comm, run_is_root(r) ? name_locked(&g, &v) : MW_OK);
     name_detection_pool_free(&g.pool);
     mw_discovery_free(&g.d);
     mw_names_free(&g.names);

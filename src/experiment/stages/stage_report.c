@@ -1,4 +1,4 @@
-/* What an experiment's folders hold: in a few lines, and as a page. */
+/* Stage report: the results of a run, in a few lines and as a page. */
 #include "experiment/run/results.h"
 #include "report/report.h"
 
@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- in a few lines --------------------------------------------------------------------------------------------- */
+/* ---- the lines -------------------------------------------------------------------------------------------------- */
 
 static int64_t active_latents(const mw_discovery *d) {
     int64_t n = 0;
@@ -14,7 +14,7 @@ static int64_t active_latents(const mw_discovery *d) {
     return n;
 }
 
-static void print_summary(const run *r, const results *m) {
+static void print_summary(const experiment_run *r, const results *m) {
     printf("%s, model %s\n", r->e->top.name, r->e->given->model.path);
     if (m->harvest)
         printf("harvest   %lld rows, %s, in %s\n", (long long)mw_json_number(m->harvest, "rows", 0),
@@ -36,7 +36,7 @@ static void print_summary(const run *r, const results *m) {
     if (e) printf("\n");
 }
 
-/* ---- as a page --------------------------------------------------------------------------------------------------- */
+/* ---- the page ---------------------------------------------------------------------------------------------------- */
 
 static json_t *names_of(char *const *names, int64_t n) {
     json_t *list = json_array();
@@ -54,8 +54,8 @@ static void add_fact(json_t *facts, const char *key, const char *value) {
     if (value && value[0]) json_object_set_new(facts, key, mw_json_string(value, strlen(value)));
 }
 
-/* What the activations say of where they come from. */
-static void add_provenance(const run *r, json_t *facts) {
+/* Adds the provenance that the activations record. */
+static void add_provenance(const experiment_run *r, json_t *facts) {
     static const char *const keys[][2] = {{"model_sha256", "SHA-256 of the model's weights"},
                                           {"tokenizer_sha256", "SHA-256 of the tokenizer"},
                                           {"dataset_sha256", "SHA-256 of the data files"},
@@ -68,7 +68,7 @@ static void add_provenance(const run *r, json_t *facts) {
     }
 }
 
-static json_t *facts_of(const run *r, const results *m) {
+static json_t *facts_of(const experiment_run *r, const results *m) {
     json_t *facts = json_object();
     mw_text sae = {0};
     char now[32];
@@ -88,7 +88,7 @@ static json_t *facts_of(const run *r, const results *m) {
     return facts;
 }
 
-static json_t *describe(const run *r, const results *m) {
+static json_t *describe(const experiment_run *r, const results *m) {
     const mw_discovery *d = &m->discovery;
     mw_text config = {0};
     if (settings_write_given(r->e, &config) != MW_OK) return NULL;
@@ -108,8 +108,8 @@ static json_t *describe(const run *r, const results *m) {
     return meta;
 }
 
-/* Where from is told by the activations, if they are still there. */
-static void open_activations(run *r) {
+/* Opens the activations for their provenance, if they still exist. */
+static void open_activations(experiment_run *r) {
     char *path = mw_path_join(r->activations, "activations.h5");
     mw_log_quiet(true);
     if (path && !r->store && mw_file_exists(path) && mw_store_open(path, &r->store) != MW_OK) r->store = NULL;
@@ -117,7 +117,7 @@ static void open_activations(run *r) {
     mw_free(path);
 }
 
-static mw_status make_page(run *r, const results *m) {
+static mw_status make_page(experiment_run *r, const results *m) {
     double bytes;
     int64_t beside;
     open_activations(r);
@@ -137,24 +137,24 @@ static mw_status make_page(run *r, const results *m) {
     return status;
 }
 
-/* A page and the files beside it belong together. */
-static mw_status write_page(run *r, const results *m) {
-    enum { MOMENT = 10 }; /* seconds */
+/* Writes the page and the files beside it under one lock. */
+static mw_status write_page(experiment_run *r, const results *m) {
+    enum { LOCK_SECONDS = 10 };
     mw_lock lock = {0};
     char *path = mw_path_join(r->folder, "report.html");
     mw_status status = path ? mw_make_directories(r->folder) : MW_ERR_MEMORY;
-    if (status == MW_OK) status = mw_lock_take(path, MOMENT, r->steal_lock, &lock);
+    if (status == MW_OK) status = mw_lock_take(path, LOCK_SECONDS, r->steal_lock, &lock);
     if (status == MW_OK) status = make_page(r, m);
     mw_lock_release(&lock);
     mw_free(path);
     return status;
 }
 
-static mw_status report_all(run *r) {
+static mw_status report_all(experiment_run *r) {
     results m = {0};
     mw_status status = results_collect(r, &m);
     if (status == MW_OK && results_is_empty(&m))
-        status = mw_error(MW_ERR_STATE, "%s: there is nothing to report yet", r->folder);
+        status = mw_error(MW_ERR_STATE, "%s: nothing to report yet", r->folder);
     if (status == MW_OK) print_summary(r, &m);
     if (status == MW_OK) status = write_page(r, &m);
     fflush(stdout);
@@ -162,7 +162,7 @@ static mw_status report_all(run *r) {
     return status;
 }
 
-/* One rank writes. */
-mw_status stage_report(run *r) {
+/* Rank 0 writes. */
+mw_status stage_report(experiment_run *r) {
     return mw_comm_agree(r->comm, run_is_root(r) ? report_all(r) : MW_OK);
 }

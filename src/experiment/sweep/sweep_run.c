@@ -1,15 +1,16 @@
+/* The points that a team of ranks runs. */
 #include "experiment/sweep/sweep_run.h"
 
 #include <stdio.h>
 #include <string.h>
 
-/* Without the other ranks nothing goes on, and a request to end is for all; anything else is one point's own trouble. */
+/* Whether an error concerns all points: other ranks are lost, or an end is requested. */
 static bool is_general(mw_status status) {
     return status == MW_ERR_COMM || status == MW_INTERRUPTED;
 }
 
 static void close_point(point_run *p) {
-    if (p->opened) training_free(&p->job);
+    if (p->opened) train_job_free(&p->job);
     if (p->opened) run_close(&p->r);
     p->opened = false;
 }
@@ -21,13 +22,13 @@ void points_close(point_run *points, int64_t n) {
     }
 }
 
-mw_status sweep_mark(const mw_experiment *e, char out[MW_SHA256_TEXT]) {
+mw_status sweep_fingerprint(const mw_experiment *e, char out[MW_SHA256_TEXT]) {
     static const char *const sections[] = {"sae", "train", "discover", "evaluate", "steer"};
-    const run r = {.e = e};
-    work w;
-    mw_status status = work_new(&r, &w, "sweep", mw_strdup(""), sections, 5, NULL, 0, NULL);
+    const experiment_run r = {.e = e};
+    stage_work w;
+    mw_status status = stage_work_open(&r, &w, "sweep", mw_strdup(""), sections, 5, NULL, 0, NULL);
     if (status == MW_OK) memcpy(out, w.fingerprint, MW_SHA256_TEXT);
-    work_free(&w);
+    stage_work_free(&w);
     return status;
 }
 
@@ -35,14 +36,14 @@ static mw_status open_point(point_run *p, const mw_comm *comm, const mw_run_opti
     MW_TRY(run_open(p->e, comm, options, &p->r));
     p->job = (train_job){0};
     p->opened = true;
-    return training_plan(&p->r, &p->job);
+    return train_job_plan(&p->r, &p->job);
 }
 
-/* As rank 0 reads the manifest: another process may write it meanwhile. */
+/* Broadcasts what rank 0 reads in the manifest: another process may write it meanwhile. */
 static mw_status is_finished(point_run *p, bool *out) {
-    char mark[MW_SHA256_TEXT];
-    MW_TRY(mw_comm_agree(p->r.comm, sweep_mark(p->e, mark)));
-    int64_t finished = p->job.complete && strcmp(run_stage_mark(&p->r, "sweep"), mark) == 0;
+    char fingerprint[MW_SHA256_TEXT];
+    MW_TRY(mw_comm_agree(p->r.comm, sweep_fingerprint(p->e, fingerprint)));
+    int64_t finished = p->job.complete && strcmp(run_stage_fingerprint(&p->r, "sweep"), fingerprint) == 0;
     MW_TRY(mw_comm_broadcast(p->r.comm, &finished, sizeof finished, 0));
     *out = finished != 0;
     return MW_OK;
@@ -59,9 +60,9 @@ static mw_status plan_point(const sweep *s, int64_t i, const mw_comm *comm, cons
 mw_status points_plan(const sweep *s, const mw_comm *comm, const mw_run_options *options, point_run *points) {
     for (int64_t i = 0; i < s->n; i++) {
         points[i].status = plan_point(s, i, comm, options, &points[i]);
-        close_point(&points[i]); /* opened again by those who do it */
+        close_point(&points[i]); /* its team opens it again */
         if (is_general(points[i].status)) return points[i].status;
-        if (points[i].status == MW_ERR_CONFIG) return points[i].status; /* the file is wrong: better told at once */
+        if (points[i].status == MW_ERR_CONFIG) return points[i].status; /* an error of the file ends the sweep */
     }
     return MW_OK;
 }
@@ -74,26 +75,29 @@ static bool same_sites(const mw_store_view *a, const mw_store_view *b) {
     return same;
 }
 
-/* All points read the same harvests: what may differ is which sites of them, and in which order. */
+/* Whether two points can train on the same batches. All read the same harvests; sites and order may differ. */
 static bool shares_batches(const train_job *a, const train_job *b) {
-    return same_sites(&a->v.in, &b->v.in) && !a->v.out == !b->v.out && same_sites(&a->v.target, &b->v.target) &&
-           mw_training_same_batches(&a->options, &b->options);
+    return same_sites(&a->views.in, &b->views.in) && !a->views.out == !b->views.out &&
+           same_sites(&a->views.target, &b->views.target) && mw_training_same_batches(&a->options, &b->options);
 }
 
 /* `need`: bytes of memory on a rank. */
-static mw_status can_join(const point_run *p, const point_run *first, const run *base, double left, double *need,
-                          bool *joins) {
+static mw_status can_join(const point_run *p, const point_run *first, const experiment_run *base, double left,
+                          double *need, bool *joins) {
     mw_sae_shape shape;
     int64_t part[MW_SITES_MAX];
-    MW_TRY(training_shape_of(&p->job, p->e, part, &shape));
+    MW_TRY(train_job_shape(&p->job, p->e, part, &shape));
     *need =
         (double)mw_training_bytes(&shape, &p->job.options, mw_comm_size(p->r.comm), !base->backend->ops->host_memory);
-    *joins = !first || (shares_batches(&first->job, &p->job) && *need <= left); /* one must go, whatever it takes */
+    *joins = !first || (shares_batches(&first->job, &p->job) &&
+                        *need <= left); /* the first is trained however much memory it needs */
     return MW_OK;
 }
 
-/* Whether a point takes part in this round; one that does not, and is not settled, waits for the next. */
-static mw_status consider(point_run *p, const point_run *first, const run *base, double left, double *need) {
+/* Decides whether a point joins this round. One that does not waits for the next round, unless it is complete or has
+ * failed. */
+static mw_status choose_point(point_run *p, const point_run *first, const experiment_run *base, double left,
+                              double *need) {
     p->chosen = false;
     if (p->tried) return MW_OK;
     if (!p->opened) p->status = open_point(p, base->comm, p->options);
@@ -103,13 +107,14 @@ static mw_status consider(point_run *p, const point_run *first, const run *base,
     return is_general(p->status) ? p->status : MW_OK;
 }
 
-/* The first point that is left, and all that can be trained with it. */
-static mw_status choose_round(point_run *const *points, int64_t n, double bytes, const run *base, int64_t *count) {
+/* Chooses the first point that is left, and all that can be trained with it. */
+static mw_status choose_round(point_run *const *points, int64_t n, double bytes, const experiment_run *base,
+                              int64_t *count) {
     const point_run *first = NULL;
     *count = 0;
     for (int64_t i = 0; i < n; i++) {
         double need = 0;
-        MW_TRY(consider(points[i], first, base, bytes, &need));
+        MW_TRY(choose_point(points[i], first, base, bytes, &need));
         if (!points[i]->chosen) continue;
         bytes -= need;
         if (!first) first = points[i];
@@ -119,7 +124,7 @@ static mw_status choose_round(point_run *const *points, int64_t n, double bytes,
 }
 
 /* The jobs of a round lie together, on one device; results go back to their points. */
-static mw_status train_round(point_run *const *points, int64_t n, int64_t count, const run *base) {
+static mw_status train_round(point_run *const *points, int64_t n, int64_t count, const experiment_run *base) {
     const mw_comm *comm = base->comm;
     const point_run *first = NULL;
     mw_training *jobs = mw_calloc((size_t)count, sizeof *jobs);
@@ -131,23 +136,24 @@ static mw_status train_round(point_run *const *points, int64_t n, int64_t count,
         if (!p->chosen) continue;
         p->r.backend = base->backend;
         p->r.borrowed = true;
-        if (!first) status = training_verify(&p->r, &p->job);
-        if (status == MW_OK) p->status = training_open(&p->r, &p->job, &jobs[have]);
+        if (!first) status = train_job_verify(&p->r, &p->job);
+        if (status == MW_OK) p->status = train_job_open(&p->r, &p->job, &jobs[have]);
         p->chosen = p->status == MW_OK && status == MW_OK && !p->job.complete;
         have += p->chosen;
         if (!first) first = p;
     }
-    if (status == MW_OK && have > 0) status = mw_sae_train_many(jobs, have, &first->job.v.in, first->job.v.out, comm);
+    if (status == MW_OK && have > 0)
+        status = mw_sae_train_many(jobs, have, &first->job.views.in, first->job.views.out, comm);
     for (int64_t i = 0, at = 0; i < n && status == MW_OK; i++)
         if (points[i]->chosen) points[i]->training = jobs[at++];
     mw_free(jobs);
     return status;
 }
 
-/* ---- and the rest by itself ------------------------------------------------------------------------------ */
+/* ---- the other stages ------------------------------------------------------------------------------------ */
 
-/* What is open once serves all points in turn. */
-static void lend(run *from, run *to) {
+/* Passes the open backend, model and texts from one run to the next. */
+static void lend(experiment_run *from, experiment_run *to) {
     to->backend = from->backend; /* `to` has none, or has borrowed this one */
     to->borrowed = false;
     from->backend = NULL;
@@ -159,25 +165,26 @@ static void lend(run *from, run *to) {
     from->dataset = NULL;
 }
 
-static mw_status other_stages(point_run *p, run *base) {
-    char mark[MW_SHA256_TEXT];
+static mw_status run_other_stages(point_run *p, experiment_run *base) {
+    char fingerprint[MW_SHA256_TEXT];
     lend(base, &p->r);
     int done = 0;
     mw_status status = run_stages(&p->r, "discover", &done);
     lend(&p->r, base);
-    if (status == MW_OK) status = mw_comm_agree(p->r.comm, sweep_mark(p->e, mark));
-    if (status == MW_OK && run_is_root(&p->r)) status = manifest_put(&p->r, "sweep", "fingerprint", json_string(mark));
+    if (status == MW_OK) status = mw_comm_agree(p->r.comm, sweep_fingerprint(p->e, fingerprint));
+    if (status == MW_OK && run_is_root(&p->r))
+        status = manifest_put(&p->r, "sweep", "fingerprint", json_string(fingerprint));
     return mw_comm_agree(p->r.comm, status);
 }
 
-static mw_status finish_point(point_run *p, run *base) {
+static mw_status finish_point(point_run *p, experiment_run *base) {
     if (p->status != MW_OK) return p->status;
     if (run_is_root(&p->r)) printf("-- point %s\n", p->point->name);
-    if (p->chosen) MW_TRY(training_close(&p->r, &p->job, &p->training));
-    return other_stages(p, base);
+    if (p->chosen) MW_TRY(train_job_finish(&p->r, &p->job, &p->training));
+    return run_other_stages(p, base);
 }
 
-static mw_status finish_round(point_run *const *points, int64_t n, run *base) {
+static mw_status finish_round(point_run *const *points, int64_t n, experiment_run *base) {
     for (int64_t i = 0; i < n; i++) {
         point_run *p = points[i];
         if (!p->opened) continue;
@@ -188,13 +195,13 @@ static mw_status finish_round(point_run *const *points, int64_t n, run *base) {
     return MW_OK;
 }
 
-/* A failure of all that were trained together, such as a damaged block, is one of each. */
-static void blame(point_run *const *points, int64_t n, mw_status status) {
+/* Sets the status of all points that were trained together: a damaged block, for instance, concerns each. */
+static void set_status(point_run *const *points, int64_t n, mw_status status) {
     for (int64_t i = 0; i < n; i++)
         if (points[i]->chosen) points[i]->status = status;
 }
 
-mw_status points_go(point_run *const *points, int64_t n, double bytes, run *base) {
+mw_status points_run(point_run *const *points, int64_t n, double bytes, experiment_run *base) {
     for (int64_t count = 0;;) {
         bool left = false;
         for (int64_t i = 0; i < n; i++) left = left || !points[i]->tried;
@@ -202,7 +209,7 @@ mw_status points_go(point_run *const *points, int64_t n, double bytes, run *base
         MW_TRY(choose_round(points, n, bytes, base, &count));
         mw_status status = count ? train_round(points, n, count, base) : MW_OK;
         if (is_general(status)) return status;
-        if (status != MW_OK) blame(points, n, status);
+        if (status != MW_OK) set_status(points, n, status);
         MW_TRY(finish_round(points, n, base));
     }
 }

@@ -1,3 +1,4 @@
+/* The table of a sweep's results. */
 #include "experiment/sweep/sweep_table.h"
 #include "experiment/figures/figure.h"
 #include "experiment/sweep/sweep_run.h"
@@ -7,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* NaN: undefined, or not measured. */
+/* The results of a point; NaN: undefined, or not measured. */
 typedef struct outcome {
     const sweep_point *point;
     double fvu, l0, dead, ce, steps;
@@ -15,10 +16,10 @@ typedef struct outcome {
     bool best_fvu, best_ce; /* see surpasses */
 } outcome;
 
-/* What is closer than this is a tie: points with as many latents for all purposes are compared with each other, and of those the seed
- * alone may have put in an order none is preferred. */
+/* Closer values are a tie: points of about the same L0 are compared with each other, and a difference that another
+ * seed could make prefers none. */
 static const double same_l0 = 0.02, same_fvu = 0.02; /* relative */
-static const double same_ce = 5e-4;                  /* of the share of cross-entropy that is kept */
+static const double same_ce = 5e-4;                  /* of the recovered share of cross-entropy */
 
 /* ---- reading ------------------------------------------------------------------------------------------- */
 
@@ -33,27 +34,28 @@ static bool same_text(const char *a, const char *b) {
     return a && b && strcmp(a, b) == 0;
 }
 
-/* Finished with these settings, and measured on the SAE that is there. */
+/* Whether a point is finished with these settings, and evaluated on its present SAE. */
 static mw_status is_current(const sweep *s, int64_t index, bool *out) {
     mw_experiment *e = NULL;
-    char mark[MW_SHA256_TEXT];
+    char fingerprint[MW_SHA256_TEXT];
     json_t *manifest = load_if_there(s, &s->points[index], "runs", "manifest.json");
     json_t *config = load_if_there(s, &s->points[index], "sae_models", "cfg.json"),
            *stages = json_object_get(manifest, "stages");
     const json_t *done = json_object_get(stages, "sweep"), *evaluated = json_object_get(stages, "evaluate");
-    const char *told = json_is_string(done) ? json_string_value(done) : mw_json_text(done, "fingerprint");
+    const char *recorded = json_is_string(done) ? json_string_value(done) : mw_json_text(done, "fingerprint");
     const char *measured = mw_json_text(json_object_get(evaluated, "upstream"), "SAE"),
-               *there = mw_json_text(config, "weights");
+               *present = mw_json_text(config, "weights");
     mw_status status = sweep_experiment(s, index, &e);
-    if (status == MW_OK) status = sweep_mark(e, mark);
-    *out = status == MW_OK && same_text(told, mark) && (!measured || !there || same_text(measured, there));
+    if (status == MW_OK) status = sweep_fingerprint(e, fingerprint);
+    *out =
+        status == MW_OK && same_text(recorded, fingerprint) && (!measured || !present || same_text(measured, present));
     mw_experiment_free(&e);
     json_decref(manifest);
     json_decref(config);
     return status;
 }
 
-/* Over all rows where it was evaluated, else of the last step. */
+/* Reads the measures of the evaluation, else of the last training step; false: there are none. */
 static bool read_outcome(const sweep *s, const sweep_point *p, outcome *out) {
     json_t *history = load_if_there(s, p, "sae_models", "training_history.json");
     json_t *evaluated = load_if_there(s, p, "runs", "evaluate.json");
@@ -76,8 +78,8 @@ static int sparsest_first(const void *a, const void *b) {
     return strcmp(x->point->name, y->point->name);
 }
 
-/* A point is surpassed by one that is as sparse and clearly better, or clearly sparser and no worse. `same`: how much of a smaller loss
- * is a tie. Undefined losses surpass nothing. */
+/* Whether a point surpasses another: it is as sparse and clearly better, or clearly sparser and no worse. `same`:
+ * the difference of losses that is a tie. An undefined loss surpasses nothing. */
 static bool surpasses(double l0, double loss, double other_l0, double other_loss, double same) {
     bool better = loss < other_loss - same, no_worse = loss <= other_loss;
     return (l0 <= other_l0 * (1 + same_l0) && better) || (l0 * (1 + same_l0) < other_l0 && no_worse);
@@ -103,10 +105,10 @@ static void print_legend(const outcome *list, int64_t n) {
         undefined = undefined || isnan(list[i].fvu) || (list[i].evaluated && isnan(list[i].ce));
     if (n > 1)
         printf(
-            "best at its L0: none with an L0 up to %g %% larger has an FVU lower by %g %% or keeps %g %% more of the CE, "
-            "and none sparser is as good\n",
+            "best at its L0: no point with an L0 up to %g %% larger has an FVU lower by %g %% or keeps %g %% more of "
+            "the CE, and no sparser point is as good\n",
             100 * same_l0, 100 * same_fvu, 100 * same_ce);
-    if (undefined) printf("\"-\": undefined: activations that do not vary, an ablation that costs next to nothing\n");
+    if (undefined) printf("\"-\": undefined: the activations do not vary, or the ablation costs next to nothing\n");
 }
 
 static void print_table(const sweep *s, const outcome *list, int64_t n) {
@@ -185,22 +187,20 @@ static mw_status write_csv(const char *folder, const outcome *list, int64_t n) {
 mw_status sweep_table(const sweep *s) {
     outcome *list = mw_calloc((size_t)s->n, sizeof *list);
     char *folder = mw_format("%s/runs/%s", s->base->top.store, s->base->top.name);
-    int64_t n = 0, others = 0;
+    int64_t n = 0, left_out = 0;
     mw_status status = list && folder ? mw_make_directories(folder) : MW_ERR_MEMORY;
     for (int64_t i = 0; i < s->n && status == MW_OK; i++) {
         bool current = false;
         status = is_current(s, i, &current);
-        bool there = status == MW_OK && read_outcome(s, &s->points[i], &list[n]);
-        n += there && current;
-        others += there && !current;
+        bool found = status == MW_OK && read_outcome(s, &s->points[i], &list[n]);
+        n += found && current;
+        left_out += found && !current;
     }
     if (status == MW_OK) {
         qsort(list, (size_t)n, sizeof *list, sparsest_first);
         mark_best(list, n);
         print_table(s, list, n);
-        if (others)
-            printf("%lld have results that are not finished, or of other settings, and are left out\n",
-                   (long long)others);
+        if (left_out) printf("%lld points are left out: unfinished, or of other settings\n", (long long)left_out);
         status = write_csv(folder, list, n);
     }
     if (status == MW_OK) status = write_json(s->base->top.name, folder, list, n);
