@@ -1,7 +1,7 @@
 /* The experiment file: read into structs, and written again. */
 #include "experiment/settings_tables.h"
 
-#include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 bool settings_has(const mw_experiment *e, const char *section) {
@@ -20,8 +20,11 @@ static mw_status check_keys(const mw_document *document) {
         if (mw_fields_have(top_fields, n->key) || settings_find_section(n->key) || strcmp(n->key, SWEEP_SECTION) == 0)
             continue;
         const char *near = mw_nearest_name(n->key, names, count);
-        return mw_error(MW_ERR_CONFIG, "%s:%d: unknown section '%s'%s%s%s", document->file, n->line, n->key,
-                        near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+        char line[16];
+        snprintf(line, sizeof line, ":%d", n->line);
+        return mw_error(MW_ERR_CONFIG, "%s%s: unknown section '%s'%s%s%s", n->line > 0 ? document->file : "--set",
+                        n->line > 0 ? line : "", n->key, near ? "; did you mean '" : "", near ? near : "",
+                        near ? "'?" : "");
     }
     return MW_OK;
 }

@@ -148,6 +148,7 @@ static void bad_files(void) {
     refuses("model: &x {path: m}\ndataset: *x\n", NULL, "anchors and aliases");
     refuses("name: ../x\nmodel: {path: m}\ndataset: {path: a}\n", NULL, "cannot be the name of a folder");
     refuses(good, "train.batch", "expected KEY=VALUE");
+    refuses(good, "trian.lr=3", "--set: unknown section 'trian'; did you mean 'train'");
     refuses(good, "train.bach=3", "--set: unknown key 'bach' in 'train'; did you mean 'batch'");
     refuses(good, "train.batch=x", "--set: train.batch: expected whole number");
     refuses(good, "name.x=3", "has no keys below it");
