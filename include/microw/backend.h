@@ -186,8 +186,8 @@ typedef struct mw_backend mw_backend;
     X(mw_status, activate, mw_backend *, mw_activation kind, float *x, int64_t count)                                  \
     /* gate = act(gate) * up */                                                                                        \
     X(mw_status, activate_gated, mw_backend *, mw_activation kind, float *gate, const float *up, int64_t count)        \
-    X(mw_status, add, mw_backend *, float *x, const float *y, int64_t count) /* x += y */                              \
-    X(mw_status, soft_cap, mw_backend *, float *x, int64_t count, float cap) /* x = cap tanh(x / cap) */               \
+    X(mw_status, add, mw_backend *, float *x, const float *y, int64_t count)    /* x += y */                           \
+    X(mw_status, soft_cap, mw_backend *, float *x, int64_t count, float cap)    /* x = cap tanh(x / cap) */            \
     X(mw_status, clamp_min, mw_backend *, float *x, int64_t count, float least) /* x = x > least ? x : least */        \
                                                                                                                        \
     /* Writes the k largest of each row, [rows, k], in index order; ties go to the lower index. MW_ERR_ARG: k > n. */  \

@@ -67,8 +67,8 @@ static bool has_launcher(void) {
 static const char without_daemon[] = "OMPI_MCA_ess_singleton_isolated", session_base[] = "OMPI_MCA_orte_tmpdir_base";
 
 /* Settings of Open MPI for a process without a launcher: it starts no daemon, which needs a network and takes a quarter
- * of the start. All such processes would share one session folder, which the first to end removes, so each gets a folder
- * to itself: `session`, which stays empty if the user has chosen one. */
+ * of the start. All such processes would share one session folder, which the first to end removes, so each gets a
+ * folder to itself: `session`, which stays empty if the user has chosen one. */
 typedef struct alone {
     bool isolated;
     char session[256];

@@ -1,4 +1,5 @@
-/* Any bytes as a checkpoint of a small trainer. Loading either fails and changes nothing, or gives a trainer that goes on. */
+/* Any bytes as a checkpoint of a small trainer. Loading either fails and changes nothing, or gives a trainer that goes
+ * on. */
 #include "fuzz.h"
 #include "microw/sae.h"
 

@@ -1,6 +1,7 @@
-/* An input as a list of edits of a good HDF5 file, made through HDF5 itself: data sets removed or made anew with other types,
- * shapes and contents, single values and attributes changed, the end cut off. So what is tried is our own reading of a valid file
- * that does not hold what it should; damaged bytes of the container are the library's own business. */
+/* An input as a list of edits of a good HDF5 file, made through HDF5 itself: data sets removed or made anew with other
+ * types, shapes and contents, single values and attributes changed, the end cut off. So what is tried is our own
+ * reading of a valid file that does not hold what it should; damaged bytes of the container are the library's own
+ * business. */
 #ifndef MICROW_HDF5_EDITS_H
 #define MICROW_HDF5_EDITS_H
 

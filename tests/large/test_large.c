@@ -1,6 +1,7 @@
 /* Across the borders of 32 bits, with tiny widths and sparse files, one case a run:
  *     MICROW_LARGE=1 ctest --preset release -L large
- * Each takes up to three minutes, 8 GiB of memory and 12 GB of disk below $TMPDIR. Without MICROW_LARGE they are skipped. */
+ * Each takes up to three minutes, 8 GiB of memory and 12 GB of disk below $TMPDIR. Without MICROW_LARGE they are
+ * skipped. */
 #include "comm/message_limit.h"
 #include "store.h"
 #include "store/harvest_file.h"
