@@ -4,10 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-bool settings_has(const mw_experiment *e, const char *section) {
-    return mw_node_find(e->document.root, section) != NULL;
-}
-
 /* ---- loading ------------------------------------------------------------------------------------------- */
 
 static mw_status check_keys(const mw_document *document) {

@@ -215,3 +215,7 @@ const settings_section *settings_find_section(const char *name) {
         if (strcmp(settings_sections[i].name, name) == 0) return &settings_sections[i];
     return NULL;
 }
+
+bool settings_has(const mw_experiment *e, const char *section) {
+    return mw_node_find(e->document.root, section) != NULL;
+}

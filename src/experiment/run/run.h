@@ -35,6 +35,7 @@ bool run_is_root(const experiment_run *r);
 /* Each opens its object at first use and keeps it in the run. Collective, but for the two that are local;
  * MW_ERR_CONFIG if ranks see different contents. */
 mw_status run_backend(experiment_run *r) MW_MUST_USE;
+mw_status run_backend_here(experiment_run *r) MW_MUST_USE; /* local */
 mw_status run_model(experiment_run *r) MW_MUST_USE;
 mw_status run_sae_backend(experiment_run *r) MW_MUST_USE; /* local */
 mw_status run_tokenizer(experiment_run *r) MW_MUST_USE;
