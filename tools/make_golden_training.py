@@ -26,6 +26,7 @@ RUNS = {
     "matryoshka_topk": dict(select="topk", aux=8, groups=GROUPS),
     "matryoshka_batch_topk": dict(select="batch", aux=8, groups=GROUPS),
     "relu": dict(select="relu", sparsity=0.2, parts=(D,)),
+    "relu_unit_norm": dict(select="relu", sparsity=0.2, unit=True),
     "jump_relu": dict(select="jump", sparsity=0.02, penalty="l0", bandwidth=0.3, theta=0.2, aux=8),
     "jump_relu.tanh": dict(select="jump", sparsity=0.1, penalty="tanh", bandwidth=0.5, theta=0.3),
     "jump_relu.target": dict(select="jump", sparsity=4.0, penalty="target", bandwidth=0.3, theta=0.2),
@@ -129,6 +130,8 @@ def reconstructions(z, a, x, p, run, k):
 
 
 def penalty(z, a, p, run):
+    if run.get("unit"):
+        return z.sum(1).mean()
     if run["select"] == "relu":
         norms = sum(w.norm(dim=1) for w in p["W_dec"].split(run["parts"], dim=1))
         return (z * norms).sum(1).mean()
@@ -194,7 +197,7 @@ def train(start, dtype, run):
         loss, aux, fvu, l0, dead = forward(x[rows], y[rows], p, since, scale, run, step)
         grads = dict(zip(p, torch.autograd.grad(loss, list(p.values()))))
         with torch.no_grad():
-            if run["select"] != "relu":
+            if run["select"] != "relu" or run.get("unit"):
                 w = p["W_dec"]
                 w /= w.norm(dim=1, keepdim=True)
                 grads["W_dec"] = grads["W_dec"] - (grads["W_dec"] * w).sum(1, keepdim=True) * w

@@ -64,8 +64,10 @@ typedef enum mw_variant {
     MW_JUMP_RELU,             /* Rajamanoharan et al. 2024 (arXiv 2407.14435): z = a where a > theta_i, else 0 */
     MW_GATED,                 /* Rajamanoharan et al. 2024 (arXiv 2404.16014): a gate selects latents, a second path
                                  sets their values */
+    MW_RELU_UNIT_NORM,        /* Bricken et al. 2023, "Towards Monosemanticity": z = relu(a), unit decoder rows,
+                                 penalty sum_i z_i */
 } mw_variant;
-enum { MW_VARIANTS = MW_GATED + 1, MW_EXTRAS = 2, MW_GROUPS_MAX = 16, MW_SITES_MAX = MW_VIEW_SITES };
+enum { MW_VARIANTS = MW_RELU_UNIT_NORM + 1, MW_EXTRAS = 2, MW_GROUPS_MAX = 16, MW_SITES_MAX = MW_VIEW_SITES };
 /* Returns the name in experiment files: "topk", "batch_topk", ...; a static string. */
 const char *mw_variant_name(mw_variant variant);
 /* MW_ERR_UNSUPPORTED lists the known names. */

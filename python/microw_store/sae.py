@@ -15,7 +15,8 @@ from .errors import StoreError
 from .safetensors import read_safetensors
 
 # In the order of microw's numbers for them, which the hash of the weights contains.
-VARIANTS = ("topk", "batch_topk", "multi_topk", "matryoshka_topk", "matryoshka_batch_topk", "relu", "jump_relu", "gated")
+VARIANTS = ("topk", "batch_topk", "multi_topk", "matryoshka_topk", "matryoshka_batch_topk", "relu", "jump_relu", "gated",
+            "relu_unit_norm")
 _TOP_K = ("topk", "multi_topk", "matryoshka_topk")
 _ONE_THRESHOLD = ("batch_topk", "matryoshka_batch_topk")
 _EXTRAS = {"jump_relu": ("threshold",), "gated": ("r_mag", "b_mag")}

@@ -43,7 +43,7 @@ static mw_status check_training(const mw_experiment *e, mw_variant variant) {
     if (!jump && (t->l0_target > 0 || t->penalty != MW_PENALTY_L0 || !isnan(t->bandwidth) || !isnan(t->threshold_init)))
         return refuse(e, "train",
                       "l0_target, penalty, bandwidth and threshold_init apply to sae.variant jump_relu only");
-    if (t->aux_k > 0 && (variant == MW_RELU || variant == MW_GATED))
+    if (t->aux_k > 0 && (variant == MW_RELU || variant == MW_RELU_UNIT_NORM || variant == MW_GATED))
         return refuse(e, "train.aux_k", "dead latents of this variant have no positive values, which AuxK needs");
     if (t->l0_target > 0 && t->penalty == MW_PENALTY_TANH)
         return refuse(e, "train.l0_target", "requires penalty l0, found tanh");

@@ -78,9 +78,10 @@ static const mw_field sae_fields[] = {
     {"skip", MW_FIELD_BOOL, AT(sae_settings, skip), "false",
      .doc = "with target: add a linear path from site to target"},
     {"variant", MW_FIELD_STRING, AT(sae_settings, variant), "topk",
-     .doc = "topk: k latents per token; batch_topk: k per token on average over a batch; multi_topk: topk that "
-            "also rebuilds from 4 k; matryoshka_topk, matryoshka_batch_topk: each prefix of groups rebuilds; "
-            "relu: L1 penalty; jump_relu: a threshold per latent; gated"},
+     .doc =
+         "topk: k latents per token; batch_topk: k per token on average over a batch; multi_topk: topk that "
+         "also rebuilds from 4 k; matryoshka_topk, matryoshka_batch_topk: each prefix of groups rebuilds; "
+         "relu: L1 penalty; relu_unit_norm: L1 penalty, unit decoder rows; jump_relu: a threshold per latent; gated"},
     {"n_latents", MW_FIELD_INT, AT(sae_settings, n_latents), "auto", .min = 1, .max = 1 << 30,
      .doc = "number of latents; auto: 8 times the site's width"},
     {"k", MW_FIELD_INT, AT(sae_settings, k), "32", .min = 1, .max = 1 << 20,

@@ -33,6 +33,7 @@ static const setting settings[] = {
     {"matryoshka_topk", MW_MATRYOSHKA_TOPK, .aux_k = 8},
     {"matryoshka_batch_topk", MW_MATRYOSHKA_BATCH_TOPK, .aux_k = 8},
     {"relu", MW_RELU, .sparsity = 0.2},
+    {"relu_unit_norm", MW_RELU_UNIT_NORM, .sparsity = 0.2},
     {"jump_relu", MW_JUMP_RELU, .aux_k = 8, .sparsity = 0.02, .bandwidth = 0.3, .theta = 0.2},
     {"jump_relu.tanh", MW_JUMP_RELU, .sparsity = 0.1, .bandwidth = 0.5, .theta = 0.3, .penalty = MW_PENALTY_TANH},
     {"jump_relu.target", MW_JUMP_RELU, .sparsity = 4, .l0_target = K, .bandwidth = 0.3, .theta = 0.2},

@@ -115,6 +115,7 @@ static double penalty_of(const parameters *p, const parameters *at_start, const 
     double sum = 0;
     for (int i = 0; i < N; i++) {
         if (now->variant == MW_RELU) sum += z[i] * norm_of(p, i);
+        if (now->variant == MW_RELU_UNIT_NORM) sum += z[i];
         if (now->variant == MW_GATED) sum += a[i] > 0 ? a[i] : 0;
         if (now->variant == MW_JUMP_RELU)
             sum += now->penalty == MW_PENALTY_TANH ? tanh(4 * z[i] * norm_of(at_start, i)) : z[i] > 0;
@@ -384,6 +385,7 @@ static const setting settings[] = {
     {"jump_relu", MW_JUMP_RELU, .alpha = 0.5, .scale = 1.7},
     {"jump_relu, tanh", MW_JUMP_RELU, .penalty = MW_PENALTY_TANH, .alpha = 0.5, .scale = 1.7},
     {"jump_relu, target", MW_JUMP_RELU, .l0_target = 4, .alpha = 0.5, .scale = 1.7},
+    {"relu_unit_norm", MW_RELU_UNIT_NORM, .alpha = 0.5, .scale = 1.7},
     {"gated", MW_GATED, .alpha = 0.5, .scale = 1.7},
     {"topk transcoder", MW_TOPK, .d_out = 5, .alpha = 0.5, .scale = 1.7},
     {"topk skip transcoder", MW_TOPK, .d_out = 5, .skip = true, .alpha = 0.5, .scale = 1.7},
@@ -392,6 +394,8 @@ static const setting settings[] = {
     {"gated transcoder", MW_GATED, .d_out = 5, .alpha = 0.5, .scale = 1.7},
     {"relu transcoder", MW_RELU, .d_out = 9, .alpha = 0.5, .scale = 1.7},
     {"jump_relu skip transcoder", MW_JUMP_RELU, .d_out = 5, .skip = true, .alpha = 0.5, .scale = 1.7},
+    {"relu_unit_norm crosscoder", MW_RELU_UNIT_NORM, .n_targets = 2, .target_width = {3, 4}, .alpha = 0.5,
+     .scale = 1.7},
     {"relu crosscoder", MW_RELU, .n_targets = 2, .target_width = {3, 4}, .alpha = 0.5, .scale = 1.7},
     {"batch_topk crosscoder", MW_BATCH_TOPK, .n_targets = 2, .target_width = {3, 4}, .alpha = 0.5, .scale = 1.7},
 };

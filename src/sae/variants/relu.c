@@ -1,4 +1,6 @@
-/* ReLU with an L1 penalty weighted by decoder norms (Anthropic, April 2024 update):
+/* ReLU with an L1 penalty: with decoder rows of unit length (Bricken et al. 2023, "Towards Monosemanticity"),
+ *     L = E|x - x_hat|^2 + lambda E sum_i z_i,
+ * and weighted by decoder norms (Anthropic, April 2024 update):
  *     L = E|x - x_hat|^2 + lambda E sum_i z_i |W_dec,i|
  * with a free decoder. For a crosscoder |W_dec,i| is the sum of its norms at the target sites (Anthropic 2024,
  * Crosscoders). */
@@ -6,6 +8,15 @@
 
 mw_status relu_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) {
     return codes_above(sae, x, rows, (mw_threshold){.level = 0}, out);
+}
+
+/* The penalty of decoder rows of unit length is sum_i z_i, whose derivative is 1 for each active latent. */
+mw_status relu_unit_norm_shape(mw_trainer *t) {
+    return map_gradients(t, &t->set[0], &(mw_entry_map){.map = MW_MAP_ADD, .a = t->penalty_unit});
+}
+
+mw_status relu_unit_norm_sum(mw_trainer *t) {
+    return sum_over_rows(t, &t->set[0], t->set[0].value, t->costs);
 }
 
 mw_status relu_shape(mw_trainer *t) {

@@ -76,6 +76,14 @@ static const variant_row variants[MW_VARIANTS] = {
                   .sum = gated_sum,
                   .penalty = plain_penalty,
                   .finish = gated_finish},
+    [MW_RELU_UNIT_NORM] = {.name = "relu_unit_norm",
+                           .init = MW_INIT_TIED,
+                           .center = MW_CENTER_ZERO,
+                           .sparsity = 5,
+                           .encode = relu_encode,
+                           .shape = relu_unit_norm_shape,
+                           .sum = relu_unit_norm_sum,
+                           .penalty = plain_penalty},
 };
 
 const variant_row *variant_of(const mw_sae *sae) {

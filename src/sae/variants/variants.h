@@ -103,6 +103,8 @@ mw_status matryoshka_top_k_select(mw_trainer *t, const float *x) MW_MUST_USE;
 mw_status matryoshka_batch_top_k_select(mw_trainer *t, const float *x) MW_MUST_USE;
 
 mw_status relu_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) MW_MUST_USE;
+mw_status relu_unit_norm_shape(mw_trainer *t) MW_MUST_USE;
+mw_status relu_unit_norm_sum(mw_trainer *t) MW_MUST_USE;
 mw_status relu_shape(mw_trainer *t);
 mw_status relu_sum(mw_trainer *t);
 /* Returns `cost`. */
