@@ -101,6 +101,8 @@ const option options[] = {
     {"--add", NULL, "42=3", "values added to latents' activations, on every token", "generate", OPTION_FILLED},
     {"--drop-error", NULL, NULL, "drops the SAE's reconstruction error", "generate", 0},
     {"--from", NULL, "DIR", "folder to read", "import", OPTION_FILLED},
+    {"--quick", NULL, NULL, "does not read the activations of a store, whose checksums are then not verified",
+     "inspect", 0},
     {"--store", NULL, "DIR", "folder that experiments will write to (the current folder)", "doctor", OPTION_FILLED},
     {"--json", NULL, NULL, "prints one JSON object; unknown values are null", "doctor", 0},
     {"--quiet", "-q", NULL, "prints errors, warnings and results, but no progress and no notes", "*", 0},

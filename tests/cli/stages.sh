@@ -56,6 +56,7 @@ check "overwrite" "$MICROW" train "$work/exp.yaml" --set store="$work/s1" --set 
 check "report" "$MICROW" report "$work/exp.yaml" --set store="$work/s1"
 
 check "inspect store" "$MICROW" inspect "$work/s2/activations/small"
+check "inspect --quick" sh -c "$MICROW inspect --quick $work/s2/activations/small | grep -q 'checksums not verified'"
 check "inspect sae" "$MICROW" inspect "$work/s2/sae_models/small"
 for what in runs/small sae_models/small/cfg.json sae_models/small/history.jsonl sae_models/small/concepts.json; do
     check "inspect $what" "$MICROW" inspect "$work/s2/$what"
