@@ -43,9 +43,8 @@ const mw_field train_option_fields[] = {
      .doc = "decay of the running mean of the weights, which is saved in their place; 0: the weights of the "
             "last step are saved"},
     {"sparsity", MW_FIELD_REAL, AT(sparsity), "auto", .min = 0, .max = 1e12,
-     .doc =
-         "coefficient of the penalty, beside the squared error on normalized data; auto: relu and relu_unit_norm 5, gated 2, "
-         "jump_relu 6e-4 times the width, with l0_target the width"},
+     .doc = "coefficient of the penalty, beside the squared error on normalized data; auto: relu and "
+            "relu_unit_norm 5, gated 2, jump_relu 6e-4 times the width, with l0_target the width"},
     {"sparsity_warmup", MW_FIELD_INT, AT(sparsity_warmup), "auto", .min = 0, .max = 1e12,
      .doc = "steps in which sparsity rises from 0; auto: a twentieth of the run"},
     {"penalty", MW_FIELD_CHOICE, ENUM(penalty), "l0", .choices = penalties,
