@@ -262,6 +262,7 @@ mw_status mw_fields_bind_known(const char *file, const mw_node *map, const char 
         const mw_node *node = mw_node_find(map, f->name);
         const binding b = {file, where, f};
         void *slot = (char *)target + walk.offset;
+        if (!map && !f->initial) continue;
         if (!node && !f->initial)
             return mw_error(MW_ERR_CONFIG, "%s: '%s.%s' is missing: %s",
                             spot_of(file, map && map->line ? map->line : 1, spot), where, f->name,

@@ -39,7 +39,7 @@ static mw_status bind_all(const mw_document *from, mw_experiment *e) {
     for (int i = 0; i < SETTINGS_SECTIONS; i++) {
         const settings_section *s = &settings_sections[i];
         const mw_node *node = mw_node_find(from->root, s->name);
-        if (node || !s->has_required) MW_TRY(mw_fields_bind(from->file, node, s->name, s->fields, target_of(e, s)));
+        MW_TRY(mw_fields_bind(from->file, node, s->name, s->fields, target_of(e, s)));
     }
     return MW_OK;
 }

@@ -199,15 +199,13 @@ const settings_section settings_sections[SETTINGS_SECTIONS] = {
     {"model", model_fields, AT(mw_experiment, model), .doc = "the language model", .needed = true},
     {"dataset", dataset_fields, AT(mw_experiment, dataset), .doc = "the texts that the model reads", .needed = true},
     {"hooks", hooks_fields, AT(mw_experiment, hooks), .doc = "detectors and controllers (optional)"},
-    {"harvest", harvest_fields, AT(mw_experiment, harvest), .doc = "stage: store activations", .has_required = true},
+    {"harvest", harvest_fields, AT(mw_experiment, harvest), .doc = "stage: store activations"},
     {"sae", sae_fields, AT(mw_experiment, sae), .doc = "the sparse autoencoder"},
     {"train", train_fields, AT(mw_experiment, train), .doc = "stage: train the SAE"},
     {"discover", discover_fields, AT(mw_experiment, discover), .doc = "stage: find top texts and names of latents"},
-    {"naming", naming_fields, AT(mw_experiment, naming), .doc = "stage: get names of latents from another program",
-     .has_required = true},
+    {"naming", naming_fields, AT(mw_experiment, naming), .doc = "stage: get names of latents from another program"},
     {"evaluate", evaluate_fields, AT(mw_experiment, evaluate), .doc = "stage: measure the SAE"},
-    {"steer", steer_fields, AT(mw_experiment, steer), .doc = "stage: generate with and without edits of latents",
-     .has_required = true},
+    {"steer", steer_fields, AT(mw_experiment, steer), .doc = "stage: generate with and without edits of latents"},
     {"report", report_fields, AT(mw_experiment, report), .doc = "stage: write the run as an HTML page"},
 };
 

@@ -9,8 +9,7 @@ typedef struct settings_section {
     const mw_field *fields;
     size_t offset; /* of the section's struct in mw_experiment */
     const char *doc;
-    bool needed;       /* the file must have it */
-    bool has_required; /* it has keys that must be given: bound only where the file has it */
+    bool needed; /* the file must have it */
 } settings_section;
 
 enum { SETTINGS_SECTIONS = 11 };

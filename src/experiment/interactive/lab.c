@@ -1,7 +1,6 @@
 /* microw lab: a conversation with a model whose latents can be edited between lines. */
 #include "experiment/run/latent_edits.h"
 #include "experiment/run/generation.h"
-#include "model/sampling_options.h"
 
 #include <ctype.h>
 #include <math.h>
@@ -415,8 +414,6 @@ static mw_status open_lab(lab *l) {
     MW_TRY(run_tokenizer(l->r));
     MW_TRY(latent_index_open(l->r, &l->latents));
     l->how = l->r->e->steer.sampling;
-    if (!settings_has(l->r->e, "steer"))
-        MW_TRY(mw_fields_bind("defaults", NULL, "steer", sampling_option_fields, &l->how));
     l->how.stop_id = mw_tokenizer_eos(l->r->tokenizer);
     return MW_OK;
 }
