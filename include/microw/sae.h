@@ -197,7 +197,7 @@ mw_status mw_sae_import(const char *format, const char *folder, mw_backend *back
 
 enum { MW_POSITION_BUCKETS = 24, MW_FREQUENCY_BINS = 10 };
 
-/* What a reader does with a row that is not finite. MW_NAN_STOP: fails and names the row. MW_NAN_SKIP: leaves the row
+/* Rule for rows that are not finite. MW_NAN_STOP: fails and names the row. MW_NAN_SKIP: leaves the row
  * out and counts it; training takes the next finite row instead. */
 typedef enum mw_nan_rule { MW_NAN_STOP, MW_NAN_SKIP } mw_nan_rule;
 

@@ -173,7 +173,7 @@ static int64_t rows_measured(const meter *m) {
     return mw_store_rows(m->in->store) - m->finite.left_out;
 }
 
-/* Where rows are left out a second pass is made: the mean of the other rows is known after the first. */
+/* If rows are left out, a second pass is made: the mean of the other rows is known after the first. */
 static mw_status measure(meter *m, const mw_comm *comm) {
     int64_t n_blocks;
     uint64_t *row = NULL;

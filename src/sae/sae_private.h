@@ -1,4 +1,4 @@
-/* What the files of the sae floor share about an SAE and its memory. */
+/* Private functions of the sae floor about an SAE and its memory. */
 #ifndef MICROW_SAE_SAE_PRIVATE_H
 #define MICROW_SAE_SAE_PRIVATE_H
 

@@ -1,4 +1,4 @@
-/* What discovery found, in a file in which things are not as they should be; what is read is used. */
+/* Damaged discovery files: everything that loads is then used. */
 #include "hdf5_edits.h"
 #include "microw/concepts.h"
 

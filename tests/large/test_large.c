@@ -228,7 +228,7 @@ static void arrays(void) {
     mw_free(path);
 }
 
-/* What MPI moves: more than 2^31 bytes in one call. */
+/* MPI exchanges of more than 2^31 bytes in one call. */
 static void exchange(void) {
     const int64_t numbers = HALF / 8 + 1000, bytes = numbers * 8, half = bytes / size;
     int64_t *all = mw_calloc((size_t)numbers, 8);

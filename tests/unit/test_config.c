@@ -156,7 +156,7 @@ static void bad_files(void) {
             "map of latent: number");
 }
 
-/* Of variants and the options of training: each by its name. */
+/* Options of steering variants and of training, each by its name. */
 static void bad_variants(void) {
     refuses(good, "sae.variant=topkk", "sae.variant 'topkk': expected one of topk, batch_topk, multi_topk");
     refuses(good, "sae.k=-4", "expected whole number from 1");
@@ -195,7 +195,7 @@ static void bad_variants(void) {
     mw_experiment_free(&e);
 }
 
-/* What may stand around the one document. */
+/* Text that may surround the one document. */
 static void one_document(void) {
     static const char *const texts[] = {"---\nmodel: {path: m}\ndataset: {path: a}\n",
                                         "model: {path: m}\ndataset: {path: a}\n...\n",

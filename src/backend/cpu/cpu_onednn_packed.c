@@ -40,7 +40,7 @@ static dnnl_data_type_t type_of(const mw_packed *p) {
     return p->dtype == MW_BF16 ? dnnl_bf16 : dnnl_f32;
 }
 
-/* Of a row of A, dense. */
+/* A row of A is dense. */
 static size_t row_bytes(const mw_packed *p) {
     return (size_t)p->k * mw_dtype_size(p->dtype);
 }

@@ -134,7 +134,7 @@ static bool choose_by_floor(const float *x, int64_t n, int64_t k, chooser *c, in
     for (int64_t i = 0; i < count; i++) c->value[i] = x[c->index[i]];
     float last = count > k ? kth_largest(c->value, count, k) : floor;
     for (int64_t i = 0; i < count; i++) above += x[c->index[i]] > last;
-    /* Of the values that equal the last one, the first `equal` are kept. */
+    /* The first `equal` of the values that equal the last one are kept. */
     for (int64_t i = 0, equal = k - above; i < count && at < k; i++) {
         float v = x[c->index[i]];
         if (v < last || (v == last && equal-- <= 0)) continue;

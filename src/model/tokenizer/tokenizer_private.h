@@ -131,7 +131,7 @@ void steps_free(steps *list);
 /* Compiles a pattern into `out`. `where`: the file, for messages. */
 mw_status regex_compile(const char *where, const char *pattern, step *out) MW_MUST_USE;
 
-/* Where a text is from, for messages. */
+/* The origin of a text, for messages. */
 typedef struct text_origin {
     const char *tokenizer;   /* path of its file */
     const char *path, *what; /* from mw_tokenizer_set_source; may be NULL */

@@ -5,7 +5,7 @@
 
 /* ---- reconstructions -------------------------------------------------------------------------------------- */
 
-/* Of nested reconstructions, g gets the sum over all reconstructions that its set is part of. */
+/* A nested reconstruction g gets the sum over all reconstructions that its set is part of. */
 static mw_status scale_errors(mw_trainer *t) {
     mw_backend *b = t->backend;
     int64_t count = (t->end - t->begin) * t->sae->d_out;

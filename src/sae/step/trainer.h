@@ -106,7 +106,7 @@ typedef struct mw_trainer {
     parameter parameter[P_COUNT];
     int64_t *since_fired; /* [n] rows since a latent fired */
 
-    /* Of the present step. */
+    /* State of the present step. */
     int64_t k;
     double penalty_unit;      /* dL/d(penalty of a row) */
     code_set set[SETS_MAX];   /* the variant's code sets */

@@ -108,7 +108,7 @@ static void list_numbers(const mw_trainer *t, number out[NUMBERS]) {
     }
 }
 
-/* Of all pieces and numbers in order: each link is a hash of the link before and the hash of new data. */
+/* A chain over all pieces and numbers in order: each link is a hash of the link before and the hash of new data. */
 typedef struct checksum {
     uint64_t sum;
     char text[24];

@@ -1,3 +1,4 @@
+/* The table of all variants, and lookups by name. */
 #include "sae/variants/variants.h"
 
 #include <string.h>
