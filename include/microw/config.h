@@ -163,9 +163,9 @@ typedef struct mw_section {
     const char *doc;
 } mw_section;
 
-/* Binds a map node (NULL: defaults; keys without one stay as they are) to `target`, which the caller zero-fills before and releases after, also
- * after an error. `where` names the map in messages. MW_ERR_CONFIG names file, line, key, what is expected and what
- * was found. */
+/* Binds a map node (NULL: defaults; keys without one stay as they are) to `target`, which the caller zero-fills before
+ * and releases after, also after an error. `where` names the map in messages. MW_ERR_CONFIG names file, line, key, what
+ * is expected and what was found. */
 mw_status mw_fields_bind(const char *file, const mw_node *map, const char *where, const mw_field *fields,
                          void *target) MW_MUST_USE;
 /* The same for a map that may hold other keys, which are ignored. */

@@ -1,5 +1,5 @@
-/* Any bytes as a checkpoint of a small trainer. Loading either fails and changes nothing, or gives a trainer that goes
- * on. */
+/* Fuzzes checkpoints of a small trainer: loading either fails and changes nothing, or gives a trainer that makes
+ * steps. */
 #include "fuzz.h"
 #include "microw/sae.h"
 

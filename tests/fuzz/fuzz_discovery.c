@@ -1,4 +1,4 @@
-/* Damaged discovery files: everything that loads is then used. */
+/* Fuzzes discovery files: everything that loads is then used. */
 #include "hdf5_edits.h"
 #include "microw/concepts.h"
 

@@ -1,5 +1,4 @@
-/* Any bytes as JSON. What jansson's own reader takes is read, to the same value; what is written from a value reads the
- * same. */
+/* Fuzzes JSON: a text that jansson's own reader accepts gives the same value, and a written value reads the same. */
 #include "base/json.h"
 #include "fuzz.h"
 

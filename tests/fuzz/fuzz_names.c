@@ -1,4 +1,5 @@
-/* The first byte chooses a kind of file; the rest is the file. What was read is written in all forms and read again. */
+/* Fuzzes files of names: the first byte chooses the format, the rest is the file. Names that load are written in all
+ * formats and read again. */
 #include "fuzz.h"
 #include "microw/concepts.h"
 

@@ -1,4 +1,4 @@
-/* The first byte chooses weights, of microw or of another library; the rest is the cfg.json beside them. */
+/* Fuzzes cfg.json of SAEs: the first byte chooses weights, of microw or of another library; the rest is the file. */
 #include "fuzz.h"
 #include "microw/sae.h"
 

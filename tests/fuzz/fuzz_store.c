@@ -1,4 +1,4 @@
-/* A store in which things are not as they should be. */
+/* Fuzzes stores: edits of a valid HDF5 file. */
 #include "hdf5_edits.h"
 #include "../store.h"
 

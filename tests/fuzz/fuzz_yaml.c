@@ -1,4 +1,4 @@
-/* Any bytes as an experiment file; what loads can be written, and what was written loads to the same. */
+/* Fuzzes experiment files: a file that loads is written, and the written file loads to the same settings. */
 #include "fuzz.h"
 #include "microw/config.h"
 #include "microw/experiment.h"

@@ -1,4 +1,4 @@
-/* Across the borders of 32 bits, with tiny widths and sparse files, one case a run:
+/* Sizes beyond 32 bits, with small widths and sparse files, one case per run:
  *     MICROW_LARGE=1 ctest --preset release -L large
  * Each takes up to three minutes, 8 GiB of memory and 12 GB of disk below $TMPDIR. Without MICROW_LARGE they are
  * skipped. */
