@@ -1,4 +1,5 @@
 /* Communicators and collectives on host memory by MPI, and the report of held errors. */
+#include "base/private_folder.h"
 #include "comm/comm_nccl.h"
 #include "comm/message_limit.h"
 
@@ -6,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 struct mw_comm {
     MPI_Comm mpi;
@@ -14,7 +14,7 @@ struct mw_comm {
     bool alone, world, threads;
     bool *abandoned; /* shared by the world and its duplicates; the world owns it */
     mw_comm_device *device;
-    char *session; /* folder that is empty after MPI_Finalize; or NULL; the world owns it */
+    private_folder session; /* of Open MPI, to remove after MPI_Finalize; the world owns it */
 };
 
 /* Allocates both or none. */
@@ -68,29 +68,25 @@ static const char without_daemon[] = "OMPI_MCA_ess_singleton_isolated", session_
 
 /* Settings of Open MPI for a process without a launcher: it starts no daemon, which needs a network and takes a quarter
  * of the start. All such processes would share one session folder, which the first to end removes, so each gets a
- * folder to itself: `session`, which stays empty if the user has chosen one. */
-typedef struct alone {
-    bool isolated;
-    char session[256];
-} alone;
-
-static void prepare_alone(alone *a) {
-    const char *temporary = mw_environment("TMPDIR");
-    *a = (alone){.isolated = !has_launcher() && !mw_environment(without_daemon)};
-    if (!a->isolated) return;
+ * folder to itself, unless the user has chosen one. Returns whether it has set anything. */
+static bool isolate(private_folder *session) {
+    *session = (private_folder){.fd = -1};
+    if (has_launcher() || mw_environment(without_daemon)) return false;
     setenv(without_daemon, "1", 1);
-    if (mw_environment(session_base)) return;
-    int length = snprintf(a->session, sizeof a->session, "%s/microw-mpi-XXXXXX", temporary ? temporary : "/tmp");
-    if (length >= (int)sizeof a->session || !mkdtemp(a->session))
-        a->session[0] = '\0';
-    else
-        setenv(session_base, a->session, 1);
+    if (!mw_environment(session_base)) private_folder_make("microw-mpi", session);
+    if (session->path[0]) setenv(session_base, session->path, 1);
+    return true;
 }
 
-/* Programs that this process starts must not inherit the settings. */
-static void withdraw_alone(const alone *a) {
-    if (a->isolated) unsetenv(without_daemon);
-    if (a->session[0]) unsetenv(session_base);
+/* Starts MPI. Programs that this process starts later must not inherit the settings. */
+static mw_status start_mpi(int *argc, char ***argv, int *provided, private_folder *session) {
+    bool isolated = isolate(session);
+    int started = MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, provided);
+    if (isolated) unsetenv(without_daemon);
+    if (session->path[0]) unsetenv(session_base);
+    if (started == MPI_SUCCESS) return MW_OK;
+    private_folder_remove(session);
+    return mw_error(MW_ERR_COMM, "MPI cannot start");
 }
 
 mw_status mw_comm_world(int *argc, char ***argv, mw_comm **out) {
@@ -98,17 +94,14 @@ mw_status mw_comm_world(int *argc, char ***argv, mw_comm **out) {
     enum { MPI_ROOM = 192 << 20 };
     int provided = MPI_THREAD_SINGLE;
     MW_TRY(mw_memory_room(MPI_ROOM, "the start of MPI"));
-    alone a;
-    prepare_alone(&a);
-    int started = MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &provided);
-    withdraw_alone(&a);
-    if (started != MPI_SUCCESS) return mw_error(MW_ERR_COMM, "MPI cannot start");
+    private_folder session;
+    MW_TRY(start_mpi(argc, argv, &provided, &session));
     mw_comm *comm;
     mw_comm_device *device;
     MW_TRY(allocate(&comm, &device));
     *comm =
         (mw_comm){.mpi = MPI_COMM_WORLD, .world = true, .threads = provided == MPI_THREAD_MULTIPLE, .device = device};
-    if (a.session[0]) comm->session = mw_strdup(a.session);
+    comm->session = session;
     if (!(comm->abandoned = mw_calloc(1, sizeof *comm->abandoned))) {
         mw_free(device);
         mw_free(comm);
@@ -194,8 +187,7 @@ void mw_comm_free(mw_comm **comm) {
     if (c->world) {
         mw_free(c->abandoned);
         MPI_Finalize();
-        if (c->session) rmdir(c->session);
-        mw_free(c->session);
+        private_folder_remove(&c->session);
     } else if (!c->alone) {
         MPI_Comm_free(&c->mpi);
     }

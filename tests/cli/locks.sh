@@ -126,6 +126,14 @@ check "one beside it" env TMPDIR="$work/tmp" "$MICROW" harvest "$exp" --set name
 kill -0 $one 2>/dev/null && check "keeps the folder of the other" [ -z "$(session | comm -13 - "$work/before")" ]
 check "the other ends well" wait $one
 check "folders are removed" [ -z "$(ls "$work/tmp")" ]
+TMPDIR=$work/tmp "$MICROW" harvest "$exp" --set name=killed --set dataset.limit_documents=0 >"$work/out1" 2>"$work/err1" &
+one=$!
+while [ -z "$(session)" ] && kill -0 $one 2>/dev/null; do sleep 0.02; done
+kill -KILL $one
+wait $one 2>/dev/null
+check "a killed process leaves its folder" [ -n "$(ls "$work/tmp")" ]
+check "another one" env TMPDIR="$work/tmp" "$MICROW" harvest "$exp" --set name=short2 --set dataset.limit_documents=5
+check "removes it" [ -z "$(ls "$work/tmp")" ]
 
 # ---- a folder without hard links, and one that cannot be written
 mkdir "$work/disk"
