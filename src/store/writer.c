@@ -159,38 +159,46 @@ static mw_status save_progress(const mw_store_writer *w, int64_t done) {
     return mw_file_write_atomic(w->progress, text, (size_t)n);
 }
 
-/* Whether the open file has this schema and provenance. */
-static mw_status same_provenance(const mw_store_writer *w, bool *same) {
+/* The commit of a build says nothing of its results: another build of the same version resumes. */
+static const char build_key[] = "microw_git";
+
+/* Whether the open file has this schema and provenance; `build` gets the commit that began it. The caller frees. */
+static mw_status same_provenance(const mw_store_writer *w, bool *same, char **build) {
     int64_t schema;
     MW_TRY(h5_get_int(w->file, w->partial, "schema", &schema));
     *same = schema == MW_STORE_SCHEMA;
     for (int64_t i = 0; *same && i < w->layout->n_provenance; i++) {
         char *value;
-        MW_TRY(h5_get_text(w->file, w->partial, w->layout->provenance[i].key, &value));
-        *same = strcmp(value, w->layout->provenance[i].value) == 0;
-        mw_free(value);
+        const mw_pair *pair = &w->layout->provenance[i];
+        MW_TRY(h5_get_text(w->file, w->partial, pair->key, &value));
+        bool equal = strcmp(value, pair->value) == 0;
+        if (strcmp(pair->key, build_key) == 0 && !equal && !*build)
+            *build = value;
+        else
+            mw_free(value);
+        *same = equal || strcmp(pair->key, build_key) == 0;
     }
     return MW_OK;
 }
 
-static mw_status is_resumable(const mw_store_writer *w, bool *same) {
+static mw_status is_resumable(const mw_store_writer *w, bool *same, char **build) {
     hid_t file;
     MW_TRY(h5_open(w->partial, NULL, false, &file));
     mw_store_writer probe = *w;
     probe.file = file;
-    mw_status status = same_provenance(&probe, same);
+    mw_status status = same_provenance(&probe, same, build);
     H5Fclose(file);
     return status;
 }
 
 /* Counts the flushed blocks, and those after them whose checksums match. */
-static mw_status count_blocks(const mw_store_writer *w, int64_t *out) {
+static mw_status count_blocks(const mw_store_writer *w, int64_t *out, char **build) {
     json_t *root = NULL;
     bool same = false;
     MW_TRY(mw_json_load(w->progress, &root));
     int64_t flushed = json_integer_value(json_object_get(root, "blocks_done"));
     json_decref(root);
-    MW_TRY(is_resumable(w, &same));
+    MW_TRY(is_resumable(w, &same, build));
     if (!same || flushed < 0 || flushed > w->layout->n_blocks) return MW_ERR_STATE;
     int64_t all;
     return mw_store_progress(w->partial, flushed, out, &all);
@@ -201,9 +209,15 @@ static int64_t count_earlier_blocks(const mw_store_writer *w) {
     int64_t done = 0;
     if (!mw_file_exists(w->partial) || !mw_file_exists(w->progress)) return 0;
     mw_log_quiet(true); /* a damaged file or one of other provenance is replaced without an error */
-    mw_status status = count_blocks(w, &done);
+    char *build = NULL;
+    mw_status status = count_blocks(w, &done, &build);
     mw_log_quiet(false);
-    return status == MW_OK ? done : 0;
+    if (status != MW_OK) done = 0;
+    if (done && build)
+        mw_log(MW_LOG_INFO, "%s: begun by another build of microw (commit %s), which its attribute %s names",
+               w->partial, build, build_key);
+    mw_free(build);
+    return done;
 }
 
 static mw_status start_or_resume(mw_store_writer *w, int64_t *first_block) {

@@ -69,10 +69,15 @@ static char *sub(const char *name) {
     return path;
 }
 
+static const char *version = "1", *commit = "abc"; /* of the build that harvests */
+
 static mw_status harvest(const mw_comm *comm, const char *name, mw_dtype dtype, int64_t batch,
                          mw_harvest_report *report) {
-    static const mw_pair provenance[] = {
-        {"model_sha256", "gpt2"}, {"fingerprint", "f"}, {"dataset_sha256", "aa  one.txt\nbb  two.txt"}};
+    const mw_pair provenance[] = {{"model_sha256", "gpt2"},
+                                  {"fingerprint", "f"},
+                                  {"dataset_sha256", "aa  one.txt\nbb  two.txt"},
+                                  {"microw_version", version},
+                                  {"microw_git", commit}};
     mw_harvest_options options = {.sites = sites,
                                   .n_sites = SITES,
                                   .dtype = dtype,
@@ -81,7 +86,7 @@ static mw_status harvest(const mw_comm *comm, const char *name, mw_dtype dtype, 
                                   .skip_positions = 1,
                                   .keep_nan = true, /* rows that a stop leaves out are uninitialized */
                                   .provenance = provenance,
-                                  .n_provenance = 3};
+                                  .n_provenance = 5};
     mw_dataset *d = make_dataset();
     char *path = sub(name);
     mw_status status = mw_harvest(model, d, NULL, comm, path, &options, report);
@@ -231,29 +236,44 @@ static mw_status spring(void *self_, const mw_hook_event *event) {
     return t->calls > t->limit && (t->rank < 0 || t->rank == mw_comm_rank(world)) ? MW_ERR_STATE : MW_OK;
 }
 
-/* A failed run is resumed and ends with the same bytes. */
-static void resumes_after_a_failure(void) {
+static void harvest_until_failure(const char *name) {
     trap t = {.limit = 40 / mw_comm_size(world), .rank = -1};
     mw_hook hook = {.site = {0, MW_RESID_PRE}, .kind = MW_DETECTOR, .call = spring, .self = &t};
     mw_hook_id id;
     NEED_OK(mw_hooks_attach(mw_model_hooks(model), &hook, &id));
     mw_log_quiet(true);
-    CHECK_FAILS(MW_ERR_STATE, harvest(world, "broken", MW_BF16, 1, NULL));
+    CHECK_FAILS(MW_ERR_STATE, harvest(world, name, MW_BF16, 1, NULL));
     mw_log_quiet(false);
     mw_hooks_detach(mw_model_hooks(model), id);
+    mw_log_setup(0, 1, MW_LOG_WARNING);
+}
+
+/* A failed run is resumed, by another build of the same version too, and ends with the same bytes. */
+static void resumes_after_a_failure(void) {
+    mw_harvest_report report;
+    harvest_until_failure("broken");
     char *path = sub("broken"), *final = mw_path_join(path, "activations.h5");
     CHECK(!mw_file_exists(final));
-    mw_harvest_report report;
-    mw_log_setup(0, 1, MW_LOG_WARNING);
+    commit = "def";
     CHECK_OK(harvest(world, "broken", MW_BF16, 1, &report));
     /* every block before the failed step, also those after the last flush */
     CHECK(report.resumed_blocks == 40 / mw_comm_size(world) * mw_comm_size(world));
+    commit = "abc"; /* the file names the build that began it */
     if (mw_comm_rank(world) == 0) {
         CHECK_OK(harvest(self, "whole", MW_BF16, 1, NULL));
         same_file("broken", "whole");
     }
     mw_free(path);
     mw_free(final);
+}
+
+static void another_version_starts_again(void) {
+    mw_harvest_report report;
+    harvest_until_failure("older");
+    version = "2";
+    CHECK_OK(harvest(world, "older", MW_BF16, 1, &report));
+    CHECK(report.resumed_blocks == 0);
+    version = "1";
 }
 
 static void one_rank_fails_alone(void) {
@@ -744,6 +764,7 @@ int main(int argc, char **argv) {
     RUN(several_stores_are_one);
     RUN(a_file_that_is_replaced_is_read_to_its_end);
     RUN(resumes_after_a_failure);
+    RUN(another_version_starts_again);
     RUN(one_rank_fails_alone);
     RUN(refusals);
     RUN(stops_are_noticed);
