@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import StoreError
-from .part import open_h5, text_attributes
+from .harvest_file import open_h5, text_attributes
 from .store import show_bytes
 
 _KINDS = ("microw discovery 1", "microw discovery 2")

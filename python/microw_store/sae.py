@@ -55,7 +55,7 @@ class Sae:
     k: int  # 0 if the variant has none
     threshold: float  # BatchTopK: one for all latents; < 0: not trained yet
     groups: list  # Matryoshka: number of latents of each group
-    parts: list  # widths of the rebuilt sites, which are side by side
+    target_widths: list  # widths of the reconstructed sites, which are side by side
     site: str  # sites read, separated by commas, as Store.array takes them
     target: str  # sites rebuilt; "": those read
     model: str
@@ -99,7 +99,7 @@ class Sae:
         d_out = c.get("d_out") or c["d_in"]
         return cls(variant=c["variant"], n_latents=c["n_latents"], d_in=c["d_in"], d_out=d_out,
                    k=c.get("k", 0) if uses_k else 0, threshold=float(np.float32(c.get("threshold", -1))),
-                   groups=list(c.get("groups", [])), parts=list(c.get("parts") or [d_out]), site=c.get("site", ""),
+                   groups=list(c.get("groups", [])), target_widths=list(c.get("parts") or [d_out]), site=c.get("site", ""),
                    target=c.get("target", ""), model=c.get("model", ""), fingerprint=c.get("fingerprint", ""),
                    transcoder=bool(c.get("d_out")), config=c, weights={})
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from .bits import to_float32
 from .errors import StoreError
-from .part import Part
+from .harvest_file import HarvestFile
 
 _DTYPES = ("float32", "stored", "bfloat16")
 
@@ -22,15 +22,15 @@ class SiteArray:
 
     ndim = 2
 
-    def __init__(self, parts, sites, dtype="float32"):
+    def __init__(self, files, sites, dtype="float32"):
         if dtype not in _DTYPES:
             raise ValueError(f"dtype '{dtype}': expected one of {', '.join(_DTYPES)}")
-        self._parts, self._sites, self.dtype_name = parts, sites, dtype
-        self._first = np.cumsum([0] + [p.rows for p in parts])
-        self._kinds = {p.sites[s].kind for p in parts for s in sites}
+        self._files, self._sites, self.dtype_name = files, sites, dtype
+        self._first = np.cumsum([0] + [p.rows for p in files])
+        self._kinds = {p.sites[s].kind for p in files for s in sites}
         if dtype == "stored" and len(self._kinds) > 1:
             raise ValueError(f"values are stored as {' and '.join(sorted(self._kinds))}: use dtype float32")
-        self.shape = (int(self._first[-1]), sum(parts[0].sites[s].width for s in sites))
+        self.shape = (int(self._first[-1]), sum(files[0].sites[s].width for s in sites))
 
     def __len__(self):
         return self.shape[0]
@@ -80,23 +80,23 @@ class SiteArray:
     def _range(self, site, begin, end):
         """Returns [(stored values, kind)] of rows begin .. end - 1, one item per file."""
         pieces = []
-        for part, first in zip(self._parts, self._first):
-            low, high = max(begin - first, 0), min(end - first, part.rows)
+        for file, first in zip(self._files, self._first):
+            low, high = max(begin - first, 0), min(end - first, file.rows)
             if low < high:
-                pieces.append((part.values(site)[low:high], part.sites[site].kind))
+                pieces.append((file.values(site)[low:high], file.sites[site].kind))
         return pieces
 
     def _take(self, site, rows):
         """Returns [(values, kind)] of `rows`, in their order; with several files one array, as float32 or as stored."""
-        if len(self._parts) == 1:
-            return [(self._parts[0].take(site, rows), self._parts[0].sites[site].kind)]
+        if len(self._files) == 1:
+            return [(self._files[0].take(site, rows), self._files[0].sites[site].kind)]
         of = np.searchsorted(self._first, rows, side="right") - 1
         out, kind = None, "f32" if self.dtype_name != "stored" else next(iter(self._kinds))
         for p in np.unique(of):
-            part = self._parts[p]
-            values = part.take(site, rows[of == p] - self._first[p])
+            file = self._files[p]
+            values = file.take(site, rows[of == p] - self._first[p])
             if self.dtype_name != "stored":
-                values = to_float32(values, part.sites[site].kind)
+                values = to_float32(values, file.sites[site].kind)
             if out is None:
                 out = np.empty((len(rows), values.shape[1]), dtype=values.dtype)
             out[of == p] = values
@@ -140,22 +140,22 @@ class Store:
         paths = [path] if isinstance(path, (str, os.PathLike)) else list(path)
         if not paths:
             raise ValueError("a store needs at least one file")
-        self._parts = [Part(p) for p in paths]
+        self._files = [HarvestFile(p) for p in paths]
         self._cache = {}
-        for part in self._parts[1:]:
-            self._check_model(part)
-        first = self._parts[0]
+        for file in self._files[1:]:
+            self._check_model(file)
+        first = self._files[0]
         self.sites = [n for n, s in first.sites.items()
-                      if all(n in p.sites and p.sites[n].width == s.width for p in self._parts)]
-        self.rows = sum(p.rows for p in self._parts)
-        self.n_sequences = sum(p.n_sequences for p in self._parts)
-        self.n_documents = sum(p.n_documents for p in self._parts)
-        self._first = np.cumsum([0] + [p.rows for p in self._parts])
+                      if all(n in p.sites and p.sites[n].width == s.width for p in self._files)]
+        self.rows = sum(p.rows for p in self._files)
+        self.n_sequences = sum(p.n_sequences for p in self._files)
+        self.n_documents = sum(p.n_documents for p in self._files)
+        self._first = np.cumsum([0] + [p.rows for p in self._files])
 
-    def _check_model(self, part):
-        first = self._parts[0]
-        if first.provenance.get("model_sha256") != part.provenance.get("model_sha256"):
-            raise StoreError(f"{first.path} and {part.path} are of different models")
+    def _check_model(self, file):
+        first = self._files[0]
+        if first.provenance.get("model_sha256") != file.provenance.get("model_sha256"):
+            raise StoreError(f"{first.path} and {file.path} are of different models")
 
     def __getstate__(self):
         return {**self.__dict__, "_cache": {}}
@@ -164,23 +164,23 @@ class Store:
         return self.rows
 
     def __repr__(self):
-        return f"<Store {self.rows} rows, sites {', '.join(self.sites)}, in {', '.join(p.path for p in self._parts)}>"
+        return f"<Store {self.rows} rows, sites {', '.join(self.sites)}, in {', '.join(p.path for p in self._files)}>"
 
     # ---- properties ----
 
     @property
     def schema(self):
         """The lowest schema of the files."""
-        return min(p.schema for p in self._parts)
+        return min(p.schema for p in self._files)
 
     @property
     def provenance(self):
         """Model, hashes, settings (YAML), fingerprint and version of the first file."""
-        return dict(self._parts[0].provenance)
+        return dict(self._files[0].provenance)
 
     @property
     def provenances(self):
-        return [dict(p.provenance) for p in self._parts]
+        return [dict(p.provenance) for p in self._files]
 
     # ---- activations ----
 
@@ -194,18 +194,18 @@ class Store:
         for name in names:
             if name not in self.sites:
                 raise KeyError(f"site '{name}' is not in the store; it has {', '.join(self.sites)}")
-        return SiteArray(self._parts, names, dtype)
+        return SiteArray(self._files, names, dtype)
 
     def width(self, sites):
         return self.array(sites).shape[1]
 
     def kind(self, site):
         """Returns how the first file stores a site: "bf16", "f16" or "f32"."""
-        return self._parts[0].sites[site].kind
+        return self._files[0].sites[site].kind
 
     def _over_parts(self, site, name):
-        shares = [p.rows / self.rows for p in self._parts]
-        return sum(share * p.read(f"sites/{site}/{name}")[0] for share, p in zip(shares, self._parts))
+        shares = [p.rows / self.rows for p in self._files]
+        return sum(share * p.read(f"sites/{site}/{name}")[0] for share, p in zip(shares, self._files))
 
     def mean(self, site):
         """Returns float64 [width]: the mean of the finite rows, as the harvest stored it."""
@@ -222,8 +222,8 @@ class Store:
     def verify(self, site=None):
         """Reads all blocks and verifies their checksums; raises StoreError at the first block that differs."""
         for name in [site] if site else self.sites:
-            for part in self._parts:
-                part.verify(name)
+            for file in self._files:
+                file.verify(name)
 
     # ---- tokens ----
 
@@ -236,11 +236,11 @@ class Store:
         """Returns a column of all files, concatenated; numbers that count `counts` continue from file to file."""
         def make():
             columns, before = [], 0
-            for part in self._parts:
-                column = part.read(name)[0]
+            for file in self._files:
+                column = file.read(name)[0]
                 if counts is not None:
                     column = column.astype(np.int64) + before
-                    before += getattr(part, counts)
+                    before += getattr(file, counts)
                 columns.append(column)
             return np.concatenate(columns)
         return self._cached(name, make)
@@ -264,7 +264,7 @@ class Store:
 
     def _document_first(self):
         def make():
-            ends = [p.document_rows()[1:] + first for p, first in zip(self._parts, self._first)]
+            ends = [p.document_rows()[1:] + first for p, first in zip(self._files, self._first)]
             return np.concatenate([[0]] + ends)
         return self._cached("documents", make)
 
@@ -289,22 +289,22 @@ class Store:
     def document_place(self, document):
         """Returns (data file, offset, length), in bytes of the unpacked file; for a JSON array and .npy (file, index of
         the element, 0). File names are those of the harvest, without folders."""
-        of_part = np.cumsum([0] + [p.n_documents for p in self._parts])
+        of_part = np.cumsum([0] + [p.n_documents for p in self._files])
         p = int(np.searchsorted(of_part, document, side="right")) - 1
         file, offset, length = (int(n) for n in self._column("documents/place")[document])
-        lines = self._parts[p].provenance.get("dataset_sha256", "").splitlines()
-        names = [line.split("  ", 1)[-1] for line in lines] or [os.path.basename(self._parts[p].path)]
+        lines = self._files[p].provenance.get("dataset_sha256", "").splitlines()
+        names = [line.split("  ", 1)[-1] for line in lines] or [os.path.basename(self._files[p].path)]
         return names[0 if len(names) == 1 else file], offset, length
 
     # ---- text ----
 
     def _vocabulary(self):
         def make():
-            offset, data = self._parts[0].read("vocabulary/offset", "vocabulary/bytes")
-            for part in self._parts[1:]:
+            offset, data = self._files[0].read("vocabulary/offset", "vocabulary/bytes")
+            for file in self._files[1:]:
                 if not all(np.array_equal(a, b) for a, b in zip((offset, data),
-                                                                part.read("vocabulary/offset", "vocabulary/bytes"))):
-                    raise StoreError(f"{self._parts[0].path} and {part.path} have different vocabularies")
+                                                                file.read("vocabulary/offset", "vocabulary/bytes"))):
+                    raise StoreError(f"{self._files[0].path} and {file.path} have different vocabularies")
             return offset.astype(np.int64), data.tobytes()
         return self._cached("vocabulary", make)
 
@@ -313,7 +313,7 @@ class Store:
         return len(self._vocabulary()[0]) - 1
 
     def token_bytes(self, token):
-        """Returns the bytes of a token id. Of a character that several tokens share each has a part."""
+        """Returns the bytes of a token id. Of a character that several tokens share each has a file."""
         offset, data = self._vocabulary()
         return data[offset[token]:offset[token + 1]]
 
@@ -329,7 +329,7 @@ class Store:
         if tokenizer is not None:
             return _decoder(tokenizer).decode([int(t) for t in ids])
         if self._vocabulary()[1].strip(b"\0") == b"":
-            raise StoreError(f"{self._parts[0].path}: the store was made from token ids and has no text: pass tokenizer=")
+            raise StoreError(f"{self._files[0].path}: the store was made from token ids and has no text: pass tokenizer=")
         return show_bytes(b"".join(self.token_bytes(t) for t in ids))
 
     def document_text(self, document, tokenizer=None):

@@ -47,7 +47,7 @@ class Against(unittest.TestCase):
                 self.assertAlmostEqual(int((active == 0).sum()), said["dead"], delta=flips)
                 self.assertAlmostEqual(int((active > store.rows / 10).sum()), said["dense"], delta=flips)
                 at = 0
-                for site, width in zip(said["by_site"], sae.parts):
+                for site, width in zip(said["by_site"], sae.target_widths):
                     part = slice(at, at + width)
                     self.assertAlmostEqual(share(e[:, part], float((spread[:, part] ** 2).sum())) / site["fvu"], 1, delta=near)
                     at += width

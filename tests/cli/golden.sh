@@ -1,4 +1,4 @@
-# What the program writes is what it wrote: SHA-256 sums of the outputs of small runs against tests/golden/sums.txt. Settings,
+# Outputs are byte-equal to recorded ones: SHA-256 sums of the outputs of small runs against tests/golden/sums.txt. Settings,
 # fingerprints and tokens are always compared. Numbers depend on the CPU's instructions and on compiler and libraries: they are
 # compared where sums.txt has a heading for the present ones.
 #     MICROW=build/microw SOURCE=. MPIRUN=mpirun sh tests/cli/golden.sh [--write]

@@ -54,7 +54,7 @@ def generate(**request):
 status, plain = generate(prompt="Anna", max_new_tokens=8)
 check("generate", (status, list(plain)), (200, ["unchanged"]))
 status, steered = generate(prompt="Anna", max_new_tokens=8, edits=[{"latent": 1, "add": 30}, {"latent": 2, "add": 30}, {"latent": 3, "add": 30}])
-text = steered["steered"] if "steered" in steered else steered["turned"]
+text = steered["steered"]
 check("steered", (status, steered["unchanged"] == plain["unchanged"], text != plain["unchanged"]), (200, True, True))
 check("the same again", generate(prompt="Anna", max_new_tokens=8)[1], plain)
 for name, request in {"no prompt": {}, "too many tokens": {"prompt": "a", "max_new_tokens": 513}, "no such latent": {"prompt": "a", "edits": [{"latent": 256}]},

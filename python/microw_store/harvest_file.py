@@ -79,7 +79,7 @@ def _data(file, path, name):
     return file[name]
 
 
-class Part:
+class HarvestFile:
     def __init__(self, path):
         self.path = find_file(path)
         with open_h5(self.path) as file:
