@@ -108,7 +108,10 @@ static inline void test_store_save(const mw_store_layout *layout, const char *fo
 static inline void test_store_write(const char *folder, mw_site site, const float *rows, int64_t n, int64_t width,
                                     int64_t block, const mw_comm *comm) {
     test_store s = test_store_make(&(test_store_shape){&site, &width, 1, n, 1, block, NULL});
+    static const mw_pair model = {"model_sha256", "of a test"}; /* as harvests have, so that stores can be merged */
     s.layout.keep_nan = true;
+    s.layout.provenance = &model;
+    s.layout.n_provenance = 1;
     test_store_save(&s.layout, folder, (const void *const[]){rows}, comm);
     test_store_free(&s);
 }

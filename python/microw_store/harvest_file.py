@@ -165,6 +165,12 @@ class HarvestFile:
         with open_h5(self.path) as file:
             return [_data(file, self.path, name)[...] for name in names]
 
+    def mean_rows(self, name):
+        """Returns the number of rows that a site's means are of: rows that are not finite have no part in them."""
+        with open_h5(self.path) as file:
+            counted = file.get(f"sites/{name}/block_rows")
+            return self.rows if counted is None else int(counted[...].sum())
+
     def document_rows(self):
         """Returns first rows [documents + 1]. Schema 1 has those of sequences only: a row belongs to the document that
         its sequence begins with."""

@@ -203,21 +203,23 @@ class Store:
         """Returns how the first file stores a site: "bf16", "f16" or "f32"."""
         return self._files[0].sites[site].kind
 
-    def _over_parts(self, site, name):
-        shares = [p.rows / self.rows for p in self._files]
-        return sum(share * p.read(f"sites/{site}/{name}")[0] for share, p in zip(shares, self._files))
+    def _over_files(self, site, name):
+        """Returns the mean over files, each weighted by the rows that its own mean is of."""
+        rows = [file.mean_rows(site) for file in self._files]
+        total = sum(rows)
+        return sum(n / total * file.read(f"sites/{site}/{name}")[0] for n, file in zip(rows, self._files) if n)
 
     def mean(self, site):
         """Returns float64 [width]: the mean of the finite rows, as the harvest stored it."""
-        return self._over_parts(site, "mean")
+        return self._over_files(site, "mean")
 
     def norm_mean(self, site):
         """Returns the mean length of a row."""
-        return float(self._over_parts(site, "norm_mean")[0])
+        return float(self._over_files(site, "norm_mean")[0])
 
     def square_mean(self, site):
         """Returns the mean squared length of a row."""
-        return float(self._over_parts(site, "square_mean")[0])
+        return float(self._over_files(site, "square_mean")[0])
 
     def verify(self, site=None):
         """Reads all blocks and verifies their checksums; raises StoreError at the first block that differs."""

@@ -196,6 +196,21 @@ mw_status harvest_file_read(const harvest_file *file, int64_t site, int64_t begi
     return s->dtype == MW_F32 ? MW_OK : mw_convert_to_f32(s->dtype, raw, count * s->width, out);
 }
 
+/* Only harvests that keep rows that are not finite have block_rows. */
+mw_status harvest_file_mean_rows(const harvest_file *file, int64_t site, double *out) {
+    char name[STORE_NAME];
+    uint64_t *rows = NULL;
+    int64_t n_blocks = -1;
+    *out = (double)file->n_rows;
+    store_site_name(file->sites[site].about.site, "block_rows", name);
+    if (file->array || !h5_have(file->h5, name)) return MW_OK;
+    MW_TRY(harvest_file_column(file, name, H5T_NATIVE_UINT64, 0, &n_blocks, (void **)&rows));
+    *out = 0;
+    for (int64_t b = 0; b < n_blocks; b++) *out += (double)rows[b];
+    mw_free(rows);
+    return MW_OK;
+}
+
 mw_status harvest_file_mean(const harvest_file *file, int64_t site, double *out) {
     const mw_store_site *s = &file->sites[site].about;
     char name[STORE_NAME];

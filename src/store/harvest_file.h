@@ -32,6 +32,8 @@ mw_status harvest_file_open(const char *path, bool partial, harvest_file *out) M
 mw_status harvest_file_of_array(const float *rows, int64_t n, int64_t width, const char *site,
                                 harvest_file *out) MW_MUST_USE;
 void harvest_file_close(harvest_file *file);
+/* Reads the number of rows that a site's means are of: rows that are not finite have no part in them. */
+mw_status harvest_file_mean_rows(const harvest_file *file, int64_t site, double *out) MW_MUST_USE;
 /* Reads the mean of a site's rows, [width]. */
 mw_status harvest_file_mean(const harvest_file *file, int64_t site, double *out) MW_MUST_USE;
 /* Reads a root attribute; "" for rows in memory. Caller frees. */

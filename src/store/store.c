@@ -36,6 +36,23 @@ static void keep_common_sites(mw_store *store) {
     store->n_sites = kept;
 }
 
+/* Allocates the weight of each file's means in those of the store: its share of the rows that the means are of. */
+static mw_status weigh_files(const mw_store *store, int64_t site, double **out) {
+    double *weight = mw_alloc((size_t)store->n_files * sizeof *weight), total = 0;
+    mw_status status = weight ? MW_OK : MW_ERR_MEMORY;
+    for (int64_t f = 0; f < store->n_files && status == MW_OK; f++) {
+        status = harvest_file_mean_rows(&store->files[f], site, &weight[f]);
+        if (status == MW_OK) total += weight[f];
+    }
+    if (status != MW_OK) {
+        mw_free(weight);
+        return status;
+    }
+    for (int64_t f = 0; f < store->n_files && total > 0; f++) weight[f] /= total;
+    *out = weight;
+    return MW_OK;
+}
+
 static mw_status list_sites(mw_store *store) {
     if (!(store->sites = mw_calloc((size_t)store->n_sites, sizeof *store->sites))) return MW_ERR_MEMORY;
     for (int64_t i = 0; i < store->n_sites; i++) {
@@ -43,12 +60,15 @@ static mw_status list_sites(mw_store *store) {
         *s = store->files[0].sites[i].about;
         s->index = i;
         s->norm_mean = s->square_mean = 0;
+        double *weight;
+        MW_TRY(weigh_files(store, i, &weight));
         for (int64_t f = 0; f < store->n_files; f++) {
             const mw_store_site *theirs = &store->files[f].sites[i].about;
-            double share = (double)store->files[f].n_rows / (double)store->n_rows;
-            s->norm_mean += share * theirs->norm_mean;
-            s->square_mean += share * theirs->square_mean;
+            if (!(weight[f] > 0)) continue;
+            s->norm_mean += weight[f] * theirs->norm_mean;
+            s->square_mean += weight[f] * theirs->square_mean;
         }
+        mw_free(weight);
     }
     return MW_OK;
 }
@@ -246,15 +266,15 @@ mw_status mw_store_read_range(const mw_store *store, const mw_store_site *s, int
 
 mw_status mw_store_read_mean(const mw_store *store, const mw_store_site *s, double *out) {
     if (store->n_files == 1) return harvest_file_mean(&store->files[0], s->index, out);
-    double *one = mw_alloc((size_t)s->width * sizeof *one);
-    mw_status status = one ? MW_OK : MW_ERR_MEMORY;
+    double *one = mw_alloc((size_t)s->width * sizeof *one), *weight = NULL;
+    mw_status status = one ? weigh_files(store, s->index, &weight) : MW_ERR_MEMORY;
     memset(out, 0, (size_t)s->width * sizeof *out);
     for (int64_t f = 0; f < store->n_files && status == MW_OK; f++) {
         const harvest_file *file = &store->files[f];
-        double share = (double)file->n_rows / (double)store->n_rows;
         status = harvest_file_mean(file, s->index, one);
-        for (int64_t i = 0; i < s->width && status == MW_OK; i++) out[i] += share * one[i];
+        for (int64_t i = 0; i < s->width && status == MW_OK && weight[f] > 0; i++) out[i] += weight[f] * one[i];
     }
+    mw_free(weight);
     mw_free(one);
     return status;
 }

@@ -97,35 +97,54 @@ static void trains_as_from_a_file(void) {
     NEED(system(command) == 0);
 }
 
-/* A file's means leave out rows that are not finite. */
+enum { SOME = 700 };
+
+static void check_means(const mw_store *store, const float *rows) {
+    double mean[D], sum[D] = {0}, norms = 0;
+    int64_t kept = 0;
+    for (int r = 0; r < SOME; r++) {
+        double squares = 0;
+        for (int i = 0; i < D; i++) squares += (double)rows[r * D + i] * rows[r * D + i];
+        if (!isfinite(squares)) continue;
+        for (int i = 0; i < D; i++) sum[i] += rows[r * D + i];
+        norms += sqrt(squares);
+        kept++;
+    }
+    NEED_OK(mw_store_read_mean(store, mw_store_site_at(store, 0), mean));
+    CHECK(kept > 0 && kept < SOME);
+    for (int i = 0; i < D; i++) CHECK(fabs(mean[i] - sum[i] / (double)kept) < 1e-12);
+    CHECK(fabs(mw_store_site_at(store, 0)->norm_mean - norms / (double)kept) < 1e-9);
+}
+
+static char *write_part(const char *folder, const char *name, const float *rows, int64_t n) {
+    char *sub = mw_path_join(folder, name);
+    NEED(sub != NULL);
+    test_store_write(sub, site, rows, n, D, 300, self);
+    char *path = mw_path_join(sub, "activations.h5");
+    mw_free(sub);
+    return path;
+}
+
+/* The means of a file, and of several files as one store, leave out rows that are not finite. */
 static void means_of_finite_rows(void) {
-    enum { SOME = 700 };
     static float some[SOME * D];
     char folder[] = "/tmp/microw-means-XXXXXX", command[96];
     mw_store *store = NULL;
-    double mean[D], sum[D] = {0}, norms = 0;
-    int64_t kept = 0;
     NEED(mkdtemp(folder) != NULL);
     memcpy(some, x, sizeof some);
     some[3 * D + 1] = NAN;
     some[650 * D] = INFINITY;
-    for (int r = 0; r < SOME; r++) {
-        double squares = 0;
-        for (int i = 0; i < D; i++) squares += (double)some[r * D + i] * some[r * D + i];
-        if (!isfinite(squares)) continue;
-        for (int i = 0; i < D; i++) sum[i] += some[r * D + i];
-        norms += sqrt(squares);
-        kept++;
-    }
-    test_store_write(folder, site, some, SOME, D, 300, self);
-    char *path = mw_path_join(folder, "activations.h5");
-    NEED_OK(mw_store_open(path, &store));
-    NEED_OK(mw_store_read_mean(store, mw_store_site_at(store, 0), mean));
-    CHECK(kept == SOME - 2);
-    for (int i = 0; i < D; i++) CHECK(fabs(mean[i] - sum[i] / (double)kept) < 1e-12);
-    CHECK(fabs(mw_store_site_at(store, 0)->norm_mean - norms / (double)kept) < 1e-9);
+    char *whole = write_part(folder, "whole", some, SOME);
+    NEED_OK(mw_store_open(whole, &store));
+    check_means(store, some);
     mw_store_close(&store);
-    mw_free(path);
+    for (int r = 0; r < 250; r++) some[r * D] = NAN; /* most rows of the first of two files */
+    char *paths[] = {write_part(folder, "first", some, 300), write_part(folder, "second", some + 300 * D, SOME - 300)};
+    NEED_OK(mw_store_open_many((const char *const[]){paths[0], paths[1]}, 2, &store));
+    check_means(store, some);
+    mw_store_close(&store);
+    mw_free(whole);
+    for (int i = 0; i < 2; i++) mw_free(paths[i]);
     snprintf(command, sizeof command, "rm -r %s", folder);
     NEED(system(command) == 0);
 }
