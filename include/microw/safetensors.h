@@ -23,13 +23,17 @@ typedef struct mw_safetensors mw_safetensors;
 
 /* Maps one file. The caller frees *out. Errors: MW_ERR_IO, MW_ERR_FORMAT, MW_ERR_MEMORY. */
 mw_status mw_safetensors_open(const char *path, mw_safetensors **out) MW_MUST_USE;
-/* Maps `folder`/model.safetensors, or the shards that model.safetensors.index.json lists. Errors as for one file. */
+/* Maps `folder`/model.safetensors, or the shards that model.safetensors.index.json lists. Tensors that are listed but in
+ * no shard are absent. Of a tensor in several shards the index decides; MW_ERR_FORMAT if that is not the last shard and
+ * the bytes differ. Errors as for one file. */
 mw_status mw_safetensors_open_folder(const char *folder, mw_safetensors **out) MW_MUST_USE;
 /* Unmaps the files and sets *file to NULL: tensors found in them become invalid. NULL is allowed. */
 void mw_safetensors_free(mw_safetensors **file);
 
 /* Finds a tensor: *out is a view into the map, which the file owns. false: no such tensor, or one of an unused type. */
 bool mw_safetensors_find(const mw_safetensors *file, const char *name, mw_tensor *out);
+/* Returns the stored type of a tensor ("F32", "F8_E4M3"), also of one that cannot be found; NULL: no such tensor. */
+const char *mw_safetensors_type(const mw_safetensors *file, const char *name);
 /* Returns the number of tensors, those that cannot be found included, and the name of one in 0 .. count - 1, sorted
  * and owned by the file. */
 int64_t mw_safetensors_count(const mw_safetensors *file);

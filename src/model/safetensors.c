@@ -2,6 +2,7 @@
 #include "microw/safetensors.h"
 #include "base/json.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,6 +12,8 @@ typedef struct entry {
     char *name;
     mw_tensor tensor;
     bool usable;
+    char type[16];       /* as stored */
+    int64_t file;        /* index of its file */
     uint64_t begin, end; /* in the data part of its file */
 } entry;
 
@@ -58,10 +61,12 @@ static mw_status read_shape(const char *path, const char *name, const json_t *sh
 
 static mw_status read_entry(const char *path, const char *name, const json_t *info, const uint8_t *data,
                             uint64_t length, entry *e) {
-    const type_name *type = find_type(mw_json_text(info, "dtype"));
-    if (!type) return mw_error(MW_ERR_FORMAT, "%s: tensor '%s' has no known dtype", path, name);
-    e->usable = type->dtype >= 0;
-    e->tensor.dtype = type->dtype >= 0 ? (mw_dtype)type->dtype : MW_U8;
+    const char *text = mw_json_text(info, "dtype");
+    const type_name *type = find_type(text);
+    if (!text) return mw_error(MW_ERR_FORMAT, "%s: tensor '%s' has no dtype", path, name);
+    snprintf(e->type, sizeof e->type, "%s", text);
+    e->usable = type && type->dtype >= 0;
+    e->tensor.dtype = e->usable ? (mw_dtype)type->dtype : MW_U8;
     uint64_t elements;
     MW_TRY(read_shape(path, name, json_object_get(info, "shape"), e, &elements));
     const json_t *span = json_object_get(info, "data_offsets");
@@ -71,7 +76,7 @@ static mw_status read_entry(const char *path, const char *name, const json_t *in
         (uint64_t)end > length)
         return mw_error(MW_ERR_FORMAT, "%s: tensor '%s' spans bytes %lld to %lld, but the data part has %llu bytes",
                         path, name, (long long)begin, (long long)end, (unsigned long long)length);
-    if ((uint64_t)(end - begin) != elements * (uint64_t)type->bits / 8)
+    if (type && (uint64_t)(end - begin) != elements * (uint64_t)type->bits / 8)
         return mw_error(MW_ERR_FORMAT, "%s: tensor '%s' needs %llu bytes by its shape, but has %lld", path, name,
                         (unsigned long long)(elements * (uint64_t)type->bits / 8), (long long)(end - begin));
     e->begin = (uint64_t)begin;
@@ -88,6 +93,12 @@ static int by_begin(const void *a, const void *b) {
 
 static int by_name(const void *a, const void *b) {
     return strcmp(((const entry *)a)->name, ((const entry *)b)->name);
+}
+
+static int by_name_and_file(const void *a, const void *b) {
+    const entry *x = a, *y = b;
+    int order = by_name(a, b);
+    return order ? order : (x->file > y->file) - (x->file < y->file);
 }
 
 /* Checks that the tensors of one file neither overlap nor leave holes, as the format requires. */
@@ -107,8 +118,9 @@ static mw_status check_layout(const char *path, entry *entries, int64_t count, u
     return MW_OK;
 }
 
-static mw_status read_tensors(mw_safetensors *st, const char *path, const json_t *header, const uint8_t *data,
+static mw_status read_tensors(mw_safetensors *st, int64_t file, const json_t *header, const uint8_t *data,
                               uint64_t length) {
+    const char *path = st->paths[file];
     int64_t first = st->count;
     const char *name;
     json_t *info;
@@ -119,14 +131,16 @@ static mw_status read_tensors(mw_safetensors *st, const char *path, const json_t
         }
         if (!MW_GROW(st->entries, st->count, st->capacity)) return MW_ERR_MEMORY;
         entry *e = &st->entries[st->count];
-        *e = (entry){0};
+        *e = (entry){.file = file};
         MW_TRY(read_entry(path, name, info, data, length, e));
         st->count++;
     }
     return check_layout(path, st->entries + first, st->count - first, length);
 }
 
-static mw_status read_file(mw_safetensors *st, const char *path, mw_map *map) {
+static mw_status read_file(mw_safetensors *st, int64_t file) {
+    const char *path = st->paths[file];
+    mw_map *map = &st->maps[file];
     MW_TRY(mw_map_open(path, map));
     uint64_t size = 0;
     if (map->length >= 8) memcpy(&size, map->data, 8); /* little endian, as all supported machines */
@@ -136,23 +150,60 @@ static mw_status read_file(mw_safetensors *st, const char *path, mw_map *map) {
     json_t *header;
     MW_TRY(mw_json_parse(path, (const char *)map->data + 8, (size_t)size, &header));
     mw_status status = json_is_object(header)
-                           ? read_tensors(st, path, header, map->data + 8 + size, map->length - 8 - size)
+                           ? read_tensors(st, file, header, map->data + 8 + size, map->length - 8 - size)
                            : mw_error(MW_ERR_FORMAT, "%s: the header is not an object", path);
     json_decref(header);
     return status;
 }
 
-static mw_status read_all(mw_safetensors *st) {
-    for (int64_t i = 0; i < st->n_files; i++) MW_TRY(read_file(st, st->paths[i], &st->maps[i]));
-    qsort(st->entries, (size_t)st->count, sizeof *st->entries, by_name);
-    for (int64_t i = 1; i < st->count; i++)
-        if (strcmp(st->entries[i - 1].name, st->entries[i].name) == 0)
-            return mw_error(MW_ERR_FORMAT, "%s: tensor '%s' is in two shards", st->paths[0], st->entries[i].name);
+static bool same_bytes(const entry *a, const entry *b) {
+    uint64_t n = a->end - a->begin;
+    return n == b->end - b->begin && strcmp(a->type, b->type) == 0 && memcmp(a->tensor.data, b->tensor.data, n) == 0;
+}
+
+/* Chooses among the entries [first, last] of one tensor in several shards: the one in the shard that the index names.
+ * transformers 5.24 takes the last shard by name, whatever the index says, so that another choice is refused unless the
+ * bytes are equal. */
+static mw_status choose_shard(const mw_safetensors *st, const json_t *map, int64_t first, int64_t last, int64_t *out) {
+    const char *shard = mw_json_text(map, st->entries[first].name);
+    *out = last;
+    if (shard && strcmp(mw_path_basename(st->paths[st->entries[last].file]), shard) == 0) return MW_OK;
+    for (int64_t i = first; i < last; i++)
+        if (!same_bytes(&st->entries[i], &st->entries[last]))
+            return mw_error(MW_ERR_FORMAT, "%s: tensor '%s' differs in two shards", st->paths[0],
+                            st->entries[first].name);
     return MW_OK;
 }
 
+/* Keeps one entry of each tensor. */
+static mw_status drop_duplicates(mw_safetensors *st, const json_t *map) {
+    int64_t kept = 0;
+    for (int64_t first = 0, last; first < st->count; first = last + 1) {
+        int64_t chosen;
+        for (last = first; last + 1 < st->count && by_name(&st->entries[first], &st->entries[last + 1]) == 0;) last++;
+        MW_TRY(choose_shard(st, map, first, last, &chosen));
+        for (int64_t i = first; i <= last; i++)
+            if (i != chosen) {
+                mw_free(st->entries[i].name);
+                st->entries[i].name = NULL;
+            }
+        entry keep = st->entries[chosen];
+        if (kept != chosen) st->entries[chosen].name = NULL;
+        st->entries[kept++] = keep;
+    }
+    st->count = kept;
+    return MW_OK;
+}
+
+/* `map`: the index's shard of each tensor, or NULL. */
+static mw_status read_all(mw_safetensors *st, const json_t *map) {
+    for (int64_t i = 0; i < st->n_files; i++) MW_TRY(read_file(st, i));
+    qsort(st->entries, (size_t)st->count, sizeof *st->entries, by_name_and_file);
+    return drop_duplicates(st, map);
+}
+
 /* Takes ownership of `paths` and its strings, also on error. */
-static mw_status open_files(char **paths, int64_t n, mw_safetensors **out) {
+static mw_status open_files(char **paths, int64_t n, const json_t *map, mw_safetensors **out) {
     mw_safetensors *st = mw_calloc(1, sizeof *st);
     mw_map *maps = mw_calloc((size_t)n, sizeof *maps);
     mw_status status = st && maps ? MW_OK : MW_ERR_MEMORY;
@@ -164,7 +215,7 @@ static mw_status open_files(char **paths, int64_t n, mw_safetensors **out) {
         return status;
     }
     *st = (mw_safetensors){.paths = paths, .maps = maps, .n_files = n};
-    status = read_all(st);
+    status = read_all(st, map);
     if (status != MW_OK)
         mw_safetensors_free(&st);
     else
@@ -178,7 +229,7 @@ mw_status mw_safetensors_open(const char *path, mw_safetensors **out) {
         mw_free(paths);
         return MW_ERR_MEMORY;
     }
-    return open_files(paths, 1, out);
+    return open_files(paths, 1, NULL, out);
 }
 
 void mw_safetensors_free(mw_safetensors **file) {
@@ -233,15 +284,15 @@ static mw_status shard_paths(const char *folder, json_t *names, char ***out) {
     return MW_OK;
 }
 
-static mw_status check_index(const char *index, const json_t *map, const mw_safetensors *st) {
+/* Notes tensors that the index lists but no shard has, such as a tied head: only a tensor that is needed is an error. */
+static void note_missing(const char *index, const json_t *map, const mw_safetensors *st) {
     const char *tensor;
     json_t *shard;
     json_object_foreach((json_t *)(uintptr_t)map, tensor, shard) {
         entry key = {.name = (char *)(uintptr_t)tensor};
-        if (!bsearch(&key, st->entries, (size_t)st->count, sizeof *st->entries, by_name))
-            return mw_error(MW_ERR_FORMAT, "%s: tensor '%s' is not in %s", index, tensor, json_string_value(shard));
+        if (!st->count || !bsearch(&key, st->entries, (size_t)st->count, sizeof *st->entries, by_name))
+            mw_log(MW_LOG_DEBUG, "%s: tensor '%s' is not in %s", index, tensor, json_string_value(shard));
     }
-    return MW_OK;
 }
 
 static mw_status open_index(const char *folder, const char *index, mw_safetensors **out) {
@@ -252,12 +303,11 @@ static mw_status open_index(const char *folder, const char *index, mw_safetensor
     const json_t *map = json_object_get(root, "weight_map");
     if (status == MW_OK) status = shard_names(index, map, names);
     if (status == MW_OK) status = shard_paths(folder, names, &paths);
-    if (status == MW_OK) status = open_files(paths, (int64_t)json_object_size(names), &st);
-    if (status == MW_OK) status = check_index(index, map, st);
-    if (status == MW_OK)
+    if (status == MW_OK) status = open_files(paths, (int64_t)json_object_size(names), map, &st);
+    if (status == MW_OK) {
+        note_missing(index, map, st);
         *out = st;
-    else
-        mw_safetensors_free(&st);
+    }
     json_decref(names);
     json_decref(root);
     return status;
@@ -289,6 +339,12 @@ bool mw_safetensors_find(const mw_safetensors *file, const char *name, mw_tensor
     if (!e || !e->usable) return false;
     *out = e->tensor;
     return true;
+}
+
+const char *mw_safetensors_type(const mw_safetensors *file, const char *name) {
+    entry key = {.name = (char *)(uintptr_t)name};
+    const entry *e = file->count ? bsearch(&key, file->entries, (size_t)file->count, sizeof *e, by_name) : NULL;
+    return e ? e->type : NULL;
 }
 
 int64_t mw_safetensors_count(const mw_safetensors *file) {
