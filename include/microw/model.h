@@ -8,9 +8,10 @@
  *     MW_TRY(mw_model_forward(model, &batch, NULL));        // stops after the last hooked site
  *     mw_model_free(&model);
  *
- * Families (config.json "model_type"): gpt2, gpt_neox, gpt_neo, llama, mistral, qwen2, qwen3, gemma, gemma2, gemma3,
- * gemma3_text. One forward pass serves all families, parameterized by a table; a config.json that needs a feature that
- * is not implemented is refused. All functions are local to the process.
+ * Families (config.json "model_type"): gpt2, gpt_neox, gpt_neo, llama, mistral, ministral, qwen2, qwen3, gemma, gemma2,
+ * gemma3, gemma3_text. One forward pass serves all families, parameterized by a table. config.json is read as the
+ * family's configuration class in transformers 5.24 reads it, with the defaults of that class; a value that changes the
+ * computation and is not implemented is refused. All functions are local to the process.
  */
 #ifndef MICROW_MODEL_H
 #define MICROW_MODEL_H
@@ -29,6 +30,7 @@ typedef struct mw_model_info {
     int64_t n_layers, d_model, n_heads, n_kv_heads, head_dim, d_mlp, vocab, context; /* context: in tokens */
     mw_dtype dtype; /* of the weight matrices in memory */
     int64_t parameters;
+    const char *ignored_keys; /* keys of config.json that models of this family do not have: "a, b"; "": none */
 } mw_model_info;
 
 /* Opens `model`: a folder, or a Hub id in the local Hugging Face cache; nothing is downloaded. `dtype` of the matrices:

@@ -164,6 +164,7 @@ static mw_status inspect_model(const char *folder) {
         printf("model: %s, %lld layers, width %lld, vocabulary %lld, context %lld, %.3g million parameters in %s\n",
                m->family, (long long)m->n_layers, (long long)m->d_model, (long long)m->vocab, (long long)m->context,
                (double)m->parameters / 1e6, mw_dtype_name(m->dtype));
+        if (m->ignored_keys[0]) printf("keys of config.json that are ignored: %s\n", m->ignored_keys);
     }
     mw_model_free(&model);
     mw_backend_close(&backend);

@@ -29,36 +29,61 @@ typedef enum mw_qkv_layout {
 
 typedef enum mw_score_scale {
     SCALE_HEAD_DIM,     /* 1 / sqrt(head_dim) */
-    SCALE_QUERY_SCALAR, /* Gemma: 1 / sqrt(query_pre_attn_scalar), which defaults to head_dim */
+    SCALE_QUERY_SCALAR, /* Gemma: 1 / sqrt(query_pre_attn_scalar) */
     SCALE_ONE           /* GPT-Neo */
 } mw_score_scale;
 
-/* Which layers attend within a sliding window, unless config.json has layer_types. */
+/* Which layers attend within a sliding window. */
 typedef enum mw_window_rule {
     WINDOW_NONE,
-    WINDOW_ALL,             /* Mistral: every layer, if sliding_window is a number */
-    WINDOW_EVEN,            /* Gemma 2: layers 0, 2, 4, ... */
-    WINDOW_PATTERN,         /* Gemma 3: all but every sixth (sliding_window_pattern) */
-    WINDOW_FROM_MAX,        /* Qwen: layers from max_window_layers on, if use_sliding_window */
-    WINDOW_ATTENTION_LAYERS /* GPT-Neo: as attention_layers or attention_types; the width is window_size */
+    WINDOW_ALL,             /* Mistral: every layer, unless sliding_window is null */
+    WINDOW_LIST,            /* Ministral: as layer_types, else every layer; sliding_window must be a number */
+    WINDOW_EVEN,            /* Gemma 2: as layer_types, else layers 0, 2, 4, ... */
+    WINDOW_PATTERN,         /* Gemma 3: as layer_types, else all but every sixth (sliding_window_pattern) */
+    WINDOW_FROM_MAX,        /* Qwen: if use_sliding_window, as layer_types, else layers from max_window_layers on */
+    WINDOW_ATTENTION_LAYERS /* GPT-Neo: as attention_layers or attention_types */
 } mw_window_rule;
+
+/* Where config.json has the parameters of rotary embedding. */
+typedef enum mw_rope_rule {
+    ROPE_NONE,
+    ROPE_COMMON,  /* rope_scaling, else rope_parameters; rope_theta, partial_rotary_factor */
+    ROPE_NEOX,    /* the same with the names rotary_emb_base and rotary_pct */
+    ROPE_BY_LAYER /* Gemma 3: one table for layers with a window, another for the rest */
+} mw_rope_rule;
+
+/* A key of the family's configuration class. `name`: "name|second name"; NULL: the class has no such key, and config.json
+ * is not searched for it. `initial`: default. `nullable`: null is accepted and means 0. */
+typedef struct mw_config_key {
+    const char *name;
+    double initial;
+    bool nullable;
+} mw_config_key;
+
+/* Keys that the family's configuration class in transformers 5.24 has, and the defaults there. */
+typedef struct mw_config_keys {
+    mw_config_key d_model, n_layers, heads, vocab, context;
+    mw_config_key kv_heads;                                    /* 0: as heads */
+    mw_config_key head_dim;                                    /* 0: d_model / heads */
+    mw_config_key d_mlp;                                       /* 0: 4 * d_model */
+    mw_config_key window;                                      /* width in tokens; 0: none */
+    mw_config_key eps, query_scalar, attention_cap, final_cap; /* caps: 0: none */
+    const char *activation;
+} mw_config_keys;
 
 typedef struct mw_attention_spec {
     mw_qkv_layout qkv;
     mw_bias qkv_bias, o_bias;
     bool bias_default; /* of attention_bias */
-    /* Defaults. 0: heads are required, kv_heads = heads, head_dim = d_model / heads. */
-    int64_t heads, kv_heads, head_dim;
     mw_score_scale scale;
+    bool scale_flags; /* GPT-2: scale_attn_weights and scale_attn_by_inverse_layer_idx */
     mw_window_rule window;
-    int64_t window_default; /* width in tokens; 0: no window unless config.json gives one */
 } mw_attention_spec;
 
 typedef struct mw_mlp_spec {
     const char *activation; /* default; names: read_activation in architecture.c */
     mw_bias bias;
-    bool gelu_is_tanh; /* Gemma: hidden_act "gelu", as the released models have it, is the tanh approximation */
-    int64_t expansion; /* d_mlp defaults to expansion * d_model; 0: d_mlp is required */
+    bool gelu_is_tanh; /* Gemma 1: "gelu", as the released models have it, is the tanh approximation */
 } mw_mlp_spec;
 
 /* Zero members are the usual case: sequential residual, separate q, k and v, no bias, no window. */
@@ -66,14 +91,15 @@ typedef struct mw_family {
     const char *model_type;   /* of config.json */
     const char *wrapper_type; /* model_type of a config.json whose "text_config" is of this family, or NULL */
     mw_weight_names names;
+    mw_config_keys keys;
     mw_norm_kind norm;
-    double eps;              /* default */
-    double rotary_fraction;  /* default share of head_dim that is rotated; 0: no rotary embedding */
-    double local_rope_theta; /* default base of a separate rotary table for windowed layers; 0: one table for all */
-    bool scaled_embedding;   /* by sqrt(d_model) */
-    bool tied;               /* default of tie_word_embeddings */
-    bool parallel_residual;  /* attention and MLP read the same stream, unless use_parallel_residual is false */
-    bool conv1d;             /* block matrices are stored [in, out]; else [out, in] */
+    mw_rope_rule rope;
+    bool heads_divide;      /* the configuration class requires heads to divide d_model, also with a head_dim */
+    bool uncapped;          /* transformers ignores attn_logit_softcapping of the class: a value is refused */
+    bool scaled_embedding;  /* by sqrt(d_model) */
+    bool tied;              /* default of tie_word_embeddings */
+    bool parallel_residual; /* attention and MLP read the same stream, unless use_parallel_residual is false */
+    bool conv1d;            /* block matrices are stored [in, out]; else [out, in] */
     mw_attention_spec attention;
     mw_mlp_spec mlp;
 } mw_family;

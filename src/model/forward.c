@@ -151,7 +151,7 @@ static mw_status attend(pass *p, int64_t l) {
                               .n_heads = a->n_heads,
                               .n_kv_heads = a->n_kv_heads,
                               .head_dim = a->head_dim,
-                              .scale = (float)a->attention_scale,
+                              .scale = (float)(a->attention_scale / (a->scale_by_layer ? (double)l + 1 : 1)),
                               .softcap = (float)a->attention_softcap,
                               .window = a->window[l]};
     MW_TRY(p->backend->ops->attention(p->backend, &attention));

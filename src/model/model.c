@@ -67,12 +67,13 @@ static void fill_info(mw_model *model, mw_dtype dtype, int64_t parameters) {
                                   .vocab = a->vocab,
                                   .context = a->context,
                                   .dtype = dtype,
-                                  .parameters = parameters};
+                                  .parameters = parameters,
+                                  .ignored_keys = model->ignored.data ? model->ignored.data : ""};
 }
 
 static mw_status open_into(mw_model *model, const char *name, const char *dtype) {
     MW_TRY(mw_hub_folder(name, &model->folder));
-    MW_TRY(mw_architecture_read(model->folder, &model->arch));
+    MW_TRY(mw_architecture_read(model->folder, &model->arch, &model->ignored));
     MW_TRY(mw_safetensors_open_folder(model->folder, &model->file));
     mw_dtype working = MW_F32;
     MW_TRY(choose_dtype(model, dtype, &working));
@@ -95,7 +96,7 @@ mw_status mw_model_outline(const char *name, mw_model **out) {
     mw_model *model = mw_calloc(1, sizeof *model);
     if (!model) return MW_ERR_MEMORY;
     mw_status status = mw_hub_folder(name, &model->folder);
-    if (status == MW_OK) status = mw_architecture_read(model->folder, &model->arch);
+    if (status == MW_OK) status = mw_architecture_read(model->folder, &model->arch, &model->ignored);
     if (status == MW_OK) fill_info(model, MW_F32, count_parameters(&model->arch));
     if (status != MW_OK)
         mw_model_free(&model);
@@ -129,6 +130,7 @@ void mw_model_free(mw_model **slot) {
     mw_layers_free(model);
     mw_safetensors_free(&model->file);
     mw_free(model->folder);
+    mw_text_free(&model->ignored);
     mw_free(model);
     *slot = NULL;
 }

@@ -45,7 +45,8 @@ struct mw_model {
     mw_hooks *hooks;
     mw_safetensors *file;
     char *folder;
-    void **copies; /* of vectors, and of matrices outside layers, as in mw_layer */
+    mw_text ignored; /* keys of config.json */
+    void **copies;   /* of vectors, and of matrices outside layers, as in mw_layer */
     int64_t n_copies, copies_capacity;
     mw_weight embed, position, head;
     mw_norm final_norm;

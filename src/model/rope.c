@@ -17,7 +17,7 @@ static float llama3_frequency(const mw_rope *rope, float frequency) {
 
 static void fill_angles(const mw_rope *rope, int64_t pairs, int64_t positions, float *out) {
     for (int64_t i = 0; i < pairs; i++) {
-        float frequency = 1.0f / powf((float)rope->theta, (float)(2 * i) / (float)(2 * pairs));
+        float frequency = 1.0f / powf((float)rope->theta, (float)(2 * i) / (float)rope->width);
         if (rope->llama3) frequency = llama3_frequency(rope, frequency);
         frequency = (float)(frequency / rope->linear_factor);
         for (int64_t p = 0; p < positions; p++) {
@@ -50,7 +50,7 @@ mw_status mw_rope_reserve(mw_model *model, int64_t positions) {
     if (model->arch.rotary_pairs == 0 || positions <= model->rope_positions) return MW_OK;
     int64_t grown = positions < 256 ? 256 : positions + positions / 2;
     MW_TRY(make_table(model, &model->arch.rope, grown, &model->rope));
-    if (model->arch.family->local_rope_theta > 0)
+    if (model->arch.family->rope == ROPE_BY_LAYER)
         MW_TRY(make_table(model, &model->arch.local_rope, grown, &model->local_rope));
     model->rope_positions = grown;
     return MW_OK;

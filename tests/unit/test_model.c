@@ -293,7 +293,8 @@ static void attention_types(void) {
     } cases[] = {
         {"[[[\"global\", \"local\"], 1]]", NULL},
         {"[[[\"global\"], 1], [[\"local\"], 1]]", NULL},
-        {"None", NULL},
+        {"None", "'attention_types' describes 24 layers, but the model has 2"},
+        {"[[[\"global\", \"local\"], 2]]", "'attention_types' describes 4 layers, but the model has 2"},
         {"[[[\"global\", \"local\"], 9223372036854775807]]", "expected [[kinds of layers], repetitions up to 1024]"},
         {"[[[\"global\", \"local\"], -4611686018427387905]]", "found a list and -4611686018427387905"},
         {"[[[\"global\"], 1]]", "'attention_types' describes 1 layers, but the model has 2"},
@@ -309,6 +310,73 @@ static void attention_types(void) {
             CHECK_SAYS(strstr(cases[i].message, "near") ? MW_ERR_UNSUPPORTED : MW_ERR_FORMAT, cases[i].message,
                        open_changed("gpt_neo", edit));
     }
+}
+
+/* Keys are read as the family's class in transformers 5.24 reads them; what it raises on is refused. */
+static void keys_of_families(void) {
+    static const struct {
+        const char *family, *key, *value;
+        mw_status status;
+        const char *message;
+    } cases[] = {
+        {"llama", "quantization_config", "{\\\"quant_method\\\": \\\"gptq\\\"}", MW_ERR_UNSUPPORTED,
+         "quantized by gptq"},
+        {"gemma3", "use_bidirectional_attention", "true", MW_ERR_UNSUPPORTED, "'use_bidirectional_attention'"},
+        {"gemma", "use_bidirectional_attention", "null", MW_OK, NULL},
+        {"llama", "is_causal", "false", MW_ERR_UNSUPPORTED, "'is_causal'"},
+        {"llama", "per_layer_config", "{\\\"0\\\": {}}", MW_ERR_UNSUPPORTED, "'per_layer_config' is not supported"},
+        {"mistral", "num_key_value_heads", "null", MW_ERR_FORMAT, "'num_key_value_heads' is null"},
+        {"llama", "tie_word_embeddings", "null", MW_ERR_FORMAT, "'tie_word_embeddings' is null"},
+        {"gpt2", "hidden_size", "32", MW_ERR_FORMAT, "two names of one value differ: n_embd|hidden_size"},
+        {"gpt2", "num_key_value_heads", "2", MW_OK, NULL},
+        {"gpt2", "scale_attn_by_inverse_layer_idx", "true", MW_OK, NULL},
+        {"qwen2", "layer_types", "[\\\"sliding_attention\\\", \\\"full_attention\\\"]", MW_ERR_FORMAT,
+         "needs a window"},
+        {"qwen2", "layer_types", "[\\\"chunked_attention\\\", \\\"full_attention\\\"]", MW_ERR_UNSUPPORTED,
+         "element 0: expected"},
+        {"llama", "layer_types", "[\\\"full_attention\\\"]", MW_ERR_FORMAT, "describes 1 layers"},
+        {"llama", "layer_types", "[\\\"attention\\\", \\\"full_attention\\\"]", MW_OK, NULL},
+        {"mistral", "layer_types", "[\\\"sliding_attention\\\", \\\"full_attention\\\"]", MW_OK, NULL},
+        {"gemma2", "sliding_window", "null", MW_ERR_FORMAT, "needs a window"},
+        {"gemma2", "attn_logit_softcapping", "0.0", MW_ERR_FORMAT, "expected a number greater than 0"},
+        {"gemma3", "attn_logit_softcapping", "30.0", MW_ERR_UNSUPPORTED, "'attn_logit_softcapping' is not supported"},
+        {"gemma3", "rope_scaling", "{\\\"type\\\": \\\"linear\\\", \\\"factor\\\": 8.0}", MW_ERR_UNSUPPORTED,
+         "expected 'rope_type'"},
+        {"llama", "rope_scaling", "{\\\"rope_type\\\": \\\"yarn\\\", \\\"factor\\\": 4.0}", MW_ERR_UNSUPPORTED,
+         "'yarn' is not supported"},
+        {"llama", "rope_scaling", "{\\\"rope_type\\\": \\\"linear\\\"}", MW_ERR_FORMAT, "have no 'factor'"},
+        {"llama", "rope_parameters", "{\\\"full_attention\\\": {}}", MW_ERR_UNSUPPORTED,
+         "by layer type are not supported"},
+        {"llama", "rope_parameters",
+         "{\\\"rope_type\\\": \\\"linear\\\", \\\"factor\\\": 2.0}, \\\"partial_rotary_factor\\\": 0.5", MW_ERR_FORMAT,
+         "is not possible"},
+        {"gpt_neox", "head_dim", "12", MW_ERR_UNSUPPORTED, "'head_dim' other than"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        if (!cases[i].message) CHECK_OK(open_with(cases[i].family, cases[i].key, cases[i].value));
+        if (cases[i].message)
+            CHECK_SAYS(cases[i].status, cases[i].message, open_with(cases[i].family, cases[i].key, cases[i].value));
+    }
+}
+
+/* Keys that the family does not have are listed. */
+static void ignored_keys(void) {
+    char folder[] = "/tmp/microw-ignored-XXXXXX", command[640];
+    NEED(mkdtemp(folder) != NULL);
+    snprintf(command, sizeof command,
+             "cp %s/models/llama/model.safetensors %s && sed 's/{/{\"logits_scaling\": 8, \"n_head\": 3,/' "
+             "%s/models/llama/config.json | sed '2,$s/{\"logits_scaling\": 8, \"n_head\": 3,/{/' > %s/config.json",
+             MICROW_GOLDEN, folder, MICROW_GOLDEN, folder);
+    NEED(system(command) == 0);
+    mw_model *m = NULL;
+    NEED_OK(mw_model_open(folder, "f32", backend, &m));
+    CHECK(strcmp(mw_model_about(m)->ignored_keys, "logits_scaling, n_head") == 0);
+    mw_model_free(&m);
+    m = open_family("llama", "f32");
+    CHECK(mw_model_about(m)->ignored_keys[0] == '\0');
+    mw_model_free(&m);
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    NEED(system(command) == 0);
 }
 
 /* Products of sizes do not overflow before they are refused. */
@@ -496,9 +564,11 @@ int main(int argc, char **argv) {
     RUN(bad_models);
     RUN(impossible_sizes);
     RUN(hub_cache);
+    RUN(ignored_keys);
     if (system("command -v python3 >/dev/null 2>&1") == 0) {
         RUN(wrong_types);
         RUN(attention_types);
+        RUN(keys_of_families);
         RUN(more_layers_than_configured);
         RUN(weights_at_odd_bytes);
     } else {
