@@ -367,6 +367,12 @@ static mw_status read_kinds(config c, const mw_architecture *a, int64_t window, 
         MW_TRY(mw_json_get_whole(source(c), "max_window_layers", 28, 0, INT32_MAX, &from));
     }
     if (rule != WINDOW_ALL) MW_TRY(list(c, "layer_types", true, &types));
+    for (size_t i = 0; rule == WINDOW_PATTERN && i < json_array_size(types); i++) {
+        const char *kind = json_string_value(json_array_get(types, i));
+        if (kind && strcmp(kind, "attention") == 0) /* its rotary table would have no name */
+            return mw_error(MW_ERR_UNSUPPORTED, "%s: 'layer_types': element %zu: 'attention' is not supported for %s",
+                            c.path, i, a->family->model_type);
+    }
     if (types) return windows_by_list(c, "layer_types", types, "sliding_attention", "full_attention", a->n_layers, out);
     for (int64_t l = 0; l < a->n_layers; l++)
         out[l] = (rule == WINDOW_ALL && window) || rule == WINDOW_LIST || (rule == WINDOW_EVEN && l % 2 == 0) ||
@@ -378,6 +384,8 @@ static mw_status read_windows(config c, mw_architecture *a) {
     mw_window_rule rule = a->family->attention.window;
     bool windowed[MW_LAYERS_MAX], use = true;
     int64_t window = 0;
+    /* transformers makes the mask of these models' windows also if no layer has one */
+    bool always = rule == WINDOW_LIST || rule == WINDOW_EVEN || rule == WINDOW_PATTERN;
     const json_t *value;
     if (rule == WINDOW_NONE || rule == WINDOW_ATTENTION_LAYERS) MW_TRY(no_layer_types(c, a->n_layers, windowed));
     if (rule == WINDOW_NONE) return MW_OK;
@@ -387,7 +395,7 @@ static mw_status read_windows(config c, mw_architecture *a) {
     MW_TRY(rule == WINDOW_ATTENTION_LAYERS ? neo_windows(c, a->n_layers, windowed)
                                            : read_kinds(c, a, window, windowed));
     for (int64_t l = 0; l < a->n_layers; l++) {
-        if (!window && (windowed[l] || rule == WINDOW_LIST))
+        if (!window && (windowed[l] || always))
             return mw_error(MW_ERR_FORMAT, "%s: layer %lld needs a window, but the model has no %s", c.path,
                             (long long)l, a->family->keys.window.name);
         a->window[l] = windowed[l] ? window : 0;

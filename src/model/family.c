@@ -66,6 +66,7 @@ static const mw_family families[] = {
      .names = {.embed = "embed_in",
                .final_norm = "final_layer_norm",
                .head = "embed_out",
+               .new_head = "lm_head",
                .norm1 = "layers.%d.input_layernorm",
                .qkv = "layers.%d.attention.query_key_value",
                .o = "layers.%d.attention.dense",

@@ -8,6 +8,7 @@
 /* Names of tensors, without ".weight" and ".bias"; %d is the layer. NULL: the family has no such weight. */
 typedef struct mw_weight_names {
     const char *embed, *position, *final_norm, *head; /* position: learned embedding of positions */
+    const char *new_head;                             /* a second name of the head */
     const char *norm1, *qkv, *q, *k, *v, *o, *q_norm, *k_norm, *post_attn_norm;
     const char *norm2, *gate, *up, *down, *post_mlp_norm; /* gate: of a gated MLP */
 } mw_weight_names;

@@ -351,6 +351,7 @@ mw_status mw_model_forward(mw_model *model, const mw_batch *batch, float *last_l
               .last_order = mw_hooks_last(model->hooks),
               .logits_wanted = last_logits != NULL};
     MW_TRY(check_batch(model, batch, &p.rows));
+    if (last_logits) MW_TRY(mw_model_need_head(model));
     if (p.rows == 0 || (!last_logits && p.last_order < 0)) return MW_OK;
     mw_status status = run(&p, last_logits);
     void *all[] = {p.position, p.sequence, p.first_row, p.q_len, p.kv_len, (void *)p.k_of, (void *)p.v_of};

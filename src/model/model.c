@@ -27,11 +27,17 @@ int64_t mw_model_site_width(const mw_model *model, mw_site site) {
     case MW_MLP_ACT:
         return a->d_mlp;
     case MW_LOGITS:
-        return a->vocab;
+        return model->file && !model->head.data ? 0 : a->vocab;
     case MW_SITE_KIND_COUNT:
         break;
     }
     return 0;
+}
+
+mw_status mw_model_need_head(const mw_model *model) {
+    if (model->head.data) return MW_OK;
+    return mw_error(MW_ERR_UNSUPPORTED, "%s: weight '%s.weight' is missing: the model has no logits", model->folder,
+                    model->arch.family->names.head);
 }
 
 static int64_t width_of(const void *model, mw_site site) {

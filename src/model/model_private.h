@@ -48,7 +48,8 @@ struct mw_model {
     mw_text ignored; /* keys of config.json */
     void **copies;   /* of vectors, and of matrices outside layers, as in mw_layer */
     int64_t n_copies, copies_capacity;
-    mw_weight embed, position, head;
+    mw_weight embed, position;
+    mw_weight head; /* data NULL: the model has no logits */
     mw_norm final_norm;
     mw_layer *layers;
     float *rope, *local_rope; /* [rope_positions, rotary_pairs, 2] cosine and sine; local_rope: may be NULL */
@@ -66,6 +67,8 @@ struct mw_kv_cache {
 
 /* Finds, checks and converts all weights of the open file, matrices to `dtype`; counts info.parameters. */
 mw_status mw_weights_bind(mw_model *model, mw_dtype dtype) MW_MUST_USE;
+/* Returns MW_ERR_UNSUPPORTED if the model has no head. */
+mw_status mw_model_need_head(const mw_model *model) MW_MUST_USE;
 /* Packs the matrices of a layer, or the head, the first time; later calls return at once. */
 mw_status mw_layer_pack_once(mw_model *model, int64_t layer) MW_MUST_USE;
 mw_status mw_head_pack_once(mw_model *model) MW_MUST_USE;

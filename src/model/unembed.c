@@ -38,6 +38,7 @@ static mw_status multiply(mw_model *m, const float *x, int64_t rows, float *logi
 
 mw_status mw_model_unembed(mw_model *m, const float *x, int64_t rows, float *logits) {
     int64_t d = m->arch.d_model;
+    MW_TRY(mw_model_need_head(m));
     float *weight = mw_alloc((size_t)d * sizeof *weight), *scaled = mw_alloc((size_t)(rows * d) * sizeof *scaled);
     mw_status status = weight && scaled ? MW_OK : MW_ERR_MEMORY;
     if (status == MW_OK && m->final_norm.weight)

@@ -14,7 +14,7 @@ typedef struct binder {
 } binder;
 
 static const char *const prefixes[] = {
-    "", "model.", "transformer.", "gpt_neox.", "language_model.model.", "model.language_model."};
+    "", "model.", "transformer.", "gpt_neox.", "language_model.", "language_model.model.", "model.language_model."};
 
 static void full_name(const binder *b, const char *pattern, int64_t layer, const char *suffix, char *out) {
     char name[NAME_MAX_BYTES / 2];
@@ -79,10 +79,19 @@ static mw_status load_elements(mw_model *model, mw_layer *layer, const mw_tensor
     return status;
 }
 
+/* Finds a tensor that the model needs. */
+static mw_status need_tensor(const binder *b, const char *name, mw_tensor *out) {
+    const char *type = mw_safetensors_type(b->model->file, name), *folder = b->model->folder;
+    if (!type) return mw_error(MW_ERR_FORMAT, "%s: weight '%s' is missing", folder, name);
+    bool real =
+        strcmp(type, "F32") == 0 || strcmp(type, "F16") == 0 || strcmp(type, "BF16") == 0 || strcmp(type, "F64") == 0;
+    if (real && mw_safetensors_find(b->model->file, name, out)) return MW_OK;
+    return mw_error(MW_ERR_UNSUPPORTED, "%s: weight '%s' is stored as %s, which is not supported", folder, name, type);
+}
+
 static mw_status bind_vector(const binder *b, const char *name, int64_t width, const float **out) {
     mw_tensor t;
-    if (!mw_safetensors_find(b->model->file, name, &t))
-        return mw_error(MW_ERR_FORMAT, "%s: weight '%s' is missing", b->model->folder, name);
+    MW_TRY(need_tensor(b, name, &t));
     if (t.ndim != 1 || t.shape[0] != width)
         return mw_error(MW_ERR_FORMAT, "%s: weight '%s': expected shape [%lld], found %d dimensions, %lld elements",
                         b->model->folder, name, (long long)width, t.ndim, (long long)mw_tensor_count(&t));
@@ -106,15 +115,11 @@ static bool has_bias(mw_bias rule, bool configured) {
     return rule == BIAS_ALWAYS || (rule == BIAS_CONFIG && configured);
 }
 
-/* Binds a matrix and its bias. `conv1d`: stored [in, out], as in GPT-2. */
-static mw_status bind_matrix(const binder *b, const char *pattern, int64_t layer, int64_t in, int64_t out, bool conv1d,
-                             bool bias, mw_weight *weight) {
-    if (!pattern) return MW_OK;
-    char name[NAME_MAX_BYTES];
-    full_name(b, pattern, layer, ".weight", name);
+/* Binds the tensor `name` as a matrix. `conv1d`: stored [in, out], as in GPT-2. */
+static mw_status bind_named(const binder *b, const char *name, int64_t in, int64_t out, bool conv1d,
+                            mw_weight *weight) {
     mw_tensor t;
-    if (!mw_safetensors_find(b->model->file, name, &t))
-        return mw_error(MW_ERR_FORMAT, "%s: weight '%s' is missing", b->model->folder, name);
+    MW_TRY(need_tensor(b, name, &t));
     int64_t rows = conv1d ? in : out, columns = conv1d ? out : in;
     if (t.ndim != 2 || t.shape[0] != rows || t.shape[1] != columns)
         return mw_error(MW_ERR_FORMAT, "%s: weight '%s': expected shape [%lld, %lld], found [%lld, %lld]",
@@ -123,6 +128,16 @@ static mw_status bind_matrix(const binder *b, const char *pattern, int64_t layer
     *weight = (mw_weight){.dtype = b->dtype, .in = in, .out = out, .ld = columns, .transposed = !conv1d};
     MW_TRY(load_elements(b->model, b->layer, &t, b->dtype, &weight->data));
     b->model->info.parameters += mw_tensor_count(&t);
+    return MW_OK;
+}
+
+/* Binds a matrix and its bias. */
+static mw_status bind_matrix(const binder *b, const char *pattern, int64_t layer, int64_t in, int64_t out, bool conv1d,
+                             bool bias, mw_weight *weight) {
+    if (!pattern) return MW_OK;
+    char name[NAME_MAX_BYTES];
+    full_name(b, pattern, layer, ".weight", name);
+    MW_TRY(bind_named(b, name, in, out, conv1d, weight));
     if (!bias) return MW_OK;
     full_name(b, pattern, layer, ".bias", name);
     return bind_vector(b, name, out, &weight->bias);
@@ -171,16 +186,22 @@ static mw_status bind_layer(const binder *b, int64_t l, mw_layer *layer) {
     return bind_norm(b, f->names.post_mlp_norm, l, a->d_model, &layer->post_mlp);
 }
 
+/* Finds the prefix by the first norm: a file may lack the embedding, or have one of another model. */
 static mw_status find_prefix(binder *b) {
     char name[NAME_MAX_BYTES];
-    mw_tensor t;
+    const char *found = NULL, *pattern = b->model->arch.family->names.norm1;
     for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
         b->prefix = prefixes[i];
-        full_name(b, b->model->arch.family->names.embed, 0, ".weight", name);
-        if (mw_safetensors_find(b->model->file, name, &t)) return MW_OK;
+        full_name(b, pattern, 0, ".weight", name);
+        if (!mw_safetensors_type(b->model->file, name)) continue;
+        if (found)
+            return mw_error(MW_ERR_FORMAT, "%s: weights of two models, '%s' and '%s'", b->model->folder, found, name);
+        found = prefixes[i];
     }
-    return mw_error(MW_ERR_FORMAT, "%s: no weight '%s.weight' under any known prefix", b->model->folder,
-                    b->model->arch.family->names.embed);
+    b->prefix = found ? found : "";
+    if (found) return MW_OK;
+    full_name(b, pattern, 0, ".weight", name);
+    return mw_error(MW_ERR_FORMAT, "%s: no weight '%s' under any known prefix", b->model->folder, name);
 }
 
 /* Returns the layer in a tensor's name, "layers.7.mlp..." after the folder's prefix; -1: none. A number too large to
@@ -207,21 +228,43 @@ static mw_status check_layers(const binder *b) {
     return MW_OK;
 }
 
-static mw_status bind_head(const binder *b) {
+/* Finds the name of the head's tensor. */
+static bool find_head(const binder *b, char name[NAME_MAX_BYTES]) {
+    const char *const outer[] = {"", "language_model.", "model.", b->prefix};
+    const mw_weight_names *names = &b->model->arch.family->names;
+    const char *const heads[] = {names->head, names->new_head};
+    for (int h = 0; h < 2 && heads[h]; h++)
+        for (size_t i = 0; i < sizeof outer / sizeof *outer; i++) {
+            snprintf(name, NAME_MAX_BYTES, "%s%s.weight", outer[i], heads[h]);
+            if (mw_safetensors_type(b->model->file, name)) return true;
+        }
+    return false;
+}
+
+/* Returns whether two tensors have the same elements. */
+static bool same_tensor(const binder *b, const char *name, const char *other) {
+    mw_tensor x, y;
+    if (!mw_safetensors_find(b->model->file, name, &x) || !mw_safetensors_find(b->model->file, other, &y)) return false;
+    size_t bytes = (size_t)mw_tensor_count(&x) * mw_dtype_size(x.dtype);
+    return x.dtype == y.dtype && x.ndim == y.ndim && memcmp(x.shape, y.shape, sizeof *x.shape * (size_t)x.ndim) == 0 &&
+           memcmp(x.data, y.data, bytes) == 0;
+}
+
+/* Binds embedding and head. A tied model uses the tensor that is stored for the other; a stored head that differs from
+ * the embedding is kept, as transformers 5 does. Without a head the model has no logits. */
+static mw_status bind_ends(const binder *b) {
     mw_model *model = b->model;
     const mw_architecture *a = &model->arch;
-    if (a->tied) {
-        model->head = (mw_weight){.data = model->embed.data,
-                                  .dtype = model->embed.dtype,
-                                  .in = a->d_model,
-                                  .out = a->vocab,
-                                  .ld = a->d_model,
-                                  .transposed = true};
-        return MW_OK;
-    }
-    binder outer = *b;
-    outer.prefix = strncmp(b->prefix, "language_model.", 15) == 0 ? "language_model." : "";
-    return bind_matrix(&outer, a->family->names.head, 0, a->d_model, a->vocab, false, false, &model->head);
+    char embed[NAME_MAX_BYTES], head[NAME_MAX_BYTES];
+    bool has_head = find_head(b, head);
+    full_name(b, a->family->names.embed, 0, ".weight", embed);
+    bool from_head = a->tied && has_head && !mw_safetensors_type(model->file, embed);
+    MW_TRY(bind_named(b, from_head ? head : embed, a->d_model, a->vocab, false, &model->embed));
+    if (a->tied && (from_head || !has_head || same_tensor(b, embed, head)))
+        model->head = model->embed;
+    else if (has_head)
+        MW_TRY(bind_named(b, head, a->d_model, a->vocab, false, &model->head));
+    return MW_OK;
 }
 
 /* Embeddings [rows, d_model] are bound like matrices from d_model to rows. */
@@ -231,13 +274,12 @@ mw_status mw_weights_bind(mw_model *model, mw_dtype dtype) {
     binder b = {.model = model, .dtype = dtype};
     MW_TRY(find_prefix(&b));
     MW_TRY(check_layers(&b));
-    MW_TRY(bind_matrix(&b, f->names.embed, 0, a->d_model, a->vocab, false, false, &model->embed));
+    MW_TRY(bind_ends(&b));
     MW_TRY(bind_matrix(&b, f->names.position, 0, a->d_model, a->context, false, false, &model->position));
     for (int64_t l = 0; l < a->n_layers; l++) {
         b.layer = &model->layers[l];
         MW_TRY(bind_layer(&b, l, b.layer));
     }
     b.layer = NULL;
-    MW_TRY(bind_norm(&b, f->names.final_norm, 0, a->d_model, &model->final_norm));
-    return bind_head(&b);
+    return bind_norm(&b, f->names.final_norm, 0, a->d_model, &model->final_norm);
 }

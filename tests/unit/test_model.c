@@ -379,6 +379,50 @@ static void ignored_keys(void) {
     NEED(system(command) == 0);
 }
 
+/* Renames or removes a tensor: edits the header of a file in place, `from` and `to` of one length. */
+static mw_status open_renamed(const char *family, const char *from, const char *to, const char *edit, mw_model **out) {
+    char folder[] = "/tmp/microw-head-XXXXXX", command[960];
+    NEED(mkdtemp(folder) != NULL);
+    snprintf(command, sizeof command,
+             "cp %s/models/%s/*.json %s/models/%s/model.safetensors %s && cd %s && sed -i 's/\"%s\"/\"%s\"/' "
+             "model.safetensors && sed -i '%s' config.json",
+             MICROW_GOLDEN, family, MICROW_GOLDEN, family, folder, folder, from, to, edit);
+    NEED(system(command) == 0);
+    mw_status status = mw_model_open(folder, "f32", backend, out);
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    NEED(system(command) == 0);
+    return status;
+}
+
+/* A model without a head has no logits; a stored head is kept though config.json ties it; a head stands in for a missing
+ * tied embedding. */
+static void heads(void) {
+    mw_model *m = NULL;
+    int64_t length = 5, vocab = 61;
+    float untied[61], logits[61], x[24] = {1};
+    mw_batch batch = {.n_seq = 1, .ids = ids, .length = &length};
+    m = open_family("llama", "f32");
+    NEED_OK(mw_model_forward(m, &batch, untied));
+    mw_model_free(&m);
+    static const char tie[] = "s/\"tie_word_embeddings\": false/\"tie_word_embeddings\": true/";
+    NEED_OK(open_renamed("llama", "none", "none", tie, &m));
+    NEED_OK(mw_model_forward(m, &batch, logits));
+    CHECK(memcmp(logits, untied, sizeof logits) == 0);
+    mw_model_free(&m);
+    NEED_OK(open_renamed("llama", "lm_head.weight", "xx_head.weight", "", &m));
+    CHECK(mw_model_site_width(m, (mw_site){0, MW_LOGITS}) == 0);
+    CHECK_OK(mw_model_forward(m, &batch, NULL));
+    CHECK_SAYS(MW_ERR_UNSUPPORTED, "the model has no logits", mw_model_forward(m, &batch, logits));
+    CHECK_SAYS(MW_ERR_UNSUPPORTED, "the model has no logits", mw_model_unembed(m, x, 1, logits));
+    mw_model_free(&m);
+    CHECK_SAYS(MW_ERR_FORMAT, "weight 'model.embed_tokens.weight' is missing",
+               open_renamed("llama", "model.embed_tokens.weight", "model.embed_xxxxxx.weight", "", &m));
+    NEED_OK(open_renamed("llama", "model.embed_tokens.weight", "model.embed_xxxxxx.weight", tie, &m));
+    NEED_OK(mw_model_forward(m, &batch, logits));
+    CHECK(relative_error(logits, untied, vocab) > 1e-3); /* another embedding */
+    mw_model_free(&m);
+}
+
 /* Products of sizes do not overflow before they are refused. */
 static void impossible_sizes(void) {
     mw_model *m = NULL;
@@ -565,6 +609,7 @@ int main(int argc, char **argv) {
     RUN(impossible_sizes);
     RUN(hub_cache);
     RUN(ignored_keys);
+    RUN(heads);
     if (system("command -v python3 >/dev/null 2>&1") == 0) {
         RUN(wrong_types);
         RUN(attention_types);
