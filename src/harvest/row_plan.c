@@ -72,14 +72,24 @@ static mw_status fill_vocabulary(const mw_tokenizer *tokenizer, int64_t vocab, r
     return p->vocabulary.failed ? MW_ERR_MEMORY : MW_OK;
 }
 
+/* Refuses tokens that the model does not have. A tokenizer may have more, such as Gemma 3's, if no text contains them. */
+static mw_status check_ids(const mw_dataset *d, const mw_tokenizer *tokenizer, int64_t vocab) {
+    for (int64_t s = 0; s < d->n_sequences; s++)
+        for (int64_t i = d->first[s]; i < d->first[s] + d->length[s]; i++)
+            if (d->ids[i] < 0 || d->ids[i] >= vocab)
+                return mw_error(MW_ERR_CONFIG,
+                                "token %d occurs, but the model has %lld tokens (the tokenizer has %lld): they do not "
+                                "belong together",
+                                (int)d->ids[i], (long long)vocab,
+                                (long long)(tokenizer ? mw_tokenizer_size(tokenizer) : 0));
+    return MW_OK;
+}
+
 static mw_status check_inputs(const mw_model *model, const mw_dataset *d, const mw_tokenizer *tokenizer,
                               const mw_harvest_options *options, row_plan *p) {
     const mw_model_info *about = mw_model_about(model);
     if (options->n_sites < 1) return mw_error(MW_ERR_CONFIG, "harvest.sites is empty: nothing to store");
-    if (tokenizer && mw_tokenizer_size(tokenizer) > about->vocab)
-        return mw_error(MW_ERR_CONFIG,
-                        "the tokenizer has %lld tokens, the model only %lld: they do not belong together",
-                        (long long)mw_tokenizer_size(tokenizer), (long long)about->vocab);
+    MW_TRY(check_ids(d, tokenizer, about->vocab));
     if (d->n_sequences > UINT32_MAX)
         return mw_error(MW_ERR_UNSUPPORTED, "the dataset has %lld sequences; a store numbers them up to 2^32",
                         (long long)d->n_sequences);

@@ -42,7 +42,7 @@ sed 's/"model_type": "gpt2"/"model_type": "rwkv"/' "$SOURCE/configs/demo/model/c
 refuses 1 "model_type 'rwkv' is not supported; supported: gpt2" $run --set model.path="$m"
 cp "$SOURCE/configs/demo/model/config.json" "$m/"
 cp "$SOURCE/tests/golden/tokenizers/gpt2.json" "$m/tokenizer.json"
-sed -i 's/"vocab":{/"vocab":{"padding-token":1200,/' "$m/tokenizer.json"
+sed -i 's/"e":69,/"e":1200,/' "$m/tokenizer.json"
 refuses 2 "do not belong together" $run --set model.path="$m"
 rm "$m/tokenizer.json"
 refuses 1 "neither tokenizer.json nor vocab.json" $run --set model.path="$m"
