@@ -72,7 +72,7 @@ static mw_status fill_vocabulary(const mw_tokenizer *tokenizer, int64_t vocab, r
     return p->vocabulary.failed ? MW_ERR_MEMORY : MW_OK;
 }
 
-/* Refuses tokens that the model does not have. A tokenizer may have more, such as Gemma 3's, if no text contains them. */
+/* Refuses tokens that the model does not have. A tokenizer may have more than the model if no text contains them. */
 static mw_status check_ids(const mw_dataset *d, const mw_tokenizer *tokenizer, int64_t vocab) {
     for (int64_t s = 0; s < d->n_sequences; s++)
         for (int64_t i = d->first[s]; i < d->first[s] + d->length[s]; i++)

@@ -162,7 +162,7 @@ static mw_status read_llama3(config table, const rope_defaults *defaults, mw_rop
     return good ? MW_OK : mw_error(MW_ERR_FORMAT, "%s: impossible rotary parameters", table.path);
 }
 
-/* Sets the rotated width. transformers rotates an odd width as the next even one, with the odd width in the exponent. */
+/* Sets the rotated width. transformers rotates an odd width as the next even one; the exponents have the odd width. */
 static mw_status rope_width(config table, double fraction, const mw_architecture *a, mw_rope *rope) {
     bool partial = a->family->rope == ROPE_NEOX;
     bool possible = fraction >= 0 && fraction <= 1;

@@ -53,8 +53,8 @@ typedef enum mw_rope_rule {
     ROPE_BY_LAYER /* Gemma 3: one table for layers with a window, another for the rest */
 } mw_rope_rule;
 
-/* A key of the family's configuration class. `name`: "name|second name"; NULL: the class has no such key, and config.json
- * is not searched for it. `initial`: default. `nullable`: null is accepted and means 0. */
+/* A key of the family's configuration class. `name`: "name|second name"; NULL: the class has no such key, and
+ * config.json is not searched for it. `initial`: default; NaN: required. `nullable`: null is accepted and means 0. */
 typedef struct mw_config_key {
     const char *name;
     double initial;

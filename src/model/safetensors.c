@@ -284,7 +284,7 @@ static mw_status shard_paths(const char *folder, json_t *names, char ***out) {
     return MW_OK;
 }
 
-/* Notes tensors that the index lists but no shard has, such as a tied head: only a tensor that is needed is an error. */
+/* Notes tensors that the index lists but no shard has, such as a tied head: only a needed tensor is an error. */
 static void note_missing(const char *index, const json_t *map, const mw_safetensors *st) {
     const char *tensor;
     json_t *shard;

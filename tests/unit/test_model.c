@@ -394,8 +394,8 @@ static mw_status open_renamed(const char *family, const char *from, const char *
     return status;
 }
 
-/* A model without a head has no logits; a stored head is kept though config.json ties it; a head stands in for a missing
- * tied embedding. */
+/* A model without a head has no logits; a stored head is kept though config.json ties it; a head stands in for a
+ * missing tied embedding. */
 static void heads(void) {
     mw_model *m = NULL;
     int64_t length = 5, vocab = 61;
