@@ -83,7 +83,7 @@ def split_neox(tape, module, prefix, heads):
 
 
 def watch(model, family, tape):
-    base = model.base_model
+    base = getattr(model.base_model, "language_model", model.base_model)
     blocks = base.h if hasattr(base, "h") else base.layers
     for i, block in enumerate(blocks):
         p = str(i)
