@@ -5,7 +5,8 @@
  * 1. Add a row here; family.h explains each member. Members that are left out are zero.
  * 2. Add a small random model in tools/make_golden_models.py, run it for tests/golden/models, and add the folder's name
  *    to `families` in tests/unit/test_model_golden.c: activations at all sites must match those of transformers.
- * 3. Add the model_type to the list in include/microw/model.h.
+ * 3. Add the family to tools/check_models.py, and run it on 500 seeds: it compares random configurations.
+ * 4. Add the model_type to the list in include/microw/model.h.
  * Code changes only for a feature that no family has yet: activations, rotary scalings and window rules are read in
  * architecture.c; tensor prefixes and layouts are bound in weights.c; forward.c computes the pass. */
 #include "model/family.h"
