@@ -24,8 +24,8 @@ typedef struct mw_safetensors mw_safetensors;
 /* Maps one file. The caller frees *out. Errors: MW_ERR_IO, MW_ERR_FORMAT, MW_ERR_MEMORY. */
 mw_status mw_safetensors_open(const char *path, mw_safetensors **out) MW_MUST_USE;
 /* Maps `folder`/model.safetensors, or the shards that model.safetensors.index.json lists. A tensor that is listed but
- * in no shard is absent. Of a tensor in several shards the index decides; MW_ERR_FORMAT if that is not the last shard and
- * the bytes differ. Errors as for one file. */
+ * in no shard is absent. Of a tensor in several shards the index decides; MW_ERR_FORMAT if that is not the last shard
+ * and the bytes differ. Errors as for one file. */
 mw_status mw_safetensors_open_folder(const char *folder, mw_safetensors **out) MW_MUST_USE;
 /* Unmaps the files and sets *file to NULL: tensors found in them become invalid. NULL is allowed. */
 void mw_safetensors_free(mw_safetensors **file);
