@@ -18,7 +18,8 @@ static mw_status print_continuation(mw_model *model, mw_tokenizer *tokenizer, co
     int64_t count = 0;
     mw_text text = {0};
     mw_batch batch = {.n_seq = 1, .ids = prompt->data, .length = &prompt->count};
-    mw_sampling how = {.max_new_tokens = 20, .top_p = 1, .stop_id = mw_tokenizer_eos(tokenizer)};
+    mw_sampling how = {.max_new_tokens = 20, .top_p = 1};
+    mw_model_stop_at(model, tokenizer, &how);
     mw_status status = mw_generate(model, &batch, &how, &made, &count);
     if (status == MW_OK) status = mw_tokenizer_decode(tokenizer, made, count, &text);
     if (status == MW_OK) printf("%s\n", text.data ? text.data : "");

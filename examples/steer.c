@@ -33,7 +33,8 @@ static mw_status print_continuation(const resources *p) {
     int64_t count = 0;
     mw_text text = {0};
     mw_batch batch = {.n_seq = 1, .ids = p->ids.data, .length = &p->ids.count};
-    mw_sampling how = {.max_new_tokens = 20, .temperature = 0.8, .top_p = 1, .stop_id = mw_tokenizer_eos(p->tokenizer)};
+    mw_sampling how = {.max_new_tokens = 20, .temperature = 0.8, .top_p = 1};
+    mw_model_stop_at(p->model, p->tokenizer, &how);
     mw_status status = mw_generate(p->model, &batch, &how, &made, &count);
     if (status == MW_OK) status = mw_tokenizer_decode(p->tokenizer, made, count, &text);
     if (status == MW_OK) printf("%s\n", text.data ? text.data : "");

@@ -17,6 +17,7 @@
 #define MICROW_MODEL_H
 
 #include "microw/hooks.h"
+#include "microw/tokenizer.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -107,9 +108,14 @@ typedef struct mw_sampling {
     int64_t top_k;      /* 0: off */
     double top_p;       /* 1: off */
     int64_t seed;
-    int32_t stop_id; /* -1: none; ends a sequence and is not returned */
+    int32_t stop_id;         /* ends a sequence and is not returned; -1: none */
+    const int32_t *stop_ids; /* [n_stop_ids] further ids that end a sequence; borrowed */
+    int64_t n_stop_ids;
 } mw_sampling;
 
+/* Sets the ids that end a text: every eos_token_id of config.json and generation_config.json, as transformers stops; a
+ * model without one ends at the tokenizer's (NULL is allowed). The ids belong to the model. */
+void mw_model_stop_at(const mw_model *model, const mw_tokenizer *tokenizer, mw_sampling *sampling);
 /* Continues each prompt. Sampling (top-k, then top-p: Holtzman et al. 2020) is a pure function of (seed, sequence,
  * step). Writes out[n_seq], each of out_length[n_seq] new ids; the caller frees each with mw_free. Stops early at the
  * model's context. Errors: MW_ERR_ARG for an empty prompt or one that leaves no room in the context, MW_ERR_STATE for

@@ -109,10 +109,10 @@ static mw_status run(const arguments *a, session *s) {
     if (!model || !prompt) return mw_error(MW_ERR_CONFIG, "microw generate needs --model and --prompt");
     MW_TRY(read_sampling(a, &how));
     MW_TRY(mw_tokenizer_open(model, &s->tokenizer));
-    how.stop_id = mw_tokenizer_eos(s->tokenizer);
     MW_TRY(read_prompt(model, prompt, s));
     MW_TRY(mw_backend_open(device ? device : "auto", &s->backend));
     MW_TRY(mw_model_open(model, dtype ? dtype : "auto", s->backend, &s->model));
+    mw_model_stop_at(s->model, s->tokenizer, &how);
     mw_model_disable_packing(s->model); /* one token at a time, products are bound by memory bandwidth in any layout */
     MW_TRY(attach_sae(a, s));
     return print_continuation(s, &how);

@@ -76,6 +76,12 @@ static mw_status report_nonfinite(run *r, const mw_batch *prompts, int64_t s, co
     return status;
 }
 
+static bool ends_text(const mw_sampling *sampling, int32_t id) {
+    for (int64_t i = 0; i < sampling->n_stop_ids; i++)
+        if (sampling->stop_ids[i] == id) return true;
+    return id == sampling->stop_id;
+}
+
 /* Chooses one token for each active sequence and writes those of the next pass to r->next; `fed`: their number. */
 static mw_status advance(run *r, const mw_batch *prompts, int32_t **out, int64_t *fed) {
     *fed = 0;
@@ -84,7 +90,7 @@ static mw_status advance(run *r, const mw_batch *prompts, int32_t **out, int64_t
         if (mw_first_not_finite(r->logits + s * r->vocab, r->vocab) < r->vocab)
             return report_nonfinite(r, prompts, s, out[s]);
         int32_t id = choose(r, s);
-        bool stop = id == r->sampling->stop_id;
+        bool stop = ends_text(r->sampling, id);
         if (!stop) out[s][r->made[s]++] = id;
         r->length[s] = !stop && r->made[s] < r->limit[s];
         if (r->length[s]) r->next[(*fed)++] = id;

@@ -80,6 +80,7 @@ static void fill_info(mw_model *model, mw_dtype dtype, int64_t parameters) {
 static mw_status open_into(mw_model *model, const char *name, const char *dtype) {
     MW_TRY(mw_hub_folder(name, &model->folder));
     MW_TRY(mw_architecture_read(model->folder, &model->arch, &model->ignored));
+    MW_TRY(mw_stop_ids_read(model));
     MW_TRY(mw_safetensors_open_folder(model->folder, &model->file));
     mw_dtype working = MW_F32;
     MW_TRY(choose_dtype(model, dtype, &working));
@@ -137,6 +138,7 @@ void mw_model_free(mw_model **slot) {
     mw_safetensors_free(&model->file);
     mw_free(model->folder);
     mw_text_free(&model->ignored);
+    mw_free(model->stop_ids);
     mw_free(model);
     *slot = NULL;
 }

@@ -46,7 +46,9 @@ struct mw_model {
     mw_safetensors *file;
     char *folder;
     mw_text ignored; /* keys of config.json */
-    void **copies;   /* of vectors, and of matrices outside layers, as in mw_layer */
+    int32_t *stop_ids;
+    int64_t n_stop_ids, stop_ids_capacity;
+    void **copies; /* of vectors, and of matrices outside layers, as in mw_layer */
     int64_t n_copies, copies_capacity;
     mw_weight embed, position;
     mw_weight head; /* data NULL: the model has no logits */
@@ -78,5 +80,8 @@ void mw_layers_free(mw_model *model);
 mw_status mw_rope_reserve(mw_model *model, int64_t positions) MW_MUST_USE;
 mw_status mw_workspace_reserve(mw_model *model, int64_t rows) MW_MUST_USE;
 void mw_workspace_free(mw_model *model);
+
+/* Reads the ids that end a text from config.json and generation_config.json. */
+mw_status mw_stop_ids_read(mw_model *model) MW_MUST_USE;
 
 #endif

@@ -211,17 +211,23 @@ static void generation(void) {
 
 /* ---- models that are refused ------------------------------------------------------------------------ */
 
-static mw_status open_changed(const char *family, const char *sed) {
+/* Opens a copy of a golden model that a shell command changes. */
+static mw_status open_copy(const char *family, const char *sed, mw_model **out) {
     char folder[] = "/tmp/microw-model-XXXXXX", command[960];
     NEED(mkdtemp(folder) != NULL);
     snprintf(command, sizeof command, "cp %s/models/%s/*.json %s/models/%s/model.safetensors %s && cd %s && %s",
              MICROW_GOLDEN, family, MICROW_GOLDEN, family, folder, folder, sed);
     NEED(system(command) == 0);
-    mw_model *m = NULL;
-    mw_status status = mw_model_open(folder, "f32", backend, &m);
-    mw_model_free(&m);
+    mw_status status = mw_model_open(folder, "f32", backend, out);
     snprintf(command, sizeof command, "rm -r %s", folder);
     NEED(system(command) == 0);
+    return status;
+}
+
+static mw_status open_changed(const char *family, const char *sed) {
+    mw_model *m = NULL;
+    mw_status status = open_copy(family, sed, &m);
+    mw_model_free(&m);
     return status;
 }
 
@@ -240,6 +246,29 @@ static mw_status open_with(const char *family, const char *key, const char *valu
              "t = json.dumps(c); open(\"config.json\", \"w\").write(\"{\\\"%s\\\": %s,\" + t[1:])'",
              key, key, value);
     return open_changed(family, edit);
+}
+
+/* Every eos_token_id of config.json and generation_config.json ends a text; a model without one has none of its own. */
+static void stop_ids(void) {
+    static const char both[] =
+        "python3 -c 'import json; c = json.load(open(\"config.json\")); c[\"eos_token_id\"] = [5, -1]; "
+        "json.dump(c, open(\"config.json\", \"w\")); "
+        "json.dump({\"eos_token_id\": [5, 7, 1000000]}, open(\"generation_config.json\", \"w\"))'";
+    static const char none[] =
+        "python3 -c 'import json; c = json.load(open(\"config.json\")); c[\"eos_token_id\"] = None; "
+        "json.dump(c, open(\"config.json\", \"w\"))'";
+    mw_sampling how = {0};
+    mw_model *m = NULL;
+    NEED_OK(open_copy("llama", both, &m));
+    mw_model_stop_at(m, NULL, &how);
+    CHECK(how.n_stop_ids == 2 && how.stop_ids[0] == 5 && how.stop_ids[1] == 7 && how.stop_id == -1);
+    mw_model_free(&m);
+    NEED_OK(open_copy("llama", none, &m));
+    mw_model_stop_at(m, NULL, &how);
+    CHECK(how.n_stop_ids == 0 && how.stop_id == -1);
+    mw_model_free(&m);
+    CHECK_SAYS(MW_ERR_FORMAT, "'eos_token_id': expected token ids, found the text '2'",
+               open_with("llama", "eos_token_id", "[1, \\\"2\\\"]"));
 }
 
 /* A value of a wrong type is an error, not an absent value. */
@@ -612,6 +641,7 @@ int main(int argc, char **argv) {
     RUN(heads);
     if (system("command -v python3 >/dev/null 2>&1") == 0) {
         RUN(wrong_types);
+        RUN(stop_ids);
         RUN(attention_types);
         RUN(keys_of_families);
         RUN(more_layers_than_configured);

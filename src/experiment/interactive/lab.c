@@ -414,7 +414,7 @@ static mw_status open_lab(lab *l) {
     MW_TRY(run_tokenizer(l->r));
     MW_TRY(latent_index_open(l->r, &l->latents));
     l->how = l->r->e->steer.sampling;
-    l->how.stop_id = mw_tokenizer_eos(l->r->tokenizer);
+    mw_model_stop_at(l->r->model, l->r->tokenizer, &l->how);
     return MW_OK;
 }
 

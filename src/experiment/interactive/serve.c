@@ -234,7 +234,8 @@ static const char *read_prompt(const json_t *request, const char **prompt) {
 }
 
 static void answer_request(const server *s, const json_t *request, answer *a) {
-    mw_sampling how = {.stop_id = mw_tokenizer_eos(s->r->tokenizer)};
+    mw_sampling how = {0};
+    mw_model_stop_at(s->r->model, s->r->tokenizer, &how);
     edit_list list = {0};
     const char *prompt, *why = read_prompt(request, &prompt);
     if (!why) why = read_sampling(request, &how);

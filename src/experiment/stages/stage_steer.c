@@ -121,7 +121,7 @@ static void detach(void *self, mw_hooks *hooks) {
 
 static mw_status write_texts(steer_job *job, steer_variant *one) {
     mw_sampling how = job->s->sampling;
-    how.stop_id = mw_tokenizer_eos(job->r->tokenizer);
+    mw_model_stop_at(job->r->model, job->r->tokenizer, &how);
     mw_hooks *hooks = mw_model_hooks(job->r->model);
     MW_TRY(attach(one, hooks));
     mw_status status = prompts_continue(job->r, &job->prompts, &how, one->texts);
