@@ -57,16 +57,30 @@ static const char *key_of(const binding *b, char out[SPOT_TEXT]) {
     return out;
 }
 
-static mw_status expected(const binding *b, const mw_node *node) {
+/* Reports a value; `found` describes it as it stands in a sentence. */
+static mw_status expected_not(const binding *b, const mw_node *node, const char *found) {
     const mw_field *f = b->field;
     char range[96] = "", kind[FIELD_KIND_TEXT], spot[SPOT_TEXT], key[SPOT_TEXT];
     if (f->min != 0 || f->max != 0) snprintf(range, sizeof range, " from %.10g to %.10g", f->min, f->max);
-    return mw_error(MW_ERR_CONFIG, "%s: %s: expected %s%s%s%s, found '%s'", spot_of(b->file, node->line, spot),
+    return mw_error(MW_ERR_CONFIG, "%s: %s: expected %s%s%s%s, found %s", spot_of(b->file, node->line, spot),
                     key_of(b, key), f->choices ? "one of " : "", field_kind(f, kind), range,
-                    field_has_auto(f) ? " or auto" : "",
-                    node->kind == MW_NODE_SCALAR ? node->value
-                    : node->kind == MW_NODE_LIST ? "a list"
-                                                 : "a map");
+                    field_has_auto(f) ? " or auto" : "", found);
+}
+
+static mw_status expected(const binding *b, const mw_node *node) {
+    char *quoted = node->kind == MW_NODE_SCALAR ? mw_format("'%s'", node->value) : NULL;
+    mw_status status = expected_not(b, node, quoted ? quoted : node->kind == MW_NODE_LIST ? "a list" : "a map");
+    mw_free(quoted);
+    return status;
+}
+
+/* Reports an item of a map with its key. */
+static mw_status expected_item(const binding *b, const mw_node *item) {
+    if (item->kind != MW_NODE_SCALAR) return expected(b, item);
+    char *pair = mw_format("'%s: %s'", item->key, item->value);
+    mw_status status = expected_not(b, item, pair ? pair : "another item");
+    mw_free(pair);
+    return status;
 }
 
 /* Checks a text, or one text of a list. */
@@ -207,7 +221,7 @@ static mw_status bind_latent_values(const binding *b, const mw_node *node, mw_la
     for (const mw_node *item = node->child; item; item = item->next, one++) {
         bool good = item->kind == MW_NODE_SCALAR && mw_parse_int(item->key, &one->index) && one->index >= 0 &&
                     mw_parse_double(item->value, &one->value);
-        if (!good) return expected(b, item);
+        if (!good) return expected_item(b, item);
     }
     return MW_OK;
 }
@@ -220,8 +234,9 @@ static mw_status bind_table(const binding *b, const mw_node *node, mw_items *lis
     list->count = count;
     char *slot = list->items;
     for (const mw_node *item = node->child; item; item = item->next, slot += f->sub_size) {
+        char key[SPOT_TEXT];
         if (item->kind != MW_NODE_MAP) return expected(b, item);
-        MW_TRY(mw_fields_bind(b->file, item, f->name, f->sub, slot));
+        MW_TRY(mw_fields_bind(b->file, item, key_of(b, key), f->sub, slot));
     }
     return MW_OK;
 }
@@ -264,9 +279,8 @@ mw_status mw_fields_bind_known(const char *file, const mw_node *map, const char 
         void *slot = (char *)target + walk.offset;
         if (!map && !f->initial) continue;
         if (!node && !f->initial)
-            return mw_error(MW_ERR_CONFIG, "%s: '%s.%s' is missing: %s",
-                            spot_of(file, map && map->line ? map->line : 1, spot), where, f->name,
-                            f->doc ? f->doc : field_kind(f, kind));
+            return mw_error(MW_ERR_CONFIG, "%s: '%s.%s' is missing: %s", spot_of(file, map ? map->line : 1, spot),
+                            where, f->name, f->doc ? f->doc : field_kind(f, kind));
         MW_TRY(node ? bind_field(&b, node, slot) : bind_default(&b, slot));
     }
     return MW_OK;

@@ -153,7 +153,9 @@ static void bad_files(void) {
     refuses(good, "train.batch=x", "--set: train.batch: expected whole number");
     refuses(good, "name.x=3", "has no keys below it");
     refuses("model: {path: m}\ndataset: {path: a}\nsteer: {prompts: p, edits: {x: 1}}\n", NULL,
-            "map of latent: number");
+            "map of latent: number, found 'x: 1'");
+    refuses(good, "discover.categories=[1]", "found a list");
+    refuses(good, "hooks.list=[{kind: scale}]", "--set: 'hooks.list.site' is missing");
 }
 
 /* Options of steering variants and of training, each by its name. */
