@@ -49,13 +49,22 @@ const char *run_stage_fingerprint(const experiment_run *r, const char *stage) {
 
 /* ---- opening and closing --------------------------------------------------------------------------------- */
 
+mw_status manifest_load(const char *path, json_t **out) {
+    json_t *root = NULL;
+    mw_status status = mw_file_exists(path) ? mw_json_load(path, &root) : MW_OK;
+    if (status == MW_OK && !root) root = json_pack("{s:{}}", "stages");
+    if (status == MW_OK && !json_is_object(json_object_get(root, "stages")))
+        status = mw_error(MW_ERR_FORMAT, "%s: expected an object \"stages\"", path);
+    if (status == MW_OK)
+        *out = root;
+    else
+        json_decref(root);
+    return status;
+}
+
 static mw_status read_manifest(experiment_run *r) {
     char *path = mw_path_join(r->folder, "manifest.json");
-    mw_status status = path ? MW_OK : MW_ERR_MEMORY;
-    if (status == MW_OK && mw_file_exists(path)) status = mw_json_load(path, &r->manifest);
-    if (status == MW_OK && !r->manifest) r->manifest = json_pack("{s:{}}", "stages");
-    if (status == MW_OK && !json_is_object(json_object_get(r->manifest, "stages")))
-        status = mw_error(MW_ERR_FORMAT, "%s: expected an object \"stages\"", path);
+    mw_status status = path ? manifest_load(path, &r->manifest) : MW_ERR_MEMORY;
     mw_free(path);
     return status;
 }

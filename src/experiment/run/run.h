@@ -77,6 +77,8 @@ mw_status run_discovery(const experiment_run *r, mw_discovery *out) MW_MUST_USE;
 /* Writes concepts.json. Local. */
 mw_status run_concepts_save(const experiment_run *r, const mw_discovery *d, const mw_names *names) MW_MUST_USE;
 
+/* Reads a manifest; a missing file is one without stages. The caller frees. MW_ERR_FORMAT: it has no "stages". */
+mw_status manifest_load(const char *path, json_t **out) MW_MUST_USE;
 /* Returns the fingerprint that the manifest has of a finished stage, or "". */
 const char *run_stage_fingerprint(const experiment_run *r, const char *stage);
 

@@ -39,19 +39,6 @@ void stage_work_free(stage_work *w) {
 
 /* ---- the manifest -------------------------------------------------------------------------------------------- */
 
-static mw_status read_manifest(const char *path, json_t **out) {
-    json_t *root = NULL;
-    mw_status status = mw_file_exists(path) ? mw_json_load(path, &root) : MW_OK;
-    if (status == MW_OK && !root) root = json_pack("{s:{}}", "stages");
-    if (status == MW_OK && !json_is_object(json_object_get(root, "stages")))
-        status = mw_error(MW_ERR_FORMAT, "%s: expected an object \"stages\"", path);
-    if (status == MW_OK)
-        *out = root;
-    else
-        json_decref(root);
-    return status;
-}
-
 /* Returns a stage's entry, new if there is none. Entries of earlier versions were the fingerprint alone. */
 static json_t *entry_of(json_t *manifest, const char *stage) {
     json_t *stages = json_object_get(manifest, "stages"), *entry = json_object_get(stages, stage);
@@ -68,7 +55,7 @@ mw_status manifest_put(experiment_run *r, const char *stage, const char *key, js
     json_t *fresh = NULL;
     mw_status status = path && value ? mw_make_directories(r->folder) : MW_ERR_MEMORY;
     if (status == MW_OK) status = mw_lock_take(path, LOCK_SECONDS, r->steal_lock, &lock);
-    if (status == MW_OK) status = read_manifest(path, &fresh);
+    if (status == MW_OK) status = manifest_load(path, &fresh);
     if (status == MW_OK) {
         if (key)
             json_object_set(entry_of(fresh, stage), key, value);
@@ -92,7 +79,7 @@ mw_status manifest_put(experiment_run *r, const char *stage, const char *key, js
 static mw_status reload_manifest(experiment_run *r) {
     char *path = mw_path_join(r->folder, "manifest.json");
     json_t *fresh = NULL;
-    mw_status status = path ? read_manifest(path, &fresh) : MW_ERR_MEMORY;
+    mw_status status = path ? manifest_load(path, &fresh) : MW_ERR_MEMORY;
     mw_free(path);
     if (status != MW_OK) return status;
     json_decref(r->manifest);
