@@ -205,8 +205,12 @@ class Store:
 
     def _over_files(self, site, name):
         """Returns the mean over files, each weighted by the rows that its own mean is of."""
+        if len(self._files) == 1:
+            return self._files[0].read(f"sites/{site}/{name}")[0]
         rows = [file.mean_rows(site) for file in self._files]
         total = sum(rows)
+        if not total:  # undefined
+            return np.full_like(self._files[0].read(f"sites/{site}/{name}")[0], np.nan)
         return sum(n / total * file.read(f"sites/{site}/{name}")[0] for n, file in zip(rows, self._files) if n)
 
     def mean(self, site):

@@ -36,11 +36,13 @@ static void keep_common_sites(mw_store *store) {
     store->n_sites = kept;
 }
 
-/* Allocates the weight of each file's means in those of the store: its share of the rows that the means are of. */
+/* Allocates the weight of each file's means in those of the store: its share of the rows that the means are of; NaN if
+ * there are none. A single file is not read for it. */
 static mw_status weigh_files(const mw_store *store, int64_t site, double **out) {
     double *weight = mw_alloc((size_t)store->n_files * sizeof *weight), total = 0;
     mw_status status = weight ? MW_OK : MW_ERR_MEMORY;
-    for (int64_t f = 0; f < store->n_files && status == MW_OK; f++) {
+    if (status == MW_OK && store->n_files == 1) weight[0] = total = 1;
+    for (int64_t f = 0; f < store->n_files && store->n_files > 1 && status == MW_OK; f++) {
         status = harvest_file_mean_rows(&store->files[f], site, &weight[f]);
         if (status == MW_OK) total += weight[f];
     }
@@ -48,7 +50,7 @@ static mw_status weigh_files(const mw_store *store, int64_t site, double **out) 
         mw_free(weight);
         return status;
     }
-    for (int64_t f = 0; f < store->n_files && total > 0; f++) weight[f] /= total;
+    for (int64_t f = 0; f < store->n_files; f++) weight[f] /= total;
     *out = weight;
     return MW_OK;
 }
@@ -64,7 +66,7 @@ static mw_status list_sites(mw_store *store) {
         MW_TRY(weigh_files(store, i, &weight));
         for (int64_t f = 0; f < store->n_files; f++) {
             const mw_store_site *theirs = &store->files[f].sites[i].about;
-            if (!(weight[f] > 0)) continue;
+            if (weight[f] == 0) continue;
             s->norm_mean += weight[f] * theirs->norm_mean;
             s->square_mean += weight[f] * theirs->square_mean;
         }
@@ -272,7 +274,7 @@ mw_status mw_store_read_mean(const mw_store *store, const mw_store_site *s, doub
     for (int64_t f = 0; f < store->n_files && status == MW_OK; f++) {
         const harvest_file *file = &store->files[f];
         status = harvest_file_mean(file, s->index, one);
-        for (int64_t i = 0; i < s->width && status == MW_OK && weight[f] > 0; i++) out[i] += weight[f] * one[i];
+        for (int64_t i = 0; i < s->width && status == MW_OK && weight[f] != 0; i++) out[i] += weight[f] * one[i];
     }
     mw_free(weight);
     mw_free(one);

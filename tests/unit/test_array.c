@@ -145,6 +145,14 @@ static void means_of_finite_rows(void) {
     mw_store_close(&store);
     mw_free(whole);
     for (int i = 0; i < 2; i++) mw_free(paths[i]);
+    for (int r = 0; r < SOME; r++) some[r * D] = NAN; /* means of no rows are undefined */
+    char *none[] = {write_part(folder, "none", some, 300), write_part(folder, "nothing", some + 300 * D, SOME - 300)};
+    for (int n = 1; n <= 2; n++) {
+        NEED_OK(mw_store_open_many((const char *const[]){none[0], none[1]}, n, &store));
+        CHECK(isnan(mw_store_site_at(store, 0)->norm_mean));
+        mw_store_close(&store);
+    }
+    for (int i = 0; i < 2; i++) mw_free(none[i]);
     snprintf(command, sizeof command, "rm -r %s", folder);
     NEED(system(command) == 0);
 }
