@@ -141,7 +141,7 @@ typedef struct rope_defaults {
     bool original_wins; /* original_context replaces the table's */
 } rope_defaults;
 
-/* Reads a number that the table must have; NaN as `initial`: required. */
+/* Reads a rotary number, of a table or of config.json itself; NaN as `initial`: required. */
 static mw_status rope_number(config table, const char *key, double initial, double *out) {
     const json_t *value;
     MW_TRY(find(table, key, false, &value));
@@ -252,10 +252,8 @@ static mw_status rope_by_layer(config c, rope_defaults *defaults, mw_architectur
     MW_TRY(mw_json_get_object((mw_json_source){c.path, tables}, "sliding_attention", &sliding));
     if (own && json_object_update(full, (json_t *)(uintptr_t)own)) return MW_ERR_MEMORY;
     MW_TRY(merge_scaling(c, tables, scaling, full));
-    MW_TRY(find(c, "rope_theta", false, &value));
-    MW_TRY(mw_json_get_real(source(c), "rope_theta", 1000000, &defaults->theta));
-    MW_TRY(find(c, "rope_local_base_freq", false, &value));
-    MW_TRY(mw_json_get_real(source(c), "rope_local_base_freq", 10000, &local.theta));
+    MW_TRY(rope_number(c, "rope_theta", 1000000, &defaults->theta));
+    MW_TRY(rope_number(c, "rope_local_base_freq", 10000, &local.theta));
     MW_TRY(find(c, "partial_rotary_factor", true, &value));
     MW_TRY(mw_json_get_real(source(c), "partial_rotary_factor", 1, &defaults->fraction));
     local.fraction = defaults->fraction;
@@ -358,10 +356,8 @@ static mw_status read_kinds(config c, const mw_architecture *a, int64_t window, 
     const json_t *types = NULL, *value;
     int64_t pattern = 6, from = 28;
     mw_window_rule rule = a->family->attention.window;
-    if (rule == WINDOW_PATTERN) {
-        MW_TRY(find(c, "sliding_window_pattern", false, &value));
-        MW_TRY(mw_json_get_whole(source(c), "sliding_window_pattern", 6, 1, INT32_MAX, &pattern));
-    }
+    if (rule == WINDOW_PATTERN)
+        MW_TRY(whole(c, &(mw_config_key){"sliding_window_pattern", 6, false}, INT32_MAX, &pattern));
     if (rule == WINDOW_FROM_MAX) {
         MW_TRY(find(c, "max_window_layers", false, &value));
         MW_TRY(mw_json_get_whole(source(c), "max_window_layers", 28, 0, INT32_MAX, &from));
