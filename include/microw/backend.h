@@ -46,7 +46,14 @@ typedef struct mw_matmul {
 /* A copy of B in the layout that products read fastest. */
 typedef struct mw_packed mw_packed;
 
-typedef enum mw_activation { MW_ACT_GELU_TANH, MW_ACT_GELU_ERF, MW_ACT_SILU, MW_ACT_RELU } mw_activation;
+typedef enum mw_activation {
+    MW_ACT_GELU_TANH,
+    MW_ACT_GELU_ERF,
+    MW_ACT_SILU,
+    MW_ACT_RELU,
+    MW_ACT_RELU_SQUARED, /* max(x, 0)^2 */
+    MW_ACT_COUNT
+} mw_activation;
 
 /* Causal attention over ragged sequences, each with its own keys. The softmax is online over keys: no T x T matrix. */
 typedef struct mw_attention {
@@ -61,6 +68,10 @@ typedef struct mw_attention {
     int64_t n_heads, n_kv_heads, head_dim;
     float scale, softcap; /* softcap 0: none; else a score becomes softcap * tanh(score / softcap) */
     int64_t window;       /* 0: all keys; else a query sees itself and the window - 1 keys before it */
+    /* Added to the scores after the soft cap, [n_heads, key_bias_stride]: a number for each head and key. ALiBi (Press et
+     * al. 2021) by the position of the key alone, since the softmax ignores what all keys share. NULL: none. */
+    const float *key_bias;
+    int64_t key_bias_stride; /* at least the largest kv_len */
 } mw_attention;
 
 /* Sparse codes of a run of rows: row r has the entries start[r] .. start[r + 1] - 1, each a latent and a coefficient.
@@ -178,10 +189,10 @@ typedef struct mw_backend mw_backend;
     /* out = x / rms(x) * (weight + offset). Zhang & Sennrich 2019; offset 1 for Gemma. out may be x. */               \
     X(mw_status, rms_norm, mw_backend *, float *out, const float *x, const float *weight, int64_t rows, int64_t width, \
       float eps, float offset)                                                                                         \
-    /* Rotates the first 2 * pairs columns of each head in halves (x_i, x_{i + pairs}), in place. Su et al. 2021. */   \
-    /* cos_sin is [positions, pairs, 2], x is [rows, heads * head_dim]. */                                             \
+    /* Rotates the first 2 * pairs columns of each head, in place: in halves (x_i, x_{i + pairs}), or interleaved */   \
+    /* (x_2i, x_{2i + 1}) as Su et al. 2021. cos_sin is [positions, pairs, 2], x is [rows, heads * head_dim]. */       \
     X(mw_status, rotary, mw_backend *, float *x, const float *cos_sin, const int32_t *position, int64_t rows,          \
-      int64_t heads, int64_t head_dim, int64_t pairs)                                                                  \
+      int64_t heads, int64_t head_dim, int64_t pairs, bool interleaved)                                                \
     X(mw_status, attention, mw_backend *, const mw_attention *)                                                        \
     X(mw_status, activate, mw_backend *, mw_activation kind, float *x, int64_t count)                                  \
     /* gate = act(gate) * up */                                                                                        \

@@ -106,9 +106,9 @@ static mw_status rotate(pass *p, int64_t l) {
     if (!a->rotary_pairs) return MW_OK;
     const float *table = p->model->local_rope && a->window[l] ? p->model->local_rope : p->model->rope;
     MW_TRY(p->backend->ops->rotary(p->backend, w->q, table, p->position, p->rows, a->n_heads, a->head_dim,
-                                   a->rotary_pairs));
+                                   a->rotary_pairs, false));
     return p->backend->ops->rotary(p->backend, w->k, table, p->position, p->rows, a->n_kv_heads, a->head_dim,
-                                   a->rotary_pairs);
+                                   a->rotary_pairs, false);
 }
 
 /* Sets k_of and v_of to each sequence's keys and values; with a cache, appends the new ones to it first. */

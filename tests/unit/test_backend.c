@@ -148,7 +148,7 @@ static void norms(void) {
     mw_free(bias);
 }
 
-static void rotary(void) {
+static void check_rotary(bool interleaved) {
     enum { R = 5, H = 3, D = 10, P = 3 };
     float *x = numbers(R * H * D, 1), *table = numbers(9 * P * 2, 2), expected[R * H * D], got[R * H * D];
     int32_t position[R] = {0, 3, 8, 1, 2};
@@ -157,17 +157,23 @@ static void rotary(void) {
         for (int h = 0; h < H; h++)
             for (int i = 0; i < P; i++) {
                 const float *cs = table + (position[r] * P + i) * 2, *in = x + (r * H + h) * D;
-                expected[(r * H + h) * D + i] = in[i] * cs[0] - in[i + P] * cs[1];
-                expected[(r * H + h) * D + i + P] = in[i + P] * cs[0] + in[i] * cs[1];
+                int first = interleaved ? 2 * i : i, second = interleaved ? 2 * i + 1 : i + P;
+                expected[(r * H + h) * D + first] = in[first] * cs[0] - in[second] * cs[1];
+                expected[(r * H + h) * D + second] = in[second] * cs[0] + in[first] * cs[1];
             }
     float *dx = put(x, R * H * D), *dt = put(table, 9 * P * 2);
-    CHECK_OK(b->ops->rotary(b, dx, dt, position, R, H, D, P));
+    CHECK_OK(b->ops->rotary(b, dx, dt, position, R, H, D, P, interleaved));
     get(got, dx, R * H * D);
     CHECK(relative_error(got, expected, R * H * D) < f32_tolerance);
     b->ops->free(b, dx);
     b->ops->free(b, dt);
     mw_free(x);
     mw_free(table);
+}
+
+static void rotary(void) {
+    check_rotary(false);
+    check_rotary(true);
 }
 
 static double activation_of(mw_activation kind, double x) {
@@ -180,6 +186,10 @@ static double activation_of(mw_activation kind, double x) {
         return x / (1 + exp(-x));
     case MW_ACT_RELU:
         return x > 0 ? x : 0;
+    case MW_ACT_RELU_SQUARED:
+        return x > 0 ? x * x : 0;
+    case MW_ACT_COUNT:
+        break;
     }
     return 0;
 }
@@ -189,7 +199,7 @@ static void activations(void) {
     float *x = numbers(N, 1), *up = numbers(N, 2), *expected = mw_alloc(N * 4), *got = mw_alloc(N * 4);
     for (int i = 0; i < N; i++)
         x[i] *= i % 7 == 0 ? 20.0f : i % 5 == 0 ? 1e-4f : 2.0f; /* large values, and values near zero */
-    for (int kind = 0; kind < 4; kind++) {
+    for (int kind = 0; kind < MW_ACT_COUNT; kind++) {
         float *dx = put(x, N), *du = put(up, N);
         for (int i = 0; i < N; i++) expected[i] = (float)activation_of((mw_activation)kind, x[i]);
         CHECK_OK(b->ops->activate(b, (mw_activation)kind, dx, N));
@@ -281,9 +291,11 @@ static void strides_of_one_row(void) {
 typedef struct shape {
     int64_t q_len, kv_len, heads, kv_heads, d, window;
     float softcap;
+    bool biased;
 } shape;
 
-static void naive_attention(const shape *s, const float *q, const float *k, const float *v, float *out, float scale) {
+static void naive_attention(const shape *s, const float *q, const float *k, const float *v, const float *bias,
+                            float *out, float scale) {
     for (int64_t i = 0; i < s->q_len; i++)
         for (int64_t h = 0; h < s->heads; h++) {
             int64_t kh = h / (s->heads / s->kv_heads), last = s->kv_len - s->q_len + i, first = 0;
@@ -295,7 +307,7 @@ static void naive_attention(const shape *s, const float *q, const float *k, cons
                     dot += (double)q[(i * s->heads + h) * s->d + c] * k[(j * s->kv_heads + kh) * s->d + c];
                 dot *= scale;
                 if (s->softcap > 0) dot = s->softcap * tanh(dot / s->softcap);
-                double e = exp(dot);
+                double e = exp(dot + (bias ? (double)bias[h * s->kv_len + j] : 0));
                 total += e;
                 for (int64_t c = 0; c < s->d; c++) sum[c] += e * v[(j * s->kv_heads + kh) * s->d + c];
             }
@@ -305,17 +317,19 @@ static void naive_attention(const shape *s, const float *q, const float *k, cons
 
 static void attention(void) {
     static const shape shapes[] = {
-        {9, 9, 4, 4, 8, 0, 0},       {1, 300, 4, 2, 16, 0, 0},       {150, 150, 2, 1, 5, 0, 2.0f},
-        {140, 270, 3, 3, 7, 20, 0},  {4, 4, 6, 2, 64, 1, 0},         {65, 130, 2, 2, 24, 0, 0},
-        {3, 70, 4, 4, 20, 9, 0},     {131, 131, 2, 2, 32, 65, 5.0f}, {40, 40, 2, 1, 128, 0, 0},
-        {70, 100, 2, 1, 200, 33, 0}, {33, 33, 1, 1, 256, 0, 0},      {20, 20, 1, 1, 300, 0, 0}};
+        {9, 9, 4, 4, 8, 0, 0, false},       {1, 300, 4, 2, 16, 0, 0, false},       {150, 150, 2, 1, 5, 0, 2.0f, false},
+        {140, 270, 3, 3, 7, 20, 0, false},  {4, 4, 6, 2, 64, 1, 0, false},         {65, 130, 2, 2, 24, 0, 0, false},
+        {3, 70, 4, 4, 20, 9, 0, false},     {131, 131, 2, 2, 32, 65, 5.0f, false}, {40, 40, 2, 1, 128, 0, 0, false},
+        {70, 100, 2, 1, 200, 33, 0, false}, {33, 33, 1, 1, 256, 0, 0, false},      {20, 20, 1, 1, 300, 0, 0, false},
+        {150, 170, 6, 3, 8, 0, 0, true},    {3, 140, 2, 1, 8, 40, 3.0f, true}};
     for (size_t n = 0; n < sizeof shapes / sizeof *shapes; n++) {
         const shape *s = &shapes[n];
         int64_t nq = s->q_len * s->heads * s->d, nk = s->kv_len * s->kv_heads * s->d;
         float *q = numbers(nq, 1), *k = numbers(nk, 2), *v = numbers(nk, 3), *expected = mw_alloc((size_t)nq * 4);
-        float *got = mw_alloc((size_t)nq * 4);
-        naive_attention(s, q, k, v, expected, 0.7f);
+        float *got = mw_alloc((size_t)nq * 4), *bias = numbers(s->heads * s->kv_len, 4);
+        naive_attention(s, q, k, v, s->biased ? bias : NULL, expected, 0.7f);
         float *dq = put(q, nq), *dk = put(k, nk), *dv = put(v, nk), *out = put(NULL, nq);
+        float *db = put(bias, s->heads * s->kv_len);
         const float *keys[1] = {dk}, *values[1] = {dv};
         int64_t row = 0;
         mw_attention task = {.n_seq = 1,
@@ -331,14 +345,16 @@ static void attention(void) {
                              .head_dim = s->d,
                              .scale = 0.7f,
                              .softcap = s->softcap,
-                             .window = s->window};
+                             .window = s->window,
+                             .key_bias = s->biased ? db : NULL,
+                             .key_bias_stride = s->kv_len};
         CHECK_OK(b->ops->attention(b, &task));
         get(got, out, nq);
         CHECK(relative_error(got, expected, nq) < f32_tolerance);
-        void *device[] = {dq, dk, dv, out};
-        for (int i = 0; i < 4; i++) b->ops->free(b, device[i]);
-        void *host[] = {q, k, v, expected, got};
-        for (int i = 0; i < 5; i++) mw_free(host[i]);
+        void *device[] = {dq, dk, dv, db, out};
+        for (int i = 0; i < 5; i++) b->ops->free(b, device[i]);
+        void *host[] = {q, k, v, bias, expected, got};
+        for (int i = 0; i < 6; i++) mw_free(host[i]);
     }
 }
 

@@ -12,6 +12,7 @@
 typedef struct head {
     const mw_attention *task;
     const float *q, *k, *v; /* of the first query and key */
+    const float *bias;      /* of the first key, or NULL */
     float *out;
     int64_t n_queries, n_keys;
     int64_t q_stride, k_stride;
@@ -53,12 +54,14 @@ static span seen_keys(const head *h, int64_t i, int64_t start, int64_t n) {
     return s;
 }
 
-/* Turns the dot products of query i into weights; rescales its sums so far to the new maximum. */
-static void weigh(const head *h, int64_t i, span s, float *scores) {
+/* Turns the dot products of query i with the tile of keys from `start` on into weights; rescales its sums so far to the
+ * new maximum. */
+static void weigh(const head *h, int64_t i, int64_t start, span s, float *scores) {
     int64_t n = s.to - s.from;
     if (n == 0) return;
     scores += s.from;
     mw_score_run(scores, h->task->scale, h->task->softcap, n);
+    if (h->bias) mw_add_run(scores, h->bias + start + s.from, n);
     float tile_best = mw_max(scores, n), top = tile_best > h->best[i] ? tile_best : h->best[i];
     float keep = mw_softmax_rescale(h->best[i], top);
     if (keep != 1.0f) mw_scale(keep, h->out + i * h->q_stride, h->task->head_dim);
@@ -127,7 +130,7 @@ static void attend_keys(const head *h, int64_t start) {
         span s[MW_QUERY_TILE];
         for (int64_t r = 0; r < rows; r++) s[r] = seen_keys(h, i + r, start, n);
         multiply_keys(h, i, rows, start, s);
-        for (int64_t r = 0; r < rows; r++) weigh(h, i + r, s[r], h->scores + r * MW_KEY_TILE);
+        for (int64_t r = 0; r < rows; r++) weigh(h, i + r, start, s[r], h->scores + r * MW_KEY_TILE);
         add_tile(h, i, rows, start, s);
     }
 }
@@ -152,6 +155,7 @@ static head head_of(const mw_attention *task, int64_t s, int64_t h, float *scrat
                   .out = task->out + (task->q_row[s] * task->n_heads + h) * d,
                   .k = task->k[s] + (h / group) * d,
                   .v = task->v[s] + (h / group) * d,
+                  .bias = task->key_bias ? task->key_bias + h * task->key_bias_stride : NULL,
                   .n_queries = task->q_len[s],
                   .n_keys = task->kv_len[s],
                   .q_stride = task->n_heads * d,

@@ -24,6 +24,12 @@ static void activate_run(mw_activation kind, float *x, int64_t n) {
     case MW_ACT_RELU:
         mw_relu(x, n);
         return;
+    case MW_ACT_RELU_SQUARED:
+        mw_relu(x, n);
+        mw_multiply(x, x, n);
+        return;
+    case MW_ACT_COUNT:
+        return;
     }
 }
 

@@ -32,17 +32,19 @@ mw_status mw_cpu_rms_norm(mw_backend *backend, float *out, const float *x, const
 }
 
 mw_status mw_cpu_rotary(mw_backend *backend, float *x, const float *cos_sin, const int32_t *position, int64_t rows,
-                        int64_t heads, int64_t head_dim, int64_t pairs) {
+                        int64_t heads, int64_t head_dim, int64_t pairs, bool interleaved) {
     (void)backend;
+    int64_t step = interleaved ? 2 : 1, partner = interleaved ? 1 : pairs;
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < rows; r++) {
         const float *rotation = cos_sin + (int64_t)position[r] * pairs * 2;
         for (int64_t h = 0; h < heads; h++) {
             float *head = x + (r * heads + h) * head_dim;
             for (int64_t i = 0; i < pairs; i++) {
-                float c = rotation[2 * i], s = rotation[2 * i + 1], a = head[i], b = head[i + pairs];
-                head[i] = a * c - b * s;
-                head[i + pairs] = b * c + a * s;
+                float *x0 = head + i * step, *x1 = x0 + partner;
+                float c = rotation[2 * i], s = rotation[2 * i + 1], a = *x0, b = *x1;
+                *x0 = a * c - b * s;
+                *x1 = b * c + a * s;
             }
         }
     }

@@ -15,7 +15,13 @@ typedef struct query_row {
 typedef struct sizes {
     int64_t heads, kv_heads, d, window;
     float scale, softcap, inverse_softcap;
+    const float *key_bias; /* or NULL */
+    int64_t key_bias_stride;
 } sizes;
+
+static __device__ __forceinline__ float biased(float score, int64_t head, int64_t key, sizes n) {
+    return n.key_bias ? score + n.key_bias[head * n.key_bias_stride + key] : score;
+}
 
 /* ---- a row a thread block ------------------------------------------------------------------------------ */
 
@@ -44,6 +50,7 @@ static __global__ void attend_row(const float *q, float *out, const float *const
             score = 0;
             for (int64_t i = 0; i < n.d; i++) score += shared_query[i] * key[i];
             score = mw_attention_score(score, n.scale, n.softcap, n.inverse_softcap);
+            score = biased(score, h, start + threadIdx.x, n);
         }
         float top = fmaxf(best, block_max(score)), keep = mw_softmax_rescale(best, top);
         float e = threadIdx.x < count ? expf(score - top) : 0.0f;
@@ -108,6 +115,7 @@ static __device__ __forceinline__ void weigh(warp_rows<ROWS, PER> &state, const 
         int64_t end = tile.keys_end + first_row + r;
         bool seen = first_row + r < tile.count && key < end && key >= mw_keys_begin(end, n.window);
         float score = score_of(queries + (first_row + r) * n.d, keys + lane * (n.d + 1), seen, n);
+        if (seen) score = biased(score, blockIdx.y, key, n);
         float top = fmaxf(state.best[r], warp_largest(score));
         float keep = mw_softmax_rescale(state.best[r], top), e = seen ? expf(score - top) : 0.0f;
         weights[r * 32 + lane] = e;
@@ -261,7 +269,9 @@ static mw_status launch(mw_cuda_state *s, const mw_attention *at, const work *w)
                at->window,
                at->scale,
                at->softcap,
-               at->softcap > 0 ? 1.0f / at->softcap : 0};
+               at->softcap > 0 ? 1.0f / at->softcap : 0,
+               at->key_bias,
+               at->key_bias_stride};
     MW_TRY(launch_tiles(s, at, k.data, v.data, w->tiles, w->n_tiles, n));
     return launch_rows(s, at, k.data, v.data, w, n);
 }

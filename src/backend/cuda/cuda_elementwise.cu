@@ -15,6 +15,10 @@ static __device__ float activation_of(mw_activation kind, float x) {
         return x / (1.0f + expf(-x));
     case MW_ACT_RELU:
         return x > 0 ? x : 0;
+    case MW_ACT_RELU_SQUARED:
+        return x > 0 ? x * x : 0;
+    case MW_ACT_COUNT:
+        break;
     }
     return 0;
 }

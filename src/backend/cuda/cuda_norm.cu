@@ -24,14 +24,14 @@ static __global__ void rms_norm(float *out, const float *x, const float *weight,
 }
 
 static __global__ void rotary(float *x, const float *cos_sin, const int32_t *position, int64_t heads, int64_t head_dim,
-                              int64_t pairs) {
+                              int64_t pairs, int64_t step, int64_t partner) {
     const float *rotation = cos_sin + (int64_t)position[blockIdx.x] * pairs * 2;
     for (int64_t i = threadIdx.x; i < heads * pairs; i += blockDim.x) {
         float *head = x + (blockIdx.x * heads + i / pairs) * head_dim;
         int64_t p = i % pairs;
-        float c = rotation[2 * p], s = rotation[2 * p + 1], a = head[p], b = head[p + pairs];
-        head[p] = a * c - b * s;
-        head[p + pairs] = b * c + a * s;
+        float *x0 = head + p * step, *x1 = x0 + partner, c = rotation[2 * p], s = rotation[2 * p + 1], a = *x0, b = *x1;
+        *x0 = a * c - b * s;
+        *x1 = b * c + a * s;
     }
 }
 
@@ -82,13 +82,13 @@ mw_status mw_cuda_rms_norm(mw_backend *backend, float *out, const float *x, cons
 }
 
 mw_status mw_cuda_rotary(mw_backend *backend, float *x, const float *cos_sin, const int32_t *position, int64_t rows,
-                         int64_t heads, int64_t head_dim, int64_t pairs) {
+                         int64_t heads, int64_t head_dim, int64_t pairs, bool interleaved) {
     if (rows == 0) return MW_OK;
     mw_cuda_state *s = cuda_of(backend);
     cuda_scratch<int32_t> positions(s);
     MW_TRY(positions.copy(position, rows));
     MW_LAUNCH(rotary, (unsigned)rows, cuda_threads(heads * pairs), 0, s->stream, x, cos_sin, positions.data, heads,
-              head_dim, pairs);
+              head_dim, pairs, (int64_t)(interleaved ? 2 : 1), interleaved ? (int64_t)1 : pairs);
     return cuda_launched("rotary");
 }
 
