@@ -3,8 +3,8 @@
     python tools/make_golden_models.py --out tests/golden/models
 
 Each folder is a Hugging Face model folder with golden.safetensors: `ids` [2, 12] and, for every site of microw, the
-activations of both sequences, [24, width] f32. A new family needs a configuration in configs() and, unless its modules
-are named as in Llama, a branch in watch().
+activations of both sequences, [24, width] f32. A new family needs a configuration in configs() and, where its modules
+have names that no other family has, these names in watch_block().
 """
 import argparse
 import os
@@ -41,6 +41,54 @@ def configs():
     layers = ["sliding_attention", "full_attention", "sliding_attention"]
     yield "gemma3", tf.Gemma3TextConfig(**dict(gqa, num_hidden_layers=3), head_dim=8, sliding_window=5,
                                         query_pre_attn_scalar=12, layer_types=layers)
+    small = dict(COMMON, hidden_size=16, intermediate_size=24)
+    few = dict(small, num_key_value_heads=2)
+    four = dict(few, num_hidden_layers=4)
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16, "rope_theta": 10000.0}
+    yield "ministral", tf.MinistralConfig(**few, head_dim=6, sliding_window=5,
+                                          layer_types=["sliding_attention", "full_attention"])
+    yield "starcoder2", tf.Starcoder2Config(**few, sliding_window=5)
+    yield "seed_oss", tf.SeedOssConfig(**few, head_dim=6, attention_out_bias=True)
+    yield "cwm", tf.CwmConfig(**few, head_dim=8, sliding_window=5)
+    yield "internlm3", tf.InternLM3Config(**few, head_dim=6, attention_bias=True, mlp_bias=True)
+    yield "arcee", tf.ArceeConfig(**few, rope_parameters=yarn)
+    yield "nemotron", tf.NemotronConfig(**few, head_dim=8)
+    yield "jais2", tf.Jais2Config(**few)
+    yield "olmo", tf.OlmoConfig(**few)
+    yield "olmo2", tf.Olmo2Config(**few)
+    yield "olmo3", tf.Olmo3Config(**four, sliding_window=5, rope_parameters={
+        "full_attention": yarn, "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0}})
+    yield "exaone4", tf.Exaone4Config(**four, sliding_window=5)
+    yield "phi", tf.PhiConfig(**few, qk_layernorm=True)
+    yield "phi3", tf.Phi3Config(**few, sliding_window=5)
+    yield "phi3_long", tf.Phi3Config(**few, original_max_position_embeddings=8, rope_parameters={
+        "rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0, 1.5], "long_factor": [2.0, 9.0]})
+    yield "persimmon", tf.PersimmonConfig(**small)
+    yield "stablelm", tf.StableLmConfig(**few, use_qkv_bias=True, rope_parameters={
+        "rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5})
+    yield "stablelm_parallel", tf.StableLmConfig(**few, use_parallel_residual=True, qk_layernorm=True, rope_parameters={
+        "rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5})
+    yield "granite", tf.GraniteConfig(**few, embedding_multiplier=3.0, residual_multiplier=0.4,
+                                      attention_multiplier=0.3, logits_scaling=5.0)
+    yield "smollm3", tf.SmolLM3Config(**four, no_rope_layer_interval=2, use_sliding_window=True, sliding_window=5)
+    yield "cohere", tf.CohereConfig(**few, use_qk_norm=True)
+    yield "cohere2", tf.Cohere2Config(**four, sliding_window=5)
+    yield "glm", tf.GlmConfig(**few, head_dim=8)
+    yield "glm4", tf.Glm4Config(**few, head_dim=8)
+    yield "helium", tf.HeliumConfig(**few, head_dim=4)
+    yield "ernie4_5", tf.Ernie4_5Config(**few, head_dim=6, use_bias=True)
+    yield "hunyuan_v1_dense", tf.HunYuanDenseV1Config(**few, head_dim=4, rope_parameters={
+        "rope_type": "dynamic", "alpha": 50.0, "factor": 1.0, "rope_theta": 10000.0})
+    yield "nanochat", tf.NanoChatConfig(**few, final_logit_softcapping=2.0)
+    yield "vaultgemma", tf.VaultGemmaConfig(**few, head_dim=8, sliding_window=5, query_pre_attn_scalar=12,
+                                            attn_logit_softcapping=2.0, final_logit_softcapping=3.0)
+    gpt = dict(vocab_size=VOCAB, n_positions=64, n_embd=16, n_layer=2, n_head=4)
+    yield "gpt_bigcode", tf.GPTBigCodeConfig(**gpt)
+    yield "gpt_bigcode_heads", tf.GPTBigCodeConfig(**gpt, multi_query=False)
+    yield "gptj", tf.GPTJConfig(**gpt, rotary_dim=2)
+    yield "codegen", tf.CodeGenConfig(**gpt, rotary_dim=4)
+    yield "opt", tf.OPTConfig(vocab_size=VOCAB, hidden_size=16, num_hidden_layers=2, num_attention_heads=4, ffn_dim=24,
+                              max_position_embeddings=64, word_embed_proj_dim=16)
 
 
 def randomize(model):
@@ -59,71 +107,92 @@ class Tape:
     def put(self, name, value):
         self.sites[name] = value.detach().reshape(-1, value.shape[-1]).clone().contiguous()
 
-    def outputs(self, module, name):
-        module.register_forward_hook(lambda m, a, out: self.put(name, out[0] if isinstance(out, tuple) else out))
+    def outputs(self, module, name, scale=1.0):
+        module.register_forward_hook(
+            lambda m, a, out: self.put(name, (out[0] if isinstance(out, tuple) else out) * scale))
 
     def inputs(self, module, name):
         module.register_forward_pre_hook(lambda m, args, kw: self.put(name, args[0] if args else kw["hidden_states"]),
                                          with_kwargs=True)
 
 
-def split_gpt2(tape, module, prefix, width):
+def child(module, *names):
+    """Returns the first child module of these names, None if there is none."""
+    return next((getattr(module, n) for n in names if getattr(module, n, None) is not None), None)
+
+
+def spans_of(config, family):
+    """The spans of columns that q, k and v have in the output of one matrix: lists of (first, width)."""
+    heads = config.num_attention_heads
+    d = config.hidden_size // heads
+    kv = getattr(config, "num_key_value_heads", None) or heads
+    if family == "gpt_bigcode":
+        kv = 1 if config.multi_query else heads
+    groups = kv if family in ("gpt_neox", "persimmon", "gpt_bigcode") else 1
+    order = "qkv"
+    if family == "codegen":
+        groups, order = 4, "qvk"
+    width = {"q": heads * d // groups, "k": kv * d // groups, "v": kv * d // groups}
+    spans, at = {n: [] for n in "qkv"}, 0
+    for _ in range(groups):
+        for n in order:
+            spans[n].append((at, width[n]))
+            at += width[n]
+    return spans
+
+
+def watch_fused(tape, module, prefix, spans):
     def hook(m, a, out):
-        for i, n in enumerate("qkv"):
-            tape.put(f"{prefix}.attn_{n}", out[..., i * width:(i + 1) * width])
+        for n, runs in spans.items():
+            tape.put(f"{prefix}.attn_{n}", torch.cat([out[..., first:first + width] for first, width in runs], -1))
     module.register_forward_hook(hook)
 
 
-def split_neox(tape, module, prefix, heads):
-    def hook(m, a, out):
-        parts = out.view(*out.shape[:-1], heads, 3, -1)
-        for i, n in enumerate("qkv"):
-            tape.put(f"{prefix}.attn_{n}", parts[..., i, :].flatten(-2))
-    module.register_forward_hook(hook)
+def watch_block(block, config, family, prefix, tape):
+    """Families whose outputs have norms: the contribution to the residual stream is after the norm."""
+    attention = child(block, "self_attn", "attention", "attn")
+    attention = child(attention, "attention") or attention  # GPT-Neo
+    mlp = child(block, "mlp") or block  # OPT
+    fused = child(attention, "c_attn", "query_key_value", "qkv_proj")
+    out = child(attention, "o_proj", "dense", "c_proj", "out_proj")
+    first = child(mlp, "gate_proj", "gate_up_proj", "up_proj", "c_fc", "dense_h_to_4h", "fc1", "fc_in")
+    down = child(mlp, "down_proj", "c_proj", "dense_4h_to_h", "fc2", "fc_out")
+    norms_after = child(block, "post_feedforward_layernorm", "post_mlp_layernorm")
+    attn_out, mlp_out = out, down
+    if norms_after:
+        attn_out = child(block, "post_self_attn_layernorm", "post_attention_layernorm")
+        mlp_out = norms_after
+    scale = getattr(config, "residual_multiplier", 1.0)
+    tape.inputs(block, f"{prefix}.resid_pre")
+    tape.outputs(block, f"{prefix}.resid_post")
+    tape.inputs(fused or attention.q_proj, f"{prefix}.attn_in")
+    if fused:
+        watch_fused(tape, fused, prefix, spans_of(config, family))
+    else:
+        for n in "qkv":
+            tape.outputs(getattr(attention, f"{n}_proj"), f"{prefix}.attn_{n}")
+    tape.inputs(out, f"{prefix}.attn_z")
+    tape.outputs(attn_out, f"{prefix}.attn_out", scale)
+    parallel = getattr(config, "use_parallel_residual", family in ("phi", "gptj", "codegen", "cohere", "cohere2"))
+    if not parallel:
+        before = child(block, "pre_feedforward_layernorm", "ln_2", "final_layer_norm", "feedforward_layernorm")
+        if before is None and (not norms_after or family == "glm4"):
+            before = block.post_attention_layernorm
+        tape.inputs(before or mlp, f"{prefix}.resid_mid")
+    tape.inputs(first, f"{prefix}.mlp_in")
+    tape.inputs(down, f"{prefix}.mlp_act")
+    tape.outputs(mlp_out, f"{prefix}.mlp_out", scale)
 
 
-def watch(model, family, tape):
+def watch(model, tape):
+    """Records all sites of a model but the logits. Scaled embeddings are the residual stream of the first block."""
     base = getattr(model.base_model, "language_model", model.base_model)
-    blocks = base.h if hasattr(base, "h") else base.layers
-    for i, block in enumerate(blocks):
-        p = str(i)
-        tape.inputs(block, f"{p}.resid_pre")
-        tape.outputs(block, f"{p}.resid_post")
-        if family == "gpt2":
-            split_gpt2(tape, block.attn.c_attn, p, model.config.n_embd)
-            out, mid, down, act = block.attn.c_proj, block.ln_2, block.mlp.c_proj, block.mlp
-        elif family == "gpt_neo":
-            inner = block.attn.attention
-            for n in "qkv":
-                tape.outputs(getattr(inner, f"{n}_proj"), f"{p}.attn_{n}")
-            out, mid, down, act = inner.out_proj, block.ln_2, block.mlp.c_proj, block.mlp
-        elif family.startswith("gpt_neox"):
-            split_neox(tape, block.attention.query_key_value, p, model.config.num_attention_heads)
-            out, mid, down, act = (block.attention.dense, block.post_attention_layernorm, block.mlp.dense_4h_to_h,
-                                   block.mlp)
-            if model.config.use_parallel_residual:
-                mid = None
-        else:
-            for n in "qkv":
-                tape.outputs(getattr(block.self_attn, f"{n}_proj"), f"{p}.attn_{n}")
-            gemma = family in ("gemma2", "gemma3")
-            out, down = block.self_attn.o_proj, block.mlp.down_proj
-            mid = block.pre_feedforward_layernorm if gemma else block.post_attention_layernorm
-            act = block.post_feedforward_layernorm if gemma else block.mlp
-            tape.outputs(block.post_attention_layernorm if gemma else out, f"{p}.attn_out")
-        tape.inputs(out, f"{p}.attn_z")
-        if f"{p}.attn_out" not in tape.sites and family not in ("gemma2", "gemma3"):
-            tape.outputs(out, f"{p}.attn_out")
-        if mid is not None:
-            tape.inputs(mid, f"{p}.resid_mid")
-        tape.inputs(down, f"{p}.mlp_act")
-        tape.outputs(act, f"{p}.mlp_out")
-    if family == "gpt2" or family == "gpt_neo":
-        tape.outputs(base.wte, "embed")
-    elif family.startswith("gpt_neox"):
-        tape.outputs(base.embed_in, "embed")
-    elif family not in ("gemma", "gemma2"):
-        tape.outputs(base.embed_tokens, "embed")
+    base = getattr(base, "decoder", base)
+    family = model.config.get_text_config().model_type
+    for i, block in enumerate(base.h if hasattr(base, "h") else base.layers):
+        watch_block(block, base.config, family, str(i), tape)
+    if family not in ("gemma", "gemma2", "granite"):
+        tape.outputs(child(base, "wte", "embed_in", "embed_tokens"), "embed")
 
 
 def release_activation(path):
@@ -137,19 +206,23 @@ def release_activation(path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", required=True)
+    parser.add_argument("--only", nargs="*", help="names of models")
     args = parser.parse_args()
     for name, config in configs():
+        if args.only and name not in args.only:
+            continue
+        if (getattr(config, "pad_token_id", None) or 0) >= VOCAB:
+            config.pad_token_id = None
         torch.manual_seed(0)
         config._attn_implementation = "eager"
         model = tf.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
         randomize(model)
         ids = torch.randint(0, VOCAB, (2, LENGTH), generator=torch.Generator().manual_seed(3))
         tape = Tape()
-        watch(model, name, tape)
+        watch(model, tape)
         with torch.no_grad():
             tape.put("logits", model(input_ids=ids, use_cache=False).logits)
-        if name in ("gemma", "gemma2"):
-            tape.sites["embed"] = tape.sites["0.resid_pre"].clone()
+        tape.sites.setdefault("embed", tape.sites["0.resid_pre"].clone())
         folder = os.path.join(args.out, name)
         shutil.rmtree(folder, ignore_errors=True)
         model.save_pretrained(folder)

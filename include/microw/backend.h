@@ -68,8 +68,8 @@ typedef struct mw_attention {
     int64_t n_heads, n_kv_heads, head_dim;
     float scale, softcap; /* softcap 0: none; else a score becomes softcap * tanh(score / softcap) */
     int64_t window;       /* 0: all keys; else a query sees itself and the window - 1 keys before it */
-    /* Added to the scores after the soft cap, [n_heads, key_bias_stride]: a number for each head and key. ALiBi (Press et
-     * al. 2021) by the position of the key alone, since the softmax ignores what all keys share. NULL: none. */
+    /* Added to the scores after the soft cap, [n_heads, key_bias_stride]: a number for each head and key. ALiBi (Press
+     * et al. 2021) by the position of the key alone, since the softmax ignores what all keys share. NULL: none. */
     const float *key_bias;
     int64_t key_bias_stride; /* at least the largest kv_len */
 } mw_attention;
@@ -186,9 +186,9 @@ typedef struct mw_backend mw_backend;
     /* Ba et al. 2016, over rows of x [rows, width]; bias may be NULL. out may be x. */                                \
     X(mw_status, layer_norm, mw_backend *, float *out, const float *x, const float *weight, const float *bias,         \
       int64_t rows, int64_t width, float eps)                                                                          \
-    /* out = x / rms(x) * (weight + offset). Zhang & Sennrich 2019; offset 1 for Gemma. out may be x. */               \
+    /* out = x / rms(x) * weight. Zhang & Sennrich 2019. out may be x. */                                              \
     X(mw_status, rms_norm, mw_backend *, float *out, const float *x, const float *weight, int64_t rows, int64_t width, \
-      float eps, float offset)                                                                                         \
+      float eps)                                                                                                       \
     /* Rotates the first 2 * pairs columns of each head, in place: in halves (x_i, x_{i + pairs}), or interleaved */   \
     /* (x_2i, x_{2i + 1}) as Su et al. 2021. cos_sin is [positions, pairs, 2], x is [rows, heads * head_dim]. */       \
     X(mw_status, rotary, mw_backend *, float *x, const float *cos_sin, const int32_t *position, int64_t rows,          \

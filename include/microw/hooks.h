@@ -22,22 +22,30 @@ extern "C" {
 #endif
 
 /* Kinds of sites in the order in which a block computes them, with their widths:
- * embed [d_model]: token embedding (scaled where the family scales), before learned positions are added.
- * resid_pre [d_model]: residual stream entering the block.  attn_q [heads * head_dim], attn_k, attn_v
- * [kv_heads * head_dim]: projections with bias, before head norms and rotary.  attn_z [heads * head_dim]: mixed
- * values before the output projection.  attn_out [d_model]: output of attention, added to the residual stream.
- * resid_mid [d_model]: residual stream between attention and MLP (families with a parallel residual have none).
- * mlp_act [d_mlp]: input of the down projection.  mlp_out [d_model]: output of the MLP, added to the residual stream.
- * resid_post [d_model]: residual stream leaving the block.  logits [vocab]: after any final soft cap. */
+ * embed [d_model]: token embedding (scaled where the family scales), before a norm of it or learned positions.
+ * resid_pre [d_model]: residual stream entering the block.
+ * attn_in [d_model]: input of the projections of attention, after the block's first norm; the residual stream itself in
+ *     families that normalize outputs only.
+ * attn_q [heads * head_dim], attn_k, attn_v [kv_heads * head_dim]: projections with bias, before head norms and rotary.
+ * attn_z [heads * head_dim]: mixed values before the output projection.
+ * attn_out [d_model]: output of attention, as it is added to the residual stream.
+ * resid_mid [d_model]: residual stream between attention and MLP; families with a parallel residual have none.
+ * mlp_in [d_model]: input of the MLP, after its norm, which transcoders read.
+ * mlp_act [d_mlp]: input of the down projection.
+ * mlp_out [d_model]: output of the MLP, as it is added to the residual stream.
+ * resid_post [d_model]: residual stream leaving the block.
+ * logits [vocab]: after any factor and soft cap. */
 #define MW_SITE_KIND_LIST(X)                                                                                           \
     X(MW_EMBED, "embed")                                                                                               \
     X(MW_RESID_PRE, "resid_pre")                                                                                       \
+    X(MW_ATTN_IN, "attn_in")                                                                                           \
     X(MW_ATTN_Q, "attn_q")                                                                                             \
     X(MW_ATTN_K, "attn_k")                                                                                             \
     X(MW_ATTN_V, "attn_v")                                                                                             \
     X(MW_ATTN_Z, "attn_z")                                                                                             \
     X(MW_ATTN_OUT, "attn_out")                                                                                         \
     X(MW_RESID_MID, "resid_mid")                                                                                       \
+    X(MW_MLP_IN, "mlp_in")                                                                                             \
     X(MW_MLP_ACT, "mlp_act")                                                                                           \
     X(MW_MLP_OUT, "mlp_out")                                                                                           \
     X(MW_RESID_POST, "resid_post")                                                                                     \

@@ -57,26 +57,35 @@ static mw_status multiply(pass *p, const mw_weight *w, const float *x, float *y,
                                                             .packed = w->packed});
 }
 
-/* Normalizes `rows` vectors of `width`. */
+/* Normalizes `rows` vectors of `width`; copies them where there is no norm. */
 static mw_status normalize(pass *p, const mw_norm *norm, const float *x, float *y, int64_t rows, int64_t width) {
     const mw_architecture *a = &p->model->arch;
-    if (a->family->norm != NORM_LAYER)
-        return p->backend->ops->rms_norm(p->backend, y, x, norm->weight, rows, width, (float)a->eps,
-                                         a->family->norm == NORM_RMS_PLUS_ONE ? 1.0f : 0.0f);
+    if (!norm->weight) return p->backend->ops->copy_2d(p->backend, y, width, x, width, rows, width);
+    if (a->family->norm.kind == NORM_RMS)
+        return p->backend->ops->rms_norm(p->backend, y, x, norm->weight, rows, width, (float)a->eps);
     return p->backend->ops->layer_norm(p->backend, y, x, norm->weight, norm->bias, rows, width, (float)a->eps);
 }
 
-/* Multiplies by a QKV_PER_HEAD matrix and separates q, k and v of each head. */
-static mw_status split_heads(pass *p, const mw_weight *qkv) {
+/* Multiplies by a matrix of groups and separates q, k and v of each group. */
+static mw_status split_groups(pass *p, const mw_weight *qkv) {
     const mw_architecture *a = &p->model->arch;
     mw_workspace *w = &p->model->work;
+    int64_t q = a->n_heads * a->head_dim, kv = a->n_kv_heads * a->head_dim, groups = a->qkv_groups;
+    struct {
+        float *to;
+        int64_t stride;
+    } parts[] = {{w->q, q}, {w->k, kv}, {w->v, kv}};
+    static const int usual[] = {0, 1, 2}, quarters[] = {0, 2, 1};
+    const int *order = a->family->attention.qkv == QKV_QUARTERS ? quarters : usual;
     MW_TRY(multiply(p, qkv, w->h, w->qkv, p->rows));
-    float *to[] = {w->q, w->k, w->v};
-    int64_t d = a->head_dim, stride = 3 * a->n_heads * d;
-    for (int64_t h = 0; h < a->n_heads; h++)
-        for (int64_t part = 0; part < 3; part++)
-            MW_TRY(p->backend->ops->copy_2d(p->backend, to[part] + h * d, a->n_heads * d, w->qkv + (h * 3 + part) * d,
-                                            stride, p->rows, d));
+    int64_t from = 0;
+    for (int64_t g = 0; g < groups; g++)
+        for (int i = 0; i < 3; i++) {
+            int64_t stride = parts[order[i]].stride, width = stride / groups;
+            MW_TRY(p->backend->ops->copy_2d(p->backend, parts[order[i]].to + g * width, stride, w->qkv + from, qkv->out,
+                                            p->rows, width));
+            from += width;
+        }
     return MW_OK;
 }
 
@@ -84,7 +93,7 @@ static mw_status project(pass *p, int64_t l) {
     const mw_layer *layer = &p->model->layers[l];
     mw_workspace *w = &p->model->work;
     if (layer->qkv.data) {
-        MW_TRY(split_heads(p, &layer->qkv));
+        MW_TRY(split_groups(p, &layer->qkv));
     } else {
         MW_TRY(multiply(p, &layer->q, w->h, w->q, p->rows));
         MW_TRY(multiply(p, &layer->k, w->h, w->k, p->rows));
@@ -95,20 +104,57 @@ static mw_status project(pass *p, int64_t l) {
     return fire(p, l, MW_ATTN_V, w->v);
 }
 
-static mw_status rotate(pass *p, int64_t l) {
+/* Normalizes queries or keys x [rows, heads * head_dim], in place. */
+static mw_status normalize_heads(pass *p, const mw_norm *norm, float *x, int64_t heads) {
+    const mw_architecture *a = &p->model->arch;
+    mw_qk_norm kind = a->family->attention.qk_norm;
+    int64_t width = heads * a->head_dim;
+    if (!norm->weight) return MW_OK;
+    if (kind == QK_NORM_WIDTH) return normalize(p, norm, x, x, p->rows, width);
+    if (kind == QK_NORM_HEAD) return normalize(p, norm, x, x, p->rows * heads, a->head_dim);
+    MW_TRY(normalize(p, &(mw_norm){.weight = p->model->ones}, x, x, p->rows * heads, a->head_dim));
+    return p->backend->ops->scale_columns(p->backend, x, x, norm->weight, p->rows, width);
+}
+
+static mw_status normalize_queries_and_keys(pass *p, int64_t l) {
     const mw_architecture *a = &p->model->arch;
     const mw_layer *layer = &p->model->layers[l];
+    MW_TRY(normalize_heads(p, &layer->q_norm, p->model->work.q, a->n_heads));
+    return normalize_heads(p, &layer->k_norm, p->model->work.k, a->n_kv_heads);
+}
+
+/* Rotates the rows of neighbouring sequences that share a table. */
+static mw_status rotate_run(pass *p, const float *table, int64_t row, int64_t rows) {
+    const mw_architecture *a = &p->model->arch;
     mw_workspace *w = &p->model->work;
-    if (layer->q_norm.weight) {
-        MW_TRY(normalize(p, &layer->q_norm, w->q, w->q, p->rows * a->n_heads, a->head_dim));
-        MW_TRY(normalize(p, &layer->k_norm, w->k, w->k, p->rows * a->n_kv_heads, a->head_dim));
+    const mw_backend_ops *ops = p->backend->ops;
+    int64_t d = a->head_dim, q = a->n_heads * d, kv = a->n_kv_heads * d;
+    bool interleaved = a->family->rope.interleaved;
+    MW_TRY(ops->rotary(p->backend, w->q + row * q, table, p->position + row, rows, a->n_heads, d, a->rotary_pairs,
+                       interleaved));
+    return ops->rotary(p->backend, w->k + row * kv, table, p->position + row, rows, a->n_kv_heads, d, a->rotary_pairs,
+                       interleaved);
+}
+
+static mw_status rotate(pass *p, int64_t l) {
+    const mw_architecture *a = &p->model->arch;
+    if (!a->rotary_pairs || a->no_rope[l]) return MW_OK;
+    for (int64_t s = 0, end; s < p->batch->n_seq; s = end) {
+        const float *table = mw_rope_table(p->model, l, p->kv_len[s]);
+        int64_t rows = p->q_len[s];
+        for (end = s + 1; end < p->batch->n_seq && mw_rope_table(p->model, l, p->kv_len[end]) == table; end++)
+            rows += p->q_len[end];
+        if (rows) MW_TRY(rotate_run(p, table, p->first_row[s], rows));
     }
-    if (!a->rotary_pairs) return MW_OK;
-    const float *table = p->model->local_rope && a->window[l] ? p->model->local_rope : p->model->rope;
-    MW_TRY(p->backend->ops->rotary(p->backend, w->q, table, p->position, p->rows, a->n_heads, a->head_dim,
-                                   a->rotary_pairs, false));
-    return p->backend->ops->rotary(p->backend, w->k, table, p->position, p->rows, a->n_kv_heads, a->head_dim,
-                                   a->rotary_pairs, false);
+    return MW_OK;
+}
+
+/* Normalizes and rotates queries and keys, in the family's order. */
+static mw_status turn_queries_and_keys(pass *p, int64_t l) {
+    bool after = p->model->arch.family->attention.qk_norm_after_rope;
+    if (!after) MW_TRY(normalize_queries_and_keys(p, l));
+    MW_TRY(rotate(p, l));
+    return after ? normalize_queries_and_keys(p, l) : MW_OK;
 }
 
 /* Sets k_of and v_of to each sequence's keys and values; with a cache, appends the new ones to it first. */
@@ -130,15 +176,27 @@ static mw_status set_keys_and_values(pass *p, int64_t l) {
     return MW_OK;
 }
 
+/* Makes of work.out what is added to the residual stream. */
+static mw_status finish_output(pass *p, int64_t l, const mw_norm *norm, mw_site_kind site) {
+    const mw_architecture *a = &p->model->arch;
+    float *out = p->model->work.out, scale = (float)a->residual_scale;
+    int64_t count = p->rows * a->d_model;
+    if (norm->weight) MW_TRY(normalize(p, norm, out, out, p->rows, a->d_model));
+    if (scale != 1) MW_TRY(p->backend->ops->combine(p->backend, out, scale, out, 0, NULL, count));
+    return fire(p, l, site, out);
+}
+
 /* Writes to work.out what attention adds to the residual stream. */
 static mw_status attend(pass *p, int64_t l) {
     const mw_architecture *a = &p->model->arch;
     const mw_layer *layer = &p->model->layers[l];
     mw_workspace *w = &p->model->work;
     MW_TRY(normalize(p, &layer->norm1, w->x, w->h, p->rows, a->d_model));
+    MW_TRY(fire(p, l, MW_ATTN_IN, w->h));
+    if (finished(p, (mw_site){(int)l, MW_ATTN_IN})) return MW_OK;
     MW_TRY(project(p, l));
     if (finished(p, (mw_site){(int)l, MW_ATTN_V})) return MW_OK;
-    MW_TRY(rotate(p, l));
+    MW_TRY(turn_queries_and_keys(p, l));
     MW_TRY(set_keys_and_values(p, l));
     mw_attention attention = {.n_seq = p->batch->n_seq,
                               .q_row = p->first_row,
@@ -157,8 +215,7 @@ static mw_status attend(pass *p, int64_t l) {
     MW_TRY(p->backend->ops->attention(p->backend, &attention));
     MW_TRY(fire(p, l, MW_ATTN_Z, w->z));
     MW_TRY(multiply(p, &layer->o, w->z, w->out, p->rows));
-    if (layer->post_attn.weight) MW_TRY(normalize(p, &layer->post_attn, w->out, w->out, p->rows, a->d_model));
-    return fire(p, l, MW_ATTN_OUT, w->out);
+    return finish_output(p, l, &layer->post_attn, MW_ATTN_OUT);
 }
 
 /* Writes to work.out what the MLP adds to the residual stream. */
@@ -167,6 +224,8 @@ static mw_status feed_forward(pass *p, int64_t l, const float *stream) {
     const mw_layer *layer = &p->model->layers[l];
     mw_workspace *w = &p->model->work;
     MW_TRY(normalize(p, &layer->norm2, stream, w->h, p->rows, a->d_model));
+    MW_TRY(fire(p, l, MW_MLP_IN, w->h));
+    if (finished(p, (mw_site){(int)l, MW_MLP_IN})) return MW_OK;
     MW_TRY(multiply(p, &layer->up, w->h, w->up, p->rows));
     float *active = w->up;
     if (layer->gate.data) {
@@ -178,8 +237,7 @@ static mw_status feed_forward(pass *p, int64_t l, const float *stream) {
     }
     MW_TRY(fire(p, l, MW_MLP_ACT, active));
     MW_TRY(multiply(p, &layer->down, active, w->out, p->rows));
-    if (layer->post_mlp.weight) MW_TRY(normalize(p, &layer->post_mlp, w->out, w->out, p->rows, a->d_model));
-    return fire(p, l, MW_MLP_OUT, w->out);
+    return finish_output(p, l, &layer->post_mlp, MW_MLP_OUT);
 }
 
 static mw_status add(pass *p, float *x, const float *y) {
@@ -192,7 +250,7 @@ static mw_status parallel_block(pass *p, int64_t l) {
     const mw_architecture *a = &p->model->arch;
     MW_TRY(attend(p, l));
     if (finished(p, (mw_site){(int)l, MW_ATTN_OUT})) return MW_OK;
-    /* z is unused now, and d_model wide in every family with a parallel residual */
+    /* z is unused now, and at least d_model wide */
     float *attention = w->z;
     MW_TRY(p->backend->ops->copy_2d(p->backend, attention, a->d_model, w->out, a->d_model, p->rows, a->d_model));
     MW_TRY(feed_forward(p, l, w->x));
@@ -232,7 +290,9 @@ static mw_status embed(pass *p) {
     MW_TRY(p->backend->ops->gather_rows(p->backend, w->x, m->embed.data, m->embed.dtype, p->batch->ids, p->rows, d,
                                         (float)m->arch.embedding_scale, false));
     MW_TRY(fire(p, 0, MW_EMBED, w->x));
-    if (!m->position.data || finished(p, (mw_site){0, MW_EMBED})) return MW_OK;
+    if (finished(p, (mw_site){0, MW_EMBED})) return MW_OK;
+    if (m->embed_norm.weight) MW_TRY(normalize(p, &m->embed_norm, w->x, w->x, p->rows, d));
+    if (!m->position.data) return MW_OK;
     return p->backend->ops->gather_rows(p->backend, w->x, m->position.data, m->position.dtype, p->position, p->rows, d,
                                         1.0f, true);
 }
@@ -242,6 +302,8 @@ static mw_status logits_of_rows(pass *p, const float *x, int64_t row, int64_t ro
     int64_t vocab = m->arch.vocab;
     float *logits = m->work.logits;
     MW_TRY(multiply(p, &m->head, x, logits, rows));
+    if (m->arch.logit_scale != 1)
+        MW_TRY(p->backend->ops->combine(p->backend, logits, (float)m->arch.logit_scale, logits, 0, NULL, rows * vocab));
     if (m->arch.final_softcap > 0)
         MW_TRY(p->backend->ops->soft_cap(p->backend, logits, rows * vocab, (float)m->arch.final_softcap));
     return hooked ? fire_rows(p, (mw_site){0, MW_LOGITS}, logits, vocab, row, rows) : MW_OK;
@@ -297,6 +359,9 @@ static mw_status check_batch(const mw_model *m, const mw_batch *batch, int64_t *
                 MW_ERR_ARG, "sequence %lld would be %lld tokens long; the limit is %lld", (long long)s, (long long)end,
                 (long long)(batch->cache && batch->cache->capacity < m->arch.context ? batch->cache->capacity
                                                                                      : m->arch.context));
+        if (mw_rope_changes(m, past, end))
+            return mw_error(MW_ERR_ARG, "sequence %lld: the cached keys are those of a shorter text, up to %g tokens",
+                            (long long)s, m->arch.rope.original_context);
         *rows += batch->length[s];
     }
     for (int64_t r = 0; r < *rows; r++)

@@ -13,7 +13,9 @@ int64_t mw_model_site_width(const mw_model *model, mw_site site) {
     case MW_EMBED:
     case MW_RESID_PRE:
     case MW_RESID_POST:
+    case MW_ATTN_IN:
     case MW_ATTN_OUT:
+    case MW_MLP_IN:
     case MW_MLP_OUT:
         return a->d_model;
     case MW_RESID_MID:
@@ -94,7 +96,8 @@ static mw_status open_into(mw_model *model, const char *name, const char *dtype)
 /* Counts matrices only: the other weights of every family are less than a thousandth. */
 static int64_t count_parameters(const mw_architecture *a) {
     int64_t q = a->n_heads * a->head_dim, kv = a->n_kv_heads * a->head_dim;
-    int64_t attention = a->d_model * (2 * q + 2 * kv), mlp = (a->family->names.gate ? 3 : 2) * a->d_model * a->d_mlp;
+    int64_t attention = a->d_model * (2 * q + 2 * kv),
+            mlp = (mw_family_is_gated(a->family) ? 3 : 2) * a->d_model * a->d_mlp;
     int64_t positions = a->family->names.position ? a->context * a->d_model : 0;
     return a->vocab * a->d_model * (a->tied ? 1 : 2) + positions + a->n_layers * (attention + mlp);
 }
@@ -130,8 +133,7 @@ void mw_model_free(mw_model **slot) {
     mw_backend *backend = model->backend;
     mw_hooks_free(&model->hooks);
     mw_workspace_free(model);
-    if (model->rope) backend->ops->free(backend, model->rope);
-    if (model->local_rope) backend->ops->free(backend, model->local_rope);
+    mw_rope_free(model);
     for (int64_t i = 0; i < model->n_copies; i++) backend->ops->free(backend, model->copies[i]);
     mw_free(model->copies);
     mw_layers_free(model);

@@ -17,19 +17,26 @@ typedef struct mw_weight {
 } mw_weight;
 
 typedef struct mw_norm {
-    const float *weight, *bias; /* weight NULL: no norm; bias NULL: no bias */
+    const float *weight,
+        *bias; /* weight NULL: no norm; bias NULL: no bias. In memory the weight is never less by one. */
 } mw_norm;
 
 enum { MW_LAYER_MATRICES = 8 };
 
 typedef struct mw_layer {
     mw_norm norm1, norm2, post_attn, post_mlp, q_norm, k_norm;
-    mw_weight qkv, q, k, v, o, gate, up, down; /* data NULL: absent. qkv: QKV_PER_HEAD */
+    mw_weight qkv, q, k, v, o, gate, up, down; /* data NULL: absent. qkv: of more than one group */
     /* Copies, in backend memory, of matrices that cannot be used in place in the mapped file. Freed once packed. */
     void *copy[MW_LAYER_MATRICES];
     int n_copies;
     bool packed; /* packing was tried, on the first pass that reached the layer */
 } mw_layer;
+
+/* Cosines and sines [positions, rotary_pairs, 2]. NULL: none. */
+typedef struct mw_rope_tables {
+    float *usual;
+    float *extended; /* ROPE_LONGROPE: of sequences longer than original_context */
+} mw_rope_tables;
 
 /* Buffers of a pass in backend memory, for up to `rows` rows. */
 typedef struct mw_workspace {
@@ -52,9 +59,10 @@ struct mw_model {
     int64_t n_copies, copies_capacity;
     mw_weight embed, position;
     mw_weight head; /* data NULL: the model has no logits */
-    mw_norm final_norm;
+    mw_norm embed_norm, final_norm;
+    const float *ones; /* as wide as the widest norm: its weight where the family has none. Owned by `copies` */
     mw_layer *layers;
-    float *rope, *local_rope; /* [rope_positions, rotary_pairs, 2] cosine and sine; local_rope: may be NULL */
+    mw_rope_tables rope, local_rope; /* local_rope: of layers with a window, for ROPE_BY_LAYER */
     int64_t rope_positions;
     mw_workspace work;
     bool packing_disabled, head_packed;
@@ -78,6 +86,11 @@ mw_status mw_head_pack_once(mw_model *model) MW_MUST_USE;
 void mw_layers_free(mw_model *model);
 /* Extend the rotary tables to `positions`, the buffers to `rows`; contents of buffers are lost. */
 mw_status mw_rope_reserve(mw_model *model, int64_t positions) MW_MUST_USE;
+void mw_rope_free(mw_model *model);
+/* Returns the table of a layer for sequences of `length` tokens. */
+const float *mw_rope_table(const mw_model *model, int64_t layer, int64_t length);
+/* Returns whether keys of a sequence of `past` tokens are rotated otherwise when it has `end` tokens. */
+bool mw_rope_changes(const mw_model *model, int64_t past, int64_t end);
 mw_status mw_workspace_reserve(mw_model *model, int64_t rows) MW_MUST_USE;
 void mw_workspace_free(mw_model *model);
 

@@ -1,12 +1,14 @@
-/* Tables of rotary angles (Su et al. 2021), with Llama 3 scaling and linear interpolation. Angles are computed in f32,
- * as in transformers, so that long contexts agree with it. */
+/* Tables of rotary angles (Su et al. 2021) with their scalings. Angles are computed in f32, as in transformers, so that
+ * long contexts agree with it. */
 #include "model/model_private.h"
 
 #include <math.h>
 
+static const double pi = 3.14159265358979323846;
+
 /* Llama 3.1: stretches long wavelengths by `factor`, keeps short ones, interpolates between. */
 static float llama3_frequency(const mw_rope *rope, float frequency) {
-    double wavelength = 2.0 * 3.14159265358979323846 / frequency;
+    double wavelength = 2.0 * pi / frequency;
     double low = rope->original_context / rope->low_freq_factor, high = rope->original_context / rope->high_freq_factor;
     if (wavelength > low) return (float)(frequency / rope->factor);
     if (wavelength < high) return frequency;
@@ -15,25 +17,63 @@ static float llama3_frequency(const mw_rope *rope, float frequency) {
     return (float)((1 - smooth) * frequency / rope->factor + smooth * frequency);
 }
 
-static void fill_angles(const mw_rope *rope, int64_t pairs, int64_t positions, float *out) {
+/* The pair, as a real number, that turns `rotations` times over the original context. */
+static double yarn_pair(const mw_rope *rope, double rotations) {
+    return (double)rope->width * log(rope->original_context / (rotations * 2 * pi)) / (2 * log(rope->theta));
+}
+
+/* YaRN, section 3.2: divides the frequencies of slow pairs by `factor`, keeps fast ones, interpolates between. */
+static float yarn_frequency(const mw_rope *rope, float frequency, int64_t pair) {
+    double low = yarn_pair(rope, rope->beta_fast), high = yarn_pair(rope, rope->beta_slow);
+    if (rope->truncate) {
+        low = floor(low);
+        high = ceil(high);
+    }
+    low = fmax(low, 0);
+    high = fmin(high, (double)rope->width - 1);
+    if (low == high) high += 0.001;
+    float ramp = ((float)pair - (float)low) / (float)(high - low);
+    float kept = 1 - fminf(fmaxf(ramp, 0), 1);
+    return frequency / (float)rope->factor * (1 - kept) + frequency * kept;
+}
+
+static float frequency_of(const mw_rope *rope, bool extended, int64_t pair) {
+    float frequency = 1.0f / powf((float)rope->theta, (float)(2 * pair) / (float)rope->width);
+    switch (rope->type) {
+    case ROPE_LINEAR:
+        break;
+    case ROPE_LLAMA3:
+        return llama3_frequency(rope, frequency);
+    case ROPE_YARN:
+        return yarn_frequency(rope, frequency, pair);
+    case ROPE_LONGROPE:
+        return frequency / (extended ? rope->long_factor : rope->short_factor)[pair];
+    case ROPE_PROPORTIONAL:
+        if (pair >= rope->rotating) return 0;
+        break;
+    }
+    return (float)(frequency / rope->linear_factor);
+}
+
+static void fill_angles(const mw_model *m, const mw_rope *rope, bool extended, int64_t positions, float *out) {
+    int64_t pairs = m->arch.rotary_pairs;
+    float scale = (float)rope->attention_factor, direction = m->arch.family->rope.reversed ? -1.0f : 1.0f;
     for (int64_t i = 0; i < pairs; i++) {
-        float frequency = 1.0f / powf((float)rope->theta, (float)(2 * i) / (float)rope->width);
-        if (rope->llama3) frequency = llama3_frequency(rope, frequency);
-        frequency = (float)(frequency / rope->linear_factor);
+        float frequency = frequency_of(rope, extended, i);
         for (int64_t p = 0; p < positions; p++) {
             float angle = (float)p * frequency;
-            out[(p * pairs + i) * 2] = cosf(angle);
-            out[(p * pairs + i) * 2 + 1] = sinf(angle);
+            out[(p * pairs + i) * 2] = cosf(angle) * scale;
+            out[(p * pairs + i) * 2 + 1] = direction * sinf(angle) * scale;
         }
     }
 }
 
-static mw_status make_table(mw_model *model, const mw_rope *rope, int64_t positions, float **slot) {
+static mw_status make_table(mw_model *model, const mw_rope *rope, bool extended, int64_t positions, float **slot) {
     mw_backend *backend = model->backend;
     int64_t count = positions * model->arch.rotary_pairs * 2;
     float *host = mw_alloc((size_t)count * sizeof *host), *device = NULL;
     if (!host) return MW_ERR_MEMORY;
-    fill_angles(rope, model->arch.rotary_pairs, positions, host);
+    fill_angles(model, rope, extended, positions, host);
     mw_status status = mw_backend_floats(backend, count, &device);
     if (status == MW_OK) status = backend->ops->upload(backend, device, host, (size_t)count * sizeof *host);
     mw_free(host);
@@ -46,12 +86,39 @@ static mw_status make_table(mw_model *model, const mw_rope *rope, int64_t positi
     return MW_OK;
 }
 
+static mw_status make_tables(mw_model *model, const mw_rope *rope, int64_t positions, mw_rope_tables *out) {
+    MW_TRY(make_table(model, rope, false, positions, &out->usual));
+    return rope->type == ROPE_LONGROPE ? make_table(model, rope, true, positions, &out->extended) : MW_OK;
+}
+
 mw_status mw_rope_reserve(mw_model *model, int64_t positions) {
     if (model->arch.rotary_pairs == 0 || positions <= model->rope_positions) return MW_OK;
     int64_t grown = positions < 256 ? 256 : positions + positions / 2;
-    MW_TRY(make_table(model, &model->arch.rope, grown, &model->rope));
-    if (model->arch.family->rope == ROPE_BY_LAYER)
-        MW_TRY(make_table(model, &model->arch.local_rope, grown, &model->local_rope));
+    MW_TRY(make_tables(model, &model->arch.rope, grown, &model->rope));
+    if (model->arch.family->rope.rule == ROPE_BY_LAYER)
+        MW_TRY(make_tables(model, &model->arch.local_rope, grown, &model->local_rope));
     model->rope_positions = grown;
     return MW_OK;
+}
+
+void mw_rope_free(mw_model *model) {
+    float *all[] = {model->rope.usual, model->rope.extended, model->local_rope.usual, model->local_rope.extended};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i]) model->backend->ops->free(model->backend, all[i]);
+}
+
+static bool is_extended(const mw_rope *rope, int64_t length) {
+    return rope->type == ROPE_LONGROPE && (double)length > rope->original_context;
+}
+
+const float *mw_rope_table(const mw_model *model, int64_t layer, int64_t length) {
+    bool local = model->local_rope.usual && model->arch.window[layer];
+    const mw_rope_tables *tables = local ? &model->local_rope : &model->rope;
+    return is_extended(local ? &model->arch.local_rope : &model->arch.rope, length) ? tables->extended : tables->usual;
+}
+
+bool mw_rope_changes(const mw_model *model, int64_t past, int64_t end) {
+    const mw_architecture *a = &model->arch;
+    return past > 0 && (is_extended(&a->rope, past) != is_extended(&a->rope, end) ||
+                        is_extended(&a->local_rope, past) != is_extended(&a->local_rope, end));
 }

@@ -2,16 +2,16 @@
 #include "model/model_private.h"
 
 /* Applies the final norm to directions, which have no norm to divide by: its weight and, for LayerNorm, the subtraction
- * of the mean. */
+ * of the mean; and the factor of the logits. */
 static void through_norm(const mw_model *m, const float *weight, const float *x, int64_t rows, float *out) {
     int64_t d = m->arch.d_model;
-    float offset = m->arch.family->norm == NORM_RMS_PLUS_ONE ? 1.0f : 0.0f;
+    float scale = (float)m->arch.logit_scale;
     for (int64_t r = 0; r < rows; r++) {
         double mean = 0;
-        for (int64_t i = 0; i < d && m->arch.family->norm == NORM_LAYER; i++) mean += x[r * d + i];
+        for (int64_t i = 0; i < d && m->arch.family->norm.kind == NORM_LAYER; i++) mean += x[r * d + i];
         mean /= (double)d;
         for (int64_t i = 0; i < d; i++)
-            out[r * d + i] = (x[r * d + i] - (float)mean) * (weight ? weight[i] + offset : 1.0f);
+            out[r * d + i] = (x[r * d + i] - (float)mean) * (weight ? weight[i] : 1.0f) * scale;
     }
 }
 

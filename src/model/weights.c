@@ -13,8 +13,15 @@ typedef struct binder {
     const char *prefix; /* of all tensor names in this folder */
 } binder;
 
-static const char *const prefixes[] = {
-    "", "model.", "transformer.", "gpt_neox.", "language_model.", "language_model.model.", "model.language_model."};
+static const char *const prefixes[] = {"",
+                                       "model.",
+                                       "transformer.",
+                                       "gpt_neox.",
+                                       "decoder.",
+                                       "model.decoder.",
+                                       "language_model.",
+                                       "language_model.model.",
+                                       "model.language_model."};
 
 static void full_name(const binder *b, const char *pattern, int64_t layer, const char *suffix, char *out) {
     char name[NAME_MAX_BYTES / 2];
@@ -89,30 +96,118 @@ static mw_status need_tensor(const binder *b, const char *name, mw_tensor *out) 
     return mw_error(MW_ERR_UNSUPPORTED, "%s: weight '%s' is stored as %s, which is not supported", folder, name, type);
 }
 
+static mw_status need_vector(const binder *b, const char *name, int64_t width, mw_tensor *out) {
+    MW_TRY(need_tensor(b, name, out));
+    if (out->ndim == 1 && out->shape[0] == width) return MW_OK;
+    return mw_error(MW_ERR_FORMAT, "%s: weight '%s': expected shape [%lld], found %d dimensions, %lld elements",
+                    b->model->folder, name, (long long)width, out->ndim, (long long)mw_tensor_count(out));
+}
+
 static mw_status bind_vector(const binder *b, const char *name, int64_t width, const float **out) {
     mw_tensor t;
-    MW_TRY(need_tensor(b, name, &t));
-    if (t.ndim != 1 || t.shape[0] != width)
-        return mw_error(MW_ERR_FORMAT, "%s: weight '%s': expected shape [%lld], found %d dimensions, %lld elements",
-                        b->model->folder, name, (long long)width, t.ndim, (long long)mw_tensor_count(&t));
     const void *data;
+    MW_TRY(need_vector(b, name, width, &t));
     MW_TRY(load_elements(b->model, NULL, &t, MW_F32, &data));
     *out = data;
     return MW_OK;
 }
 
+/* Moves numbers in host memory to backend memory that the model owns; frees `host`. */
+static mw_status keep_numbers(mw_model *model, float *host, int64_t count, const float **out) {
+    mw_backend *backend = model->backend;
+    float *device = NULL;
+    mw_status status = mw_backend_floats(backend, count, &device);
+    if (status == MW_OK) status = keep_copy(model, NULL, device);
+    if (status == MW_OK) status = backend->ops->upload(backend, device, host, (size_t)count * sizeof *host);
+    if (status == MW_OK) *out = device;
+    mw_free(host);
+    return status;
+}
+
+/* Binds weights that are stored less by one. */
+static mw_status bind_plus_one(const binder *b, const char *name, int64_t width, const float **out) {
+    mw_tensor t;
+    MW_TRY(need_vector(b, name, width, &t));
+    float *host = mw_alloc((size_t)width * sizeof *host);
+    mw_status status = host ? mw_convert_to_f32(t.dtype, t.data, width, host) : MW_ERR_MEMORY;
+    if (status != MW_OK) return mw_free(host), status;
+    for (int64_t i = 0; i < width; i++) host[i] += 1.0f;
+    return keep_numbers(b->model, host, width, out);
+}
+
+/* Gives a norm without weights the weight 1. */
+static mw_status bind_ones(const binder *b, mw_norm *out) {
+    mw_model *m = b->model;
+    const mw_architecture *a = &m->arch;
+    int64_t q = a->n_heads * a->head_dim, width = a->d_model > q ? a->d_model : q;
+    if (!m->ones) {
+        float *host = mw_alloc((size_t)width * sizeof *host);
+        if (!host) return MW_ERR_MEMORY;
+        for (int64_t i = 0; i < width; i++) host[i] = 1.0f;
+        MW_TRY(keep_numbers(m, host, width, &m->ones));
+    }
+    out->weight = m->ones;
+    return MW_OK;
+}
+
+/* Binds a norm; without a name there is none. */
 static mw_status bind_norm(const binder *b, const char *pattern, int64_t layer, int64_t width, mw_norm *out) {
+    const mw_norm_spec *spec = &b->model->arch.family->norm;
     if (!pattern) return MW_OK;
     char name[NAME_MAX_BYTES];
     full_name(b, pattern, layer, ".weight", name);
-    MW_TRY(bind_vector(b, name, width, &out->weight));
-    if (b->model->arch.family->norm != NORM_LAYER) return MW_OK;
+    MW_TRY(spec->weight == WEIGHT_PLUS_ONE ? bind_plus_one(b, name, width, &out->weight)
+                                           : bind_vector(b, name, width, &out->weight));
+    if (!spec->biased) return MW_OK;
     full_name(b, pattern, layer, ".bias", name);
     return bind_vector(b, name, width, &out->bias);
 }
 
-static bool has_bias(mw_bias rule, bool configured) {
-    return rule == BIAS_ALWAYS || (rule == BIAS_CONFIG && configured);
+/* Binds a norm before attention, before an MLP or after the layers: all families without weights of norms have them. */
+static mw_status bind_main_norm(const binder *b, const char *pattern, int64_t layer, mw_norm *out) {
+    if (b->model->arch.family->norm.weight == WEIGHT_NONE) return bind_ones(b, out);
+    return bind_norm(b, pattern, layer, b->model->arch.d_model, out);
+}
+
+/* Binds weights of each head, [heads, head_dim], or a tensor [head_dim] a head. */
+static mw_status bind_own_weights(const binder *b, const char *pattern, int64_t layer, int64_t heads, mw_norm *out) {
+    int64_t d = b->model->arch.head_dim;
+    char name[NAME_MAX_BYTES], part[NAME_MAX_BYTES];
+    mw_tensor t = {0};
+    full_name(b, pattern, layer, ".weight", name);
+    const char *mark = strstr(name, "%d");
+    float *host = mw_alloc((size_t)(heads * d) * sizeof *host);
+    mw_status status = host ? MW_OK : MW_ERR_MEMORY;
+    for (int64_t h = 0; mark && status == MW_OK && h < heads; h++) {
+        snprintf(part, sizeof part, "%.*s%lld%s", (int)(mark - name), name, (long long)h, mark + 2);
+        status = need_vector(b, part, d, &t);
+        if (status == MW_OK) status = mw_convert_to_f32(t.dtype, t.data, d, host + h * d);
+    }
+    if (!mark && status == MW_OK) status = need_tensor(b, name, &t);
+    if (!mark && status == MW_OK && (t.ndim != 2 || t.shape[0] != heads || t.shape[1] != d))
+        status = mw_error(MW_ERR_FORMAT, "%s: weight '%s': expected shape [%lld, %lld]", b->model->folder, name,
+                          (long long)heads, (long long)d);
+    if (!mark && status == MW_OK) status = mw_convert_to_f32(t.dtype, t.data, heads * d, host);
+    if (status != MW_OK) return mw_free(host), status;
+    return keep_numbers(b->model, host, heads * d, &out->weight);
+}
+
+static mw_status bind_head_norm(const binder *b, const char *pattern, int64_t layer, int64_t heads, mw_norm *out) {
+    const mw_architecture *a = &b->model->arch;
+    if (!a->qk_norm) return MW_OK;
+    switch (a->family->attention.qk_norm) {
+    case QK_NORM_NONE:
+        break;
+    case QK_NORM_HEAD:
+        return a->family->norm.weight == WEIGHT_NONE ? bind_ones(b, out)
+                                                     : bind_norm(b, pattern, layer, a->head_dim, out);
+    case QK_NORM_WIDTH:
+        return bind_norm(b, pattern, layer, heads * a->head_dim, out);
+    case QK_NORM_OWN:
+        MW_TRY(bind_ones(b, out)); /* divides by them */
+        return bind_own_weights(b, pattern, layer, heads, out);
+    }
+    return MW_OK;
 }
 
 /* Binds the tensor `name` as a matrix. `conv1d`: stored [in, out], as in GPT-2. */
@@ -143,10 +238,11 @@ static mw_status bind_matrix(const binder *b, const char *pattern, int64_t layer
     return bind_vector(b, name, out, &weight->bias);
 }
 
-/* Returns columns [from, from + out) of a QKV_COLUMNS matrix. */
-static mw_weight slice_columns(const mw_weight *fused, int64_t from, int64_t out) {
+/* Returns the outputs from .. from + out - 1 of a matrix. */
+static mw_weight slice_outputs(const mw_weight *fused, int64_t from, int64_t out) {
     mw_weight part = *fused;
-    part.data = (const char *)fused->data + (size_t)from * mw_dtype_size(fused->dtype);
+    int64_t at = fused->transposed ? from * fused->ld : from;
+    part.data = (const char *)fused->data + (size_t)at * mw_dtype_size(fused->dtype);
     part.out = out;
     if (fused->bias) part.bias = fused->bias + from;
     return part;
@@ -156,40 +252,58 @@ static mw_status bind_attention(const binder *b, int64_t l, mw_layer *layer) {
     const mw_architecture *a = &b->model->arch;
     const mw_family *f = a->family;
     int64_t d = a->d_model, q = a->n_heads * a->head_dim, kv = a->n_kv_heads * a->head_dim;
-    bool qkv_bias = has_bias(f->attention.qkv_bias, a->attention_bias);
-    MW_TRY(bind_matrix(b, f->names.qkv, l, d, q + 2 * kv, f->conv1d, qkv_bias, &layer->qkv));
-    if (f->attention.qkv == QKV_COLUMNS) {
-        layer->q = slice_columns(&layer->qkv, 0, q);
-        layer->k = slice_columns(&layer->qkv, q, kv);
-        layer->v = slice_columns(&layer->qkv, q + kv, kv);
+    MW_TRY(bind_matrix(b, f->names.qkv, l, d, q + 2 * kv, f->conv1d, a->qkv_bias, &layer->qkv));
+    if (a->qkv_groups == 1) {
+        layer->q = slice_outputs(&layer->qkv, 0, q);
+        layer->k = slice_outputs(&layer->qkv, q, kv);
+        layer->v = slice_outputs(&layer->qkv, q + kv, kv);
         layer->qkv = (mw_weight){0};
     }
-    MW_TRY(bind_matrix(b, f->names.q, l, d, q, false, qkv_bias, &layer->q));
-    MW_TRY(bind_matrix(b, f->names.k, l, d, kv, false, qkv_bias, &layer->k));
-    MW_TRY(bind_matrix(b, f->names.v, l, d, kv, false, qkv_bias, &layer->v));
-    MW_TRY(bind_norm(b, f->names.q_norm, l, a->head_dim, &layer->q_norm));
-    MW_TRY(bind_norm(b, f->names.k_norm, l, a->head_dim, &layer->k_norm));
+    MW_TRY(bind_matrix(b, f->names.q, l, d, q, false, a->qkv_bias, &layer->q));
+    MW_TRY(bind_matrix(b, f->names.k, l, d, kv, false, a->qkv_bias, &layer->k));
+    MW_TRY(bind_matrix(b, f->names.v, l, d, kv, false, a->qkv_bias, &layer->v));
+    MW_TRY(bind_head_norm(b, f->names.q_norm, l, a->n_heads, &layer->q_norm));
+    MW_TRY(bind_head_norm(b, f->names.k_norm, l, a->n_kv_heads, &layer->k_norm));
     MW_TRY(bind_norm(b, f->names.post_attn_norm, l, d, &layer->post_attn));
-    return bind_matrix(b, f->names.o, l, q, d, f->conv1d, has_bias(f->attention.o_bias, a->attention_bias), &layer->o);
+    return bind_matrix(b, f->names.o, l, q, d, f->conv1d, a->o_bias, &layer->o);
+}
+
+static mw_status bind_mlp(const binder *b, int64_t l, mw_layer *layer) {
+    const mw_architecture *a = &b->model->arch;
+    const mw_family *f = a->family;
+    mw_weight both = {0};
+    MW_TRY(bind_matrix(b, f->names.gate_up, l, a->d_model, 2 * a->d_mlp, false, a->mlp_bias, &both));
+    if (both.data) {
+        layer->gate = slice_outputs(&both, 0, a->d_mlp);
+        layer->up = slice_outputs(&both, a->d_mlp, a->d_mlp);
+    }
+    MW_TRY(bind_matrix(b, f->names.gate, l, a->d_model, a->d_mlp, false, a->mlp_bias, &layer->gate));
+    MW_TRY(bind_matrix(b, f->names.up, l, a->d_model, a->d_mlp, f->conv1d, a->mlp_bias, &layer->up));
+    return bind_matrix(b, f->names.down, l, a->d_mlp, a->d_model, f->conv1d, a->mlp_bias, &layer->down);
+}
+
+/* Returns whether attention and MLP of a parallel block read one normalized stream. */
+static bool has_one_norm(const mw_architecture *a) {
+    return !a->family->names.norm2 || a->family->parallel_shares_norm;
 }
 
 static mw_status bind_layer(const binder *b, int64_t l, mw_layer *layer) {
     const mw_architecture *a = &b->model->arch;
-    const mw_family *f = a->family;
-    bool bias = has_bias(f->mlp.bias, a->mlp_bias);
-    MW_TRY(bind_norm(b, f->names.norm1, l, a->d_model, &layer->norm1));
+    const mw_weight_names *names = &a->family->names;
+    MW_TRY(bind_main_norm(b, names->norm1, l, &layer->norm1));
     MW_TRY(bind_attention(b, l, layer));
-    MW_TRY(bind_norm(b, f->names.norm2, l, a->d_model, &layer->norm2));
-    MW_TRY(bind_matrix(b, f->names.gate, l, a->d_model, a->d_mlp, false, bias, &layer->gate));
-    MW_TRY(bind_matrix(b, f->names.up, l, a->d_model, a->d_mlp, f->conv1d, bias, &layer->up));
-    MW_TRY(bind_matrix(b, f->names.down, l, a->d_mlp, a->d_model, f->conv1d, bias, &layer->down));
-    return bind_norm(b, f->names.post_mlp_norm, l, a->d_model, &layer->post_mlp);
+    if (a->parallel && has_one_norm(a))
+        layer->norm2 = layer->norm1;
+    else
+        MW_TRY(bind_main_norm(b, names->norm2, l, &layer->norm2));
+    MW_TRY(bind_mlp(b, l, layer));
+    return bind_norm(b, names->post_mlp_norm, l, a->d_model, &layer->post_mlp);
 }
 
-/* Finds the prefix by the first norm: a file may lack the embedding, or have one of another model. */
+/* Finds the prefix by a matrix of the first layer: a file may lack the embedding, or have one of another model. */
 static mw_status find_prefix(binder *b) {
     char name[NAME_MAX_BYTES];
-    const char *found = NULL, *pattern = b->model->arch.family->names.norm1;
+    const char *found = NULL, *pattern = b->model->arch.family->names.o;
     for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
         b->prefix = prefixes[i];
         full_name(b, pattern, 0, ".weight", name);
@@ -208,7 +322,7 @@ static mw_status find_prefix(binder *b) {
  * represent is a large layer. */
 static int64_t layer_of(const binder *b, const char *name) {
     enum { LARGE = 1 << 30 };
-    const char *pattern = b->model->arch.family->names.norm1;
+    const char *pattern = b->model->arch.family->names.o;
     size_t prefix = strlen(b->prefix), before = (size_t)(strstr(pattern, "%d") - pattern);
     if (strncmp(name, b->prefix, prefix) != 0 || strncmp(name + prefix, pattern, before) != 0) return -1;
     const char *digits = name + prefix + before;
@@ -264,22 +378,41 @@ static mw_status bind_ends(const binder *b) {
         model->head = model->embed;
     else if (has_head)
         MW_TRY(bind_named(b, head, a->d_model, a->vocab, false, &model->head));
-    return MW_OK;
+    if (!a->family->head_bias || !model->head.data) return MW_OK;
+    if (!has_head) snprintf(head, sizeof head, "%s.weight", a->family->names.head);
+    snprintf(head + strlen(head) - strlen("weight"), sizeof "bias", "bias");
+    return bind_vector(b, head, a->vocab, &model->head.bias);
 }
 
 /* Embeddings [rows, d_model] are bound like matrices from d_model to rows. */
+static mw_status bind_positions(const binder *b) {
+    mw_model *model = b->model;
+    const mw_architecture *a = &model->arch;
+    mw_weight all = {0};
+    MW_TRY(bind_matrix(b, a->family->names.position, 0, a->d_model, a->context + a->family->position_offset, false,
+                       false, &all));
+    if (all.data) model->position = slice_outputs(&all, a->family->position_offset, a->context);
+    return MW_OK;
+}
+
+static mw_status bind_embed_norm(const binder *b) {
+    const mw_family *f = b->model->arch.family;
+    if (!f->normed_embedding) return MW_OK;
+    return bind_main_norm(b, f->names.embed_norm, 0, &b->model->embed_norm);
+}
+
 mw_status mw_weights_bind(mw_model *model, mw_dtype dtype) {
     const mw_architecture *a = &model->arch;
-    const mw_family *f = a->family;
     binder b = {.model = model, .dtype = dtype};
     MW_TRY(find_prefix(&b));
     MW_TRY(check_layers(&b));
     MW_TRY(bind_ends(&b));
-    MW_TRY(bind_matrix(&b, f->names.position, 0, a->d_model, a->context, false, false, &model->position));
+    MW_TRY(bind_positions(&b));
+    MW_TRY(bind_embed_norm(&b));
     for (int64_t l = 0; l < a->n_layers; l++) {
         b.layer = &model->layers[l];
         MW_TRY(bind_layer(&b, l, b.layer));
     }
     b.layer = NULL;
-    return bind_norm(&b, f->names.final_norm, 0, a->d_model, &model->final_norm);
+    return bind_main_norm(&b, a->family->names.final_norm, 0, &model->final_norm);
 }

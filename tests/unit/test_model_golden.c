@@ -4,8 +4,52 @@
 #include "device.h"
 #include "test.h"
 
-static const char *const families[] = {"gpt2",    "gpt_neo", "gpt_neox", "gpt_neox_serial", "llama",  "llama3",
-                                       "mistral", "qwen2",   "qwen3",    "gemma",           "gemma2", "gemma3"};
+static const char *const families[] = {"arcee",
+                                       "codegen",
+                                       "cohere",
+                                       "cohere2",
+                                       "cwm",
+                                       "ernie4_5",
+                                       "exaone4",
+                                       "gemma",
+                                       "gemma2",
+                                       "gemma3",
+                                       "glm",
+                                       "glm4",
+                                       "gpt2",
+                                       "gpt_bigcode",
+                                       "gpt_bigcode_heads",
+                                       "gpt_neo",
+                                       "gpt_neox",
+                                       "gpt_neox_serial",
+                                       "gptj",
+                                       "granite",
+                                       "helium",
+                                       "hunyuan_v1_dense",
+                                       "internlm3",
+                                       "jais2",
+                                       "llama",
+                                       "llama3",
+                                       "ministral",
+                                       "mistral",
+                                       "nanochat",
+                                       "nemotron",
+                                       "olmo",
+                                       "olmo2",
+                                       "olmo3",
+                                       "opt",
+                                       "persimmon",
+                                       "phi",
+                                       "phi3",
+                                       "phi3_long",
+                                       "qwen2",
+                                       "qwen3",
+                                       "seed_oss",
+                                       "smollm3",
+                                       "stablelm",
+                                       "stablelm_parallel",
+                                       "starcoder2",
+                                       "vaultgemma"};
 
 /* Seeds of tools/check_models.py, whose option --fixtures writes tests/golden/configurations. */
 static const int seeds[] = {42,  47,  68,  77,  103, 158, 167, 179, 183, 217, 224,
@@ -46,7 +90,7 @@ static void check_unembedding(mw_model *model, const mw_safetensors *golden) {
     for (int64_t r = 0; r < rows; r++) {
         const float *row = (const float *)x.data + r * d;
         double mean = 0, square = 0;
-        for (int64_t i = 0; i < d && a->family->norm == NORM_LAYER; i++) mean += row[i] / (double)d;
+        for (int64_t i = 0; i < d && a->family->norm.kind == NORM_LAYER; i++) mean += row[i] / (double)d;
         for (int64_t i = 0; i < d; i++) square += (row[i] - mean) * (row[i] - mean) / (double)d;
         for (int64_t v = 0; v < vocab; v++) {
             double logit = ((const float *)logits.data)[r * vocab + v], cap = a->final_softcap;
@@ -54,7 +98,8 @@ static void check_unembedding(mw_model *model, const mw_safetensors *golden) {
             made[r * vocab + v] = (float)(made[r * vocab + v] / sqrt(square + a->eps));
         }
     }
-    for (int64_t v = 0; v < vocab && a->family->norm == NORM_LAYER; v++) { /* the same bias in every row */
+    for (int64_t v = 0; v < vocab && (a->family->norm.biased || a->family->head_bias);
+         v++) { /* the same bias in every row */
         double bias = want[v] - made[v];
         for (int64_t r = 0; r < rows; r++) made[r * vocab + v] += (float)bias;
     }

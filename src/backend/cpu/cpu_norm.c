@@ -19,14 +19,14 @@ mw_status mw_cpu_layer_norm(mw_backend *backend, float *out, const float *x, con
 }
 
 mw_status mw_cpu_rms_norm(mw_backend *backend, float *out, const float *x, const float *weight, int64_t rows,
-                          int64_t width, float eps, float offset) {
+                          int64_t width, float eps) {
     (void)backend;
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < rows; r++) {
         const float *in = x + r * width;
         float *to = out + r * width;
         float scale = 1.0f / sqrtf(mw_sum_squares(in, 0, width) / (float)width + eps);
-        for (int64_t i = 0; i < width; i++) to[i] = in[i] * scale * (weight[i] + offset);
+        for (int64_t i = 0; i < width; i++) to[i] = in[i] * scale * weight[i];
     }
     return MW_OK;
 }

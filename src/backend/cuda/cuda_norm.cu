@@ -14,13 +14,12 @@ static __global__ void layer_norm(float *out, const float *x, const float *weigh
         to[i] = (in[i] - mean) * scale * weight[i] + (bias ? bias[i] : 0.0f);
 }
 
-static __global__ void rms_norm(float *out, const float *x, const float *weight, int64_t width, float eps,
-                                float offset) {
+static __global__ void rms_norm(float *out, const float *x, const float *weight, int64_t width, float eps) {
     const float *in = x + blockIdx.x * width;
     float *to = out + blockIdx.x * width, square = 0;
     for (int64_t i = threadIdx.x; i < width; i += blockDim.x) square += in[i] * in[i];
     float scale = 1.0f / sqrtf(block_sum(square) / (float)width + eps);
-    for (int64_t i = threadIdx.x; i < width; i += blockDim.x) to[i] = in[i] * scale * (weight[i] + offset);
+    for (int64_t i = threadIdx.x; i < width; i += blockDim.x) to[i] = in[i] * scale * weight[i];
 }
 
 static __global__ void rotary(float *x, const float *cos_sin, const int32_t *position, int64_t heads, int64_t head_dim,
@@ -74,10 +73,9 @@ mw_status mw_cuda_layer_norm(mw_backend *backend, float *out, const float *x, co
 }
 
 mw_status mw_cuda_rms_norm(mw_backend *backend, float *out, const float *x, const float *weight, int64_t rows,
-                           int64_t width, float eps, float offset) {
+                           int64_t width, float eps) {
     if (rows == 0) return MW_OK;
-    MW_LAUNCH(rms_norm, (unsigned)rows, cuda_threads(width), 0, cuda_of(backend)->stream, out, x, weight, width, eps,
-              offset);
+    MW_LAUNCH(rms_norm, (unsigned)rows, cuda_threads(width), 0, cuda_of(backend)->stream, out, x, weight, width, eps);
     return cuda_launched("rms_norm");
 }
 
