@@ -62,9 +62,8 @@ static const mw_field hooks_fields[] = {{"list", MW_FIELD_TABLE, AT(hooks_settin
 
 static const mw_field harvest_fields[] = {
     {"sites", MW_FIELD_STRINGS, AT(harvest_settings, sites), NULL,
-     .doc =
-         "LAYER.STREAM with embed, resid_pre, attn_in, attn_q, attn_k, attn_v, attn_z, attn_out, resid_mid, mlp_in, "
-         "mlp_act, mlp_out, resid_post, logits"},
+     .doc = "LAYER.STREAM with embed, resid_pre, attn_in, attn_q, attn_k, attn_v, attn_z, attn_out, resid_mid, mlp_in, "
+            "mlp_act, mlp_out, resid_post, logits"},
     MW_ROWS(harvest_settings, options, harvest_option_fields, "dtype", NULL),
     {0}};
 
