@@ -124,7 +124,7 @@ def child(module, *names):
 def spans_of(config, family):
     """The spans of columns that q, k and v have in the output of one matrix: lists of (first, width)."""
     heads = config.num_attention_heads
-    d = config.hidden_size // heads
+    d = (family == "phi3" and getattr(config, "head_dim", None)) or config.hidden_size // heads
     kv = getattr(config, "num_key_value_heads", None) or heads
     if family == "gpt_bigcode":
         kv = 1 if config.multi_query else heads
@@ -162,7 +162,7 @@ def watch_block(block, config, family, prefix, tape):
     if norms_after:
         attn_out = child(block, "post_self_attn_layernorm", "post_attention_layernorm")
         mlp_out = norms_after
-    scale = getattr(config, "residual_multiplier", 1.0)
+    scale = config.residual_multiplier if family == "granite" else 1.0
     tape.inputs(block, f"{prefix}.resid_pre")
     tape.outputs(block, f"{prefix}.resid_post")
     tape.inputs(fused or attention.q_proj, f"{prefix}.attn_in")
@@ -173,7 +173,8 @@ def watch_block(block, config, family, prefix, tape):
             tape.outputs(getattr(attention, f"{n}_proj"), f"{prefix}.attn_{n}")
     tape.inputs(out, f"{prefix}.attn_z")
     tape.outputs(attn_out, f"{prefix}.attn_out", scale)
-    parallel = getattr(config, "use_parallel_residual", family in ("phi", "gptj", "codegen", "cohere", "cohere2"))
+    parallel = (config.use_parallel_residual if family in ("gpt_neox", "stablelm") else
+                family in ("phi", "gptj", "codegen", "cohere", "cohere2"))
     if not parallel:
         before = child(block, "pre_feedforward_layernorm", "ln_2", "final_layer_norm", "feedforward_layernorm")
         if before is None and (not norms_after or family == "glm4"):

@@ -116,8 +116,9 @@ static mw_status read_dynamic(mw_model_config table, const mw_architecture *a, m
     double factor, alpha = 0;
     if (a->family->rope.alpha) MW_TRY(rope_optional(table, "alpha", 0, &alpha));
     MW_TRY(rope_number(table, "factor", (double)NAN, &factor));
+    if (rope->width <= 2) return impossible(table);
     if (alpha == 0) return MW_OK;
-    if (!(alpha > 0) || rope->width < 3) return impossible(table);
+    if (!(alpha > 0)) return impossible(table);
     rope->theta *= pow(alpha, (double)rope->width / (double)(rope->width - 2));
     return MW_OK;
 }
@@ -136,10 +137,10 @@ static mw_status rope_width(mw_model_config table, double fraction, const mw_arc
 }
 
 static mw_status unknown_type(mw_model_config table, const mw_architecture *a, const char *type) {
-    return mw_error(MW_ERR_UNSUPPORTED, "%s: rotary scaling '%s' is not supported (%s are)", table.path, type,
-                    a->family->rope.rule == ROPE_PHI3
-                        ? "for this model_type default and longrope"
-                        : "default, linear, dynamic, llama3, yarn, longrope, proportional");
+    return mw_error(MW_ERR_UNSUPPORTED, "%s: rotary scaling '%s' is not supported for %s (default, %slongrope%s are)",
+                    table.path, type, a->family->model_type,
+                    a->family->rope.rule == ROPE_PHI3 ? "" : "linear, dynamic, llama3, yarn, ",
+                    a->family->rope.share > 0 ? "" : ", proportional");
 }
 
 /* Reads what a type of scaling has beside theta and width. */

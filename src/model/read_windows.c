@@ -141,6 +141,23 @@ static mw_status read_kinds(mw_model_config c, const mw_architecture *a, window_
     return MW_OK;
 }
 
+static mw_status no_window(mw_model_config c, const mw_architecture *a, int64_t layer) {
+    return mw_error(MW_ERR_FORMAT, "%s: layer %lld needs a window, but the model has no %s", c.path, (long long)layer,
+                    a->family->keys.window.name);
+}
+
+/* Checks layer_types where every layer has the window, or none. */
+static mw_status check_layer_types(mw_model_config c, const mw_architecture *a, int64_t window) {
+    bool windowed[MW_LAYERS_MAX];
+    const json_t *types;
+    MW_TRY(mw_config_list(c, "layer_types", true, &types));
+    if (!types) return MW_OK;
+    MW_TRY(windows_by_list(c, "layer_types", types, "sliding_attention", "full_attention", a->n_layers, windowed));
+    for (int64_t l = 0; l < a->n_layers && !window; l++)
+        if (windowed[l]) return no_window(c, a, l);
+    return MW_OK;
+}
+
 /* Sets the layers without rotary embedding that the windows decide. */
 static void set_ropes_by_window(mw_architecture *a, int64_t window) {
     mw_rope_layers rule = a->family->rope.layers;
@@ -162,11 +179,10 @@ mw_status mw_windows_read(mw_model_config c, mw_architecture *a) {
     MW_TRY(mw_config_find(c, a->family->keys.window.name, true, &value));
     if (r.use || r.rule == WINDOW_WITHOUT_ROPE)
         MW_TRY(mw_config_whole(c, &a->family->keys.window, INT64_C(1) << 40, &r.window));
+    if (r.rule == WINDOW_ALL) MW_TRY(check_layer_types(c, a, r.window));
     MW_TRY(r.rule == WINDOW_ATTENTION_LAYERS ? neo_windows(c, a->n_layers, windowed) : read_kinds(c, a, &r, windowed));
     for (int64_t l = 0; l < a->n_layers; l++) {
-        if (!r.window && (windowed[l] || always))
-            return mw_error(MW_ERR_FORMAT, "%s: layer %lld needs a window, but the model has no %s", c.path,
-                            (long long)l, a->family->keys.window.name);
+        if (!r.window && (windowed[l] || always)) return no_window(c, a, l);
         a->window[l] = windowed[l] ? r.window : 0;
     }
     set_ropes_by_window(a, r.window);
