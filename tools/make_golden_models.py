@@ -54,7 +54,7 @@ def configs():
     yield "arcee", tf.ArceeConfig(**few, rope_parameters=yarn)
     yield "nemotron", tf.NemotronConfig(**few, head_dim=8)
     yield "jais2", tf.Jais2Config(**few)
-    yield "olmo", tf.OlmoConfig(**few)
+    yield "olmo", tf.OlmoConfig(**few, clip_qkv=0.3)
     yield "olmo2", tf.Olmo2Config(**few)
     yield "olmo3", tf.Olmo3Config(**four, sliding_window=5, rope_parameters={
         "full_attention": yarn, "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0}})
@@ -82,6 +82,18 @@ def configs():
     yield "nanochat", tf.NanoChatConfig(**few, final_logit_softcapping=2.0)
     yield "vaultgemma", tf.VaultGemmaConfig(**few, head_dim=8, sliding_window=5, query_pre_attn_scalar=12,
                                             attn_logit_softcapping=2.0, final_logit_softcapping=3.0)
+    yield "apertus", tf.ApertusConfig(**few, rope_parameters=LLAMA3, pad_token_id=0)
+    bloom = dict(vocab_size=VOCAB, hidden_size=18, n_layer=2, n_head=6)
+    yield "bloom", tf.BloomConfig(**bloom)
+    falcon = dict(vocab_size=VOCAB, hidden_size=16, num_hidden_layers=2, num_attention_heads=4, ffn_hidden_size=24,
+                  max_position_embeddings=64)
+    yield "falcon", tf.FalconConfig(**falcon)
+    yield "falcon_alibi", tf.FalconConfig(**falcon, alibi=True, multi_query=False, parallel_attn=False, bias=True)
+    yield "falcon_new", tf.FalconConfig(**falcon, new_decoder_architecture=True, num_kv_heads=2)
+    yield "mpt", tf.MptConfig(vocab_size=VOCAB, d_model=18, n_heads=6, n_layers=2, max_seq_len=64,
+                              attn_config={"clip_qkv": 0.3, "softmax_scale": 0.7})
+    yield "xglm", tf.XGLMConfig(vocab_size=VOCAB, d_model=16, num_layers=2, attention_heads=4, ffn_dim=24,
+                                max_position_embeddings=64, pad_token_id=5)
     gpt = dict(vocab_size=VOCAB, n_positions=64, n_embd=16, n_layer=2, n_head=4)
     yield "gpt_bigcode", tf.GPTBigCodeConfig(**gpt)
     yield "gpt_bigcode_heads", tf.GPTBigCodeConfig(**gpt, multi_query=False)
@@ -126,9 +138,11 @@ def spans_of(config, family):
     heads = config.num_attention_heads
     d = (family == "phi3" and getattr(config, "head_dim", None)) or config.hidden_size // heads
     kv = getattr(config, "num_key_value_heads", None) or heads
-    if family == "gpt_bigcode":
+    if family in ("gpt_bigcode", "falcon"):
         kv = 1 if config.multi_query else heads
-    groups = kv if family in ("gpt_neox", "persimmon", "gpt_bigcode") else 1
+    if family == "falcon" and config.new_decoder_architecture:
+        kv = config.num_kv_heads
+    groups = kv if family in ("gpt_neox", "persimmon", "gpt_bigcode", "falcon", "bloom") else 1
     order = "qkv"
     if family == "codegen":
         groups, order = 4, "qvk"
@@ -150,10 +164,10 @@ def watch_fused(tape, module, prefix, spans):
 
 def watch_block(block, config, family, prefix, tape):
     """Families whose outputs have norms: the contribution to the residual stream is after the norm."""
-    attention = child(block, "self_attn", "attention", "attn")
+    attention = child(block, "self_attn", "attention", "attn", "self_attention")
     attention = child(attention, "attention") or attention  # GPT-Neo
-    mlp = child(block, "mlp") or block  # OPT
-    fused = child(attention, "c_attn", "query_key_value", "qkv_proj")
+    mlp = child(block, "mlp", "ffn") or block  # OPT
+    fused = child(attention, "c_attn", "query_key_value", "qkv_proj", "Wqkv")
     out = child(attention, "o_proj", "dense", "c_proj", "out_proj")
     first = child(mlp, "gate_proj", "gate_up_proj", "up_proj", "c_fc", "dense_h_to_4h", "fc1", "fc_in")
     down = child(mlp, "down_proj", "c_proj", "dense_4h_to_h", "fc2", "fc_out")
@@ -174,9 +188,11 @@ def watch_block(block, config, family, prefix, tape):
     tape.inputs(out, f"{prefix}.attn_z")
     tape.outputs(attn_out, f"{prefix}.attn_out", scale)
     parallel = (config.use_parallel_residual if family in ("gpt_neox", "stablelm") else
+                config.new_decoder_architecture or config.parallel_attn if family == "falcon" else
                 family in ("phi", "gptj", "codegen", "cohere", "cohere2"))
     if not parallel:
-        before = child(block, "pre_feedforward_layernorm", "ln_2", "final_layer_norm", "feedforward_layernorm")
+        before = child(block, "pre_feedforward_layernorm", "ln_2", "final_layer_norm", "feedforward_layernorm",
+                       "norm_2")
         if before is None and (not norms_after or family == "glm4"):
             before = block.post_attention_layernorm
         tape.inputs(before or mlp, f"{prefix}.resid_mid")
@@ -190,10 +206,10 @@ def watch(model, tape):
     base = getattr(model.base_model, "language_model", model.base_model)
     base = getattr(base, "decoder", base)
     family = model.config.get_text_config().model_type
-    for i, block in enumerate(base.h if hasattr(base, "h") else base.layers):
+    for i, block in enumerate(child(base, "h", "layers", "blocks")):
         watch_block(block, base.config, family, str(i), tape)
     if family not in ("gemma", "gemma2", "granite"):
-        tape.outputs(child(base, "wte", "embed_in", "embed_tokens"), "embed")
+        tape.outputs(child(base, "wte", "embed_in", "embed_tokens", "word_embeddings"), "embed")
 
 
 def release_activation(path):
@@ -215,8 +231,9 @@ def main():
         if (getattr(config, "pad_token_id", None) or 0) >= VOCAB:
             config.pad_token_id = None
         torch.manual_seed(0)
-        config._attn_implementation = "eager"
-        model = tf.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+        # Falcon's eager attention adds ALiBi twice
+        how = "sdpa" if name.startswith("falcon") else "eager"
+        model = tf.AutoModelForCausalLM.from_config(config, attn_implementation=how).eval()
         randomize(model)
         ids = torch.randint(0, VOCAB, (2, LENGTH), generator=torch.Generator().manual_seed(3))
         tape = Tape()

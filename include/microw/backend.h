@@ -55,6 +55,11 @@ typedef enum mw_activation {
     MW_ACT_COUNT
 } mw_activation;
 
+/* Constants of xIELU: of positive and negative numbers, and of all. */
+typedef struct mw_xielu {
+    float p, n, beta, eps;
+} mw_xielu;
+
 /* Causal attention over ragged sequences, each with its own keys. The softmax is online over keys: no T x T matrix. */
 typedef struct mw_attention {
     int64_t n_seq;
@@ -197,9 +202,12 @@ typedef struct mw_backend mw_backend;
     X(mw_status, activate, mw_backend *, mw_activation kind, float *x, int64_t count)                                  \
     /* gate = act(gate) * up */                                                                                        \
     X(mw_status, activate_gated, mw_backend *, mw_activation kind, float *gate, const float *up, int64_t count)        \
-    X(mw_status, add, mw_backend *, float *x, const float *y, int64_t count)    /* x += y */                           \
-    X(mw_status, soft_cap, mw_backend *, float *x, int64_t count, float cap)    /* x = cap tanh(x / cap) */            \
-    X(mw_status, clamp_min, mw_backend *, float *x, int64_t count, float least) /* x = x > least ? x : least */        \
+    X(mw_status, add, mw_backend *, float *x, const float *y, int64_t count) /* x += y */                              \
+    X(mw_status, soft_cap, mw_backend *, float *x, int64_t count, float cap) /* x = cap tanh(x / cap) */               \
+    /* x = x > least ? x : least, then x = x < most ? x : most; either may be infinite. */                             \
+    X(mw_status, clamp, mw_backend *, float *x, int64_t count, float least, float most)                                \
+    /* xIELU (arXiv 2411.13010): p x^2 + beta x for x > 0, else n (expm1(min(x, eps)) - x) + beta x. */                \
+    X(mw_status, xielu, mw_backend *, const mw_xielu *, float *x, int64_t count)                                       \
                                                                                                                        \
     /* Writes the k largest of each row, [rows, k], in index order; ties go to the lower index. MW_ERR_ARG: k > n. */  \
     X(mw_status, top_k, mw_backend *, const float *x, int64_t rows, int64_t n, int64_t k, int32_t *index,              \

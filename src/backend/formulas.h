@@ -77,6 +77,18 @@ MW_FORMULA float mw_map_entry(const mw_entry_map *map, float x, int32_t i, float
     return x;
 }
 
+/* ---- elements ------------------------------------------------------------------------------------------ */
+
+MW_FORMULA float mw_clamped(float x, float least, float most) {
+    x = x > least ? x : least;
+    return x < most ? x : most;
+}
+
+MW_FORMULA float mw_xielu_of(float x, mw_xielu c) {
+    float line = c.beta * x;
+    return x > 0 ? c.p * x * x + line : (expm1f(fminf(x, c.eps)) - x) * c.n + line;
+}
+
 /* ---- attention ----------------------------------------------------------------------------------------- */
 
 /* The keys that query i of a sequence sees are those from mw_keys_begin to mw_keys_end - 1. */

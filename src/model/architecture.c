@@ -48,8 +48,11 @@ static mw_status read_activation(mw_model_config c, mw_architecture *a) {
     const char *name;
     const json_t *value;
     const mw_mlp_spec *mlp = &a->family->mlp;
-    MW_TRY(mw_config_find(c, a->family->keys.activation, false, &value));
-    MW_TRY(mw_json_get_text(mw_config_source(c), a->family->keys.activation, mlp->activation, &name));
+    const char *key = a->family->keys.activation;
+    name = mlp->activation;
+    if (key) MW_TRY(mw_config_find(c, key, false, &value));
+    if (key) MW_TRY(mw_json_get_text(mw_config_source(c), key, mlp->activation, &name));
+    if (mlp->xielu && strcmp(name, "xielu") == 0) return a->xielu = true, MW_OK;
     if (mlp->gelu_is_tanh && strcmp(name, "gelu") == 0) name = mlp->activation;
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strcmp(known[i].name, name) == 0) {
@@ -163,6 +166,7 @@ static mw_status read_scales(mw_model_config c, mw_architecture *a) {
     MW_TRY(mw_config_real(c, &k->eps, &a->eps));
     MW_TRY(mw_config_real(c, &k->attention_cap, &a->attention_softcap));
     MW_TRY(mw_config_real(c, &k->final_cap, &a->final_softcap));
+    MW_TRY(mw_config_real(c, &k->clip, &a->clip));
     MW_TRY(read_attention_scale(c, a));
     MW_TRY(read_factor(c, &k->embedding_scale, &a->embedding_scale));
     MW_TRY(read_factor(c, &k->residual_scale, &a->residual_scale));
@@ -186,6 +190,8 @@ static mw_status read_flags(mw_model_config root, mw_model_config c, mw_architec
     a->parallel = f->residual == RESIDUAL_PARALLEL;
     if (f->residual == RESIDUAL_CONFIG)
         MW_TRY(mw_config_flag(c, "use_parallel_residual", f->parallel_initial, &a->parallel));
+    a->one_norm = a->parallel && (!f->names.norm2 || f->parallel_shares_norm);
+    a->alibi = f->alibi == ALIBI_BLOOM;
     MW_TRY(read_bias(c, &f->attention.qkv_bias, &a->qkv_bias));
     MW_TRY(read_bias(c, &f->attention.o_bias, &a->o_bias));
     MW_TRY(read_bias(c, &f->mlp.bias, &a->mlp_bias));
@@ -235,6 +241,7 @@ static mw_status read_all(mw_model_config root, mw_model_config c, mw_architectu
     MW_TRY(read_scales(c, a));
     MW_TRY(refuse_caps(c, root.object != c.object, a));
     MW_TRY(read_flags(root, c, a));
+    MW_TRY(mw_own_keys_read(c, a));
     MW_TRY(read_activation(c, a));
     MW_TRY(mw_ropes_read(c, a));
     return mw_windows_read(c, a);

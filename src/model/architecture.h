@@ -37,6 +37,12 @@ typedef struct mw_architecture {
     double eps, attention_scale, attention_softcap, final_softcap, embedding_scale; /* soft cap 0: none */
     double residual_scale, logit_scale;
     mw_activation activation;
+    bool xielu;            /* in place of the activation, with constants of each layer */
+    double clip;           /* of queries, keys and values; 0: none */
+    int64_t zero_position; /* OWN_XGLM: row of the positions that is zero; -1: none */
+    bool one_norm;         /* attention and MLP of parallel blocks read one normalized stream */
+    bool own_norms;        /* the family's own_norm1 and own_norm2 */
+    bool alibi;
     bool parallel, tied, qkv_bias, o_bias, mlp_bias, qk_norm;
     bool scale_by_layer; /* scores of layer l are divided by l + 1 */
     mw_rope rope, local_rope;
@@ -49,6 +55,8 @@ typedef struct mw_architecture {
  * implemented; MW_ERR_FORMAT for missing, mistyped or impossible values. */
 mw_status mw_architecture_read(const char *folder, mw_architecture *out, mw_text *ignored) MW_MUST_USE;
 
+/* Reads the keys that only one class has: Falcon's, MPT's or XGLM's. Called after the sizes and flags. */
+mw_status mw_own_keys_read(mw_model_config c, mw_architecture *a) MW_MUST_USE;
 /* Steps of it. Read the parameters of rotary embedding; the layers without it by a list; the window of each layer, and
  * the layers without rotary embedding that follow from it. Errors as above. */
 mw_status mw_ropes_read(mw_model_config c, mw_architecture *a) MW_MUST_USE;

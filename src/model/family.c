@@ -37,11 +37,22 @@
     .embed = "wte", .final_norm = "ln_f", .head = "lm_head", .norm1 = "h.%d.ln_1", .o = "h.%d.attn.out_proj",          \
     .up = "h.%d.mlp.fc_in", .down = "h.%d.mlp.fc_out"
 
+#define OPT_LAYERS                                                                                                     \
+    .head = "lm_head", .norm1 = "layers.%d.self_attn_layer_norm", SEPARATE_QKV, .o = "layers.%d.self_attn.out_proj",   \
+    .norm2 = "layers.%d.final_layer_norm", .up = "layers.%d.fc1", .down = "layers.%d.fc2"
+#define BLOOM_NAMES                                                                                                    \
+    .final_norm = "ln_f", .head = "lm_head", .norm1 = "h.%d.input_layernorm",                                          \
+    .qkv = "h.%d.self_attention.query_key_value", .o = "h.%d.self_attention.dense",                                    \
+    .norm2 = "h.%d.post_attention_layernorm", .up = "h.%d.mlp.dense_h_to_4h", .down = "h.%d.mlp.dense_4h_to_h"
+
 /* Keys that most classes share, with their defaults. */
-#define SIZES(width, layers, n_heads, n_vocab, positions, mlp)                                                         \
+#define SIZES_BUT_MLP(width, layers, n_heads, n_vocab, positions)                                                      \
     .d_model = {"hidden_size", width}, .n_layers = {"num_hidden_layers", layers},                                      \
     .heads = {"num_attention_heads", n_heads}, .vocab = {"vocab_size", n_vocab},                                       \
-    .context = {"max_position_embeddings", positions}, .d_mlp = {"intermediate_size", mlp}, .activation = "hidden_act"
+    .context = {"max_position_embeddings", positions}
+#define SIZES(width, layers, n_heads, n_vocab, positions, mlp)                                                         \
+    SIZES_BUT_MLP(width, layers, n_heads, n_vocab, positions), .d_mlp = {"intermediate_size", mlp},                    \
+                                                               .activation = "hidden_act"
 #define GPT_SIZES(width, layers, n_heads, n_vocab, positions)                                                          \
     .d_model = {"n_embd|hidden_size", width}, .n_layers = {"n_layer|num_hidden_layers", layers},                       \
     .heads = {"n_head|num_attention_heads", n_heads}, .vocab = {"vocab_size", n_vocab},                                \
@@ -151,16 +162,7 @@ static const mw_family families[] = {
      .attention = {.qkv = QKV_QUARTERS},
      .mlp = {.activation = "gelu_new", .bias = ALWAYS}},
     {.model_type = "opt",
-     .names = {.embed = "embed_tokens",
-               .position = "embed_positions",
-               .final_norm = "final_layer_norm",
-               .head = "lm_head",
-               .norm1 = "layers.%d.self_attn_layer_norm",
-               SEPARATE_QKV,
-               .o = "layers.%d.self_attn.out_proj",
-               .norm2 = "layers.%d.final_layer_norm",
-               .up = "layers.%d.fc1",
-               .down = "layers.%d.fc2"},
+     .names = {.embed = "embed_tokens", .position = "embed_positions", .final_norm = "final_layer_norm", OPT_LAYERS},
      .keys = {.d_model = {"hidden_size", 768},
               .n_layers = {"num_hidden_layers", 12},
               .heads = {"num_attention_heads", 12},
@@ -283,12 +285,12 @@ static const mw_family families[] = {
      .mlp = {.activation = "relu2", .bias = BY_KEY("mlp_bias", true)}},
     {.model_type = "olmo",
      .names = {LLAMA_NAMES},
-     .keys = {SIZES(4096, 32, 32, 50304, 2048, 11008), KV_AS_HEADS, .head_dim = {"head_dim", 0}, .eps = {NULL, 1e-5}},
+     .keys = {SIZES(4096, 32, 32, 50304, 2048, 11008), KV_AS_HEADS, .head_dim = {"head_dim", 0}, .eps = {NULL, 1e-5},
+              .clip = {"clip_qkv", 0, true}},
      .norm = {NORM_LAYER, WEIGHT_NONE, false},
      .rope = {ROPE_COMMON},
      .attention = {ATTENTION_BIAS},
-     .mlp = {.activation = "silu"},
-     .only = "{\"clip_qkv\": null}"},
+     .mlp = {.activation = "silu"}},
     {.model_type = "olmo2",
      .names = {LLAMA_ENDS, SEPARATE_ATTENTION, GATED_MLP, OUTPUT_NORMS, HEAD_NORMS},
      .keys = {SIZES(4096, 32, 32, 50304, 2048, 11008), KV_AS_HEADS, .head_dim = {"head_dim", 0}, RMS_EPS(1e-5)},
@@ -470,6 +472,87 @@ static const mw_family families[] = {
      .normed_embedding = true,
      .attention = {ATTENTION_BIAS, .qk_norm = QK_NORM_HEAD, .qk_norm_after_rope = true},
      .mlp = {.activation = "relu2"}},
+    {.model_type = "bloom",
+     .names = {.embed = "word_embeddings", .embed_norm = "word_embeddings_layernorm", BLOOM_NAMES},
+     .keys = {.d_model = {"n_embed|hidden_size", 64},
+              .n_layers = {"n_layer|num_hidden_layers", 2},
+              .heads = {"n_head|num_attention_heads", 8},
+              .vocab = {"vocab_size", 250880},
+              .context = {"seq_length", 2048},
+              .eps = {"layer_norm_epsilon", 1e-5}},
+     .norm = LAYER_NORM,
+     .normed_embedding = true,
+     .heads_divide = true,
+     .tied = true,
+     .alibi = ALIBI_BLOOM,
+     .attention = {.qkv = QKV_GROUPED, .qkv_bias = ALWAYS, .o_bias = ALWAYS},
+     .mlp = {.activation = "gelu_new", .bias = ALWAYS},
+     .only = "{\"apply_residual_connection_post_layernorm\": false}"},
+    {.model_type = "falcon",
+     .names = {.embed = "word_embeddings", BLOOM_NAMES, .own_norm1 = "h.%d.ln_attn", .own_norm2 = "h.%d.ln_mlp"},
+     .keys = {SIZES_BUT_MLP(4544, 32, 71, 65024, 2048), .d_mlp = {"ffn_hidden_size", 0, true},
+              .eps = {"layer_norm_epsilon", 1e-5}, .activation = "activation"},
+     .norm = LAYER_NORM,
+     .rope = {ROPE_COMMON},
+     .heads_divide = true,
+     .tied = true,
+     .alibi = ALIBI_FALCON,
+     .own = OWN_FALCON,
+     .attention = {.qkv = QKV_GROUPED, .qkv_bias = BY_KEY("bias", false), .o_bias = BY_KEY("bias", false)},
+     .mlp = {.activation = "gelu", .bias = BY_KEY("bias", false)}},
+    {.model_type = "mpt",
+     .names = {.embed = "wte",
+               .final_norm = "norm_f",
+               .head = "lm_head",
+               .norm1 = "blocks.%d.norm_1",
+               .qkv = "blocks.%d.attn.Wqkv",
+               .o = "blocks.%d.attn.out_proj",
+               .norm2 = "blocks.%d.norm_2",
+               .up = "blocks.%d.ffn.up_proj",
+               .down = "blocks.%d.ffn.down_proj"},
+     .keys = {.d_model = {"d_model|hidden_size", 2048},
+              .n_layers = {"n_layers|num_hidden_layers", 24},
+              .heads = {"n_heads|num_attention_heads", 16},
+              .vocab = {"vocab_size", 50368},
+              .context = {"max_seq_len", 2048},
+              .eps = {"layer_norm_epsilon", 1e-5}},
+     .norm = {NORM_LAYER, WEIGHT_STORED, false},
+     .tied = true,
+     .alibi = ALIBI_MPT,
+     .own = OWN_MPT,
+     .attention = {.qkv = QKV_STACKED},
+     .mlp = {.activation = "gelu"},
+     .only = "{\"no_bias\": true, \"logit_scale\": null}"},
+    {.model_type = "xglm",
+     .names = {.embed = "embed_tokens", .final_norm = "layer_norm", OPT_LAYERS},
+     .keys = {.d_model = {"d_model|hidden_size", 1024},
+              .n_layers = {"num_layers|num_hidden_layers", 24},
+              .heads = {"attention_heads|num_attention_heads", 16},
+              .vocab = {"vocab_size", 256008},
+              .context = {"max_position_embeddings", 2048},
+              .d_mlp = {"ffn_dim", 4096},
+              .eps = {NULL, 1e-5},
+              .activation = "activation_function"},
+     .norm = LAYER_NORM,
+     .heads_divide = true,
+     .tied = true,
+     .own = OWN_XGLM,
+     .sinusoidal = true,
+     .position_offset = 2,
+     .attention = {.qkv_bias = ALWAYS, .o_bias = ALWAYS},
+     .mlp = {.activation = "gelu", .bias = ALWAYS},
+     .only = "{\"add_cross_attention\": false}"},
+    {.model_type = "apertus",
+     .names = {LLAMA_ENDS, .norm1 = "layers.%d.attention_layernorm", SEPARATE_ATTENTION, HEAD_NORMS,
+               .norm2 = "layers.%d.feedforward_layernorm", UP_DOWN, .xielu = "layers.%d.mlp.act_fn"},
+     .keys = {SIZES(4096, 32, 32, 131072, 65536, 14336), KV_AS_HEADS, .head_dim = {"head_dim", 0}, RMS_EPS(1e-5)},
+     .norm = RMS_NORM,
+     .rope = {ROPE_COMMON, .theta = 12e6,
+              .table =
+                  "{\"rope_type\": \"llama3\", \"rope_theta\": 12000000.0, \"factor\": 8.0, "
+                  "\"original_max_position_embeddings\": 8192, \"low_freq_factor\": 1.0, \"high_freq_factor\": 4.0}"},
+     .attention = {ATTENTION_BIAS, .qk_norm = QK_NORM_HEAD},
+     .mlp = {.activation = "xielu", .xielu = true}},
     {.model_type = "gemma",
      .names = {LLAMA_NAMES, NORM2},
      .keys = {SIZES(3072, 28, 16, 256000, 8192, 24576), KV_HEADS(16), .head_dim = {"head_dim", 256}, RMS_EPS(1e-6)},

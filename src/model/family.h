@@ -10,8 +10,9 @@ typedef struct mw_weight_names {
     const char *embed, *position, *embed_norm, *final_norm, *head; /* position: learned embedding of positions */
     const char *new_head;                                          /* a second name of the head */
     const char *norm1, *qkv, *q, *k, *v, *o, *q_norm, *k_norm, *post_attn_norm;
-    const char *norm2, *gate, *gate_up, *up, *down,
-        *post_mlp_norm; /* gate: of a gated MLP; gate_up: [gate, up] in one */
+    const char *own_norm1, *own_norm2; /* Falcon: of blocks with a norm for each half, in place of norm1 and norm2 */
+    const char *norm2, *gate, *gate_up, *up, *down; /* gate: of a gated MLP; gate_up: [gate, up] in one */
+    const char *xielu, *post_mlp_norm;              /* xielu: constants of the activation */
 } mw_weight_names;
 
 typedef enum mw_norm_kind { NORM_LAYER, NORM_RMS } mw_norm_kind;
@@ -119,6 +120,7 @@ typedef struct mw_config_keys {
     mw_config_key d_mlp;                                       /* 0: 4 * d_model */
     mw_config_key window;                                      /* width in tokens; 0: none */
     mw_config_key eps, query_scalar, attention_cap, final_cap; /* caps: 0: none */
+    mw_config_key clip;                                        /* of queries, keys and values; 0: none */
     /* Factors of the embedding, of what a block adds to the residual stream, of the scores and of the logits; without a
      * name: 1. logit_divisor: its inverse is a factor of the logits. */
     mw_config_key embedding_scale, residual_scale, attention_scale, logit_scale, logit_divisor;
@@ -143,8 +145,20 @@ typedef struct mw_attention_spec {
 typedef struct mw_mlp_spec {
     const char *activation; /* default; names: read_activation in architecture.c */
     mw_bias bias;
+    bool xielu;        /* Apertus: the class has this activation, with constants in the file */
     bool gelu_is_tanh; /* Gemma 1: "gelu", as the released models have it, is the tanh approximation */
 } mw_mlp_spec;
+
+/* ALiBi (Press et al. 2021): its slopes and their rounding. */
+typedef enum mw_alibi {
+    ALIBI_NONE,
+    ALIBI_BLOOM,
+    ALIBI_FALCON, /* as Bloom, where config.json says `alibi`: rounded to bf16, divided by sqrt(head_dim) */
+    ALIBI_MPT
+} mw_alibi;
+
+/* What a class has that no other has: read by a function of its own. */
+typedef enum mw_own_keys { OWN_NONE, OWN_FALCON, OWN_MPT, OWN_XGLM } mw_own_keys;
 
 typedef enum mw_residual {
     RESIDUAL_SERIAL,
@@ -169,7 +183,10 @@ typedef struct mw_family {
     bool normed_embedding;     /* the embedding has a norm */
     bool tied;                 /* default of tie_word_embeddings */
     bool head_bias;
-    bool conv1d;         /* block matrices are stored [in, out]; else [out, in] */
+    bool conv1d; /* block matrices are stored [in, out]; else [out, in] */
+    mw_alibi alibi;
+    mw_own_keys own;
+    bool sinusoidal;     /* XGLM: positions are computed */
     int position_offset; /* OPT: position 0 is this row of the embedding of positions */
     mw_attention_spec attention;
     mw_mlp_spec mlp;

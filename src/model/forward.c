@@ -149,8 +149,20 @@ static mw_status rotate(pass *p, int64_t l) {
     return MW_OK;
 }
 
-/* Normalizes and rotates queries and keys, in the family's order. */
+static mw_status clip(pass *p) {
+    const mw_architecture *a = &p->model->arch;
+    mw_workspace *w = &p->model->work;
+    int64_t q = p->rows * a->n_heads * a->head_dim, kv = p->rows * a->n_kv_heads * a->head_dim;
+    float most = (float)a->clip;
+    if (!(most > 0)) return MW_OK;
+    MW_TRY(p->backend->ops->clamp(p->backend, w->q, q, -most, most));
+    MW_TRY(p->backend->ops->clamp(p->backend, w->k, kv, -most, most));
+    return p->backend->ops->clamp(p->backend, w->v, kv, -most, most);
+}
+
+/* Clips queries, keys and values, normalizes and rotates queries and keys, in the family's order. */
 static mw_status turn_queries_and_keys(pass *p, int64_t l) {
+    MW_TRY(clip(p));
     bool after = p->model->arch.family->attention.qk_norm_after_rope;
     if (!after) MW_TRY(normalize_queries_and_keys(p, l));
     MW_TRY(rotate(p, l));
@@ -211,7 +223,9 @@ static mw_status attend(pass *p, int64_t l) {
                               .head_dim = a->head_dim,
                               .scale = (float)(a->attention_scale / (a->scale_by_layer ? (double)l + 1 : 1)),
                               .softcap = (float)a->attention_softcap,
-                              .window = a->window[l]};
+                              .window = a->window[l],
+                              .key_bias = p->model->key_bias,
+                              .key_bias_stride = p->model->key_bias_positions};
     MW_TRY(p->backend->ops->attention(p->backend, &attention));
     MW_TRY(fire(p, l, MW_ATTN_Z, w->z));
     MW_TRY(multiply(p, &layer->o, w->z, w->out, p->rows));
@@ -232,6 +246,8 @@ static mw_status feed_forward(pass *p, int64_t l, const float *stream) {
         active = w->gate;
         MW_TRY(multiply(p, &layer->gate, w->h, w->gate, p->rows));
         MW_TRY(p->backend->ops->activate_gated(p->backend, a->activation, w->gate, w->up, p->rows * a->d_mlp));
+    } else if (a->xielu) {
+        MW_TRY(p->backend->ops->xielu(p->backend, &layer->xielu, w->up, p->rows * a->d_mlp));
     } else {
         MW_TRY(p->backend->ops->activate(p->backend, a->activation, w->up, p->rows * a->d_mlp));
     }
@@ -394,6 +410,7 @@ static mw_status prepare(pass *p) {
         }
     }
     MW_TRY(mw_rope_reserve(p->model, longest));
+    MW_TRY(mw_key_bias_reserve(p->model, longest));
     return mw_workspace_reserve(p->model, p->rows);
 }
 

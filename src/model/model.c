@@ -134,6 +134,7 @@ void mw_model_free(mw_model **slot) {
     mw_hooks_free(&model->hooks);
     mw_workspace_free(model);
     mw_rope_free(model);
+    if (model->key_bias) backend->ops->free(backend, model->key_bias);
     for (int64_t i = 0; i < model->n_copies; i++) backend->ops->free(backend, model->copies[i]);
     mw_free(model->copies);
     mw_layers_free(model);

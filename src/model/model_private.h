@@ -24,6 +24,7 @@ typedef struct mw_norm {
 enum { MW_LAYER_MATRICES = 8 };
 
 typedef struct mw_layer {
+    mw_xielu xielu;
     mw_norm norm1, norm2, post_attn, post_mlp, q_norm, k_norm;
     mw_weight qkv, q, k, v, o, gate, up, down; /* data NULL: absent. qkv: of more than one group */
     /* Copies, in backend memory, of matrices that cannot be used in place in the mapped file. Freed once packed. */
@@ -64,6 +65,8 @@ struct mw_model {
     mw_layer *layers;
     mw_rope_tables rope, local_rope; /* local_rope: of layers with a window, for ROPE_BY_LAYER */
     int64_t rope_positions;
+    float *key_bias; /* of ALiBi, [heads, key_bias_positions]; NULL: none */
+    int64_t key_bias_positions;
     mw_workspace work;
     bool packing_disabled, head_packed;
 };
@@ -84,7 +87,9 @@ mw_status mw_layer_pack_once(mw_model *model, int64_t layer) MW_MUST_USE;
 mw_status mw_head_pack_once(mw_model *model) MW_MUST_USE;
 /* Frees all layers with their packed matrices and copies, and the packed head. */
 void mw_layers_free(mw_model *model);
-/* Extend the rotary tables to `positions`, the buffers to `rows`; contents of buffers are lost. */
+/* Extend the rotary tables and the biases of keys to `positions`, the buffers to `rows`; contents of buffers are
+ * lost. */
+mw_status mw_key_bias_reserve(mw_model *model, int64_t positions) MW_MUST_USE;
 mw_status mw_rope_reserve(mw_model *model, int64_t positions) MW_MUST_USE;
 void mw_rope_free(mw_model *model);
 /* Returns the table of a layer for sequences of `length` tokens. */

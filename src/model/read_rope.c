@@ -266,6 +266,7 @@ static mw_status gptj_rope(mw_model_config c, mw_architecture *a) {
 
 static mw_status read_tables(mw_model_config c, mw_architecture *a, json_t *initial) {
     rope_defaults defaults = {.original_context = (double)a->context};
+    if (a->alibi) return MW_OK;
     switch (a->family->rope.rule) {
     case ROPE_NONE:
         return MW_OK;

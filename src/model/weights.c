@@ -1,6 +1,7 @@
 /* Binds the tensors of a folder to the weights of the forward pass. */
 #include "model/model_private.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -282,21 +283,36 @@ static mw_status bind_mlp(const binder *b, int64_t l, mw_layer *layer) {
     return bind_matrix(b, f->names.down, l, a->d_mlp, a->d_model, f->conv1d, a->mlp_bias, &layer->down);
 }
 
-/* Returns whether attention and MLP of a parallel block read one normalized stream. */
-static bool has_one_norm(const mw_architecture *a) {
-    return !a->family->names.norm2 || a->family->parallel_shares_norm;
+/* Binds the constants of xIELU: alpha_p and alpha_n before softplus; beta and eps have defaults in the class. */
+static mw_status bind_xielu(const binder *b, int64_t l, mw_layer *layer) {
+    static const char *const names[] = {".alpha_p", ".alpha_n", ".beta", ".eps"};
+    float value[] = {0, 0, 0.5f, -1e-6f};
+    char name[NAME_MAX_BYTES];
+    mw_tensor t;
+    for (int i = 0; i < 4; i++) {
+        full_name(b, b->model->arch.family->names.xielu, l, names[i], name);
+        if (i >= 2 && !mw_safetensors_type(b->model->file, name)) continue;
+        MW_TRY(need_tensor(b, name, &t));
+        if (mw_tensor_count(&t) != 1)
+            return mw_error(MW_ERR_FORMAT, "%s: weight '%s': expected 1 number", b->model->folder, name);
+        MW_TRY(mw_convert_to_f32(t.dtype, t.data, 1, &value[i]));
+    }
+    layer->xielu = (mw_xielu){
+        .p = log1pf(expf(value[0])), .n = value[2] + log1pf(expf(value[1])), .beta = value[2], .eps = value[3]};
+    return MW_OK;
 }
 
 static mw_status bind_layer(const binder *b, int64_t l, mw_layer *layer) {
     const mw_architecture *a = &b->model->arch;
     const mw_weight_names *names = &a->family->names;
-    MW_TRY(bind_main_norm(b, names->norm1, l, &layer->norm1));
+    MW_TRY(bind_main_norm(b, a->own_norms ? names->own_norm1 : names->norm1, l, &layer->norm1));
     MW_TRY(bind_attention(b, l, layer));
-    if (a->parallel && has_one_norm(a))
+    if (a->one_norm)
         layer->norm2 = layer->norm1;
     else
-        MW_TRY(bind_main_norm(b, names->norm2, l, &layer->norm2));
+        MW_TRY(bind_main_norm(b, a->own_norms ? names->own_norm2 : names->norm2, l, &layer->norm2));
     MW_TRY(bind_mlp(b, l, layer));
+    if (a->xielu) MW_TRY(bind_xielu(b, l, layer));
     return bind_norm(b, names->post_mlp_norm, l, a->d_model, &layer->post_mlp);
 }
 
@@ -384,11 +400,34 @@ static mw_status bind_ends(const binder *b) {
     return bind_vector(b, head, a->vocab, &model->head.bias);
 }
 
+/* Computes XGLM's positions: the first half of a row are sines, the second cosines, of Vaswani et al. 2017 with
+ * frequencies 10000^(-i / (half - 1)); in f32, as in transformers. */
+static mw_status compute_positions(const binder *b) {
+    mw_model *model = b->model;
+    const mw_architecture *a = &model->arch;
+    int64_t d = a->d_model, half = d / 2, offset = a->family->position_offset;
+    float *host = mw_calloc((size_t)(a->context * d), sizeof *host);
+    if (!host) return MW_ERR_MEMORY;
+    float step = (float)(log(10000.0) / (double)(half - 1));
+    for (int64_t row = 0; row < a->context; row++)
+        for (int64_t i = 0; i < half && row + offset != a->zero_position; i++) {
+            float angle = (float)(row + offset) * expf((float)i * -step);
+            host[row * d + i] = sinf(angle);
+            host[row * d + half + i] = cosf(angle);
+        }
+    model->position = (mw_weight){.dtype = MW_F32, .in = d, .out = a->context, .ld = d, .transposed = true};
+    const float *kept = NULL;
+    MW_TRY(keep_numbers(model, host, a->context * d, &kept));
+    model->position.data = kept;
+    return MW_OK;
+}
+
 /* Embeddings [rows, d_model] are bound like matrices from d_model to rows. */
 static mw_status bind_positions(const binder *b) {
     mw_model *model = b->model;
     const mw_architecture *a = &model->arch;
     mw_weight all = {0};
+    if (a->family->sinusoidal) return compute_positions(b);
     MW_TRY(bind_matrix(b, a->family->names.position, 0, a->d_model, a->context + a->family->position_offset, false,
                        false, &all));
     if (all.data) model->position = slice_outputs(&all, a->family->position_offset, a->context);

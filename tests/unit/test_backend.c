@@ -220,10 +220,20 @@ static void activations(void) {
     CHECK(relative_error(got, expected, N) < f32_tolerance);
     x[0] = NAN;
     NEED_OK(b->ops->upload(b, dx, x, N * 4));
-    CHECK_OK(b->ops->clamp_min(b, dx, N, -0.5f));
+    CHECK_OK(b->ops->clamp(b, dx, N, -0.5f, INFINITY));
     get(got, dx, N);
     for (int i = 0; i < N; i++) CHECK(got[i] == (x[i] > -0.5f ? x[i] : -0.5f));
-    CHECK_OK(b->ops->clamp_min(b, dx, 0, 1));
+    CHECK_OK(b->ops->clamp(b, dx, N, -INFINITY, 0.75f));
+    get(got, dx, N);
+    for (int i = 0; i < N; i++) CHECK(got[i] >= -0.5f && got[i] <= 0.75f && (x[i] > 0.75f) == (got[i] == 0.75f));
+    CHECK_OK(b->ops->clamp(b, dx, 0, 1, 2));
+    x[0] = 0;
+    NEED_OK(b->ops->upload(b, dx, x, N * 4));
+    for (int i = 0; i < N; i++)
+        expected[i] = (float)(x[i] > 0 ? 0.9 * x[i] * x[i] + 0.5 * x[i] : (expm1(x[i]) - x[i]) * 1.3 + 0.5 * x[i]);
+    CHECK_OK(b->ops->xielu(b, &(mw_xielu){.p = 0.9f, .n = 1.3f, .beta = 0.5f, .eps = -1e-6f}, dx, N));
+    get(got, dx, N);
+    CHECK(relative_error(got, expected, N) < f32_tolerance);
     b->ops->free(b, dx);
     void *host[] = {x, up, expected, got};
     for (int i = 0; i < 4; i++) mw_free(host[i]);

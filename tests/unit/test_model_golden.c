@@ -4,13 +4,18 @@
 #include "device.h"
 #include "test.h"
 
-static const char *const families[] = {"arcee",
+static const char *const families[] = {"apertus",
+                                       "arcee",
+                                       "bloom",
                                        "codegen",
                                        "cohere",
                                        "cohere2",
                                        "cwm",
                                        "ernie4_5",
                                        "exaone4",
+                                       "falcon",
+                                       "falcon_alibi",
+                                       "falcon_new",
                                        "gemma",
                                        "gemma2",
                                        "gemma3",
@@ -32,6 +37,7 @@ static const char *const families[] = {"arcee",
                                        "llama3",
                                        "ministral",
                                        "mistral",
+                                       "mpt",
                                        "nanochat",
                                        "nemotron",
                                        "olmo",
@@ -49,7 +55,8 @@ static const char *const families[] = {"arcee",
                                        "stablelm",
                                        "stablelm_parallel",
                                        "starcoder2",
-                                       "vaultgemma"};
+                                       "vaultgemma",
+                                       "xglm"};
 
 /* Seeds of tools/check_models.py, whose option --fixtures writes tests/golden/configurations. */
 static const int seeds[] = {42,  47,  68,  77,  103, 158, 167, 179, 183, 217, 224,

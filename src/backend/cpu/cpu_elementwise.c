@@ -1,6 +1,7 @@
 /* Activations, additions, copies, conversions and gathers of rows. */
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/vector.h"
+#include "backend/formulas.h"
 
 #include <string.h>
 
@@ -65,10 +66,17 @@ mw_status mw_cpu_soft_cap(mw_backend *backend, float *x, int64_t count, float ca
     return MW_OK;
 }
 
-mw_status mw_cpu_clamp_min(mw_backend *backend, float *x, int64_t count, float least) {
+mw_status mw_cpu_clamp(mw_backend *backend, float *x, int64_t count, float least, float most) {
     (void)backend;
 #pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < count; i++) x[i] = x[i] > least ? x[i] : least;
+    for (int64_t i = 0; i < count; i++) x[i] = mw_clamped(x[i], least, most);
+    return MW_OK;
+}
+
+mw_status mw_cpu_xielu(mw_backend *backend, const mw_xielu *constants, float *x, int64_t count) {
+    (void)backend;
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < count; i++) x[i] = mw_xielu_of(x[i], *constants);
     return MW_OK;
 }
 

@@ -35,8 +35,12 @@ static __global__ void soft_cap(float *x, int64_t count, float cap, float invers
     EACH(i, count) x[i] = mw_soft_capped(x[i], cap, inverse_cap);
 }
 
-static __global__ void clamp_min(float *x, int64_t count, float least) {
-    EACH(i, count) x[i] = x[i] > least ? x[i] : least;
+static __global__ void clamp(float *x, int64_t count, float least, float most) {
+    EACH(i, count) x[i] = mw_clamped(x[i], least, most);
+}
+
+static __global__ void xielu(float *x, int64_t count, mw_xielu constants) {
+    EACH(i, count) x[i] = mw_xielu_of(x[i], constants);
 }
 
 static __device__ float element(const void *table, mw_dtype dtype, int64_t i) {
@@ -75,10 +79,16 @@ mw_status mw_cuda_soft_cap(mw_backend *backend, float *x, int64_t count, float c
     return cuda_launched("soft_cap");
 }
 
-mw_status mw_cuda_clamp_min(mw_backend *backend, float *x, int64_t count, float least) {
+mw_status mw_cuda_clamp(mw_backend *backend, float *x, int64_t count, float least, float most) {
     if (count == 0) return MW_OK;
-    MW_LAUNCH(clamp_min, cuda_blocks(count), CUDA_THREADS, 0, cuda_of(backend)->stream, x, count, least);
-    return cuda_launched("clamp_min");
+    MW_LAUNCH(clamp, cuda_blocks(count), CUDA_THREADS, 0, cuda_of(backend)->stream, x, count, least, most);
+    return cuda_launched("clamp");
+}
+
+mw_status mw_cuda_xielu(mw_backend *backend, const mw_xielu *constants, float *x, int64_t count) {
+    if (count == 0) return MW_OK;
+    MW_LAUNCH(xielu, cuda_blocks(count), CUDA_THREADS, 0, cuda_of(backend)->stream, x, count, *constants);
+    return cuda_launched("xielu");
 }
 
 /* Contiguous rows are one copy: copies by rows limit strides to 2^31 - 1 bytes. */

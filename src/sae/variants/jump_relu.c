@@ -86,5 +86,5 @@ mw_status jump_relu_finish(mw_trainer *t) {
 }
 
 mw_status jump_relu_constrain(mw_trainer *t) {
-    return t->backend->ops->clamp_min(t->backend, t->sae->extra[0] + t->first_latent, t->n_latents, 0);
+    return t->backend->ops->clamp(t->backend, t->sae->extra[0] + t->first_latent, t->n_latents, 0, INFINITY);
 }
