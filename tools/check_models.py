@@ -46,9 +46,9 @@ FAMILIES = ["gpt2", "gpt_neo", "gpt_neox", "llama", "mistral", "ministral", "qwe
             "gemma3_text", "gemma3", "starcoder2", "seed_oss", "cwm", "internlm3", "arcee", "nemotron", "jais2", "olmo",
             "olmo2", "olmo3", "exaone4", "phi", "phi3", "persimmon", "stablelm", "granite", "smollm3", "cohere",
             "cohere2", "glm", "glm4", "helium", "ernie4_5", "hunyuan_v1_dense", "nanochat", "vaultgemma", "gpt_bigcode",
-            "gptj", "codegen", "opt"]
+            "gptj", "codegen", "opt", "bloom", "falcon", "mpt", "xglm", "apertus"]
 GPT_LIKE = ["gpt2", "gpt_bigcode", "gptj", "codegen"]  # sizes have the names n_embd, n_layer, n_head
-WITHOUT_ROPE = ["gpt2", "gpt_neo", "gpt_bigcode", "opt", "gptj", "codegen"]
+WITHOUT_ROPE = ["gpt2", "gpt_neo", "gpt_bigcode", "opt", "gptj", "codegen", "bloom", "mpt", "xglm"]
 BY_LAYER = ["gemma3_text", "gemma3", "olmo3"]
 WITH_SHARE = ["phi", "phi3", "persimmon", "stablelm", "nemotron", "glm", "glm4"]
 ACTIVATIONS = ["gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "silu", "swish", "relu", "relu2"]
@@ -56,7 +56,8 @@ EPS = {"starcoder2": "norm_epsilon", "nemotron": "norm_eps", "gpt_neox": "layer_
        "phi": "layer_norm_eps", "persimmon": "layer_norm_eps", "stablelm": "layer_norm_eps",
        "cohere": "layer_norm_eps", "cohere2": "layer_norm_eps", "gpt2": "layer_norm_epsilon",
        "gpt_neo": "layer_norm_epsilon", "gpt_bigcode": "layer_norm_epsilon", "gptj": "layer_norm_epsilon",
-       "codegen": "layer_norm_epsilon"}
+       "codegen": "layer_norm_epsilon", "bloom": "layer_norm_epsilon", "falcon": "layer_norm_epsilon",
+       "mpt": "layer_norm_epsilon"}
 # Flags of the families' classes.
 FLAGS = {"llama": ["attention_bias", "mlp_bias"], "starcoder2": ["use_bias"],
          "seed_oss": ["attention_bias", "attention_out_bias", "mlp_bias"], "cwm": ["mlp_bias"],
@@ -68,9 +69,10 @@ FLAGS = {"llama": ["attention_bias", "mlp_bias"], "starcoder2": ["use_bias"],
          "glm": ["attention_bias"], "glm4": ["attention_bias"], "helium": ["attention_bias", "mlp_bias"],
          "ernie4_5": ["use_bias"], "granite": ["attention_bias", "mlp_bias"],
          "smollm3": ["attention_bias", "mlp_bias", "use_sliding_window"], "gpt_bigcode": ["multi_query"],
-         "opt": ["enable_bias"]}
+         "opt": ["enable_bias"], "xglm": ["scale_embedding"],
+         "falcon": ["bias", "multi_query", "parallel_attn", "alibi", "new_decoder_architecture"]}
 FLAGS.update({f: ["attention_bias"] for f in ("qwen3", "gemma", "gemma2", "gemma3", "gemma3_text", "olmo", "olmo2",
-                                              "olmo3", "cohere2", "hunyuan_v1_dense", "nanochat", "vaultgemma")})
+                                              "olmo3", "cohere2", "hunyuan_v1_dense", "nanochat", "vaultgemma", "apertus")})
 WINDOWED = ["mistral", "ministral", "qwen2", "qwen3", "gemma2", "gemma3", "gemma3_text", "starcoder2", "cwm", "olmo3",
             "exaone4", "phi3", "smollm3", "cohere2", "vaultgemma"]
 
@@ -172,7 +174,7 @@ FOREIGN = {
     "hidden_size": lambda r: 24, "n_embd": lambda r: 24, "max_position_embeddings": lambda r: 64,
     "pretraining_tp": lambda r: 2, "layer_types": lambda r: layer_types(r, 2), "no_rope_layers": lambda r: [0, 1],
     "attention_layers": lambda r: ["local", "global"], "n_ctx": lambda r: 64, "qk_norm": lambda r: True,
-    "parallel_attn": lambda r: True, "alibi": lambda r: True, "use_bias": lambda r: r.random() < 0.5,
+    "parallel_attn": lambda r: True, "alibi": lambda r: True, "n_embed": lambda r: 24, "use_bias": lambda r: r.random() < 0.5,
     "logit_scale": lambda r: 0.5, "residual_multiplier": lambda r: 0.3, "attention_multiplier": lambda r: 0.2,
     "use_qk_norm": lambda r: True, "qk_layernorm": lambda r: True, "multi_query": lambda r: r.random() < 0.5,
     "rotary_dim": lambda r: 2, "no_rope_layer_interval": lambda r: 2, "enable_bias": lambda r: False,
@@ -189,13 +191,21 @@ def sizes(r, family):
     d, layers = heads * width, r.choice([1, 2, 2, 3])
     if family in GPT_LIKE:
         return dict(n_embd=d, n_layer=layers, n_head=heads, vocab_size=61, n_positions=64), layers
+    if family == "mpt":
+        return dict(d_model=d, n_layers=layers, n_heads=heads, vocab_size=61, max_seq_len=64), layers
+    if family == "bloom":
+        return {r.choice(["n_embed", "hidden_size"]): d, "n_layer": layers, "n_head": heads, "vocab_size": 61}, layers
+    if family == "xglm":
+        return dict(d_model=max(d, 4), num_layers=layers, attention_heads=heads if d >= 4 else 1, vocab_size=61,
+                    ffn_dim=r.choice([16, 28]), max_position_embeddings=64), layers
     c = dict(hidden_size=d, vocab_size=61, max_position_embeddings=64)
     if family == "gpt_neo":
         c.update(num_layers=layers, num_heads=heads)
         return c, layers
     c.update(num_hidden_layers=layers, num_attention_heads=heads)
-    c["ffn_dim" if family == "opt" else "intermediate_size"] = r.choice([16, 28, 40])
-    if family in ("gpt_neox", "persimmon", "opt"):
+    mlp = {"opt": "ffn_dim", "falcon": "ffn_hidden_size"}.get(family, "intermediate_size")
+    c[mlp] = r.choice([16, 28, 40] + ([None] if family == "falcon" else []))
+    if family in ("gpt_neox", "persimmon", "opt", "falcon"):
         return c, layers
     if r.random() < (0.7 if family in ("llama", "qwen2", "qwen3") else 0.95):
         c["num_key_value_heads"] = r.choice([k for k in (1, 2, 3, 4, 6, 8) if heads % k == 0 or r.random() < 0.02])
@@ -208,7 +218,8 @@ def sizes(r, family):
 
 def family_options(r, family, c, layers):
     some = lambda p=0.35: r.random() < p
-    act = ("activation_function" if family in GPT_LIKE + ["gpt_neo", "opt"] else "hidden_activation"
+    act = ("activation_function" if family in GPT_LIKE + ["gpt_neo", "opt", "xglm"] else
+           "activation" if family == "falcon" else "hidden_activation"
            if family in ("gemma2", "gemma3_text", "gemma3", "vaultgemma") else "hidden_act")
     if some():
         c[act] = r.choice(ACTIVATIONS + (["mish"] if some(0.1) else []))
@@ -222,6 +233,25 @@ def family_options(r, family, c, layers):
     if family == "internlm3" and some(0.6):
         c.pop("qkv_bias", None), c.pop("bias", None)
         c["attention_bias"] = c["mlp_bias"] = some(0.5)
+    if family == "falcon":
+        if some(0.3):
+            c["num_kv_heads"] = r.choice([None, 1, 2, c["num_attention_heads"]])
+        if some(0.2):
+            c["num_ln_in_parallel_attn"] = r.choice([None, 1, 2])
+        if some(0.2):
+            c["n_embed"] = c["hidden_size"]
+    if family == "mpt" and some(0.6):
+        options = {"clip_qkv": r.choice([None, 0.5, 6.0]), "softmax_scale": r.choice([None, 0.3]), "alibi": some(0.9),
+                   "alibi_bias_max": r.choice([8, 8, 16]), "qk_ln": some(0.1), "attn_impl": "triton",
+                   "prefix_lm": False}
+        c["attn_config"] = {k: v for k, v in options.items() if some(0.4)}
+    if family == "mpt" and some():
+        c.update({k: v for k, v in {"no_bias": some(0.9), "expansion_ratio": 4, "learned_pos_emb": True,
+                                    "logit_scale": None, "init_device": "cpu"}.items() if some(0.5)})
+    if family == "xglm" and some(0.5):
+        c["pad_token_id"] = r.choice([1, 5, 0, None])
+    if family == "olmo" and some(0.5):
+        c["clip_qkv"] = r.choice([None, 0.3, 8.0])
     if family == "granite":
         for key in ("embedding_multiplier", "residual_multiplier", "attention_multiplier", "logits_scaling"):
             if some(0.6):
@@ -369,8 +399,8 @@ def write_weights(r, model, folder):
     return has_head
 
 
-def reference(folder, ids, has_head):
-    model = tf.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+def reference(folder, ids, has_head, how):
+    model = tf.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=how).eval()
     tape = Tape()
     watch(model, tape)
     with torch.no_grad():
@@ -436,10 +466,11 @@ def check(seed, families, folder, work, fixtures=None):
         parsed = tf.AutoConfig.from_pretrained(folder)
         if too_large(parsed):
             return "skipped", family, "large by its defaults"
-        model = tf.AutoModelForCausalLM.from_config(parsed, attn_implementation="eager")
+        how = "sdpa" if family == "falcon" else "eager"  # Falcon's eager attention adds ALiBi twice
+        model = tf.AutoModelForCausalLM.from_config(parsed, attn_implementation=how)
         randomize(model, seed)
         has_head = write_weights(r, model, folder)
-        want = reference(folder, ids, has_head)
+        want = reference(folder, ids, has_head, how)
     except Exception as error:
         failure = f"{type(error).__name__}: {error}".replace("\n", " ")[:160]
     if failure:
