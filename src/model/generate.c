@@ -1,5 +1,5 @@
 /* Continues prompts token by token with a key-value cache. */
-#include "microw/model.h"
+#include "model/model_private.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -49,7 +49,7 @@ typedef struct run {
     mw_kv_cache *cache;
     float *logits;
     candidate *pool;
-    int32_t *next;
+    int32_t *next;                  /* tokens of the next pass: the new one of each sequence, or its whole text */
     int64_t *length, *made, *limit; /* [n_seq] tokens in the next pass, new tokens, maximum of new tokens */
 } run;
 
@@ -82,9 +82,8 @@ static bool ends_text(const mw_sampling *sampling, int32_t id) {
     return id == sampling->stop_id;
 }
 
-/* Chooses one token for each active sequence and writes those of the next pass to r->next; `fed`: their number. */
-static mw_status advance(run *r, const mw_batch *prompts, int32_t **out, int64_t *fed) {
-    *fed = 0;
+/* Chooses one token for each active sequence; a sequence that ends has length 0. */
+static mw_status advance(run *r, const mw_batch *prompts, int32_t **out) {
     for (int64_t s = 0; s < r->n_seq; s++) {
         if (r->length[s] == 0) continue;
         if (mw_first_not_finite(r->logits + s * r->vocab, r->vocab) < r->vocab)
@@ -93,13 +92,32 @@ static mw_status advance(run *r, const mw_batch *prompts, int32_t **out, int64_t
         bool stop = ends_text(r->sampling, id);
         if (!stop) out[s][r->made[s]++] = id;
         r->length[s] = !stop && r->made[s] < r->limit[s];
-        if (r->length[s]) r->next[(*fed)++] = id;
     }
     return MW_OK;
 }
 
+/* Writes the tokens of the next pass; returns their number. Where the rotary embedding of a longer text is another,
+ * the cached keys are of no use: the pass begins that sequence anew. */
+static int64_t feed(run *r, const mw_batch *prompts, int32_t *const *out) {
+    int64_t fed = 0, before = 0;
+    for (int64_t s = 0; s < r->n_seq; before += prompts->length[s++]) {
+        int64_t *cached = &r->cache->length[s], prompt = prompts->length[s];
+        if (!r->length[s]) continue;
+        if (!mw_rope_changes(r->model, *cached, *cached + 1)) {
+            r->next[fed++] = out[s][r->made[s] - 1];
+            continue;
+        }
+        *cached = 0;
+        r->length[s] = prompt + r->made[s];
+        memcpy(r->next + fed, prompts->ids + before, (size_t)prompt * sizeof *r->next);
+        memcpy(r->next + fed + prompt, out[s], (size_t)r->made[s] * sizeof *r->next);
+        fed += r->length[s];
+    }
+    return fed;
+}
+
 static mw_status generate(run *r, const mw_batch *prompts, int32_t **out) {
-    int64_t longest = 0, fed = 0, context = mw_model_about(r->model)->context;
+    int64_t longest = 0, total = 0, context = mw_model_about(r->model)->context;
     for (int64_t s = 0; s < r->n_seq; s++) {
         if (prompts->length[s] < 1)
             return mw_error(MW_ERR_ARG, "prompt %lld: expected at least 1 token, found 0", (long long)s);
@@ -111,18 +129,20 @@ static mw_status generate(run *r, const mw_batch *prompts, int32_t **out) {
                 (long long)s, (long long)context - 1, (long long)prompts->length[s]);
         r->limit[s] = r->sampling->max_new_tokens < left ? r->sampling->max_new_tokens : left;
         if (prompts->length[s] + r->limit[s] > longest) longest = prompts->length[s] + r->limit[s];
+        total += prompts->length[s] + r->limit[s];
         if (!(out[s] = mw_calloc((size_t)r->limit[s] + 1, sizeof **out))) return MW_ERR_MEMORY;
         r->length[s] = r->limit[s] > 0 ? prompts->length[s] : 0;
     }
+    if (!(r->next = mw_alloc((size_t)total * sizeof *r->next))) return MW_ERR_MEMORY;
     MW_TRY(mw_kv_cache_new(r->model, r->n_seq, longest, &r->cache));
     mw_batch batch = {.n_seq = r->n_seq, .ids = prompts->ids, .length = prompts->length, .cache = r->cache};
     MW_TRY(mw_model_forward(r->model, &batch, r->logits));
     batch.ids = r->next;
     batch.length = r->length;
-    MW_TRY(advance(r, prompts, out, &fed));
-    while (fed > 0) {
+    MW_TRY(advance(r, prompts, out));
+    while (feed(r, prompts, out) > 0) {
         MW_TRY(mw_model_forward(r->model, &batch, r->logits));
-        MW_TRY(advance(r, prompts, out, &fed));
+        MW_TRY(advance(r, prompts, out));
     }
     return MW_OK;
 }
@@ -133,12 +153,11 @@ mw_status mw_generate(mw_model *model, const mw_batch *prompts, const mw_samplin
     run r = {.model = model, .sampling = sampling, .n_seq = n, .vocab = vocab};
     r.logits = mw_alloc((size_t)(n * vocab) * sizeof *r.logits);
     r.pool = mw_alloc((size_t)vocab * sizeof *r.pool);
-    r.next = mw_alloc((size_t)n * sizeof *r.next);
     r.length = mw_calloc((size_t)n, sizeof *r.length);
     r.made = mw_calloc((size_t)n, sizeof *r.made);
     r.limit = mw_calloc((size_t)n, sizeof *r.limit);
     int32_t **texts = mw_calloc((size_t)n, sizeof *texts);
-    bool ready = r.logits && r.pool && r.next && r.length && r.made && r.limit && texts;
+    bool ready = r.logits && r.pool && r.length && r.made && r.limit && texts;
     mw_status status = ready ? generate(&r, prompts, texts) : MW_ERR_MEMORY;
     for (int64_t s = 0; texts && s < n; s++) {
         if (status == MW_OK) {

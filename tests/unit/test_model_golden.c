@@ -205,11 +205,56 @@ static void cached_passes_agree(void) {
     for (size_t i = 0; i < sizeof families / sizeof *families; i++) check_cache(families[i]);
 }
 
+/* longrope: sequences of a batch have the factors of their own lengths, and a text that outgrows the original context
+ * continues as if it had been read at once. */
+static void longrope(void) {
+    mw_backend *backend = NULL;
+    mw_model *model = NULL;
+    NEED_OK(mw_backend_open(device, &backend));
+    NEED_OK(mw_model_open(MICROW_GOLDEN "/models/phi3_long", "f32", backend, &model)); /* original context: 8 */
+    int64_t vocab = mw_model_about(model)->vocab;
+    int32_t ids[] = {5, 9, 2, 40, 41, 11, 60, 1, 2, 3, 7, 8, 9, 30}; /* of 5 and 9 tokens */
+    int64_t lengths[] = {5, 9}, one = 1;
+    float *both = mw_calloc((size_t)(2 * vocab), sizeof *both), *alone = mw_calloc((size_t)vocab, sizeof *alone);
+    CHECK_OK(mw_model_forward(model, &(mw_batch){.n_seq = 2, .ids = ids, .length = lengths}, both));
+    CHECK_OK(mw_model_forward(model, &(mw_batch){.n_seq = 1, .ids = ids, .length = lengths}, alone));
+    CHECK(relative_error(alone, both, vocab) < 1e-5);
+    CHECK_OK(mw_model_forward(model, &(mw_batch){.n_seq = 1, .ids = ids + 5, .length = lengths + 1}, alone));
+    CHECK(relative_error(alone, both + vocab, vocab) < 1e-5);
+
+    int32_t *out[2] = {NULL, NULL}, text[64];
+    int64_t made[2];
+    mw_batch prompts = {.n_seq = 2, .ids = ids, .length = lengths};
+    mw_sampling how = {.max_new_tokens = 7, .top_p = 1, .stop_id = -1};
+    NEED_OK(mw_generate(model, &prompts, &how, out, made));
+    memcpy(text, ids, 5 * sizeof *text);
+    for (int64_t n = 5; n < 12; n++) { /* read at once, token by token */
+        CHECK_OK(mw_model_forward(model, &(mw_batch){.n_seq = 1, .ids = text, .length = &n}, alone));
+        int32_t best = 0;
+        for (int32_t i = 1; i < vocab; i++) best = alone[i] > alone[best] ? i : best;
+        CHECK(out[0][n - 5] == best);
+        text[n] = out[0][n - 5];
+    }
+    mw_kv_cache *cache = NULL;
+    NEED_OK(mw_kv_cache_new(model, 1, 16, &cache));
+    int64_t eight = 8;
+    CHECK_OK(mw_model_forward(model, &(mw_batch){.n_seq = 1, .ids = ids, .length = &eight, .cache = cache}, alone));
+    CHECK_SAYS(MW_ERR_ARG, "the cached keys are those of a shorter text",
+               mw_model_forward(model, &(mw_batch){.n_seq = 1, .ids = ids, .length = &one, .cache = cache}, alone));
+    mw_kv_cache_free(&cache);
+    for (int i = 0; i < 2; i++) mw_free(out[i]);
+    mw_free(both);
+    mw_free(alone);
+    mw_model_free(&model);
+    mw_backend_close(&backend);
+}
+
 int main(int argc, char **argv) {
     if (argc > 1) device = argv[1];
     if (!test_has_device(device)) return TEST_SKIPPED;
     RUN(all_families);
     RUN(configurations);
     RUN(cached_passes_agree);
+    RUN(longrope);
     return test_end();
 }
