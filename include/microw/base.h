@@ -68,7 +68,9 @@ const char *mw_status_text(mw_status status);
 
 /* Installs handlers that record SIGTERM, SIGUSR1, SIGINT and SIGHUP; only a second SIGINT ends the process. SIGINT and
  * SIGHUP that were ignored stay ignored. Under an mpirun that is about to kill its ranks, rank 0 prints a warning.
- * MW_ERR_STATE: a handler cannot be installed. */
+ * A thread of its own takes the signals; the calling thread and those that it starts later block them. A program that
+ * handles signals by itself must do the same: a handler on a thread that computes a product by oneDNN up to 3.11
+ * damages the heap. MW_ERR_STATE: a handler cannot be installed, or the thread cannot be started. */
 mw_status mw_signals_watch(void) MW_MUST_USE;
 /* Returns the number of the last recorded signal, 0 for none. */
 int mw_signal_seen(void);

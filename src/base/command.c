@@ -44,11 +44,13 @@ static mw_status start(const char *command, child *c) {
     int error = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, in) || pipe2(out, O_CLOEXEC) ? errno : 0;
     posix_spawn_file_actions_init(&actions);
     posix_spawnattr_init(&how);
-    sigset_t defaults;
+    sigset_t defaults, blocked;
     sigemptyset(&defaults);
     sigaddset(&defaults, SIGPIPE);
+    sigemptyset(&blocked); /* mw_signals_watch blocks some */
     posix_spawnattr_setsigdefault(&how, &defaults);
-    posix_spawnattr_setflags(&how, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGDEF);
+    posix_spawnattr_setsigmask(&how, &blocked);
+    posix_spawnattr_setflags(&how, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
     if (!error) error = posix_spawn_file_actions_adddup2(&actions, in[1], 0);
     if (!error) error = posix_spawn_file_actions_adddup2(&actions, out[1], 1);
     if (!error) error = posix_spawn(&c->pid, "/bin/sh", &actions, &how, words, environ);

@@ -3,6 +3,7 @@
 #include "microw/base.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <time.h>
@@ -49,18 +50,50 @@ static bool is_ignored(int number) {
     return (number == SIGHUP || number == SIGINT) && sigaction(number, NULL, &now) == 0 && now.sa_handler == SIG_IGN;
 }
 
+/* Handlers run on this thread alone, and all others block the signals: oneDNN's kernels (up to 3.11) let the stack
+ * pointer point into the heap while they compute, and a handler's frame then overwrites what is below
+ * (findings/onednn_signal_frame_in_heap.sh). */
+static void *take_signals(void *watched) {
+    pthread_sigmask(SIG_UNBLOCK, watched, NULL);
+    for (;;) pause();
+    return NULL;
+}
+
+static mw_status start_thread(const sigset_t *watched) {
+    enum { STACK_BYTES = 256 << 10 }; /* a frame has all registers: 11 kB with AMX */
+    static sigset_t of_thread;
+    pthread_attr_t detached;
+    pthread_t thread;
+    of_thread = *watched;
+    int error = pthread_attr_init(&detached);
+    if (!error) error = pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
+    if (!error) error = pthread_attr_setstacksize(&detached, STACK_BYTES);
+    if (!error) error = pthread_create(&thread, &detached, take_signals, &of_thread);
+    return error ? mw_error(MW_ERR_STATE, "cannot start the thread that takes signals: %s", strerror(error)) : MW_OK;
+}
+
 /* A second SIGINT ends the process. The other signals remain requests, since their senders repeat them: a shell and the
  * kernel on a hangup, a job's script, a service manager beside mpirun. */
 mw_status mw_signals_watch(void) {
-    static const int watched[] = {SIGTERM, SIGUSR1, SIGINT, SIGHUP};
+    static const int numbers[] = {SIGTERM, SIGUSR1, SIGINT, SIGHUP};
+    static bool started;
     struct sigaction action = {.sa_sigaction = record, .sa_flags = SA_RESTART | SA_SIGINFO};
     const char *rank = mw_environment("OMPI_COMM_WORLD_RANK");
+    sigset_t watched;
+    if (started) return MW_OK;
     mpirun_will_kill = rank && strcmp(rank, "0") == 0 && !mw_environment("OMPI_MCA_odls_base_sigkill_timeout") &&
                        !mw_environment("PRTE_MCA_odls_base_sigkill_timeout");
     sigemptyset(&action.sa_mask);
-    for (size_t i = 0; i < sizeof watched / sizeof *watched; i++)
-        if (!is_ignored(watched[i]) && sigaction(watched[i], &action, NULL) != 0)
-            return mw_error(MW_ERR_STATE, "cannot watch signal %d: %s", watched[i], strerror(errno));
+    sigemptyset(&watched);
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        if (is_ignored(numbers[i])) continue;
+        if (sigaction(numbers[i], &action, NULL) != 0)
+            return mw_error(MW_ERR_STATE, "cannot watch signal %d: %s", numbers[i], strerror(errno));
+        sigaddset(&watched, numbers[i]);
+    }
+    pthread_sigmask(SIG_BLOCK, &watched, NULL); /* also for threads that start later */
+    MW_TRY(start_thread(&watched));
+    started = true;
     return MW_OK;
 }
 
