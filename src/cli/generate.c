@@ -16,6 +16,7 @@ typedef struct session {
     mw_latent_edit edits[EDITS_MAX];
     mw_steering steering;
     mw_ids ids;
+    bool begins_with_bos; /* not part of the prompt's text */
     int64_t context;
 } session;
 
@@ -66,16 +67,30 @@ static mw_status read_sampling(const arguments *a, mw_sampling *how) {
     return MW_OK;
 }
 
-/* Encodes the prompt, and checks before weights are read that the model's context has room for a new token. */
-static mw_status read_prompt(const char *model, const char *prompt, session *s) {
-    mw_model *outline = NULL;
+/* Encodes the prompt. `rule`, --bos: auto puts bos before it if the tokenizer has one and the prompt does not begin
+ * with it; always, never. */
+static mw_status encode_prompt(const char *rule, const char *prompt, session *s) {
     int32_t bos = mw_tokenizer_bos(s->tokenizer);
-    if (bos >= 0) MW_TRY(mw_ids_add(&s->ids, bos));
+    bool always = rule && strcmp(rule, "always") == 0, never = rule && strcmp(rule, "never") == 0;
+    if (rule && !always && !never && strcmp(rule, "auto") != 0)
+        return mw_error(MW_ERR_CONFIG, "--bos %s: expected auto, always or never", rule);
+    if (always && bos < 0) return mw_error(MW_ERR_CONFIG, "--bos always: the tokenizer has no bos token");
+    MW_TRY(mw_ids_add(&s->ids, bos));
     MW_TRY(mw_tokenizer_encode(s->tokenizer, prompt, strlen(prompt), &s->ids));
+    s->begins_with_bos = always || (!never && bos >= 0 && !(s->ids.count > 1 && s->ids.data[1] == bos));
+    if (s->begins_with_bos) return MW_OK;
+    s->ids.count--;
+    memmove(s->ids.data, s->ids.data + 1, (size_t)s->ids.count * sizeof *s->ids.data);
+    return MW_OK;
+}
+
+/* Checks before weights are read that the model's context has room for a new token. */
+static mw_status check_prompt(const char *model, session *s) {
+    mw_model *outline = NULL;
     MW_TRY(mw_model_outline(model, &outline));
     s->context = mw_model_about(outline)->context;
     mw_model_free(&outline);
-    if (s->ids.count < 1) return mw_error(MW_ERR_CONFIG, "--prompt is empty, and this model has no bos token");
+    if (s->ids.count < 1) return mw_error(MW_ERR_CONFIG, "--prompt is empty, and no bos token is put before it");
     if (s->ids.count < s->context) return MW_OK;
     return mw_error(
         MW_ERR_CONFIG,
@@ -91,7 +106,7 @@ static mw_status print_continuation(session *s, const mw_sampling *how) {
     mw_text text = {0};
     mw_status status = MW_OK;
     for (int64_t i = 0; i < n && status == MW_OK; i++) status = mw_ids_add(&s->ids, made[i]);
-    int64_t skip = mw_tokenizer_bos(s->tokenizer) >= 0 ? 1 : 0;
+    int64_t skip = s->begins_with_bos;
     if (status == MW_OK) status = mw_tokenizer_decode(s->tokenizer, s->ids.data + skip, s->ids.count - skip, &text);
     if (status == MW_OK) printf("%s\n", text.data ? text.data : "");
     if (status == MW_OK && n < how->max_new_tokens && given + n == s->context)
@@ -109,7 +124,8 @@ static mw_status run(const arguments *a, session *s) {
     if (!model || !prompt) return mw_error(MW_ERR_CONFIG, "microw generate needs --model and --prompt");
     MW_TRY(read_sampling(a, &how));
     MW_TRY(mw_tokenizer_open(model, &s->tokenizer));
-    MW_TRY(read_prompt(model, prompt, s));
+    MW_TRY(encode_prompt(argument(a, "--bos"), prompt, s));
+    MW_TRY(check_prompt(model, s));
     MW_TRY(mw_backend_open(device ? device : "auto", &s->backend));
     MW_TRY(mw_model_open(model, dtype ? dtype : "auto", s->backend, &s->model));
     mw_model_stop_at(s->model, s->tokenizer, &how);

@@ -87,6 +87,10 @@ const option options[] = {
     {"--model", NULL, "DIR", "a Hugging Face model folder, or a Hub id in the local cache", "generate layers",
      OPTION_FILLED},
     {"--prompt", NULL, "TEXT", "text to continue", "generate", 0},
+    {"--bos", NULL, "WHEN",
+     "a bos token before the prompt: auto (if the tokenizer has one and the prompt does not begin with "
+     "it), always, never (auto)",
+     "generate", OPTION_FILLED},
     {"--max-new-tokens", NULL, "N", "at most N new tokens (40)", "generate", OPTION_FILLED},
     {"--temperature", NULL, "T", "sampling temperature; 0: always the likeliest token (0)", "generate", OPTION_FILLED},
     {"--top-k", NULL, "K", "samples from the K likeliest tokens; 0: from all (0)", "generate", OPTION_FILLED},

@@ -30,7 +30,9 @@ const mw_field dataset_option_fields[] = {
     {"truncate", MW_FIELD_BOOL, AT(truncate), "false",
      .doc = "without pack: drop the rest of a long document instead of continuing it in a new sequence"},
     {"bos", MW_FIELD_CHOICE, ENUM(bos), "auto", .choices = bos_rules,
-     .doc = "where to put a beginning-of-sequence token; auto: before each document, if the tokenizer has one"},
+     .doc =
+         "where to put a beginning-of-sequence token; auto: before each document, if the tokenizer has one; a row of "
+         "token ids that begins with it is not given another"},
     {"eos", MW_FIELD_BOOL, AT(eos), "false", .doc = "append an end-of-sequence token to each document"},
     {"limit_tokens", MW_FIELD_INT, AT(limit_tokens), "0", .min = 0, .max = 1e15,
      .doc = "stop after this many tokens; 0: none"},

@@ -311,10 +311,21 @@ static mw_status read_text(const document_file *f, const mw_document_span *d, re
     return encode_text(f, d, text, length, r, out);
 }
 
+/* Appends the ids of a row. A row that begins with bos keeps that one where each document is given one. */
+static mw_status read_row(const document_file *f, const mw_document_span *d, const read_context *r, mw_ids *out) {
+    int64_t first = out->count;
+    MW_TRY(npy_read(f, d->offset, out));
+    bool given = r->tokenizer && (r->options->bos == MW_BOS_AUTO || r->options->bos == MW_BOS_DOCUMENT);
+    if (!given || out->count - first < 2 || out->data[first] != mw_tokenizer_bos(r->tokenizer)) return MW_OK;
+    out->count--;
+    memmove(out->data + first, out->data + first + 1, (size_t)(out->count - first) * sizeof *out->data);
+    return MW_OK;
+}
+
 mw_status document_read(const document_files *files, int64_t document, read_context *r, mw_ids *out) {
     const mw_document_span *d = &files->documents[document];
     const document_file *f = &files->items[d->file];
-    if (f->kind == MW_FORMAT_NPY) return npy_read(f, d->offset, out);
+    if (f->kind == MW_FORMAT_NPY) return read_row(f, d, r, out);
     if (!r->tokenizer) return mw_error(MW_ERR_ARG, "%s: texts need a tokenizer", f->path);
     if (f->array) return encode_value(f, d, json_array_get(f->array, (size_t)d->offset), r, out);
     if (f->kind == MW_FORMAT_JSONL) return read_line(f, d, r, out);

@@ -51,7 +51,7 @@ static bool limit_reached(const packer *p) {
 static mw_status append_packed_token(packer *p, int64_t document, int32_t id) {
     if ((p->full = limit_reached(p))) return MW_OK;
     if (p->open >= 0 && p->out->length[p->open] >= p->options->context) p->open = -1;
-    if (p->open < 0) MW_TRY(begin_sequence(p, document, p->bos_each_context));
+    if (p->open < 0) MW_TRY(begin_sequence(p, document, p->bos_each_context && id != p->bos));
     return append_token(p, id);
 }
 

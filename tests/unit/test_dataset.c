@@ -112,6 +112,31 @@ static void token_shards(void) {
     mw_dataset_free(&d);
 }
 
+/* A row that begins with bos keeps that one; other rows are given one. */
+static void rows_with_bos(void) {
+    const char *path;
+    int32_t bos = mw_tokenizer_bos(t), rows[6] = {bos, 2, 3, 4, 5, 6}, given[7] = {bos, 2, 3, bos, 4, 5, 6};
+    NEED(bos >= 0);
+    put_npy("bos.npy", "<i4", "(2, 3)", rows, sizeof rows);
+    mw_dataset_options o = options_for("bos.npy", &path);
+    static const struct {
+        mw_bos_rule rule;
+        bool gives;
+    } cases[] = {{MW_BOS_AUTO, true}, {MW_BOS_DOCUMENT, true}, {MW_BOS_NONE, false}};
+    for (int i = 0; i < 3; i++) {
+        o.bos = cases[i].rule;
+        mw_dataset *d = load(&o);
+        int64_t n = cases[i].gives ? 7 : 6;
+        CHECK(d->n_ids == n && memcmp(d->ids, cases[i].gives ? given : rows, (size_t)n * sizeof *rows) == 0);
+        mw_dataset_free(&d);
+    }
+    o.bos = MW_BOS_CONTEXT;
+    o.context = 3;
+    mw_dataset *d = load(&o);
+    CHECK(d->n_ids == 8 && d->ids[2] == 3 && d->ids[3] == bos && d->ids[4] == 4); /* [bos 2 3] [bos 4 5] [bos 6] */
+    mw_dataset_free(&d);
+}
+
 /* Returns the id of a token that must exist. */
 static int32_t id(const char *word) {
     int32_t found = mw_tokenizer_find(t, word);
@@ -445,6 +470,7 @@ int main(int argc, char **argv) {
     NEED_OK(mw_tokenizer_open(tokenizer, &t));
     RUN(file_formats);
     RUN(token_shards);
+    RUN(rows_with_bos);
     RUN(packing_rules);
     RUN(bad_input);
     RUN(endings);
