@@ -8,10 +8,10 @@
  *     MW_TRY(mw_model_forward(model, &batch, NULL));        // stops after the last hooked site
  *     mw_model_free(&model);
  *
- * Families (config.json "model_type"): gpt2, gpt_neox, gpt_neo, llama, mistral, ministral, qwen2, qwen3, gemma, gemma2,
- * gemma3, gemma3_text. One forward pass serves all families, parameterized by a table. config.json is read as the
- * family's configuration class in transformers 5.24 reads it, with the defaults of that class; a value that changes the
- * computation and is not implemented is refused. All functions are local to the process.
+ * docs/guide/models.md lists the families (config.json "model_type"). One forward pass serves all families,
+ * parameterized by a table. config.json is read as the family's configuration class in transformers 5.24 reads it, with
+ * the defaults of that class; a value that changes the computation and is not implemented is refused. All functions are
+ * local to the process.
  */
 #ifndef MICROW_MODEL_H
 #define MICROW_MODEL_H
