@@ -46,7 +46,8 @@ FAMILIES = ["gpt2", "gpt_neo", "gpt_neox", "llama", "mistral", "ministral", "qwe
             "gemma3_text", "gemma3", "starcoder2", "seed_oss", "cwm", "internlm3", "arcee", "nemotron", "jais2", "olmo",
             "olmo2", "olmo3", "exaone4", "phi", "phi3", "persimmon", "stablelm", "granite", "smollm3", "cohere",
             "cohere2", "glm", "glm4", "helium", "ernie4_5", "hunyuan_v1_dense", "nanochat", "vaultgemma", "gpt_bigcode",
-            "gptj", "codegen", "opt", "bloom", "falcon", "mpt", "xglm", "apertus"]
+            "gptj", "codegen", "opt", "bloom", "falcon", "mpt", "xglm", "apertus",
+            "exaone", "iquestcoder", "ministral3", "hyperclovax"]
 GPT_LIKE = ["gpt2", "gpt_bigcode", "gptj", "codegen"]  # sizes have the names n_embd, n_layer, n_head
 WITHOUT_ROPE = ["gpt2", "gpt_neo", "gpt_bigcode", "opt", "gptj", "codegen", "bloom", "mpt", "xglm"]
 BY_LAYER = ["gemma3_text", "gemma3", "olmo3"]
@@ -69,12 +70,13 @@ FLAGS = {"llama": ["attention_bias", "mlp_bias"], "starcoder2": ["use_bias"],
          "glm": ["attention_bias"], "glm4": ["attention_bias"], "helium": ["attention_bias", "mlp_bias"],
          "ernie4_5": ["use_bias"], "granite": ["attention_bias", "mlp_bias"],
          "smollm3": ["attention_bias", "mlp_bias", "use_sliding_window"], "gpt_bigcode": ["multi_query"],
-         "opt": ["enable_bias"], "xglm": ["scale_embedding"],
+         "opt": ["enable_bias"], "exaone": ["attention_bias", "mlp_bias"], "iquestcoder": ["attention_bias", "mlp_bias"],
+         "hyperclovax": ["attention_bias", "mlp_bias", "use_post_norm"], "xglm": ["scale_embedding"],
          "falcon": ["bias", "multi_query", "parallel_attn", "alibi", "new_decoder_architecture"]}
 FLAGS.update({f: ["attention_bias"] for f in ("qwen3", "gemma", "gemma2", "gemma3", "gemma3_text", "olmo", "olmo2",
                                               "olmo3", "cohere2", "hunyuan_v1_dense", "nanochat", "vaultgemma", "apertus")})
 WINDOWED = ["mistral", "ministral", "qwen2", "qwen3", "gemma2", "gemma3", "gemma3_text", "starcoder2", "cwm", "olmo3",
-            "exaone4", "phi3", "smollm3", "cohere2", "vaultgemma"]
+            "exaone4", "phi3", "smollm3", "cohere2", "vaultgemma", "ministral3"]
 
 
 def layer_types(r, n):
@@ -99,6 +101,8 @@ def rope_table(r, allowed, pairs):
                      long_factor=[r.choice([2.0, 5, 9.5]) for _ in range(n)])
         extra = {"factor": 4.0, "attention_factor": 1.2, "original_max_position_embeddings": r.choice([8, 16, 32])}
         table.update({k: v for k, v in extra.items() if r.random() < (0.7 if k[0] == "o" else 0.3)})
+    if r.random() < 0.15:
+        table["llama_4_scaling_beta"] = r.choice([0.1, 0.5])
     if kind == "dynamic" and r.random() < 0.3:
         table["alpha"] = r.choice([50.0, 1000])
     if kind == "llama3":
@@ -144,6 +148,9 @@ def rope_options(r, family, c):
         c["rope_parameters"] = nested if r.random() < (0.75 if by_layer else 0.04) else flat
     if family in ("gemma3_text", "gemma3") and r.random() < 0.3:
         c["rope_local_base_freq"] = r.choice([100.0, 5000])
+    for table in (c.get("rope_scaling"), c.get("rope_parameters")):
+        if family == "ministral3" and table and r.random() < 0.9:
+            table["llama_4_scaling_beta"] = r.choice([0.1, 0.5])
     if r.random() < 0.06:
         c["original_max_position_embeddings"] = r.choice([8, 16, 32])
 
@@ -252,10 +259,12 @@ def family_options(r, family, c, layers):
         c["pad_token_id"] = r.choice([1, 5, 0, None])
     if family == "olmo" and some(0.5):
         c["clip_qkv"] = r.choice([None, 0.3, 8.0])
-    if family == "granite":
+    if family == "hyperclovax" and some(0.3):
+        c["attention_multiplier"] = None
+    if family in ("granite", "hyperclovax"):
         for key in ("embedding_multiplier", "residual_multiplier", "attention_multiplier", "logits_scaling"):
             if some(0.6):
-                c[key] = r.choice([0.25, 1.0, 3, 12.0])
+                c[key] = r.choice([0.25, 1.0, 3.0, 12.0])
     if family in ("cohere", "cohere2") and some(0.5):
         c["logit_scale"] = r.choice([0.25, 1.0, 0.0625])
     if family in ("gptj", "codegen"):
@@ -359,9 +368,21 @@ def randomize(model, seed):
         parameter.data = parameter.data * 0.1 + noise * scale
 
 
+def exaone_name(name):
+    for new, old in (("model.embed_tokens.", "transformer.wte."), ("model.layers.", "transformer.h."),
+                     ("model.norm.", "transformer.ln_f."), ("o_proj.", "out_proj."),
+                     ("self_attn.", "attn.attention."), ("input_layernorm.", "ln_1."),
+                     ("post_attention_layernorm.", "ln_2."), ("mlp.gate_proj.", "mlp.c_fc_0."),
+                     ("mlp.up_proj.", "mlp.c_fc_1."), ("mlp.down_proj.", "mlp.c_proj.")):
+        name = name.replace(new, old)
+    return name
+
+
 def write_weights(r, model, folder):
     """Writes the weights in one of the layouts that are on the Hub. Returns whether the head is stored or tied."""
     state = {k: v.detach().clone().contiguous() for k, v in model.state_dict().items()}
+    if model.config.model_type == "exaone":  # the names that its files have, which transformers translates
+        state = {exaone_name(k): v for k, v in state.items()}
     head = next((k for k in ("lm_head.weight", "embed_out.weight") if k in state), None)
     tied = model.config.tie_word_embeddings
     has_head = True

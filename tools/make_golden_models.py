@@ -82,6 +82,12 @@ def configs():
     yield "nanochat", tf.NanoChatConfig(**few, final_logit_softcapping=2.0)
     yield "vaultgemma", tf.VaultGemmaConfig(**few, head_dim=8, sliding_window=5, query_pre_attn_scalar=12,
                                             attn_logit_softcapping=2.0, final_logit_softcapping=3.0)
+    yield "exaone", tf.ExaoneConfig(**few)
+    yield "iquestcoder", tf.IQuestCoderConfig(**few, head_dim=6)
+    yield "ministral3", tf.Ministral3Config(**few, head_dim=6, rope_parameters=dict(
+        yarn, original_max_position_embeddings=4, llama_4_scaling_beta=0.4))
+    yield "hyperclovax", tf.HyperCLOVAXConfig(**few, embedding_multiplier=3.0, residual_multiplier=0.4,
+                                              logits_scaling=0.3)
     yield "apertus", tf.ApertusConfig(**few, rope_parameters=LLAMA3, pad_token_id=0)
     bloom = dict(vocab_size=VOCAB, hidden_size=18, n_layer=2, n_head=6)
     yield "bloom", tf.BloomConfig(**bloom)
@@ -171,12 +177,14 @@ def watch_block(block, config, family, prefix, tape):
     out = child(attention, "o_proj", "dense", "c_proj", "out_proj")
     first = child(mlp, "gate_proj", "gate_up_proj", "up_proj", "c_fc", "dense_h_to_4h", "fc1", "fc_in")
     down = child(mlp, "down_proj", "c_proj", "dense_4h_to_h", "fc2", "fc_out")
-    norms_after = child(block, "post_feedforward_layernorm", "post_mlp_layernorm")
+    norms_after = child(block, "post_feedforward_layernorm", "post_mlp_layernorm", "post_norm2")
+    if isinstance(norms_after, torch.nn.Identity):
+        norms_after = None
     attn_out, mlp_out = out, down
     if norms_after:
-        attn_out = child(block, "post_self_attn_layernorm", "post_attention_layernorm")
+        attn_out = child(block, "post_self_attn_layernorm", "post_norm1", "post_attention_layernorm")
         mlp_out = norms_after
-    scale = config.residual_multiplier if family == "granite" else 1.0
+    scale = config.residual_multiplier if family in ("granite", "hyperclovax") else 1.0
     tape.inputs(block, f"{prefix}.resid_pre")
     tape.outputs(block, f"{prefix}.resid_post")
     tape.inputs(fused or attention.q_proj, f"{prefix}.attn_in")
@@ -193,7 +201,7 @@ def watch_block(block, config, family, prefix, tape):
     if not parallel:
         before = child(block, "pre_feedforward_layernorm", "ln_2", "final_layer_norm", "feedforward_layernorm",
                        "norm_2")
-        if before is None and (not norms_after or family == "glm4"):
+        if before is None and (not norms_after or family in ("glm4", "hyperclovax")):
             before = block.post_attention_layernorm
         tape.inputs(before or mlp, f"{prefix}.resid_mid")
     tape.inputs(first, f"{prefix}.mlp_in")
@@ -208,7 +216,7 @@ def watch(model, tape):
     family = model.config.get_text_config().model_type
     for i, block in enumerate(child(base, "h", "layers", "blocks")):
         watch_block(block, base.config, family, str(i), tape)
-    if family not in ("gemma", "gemma2", "granite"):
+    if family not in ("gemma", "gemma2", "granite", "hyperclovax"):
         tape.outputs(child(base, "wte", "embed_in", "embed_tokens", "word_embeddings"), "embed")
 
 

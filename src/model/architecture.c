@@ -145,7 +145,7 @@ static mw_status read_attention_scale(mw_model_config c, mw_architecture *a) {
         a->attention_scale = 1 / sqrt(scalar);
         break;
     case SCALE_MULTIPLIER:
-        a->attention_scale = factor;
+        a->attention_scale = factor != 0 ? factor : 1 / sqrt((double)a->head_dim); /* 0: null */
         break;
     case SCALE_ONE:
         a->attention_scale = 1;
@@ -192,6 +192,8 @@ static mw_status read_flags(mw_model_config root, mw_model_config c, mw_architec
         MW_TRY(mw_config_flag(c, "use_parallel_residual", f->parallel_initial, &a->parallel));
     a->one_norm = a->parallel && (!f->names.norm2 || f->parallel_shares_norm);
     a->alibi = f->alibi == ALIBI_BLOOM;
+    a->output_norms = true;
+    if (f->post_norm_key) MW_TRY(mw_config_flag(c, f->post_norm_key, true, &a->output_norms));
     MW_TRY(read_bias(c, &f->attention.qkv_bias, &a->qkv_bias));
     MW_TRY(read_bias(c, &f->attention.o_bias, &a->o_bias));
     MW_TRY(read_bias(c, &f->mlp.bias, &a->mlp_bias));

@@ -21,6 +21,7 @@ typedef struct mw_rope {
     mw_rope_type type;
     double theta, linear_factor; /* linear_factor 1: no interpolation */
     double attention_factor;     /* of cosines and sines */
+    double query_growth;         /* queries grow by 1 + query_growth ln(1 + floor(position / original_context)) */
     int64_t width;               /* of a head, as the exponents have it; an odd width rotates one more element */
     int64_t rotating;            /* ROPE_PROPORTIONAL: pairs that rotate */
     double original_context;     /* llama3, yarn, longrope: longer sequences take the long factors of longrope */
@@ -40,6 +41,7 @@ typedef struct mw_architecture {
     bool xielu;            /* in place of the activation, with constants of each layer */
     double clip;           /* of queries, keys and values; 0: none */
     int64_t zero_position; /* OWN_XGLM: row of the positions that is zero; -1: none */
+    bool output_norms;     /* norms of the outputs that the family's names have */
     bool one_norm;         /* attention and MLP of parallel blocks read one normalized stream */
     bool own_norms;        /* the family's own_norm1 and own_norm2 */
     bool alibi;

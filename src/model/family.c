@@ -86,6 +86,7 @@
 
 static const mw_family families[] = {
     {.model_type = "gpt2",
+     .other_type = "gpt-sw3",
      .names = {GPT_NAMES, .qkv = "h.%d.attn.c_attn", .o = "h.%d.attn.c_proj"},
      .keys = {GPT_SIZES(768, 12, 12, 50257, 1024)},
      .norm = LAYER_NORM,
@@ -553,6 +554,66 @@ static const mw_family families[] = {
                   "\"original_max_position_embeddings\": 8192, \"low_freq_factor\": 1.0, \"high_freq_factor\": 4.0}"},
      .attention = {ATTENTION_BIAS, .qk_norm = QK_NORM_HEAD},
      .mlp = {.activation = "xielu", .xielu = true}},
+    {.model_type = "exaone",
+     .names = {.embed = "wte",
+               .final_norm = "ln_f",
+               .head = "lm_head",
+               .norm1 = "h.%d.ln_1",
+               .q = "h.%d.attn.attention.q_proj",
+               .k = "h.%d.attn.attention.k_proj",
+               .v = "h.%d.attn.attention.v_proj",
+               .o = "h.%d.attn.attention.out_proj",
+               .norm2 = "h.%d.ln_2",
+               .gate = "h.%d.mlp.c_fc_0",
+               .up = "h.%d.mlp.c_fc_1",
+               .down = "h.%d.mlp.c_proj"},
+     .keys = {.d_model = {"hidden_size", 4096},
+              .n_layers = {"num_layers|num_hidden_layers", 32},
+              .heads = {"num_attention_heads", 32},
+              .vocab = {"vocab_size", 102400},
+              .context = {"max_position_embeddings", 4096},
+              .kv_heads = {"num_key_value_heads", 8, true},
+              HEAD_DIM_DERIVED,
+              .d_mlp = {"intermediate_size", 14336},
+              .eps = {"layer_norm_epsilon|rms_norm_eps", 1e-5},
+              .activation = "activation_function|hidden_act"},
+     .norm = RMS_NORM,
+     .rope = {ROPE_COMMON, .theta = 500000},
+     .heads_divide = true,
+     .attention = {ATTENTION_BIAS},
+     .mlp = {.activation = "silu", .bias = BY_KEY("mlp_bias", false)}},
+    {.model_type = "iquestcoder",
+     .names = {LLAMA_NAMES, NORM2},
+     .keys = {SIZES(5120, 80, 40, 76800, 131072, 27648), .kv_heads = {"num_key_value_heads", 8, true},
+              .head_dim = {"head_dim", 128, true}, RMS_EPS(1e-5)},
+     .norm = RMS_NORM,
+     .rope = {ROPE_COMMON},
+     .heads_divide = true,
+     .attention = {ATTENTION_BIAS},
+     .mlp = {.activation = "silu", .bias = BY_KEY("mlp_bias", false)},
+     .only = "{\"clip_qkv\": null, \"use_sliding_window\": false}"},
+    {.model_type = "ministral3",
+     .names = {LLAMA_NAMES, NORM2},
+     .keys = {SIZES(4096, 34, 32, 131072, 262144, 14336), .kv_heads = {"num_key_value_heads", 8, true},
+              .head_dim = {"head_dim", 128, true}, RMS_EPS(1e-5), WINDOW(0)},
+     .norm = RMS_NORM,
+     .rope = {ROPE_COMMON, .grows = true,
+              .table = "{\"type\": \"yarn\", \"rope_theta\": 1000000.0, \"factor\": 16.0, "
+                       "\"original_max_position_embeddings\": 16384, \"beta_fast\": 32.0, \"beta_slow\": 1.0, "
+                       "\"mscale_all_dim\": 1.0, \"mscale\": 1.0, \"llama_4_scaling_beta\": 0.1}"},
+     .attention = {.window = WINDOW_ALL},
+     .mlp = {.activation = "silu"}},
+    {.model_type = "hyperclovax",
+     .names = {LLAMA_NAMES, NORM2, .post_attn_norm = "layers.%d.post_norm1", .post_mlp_norm = "layers.%d.post_norm2"},
+     .keys = {SIZES(4096, 32, 32, 32000, 2048, 11008), KV_AS_HEADS, HEAD_DIM_DERIVED, RMS_EPS(1e-6),
+              .embedding_scale = {"embedding_multiplier", 1}, .residual_scale = {"residual_multiplier", 1},
+              .attention_scale = {"attention_multiplier", 0, true}, .logit_scale = {"logits_scaling", 1}},
+     .norm = RMS_NORM,
+     .rope = {ROPE_COMMON},
+     .heads_divide = true,
+     .attention = {ATTENTION_BIAS, .scale = SCALE_MULTIPLIER},
+     .mlp = {.activation = "silu", .bias = BY_KEY("mlp_bias", false)},
+     .post_norm_key = "use_post_norm"},
     {.model_type = "gemma",
      .names = {LLAMA_NAMES, NORM2},
      .keys = {SIZES(3072, 28, 16, 256000, 8192, 24576), KV_HEADS(16), .head_dim = {"head_dim", 256}, RMS_EPS(1e-6)},
@@ -615,7 +676,8 @@ const mw_family *mw_family_find(const char *model_type, bool *wrapped) {
     for (int i = 0; i < FAMILIES; i++) {
         const mw_family *f = &families[i];
         *wrapped = f->wrapper_type && strcmp(f->wrapper_type, model_type) == 0;
-        if (*wrapped || strcmp(f->model_type, model_type) == 0) return f;
+        bool other = f->other_type && strcmp(f->other_type, model_type) == 0;
+        if (*wrapped || other || strcmp(f->model_type, model_type) == 0) return f;
     }
     return NULL;
 }
@@ -627,6 +689,7 @@ bool mw_family_is_gated(const mw_family *family) {
 void mw_family_list(mw_text *out) {
     for (int i = 0; i < FAMILIES; i++) {
         mw_text_addf(out, "%s%s", i ? ", " : "", families[i].model_type);
+        if (families[i].other_type) mw_text_addf(out, ", %s", families[i].other_type);
         if (families[i].wrapper_type) mw_text_addf(out, ", %s", families[i].wrapper_type);
     }
 }

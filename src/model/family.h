@@ -99,6 +99,7 @@ typedef struct mw_rope_spec {
     double theta;          /* default; 0: 10000 */
     double local_theta;    /* ROPE_BY_LAYER: default of layers with a window */
     const char *local_key; /* ROPE_BY_LAYER: key of that default, or NULL: as for the other layers */
+    bool grows;            /* Ministral 3: queries at late positions grow by llama_4_scaling_beta */
     const char *table;     /* JSON: parameters where config.json has none, or NULL */
     bool alpha;            /* HunYuan: `alpha` of the type dynamic raises theta */
 } mw_rope_spec;
@@ -169,6 +170,7 @@ typedef enum mw_residual {
 /* Zero members are the usual case: serial residual, separate q, k and v, no bias, no window. */
 typedef struct mw_family {
     const char *model_type;   /* of config.json */
+    const char *other_type;   /* a second model_type of the same class, or NULL */
     const char *wrapper_type; /* model_type of a config.json whose "text_config" is of this family, or NULL */
     mw_weight_names names;
     mw_config_keys keys;
@@ -190,8 +192,9 @@ typedef struct mw_family {
     int position_offset; /* OPT: position 0 is this row of the embedding of positions */
     mw_attention_spec attention;
     mw_mlp_spec mlp;
-    const char *multi_query; /* flag, true by default: one key-value head; else as many as heads; or NULL */
-    bool one_bias;           /* InternLM 3: all matrices have a bias, or none */
+    const char *post_norm_key; /* flag, true by default: outputs have norms; or NULL: as the names say */
+    const char *multi_query;   /* flag, true by default: one key-value head; else as many as heads; or NULL */
+    bool one_bias;             /* InternLM 3: all matrices have a bias, or none */
     const char *only; /* JSON: keys of the class with the one value of each that is implemented, its default; or NULL */
 } mw_family;
 

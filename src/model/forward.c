@@ -130,8 +130,9 @@ static mw_status rotate_run(pass *p, const float *table, int64_t row, int64_t ro
     const mw_backend_ops *ops = p->backend->ops;
     int64_t d = a->head_dim, q = a->n_heads * d, kv = a->n_kv_heads * d;
     bool interleaved = a->family->rope.interleaved;
-    MW_TRY(ops->rotary(p->backend, w->q + row * q, table, p->position + row, rows, a->n_heads, d, a->rotary_pairs,
-                       interleaved));
+    const float *queries = mw_rope_queries(p->model);
+    MW_TRY(ops->rotary(p->backend, w->q + row * q, queries ? queries : table, p->position + row, rows, a->n_heads, d,
+                       a->rotary_pairs, interleaved));
     return ops->rotary(p->backend, w->k + row * kv, table, p->position + row, rows, a->n_kv_heads, d, a->rotary_pairs,
                        interleaved);
 }

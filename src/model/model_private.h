@@ -37,6 +37,7 @@ typedef struct mw_layer {
 typedef struct mw_rope_tables {
     float *usual;
     float *extended; /* ROPE_LONGROPE: of sequences longer than original_context */
+    float *queries;  /* of queries, where they grow with the position */
 } mw_rope_tables;
 
 /* Buffers of a pass in backend memory, for up to `rows` rows. */
@@ -92,8 +93,10 @@ void mw_layers_free(mw_model *model);
 mw_status mw_key_bias_reserve(mw_model *model, int64_t positions) MW_MUST_USE;
 mw_status mw_rope_reserve(mw_model *model, int64_t positions) MW_MUST_USE;
 void mw_rope_free(mw_model *model);
-/* Returns the table of a layer for sequences of `length` tokens. */
+/* Returns the table of a layer for sequences of `length` tokens: of keys, and of queries unless mw_rope_queries has
+ * one of their own. */
 const float *mw_rope_table(const mw_model *model, int64_t layer, int64_t length);
+const float *mw_rope_queries(const mw_model *model); /* or NULL */
 /* Returns whether keys of a sequence of `past` tokens are rotated otherwise when it has `end` tokens. */
 bool mw_rope_changes(const mw_model *model, int64_t past, int64_t end);
 mw_status mw_workspace_reserve(mw_model *model, int64_t rows) MW_MUST_USE;

@@ -162,6 +162,19 @@ static mw_status read_type(mw_model_config table, const char *type, double fract
     return rope_optional(table, "factor", 1, &rope->linear_factor);
 }
 
+/* Reads how queries grow with the position; the number is required, as transformers fails without it. */
+static mw_status read_growth(mw_model_config table, const rope_defaults *defaults, mw_rope *rope) {
+    const json_t *value;
+    MW_TRY(rope_number(table, "llama_4_scaling_beta", (double)NAN, &rope->query_growth));
+    MW_TRY(mw_config_find(table, "original_max_position_embeddings", false, &value));
+    bool moved = rope->type == ROPE_LLAMA3 || rope->type == ROPE_YARN || rope->type == ROPE_LONGROPE;
+    if (!value && !moved)
+        return mw_error(MW_ERR_FORMAT, "%s: the rotary parameters have no 'original_max_position_embeddings'",
+                        table.path);
+    return moved ? MW_OK
+                 : read_original_context(table, &(rope_defaults){.original_context = defaults->original_context}, rope);
+}
+
 /* Reads one table of rotary parameters. */
 static mw_status read_table(mw_model_config table, const rope_defaults *defaults, const mw_architecture *a,
                             mw_rope *rope) {
@@ -178,6 +191,7 @@ static mw_status read_table(mw_model_config table, const rope_defaults *defaults
     bool ignored = (strcmp(type, "default") == 0 && a->family->rope.share == 0) || strcmp(type, "proportional") == 0;
     MW_TRY(rope_width(table, ignored ? 1 : fraction, a, rope));
     MW_TRY(read_type(table, type, fraction, defaults, a, rope));
+    if (a->family->rope.grows) MW_TRY(read_growth(table, defaults, rope));
     bool even = rope->width % 2 == 0 || rope->type == ROPE_LINEAR || rope->type == ROPE_LLAMA3;
     return rope->theta > 0 && rope->linear_factor > 0 && even ? MW_OK : impossible(table);
 }

@@ -55,25 +55,32 @@ static float frequency_of(const mw_rope *rope, bool extended, int64_t pair) {
     return (float)(frequency / rope->linear_factor);
 }
 
-static void fill_angles(const mw_model *m, const mw_rope *rope, bool extended, int64_t positions, float *out) {
+typedef enum table_kind { TABLE_USUAL, TABLE_EXTENDED, TABLE_QUERIES } table_kind;
+
+static float query_factor(const mw_rope *rope, int64_t position) {
+    double times = floor((double)position / rope->original_context);
+    return 1.0f + (float)rope->query_growth * logf(1.0f + (float)times);
+}
+
+static void fill_angles(const mw_model *m, const mw_rope *rope, table_kind kind, int64_t positions, float *out) {
     int64_t pairs = m->arch.rotary_pairs;
     float scale = (float)rope->attention_factor, direction = m->arch.family->rope.reversed ? -1.0f : 1.0f;
     for (int64_t i = 0; i < pairs; i++) {
-        float frequency = frequency_of(rope, extended, i);
+        float frequency = frequency_of(rope, kind == TABLE_EXTENDED, i);
         for (int64_t p = 0; p < positions; p++) {
-            float angle = (float)p * frequency;
-            out[(p * pairs + i) * 2] = cosf(angle) * scale;
-            out[(p * pairs + i) * 2 + 1] = direction * sinf(angle) * scale;
+            float angle = (float)p * frequency, factor = kind == TABLE_QUERIES ? scale * query_factor(rope, p) : scale;
+            out[(p * pairs + i) * 2] = cosf(angle) * factor;
+            out[(p * pairs + i) * 2 + 1] = direction * sinf(angle) * factor;
         }
     }
 }
 
-static mw_status make_table(mw_model *model, const mw_rope *rope, bool extended, int64_t positions, float **slot) {
+static mw_status make_table(mw_model *model, const mw_rope *rope, table_kind kind, int64_t positions, float **slot) {
     mw_backend *backend = model->backend;
     int64_t count = positions * model->arch.rotary_pairs * 2;
     float *host = mw_alloc((size_t)count * sizeof *host), *device = NULL;
     if (!host) return MW_ERR_MEMORY;
-    fill_angles(model, rope, extended, positions, host);
+    fill_angles(model, rope, kind, positions, host);
     mw_status status = mw_backend_floats(backend, count, &device);
     if (status == MW_OK) status = backend->ops->upload(backend, device, host, (size_t)count * sizeof *host);
     mw_free(host);
@@ -87,8 +94,9 @@ static mw_status make_table(mw_model *model, const mw_rope *rope, bool extended,
 }
 
 static mw_status make_tables(mw_model *model, const mw_rope *rope, int64_t positions, mw_rope_tables *out) {
-    MW_TRY(make_table(model, rope, false, positions, &out->usual));
-    return rope->type == ROPE_LONGROPE ? make_table(model, rope, true, positions, &out->extended) : MW_OK;
+    MW_TRY(make_table(model, rope, TABLE_USUAL, positions, &out->usual));
+    if (rope->query_growth != 0) MW_TRY(make_table(model, rope, TABLE_QUERIES, positions, &out->queries));
+    return rope->type == ROPE_LONGROPE ? make_table(model, rope, TABLE_EXTENDED, positions, &out->extended) : MW_OK;
 }
 
 mw_status mw_rope_reserve(mw_model *model, int64_t positions) {
@@ -102,7 +110,8 @@ mw_status mw_rope_reserve(mw_model *model, int64_t positions) {
 }
 
 void mw_rope_free(mw_model *model) {
-    float *all[] = {model->rope.usual, model->rope.extended, model->local_rope.usual, model->local_rope.extended};
+    float *all[] = {model->rope.usual, model->rope.extended, model->rope.queries, model->local_rope.usual,
+                    model->local_rope.extended};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i]) model->backend->ops->free(model->backend, all[i]);
 }
@@ -115,6 +124,10 @@ const float *mw_rope_table(const mw_model *model, int64_t layer, int64_t length)
     bool local = model->local_rope.usual && model->arch.window[layer];
     const mw_rope_tables *tables = local ? &model->local_rope : &model->rope;
     return is_extended(local ? &model->arch.local_rope : &model->arch.rope, length) ? tables->extended : tables->usual;
+}
+
+const float *mw_rope_queries(const mw_model *model) {
+    return model->rope.queries;
 }
 
 bool mw_rope_changes(const mw_model *model, int64_t past, int64_t end) {

@@ -265,7 +265,7 @@ static mw_status bind_attention(const binder *b, int64_t l, mw_layer *layer) {
     MW_TRY(bind_matrix(b, f->names.v, l, d, kv, false, a->qkv_bias, &layer->v));
     MW_TRY(bind_head_norm(b, f->names.q_norm, l, a->n_heads, &layer->q_norm));
     MW_TRY(bind_head_norm(b, f->names.k_norm, l, a->n_kv_heads, &layer->k_norm));
-    MW_TRY(bind_norm(b, f->names.post_attn_norm, l, d, &layer->post_attn));
+    if (a->output_norms) MW_TRY(bind_norm(b, f->names.post_attn_norm, l, d, &layer->post_attn));
     return bind_matrix(b, f->names.o, l, q, d, f->conv1d, a->o_bias, &layer->o);
 }
 
@@ -313,7 +313,7 @@ static mw_status bind_layer(const binder *b, int64_t l, mw_layer *layer) {
         MW_TRY(bind_main_norm(b, a->own_norms ? names->own_norm2 : names->norm2, l, &layer->norm2));
     MW_TRY(bind_mlp(b, l, layer));
     if (a->xielu) MW_TRY(bind_xielu(b, l, layer));
-    return bind_norm(b, names->post_mlp_norm, l, a->d_model, &layer->post_mlp);
+    return a->output_norms ? bind_norm(b, names->post_mlp_norm, l, a->d_model, &layer->post_mlp) : MW_OK;
 }
 
 /* Finds the prefix by a matrix of the first layer: a file may lack the embedding, or have one of another model. */
