@@ -86,6 +86,11 @@ def configs():
     yield "iquestcoder", tf.IQuestCoderConfig(**few, head_dim=6)
     yield "ministral3", tf.Ministral3Config(**few, head_dim=6, rope_parameters=dict(
         yarn, original_max_position_embeddings=4, llama_4_scaling_beta=0.4))
+    vision = dict(model_type="pixtral", hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1,
+                  image_size=28, patch_size=14, head_dim=8)
+    yield "mistral3", tf.Mistral3Config(
+        text_config=dict(few, model_type="mistral", head_dim=6, sliding_window=None), vision_config=vision,
+        image_token_index=10, spatial_merge_size=2, vision_feature_layer=-1, tie_word_embeddings=False)
     yield "hyperclovax", tf.HyperCLOVAXConfig(**few, embedding_multiplier=3.0, residual_multiplier=0.4,
                                               logits_scaling=0.3)
     yield "apertus", tf.ApertusConfig(**few, rope_parameters=LLAMA3, pad_token_id=0)
@@ -241,9 +246,11 @@ def main():
         torch.manual_seed(0)
         # Falcon's eager attention adds ALiBi twice
         how = "sdpa" if name.startswith("falcon") else "eager"
-        model = tf.AutoModelForCausalLM.from_config(config, attn_implementation=how).eval()
+        kind = tf.AutoModelForImageTextToText if name == "mistral3" else tf.AutoModelForCausalLM
+        model = kind.from_config(config, attn_implementation=how).eval()
         randomize(model)
-        ids = torch.randint(0, VOCAB, (2, LENGTH), generator=torch.Generator().manual_seed(3))
+        # 10 is the token of images
+        ids = torch.randint(11 if name == "mistral3" else 0, VOCAB, (2, LENGTH), generator=torch.Generator().manual_seed(3))
         tape = Tape()
         watch(model, tape)
         with torch.no_grad():

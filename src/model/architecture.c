@@ -186,7 +186,8 @@ static mw_status read_bias(mw_model_config c, const mw_bias *bias, bool *out) {
 /* `root`: the whole config.json, which says whether the head is tied. */
 static mw_status read_flags(mw_model_config root, mw_model_config c, mw_architecture *a) {
     const mw_family *f = a->family;
-    MW_TRY(mw_config_flag(root, "tie_word_embeddings", f->tied, &a->tied));
+    bool wrapped = root.object != c.object; /* classes of multimodal models tie the head by default */
+    MW_TRY(mw_config_flag(root, "tie_word_embeddings", wrapped || f->tied, &a->tied));
     a->parallel = f->residual == RESIDUAL_PARALLEL;
     if (f->residual == RESIDUAL_CONFIG)
         MW_TRY(mw_config_flag(c, "use_parallel_residual", f->parallel_initial, &a->parallel));
@@ -286,10 +287,18 @@ static mw_status unknown_family(const char *path, const char *type) {
     return status;
 }
 
+/* Finds the text model of a multimodal model whose text_config may be of several families. */
+static mw_status unwrap(mw_model_config *c, const char **type) {
+    if (!*type || strcmp(*type, "mistral3") != 0) return MW_OK;
+    MW_TRY(mw_json_get_object(mw_config_source(*c), "text_config", &c->object));
+    return mw_json_get_text(mw_config_source(*c), "model_type", NULL, type);
+}
+
 static mw_status read_config(mw_model_config c, mw_architecture *out, mw_text *ignored) {
     const char *type;
     mw_model_config root = c;
     MW_TRY(mw_json_get_text(mw_config_source(c), "model_type", NULL, &type));
+    MW_TRY(unwrap(&c, &type));
     /* transformers reads a Mistral with layer_types as a Ministral */
     if (type && strcmp(type, "mistral") == 0 && json_object_get(c.object, "layer_types")) type = "ministral";
     bool wrapped = false;
