@@ -278,8 +278,12 @@ def family_options(r, family, c, layers):
             c["no_rope_layer_interval"] = r.choice([1, 2, 3])
     if family == "nanochat" and some(0.5):
         c["final_logit_softcapping"] = r.choice([None, 2.0, 15.0])
-    if family == "opt" and some(0.1):
-        c[r.choice(["do_layer_norm_before", "_remove_final_layer_norm", "layer_norm_elementwise_affine"])] = some(0.5)
+    if family == "opt":
+        for key in ("do_layer_norm_before", "_remove_final_layer_norm"):
+            if some(0.4):
+                c[key] = some(0.5)
+        if some(0.4):
+            c["word_embed_proj_dim"] = r.choice([None, 6, 40])
     if family in ("exaone4", "cohere2") and some(0.4):
         c["sliding_window_pattern"] = r.choice([1, 2, 3, 4])
     if family == "gpt2":

@@ -110,6 +110,9 @@ def configs():
     yield "gpt_bigcode_heads", tf.GPTBigCodeConfig(**gpt, multi_query=False)
     yield "gptj", tf.GPTJConfig(**gpt, rotary_dim=2)
     yield "codegen", tf.CodeGenConfig(**gpt, rotary_dim=4)
+    yield "opt_norms_last", tf.OPTConfig(
+        vocab_size=VOCAB, hidden_size=16, num_hidden_layers=2, num_attention_heads=4, ffn_dim=24,
+        max_position_embeddings=64, word_embed_proj_dim=10, do_layer_norm_before=False)
     yield "opt", tf.OPTConfig(vocab_size=VOCAB, hidden_size=16, num_hidden_layers=2, num_attention_heads=4, ffn_dim=24,
                               max_position_embeddings=64, word_embed_proj_dim=16)
 
@@ -208,6 +211,8 @@ def watch_block(block, config, family, prefix, tape):
                        "norm_2")
         if before is None and (not norms_after or family in ("glm4", "hyperclovax")):
             before = block.post_attention_layernorm
+        if family == "opt" and not config.do_layer_norm_before:
+            before = first
         tape.inputs(before or mlp, f"{prefix}.resid_mid")
     tape.inputs(first, f"{prefix}.mlp_in")
     tape.inputs(down, f"{prefix}.mlp_act")
@@ -221,7 +226,9 @@ def watch(model, tape):
     family = model.config.get_text_config().model_type
     for i, block in enumerate(child(base, "h", "layers", "blocks")):
         watch_block(block, base.config, family, str(i), tape)
-    if family not in ("gemma", "gemma2", "granite", "hyperclovax"):
+    if child(base, "project_in"):
+        tape.outputs(base.project_in, "embed")
+    elif family not in ("gemma", "gemma2", "granite", "hyperclovax"):
         tape.outputs(child(base, "wte", "embed_in", "embed_tokens", "word_embeddings"), "embed")
 
 

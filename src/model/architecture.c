@@ -104,17 +104,15 @@ static mw_status set_qkv_groups(mw_model_config c, mw_architecture *a) {
 
 static mw_status read_sizes(mw_model_config c, mw_architecture *a) {
     const mw_config_keys *k = &a->family->keys;
-    int64_t d_embed;
     MW_TRY(read_heads(c, a));
     MW_TRY(set_qkv_groups(c, a));
     MW_TRY(mw_config_whole(c, &k->d_mlp, 1 << 22, &a->d_mlp));
     if (!a->d_mlp) a->d_mlp = 4 * a->d_model;
     MW_TRY(mw_config_whole(c, &k->vocab, 1 << 28, &a->vocab));
     MW_TRY(mw_config_whole(c, &k->context, INT64_C(1) << 32, &a->context));
-    MW_TRY(mw_config_whole(c, &k->d_embed, INT64_C(1) << 32, &d_embed));
-    if (!d_embed || d_embed == a->d_model) return MW_OK;
-    return mw_error(MW_ERR_UNSUPPORTED, "%s: '%s' other than the width of the model is not supported", c.path,
-                    k->d_embed.name);
+    MW_TRY(mw_config_whole(c, &k->d_embed, 1 << 20, &a->d_embed));
+    if (!a->d_embed) a->d_embed = a->d_model;
+    return MW_OK;
 }
 
 /* Gemma 3's classes have soft caps that transformers 5.24 does not apply: the one of the scores, and that of the logits

@@ -33,6 +33,7 @@ typedef struct mw_rope {
 
 typedef struct mw_architecture {
     const mw_family *family;
+    int64_t d_embed; /* width of embedding and head, which matrices project to d_model and back if it is another */
     int64_t n_layers, d_model, n_heads, n_kv_heads, head_dim, d_mlp, vocab, context, rotary_pairs;
     int64_t qkv_groups; /* of a matrix that holds q, k and v; 1: all q, all k, all v; 0: three matrices */
     double eps, attention_scale, attention_softcap, final_softcap, embedding_scale; /* soft cap 0: none */
@@ -41,9 +42,11 @@ typedef struct mw_architecture {
     bool xielu;            /* in place of the activation, with constants of each layer */
     double clip;           /* of queries, keys and values; 0: none */
     int64_t zero_position; /* OWN_XGLM: row of the positions that is zero; -1: none */
-    bool output_norms;     /* norms of the outputs that the family's names have */
-    bool one_norm;         /* attention and MLP of parallel blocks read one normalized stream */
-    bool own_norms;        /* the family's own_norm1 and own_norm2 */
+    bool norms_last;       /* a block normalizes the sum of its input and an output, not the input; no final norm */
+    bool no_final_norm;
+    bool output_norms; /* norms of the outputs that the family's names have */
+    bool one_norm;     /* attention and MLP of parallel blocks read one normalized stream */
+    bool own_norms;    /* the family's own_norm1 and own_norm2 */
     bool alibi;
     bool parallel, tied, qkv_bias, o_bias, mlp_bias, qk_norm;
     bool scale_by_layer; /* scores of layer l are divided by l + 1 */

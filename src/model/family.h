@@ -9,6 +9,7 @@
 typedef struct mw_weight_names {
     const char *embed, *position, *embed_norm, *final_norm, *head; /* position: learned embedding of positions */
     const char *new_head;                                          /* a second name of the head */
+    const char *project_in, *project_out;                          /* OPT: between the widths of embedding and model */
     const char *norm1, *qkv, *q, *k, *v, *o, *q_norm, *k_norm, *post_attn_norm;
     const char *own_norm1, *own_norm2; /* Falcon: of blocks with a norm for each half, in place of norm1 and norm2 */
     const char *norm2, *gate, *gate_up, *up, *down; /* gate: of a gated MLP; gate_up: [gate, up] in one */
@@ -115,7 +116,7 @@ typedef struct mw_config_key {
 /* Keys that the family's configuration class in transformers 5.24 has, and the defaults there. */
 typedef struct mw_config_keys {
     mw_config_key d_model, n_layers, heads, vocab, context;
-    mw_config_key d_embed;                                     /* OPT: only d_model is implemented; 0: d_model */
+    mw_config_key d_embed;                                     /* of the embedding; 0: d_model */
     mw_config_key kv_heads;                                    /* 0: as heads */
     mw_config_key head_dim;                                    /* 0: d_model / heads */
     mw_config_key d_mlp;                                       /* 0: 4 * d_model */
@@ -159,7 +160,7 @@ typedef enum mw_alibi {
 } mw_alibi;
 
 /* What a class has that no other has: read by a function of its own. */
-typedef enum mw_own_keys { OWN_NONE, OWN_FALCON, OWN_MPT, OWN_XGLM } mw_own_keys;
+typedef enum mw_own_keys { OWN_NONE, OWN_FALCON, OWN_MPT, OWN_XGLM, OWN_OPT } mw_own_keys;
 
 typedef enum mw_residual {
     RESIDUAL_SERIAL,

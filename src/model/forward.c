@@ -57,6 +57,8 @@ static mw_status multiply(pass *p, const mw_weight *w, const float *x, float *y,
                                                             .packed = w->packed});
 }
 
+static const mw_norm none;
+
 /* Normalizes `rows` vectors of `width`; copies them where there is no norm. */
 static mw_status normalize(pass *p, const mw_norm *norm, const float *x, float *y, int64_t rows, int64_t width) {
     const mw_architecture *a = &p->model->arch;
@@ -204,7 +206,7 @@ static mw_status attend(pass *p, int64_t l) {
     const mw_architecture *a = &p->model->arch;
     const mw_layer *layer = &p->model->layers[l];
     mw_workspace *w = &p->model->work;
-    MW_TRY(normalize(p, &layer->norm1, w->x, w->h, p->rows, a->d_model));
+    MW_TRY(normalize(p, a->norms_last ? &none : &layer->norm1, w->x, w->h, p->rows, a->d_model));
     MW_TRY(fire(p, l, MW_ATTN_IN, w->h));
     if (finished(p, (mw_site){(int)l, MW_ATTN_IN})) return MW_OK;
     MW_TRY(project(p, l));
@@ -238,7 +240,7 @@ static mw_status feed_forward(pass *p, int64_t l, const float *stream) {
     const mw_architecture *a = &p->model->arch;
     const mw_layer *layer = &p->model->layers[l];
     mw_workspace *w = &p->model->work;
-    MW_TRY(normalize(p, &layer->norm2, stream, w->h, p->rows, a->d_model));
+    MW_TRY(normalize(p, a->norms_last ? &none : &layer->norm2, stream, w->h, p->rows, a->d_model));
     MW_TRY(fire(p, l, MW_MLP_IN, w->h));
     if (finished(p, (mw_site){(int)l, MW_MLP_IN})) return MW_OK;
     MW_TRY(multiply(p, &layer->up, w->h, w->up, p->rows));
@@ -275,15 +277,24 @@ static mw_status parallel_block(pass *p, int64_t l) {
     return add(p, w->x, w->out);
 }
 
+/* Adds an output to the residual stream; normalizes the sum where the norms come last. */
+static mw_status add_output(pass *p, const mw_norm *norm) {
+    const mw_architecture *a = &p->model->arch;
+    mw_workspace *w = &p->model->work;
+    MW_TRY(add(p, w->x, w->out));
+    return a->norms_last ? normalize(p, norm, w->x, w->x, p->rows, a->d_model) : MW_OK;
+}
+
 static mw_status serial_block(pass *p, int64_t l) {
+    const mw_layer *layer = &p->model->layers[l];
     mw_workspace *w = &p->model->work;
     MW_TRY(attend(p, l));
     if (finished(p, (mw_site){(int)l, MW_ATTN_OUT})) return MW_OK;
-    MW_TRY(add(p, w->x, w->out));
+    MW_TRY(add_output(p, &layer->norm1));
     MW_TRY(fire(p, l, MW_RESID_MID, w->x));
     if (finished(p, (mw_site){(int)l, MW_RESID_MID})) return MW_OK;
     MW_TRY(feed_forward(p, l, w->x));
-    return add(p, w->x, w->out);
+    return add_output(p, &layer->norm2);
 }
 
 static mw_status run_layers(pass *p) {
@@ -304,8 +315,11 @@ static mw_status embed(pass *p) {
     const mw_model *m = p->model;
     mw_workspace *w = &p->model->work;
     int64_t d = m->arch.d_model;
-    MW_TRY(p->backend->ops->gather_rows(p->backend, w->x, m->embed.data, m->embed.dtype, p->batch->ids, p->rows, d,
-                                        (float)m->arch.embedding_scale, false));
+    bool projected = m->project_in.data != NULL;
+    MW_TRY(p->backend->ops->gather_rows(p->backend, projected ? w->h : w->x, m->embed.data, m->embed.dtype,
+                                        p->batch->ids, p->rows, m->arch.d_embed, (float)m->arch.embedding_scale,
+                                        false));
+    if (projected) MW_TRY(multiply(p, &m->project_in, w->h, w->x, p->rows));
     MW_TRY(fire(p, 0, MW_EMBED, w->x));
     if (finished(p, (mw_site){0, MW_EMBED})) return MW_OK;
     if (m->embed_norm.weight) MW_TRY(normalize(p, &m->embed_norm, w->x, w->x, p->rows, d));
@@ -342,15 +356,17 @@ static mw_status download_last_logits(pass *p, int64_t row, int64_t rows, float 
 static mw_status unembed(pass *p, float *last_logits) {
     mw_model *m = p->model;
     mw_workspace *w = &m->work;
-    int64_t d = m->arch.d_model, vocab = m->arch.vocab;
+    int64_t d = m->arch.d_embed, vocab = m->arch.vocab;
+    float *states = w->h; /* [rows, d] */
     bool hooked = mw_hooks_wanted(m->hooks, (mw_site){0, MW_LOGITS});
     if (!w->logits) MW_TRY(mw_backend_floats(m->backend, MW_LOGIT_ROWS * vocab, &w->logits));
     MW_TRY(mw_head_pack_once(m));
-    MW_TRY(normalize(p, &m->final_norm, w->x, w->h, p->rows, d));
+    MW_TRY(normalize(p, &m->final_norm, w->x, w->h, p->rows, m->arch.d_model));
+    if (m->project_out.data) MW_TRY(multiply(p, &m->project_out, w->h, states = w->out, p->rows));
     if (hooked) {
         for (int64_t row = 0; row < p->rows && !p->stopped; row += MW_LOGIT_ROWS) {
             int64_t rows = p->rows - row < MW_LOGIT_ROWS ? p->rows - row : MW_LOGIT_ROWS;
-            MW_TRY(logits_of_rows(p, w->h + row * d, row, rows, true));
+            MW_TRY(logits_of_rows(p, states + row * d, row, rows, true));
             if (last_logits && !p->stopped) MW_TRY(download_last_logits(p, row, rows, last_logits));
         }
         return MW_OK;
@@ -358,7 +374,7 @@ static mw_status unembed(pass *p, float *last_logits) {
     for (int64_t s = 0; s < p->batch->n_seq; s++) {
         int64_t last = p->first_row[s] + p->q_len[s] - 1;
         if (p->q_len[s] == 0) continue;
-        MW_TRY(logits_of_rows(p, w->h + last * d, last, 1, false));
+        MW_TRY(logits_of_rows(p, states + last * d, last, 1, false));
         MW_TRY(download_last_logits(p, last, 1, last_logits));
     }
     return MW_OK;

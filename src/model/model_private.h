@@ -60,7 +60,8 @@ struct mw_model {
     void **copies; /* of vectors, and of matrices outside layers, as in mw_layer */
     int64_t n_copies, copies_capacity;
     mw_weight embed, position;
-    mw_weight head; /* data NULL: the model has no logits */
+    mw_weight project_in, project_out; /* data NULL: the embedding is as wide as the model */
+    mw_weight head;                    /* data NULL: the model has no logits */
     mw_norm embed_norm, final_norm;
     const float *ones; /* as wide as the widest norm: its weight where the family has none. Owned by `copies` */
     mw_layer *layers;

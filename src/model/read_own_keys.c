@@ -68,6 +68,16 @@ static mw_status read_xglm(mw_model_config c, mw_architecture *a) {
     return a->d_model >= 4 ? MW_OK : mw_error(MW_ERR_FORMAT, "%s: expected a width of at least 4", c.path);
 }
 
+/* OPT: where norms stand. */
+static mw_status read_opt(mw_model_config c, mw_architecture *a) {
+    bool first, removed;
+    MW_TRY(mw_config_flag(c, "do_layer_norm_before", true, &first));
+    MW_TRY(mw_config_flag(c, "_remove_final_layer_norm", false, &removed));
+    a->norms_last = !first;
+    a->no_final_norm = !first || removed;
+    return MW_OK;
+}
+
 mw_status mw_own_keys_read(mw_model_config c, mw_architecture *a) {
     switch (a->family->own) {
     case OWN_FALCON:
@@ -76,6 +86,8 @@ mw_status mw_own_keys_read(mw_model_config c, mw_architecture *a) {
         return read_mpt(c, a);
     case OWN_XGLM:
         return read_xglm(c, a);
+    case OWN_OPT:
+        return read_opt(c, a);
     case OWN_NONE:
         break;
     }

@@ -389,15 +389,24 @@ static mw_status bind_ends(const binder *b) {
     bool has_head = find_head(b, head);
     full_name(b, a->family->names.embed, 0, ".weight", embed);
     bool from_head = a->tied && has_head && !mw_safetensors_type(model->file, embed);
-    MW_TRY(bind_named(b, from_head ? head : embed, a->d_model, a->vocab, false, &model->embed));
+    MW_TRY(bind_named(b, from_head ? head : embed, a->d_embed, a->vocab, false, &model->embed));
     if (a->tied && (from_head || !has_head || same_tensor(b, embed, head)))
         model->head = model->embed;
     else if (has_head)
-        MW_TRY(bind_named(b, head, a->d_model, a->vocab, false, &model->head));
+        MW_TRY(bind_named(b, head, a->d_embed, a->vocab, false, &model->head));
     if (!a->family->head_bias || !model->head.data) return MW_OK;
     if (!has_head) snprintf(head, sizeof head, "%s.weight", a->family->names.head);
     snprintf(head + strlen(head) - strlen("weight"), sizeof "bias", "bias");
     return bind_vector(b, head, a->vocab, &model->head.bias);
+}
+
+/* Binds the matrices between the widths of embedding and model, if these differ. */
+static mw_status bind_projections(const binder *b) {
+    mw_model *m = b->model;
+    const mw_architecture *a = &m->arch;
+    if (a->d_embed == a->d_model) return MW_OK;
+    MW_TRY(bind_matrix(b, a->family->names.project_in, 0, a->d_embed, a->d_model, false, false, &m->project_in));
+    return bind_matrix(b, a->family->names.project_out, 0, a->d_model, a->d_embed, false, false, &m->project_out);
 }
 
 /* Computes XGLM's positions: the first half of a row are sines, the second cosines, of Vaswani et al. 2017 with
@@ -446,6 +455,7 @@ mw_status mw_weights_bind(mw_model *model, mw_dtype dtype) {
     MW_TRY(find_prefix(&b));
     MW_TRY(check_layers(&b));
     MW_TRY(bind_ends(&b));
+    MW_TRY(bind_projections(&b));
     MW_TRY(bind_positions(&b));
     MW_TRY(bind_embed_norm(&b));
     for (int64_t l = 0; l < a->n_layers; l++) {
@@ -453,5 +463,5 @@ mw_status mw_weights_bind(mw_model *model, mw_dtype dtype) {
         MW_TRY(bind_layer(&b, l, b.layer));
     }
     b.layer = NULL;
-    return bind_main_norm(&b, a->family->names.final_norm, 0, &model->final_norm);
+    return a->no_final_norm ? MW_OK : bind_main_norm(&b, a->family->names.final_norm, 0, &model->final_norm);
 }

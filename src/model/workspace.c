@@ -15,13 +15,14 @@ mw_status mw_workspace_reserve(mw_model *model, int64_t rows) {
     const mw_architecture *a = &model->arch;
     mw_workspace *w = &model->work;
     int64_t q = a->n_heads * a->head_dim, kv = a->n_kv_heads * a->head_dim;
+    int64_t wide = a->d_model > a->d_embed ? a->d_model : a->d_embed;
     int64_t z = q > a->d_model ? q : a->d_model; /* parallel blocks keep the output of attention there */
     struct {
         float **slot;
         int64_t width;
-    } wanted[] = {{&w->x, a->d_model}, {&w->h, a->d_model},   {&w->q, q},
-                  {&w->k, kv},         {&w->v, kv},           {&w->qkv, a->qkv_groups > 1 ? q + 2 * kv : 0},
-                  {&w->z, z},          {&w->out, a->d_model}, {&w->gate, mw_family_is_gated(a->family) ? a->d_mlp : 0},
+    } wanted[] = {{&w->x, a->d_model}, {&w->h, wide},   {&w->q, q},
+                  {&w->k, kv},         {&w->v, kv},     {&w->qkv, a->qkv_groups > 1 ? q + 2 * kv : 0},
+                  {&w->z, z},          {&w->out, wide}, {&w->gate, mw_family_is_gated(a->family) ? a->d_mlp : 0},
                   {&w->up, a->d_mlp}};
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
         if (wanted[i].width) MW_TRY(mw_backend_floats(model->backend, rows * wanted[i].width, wanted[i].slot));

@@ -49,6 +49,7 @@ static const char *const families[] = {"apertus",
                                        "olmo2",
                                        "olmo3",
                                        "opt",
+                                       "opt_norms_last",
                                        "persimmon",
                                        "phi",
                                        "phi3",
@@ -108,7 +109,7 @@ static void check_unembedding(mw_model *model, const mw_safetensors *golden) {
         for (int64_t v = 0; v < vocab; v++) {
             double logit = ((const float *)logits.data)[r * vocab + v], cap = a->final_softcap;
             want[r * vocab + v] = (float)(cap > 0 ? cap * atanh(logit / cap) : logit);
-            made[r * vocab + v] = (float)(made[r * vocab + v] / sqrt(square + a->eps));
+            if (!a->no_final_norm) made[r * vocab + v] = (float)(made[r * vocab + v] / sqrt(square + a->eps));
         }
     }
     for (int64_t v = 0; v < vocab && (a->family->norm.biased || a->family->head_bias);
