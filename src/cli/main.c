@@ -58,10 +58,11 @@ static int run_verb(const arguments *a, int argc, char **argv) {
     bool alone = a->verb->on_file == verb_doctor && doctor_without_mpi();
     if (status == MW_OK) status = alone ? mw_comm_self(&world) : mw_comm_world(&argc, &argv, &world);
     if (status != MW_OK) return exit_code(status);
+    bool all = argument(a, "--verbose") || mw_environment("MICROW_DEBUG");
     mw_log_setup(mw_comm_rank(world), mw_comm_size(world),
-                 argument(a, "--quiet")           ? MW_LOG_WARNING
-                 : mw_environment("MICROW_DEBUG") ? MW_LOG_DEBUG
-                                                  : MW_LOG_INFO);
+                 argument(a, "--quiet") ? MW_LOG_WARNING
+                 : all                  ? MW_LOG_DEBUG
+                                        : MW_LOG_INFO);
     status = dispatch(a, argc, argv, world);
     mw_status written = mw_output_end();
     if (status == MW_OK) status = written;

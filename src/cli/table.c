@@ -110,6 +110,8 @@ const option options[] = {
     {"--store", NULL, "DIR", "folder that experiments will write to (the current folder)", "doctor", OPTION_FILLED},
     {"--json", NULL, NULL, "prints one JSON object; unknown values are null", "doctor", 0},
     {"--quiet", "-q", NULL, "prints errors, warnings and results, but no progress and no notes", "*", 0},
+    {"--verbose", NULL, NULL,
+     "also prints what is usually of no interest, such as keys of config.json that are ignored", "*", 0},
     {"--help", "-h", NULL, "prints this text", "*", 0},
     {0},
 };

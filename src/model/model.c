@@ -82,6 +82,8 @@ static void fill_info(mw_model *model, mw_dtype dtype, int64_t parameters) {
 static mw_status open_into(mw_model *model, const char *name, const char *dtype) {
     MW_TRY(mw_hub_folder(name, &model->folder));
     MW_TRY(mw_architecture_read(model->folder, &model->arch, &model->ignored));
+    if (model->ignored.length)
+        mw_log(MW_LOG_DEBUG, "%s: keys of config.json that are ignored: %s", model->folder, model->ignored.data);
     MW_TRY(mw_stop_ids_read(model));
     MW_TRY(mw_safetensors_open_folder(model->folder, &model->file));
     mw_dtype working = MW_F32;
