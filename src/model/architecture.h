@@ -6,7 +6,7 @@
 #include "model/config_keys.h"
 #include "model/family.h"
 
-enum { MW_LAYERS_MAX = 1024, MW_ROPE_FACTORS_MAX = 512 };
+enum { MW_LAYERS_MAX = 1024, MW_ROPE_FACTORS_MAX = 512, MW_COMPUTED_POSITIONS_MAX = 1 << 16 };
 
 typedef enum mw_rope_type {
     ROPE_LINEAR,      /* also without scaling, and "dynamic", which scales beyond the context only */

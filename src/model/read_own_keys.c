@@ -65,6 +65,9 @@ static mw_status read_xglm(mw_model_config c, mw_architecture *a) {
     MW_TRY(mw_config_find(c, "pad_token_id", true, &value));
     a->embedding_scale = scaled ? sqrt((double)a->d_model) : 1;
     a->zero_position = !value ? 1 : json_is_integer(value) ? json_integer_value(value) : -1;
+    if (a->context > MW_COMPUTED_POSITIONS_MAX)
+        return mw_error(MW_ERR_UNSUPPORTED, "%s: '%s': more than %d computed positions are not supported", c.path,
+                        a->family->keys.context.name, MW_COMPUTED_POSITIONS_MAX);
     return a->d_model >= 4 ? MW_OK : mw_error(MW_ERR_FORMAT, "%s: expected a width of at least 4", c.path);
 }
 

@@ -6,7 +6,29 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
-static const char *const models[] = {"gpt2", "gpt_neo", "gpt_neox", "llama3", "qwen3", "gemma2", "gemma3"};
+static const char *const models[] = {"gpt2",
+                                     "gpt_neo",
+                                     "gpt_neox",
+                                     "llama3",
+                                     "qwen3",
+                                     "gemma2",
+                                     "gemma3",
+                                     "apertus",
+                                     "bloom",
+                                     "codegen",
+                                     "cohere",
+                                     "falcon_new",
+                                     "hunyuan_v1_dense",
+                                     "hyperclovax",
+                                     "mistral3",
+                                     "mpt",
+                                     "nanochat",
+                                     "olmo3",
+                                     "opt_norms_last",
+                                     "phi3_long",
+                                     "smollm3",
+                                     "stablelm_parallel",
+                                     "xglm"};
 enum { MODELS = sizeof models / sizeof *models };
 
 static mw_backend *backend;
@@ -36,7 +58,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     fuzz_begin();
     mw_model *model = NULL;
     if (mw_model_open(fuzz_path(folder), "auto", backend, &model) == MW_OK) {
-        mw_status status = mw_model_forward(model, &(mw_batch){.n_seq = 1, .ids = ids, .length = &length}, NULL);
+        float *logits = mw_alloc((size_t)mw_model_about(model)->vocab * sizeof *logits);
+        fuzz_need(logits != NULL, "no memory for logits");
+        mw_status status = mw_model_forward(model, &(mw_batch){.n_seq = 1, .ids = ids, .length = &length}, logits);
+        mw_free(logits);
         (void)status; /* fails for a valid model whose context is shorter */
     }
     mw_model_free(&model);
