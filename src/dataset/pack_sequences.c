@@ -9,6 +9,7 @@ typedef struct packer {
     int64_t ids_capacity, sequences_capacity;
     int32_t bos, eos; /* -1: not added */
     bool bos_each_context;
+    bool own_bos; /* the next token is a bos that begins a document */
     int64_t open; /* index of the sequence being filled; -1: none */
     bool full;    /* limit_tokens is reached */
 } packer;
@@ -51,13 +52,17 @@ static bool limit_reached(const packer *p) {
 static mw_status append_packed_token(packer *p, int64_t document, int32_t id) {
     if ((p->full = limit_reached(p))) return MW_OK;
     if (p->open >= 0 && p->out->length[p->open] >= p->options->context) p->open = -1;
-    if (p->open < 0) MW_TRY(begin_sequence(p, document, p->bos_each_context && id != p->bos));
+    if (p->open < 0) MW_TRY(begin_sequence(p, document, p->bos_each_context && !p->own_bos));
     return append_token(p, id);
 }
 
 static mw_status pack_document(packer *p, int64_t document, const int32_t *ids, int64_t n) {
     if (p->bos >= 0 && !p->bos_each_context) MW_TRY(append_packed_token(p, document, p->bos));
-    for (int64_t i = 0; i < n && !p->full; i++) MW_TRY(append_packed_token(p, document, ids[i]));
+    for (int64_t i = 0; i < n && !p->full; i++) {
+        p->own_bos = i == 0 && ids[0] == p->bos;
+        MW_TRY(append_packed_token(p, document, ids[i]));
+    }
+    p->own_bos = false;
     return p->eos >= 0 && !p->full ? append_packed_token(p, document, p->eos) : MW_OK;
 }
 
