@@ -36,22 +36,13 @@ static float bias_of(const mw_architecture *a, int64_t head, int64_t position) {
 
 mw_status mw_key_bias_reserve(mw_model *model, int64_t positions) {
     const mw_architecture *a = &model->arch;
-    mw_backend *backend = model->backend;
     if (!a->alibi || positions <= model->key_bias_positions) return MW_OK;
     int64_t grown = positions < 256 ? 256 : positions + positions / 2, count = a->n_heads * grown;
-    float *host = mw_alloc((size_t)count * sizeof *host), *device = NULL;
+    float *host = mw_alloc((size_t)count * sizeof *host);
     if (!host) return MW_ERR_MEMORY;
     for (int64_t h = 0; h < a->n_heads; h++)
         for (int64_t p = 0; p < grown; p++) host[h * grown + p] = bias_of(a, h, p);
-    mw_status status = mw_backend_floats(backend, count, &device);
-    if (status == MW_OK) status = backend->ops->upload(backend, device, host, (size_t)count * sizeof *host);
-    mw_free(host);
-    if (status != MW_OK) {
-        if (device) backend->ops->free(backend, device);
-        return status;
-    }
-    if (model->key_bias) backend->ops->free(backend, model->key_bias);
-    model->key_bias = device;
+    MW_TRY(mw_table_replace(model->backend, host, count, &model->key_bias));
     model->key_bias_positions = grown;
     return MW_OK;
 }

@@ -102,6 +102,8 @@ const float *mw_rope_queries(const mw_model *model); /* or NULL */
 bool mw_rope_changes(const mw_model *model, int64_t past, int64_t end);
 mw_status mw_workspace_reserve(mw_model *model, int64_t rows) MW_MUST_USE;
 void mw_workspace_free(mw_model *model);
+/* Puts a copy of `host` [count] into backend memory in place of the table in *slot, which may be NULL; frees `host`. */
+mw_status mw_table_replace(mw_backend *backend, float *host, int64_t count, float **slot) MW_MUST_USE;
 
 /* Reads the ids that end a text from config.json and generation_config.json. */
 mw_status mw_stop_ids_read(mw_model *model) MW_MUST_USE;

@@ -76,21 +76,11 @@ static void fill_angles(const mw_model *m, const mw_rope *rope, table_kind kind,
 }
 
 static mw_status make_table(mw_model *model, const mw_rope *rope, table_kind kind, int64_t positions, float **slot) {
-    mw_backend *backend = model->backend;
     int64_t count = positions * model->arch.rotary_pairs * 2;
-    float *host = mw_alloc((size_t)count * sizeof *host), *device = NULL;
+    float *host = mw_alloc((size_t)count * sizeof *host);
     if (!host) return MW_ERR_MEMORY;
     fill_angles(model, rope, kind, positions, host);
-    mw_status status = mw_backend_floats(backend, count, &device);
-    if (status == MW_OK) status = backend->ops->upload(backend, device, host, (size_t)count * sizeof *host);
-    mw_free(host);
-    if (status != MW_OK) {
-        if (device) backend->ops->free(backend, device);
-        return status;
-    }
-    if (*slot) backend->ops->free(backend, *slot);
-    *slot = device;
-    return MW_OK;
+    return mw_table_replace(model->backend, host, count, slot);
 }
 
 static mw_status make_tables(mw_model *model, const mw_rope *rope, int64_t positions, mw_rope_tables *out) {

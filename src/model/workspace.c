@@ -1,4 +1,4 @@
-/* Allocates the buffers of forward passes. */
+/* Allocates the buffers and tables of forward passes. */
 #include "model/model_private.h"
 
 void mw_workspace_free(mw_model *model) {
@@ -7,6 +7,17 @@ void mw_workspace_free(mw_model *model) {
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i]) model->backend->ops->free(model->backend, all[i]);
     *w = (mw_workspace){0};
+}
+
+mw_status mw_table_replace(mw_backend *backend, float *host, int64_t count, float **slot) {
+    float *device = NULL;
+    mw_status status = mw_backend_floats(backend, count, &device);
+    if (status == MW_OK) status = backend->ops->upload(backend, device, host, (size_t)count * sizeof *host);
+    mw_free(host);
+    float *unused = status == MW_OK ? *slot : device;
+    if (unused) backend->ops->free(backend, unused);
+    if (status == MW_OK) *slot = device;
+    return status;
 }
 
 mw_status mw_workspace_reserve(mw_model *model, int64_t rows) {
