@@ -101,7 +101,8 @@ static int64_t count_parameters(const mw_architecture *a) {
     int64_t attention = a->d_model * (2 * q + 2 * kv),
             mlp = (mw_family_is_gated(a->family) ? 3 : 2) * a->d_model * a->d_mlp;
     int64_t positions = a->family->names.position ? a->context * a->d_model : 0;
-    return a->vocab * a->d_model * (a->tied ? 1 : 2) + positions + a->n_layers * (attention + mlp);
+    int64_t projections = a->d_embed == a->d_model ? 0 : 2 * a->d_embed * a->d_model;
+    return a->vocab * a->d_embed * (a->tied ? 1 : 2) + projections + positions + a->n_layers * (attention + mlp);
 }
 
 mw_status mw_model_outline(const char *name, mw_model **out) {
