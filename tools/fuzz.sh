@@ -8,7 +8,7 @@ seconds=${1:-600}
 shift || true
 cmake --preset fuzz >/dev/null
 cmake --build --preset fuzz >/dev/null
-targets=${*:-safetensors tokenizer yaml dataset checkpoint sae model store names discovery}
+targets=${*:-safetensors torch tokenizer yaml dataset checkpoint sae model store names discovery}
 
 search() {
     mkdir -p "build-fuzz/corpus/$1" "build-fuzz/findings/$1"

@@ -1,4 +1,5 @@
 /* microw/safetensors.h: reads tensors of safetensors files from a memory map, without a copy, and writes such files.
+ * Reads also state dicts of torch.save.
  *
  *     mw_safetensors *file = NULL;
  *     mw_tensor w;
@@ -21,11 +22,15 @@ extern "C" {
 
 typedef struct mw_safetensors mw_safetensors;
 
-/* Maps one file. The caller frees *out. Errors: MW_ERR_IO, MW_ERR_FORMAT, MW_ERR_MEMORY. */
+/* Maps one file; *.bin, *.pt and *.pth are read as files of torch.save, whose checksums are compared and whose tensors
+ * are copied unless they are row-major in the file. The pickle in them is read as data: nothing is imported or called.
+ * The caller frees *out. Errors: MW_ERR_IO, MW_ERR_FORMAT, MW_ERR_MEMORY; MW_ERR_UNSUPPORTED for files of torch.save
+ * with more than tensors, or compressed. */
 mw_status mw_safetensors_open(const char *path, mw_safetensors **out) MW_MUST_USE;
-/* Maps `folder`/model.safetensors, or the shards that model.safetensors.index.json lists. A tensor that is listed but
- * in no shard is absent. Of a tensor in several shards the index decides; MW_ERR_FORMAT if that is not the last shard
- * and the bytes differ. Errors as for one file. */
+/* Maps `folder`/model.safetensors, or the shards that model.safetensors.index.json lists; without either
+ * pytorch_model.bin, or those of pytorch_model.bin.index.json. A tensor that is listed but in no shard is absent. Of a
+ * tensor in several shards the index decides; MW_ERR_FORMAT if that is not the last shard and the bytes differ. Errors
+ * as for one file. */
 mw_status mw_safetensors_open_folder(const char *folder, mw_safetensors **out) MW_MUST_USE;
 /* Unmaps the files and sets *file to NULL: tensors found in them become invalid. NULL is allowed. */
 void mw_safetensors_free(mw_safetensors **file);

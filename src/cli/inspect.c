@@ -304,6 +304,9 @@ static const struct file_kind {
     mw_status (*inspect)(const char *);
 } file_kinds[] = {
     {".safetensors", inspect_tensors},
+    {".bin", list_tensors},
+    {".pt", list_tensors},
+    {".pth", list_tensors},
     {".h5.partial", inspect_unfinished},
     {"discovery.h5", inspect_discovery},
     {".csv", inspect_names},

@@ -1,6 +1,8 @@
-/* Reads and writes safetensors files: the length of a JSON header, the header, then the data of all tensors. */
+/* Reads and writes safetensors files: the length of a JSON header, the header, then the data of all tensors. Files of
+ * torch.save are read into the same description. */
 #include "microw/safetensors.h"
 #include "base/json.h"
+#include "model/torch/torch_file.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +26,9 @@ struct mw_safetensors {
     entry *entries; /* sorted by name */
     int64_t count, capacity;
     json_t *metadata;
+    int64_t reading; /* index of the file that is read */
+    void **copies;   /* of tensors of torch that are not row-major in their file */
+    int64_t n_copies, copies_capacity;
 };
 
 typedef struct type_name {
@@ -138,10 +143,62 @@ static mw_status read_tensors(mw_safetensors *st, int64_t file, const json_t *he
     return check_layout(path, st->entries + first, st->count - first, length);
 }
 
+/* ---- files of torch.save ------------------------------------------------------------------------------- */
+
+/* As transformers: by the name. */
+static bool is_of_torch(const char *path) {
+    return mw_ends_with(path, ".bin") || mw_ends_with(path, ".pt") || mw_ends_with(path, ".pth");
+}
+
+/* Writes the elements in row-major order. */
+static void gather(const torch_tensor *t, char *to) {
+    int64_t index[MW_DIMS_MAX] = {0};
+    size_t size = (size_t)t->bits / 8;
+    for (int64_t i = 0; i < t->count; i++, to += size) {
+        int64_t from = 0;
+        for (int d = 0; d < t->ndim; d++) from += index[d] * t->stride[d];
+        memcpy(to, (const char *)t->data + (size_t)from * size, size);
+        for (int d = t->ndim - 1; d >= 0 && ++index[d] == t->shape[d]; d--) index[d] = 0;
+    }
+}
+
+static mw_status make_dense(mw_safetensors *st, const torch_tensor *t, entry *e) {
+    if (!MW_GROW(st->copies, st->n_copies, st->copies_capacity)) return MW_ERR_MEMORY;
+    void *copy = mw_alloc((size_t)t->count * (size_t)t->bits / 8);
+    if (!copy) return MW_ERR_MEMORY;
+    st->copies[st->n_copies++] = copy;
+    gather(t, copy);
+    e->tensor.data = copy;
+    return MW_OK;
+}
+
+static mw_status add_torch(void *self, const torch_tensor *t) {
+    mw_safetensors *st = self;
+    const type_name *type = find_type(t->type);
+    if (!MW_GROW(st->entries, st->count, st->capacity)) {
+        mw_free(t->name);
+        return MW_ERR_MEMORY;
+    }
+    entry *e = &st->entries[st->count++];
+    *e = (entry){.name = t->name, .file = st->reading, .end = (uint64_t)t->count * (uint64_t)t->bits / 8};
+    e->usable = type && type->dtype >= 0 && t->ndim <= MW_DIMS_MAX;
+    snprintf(e->type, sizeof e->type, "%s", t->type);
+    e->tensor = (mw_tensor){.dtype = e->usable ? (mw_dtype)type->dtype : MW_U8,
+                            .ndim = t->ndim <= MW_DIMS_MAX ? t->ndim : 0,
+                            .data = (void *)(uintptr_t)t->data};
+    memcpy(e->tensor.shape, t->shape, sizeof *t->shape * (size_t)e->tensor.ndim);
+    if (!t->dense && t->ndim > MW_DIMS_MAX) e->end = 0; /* not used: nothing to compare */
+    return t->dense || t->ndim > MW_DIMS_MAX ? MW_OK : make_dense(st, t, e);
+}
+
+/* ---- all files ----------------------------------------------------------------------------------------- */
+
 static mw_status read_file(mw_safetensors *st, int64_t file) {
     const char *path = st->paths[file];
     mw_map *map = &st->maps[file];
     MW_TRY(mw_map_open(path, map));
+    st->reading = file;
+    if (is_of_torch(path)) return torch_file_read(path, map, add_torch, st);
     uint64_t size = 0;
     if (map->length >= 8) memcpy(&size, map->data, 8); /* little endian, as all supported machines */
     if (map->length < 8 || size > map->length - 8 || size > HEADER_MAX)
@@ -167,6 +224,10 @@ static bool same_bytes(const entry *a, const entry *b) {
 static mw_status choose_shard(const mw_safetensors *st, const json_t *map, int64_t first, int64_t last, int64_t *out) {
     const char *shard = mw_json_text(map, st->entries[first].name);
     *out = last;
+    for (int64_t i = first; i < last; i++)
+        if (st->entries[i].file == st->entries[i + 1].file)
+            return mw_error(MW_ERR_FORMAT, "%s: tensor '%s' occurs twice", st->paths[st->entries[i].file],
+                            st->entries[i].name);
     if (shard && strcmp(mw_path_basename(st->paths[st->entries[last].file]), shard) == 0) return MW_OK;
     for (int64_t i = first; i < last; i++)
         if (!same_bytes(&st->entries[i], &st->entries[last]))
@@ -198,7 +259,7 @@ static mw_status drop_duplicates(mw_safetensors *st, const json_t *map) {
 /* `map`: the index's shard of each tensor, or NULL. */
 static mw_status read_all(mw_safetensors *st, const json_t *map) {
     for (int64_t i = 0; i < st->n_files; i++) MW_TRY(read_file(st, i));
-    qsort(st->entries, (size_t)st->count, sizeof *st->entries, by_name_and_file);
+    if (st->count) qsort(st->entries, (size_t)st->count, sizeof *st->entries, by_name_and_file);
     return drop_duplicates(st, map);
 }
 
@@ -240,6 +301,8 @@ void mw_safetensors_free(mw_safetensors **file) {
         mw_map_close(&st->maps[i]);
         mw_free(st->paths[i]);
     }
+    for (int64_t i = 0; i < st->n_copies; i++) mw_free(st->copies[i]);
+    mw_free(st->copies);
     json_decref(st->metadata);
     mw_free(st->entries);
     mw_free(st->maps);
@@ -313,22 +376,27 @@ static mw_status open_index(const char *folder, const char *index, mw_safetensor
     return status;
 }
 
+/* In the order of transformers. */
+static const struct {
+    const char *name;
+    bool index;
+} folder_files[] = {{"model.safetensors", false},
+                    {"model.safetensors.index.json", true},
+                    {"pytorch_model.bin", false},
+                    {"pytorch_model.bin.index.json", true}};
+
 mw_status mw_safetensors_open_folder(const char *folder, mw_safetensors **out) {
-    char *single = mw_path_join(folder, "model.safetensors");
-    char *index = mw_path_join(folder, "model.safetensors.index.json");
-    mw_status status = MW_ERR_MEMORY;
-    if (single && index) {
-        if (mw_file_exists(single))
-            status = mw_safetensors_open(single, out);
-        else if (mw_file_exists(index))
-            status = open_index(folder, index, out);
-        else
-            status =
-                mw_error(MW_ERR_IO, "%s: found neither model.safetensors nor model.safetensors.index.json", folder);
+    for (size_t i = 0; i < sizeof folder_files / sizeof *folder_files; i++) {
+        if (!mw_file_is_in(folder, folder_files[i].name)) continue;
+        char *path = mw_path_join(folder, folder_files[i].name);
+        mw_status status = !path                   ? MW_ERR_MEMORY
+                           : folder_files[i].index ? open_index(folder, path, out)
+                                                   : mw_safetensors_open(path, out);
+        mw_free(path);
+        return status;
     }
-    mw_free(single);
-    mw_free(index);
-    return status;
+    return mw_error(MW_ERR_IO, "%s: found neither model.safetensors nor pytorch_model.bin, nor an index of either",
+                    folder);
 }
 
 /* ---- use --------------------------------------------------------------------------------------------- */
