@@ -12,7 +12,19 @@
 extern "C" {
 #endif
 
-typedef enum mw_dtype { MW_F32, MW_BF16, MW_F16, MW_F64, MW_I64, MW_I32, MW_U32, MW_U8 } mw_dtype;
+/* MW_F8_E4M3 has no infinities (OCP 8-bit floating point, e4m3fn). */
+typedef enum mw_dtype {
+    MW_F32,
+    MW_BF16,
+    MW_F16,
+    MW_F64,
+    MW_I64,
+    MW_I32,
+    MW_U32,
+    MW_U8,
+    MW_F8_E4M3,
+    MW_F8_E5M2
+} mw_dtype;
 
 enum { MW_DIMS_MAX = 4 };
 
@@ -30,7 +42,8 @@ uint16_t mw_f32_to_bf16(float x);
 float mw_bf16_to_f32(uint16_t x);
 uint16_t mw_f32_to_f16(float x);
 float mw_f16_to_f32(uint16_t x);
-/* Converts `count` numbers to f32. `in`: MW_F32, MW_BF16, MW_F16 or MW_F64, at any address; `out` does not overlap it.
+/* Converts `count` numbers to f32. `in`: MW_F32, MW_BF16, MW_F16, MW_F64 or 8-bit floats, at any address; `out` does
+ * not overlap it.
  * MW_ERR_UNSUPPORTED: another dtype. */
 mw_status mw_convert_to_f32(mw_dtype dtype, const void *in, int64_t count, float *out) MW_MUST_USE;
 /* Converts `count` numbers from f32 to MW_F32, MW_BF16 or MW_F16. MW_ERR_UNSUPPORTED: another dtype. */

@@ -8,22 +8,12 @@
 
 /* ---- refused keys ------------------------------------------------------------------------------------ */
 
-static mw_status refuse_quantized(mw_model_config c) {
-    const json_t *value;
-    MW_TRY(mw_config_find(c, "quantization_config", true, &value));
-    if (!value || json_is_null(value)) return MW_OK;
-    const char *method = mw_json_text(value, "quant_method");
-    return mw_error(MW_ERR_UNSUPPORTED, "%s: the model is quantized by %s, which is not supported", c.path,
-                    method ? method : "an unnamed method");
-}
-
 /* Refuses keys of all families that change the computation and are not implemented. */
 static mw_status refuse_unsupported(mw_model_config c) {
     static const char *const absent[] = {"per_layer_config", "pruned_heads", "transformers_weights",
                                          "kv_sharing_modes"};
     bool bidirectional, causal;
     const json_t *value;
-    MW_TRY(refuse_quantized(c));
     for (size_t i = 0; i < sizeof absent / sizeof *absent; i++) {
         MW_TRY(mw_config_find(c, absent[i], true, &value));
         bool empty = !value || json_is_null(value) || (json_is_object(value) && json_object_size(value) == 0);
@@ -233,10 +223,18 @@ static mw_status refuse_other_values(mw_model_config c, const mw_architecture *a
     return status;
 }
 
+static mw_status read_quantization(mw_model_config c, mw_architecture *a) {
+    const json_t *value;
+    MW_TRY(mw_config_find(c, "quantization_config", true, &value));
+    return !value || json_is_null(value) ? MW_OK : mw_quantization_read(c.path, value, &a->quantization);
+}
+
 static mw_status read_all(mw_model_config root, mw_model_config c, mw_architecture *a) {
     MW_TRY(refuse_unsupported(root));
     MW_TRY(refuse_unsupported(c));
     MW_TRY(refuse_other_values(c, a));
+    MW_TRY(read_quantization(root, a));
+    MW_TRY(read_quantization(c, a));
     MW_TRY(read_sizes(c, a));
     MW_TRY(refuse_head_dim(c, a));
     MW_TRY(read_scales(c, a));

@@ -5,6 +5,7 @@
 #include "microw/backend.h"
 #include "model/config_keys.h"
 #include "model/family.h"
+#include "model/quantization.h"
 
 enum { MW_LAYERS_MAX = 1024, MW_ROPE_FACTORS_MAX = 512, MW_COMPUTED_POSITIONS_MAX = 1 << 16 };
 
@@ -50,6 +51,7 @@ typedef struct mw_architecture {
     bool alibi;
     bool parallel, tied, qkv_bias, o_bias, mlp_bias, qk_norm;
     bool scale_by_layer; /* scores of layer l are divided by l + 1 */
+    mw_quantization quantization;
     mw_rope rope, local_rope;
     int64_t window[MW_LAYERS_MAX]; /* tokens; 0: the layer attends to all */
     bool no_rope[MW_LAYERS_MAX];   /* layers without rotary embedding */

@@ -86,7 +86,8 @@ static mw_status search_tensor(const mw_model *m, bad_weight *w) {
     const mw_tensor *t = &w->tensor;
     float run[MW_ROW_TILE];
     int64_t count = mw_tensor_count(t);
-    if (t->dtype != MW_F32 && t->dtype != MW_F16 && t->dtype != MW_BF16 && t->dtype != MW_F64) return MW_OK;
+    bool whole = t->dtype == MW_I64 || t->dtype == MW_I32 || t->dtype == MW_U32 || t->dtype == MW_U8;
+    if (whole) return MW_OK;
     for (int64_t at = 0; at < count && w->index < 0; at += MW_ROW_TILE) {
         int64_t n = count - at < MW_ROW_TILE ? count - at : MW_ROW_TILE;
         MW_TRY(read_run(m, t, at, n, run));

@@ -46,13 +46,15 @@ static int64_t width_of(const void *model, mw_site site) {
     return mw_model_site_width(model, site);
 }
 
-/* Chooses the type of matrices in memory. auto: f16 becomes f32, since few CPUs multiply f16. */
+/* Chooses the type of matrices in memory. auto: f16 becomes f32, since few CPUs multiply f16; 8-bit floats become bf16,
+ * as in transformers. */
 static mw_status choose_dtype(const mw_model *model, const char *dtype, mw_dtype *out) {
     if (strcmp(dtype, "f32") == 0) return *out = MW_F32, MW_OK;
     if (strcmp(dtype, "bf16") == 0) return *out = MW_BF16, MW_OK;
     if (strcmp(dtype, "f16") == 0) return *out = MW_F16, MW_OK;
     if (strcmp(dtype, "auto") != 0)
         return mw_error(MW_ERR_CONFIG, "model dtype '%s': expected auto, f32, bf16 or f16", dtype);
+    if (model->arch.quantization.fp8) return *out = MW_BF16, MW_OK;
     int64_t bf16 = 0, count = mw_safetensors_count(model->file);
     for (int64_t i = 0; i < count; i++) {
         mw_tensor t;

@@ -37,9 +37,21 @@ typedef struct type_name {
 } type_name;
 
 static const type_name types[] = {
-    {"F32", 32, MW_F32}, {"F16", 16, MW_F16}, {"BF16", 16, MW_BF16}, {"F64", 64, MW_F64}, {"I64", 64, MW_I64},
-    {"I32", 32, MW_I32}, {"U32", 32, MW_U32}, {"U8", 8, MW_U8},      {"I8", 8, -1},       {"BOOL", 8, -1},
-    {"I16", 16, -1},     {"U16", 16, -1},     {"U64", 64, -1},       {"F8_E4M3", 8, -1},  {"F8_E5M2", 8, -1},
+    {"F32", 32, MW_F32},
+    {"F16", 16, MW_F16},
+    {"BF16", 16, MW_BF16},
+    {"F64", 64, MW_F64},
+    {"I64", 64, MW_I64},
+    {"I32", 32, MW_I32},
+    {"U32", 32, MW_U32},
+    {"U8", 8, MW_U8},
+    {"I8", 8, -1},
+    {"BOOL", 8, -1},
+    {"I16", 16, -1},
+    {"U16", 16, -1},
+    {"U64", 64, -1},
+    {"F8_E4M3", 8, MW_F8_E4M3},
+    {"F8_E5M2", 8, MW_F8_E5M2},
 };
 
 static const type_name *find_type(const char *text) {

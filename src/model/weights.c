@@ -60,30 +60,60 @@ static mw_status convert(const mw_tensor *t, mw_dtype dtype, void *out) {
     return MW_OK;
 }
 
-/* Writes the address, in backend memory, of a tensor's elements in `dtype`: in the map if type, alignment and backend
- * allow, else a copy. `layer`: owner of the copy; NULL: the model. */
-static mw_status load_elements(mw_model *model, mw_layer *layer, const mw_tensor *t, mw_dtype dtype, const void **out) {
+/* Moves a block of host memory to the backend's; *out is its address there. Frees it on failure. `layer`: its owner;
+ * NULL: the model. */
+static mw_status move_copy(mw_model *model, mw_layer *layer, void *host, size_t bytes, const void **out) {
     mw_backend *backend = model->backend;
-    bool aligned = (uintptr_t)t->data % mw_dtype_size(dtype) == 0;
-    if (t->dtype == dtype && aligned && backend->ops->host_memory) {
-        *out = t->data;
-        return MW_OK;
-    }
-    size_t bytes = (size_t)mw_tensor_count(t) * mw_dtype_size(dtype);
-    void *host = mw_alloc(bytes), *device = NULL;
-    if (!host) return MW_ERR_MEMORY;
-    mw_status status = convert(t, dtype, host);
-    if (status == MW_OK && backend->ops->host_memory) {
+    void *device = NULL;
+    if (backend->ops->host_memory) {
         *out = host;
         return keep_copy(model, layer, host);
     }
-    if (status == MW_OK) status = backend->ops->alloc(backend, bytes, &device);
+    mw_status status = backend->ops->alloc(backend, bytes, &device);
     if (status == MW_OK) {
         status = keep_copy(model, layer, device);
         if (status == MW_OK) status = backend->ops->upload(backend, device, host, bytes);
     }
     mw_free(host);
     if (status == MW_OK) *out = device;
+    return status;
+}
+
+/* Writes the address, in backend memory, of a tensor's elements in `dtype`: in the map if type, alignment and backend
+ * allow, else a copy. */
+static mw_status load_elements(mw_model *model, mw_layer *layer, const mw_tensor *t, mw_dtype dtype, const void **out) {
+    bool aligned = (uintptr_t)t->data % mw_dtype_size(dtype) == 0;
+    if (t->dtype == dtype && aligned && model->backend->ops->host_memory) {
+        *out = t->data;
+        return MW_OK;
+    }
+    size_t bytes = (size_t)mw_tensor_count(t) * mw_dtype_size(dtype);
+    void *host = mw_alloc(bytes);
+    mw_status status = host ? convert(t, dtype, host) : MW_ERR_MEMORY;
+    if (status == MW_OK) return move_copy(model, layer, host, bytes, out);
+    mw_free(host);
+    return status;
+}
+
+static bool is_8_bit(const mw_tensor *t) {
+    return t->dtype == MW_F8_E4M3 || t->dtype == MW_F8_E5M2;
+}
+
+/* Loads a matrix of 8-bit floats, times its scales. */
+static mw_status load_scaled(const binder *b, const char *name, const mw_tensor *t, const void **out) {
+    mw_model *model = b->model;
+    mw_tensor scale;
+    char scale_name[NAME_MAX_BYTES + 16];
+    snprintf(scale_name, sizeof scale_name, "%s_scale_inv", name);
+    if (!mw_safetensors_find(model->file, scale_name, &scale))
+        return mw_error(MW_ERR_FORMAT, "%s: '%s', the scale of a weight in %s, is missing or of an unknown type",
+                        model->folder, scale_name, mw_dtype_name(t->dtype));
+    size_t bytes = (size_t)mw_tensor_count(t) * mw_dtype_size(b->dtype);
+    void *host = mw_alloc(bytes);
+    mw_status status =
+        host ? mw_quantization_expand(&model->arch.quantization, name, t, &scale, b->dtype, host) : MW_ERR_MEMORY;
+    if (status == MW_OK) return move_copy(model, b->layer, host, bytes, out);
+    mw_free(host);
     return status;
 }
 
@@ -215,14 +245,16 @@ static mw_status bind_head_norm(const binder *b, const char *pattern, int64_t la
 static mw_status bind_named(const binder *b, const char *name, int64_t in, int64_t out, bool conv1d,
                             mw_weight *weight) {
     mw_tensor t;
-    MW_TRY(need_tensor(b, name, &t));
+    bool scaled = b->model->arch.quantization.fp8 && mw_safetensors_find(b->model->file, name, &t) && is_8_bit(&t);
+    if (!scaled) MW_TRY(need_tensor(b, name, &t));
     int64_t rows = conv1d ? in : out, columns = conv1d ? out : in;
     if (t.ndim != 2 || t.shape[0] != rows || t.shape[1] != columns)
         return mw_error(MW_ERR_FORMAT, "%s: weight '%s': expected shape [%lld, %lld], found [%lld, %lld]",
                         b->model->folder, name, (long long)rows, (long long)columns,
                         (long long)(t.ndim > 0 ? t.shape[0] : 0), (long long)(t.ndim > 1 ? t.shape[1] : 0));
     *weight = (mw_weight){.dtype = b->dtype, .in = in, .out = out, .ld = columns, .transposed = !conv1d};
-    MW_TRY(load_elements(b->model, b->layer, &t, b->dtype, &weight->data));
+    MW_TRY(scaled ? load_scaled(b, name, &t, &weight->data)
+                  : load_elements(b->model, b->layer, &t, b->dtype, &weight->data));
     b->model->info.parameters += mw_tensor_count(&t);
     return MW_OK;
 }

@@ -6,14 +6,15 @@
 #include <string.h>
 
 size_t mw_dtype_size(mw_dtype dtype) {
-    static const size_t sizes[] = {
-        [MW_F32] = 4, [MW_BF16] = 2, [MW_F16] = 2, [MW_F64] = 8, [MW_I64] = 8, [MW_I32] = 4, [MW_U32] = 4, [MW_U8] = 1};
+    static const size_t sizes[] = {[MW_F32] = 4, [MW_BF16] = 2, [MW_F16] = 2, [MW_F64] = 8,     [MW_I64] = 8,
+                                   [MW_I32] = 4, [MW_U32] = 4,  [MW_U8] = 1,  [MW_F8_E4M3] = 1, [MW_F8_E5M2] = 1};
     return sizes[dtype];
 }
 
 const char *mw_dtype_name(mw_dtype dtype) {
-    static const char *const names[] = {[MW_F32] = "f32", [MW_BF16] = "bf16", [MW_F16] = "f16", [MW_F64] = "f64",
-                                        [MW_I64] = "i64", [MW_I32] = "i32",   [MW_U32] = "u32", [MW_U8] = "u8"};
+    static const char *const names[] = {
+        [MW_F32] = "f32", [MW_BF16] = "bf16", [MW_F16] = "f16", [MW_F64] = "f64",         [MW_I64] = "i64",
+        [MW_I32] = "i32", [MW_U32] = "u32",   [MW_U8] = "u8",   [MW_F8_E4M3] = "f8_e4m3", [MW_F8_E5M2] = "f8_e5m2"};
     return names[dtype];
 }
 
@@ -70,6 +71,17 @@ float mw_f16_to_f32(uint16_t x) {
     return bits_float(sign | (exponent + 112) << 23 | mantissa << 13);
 }
 
+/* Sign, 4 bits of exponent with bias 7, 3 of mantissa; all ones are NaN, and there are no infinities. */
+static float f8_e4m3_to_f32(uint8_t x) {
+    uint32_t sign = (uint32_t)(x & 0x80u) << 24, exponent = x >> 3 & 15, mantissa = x & 7u;
+    if (exponent == 15 && mantissa == 7) return bits_float(sign | 0x7fc00000u);
+    if (exponent == 0) {
+        float magnitude = (float)mantissa * 0x1p-9f;
+        return sign ? -magnitude : magnitude;
+    }
+    return bits_float(sign | (exponent + 120) << 23 | mantissa << 20);
+}
+
 DISPATCHED static void widen_bf16(const uint16_t *in, int64_t count, float *out) {
 #pragma omp simd
     for (int64_t i = 0; i < count; i++) out[i] = widened_bf16(in[i]);
@@ -90,6 +102,12 @@ static mw_status convert_aligned(mw_dtype dtype, const void *in, int64_t count, 
         return MW_OK;
     case MW_F16:
         for (int64_t i = 0; i < count; i++) out[i] = mw_f16_to_f32(((const uint16_t *)in)[i]);
+        return MW_OK;
+    case MW_F8_E4M3:
+        for (int64_t i = 0; i < count; i++) out[i] = f8_e4m3_to_f32(((const uint8_t *)in)[i]);
+        return MW_OK;
+    case MW_F8_E5M2: /* the upper half of an f16 */
+        for (int64_t i = 0; i < count; i++) out[i] = mw_f16_to_f32((uint16_t)(((const uint8_t *)in)[i] << 8));
         return MW_OK;
     case MW_F64:
         for (int64_t i = 0; i < count; i++) out[i] = (float)((const double *)in)[i];

@@ -452,6 +452,32 @@ static void heads(void) {
     mw_model_free(&m);
 }
 
+static mw_status open_quantized(const char *edit) {
+    char command[512];
+    snprintf(command, sizeof command,
+             "python3 -c 'import json; c = json.load(open(\"config.json\")); q = c[\"quantization_config\"]; %s; "
+             "json.dump(c, open(\"config.json\", \"w\"))'",
+             edit);
+    return open_changed("../fp8/qwen3", command);
+}
+
+/* Matrices of 8-bit floats need a scale for each block; other methods are refused by name. */
+static void quantized_weights(void) {
+    CHECK_OK(open_quantized("pass"));
+    CHECK_SAYS(MW_ERR_FORMAT, "expected [8, 4] scales, found 2 dimensions, 8 elements",
+               open_quantized("q[\"weight_block_size\"] = [4, 8]"));
+    CHECK_SAYS(MW_ERR_FORMAT, "expected [1, 1] scales", open_quantized("del q[\"weight_block_size\"]"));
+    CHECK_SAYS(MW_ERR_FORMAT, "expected [1, 1] scales", open_quantized("q[\"weight_block_size\"] = None"));
+    CHECK_SAYS(MW_ERR_FORMAT, "'weight_block_size': expected two", open_quantized("q[\"weight_block_size\"] = [0, 8]"));
+    CHECK_SAYS(MW_ERR_FORMAT, "'weight_block_size': expected two", open_quantized("q[\"weight_block_size\"] = [16]"));
+    CHECK_SAYS(MW_ERR_UNSUPPORTED, "quantized by fbgemm_fp8", open_quantized("q[\"quant_method\"] = \"fbgemm_fp8\""));
+    CHECK_SAYS(MW_ERR_UNSUPPORTED, "is stored as F8_E4M3", open_quantized("del c[\"quantization_config\"]"));
+    CHECK_SAYS(MW_ERR_FORMAT, "q_proj.weight_scale_inv', the scale of a weight in f8_e4m3, is missing",
+               open_changed("../fp8/qwen3", "sed -i 's/q_proj.weight_scale_inv/q_proj.weight_scale_odd/' "
+                                            "model.safetensors"));
+    CHECK_OK(open_with("llama", "quantization_config", "{\\\"quant_method\\\": \\\"fp8\\\"}")); /* no such weight */
+}
+
 /* Products of sizes do not overflow before they are refused. */
 static void impossible_sizes(void) {
     mw_model *m = NULL;
@@ -635,6 +661,7 @@ int main(int argc, char **argv) {
     RUN(batches_and_dtypes);
     RUN(generation);
     RUN(bad_models);
+    RUN(quantized_weights);
     RUN(impossible_sizes);
     RUN(hub_cache);
     RUN(ignored_keys);

@@ -208,6 +208,13 @@ static void configurations(void) {
     }
 }
 
+/* 8-bit floats with scales (tools/make_golden_fp8.py). */
+static void quantized(void) {
+    check_sites("fp8/qwen3", true);
+    check_sites("fp8/e5m2", true);
+    check_sites("fp8/ragged", true);
+}
+
 static void cached_passes_agree(void) {
     for (size_t i = 0; i < sizeof families / sizeof *families; i++) check_cache(families[i]);
 }
@@ -261,6 +268,7 @@ int main(int argc, char **argv) {
     if (!test_has_device(device)) return TEST_SKIPPED;
     RUN(all_families);
     RUN(configurations);
+    RUN(quantized);
     RUN(cached_passes_agree);
     RUN(longrope);
     return test_end();

@@ -210,6 +210,27 @@ static void shards(void) {
     CHECK(system(command) == 0);
 }
 
+/* Every 8-bit float is the number that torch reads (tools/make_golden_fp8.py). */
+static void floats_of_8_bits(void) {
+    static const char *const kinds[] = {"e4m3", "e5m2"};
+    mw_safetensors *file = NULL;
+    NEED_OK(mw_safetensors_open(MICROW_GOLDEN "/fp8/values.safetensors", &file));
+    for (int k = 0; k < 2; k++) {
+        char name[16];
+        float found[256];
+        mw_tensor stored, expected;
+        snprintf(name, sizeof name, "%s.f32", kinds[k]);
+        NEED(mw_safetensors_find(file, kinds[k], &stored) && mw_safetensors_find(file, name, &expected));
+        CHECK(stored.dtype == (k ? MW_F8_E5M2 : MW_F8_E4M3) && mw_tensor_count(&stored) == 256);
+        CHECK_OK(mw_convert_to_f32(stored.dtype, stored.data, 256, found));
+        for (int i = 0; i < 256; i++) {
+            const float want = ((const float *)expected.data)[i];
+            CHECK(isnan(want) ? isnan(found[i]) : memcmp(&want, &found[i], sizeof want) == 0); /* -0 is not 0 */
+        }
+    }
+    mw_safetensors_free(&file);
+}
+
 int main(void) {
     int fd = mkstemp(path);
     NEED(fd >= 0);
@@ -221,6 +242,7 @@ int main(void) {
     RUN(shards);
     RUN(unknown_types);
     RUN(tensor_in_two_shards);
+    RUN(floats_of_8_bits);
     unlink(path);
     return test_end();
 }
