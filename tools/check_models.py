@@ -1,9 +1,9 @@
 """Compares microw with transformers 5.24 on random models: every family and option, old and new spelling of keys.
 
-    MICROW=build/microw python tools/check_models.py --seeds 0-499 [--keep FOLDER] [--show]
+    MICROW=build/microw python tools/check_models.py --seeds 0-499 [--torch] [--keep FOLDER] [--show]
 
 Each seed makes a folder: a config.json that is written by hand, not by transformers, and random weights in a random
-layout (shards, prefixes, unneeded tensors, 16-bit types). transformers computes every site and the logits in f32, and
+layout (shards, prefixes, unneeded tensors, 16-bit types; with --torch in files of torch.save). transformers computes every site and the logits in f32, and
 microw harvests them. One line per seed that does not agree, then the counts:
 
     agree     all sites within 1e-4 of the largest value
@@ -382,7 +382,30 @@ def exaone_name(name):
     return name
 
 
-def write_weights(r, model, folder):
+def save_torch(r, state, path):
+    """Writes tensors as torch.save does, some of them views or parameters, in either format."""
+    whole = {}
+    for name, value in state.items():
+        if value.ndim == 2 and r.random() < 0.2:
+            value = value.t().contiguous().t()
+        elif value.ndim == 1 and r.random() < 0.2:
+            value = torch.cat([value, value])[len(value):]
+        elif value.is_floating_point() and value.element_size() > 1 and r.random() < 0.2:
+            value = torch.nn.Parameter(value)
+        whole[name] = value
+    # torch 2.15 writes types without a storage class in the old format, but cannot read them
+    untyped = any(value.dtype == torch.float8_e4m3fn for value in whole.values())
+    torch.save(whole, path, _use_new_zipfile_serialization=untyped or r.random() < 0.7)
+
+
+def save_weights(r, state, folder, name, as_torch):
+    if as_torch:
+        save_torch(r, state, os.path.join(folder, name))
+    else:
+        save_file(state, os.path.join(folder, name), metadata={"format": "pt"})
+
+
+def write_weights(r, model, folder, as_torch):
     """Writes the weights in one of the layouts that are on the Hub. Returns whether the head is stored or tied."""
     state = {k: v.detach().clone().contiguous() for k, v in model.state_dict().items()}
     if model.config.model_type == "exaone":  # the names that its files have, which transformers translates
@@ -408,18 +431,19 @@ def write_weights(r, model, folder):
     names = list(state)
     r.shuffle(names)
     shards = r.choice([1, 1, 1, 2, 3])
+    stem, suffix = ("pytorch_model", "bin") if as_torch else ("model", "safetensors")
     if shards == 1:
-        save_file(state, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
+        save_weights(r, state, folder, f"{stem}.{suffix}", as_torch)
         return has_head
     index = {}
     for s in range(shards):
-        name = f"model-{s + 1:05}-of-{shards:05}.safetensors"
+        name = f"{stem}-{s + 1:05}-of-{shards:05}.{suffix}"
         part = {k: state[k] for k in names[s::shards]}
-        save_file(part, os.path.join(folder, name), metadata={"format": "pt"})
+        save_weights(r, part, folder, name, as_torch)
         index.update({k: name for k in part})
     if tied and head not in state:
         index[head] = name
-    with open(os.path.join(folder, "model.safetensors.index.json"), "w") as file:
+    with open(os.path.join(folder, f"{stem}.{suffix}.index.json"), "w") as file:
         json.dump({"metadata": {}, "weight_map": index}, file)
     return has_head
 
@@ -477,7 +501,7 @@ def write_fixture(folder, target, ids, want):
     save_file(dict(sites, ids=torch.tensor([ids], dtype=torch.int32)), os.path.join(target, "golden.safetensors"))
 
 
-def check(seed, families, folder, work, fixtures=None):
+def check(seed, families, folder, work, fixtures=None, as_torch=False):
     """Returns outcome, family and a text. `fixtures`: a folder for models that agree."""
     r = random.Random(seed)
     family, config = make_config(r, families)
@@ -494,12 +518,12 @@ def check(seed, families, folder, work, fixtures=None):
         how = "sdpa" if family == "falcon" else "eager"  # Falcon's eager attention adds ALiBi twice
         model = tf.AutoModelForCausalLM.from_config(parsed, attn_implementation=how)
         randomize(model, seed)
-        has_head = write_weights(r, model, folder)
+        has_head = write_weights(r, model, folder, as_torch)
         want = reference(folder, ids, has_head, how)
     except Exception as error:
         failure = f"{type(error).__name__}: {error}".replace("\n", " ")[:160]
     if failure:
-        weights = [f for f in os.listdir(folder) if f.startswith("model")]
+        weights = [f for f in os.listdir(folder) if f.startswith(("model", "pytorch_model"))]
         if not weights:  # no weights: microw has to refuse config.json itself
             refused = "model.safetensors" not in subprocess.run([MICROW, "layers", "--model", folder],
                                                                 capture_output=True, text=True).stderr
@@ -519,6 +543,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", default="0-499", help="0-499, or 3,7,20-29")
     parser.add_argument("--families", nargs="*", default=FAMILIES, choices=FAMILIES, metavar="FAMILY")
+    parser.add_argument("--torch", action="store_true", help="weights in files of torch.save, in both formats")
     parser.add_argument("--fixtures", help="writes models that agree, with the sites of transformers, to this folder")
     parser.add_argument("--keep", help="keeps the folders of seeds that do not agree in this folder")
     parser.add_argument("--show", action="store_true", help="prints also refusals")
@@ -533,7 +558,7 @@ def main():
         with tempfile.TemporaryDirectory() as work:
             folder = os.path.join(work, "model")
             os.mkdir(folder)
-            outcome, family, text = check(seed, args.families, folder, work, args.fixtures)
+            outcome, family, text = check(seed, args.families, folder, work, args.fixtures, args.torch)
             counts[outcome] += 1
             alone += text.startswith("alone")
             by_family[family, outcome] += 1
