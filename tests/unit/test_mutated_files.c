@@ -3,6 +3,7 @@
 #include "microw/concepts.h"
 #include "microw/dataset.h"
 #include "microw/experiment.h"
+#include "microw/safetensors.h"
 #include "test.h"
 
 #include <unistd.h>
@@ -38,6 +39,20 @@ static mw_status open_model(const char *path) {
     mw_model_free(&m);
     mw_free(directory);
     return status;
+}
+
+/* Reads every tensor to its last byte. */
+static mw_status open_weights(const char *path) {
+    mw_safetensors *file = NULL;
+    MW_TRY(mw_safetensors_open(path, &file));
+    for (int64_t i = 0; i < mw_safetensors_count(file); i++) {
+        mw_tensor t;
+        if (!mw_safetensors_find(file, mw_safetensors_name(file, i), &t)) continue;
+        volatile uint64_t sum = mw_xxh64(t.data, (size_t)mw_tensor_count(&t) * mw_dtype_size(t.dtype));
+        (void)sum;
+    }
+    mw_safetensors_free(&file);
+    return MW_OK;
 }
 
 static mw_status open_sae(const char *path) {
@@ -164,6 +179,19 @@ static void models(void) {
     mw_free(bytes);
 }
 
+static void weights_of_torch(void) {
+    damage_file(MICROW_GOLDEN "/torch/tensors.bin", "tensors.bin", open_weights, 600);
+    damage_file(MICROW_GOLDEN "/torch/tensors_old.bin", "tensors_old.bin", open_weights, 600);
+    damage_file(MICROW_GOLDEN "/torch/llama/pytorch_model-00002-of-00002.bin", "parameters.bin", open_weights, 300);
+}
+
+static void models_in_8_bits(void) {
+    char command[512];
+    snprintf(command, sizeof command, "cp %s/fp8/qwen3/model.safetensors %s/", MICROW_GOLDEN, folder);
+    NEED(system(command) == 0);
+    damage_file(MICROW_GOLDEN "/fp8/qwen3/config.json", "config.json", open_model, 400);
+}
+
 static void copy_of(const char *name, char *source, size_t size) {
     char command[600];
     snprintf(source, size, "%s.%s", folder, name);
@@ -258,6 +286,8 @@ int main(void) {
     NEED_OK(mw_tokenizer_open(MICROW_GOLDEN "/tokenizers/gpt2.json", &words));
     RUN(tokenizers);
     RUN(models);
+    RUN(models_in_8_bits);
+    RUN(weights_of_torch);
     RUN(saes);
     RUN(checkpoints);
     RUN(names);
