@@ -1,10 +1,11 @@
 """Compares microw with transformers 5.24 on random models: every family and option, old and new spelling of keys.
 
-    MICROW=build/microw python tools/check_models.py --seeds 0-499 [--torch] [--keep FOLDER] [--show]
+    MICROW=build/microw python tools/check_models.py --seeds 0-499 [--torch] [--fp8] [--keep FOLDER] [--show]
 
 Each seed makes a folder: a config.json that is written by hand, not by transformers, and random weights in a random
-layout (shards, prefixes, unneeded tensors, 16-bit types; with --torch in files of torch.save). transformers computes every site and the logits in f32, and
-microw harvests them. One line per seed that does not agree, then the counts:
+layout (shards, prefixes, unneeded tensors, 16-bit types; with --torch in files of torch.save, with --fp8 in 8-bit
+floats). transformers computes every site and the logits in f32, and microw harvests them. One line per seed that does
+not agree, then the counts:
 
     agree     all sites within 1e-4 of the largest value
     refused   microw refuses; "alone": transformers runs the model
@@ -394,7 +395,7 @@ def save_torch(r, state, path):
             value = torch.nn.Parameter(value)
         whole[name] = value
     # torch 2.15 writes types without a storage class in the old format, but cannot read them
-    untyped = any(value.dtype == torch.float8_e4m3fn for value in whole.values())
+    untyped = any(value.dtype in (torch.float8_e4m3fn, torch.float8_e5m2) for value in whole.values())
     torch.save(whole, path, _use_new_zipfile_serialization=untyped or r.random() < 0.7)
 
 
@@ -405,7 +406,32 @@ def save_weights(r, state, folder, name, as_torch):
         save_file(state, os.path.join(folder, name), metadata={"format": "pt"})
 
 
-def write_weights(r, model, folder, as_torch):
+def quantize(r, model, state, folder):
+    """Stores the matrices of linear layers in 8-bit floats with scales, as quant_method fp8 has them."""
+    head = model.get_output_embeddings()
+    linear = [name + ".weight" for name, m in model.named_modules() if isinstance(m, torch.nn.Linear) and m is not head]
+    keys = [k for k in state if any(name.endswith(k) for name in linear)]
+    block = r.choice([[2, 2], [4, 2], [2, 4], [64, 64], None])
+    if block and any(s % b and s > b for k in keys for s, b in zip(state[k].shape, block)):
+        block = None  # transformers takes other blocks than the format where sides are no multiples
+    kind = r.choice([torch.float8_e4m3fn, torch.float8_e5m2])
+    for key in keys:
+        w = state[key].float()
+        size = [min(b, s) for b, s in zip(block or w.shape, w.shape)]
+        parts = w.view(w.shape[0] // size[0], size[0], w.shape[1] // size[1], size[1])
+        scales = parts.abs().amax((1, 3)) / torch.finfo(kind).max
+        scales = scales.to(r.choice([torch.float32, torch.bfloat16]))
+        state[key] = (parts / scales.float()[:, None, :, None]).view(w.shape).to(kind)
+        state[key + "_scale_inv"] = scales if block else scales.view(r.choice([(), (1,), (1, 1)]))
+    path = os.path.join(folder, "config.json")
+    with open(path) as file:
+        config = json.load(file)
+    config["quantization_config"] = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": block}
+    with open(path, "w") as file:
+        json.dump(config, file, indent=1)
+
+
+def write_weights(r, model, folder, as_torch, fp8):
     """Writes the weights in one of the layouts that are on the Hub. Returns whether the head is stored or tied."""
     state = {k: v.detach().clone().contiguous() for k, v in model.state_dict().items()}
     if model.config.model_type == "exaone":  # the names that its files have, which transformers translates
@@ -425,6 +451,8 @@ def write_weights(r, model, folder, as_torch):
         state = {k[len(prefix):] if k.startswith(prefix) and head not in state else k: v for k, v in state.items()}
     dtype = r.choice([torch.float32] * 4 + [torch.float16, torch.bfloat16])
     state = {k: v.to(dtype) for k, v in state.items()}
+    if fp8:
+        quantize(r, model, state, folder)
     if r.random() < 0.2:
         state["unneeded.mask"] = torch.ones(2, 2, dtype=r.choice([torch.bool, torch.int8, torch.float8_e4m3fn,
                                                                  torch.complex64, torch.int64]))
@@ -501,7 +529,7 @@ def write_fixture(folder, target, ids, want):
     save_file(dict(sites, ids=torch.tensor([ids], dtype=torch.int32)), os.path.join(target, "golden.safetensors"))
 
 
-def check(seed, families, folder, work, fixtures=None, as_torch=False):
+def check(seed, families, folder, work, fixtures=None, as_torch=False, fp8=False):
     """Returns outcome, family and a text. `fixtures`: a folder for models that agree."""
     r = random.Random(seed)
     family, config = make_config(r, families)
@@ -518,7 +546,7 @@ def check(seed, families, folder, work, fixtures=None, as_torch=False):
         how = "sdpa" if family == "falcon" else "eager"  # Falcon's eager attention adds ALiBi twice
         model = tf.AutoModelForCausalLM.from_config(parsed, attn_implementation=how)
         randomize(model, seed)
-        has_head = write_weights(r, model, folder, as_torch)
+        has_head = write_weights(r, model, folder, as_torch, fp8)
         want = reference(folder, ids, has_head, how)
     except Exception as error:
         failure = f"{type(error).__name__}: {error}".replace("\n", " ")[:160]
@@ -544,6 +572,7 @@ def main():
     parser.add_argument("--seeds", default="0-499", help="0-499, or 3,7,20-29")
     parser.add_argument("--families", nargs="*", default=FAMILIES, choices=FAMILIES, metavar="FAMILY")
     parser.add_argument("--torch", action="store_true", help="weights in files of torch.save, in both formats")
+    parser.add_argument("--fp8", action="store_true", help="matrices in 8-bit floats with scales")
     parser.add_argument("--fixtures", help="writes models that agree, with the sites of transformers, to this folder")
     parser.add_argument("--keep", help="keeps the folders of seeds that do not agree in this folder")
     parser.add_argument("--show", action="store_true", help="prints also refusals")
@@ -558,7 +587,7 @@ def main():
         with tempfile.TemporaryDirectory() as work:
             folder = os.path.join(work, "model")
             os.mkdir(folder)
-            outcome, family, text = check(seed, args.families, folder, work, args.fixtures, args.torch)
+            outcome, family, text = check(seed, args.families, folder, work, args.fixtures, args.torch, args.fp8)
             counts[outcome] += 1
             alone += text.startswith("alone")
             by_family[family, outcome] += 1
