@@ -9,7 +9,7 @@ set -eu
 
 packages="build-essential cmake ninja-build pkg-config python3
 openmpi-bin libopenmpi-dev libhdf5-openmpi-dev hdf5-tools libyaml-dev libdnnl-dev libopenblas-dev
-libpcre2-dev libjansson-dev libutf8proc-dev libxxhash-dev libssl-dev zlib1g-dev libzstd-dev gnuplot-nox libmicrohttpd-dev"
+libpcre2-dev libonig-dev libjansson-dev libutf8proc-dev libxxhash-dev libssl-dev zlib1g-dev libzstd-dev gnuplot-nox libmicrohttpd-dev"
 
 case ${1:-} in
 --bundle) packages="$packages patchelf zstd debootstrap" ;;
@@ -23,12 +23,12 @@ fi
 if ! command -v apt-get >/dev/null 2>&1; then
     cat <<'END'
 microw needs: a C17 compiler with OpenMP, CMake 3.20+, Ninja, pkg-config, Open MPI, parallel HDF5 1.10+, libyaml,
-PCRE2 (8 bit), jansson, utf8proc, xxHash, OpenSSL (libcrypto), zlib, zstd (libzstd), and oneDNN or a CBLAS (OpenBLAS,
+PCRE2 (8 bit), Oniguruma, jansson, utf8proc, xxHash, OpenSSL (libcrypto), zlib, zstd (libzstd), and oneDNN or a CBLAS (OpenBLAS,
 MKL, BLIS). Optional: gnuplot draws figures, libmicrohttpd serves the report.
 On a cluster most of them are modules, for instance:
     module load gcc cmake openmpi hdf5/1.14-parallel openblas
-Spack or conda-forge install the small ones (libyaml pcre2 jansson utf8proc xxhash zstd) into a prefix:
-    spack install libyaml pcre2 jansson utf8proc xxhash zstd
+Spack or conda-forge install the small ones (libyaml pcre2 oniguruma jansson utf8proc xxhash zstd) into a prefix:
+    spack install libyaml pcre2 oniguruma jansson utf8proc xxhash zstd
     export PKG_CONFIG_PATH=<prefix>/lib/pkgconfig CMAKE_PREFIX_PATH=<prefix>
 END
     exit 1

@@ -8,11 +8,13 @@
  *     mw_ids_free(&ids);
  *     mw_tokenizer_free(&tokenizer);
  *
- * Reads tokenizer.json (byte-level BPE and SentencePiece-style BPE with byte fallback; BPE: Sennrich et al. 2016) or
- * vocab.json with merges.txt. Components of tokenizer.json that are not implemented are refused by name
- * (MW_ERR_UNSUPPORTED), never ignored. Invalid UTF-8 is read as U+FFFD. Normalizers may expand a span of text between
- * added tokens to at most 32 bytes per byte plus 1024; longer results are refused. All functions are local to the
- * process. A tokenizer caches words: only one thread at a time may encode with it.
+ * Reads tokenizer.json with any model (BPE: Sennrich et al. 2016; Unigram: Kudo 2018; WordPiece, WordLevel), or
+ * vocab.json with merges.txt of a known tokenizer class; special tokens also from tokenizer_config.json,
+ * special_tokens_map.json and added_tokens.json. The ids are those of tokenizers 0.23, whose patterns know Unicode 16
+ * and whose normal forms Unicode 9. Components that are not implemented are refused by name (MW_ERR_UNSUPPORTED), never
+ * ignored. Invalid UTF-8 is read as U+FFFD. Normalizers may expand a span of text between added tokens to at most 32
+ * bytes per byte plus 1024; longer results are refused. All functions are local to the process. A tokenizer caches
+ * words: only one thread at a time may encode with it.
  */
 #ifndef MICROW_TOKENIZER_H
 #define MICROW_TOKENIZER_H
@@ -49,7 +51,8 @@ mw_status mw_tokenizer_encode(mw_tokenizer *tokenizer, const char *text, size_t 
  * next call; path NULL: no source. */
 void mw_tokenizer_set_source(mw_tokenizer *tokenizer, const char *path, const char *what, int64_t number);
 /* Appends the text of `count` ids to *out, special tokens included; ids without a token add nothing. Byte-level texts
- * become valid UTF-8. Error: MW_ERR_MEMORY. */
+ * become valid UTF-8; without a decoder, tokens have spaces between them. Errors: MW_ERR_MEMORY; MW_ERR_FORMAT for a
+ * pattern of a decoder that reaches a limit. */
 mw_status mw_tokenizer_decode(const mw_tokenizer *tokenizer, const int32_t *ids, int64_t count,
                               mw_text *out) MW_MUST_USE;
 /* Returns the bytes of one token as they occur in a text (a space for the space mark), NUL-terminated and owned by the
@@ -62,13 +65,15 @@ int64_t mw_tokenizer_size(const mw_tokenizer *tokenizer);
  * eos_token. */
 int32_t mw_tokenizer_bos(const mw_tokenizer *tokenizer);
 int32_t mw_tokenizer_eos(const mw_tokenizer *tokenizer);
-/* Returns whether the template, or add_bos_token, puts bos before a text. */
+/* Returns whether the template, or add_bos_token beside vocab.json, puts bos before a text. */
 bool mw_tokenizer_adds_bos(const mw_tokenizer *tokenizer);
-/* Returns whether an id is of an added token that is special; false for ids out of range. */
+/* Returns whether an id is special: by its added token, or by a name in tokenizer_config.json; false for ids out of
+ * range. */
 bool mw_tokenizer_is_special(const mw_tokenizer *tokenizer, int32_t id);
 /* Returns the id of a token as tokenizer.json writes it, -1 for none. */
 int32_t mw_tokenizer_find(const mw_tokenizer *tokenizer, const char *token);
-/* Returns the SHA-256 of tokenizer.json, or of the digests of vocab.json and merges.txt; owned by the tokenizer. */
+/* Returns the SHA-256 of tokenizer.json, or of the digests of vocab.json and merges.txt; where other files declare more
+ * tokens, of that digest and these tokens. Owned by the tokenizer. */
 const char *mw_tokenizer_hash(const mw_tokenizer *tokenizer);
 /* Reports the libraries that tokenizers call, as mw_base_libraries does. */
 void mw_tokenizer_libraries(mw_library_callback *report, void *self);

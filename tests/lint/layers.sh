@@ -78,6 +78,7 @@ only_in '\b(getenv|exit) *\(' src/base src/cli
 only_in 'cblas_sgemm|dnnl_' src/backend/cpu
 only_in 'MHD_[a-z]' src/experiment/interactive/serve.c
 only_in 'pcre2_' src/model/tokenizer
+only_in 'onig_' src/model/tokenizer
 only_in 'ZSTD_[a-z]|\binflate *\(' src/base/decompress.c src/base/base_libraries.c
 only_in '\bjson_load(s|b|f|fd|_file|_callback) *\('
 only_in '\b(malloc|calloc|realloc|strdup) *\(' src/base/memory.c

@@ -1,8 +1,8 @@
 /* Finds added tokens in a text: leftmost, then longest. */
-#include "model/tokenizer/tokenizer_private.h"
+#include "model/tokenizer/added_tokens.h"
+#include "model/tokenizer/unicode.h"
 
 #include <string.h>
-#include <utf8proc.h>
 
 static mw_status new_node(trie *t, unsigned char byte, int32_t *link) {
     if (!MW_GROW(t->nodes, t->count, t->capacity)) return MW_ERR_MEMORY;
@@ -17,8 +17,8 @@ static int32_t find_child(const trie *t, int32_t first, unsigned char byte) {
     return -1;
 }
 
-mw_status trie_put(trie *t, const char *text, size_t length, int32_t token) {
-    if (length == 0) return MW_OK;
+/* Sets *before to the token that had the same text, or -1. */
+static mw_status trie_put(trie *t, const char *text, size_t length, int32_t token, int32_t *before) {
     if (t->count == 0) memset(t->root, -1, sizeof t->root);
     unsigned char byte = (unsigned char)text[0];
     if (t->root[byte] < 0) MW_TRY(new_node(t, byte, &t->root[byte]));
@@ -33,11 +33,12 @@ mw_status trie_put(trie *t, const char *text, size_t length, int32_t token) {
         }
         node = next;
     }
+    *before = t->nodes[node].token;
     t->nodes[node].token = token;
     return MW_OK;
 }
 
-void trie_free(trie *t) {
+static void trie_free(trie *t) {
     mw_free(t->nodes);
     *t = (trie){0};
 }
@@ -52,59 +53,32 @@ static int32_t longest_match(const trie *t, const char *text, size_t left) {
     return best;
 }
 
-static int32_t character_at(const char *text, size_t left, size_t *length) {
-    utf8proc_int32_t c = -1;
-    size_t n = mw_utf8_length(text, left);
-    if (n) utf8proc_iterate((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)n, &c);
-    *length = n ? n : 1;
-    return c;
-}
-
-static bool is_space(int32_t c) {
-    if ((c >= 9 && c <= 13) || c == 0x85) return true;
-    utf8proc_category_t k = utf8proc_category(c);
-    return k == UTF8PROC_CATEGORY_ZS || k == UTF8PROC_CATEGORY_ZL || k == UTF8PROC_CATEGORY_ZP;
-}
-
-static bool is_word(int32_t c) {
-    utf8proc_category_t k = utf8proc_category(c);
-    return (k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_NL) || k == UTF8PROC_CATEGORY_PC;
-}
-
-static size_t character_before(const char *text, size_t at) {
-    size_t begin = at - 1;
-    while (begin > 0 && at - begin < 4 && ((unsigned char)text[begin] & 0xc0) == 0x80) begin--;
-    return begin;
+static bool is_word(uint32_t code) {
+    return unicode_facts(code) & FACT_REGEX_WORD;
 }
 
 static bool stands_alone(const char *text, size_t length, size_t begin, size_t end) {
     size_t n;
-    if (begin > 0) {
-        size_t before = character_before(text, begin);
-        if (is_word(character_at(text + before, begin - before, &n))) return false;
-    }
-    return end >= length || !is_word(character_at(text + end, length - end, &n));
+    if (begin > 0 && is_word(unicode_read_before(text, begin, &n))) return false;
+    return end >= length || !is_word(unicode_read(text + end, &n));
 }
 
 static void strip_around(const added_token *a, const char *text, size_t length, size_t floor, size_t *begin,
                          size_t *end) {
     size_t n;
-    while (a->left_strip && *begin > floor) {
-        size_t before = character_before(text, *begin);
-        if (before < floor || !is_space(character_at(text + before, *begin - before, &n))) break;
-        *begin = before;
-    }
-    while (a->right_strip && *end < length && is_space(character_at(text + *end, length - *end, &n))) *end += n;
+    while (a->left_strip && *begin > floor && unicode_is_space(unicode_read_before(text, *begin, &n))) *begin -= n;
+    while (a->right_strip && *end < length && unicode_is_space(unicode_read(text + *end, &n))) *end += n;
 }
 
 static mw_status add_span(spans *out, size_t begin, size_t end, int32_t id) {
-    if (begin == end) return MW_OK;
+    if (begin >= end) return MW_OK;
     if (!MW_GROW(out->items, out->count, out->capacity)) return MW_ERR_MEMORY;
     out->items[out->count++] = (span){begin, end, id};
     return MW_OK;
 }
 
-mw_status trie_split(const trie *t, const added_token *tokens, const char *text, size_t length, spans *out) {
+/* As in the reference library, the search goes on behind the token itself, not behind the spaces that it strips. */
+mw_status added_tokens_split(const added_tokens *all, const trie *t, const char *text, size_t length, spans *out) {
     out->count = 0;
     size_t done = 0;
     for (size_t i = 0; t->count > 0 && i < length;) {
@@ -113,14 +87,40 @@ mw_status trie_split(const trie *t, const added_token *tokens, const char *text,
             i++;
             continue;
         }
-        const added_token *a = &tokens[hit];
-        size_t begin = i, end = i + a->length;
+        const added_token *a = &all->items[hit];
+        size_t begin = i, end = i + a->search_length;
         i = end;
+        if (a->special && all->skips_special) continue;
         if (a->single_word && !stands_alone(text, length, begin, end)) continue;
         strip_around(a, text, length, done, &begin, &end);
         MW_TRY(add_span(out, done, begin, -1));
         MW_TRY(add_span(out, begin, end, a->id));
-        done = i = end;
+        done = end;
     }
     return add_span(out, done, length, -1);
+}
+
+mw_status added_tokens_ready(added_tokens *all, const char *where) {
+    for (int64_t i = 0; i < all->count; i++) {
+        added_token *a = &all->items[i];
+        int32_t before = -1;
+        if (a->search_length == 0)
+            return mw_error(MW_ERR_FORMAT, "%s: the added token '%s' is empty after the normalizer", where, a->content);
+        MW_TRY(
+            trie_put(a->normalized ? &all->normalized : &all->raw, a->search, a->search_length, (int32_t)i, &before));
+        if (before >= 0)
+            return mw_error(MW_ERR_FORMAT, "%s: the added tokens '%s' and '%s' are equal after the normalizer", where,
+                            all->items[before].content, a->content);
+    }
+    return MW_OK;
+}
+
+void added_tokens_free(added_tokens *all) {
+    for (int64_t i = 0; i < all->count; i++) {
+        mw_free(all->items[i].content);
+        mw_free(all->items[i].search);
+    }
+    mw_free(all->items);
+    trie_free(&all->raw);
+    trie_free(&all->normalized);
 }

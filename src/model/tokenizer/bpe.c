@@ -1,46 +1,8 @@
 /* Byte-pair encoding of words (Sennrich et al. 2016): applies the merge of lowest rank first, leftmost on ties. */
-#include "model/tokenizer/tokenizer_private.h"
+#include "model/tokenizer/token_model.h"
 
 #include <stdio.h>
 #include <string.h>
-
-/* ---- cache of words ---------------------------------------------------------------------------------- */
-
-enum { CACHE_SLOTS = 1 << 17, CACHE_WORDS = CACHE_SLOTS / 2, CACHE_WORD_MAX = 64, CACHE_ARENA = 16 << 20 };
-
-typedef struct cached_word {
-    uint64_t hash;
-    uint32_t word, ids; /* offsets in the arenas */
-    uint16_t length, n_ids;
-} cached_word;
-
-struct word_cache {
-    cached_word slots[CACHE_SLOTS]; /* length 0: empty */
-    char bytes[CACHE_ARENA];
-    int32_t ids[CACHE_ARENA / 4];
-    uint32_t n_words, n_bytes, n_ids;
-};
-
-static cached_word *cache_slot(struct word_cache *c, const char *word, size_t length, uint64_t hash) {
-    uint64_t at = hash & (CACHE_SLOTS - 1);
-    for (;; at = (at + 1) & (CACHE_SLOTS - 1)) {
-        cached_word *w = &c->slots[at];
-        if (w->length == 0) return w;
-        if (w->hash == hash && w->length == length && memcmp(c->bytes + w->word, word, length) == 0) return w;
-    }
-}
-
-static void cache_put(struct word_cache *c, cached_word *slot, const char *word, size_t length, uint64_t hash,
-                      const int32_t *ids, int64_t n) {
-    if (c->n_words >= CACHE_WORDS || c->n_bytes + length > CACHE_ARENA || c->n_ids + (uint64_t)n > CACHE_ARENA / 4)
-        return;
-    *slot = (cached_word){hash, c->n_bytes, c->n_ids, (uint16_t)length, (uint16_t)n};
-    memcpy(c->bytes + c->n_bytes, word, length);
-    memcpy(c->ids + c->n_ids, ids, (size_t)n * sizeof *ids);
-    c->n_bytes += (uint32_t)length;
-    c->n_ids += (uint32_t)n;
-    c->n_words++;
-}
 
 /* ---- symbols ----------------------------------------------------------------------------------------- */
 
@@ -51,41 +13,57 @@ static mw_status add_symbol(bpe *b, int64_t *count, int32_t id) {
     return MW_OK;
 }
 
-static bool has_byte_fallback(const bpe *b, const char *bytes, size_t n) {
-    for (size_t i = 0; i < n; i++)
-        if (b->byte_id[(unsigned char)bytes[i]] < 0) return false;
-    return b->byte_fallback;
+/* Puts prefix and suffix around a character that is not the first, or is the last, of its word. */
+static mw_status affix(bpe *b, bool first, bool last, const char **text, size_t *length) {
+    bool has_prefix = !first && b->prefix, has_suffix = last && b->suffix;
+    if (!has_prefix && !has_suffix) return MW_OK;
+    b->affixed.length = 0;
+    if (has_prefix) mw_text_add(&b->affixed, b->prefix, strlen(b->prefix));
+    mw_text_add(&b->affixed, *text, *length);
+    if (has_suffix) mw_text_add(&b->affixed, b->suffix, strlen(b->suffix));
+    *text = b->affixed.data;
+    *length = b->affixed.length;
+    return b->affixed.failed ? MW_ERR_MEMORY : MW_OK;
 }
 
-/* Splits a word into characters. Unknown characters become bytes, else the unknown token, else nothing. */
-static mw_status symbols_of_characters(bpe *b, const char *word, size_t length, int64_t *count) {
-    bool after_unk = false;
+/* Adds the tokens of a character's bytes, if the vocabulary has all of them. */
+static mw_status add_bytes(bpe *b, const char *bytes, size_t n, int64_t *count, bool *done) {
+    *done = false;
+    for (size_t i = 0; i < n; i++)
+        if (b->byte_id[(unsigned char)bytes[i]] < 0) return MW_OK;
+    for (size_t i = 0; i < n; i++) MW_TRY(add_symbol(b, count, b->byte_id[(unsigned char)bytes[i]]));
+    *done = true;
+    return MW_OK;
+}
+
+/* Splits a word into characters, or bytes in byte-level models. Unknown ones become bytes, else the unknown token, else
+ * nothing. As in the reference library, an unknown token is placed behind the tokens of bytes that follow it. */
+static mw_status symbols_of_word(token_model *m, const text_origin *origin, const char *word, size_t length,
+                                 int64_t *count) {
+    bpe *b = &m->bpe;
+    bool pending = false; /* an unknown token is to be placed */
+    *count = 0;
     for (size_t i = 0, n; i < length; i += n) {
-        n = mw_utf8_length(word + i, length - i);
+        n = b->byte_level ? 1 : mw_utf8_length(word + i, length - i);
         if (n == 0) n = 1;
-        int32_t id = vocabulary_find(&b->tokens, word + i, n);
-        if (id < 0 && has_byte_fallback(b, word + i, n)) {
-            for (size_t j = 0; j < n; j++) MW_TRY(add_symbol(b, count, b->byte_id[(unsigned char)word[i + j]]));
-            after_unk = false;
+        const char *text = word + i;
+        size_t text_length = n;
+        bool done = false;
+        MW_TRY(affix(b, i == 0, i + n == length, &text, &text_length));
+        int32_t id = b->byte_level ? b->byte_id[(unsigned char)*text] : vocabulary_find(&m->tokens, text, text_length);
+        if (id >= 0) {
+            if (pending) MW_TRY(add_symbol(b, count, m->unk));
+            pending = false;
+            MW_TRY(add_symbol(b, count, id));
             continue;
         }
-        bool unknown = id < 0;
-        if (unknown) id = b->unk;
-        if (id >= 0 && !(unknown && after_unk && b->fuse_unk)) MW_TRY(add_symbol(b, count, id));
-        after_unk = unknown;
+        if (b->byte_fallback) MW_TRY(add_bytes(b, text, text_length, count, &done));
+        if (done || !m->unk_token) continue;
+        if (m->unk < 0) return no_unknown_token(m, origin, word, length);
+        if (pending && !b->fuse_unk) MW_TRY(add_symbol(b, count, m->unk));
+        pending = true;
     }
-    return MW_OK;
-}
-
-static mw_status symbols_of_word(bpe *b, const char *word, size_t length, int64_t *count) {
-    *count = 0;
-    if (!b->byte_level) return symbols_of_characters(b, word, length, count);
-    for (size_t i = 0; i < length; i++) {
-        int32_t id = b->byte_id[(unsigned char)word[i]];
-        if (id < 0) id = b->unk;
-        if (id >= 0) MW_TRY(add_symbol(b, count, id));
-    }
-    return MW_OK;
+    return pending ? add_symbol(b, count, m->unk) : MW_OK;
 }
 
 /* ---- merging ----------------------------------------------------------------------------------------- */
@@ -175,10 +153,15 @@ static mw_status merge_long(bpe *b, int64_t count) {
     return MW_OK;
 }
 
-static mw_status encode_uncached(bpe *b, const char *word, size_t length, mw_ids *out) {
+mw_status bpe_encode(token_model *m, const text_origin *origin, const char *word, size_t length, mw_ids *out) {
     enum { SHORT = 24 };
+    bpe *b = &m->bpe;
     int64_t count;
-    MW_TRY(symbols_of_word(b, word, length, &count));
+    if (b->ignore_merges) {
+        int32_t id = vocabulary_find(&m->tokens, word, length);
+        if (id >= 0) return mw_ids_add(out, id);
+    }
+    MW_TRY(symbols_of_word(m, origin, word, length, &count));
     if (count == 0) return MW_OK;
     if (count <= SHORT)
         merge_short(b, count);
@@ -188,41 +171,11 @@ static mw_status encode_uncached(bpe *b, const char *word, size_t length, mw_ids
     return MW_OK;
 }
 
-static mw_status encode_word(bpe *b, const char *word, size_t length, mw_ids *out) {
-    if (length == 0) return MW_OK;
-    if (b->ignore_merges) {
-        int32_t id = vocabulary_find(&b->tokens, word, length);
-        if (id >= 0) return mw_ids_add(out, id);
-    }
-    if (length > CACHE_WORD_MAX) return encode_uncached(b, word, length, out);
-    uint64_t hash = mw_xxh64(word, length);
-    cached_word *slot = cache_slot(b->cache, word, length, hash);
-    if (slot->length) {
-        for (int i = 0; i < slot->n_ids; i++) MW_TRY(mw_ids_add(out, b->cache->ids[slot->ids + (uint32_t)i]));
-        return MW_OK;
-    }
-    int64_t first = out->count;
-    MW_TRY(encode_uncached(b, word, length, out));
-    if (out->count > first) cache_put(b->cache, slot, word, length, hash, out->data + first, out->count - first);
-    return MW_OK;
-}
+/* ---- making ------------------------------------------------------------------------------------------ */
 
 static bool is_space_mark(const char *text, size_t left) {
     return left >= 3 && memcmp(text, SPACE_MARK, 3) == 0;
 }
-
-mw_status bpe_encode(bpe *b, const char *word, size_t length, mw_ids *out) {
-    if (!b->split_at_space_marks) return encode_word(b, word, length, out);
-    size_t begin = 0;
-    for (size_t i = 3; i < length; i++)
-        if (is_space_mark(word + i, length - i) && i >= begin + 3 && !is_space_mark(word + i - 3, 3)) {
-            MW_TRY(encode_word(b, word + begin, i - begin, out));
-            begin = i;
-        }
-    return encode_word(b, word + begin, length - begin, out);
-}
-
-/* ---- making ------------------------------------------------------------------------------------------ */
 
 /* Returns whether no token has a space mark after another character, so that no merge crosses such a position. */
 static bool space_marks_only_lead(const vocabulary *v) {
@@ -234,26 +187,34 @@ static bool space_marks_only_lead(const vocabulary *v) {
     return true;
 }
 
-mw_status bpe_ready(bpe *b) {
+/* Returns whether words may be cut before space marks: no unknown token may be moved or fused across a cut. */
+static bool may_split(const token_model *m) {
+    const bpe *b = &m->bpe;
+    bool all_bytes = b->byte_fallback;
+    for (int i = 0; i < 256; i++) all_bytes = all_bytes && b->byte_id[i] >= 0;
+    if (b->byte_level || b->ignore_merges || b->prefix || b->suffix) return false;
+    return (all_bytes || (!b->byte_fallback && !b->fuse_unk)) && space_marks_only_lead(&m->tokens);
+}
+
+mw_status bpe_ready(token_model *m) {
+    bpe *b = &m->bpe;
     for (int i = 0; i < 256; i++) {
         char text[8], byte = (char)i;
         int n = snprintf(text, sizeof text, "<0x%02X>", (unsigned)i);
         b->byte_id[i] =
-            b->byte_level ? vocabulary_find(&b->tokens, &byte, 1) : vocabulary_find(&b->tokens, text, (size_t)n);
+            b->byte_level ? vocabulary_find(&m->tokens, &byte, 1) : vocabulary_find(&m->tokens, text, (size_t)n);
     }
-    /* with fuse_unk, a split could cut a run of unknown characters; byte fallback leaves none */
-    b->split_at_space_marks = !b->byte_level && (b->byte_fallback || !b->fuse_unk) && space_marks_only_lead(&b->tokens);
-    b->heap = mw_calloc(1, sizeof *b->heap);
-    b->cache = mw_calloc(1, sizeof *b->cache);
-    return b->heap && b->cache ? MW_OK : MW_ERR_MEMORY;
+    b->split_at_space_marks = may_split(m);
+    return (b->heap = mw_calloc(1, sizeof *b->heap)) ? MW_OK : MW_ERR_MEMORY;
 }
 
 void bpe_free(bpe *b) {
-    vocabulary_free(&b->tokens);
     merges_free(&b->merges);
     if (b->heap) mw_free(b->heap->items);
     mw_free(b->heap);
-    mw_free(b->cache);
     mw_free(b->symbols);
+    mw_text_free(&b->affixed);
+    mw_free(b->prefix);
+    mw_free(b->suffix);
     *b = (bpe){0};
 }

@@ -1,198 +1,294 @@
-/* Pre-tokenizers: split a text into pieces that merges do not cross. */
-#include "model/tokenizer/tokenizer_private.h"
+/* Pre-tokenizers: split a text into pieces that the token model encodes one by one. */
+#include "model/tokenizer/split.h"
+#include "model/tokenizer/unicode.h"
 
 #include <string.h>
 
-const char gpt2_pattern[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+const char *const split_behavior_names[SPLIT_BEHAVIORS] = {"Isolated", "Removed", "MergedWithPrevious",
+                                                           "MergedWithNext", "Contiguous"};
 
-enum { HEAP_KIB = 1 << 20 }; /* memory limit of a backtracking match; PCRE2's default is 20 GB */
-
-/* PCRE2 counts U+180E as white space, the reference engines do not: rewrite_white_space expands \s and \S. */
-#define WHITE "\\t-\\r\\x{85}\\p{Z}"
-
-static void rewrite_white_space(const char *pattern, mw_text *out) {
-    bool in_class = false;
-    for (const char *p = pattern; *p; p++) {
-        if (*p == '\\' && p[1]) {
-            p++;
-            if (*p == 's')
-                mw_text_addf(out, in_class ? WHITE : "[" WHITE "]");
-            else if (*p == 'S' && !in_class)
-                mw_text_addf(out, "[^" WHITE "]");
-            else
-                mw_text_addf(out, "\\%c", *p);
-            continue;
-        }
-        if (*p == '[') in_class = true;
-        if (*p == ']') in_class = false;
-        mw_text_add(out, p, 1);
-    }
-}
-
-mw_status regex_compile(const char *where, const char *pattern, step *out) {
-    mw_text text = {0};
-    rewrite_white_space(pattern, &text);
-    if (text.failed) return MW_ERR_MEMORY;
-    int code = 0;
-    PCRE2_SIZE offset = 0;
-    out->regex = pcre2_compile((PCRE2_SPTR)text.data, text.length, PCRE2_UTF | PCRE2_UCP | PCRE2_NO_UTF_CHECK, &code,
-                               &offset, NULL);
-    mw_text_free(&text);
-    if (!out->regex) {
-        PCRE2_UCHAR message[160];
-        pcre2_get_error_message(code, message, sizeof message);
-        return mw_error(MW_ERR_FORMAT, "%s: pattern '%s': %s at %zu", where, pattern, (const char *)message,
-                        (size_t)offset);
-    }
-    pcre2_jit_compile(out->regex, PCRE2_JIT_COMPLETE); /* without JIT, matching is only slower */
-    out->match = pcre2_match_data_create_from_pattern(out->regex, NULL);
-    out->context = pcre2_match_context_create(NULL);
-    if (!out->match || !out->context) return mw_error(MW_ERR_MEMORY, "%s: out of memory for a pattern", where);
-    pcre2_set_heap_limit(out->context, HEAP_KIB);
-    return MW_OK;
-}
-
-void steps_free(steps *list) {
-    for (int64_t i = 0; i < list->count; i++) {
-        step *s = &list->items[i];
-        mw_free(s->text);
-        mw_free(s->replacement);
-        if (s->match) pcre2_match_data_free(s->match);
-        if (s->context) pcre2_match_context_free(s->context);
-        if (s->regex) pcre2_code_free(s->regex);
-    }
-    mw_free(list->items);
-    *list = (steps){0};
-}
-
-static mw_status add_piece(pieces *out, size_t begin, size_t end) {
-    if (begin == end) return MW_OK;
+static mw_status add_piece(pieces *out, size_t begin, size_t end, bool matched) {
     if (!MW_GROW(out->items, out->count, out->capacity)) return MW_ERR_MEMORY;
-    out->items[out->count++] = (piece){begin, end};
+    out->items[out->count++] = (piece){begin, end, matched};
     return MW_OK;
 }
 
-/* JIT code has a small stack: matches that do not fit are repeated without JIT. */
-static int match(const step *s, const char *text, size_t length, size_t from) {
-    int code = pcre2_match(s->regex, (PCRE2_SPTR)text, length, from, PCRE2_NO_UTF_CHECK, s->match, s->context);
-    if (code != PCRE2_ERROR_JIT_STACKLIMIT) return code;
-    return pcre2_match(s->regex, (PCRE2_SPTR)text, length, from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, s->match,
-                       s->context);
+static mw_status add_word(pieces *out, size_t begin, size_t end) {
+    return begin < end ? add_piece(out, begin, end, false) : MW_OK;
 }
 
-static mw_status match_error(const text_origin *origin, int code, const char *text, size_t length) {
-    PCRE2_UCHAR reason[96];
-    char problem[160];
-    pcre2_get_error_message(code, reason, sizeof reason);
-    snprintf(problem, sizeof problem, "a pattern of the pre-tokenizer failed (%s)", (const char *)reason);
-    return text_error(origin, problem, text, length);
-}
-
-/* Finds the next match at or after `from` inside the piece, skipping empty matches. */
-static mw_status next_match(const step *s, const text_origin *origin, const char *text, piece in, size_t from,
-                            bool *found, piece *hit) {
-    *found = false;
-    while (from < in.end) {
-        int code = match(s, text + in.begin, in.end - in.begin, from - in.begin);
-        if (code == PCRE2_ERROR_NOMATCH) return MW_OK;
-        if (code < 0) return match_error(origin, code, text + from, in.end - from);
-        const PCRE2_SIZE *ovector = pcre2_get_ovector_pointer(s->match);
-        if (ovector[1] > ovector[0]) {
-            *hit = (piece){in.begin + ovector[0], in.begin + ovector[1]};
-            *found = true;
-            return MW_OK;
-        }
-        from = in.begin + ovector[1] + 1;
-        while (from < in.end && ((unsigned char)text[from] & 0xc0) == 0x80) from++;
+mw_status splitters_apply(const splitters *list, const text_origin *origin, split_text *t) {
+    t->items.count = 0;
+    MW_TRY(add_word(&t->items, 0, t->text->length));
+    for (int64_t i = 0; i < list->count; i++) {
+        MW_TRY(list->items[i].apply(&list->items[i], origin, t));
+        if (t->text->failed || t->scratch->failed) return MW_ERR_MEMORY;
     }
     return MW_OK;
 }
 
-static mw_status split_piece(const step *s, const text_origin *origin, const char *text, piece in, pieces *out) {
-    size_t done = in.begin, from = in.begin;
+void splitters_free(splitters *list) {
+    for (int64_t i = 0; i < list->count; i++) pattern_free(list->items[i].pattern);
+    mw_free(list->items);
+    *list = (splitters){0};
+}
+
+void split_text_free(split_text *t) {
+    mw_free(t->items.items);
+    mw_free(t->spare.items);
+    mw_free(t->matches.items);
+}
+
+/* ---- splitting at matches -------------------------------------------------------------------------------- */
+
+/* Splits one piece; appends the new pieces to `out`. */
+typedef mw_status piece_call(const splitter *s, const text_origin *origin, split_text *t, piece in, pieces *out);
+
+static mw_status split_each(const splitter *s, const text_origin *origin, split_text *t, piece_call *split) {
+    size_t first = t->items.count ? t->items.items[0].begin : 0;
+    t->spare.count = 0;
+    for (int64_t i = 0; i < t->items.count; i++) MW_TRY(split(s, origin, t, t->items.items[i], &t->spare));
+    pieces kept = t->items;
+    t->items = t->spare;
+    t->spare = kept;
+    t->at_start = t->at_start && t->items.count && t->items.items[0].begin == first;
+    return MW_OK;
+}
+
+/* Lists the matches in a piece and the text between them. */
+static mw_status list_pattern_matches(const splitter *s, const text_origin *origin, const char *text, piece in,
+                                      pieces *out) {
+    size_t done = 0, begin, end, length = in.end - in.begin;
+    bool found;
+    pattern_search search;
+    MW_TRY(pattern_search_begin(s->pattern, origin, text + in.begin, length, &search));
     for (;;) {
-        bool found;
-        piece hit;
-        MW_TRY(next_match(s, origin, text, in, from, &found, &hit));
-        if (!found) return add_piece(out, done, in.end);
-        from = hit.end;
-        if (s->behavior == SPLIT_WITH_PREVIOUS) {
-            MW_TRY(add_piece(out, done, hit.end));
-            done = hit.end;
-            continue;
-        }
-        bool gap_kept = !(s->invert && s->behavior == SPLIT_REMOVED),
-             hit_kept = s->invert || s->behavior != SPLIT_REMOVED;
-        if (gap_kept) MW_TRY(add_piece(out, done, hit.begin));
-        if (s->behavior == SPLIT_WITH_NEXT) {
-            done = hit.begin;
-            continue;
-        }
-        if (hit_kept) MW_TRY(add_piece(out, hit.begin, hit.end));
-        done = hit.end;
+        MW_TRY(pattern_search_next(&search, &found, &begin, &end));
+        if (!found) break;
+        if (begin > done) MW_TRY(add_piece(out, in.begin + done, in.begin + begin, false));
+        MW_TRY(add_piece(out, in.begin + begin, in.begin + end, true));
+        done = end;
     }
+    return done < length ? add_piece(out, in.begin + done, in.end, false) : MW_OK;
 }
 
-static mw_status split_all(const step *s, const text_origin *origin, const char *text, pieces *in, pieces *out) {
-    out->count = 0;
-    for (int64_t i = 0; i < in->count; i++) MW_TRY(split_piece(s, origin, text, in->items[i], out));
-    pieces kept = *in;
-    *in = *out;
-    *out = kept;
+static mw_status list_character_matches(const splitter *s, const char *text, piece in, pieces *out) {
+    size_t done = in.begin;
+    for (size_t i = in.begin, n; i < in.end; i += n) {
+        if (!s->is_match(s, unicode_read(text + i, &n))) continue;
+        if (i > done) MW_TRY(add_piece(out, done, i, false));
+        MW_TRY(add_piece(out, i, i + n, true));
+        done = i + n;
+    }
+    return done < in.end ? add_piece(out, done, in.end, false) : MW_OK;
+}
+
+/* A match extends the piece before it, unless that ends with a match. */
+static mw_status join_with_previous(const pieces *matches, pieces *out) {
+    int64_t first = out->count;
+    bool before = false;
+    for (int64_t i = 0; i < matches->count; i++) {
+        piece m = matches->items[i];
+        if (m.matched && !before && out->count > first)
+            out->items[out->count - 1].end = m.end;
+        else
+            MW_TRY(add_piece(out, m.begin, m.end, false));
+        before = m.matched;
+    }
     return MW_OK;
 }
 
-/* Prepends `prefix` to each piece, or only the first, unless it begins with it. */
-static mw_status prefix_pieces(mw_text *text, mw_text *scratch, pieces *list, const char *prefix, bool only_first) {
-    size_t n = strlen(prefix);
-    scratch->length = 0;
-    for (int64_t i = 0; i < list->count; i++) {
-        piece *p = &list->items[i];
-        size_t begin = scratch->length;
-        bool has = p->end - p->begin >= n && memcmp(text->data + p->begin, prefix, n) == 0;
-        if (!has && (!only_first || i == 0)) mw_text_add(scratch, prefix, n);
-        mw_text_add(scratch, text->data + p->begin, p->end - p->begin);
-        *p = (piece){begin, scratch->length};
-    }
-    mw_text_swap(text, scratch);
-    return text->failed || scratch->failed ? MW_ERR_MEMORY : MW_OK;
-}
-
-static mw_status mark_spaces(mw_text *text, mw_text *scratch, pieces *list) {
-    scratch->length = 0;
-    for (int64_t i = 0; i < list->count; i++) {
-        piece *p = &list->items[i];
-        size_t begin = scratch->length;
-        for (size_t j = p->begin; j < p->end; j++) {
-            bool space = text->data[j] == ' ';
-            mw_text_add(scratch, space ? SPACE_MARK : text->data + j, space ? 3 : 1);
-        }
-        *p = (piece){begin, scratch->length};
-    }
-    mw_text_swap(text, scratch);
-    return text->failed || scratch->failed ? MW_ERR_MEMORY : MW_OK;
-}
-
-static mw_status metaspace(const step *s, const text_origin *origin, bool first, mw_text *text, mw_text *scratch,
-                           pieces *list, pieces *spare) {
-    MW_TRY(mark_spaces(text, scratch, list));
-    if (s->prefix_space && (!s->only_first || first))
-        MW_TRY(prefix_pieces(text, scratch, list, SPACE_MARK, s->only_first));
-    return s->split ? split_all(s, origin, text->data, list, spare) : MW_OK;
-}
-
-mw_status steps_split(const steps *list, const text_origin *origin, bool first, mw_text *text, mw_text *scratch,
-                      pieces *out, pieces *spare) {
-    out->count = 0;
-    MW_TRY(add_piece(out, 0, text->length));
-    for (int64_t i = 0; i < list->count; i++) {
-        const step *s = &list->items[i];
-        if (s->kind == STEP_METASPACE) {
-            MW_TRY(metaspace(s, origin, first, text, scratch, out, spare));
+/* A match extends the piece behind it, unless that begins with a match. */
+static mw_status join_with_next(const pieces *matches, pieces *out) {
+    for (int64_t i = 0; i < matches->count; i++) {
+        piece m = matches->items[i];
+        bool joined = m.matched && i + 1 < matches->count && !matches->items[i + 1].matched;
+        if (!joined) {
+            MW_TRY(add_piece(out, m.begin, m.end, false));
             continue;
         }
-        if (s->kind == STEP_BYTE_LEVEL && s->prefix_space) MW_TRY(prefix_pieces(text, scratch, out, " ", false));
-        if (s->regex) MW_TRY(split_all(s, origin, text->data, out, spare));
+        MW_TRY(add_piece(out, m.begin, matches->items[++i].end, false));
     }
+    return MW_OK;
+}
+
+static mw_status join_neighbours(const pieces *matches, pieces *out) {
+    int64_t first = out->count;
+    bool before = false;
+    for (int64_t i = 0; i < matches->count; i++) {
+        piece m = matches->items[i];
+        if (m.matched == before && out->count > first)
+            out->items[out->count - 1].end = m.end;
+        else
+            MW_TRY(add_piece(out, m.begin, m.end, false));
+        before = m.matched;
+    }
+    return MW_OK;
+}
+
+static void drop_empty(pieces *list, int64_t first) {
+    int64_t kept = first;
+    for (int64_t i = first; i < list->count; i++)
+        if (list->items[i].begin < list->items[i].end) list->items[kept++] = list->items[i];
+    list->count = kept;
+}
+
+static mw_status split_piece(const splitter *s, const text_origin *origin, split_text *t, piece in, pieces *out) {
+    int64_t first = out->count;
+    pieces *matches = &t->matches;
+    matches->count = 0;
+    if (s->pattern)
+        MW_TRY(list_pattern_matches(s, origin, t->text->data, in, matches));
+    else
+        MW_TRY(list_character_matches(s, t->text->data, in, matches));
+    for (int64_t i = 0; s->invert && i < matches->count; i++) matches->items[i].matched = !matches->items[i].matched;
+    if (s->behavior == SPLIT_WITH_PREVIOUS)
+        MW_TRY(join_with_previous(matches, out));
+    else if (s->behavior == SPLIT_WITH_NEXT)
+        MW_TRY(join_with_next(matches, out));
+    else if (s->behavior == SPLIT_CONTIGUOUS)
+        MW_TRY(join_neighbours(matches, out));
+    else
+        for (int64_t i = 0; i < matches->count; i++)
+            if (s->behavior == SPLIT_ISOLATED || !matches->items[i].matched)
+                MW_TRY(add_piece(out, matches->items[i].begin, matches->items[i].end, false));
+    drop_empty(out, first);
+    return MW_OK;
+}
+
+mw_status split_by_match(const splitter *s, const text_origin *origin, split_text *t) {
+    return split_each(s, origin, t, split_piece);
+}
+
+bool is_space_match(const splitter *s, uint32_t code) {
+    (void)s;
+    return unicode_is_space(code);
+}
+
+bool is_punctuation_match(const splitter *s, uint32_t code) {
+    (void)s;
+    return unicode_facts(code) & FACT_PUNCTUATION;
+}
+
+bool is_numeric_match(const splitter *s, uint32_t code) {
+    (void)s;
+    return unicode_facts(code) & FACT_NUMERIC;
+}
+
+bool is_code_match(const splitter *s, uint32_t code) {
+    return code == s->code;
+}
+
+mw_status split_bert(const splitter *s, const text_origin *origin, split_text *t) {
+    (void)s;
+    static const splitter spaces = {.is_match = is_space_match, .behavior = SPLIT_REMOVED},
+                          punctuation = {.is_match = is_punctuation_match, .behavior = SPLIT_ISOLATED};
+    MW_TRY(split_by_match(&spaces, origin, t));
+    return split_by_match(&punctuation, origin, t);
+}
+
+/* ---- other rules ------------------------------------------------------------------------------------------- */
+
+/* Runs of word characters, and runs of others that are no spaces. */
+static mw_status split_words(const splitter *s, const text_origin *origin, split_text *t, piece in, pieces *out) {
+    (void)s, (void)origin;
+    enum { NONE, SPACE, WORD, OTHER } kind = NONE;
+    size_t begin = in.begin;
+    for (size_t i = in.begin, n; i < in.end; i += n) {
+        uint32_t code = unicode_read(t->text->data + i, &n);
+        int next = unicode_is_space(code) ? SPACE : unicode_facts(code) & FACT_REGEX_WORD ? WORD : OTHER;
+        if (next == (int)kind) continue;
+        if (kind != SPACE) MW_TRY(add_word(out, begin, i));
+        begin = i;
+        kind = next;
+    }
+    return kind != SPACE ? add_word(out, begin, in.end) : MW_OK;
+}
+
+mw_status split_whitespace(const splitter *s, const text_origin *origin, split_text *t) {
+    return split_each(s, origin, t, split_words);
+}
+
+static mw_status split_lengths(const splitter *s, const text_origin *origin, split_text *t, piece in, pieces *out) {
+    (void)origin;
+    int64_t characters = 0;
+    size_t begin = in.begin;
+    for (size_t i = in.begin, n; i < in.end; i += n) {
+        if (characters++ == s->length) {
+            MW_TRY(add_word(out, begin, i));
+            begin = i;
+            characters = 1;
+        }
+        unicode_read(t->text->data + i, &n);
+    }
+    return add_word(out, begin, in.end);
+}
+
+mw_status split_fixed_length(const splitter *s, const text_origin *origin, split_text *t) {
+    return split_each(s, origin, t, split_lengths);
+}
+
+/* ---- rules that change the text ---------------------------------------------------------------------------- */
+
+/* Appends to t->scratch the new text of bytes [begin, end). */
+typedef void rewrite_call(const char *bytes, size_t length, const char *mark, mw_text *out);
+
+static void rewrite_pieces(split_text *t, rewrite_call *rewrite, const char *mark) {
+    t->scratch->length = 0;
+    for (int64_t i = 0; i < t->items.count; i++) {
+        piece *p = &t->items.items[i];
+        size_t begin = t->scratch->length;
+        rewrite(t->text->data + p->begin, p->end - p->begin, mark, t->scratch);
+        *p = (piece){begin, t->scratch->length, false};
+    }
+    mw_text_swap(t->text, t->scratch);
+}
+
+static void write_marks(const char *bytes, size_t length, const char *mark, mw_text *out) {
+    for (size_t i = 0; i < length; i++) {
+        bool space = bytes[i] == ' ';
+        mw_text_add(out, space ? mark : bytes + i, space ? strlen(mark) : 1);
+    }
+}
+
+static void write_bytes(const char *bytes, size_t length, const char *mark, mw_text *out) {
+    (void)mark;
+    byte_level_write(out, bytes, length);
+}
+
+static void write_prefix(const char *bytes, size_t length, const char *mark, mw_text *out) {
+    size_t n = strlen(mark);
+    if (length < n || memcmp(bytes, mark, n) != 0) mw_text_add(out, mark, n);
+    mw_text_add(out, bytes, length);
+}
+
+/* Puts `mark` before the first piece if that begins the input. */
+static void prefix_first(split_text *t, const char *mark) {
+    if (!t->at_start || t->items.count == 0) return;
+    piece first = t->items.items[0];
+    size_t old = t->text->length;
+    t->scratch->length = 0;
+    write_prefix(t->text->data + first.begin, t->text->length - first.begin, mark, t->scratch);
+    size_t added = t->scratch->length + first.begin - old;
+    for (int64_t i = 0; i < t->items.count; i++) {
+        t->items.items[i].begin += (i > 0 ? added : 0) - first.begin;
+        t->items.items[i].end += added - first.begin;
+    }
+    mw_text_swap(t->text, t->scratch);
+}
+
+mw_status split_metaspace(const splitter *s, const text_origin *origin, split_text *t) {
+    char mark[5] = "";
+    mark[unicode_write(s->code, mark)] = '\0';
+    rewrite_pieces(t, write_marks, mark);
+    if (s->prefix == PREFIX_ALWAYS) rewrite_pieces(t, write_prefix, mark);
+    if (s->prefix == PREFIX_FIRST) prefix_first(t, mark);
+    return s->split ? split_by_match(s, origin, t) : MW_OK;
+}
+
+mw_status split_byte_level(const splitter *s, const text_origin *origin, split_text *t) {
+    if (s->prefix == PREFIX_ALWAYS) rewrite_pieces(t, write_prefix, " ");
+    if (s->pattern) MW_TRY(split_by_match(s, origin, t));
+    if (s->writes_bytes) rewrite_pieces(t, write_bytes, NULL);
     return MW_OK;
 }

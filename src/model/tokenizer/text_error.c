@@ -1,5 +1,5 @@
 /* Errors about a text that is being encoded. */
-#include "model/tokenizer/tokenizer_private.h"
+#include "model/tokenizer/text_error.h"
 
 mw_status text_error(const text_origin *origin, const char *problem, const char *begin, size_t length) {
     enum { SHOWN = 48 };

@@ -1,41 +1,76 @@
-/* Opens tokenizers and encodes texts. */
+/* Opens tokenizers, encodes texts and decodes ids. */
 #include "microw/tokenizer.h"
 #include "model/hub.h"
 #include "model/tokenizer/tokenizer_private.h"
+#include "model/tokenizer/unicode.h"
 
 #include <string.h>
 
 /* ---- opening ----------------------------------------------------------------------------------------- */
 
-static mw_status mark_special(mw_tokenizer *t) {
-    if (!(t->special = mw_calloc((size_t)t->vocabulary.size, sizeof *t->special))) return MW_ERR_MEMORY;
-    for (int64_t i = 0; i < t->n_added; i++)
-        if (t->added[i].special) t->special[t->added[i].id] = true;
-    if (t->bos < 0) t->bos = t->eos;
+/* Fills the tables by id. */
+static mw_status list_added(mw_tokenizer *t) {
+    size_t size = (size_t)t->vocabulary.size;
+    t->added_of = mw_alloc((size + 1) * sizeof *t->added_of);
+    t->special = mw_calloc(size + 1, sizeof *t->special);
+    if (!t->added_of || !t->special) return MW_ERR_MEMORY;
+    for (size_t i = 0; i < size; i++) t->added_of[i] = -1;
+    for (int64_t i = 0; i < t->added.count; i++) {
+        t->added_of[t->added.items[i].id] = (int32_t)i;
+        t->special[t->added.items[i].id] = t->added.items[i].special;
+    }
+    for (int64_t i = 0; i < t->named.count; i++) {
+        int32_t id = t->named.data[i];
+        if (!t->special[id]) mw_text_addf(&t->changes, "%d special\n", (int)id);
+        t->special[id] = true;
+    }
     return MW_OK;
+}
+
+/* Tokens of other files are a part of the hash. */
+static mw_status hash_changes(mw_tokenizer *t) {
+    if (t->changes.length == 0) return MW_OK;
+    mw_text both = {0};
+    mw_text_addf(&both, "%s\n", t->hash);
+    mw_text_add(&both, t->changes.data, t->changes.length);
+    mw_status status = both.failed || t->changes.failed ? MW_ERR_MEMORY : mw_sha256(both.data, both.length, t->hash);
+    mw_text_free(&both);
+    return status;
+}
+
+mw_status tokenizer_ready(mw_tokenizer *t) {
+    MW_TRY(token_model_ready(&t->model));
+    MW_TRY(added_tokens_ready(&t->added, t->path));
+    MW_TRY(list_added(t));
+    MW_TRY(hash_changes(t));
+    t->words.text = &t->working.text;
+    t->words.scratch = &t->working.scratch;
+    if (t->bos < 0) t->bos = t->eos;
+    return tokenizer_fill_token_bytes(t);
 }
 
 static mw_status read_folder(const char *folder, mw_tokenizer *t) {
     char *json = mw_path_join(folder, "tokenizer.json"), *vocab = mw_path_join(folder, "vocab.json");
-    char *merges_path = mw_path_join(folder, "merges.txt"), *config = mw_path_join(folder, "tokenizer_config.json");
-    mw_status status = json && vocab && merges_path && config ? MW_OK : MW_ERR_MEMORY;
+    char *merges_path = mw_path_join(folder, "merges.txt");
+    mw_status status = json && vocab && merges_path ? MW_OK : MW_ERR_MEMORY;
+    bool of_json = json && mw_file_exists(json);
     if (status == MW_OK) {
-        if (mw_file_exists(json))
+        if (of_json)
             status = tokenizer_read_json(json, t);
         else if (mw_file_exists(vocab) && mw_file_exists(merges_path))
-            status = tokenizer_read_pair(vocab, merges_path, t);
+            status = tokenizer_read_pair(folder, vocab, merges_path, t);
         else
             status = mw_error(MW_ERR_IO, "%s: found neither tokenizer.json nor vocab.json with merges.txt", folder);
     }
-    if (status == MW_OK) status = tokenizer_read_config(config, t);
+    if (status == MW_OK) status = tokenizer_read_config(folder, of_json, t);
     mw_free(json);
     mw_free(vocab);
     mw_free(merges_path);
-    mw_free(config);
     return status;
 }
 
 static mw_status open_into(const char *path, mw_tokenizer *t) {
+    unicode_ready();
     if (mw_file_exists(path)) {
         MW_TRY(tokenizer_read_json(path, t));
     } else {
@@ -45,9 +80,7 @@ static mw_status open_into(const char *path, mw_tokenizer *t) {
         mw_free(folder);
         if (status != MW_OK) return status;
     }
-    MW_TRY(bpe_ready(&t->model));
-    MW_TRY(tokenizer_fill_token_bytes(t));
-    return mark_special(t);
+    return tokenizer_ready(t);
 }
 
 mw_status mw_tokenizer_open(const char *path, mw_tokenizer **out) {
@@ -66,24 +99,24 @@ void mw_tokenizer_free(mw_tokenizer **slot) {
     mw_tokenizer *t = *slot;
     if (!t) return;
     for (int64_t i = 0; t->bytes && i < t->vocabulary.size; i++) mw_free(t->bytes[i]);
-    for (int64_t i = 0; i < t->n_added; i++) mw_free(t->added[i].content);
     mw_free(t->bytes);
     mw_free(t->bytes_length);
+    mw_free(t->added_of);
     mw_free(t->special);
-    mw_free(t->added);
-    bpe_free(&t->model);
+    mw_ids_free(&t->named);
+    mw_text_free(&t->changes);
+    token_model_free(&t->model);
     vocabulary_free(&t->vocabulary);
-    trie_free(&t->raw);
-    trie_free(&t->normalized);
-    steps_free(&t->normalizers);
-    steps_free(&t->splitters);
+    added_tokens_free(&t->added);
+    normalizers_free(&t->normalizers);
+    splitters_free(&t->splitters);
+    decoders_free(&t->decoders);
     mw_text_free(&t->repaired);
-    mw_text_free(&t->working);
-    mw_text_free(&t->spare);
+    mw_text_free(&t->working.text);
+    mw_text_free(&t->working.scratch);
+    split_text_free(&t->words);
     mw_free(t->raw_spans.items);
     mw_free(t->normalized_spans.items);
-    mw_free(t->pieces.items);
-    mw_free(t->spare_pieces.items);
     mw_free(t->path);
     mw_free(t);
     *slot = NULL;
@@ -91,37 +124,46 @@ void mw_tokenizer_free(mw_tokenizer **slot) {
 
 /* ---- encoding ---------------------------------------------------------------------------------------- */
 
-static mw_status encode_words(mw_tokenizer *t, const char *text, size_t length, bool first, mw_ids *out) {
-    if (text != t->working.data) { /* else `text` is t->working already */
-        t->working.length = 0;
-        mw_text_add(&t->working, text, length);
-    }
-    MW_TRY(steps_split(&t->splitters, &t->origin, first, &t->working, &t->spare, &t->pieces, &t->spare_pieces));
-    for (int64_t i = 0; i < t->pieces.count; i++) {
-        piece p = t->pieces.items[i];
-        MW_TRY(bpe_encode(&t->model, t->working.data + p.begin, p.end - p.begin, out));
+/* Encodes t->working.text, which has no added tokens. */
+static mw_status encode_words(mw_tokenizer *t, bool at_start, mw_ids *out) {
+    t->words.at_start = at_start;
+    MW_TRY(splitters_apply(&t->splitters, &t->origin, &t->words));
+    for (int64_t i = 0; i < t->words.items.count; i++) {
+        piece p = t->words.items.items[i];
+        const char *word = t->working.text.data + p.begin;
+        MW_TRY(token_model_encode(&t->model, &t->origin, word, p.end - p.begin, out));
     }
     return MW_OK;
 }
 
+static void set_working(mw_tokenizer *t, const char *text, size_t length) {
+    t->working.text.length = 0;
+    mw_text_add(&t->working.text, text, length);
+}
+
 /* Encodes a span without raw added tokens: normalizes it, finds normalized added tokens, splits the rest into words. */
-static mw_status encode_span(mw_tokenizer *t, const char *text, size_t length, bool first, mw_ids *out) {
-    t->working.length = 0;
-    mw_text_add(&t->working, text, length);
-    MW_TRY(steps_normalize(&t->normalizers, &t->origin, &t->working, &t->spare));
-    MW_TRY(trie_split(&t->normalized, t->added, t->working.data, t->working.length, &t->normalized_spans));
-    if (t->normalized_spans.count == 1 && t->normalized_spans.items[0].id < 0)
-        return encode_words(t, t->working.data, t->working.length, first, out);
-    mw_text normalized = t->working; /* encode_words uses t->working */
-    t->working = (mw_text){0};
+static mw_status encode_span(mw_tokenizer *t, const char *text, size_t length, bool at_start, mw_ids *out) {
+    set_working(t, text, length);
+    t->working.at_start = at_start;
+    MW_TRY(normalizers_apply(&t->normalizers, &t->origin, &t->working));
+    at_start = t->working.at_start;
+    MW_TRY(added_tokens_split(&t->added, &t->added.normalized, t->working.text.data, t->working.text.length,
+                              &t->normalized_spans));
+    if (t->normalized_spans.count == 0) return MW_OK;
+    if (t->normalized_spans.count == 1 && t->normalized_spans.items[0].id < 0) return encode_words(t, at_start, out);
+    mw_text normalized = t->working.text; /* encode_words uses t->working */
+    t->working.text = (mw_text){0};
     mw_status status = MW_OK;
     for (int64_t i = 0; status == MW_OK && i < t->normalized_spans.count; i++) {
         span s = t->normalized_spans.items[i];
-        status = s.id >= 0 ? mw_ids_add(out, s.id)
-                           : encode_words(t, normalized.data + s.begin, s.end - s.begin, first && s.begin == 0, out);
+        if (s.id >= 0) {
+            status = mw_ids_add(out, s.id);
+            continue;
+        }
+        set_working(t, normalized.data + s.begin, s.end - s.begin);
+        status = encode_words(t, at_start && s.begin == 0, out);
     }
-    mw_text_free(&t->working);
-    t->working = normalized;
+    mw_text_free(&normalized);
     return status;
 }
 
@@ -133,13 +175,36 @@ mw_status mw_tokenizer_encode(mw_tokenizer *t, const char *text, size_t length, 
         text = t->repaired.data;
         length = t->repaired.length;
     }
-    MW_TRY(trie_split(&t->raw, t->added, text, length, &t->raw_spans));
+    MW_TRY(added_tokens_split(&t->added, &t->added.raw, text, length, &t->raw_spans));
     for (int64_t i = 0; i < t->raw_spans.count; i++) {
         span s = t->raw_spans.items[i];
         t->origin.byte = s.begin;
         MW_TRY(s.id >= 0 ? mw_ids_add(out, s.id) : encode_span(t, text + s.begin, s.end - s.begin, s.begin == 0, out));
     }
     return MW_OK;
+}
+
+/* ---- decoding ---------------------------------------------------------------------------------------- */
+
+static mw_status list_tokens(const mw_tokenizer *t, const int32_t *ids, int64_t count, text_list *out) {
+    for (int64_t i = 0; i < count; i++) {
+        if (ids[i] < 0 || ids[i] >= t->vocabulary.size || !t->vocabulary.token[ids[i]]) continue;
+        int32_t added = t->added_of[ids[i]];
+        if (added >= 0)
+            mw_text_add(&out->bytes, t->added.items[added].search, t->added.items[added].search_length);
+        else
+            mw_text_add(&out->bytes, t->vocabulary.token[ids[i]], t->vocabulary.length[ids[i]]);
+        MW_TRY(text_list_end(out));
+    }
+    return MW_OK;
+}
+
+mw_status mw_tokenizer_decode(const mw_tokenizer *t, const int32_t *ids, int64_t count, mw_text *out) {
+    text_list tokens = {0};
+    mw_status status = list_tokens(t, ids, count, &tokens);
+    if (status == MW_OK) status = decoders_apply(&t->decoders, &tokens, out);
+    text_list_free(&tokens);
+    return status;
 }
 
 void mw_tokenizer_set_source(mw_tokenizer *t, const char *path, const char *what, int64_t number) {

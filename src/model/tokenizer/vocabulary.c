@@ -1,5 +1,5 @@
 /* The hash tables of a BPE model: strings to ids, and pairs of ids to merged ids. */
-#include "model/tokenizer/tokenizer_private.h"
+#include "model/tokenizer/vocabulary.h"
 
 #include <string.h>
 
@@ -9,21 +9,22 @@ static uint64_t table_size(int64_t count) {
     return size;
 }
 
-mw_status vocabulary_make(vocabulary *v, int64_t size) {
-    uint64_t slots = table_size(size);
-    *v = (vocabulary){.size = size, .mask = slots - 1};
-    v->token = mw_calloc((size_t)size, sizeof *v->token);
-    v->length = mw_calloc((size_t)size, sizeof *v->length);
-    v->slots = mw_calloc(slots, sizeof *v->slots);
-    return v->token && v->length && v->slots ? MW_OK : MW_ERR_MEMORY;
-}
-
-void vocabulary_free(vocabulary *v) {
-    for (int64_t i = 0; v->token && i < v->size; i++) mw_free(v->token[i]);
-    mw_free(v->token);
-    mw_free(v->length);
-    mw_free(v->slots);
-    *v = (vocabulary){0};
+static mw_status grow_ids(vocabulary *v, int64_t size) {
+    if (size <= v->size) return MW_OK;
+    if (size > v->capacity) {
+        size_t old = (size_t)v->capacity, room = (size_t)(size > 2 * v->capacity ? size : 2 * v->capacity);
+        char **token = mw_realloc(v->token, old * sizeof *token, room * sizeof *token);
+        if (!token) return MW_ERR_MEMORY;
+        v->token = token;
+        uint32_t *length = mw_realloc(v->length, old * sizeof *length, room * sizeof *length);
+        if (!length) return MW_ERR_MEMORY;
+        v->length = length;
+        memset(v->token + old, 0, (room - old) * sizeof *token);
+        memset(v->length + old, 0, (room - old) * sizeof *length);
+        v->capacity = (int64_t)room;
+    }
+    v->size = size;
+    return MW_OK;
 }
 
 static uint64_t slot_of(const vocabulary *v, const char *token, size_t length) {
@@ -35,15 +36,51 @@ static uint64_t slot_of(const vocabulary *v, const char *token, size_t length) {
     return at;
 }
 
-/* vocabulary_find returns the first id of a string. */
+/* Makes slots for at least `count` tokens. */
+static mw_status grow_slots(vocabulary *v, int64_t count) {
+    if (v->slots && (uint64_t)count * 2 <= v->mask + 1) return MW_OK;
+    uint64_t size = table_size(count);
+    vocabulary larger = *v;
+    larger.mask = size - 1;
+    if (!(larger.slots = mw_calloc(size, sizeof *larger.slots))) return MW_ERR_MEMORY;
+    for (uint64_t i = 0; v->slots && i <= v->mask; i++) {
+        int32_t id = v->slots[i] - 1;
+        if (id >= 0) larger.slots[slot_of(&larger, v->token[id], v->length[id])] = id + 1;
+    }
+    mw_free(v->slots);
+    *v = larger;
+    return MW_OK;
+}
+
+mw_status vocabulary_make(vocabulary *v, int64_t size) {
+    *v = (vocabulary){0};
+    MW_TRY(grow_ids(v, size));
+    return grow_slots(v, size);
+}
+
+void vocabulary_free(vocabulary *v) {
+    for (int64_t i = 0; v->token && i < v->size; i++) mw_free(v->token[i]);
+    mw_free(v->token);
+    mw_free(v->length);
+    mw_free(v->slots);
+    *v = (vocabulary){0};
+}
+
 mw_status vocabulary_put(vocabulary *v, const char *token, size_t length, int32_t id) {
-    if (id < 0 || id >= v->size || v->token[id])
+    if (id < 0 || id >= TOKEN_ID_MAX || (id < v->size && v->token[id]))
         return mw_error(MW_ERR_FORMAT, "tokenizer: token id %d is out of range or assigned twice", (int)id);
+    MW_TRY(grow_ids(v, (int64_t)id + 1));
+    MW_TRY(grow_slots(v, v->count + 1));
     uint64_t at = slot_of(v, token, length);
     if (!(v->token[id] = mw_strndup(token, length))) return MW_ERR_MEMORY;
     v->length[id] = (uint32_t)length;
+    v->count++;
     if (!v->slots[at]) v->slots[at] = id + 1;
     return MW_OK;
+}
+
+void vocabulary_prefer(vocabulary *v, int32_t id) {
+    v->slots[slot_of(v, v->token[id], v->length[id])] = id + 1;
 }
 
 int32_t vocabulary_find(const vocabulary *v, const char *token, size_t length) {

@@ -1,0 +1,89 @@
+/* Unicode normal forms, by utf8proc, of the characters that the reference library knows.
+ *
+ * The reference's tables are of Unicode 9: newer characters never change there, and stay apart from their neighbours.
+ * unicode_data.c marks the characters that may change; only runs of these are given to utf8proc. */
+#include "model/tokenizer/normalize.h"
+#include "model/tokenizer/unicode.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utf8proc.h>
+
+bool normalizer_set_form(normalizer *n, const char *name) {
+    static const struct {
+        const char *name;
+        int options;
+        uint32_t fact;
+    } forms[] = {{"NFC", UTF8PROC_STABLE | UTF8PROC_COMPOSE, FACT_NFC},
+                 {"NFD", UTF8PROC_STABLE | UTF8PROC_DECOMPOSE, FACT_NFD},
+                 {"NFKC", UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT, FACT_NFKC},
+                 {"NFKD", UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT, FACT_NFKD}};
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
+        if (strcmp(name, forms[i].name) == 0) {
+            n->apply = normalize_form;
+            n->form = forms[i].options;
+            n->form_fact = forms[i].fact;
+            return true;
+        }
+    return false;
+}
+
+/* A run of characters that the form may change, with the one before it if that may compose with the run. */
+typedef struct run {
+    size_t begin, end;
+} run;
+
+static bool next_run(const normalizer *n, const mw_text *text, size_t from, run *out) {
+    bool composes = n->form & UTF8PROC_COMPOSE, found = false;
+    size_t length, before = from;
+    bool before_composes = false;
+    for (size_t i = from; i < text->length; i += length) {
+        length = 1;
+        if (!found && (unsigned char)text->data[i] < 0x80) { /* changes only in front of a mark */
+            before = i;
+            before_composes = true;
+            continue;
+        }
+        uint32_t facts = unicode_facts(unicode_read(text->data + i, &length));
+        if (facts & n->form_fact) {
+            if (!found) out->begin = composes && before_composes ? before : i;
+            found = true;
+            out->end = i + length;
+        } else if (found) {
+            return true;
+        }
+        before = i;
+        before_composes = facts & (FACT_COMPOSES | FACT_NFD); /* its parts may compose anew */
+    }
+    return found;
+}
+
+static mw_status write_run(const normalizer *n, const text_origin *origin, const mw_text *text, run r, mw_text *out) {
+    utf8proc_uint8_t *made = NULL;
+    utf8proc_ssize_t length = utf8proc_map((const utf8proc_uint8_t *)text->data + r.begin,
+                                           (utf8proc_ssize_t)(r.end - r.begin), &made, (utf8proc_option_t)n->form);
+    if (length < 0) {
+        char problem[128];
+        snprintf(problem, sizeof problem, "Unicode normalization failed: %s", utf8proc_errmsg(length));
+        return text_error(origin, problem, text->data + r.begin, r.end - r.begin);
+    }
+    mw_text_add(out, (const char *)made, (size_t)length);
+    free(made);
+    return MW_OK;
+}
+
+mw_status normalize_form(const normalizer *n, const text_origin *origin, changing_text *t) {
+    run r;
+    size_t done = 0;
+    if (!next_run(n, &t->text, 0, &r)) return MW_OK;
+    t->scratch.length = 0;
+    do {
+        mw_text_add(&t->scratch, t->text.data + done, r.begin - done);
+        MW_TRY(write_run(n, origin, &t->text, r, &t->scratch));
+        done = r.end;
+    } while (next_run(n, &t->text, done, &r));
+    mw_text_add(&t->scratch, t->text.data + done, t->text.length - done);
+    mw_text_swap(&t->text, &t->scratch);
+    return MW_OK;
+}
