@@ -73,17 +73,42 @@ static mw_status write_run(const normalizer *n, const text_origin *origin, const
     return MW_OK;
 }
 
-mw_status normalize_form(const normalizer *n, const text_origin *origin, changing_text *t) {
+static mw_status write_form(const normalizer *n, const text_origin *origin, const mw_text *text, bool *changed,
+                            mw_text *out) {
     run r;
     size_t done = 0;
-    if (!next_run(n, &t->text, 0, &r)) return MW_OK;
-    t->scratch.length = 0;
-    do {
-        mw_text_add(&t->scratch, t->text.data + done, r.begin - done);
-        MW_TRY(write_run(n, origin, &t->text, r, &t->scratch));
+    for (*changed = false; next_run(n, text, done, &r); *changed = true) {
+        mw_text_add(out, text->data + done, r.begin - done);
+        MW_TRY(write_run(n, origin, text, r, out));
         done = r.end;
-    } while (next_run(n, &t->text, done, &r));
-    mw_text_add(&t->scratch, t->text.data + done, t->text.length - done);
+    }
+    if (*changed) mw_text_add(out, text->data + done, text->length - done);
+    return MW_OK;
+}
+
+/* The characters of the form stand, one by one, for those that the lead alone would have. */
+static mw_status find_lead(const normalizer *n, const text_origin *origin, const changing_text *t, size_t *out) {
+    mw_text lead = {0}, form = {0};
+    bool changed = false;
+    mw_text_add(&lead, t->text.data, t->lead);
+    mw_status status = lead.failed ? MW_ERR_MEMORY : write_form(n, origin, &lead, &changed, &form);
+    const mw_text *made = changed ? &form : &lead;
+    size_t count = 0;
+    for (size_t i = 0; i < made->length; i++) count += ((unsigned char)made->data[i] & 0xc0) != 0x80;
+    *out = count;
+    mw_text_free(&lead);
+    mw_text_free(&form);
+    return status;
+}
+
+mw_status normalize_form(const normalizer *n, const text_origin *origin, changing_text *t) {
+    bool changed;
+    size_t characters;
+    t->scratch.length = 0;
+    MW_TRY(write_form(n, origin, &t->text, &changed, &t->scratch));
+    if (!changed) return MW_OK;
+    MW_TRY(find_lead(n, origin, t, &characters));
     mw_text_swap(&t->text, &t->scratch);
+    t->lead = bytes_of_characters(t->text.data, t->text.length, characters);
     return MW_OK;
 }

@@ -6,6 +6,10 @@
 #include <stdio.h>
 #include <string.h>
 
+/* The rule "first" of the pre-tokenizer Metaspace asks whether a word begins where the input does. The reference library
+ * knows for each character which one of the input it stands for; here `lead` counts the leading bytes that stand for the
+ * first one. A character that replaces others stands for what the library's rules say, noted at each normalizer. */
+
 /* Limits chains of replacements, which could grow a text without bound. NFKD, the largest single step, makes 11 bytes
  * of one. */
 static size_t output_limit(size_t length) {
@@ -40,20 +44,28 @@ void normalizers_free(normalizers *list) {
     *list = (normalizers){0};
 }
 
+size_t bytes_of_characters(const char *text, size_t length, size_t count) {
+    size_t i = 0, n;
+    for (; count > 0 && i < length; count--, i += n) unicode_read(text + i, &n);
+    return i;
+}
+
 /* ---- characters ---------------------------------------------------------------------------------------- */
 
 /* Writes what replaces a character; returns the number of code points, 0 to 3. */
 typedef int change_call(uint32_t code, uint32_t out[3]);
 
 static void change_characters(change_call *change, changing_text *t) {
+    size_t lead = 0;
     t->scratch.length = 0;
     for (size_t i = 0, n; i < t->text.length; i += n) {
         uint32_t made[3];
         char bytes[4];
         int count = change(unicode_read(t->text.data + i, &n), made);
         for (int k = 0; k < count; k++) mw_text_add(&t->scratch, bytes, unicode_write(made[k], bytes));
-        if (count == 0 && i == 0) t->at_start = false;
+        if (i < t->lead) lead = t->scratch.length;
     }
+    t->lead = lead;
     mw_text_swap(&t->text, &t->scratch);
 }
 
@@ -136,7 +148,7 @@ mw_status normalize_strip(const normalizer *n, const text_origin *origin, changi
         begin += length;
     while (n->strip_right && end > begin && unicode_is_space(unicode_read_before(t->text.data, end, &length)))
         end -= length;
-    if (begin > 0) t->at_start = false;
+    t->lead = t->lead > begin ? t->lead - begin : 0;
     memmove(t->text.data, t->text.data + begin, end - begin);
     t->text.length = end - begin;
     return MW_OK;
@@ -150,33 +162,34 @@ mw_status normalize_prepend(const normalizer *n, const text_origin *origin, chan
     mw_text_add(&t->scratch, n->content, n->content_length);
     mw_text_add(&t->scratch, t->text.data, t->text.length);
     mw_text_swap(&t->text, &t->scratch);
+    if (t->lead > 0) t->lead += n->content_length;
     return MW_OK;
 }
 
-/* A replacement stands at the last character that it replaces, so only one of a single character is at the start. */
-static bool stays_at_start(const normalizer *n, const changing_text *t, size_t end) {
-    size_t length = 0;
-    if (end > 0) unicode_read(t->text.data, &length);
-    return t->at_start && n->content_length > 0 && length == end;
-}
-
+/* A replacement stands for the last character that it replaces. */
 mw_status normalize_replace(const normalizer *n, const text_origin *origin, changing_text *t) {
     size_t limit = output_limit(t->text.length), done = 0, begin, end;
-    bool found, at_start = t->at_start;
+    size_t lead = 0;
+    bool found;
     pattern_search search;
     t->scratch.length = 0;
     MW_TRY(pattern_search_begin(n->pattern, origin, t->text.data, t->text.length, &search));
     for (;;) {
         MW_TRY(pattern_search_next(&search, &found, &begin, &end));
         if (!found || t->scratch.length > limit) break;
-        if (begin == 0) at_start = stays_at_start(n, t, end);
+        if (end == 0 && n->content_length > 0) /* the reference library fails, too */
+            return text_error(origin, "a Replace inserts text before the first character", t->text.data,
+                              t->text.length);
         mw_text_add(&t->scratch, t->text.data + done, begin - done);
+        if (done < t->lead) lead = t->scratch.length - (begin > t->lead ? begin - t->lead : 0);
         mw_text_add(&t->scratch, n->content, n->content_length);
+        if (end > 0 && end - 1 < t->lead) lead = t->scratch.length;
         done = end;
     }
+    if (done < t->lead) lead = t->scratch.length + t->lead - done;
     mw_text_add(&t->scratch, t->text.data + done, t->text.length - done);
     mw_text_swap(&t->text, &t->scratch);
-    t->at_start = at_start;
+    t->lead = lead;
     return MW_OK;
 }
 
@@ -225,7 +238,10 @@ bool byte_level_bytes(const char *token, size_t length, char *out, size_t *out_l
 mw_status normalize_byte_level(const normalizer *n, const text_origin *origin, changing_text *t) {
     (void)n, (void)origin;
     t->scratch.length = 0;
-    byte_level_write(&t->scratch, t->text.data, t->text.length);
+    byte_level_write(&t->scratch, t->text.data, t->lead);
+    size_t lead = t->scratch.length;
+    byte_level_write(&t->scratch, t->text.data + t->lead, t->text.length - t->lead);
     mw_text_swap(&t->text, &t->scratch);
+    t->lead = lead;
     return MW_OK;
 }

@@ -7,7 +7,7 @@
 /* A text on its way through the normalizers. */
 typedef struct changing_text {
     mw_text text, scratch;
-    bool at_start; /* its first character is, or replaces, the first one of the input */
+    size_t lead; /* leading bytes that stand for the first character of the input; see normalize.c */
 } changing_text;
 
 typedef struct normalizer normalizer;
@@ -42,6 +42,8 @@ mw_status normalizer_set_charsmap(const char *where, normalizer *n, const unsign
 mw_status normalizers_apply(const normalizers *list, const text_origin *origin, changing_text *t) MW_MUST_USE;
 void normalizers_free(normalizers *list);
 
+/* Returns the length in bytes of the first `count` characters of a text, or of all if there are fewer. */
+size_t bytes_of_characters(const char *text, size_t length, size_t count);
 /* Appends the character of each byte in GPT-2's byte alphabet. */
 void byte_level_write(mw_text *out, const char *bytes, size_t length);
 /* Decodes a token of the byte-level alphabet into `out` (room for `length` bytes); false: another character occurs. */

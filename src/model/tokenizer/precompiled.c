@@ -89,24 +89,58 @@ static size_t grapheme_end(const mw_text *text, size_t begin) {
     return at;
 }
 
+/* What the output stands for: the library pairs the characters of replacement and replaced text one by one, pairs more
+ * ones with the last, and skips fewer ones, unless nothing was written before. */
+typedef struct pairing {
+    size_t next; /* in the input */
+    size_t lead; /* leading bytes of the output that stand for the lead of the input */
+} pairing;
+
+static size_t count_characters(const char *text, size_t length) {
+    size_t count = 0;
+    for (size_t i = 0; i < length; i++) count += ((unsigned char)text[i] & 0xc0) != 0x80;
+    return count;
+}
+
+static void write_pair(changing_text *t, pairing *p, const char *old, size_t old_length, const char *made,
+                       size_t made_length) {
+    size_t replaced = count_characters(old, old_length);
+    for (size_t i = 0, n, length; i < made_length; i += n) {
+        bool leads = p->next == 0 || p->next - 1 < t->lead; /* of one that is added */
+        unicode_read(made + i, &n);
+        if (replaced > 0 && p->next < t->text.length) {
+            leads = p->next < t->lead;
+            unicode_read(t->text.data + p->next, &length);
+            p->next += length;
+            replaced--;
+        }
+        mw_text_add(&t->scratch, made + i, n);
+        if (leads) p->lead = t->scratch.length;
+    }
+    if (replaced > 0 && t->scratch.length > 0)
+        p->next += bytes_of_characters(t->text.data + p->next, t->text.length - p->next, replaced);
+}
+
 mw_status normalize_precompiled(const normalizer *n, const text_origin *origin, changing_text *t) {
     (void)origin;
     enum { SHORT = 6 };
     const char *text = t->text.data;
+    pairing p = {0};
     t->scratch.length = 0;
     for (size_t i = 0, end; i < t->text.length; i = end) {
         end = grapheme_end(&t->text, i);
         const char *whole = end - i < SHORT ? find_replacement(n, text + i, end - i) : NULL;
         if (whole) {
-            mw_text_add(&t->scratch, whole, strlen(whole));
+            write_pair(t, &p, text + i, end - i, whole, strlen(whole));
             continue;
         }
         for (size_t k = i, length; k < end; k += length) {
             unicode_read(text + k, &length);
             const char *one = find_replacement(n, text + k, length);
-            mw_text_add(&t->scratch, one ? one : text + k, one ? strlen(one) : length);
+            write_pair(t, &p, text + k, length, one ? one : text + k, one ? strlen(one) : length);
         }
     }
     mw_text_swap(&t->text, &t->scratch);
+    t->lead = p.lead;
     return MW_OK;
 }

@@ -45,13 +45,11 @@ void split_text_free(split_text *t) {
 typedef mw_status piece_call(const splitter *s, const text_origin *origin, split_text *t, piece in, pieces *out);
 
 static mw_status split_each(const splitter *s, const text_origin *origin, split_text *t, piece_call *split) {
-    size_t first = t->items.count ? t->items.items[0].begin : 0;
     t->spare.count = 0;
     for (int64_t i = 0; i < t->items.count; i++) MW_TRY(split(s, origin, t, t->items.items[i], &t->spare));
     pieces kept = t->items;
     t->items = t->spare;
     t->spare = kept;
-    t->at_start = t->at_start && t->items.count && t->items.items[0].begin == first;
     return MW_OK;
 }
 
@@ -230,19 +228,8 @@ mw_status split_fixed_length(const splitter *s, const text_origin *origin, split
 
 /* ---- rules that change the text ---------------------------------------------------------------------------- */
 
-/* Appends to t->scratch the new text of bytes [begin, end). */
+/* Appends the new text of some bytes of a piece. */
 typedef void rewrite_call(const char *bytes, size_t length, const char *mark, mw_text *out);
-
-static void rewrite_pieces(split_text *t, rewrite_call *rewrite, const char *mark) {
-    t->scratch->length = 0;
-    for (int64_t i = 0; i < t->items.count; i++) {
-        piece *p = &t->items.items[i];
-        size_t begin = t->scratch->length;
-        rewrite(t->text->data + p->begin, p->end - p->begin, mark, t->scratch);
-        *p = (piece){begin, t->scratch->length, false};
-    }
-    mw_text_swap(t->text, t->scratch);
-}
 
 static void write_marks(const char *bytes, size_t length, const char *mark, mw_text *out) {
     for (size_t i = 0; i < length; i++) {
@@ -256,24 +243,38 @@ static void write_bytes(const char *bytes, size_t length, const char *mark, mw_t
     byte_level_write(out, bytes, length);
 }
 
-static void write_prefix(const char *bytes, size_t length, const char *mark, mw_text *out) {
-    size_t n = strlen(mark);
-    if (length < n || memcmp(bytes, mark, n) != 0) mw_text_add(out, mark, n);
-    mw_text_add(out, bytes, length);
+/* Rewrites the characters of all pieces; what is in no piece is dropped. */
+static void rewrite_pieces(split_text *t, rewrite_call *rewrite, const char *mark) {
+    size_t lead = 0;
+    t->scratch->length = 0;
+    for (int64_t i = 0; i < t->items.count; i++) {
+        piece *p = &t->items.items[i];
+        size_t begin = t->scratch->length, leading = p->begin < t->lead ? t->lead - p->begin : 0;
+        if (leading > p->end - p->begin) leading = p->end - p->begin;
+        rewrite(t->text->data + p->begin, leading, mark, t->scratch);
+        if (leading > 0) lead = t->scratch->length;
+        rewrite(t->text->data + p->begin + leading, p->end - p->begin - leading, mark, t->scratch);
+        *p = (piece){begin, t->scratch->length, false};
+    }
+    t->lead = lead;
+    mw_text_swap(t->text, t->scratch);
 }
 
-/* Puts `mark` before the first piece if that begins the input. */
-static void prefix_first(split_text *t, const char *mark) {
-    if (!t->at_start || t->items.count == 0) return;
-    piece first = t->items.items[0];
-    size_t old = t->text->length;
+/* Puts `mark` before pieces that do not begin with it: all, or those that begin where the input does. */
+static void prefix_pieces(split_text *t, const char *mark, bool only_first) {
+    size_t n = strlen(mark), lead = 0;
     t->scratch->length = 0;
-    write_prefix(t->text->data + first.begin, t->text->length - first.begin, mark, t->scratch);
-    size_t added = t->scratch->length + first.begin - old;
     for (int64_t i = 0; i < t->items.count; i++) {
-        t->items.items[i].begin += (i > 0 ? added : 0) - first.begin;
-        t->items.items[i].end += added - first.begin;
+        piece *p = &t->items.items[i];
+        size_t begin = t->scratch->length, length = p->end - p->begin;
+        bool leads = p->begin < t->lead;
+        bool has = length >= n && memcmp(t->text->data + p->begin, mark, n) == 0;
+        if (!has && (leads || !only_first)) mw_text_add(t->scratch, mark, n);
+        if (leads) lead = t->scratch->length + (t->lead - p->begin < length ? t->lead - p->begin : length);
+        mw_text_add(t->scratch, t->text->data + p->begin, length);
+        *p = (piece){begin, t->scratch->length, false};
     }
+    t->lead = lead;
     mw_text_swap(t->text, t->scratch);
 }
 
@@ -281,13 +282,12 @@ mw_status split_metaspace(const splitter *s, const text_origin *origin, split_te
     char mark[5] = "";
     mark[unicode_write(s->code, mark)] = '\0';
     rewrite_pieces(t, write_marks, mark);
-    if (s->prefix == PREFIX_ALWAYS) rewrite_pieces(t, write_prefix, mark);
-    if (s->prefix == PREFIX_FIRST) prefix_first(t, mark);
+    if (s->prefix != PREFIX_NEVER) prefix_pieces(t, mark, s->prefix == PREFIX_FIRST);
     return s->split ? split_by_match(s, origin, t) : MW_OK;
 }
 
 mw_status split_byte_level(const splitter *s, const text_origin *origin, split_text *t) {
-    if (s->prefix == PREFIX_ALWAYS) rewrite_pieces(t, write_prefix, " ");
+    if (s->prefix == PREFIX_ALWAYS) prefix_pieces(t, " ", false);
     if (s->pattern) MW_TRY(split_by_match(s, origin, t));
     if (s->writes_bytes) rewrite_pieces(t, write_bytes, NULL);
     return MW_OK;

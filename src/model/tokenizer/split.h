@@ -18,7 +18,7 @@ typedef struct pieces {
 typedef struct split_text {
     mw_text *text, *scratch;
     pieces items, spare, matches;
-    bool at_start; /* the first piece begins where the input does */
+    size_t lead; /* leading bytes of the text that stand for the first character of the input */
 } split_text;
 void split_text_free(split_text *t);
 

@@ -124,9 +124,9 @@ void mw_tokenizer_free(mw_tokenizer **slot) {
 
 /* ---- encoding ---------------------------------------------------------------------------------------- */
 
-/* Encodes t->working.text, which has no added tokens. */
-static mw_status encode_words(mw_tokenizer *t, bool at_start, mw_ids *out) {
-    t->words.at_start = at_start;
+/* Encodes t->working, which has no added tokens. */
+static mw_status encode_words(mw_tokenizer *t, mw_ids *out) {
+    t->words.lead = t->working.lead;
     MW_TRY(splitters_apply(&t->splitters, &t->origin, &t->words));
     for (int64_t i = 0; i < t->words.items.count; i++) {
         piece p = t->words.items.items[i];
@@ -136,22 +136,22 @@ static mw_status encode_words(mw_tokenizer *t, bool at_start, mw_ids *out) {
     return MW_OK;
 }
 
-static void set_working(mw_tokenizer *t, const char *text, size_t length) {
+static void set_working(mw_tokenizer *t, const char *text, size_t length, size_t lead) {
     t->working.text.length = 0;
+    t->working.lead = lead;
     mw_text_add(&t->working.text, text, length);
 }
 
 /* Encodes a span without raw added tokens: normalizes it, finds normalized added tokens, splits the rest into words. */
 static mw_status encode_span(mw_tokenizer *t, const char *text, size_t length, bool at_start, mw_ids *out) {
-    set_working(t, text, length);
-    t->working.at_start = at_start;
+    set_working(t, text, length, at_start ? bytes_of_characters(text, length, 1) : 0);
     MW_TRY(normalizers_apply(&t->normalizers, &t->origin, &t->working));
-    at_start = t->working.at_start;
     MW_TRY(added_tokens_split(&t->added, &t->added.normalized, t->working.text.data, t->working.text.length,
                               &t->normalized_spans));
     if (t->normalized_spans.count == 0) return MW_OK;
-    if (t->normalized_spans.count == 1 && t->normalized_spans.items[0].id < 0) return encode_words(t, at_start, out);
+    if (t->normalized_spans.count == 1 && t->normalized_spans.items[0].id < 0) return encode_words(t, out);
     mw_text normalized = t->working.text; /* encode_words uses t->working */
+    size_t lead = t->working.lead;
     t->working.text = (mw_text){0};
     mw_status status = MW_OK;
     for (int64_t i = 0; status == MW_OK && i < t->normalized_spans.count; i++) {
@@ -160,8 +160,8 @@ static mw_status encode_span(mw_tokenizer *t, const char *text, size_t length, b
             status = mw_ids_add(out, s.id);
             continue;
         }
-        set_working(t, normalized.data + s.begin, s.end - s.begin);
-        status = encode_words(t, at_start && s.begin == 0, out);
+        set_working(t, normalized.data + s.begin, s.end - s.begin, lead > s.begin ? lead - s.begin : 0);
+        status = encode_words(t, out);
     }
     mw_text_free(&normalized);
     return status;
