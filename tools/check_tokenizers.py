@@ -16,7 +16,7 @@ import ctypes
 import json
 import os
 import random
-import re
+import subprocess
 import sys
 import tempfile
 
@@ -400,23 +400,19 @@ def draw_pattern(rng, depth=0):
 
 
 def known_patterns():
-    """The patterns of pattern.c that PCRE2 matches, after C's macros and escapes."""
+    """The table of pattern.c, printed by a program made of it."""
     folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "src", "model", "tokenizer")
-    with open(os.path.join(folder, "pattern.c"), encoding="utf-8") as source:
-        text = source.read().replace("\\\n", "")
-    macros = dict(re.findall(r'#define (\w+) (".*")', text))
-    cased = re.search(r"#define CASED_WORD\(ending\)\s+(.*)", text).group(1)
-    gpt2 = re.search(r'gpt2_pattern\[\] = (".*");', text).group(1)
-    body = re.sub(r"/\*.*?\*/", "", re.search(r"known_patterns\[\] = \{(.*?)\n\};", text, re.S).group(1), flags=re.S)
-    body = re.sub(r'CASED_WORD\((.*?"\??|"")\)', lambda m: cased.replace("ending", m.group(1)), body).replace("gpt2_pattern", gpt2)
-    for _ in range(3):
-        body = re.sub(r'\b([A-Z_]{5,})\b(?=(?:[^"]*"[^"]*")*[^"]*$)', lambda m: macros.get(m.group(1), m.group(1)), body)
-    out = []
-    for item in re.split(r",\s*\n", body):
-        literals = re.findall(r'"((?:[^"\\]|\\.)*)"', item)
-        if literals:
-            out.append(json.loads('"' + "".join(literals) + '"'))
-    return out
+    with open(os.path.join(folder, "pattern.c"), encoding="utf-8") as file:
+        text = file.read()
+    table = text[text.index("#define ENDINGS"):text.index("static bool is_known")]
+    with tempfile.TemporaryDirectory() as made:
+        source, program = os.path.join(made, "known.c"), os.path.join(made, "known")
+        with open(source, "w", encoding="utf-8") as file:
+            file.write("#include <stdio.h>\n" + table + "int main(void) {\n    for (size_t i = 0; i < sizeof known_patterns / "
+                       "sizeof *known_patterns; i++) fwrite(known_patterns[i], 1, __builtin_strlen(known_patterns[i]) + 1, "
+                       "stdout);\n}\n")
+        subprocess.run(["cc", "-w", "-o", program, source], check=True)
+        return subprocess.run([program], check=True, capture_output=True).stdout.decode().split("\0")[:-1]
 
 
 def patterns(texts, rng, count):

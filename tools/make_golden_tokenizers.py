@@ -5,7 +5,8 @@ text.
 
 Writes NAME.json (a tokenizer.json) and golden.txt: one line per tokenizer and document block with the number of ids,
 the CRC-32 of the ids and the CRC-32 of the decoded text. A small generator makes the text;
-tests/unit/test_tokenizer.c has the same one. --data adds lines for the real tokenizers found there.
+tests/unit/test_tokenizer.c has the same one. --data adds lines for the real tokenizers found there. --new keeps the
+tokenizers and lines that exist.
 """
 import argparse
 import json
@@ -14,6 +15,8 @@ import struct
 import zlib
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from charsmap import charsmap
 
 MASK = (1 << 64) - 1
 WORDS = ("the and of to in is was for that with Once upon a time there lived little girl who loved dragons. return if "
@@ -81,6 +84,16 @@ LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[
 QWEN = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
 
 
+CASED = (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+         r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?")
+O200K = CASED + r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+KIMI = (r"[\p{Han}]+|" + CASED.replace(r"\p{Lo}\p{M}]", r"\p{Lo}\p{M}&&[^\p{Han}]]")
+        + r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+DEEPSEEK = [r"\p{N}{1,3}", "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
+            r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*"
+            r"|\s*[\r\n]+|\s+(?!\S)|\s+"]
+
+
 def byte_level(splitter, normalizer=None, ignore_merges=False, bos=None):
     t = Tokenizer(models.BPE(ignore_merges=ignore_merges))
     if normalizer:
@@ -119,9 +132,34 @@ def sentencepiece(normalizer, splitter, decoder, cut=True):
     return t
 
 
+def unigram(byte_fallback, normalizer, scheme):
+    """A unigram model as T5's or, with tokens of bytes, XGLM's."""
+    trainer = Tokenizer(models.Unigram())
+    trainer.normalizer = normalizer
+    trainer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
+    trainer.train_from_iterator([line for text in training_text() for line in text.split("\n")], trainers.UnigramTrainer(
+        vocab_size=2500, show_progress=False, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>"))
+    vocab = [tuple(item) for item in json.loads(trainer.to_str())["model"]["vocab"]]
+    if byte_fallback:
+        vocab += [(f"<0x{i:02X}>", -20.0) for i in range(256)]
+    t = Tokenizer(models.Unigram(vocab, 2, byte_fallback))
+    t.normalizer, t.pre_tokenizer = normalizer, trainer.pre_tokenizer
+    t.decoder = decoders.Metaspace(prepend_scheme=scheme)
+    t.add_special_tokens(["<pad>", "</s>", "<unk>"])
+    t.post_processor = processors.TemplateProcessing(single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)])
+    return t
+
+
+def words(model, trainer, normalizer, splitter, decoder):
+    t = Tokenizer(model)
+    t.normalizer, t.pre_tokenizer, t.decoder = normalizer, splitter, decoder
+    t.train_from_iterator(training_text(), trainer)
+    return t
+
+
 def small_tokenizers():
-    split = lambda p: pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(p), "isolated"),
-                                               pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    split = lambda *p: pre_tokenizers.Sequence([*(pre_tokenizers.Split(Regex(one), "isolated") for one in p),
+                                                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     fuse = [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
     yield "gpt2", byte_level(pre_tokenizers.ByteLevel(add_prefix_space=False))
     yield "prefix", byte_level(pre_tokenizers.ByteLevel(add_prefix_space=True))
@@ -137,6 +175,27 @@ def small_tokenizers():
                                  decoders.Sequence(fuse), cut=False)
 
 
+    yield "deepseek", byte_level(split(*DEEPSEEK))
+    yield "o200k", byte_level(split(O200K))
+    yield "kimi", byte_level(split(KIMI))
+    table = charsmap({"\t": " ", "\n": " ", "\r": " ", "\u00a0": " ", "\u3000": " ", "\u0085": "", "e\u0301": "\u00e9",
+                      "\u0301": "", "\u2026": "...", "\u1100": "\u3131"})
+    yield "t5", unigram(False, normalizers.Sequence([normalizers.Precompiled(table), normalizers.Strip(left=False, right=True),
+                                                     normalizers.Replace(Regex(" {2,}"), "\u2581")]), "always")
+    yield "xglm", unigram(True, normalizers.Sequence([normalizers.Nmt(), normalizers.NFKC(),
+                                                      normalizers.Replace(Regex(" {2,}"), " ")]), "first")
+    yield "bert", words(models.WordPiece(unk_token="[UNK]"), trainers.WordPieceTrainer(
+        vocab_size=500, special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]"], show_progress=False),
+        normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer(), decoders.WordPiece())
+    yield "words", words(models.WordLevel(unk_token="[UNK]"), trainers.WordLevelTrainer(
+        vocab_size=500, special_tokens=["[UNK]"], show_progress=False), normalizers.Lowercase(),
+        pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.Digits(True)]), None)
+    yield "affixed", words(models.BPE(unk_token="<unk>", continuing_subword_prefix="##", end_of_word_suffix="</w>", fuse_unk=True),
+                           trainers.BpeTrainer(vocab_size=500, special_tokens=["<unk>"], continuing_subword_prefix="##",
+                                               end_of_word_suffix="</w>", show_progress=False),
+                           normalizers.StripAccents(), pre_tokenizers.Punctuation("merged_with_next"), decoders.BPEDecoder())
+
+
 def real_tokenizers(data):
     for name, path in (("stories260K", "stories260K-hf/tokenizer.json"), ("real-gpt2", "tokenizer-gpt2/tokenizer.json"),
                        ("real-neox", "tokenizer-gptneox/20B_tokenizer.json")):
@@ -149,14 +208,21 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", required=True)
     parser.add_argument("--data", default="tests/data")
+    parser.add_argument("--new", action="store_true")
     args = parser.parse_args()
     os.makedirs(args.out, exist_ok=True)
+    golden = os.path.join(args.out, "golden.txt")
+    known = set()
+    if args.new:
+        with open(golden, encoding="ascii") as file:
+            known = {line.split()[0] for line in file}
     everything = []
     for name, t in small_tokenizers():
-        t.save(os.path.join(args.out, name + ".json"), pretty=False)
-        everything.append((name, t))
-    everything += list(real_tokenizers(args.data))
-    with open(os.path.join(args.out, "golden.txt"), "w", encoding="ascii") as out:
+        if name not in known:
+            t.save(os.path.join(args.out, name + ".json"), pretty=False)
+            everything.append((name, t))
+    everything += [(name, t) for name, t in real_tokenizers(args.data) if name not in known]
+    with open(golden, "a" if args.new else "w", encoding="ascii") as out:
         for name, t in everything:
             for number, block in enumerate(blocks(20, 64, 4096)):
                 texts = [d.decode("utf-8", "replace") for d in block]

@@ -1,5 +1,6 @@
 /* Ids and decoded text equal those of the `tokenizers` library on 5 MB of mixed text (tools/make_golden_tokenizers.py),
  * and malformed or unsupported tokenizers are refused. */
+#include "base/json.h"
 #include "microw/tokenizer.h"
 #include "test.h"
 
@@ -103,11 +104,13 @@ static void draw_document(uint64_t *state, mw_text *out) {
 
 /* CRC-32 (IEEE 802.3), as zlib computes it. */
 static uint32_t crc32_of(const void *data, size_t length) {
-    uint32_t crc = ~0u;
-    for (size_t i = 0; i < length; i++) {
-        crc ^= ((const unsigned char *)data)[i];
-        for (int bit = 0; bit < 8; bit++) crc = crc >> 1 ^ (crc & 1 ? 0xEDB88320u : 0);
+    static uint32_t table[256];
+    for (uint32_t i = 0; table[255] == 0 && i < 256; i++) {
+        table[i] = i;
+        for (int bit = 0; bit < 8; bit++) table[i] = table[i] >> 1 ^ (table[i] & 1 ? 0xEDB88320u : 0);
     }
+    uint32_t crc = ~0u;
+    for (size_t i = 0; i < length; i++) crc = crc >> 8 ^ table[(crc ^ ((const unsigned char *)data)[i]) & 255];
     return ~crc;
 }
 
@@ -154,7 +157,9 @@ static void check_tokenizer(const char *golden, const char *name, const char *pa
 static char *golden_text;
 
 static void small_tokenizers(void) {
-    static const char *const names[] = {"gpt2", "prefix", "llama3", "qwen2", "digits", "llama2", "metaspace", "gemma"};
+    static const char *const names[] = {"gpt2",      "prefix", "llama3",   "qwen2",  "digits", "llama2",
+                                        "metaspace", "gemma",  "deepseek", "o200k",  "kimi",   "t5",
+                                        "xglm",      "bert",   "words",    "affixed"};
     for (size_t i = 0; i < COUNT(names); i++) {
         char path[256];
         snprintf(path, sizeof path, MICROW_GOLDEN "/tokenizers/%s.json", names[i]);
@@ -234,6 +239,73 @@ static void bad_files_are_refused(void) {
                           "\"Isolated\"},\"model\":{}}"));
     mw_tokenizer *t = NULL;
     CHECK_FAILS(MW_ERR_IO, mw_tokenizer_open("/tmp/microw-no-such-folder", &t));
+}
+
+/* ---- all code points, as tools/make_golden_unicode.py lists them ----------------------------------------- */
+
+/* Returns code point `i` of the list, 0 behind its end. */
+static uint32_t listed_code(uint32_t i) {
+    enum { FIRST = 0xd7ff, SECOND = 0x32000 - 0xe000, THIRD = 0x200, STEP = 257 };
+    enum { FOURTH = (0xe0000 - 0x32000 + STEP - 1) / STEP, FIFTH = (0x110000 - 0xe0200 + STEP - 1) / STEP };
+    if (i < FIRST) return 1 + i;
+    if ((i -= FIRST) < SECOND) return 0xe000 + i;
+    if ((i -= SECOND) < THIRD) return 0xe0000 + i;
+    if ((i -= THIRD) < FOURTH) return 0x32000 + STEP * i;
+    return (i -= FOURTH) < FIFTH ? 0xe0200 + STEP * i : 0;
+}
+
+static void add_listed(mw_text *out, uint32_t code, bool mixed) {
+    if (mixed) add(out, "a");
+    add_character(out, code);
+    if (!mixed) return;
+    add(out, "\xcc\x81 ");
+    add_character(out, code);
+    add(out, "1");
+    add_character(out, code);
+    add(out, "\xcc\xb4"
+             "e");
+}
+
+static void encode_listed(mw_tokenizer *t, bool mixed, mw_ids *ids) {
+    mw_text text = {0};
+    for (uint32_t i = 0; listed_code(i); i++) {
+        add_listed(&text, listed_code(i), mixed);
+        if (i % 4096 != 4095 && listed_code(i + 1)) continue;
+        CHECK_OK(mw_tokenizer_encode(t, text.data, text.length, ids));
+        text.length = 0;
+    }
+    mw_text_free(&text);
+}
+
+static void check_case(json_t *item, json_t *borders) {
+    char path[64];
+    mw_tokenizer *t = NULL;
+    mw_ids ids = {0};
+    snprintf(path, sizeof path, "/tmp/microw-unicode-%ld.json", (long)getpid());
+    json_t *file = json_pack("{s:O, s:O, s:O}", "normalizer", json_object_get(item, "normalizer"), "pre_tokenizer",
+                             json_object_get(item, "pre_tokenizer"), "model", borders);
+    NEED_OK(mw_json_save(path, file, 0));
+    json_decref(file);
+    NEED_OK(mw_tokenizer_open(path, &t));
+    encode_listed(t, json_is_true(json_object_get(item, "mixed")), &ids);
+    bool equal = ids.count == (int64_t)mw_json_number(item, "count", 0) &&
+                 crc32_of(ids.data, (size_t)ids.count * sizeof(int32_t)) == (uint32_t)mw_json_number(item, "crc", 0);
+    if (!equal) fprintf(stderr, "%s: %lld ids\n", mw_json_text(item, "name"), (long long)ids.count);
+    CHECK(equal);
+    mw_ids_free(&ids);
+    mw_tokenizer_free(&t);
+    unlink(path);
+}
+
+static void all_code_points(void) {
+    json_t *cases, *borders, *item;
+    size_t i;
+    NEED_OK(mw_json_load(MICROW_GOLDEN "/tokenizers/unicode.json", &cases));
+    NEED_OK(mw_json_load(MICROW_GOLDEN "/tokenizers/borders.json", &borders));
+    CHECK(json_array_size(cases) > 50);
+    json_array_foreach(cases, i, item) check_case(item, borders);
+    json_decref(cases);
+    json_decref(borders);
 }
 
 /* ---- limits, and JSON of other writers ------------------------------------------------------------------- */
@@ -396,6 +468,7 @@ int main(int argc, char **argv) {
         RUN(pair_of_files);
     } else {
         RUN(small_tokenizers);
+        RUN(all_code_points);
         RUN(known_facts);
         RUN(bad_files_are_refused);
         RUN(growing_texts);

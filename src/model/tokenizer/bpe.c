@@ -187,13 +187,14 @@ static bool space_marks_only_lead(const vocabulary *v) {
     return true;
 }
 
-/* Returns whether words may be cut before space marks: no unknown token may be moved or fused across a cut. */
+/* Returns whether words may be cut before space marks: no unknown token may be moved or fused across a cut, and no
+ * unknown space mark be dropped. */
 static bool may_split(const token_model *m) {
     const bpe *b = &m->bpe;
     bool all_bytes = b->byte_fallback;
     for (int i = 0; i < 256; i++) all_bytes = all_bytes && b->byte_id[i] >= 0;
     if (b->byte_level || b->ignore_merges || b->prefix || b->suffix) return false;
-    return (all_bytes || (!b->byte_fallback && !b->fuse_unk)) && space_marks_only_lead(&m->tokens);
+    return (all_bytes || (!b->byte_fallback && !b->fuse_unk && m->unk_token)) && space_marks_only_lead(&m->tokens);
 }
 
 mw_status bpe_ready(token_model *m) {

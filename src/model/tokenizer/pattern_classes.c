@@ -130,20 +130,16 @@ static bool property_set(const char *from, size_t length, code_set *out) {
 
 /* ---- writing ------------------------------------------------------------------------------------------- */
 
+enum { MOST_GROUPS = 64 };
+
 typedef struct writer {
     const char *where, *pattern, *at;
     mw_text *out;
-    int depth; /* of brackets */
-    bool ignores_case;
+    int depth;                        /* of brackets */
+    int groups;                       /* of parentheses */
+    bool caseless;                    /* inside of (?i) */
+    bool outer_caseless[MOST_GROUPS]; /* `caseless` outside of each open group */
 } writer;
-
-/* Returns whether a pattern has a group such as (?i) or (?mi:...). */
-static bool ignores_case(const char *text) {
-    for (const char *p = text; (p = strstr(p, "(?")); p += 2)
-        for (const char *q = p + 2; *q >= 'a' && *q <= 'z'; q++)
-            if (*q == 'i') return true;
-    return false;
-}
 
 /* Returns whether a set has the lower case of each of its members, and the reverse. */
 static bool is_caseless(const code_set *set) {
@@ -181,7 +177,7 @@ static void write_range(mw_text *out, uint32_t first, uint32_t last, bool *any) 
 
 /* Appends [ranges]; (?-i: keeps a class outside of brackets from matching other cases, as \p{Lu} does not. */
 static mw_status write_set(writer *w, const code_set *set, bool negated) {
-    if (w->depth && w->ignores_case && !is_caseless(set))
+    if (w->depth && w->caseless && !is_caseless(set))
         return mw_error(MW_ERR_UNSUPPORTED,
                         "%s: pattern '%s': a class of upper or lower case inside of brackets is not supported together "
                         "with (?i)",
@@ -273,8 +269,35 @@ static void open_bracket(writer *w) {
     }
 }
 
+/* Reads the options behind "(?", such as in (?i:...) and (?m-i); returns the character behind them. */
+static char read_options(const char *at, bool *caseless) {
+    bool on = true;
+    for (; (*at >= 'a' && *at <= 'z') || (*at >= 'A' && *at <= 'Z') || *at == '-'; at++) {
+        if (*at == '-') on = false;
+        if (*at == 'i') *caseless = on;
+    }
+    return *at;
+}
+
+/* Copies a parenthesis and notes where case is ignored: in a group (?i:...), and behind (?i) to the end of its group. */
+static mw_status write_parenthesis(writer *w) {
+    bool inner = w->caseless;
+    char end = w->at[0] == '(' && w->at[1] == '?' ? read_options(w->at + 2, &inner) : 0;
+    if (*w->at == ')') {
+        if (w->groups > 0) w->caseless = w->outer_caseless[--w->groups];
+    } else {
+        if (w->groups == MOST_GROUPS)
+            return mw_error(MW_ERR_UNSUPPORTED, "%s: pattern '%s': groups deeper than %d are not supported", w->where,
+                            w->pattern, MOST_GROUPS);
+        w->outer_caseless[w->groups++] = end == ')' ? inner : w->caseless;
+        if (end == ':' || end == ')') w->caseless = inner;
+    }
+    mw_text_add(w->out, w->at++, 1);
+    return MW_OK;
+}
+
 mw_status pattern_write_classes(const char *where, const char *text, mw_text *out) {
-    writer w = {.where = where, .pattern = text, .at = text, .out = out, .ignores_case = ignores_case(text)};
+    writer w = {.where = where, .pattern = text, .at = text, .out = out};
     while (*w.at) {
         code_set set;
         bool negated;
@@ -284,6 +307,8 @@ mw_status pattern_write_classes(const char *where, const char *text, mw_text *ou
             MW_TRY(write_set(&w, &set, negated));
         } else if (*w.at == '[') {
             open_bracket(&w);
+        } else if (w.depth == 0 && (*w.at == '(' || *w.at == ')')) {
+            MW_TRY(write_parenthesis(&w));
         } else {
             if (*w.at == ']' && w.depth) w.depth--;
             mw_text_add(out, w.at++, 1);
