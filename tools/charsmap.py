@@ -5,6 +5,7 @@
 The table is a double array of 32-bit units over the bytes of the keys, then the replacements, each with a NUL at its
 end (sentencepiece, src/normalizer.cc and third_party/darts_clone).
 """
+
 import struct
 
 

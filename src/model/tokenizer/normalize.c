@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The rule "first" of the pre-tokenizer Metaspace asks whether a word begins where the input does. The reference library
- * knows for each character which one of the input it stands for; here `lead` counts the leading bytes that stand for the
- * first one. A character that replaces others stands for what the library's rules say, noted at each normalizer. */
+/* The rule "first" of the pre-tokenizer Metaspace asks whether a word begins where the input does. The reference
+ * library knows for each character which one of the input it stands for; here `lead` counts the leading bytes that
+ * stand for the first one. What a character stands for that replaces others is noted at each normalizer. */
 
 /* Limits chains of replacements, which could grow a text without bound. NFKD, the largest single step, makes 11 bytes
  * of one. */

@@ -279,7 +279,7 @@ static char read_options(const char *at, bool *caseless) {
     return *at;
 }
 
-/* Copies a parenthesis and notes where case is ignored: in a group (?i:...), and behind (?i) to the end of its group. */
+/* Copies a parenthesis and notes where case is ignored: in a group (?i:...), and behind (?i) to the end of a group. */
 static mw_status write_parenthesis(writer *w) {
     bool inner = w->caseless;
     char end = w->at[0] == '(' && w->at[1] == '?' ? read_options(w->at + 2, &inner) : 0;

@@ -78,6 +78,15 @@ mw_status read_components(const reader *r, const json_t *part, const char *key, 
     return MW_OK;
 }
 
+mw_status read_text_part(const reader *r, const char *text, const char *key, read_call *read) {
+    json_t *part = NULL;
+    if (strcmp(text, "null") == 0) return MW_OK;
+    MW_TRY(mw_json_parse(r->path, text, strlen(text), &part));
+    mw_status status = read_components(r, part, key, read);
+    json_decref(part);
+    return status;
+}
+
 mw_status set_path(mw_tokenizer *t, const char *path) {
     t->origin.tokenizer = t->path = mw_strdup(path);
     return t->path ? MW_OK : MW_ERR_MEMORY;

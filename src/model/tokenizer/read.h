@@ -30,6 +30,9 @@ mw_status read_pattern(const reader *r, const json_t *part, pattern **out);
 typedef mw_status read_call(const reader *r, const json_t *part);
 mw_status read_components(const reader *r, const json_t *part, const char *key, read_call *read);
 
+/* As read_components, for the text of a component, or "null". */
+mw_status read_text_part(const reader *r, const char *text, const char *key, read_call *read);
+
 /* The readers of the parts of tokenizer.json. */
 read_call read_normalizer, read_splitter, read_decoder, read_processor;
 /* Reads "model"; added tokens come later. */

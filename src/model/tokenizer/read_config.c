@@ -120,6 +120,15 @@ static mw_status list_extra(const reader *r, const json_t *parent, const char *k
     return MW_OK;
 }
 
+static mw_status list_class_added(const mw_tokenizer *t, declared_list *out) {
+    const vocabulary *v = &t->vocabulary;
+    for (int64_t i = 0; i < t->class_added.count; i++) {
+        int32_t id = t->class_added.data[i];
+        MW_TRY(list_token(out, (declared_token){.content = v->token[id], .length = v->length[id], .special = true}));
+    }
+    return MW_OK;
+}
+
 static bool is_empty(const json_t *value) {
     return !value || json_is_null(value) || (json_is_array(value) && json_array_size(value) == 0) ||
            (json_is_object(value) && json_object_size(value) == 0);
@@ -169,6 +178,9 @@ static mw_status list_specials(const config_files *f, const json_t *map, const d
     if (status == MW_OK) status = list_extra(&f->r, f->config, extra_key, &extra);
     if (status == MW_OK && map) status = list_extra(&f->r, map, "extra_special_tokens", &extra);
     if (status == MW_OK && map) status = list_extra(&f->r, map, "additional_special_tokens", &extra);
+    if (status == MW_OK && !json_object_get(f->config, "extra_special_tokens") &&
+        !json_object_get(f->config, "additional_special_tokens"))
+        status = list_class_added(f->r.t, &extra);
     for (int64_t i = 0; status == MW_OK && i < extra.count; i++) status = list_token(out, extra.items[i]);
     mw_free(extra.items);
     return status;
@@ -195,20 +207,36 @@ static mw_status add_declared(const config_files *f, const declared_token *token
     return MW_OK;
 }
 
-static mw_status add_all(const config_files *f, const declared_list *declared, const declared_list *specials) {
+/* Marks the special tokens that no file has added before this one: of several with the same text, the last counts. */
+static void mark_new(const mw_tokenizer *t, const declared_list *declared, const declared_list *specials, bool *out) {
+    for (int64_t i = 0; i < specials->count; i++)
+        out[i] = !has_added(t, specials->items[i].content) && !find_declared(declared, specials->items[i].content);
+}
+
+static mw_status add_specials(const config_files *f, const declared_list *specials, const bool *is_new, int32_t *next) {
     mw_tokenizer *t = f->r.t;
-    int32_t next = next_added_id(t);
-    for (int64_t i = 0; i < declared->count; i++)
-        if (!same_as_known(t, &declared->items[i])) MW_TRY(add_declared(f, &declared->items[i], &next));
     for (int64_t i = 0; i < specials->count; i++) {
-        const declared_token *token = &specials->items[i];
-        declared_token special = *token;
+        declared_token special = specials->items[i];
         special.special = true;
-        if (!has_added(t, token->content)) MW_TRY(add_declared(f, &special, &next));
-        int32_t id = vocabulary_find(&t->vocabulary, token->content, token->length);
+        if (is_new[i]) MW_TRY(add_declared(f, &special, next));
+        int32_t id = vocabulary_find(&t->vocabulary, special.content, special.length);
         if (id >= 0) MW_TRY(mw_ids_add(&t->named, id));
     }
     return MW_OK;
+}
+
+static mw_status add_all(const config_files *f, const declared_list *declared, const declared_list *specials) {
+    mw_tokenizer *t = f->r.t;
+    int32_t next = next_added_id(t);
+    bool *is_new = mw_alloc((size_t)specials->count + 1);
+    if (!is_new) return MW_ERR_MEMORY;
+    mark_new(t, declared, specials, is_new);
+    mw_status status = MW_OK;
+    for (int64_t i = 0; status == MW_OK && i < declared->count; i++)
+        if (!same_as_known(t, &declared->items[i])) status = add_declared(f, &declared->items[i], &next);
+    if (status == MW_OK) status = add_specials(f, specials, is_new, &next);
+    mw_free(is_new);
+    return status;
 }
 
 static mw_status read_tokens(const config_files *f) {

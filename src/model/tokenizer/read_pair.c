@@ -14,7 +14,6 @@
 #define START "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?"
 #define END "[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
 #define QWEN2 START "\\\\p{L}+|\\\\p{N}| ?[^\\\\s\\\\p{L}\\\\p{N}]+" END
-#define QWEN35 START "[\\\\p{L}\\\\p{M}]+|\\\\p{N}| ?[^\\\\s\\\\p{L}\\\\p{M}\\\\p{N}]+" END
 #define TEXT_END "<|endoftext|>"
 
 typedef struct tokenizer_class {
@@ -26,7 +25,6 @@ static const tokenizer_class classes[] = {
     {"CodeGenTokenizer", "null", GPT2, {TEXT_END, TEXT_END, TEXT_END}},
     {"GPTNeoXTokenizer", NFC, GPT2, {TEXT_END, TEXT_END, TEXT_END, [4] = "<|padding|>"}},
     {"Qwen2Tokenizer", NFC, SEQUENCE(SPLIT(QWEN2) "," BYTES), {NULL, TEXT_END, TEXT_END, [4] = TEXT_END}},
-    {"Qwen3_5Tokenizer", NFC, SEQUENCE(SPLIT(QWEN35) "," BYTES), {NULL, TEXT_END, TEXT_END, [4] = TEXT_END}},
     {"CohereTokenizer",
      NFC,
      SEQUENCE(DIGITS "," GPT2),
@@ -73,20 +71,11 @@ static mw_status choose_class(const char *folder, const tokenizer_class **out, b
     return status;
 }
 
-static mw_status read_part(const reader *r, const char *text, const char *key, read_call *read) {
-    json_t *part = NULL;
-    if (strcmp(text, "null") == 0) return MW_OK;
-    MW_TRY(mw_json_parse(r->path, text, strlen(text), &part));
-    mw_status status = read_components(r, part, key, read);
-    json_decref(part);
-    return status;
-}
-
 static mw_status apply_class(const reader *r, const tokenizer_class *class, bool prefix) {
     mw_tokenizer *t = r->t;
-    MW_TRY(read_part(r, class->normalizer, "normalizers", read_normalizer));
-    MW_TRY(read_part(r, class->splitter, "pretokenizers", read_splitter));
-    MW_TRY(read_part(r, BYTES, "decoders", read_decoder));
+    MW_TRY(read_text_part(r, class->normalizer, "normalizers", read_normalizer));
+    MW_TRY(read_text_part(r, class->splitter, "pretokenizers", read_splitter));
+    MW_TRY(read_text_part(r, BYTES, "decoders", read_decoder));
     splitter *last = &t->splitters.items[t->splitters.count - 1];
     last->writes_bytes = false;
     last->prefix = prefix ? PREFIX_ALWAYS : PREFIX_NEVER;

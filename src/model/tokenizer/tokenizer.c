@@ -51,21 +51,28 @@ mw_status tokenizer_ready(mw_tokenizer *t) {
 
 static mw_status read_folder(const char *folder, mw_tokenizer *t) {
     char *json = mw_path_join(folder, "tokenizer.json"), *vocab = mw_path_join(folder, "vocab.json");
-    char *merges_path = mw_path_join(folder, "merges.txt");
-    mw_status status = json && vocab && merges_path ? MW_OK : MW_ERR_MEMORY;
+    char *merges_path = mw_path_join(folder, "merges.txt"), *spm = mw_path_join(folder, "tokenizer.model");
+    mw_status status = json && vocab && merges_path && spm ? MW_OK : MW_ERR_MEMORY;
     bool of_json = json && mw_file_exists(json);
     if (status == MW_OK) {
         if (of_json)
             status = tokenizer_read_json(json, t);
         else if (mw_file_exists(vocab) && mw_file_exists(merges_path))
             status = tokenizer_read_pair(folder, vocab, merges_path, t);
+        else if (mw_file_exists(spm))
+            status = tokenizer_read_sentencepiece(folder, spm, t);
+        else if (mw_file_is_in(folder, "tekken.json") || mw_file_is_in(folder, "tiktoken.model"))
+            status = mw_error(MW_ERR_UNSUPPORTED, "%s: tekken.json and tiktoken.model are not supported", folder);
         else
-            status = mw_error(MW_ERR_IO, "%s: found neither tokenizer.json nor vocab.json with merges.txt", folder);
+            status = mw_error(MW_ERR_IO,
+                              "%s: found neither tokenizer.json, nor vocab.json with merges.txt, nor tokenizer.model",
+                              folder);
     }
     if (status == MW_OK) status = tokenizer_read_config(folder, of_json, t);
     mw_free(json);
     mw_free(vocab);
     mw_free(merges_path);
+    mw_free(spm);
     return status;
 }
 
@@ -104,6 +111,7 @@ void mw_tokenizer_free(mw_tokenizer **slot) {
     mw_free(t->added_of);
     mw_free(t->special);
     mw_ids_free(&t->named);
+    mw_ids_free(&t->class_added);
     mw_text_free(&t->changes);
     token_model_free(&t->model);
     vocabulary_free(&t->vocabulary);

@@ -22,6 +22,7 @@ struct mw_tokenizer {
     bool *special;                  /* [vocabulary.size] */
     mw_ids named;                   /* ids that tokenizer_config.json names as special */
     const char *const *class_named; /* [NAMED_KEYS] special tokens of the tokenizer's class; NULL: none */
+    mw_ids class_added;             /* ids of tokens that the class adds, unless files list others */
     int32_t bos, eos;
     bool adds_bos;
     char hash[MW_SHA256_TEXT];
@@ -41,6 +42,8 @@ enum { NAMED_KEYS = 7 };
 /* Fill an empty tokenizer from tokenizer.json, or from vocab.json and merges.txt. */
 mw_status tokenizer_read_json(const char *path, mw_tokenizer *t) MW_MUST_USE;
 mw_status tokenizer_read_pair(const char *folder, const char *vocab, const char *merges, mw_tokenizer *t) MW_MUST_USE;
+/* Fill an empty tokenizer from tokenizer.model of SentencePiece. */
+mw_status tokenizer_read_sentencepiece(const char *folder, const char *path, mw_tokenizer *t) MW_MUST_USE;
 /* Reads special tokens, bos, eos and add_bos_token from tokenizer_config.json, special_tokens_map.json and
  * added_tokens.json of a folder, where these exist. `of_json`: the tokenizer was read from tokenizer.json. */
 mw_status tokenizer_read_config(const char *folder, bool of_json, mw_tokenizer *t) MW_MUST_USE;
