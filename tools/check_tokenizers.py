@@ -71,9 +71,12 @@ class Microw:
 # ---- texts --------------------------------------------------------------------------------------------------
 
 WORDS = (
-    "the of and Hello wORLD don't I'LL we've it'S ſ 'ſ naïve café ﬁne Straße ΟΔΟΣ ǅungla 3.14 1234567 ½ ٣٤ Ⅷ foo_bar "
-    "a.b,c! ?! ... — “q” ‘s’ <s> </s> <unk> [UNK] <h> <0x41> <0xC3> ##a a## </w> ▁ ▁▁ _ हिन्दी กำลัง 日本語 ひらがな "
-    "カタカナー 한국어 각 שלום مرحبا И́ é ạ́ 😀 👩‍👩‍👧 🏽 🩷 🇩🇪 © ™ ㋿ ﷺ e\u0301 q\u0323\u0307 \U0001e7f0 \u1df9 \u08d3 "
+    "the of and Hello wORLD don't I'LL we've it'S ſ 'ſ naïve café ﬁne Straße ΟΔΟΣ ǅungla 3.14 "
+    "1234567 ½ ٣٤ Ⅷ foo_bar "
+    "a.b,c! ?! ... — “q” ‘s’ <s> </s> <unk> [UNK] <h> <0x41> <0xC3> ##a a## </w> ▁ ▁▁ _ "
+    "हिन्दी กำลัง 日本語 ひらがな "
+    "カタカナー 한국어 각 שלום مرحبا И́ é ạ́ 😀 👩‍👩‍👧 🏽 🩷 🇩🇪 "
+    "© ™ ㋿ ﷺ e\u0301 q\u0323\u0307 \U0001e7f0 \u1df9 \u08d3 "
     "do not .n't 's 'm"
 ).split(" ")
 SPACES = [
@@ -369,7 +372,8 @@ def decoders():
     mark = {"type": "Replace", "pattern": pattern(string="▁"), "content": " "}
     yield "no decoder", None
     for prefix in ("always", "first", "never"):
-        yield f"Metaspace {prefix}", {"type": "Metaspace", "replacement": "▁", "prepend_scheme": prefix, "split": True}
+        rule = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": prefix, "split": True}
+        yield f"Metaspace {prefix}", rule
     yield "ByteLevel", {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
     yield "WordPiece", {"type": "WordPiece", "prefix": "##", "cleanup": True}
     yield "WordPiece plain", {"type": "WordPiece", "prefix": "a", "cleanup": False}
@@ -573,8 +577,10 @@ def mixtures(texts, rng, count):
 ATOMS = (
     r"a s t ' é 1 \p{L} \p{Lu} \p{Ll} \p{N} \p{P} \p{S} \p{M} \P{L} \p{^N} \s \S \w \W \d \D \h \H . [a-z] [^a-z] "
     r"[\p{L}\p{M}] [^\s\p{L}\p{N}] [[:alpha:]] [^[:alnum:]\s] [[:punct:]] [[:^digit:]_] [[a-z][0-9]] [\p{L}&&[^a-z]] "
-    r"[\w&&[^\d]] [\d\-_] [^\W\d] [\r\n] \p{Han} \p{Hiragana} [\p{Han}\p{Katakana}ー] \p{Latin} [[:upper:]] [[:lower:]] [一-龥] "
-    r"\p{Lo} \p{Sc} \p{Zs} \p{Cn} \p{Alpha} \p{Alnum} \p{Punct} \p{Word} [[:graph:]] [[:print:]] [[:space:]] [[:word:]] "
+    r"[\w&&[^\d]] [\d\-_] [^\W\d] [\r\n] \p{Han} \p{Hiragana} [\p{Han}\p{Katakana}ー] \p{Latin} [[:upper:]] "
+    r"[[:lower:]] [一-龥] "
+    r"\p{Lo} \p{Sc} \p{Zs} \p{Cn} \p{Alpha} \p{Alnum} \p{Punct} \p{Word} [[:graph:]] [[:print:]] [[:space:]] "
+    r"[[:word:]] "
     r"\p{Letter} \p{Arabic} []a] [^]a] \x{1FA77} \u4e00 \t"
 ).split(" ")
 REPEATS = ["", "", "", "", "+", "*", "?", "{2}", "{1,3}", "{1,3}+", "++", "*+", "?+", "+?", "*?", "{,2}", "{2,}", "??"]

@@ -90,8 +90,8 @@ O200K = CASED + r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s
 KIMI = (r"[\p{Han}]+|" + CASED.replace(r"\p{Lo}\p{M}]", r"\p{Lo}\p{M}&&[^\p{Han}]]")
         + r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 DEEPSEEK = [r"\p{N}{1,3}", "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
-            r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*"
-            r"|\s*[\r\n]+|\s+(?!\S)|\s+"]
+            '[!"' + r"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
+            r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"]
 
 
 def byte_level(splitter, normalizer=None, ignore_merges=False, bos=None):
@@ -137,7 +137,8 @@ def unigram(byte_fallback, normalizer, scheme):
     trainer = Tokenizer(models.Unigram())
     trainer.normalizer = normalizer
     trainer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
-    trainer.train_from_iterator([line for text in training_text() for line in text.split("\n")], trainers.UnigramTrainer(
+    lines = [line for text in training_text() for line in text.split("\n")]
+    trainer.train_from_iterator(lines, trainers.UnigramTrainer(
         vocab_size=2500, show_progress=False, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>"))
     vocab = [tuple(item) for item in json.loads(trainer.to_str())["model"]["vocab"]]
     if byte_fallback:
@@ -146,7 +147,8 @@ def unigram(byte_fallback, normalizer, scheme):
     t.normalizer, t.pre_tokenizer = normalizer, trainer.pre_tokenizer
     t.decoder = decoders.Metaspace(prepend_scheme=scheme)
     t.add_special_tokens(["<pad>", "</s>", "<unk>"])
-    t.post_processor = processors.TemplateProcessing(single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)])
+    t.post_processor = processors.TemplateProcessing(single="$A </s>", pair="$A </s> $B </s>",
+                                                     special_tokens=[("</s>", 1)])
     return t
 
 
@@ -180,7 +182,7 @@ def small_tokenizers():
     yield "kimi", byte_level(split(KIMI))
     table = charsmap({"\t": " ", "\n": " ", "\r": " ", "\u00a0": " ", "\u3000": " ", "\u0085": "", "e\u0301": "\u00e9",
                       "\u0301": "", "\u2026": "...", "\u1100": "\u3131"})
-    yield "t5", unigram(False, normalizers.Sequence([normalizers.Precompiled(table), normalizers.Strip(left=False, right=True),
+    yield "t5", unigram(False, normalizers.Sequence([normalizers.Precompiled(table), normalizers.Strip(left=False),
                                                      normalizers.Replace(Regex(" {2,}"), "\u2581")]), "always")
     yield "xglm", unigram(True, normalizers.Sequence([normalizers.Nmt(), normalizers.NFKC(),
                                                       normalizers.Replace(Regex(" {2,}"), " ")]), "first")
@@ -190,10 +192,10 @@ def small_tokenizers():
     yield "words", words(models.WordLevel(unk_token="[UNK]"), trainers.WordLevelTrainer(
         vocab_size=500, special_tokens=["[UNK]"], show_progress=False), normalizers.Lowercase(),
         pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.Digits(True)]), None)
-    yield "affixed", words(models.BPE(unk_token="<unk>", continuing_subword_prefix="##", end_of_word_suffix="</w>", fuse_unk=True),
-                           trainers.BpeTrainer(vocab_size=500, special_tokens=["<unk>"], continuing_subword_prefix="##",
-                                               end_of_word_suffix="</w>", show_progress=False),
-                           normalizers.StripAccents(), pre_tokenizers.Punctuation("merged_with_next"), decoders.BPEDecoder())
+    affixes = {"continuing_subword_prefix": "##", "end_of_word_suffix": "</w>"}
+    yield "affixed", words(models.BPE(unk_token="<unk>", fuse_unk=True, **affixes), trainers.BpeTrainer(
+        vocab_size=500, special_tokens=["<unk>"], show_progress=False, **affixes),
+        normalizers.StripAccents(), pre_tokenizers.Punctuation("merged_with_next"), decoders.BPEDecoder())
 
 
 def real_tokenizers(data):

@@ -25,8 +25,10 @@ CODES = (
     + list(range(0xE0200, 0x110000, 257))
 )
 CLASSES = (
-    r"\p{L} \p{Lu} \p{Ll} \p{Lt} \p{Lm} \p{Lo} \p{M} \p{Mn} \p{N} \p{Nd} \p{P} \p{S} \p{Sc} \p{Z} \p{Cn} \p{Cf} \s \w [\w] \d "
-    r"\h \b [[:alpha:]] [[:alnum:]] [[:upper:]] [[:lower:]] [[:punct:]] [[:graph:]] [[:print:]] \p{Han} \p{Hiragana} \p{Latin} "
+    r"\p{L} \p{Lu} \p{Ll} \p{Lt} \p{Lm} \p{Lo} \p{M} \p{Mn} \p{N} \p{Nd} \p{P} \p{S} \p{Sc} \p{Z} \p{Cn} \p{Cf} "
+    r"\s \w [\w] \d "
+    r"\h \b [[:alpha:]] [[:alnum:]] [[:upper:]] [[:lower:]] [[:punct:]] [[:graph:]] [[:print:]] \p{Han} "
+    r"\p{Hiragana} \p{Latin} "
     r"\p{Arabic} (?i)[a-z] (?i)'s"
 ).split(" ")
 

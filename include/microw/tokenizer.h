@@ -72,8 +72,8 @@ bool mw_tokenizer_adds_bos(const mw_tokenizer *tokenizer);
 bool mw_tokenizer_is_special(const mw_tokenizer *tokenizer, int32_t id);
 /* Returns the id of a token as tokenizer.json writes it, -1 for none. */
 int32_t mw_tokenizer_find(const mw_tokenizer *tokenizer, const char *token);
-/* Returns the SHA-256 of tokenizer.json, of tokenizer.model, or of the digests of vocab.json and merges.txt; where other files declare more
- * tokens, of that digest and these tokens. Owned by the tokenizer. */
+/* Returns the SHA-256 of tokenizer.json, of tokenizer.model, or of the digests of vocab.json and merges.txt; where other
+ * files declare more tokens, of that digest and these tokens. Owned by the tokenizer. */
 const char *mw_tokenizer_hash(const mw_tokenizer *tokenizer);
 /* Reports the libraries that tokenizers call, as mw_base_libraries does. */
 void mw_tokenizer_libraries(mw_library_callback *report, void *self);

@@ -308,6 +308,97 @@ static void all_code_points(void) {
     json_decref(borders);
 }
 
+/* ---- folders, as AutoTokenizer reads them (tools/make_golden_folders.py) ---------------------------------- */
+
+/* Writes a file: a JSON value, a text, or the bytes of a text in hex for NAME.model. */
+static void write_case_file(const char *folder, const char *name, const json_t *content) {
+    mw_text path = {0}, bytes = {0};
+    mw_text_addf(&path, "%s/%s", folder, name);
+    const char *text = json_string_value(content);
+    if (!text) {
+        NEED_OK(mw_json_save(path.data, content, 0));
+    } else if (strstr(name, ".model")) {
+        for (unsigned byte; sscanf(text, "%2x", &byte) == 1; text += 2)
+            mw_text_add(&bytes, (const char[]){(char)byte}, 1);
+        NEED_OK(mw_file_write_atomic(path.data, bytes.data, bytes.length));
+    } else {
+        NEED_OK(mw_file_write_atomic(path.data, text, strlen(text)));
+    }
+    mw_text_free(&path);
+    mw_text_free(&bytes);
+}
+
+static void check_case_ids(mw_tokenizer *t, const char *text, const json_t *expected) {
+    mw_ids ids = {0};
+    CHECK_OK(mw_tokenizer_encode(t, text, strlen(text), &ids));
+    CHECK(ids.count == (int64_t)json_array_size(expected));
+    for (int64_t i = 0; i < ids.count; i++)
+        CHECK(ids.data[i] == json_integer_value(json_array_get(expected, (size_t)i)));
+    mw_ids_free(&ids);
+}
+
+/* Tokens that tokenizer.json marks as special are so here, whether or not a file names them. */
+static void check_case_special(const mw_tokenizer *t, const json_t *expected) {
+    size_t n = 0;
+    for (int32_t id = 0; id < mw_tokenizer_size(t); id++) {
+        bool listed = json_integer_value(json_array_get(expected, n)) == id && n < json_array_size(expected);
+        CHECK(mw_tokenizer_is_special(t, id) == listed);
+        n += listed;
+    }
+    CHECK(n == json_array_size(expected));
+}
+
+static void check_folder(json_t *item) {
+    char folder[] = "/tmp/microw-folder-XXXXXX", command[128];
+    const char *name;
+    json_t *content, *text;
+    size_t i;
+    mw_tokenizer *t = NULL;
+    NEED(mkdtemp(folder) != NULL);
+    json_object_foreach(json_object_get(item, "files"), name, content) write_case_file(folder, name, content);
+    NEED_OK(mw_tokenizer_open(folder, &t));
+    json_array_foreach(json_object_get(item, "texts"), i, text)
+        check_case_ids(t, json_string_value(text), json_array_get(json_object_get(item, "ids"), i));
+    check_case_special(t, json_object_get(item, "special"));
+    int32_t bos = (int32_t)mw_json_number(item, "bos", -1), eos = (int32_t)mw_json_number(item, "eos", -1);
+    CHECK(mw_tokenizer_eos(t) == eos && mw_tokenizer_bos(t) == (bos >= 0 ? bos : eos));
+    CHECK(mw_tokenizer_adds_bos(t) == json_is_true(json_object_get(item, "adds_bos")));
+    mw_tokenizer_free(&t);
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    NEED(system(command) == 0);
+}
+
+static void folders(void) {
+    json_t *cases, *item;
+    size_t i;
+    NEED_OK(mw_json_load(MICROW_GOLDEN "/tokenizers/folders.json", &cases));
+    CHECK(json_array_size(cases) > 15);
+    json_array_foreach(cases, i, item) check_folder(item);
+    json_decref(cases);
+}
+
+static void refused_folders(void) {
+    char folder[] = "/tmp/microw-folder-XXXXXX", command[256];
+    mw_tokenizer *t = NULL;
+    NEED(mkdtemp(folder) != NULL);
+    snprintf(command, sizeof command, "echo x > %s/tokenizer.model", folder);
+    NEED(system(command) == 0);
+    CHECK_SAYS(MW_ERR_UNSUPPORTED, "tokenizer.model of tokenizer_class '(none)'", mw_tokenizer_open(folder, &t));
+    snprintf(command, sizeof command, "echo '{\"tokenizer_class\": \"LlamaTokenizer\"}' > %s/tokenizer_config.json",
+             folder);
+    NEED(system(command) == 0);
+    CHECK_SAYS(MW_ERR_FORMAT, "not a model of SentencePiece", mw_tokenizer_open(folder, &t));
+    snprintf(command, sizeof command, "cd %s && mv tokenizer.model tekken.json", folder);
+    NEED(system(command) == 0);
+    CHECK_SAYS(MW_ERR_UNSUPPORTED, "tekken.json and tiktoken.model are not supported", mw_tokenizer_open(folder, &t));
+    snprintf(command, sizeof command, "cd %s && echo '{\"a\": 0}' > vocab.json && echo > merges.txt", folder);
+    NEED(system(command) == 0);
+    CHECK_SAYS(MW_ERR_UNSUPPORTED, "of the tokenizer_class 'LlamaTokenizer' is not supported",
+               mw_tokenizer_open(folder, &t));
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    NEED(system(command) == 0);
+}
+
 /* ---- limits, and JSON of other writers ------------------------------------------------------------------- */
 
 /* Opens a tokenizer of the letters a and b with more members of tokenizer.json. */
@@ -469,6 +560,8 @@ int main(int argc, char **argv) {
     } else {
         RUN(small_tokenizers);
         RUN(all_code_points);
+        RUN(folders);
+        RUN(refused_folders);
         RUN(known_facts);
         RUN(bad_files_are_refused);
         RUN(growing_texts);
