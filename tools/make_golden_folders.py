@@ -6,13 +6,14 @@ Each case: the files (text, or bytes in hex), texts, their ids without the templ
 none) and whether a bos comes before a text. tests/unit/test_tokenizer.c reads it.
 """
 
+import base64
 import json
 import os
 import struct
 import sys
 import tempfile
 
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, TokenizersBackend
 
 from check_tokenizers import ALPHABET, BYTES, added, bpe, tokenizer
 
@@ -138,6 +139,19 @@ def folders():
     }
 
 
+    merged = [b"th", b"he", b"the", b" the", b"in", "é".encode(), "日".encode(), b"12"]
+    words = [bytes([i]) for i in range(256)] + merged
+    pattern = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s+"
+    yield {
+        "tekken.json": {
+            "config": {"pattern": pattern, "default_vocab_size": 271, "default_num_special_tokens": 8},
+            "vocab": [{"rank": i, "token_bytes": base64.b64encode(w).decode()} for i, w in enumerate(words)],
+            "special_tokens": [{"rank": i, "token_str": t} for i, t in enumerate(["<unk>", "<s>", "</s>", "<h>"])],
+        },
+        "config.json": {"model_type": "llama"},
+    }
+
+
 def results(files):
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files.items():
@@ -147,7 +161,7 @@ def results(files):
                     if name.endswith(".model")
                     else (content if isinstance(content, str) else json.dumps(content)).encode()
                 )
-        t = AutoTokenizer.from_pretrained(folder)
+        t = (TokenizersBackend if "tekken.json" in files else AutoTokenizer).from_pretrained(folder)
     special = {i for i, token in t.added_tokens_decoder.items() if token.special} | set(t.all_special_ids)
     with_template = t.encode("the")
     adds = with_template[:1] == [t.bos_token_id] and with_template != t.encode("the", add_special_tokens=False)

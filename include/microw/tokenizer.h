@@ -9,12 +9,12 @@
  *     mw_tokenizer_free(&tokenizer);
  *
  * Reads tokenizer.json with any model (BPE: Sennrich et al. 2016; Unigram: Kudo 2018; WordPiece, WordLevel), or
- * vocab.json with merges.txt or tokenizer.model of a known tokenizer class; special tokens also from
- * tokenizer_config.json, special_tokens_map.json and added_tokens.json. The ids are those of tokenizers 0.23, whose patterns know Unicode 16
- * and whose normal forms Unicode 9. Components that are not implemented are refused by name (MW_ERR_UNSUPPORTED), never
- * ignored. Invalid UTF-8 is read as U+FFFD. Normalizers may expand a span of text between added tokens to at most 32
- * bytes per byte plus 1024; longer results are refused. All functions are local to the process. A tokenizer caches
- * words: only one thread at a time may encode with it.
+ * vocab.json with merges.txt or tokenizer.model of a known tokenizer class, or tekken.json; special tokens also from
+ * tokenizer_config.json, special_tokens_map.json and added_tokens.json. The ids are those of tokenizers 0.23, whose
+ * patterns know Unicode 16 and whose normal forms Unicode 9. Components that are not implemented are refused by name
+ * (MW_ERR_UNSUPPORTED), never ignored. Invalid UTF-8 is read as U+FFFD. Normalizers may expand a span of text
+ * between added tokens to at most 32 bytes per byte plus 1024; longer results are refused. All functions are local
+ * to the process. A tokenizer caches words: only one thread at a time may encode with it.
  */
 #ifndef MICROW_TOKENIZER_H
 #define MICROW_TOKENIZER_H
@@ -72,8 +72,8 @@ bool mw_tokenizer_adds_bos(const mw_tokenizer *tokenizer);
 bool mw_tokenizer_is_special(const mw_tokenizer *tokenizer, int32_t id);
 /* Returns the id of a token as tokenizer.json writes it, -1 for none. */
 int32_t mw_tokenizer_find(const mw_tokenizer *tokenizer, const char *token);
-/* Returns the SHA-256 of tokenizer.json, of tokenizer.model, or of the digests of vocab.json and merges.txt; where other
- * files declare more tokens, of that digest and these tokens. Owned by the tokenizer. */
+/* Returns the SHA-256 of tokenizer.json, tokenizer.model or tekken.json, or of the digests of vocab.json and
+ * merges.txt; where other * files declare more tokens, of that digest and these tokens. Owned by the tokenizer. */
 const char *mw_tokenizer_hash(const mw_tokenizer *tokenizer);
 /* Reports the libraries that tokenizers call, as mw_base_libraries does. */
 void mw_tokenizer_libraries(mw_library_callback *report, void *self);

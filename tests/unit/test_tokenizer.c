@@ -388,9 +388,9 @@ static void refused_folders(void) {
              folder);
     NEED(system(command) == 0);
     CHECK_SAYS(MW_ERR_FORMAT, "not a model of SentencePiece", mw_tokenizer_open(folder, &t));
-    snprintf(command, sizeof command, "cd %s && mv tokenizer.model tekken.json", folder);
+    snprintf(command, sizeof command, "cd %s && mv tokenizer.model tiktoken.model", folder);
     NEED(system(command) == 0);
-    CHECK_SAYS(MW_ERR_UNSUPPORTED, "tekken.json and tiktoken.model are not supported", mw_tokenizer_open(folder, &t));
+    CHECK_SAYS(MW_ERR_UNSUPPORTED, "tiktoken.model is not supported", mw_tokenizer_open(folder, &t));
     snprintf(command, sizeof command, "cd %s && echo '{\"a\": 0}' > vocab.json && echo > merges.txt", folder);
     NEED(system(command) == 0);
     CHECK_SAYS(MW_ERR_UNSUPPORTED, "of the tokenizer_class 'LlamaTokenizer' is not supported",

@@ -78,6 +78,26 @@ mw_status read_components(const reader *r, const json_t *part, const char *key, 
     return MW_OK;
 }
 
+static int base64_digit(char c) {
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const char *at = c ? strchr(digits, c) : NULL;
+    return at ? (int)(at - digits) : -1;
+}
+
+bool decode_base64(const char *text, size_t length, unsigned char *out, size_t *made) {
+    uint32_t bits = 0;
+    int n = 0;
+    *made = 0;
+    while (length > 0 && text[length - 1] == '=') length--;
+    for (size_t i = 0; i < length; i++) {
+        int digit = base64_digit(text[i]);
+        if (digit < 0) return false;
+        bits = bits << 6 | (uint32_t)digit;
+        if ((n += 6) >= 8) out[(*made)++] = (unsigned char)(bits >> (n -= 8));
+    }
+    return true;
+}
+
 mw_status read_text_part(const reader *r, const char *text, const char *key, read_call *read) {
     json_t *part = NULL;
     if (strcmp(text, "null") == 0) return MW_OK;

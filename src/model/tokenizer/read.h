@@ -33,6 +33,9 @@ mw_status read_components(const reader *r, const json_t *part, const char *key, 
 /* As read_components, for the text of a component, or "null". */
 mw_status read_text_part(const reader *r, const char *text, const char *key, read_call *read);
 
+/* Decodes base64 into `out` (room for 3/4 of the text); false: another character. */
+bool decode_base64(const char *text, size_t length, unsigned char *out, size_t *made);
+
 /* The readers of the parts of tokenizer.json. */
 read_call read_normalizer, read_splitter, read_decoder, read_processor;
 /* Reads "model"; added tokens come later. */

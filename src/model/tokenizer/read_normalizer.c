@@ -30,27 +30,6 @@ static mw_status read_bert(const reader *r, const json_t *part, normalizer *out)
     return get_flag(r, part, "strip_accents", out->lower_case, &out->strip_accents);
 }
 
-static int base64_digit(char c) {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    const char *at = c ? strchr(digits, c) : NULL;
-    return at ? (int)(at - digits) : -1;
-}
-
-/* Decodes base64 into `out` (room for 3/4 of the text); false: another character. */
-static bool decode_base64(const char *text, size_t length, unsigned char *out, size_t *made) {
-    uint32_t bits = 0;
-    int n = 0;
-    *made = 0;
-    while (length > 0 && text[length - 1] == '=') length--;
-    for (size_t i = 0; i < length; i++) {
-        int digit = base64_digit(text[i]);
-        if (digit < 0) return false;
-        bits = bits << 6 | (uint32_t)digit;
-        if ((n += 6) >= 8) out[(*made)++] = (unsigned char)(bits >> (n -= 8));
-    }
-    return true;
-}
-
 static mw_status read_charsmap(const reader *r, const json_t *part, normalizer *out) {
     const char *text;
     size_t length = 0;
