@@ -1,8 +1,11 @@
-/* Fuzzes tokenizer.json: a tokenizer that opens encodes a text and decodes its ids. */
+/* Fuzzes the files of tokenizers: one that opens encodes a text and decodes its ids. An input that begins with "{" is
+ * tokenizer.json and, in a folder, tekken.json; one that begins with "C{" is the tokenizer_config.json beside a
+ * tokenizer; others are tokenizer.model. */
 #include "fuzz.h"
 #include "microw/tokenizer.h"
 
 #include <string.h>
+#include <unistd.h>
 
 int LLVMFuzzerInitialize(int *argc, char ***argv) {
     (void)argc;
@@ -25,12 +28,37 @@ static void use(mw_tokenizer *tokenizer, const uint8_t *data, size_t size) {
     mw_text_free(&back);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    fuzz_write("tokenizer.json", data, size);
-    fuzz_begin();
+static void open_and_use(const char *path, const uint8_t *data, size_t size) {
     mw_tokenizer *tokenizer = NULL;
-    if (mw_tokenizer_open(fuzz_path("tokenizer.json"), &tokenizer) == MW_OK) use(tokenizer, data, size);
+    if (mw_tokenizer_open(path, &tokenizer) == MW_OK) use(tokenizer, data, size);
     mw_tokenizer_free(&tokenizer);
+}
+
+static void remove_files(void) {
+    static const char *const names[] = {"tokenizer.json", "tokenizer_config.json", "tokenizer.model", "tekken.json"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) unlink(fuzz_path(names[i]));
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    static const char beside[] =
+        "{\"added_tokens\":[{\"id\":2,\"content\":\"<s>\",\"special\":true}],\"model\":{\"type\":"
+        "\"WordLevel\",\"unk_token\":\"a\",\"vocab\":{\"a\":0,\"b\":1}}}";
+    static const char config[] = "{\"tokenizer_class\":\"LlamaTokenizer\"}";
+    fuzz_begin();
+    remove_files();
+    if (size > 1 && data[0] == 'C' && data[1] == '{') {
+        fuzz_write("tokenizer.json", beside, sizeof beside - 1);
+        fuzz_write("tokenizer_config.json", data + 1, size - 1);
+        open_and_use(fuzz_path("."), data, size);
+    } else if (size > 0 && data[0] == '{') {
+        fuzz_write("tekken.json", data, size);
+        open_and_use(fuzz_path("tekken.json"), data, size);
+        open_and_use(fuzz_path("."), data, size);
+    } else {
+        fuzz_write("tokenizer_config.json", config, sizeof config - 1);
+        fuzz_write("tokenizer.model", data, size);
+        open_and_use(fuzz_path("."), data, size);
+    }
     fuzz_end();
     return 0;
 }
