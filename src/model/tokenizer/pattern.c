@@ -29,6 +29,10 @@ struct pattern {
 #define UPPER "\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}"
 #define LOWER "\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}"
 #define SPACES "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+/* `ends`: CR and LF, which some files write as escapes and others as the characters. */
+#define DEEPSEEK_WORD(ends)                                                                                            \
+    "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^" ends "\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+|"             \
+    " ?[\\p{P}\\p{S}]+[" ends "]*|\\s*[" ends "]+|\\s+(?!\\S)|\\s+"
 #define NO_LETTER "[^\\r\\n\\p{L}\\p{N}]?"
 #define CASED_WORD(ending) NO_LETTER "[" UPPER "]*[" LOWER "]+" ending "|" NO_LETTER "[" UPPER "]+[" LOWER "]*" ending
 
@@ -49,10 +53,11 @@ static const char *const known_patterns[] = {
     /* DeepSeek V3 */
     "\\p{N}{1,3}",
     "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
-    "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+|"
-    " ?[\\p{P}\\p{S}]+[\\r\\n]*|" SPACES,
+    DEEPSEEK_WORD("\\r\\n"),
+    DEEPSEEK_WORD("\r\n"),
     /* DeepSeek Coder */
     "[\\r\\n]",
+    "[\r\n]",
     "\\s?\\p{L}+",
     "\\s?\\p{P}+",
     /* Falcon */
