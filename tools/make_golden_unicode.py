@@ -55,6 +55,7 @@ def cases():
         yield kind, None, {"type": kind}, True
     yield "Punctuation", None, {"type": "Punctuation", "behavior": "Contiguous"}, False
     yield "Digits", None, {"type": "Digits", "individual_digits": False}, False
+    yield "UnicodeScripts", None, {"type": "UnicodeScripts"}, False
 
 
 def texts(mixed):

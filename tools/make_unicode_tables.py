@@ -182,6 +182,25 @@ def lower_case():
     return out
 
 
+def script_classes():
+    """The classes of the pre-tokenizer UnicodeScripts, by number; 0: characters that go with any other."""
+    split = pre_tokenizers.UnicodeScripts()
+    together = lambda a, b: len(split.pre_tokenize_str(a + b)) == 1
+    members, classes, last = ["a", "\u65e5"], {}, 1
+    for c in CODES:
+        one = chr(c)
+        if together("a", one) and together("\u65e5", one):
+            classes[c] = 0
+            continue
+        found = [last] if together(members[last - 1], one) else [i + 1 for i, m in enumerate(members) if together(m, one)]
+        if not found:
+            members.append(one)
+            found = [len(members)]
+        classes[c] = last = found[0]
+    assert len(members) < 256
+    return classes
+
+
 def table(out, declaration, items):
     out.write(f"{declaration} = {{\n")
     line = "   "
@@ -203,6 +222,7 @@ def main():
         for c in matched(rf"\p{{{name}}}"):
             scripts[c] = number
     fact_runs, script_runs, lower = runs(facts), runs(scripts), lower_case()
+    class_runs = runs(script_classes())
     print(len(fact_runs), "runs,", len(values), "values,", len(script_runs), "runs of scripts,", len(lower), "of case")
     with open(sys.argv[1], "w", encoding="ascii") as out:
         out.write("/* Facts about code points. Made by tools/make_unicode_tables.py from the behaviour of tokenizers\n"
@@ -215,6 +235,8 @@ def main():
         out.write(f"const int unicode_script_count = {len(SCRIPTS)};\n")
         table(out, "const uint32_t unicode_script_runs[]", [f"0x{first << 8 | s:x}" for first, s in script_runs])
         out.write(f"const int unicode_script_run_count = {len(script_runs)};\n")
+        table(out, "const uint32_t unicode_class_runs[]", [f"0x{first << 8 | s:x}" for first, s in class_runs])
+        out.write(f"const int unicode_class_run_count = {len(class_runs)};\n")
         table(out, "const unicode_case unicode_lower_case[]", ["{0x%x, 0x%x, %d, %d}" % item for item in lower])
         out.write(f"const int unicode_lower_case_count = {len(lower)};\n")
 

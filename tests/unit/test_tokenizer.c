@@ -226,7 +226,7 @@ static void bad_files_are_refused(void) {
     CHECK_FAILS(MW_ERR_FORMAT, open_text("{"));
     CHECK_FAILS(MW_ERR_FORMAT, open_text("[]"));
     CHECK_FAILS(MW_ERR_UNSUPPORTED, open_text("{\"model\":{\"type\":\"Other\",\"vocab\":[]}}"));
-    CHECK_FAILS(MW_ERR_UNSUPPORTED, open_text("{\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"},\"model\":{}}"));
+    CHECK_FAILS(MW_ERR_UNSUPPORTED, open_text("{\"pre_tokenizer\":{\"type\":\"Other\"},\"model\":{}}"));
     CHECK_FAILS(MW_ERR_FORMAT, open_text("{\"model\":{\"type\":\"Unigram\",\"vocab\":[]}}"));
     CHECK_FAILS(MW_ERR_FORMAT, open_text("{\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]}}"));
     CHECK_FAILS(MW_ERR_FORMAT, open_text("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":-1},\"merges\":[]}}"));

@@ -82,11 +82,12 @@ static const struct {
     split_call *apply; /* of kinds without options */
     read_kind *read;
 } kinds[] = {
-    {"ByteLevel", NULL, read_byte_level},         {"Split", NULL, read_split},
-    {"Metaspace", NULL, read_metaspace},          {"Digits", NULL, read_digits},
-    {"Punctuation", NULL, read_punctuation},      {"WhitespaceSplit", NULL, read_whitespace_split},
-    {"Whitespace", split_whitespace, NULL},       {"BertPreTokenizer", split_bert, NULL},
-    {"CharDelimiterSplit", NULL, read_delimiter}, {"FixedLength", NULL, read_fixed_length},
+    {"ByteLevel", NULL, read_byte_level},     {"Split", NULL, read_split},
+    {"Metaspace", NULL, read_metaspace},      {"Digits", NULL, read_digits},
+    {"Punctuation", NULL, read_punctuation},  {"WhitespaceSplit", NULL, read_whitespace_split},
+    {"Whitespace", split_whitespace, NULL},   {"BertPreTokenizer", split_bert, NULL},
+    {"UnicodeScripts", split_scripts, NULL},  {"CharDelimiterSplit", NULL, read_delimiter},
+    {"FixedLength", NULL, read_fixed_length},
 };
 
 mw_status read_splitter(const reader *r, const json_t *part) {

@@ -226,6 +226,25 @@ mw_status split_fixed_length(const splitter *s, const text_origin *origin, split
     return split_each(s, origin, t, split_lengths);
 }
 
+/* Runs of one script. As in the reference library, characters of any script in front of the first one are dropped. */
+static mw_status split_script_runs(const splitter *s, const text_origin *origin, split_text *t, piece in, pieces *out) {
+    (void)s, (void)origin;
+    int before = 0;
+    size_t begin = in.end;
+    for (size_t i = in.begin, n; i < in.end; i += n) {
+        int class = unicode_script_class(unicode_read(t->text->data + i, &n));
+        if (class == 0 || class == before) continue;
+        if (before) MW_TRY(add_word(out, begin, i));
+        begin = i;
+        before = class;
+    }
+    return add_word(out, begin, in.end);
+}
+
+mw_status split_scripts(const splitter *s, const text_origin *origin, split_text *t) {
+    return split_each(s, origin, t, split_script_runs);
+}
+
 /* ---- rules that change the text ---------------------------------------------------------------------------- */
 
 /* Appends the new text of some bytes of a piece. */

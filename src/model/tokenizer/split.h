@@ -51,7 +51,8 @@ typedef struct splitters {
     int64_t count, capacity;
 } splitters;
 
-split_call split_by_match, split_byte_level, split_metaspace, split_whitespace, split_bert, split_fixed_length;
+split_call split_by_match, split_byte_level, split_metaspace, split_whitespace, split_bert, split_fixed_length,
+    split_scripts;
 bool is_space_match(const splitter *s, uint32_t code);
 bool is_punctuation_match(const splitter *s, uint32_t code);
 bool is_numeric_match(const splitter *s, uint32_t code);

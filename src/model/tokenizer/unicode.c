@@ -29,16 +29,25 @@ bool unicode_is_space(uint32_t code) {
            code == 0x2029 || code == 0x202f || code == 0x205f || code == 0x3000;
 }
 
-int unicode_script(uint32_t code) {
-    int low = 0, high = unicode_script_run_count;
+/* Finds the run of a code point; its value is in the low 8 bits. */
+static int find_run(const uint32_t *runs, int count, uint32_t code) {
+    int low = 0, high = count;
     while (high - low > 1) {
         int middle = (low + high) / 2;
-        if (unicode_script_runs[middle] >> 8 <= code)
+        if (runs[middle] >> 8 <= code)
             low = middle;
         else
             high = middle;
     }
-    return (int)(unicode_script_runs[low] & 0xff);
+    return (int)(runs[low] & 0xff);
+}
+
+int unicode_script(uint32_t code) {
+    return find_run(unicode_script_runs, unicode_script_run_count, code);
+}
+
+int unicode_script_class(uint32_t code) {
+    return find_run(unicode_class_runs, unicode_class_run_count, code);
 }
 
 int unicode_lower(uint32_t code, uint32_t out[2]) {

@@ -84,6 +84,8 @@ static inline unicode_category unicode_category_of(uint32_t facts) {
 bool unicode_is_space(uint32_t code);
 /* Returns the index of the script of a code point in unicode_scripts. */
 int unicode_script(uint32_t code);
+/* Returns the class of a code point for the pre-tokenizer UnicodeScripts; 0: it goes with any other. */
+int unicode_script_class(uint32_t code);
 /* Writes the lower case of a code point to `out` and returns the number of code points, 1 or 2. */
 int unicode_lower(uint32_t code, uint32_t out[2]);
 
@@ -113,6 +115,8 @@ typedef struct unicode_case {
 extern const uint32_t unicode_values[];                      /* distinct facts */
 extern const uint32_t unicode_runs[], unicode_script_runs[]; /* first code point << 11 (8) | index of value (script) */
 extern const int unicode_run_count, unicode_script_run_count;
+extern const uint32_t unicode_class_runs[]; /* first code point << 8 | class of UnicodeScripts */
+extern const int unicode_class_run_count;
 extern const char *const unicode_scripts[];
 extern const int unicode_script_count;
 extern const unicode_case unicode_lower_case[];
