@@ -61,8 +61,8 @@ const char *mw_tokenizer_token(const mw_tokenizer *tokenizer, int32_t id, size_t
 
 /* Returns the largest id + 1. */
 int64_t mw_tokenizer_size(const mw_tokenizer *tokenizer);
-/* Return the ids that start and end a document, -1 for none. bos: the template's first token, else bos_token, else
- * eos_token. */
+/* Return the ids that start and end a document, -1 for none. bos: the template's first token, else bos_token;
+ * eos_token does not stand in for it. */
 int32_t mw_tokenizer_bos(const mw_tokenizer *tokenizer);
 int32_t mw_tokenizer_eos(const mw_tokenizer *tokenizer);
 /* Returns whether the template, or add_bos_token beside vocab.json, puts bos before a text. */

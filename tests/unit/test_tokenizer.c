@@ -361,7 +361,7 @@ static void check_folder(json_t *item) {
         check_case_ids(t, json_string_value(text), json_array_get(json_object_get(item, "ids"), i));
     check_case_special(t, json_object_get(item, "special"));
     int32_t bos = (int32_t)mw_json_number(item, "bos", -1), eos = (int32_t)mw_json_number(item, "eos", -1);
-    CHECK(mw_tokenizer_eos(t) == eos && mw_tokenizer_bos(t) == (bos >= 0 ? bos : eos));
+    CHECK(mw_tokenizer_eos(t) == eos && mw_tokenizer_bos(t) == bos);
     CHECK(mw_tokenizer_adds_bos(t) == json_is_true(json_object_get(item, "adds_bos")));
     mw_tokenizer_free(&t);
     snprintf(command, sizeof command, "rm -r %s", folder);

@@ -45,7 +45,6 @@ mw_status tokenizer_ready(mw_tokenizer *t) {
     MW_TRY(hash_changes(t));
     t->words.text = &t->working.text;
     t->words.scratch = &t->working.scratch;
-    if (t->bos < 0) t->bos = t->eos;
     return tokenizer_fill_token_bytes(t);
 }
 
