@@ -135,23 +135,19 @@ static int kind_of(uint32_t code) {
 }
 
 static char stand_in_of[KINDS][5][4]; /* [kind][length in bytes] */
-static bool has_stand_in[KINDS][5];
-static pthread_once_t stand_ins_made = PTHREAD_ONCE_INIT;
+static _Atomic bool has_stand_in[KINDS][5];
+static pthread_mutex_t finding_stand_in = PTHREAD_MUTEX_INITIALIZER;
 
-static void put_stand_in(uint32_t code) {
-    char bytes[4];
-    size_t n = unicode_write(code, bytes);
-    int kind = kind_of(code);
-    if (has_stand_in[kind][n]) return;
-    memcpy(stand_in_of[kind][n], bytes, n);
-    has_stand_in[kind][n] = true;
-}
-
-static void make_stand_ins(void) {
-    static const uint32_t private_use[] = {0x80, 0xe000, 0xf0000}; /* for unassigned ones, which may become assigned */
-    for (int i = 0; i < 3; i++) put_stand_in(private_use[i]);
-    for (uint32_t c = 0x80; c < 0x110000; c++)
-        if (c < 0xd800 || c >= 0xe000) put_stand_in(c);
+/* Finds the stand-in of a kind that a text has: most are among the first code points of their length. */
+static void find_stand_in(int kind, size_t length) {
+    static const uint32_t first_of_length[] = {0, 0, 0x80, 0x800, 0x10000};
+    static const uint32_t private_use[] = {0, 0, 0x80, 0xe000, 0xf0000}; /* unassigned ones may become assigned */
+    pthread_mutex_lock(&finding_stand_in);
+    uint32_t code = kind == kind_of(private_use[length]) ? private_use[length] : first_of_length[length];
+    while (kind_of(code) != kind) code++;
+    unicode_write(code, stand_in_of[kind][length]);
+    has_stand_in[kind][length] = true;
+    pthread_mutex_unlock(&finding_stand_in);
 }
 
 static bool is_ascii(const char *text, size_t length) {
@@ -169,6 +165,7 @@ static mw_status write_stand_ins(pattern *p, const char *text, size_t length) {
         n = 1;
         if ((unsigned char)text[i] < 0x80) continue;
         int kind = kind_of(unicode_read(text + i, &n));
+        if (!has_stand_in[kind][n]) find_stand_in(kind, n);
         memcpy(out + i, stand_in_of[kind][n], n);
     }
     return MW_OK;
@@ -220,7 +217,6 @@ static mw_status finish(mw_status status, pattern *made, pattern **out) {
 
 mw_status pattern_compile(const char *where, const char *text, pattern **out) {
     unicode_ready();
-    pthread_once(&stand_ins_made, make_stand_ins);
     pattern *made = mw_calloc(1, sizeof *made);
     if (!made) return MW_ERR_MEMORY;
     return finish(is_known(text) ? compile_known(where, text, made) : compile_general(where, text, made), made, out);
