@@ -45,7 +45,7 @@ cp "$SOURCE/tests/golden/tokenizers/gpt2.json" "$m/tokenizer.json"
 sed -i 's/"e":69,/"e":1200,/' "$m/tokenizer.json"
 refuses 2 "do not belong together" $run --set model.path="$m"
 rm "$m/tokenizer.json"
-refuses 1 "neither tokenizer.json nor vocab.json" $run --set model.path="$m"
+refuses 1 "neither tokenizer.json, nor vocab.json" $run --set model.path="$m"
 
 # stores
 mkdir "$work/file" && : >"$work/file/store"
