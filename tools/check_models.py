@@ -285,8 +285,10 @@ def family_options(r, family, c, layers):
                 c[key] = some(0.5)
         if some(0.4):
             c["word_embed_proj_dim"] = r.choice([None, 6, 40])
+        if some(0.2):
+            c["layer_norm_elementwise_affine"] = False
     if family in ("exaone4", "cohere2") and some(0.4):
-        c["sliding_window_pattern"] = r.choice([1, 2, 3, 4])
+        c["sliding_window_pattern"] = r.choice([1, 2, 3, 4, "LLLG", None])
     if family == "gpt2":
         if some():
             c["n_inner"] = r.choice([None, 20, 48])

@@ -90,7 +90,7 @@ static mw_status check_prompt(const char *model, session *s) {
     MW_TRY(mw_model_outline(model, &outline));
     s->context = mw_model_about(outline)->context;
     mw_model_free(&outline);
-    if (s->ids.count < 1) return mw_error(MW_ERR_CONFIG, "--prompt is empty, and no bos token is put before it");
+    if (s->ids.count < 1) return mw_error(MW_ERR_CONFIG, "--prompt has no tokens, and no bos token is put before it");
     if (s->ids.count < s->context) return MW_OK;
     return mw_error(
         MW_ERR_CONFIG,

@@ -182,6 +182,7 @@ static mw_status read_flags(mw_model_config root, mw_model_config c, mw_architec
     a->one_norm = a->parallel && (!f->names.norm2 || f->parallel_shares_norm);
     a->alibi = f->alibi == ALIBI_BLOOM;
     a->output_norms = true;
+    a->norm_weights = f->norm.weight != WEIGHT_NONE;
     if (f->post_norm_key) MW_TRY(mw_config_flag(c, f->post_norm_key, true, &a->output_norms));
     MW_TRY(read_bias(c, &f->attention.qkv_bias, &a->qkv_bias));
     MW_TRY(read_bias(c, &f->attention.o_bias, &a->o_bias));
@@ -274,20 +275,25 @@ static void list_ignored(mw_model_config c, mw_text *out) {
     }
 }
 
+/* A multimodal model whose text_config may be of several families. */
+static const char mixed_wrapper[] = "mistral3";
+
 static mw_status unknown_family(const char *path, const char *type) {
     mw_text known = {0};
     mw_family_list(&known);
+    mw_text_addf(&known, ", %s", mixed_wrapper);
     mw_status status = mw_error(MW_ERR_UNSUPPORTED, "%s: model_type '%s' is not supported; supported: %s", path,
                                 type ? type : "(none)", known.failed ? "" : known.data);
     mw_text_free(&known);
     return status;
 }
 
-/* Finds the text model of a multimodal model whose text_config may be of several families. */
+/* Finds the text model of a mixed_wrapper. */
 static mw_status unwrap(mw_model_config *c, const char **type) {
-    if (!*type || strcmp(*type, "mistral3") != 0) return MW_OK;
+    if (!*type || strcmp(*type, mixed_wrapper) != 0) return MW_OK;
     MW_TRY(mw_json_get_object(mw_config_source(*c), "text_config", &c->object));
-    return mw_json_get_text(mw_config_source(*c), "model_type", NULL, type);
+    MW_TRY(mw_json_get_text(mw_config_source(*c), "model_type", NULL, type));
+    return *type ? MW_OK : mw_error(MW_ERR_UNSUPPORTED, "%s: 'text_config' has no 'model_type'", c->path);
 }
 
 static mw_status read_config(mw_model_config c, mw_architecture *out, mw_text *ignored) {

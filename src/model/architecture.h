@@ -7,7 +7,12 @@
 #include "model/family.h"
 #include "model/quantization.h"
 
-enum { MW_LAYERS_MAX = 1024, MW_ROPE_FACTORS_MAX = 512, MW_COMPUTED_POSITIONS_MAX = 1 << 16 };
+enum {
+    MW_LAYERS_MAX = 1024,
+    MW_ROPE_FACTORS_MAX = 512,
+    MW_COMPUTED_POSITIONS_MAX = 1 << 16,
+    MW_UNLIMITED_CONTEXT = 1 << 20
+};
 
 typedef enum mw_rope_type {
     ROPE_LINEAR,      /* also without scaling, and "dynamic", which scales beyond the context only */
@@ -43,6 +48,7 @@ typedef struct mw_architecture {
     bool xielu;            /* in place of the activation, with constants of each layer */
     double clip;           /* of queries, keys and values; 0: none */
     int64_t zero_position; /* OWN_XGLM: row of the positions that is zero; -1: none */
+    bool norm_weights;     /* norms have weights, and biases where the family has them */
     bool norms_last;       /* a block normalizes the sum of its input and an output, not the input; no final norm */
     bool no_final_norm;
     bool output_norms; /* norms of the outputs that the family's names have */

@@ -184,8 +184,7 @@ static const mw_family families[] = {
      .position_offset = 2,
      .attention = {.qkv_bias = BY_KEY("enable_bias", true), .o_bias = BY_KEY("enable_bias", true)},
      .mlp = {.activation = "relu", .bias = BY_KEY("enable_bias", true)},
-     .own = OWN_OPT,
-     .only = "{\"layer_norm_elementwise_affine\": true}"},
+     .own = OWN_OPT},
     {.model_type = "llama",
      .names = {LLAMA_NAMES, NORM2},
      .keys = {SIZES(4096, 32, 32, 32000, 2048, 11008), KV_AS_HEADS, HEAD_DIM_DERIVED, RMS_EPS(1e-6)},
@@ -484,7 +483,7 @@ static const mw_family families[] = {
               .n_layers = {"n_layer|num_hidden_layers", 2},
               .heads = {"n_head|num_attention_heads", 8},
               .vocab = {"vocab_size", 250880},
-              .context = {"seq_length", 2048},
+              .context = {NULL, 1 << 20}, /* ALiBi has no limit */
               .eps = {"layer_norm_epsilon", 1e-5}},
      .norm = LAYER_NORM,
      .normed_embedding = true,

@@ -28,6 +28,7 @@ static mw_status read_falcon(mw_model_config c, mw_architecture *a) {
     a->own_norms = renewed && norms != 1;
     a->one_norm = parallel && !a->own_norms;
     a->qkv_groups = a->n_kv_heads;
+    if (a->alibi) a->context = MW_UNLIMITED_CONTEXT;
     if (a->n_heads % a->n_kv_heads == 0) return MW_OK;
     return mw_error(MW_ERR_FORMAT, "%s: %lld key-value heads do not divide %lld heads", c.path,
                     (long long)a->n_kv_heads, (long long)a->n_heads);
@@ -74,6 +75,7 @@ static mw_status read_xglm(mw_model_config c, mw_architecture *a) {
 /* OPT: where norms stand. */
 static mw_status read_opt(mw_model_config c, mw_architecture *a) {
     bool first, removed;
+    MW_TRY(mw_config_flag(c, "layer_norm_elementwise_affine", true, &a->norm_weights));
     MW_TRY(mw_config_flag(c, "do_layer_norm_before", true, &first));
     MW_TRY(mw_config_flag(c, "_remove_final_layer_norm", false, &removed));
     a->norms_last = !first;

@@ -124,16 +124,17 @@ static mw_status read_kinds(mw_model_config c, const mw_architecture *a, window_
     const mw_attention_spec *spec = &a->family->attention;
     r->pattern = spec->window_pattern;
     r->from = 28;
-    if (spec->window_key)
-        MW_TRY(mw_config_whole(c, &(mw_config_key){spec->window_key, spec->window_pattern, false}, INT32_MAX,
-                               &r->pattern));
     if (r->rule == WINDOW_FROM_MAX) {
         MW_TRY(mw_config_find(c, "max_window_layers", false, &value));
         MW_TRY(mw_json_get_whole(mw_config_source(c), "max_window_layers", 28, 0, INT32_MAX, &r->from));
     }
     if (r->rule != WINDOW_ALL) MW_TRY(mw_config_list(c, "layer_types", true, &types));
     if (a->family->rope.rule == ROPE_BY_LAYER) MW_TRY(refuse_unnamed_types(c, a, types));
+    if (spec->window_key) MW_TRY(mw_config_find(c, spec->window_key, true, &value));
     if (types) return windows_by_list(c, "layer_types", types, "sliding_attention", "full_attention", a->n_layers, out);
+    if (spec->window_key)
+        MW_TRY(mw_config_whole(c, &(mw_config_key){spec->window_key, spec->window_pattern, false}, INT32_MAX,
+                               &r->pattern));
     if (spec->window_optional && !r->window)
         return mw_error(MW_ERR_FORMAT, "%s: '%s' is null, but there are no 'layer_types'", c.path,
                         a->family->keys.window.name);

@@ -205,10 +205,18 @@ static mw_status add_torch(void *self, const torch_tensor *t) {
 
 /* ---- all files ----------------------------------------------------------------------------------------- */
 
+/* Refuses the text that git leaves in place of a large file where git-lfs is not installed. */
+static mw_status refuse_pointer(const char *path, const mw_map *map) {
+    static const char pointer[] = "version https://git-lfs";
+    if (map->length < sizeof pointer || memcmp(map->data, pointer, sizeof pointer - 1) != 0) return MW_OK;
+    return mw_error(MW_ERR_FORMAT, "%s: a git-lfs pointer, not the weights: `git lfs pull` brings them", path);
+}
+
 static mw_status read_file(mw_safetensors *st, int64_t file) {
     const char *path = st->paths[file];
     mw_map *map = &st->maps[file];
     MW_TRY(mw_map_open(path, map));
+    MW_TRY(refuse_pointer(path, map));
     st->reading = file;
     if (is_of_torch(path)) return torch_file_read(path, map, add_torch, st);
     uint64_t size = 0;

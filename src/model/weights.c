@@ -196,7 +196,7 @@ static mw_status bind_norm(const binder *b, const char *pattern, int64_t layer, 
 
 /* Binds a norm before attention, before an MLP or after the layers: all families without weights of norms have them. */
 static mw_status bind_main_norm(const binder *b, const char *pattern, int64_t layer, mw_norm *out) {
-    if (b->model->arch.family->norm.weight == WEIGHT_NONE) return bind_ones(b, out);
+    if (!b->model->arch.norm_weights) return bind_ones(b, out);
     return bind_norm(b, pattern, layer, b->model->arch.d_model, out);
 }
 
@@ -230,8 +230,7 @@ static mw_status bind_head_norm(const binder *b, const char *pattern, int64_t la
     case QK_NORM_NONE:
         break;
     case QK_NORM_HEAD:
-        return a->family->norm.weight == WEIGHT_NONE ? bind_ones(b, out)
-                                                     : bind_norm(b, pattern, layer, a->head_dim, out);
+        return !a->norm_weights ? bind_ones(b, out) : bind_norm(b, pattern, layer, a->head_dim, out);
     case QK_NORM_WIDTH:
         return bind_norm(b, pattern, layer, heads * a->head_dim, out);
     case QK_NORM_OWN:

@@ -160,9 +160,10 @@ static mw_status check_extent(const state *s, const storage *x, int64_t offset, 
     if (!fits || offset > capacity || (t->count > 0 && last >= capacity))
         return mw_error(MW_ERR_FORMAT, "%s: tensor '%s' reaches beyond the %lld elements of its storage", s->path,
                         t->name, (long long)capacity);
-    if (t->count > capacity) /* torch.Tensor.expand */
-        return mw_error(MW_ERR_UNSUPPORTED, "%s: tensor '%s' has %lld elements in a storage of %lld", s->path, t->name,
-                        (long long)t->count, (long long)capacity);
+    if (t->count <= capacity) return MW_OK;
+    t->type = "EXPANDED"; /* by torch.Tensor.expand: few bytes, any number of elements */
+    t->count = 0;
+    t->dense = true;
     return MW_OK;
 }
 

@@ -7,7 +7,8 @@
 /* A tensor of the file. */
 typedef struct torch_tensor {
     char *name;
-    const char *type; /* as in safetensors files: "F32", "BOOL"; static */
+    const char *type; /* as in safetensors files: "F32", "BOOL"; "EXPANDED" for a view with more elements than its
+                       * storage, whose count is 0; static */
     int bits;         /* of an element */
     int ndim;
     const int64_t *shape, *stride; /* [ndim], owned by the file's description; stride counts elements */
