@@ -1,5 +1,5 @@
 /* Byte-pair encoding of words (Sennrich et al. 2016): applies the merge of lowest rank first, leftmost on ties. */
-#include "model/tokenizer/token_model.h"
+#include "model/tokenizer/word_models.h"
 
 #include <stdio.h>
 #include <string.h>

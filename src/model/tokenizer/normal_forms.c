@@ -2,7 +2,7 @@
  *
  * The reference's tables are of Unicode 9: newer characters never change there, and stay apart from their neighbours.
  * unicode_data.c marks the characters that may change; only runs of these are given to utf8proc. */
-#include "model/tokenizer/normalize.h"
+#include "model/tokenizer/normalizer.h"
 #include "model/tokenizer/unicode.h"
 
 #include <stdio.h>

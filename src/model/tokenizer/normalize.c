@@ -44,12 +44,6 @@ void normalizers_free(normalizers *list) {
     *list = (normalizers){0};
 }
 
-size_t bytes_of_characters(const char *text, size_t length, size_t count) {
-    size_t i = 0, n;
-    for (; count > 0 && i < length; count--, i += n) unicode_read(text + i, &n);
-    return i;
-}
-
 /* ---- characters ---------------------------------------------------------------------------------------- */
 
 /* Writes what replaces a character; returns the number of code points, 0 to 3. */

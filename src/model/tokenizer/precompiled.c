@@ -3,7 +3,7 @@
  *
  * The table is a double array (Aoe 1989): a unit has a label in bits 0 to 7, "a key ends here" in bit 8, a wide offset
  * in bit 9 and the offset above; a leaf has bit 31 and the place of its replacement. */
-#include "model/tokenizer/normalize.h"
+#include "model/tokenizer/normalizer.h"
 #include "model/tokenizer/unicode.h"
 
 #include <string.h>

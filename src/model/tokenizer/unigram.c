@@ -1,5 +1,5 @@
 /* The unigram language model (Kudo 2018): splits a word into the tokens whose scores have the largest sum. */
-#include "model/tokenizer/token_model.h"
+#include "model/tokenizer/word_models.h"
 
 #include <math.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* WordPiece (Schuster and Nakajima 2012), longest match first, and WordLevel, whole words. */
-#include "model/tokenizer/token_model.h"
+#include "model/tokenizer/word_models.h"
 
 #include <string.h>
 
