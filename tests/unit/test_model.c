@@ -661,13 +661,13 @@ int main(int argc, char **argv) {
     RUN(batches_and_dtypes);
     RUN(generation);
     RUN(bad_models);
-    RUN(quantized_weights);
     RUN(impossible_sizes);
     RUN(hub_cache);
     RUN(ignored_keys);
     RUN(heads);
     if (system("command -v python3 >/dev/null 2>&1") == 0) {
         RUN(wrong_types);
+        RUN(quantized_weights);
         RUN(stop_ids);
         RUN(attention_types);
         RUN(keys_of_families);
