@@ -29,13 +29,13 @@ static const struct {
 };
 enum { FIXTURES = sizeof fixtures / sizeof *fixtures };
 
-static void check_import(const char *name, const char *format) {
+/* `from`: a folder whose SAE is that of the fixture `name`. */
+static void check_import(const char *from, const char *name, const char *format) {
     char path[256];
     mw_sae *sae = NULL;
     mw_safetensors *golden = NULL;
     mw_tensor x, z, x_hat;
-    snprintf(path, sizeof path, MICROW_GOLDEN "/foreign/%s", name);
-    NEED_OK(mw_sae_import(format, path, backend, &sae));
+    NEED_OK(mw_sae_import(format, from, backend, &sae));
     snprintf(path, sizeof path, MICROW_GOLDEN "/foreign/%s/golden.safetensors", name);
     NEED_OK(mw_safetensors_open(path, &golden));
     NEED(mw_safetensors_find(golden, "x", &x) && mw_safetensors_find(golden, "z", &z) &&
@@ -60,7 +60,11 @@ static void check_import(const char *name, const char *format) {
 }
 
 static void imports(void) {
-    for (int i = 0; i < FIXTURES; i++) check_import(fixtures[i].name, fixtures[i].format);
+    for (int i = 0; i < FIXTURES; i++) {
+        char path[256];
+        snprintf(path, sizeof path, MICROW_GOLDEN "/foreign/%s", fixtures[i].name);
+        check_import(path, fixtures[i].name, fixtures[i].format);
+    }
 }
 
 static bool same(const float *a, const float *b, int64_t count) {
@@ -137,6 +141,38 @@ static mw_status import_edited(const char *name, const char *format, const char 
     return status;
 }
 
+/* cfg.json of SAELens before version 6, as sae-lens 6.54 reads it: `selection` says how it names TopK. */
+static void check_old_saelens(const char *selection, const char *normalize, mw_status status) {
+    char path[160], command[1024];
+    snprintf(path, sizeof path, "%s/edited", folder);
+    snprintf(command, sizeof command,
+             "rm -rf %s && cp -r %s/foreign/saelens %s && echo '{\"d_in\": 12, \"d_sae\": 40, %s, \"hook_point\": "
+             "\"blocks.3.hook_resid_post\", \"model_name\": \"tiny\", \"normalize_activations\": %s}' > %s/cfg.json",
+             path, MICROW_GOLDEN, path, selection, normalize, path);
+    NEED(system(command) == 0);
+    if (status == MW_OK) {
+        check_import(path, "saelens", "saelens");
+        return;
+    }
+    mw_sae *sae = NULL;
+    mw_log_quiet(true);
+    CHECK(mw_sae_import("saelens", path, backend, &sae) == status);
+    mw_log_quiet(false);
+    mw_sae_free(&sae);
+}
+
+static void old_saelens(void) {
+#define TOPK "\"activation_fn_str\": \"topk\", \"activation_fn_kwargs\": {\"k\": 4}"
+    check_old_saelens("\"architecture\": \"standard\", " TOPK, "false", MW_OK);
+    check_old_saelens("\"architecture\": \"topk\", " TOPK, "false", MW_OK);
+    check_old_saelens(TOPK, "false", MW_OK);
+    check_old_saelens(TOPK ", \"finetuning_scaling_factor\": true", "false", MW_ERR_UNSUPPORTED);
+    check_old_saelens(TOPK, "true", MW_ERR_UNSUPPORTED);
+    check_old_saelens("\"activation_fn_str\": \"topk\"", "false", MW_ERR_UNSUPPORTED);
+    check_old_saelens("\"activation_fn_str\": \"tanh-relu\"", "false", MW_ERR_UNSUPPORTED);
+#undef TOPK
+}
+
 static void refusals(void) {
     CHECK(import_edited("saelens", "saelens", "s/x/x/") == MW_OK);
     CHECK(import_edited("saelens", "saelens", "s/\"topk\"/\"temporal\"/") == MW_ERR_UNSUPPORTED);
@@ -159,6 +195,7 @@ int main(void) {
     RUN(imports);
     RUN(exports_are_imported_again);
     RUN(torch_file);
+    RUN(old_saelens);
     RUN(refusals);
     mw_backend_close(&backend);
     char command[96];

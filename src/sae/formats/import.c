@@ -69,15 +69,57 @@ static const struct {
                      {"jumprelu_skip_transcoder", MW_JUMP_RELU, true, true}};
 enum { ARCHITECTURES = sizeof architectures / sizeof *architectures };
 
+/* Finds architecture and k. Before version 6 a TopK SAE may be "standard", or have no architecture at all, and its k is
+ * an argument of its activation; SAELens reads both kinds of files. */
+static mw_status read_selection(const foreign *in, const char **architecture, int64_t *k) {
+    const json_t *c = in->config, *arguments = json_object_get(c, "activation_fn_kwargs");
+    const char *activation = mw_json_text(c, "activation_fn_str");
+    if (!activation) activation = mw_json_text(c, "activation_fn");
+    bool topk = activation && strcmp(activation, "topk") == 0, old = activation || json_object_get(c, "hook_point");
+    *architecture = mw_json_text(c, "architecture");
+    *k = integer(c, "k");
+    if (!*architecture && old) *architecture = "standard";
+    if (activation && !topk && strcmp(activation, "relu") != 0)
+        return unsupported_setting(in, "activation_fn", "expected 'relu' or 'topk'");
+    if (topk && !json_object_get(arguments, "k") && *architecture && strcmp(*architecture, "topk") != 0)
+        return unsupported_setting(in, "activation_fn_kwargs", "expected k");
+    if (topk) *architecture = "topk";
+    if (*architecture && strcmp(*architecture, "topk") == 0 && json_object_get(arguments, "k"))
+        *k = integer(arguments, "k");
+    return MW_OK;
+}
+
+/* SAELens 6 has no factors of fine-tuning; files of older versions may have some that are all 1. */
+static mw_status refuse_factors(const foreign *in) {
+    static const char *const names[] = {"scaling_factor", "finetuning_scaling_factor"};
+    if (mw_json_flag(in->config, "finetuning_scaling_factor", false))
+        return unsupported_setting(in, "finetuning_scaling_factor", "expected false");
+    for (int i = 0; i < 2; i++) {
+        mw_tensor t;
+        if (!mw_safetensors_find(in->file, names[i], &t)) continue;
+        for (int64_t j = 0; j < mw_tensor_count(&t); j++) {
+            float factor;
+            MW_TRY(mw_convert_to_f32(t.dtype, (const char *)t.data + (size_t)j * mw_dtype_size(t.dtype), 1, &factor));
+            if (factor != 1)
+                return mw_error(MW_ERR_UNSUPPORTED, "%s: factors in '%s' other than 1 are not supported",
+                                in->weights_path, names[i]);
+        }
+    }
+    return MW_OK;
+}
+
 static mw_status new_saelens(foreign *in) {
     const json_t *c = in->config;
-    const char *name = mw_json_text(c, "architecture");
+    const char *name;
+    int64_t k;
+    MW_TRY(read_selection(in, &name, &k));
+    MW_TRY(refuse_factors(in));
     for (int i = 0; name && i < ARCHITECTURES; i++) {
         if (strcmp(architectures[i].name, name) != 0) continue;
         mw_sae_shape shape = {.variant = architectures[i].variant,
                               .n = integer(c, "d_sae"),
                               .d = integer(c, "d_in"),
-                              .k = integer(c, "k"),
+                              .k = k,
                               .d_out = architectures[i].transcoder ? integer(c, "d_out") : 0,
                               .skip = architectures[i].skip};
         if (architectures[i].transcoder && shape.d_out < 1)
@@ -109,8 +151,11 @@ static mw_status read_saelens(foreign *in) {
 
 static mw_status label_saelens(foreign *in) {
     const json_t *metadata = json_object_get(in->config, "metadata");
+    if (!metadata) metadata = in->config; /* before version 6 */
     char site[HOOK_TEXT] = "", target[HOOK_TEXT] = "";
-    if (mw_json_text(metadata, "hook_name")) site_of_hook(mw_json_text(metadata, "hook_name"), site);
+    const char *hook = mw_json_text(metadata, "hook_name");
+    if (!hook) hook = mw_json_text(metadata, "hook_point");
+    if (hook) site_of_hook(hook, site);
     if (in->sae->transcoder && mw_json_text(metadata, "hook_name_out"))
         site_of_hook(mw_json_text(metadata, "hook_name_out"), target);
     MW_TRY(mw_put_text(&in->sae->site, site));
@@ -120,9 +165,10 @@ static mw_status label_saelens(foreign *in) {
 
 static mw_status import_saelens(foreign *in) {
     const json_t *c = in->config;
-    const char *normalize = mw_json_text(c, "normalize_activations");
-    if (normalize && strcmp(normalize, "none") != 0)
-        return unsupported_setting(in, "normalize_activations", "expected 'none'");
+    const json_t *normalize = json_object_get(c, "normalize_activations");
+    const char *how = json_string_value(normalize);
+    bool none = !normalize || json_is_null(normalize) || json_is_false(normalize) || (how && strcmp(how, "none") == 0);
+    if (!none) return unsupported_setting(in, "normalize_activations", "expected 'none'");
     MW_TRY(new_saelens(in));
     MW_TRY(read_saelens(in));
     if (!in->sae->transcoder && !mw_json_flag(c, "apply_b_dec_to_input", true)) MW_TRY(fold_input_bias(in->sae));
