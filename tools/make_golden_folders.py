@@ -1,6 +1,8 @@
 """Writes tests/golden/tokenizers/folders.json: folders of tokenizer files, and what AutoTokenizer makes of them.
 
-    python tools/make_golden_folders.py tests/golden/tokenizers/folders.json      (transformers 5.24, tokenizers 0.23)
+    python tools/make_golden_folders.py tests/golden/tokenizers/folders.json
+
+(transformers 5.24, tokenizers 0.23, tiktoken 0.14)
 
 Each case: the files (text, or bytes in hex), texts, their ids without the template, the special ids, bos and eos (-1:
 none) and whether a bos comes before a text. tests/unit/test_tokenizer.c reads it.
@@ -150,6 +152,17 @@ def folders():
         },
         "config.json": {"model_type": "llama"},
     }
+    ranks = "".join(f"{base64.b64encode(w).decode()} {i}\n" for i, w in enumerate(words)).encode()
+    decoder = {str(len(words) + i): {"content": t, "special": True, **FLAGS} for i, t in ((0, "<s>"), (2, "</s>"))}
+    for options in (
+        {"tokenizer_class": "PreTrainedTokenizerFast"},
+        {"tokenizer_class": "TokenizersBackend", "added_tokens_decoder": decoder, "bos_token": "<s>", "eos_token": "</s>"},
+    ):
+        yield {
+            "tiktoken.model": ranks.hex(),
+            "config.json": {"model_type": "llama"},
+            "tokenizer_config.json": options,
+        }
 
 
 def results(files):

@@ -1,6 +1,6 @@
 /* Fuzzes the files of tokenizers: one that opens encodes a text and decodes its ids. An input that begins with "{" is
  * tokenizer.json and, in a folder, tekken.json; one that begins with "C{" is the tokenizer_config.json beside a
- * tokenizer; others are tokenizer.model. */
+ * tokenizer, with "T" and a line end a tiktoken.model; others are tokenizer.model. */
 #include "fuzz.h"
 #include "microw/tokenizer.h"
 
@@ -35,7 +35,8 @@ static void open_and_use(const char *path, const uint8_t *data, size_t size) {
 }
 
 static void remove_files(void) {
-    static const char *const names[] = {"tokenizer.json", "tokenizer_config.json", "tokenizer.model", "tekken.json"};
+    static const char *const names[] = {"tokenizer.json", "tokenizer_config.json", "tokenizer.model",
+                                        "tekken.json",    "tiktoken.model",        "config.json"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) unlink(fuzz_path(names[i]));
 }
 
@@ -49,6 +50,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size > 1 && data[0] == 'C' && data[1] == '{') {
         fuzz_write("tokenizer.json", beside, sizeof beside - 1);
         fuzz_write("tokenizer_config.json", data + 1, size - 1);
+        open_and_use(fuzz_path("."), data, size);
+    } else if (size > 1 && data[0] == 'T' && data[1] == '\n') { /* tiktoken.model, and added tokens behind it */
+        static const char
+            model[] = "{\"model_type\": \"llama\"}",
+            added[] = "{\"added_tokens_decoder\": {\"3\": {\"content\": \"<s>\"}, \"9\": {\"content\": \"x\"}}}";
+        fuzz_write("config.json", model, sizeof model - 1);
+        fuzz_write("tokenizer_config.json", added, sizeof added - 1);
+        fuzz_write("tiktoken.model", data + 2, size - 2);
         open_and_use(fuzz_path("."), data, size);
     } else if (size > 0 && data[0] == '{') {
         fuzz_write("tekken.json", data, size);

@@ -390,7 +390,20 @@ static void refused_folders(void) {
     CHECK_SAYS(MW_ERR_FORMAT, "not a model of SentencePiece", mw_tokenizer_open(folder, &t));
     snprintf(command, sizeof command, "cd %s && mv tokenizer.model tiktoken.model", folder);
     NEED(system(command) == 0);
-    CHECK_SAYS(MW_ERR_UNSUPPORTED, "tiktoken.model is not supported", mw_tokenizer_open(folder, &t));
+    CHECK_SAYS(MW_ERR_UNSUPPORTED, "tiktoken.model of tokenizer_class 'LlamaTokenizer'", mw_tokenizer_open(folder, &t));
+    snprintf(command, sizeof command,
+             "cd %s && mv tokenizer_config.json x && echo '{\"model_type\": \"llama\"}' > config.json", folder);
+    NEED(system(command) == 0);
+    CHECK_SAYS(MW_ERR_FORMAT, "line 1: expected a token in base64, a space and the rank 0",
+               mw_tokenizer_open(folder, &t));
+    snprintf(command, sizeof command,
+             "cd %s && mv x tokenizer_config.json && printf 'YQ== 0\\nYQ== 1\\n' > tiktoken.model", folder);
+    NEED(system(command) == 0);
+    snprintf(command, sizeof command, "cd %s && mv tokenizer_config.json x", folder);
+    NEED(system(command) == 0);
+    CHECK_SAYS(MW_ERR_UNSUPPORTED, "the token of rank 1 occurs twice", mw_tokenizer_open(folder, &t));
+    snprintf(command, sizeof command, "cd %s && mv x tokenizer_config.json", folder);
+    NEED(system(command) == 0);
     snprintf(command, sizeof command, "cd %s && echo '{\"a\": 0}' > vocab.json && echo > merges.txt", folder);
     NEED(system(command) == 0);
     CHECK_SAYS(MW_ERR_UNSUPPORTED, "of the tokenizer_class 'LlamaTokenizer' is not supported",

@@ -1,5 +1,6 @@
-/* Reads tekken.json of Mistral, as transformers 5 converts it: special tokens have the first ids, then come the tokens
- * by rank. A token is merged from any two tokens that give its bytes; the ranks of the parts order the ways. */
+/* Reads tekken.json of Mistral and tiktoken.model, as transformers 5 converts them. tekken.json: special tokens have
+ * the first ids, then come the tokens by rank; tiktoken.model: the ranks are ids. A token is merged from any two tokens
+ * that give its bytes; the ranks of the parts order the ways. */
 #include "model/tokenizer/read.h"
 
 #include <stdlib.h>
@@ -119,11 +120,9 @@ static mw_status make_merges(tekken *k) {
     return status;
 }
 
-/* The pre-tokenizer splits by the file's pattern; words are raw bytes. */
-static mw_status apply_pattern(const tekken *k) {
-    const char *regex;
+/* The pre-tokenizer splits by a pattern; words are raw bytes. */
+static mw_status apply_pattern(const tekken *k, const char *regex) {
     mw_tokenizer *t = k->r.t;
-    MW_TRY(get_text(&k->r, k->config, "pattern", "", &regex));
     MW_TRY(read_text_part(&k->r, "{\"type\": \"ByteLevel\"}", "decoders", read_decoder));
     if (!MW_GROW(t->splitters.items, t->splitters.count, t->splitters.capacity)) return MW_ERR_MEMORY;
     splitter *split = &t->splitters.items[t->splitters.count++];
@@ -135,12 +134,14 @@ static mw_status apply_pattern(const tekken *k) {
 }
 
 static mw_status read_tekken(tekken *k, const json_t *root) {
+    const char *regex;
     k->config = root;
     MW_TRY(get_list(&k->r, root, "vocab", &k->vocab));
     MW_TRY(get_list(&k->r, root, "special_tokens", &k->specials));
     if (!k->specials) return unsupported(&k->r, "tekken.json", "without special_tokens");
     MW_TRY(read_counts(k));
-    MW_TRY(apply_pattern(k));
+    MW_TRY(get_text(&k->r, k->config, "pattern", "", &regex));
+    MW_TRY(apply_pattern(k, regex));
     MW_TRY(begin_vocabulary(k->r.t, k->n_specials + k->n_tokens));
     MW_TRY(vocabulary_make(&k->ranks, k->n_tokens));
     for (int32_t id = 0; id < k->n_specials; id++) MW_TRY(put_special(k, id));
@@ -157,5 +158,110 @@ mw_status tokenizer_read_tekken(const char *path, mw_tokenizer *t) {
                                             : mw_error(MW_ERR_FORMAT, "%s: not a tokenizer: expected an object", path);
     vocabulary_free(&k.ranks);
     json_decref(root);
+    return status == MW_OK ? mw_sha256_file(path, t->hash) : status;
+}
+
+/* ---- tiktoken.model ------------------------------------------------------------------------------------ */
+
+/* The pattern that transformers 5.24 takes for every tiktoken file: that of cl100k. */
+static const char tiktoken_pattern[] =
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+    "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+
+/* Classes of other names, or of the model type, have patterns of their own, some in Python. */
+static mw_status check_tiktoken_class(const reader *r, const json_t *config, const json_t *model) {
+    const char *name = mw_json_text(config, "tokenizer_class"), *type = mw_json_text(model, "model_type");
+    bool plain = !name || strcmp(name, "PreTrainedTokenizerFast") == 0 || strcmp(name, "TokenizersBackend") == 0;
+    bool own_code = json_object_get(json_object_get(config, "auto_map"), "AutoTokenizer") != NULL;
+    if (plain && !own_code && type && strcmp(type, "llama") == 0) return MW_OK;
+    return mw_error(
+        MW_ERR_UNSUPPORTED,
+        "%s: tiktoken.model of tokenizer_class '%s' and model_type '%s'%s is not supported (without a class, "
+        "or PreTrainedTokenizerFast or TokenizersBackend, and llama are)",
+        r->path, name ? name : "(none)", type ? type : "(none)", own_code ? ", with code of its own," : "");
+}
+
+/* Reads a line: base64, a space, the rank. */
+static mw_status put_line(tekken *k, const char *line, size_t length, int32_t rank) {
+    const char *space = memchr(line, ' ', length);
+    int64_t number = -1;
+    char digits[24];
+    if (space)
+        snprintf(digits, sizeof digits, "%.*s", (int)(line + length - space - 1 < 20 ? line + length - space - 1 : 20),
+                 space + 1);
+    if (!space || !mw_parse_int(digits, &number) || number != rank)
+        return mw_error(MW_ERR_FORMAT, "%s: line %d: expected a token in base64, a space and the rank %d", k->r.path,
+                        (int)rank + 1, (int)rank);
+    unsigned char *bytes = mw_alloc((size_t)(space - line) + 1);
+    size_t made = 0;
+    if (!bytes) return MW_ERR_MEMORY;
+    mw_status status = decode_base64(line, (size_t)(space - line), bytes, &made) && made
+                           ? put_ranked(k, (const char *)bytes, made, rank)
+                           : mw_error(MW_ERR_FORMAT, "%s: line %d: not base64", k->r.path, (int)rank + 1);
+    mw_free(bytes);
+    return status;
+}
+
+static mw_status put_lines(tekken *k, const char *text, size_t length) {
+    int64_t rank = 0;
+    for (size_t at = 0; at < length && k->n_tokens < TOKEN_ID_MAX; at++) k->n_tokens += text[at] == '\n';
+    k->n_tokens += length && text[length - 1] != '\n';
+    MW_TRY(begin_vocabulary(k->r.t, k->n_tokens));
+    MW_TRY(vocabulary_make(&k->ranks, k->n_tokens));
+    for (size_t at = 0; at < length && rank < k->n_tokens; rank++) {
+        const char *end = memchr(text + at, '\n', length - at);
+        size_t n = end ? (size_t)(end - text) - at : length - at;
+        MW_TRY(put_line(k, text + at, n && text[at + n - 1] == '\r' ? n - 1 : n, (int32_t)rank));
+        at += n + 1;
+    }
+    return MW_OK;
+}
+
+/* Adds the tokens of added_tokens_decoder whose ids follow the ranks; gaps between them get fillers. */
+static mw_status put_followers(tekken *k, const json_t *declared) {
+    int64_t last = -1;
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)declared, key, value) {
+        int64_t id;
+        if (mw_parse_int(key, &id) && id > last && id < TOKEN_ID_MAX) last = id;
+    }
+    for (int32_t id = (int32_t)k->n_tokens; id <= last; id++) {
+        char number[16], filler[40];
+        snprintf(number, sizeof number, "%d", (int)id);
+        snprintf(filler, sizeof filler, "<|reserved_token_%d|>", (int)id);
+        const json_t *item = json_object_get(declared, number);
+        const char *text = item ? mw_json_text(item, "content") : filler;
+        if (!text)
+            return mw_error(MW_ERR_FORMAT, "%s: added_tokens_decoder: token %d has no content", k->r.path, (int)id);
+        declared_token token = {.content = text, .length = strlen(text), .special = true};
+        int32_t next = id;
+        MW_TRY(put_added(&k->r, &token, &next));
+    }
+    return MW_OK;
+}
+
+static mw_status read_tiktoken(tekken *k, const char *folder, const char *text, size_t length) {
+    json_t *config = mw_json_load_optional(folder, "tokenizer_config.json");
+    json_t *model = mw_json_load_optional(folder, "config.json");
+    mw_status status = check_tiktoken_class(&k->r, config, model);
+    if (status == MW_OK) status = apply_pattern(k, tiktoken_pattern);
+    if (status == MW_OK) status = put_lines(k, text, length);
+    if (status == MW_OK) status = make_merges(k);
+    if (status == MW_OK) status = put_followers(k, json_object_get(config, "added_tokens_decoder"));
+    json_decref(config);
+    json_decref(model);
+    return status;
+}
+
+mw_status tokenizer_read_tiktoken(const char *folder, const char *path, mw_tokenizer *t) {
+    tekken k = {.r = {path, t}};
+    char *text = NULL;
+    size_t length;
+    MW_TRY(set_path(t, path));
+    MW_TRY(mw_file_read(path, &text, &length));
+    mw_status status = read_tiktoken(&k, folder, text, length);
+    mw_free(text);
+    vocabulary_free(&k.ranks);
     return status == MW_OK ? mw_sha256_file(path, t->hash) : status;
 }

@@ -51,8 +51,8 @@ mw_status tokenizer_ready(mw_tokenizer *t) {
 static mw_status read_folder(const char *folder, mw_tokenizer *t) {
     char *json = mw_path_join(folder, "tokenizer.json"), *vocab = mw_path_join(folder, "vocab.json");
     char *merges_path = mw_path_join(folder, "merges.txt"), *spm = mw_path_join(folder, "tokenizer.model");
-    char *tekken = mw_path_join(folder, "tekken.json");
-    mw_status status = json && vocab && merges_path && spm && tekken ? MW_OK : MW_ERR_MEMORY;
+    char *tekken = mw_path_join(folder, "tekken.json"), *tiktoken = mw_path_join(folder, "tiktoken.model");
+    mw_status status = json && vocab && merges_path && spm && tekken && tiktoken ? MW_OK : MW_ERR_MEMORY;
     bool of_json = json && mw_file_exists(json);
     if (status == MW_OK) {
         if (of_json)
@@ -63,13 +63,13 @@ static mw_status read_folder(const char *folder, mw_tokenizer *t) {
             status = tokenizer_read_sentencepiece(folder, spm, t);
         else if (mw_file_exists(tekken))
             status = tokenizer_read_tekken(tekken, t);
-        else if (mw_file_is_in(folder, "tiktoken.model"))
-            status = mw_error(MW_ERR_UNSUPPORTED, "%s: tiktoken.model is not supported", folder);
+        else if (mw_file_exists(tiktoken))
+            status = tokenizer_read_tiktoken(folder, tiktoken, t);
         else
             status =
                 mw_error(MW_ERR_IO,
                          "%s: found neither tokenizer.json, nor vocab.json with merges.txt, nor tokenizer.model, nor "
-                         "tekken.json",
+                         "tekken.json, nor tiktoken.model",
                          folder);
     }
     if (status == MW_OK) status = tokenizer_read_config(folder, of_json, t);
@@ -78,6 +78,7 @@ static mw_status read_folder(const char *folder, mw_tokenizer *t) {
     mw_free(merges_path);
     mw_free(spm);
     mw_free(tekken);
+    mw_free(tiktoken);
     return status;
 }
 

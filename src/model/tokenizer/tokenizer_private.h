@@ -46,6 +46,8 @@ mw_status tokenizer_read_pair(const char *folder, const char *vocab, const char 
 mw_status tokenizer_read_sentencepiece(const char *folder, const char *path, mw_tokenizer *t) MW_MUST_USE;
 /* Fill an empty tokenizer from tekken.json of Mistral. */
 mw_status tokenizer_read_tekken(const char *path, mw_tokenizer *t) MW_MUST_USE;
+/* Reads tiktoken.model, with the tokens that tokenizer_config.json adds behind its ranks. */
+mw_status tokenizer_read_tiktoken(const char *folder, const char *path, mw_tokenizer *t) MW_MUST_USE;
 /* Reads special tokens, bos, eos and add_bos_token from tokenizer_config.json, special_tokens_map.json and
  * added_tokens.json of a folder, where these exist. `of_json`: the tokenizer was read from tokenizer.json. */
 mw_status tokenizer_read_config(const char *folder, bool of_json, mw_tokenizer *t) MW_MUST_USE;
