@@ -388,21 +388,7 @@ static void refused_folders(void) {
              folder);
     NEED(system(command) == 0);
     CHECK_SAYS(MW_ERR_FORMAT, "not a model of SentencePiece", mw_tokenizer_open(folder, &t));
-    snprintf(command, sizeof command, "cd %s && mv tokenizer.model tiktoken.model", folder);
-    NEED(system(command) == 0);
-    CHECK_SAYS(MW_ERR_UNSUPPORTED, "tiktoken.model of tokenizer_class 'LlamaTokenizer'", mw_tokenizer_open(folder, &t));
-    snprintf(command, sizeof command,
-             "cd %s && mv tokenizer_config.json x && echo '{\"model_type\": \"llama\"}' > config.json", folder);
-    NEED(system(command) == 0);
-    CHECK_SAYS(MW_ERR_FORMAT, "line 1: expected a token in base64, a space and the rank 0",
-               mw_tokenizer_open(folder, &t));
-    snprintf(command, sizeof command,
-             "cd %s && mv x tokenizer_config.json && printf 'YQ== 0\\nYQ== 1\\n' > tiktoken.model", folder);
-    NEED(system(command) == 0);
-    snprintf(command, sizeof command, "cd %s && mv tokenizer_config.json x", folder);
-    NEED(system(command) == 0);
-    CHECK_SAYS(MW_ERR_UNSUPPORTED, "the token of rank 1 occurs twice", mw_tokenizer_open(folder, &t));
-    snprintf(command, sizeof command, "cd %s && mv x tokenizer_config.json", folder);
+    snprintf(command, sizeof command, "rm %s/tokenizer.model", folder);
     NEED(system(command) == 0);
     snprintf(command, sizeof command, "cd %s && echo '{\"a\": 0}' > vocab.json && echo > merges.txt", folder);
     NEED(system(command) == 0);
@@ -410,6 +396,36 @@ static void refused_folders(void) {
                mw_tokenizer_open(folder, &t));
     snprintf(command, sizeof command, "rm -r %s", folder);
     NEED(system(command) == 0);
+}
+
+/* Opens a folder of type llama that holds tiktoken.model, and tokenizer_config.json. */
+static mw_status open_tiktoken(const char *lines, const char *config, mw_tokenizer **out) {
+    char folder[] = "/tmp/microw-tiktoken-XXXXXX", command[512];
+    NEED(mkdtemp(folder) != NULL);
+    snprintf(command, sizeof command,
+             "cd %s && echo '{\"model_type\": \"llama\"}' > config.json && printf '%s' > tiktoken.model && "
+             "echo '%s' > tokenizer_config.json",
+             folder, lines, config);
+    NEED(system(command) == 0);
+    mw_status status = mw_tokenizer_open(folder, out);
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    NEED(system(command) == 0);
+    return status;
+}
+
+static void refused_tiktoken_files(void) {
+    const char *two = "YQ== 0\\nYg== 1\\n";
+    mw_tokenizer *t = NULL;
+    NEED_OK(open_tiktoken(two, "{}", &t));
+    mw_tokenizer_free(&t);
+    CHECK_SAYS(MW_ERR_UNSUPPORTED, "tiktoken.model of tokenizer_class 'LlamaTokenizer'",
+               open_tiktoken(two, "{\"tokenizer_class\": \"LlamaTokenizer\"}", &t));
+    CHECK_SAYS(MW_ERR_FORMAT, "line 1: expected a token in base64, a space and the rank 0",
+               open_tiktoken("x\\n", "{}", &t));
+    CHECK_SAYS(MW_ERR_UNSUPPORTED, "the token of rank 1 occurs twice", open_tiktoken("YQ== 0\\nYQ== 1\\n", "{}", &t));
+    CHECK_SAYS(MW_ERR_FORMAT, "holds no tokens", open_tiktoken("", "{}", &t));
+    CHECK_SAYS(MW_ERR_FORMAT, "expected an id from 0 to 16777215, found '16777216'",
+               open_tiktoken(two, "{\"added_tokens_decoder\": {\"16777216\": {\"content\": \"x\"}}}", &t));
 }
 
 /* ---- limits, and JSON of other writers ------------------------------------------------------------------- */
@@ -575,6 +591,7 @@ int main(int argc, char **argv) {
         RUN(all_code_points);
         RUN(folders);
         RUN(refused_folders);
+        RUN(refused_tiktoken_files);
         RUN(known_facts);
         RUN(bad_files_are_refused);
         RUN(growing_texts);

@@ -206,6 +206,7 @@ static mw_status put_lines(tekken *k, const char *text, size_t length) {
     int64_t rank = 0;
     for (size_t at = 0; at < length && k->n_tokens < TOKEN_ID_MAX; at++) k->n_tokens += text[at] == '\n';
     k->n_tokens += length && text[length - 1] != '\n';
+    if (!k->n_tokens) return mw_error(MW_ERR_FORMAT, "%s: holds no tokens", k->r.path);
     MW_TRY(begin_vocabulary(k->r.t, k->n_tokens));
     MW_TRY(vocabulary_make(&k->ranks, k->n_tokens));
     for (size_t at = 0; at < length && rank < k->n_tokens; rank++) {
@@ -224,7 +225,10 @@ static mw_status put_followers(tekken *k, const json_t *declared) {
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)declared, key, value) {
         int64_t id;
-        if (mw_parse_int(key, &id) && id > last && id < TOKEN_ID_MAX) last = id;
+        if (!mw_parse_int(key, &id) || id < 0 || id >= TOKEN_ID_MAX)
+            return mw_error(MW_ERR_FORMAT, "%s: added_tokens_decoder: expected an id from 0 to %d, found '%s'",
+                            k->r.path, TOKEN_ID_MAX - 1, key);
+        if (id > last) last = id;
     }
     for (int32_t id = (int32_t)k->n_tokens; id <= last; id++) {
         char number[16], filler[40];
