@@ -3,7 +3,7 @@
 #ifndef MICROW_FUZZ_H
 #define MICROW_FUZZ_H
 
-#include "microw/base.h"
+#include "microw/safetensors.h"
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -14,6 +14,8 @@ void fuzz_need(bool condition, const char *what);
 const char *fuzz_path(const char *name);
 void fuzz_write(const char *name, const void *data, size_t size);
 void fuzz_copy(const char *from, const char *name);
+/* Reads every tensor to its last byte. */
+void fuzz_read_tensors(const mw_safetensors *file);
 /* Around each input: what was allocated is freed. */
 void fuzz_begin(void);
 void fuzz_end(void);
