@@ -121,9 +121,9 @@ static mw_status load_scaled(const binder *b, const char *name, const mw_tensor 
 static mw_status need_tensor(const binder *b, const char *name, mw_tensor *out) {
     const char *type = mw_safetensors_type(b->model->file, name), *folder = b->model->folder;
     if (!type) return mw_error(MW_ERR_FORMAT, "%s: weight '%s' is missing", folder, name);
-    bool real =
-        strcmp(type, "F32") == 0 || strcmp(type, "F16") == 0 || strcmp(type, "BF16") == 0 || strcmp(type, "F64") == 0;
-    if (real && mw_safetensors_find(b->model->file, name, out)) return MW_OK;
+    bool found = mw_safetensors_find(b->model->file, name, out);
+    if (found && (out->dtype == MW_F32 || out->dtype == MW_F16 || out->dtype == MW_BF16 || out->dtype == MW_F64))
+        return MW_OK;
     return mw_error(MW_ERR_UNSUPPORTED, "%s: weight '%s' is stored as %s, which is not supported", folder, name, type);
 }
 
@@ -143,16 +143,12 @@ static mw_status bind_vector(const binder *b, const char *name, int64_t width, c
     return MW_OK;
 }
 
-/* Moves numbers in host memory to backend memory that the model owns; frees `host`. */
+/* Moves numbers in host memory to backend memory that the model owns; takes `host`, also on failure. */
 static mw_status keep_numbers(mw_model *model, float *host, int64_t count, const float **out) {
-    mw_backend *backend = model->backend;
-    float *device = NULL;
-    mw_status status = mw_backend_floats(backend, count, &device);
-    if (status == MW_OK) status = keep_copy(model, NULL, device);
-    if (status == MW_OK) status = backend->ops->upload(backend, device, host, (size_t)count * sizeof *host);
-    if (status == MW_OK) *out = device;
-    mw_free(host);
-    return status;
+    const void *kept;
+    MW_TRY(move_copy(model, NULL, host, (size_t)count * sizeof *host, &kept));
+    *out = kept;
+    return MW_OK;
 }
 
 /* Binds weights that are stored less by one. */
