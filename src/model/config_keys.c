@@ -58,3 +58,8 @@ mw_status mw_config_object(mw_model_config c, const char *key, bool nullable, co
     MW_TRY(mw_config_find(c, key, nullable, out));
     return mw_json_get_object(mw_config_source(c), key, out);
 }
+
+mw_status mw_config_wrong_layers(mw_model_config c, const char *key, int64_t found, int64_t n_layers) {
+    return mw_error(MW_ERR_FORMAT, "%s: '%s' describes %lld layers, but the model has %lld", c.path, key,
+                    (long long)found, (long long)n_layers);
+}

@@ -30,6 +30,8 @@ mw_status mw_config_whole(mw_model_config c, const mw_config_key *key, int64_t m
 mw_status mw_config_real(mw_model_config c, const mw_config_key *key, double *out) MW_MUST_USE;
 mw_status mw_config_flag(mw_model_config c, const char *key, bool initial, bool *out) MW_MUST_USE;
 mw_status mw_config_list(mw_model_config c, const char *key, bool nullable, const json_t **out) MW_MUST_USE;
+/* Reports a list for `found` layers instead of `n_layers`; returns MW_ERR_FORMAT. */
+mw_status mw_config_wrong_layers(mw_model_config c, const char *key, int64_t found, int64_t n_layers);
 mw_status mw_config_object(mw_model_config c, const char *key, bool nullable, const json_t **out) MW_MUST_USE;
 
 #endif

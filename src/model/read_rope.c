@@ -303,8 +303,7 @@ static mw_status read_no_rope_list(mw_model_config c, mw_architecture *a) {
     MW_TRY(mw_config_list(c, "no_rope_layers", true, &layers));
     MW_TRY(mw_config_whole(c, &(mw_config_key){"no_rope_layer_interval", 4, false}, INT32_MAX, &interval));
     if (layers && (int64_t)json_array_size(layers) != a->n_layers)
-        return mw_error(MW_ERR_FORMAT, "%s: 'no_rope_layers' describes %zu layers, but the model has %lld", c.path,
-                        json_array_size(layers), (long long)a->n_layers);
+        return mw_config_wrong_layers(c, "no_rope_layers", (int64_t)json_array_size(layers), a->n_layers);
     for (int64_t l = 0; l < a->n_layers; l++) {
         const json_t *value = layers ? json_array_get(layers, (size_t)l) : NULL;
         if (layers && !json_is_integer(value))

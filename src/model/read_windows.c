@@ -15,16 +15,11 @@ static mw_status kind_of_layer(mw_model_config c, const char *key, const json_t 
                     no, yes, mw_json_found(value, found));
 }
 
-static mw_status wrong_layer_count(mw_model_config c, const char *key, int64_t found, int64_t n_layers) {
-    return mw_error(MW_ERR_FORMAT, "%s: '%s' describes %lld layers, but the model has %lld", c.path, key,
-                    (long long)found, (long long)n_layers);
-}
-
 /* Reads a list with one type per layer: whether each is windowed. */
 static mw_status windows_by_list(mw_model_config c, const char *key, const json_t *list, const char *windowed,
                                  const char *full, int64_t n_layers, bool *out) {
     if ((int64_t)json_array_size(list) != n_layers)
-        return wrong_layer_count(c, key, (int64_t)json_array_size(list), n_layers);
+        return mw_config_wrong_layers(c, key, (int64_t)json_array_size(list), n_layers);
     for (int64_t l = 0; l < n_layers; l++) MW_TRY(kind_of_layer(c, key, list, (size_t)l, windowed, full, &out[l]));
     return MW_OK;
 }
@@ -58,7 +53,7 @@ static mw_status neo_windows(mw_model_config c, int64_t n_layers, bool *out) {
     for (int64_t l = 0; !types && l < n_layers; l++) out[l] = l % 2 == 1;
     if (!types) at = 24;
     json_array_foreach(types, i, group) MW_TRY(neo_group(c, group, n_layers, &at, out));
-    return at != n_layers ? wrong_layer_count(c, "attention_types", at, n_layers) : MW_OK;
+    return at != n_layers ? mw_config_wrong_layers(c, "attention_types", at, n_layers) : MW_OK;
 }
 
 /* Refuses layer_types that contradict a family whose class has no such key. */
