@@ -1,7 +1,6 @@
 /* Byte-pair encoding of words (Sennrich et al. 2016): applies the merge of lowest rank first, leftmost on ties. */
 #include "model/tokenizer/word_models.h"
 
-#include <stdio.h>
 #include <string.h>
 
 /* ---- symbols ----------------------------------------------------------------------------------------- */
@@ -173,10 +172,6 @@ mw_status bpe_encode(token_model *m, const text_origin *origin, const char *word
 
 /* ---- making ------------------------------------------------------------------------------------------ */
 
-static bool is_space_mark(const char *text, size_t left) {
-    return left >= 3 && memcmp(text, SPACE_MARK, 3) == 0;
-}
-
 /* Returns whether no token has a space mark after another character, so that no merge crosses such a position. */
 static bool space_marks_only_lead(const vocabulary *v) {
     for (int64_t i = 0; i < v->size; i++) {
@@ -200,10 +195,8 @@ static bool may_split(const token_model *m) {
 mw_status bpe_ready(token_model *m) {
     bpe *b = &m->bpe;
     for (int i = 0; i < 256; i++) {
-        char text[8], byte = (char)i;
-        int n = snprintf(text, sizeof text, "<0x%02X>", (unsigned)i);
-        b->byte_id[i] =
-            b->byte_level ? vocabulary_find(&m->tokens, &byte, 1) : vocabulary_find(&m->tokens, text, (size_t)n);
+        char byte = (char)i;
+        b->byte_id[i] = b->byte_level ? vocabulary_find(&m->tokens, &byte, 1) : byte_token(m, (unsigned char)i);
     }
     b->split_at_space_marks = may_split(m);
     return (b->heap = mw_calloc(1, sizeof *b->heap)) ? MW_OK : MW_ERR_MEMORY;

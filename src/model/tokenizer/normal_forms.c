@@ -93,9 +93,7 @@ static mw_status find_lead(const normalizer *n, const text_origin *origin, const
     mw_text_add(&lead, t->text.data, t->lead);
     mw_status status = lead.failed ? MW_ERR_MEMORY : write_form(n, origin, &lead, &changed, &form);
     const mw_text *made = changed ? &form : &lead;
-    size_t count = 0;
-    for (size_t i = 0; i < made->length; i++) count += ((unsigned char)made->data[i] & 0xc0) != 0x80;
-    *out = count;
+    *out = unicode_count(made->data, made->length);
     mw_text_free(&lead);
     mw_text_free(&form);
     return status;

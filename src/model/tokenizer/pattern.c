@@ -37,13 +37,14 @@ struct pattern {
 #define CASED_WORD(ending) NO_LETTER "[" UPPER "]*[" LOWER "]+" ending "|" NO_LETTER "[" UPPER "]+[" LOWER "]*" ending
 
 const char gpt2_pattern[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+const char cl100k_pattern[] = ENDINGS "|" NO_LETTER "\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" SPACES;
 
 /* tools/check_tokenizers.py compares each with the reference library on random texts. They use only what both engines
  * read alike (alternatives, groups, classes of properties, greedy repeats, look-ahead), and match no empty text. */
 static const char *const known_patterns[] = {
     gpt2_pattern,
-    /* cl100k as in Llama 3; Qwen 2 and 3; Qwen 3.5 */
-    ENDINGS "|" NO_LETTER "\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" SPACES,
+    cl100k_pattern,
+    /* Qwen 2 and 3; Qwen 3.5 */
     ENDINGS "|" NO_LETTER "\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" SPACES,
     ENDINGS "|" NO_LETTER "[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|" SPACES,
     /* o200k: gpt-oss, Llama 4 */

@@ -33,5 +33,7 @@ mw_status pattern_write_classes(const char *where, const char *text, mw_text *ou
 
 /* The pattern of GPT-2 (Radford et al. 2019, encoder.py). */
 extern const char gpt2_pattern[];
+/* The pattern of cl100k (tiktoken), as Llama 3 writes it. */
+extern const char cl100k_pattern[];
 
 #endif

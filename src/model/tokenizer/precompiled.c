@@ -96,15 +96,9 @@ typedef struct pairing {
     size_t lead; /* leading bytes of the output that stand for the lead of the input */
 } pairing;
 
-static size_t count_characters(const char *text, size_t length) {
-    size_t count = 0;
-    for (size_t i = 0; i < length; i++) count += ((unsigned char)text[i] & 0xc0) != 0x80;
-    return count;
-}
-
 static void write_pair(changing_text *t, pairing *p, const char *old, size_t old_length, const char *made,
                        size_t made_length) {
-    size_t replaced = count_characters(old, old_length);
+    size_t replaced = unicode_count(old, old_length);
     for (size_t i = 0, n, length; i < made_length; i += n) {
         bool leads = p->next == 0 || p->next - 1 < t->lead; /* of one that is added */
         unicode_read(made + i, &n);

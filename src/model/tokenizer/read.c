@@ -107,6 +107,20 @@ mw_status read_text_part(const reader *r, const char *text, const char *key, rea
     return status;
 }
 
+class_files class_files_open(const char *folder) {
+    class_files f = {.config = mw_json_load_optional(folder, "tokenizer_config.json"),
+                     .model = mw_json_load_optional(folder, "config.json")};
+    f.name = mw_json_text(f.config, "tokenizer_class");
+    f.type = mw_json_text(f.model, "model_type");
+    return f;
+}
+
+void class_files_close(class_files *files) {
+    json_decref(files->config);
+    json_decref(files->model);
+    *files = (class_files){0};
+}
+
 mw_status set_path(mw_tokenizer *t, const char *path) {
     t->origin.tokenizer = t->path = mw_strdup(path);
     return t->path ? MW_OK : MW_ERR_MEMORY;

@@ -71,6 +71,15 @@ mw_status put_added(const reader *r, const declared_token *token, int32_t *next)
 /* Reads an object with "content" and flags. */
 mw_status read_declared(const reader *r, const json_t *item, declared_token *out) MW_MUST_USE;
 
+/* What tokenizer_config.json and config.json of a folder say of the tokenizer's class. */
+typedef struct class_files {
+    json_t *config, *model; /* NULL: absent or malformed */
+    const char *name;       /* tokenizer_class of tokenizer_config.json; borrowed, or NULL */
+    const char *type;       /* model_type of config.json; borrowed, or NULL */
+} class_files;
+class_files class_files_open(const char *folder);
+void class_files_close(class_files *files);
+
 /* Messages about texts name the tokenizer's file. */
 mw_status set_path(mw_tokenizer *t, const char *path) MW_MUST_USE;
 

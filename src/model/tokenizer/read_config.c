@@ -47,10 +47,10 @@ static mw_status read_token(const reader *r, const json_t *object, const char *k
     return MW_OK;
 }
 
-static bool has_added(const mw_tokenizer *t, const char *content) {
+static const added_token *find_known(const mw_tokenizer *t, const char *content) {
     for (int64_t i = 0; i < t->added.count; i++)
-        if (strcmp(t->added.items[i].content, content) == 0) return true;
-    return false;
+        if (strcmp(t->added.items[i].content, content) == 0) return &t->added.items[i];
+    return NULL;
 }
 
 /* ---- added tokens ------------------------------------------------------------------------------------------ */
@@ -79,13 +79,9 @@ static mw_status list_added_decoder(const config_files *f, const json_t *table, 
 }
 
 static bool same_as_known(const mw_tokenizer *t, const declared_token *d) {
-    for (int64_t i = 0; i < t->added.count; i++) {
-        const added_token *a = &t->added.items[i];
-        if (strcmp(a->content, d->content) == 0)
-            return a->special == d->special && a->normalized == d->normalized && a->left_strip == d->left_strip &&
-                   a->right_strip == d->right_strip && a->single_word == d->single_word;
-    }
-    return false;
+    const added_token *a = find_known(t, d->content);
+    return a && a->special == d->special && a->normalized == d->normalized && a->left_strip == d->left_strip &&
+           a->right_strip == d->right_strip && a->single_word == d->single_word;
 }
 
 /* ---- special tokens ------------------------------------------------------------------------------------------ */
@@ -140,11 +136,6 @@ static bool is_named_key(const char *key) {
     return false;
 }
 
-static bool ends_with(const char *text, const char *end) {
-    size_t n = strlen(text), m = strlen(end);
-    return n >= m && strcmp(text + n - m, end) == 0;
-}
-
 /* Reads a named token: from the map, the config, or the class. */
 static mw_status read_named(const config_files *f, const json_t *map, int i, declared_token *out) {
     const char *key = named_keys[i], *initial = f->r.t->class_named ? f->r.t->class_named[i] : NULL;
@@ -168,7 +159,7 @@ static mw_status list_specials(const config_files *f, const json_t *map, const d
         if (status == MW_OK && token.content) status = list_special(declared, token, out);
     }
     json_object_foreach(f->config, key, value) {
-        if (status != MW_OK || is_named_key(key) || !ends_with(key, "_token") || !json_is_string(value)) continue;
+        if (status != MW_OK || is_named_key(key) || !mw_ends_with(key, "_token") || !json_is_string(value)) continue;
         token =
             (declared_token){.content = json_string_value(value), .length = json_string_length(value), .special = true};
         status = list_special(declared, token, out);
@@ -210,7 +201,7 @@ static mw_status add_declared(const config_files *f, const declared_token *token
 /* Marks the special tokens that no file has added before this one: of several with the same text, the last counts. */
 static void mark_new(const mw_tokenizer *t, const declared_list *declared, const declared_list *specials, bool *out) {
     for (int64_t i = 0; i < specials->count; i++)
-        out[i] = !has_added(t, specials->items[i].content) && !find_declared(declared, specials->items[i].content);
+        out[i] = !find_known(t, specials->items[i].content) && !find_declared(declared, specials->items[i].content);
 }
 
 static mw_status add_specials(const config_files *f, const declared_list *specials, const bool *is_new, int32_t *next) {

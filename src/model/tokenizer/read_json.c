@@ -29,7 +29,8 @@ static mw_status read_root(const reader *r, const json_t *root) {
     return read_components(r, processor, "processors", read_processor);
 }
 
-mw_status tokenizer_read_json(const char *path, mw_tokenizer *t) {
+mw_status tokenizer_read_json(const char *folder, const char *path, mw_tokenizer *t) {
+    (void)folder;
     json_t *root;
     MW_TRY(set_path(t, path));
     MW_TRY(mw_json_load(path, &root));

@@ -54,11 +54,10 @@ static const tokenizer_class *find_class(const char *name) {
 
 /* Chooses the class: by tokenizer_config.json, else by config.json; GPT-2's if the folder has neither. */
 static mw_status choose_class(const char *folder, const tokenizer_class **out, bool *prefix) {
-    json_t *config = mw_json_load_optional(folder, "tokenizer_config.json");
-    json_t *model = mw_json_load_optional(folder, "config.json");
-    const char *name = mw_json_text(config, "tokenizer_class"), *type = mw_json_text(model, "model_type");
-    if (!name) name = mw_json_text(model, "tokenizer_class");
-    *prefix = mw_json_flag(config, "add_prefix_space", false);
+    class_files files = class_files_open(folder);
+    const char *name = files.name, *type = files.type;
+    if (!name) name = mw_json_text(files.model, "tokenizer_class");
+    *prefix = mw_json_flag(files.config, "add_prefix_space", false);
     for (size_t i = 0; !name && type && i < sizeof model_types / sizeof *model_types; i++)
         if (strcmp(type, model_types[i].type) == 0) name = model_types[i].class;
     mw_status status = MW_OK;
@@ -66,8 +65,7 @@ static mw_status choose_class(const char *folder, const tokenizer_class **out, b
     if (!*out)
         status = mw_error(MW_ERR_UNSUPPORTED, "%s: vocab.json with merges.txt of the %s '%s' is not supported", folder,
                           name ? "tokenizer_class" : "model_type", name ? name : type);
-    json_decref(config);
-    json_decref(model);
+    class_files_close(&files);
     return status;
 }
 
@@ -113,21 +111,29 @@ static mw_status hash_both(const char *vocab, const char *merges_path, char out[
     return mw_sha256(both, strlen(both), out);
 }
 
-mw_status tokenizer_read_pair(const char *folder, const char *vocab, const char *merges_path, mw_tokenizer *t) {
+static mw_status read_files(const reader *r, const char *merges_path) {
     json_t *root = NULL;
     char *text = NULL;
-    reader r = {vocab, t};
+    reader of_merges = {merges_path, r->t};
+    mw_status status = mw_json_load(r->path, &root);
+    if (status == MW_OK) status = put_vocabulary(r, root);
+    if (status == MW_OK) status = mw_file_read(merges_path, &text, NULL);
+    if (status == MW_OK) status = read_merge_lines(&of_merges, text);
+    if (status == MW_OK) status = hash_both(r->path, merges_path, r->t->hash);
+    json_decref(root);
+    mw_free(text);
+    return status;
+}
+
+mw_status tokenizer_read_pair(const char *folder, const char *path, mw_tokenizer *t) {
+    reader r = {path, t};
     const tokenizer_class *class;
     bool prefix;
     MW_TRY(choose_class(folder, &class, &prefix));
-    mw_status status = set_path(t, vocab);
-    if (status == MW_OK) status = apply_class(&r, class, prefix);
-    if (status == MW_OK) status = mw_json_load(vocab, &root);
-    if (status == MW_OK) status = put_vocabulary(&r, root);
-    if (status == MW_OK) status = mw_file_read(merges_path, &text, NULL);
-    r.path = merges_path;
-    if (status == MW_OK) status = read_merge_lines(&r, text);
-    json_decref(root);
-    mw_free(text);
-    return status == MW_OK ? hash_both(vocab, merges_path, t->hash) : status;
+    MW_TRY(set_path(t, path));
+    MW_TRY(apply_class(&r, class, prefix));
+    char *merges_path = mw_path_join(folder, "merges.txt");
+    mw_status status = merges_path ? read_files(&r, merges_path) : MW_ERR_MEMORY;
+    mw_free(merges_path);
+    return status;
 }

@@ -157,11 +157,10 @@ static bool begins_with(const char *text, const char *start) {
 }
 
 static mw_status choose_class(const char *folder, spm_class *out) {
-    json_t *config = mw_json_load_optional(folder, "tokenizer_config.json");
-    json_t *model = mw_json_load_optional(folder, "config.json");
-    const char *name = mw_json_text(config, "tokenizer_class"), *type = mw_json_text(model, "model_type");
-    *out = (spm_class){.prefix = mw_json_flag(config, "add_prefix_space", true),
-                       .legacy = mw_json_flag(config, "legacy", false)};
+    class_files files = class_files_open(folder);
+    const char *name = files.name, *type = files.type;
+    *out = (spm_class){.prefix = mw_json_flag(files.config, "add_prefix_space", true),
+                       .legacy = mw_json_flag(files.config, "legacy", false)};
     out->gemma = begins_with(name, "GemmaTokenizer") || (!name && begins_with(type, "gemma"));
     bool llama = begins_with(name, "LlamaTokenizer") && (!type || strcmp(type, "llama") == 0);
     mw_status status = MW_OK;
@@ -171,8 +170,7 @@ static mw_status choose_class(const char *folder, spm_class *out) {
                      "%s: tokenizer.model of tokenizer_class '%s' and model_type '%s' is not supported (LlamaTokenizer "
                      "of llama and GemmaTokenizer are)",
                      folder, name ? name : "(none)", type ? type : "(none)");
-    json_decref(config);
-    json_decref(model);
+    class_files_close(&files);
     return status;
 }
 

@@ -149,7 +149,8 @@ static mw_status read_tekken(tekken *k, const json_t *root) {
     return make_merges(k);
 }
 
-mw_status tokenizer_read_tekken(const char *path, mw_tokenizer *t) {
+mw_status tokenizer_read_tekken(const char *folder, const char *path, mw_tokenizer *t) {
+    (void)folder;
     tekken k = {.r = {path, t}};
     json_t *root;
     MW_TRY(set_path(t, path));
@@ -163,16 +164,11 @@ mw_status tokenizer_read_tekken(const char *path, mw_tokenizer *t) {
 
 /* ---- tiktoken.model ------------------------------------------------------------------------------------ */
 
-/* The pattern that transformers 5.24 takes for every tiktoken file: that of cl100k. */
-static const char tiktoken_pattern[] =
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
-    "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
-
 /* Classes of other names, or of the model type, have patterns of their own, some in Python. */
-static mw_status check_tiktoken_class(const reader *r, const json_t *config, const json_t *model) {
-    const char *name = mw_json_text(config, "tokenizer_class"), *type = mw_json_text(model, "model_type");
+static mw_status check_tiktoken_class(const reader *r, const class_files *files) {
+    const char *name = files->name, *type = files->type;
     bool plain = !name || strcmp(name, "PreTrainedTokenizerFast") == 0 || strcmp(name, "TokenizersBackend") == 0;
-    bool own_code = json_object_get(json_object_get(config, "auto_map"), "AutoTokenizer") != NULL;
+    bool own_code = json_object_get(json_object_get(files->config, "auto_map"), "AutoTokenizer") != NULL;
     if (plain && !own_code && type && strcmp(type, "llama") == 0) return MW_OK;
     return mw_error(
         MW_ERR_UNSUPPORTED,
@@ -246,15 +242,13 @@ static mw_status put_followers(tekken *k, const json_t *declared) {
 }
 
 static mw_status read_tiktoken(tekken *k, const char *folder, const char *text, size_t length) {
-    json_t *config = mw_json_load_optional(folder, "tokenizer_config.json");
-    json_t *model = mw_json_load_optional(folder, "config.json");
-    mw_status status = check_tiktoken_class(&k->r, config, model);
-    if (status == MW_OK) status = apply_pattern(k, tiktoken_pattern);
+    class_files files = class_files_open(folder);
+    mw_status status = check_tiktoken_class(&k->r, &files);
+    if (status == MW_OK) status = apply_pattern(k, cl100k_pattern); /* transformers 5.24 takes it for every file */
     if (status == MW_OK) status = put_lines(k, text, length);
     if (status == MW_OK) status = make_merges(k);
-    if (status == MW_OK) status = put_followers(k, json_object_get(config, "added_tokens_decoder"));
-    json_decref(config);
-    json_decref(model);
+    if (status == MW_OK) status = put_followers(k, json_object_get(files.config, "added_tokens_decoder"));
+    class_files_close(&files);
     return status;
 }
 

@@ -58,10 +58,6 @@ static mw_status encode_word(token_model *m, const text_origin *origin, const ch
     return MW_OK;
 }
 
-static bool is_space_mark(const char *text, size_t left) {
-    return left >= 3 && memcmp(text, SPACE_MARK, 3) == 0;
-}
-
 mw_status token_model_encode(token_model *m, const text_origin *origin, const char *word, size_t length, mw_ids *out) {
     if (!m->bpe.split_at_space_marks) return encode_word(m, origin, word, length, out);
     size_t begin = 0;

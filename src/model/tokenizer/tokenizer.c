@@ -48,44 +48,36 @@ mw_status tokenizer_ready(mw_tokenizer *t) {
     return tokenizer_fill_token_bytes(t);
 }
 
+/* The kinds of files, in the order in which they are looked for. */
+static const struct {
+    const char *name, *beside; /* beside: another file that the kind needs, or NULL */
+    read_folder_call *read;
+} kinds[] = {
+    {"tokenizer.json", NULL, tokenizer_read_json},           {"vocab.json", "merges.txt", tokenizer_read_pair},
+    {"tokenizer.model", NULL, tokenizer_read_sentencepiece}, {"tekken.json", NULL, tokenizer_read_tekken},
+    {"tiktoken.model", NULL, tokenizer_read_tiktoken},
+};
+
 static mw_status read_folder(const char *folder, mw_tokenizer *t) {
-    char *json = mw_path_join(folder, "tokenizer.json"), *vocab = mw_path_join(folder, "vocab.json");
-    char *merges_path = mw_path_join(folder, "merges.txt"), *spm = mw_path_join(folder, "tokenizer.model");
-    char *tekken = mw_path_join(folder, "tekken.json"), *tiktoken = mw_path_join(folder, "tiktoken.model");
-    mw_status status = json && vocab && merges_path && spm && tekken && tiktoken ? MW_OK : MW_ERR_MEMORY;
-    bool of_json = json && mw_file_exists(json);
-    if (status == MW_OK) {
-        if (of_json)
-            status = tokenizer_read_json(json, t);
-        else if (mw_file_exists(vocab) && mw_file_exists(merges_path))
-            status = tokenizer_read_pair(folder, vocab, merges_path, t);
-        else if (mw_file_exists(spm))
-            status = tokenizer_read_sentencepiece(folder, spm, t);
-        else if (mw_file_exists(tekken))
-            status = tokenizer_read_tekken(tekken, t);
-        else if (mw_file_exists(tiktoken))
-            status = tokenizer_read_tiktoken(folder, tiktoken, t);
-        else
-            status =
-                mw_error(MW_ERR_IO,
-                         "%s: found neither tokenizer.json, nor vocab.json with merges.txt, nor tokenizer.model, nor "
-                         "tekken.json, nor tiktoken.model",
-                         folder);
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        if (!mw_file_is_in(folder, kinds[i].name)) continue;
+        if (kinds[i].beside && !mw_file_is_in(folder, kinds[i].beside)) continue;
+        char *path = mw_path_join(folder, kinds[i].name);
+        mw_status status = path ? kinds[i].read(folder, path, t) : MW_ERR_MEMORY;
+        mw_free(path);
+        MW_TRY(status);
+        return tokenizer_read_config(folder, kinds[i].read == tokenizer_read_json, t);
     }
-    if (status == MW_OK) status = tokenizer_read_config(folder, of_json, t);
-    mw_free(json);
-    mw_free(vocab);
-    mw_free(merges_path);
-    mw_free(spm);
-    mw_free(tekken);
-    mw_free(tiktoken);
-    return status;
+    return mw_error(MW_ERR_IO,
+                    "%s: found neither tokenizer.json, nor vocab.json with merges.txt, nor tokenizer.model, nor "
+                    "tekken.json, nor tiktoken.model",
+                    folder);
 }
 
 static mw_status open_into(const char *path, mw_tokenizer *t) {
     unicode_ready();
     if (mw_file_exists(path)) {
-        MW_TRY(tokenizer_read_json(path, t));
+        MW_TRY(tokenizer_read_json(NULL, path, t));
     } else {
         char *folder;
         MW_TRY(mw_hub_folder(path, &folder));

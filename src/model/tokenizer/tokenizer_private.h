@@ -39,15 +39,12 @@ struct mw_tokenizer {
 /* The named special tokens: bos, eos, unk, sep, pad, cls, mask. */
 enum { NAMED_KEYS = 7 };
 
-/* Fill an empty tokenizer from tokenizer.json, or from vocab.json and merges.txt. */
-mw_status tokenizer_read_json(const char *path, mw_tokenizer *t) MW_MUST_USE;
-mw_status tokenizer_read_pair(const char *folder, const char *vocab, const char *merges, mw_tokenizer *t) MW_MUST_USE;
-/* Fill an empty tokenizer from tokenizer.model of SentencePiece. */
-mw_status tokenizer_read_sentencepiece(const char *folder, const char *path, mw_tokenizer *t) MW_MUST_USE;
-/* Fill an empty tokenizer from tekken.json of Mistral. */
-mw_status tokenizer_read_tekken(const char *path, mw_tokenizer *t) MW_MUST_USE;
-/* Reads tiktoken.model, with the tokens that tokenizer_config.json adds behind its ranks. */
-mw_status tokenizer_read_tiktoken(const char *folder, const char *path, mw_tokenizer *t) MW_MUST_USE;
+/* Fill an empty tokenizer from `path`: tokenizer.json, vocab.json with merges.txt, tokenizer.model of SentencePiece,
+ * tekken.json of Mistral, tiktoken.model. Other files of `folder` tell the class; tokenizer.json and tekken.json need
+ * none. */
+typedef mw_status read_folder_call(const char *folder, const char *path, mw_tokenizer *t);
+read_folder_call tokenizer_read_json, tokenizer_read_pair, tokenizer_read_sentencepiece, tokenizer_read_tekken,
+    tokenizer_read_tiktoken;
 /* Reads special tokens, bos, eos and add_bos_token from tokenizer_config.json, special_tokens_map.json and
  * added_tokens.json of a folder, where these exist. `of_json`: the tokenizer was read from tokenizer.json. */
 mw_status tokenizer_read_config(const char *folder, bool of_json, mw_tokenizer *t) MW_MUST_USE;

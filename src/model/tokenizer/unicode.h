@@ -103,6 +103,12 @@ static inline uint32_t unicode_read_before(const char *text, size_t at, size_t *
     while (begin > 0 && ((unsigned char)text[begin] & 0xc0) == 0x80) begin--;
     return unicode_read(text + begin, length);
 }
+/* Counts the characters of valid UTF-8. */
+static inline size_t unicode_count(const char *text, size_t length) {
+    size_t count = 0;
+    for (size_t i = 0; i < length; i++) count += ((unsigned char)text[i] & 0xc0) != 0x80;
+    return count;
+}
 /* Writes a code point as UTF-8 and returns its length. */
 size_t unicode_write(uint32_t code, char out[4]);
 

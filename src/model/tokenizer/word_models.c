@@ -13,13 +13,17 @@ mw_status no_unknown_token(const token_model *m, const text_origin *origin, cons
     return text_error(origin, problem, word, length);
 }
 
+int32_t byte_token(const token_model *m, unsigned char byte) {
+    char text[8];
+    int n = snprintf(text, sizeof text, "<0x%02X>", byte);
+    return vocabulary_find(&m->tokens, text, (size_t)n);
+}
+
 mw_status put_byte_tokens(const token_model *m, const char *bytes, size_t length, mw_ids *out, bool *done) {
     int64_t first = out->count;
     *done = true;
     for (size_t i = 0; i < length; i++) {
-        char token[8];
-        int n = snprintf(token, sizeof token, "<0x%02X>", (unsigned char)bytes[i]);
-        int32_t id = vocabulary_find(&m->tokens, token, (size_t)n);
+        int32_t id = byte_token(m, (unsigned char)bytes[i]);
         if (id < 0) {
             out->count = first;
             *done = false;

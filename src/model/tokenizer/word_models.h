@@ -6,6 +6,8 @@
 #include "model/tokenizer/text_error.h"
 #include "model/tokenizer/vocabulary.h"
 
+#include <string.h>
+
 typedef struct token_model token_model;
 typedef mw_status encode_call(token_model *m, const text_origin *origin, const char *word, size_t length, mw_ids *out);
 
@@ -78,6 +80,12 @@ mw_status no_unknown_token(const token_model *m, const text_origin *origin, cons
 /* Appends the ids of <0xXX> for each byte, if the vocabulary has all of them. */
 mw_status put_byte_tokens(const token_model *m, const char *bytes, size_t length, mw_ids *out, bool *done) MW_MUST_USE;
 
-#define SPACE_MARK "\xe2\x96\x81" /* U+2581: a space in SentencePiece vocabularies */
+/* Returns the id of <0xXX>; -1: the vocabulary lacks it. */
+int32_t byte_token(const token_model *m, unsigned char byte);
+
+/* U+2581: a space in SentencePiece vocabularies. */
+static inline bool is_space_mark(const char *text, size_t left) {
+    return left >= 3 && memcmp(text, "\xe2\x96\x81", 3) == 0;
+}
 
 #endif

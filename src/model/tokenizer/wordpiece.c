@@ -1,4 +1,5 @@
 /* WordPiece (Schuster and Nakajima 2012), longest match first, and WordLevel, whole words. */
+#include "model/tokenizer/unicode.h"
 #include "model/tokenizer/word_models.h"
 
 #include <string.h>
@@ -10,12 +11,6 @@ static mw_status put_unknown(token_model *m, const text_origin *origin, const ch
 mw_status wordlevel_encode(token_model *m, const text_origin *origin, const char *word, size_t length, mw_ids *out) {
     int32_t id = vocabulary_find(&m->tokens, word, length);
     return id >= 0 ? mw_ids_add(out, id) : put_unknown(m, origin, word, length, out);
-}
-
-static int64_t count_characters(const char *word, size_t length) {
-    int64_t n = 0;
-    for (size_t i = 0; i < length; i++) n += ((unsigned char)word[i] & 0xc0) != 0x80;
-    return n;
 }
 
 /* Finds the longest token at `start`; -1: none. `part` begins with the prefix of later parts. */
@@ -33,7 +28,7 @@ mw_status wordpiece_encode(token_model *m, const text_origin *origin, const char
     wordpiece *w = &m->wordpiece;
     int64_t first = out->count;
     size_t prefix = strlen(w->prefix);
-    if (count_characters(word, length) > w->most_characters) return put_unknown(m, origin, word, length, out);
+    if ((int64_t)unicode_count(word, length) > w->most_characters) return put_unknown(m, origin, word, length, out);
     for (size_t start = 0, n; start < length; start += n) {
         w->part.length = 0;
         mw_text_add(&w->part, w->prefix, prefix);
