@@ -5,11 +5,12 @@ calculation.
     tools/kernel_table.py                                   # compiles the kernels and prints docs/running/gpu-kernels.md
     tools/kernel_table.py --write                           # writes docs/running/gpu-kernels.md
     tools/kernel_table.py --check                           # exit code 1 if a kernel spills, or the table is out of date
+    tools/kernel_table.py --check-names                     # exit code 1 if a kernel of the sources has no launch shape below
     tools/kernel_table.py --check --library libmicrowcuda.a --program microw --architectures 80 90 100
 
---library reads the compiled code of a build by cuobjdump; if the toolkit has none, as when installed by pip, the
-sources are compiled instead, which takes a quarter of a minute per architecture. --program checks that the program has
-code for these architectures. Needs nvcc, but no GPU.
+--check-names reads the sources only. --library reads the compiled code of a build by cuobjdump; if the toolkit has none,
+as when installed by pip, the sources are compiled instead, which takes a quarter of a minute per architecture. --program
+checks that the program has code for these architectures. All but --check-names need nvcc; nothing needs a GPU.
 """
 import argparse
 import os
@@ -62,7 +63,8 @@ LAUNCHES = {
     "expand": launch("64", 64, "rows of the batch"), "find_starts": each("entries"), "place": each("entries"),
     "sum_lists": launch("256", 256, "latents / 8: a warp each"), "grow_older": each("latents"), "fire": each("entries"),
     "flag_silent": each("latents"), "write_silent": each("latents"), "count_above_zero": each("entries"),
-    "activate": each("numbers"), "add": each("numbers"), "soft_cap": each("numbers"), "clamp_min": each("numbers"), "gather": each("numbers"),
+    "activate": each("numbers"), "add": each("numbers"), "soft_cap": each("numbers"), "clamp": each("numbers"), "xielu": each("numbers"),
+    "gather": each("numbers"),
     "pick_own": each("entries"), "count_row": launch("64", 64, "rows"), "write_row": launch("64", 64, "rows"),
     "count_digits": each("entries"), "map_entries": each("entries"),
     "round_rows": rows("rows of a product"), "round_bf16": each("numbers"), "round_f16": each("numbers"),
@@ -303,6 +305,18 @@ def check_launches(measured):
             if n not in LAUNCHES and not n.startswith("cub::")]
 
 
+def check_names():
+    """Compares the kernels that the sources declare with LAUNCHES, by name without template arguments."""
+    declared = set()
+    for source in sorted(os.listdir(SOURCES)):
+        if source.endswith(".cu"):
+            with open(os.path.join(SOURCES, source)) as f:
+                declared |= set(re.findall(r"__global__ void (\w+)\(", f.read()))
+    listed = {n.split("<")[0] for n in LAUNCHES}
+    return (["%s has no launch shape in tools/kernel_table.py" % n for n in sorted(declared - listed)]
+            + ["%s has a launch shape in tools/kernel_table.py and is no kernel" % n for n in sorted(listed - declared)])
+
+
 def check_page(measured, version):
     made_by, table = read_page()
     if made_by != version:
@@ -326,10 +340,16 @@ def main():
     parser.add_argument("--nvcc", default="nvcc")
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--check-names", action="store_true")
     parser.add_argument("--library", help="libmicrowcuda.a of a build")
     parser.add_argument("--program", help="microw of a build")
     parser.add_argument("--architectures", nargs="*", type=int, default=ARCHITECTURES)
     o = parser.parse_args()
+    if o.check_names:
+        wrong = check_names()
+        for line in wrong:
+            print("kernel_table: " + line)
+        return 1 if wrong else 0
     said = subprocess.run([o.nvcc, "--version"], stdout=subprocess.PIPE, check=True, text=True).stdout
     version = re.search(r"V([\d.]+)", said).group(1)
     if not o.check:
