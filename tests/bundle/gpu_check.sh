@@ -59,7 +59,7 @@ refuses_gpu "--out: expected a value" --dry "$bundle" --out
 refuses_gpu "expected letters from a to g" --dry "$bundle" --parts ,
 refuses_gpu "unknown argument '--fast'" --fast
 refuses_gpu "expected letters from a to g" --dry "$bundle" --parts a,x
-refuses_gpu "no bundle with tests" --dry "$SOURCE"
+refuses_gpu "is not a bundle with tests" --dry "$SOURCE"
 refuses_gpu "no such file" --dry "$bundle" --after "$work/nothing"
 command -v nvidia-smi >/dev/null || check_gpu 77 "$bundle" --out "$work/real"
 finish
