@@ -1,154 +1,203 @@
-"""Trains SAEs of every variant on the same activations with microw, dictionary_learning, SAELens and sparsify (torch,
-CPU).
+"""Compares SAEs of microw, dictionary_learning, SAELens and sparsify (torch, CPU), each at its defaults and at its best
+learning rate of one grid, on rows of documents that none was trained on.
 
-    tools/peers_venv.sh /tmp/peers
-    build/microw harvest configs/quickstart.yaml
-    /tmp/peers/bin/python tools/compare_peers.py
+    tools/peers_venv.sh /tmp/peers && cmake --build build --target bench_schedule
+    /tmp/peers/bin/python tools/schedule_data.py ROWS
+    /tmp/peers/bin/python tools/compare_peers.py ROWS RESULTS.jsonl [--quick] [--data demo stories] [--variants topk ...]
+    /tmp/peers/bin/python tools/compare_peers.py ROWS RESULTS.jsonl --table
 
-All use the same rows, with the same scaling, batch, learning rate, warm-up, decay, number of rows and definition of
-dead latents; each tool keeps its own initialization, AuxK and seed-dependent order (microw's TopK family also with
-b_dec from 0, as SAELens starts). Variants that select by k have the same k; JumpReLU has the same target for L0; the
-coefficient of ReLU and Gated is searched for each tool until L0 is that k. FVU, L0, dead latents and the recovered
-cross-entropy are computed here, by the same code for all; BatchTopK SAEs use their thresholds. Times are of training
-alone, with the tools one after another in each round; FVU and time are medians of --rounds.
+Every training is a line of RESULTS.jsonl; those that are there are not repeated, so a run may be interrupted. The best
+rate is that with the lowest FVU of seed 0; it and the defaults are trained with all seeds. All rows are scaled to a mean
+norm of sqrt(width). FVU, dead latents (active on none of the measured rows) and dense ones (active on more than a
+tenth) are computed here by one code. Thresholds of BatchTopK and JumpReLU are multiplied by a factor that brings L0 on
+the measured rows to k, for every tool; "own L0" is L0 before that. Stability is the mean cosine of decoder rows of two
+seeds, matched one to one (Hungarian). --quick: TopK and two rates only, one data set, in less than 10 minutes.
 """
 import argparse
-import math
+import json
 import os
 import statistics
 
-import h5py
 import numpy as np
 import torch
-import transformers
-from check_evaluation import BOS, LAYER, MODEL, sequences
-from peers import BATCH, K, N, dictionary_learning, microw_runner, saelens, sparsify
+from scipy.optimize import linear_sum_assignment
 
-SEARCHED = {"relu": 9.0, "gated": 2.0}  # first coefficient
-ZERO = "microw, b_dec from 0"
-VARIANTS = {
-    "topk": (ZERO, "dictionary_learning", "SAELens", "sparsify"),
-    "multi_topk": (ZERO, "sparsify"),
-    "batch_topk": (ZERO, "dictionary_learning", "SAELens"),
-    "matryoshka_topk": (ZERO,),
-    "matryoshka_batch_topk": (ZERO, "dictionary_learning", "SAELens"),
-    "relu": ("dictionary_learning", "SAELens"),
-    "jump_relu": ("dictionary_learning", "SAELens"),
-    "gated": ("dictionary_learning", "SAELens"),
-}
+from peers import TOOLS, Job
+
+WIDTHS = {"demo": 128, "stories": 64, "synthetic": 768}
+RATES = [1e-3, 2e-3, 4e-3, 8e-3, 16e-3]
+VARIANTS = {"topk": list(TOOLS), "batch_topk": list(TOOLS)[:3], "matryoshka_batch_topk": list(TOOLS)[:3],
+            "jump_relu": list(TOOLS)[:3]}
 
 
-def activations(store, site):
-    with h5py.File(os.path.join(store, "activations/quickstart/activations.h5")) as f:
-        raw = f[f"sites/{site}/values"][:].astype(np.uint32) << 16
-        x = torch.from_numpy(raw.view(np.float32))
-        return x, x.shape[1] ** 0.5 / f[f"sites/{site}/norm_mean"][0]
+def load_rows(folder, data):
+    """Returns scaled rows for training, with the path of the unscaled ones and the scale, and rows for measurement."""
+    parts = [torch.from_numpy(np.fromfile(f"{folder}/{data}.{name}.f32", np.float32).reshape(-1, WIDTHS[data]))
+             for name in ("train", "test")]
+    scale = WIDTHS[data] ** 0.5 / parts[0].norm(dim=1).mean().item()
+    train = parts[0] * scale
+    train.path, train.scale = f"{folder}/{data}", scale
+    return train, parts[1] * scale
 
 
-class Damage:
-    """Cross-entropy of the demo model with the site replaced, and the share recovered against zero ablation."""
-
-    def __init__(self, scale, limit=5000):
-        self.model = transformers.AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32).eval()
-        self.scale, self.ids = scale, list(sequences(limit))
-        self.clean = self.cross_entropy(lambda x: x)
-        self.zero = self.cross_entropy(torch.zeros_like)
-
-    def cross_entropy(self, replace):
-        total, count = 0.0, 0
-        for ids in self.ids:
-            def hook(module, args, out):
-                x = out[0] if isinstance(out, tuple) else out
-                y = x.clone()
-                rows = ids[0] != BOS
-                y[:, rows] = replace(x[0, rows])
-                return (y,) + out[1:] if isinstance(out, tuple) else y
-
-            handle = self.model.transformer.h[LAYER].register_forward_hook(hook)
-            log_p = self.model(ids).logits[0].double().log_softmax(-1)
-            handle.remove()
-            total -= log_p[:-1].gather(1, ids[0, 1:, None]).sum().item()
-            count += ids.shape[1] - 1
-        return total / count
-
-    def recovered(self, encode_decode):
-        spliced = self.cross_entropy(lambda x: encode_decode(x * self.scale)[1] / self.scale)
-        return (self.zero - spliced) / (self.zero - self.clean)
+# ---- measuring
 
 
 @torch.no_grad()
-def measure(encode_decode, x, damage):
-    error, active, fired, mean = 0.0, 0, torch.zeros(N, dtype=torch.long), x.double().mean(0)
+def mean_l0(trained, x, factor):
+    return sum((trained.codes(part, factor) > 0).sum().item() for part in x.split(8192)) / len(x)
+
+
+def matching_factor(trained, x):
+    """The factor of the thresholds with which L0 is k; 1 for variants without thresholds."""
+    if trained.theta is None:
+        return 1.0
+    low, high = 1e-3, 1e3
+    for _ in range(24):
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if mean_l0(trained, x, middle) > trained.k else (low, middle)
+    return (low * high) ** 0.5
+
+
+@torch.no_grad()
+def measure(trained, x):
+    factor = matching_factor(trained, x[::4])
+    error, active, fired, mean = 0.0, 0, 0, x.double().mean(0)
     spread = ((x.double() - mean) ** 2).sum().item()
-    for part in x.split(4096):
-        z, y = encode_decode(part)
-        error += ((part.double() - y.double()) ** 2).sum().item()
+    for part in x.split(8192):
+        z = trained.codes(part, factor)
+        error += ((part.double() - trained.decode(z).double()) ** 2).sum().item()
         active += (z > 0).sum().item()
-        fired += (z > 0).sum(0)
-    return {"fvu": error / spread, "l0": active / len(x), "dead": (fired == 0).sum().item() / N,
-            "recovered": damage.recovered(encode_decode)}
+        fired = fired + (z > 0).sum(0)
+    return {"fvu": error / spread, "l0": active / len(x), "own_l0": mean_l0(trained, x, 1.0),
+            "dead": (fired == 0).double().mean().item(), "dense": (fired > len(x) // 10).double().mean().item(),
+            "seconds": trained.seconds}
 
 
-def run(train, variant, x, steps, seed, amount, damage):
-    seconds, encode_decode = train(variant, x, steps, seed, amount)
-    return dict(measure(encode_decode, x, damage), seconds=seconds, amount=amount)
+def stability(a, b):
+    a, b = (torch.nn.functional.normalize(m.double(), dim=1) for m in (a, b))
+    cosine = (a @ b.T).numpy()
+    return float(cosine[linear_sum_assignment(-cosine)].mean())
 
 
-def next_amount(runs):
-    """Returns the next coefficient, on the line through the last two runs in logarithms; after one run, larger if L0 is
-    too large."""
-    a, b = runs[-1], runs[-2] if len(runs) > 1 else None
-    slope = math.log(a["l0"] / b["l0"]) / math.log(a["amount"] / b["amount"]) if b else -0.8
-    change = math.log(K / max(a["l0"], 0.1)) / (slope if slope < -0.1 else -0.8)
-    return a["amount"] * math.exp(max(-2.0, min(2.0, change)))
+# ---- jobs
 
 
-def searched(train, variant, x, steps, seed, damage, state):
-    """Searches the coefficient in the first round, and uses it in the next ones."""
-    runs, amount = [], state.get("amount", SEARCHED[variant])
-    for _ in range(5):
-        runs.append(run(train, variant, x, steps, seed, amount, damage))
-        if abs(runs[-1]["l0"] / K - 1) < 0.04:
-            break
-        amount = next_amount(runs)
-    best = min(runs, key=lambda r: abs(math.log(max(r["l0"], 0.1) / K)))
-    state["amount"] = best["amount"]
-    return best
+class Results:
+    def __init__(self, path):
+        self.path, self.done = path, {}
+        if os.path.exists(path):
+            with open(path, encoding="utf-8") as f:
+                for line in f:
+                    one = json.loads(line)
+                    self.done[json.dumps(one["job"])] = one
+
+    def get(self, job):
+        return self.done.get(json.dumps(job))
+
+    def add(self, job, result):
+        self.done[json.dumps(job)] = dict(result, job=job)
+        with open(self.path, "a", encoding="utf-8") as f:
+            f.write(json.dumps(self.done[json.dumps(job)]) + "\n")
+
+
+def run(results, rows, setting, tool, lr, seed):
+    """Trains and measures once, or returns the earlier result. Decoders are kept beside the results for stability."""
+    job = dict(setting, tool=tool, lr=lr, seed=seed)
+    if not results.get(job):
+        train, test = rows[setting["data"]]
+        trained = TOOLS[tool](Job(setting["variant"], setting["n"], setting["k"], setting["rows"], setting["batch"], seed, lr), train)
+        result = measure(trained, test)
+        results.add(job, result)
+        torch.save(trained.directions.clone().contiguous(), decoder_path(results, job))
+        print(f"{job}: FVU {result['fvu']:.5f}, dead {100 * result['dead']:.1f} %, {result['seconds']:.1f} s", flush=True)
+    return results.get(job)
+
+
+def decoder_path(results, job):
+    os.makedirs(results.path + ".decoders", exist_ok=True)
+    return "%s.decoders/%s.pt" % (results.path, "-".join(str(v) for v in job.values()))
+
+
+def best_rate(results, setting, tool, rates):
+    tried = [(r["fvu"], lr) for lr in rates if (r := results.get(dict(setting, tool=tool, lr=lr, seed=0)))]
+    return min(tried)[1] if tried else None
+
+
+def run_setting(results, rows, setting, rates, seeds):
+    for tool in VARIANTS[setting["variant"]]:
+        for lr in [None, *rates]:
+            run(results, rows, setting, tool, lr, 0)
+        for seed in range(1, seeds):
+            for lr in (None, best_rate(results, setting, tool, rates)):
+                run(results, rows, setting, tool, lr, seed)
+
+
+# ---- the table
+
+
+def row_of(results, setting, tool, lr):
+    runs, seed = [], 0
+    while one := results.get(dict(setting, tool=tool, lr=lr, seed=seed)):
+        runs.append(one)
+        seed += 1
+    middle = {key: statistics.median(r[key] for r in runs) for key in runs[0] if key != "job"}
+    middle["range"] = max(r["fvu"] for r in runs) - min(r["fvu"] for r in runs)
+    paths = [decoder_path(results, r["job"]) for r in runs[:2]]
+    known = len(paths) == 2 and all(os.path.exists(p) for p in paths)
+    middle["stability"] = stability(*(torch.load(p) for p in paths)) if known else float("nan")
+    return middle
+
+
+def print_table(results):
+    settings = []
+    for one in results.done.values():
+        setting = {k: v for k, v in one["job"].items() if k not in ("tool", "lr", "seed")}
+        if setting not in settings:
+            settings.append(setting)
+    print("| data, variant | tool | rate | FVU (range) | of the best | dead | dense | own L0 | stability | s |\n"
+          "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    for s in settings:
+        lines = []
+        for tool in VARIANTS[s["variant"]]:
+            best = best_rate(results, s, tool, RATES)
+            for lr in (None, best) if best else (None,):
+                if results.get(dict(s, tool=tool, lr=lr, seed=0)):
+                    lines.append((tool, lr, row_of(results, s, tool, lr)))
+        lowest = min(r["fvu"] for _, _, r in lines)
+        for tool, lr, r in lines:
+            rate = "default" if lr is None else "%g" % lr
+            print(f"| {s['data']}, {s['variant']} | {tool} | {rate} | {r['fvu']:.4f} ({r['range']:.4f}) | {r['fvu'] / lowest:.2f} | "
+                  f"{100 * r['dead']:.1f} % | {100 * r['dense']:.1f} % | {r['own_l0']:.1f} | {r['stability']:.2f} | {r['seconds']:.0f} |")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--microw", default="build/microw")
-    parser.add_argument("--store", default="store")
+    parser.add_argument("rows")
+    parser.add_argument("results")
+    parser.add_argument("--data", nargs="*", default=["demo", "stories"], choices=WIDTHS)
+    parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=VARIANTS)
+    parser.add_argument("--n", type=int, default=512)
+    parser.add_argument("--k", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--variants", nargs="*", default=list(VARIANTS))
+    parser.add_argument("--batch", type=int, default=2048)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of every tool")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--table", action="store_true", help="prints the table of the results and trains nothing")
     args = parser.parse_args()
-    torch.set_num_threads(os.cpu_count())
-    raw, scale = activations(args.store, "2.resid_post")
-    x, steps = raw * scale, -(-args.tokens // BATCH)
-    damage = Damage(scale)
-    tools = {"microw": microw_runner(args.microw, args.store, scale),
-             ZERO: microw_runner(args.microw, args.store, scale, ["train.center=zero"]), "dictionary_learning": dictionary_learning,
-             "SAELens": saelens, "sparsify": sparsify}
-    print(f"{len(x)} rows of width {x.shape[1]}, {N} latents, k {K}, {steps} steps of {BATCH}, {args.rounds} rounds")
-    for variant in args.variants:
-        results = {name: [] for name in ("microw",) + VARIANTS[variant]}
-        states = {name: {} for name in results}
-        for seed in range(args.rounds):
-            for name in results:
-                if variant in SEARCHED:
-                    one = searched(tools[name], variant, x, steps, seed, damage, states[name])
-                else:
-                    one = run(tools[name], variant, x, steps, seed, None, damage)
-                results[name].append(one)
-        for name, rounds in results.items():
-            middle = {key: statistics.median(r[key] for r in rounds) for key in rounds[0] if key != "amount"}
-            spread = max(r["fvu"] for r in rounds) - min(r["fvu"] for r in rounds)
-            ours = statistics.median(r["seconds"] for r in results["microw"])
-            print(f"| {variant} | {name} | {middle['fvu']:.4f} ({spread:.4f}) | {middle['l0']:.2f} | "
-                  f"{100 * middle['dead']:.1f} % | {100 * middle['recovered']:.2f} % | {middle['seconds']:.1f} s | "
-                  f"{middle['seconds'] / ours:.1f} | {states[name].get('amount', '')}", flush=True)
+    torch.set_num_threads(args.threads)
+    os.environ["OMP_NUM_THREADS"] = str(args.threads)
+    results = Results(args.results)
+    if args.quick:
+        args.data, args.variants = args.data[:1], ["topk"]
+    if not args.table:
+        rows = {data: load_rows(args.rows, data) for data in args.data}
+        for data in args.data:
+            for variant in args.variants:
+                setting = dict(data=data, variant=variant, n=args.n, k=args.k, rows=args.tokens, batch=args.batch)
+                run_setting(results, rows, setting, [4e-3, 8e-3] if args.quick else RATES, args.seeds)
+    print_table(results)
 
 
 if __name__ == "__main__":

@@ -1,180 +1,216 @@
-"""Trains SAEs of other libraries, and microw's, on one matrix of activations, for compare_peers.py.
+"""Trains SAEs of other libraries, and microw's, on one matrix of rows, for compare_peers.py.
 
-Each function of TOOLS trains a variant, and returns the seconds of training alone and a function from rows to (latents,
-reconstructions). `amount` is the coefficient of the penalty for variants that have one, else None.
+Each function of TOOLS trains one SAE and returns a Trained. `lr` None stands for the tool's own defaults: its learning
+rate and schedule. With a rate, all tools warm up over a twentieth of the run and decay linearly over its last fifth.
+Each tool keeps its own initialization, AuxK, optimizer and order of rows.
 """
-import json
+import dataclasses
 import os
 import subprocess
 import tempfile
 import time
 
 import torch
-from check_exports import reference
 
-BATCH, LR, K, N = 2048, 1e-3, 16, 1024
-GROUPS = [N // 16, N // 16, N // 8, N // 4, N // 2]
+import check_exports
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+@dataclasses.dataclass
+class Job:
+    variant: str
+    n: int
+    k: int
+    rows: int
+    batch: int
+    seed: int
+    lr: float | None
+
+    @property
+    def steps(self):
+        return -(-self.rows // self.batch)
+
+    @property
+    def groups(self):
+        return [self.n // 16, self.n // 16, self.n // 8, self.n // 4, self.n // 2]
+
+
+@dataclasses.dataclass
+class Trained:
+    seconds: float           # of training alone
+    pre: object              # rows -> pre-activations [rows, n], before selection
+    theta: object            # threshold, a number or [n]; None: the k largest
+    k: int
+    decode: object           # codes -> reconstructions
+    directions: torch.Tensor  # [n, d] decoder rows
+
+    def codes(self, x, factor=1.0):
+        """Codes of rows; thresholds are multiplied by `factor`."""
+        a = self.pre(x)
+        if self.theta is None:
+            top = a.topk(self.k, dim=1)
+            return torch.zeros_like(a).scatter(1, top.indices, torch.relu(top.values))
+        return torch.relu(a) * (a > self.theta * factor)
 
 
 class Batches:
     """Endless iterator over batches of rows, in another order in each pass."""
 
-    def __init__(self, x, seed):
-        self.x, self.generator, self.at = x, torch.Generator().manual_seed(seed), 0
+    def __init__(self, x, job):
+        self.x, self.batch, self.at = x, job.batch, 0
+        self.generator = torch.Generator().manual_seed(job.seed)
         self.order = torch.randperm(len(x), generator=self.generator)
 
     def __iter__(self):
         return self
 
     def __next__(self):
-        if self.at + BATCH > len(self.order):
+        if self.at + self.batch > len(self.order):
             rest = self.order[self.at:]
             self.order = torch.cat([rest, torch.randperm(len(self.x), generator=self.generator)])
             self.at = 0
-        rows = self.order[self.at:self.at + BATCH]
-        self.at += BATCH
+        rows = self.order[self.at:self.at + self.batch]
+        self.at += self.batch
         return self.x[rows]
 
 
 # ---- dictionary_learning
 
 
-def dictionary_trainer(variant, d, steps, seed, amount):
+def dictionary_trainer(job, d):
     from dictionary_learning.trainers.batch_top_k import BatchTopKTrainer
-    from dictionary_learning.trainers.gdm import GatedSAETrainer
     from dictionary_learning.trainers.jumprelu import JumpReluTrainer
     from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKTrainer
-    from dictionary_learning.trainers.standard import StandardTrainerAprilUpdate
     from dictionary_learning.trainers.top_k import TopKTrainer
-    common = dict(steps=steps, activation_dim=d, dict_size=N, layer=2, lm_name="demo", lr=LR, warmup_steps=steps // 20,
-                  decay_start=int(0.8 * steps), seed=seed, device="cpu")
-    ranked = dict(common, k=K, threshold_start_step=steps // 2)
-    warm = dict(common, sparsity_warmup_steps=steps // 20)
+    steps = job.steps
+    common = dict(steps=steps, activation_dim=d, dict_size=job.n, layer=2, lm_name="demo", warmup_steps=steps // 20,
+                  seed=job.seed, device="cpu")
+    if job.lr is not None:
+        common.update(lr=job.lr, decay_start=int(0.8 * steps))
+    ranked = dict(common, k=job.k, threshold_start_step=steps // 2)
     return {
         "topk": lambda: TopKTrainer(**ranked),
         "batch_topk": lambda: BatchTopKTrainer(**ranked),
-        "matryoshka_batch_topk": lambda: MatryoshkaBatchTopKTrainer(group_fractions=[g / N for g in GROUPS], **ranked),
-        "relu": lambda: StandardTrainerAprilUpdate(l1_penalty=amount, **warm),
-        "jump_relu": lambda: JumpReluTrainer(target_l0=K, bandwidth=0.05, sparsity_penalty=d, **warm),
-        "gated": lambda: GatedSAETrainer(l1_penalty=amount, **warm),
-    }[variant]()
+        "matryoshka_batch_topk": lambda: MatryoshkaBatchTopKTrainer(group_fractions=[g / job.n for g in job.groups], **ranked),
+        "jump_relu": lambda: JumpReluTrainer(target_l0=job.k, sparsity_warmup_steps=steps // 20, **common),
+    }[job.variant]()
 
 
-def dictionary_learning(variant, x, steps, seed, amount):
-    trainer = dictionary_trainer(variant, x.shape[1], steps, seed, amount)
-    trainer.dead_feature_threshold = steps * BATCH // 10
-    batches, start = Batches(x, seed), time.perf_counter()
-    for step in range(steps):
+def dictionary_learning(job, x):
+    trainer = dictionary_trainer(job, x.shape[1])
+    trainer.dead_feature_threshold = job.rows // 10
+    batches, start = Batches(x, job), time.perf_counter()
+    for step in range(job.steps):
         trainer.update(step, next(batches))
     seconds, ae = time.perf_counter() - start, trainer.ae
-    batched = "batch_topk" in variant
-
-    def encode_decode(v):
-        z = ae.encode(v, use_threshold=True) if batched else ae.encode(v)
-        return z, ae.decode(z)
-
-    return seconds, encode_decode
+    if job.variant == "jump_relu":
+        return Trained(seconds, lambda v: v @ ae.W_enc + ae.b_enc, ae.threshold.detach(), job.k, ae.decode, ae.W_dec.detach())
+    theta = None if job.variant == "topk" else ae.threshold.item()
+    if job.variant == "matryoshka_batch_topk":
+        return Trained(seconds, lambda v: (v - ae.b_dec) @ ae.W_enc + ae.b_enc, theta, job.k, ae.decode, ae.W_dec.detach())
+    return Trained(seconds, lambda v: ae.encoder(v - ae.b_dec), theta, job.k, ae.decode, ae.decoder.weight.detach().T)
 
 
 # ---- SAELens
 
 
-def saelens_sae(variant, d, amount, steps):
+def saelens_sae(job, d):
     import sae_lens.saes as saes
-    warm = steps // 20
     name, extra = {
-        "topk": ("TopK", dict(k=K)),
-        "batch_topk": ("BatchTopK", dict(k=K)),
-        "matryoshka_batch_topk": ("MatryoshkaBatchTopK", dict(k=K, matryoshka_widths=torch.tensor(GROUPS).cumsum(0).tolist())),
-        "relu": ("Standard", dict(l1_coefficient=amount, l1_warm_up_steps=warm)),
-        "jump_relu": ("JumpReLU", dict(jumprelu_sparsity_loss_mode="quadratic", target_l0=K, l0_coefficient=d, l0_warm_up_steps=warm)),
-        "gated": ("Gated", dict(l1_coefficient=amount, l1_warm_up_steps=warm)),
-    }[variant]
-    return getattr(saes, name + "TrainingSAE")(getattr(saes, name + "TrainingSAEConfig")(d_in=d, d_sae=N, **extra))
+        "topk": ("TopK", dict(k=job.k)),
+        "batch_topk": ("BatchTopK", dict(k=job.k)),
+        "matryoshka_batch_topk": ("MatryoshkaBatchTopK",
+                                  dict(k=job.k, matryoshka_widths=torch.tensor(job.groups).cumsum(0).tolist())),
+        "jump_relu": ("JumpReLU", dict(jumprelu_sparsity_loss_mode="quadratic", target_l0=job.k, l0_coefficient=d,
+                                       l0_warm_up_steps=job.steps // 20)),
+    }[job.variant]
+    return getattr(saes, name + "TrainingSAE")(getattr(saes, name + "TrainingSAEConfig")(d_in=d, d_sae=job.n, **extra))
 
 
-def saelens(variant, x, steps, seed, amount):
+def saelens(job, x):
     from sae_lens import SAE
     from sae_lens.config import SAETrainerConfig
     from sae_lens.training.sae_trainer import SAETrainer
-    torch.manual_seed(seed)
-    sae = saelens_sae(variant, x.shape[1], amount, steps)
-    config = SAETrainerConfig(total_training_samples=steps * BATCH, train_batch_size_samples=BATCH, lr=LR, lr_end=0.0,
-                              lr_warm_up_steps=steps // 20, lr_decay_steps=steps // 5, dead_feature_window=steps // 10)
-    trainer = SAETrainer(config, sae, Batches(x, seed))
+    torch.manual_seed(job.seed)
+    sae = saelens_sae(job, x.shape[1])
+    config = SAETrainerConfig(total_training_samples=job.steps * job.batch, train_batch_size_samples=job.batch,
+                              dead_feature_window=max(job.steps // 10, 1))
+    config.lr_end = config.lr / 10
+    if job.lr is not None:
+        config.lr, config.lr_end = job.lr, 0.0
+        config.lr_warm_up_steps, config.lr_decay_steps = job.steps // 20, job.steps // 5
+    trainer = SAETrainer(config, sae, Batches(x, job))
     start = time.perf_counter()
     trainer.fit()
     seconds = time.perf_counter() - start
-    folder = tempfile.mkdtemp()
-    sae.save_inference_model(folder)
-    saved = SAE.load_from_disk(folder)
-
-    def encode_decode(v):
-        z = saved.encode(v)
-        return z, saved.decode(z)
-
-    return seconds, encode_decode
+    with tempfile.TemporaryDirectory() as folder:
+        sae.save_inference_model(folder)
+        saved = SAE.load_from_disk(folder)
+    theta = saved.threshold.detach() if hasattr(saved, "threshold") else None
+    return Trained(seconds, lambda v: saved.process_sae_in(v) @ saved.W_enc + saved.b_enc, theta, job.k, saved.decode,
+                   saved.W_dec.detach())
 
 
 # ---- sparsify: its model and loss in a training loop written here, since its trainer reads text through a language model
 
 
-def sparsify(variant, x, steps, seed, amount):
+def sparsify(job, x):
     from sparsify import SparseCoder, SparseCoderConfig
-    torch.manual_seed(seed)
-    sae = SparseCoder(x.shape[1], SparseCoderConfig(num_latents=N, k=K, multi_topk=variant == "multi_topk"))
-    batches = Batches(x, seed)
-    sae.b_dec.data = x[batches.order[:BATCH]].mean(0)
-    optimizer = torch.optim.Adam(sae.parameters(), lr=LR)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda s: min(1, (s + 1) / (steps // 20)) * min(1, (steps - s) / (steps / 5)))
-    silent = torch.zeros(N, dtype=torch.long)
+    torch.manual_seed(job.seed)
+    sae = SparseCoder(x.shape[1], SparseCoderConfig(num_latents=job.n, k=job.k))
+    batches, steps = Batches(x, job), job.steps
+    sae.b_dec.data = x[batches.order[:job.batch]].mean(0)
+    if job.lr is None:  # its default: signs of momentum, without a schedule
+        from schedulefree import ScheduleFreeWrapper
+        from sparsify.sign_sgd import SignSGD
+        optimizer = ScheduleFreeWrapper(SignSGD(sae.parameters(), lr=5e-3 / (job.n / 2 ** 14) ** 0.5), momentum=0.95)
+        optimizer.train()
+        schedule = None
+    else:
+        optimizer = torch.optim.Adam(sae.parameters(), lr=job.lr)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda s: min(1, (s + 1) / max(steps // 20, 1)) * min(1, (steps - s) / (steps / 5)))
+    silent = torch.zeros(job.n, dtype=torch.long)
     start = time.perf_counter()
     for _ in range(steps):
         sae.set_decoder_norm_to_unit_norm()
-        out = sae(next(batches), dead_mask=silent > steps * BATCH // 10)
-        (out.fvu + out.auxk_loss / 32 + out.multi_topk_fvu / 8).backward()
+        out = sae(next(batches), dead_mask=silent > job.rows // 10)
+        (out.fvu + out.auxk_loss / 32).backward()
         sae.remove_gradient_parallel_to_decoder_directions()
         optimizer.step()
         optimizer.zero_grad()
-        schedule.step()
-        silent += BATCH
+        if schedule:
+            schedule.step()
+        silent += job.batch
         silent[out.latent_indices.flatten().unique()] = 0
+    if job.lr is None:
+        optimizer.eval()
     seconds = time.perf_counter() - start
-
-    def encode_decode(v):
-        e = sae.encode(v)
-        z = torch.zeros(len(v), N).scatter(1, e.top_indices, e.top_acts)
-        return z, sae.decode(e.top_acts, e.top_indices)
-
-    return seconds, encode_decode
+    return Trained(seconds, lambda v: (v - sae.b_dec) @ sae.encoder.weight.T + sae.encoder.bias, None, job.k,
+                   lambda z: z @ sae.W_dec + sae.b_dec, sae.W_dec.detach())
 
 
 # ---- microw
 
 
-def microw_runner(program, store, scale, extra=()):
-    def microw(variant, x, steps, seed, amount):
-        with tempfile.TemporaryDirectory() as folder:
-            os.makedirs(folder + "/activations")
-            os.symlink(os.path.abspath(store + "/activations/quickstart"), folder + "/activations/peer")
-            sets = [f"store={folder}", "name=peer", f"sae.variant={variant}", f"sae.seed={seed}", f"train.order={seed}",
-                    f"train.tokens={steps * BATCH}", *extra]
-            if variant == "jump_relu":
-                sets.append(f"train.l0_target={K}")
-            elif amount is not None:
-                sets.append(f"train.sparsity={amount}")
-            subprocess.run([program, "train", "configs/quickstart.yaml", *(part for s in sets for part in ("--set", s))],
-                           check=True, capture_output=True)
-            kept = tempfile.mkdtemp()
-            for name in ("sae.safetensors", "cfg.json", "history.jsonl"):
-                os.replace(f"{folder}/sae_models/peer/{name}", f"{kept}/{name}")
-        rows = [json.loads(line) for line in open(kept + "/history.jsonl", encoding="utf-8")]
+def microw(job, x):
+    """Trains with bench_schedule on the file of the rows, x.path, which are unscaled: training scales them itself."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = [f"variant={job.variant}", f"n={job.n}", f"k={job.k}", f"rows={job.rows}", f"batch={job.batch}",
+                 f"seed={job.seed}", f"save={folder}"]
+        if job.lr is not None:
+            words.append(f"lr={job.lr}")
+        if job.variant == "jump_relu":
+            words.append(f"l0_target={job.k}")
+        said = subprocess.run([os.path.join(ROOT, "build/tools/bench/bench_schedule"), str(x.shape[1]), x.path + ".train.f32",
+                               x.path + ".test.f32"], input=" ".join(words) + "\n", check=True, capture_output=True, text=True)
+        w, c = check_exports.load_file(folder + "/sae.safetensors"), check_exports.config(folder)
+    seconds = float(said.stdout.rsplit('"seconds": ', 1)[1].split("}")[0])
+    theta = w["threshold"] if job.variant == "jump_relu" else c.get("threshold")
+    scale = x.scale  # codes of the saved SAE are those of unscaled rows
+    return Trained(seconds, lambda v: (v / scale - w["b_dec"]) @ w["W_enc"].T + w["b_enc"], theta, job.k,
+                   lambda z: (z @ w["W_dec"] + w["b_dec"]) * scale, w["W_dec"])
 
-        def encode_decode(v):  # the saved SAE takes unscaled activations
-            z, x_hat = reference(kept, v / scale)
-            return z, x_hat * scale
 
-        return rows[-1]["tokens"] / rows[-1]["tokens_per_second"], encode_decode
-
-    return microw
+TOOLS = {"microw": microw, "dictionary_learning": dictionary_learning, "SAELens": saelens, "sparsify": sparsify}

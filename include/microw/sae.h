@@ -257,15 +257,18 @@ typedef struct mw_train_options {
     int64_t batch;  /* rows of a step, over all ranks */
     int64_t shards; /* shards of the dictionary, see mw_sae_new_shard; 0 and 1: not sharded */
     int64_t steps;
-    double lr;                /* learning rate; NaN: 2e-4 / sqrt(n / 2^14), as dictionary_learning's trainers */
-    double beta1, beta2, eps; /* Adam */
-    int64_t warmup_steps;     /* steps in which the learning rate rises linearly from 0 */
+    double lr;                 /* learning rate of W_enc; NaN: by d, n, k, batch and steps, see docs/design/step.md */
+    double lr_w_dec;           /* learning rate of W_dec, in units of lr sqrt(d / d_out) */
+    double lr_b_enc, lr_b_dec; /* learning rates of b_enc and b_dec, in units of lr; 0: the initial values stay */
+    double beta1, beta2, eps;  /* Adam */
+    int64_t warmup_steps;      /* steps in which the learning rate rises linearly from 0 */
     mw_decay decay;
     double decay_fraction;           /* fraction of the steps, the last ones, in which the learning rate falls to 0 */
     double clip_norm;                /* limit of the gradient's norm, for the loss summed over columns; 0: none */
     double ema;                      /* decay of the weights' running mean, which is saved; 0: the weights are saved */
-    int64_t aux_k;                   /* dead latents per row in the auxiliary loss, AuxK; 0: no auxiliary loss */
+    int64_t aux_k;                   /* silent latents per row in the auxiliary loss, AuxK; 0: no auxiliary loss */
     double aux_coefficient;          /* coefficient of the auxiliary loss, alpha; 1/32 */
+    int64_t aux_after;               /* rows without firing after which AuxK trains a latent; 0: dead_after */
     int64_t dead_after;              /* rows without firing (z > 1e-3) after which a latent is dead */
     int64_t resample_every;          /* steps between resamplings of dead latents (Bricken et al. 2023); 0: none */
     int64_t k_start, k_anneal_steps; /* k falls linearly from k_start in so many steps; 0 steps: k is constant */
@@ -273,7 +276,7 @@ typedef struct mw_train_options {
     int64_t sparsity_warmup;   /* steps in which the coefficient rises linearly from 0 */
     mw_penalty penalty;        /* JumpReLU only */
     double l0_target;          /* JumpReLU: the penalty is (L0 / target - 1)^2; 0: L0 itself */
-    double bandwidth;          /* JumpReLU: width of the rectangle kernel; NaN: 0.05, with tanh 2 */
+    double bandwidth;          /* JumpReLU: width of the rectangle kernel; NaN: 1, with tanh 2 */
     double threshold_init;     /* JumpReLU: initial theta; NaN: 0.01, with tanh 0.1 */
     int64_t threshold_batches; /* BatchTopK: batches after training whose mean threshold is saved; 0: none */
     int64_t patience;          /* steps without a better loss after which training ends; 0: all steps are done */

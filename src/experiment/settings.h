@@ -158,8 +158,8 @@ mw_status settings_check_harvested(const mw_experiment *e) MW_MUST_USE;
 mw_status settings_check_sites(const mw_experiment *e) MW_MUST_USE;
 /* Returns the options of the dataset, which borrow from `e`. */
 mw_dataset_options settings_dataset(const mw_experiment *e);
-/* Returns the options of a training on sites of this width, without auto values; `fingerprint` is borrowed. */
-mw_train_options settings_training(const mw_experiment *e, int64_t width, const char *fingerprint);
+/* Returns the options of a training of an SAE of this shape, without auto values; `fingerprint` is borrowed. */
+mw_train_options settings_training(const mw_experiment *e, const mw_sae_shape *shape, const char *fingerprint);
 /* Computes the shape of an SAE that reads d columns and rebuilds sites of these widths, which `out` borrows.
  * MW_ERR_CONFIG if it is impossible. */
 mw_status settings_sae_shape(const mw_experiment *e, int64_t d, bool transcoder, const int64_t *target_width,

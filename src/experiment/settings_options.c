@@ -9,13 +9,12 @@ mw_dataset_options settings_dataset(const mw_experiment *e) {
     return options;
 }
 
-mw_train_options settings_training(const mw_experiment *e, int64_t width, const char *fingerprint) {
-    const mw_sae_shape shape = {.variant = settings_variant(e), .d = width};
+mw_train_options settings_training(const mw_experiment *e, const mw_sae_shape *shape, const char *fingerprint) {
     mw_train_options options = e->train.options;
     options.seed = e->sae.seed;
     options.fingerprint = fingerprint;
     if (!e->train.by_blocks) options.shuffle_block = 0;
-    train_options_resolve(&options, &shape, e->train.tokens);
+    train_options_resolve(&options, shape, e->train.tokens);
     return options;
 }
 

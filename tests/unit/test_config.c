@@ -81,12 +81,13 @@ static void defaults_are_the_files(void) {
         mw_experiment *e = NULL;
         mw_text file = {0}, program = {0};
         NEED_OK(load("model: {path: m}\ndataset: {path: a}\ntrain: {tokens: 1e5}\n", sets[i], &e));
-        mw_train_options of_file = settings_training(e, 64, NULL);
-        mw_train_options of_program =
-            mw_train_defaults(&(mw_sae_shape){.variant = settings_variant(e), .d = 64}, e->train.tokens, of_file.batch);
+        const mw_sae_shape shape = {.variant = settings_variant(e), .n = 512, .d = 64, .k = i == 1 ? 0 : 8};
+        mw_train_options of_file = settings_training(e, &shape, NULL);
+        mw_train_options of_program = mw_train_defaults(&shape, e->train.tokens, of_file.batch);
         mw_fields_write(&file, train_option_fields, &of_file, 0, false);
         mw_fields_write(&program, train_option_fields, &of_program, 0, false);
         CHECK(strcmp(file.data, program.data) == 0 && of_file.steps == of_program.steps);
+        CHECK(of_program.aux_after == (i == 1 ? 801 : 3201));
         CHECK(of_program.aux_k == (i == 1 ? 0 : 32) && of_program.shuffle_block == 0 && of_program.shards == 1);
         CHECK(of_program.steps == (i == 2 ? 244141 : 25) && of_program.warmup_steps == (i == 2 ? 1000 : 1));
         mw_text_free(&file);

@@ -235,7 +235,15 @@ static void training_agrees(void) {
         mw_sae *sae = make_sae();
         mw_trainer *t = NULL;
         mw_step_report r;
-        mw_train_options o = {.batch = BATCH, .steps = 3, .lr = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8};
+        mw_train_options o = {.batch = BATCH,
+                              .steps = 3,
+                              .lr = 1e-3,
+                              .lr_w_dec = 1,
+                              .lr_b_enc = 1,
+                              .lr_b_dec = 1,
+                              .beta1 = 0.9,
+                              .beta2 = 0.999,
+                              .eps = 1e-8};
         for (int i = 0; i < BATCH * D; i++) x[i] = values[v] * (float)(1 + i % D);
         NEED_OK(mw_trainer_new(sae, self, &o, 1, &t));
         NEED_OK(mw_trainer_step(t, x, NULL, &r));

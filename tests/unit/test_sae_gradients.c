@@ -341,6 +341,9 @@ static void check_setting(void) {
     mw_train_options options = {.batch = B,
                                 .steps = 1,
                                 .lr = 1e-3,
+                                .lr_w_dec = 1,
+                                .lr_b_enc = 1,
+                                .lr_b_dec = 1,
                                 .beta1 = 0.9,
                                 .beta2 = 0.999,
                                 .eps = 1e-8,
@@ -420,6 +423,9 @@ static double train_some(mw_backend *device, int64_t width, int64_t n, int64_t k
     mw_train_options o = {.batch = batch,
                           .steps = 4,
                           .lr = 1e-3,
+                          .lr_w_dec = 1,
+                          .lr_b_enc = 1,
+                          .lr_b_dec = 1,
                           .beta1 = 0.9,
                           .beta2 = 0.999,
                           .eps = 1e-8,
@@ -466,16 +472,36 @@ static void odd_sizes(void) {
 /* ---- schedules ------------------------------------------------------------------------------------------------- */
 
 static void learning_rates(void) {
+    const mw_sae sae = {.variant = MW_TOPK, .d = 1, .k = 1, .shard.total = 1};
     mw_train_options o = {.steps = 100, .lr = 1, .warmup_steps = 10, .decay_fraction = 0.2};
-    CHECK(fabs(learning_rate(&o, 1, 0) - 0.1) < 1e-12 && learning_rate(&o, 1, 9) == 1 && learning_rate(&o, 1, 80) == 1);
-    CHECK(fabs(learning_rate(&o, 1, 90) - 0.5) < 1e-12 && fabs(learning_rate(&o, 1, 99) - 0.05) < 1e-12);
+    CHECK(fabs(learning_rate(&o, &sae, 0) - 0.1) < 1e-12 && learning_rate(&o, &sae, 9) == 1 &&
+          learning_rate(&o, &sae, 80) == 1);
+    CHECK(fabs(learning_rate(&o, &sae, 90) - 0.5) < 1e-12 && fabs(learning_rate(&o, &sae, 99) - 0.05) < 1e-12);
     o.decay = MW_DECAY_COSINE; /* 1/2 + 1/2 cos: half way down in the middle, slow at both ends */
-    CHECK(fabs(learning_rate(&o, 1, 90) - 0.5) < 1e-12 && learning_rate(&o, 1, 82) > 0.97 &&
-          learning_rate(&o, 1, 98) < 0.03);
+    CHECK(fabs(learning_rate(&o, &sae, 90) - 0.5) < 1e-12 && learning_rate(&o, &sae, 82) > 0.97 &&
+          learning_rate(&o, &sae, 98) < 0.03);
     o.decay = MW_DECAY_NONE;
-    CHECK(learning_rate(&o, 1, 99) == 1);
-    o.lr = NAN;
-    CHECK(fabs(learning_rate(&o, 65536, 50) - 1e-4) < 1e-12);
+    CHECK(learning_rate(&o, &sae, 99) == 1);
+}
+
+/* lr: auto. The length that a step may move a row, 0.05, for 32 active rows of a latent in a step of a run of 500. */
+static void usual_learning_rates(void) {
+    mw_sae sae = {.variant = MW_TOPK, .d = 100, .k = 8, .shard.total = 512};
+    mw_train_options o = {.steps = 500, .batch = 2048, .lr = NAN};
+    const double unit = 0.05 / 10;
+    CHECK(fabs(learning_rate(&o, &sae, 9) - unit) < 1e-12);
+    o.batch = 256; /* an eighth of the rows */
+    CHECK(fabs(learning_rate(&o, &sae, 9) - unit / 2) < 1e-12);
+    o.steps = 5000;
+    CHECK(fabs(learning_rate(&o, &sae, 9) - unit / 2) < 1e-12);
+    o.steps = 250;
+    CHECK(fabs(learning_rate(&o, &sae, 9) - unit / 2 * pow(2, 0.4)) < 1e-12);
+    o.batch = 1 << 20, o.steps = 1; /* more than the limit of 0.2 */
+    CHECK(fabs(learning_rate(&o, &sae, 0) - 0.02) < 1e-12);
+    sae.k = 0;
+    CHECK(fabs(learning_rate(&o, &sae, 0) - unit / 2) < 1e-12);
+    o = (mw_train_options){.steps = 500, .batch = 2048, .lr = NAN, .l0_target = 8};
+    CHECK(fabs(learning_rate(&o, &sae, 9) - unit) < 1e-12);
 }
 
 static void schedules(void) {
@@ -501,6 +527,7 @@ int main(int argc, char **argv) {
     RUN(every_setting);
     RUN(odd_sizes);
     RUN(learning_rates);
+    RUN(usual_learning_rates);
     RUN(schedules);
     mw_backend_close(&b);
     return test_end();

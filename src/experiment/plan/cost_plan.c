@@ -76,8 +76,9 @@ static mw_status read_sae(plan_job *j) {
     if (transcoder) count = 0;
     if (status == MW_OK && transcoder) status = add_sites(j, target, &out, j->part, &count);
     if (status != MW_OK) return status;
-    j->options = settings_training(j->e, d, NULL);
-    return settings_sae_shape(j->e, d, transcoder, j->part, count, &j->shape);
+    MW_TRY(settings_sae_shape(j->e, d, transcoder, j->part, count, &j->shape));
+    j->options = settings_training(j->e, &j->shape, NULL);
+    return MW_OK;
 }
 
 static mw_status read_job(const mw_experiment *e, int64_t tokens, plan_job *j) {

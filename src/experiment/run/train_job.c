@@ -75,12 +75,20 @@ static mw_status settle_files(const experiment_run *r, const stage_work *w) {
     return status;
 }
 
+static mw_status set_options(const experiment_run *r, train_job *job) {
+    mw_sae_shape shape;
+    int64_t part[MW_SITES_MAX];
+    MW_TRY(train_job_shape(job, r->e, part, &shape));
+    job->options = settings_training(r->e, &shape, job->work.fingerprint);
+    return MW_OK;
+}
+
 mw_status train_job_plan(experiment_run *r, train_job *job) {
     *job = (train_job){0};
     MW_TRY(run_site_views(r, &job->views));
     mw_status status = mw_comm_agree(r->comm, open_work(r, &job->work));
     if (status == MW_OK) status = stage_work_check(r, &job->work);
-    job->options = settings_training(r->e, job->views.in.width, job->work.fingerprint);
+    if (status == MW_OK) status = mw_comm_agree(r->comm, set_options(r, job));
     job->complete = job->work.complete;
     if (status == MW_OK && job->complete)
         status = mw_comm_agree(r->comm, run_is_root(r) ? settle_files(r, &job->work) : MW_OK);

@@ -158,14 +158,13 @@ mw_status report_loss(mw_trainer *t) {
     t->report.fvu = mw_variance_fraction(s->e2, s->y_spread, s->y2);
     t->report.explained_variance = 1 - mw_variance_fraction(s->e_spread, s->y_spread, s->y2);
     t->report.l0 = s->positive / rows;
-    t->report.dead = t->all_dead;
     return check_loss(t, t->report.loss);
 }
 
 /* ---- dead latents ---------------------------------------------------------------------------------------- */
 
 /* A latent that fires in this batch is not dead in it: since_fired is updated before the list is made. */
-static mw_status list_dead(mw_trainer *t) {
+static mw_status note_fired(mw_trainer *t) {
     mw_backend *b = t->backend;
     int64_t n = t->sae->n, passed = t->options.batch;
     for (int s = 0; s < t->layout.n_sets; s++) {
@@ -175,13 +174,25 @@ static mw_status list_dead(mw_trainer *t) {
                                   fired_above));
         passed = 0; /* the rows of a batch count once */
     }
-    MW_TRY(b->ops->list_silent(b, t->since_fired, n, t->options.dead_after, t->silent, &t->n_dead));
+    return MW_OK;
+}
+
+static mw_status list_silent(mw_trainer *t, int64_t after) {
+    mw_backend *b = t->backend;
+    MW_TRY(b->ops->list_silent(b, t->since_fired, t->sae->n, after, t->silent, &t->n_dead));
     t->all_dead = t->n_dead;
     return t->n_dead ? b->ops->download(b, t->dead, t->silent, (size_t)t->n_dead * sizeof *t->dead) : MW_OK;
 }
 
-mw_status find_dead_latents(mw_trainer *t) {
-    MW_TRY(mw_comm_agree(t->comm, list_dead(t)));
-    MW_TRY(shard_sum(t->sae, &t->active, 1));
+mw_status list_latents_silent_for(mw_trainer *t, int64_t rows) {
+    MW_TRY(mw_comm_agree(t->comm, list_silent(t, rows)));
     return shard_sum(t->sae, &t->all_dead, 1);
+}
+
+mw_status find_dead_latents(mw_trainer *t) {
+    MW_TRY(mw_comm_agree(t->comm, note_fired(t)));
+    MW_TRY(shard_sum(t->sae, &t->active, 1));
+    MW_TRY(list_latents_silent_for(t, t->options.dead_after));
+    t->report.dead = t->all_dead;
+    return MW_OK;
 }

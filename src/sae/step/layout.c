@@ -47,6 +47,9 @@ static void list_parameters(mw_trainer *t) {
         p[P_EXTRA + i] = (parameter){
             .name = variant_of(s)->extra[i].name, .value = s->extra[i], .rows = s->n, .columns = 1, .shared = true};
     for (int i = 0; i < P_COUNT; i++) p[i].lr_factor = 1;
+    p[P_B_ENC].lr_factor = t->options.lr_b_enc;
+    p[P_W_DEC].lr_factor = t->options.lr_w_dec * sqrt((double)s->d / (double)s->d_out);
+    p[P_B_DEC].lr_factor = t->options.lr_b_dec;
     for (int i = 0; i < MW_EXTRAS; i++)
         if (variant_of(s)->extra[i].measures_activations) p[P_EXTRA + i].lr_factor = sqrt((double)s->d);
 }

@@ -8,8 +8,20 @@ static double half_cosine(double left) {
     return 0.5 - 0.5 * cos(pi * left);
 }
 
-double learning_rate(const mw_train_options *o, int64_t n, int64_t step) {
-    double base = isnan(o->lr) ? 2e-4 / sqrt((double)n / 16384.0) : o->lr;
+/* A step of Adam moves a row of W_enc, whose length is about 1, by up to lr sqrt(d): this length is what a rate limits.
+ * The mean latent is active in batch k / n rows of a step, and the noise of its gradient falls with that number.
+ * Variants without AuxK lose latents at half the length. docs/design/step.md has the measurements. */
+static double usual_rate(const mw_train_options *o, const mw_sae *sae) {
+    static const double length = 0.05, length_max = 0.2, active_rows = 32, steps = 500, short_run_max = 2.5;
+    double l0 = sae->k > 0 ? (double)sae->k : o->l0_target, root = sqrt((double)sae->d);
+    if (!(l0 > 0)) return length / 2 / root;
+    double active = (double)o->batch * l0 / (double)sae->shard.total;
+    double short_run = fmin(short_run_max, fmax(1, pow(steps / fmax(1, (double)o->steps), 0.4)));
+    return fmin(length_max, length * cbrt(active / active_rows) * short_run) / root;
+}
+
+double learning_rate(const mw_train_options *o, const mw_sae *sae, int64_t step) {
+    double base = isnan(o->lr) ? usual_rate(o, sae) : o->lr;
     double warm = o->warmup_steps > 0 ? fmin(1, (double)(step + 1) / (double)o->warmup_steps) : 1;
     double decay_steps = o->decay_fraction * (double)o->steps, left = (double)(o->steps - step);
     if (o->decay == MW_DECAY_NONE || decay_steps < 1 || left >= decay_steps) return base * warm;

@@ -38,7 +38,7 @@ mw_status step_backward(mw_trainer *t) {
 
 static mw_status step_update(mw_trainer *t) {
     float factor = 1;
-    t->report.lr = learning_rate(&t->options, t->sae->shard.total, t->step);
+    t->report.lr = learning_rate(&t->options, t->sae, t->step);
     if (t->options.clip_norm > 0) MW_TRY(clip_gradients(t, &factor)); /* g <- g min(1, clip_norm / |g|) */
     MW_TRY(update_parameters(t, factor));                             /* Adam; |W_dec,i| = 1 */
     MW_TRY(resample_dead_latents(t));

@@ -60,6 +60,8 @@ mw_status measure_errors(mw_trainer *t, const float *y) MW_MUST_USE;
 mw_status gather_sets(mw_trainer *t) MW_MUST_USE;
 /* Counts rows without activity and lists the latents that are dead after this batch. */
 mw_status find_dead_latents(mw_trainer *t) MW_MUST_USE;
+/* Makes t->dead the latents without firing for so many rows. Collective. */
+mw_status list_latents_silent_for(mw_trainer *t, int64_t rows) MW_MUST_USE;
 /* Fills t->report. MW_ERR_STATE on all ranks if the loss with its penalty is not finite. */
 mw_status report_loss(mw_trainer *t) MW_MUST_USE;
 
@@ -116,7 +118,7 @@ mw_status resample_dead_latents(mw_trainer *t) MW_MUST_USE;
 
 /* ---- schedule.c: steps count from 0 ------------------------------------------------------------------------------ */
 
-double learning_rate(const mw_train_options *options, int64_t n, int64_t step);
+double learning_rate(const mw_train_options *options, const mw_sae *sae, int64_t step);
 int64_t k_of_step(const mw_train_options *options, const mw_sae *sae, int64_t step);
 double sparsity_of_step(const mw_train_options *options, const mw_sae *sae, int64_t step);
 /* The first step at which every schedule but the final decay has its end value. */

@@ -4,6 +4,7 @@
 #include "sae/train/checkpoint_folder.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -117,11 +118,30 @@ static void append_columns(void *self, json_t *value, const char *line) {
     }
 }
 
-mw_status history_finish(history *h) {
+/* Mean FVU of the lines with first <= step < end; NaN: there are none. */
+static double mean_fvu(const json_t *columns, double first, double end) {
+    const json_t *steps = json_object_get(columns, "step"), *fvu = json_object_get(columns, "fvu");
+    double sum = 0, count = 0;
+    for (size_t i = 0; i < json_array_size(steps); i++) {
+        double step = json_number_value(json_array_get(steps, i));
+        if (step < first || step >= end || !json_is_number(json_array_get(fvu, i))) continue;
+        sum += json_number_value(json_array_get(fvu, i));
+        count++;
+    }
+    return count > 0 ? sum / count : NAN;
+}
+
+static double late_fall_of(const json_t *columns, double until) {
+    return 1 - mean_fvu(columns, 0.9 * until, until) / mean_fvu(columns, 0.4 * until, 0.5 * until);
+}
+
+mw_status history_finish(history *h, int64_t until, double *late_fall) {
     char *text = NULL;
     MW_TRY(mw_file_read(h->lines_partial, &text, NULL));
     json_t *columns = json_object();
     each_line(text, append_columns, columns);
+    *late_fall = late_fall_of(columns, (double)until);
+    json_object_set_new(columns, "late_fall", mw_json_real(*late_fall));
     mw_status status = mw_json_save(h->columns_partial, columns, 1);
     json_decref(columns);
     mw_free(text);

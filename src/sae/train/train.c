@@ -109,6 +109,21 @@ static mw_status begin_all(group *g) {
     return MW_OK;
 }
 
+/* The SAEs of a group have the same number of steps. */
+static void warn_if_few_steps(const group *g) {
+    enum { FEW_STEPS = 300, USUAL_STEPS = 500, SMALL_BATCH = 256 };
+    const mw_train_options *o = g->trainees[0].job->options;
+    int64_t rows = o->steps * o->batch, batch = rows / USUAL_STEPS / MW_ROW_TILE * MW_ROW_TILE;
+    if (mw_comm_rank(g->comm) != 0 || o->steps == 0 || o->steps >= FEW_STEPS) return;
+    if (batch >= SMALL_BATCH)
+        mw_log(MW_LOG_WARNING,
+               "%lld steps of %lld rows are few for an SAE: more train.tokens, or train.batch=%lld, lower FVU",
+               (long long)o->steps, (long long)o->batch, (long long)batch);
+    else
+        mw_log(MW_LOG_WARNING, "%lld steps of %lld rows are few for an SAE: more train.tokens lower FVU",
+               (long long)o->steps, (long long)o->batch);
+}
+
 /* Returns the next step of the trainees with the fewest steps done; -1: all are done. */
 static int64_t next_step(const group *g) {
     int64_t next = -1;
@@ -226,6 +241,7 @@ mw_status mw_sae_train_many(mw_training *jobs, int64_t n, const mw_store_view *i
     group g = {.comm = comm, .n = n};
     mw_status status = mw_comm_agree(comm, open_group(&g, jobs, in, out));
     if (status == MW_OK) status = begin_all(&g);
+    if (status == MW_OK) warn_if_few_steps(&g);
     if (status == MW_OK) status = run_steps(&g);
     if (g.prefetcher) prefetch_wait(g.prefetcher);
     if (status == MW_OK) status = report_replaced(&g);
