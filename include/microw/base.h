@@ -193,6 +193,20 @@ float mw_rng_normal(uint64_t seed, uint64_t stream, uint64_t index);
  * state. */
 uint64_t mw_permute(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t index);
 
+/* A number with its 95 % interval. NaN: undefined. */
+typedef struct mw_estimate {
+    double value, low, high;
+} mw_estimate;
+enum { MW_ESTIMATES_MAX = 16 };
+/* Computes up to MW_ESTIMATES_MAX statistics of items 0 .. n - 1 of `self`, of which item mw_resampled(draw, i, n)
+ * stands at place i. */
+typedef void mw_bootstrap_function(const void *self, int64_t draw, double *out);
+/* Returns the item at place i of a resample of n items, drawn with replacement; of draw -1, item i itself. */
+int64_t mw_resampled(int64_t draw, int64_t i, int64_t n);
+/* Sets out [m] to the statistics of all items and their percentile intervals over 2000 resamples (bootstrap, Efron
+ * 1979). Resamples whose statistic is NaN are left out; one item has no interval. Deterministic. */
+void mw_bootstrap(mw_bootstrap_function *statistics, const void *self, int64_t n, int m, mw_estimate *out);
+
 /* ---- files ---------------------------------------------------------------------------------------- */
 
 bool mw_file_exists(const char *path); /* a regular file */

@@ -283,15 +283,15 @@ static void shares_of_little_are_undefined(void) {
     CHECK(isnan(mw_recovered(2, 2.5, 2)) && isnan(mw_recovered(2, 2.5, 2.0009)) && isnan(mw_recovered(2, 2.5, 1.5)));
     CHECK(fabs(mw_recovered(2, 2.5, 4) - 0.75) < 1e-12 && fabs(mw_recovered(2, 2.001, 2.002) - 0.5) < 1e-9);
     const word_share none[] = {{0, 0}, {0, 0}}, some[] = {{1, 4}, {0, 0}, {3, 4}};
-    estimate e = estimate_share(none, 2);
-    CHECK(isnan(e.percent) && isnan(e.low) && isnan(e.high));
+    mw_estimate e = estimate_share(none, 2);
+    CHECK(isnan(e.value) && isnan(e.low) && isnan(e.high));
     e = estimate_share(some, 1);
-    CHECK(e.percent == 25 && isnan(e.low) && isnan(e.high));
+    CHECK(e.value == 25 && isnan(e.low) && isnan(e.high));
     e = estimate_share(some, 3);
-    CHECK(e.percent == 50 && e.low >= 25 && e.high <= 75 &&
+    CHECK(e.value == 50 && e.low >= 25 && e.high <= 75 &&
           e.low < e.high); /* resamples of the second part only are undefined */
     e = estimate_change(none, some, 2);
-    CHECK(isnan(e.percent) && isnan(e.low));
+    CHECK(isnan(e.value) && isnan(e.low));
 }
 
 static void numbers_for_people(void) {

@@ -2,7 +2,6 @@
 #include "experiment/run/generation.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* ---- texts -------------------------------------------------------------------------------------------------- */
@@ -90,47 +89,36 @@ word_share count_words(const json_t *words, const char *category, const char *te
     return share;
 }
 
-enum { RESAMPLES = 2000, BOOTSTRAP_SEED = 95 };
-
 static double percent_of(int64_t hits, int64_t words) {
     return words ? 100.0 * (double)hits / (double)words : (double)NAN;
 }
 
-/* Returns the share of b minus that of a (NULL: 0), for texts drawn with replacement; draw < 0: for each text once. */
-static double resample(const word_share *a, const word_share *b, int64_t n, int64_t draw) {
+typedef struct share_pair {
+    const word_share *a, *b; /* [n]; a may be NULL */
+    int64_t n;
+} share_pair;
+
+/* The share of b minus that of a (NULL: 0). */
+static void difference_of_shares(const void *self, int64_t draw, double *out) {
+    const share_pair *p = self;
     word_share sum[2] = {{0}};
-    for (int64_t i = 0; i < n; i++) {
-        int64_t at = draw < 0 ? i : (int64_t)(mw_rng_uniform(BOOTSTRAP_SEED, (uint64_t)draw, (uint64_t)i) * (float)n);
-        if (at >= n) at = n - 1;
-        sum[0].hits += a ? a[at].hits : 0;
-        sum[0].words += a ? a[at].words : 0;
-        sum[1].hits += b[at].hits;
-        sum[1].words += b[at].words;
+    for (int64_t i = 0; i < p->n; i++) {
+        int64_t at = mw_resampled(draw, i, p->n);
+        sum[0].hits += p->a ? p->a[at].hits : 0;
+        sum[0].words += p->a ? p->a[at].words : 0;
+        sum[1].hits += p->b[at].hits;
+        sum[1].words += p->b[at].words;
     }
-    double before = a ? percent_of(sum[0].hits, sum[0].words) : 0;
-    return percent_of(sum[1].hits, sum[1].words) - before;
+    double before = p->a ? percent_of(sum[0].hits, sum[0].words) : 0;
+    *out = percent_of(sum[1].hits, sum[1].words) - before;
 }
 
-static int ascending(const void *a, const void *b) {
-    const double *x = a, *y = b;
-    return *x < *y ? -1 : *x > *y;
-}
-
-estimate estimate_change(const word_share *a, const word_share *b, int64_t n) {
-    double drawn[RESAMPLES];
-    int64_t count = 0;
-    estimate made = {resample(a, b, n, -1), NAN, NAN};
-    for (int64_t i = 0; i < RESAMPLES && n > 1; i++) {
-        drawn[count] = resample(a, b, n, i);
-        count += !isnan(drawn[count]);
-    }
-    if (count == 0) return made;
-    qsort(drawn, (size_t)count, sizeof *drawn, ascending);
-    made.low = drawn[count / 40];
-    made.high = drawn[count - 1 - count / 40];
+mw_estimate estimate_change(const word_share *a, const word_share *b, int64_t n) {
+    mw_estimate made;
+    mw_bootstrap(difference_of_shares, &(share_pair){a, b, n}, n, 1, &made);
     return made;
 }
 
-estimate estimate_share(const word_share *texts, int64_t n) {
+mw_estimate estimate_share(const word_share *texts, int64_t n) {
     return estimate_change(NULL, texts, n);
 }

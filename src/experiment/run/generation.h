@@ -29,14 +29,10 @@ typedef struct word_share {
 /* Counts the words of `text`; `words` maps words to categories. */
 word_share count_words(const json_t *words, const char *category, const char *text);
 
-/* A share in percent with its 95 % interval, by a bootstrap over texts (Efron 1979), since words of one text are not
- * independent. NaN: undefined, as are a share of no words and the interval of one text. Draws without words are left
- * out. */
-typedef struct estimate {
-    double percent, low, high;
-} estimate;
-estimate estimate_share(const word_share *texts, int64_t n);
+/* A share in percent; the interval is by a bootstrap over texts, since words of one text are not independent. NaN: a
+ * share of no words. */
+mw_estimate estimate_share(const word_share *texts, int64_t n);
 /* Estimates the difference b - a of texts from the same prompts. */
-estimate estimate_change(const word_share *a, const word_share *b, int64_t n);
+mw_estimate estimate_change(const word_share *a, const word_share *b, int64_t n);
 
 #endif

@@ -231,7 +231,7 @@ static mw_status load_words(steer_job *job) {
 }
 
 typedef struct effect {
-    estimate before, after, change;
+    mw_estimate before, after, change;
 } effect;
 
 static effect effect_of(const steer_job *job, const steer_variant *one, word_share *before) {
@@ -270,22 +270,22 @@ static void print_texts(const steer_job *job) {
 }
 
 /* "27.9 % (24.4 to 31.1)", "27.9 % (-)" of one text, "-" of no words. */
-static void format_share(const estimate *e, char out[64]) {
-    if (isnan(e->percent))
+static void format_share(const mw_estimate *e, char out[64]) {
+    if (isnan(e->value))
         snprintf(out, 64, "-");
     else if (isnan(e->low))
-        snprintf(out, 64, "%.1f %% (-)", e->percent);
+        snprintf(out, 64, "%.1f %% (-)", e->value);
     else
-        snprintf(out, 64, "%.1f %% (%.1f to %.1f)", e->percent, e->low, e->high);
+        snprintf(out, 64, "%.1f %% (%.1f to %.1f)", e->value, e->low, e->high);
 }
 
-static void format_change(const estimate *e, char out[64]) {
-    if (isnan(e->percent))
+static void format_change(const mw_estimate *e, char out[64]) {
+    if (isnan(e->value))
         snprintf(out, 64, "-");
     else if (isnan(e->low))
-        snprintf(out, 64, "%+.1f (-)", e->percent);
+        snprintf(out, 64, "%+.1f (-)", e->value);
     else
-        snprintf(out, 64, "%+.1f (%+.1f to %+.1f)", e->percent, e->low, e->high);
+        snprintf(out, 64, "%+.1f (%+.1f to %+.1f)", e->value, e->low, e->high);
 }
 
 static void print_share(const char *category, const effect *e) {
@@ -296,7 +296,7 @@ static void print_share(const char *category, const effect *e) {
     printf("  %-32s %-24s", named, change);
 }
 
-static void print_unchanged(const char *category, const estimate *before, int64_t texts) {
+static void print_unchanged(const char *category, const mw_estimate *before, int64_t texts) {
     char share[64];
     format_share(before, share);
     printf("  unchanged, the category %s has %s of the words\n", category, share);
@@ -325,8 +325,8 @@ static void print_table(const steer_job *job, const effect *effects) {
     if (job->tokens) printf("  CE and KL on %lld tokens of text\n", (long long)job->tokens);
 }
 
-static json_t *estimate_json(estimate e) {
-    return json_pack("{s:o, s:o, s:o}", "percent", mw_json_real(e.percent), "low", mw_json_real(e.low), "high",
+static json_t *estimate_json(mw_estimate e) {
+    return json_pack("{s:o, s:o, s:o}", "percent", mw_json_real(e.value), "low", mw_json_real(e.low), "high",
                      mw_json_real(e.high));
 }
 
