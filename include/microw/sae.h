@@ -371,6 +371,23 @@ mw_status mw_checkpoint_newest(const char *folder, char **out) MW_MUST_USE;
 mw_status mw_sae_initialize(mw_sae *sae, const float *x, const float *y, int64_t n_rows,
                             const mw_train_options *options) MW_MUST_USE;
 
+/* SAEs that were not trained, to compare a trained one with. All have its n and d, and select by TopK.
+ * UNTRAINED  the initial weights of the training (mw_sae_initialize), for unscaled activations.
+ * RANDOM     random unit directions for encoder and decoder around the mean row; the codes are scaled by the one factor
+ *            that makes the squared error of the sample smallest.
+ * PCA        plus and minus each principal direction of the sample around its mean, by falling variance: at most 2 d
+ *            latents. */
+typedef enum mw_baseline { MW_BASELINE_UNTRAINED, MW_BASELINE_RANDOM, MW_BASELINE_PCA } mw_baseline;
+enum { MW_BASELINES = MW_BASELINE_PCA + 1 };
+/* Returns "untrained", "random", "pca"; a static string. */
+const char *mw_baseline_name(mw_baseline kind);
+/* Makes a baseline of an autoencoder or crosscoder that reads the view `in`, from the sample of rows that a training
+ * with these options takes its initial weights from. k: active latents per row; the trained SAE's own k, or its L0.
+ * Every rank makes the same. The caller frees *out. MW_ERR_UNSUPPORTED: a transcoder or a shard; MW_ERR_CONFIG: another
+ * width, or k below 1; MW_ERR_STATE: a row is not finite under MW_NAN_STOP. Local. */
+mw_status mw_sae_baseline(const mw_sae *trained, mw_baseline kind, int64_t k, const mw_store_view *in,
+                          const mw_train_options *options, mw_sae **out) MW_MUST_USE;
+
 /* Trains an SAE to reconstruct the view `out` (NULL: `in`) from the view `in` of a store. Writes the SAE,
  * history.jsonl, training_history.json and checkpoints to `folder`, and resumes from its newest valid
  * checkpoint-STEP.safetensors with the same options->fingerprint; `folder` NULL: nothing is written or resumed, the SAE
