@@ -86,6 +86,7 @@ typedef struct mw_discover_options {
     int64_t neighbours;              /* neighbours per latent, by cosine and by coactivation each; 0: none */
     int64_t coactive_rows;           /* rows drawn at random to count coactive latents on */
     int64_t seed;                    /* of the draws */
+    int64_t baseline_rows;           /* rows on which mw_discover_scores measures at most */
     mw_nan_rule nan_rule;            /* whether a row that is not finite is an error or is left out */
     const mw_categories *categories; /* or NULL */
 } mw_discover_options;
@@ -98,6 +99,23 @@ typedef struct mw_nearest {
 } mw_nearest;
 
 enum { MW_BINS = 64, MW_SOURCES_MAX = 64 };
+
+/* A latent as a detector of a category of tokens: it says yes on the rows on which it is active. */
+typedef struct mw_category_score {
+    double precision; /* share of its active rows that are of the category; 0 where it is never active */
+    double recall;    /* share of the category's rows on which it is active */
+    double f1;        /* harmonic mean of both */
+} mw_category_score;
+/* Returns the score of a detector with `hits` rows of the category among its `active` rows, of `all` such rows. */
+mw_category_score mw_category_score_of(int64_t hits, int64_t active, int64_t all);
+/* Returns the largest F1 that a detector can be expected to have if it does not depend on the category, which has this
+ * share of the rows: that of one which is always active, 2 share / (1 + share). The precision of each is `share`. */
+double mw_category_chance(double share);
+
+/* Means over categories, each of its best latent: F1; (F1 - chance) / (1 - chance), which is 0 at chance and 1 at best;
+ * how far the first SAE of the comparison leads, its F1 less this one. */
+typedef enum mw_score { MW_SCORE_F1, MW_SCORE_F1_LIFT, MW_SCORE_F1_LEAD } mw_score;
+enum { MW_SCORES = MW_SCORE_F1_LEAD + 1 };
 
 /* Statistics and texts of an SAE's n latents over a store's rows. It contains its texts and vocabulary, so that neither
  * store nor tokenizer is needed to show it. Each latent has `per` = top_texts + samples texts: first the rows with the
@@ -129,12 +147,17 @@ typedef struct mw_discovery {
     int64_t *source_rows; /* [n_sources] */
     int64_t *by_source;   /* [n, n_sources] active rows */
 
-    int64_t n_categories; /* 0: no categories are known */
-    char **category_name; /* [n_categories] */
-    int64_t *by_category; /* [n, n_categories] active rows by the category of their token */
-    int32_t *category;    /* [n] the commonest category of the top texts; -1: none */
-    float *purity;        /* [n] share of the top texts that are of this category */
-    float *precision;     /* [n] share of the active rows that are of this category */
+    int64_t n_categories;           /* 0: no categories are known */
+    char **category_name;           /* [n_categories] */
+    int64_t *by_category;           /* [n, n_categories] active rows by the category of their token */
+    int64_t *category_rows;         /* [n_categories] rows of each category */
+    int32_t *category;              /* [n] the category that the latent detects with the largest F1; -1: none */
+    float *precision, *recall, *f1; /* [n] of this category */
+    int64_t n_scored;               /* SAEs that mw_discover_scores has measured: this one and its baselines */
+    char **scored;                  /* [n_scored] their names */
+    int64_t *scored_counts;         /* [n_scored, 2] categories, and rows of the documents on which they are measured */
+    float *scored_f1;               /* [n_scored, n_categories] of the best latent; NaN: not measured */
+    float *score;                   /* [n_scored, MW_SCORES, 3] mean, and both ends of its 95 % interval */
 
     mw_nearest cosine;     /* latents; value: cosine of decoder rows (crosscoders: over all sites) */
     mw_nearest coactive;   /* latents; value: Jaccard index of the active rows, among coactive_rows rows */
@@ -157,13 +180,26 @@ mw_status mw_discover(const mw_sae *sae, const mw_store_view *in, const mw_comm 
  * Collective. */
 mw_status mw_discover_logits(const mw_sae *sae, mw_model *model, const mw_comm *comm, int64_t m,
                              mw_discovery *discovery) MW_MUST_USE;
+/* Measures how well single latents of n SAEs detect the categories, and sets the scores of `discovery`, which has none
+ * yet. The rows are those of whole documents from the first on, at most options->baseline_rows (but two documents). The
+ * best latent of each category is chosen by F1 on documents of even number and measured on those of odd number, so that
+ * the choice among many latents does not raise the score; a store of one document is divided by sequences. The
+ * intervals are by a bootstrap over categories. Exact, and the same at any number of ranks. Errors: as mw_discover;
+ * MW_ERR_ARG without categories. Collective. */
+mw_status mw_discover_scores(const mw_sae *const *saes, const char *const *names, int64_t n, const mw_store_view *in,
+                             const mw_comm *comm, const mw_discover_options *options,
+                             mw_discovery *discovery) MW_MUST_USE;
+/* Returns the latent with the largest F1 as a detector of a category, over all rows, and sets *score to its score; -1:
+ * no latent is active on rows of the category. */
+int64_t mw_discovery_best(const mw_discovery *discovery, int64_t category, mw_category_score *score);
 void mw_discovery_free(mw_discovery *discovery);
 
 /* Writes discovery.h5 atomically. `fingerprint`: of the SAE; `stage`: of the settings and inputs. Local. */
 mw_status mw_discovery_save(const mw_discovery *discovery, const char *path, const char *fingerprint,
                             const char *stage) MW_MUST_USE;
-/* Reads discovery.h5. The caller frees *out and *fingerprint, which may be NULL. Errors: MW_ERR_FORMAT for a file of
- * another kind or version, sizes out of range, or an index in it that is out of range. Local. */
+/* Reads discovery.h5; categories of files that have no F1 are left out. The caller frees *out and *fingerprint, which
+ * may be NULL. Errors: MW_ERR_FORMAT for a file of another kind or version, sizes out of range, or an index in it that
+ * is out of range. Local. */
 mw_status mw_discovery_load(const char *path, mw_discovery *out, char **fingerprint) MW_MUST_USE;
 
 /* Returns the bytes of a token of the vocabulary, `*length` of them, without a terminating zero. They belong to the
@@ -175,7 +211,7 @@ void mw_discovery_show(const mw_discovery *discovery, int64_t id, mw_text *out);
  * piece, at most `end`. A piece is one token, or several that share characters: a character that tokens before `end`
  * complete is written whole, other parts of characters as bytes. */
 int64_t mw_discovery_piece(const mw_discovery *discovery, int64_t i, int64_t end, mw_text *text);
-/* Returns the name of the commonest category of a latent's top texts, which belongs to the discovery; NULL: none. */
+/* Returns the name of the category that a latent detects best, which belongs to the discovery; NULL: none. */
 const char *mw_discovery_category(const mw_discovery *discovery, int64_t latent);
 /* Sets `before`, `token` and `after` to the parts of text `t`, with at most `around` tokens on each side; `token` is
  * the piece that contains the row's token. Errors: MW_ERR_ARG for a text that is out of range or unused. */

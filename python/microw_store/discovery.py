@@ -9,7 +9,7 @@ from .errors import StoreError
 from .harvest_file import open_h5, text_attributes
 from .store import show_bytes
 
-_KINDS = ("microw discovery 1", "microw discovery 2")
+_KINDS = ("microw discovery 1", "microw discovery 2", "microw discovery 3")
 _NUMBERS = "latents rows top_texts samples around together_rows"
 _SILENT = -2**31  # exponent of an empty histogram
 
@@ -64,6 +64,7 @@ class Discovery:
          self.coactive_rows) = (int(n) for n in attributes[_NUMBERS].split())
         self.sources = attributes.get("sources", "").splitlines()
         self.categories = attributes.get("categories", "").splitlines()
+        self.scored = attributes.get("scored", "").splitlines()
         names = os.path.join(os.path.dirname(self.path), "names.csv") if names is None else names
         self.names = read_names(names) if os.path.exists(names) else {}
 
@@ -104,9 +105,19 @@ class Discovery:
         return self.names[latent].name if latent in self.names else ""
 
     def category(self, latent):
-        """Returns the commonest category of the latent's top texts, or None."""
+        """Returns the category that the latent detects with the largest F1, or None. Before kind 3: the commonest one of
+        its top texts."""
         number = self["latents/category"][latent]
         return self.categories[number] if self.categories and self.count[latent] and number >= 0 else None
+
+    def best(self, category):
+        """Returns (latent, precision, recall, f1) of the latent that detects a category, given by name, with the largest
+        F1 over all rows; (latent, 0, 0, 0) of a category that none detects."""
+        number = self.categories.index(category)
+        hits, rows = self["categories/count"][:, number], self["categories/rows"][number]
+        f1 = 2 * hits / np.maximum(self.count + rows, 1)
+        latent = int(f1.argmax())
+        return latent, hits[latent] / max(self.count[latent], 1), hits[latent] / max(rows, 1), f1[latent]
 
     def histogram(self, latent):
         """Returns (edges [bins + 1], counts [bins]) of the latent's activations; the width of a bin is a power of

@@ -93,6 +93,11 @@ class Against(unittest.TestCase):
             found = Discovery(sae_folder(name))
             concepts = load_json(f"{sae_folder(name)}/concepts.json")
             self.assertEqual([c["latent"] for c in concepts["latents"]], np.flatnonzero(found.count).tolist())
+            self.assertEqual(found.scored, ["trained", "untrained", "random", "pca"])
+            for known in concepts["categories"]:
+                latent, *scores = found.best(known["category"])
+                self.assertEqual(latent, known["latent"])
+                np.testing.assert_allclose(scores, [known[key] for key in ("precision", "recall", "f1")], rtol=1e-3)
             for concept in concepts["latents"][:60]:
                 latent = concept["latent"]
                 texts = found.texts(latent)

@@ -112,8 +112,9 @@ static void write_groups(writer *p, int64_t latent) {
     if (category) {
         write_string(p, "category", category, strlen(category));
         mw_text_addf(&p->out, ", ");
-        write_number(p, "purity", (double)d->purity[latent], 4);
         write_number(p, "precision", (double)d->precision[latent], 4);
+        write_number(p, "recall", (double)d->recall[latent], 4);
+        write_number(p, "f1", (double)d->f1[latent], 4);
     }
     if (d->n_sources < 2) return;
     mw_text_addf(&p->out, "\"frequency_by_source\": [");
@@ -151,12 +152,37 @@ static void write_sources(writer *p) {
     mw_text_addf(&p->out, "], ");
 }
 
+/* Writes the best latent of each category that has one. */
+static void write_categories(writer *p) {
+    const mw_discovery *d = p->d;
+    const char *comma = "";
+    if (d->n_categories == 0) return;
+    mw_text_addf(&p->out, "\"categories\": [");
+    for (int64_t c = 0; c < d->n_categories; c++) {
+        mw_category_score score;
+        int64_t latent = mw_discovery_best(d, c, &score);
+        if (latent < 0) continue;
+        mw_text_addf(&p->out, "%s\n  {", comma);
+        write_string(p, "category", d->category_name[c], strlen(d->category_name[c]));
+        mw_text_addf(&p->out, ", ");
+        write_number(p, "frequency", (double)d->category_rows[c] / (double)d->rows, 4);
+        write_number(p, "precision", score.precision, 4);
+        write_number(p, "recall", score.recall, 4);
+        write_number(p, "f1", score.f1, 4);
+        write_number(p, "chance", mw_category_chance((double)d->category_rows[c] / (double)d->rows), 4);
+        mw_text_addf(&p->out, "\"latent\": %lld}", (long long)latent);
+        comma = ",";
+    }
+    mw_text_addf(&p->out, "\n], ");
+}
+
 mw_status mw_concepts_save(const char *path, const mw_discovery *d, const mw_names *names) {
     writer p = {.d = d, .names = names};
     mw_status status = MW_OK;
     bool first = true;
     mw_text_addf(&p.out, "{\"n_latents\": %lld, \"rows\": %lld, ", (long long)d->n, (long long)d->rows);
     write_sources(&p);
+    write_categories(&p);
     mw_text_addf(&p.out, "\"latents\": [");
     for (int64_t i = 0; i < d->n && status == MW_OK; i++) {
         if (!d->count[i]) continue;

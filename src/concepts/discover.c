@@ -62,6 +62,7 @@ static mw_status add_row(search *s, int64_t row, int64_t begin, int64_t end) {
     row_facts facts = {.row = row, .span = mw_store_span_of(s->tokens, row)};
     facts.category = d->n_categories ? s->options->categories->of_token[s->tokens->ids[row]] : -1;
     facts.source = s->sources.of_document[facts.span.document];
+    if (facts.category >= 0) d->category_rows[facts.category]++;
     for (int64_t j = begin; j < end; j++) add_activation(s, s->codes.index[j], s->codes.value[j], &facts);
     bool kept = mw_permute((uint64_t)s->options->seed, 0, (uint64_t)d->rows, (uint64_t)row) <
                 (uint64_t)s->options->coactive_rows;
@@ -148,10 +149,11 @@ static mw_status merge(search *s, const mw_comm *comm) {
     MW_TRY(merge_histograms(d, comm));
     MW_TRY(mw_comm_allreduce_sum(comm, d->count, d->n));
     MW_TRY(mw_comm_allreduce_sum(comm, d->by_source, d->n * d->n_sources));
+    MW_TRY(mw_comm_allreduce_sum(comm, d->category_rows, d->n_categories));
     return mw_comm_allreduce_sum(comm, d->by_category, d->n * d->n_categories);
 }
 
-/* ---- texts and categories ------------------------------------------------------------------------------------ */
+/* ---- texts ------------------------------------------------------------------------------------------------ */
 
 static int best_score_first(const void *a, const void *b) {
     const heap_entry *x = a, *y = b;
@@ -171,23 +173,6 @@ static mw_status set_text_rows(search *s) {
         d->text_score[t] = s->heap[t].score;
     }
     return MW_OK;
-}
-
-/* Sets the commonest category of a latent's top texts, its share of them, and its share of the active rows. */
-static void score_category(mw_discovery *d, const mw_store_tokens *tokens, const int32_t *of_token, int64_t latent) {
-    const int64_t *row = d->text_row + latent * d->per;
-    int64_t texts = 0, best = 0;
-    d->category[latent] = -1;
-    for (int64_t i = 0; i < d->top_texts && row[i] >= 0; i++, texts++) {
-        int32_t category = of_token[tokens->ids[row[i]]];
-        int64_t same = 0;
-        for (int64_t j = 0; j < d->top_texts && row[j] >= 0; j++) same += of_token[tokens->ids[row[j]]] == category;
-        if (same > best) best = same, d->category[latent] = category;
-    }
-    if (!texts) return;
-    d->purity[latent] = (float)((double)best / (double)texts);
-    int64_t hits = d->by_category[latent * d->n_categories + d->category[latent]];
-    d->precision[latent] = (float)((double)hits / (double)d->count[latent]);
 }
 
 /* ---- all of it -------------------------------------------------------------------------------------------- */
@@ -211,9 +196,12 @@ static mw_status prepare_groups(search *s) {
     d->by_source = mw_calloc((size_t)(d->n * sources), sizeof *d->by_source);
     d->by_category = mw_calloc((size_t)(d->n * categories), sizeof *d->by_category);
     d->category = mw_calloc((size_t)d->n, sizeof *d->category);
-    d->purity = mw_calloc((size_t)d->n, sizeof *d->purity);
+    d->category_rows = mw_calloc((size_t)categories, sizeof *d->category_rows);
+    d->recall = mw_calloc((size_t)d->n, sizeof *d->recall);
+    d->f1 = mw_calloc((size_t)d->n, sizeof *d->f1);
     d->precision = mw_calloc((size_t)d->n, sizeof *d->precision);
-    if (!d->source_rows || !d->by_source || !d->by_category || !d->category || !d->purity || !d->precision)
+    if (!d->source_rows || !d->by_source || !d->by_category || !d->category_rows || !d->category || !d->precision ||
+        !d->recall || !d->f1)
         return MW_ERR_MEMORY;
     for (int64_t i = 0; i < s->tokens->n_documents && sources; i++)
         d->source_rows[s->sources.of_document[i]] +=
@@ -285,8 +273,7 @@ static mw_status search_all(search *s, const mw_comm *comm, mw_store_tokens *tok
     MW_TRY(finite_rows_end(&s->finite, s->in, NULL, comm));
     MW_TRY(merge(s, comm));
     MW_TRY(mw_comm_agree(comm, set_text_rows(s)));
-    for (int64_t i = 0; i < s->out->n && s->out->n_categories; i++)
-        score_category(s->out, tokens, s->options->categories->of_token, i);
+    for (int64_t i = 0; i < s->out->n; i++) set_category(s->out, i);
     MW_TRY(find_texts(s->sae, s->in, tokens, comm, s->out));
     if (s->options->neighbours == 0) return MW_OK;
     MW_TRY(find_coactive(&s->kept, comm, s->options->neighbours, s->out));
@@ -325,6 +312,7 @@ static void free_names(char **names, int64_t n) {
 void mw_discovery_free(mw_discovery *d) {
     free_names(d->source, d->n_sources);
     free_names(d->category_name, d->n_categories);
+    free_names(d->scored, d->n_scored);
     void *all[] = {d->count,
                    d->bin_exponent,
                    d->bin,
@@ -340,7 +328,12 @@ void mw_discovery_free(mw_discovery *d) {
                    d->by_source,
                    d->by_category,
                    d->category,
-                   d->purity,
+                   d->category_rows,
+                   d->recall,
+                   d->f1,
+                   d->scored_counts,
+                   d->scored_f1,
+                   d->score,
                    d->precision,
                    d->cosine.index,
                    d->cosine.value,

@@ -15,5 +15,8 @@ const mw_field discover_option_fields[] = {
      .doc = "similar latents that are listed, by decoder cosine and by coactivation; 0: neither"},
     {"together_rows", MW_FIELD_INT, AT(coactive_rows), "200_000", .min = 1, .max = 1e8,
      .doc = "rows, drawn at random, on which coactivation is counted"},
+    {"baseline_rows", MW_FIELD_INT, AT(baseline_rows), "200_000", .min = 0, .max = 1e12,
+     .doc = "first rows, of whole documents, on which the SAE and its baselines are scored by the categories; 0: not "
+            "scored"},
     {"seed", MW_FIELD_INT, AT(seed), "0", .min = 0, .max = 1e15, .doc = "of random draws"},
     {0}};

@@ -39,6 +39,23 @@ typedef struct kept_rows {
 mw_status kept_rows_add(kept_rows *kept, const int32_t *index, int64_t count) MW_MUST_USE;
 void kept_rows_free(kept_rows *kept);
 
+/* Sets the category that a latent detects best, and its scores, from the counts of `d`. */
+void set_category(mw_discovery *d, int64_t latent);
+
+/* Rows by category in two halves of a store. */
+typedef struct category_counts {
+    int64_t n, categories;
+    int64_t *hits; /* [2, n, categories] rows of the category on which the latent is active */
+    int64_t *rows; /* [2, categories] rows of the category */
+} category_counts;
+/* Chooses the best latent of each category by F1 on half 0, and sets f1 [categories] to its F1 on half 1; NaN where a
+ * half has no row of the category, or half 1 has no other. */
+void score_counts(const category_counts *counts, float *f1);
+/* Sets the means over the categories of `f1` that are not NaN, and their number. `first` [categories]: the F1 that `f1`
+ * is compared with. Errors: MW_ERR_MEMORY. */
+mw_status score_means(const category_counts *counts, const float *f1, const float *first, mw_estimate out[MW_SCORES],
+                      int64_t *categories) MW_MUST_USE;
+
 /* Fills the texts of `d` from text_row: their windows, then the activations on their tokens, each rank those of its
  * blocks. Collective. */
 mw_status find_texts(const mw_sae *sae, const mw_store_view *in, const mw_store_tokens *tokens, const mw_comm *comm,

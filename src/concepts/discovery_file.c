@@ -3,7 +3,8 @@
 
 #include <string.h>
 
-static const char file_kind[] = "microw discovery 2", earlier_kind[] = "microw discovery 1";
+static const char file_kind[] = "microw discovery "; /* then the version */
+enum { VERSION = 3, ENDS = 3 };
 
 /* One array of the file, for writing and for reading. */
 typedef struct slot {
@@ -25,8 +26,9 @@ static int64_t list_slots(const mw_discovery *d, slot out[SLOTS_MAX]) {
         {"latents/histogram", MW_ARRAY_I64, address_of(&d->bin), n, MW_BINS},
         {"latents/histogram_exponent", MW_ARRAY_I32, address_of(&d->bin_exponent), n, 0},
         {"latents/category", MW_ARRAY_I32, address_of(&d->category), n, 0},
-        {"latents/purity", MW_ARRAY_F32, address_of(&d->purity), n, 0},
         {"latents/precision", MW_ARRAY_F32, address_of(&d->precision), n, 0},
+        {"latents/recall", MW_ARRAY_F32, address_of(&d->recall), n, 0},
+        {"latents/f1", MW_ARRAY_F32, address_of(&d->f1), n, 0},
         {"texts/row", MW_ARRAY_I64, address_of(&d->text_row), n, d->per},
         {"texts/activation", MW_ARRAY_F32, address_of(&d->text_score), n, d->per},
         {"texts/center", MW_ARRAY_I32, address_of(&d->text_center), n, d->per},
@@ -40,7 +42,11 @@ static int64_t list_slots(const mw_discovery *d, slot out[SLOTS_MAX]) {
          d->vocabulary_offset ? (int64_t)d->vocabulary_offset[d->n_vocabulary] : -1, 0},
         {"sources/rows", MW_ARRAY_I64, address_of(&d->source_rows), d->n_sources, 0},
         {"sources/count", MW_ARRAY_I64, address_of(&d->by_source), n, d->n_sources},
+        {"categories/rows", MW_ARRAY_I64, address_of(&d->category_rows), d->n_categories, 0},
         {"categories/count", MW_ARRAY_I64, address_of(&d->by_category), n, d->n_categories},
+        {"scores/counts", MW_ARRAY_I64, address_of(&d->scored_counts), d->n_scored, 2},
+        {"scores/f1", MW_ARRAY_F32, address_of(&d->scored_f1), d->n_scored, d->n_categories},
+        {"scores/means", MW_ARRAY_F32, address_of(&d->score), d->n_scored, MW_SCORES * ENDS},
         {"neighbours/cosine_index", MW_ARRAY_I32, address_of(&d->cosine.index), n, d->cosine.m},
         {"neighbours/cosine", MW_ARRAY_F32, address_of(&d->cosine.value), n, d->cosine.m},
         {"neighbours/together_index", MW_ARRAY_I32, address_of(&d->coactive.index), n, d->coactive.m},
@@ -54,8 +60,9 @@ static int64_t list_slots(const mw_discovery *d, slot out[SLOTS_MAX]) {
     return sizeof slots / sizeof *slots;
 }
 
-/* Returns whether an array is not in the file: an optional one without columns. */
+/* Returns whether an array is not in the file: an optional one without columns, or scores of no SAE. */
 static bool is_absent(const slot *s) {
+    if (strncmp(s->name, "scores/", 7) == 0) return s->rows == 0 || s->columns == 0;
     bool optional = strncmp(s->name, "neighbours/", 11) == 0 || strncmp(s->name, "logits/", 7) == 0 ||
                     strcmp(s->name, "sources/count") == 0 || strcmp(s->name, "categories/count") == 0;
     return optional && s->columns == 0;
@@ -89,7 +96,8 @@ mw_status mw_discovery_save(const mw_discovery *d, const char *path, const char 
     slot slots[SLOTS_MAX];
     mw_array arrays[SLOTS_MAX];
     int64_t count = list_slots(d, slots), n = 0;
-    mw_text numbers = {0}, sources = {0}, categories = {0};
+    mw_text kind = {0}, numbers = {0}, sources = {0}, categories = {0}, scored = {0};
+    mw_text_addf(&kind, "%s%d", file_kind, VERSION);
     for (int64_t i = 0; i < count; i++)
         if (!is_absent(&slots[i]))
             arrays[n++] = (mw_array){slots[i].name, slots[i].type, slots[i].rows, slots[i].columns, *slots[i].data};
@@ -97,32 +105,42 @@ mw_status mw_discovery_save(const mw_discovery *d, const char *path, const char 
                  (long long)d->top_texts, (long long)d->samples, (long long)d->around, (long long)d->coactive_rows);
     join_names(d->source, d->n_sources, &sources);
     join_names(d->category_name, d->n_categories, &categories);
-    bool good = !numbers.failed && !sources.failed && !categories.failed;
+    join_names(d->scored, d->n_scored, &scored);
+    bool good = !kind.failed && !numbers.failed && !sources.failed && !categories.failed && !scored.failed;
     const mw_pair pairs[] = {
-        {"kind", file_kind},       {"stage", stage},
+        {"kind", kind.data},       {"stage", stage},
         {"sae", fingerprint},      {"latents rows top_texts samples around together_rows", numbers.data},
-        {"sources", sources.data}, {"categories", categories.data}};
+        {"sources", sources.data}, {"categories", categories.data},
+        {"scored", scored.data}};
     mw_status status = good ? mw_arrays_save(path, arrays, n, pairs, sizeof pairs / sizeof *pairs) : MW_ERR_MEMORY;
-    mw_text_free(&numbers);
-    mw_text_free(&sources);
-    mw_text_free(&categories);
+    mw_text *all[] = {&kind, &numbers, &sources, &categories, &scored};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) mw_text_free(all[i]);
     return status;
 }
 
 /* ---- reading ------------------------------------------------------------------------------------------------ */
 
-static mw_status read_numbers(const mw_arrays *file, const char *path, mw_discovery *d) {
-    char *text = NULL, *kind = NULL;
+static mw_status read_version(const mw_arrays *file, const char *path, int64_t *version) {
+    char *kind = NULL;
+    size_t length = strlen(file_kind);
     MW_TRY(mw_arrays_text(file, "kind", &kind));
-    bool earlier = strcmp(kind, earlier_kind) == 0, ours = earlier || strcmp(kind, file_kind) == 0;
+    bool ours = strncmp(kind, file_kind, length) == 0 && mw_parse_int(kind + length, version) && *version >= 1 &&
+                *version <= VERSION;
     mw_free(kind);
     if (!ours) return mw_error(MW_ERR_FORMAT, "%s: not a discovery of this version", path);
-    if (earlier)
-        mw_log(
-            MW_LOG_INFO,
-            "%s: written by an earlier version: texts are attributed to the document that their sequence begins with, "
-            "and may extend into the next; run `microw discover` again to correct this",
-            path);
+    if (*version < VERSION)
+        mw_log(MW_LOG_INFO,
+               "%s: written by an earlier version: it has no F1 of categories, which are left out%s; run "
+               "`microw discover --overwrite` to correct this",
+               path,
+               *version == 1 ? ", and its texts are attributed to the document that their sequence begins with, and "
+                               "may extend into the next"
+                             : "");
+    return MW_OK;
+}
+
+static mw_status read_numbers(const mw_arrays *file, const char *path, mw_discovery *d) {
+    char *text = NULL;
     MW_TRY(mw_arrays_text(file, "latents rows top_texts samples around together_rows", &text));
     int64_t *const into[] = {&d->n, &d->rows, &d->top_texts, &d->samples, &d->around, &d->coactive_rows};
     bool good = true;
@@ -140,16 +158,20 @@ static mw_status read_numbers(const mw_arrays *file, const char *path, mw_discov
     return mw_error(MW_ERR_FORMAT, "%s: sizes out of range", path);
 }
 
-static mw_status read_groups(const mw_arrays *file, mw_discovery *d) {
+static mw_status read_names(const mw_arrays *file, const char *key, char ***names, int64_t *n) {
     char *text = NULL;
-    MW_TRY(mw_arrays_text(file, "sources", &text));
-    mw_status status = split_names(text, &d->source, &d->n_sources);
-    mw_free(text);
-    text = NULL;
-    if (status == MW_OK) status = mw_arrays_text(file, "categories", &text);
-    if (status == MW_OK) status = split_names(text, &d->category_name, &d->n_categories);
+    MW_TRY(mw_arrays_text(file, key, &text));
+    mw_status status = split_names(text, names, n);
     mw_free(text);
     return status;
+}
+
+/* Categories of earlier versions have no rows of each category, and so no F1: without names they are left out. */
+static mw_status read_groups(const mw_arrays *file, int64_t version, mw_discovery *d) {
+    MW_TRY(read_names(file, "sources", &d->source, &d->n_sources));
+    if (version < VERSION) return MW_OK;
+    MW_TRY(read_names(file, "categories", &d->category_name, &d->n_categories));
+    return read_names(file, "scored", &d->scored, &d->n_scored);
 }
 
 static mw_status nearest_width(const mw_arrays *file, const char *name, int64_t n, mw_nearest *nearest) {
@@ -175,19 +197,38 @@ static mw_status read_widths(const mw_arrays *file, const char *path, mw_discove
     return rows > 0 ? MW_OK : mw_error(MW_ERR_FORMAT, "%s: the vocabulary has no offsets", path);
 }
 
-static mw_status read_slots(const mw_arrays *file, const char *path, mw_discovery *d) {
+/* Allocates what earlier versions do not have, or is left out of them, as it is without categories. */
+static mw_status set_no_categories(mw_discovery *d) {
+    d->category = mw_alloc((size_t)d->n * sizeof *d->category);
+    d->precision = mw_calloc((size_t)d->n, sizeof *d->precision);
+    d->recall = mw_calloc((size_t)d->n, sizeof *d->recall);
+    d->f1 = mw_calloc((size_t)d->n, sizeof *d->f1);
+    if (!d->category || !d->precision || !d->recall || !d->f1) return MW_ERR_MEMORY;
+    for (int64_t i = 0; i < d->n; i++) d->category[i] = -1;
+    return MW_OK;
+}
+
+static bool is_of_categories(const slot *s) {
+    static const char *const names[] = {"latents/category", "latents/precision", "latents/recall", "latents/f1",
+                                        "categories/rows"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(s->name, names[i]) == 0) return true;
+    return false;
+}
+
+static mw_status read_slots(const mw_arrays *file, const char *path, int64_t version, mw_discovery *d) {
     slot slots[SLOTS_MAX];
     int64_t count = list_slots(d, slots);
     for (int64_t i = 0; i < count; i++) {
         list_slots(d, slots); /* again: some lengths follow from arrays that were read */
         int64_t rows = slots[i].rows, columns = slots[i].columns;
-        if (is_absent(&slots[i])) continue;
+        if (is_absent(&slots[i]) || (version < VERSION && is_of_categories(&slots[i]))) continue;
         if (rows < 0)
             return mw_error(MW_ERR_FORMAT, "%s: '%s': expected a number of rows, found %lld", path, slots[i].name,
                             (long long)rows);
         MW_TRY(mw_arrays_read(file, slots[i].name, slots[i].type, &rows, &columns, slots[i].data));
     }
-    return MW_OK;
+    return version < VERSION ? set_no_categories(d) : MW_OK;
 }
 
 static bool in_order(const int64_t *start, int64_t n) {
@@ -218,6 +259,8 @@ static bool counts_in_range(const mw_discovery *d) {
         bool category = d->category[i] >= -1 && d->category[i] < (d->n_categories ? d->n_categories : 1);
         if (d->count[i] < 0 || d->count[i] > d->rows || !category) return false;
     }
+    for (int64_t c = 0; c < d->n_categories; c++)
+        if (d->category_rows[c] < 0 || d->category_rows[c] > d->rows) return false;
     return true;
 }
 
@@ -235,10 +278,12 @@ static mw_status check_all(const mw_discovery *d, const char *path) {
 
 /* Reads in this order, since sizes of arrays follow from numbers, group names and arrays read before. */
 static mw_status read_all(const mw_arrays *file, const char *path, mw_discovery *d, char **fingerprint) {
+    int64_t version;
+    MW_TRY(read_version(file, path, &version));
     MW_TRY(read_numbers(file, path, d));
-    MW_TRY(read_groups(file, d));
+    MW_TRY(read_groups(file, version, d));
     MW_TRY(read_widths(file, path, d));
-    MW_TRY(read_slots(file, path, d));
+    MW_TRY(read_slots(file, path, version, d));
     MW_TRY(check_all(d, path));
     return fingerprint ? mw_arrays_text(file, "sae", fingerprint) : MW_OK;
 }

@@ -34,11 +34,14 @@ static void max_cell(const report *r, int64_t i, mw_text *out) {
 static void category_cell(const report *r, int64_t i, mw_text *out) {
     mw_text_addf(out, "%d", r->discovery->count[i] ? r->discovery->category[i] : -1);
 }
-static void purity_cell(const report *r, int64_t i, mw_text *out) {
-    number_or_null(out, (double)r->discovery->purity[i]);
+static void f1_cell(const report *r, int64_t i, mw_text *out) {
+    number_or_null(out, (double)r->discovery->f1[i]);
 }
 static void precision_cell(const report *r, int64_t i, mw_text *out) {
     number_or_null(out, (double)r->discovery->precision[i]);
+}
+static void recall_cell(const report *r, int64_t i, mw_text *out) {
+    number_or_null(out, (double)r->discovery->recall[i]);
 }
 static void name_cell(const report *r, int64_t i, mw_text *out) {
     quote_or_null(out, r->names->of[i].name);
@@ -76,11 +79,12 @@ mw_status report_table(const report *r, mw_text *out) {
         const char *name;
         cell write;
         bool of_category;
-    } columns[] = {{"count", count_cell, false},  {"max", max_cell, false},
-                   {"name", name_cell, false},    {"note", note_cell, false},
-                   {"by", by_cell, false},        {"score", score_cell, false},
-                   {"words", words_cell, false},  {"category", category_cell, true},
-                   {"purity", purity_cell, true}, {"precision", precision_cell, true}};
+    } columns[] = {{"count", count_cell, false}, {"max", max_cell, false},
+                   {"name", name_cell, false},   {"note", note_cell, false},
+                   {"by", by_cell, false},       {"score", score_cell, false},
+                   {"words", words_cell, false}, {"category", category_cell, true},
+                   {"f1", f1_cell, true},        {"precision", precision_cell, true},
+                   {"recall", recall_cell, true}};
     const char *comma = "{";
     for (size_t c = 0; c < sizeof columns / sizeof *columns; c++) {
         if (columns[c].of_category && r->discovery->n_categories == 0) continue;

@@ -9,7 +9,8 @@ static const char *const sets[] = {"latents/count",
                                    "latents/histogram",
                                    "latents/histogram_exponent",
                                    "latents/category",
-                                   "latents/purity",
+                                   "latents/recall",
+                                   "latents/f1",
                                    "texts/row",
                                    "texts/activation",
                                    "texts/center",
@@ -21,7 +22,11 @@ static const char *const sets[] = {"latents/count",
                                    "vocabulary/bytes",
                                    "sources/rows",
                                    "sources/count",
+                                   "categories/rows",
                                    "categories/count",
+                                   "scores/counts",
+                                   "scores/f1",
+                                   "scores/means",
                                    "neighbours/cosine_index",
                                    "neighbours/cosine",
                                    "neighbours/together_index",
@@ -32,8 +37,8 @@ static const char *const sets[] = {"latents/count",
                                    "logits/bogus",
                                    "texts",
                                    "latents"};
-static const char *const keys[] = {"kind", "sae", "latents rows top_texts samples around together_rows", "sources",
-                                   "categories"};
+static const char *const keys[] = {"kind",    "sae",        "latents rows top_texts samples around together_rows",
+                                   "sources", "categories", "scored"};
 static const hdf5_schema schema = {sets, sizeof sets / sizeof *sets, keys, sizeof keys / sizeof *keys};
 
 enum { N = 2, TOP = 1, SAMPLES = 1, PER = TOP + SAMPLES, VOCAB = 3, TOKENS = 6 };
@@ -42,14 +47,15 @@ enum { N = 2, TOP = 1, SAMPLES = 1, PER = TOP + SAMPLES, VOCAB = 3, TOKENS = 6 }
 static void write_good(void) {
     static int64_t count[N] = {3, 1}, bin[N * MW_BINS], row[N * PER] = {4, 2, 7, -1},
                    start[N * PER + 1] = {0, 2, 4, 6, 6}, source_rows[1] = {10}, by_source[N] = {3, 1},
-                   by_category[2 * N] = {3, 0, 0, 1};
+                   by_category[2 * N] = {3, 0, 0, 1}, category_rows[2] = {8, 2}, scored_counts[2] = {2, 5};
     static int32_t exponent[N], center[N * PER] = {1, 0, 0, 0}, id[TOKENS] = {0, 1, 2, 0, 1, 2}, category[N] = {0, 1},
                                            near[N] = {1, 0}, token[N] = {2, 0};
-    static float score[N * PER] = {2, 1, 3, 0}, value[TOKENS], purity[N] = {1, 1}, precision[N] = {1, 1},
+    static float score[N * PER] = {2, 1, 3, 0}, value[TOKENS], precision[N] = {1, 1}, recall[N] = {1, 0.5f},
+                           f1[N] = {1, 0.5f}, scores[3 * MW_SCORES] = {1, 0.5f}, scored_f1[2] = {1, 0},
                            cosine[N] = {0.5f, 0.5f};
     static uint64_t offset[VOCAB + 1] = {0, 1, 2, 3};
     static char bytes[] = "\xe2\x9c\x93", /* parts of a character */
-        *sources[] = {"a.txt"}, *categories[] = {"one", "two"};
+        *sources[] = {"a.txt"}, *categories[] = {"one", "two"}, *scored[] = {"trained"};
     const mw_nearest alike = {1, near, cosine}, words = {1, token, cosine};
     const mw_discovery d = {.n = N,
                             .rows = 10,
@@ -79,7 +85,14 @@ static void write_good(void) {
                             .category_name = categories,
                             .by_category = by_category,
                             .category = category,
-                            .purity = purity,
+                            .category_rows = category_rows,
+                            .recall = recall,
+                            .f1 = f1,
+                            .n_scored = 1,
+                            .scored = scored,
+                            .scored_counts = scored_counts,
+                            .scored_f1 = scored_f1,
+                            .score = scores,
                             .precision = precision,
                             .cosine = alike,
                             .coactive = alike,

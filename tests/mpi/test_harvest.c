@@ -349,7 +349,7 @@ typedef struct known {
     mw_store_tokens tokens;
     mw_codes codes;
     mw_sae *sae;
-    const mw_discovery *found;
+    mw_discovery *found;
     int64_t *document; /* [rows] */
 } known;
 
@@ -478,6 +478,60 @@ static void check_cosines(const known *k, int64_t latent) {
     }
 }
 
+/* ---- categories: the token ids modulo 3 ------------------------------------------------------------------- */
+
+static void check_category(const known *k, int64_t latent, const int64_t hits[3]) {
+    double best = 0, all[3] = {0};
+    int which = -1;
+    for (int64_t r = 0; r < k->tokens.n_rows; r++) all[k->tokens.ids[r] % 3]++;
+    for (int c = 0; c < 3; c++) {
+        double precision = hits[c] / (double)k->found->count[latent], recall = hits[c] / all[c];
+        double f1 = hits[c] ? 2 * precision * recall / (precision + recall) : 0;
+        CHECK(all[c] == (double)k->found->category_rows[c]);
+        if (f1 > best + 1e-12) best = f1, which = c;
+    }
+    CHECK(k->found->category[latent] == which && fabs((double)k->found->f1[latent] - best) < 1e-6);
+    if (which < 0) return;
+    CHECK(fabs(k->found->precision[latent] - hits[which] / (double)k->found->count[latent]) < 1e-6);
+    CHECK(fabs(k->found->recall[latent] - hits[which] / all[which]) < 1e-6);
+}
+
+/* F1 of a latent as a detector of a category, on the first rows of documents whose number is even, or odd. */
+static double f1_naive(const known *k, int64_t rows, int64_t parity, int64_t latent, uint32_t category) {
+    double hits = 0, misses = 0;
+    for (int64_t r = 0; r < rows; r++) {
+        if (k->document[r] % 2 != parity) continue;
+        bool is = k->tokens.ids[r] % 3 == category, says = mw_codes_find(&k->codes, r, latent) > 0;
+        hits += is && says;
+        misses += is != says;
+    }
+    return hits > 0 ? 2 * hits / (2 * hits + misses) : 0;
+}
+
+static void check_scores(const known *k, const mw_store_view *site, const mw_discover_options *options) {
+    const mw_sae *both[] = {k->sae, k->sae};
+    const char *names[] = {"same", "other"};
+    int64_t rows = (int64_t)k->tokens.document_row[k->tokens.n_documents / 2], measured = 0;
+    mw_discover_options some = *options;
+    double sum = 0;
+    some.baseline_rows = rows + 1; /* the next document is not whole */
+    NEED(k->tokens.document_row[k->tokens.n_documents / 2 + 1] > (uint64_t)rows + 1);
+    NEED_OK(mw_discover_scores(both, names, 2, site, world, &some, k->found));
+    for (int64_t r = 0; r < rows; r++) measured += k->document[r] % 2;
+    for (uint32_t c = 0; c < 3; c++) {
+        int64_t best = 0;
+        for (int64_t i = 1; i < N_FOUND; i++)
+            if (f1_naive(k, rows, 0, i, c) > f1_naive(k, rows, 0, best, c) + 1e-12) best = i;
+        double f1 = f1_naive(k, rows, 1, best, c);
+        CHECK(fabs(k->found->scored_f1[c] - f1) < 1e-6 && k->found->scored_f1[3 + c] == k->found->scored_f1[c]);
+        sum += f1;
+    }
+    const float *mean = k->found->score + MW_SCORE_F1 * 3, *lead = k->found->score + (MW_SCORES + MW_SCORE_F1_LEAD) * 3;
+    CHECK(k->found->scored_counts[0] == 3 && k->found->scored_counts[1] == measured);
+    CHECK(fabs(mean[0] - sum / 3) < 1e-6 && mean[1] <= mean[0] && mean[2] >= mean[0]);
+    CHECK(lead[0] == 0 && lead[1] == 0 && lead[2] == 0);
+}
+
 static void round_trip(const mw_discovery *d) {
     mw_discovery again;
     char path[256], *mark = NULL;
@@ -491,9 +545,12 @@ static void round_trip(const mw_discovery *d) {
     CHECK(memcmp(again.bin, d->bin, (size_t)d->n * MW_BINS * 8) == 0 && again.n_sources == d->n_sources);
     CHECK(memcmp(again.cosine.index, d->cosine.index, (size_t)(d->n * NEAR) * 4) == 0 && again.promoted.m == 0);
     CHECK(again.n_categories == 3 && strcmp(again.category_name[2], "two") == 0);
+    CHECK(memcmp(again.f1, d->f1, (size_t)d->n * 4) == 0 && memcmp(again.category_rows, d->category_rows, 3 * 8) == 0);
+    CHECK(again.n_scored == 2 && strcmp(again.scored[1], "other") == 0 &&
+          memcmp(again.score, d->score, 2 * MW_SCORES * 3 * 4) == 0);
     mw_discovery_free(&again);
     mw_free(mark);
-    for (int version = 1; version <= 3; version++) { /* version 1 is read with a note, a future one is refused */
+    for (int version = 1; version <= 4; version++) { /* earlier ones are read without categories, a future one is not */
         char kind[] = "microw discovery N";
         hid_t file = -1;
         kind[strlen(kind) - 1] = (char)('0' + version);
@@ -501,9 +558,11 @@ static void round_trip(const mw_discovery *d) {
         NEED(H5Adelete(file, "kind") >= 0);
         NEED_OK(h5_close(file, path, h5_put_text(file, path, "kind", kind)));
         mw_log_quiet(true);
-        CHECK(mw_discovery_load(path, &again, NULL) == (version < 3 ? MW_OK : MW_ERR_FORMAT));
+        CHECK(mw_discovery_load(path, &again, NULL) == (version < 4 ? MW_OK : MW_ERR_FORMAT));
         mw_log_quiet(false);
-        if (version < 3) mw_discovery_free(&again);
+        if (version == 4) continue;
+        CHECK(again.n_categories == (version == 3 ? 3 : 0) && (version == 3 || again.category[0] == -1));
+        mw_discovery_free(&again);
     }
     mw_log_quiet(true);
     d->text_id[tokens - 1] = (int32_t)d->n_vocabulary; /* one past the end */
@@ -559,9 +618,11 @@ static void discovery_is_exact(void) {
         check_windows(&k, i);
         check_coactivation(&k, i);
         check_cosines(&k, i);
+        check_category(&k, i, by_category);
         total += n;
     }
     CHECK(total > rows); /* the SAE was active at all */
+    check_scores(&k, &site, &options);
     round_trip(&found);
     mw_codes_free(&k.codes);
     mw_free(k.document);

@@ -76,8 +76,9 @@ static void make_discovery(int64_t n, mw_discovery *d) {
     d->bin = need(mw_calloc((size_t)n * MW_BINS, sizeof *d->bin));
     d->bin_exponent = need(mw_calloc((size_t)n, sizeof *d->bin_exponent));
     d->category = need(mw_calloc((size_t)n, sizeof *d->category));
-    d->purity = need(mw_calloc((size_t)n, sizeof *d->purity));
+    d->f1 = need(mw_calloc((size_t)n, sizeof *d->f1));
     d->precision = need(mw_calloc((size_t)n, sizeof *d->precision));
+    d->recall = need(mw_calloc((size_t)n, sizeof *d->recall));
     d->by_category = need(mw_calloc((size_t)n, sizeof *d->by_category));
     d->by_source = need(mw_calloc((size_t)n * 2, sizeof *d->by_source));
     d->source_rows = need(mw_calloc(2, sizeof *d->source_rows));

@@ -95,6 +95,7 @@ def large(page, make, work):
 def real(page, path, picture):
     page.open("file://" + os.path.abspath(path))
     total = page.run("table.count.length")
+    check("sorted by F1 at first", page.run("state.sort === 'f1' && state.order.every((l, i) => i === 0 || table.f1[state.order[i - 1]] >= table.f1[l])"))
     page.press("/")
     page.type("person")
     page.until(f"state.order.length < {total} && state.order.length > 0")
@@ -104,7 +105,7 @@ def real(page, path, picture):
     check("the first is opened", page.run("Number(byId('latent-title').textContent.split(' ')[0]) === state.order[0]"))
     page.press("Escape")
     page.run("(() => { const s = byId('search'); s.value = ''; s.dispatchEvent(new Event('input')); })()")
-    for key, column in (("max", "max"), ("frequency", "count")):
+    for key, column in (("max", "max"), ("f1", "f1"), ("precision", "precision"), ("frequency", "count")):
         page.run(f"document.querySelector('[data-sort={key}]').click()")
         falling = page.run(f"state.order.every((l, i) => i === 0 || table.{column}[state.order[i - 1]] >= table.{column}[l])")
         page.run(f"document.querySelector('[data-sort={key}]').click()")
@@ -133,6 +134,8 @@ def real(page, path, picture):
                        ("4", "document.querySelectorAll('td').length >= 4"), ("5", "document.querySelector('pre').textContent.includes('n_latents')")):
         page.press(key)
         check("view " + key, page.run(least))
+    page.press("3")
+    check("scores of the baselines", page.run("['trained', 'untrained', 'random', 'pca'].every((n) => [...document.querySelectorAll('td')].some((c) => c.textContent === n))"))
     page.press("t")
     dark = page.run("getComputedStyle(document.body).backgroundColor")
     page.press("t")

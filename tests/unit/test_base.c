@@ -32,6 +32,43 @@ static void random_numbers_look_right(void) {
     CHECK(fabs(mean) < 0.02 && fabs(square - 1) < 0.03 && fabs(uniform - 0.5) < 0.005); /* five sigma */
 }
 
+typedef struct numbers {
+    double x[64];
+    int64_t n;
+} numbers;
+
+static void mean_and_nothing(const void *self, int64_t draw, double *out) {
+    const numbers *s = self;
+    out[0] = 0;
+    out[1] = NAN;
+    for (int64_t i = 0; i < s->n; i++) out[0] += s->x[mw_resampled(draw, i, s->n)] / (double)s->n;
+}
+
+/* The interval of a mean is about 1.96 standard errors wide on each side. */
+static void intervals_by_bootstrap(void) {
+    mw_estimate e[2], again[2];
+    numbers s = {.n = 64};
+    double mean = 0, square = 0;
+    for (int i = 0; i < 64; i++) s.x[i] = mw_rng_normal(11, 1, (uint64_t)i);
+    for (int i = 0; i < 64; i++) mean += s.x[i] / 64, square += s.x[i] * s.x[i] / 64;
+    double error = 1.96 * sqrt((square - mean * mean) / 64);
+    mw_bootstrap(mean_and_nothing, &s, s.n, 2, e);
+    CHECK(fabs(e[0].value - mean) < 1e-12 && isnan(e[1].value) && isnan(e[1].low) && isnan(e[1].high));
+    CHECK(fabs(mean - e[0].low - error) < 0.1 * error && fabs(e[0].high - mean - error) < 0.1 * error);
+    mw_bootstrap(mean_and_nothing, &s, s.n, 1, again);
+    CHECK(memcmp(again, e, sizeof *e) == 0);
+    s.n = 1;
+    mw_bootstrap(mean_and_nothing, &s, s.n, 1, again);
+    CHECK(again[0].value == s.x[0] && isnan(again[0].low) && isnan(again[0].high));
+    bool seen[5] = {0};
+    for (int64_t i = 0; i < 100; i++) {
+        int64_t at = mw_resampled(i, i % 5, 5);
+        NEED(at >= 0 && at < 5);
+        seen[at] = true;
+    }
+    CHECK(seen[0] && seen[1] && seen[2] && seen[3] && seen[4] && mw_resampled(-1, 3, 5) == 3);
+}
+
 static void permutation_is_one(void) {
     static const uint64_t sizes[] = {1, 2, 3, 5, 64, 1000, 4097};
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
@@ -246,6 +283,7 @@ static void commands(void) {
 int main(void) {
     RUN(philox_known_answers);
     RUN(random_numbers_look_right);
+    RUN(intervals_by_bootstrap);
     RUN(permutation_is_one);
     RUN(numbers_in_text);
     RUN(utf8);

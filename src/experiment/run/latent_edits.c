@@ -100,7 +100,7 @@ static int64_t collect_matches(const latent_index *d, const char *concept, match
         const char *category = d->discovered ? mw_discovery_category(f, i) : NULL;
         bool named = name && strcmp(name, concept) == 0, meant = category && strcmp(category, concept) == 0;
         if (!named && !meant) continue;
-        double weight = meant ? (double)f->purity[i] * (double)f->precision[i] * (double)f->count[i] : 0;
+        double weight = meant ? (double)f->f1[i] : 0;
         list[count++] = (match){i, weight, named};
     }
     qsort(list, (size_t)count, sizeof *list, best_match);

@@ -28,8 +28,8 @@ typedef struct latent_index {
 } latent_index;
 mw_status latent_index_open(const experiment_run *r, latent_index *out) MW_MUST_USE; /* local; the SAE is open */
 void latent_index_close(latent_index *d);
-/* Returns the latents whose name or category is `concept`: first those named so, then by frequency times purity of
- * the top texts times precision. The caller frees. MW_ERR_CONFIG if there is none. */
+/* Returns the latents whose name or category is `concept`: first those named so, then by their F1 as detectors of the
+ * category. The caller frees. MW_ERR_CONFIG if there is none. */
 mw_status latent_index_find(const latent_index *d, const char *concept, int64_t **latents, int64_t *count) MW_MUST_USE;
 
 /* Collects the edits of a variant: concept, edits, add, clamp, ablate. MW_ERR_CONFIG if there are none, or for a

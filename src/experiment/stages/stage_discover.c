@@ -1,4 +1,5 @@
 /* Stage discover: texts, names and neighbours of latents. */
+#include "experiment/run/baselines.h"
 #include "experiment/run/stage_work.h"
 
 #include <math.h>
@@ -63,13 +64,13 @@ static mw_status change_names(void *self, mw_names *names) {
 typedef struct ranked {
     int64_t latent, count;
     int32_t category;
-    double purity;
+    double f1;
 } ranked;
 
-/* Orders by purity, then by frequency. */
-static int by_purity(const void *a, const void *b) {
+/* Orders by F1, then by frequency. */
+static int by_f1(const void *a, const void *b) {
     const ranked *x = a, *y = b;
-    if (x->purity != y->purity) return x->purity < y->purity ? 1 : -1;
+    if (x->f1 != y->f1) return x->f1 < y->f1 ? 1 : -1;
     if (x->count != y->count) return x->count < y->count ? 1 : -1;
     return x->latent < y->latent ? -1 : 1;
 }
@@ -93,7 +94,9 @@ static void print_latent(const findings *f, const ranked *l) {
     mw_text line = {0};
     printf("latent %lld \"%s\": active on %.2f %% of tokens", (long long)l->latent,
            f->names.of[l->latent].name ? f->names.of[l->latent].name : "", 100.0 * (double)l->count / (double)d->rows);
-    if (l->category >= 0) printf(", category %s, purity %.2f", d->category_name[l->category], l->purity);
+    if (l->category >= 0)
+        printf(", category %s, F1 %.2f, precision %.2f", d->category_name[l->category], l->f1,
+               (double)d->precision[l->latent]);
     print_promoted(d, l->latent);
     printf("\n");
     for (int64_t t = first; t < first + 3 && t < first + d->top_texts && d->text_row[t] >= 0; t++) {
@@ -118,27 +121,52 @@ static void choose_varied(ranked *list, int64_t n, int64_t show) {
         }
 }
 
+enum { SCORE_WIDTH = 26 };
+
+/* Prints "0.912 (0.853 to 0.961)", or "-" if it is undefined, after so many spaces. Returns those before the next. */
+static int print_score(const float *score, int spaces) {
+    char text[64];
+    if (isnan(score[0]))
+        snprintf(text, sizeof text, "-");
+    else if (isnan(score[1]))
+        snprintf(text, sizeof text, "%.3f (-)", (double)score[0]);
+    else
+        snprintf(text, sizeof text, "%.3f (%.3f to %.3f)", (double)score[0], (double)score[1], (double)score[2]);
+    printf("%*s%s", spaces, "", text);
+    return SCORE_WIDTH - (int)strlen(text);
+}
+
+static void print_scores(const mw_discovery *d) {
+    printf(
+        "discover: F1 of the best latent of each of %lld categories, on %lld tokens that it was not chosen on; means "
+        "(95 %%)\n  %-12s%-*s%-*s%s\n",
+        (long long)d->scored_counts[0], (long long)d->scored_counts[1], "", SCORE_WIDTH, "F1", SCORE_WIDTH,
+        "above chance", "trained less this");
+    for (int64_t i = 0; i < d->n_scored; i++) {
+        int shown = i == 0 ? MW_SCORE_F1_LEAD : MW_SCORES, spaces = 0;
+        printf("  %-12s", d->scored[i]);
+        for (int s = 0; s < shown; s++) spaces = print_score(d->score + (i * MW_SCORES + s) * 3, spaces);
+        printf("\n");
+    }
+}
+
 static mw_status print_findings(const findings *f, const discover_settings *s, const char *path) {
     const mw_discovery *d = &f->discovery;
     ranked *list = mw_calloc((size_t)d->n, sizeof *list);
     if (!list) return MW_ERR_MEMORY;
     int64_t n = 0;
-    double purity_sum = 0;
     for (int64_t i = 0; i < d->n; i++) {
         if (!d->count[i]) continue;
         ranked *l = &list[n++];
         *l = (ranked){i, d->count[i], -1, 0};
-        bool full = d->text_row[i * d->per + d->top_texts - 1] >= 0; /* a latent of few texts is pure by chance */
-        if (d->n_categories) l->category = d->category[i], l->purity = d->purity[i];
-        purity_sum += l->purity;
-        if (!full) l->purity = 0;
+        if (d->n_categories) l->category = d->category[i], l->f1 = (double)d->f1[i];
     }
-    qsort(list, (size_t)n, sizeof *list, by_purity);
+    qsort(list, (size_t)n, sizeof *list, by_f1);
     choose_varied(list, n, s->show);
     printf("discover: %lld of %lld latents are active on %lld tokens", (long long)n, (long long)d->n,
            (long long)d->rows);
-    if (d->n_categories && n) printf("; mean purity of their top texts %.3f", purity_sum / (double)n);
     printf("; %s\n", path);
+    if (d->n_scored) print_scores(d);
     for (int64_t i = 0; i < n && i < s->show; i++) print_latent(f, &list[i]);
     fflush(stdout);
     mw_free(list);
@@ -193,6 +221,21 @@ static mw_status load_given(experiment_run *r, findings *f) {
     return mw_comm_agree(r->comm, status);
 }
 
+static double l0_of(const mw_discovery *d) {
+    double active = 0;
+    for (int64_t i = 0; i < d->n; i++) active += (double)d->count[i];
+    return active / (double)d->rows;
+}
+
+/* Scores the SAE and its baselines by the categories. */
+static mw_status score(experiment_run *r, const site_views *v, const mw_discover_options *options, mw_discovery *d) {
+    compared_saes c;
+    MW_TRY(run_compared(r, v, l0_of(d), &c));
+    mw_status status = mw_discover_scores(c.sae, c.name, c.n, &v->in, r->comm, options, d);
+    compared_free(&c);
+    return status;
+}
+
 static mw_status discover(experiment_run *r, const site_views *v, findings *f) {
     const discover_settings *s = &r->e->discover;
     mw_discover_options options = s->options;
@@ -200,6 +243,7 @@ static mw_status discover(experiment_run *r, const site_views *v, findings *f) {
     options.categories = s->categories[0] ? &f->categories : NULL;
     MW_TRY(load_given(r, f));
     MW_TRY(mw_discover(r->sae, &v->in, r->comm, &options, &f->discovery));
+    if (options.categories && options.baseline_rows) MW_TRY(score(r, v, &options, &f->discovery));
     if (s->logit_tokens == 0) return MW_OK;
     return mw_discover_logits(r->sae, r->model, r->comm, s->logit_tokens, &f->discovery);
 }

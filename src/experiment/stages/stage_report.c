@@ -88,6 +88,45 @@ static json_t *facts_of(const experiment_run *r, const results *m) {
     return facts;
 }
 
+static json_t *reals_of(const float *values, int64_t n) {
+    json_t *list = json_array();
+    for (int64_t i = 0; i < n; i++) json_array_append_new(list, mw_json_real((double)values[i]));
+    return list;
+}
+
+static json_t *scored_of(const mw_discovery *d, int64_t i) {
+    static const char *const keys[MW_SCORES] = {"f1", "f1_lift", "f1_lead"};
+    json_t *one =
+        json_pack("{s:o, s:I, s:I, s:o}", "name", mw_json_string(d->scored[i], strlen(d->scored[i])), "categories",
+                  (json_int_t)d->scored_counts[i * 2], "rows", (json_int_t)d->scored_counts[i * 2 + 1], "by_category",
+                  reals_of(d->scored_f1 + i * d->n_categories, d->n_categories));
+    for (int s = 0; s < MW_SCORES; s++)
+        json_object_set_new(one, keys[s], reals_of(d->score + (i * MW_SCORES + s) * 3, 3));
+    return one;
+}
+
+static json_t *best_of(const mw_discovery *d, int64_t category) {
+    mw_category_score score;
+    int64_t latent = mw_discovery_best(d, category, &score);
+    double share = (double)d->category_rows[category] / (double)d->rows;
+    if (latent < 0) return NULL;
+    return json_pack("{s:I, s:o, s:o, s:I, s:o, s:o}", "number", (json_int_t)category, "category",
+                     mw_json_string(d->category_name[category], strlen(d->category_name[category])), "share",
+                     mw_json_real(share), "latent", (json_int_t)latent, "f1", mw_json_real(score.f1), "chance",
+                     mw_json_real(mw_category_chance(share)));
+}
+
+/* How well latents detect the categories, of the SAE and of its baselines. */
+static json_t *scores_of(const mw_discovery *d) {
+    json_t *scored = json_array(), *best = json_array();
+    for (int64_t i = 0; i < d->n_scored; i++) json_array_append_new(scored, scored_of(d, i));
+    for (int64_t c = 0; c < d->n_categories; c++) {
+        json_t *one = best_of(d, c);
+        if (one) json_array_append_new(best, one);
+    }
+    return json_pack("{s:o, s:o}", "scored", scored, "best", best);
+}
+
 static json_t *describe(const experiment_run *r, const results *m) {
     const mw_discovery *d = &m->discovery;
     mw_text config = {0};
@@ -104,6 +143,7 @@ static json_t *describe(const experiment_run *r, const results *m) {
         {"history", m->history}, {"evaluation", m->evaluation}, {"sweep", m->sweep}, {"steering", m->steering}};
     for (int i = 0; i < 4; i++)
         if (parts[i].value) json_object_set(meta, parts[i].key, parts[i].value);
+    if (d->n_scored) json_object_set_new(meta, "scores", scores_of(d));
     mw_text_free(&config);
     return meta;
 }

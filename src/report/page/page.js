@@ -189,11 +189,14 @@ const columns = [
   { key: "name", title: "name", value: (i) => nameOf(i).toLowerCase(), show: (i) => nameOf(i) },
   { key: "frequency", title: "active", number: true, value: (i) => table.count[i], show: (i) => percent(table.count[i] / meta.rows) },
   { key: "max", title: "max", number: true, value: (i) => table.max[i], show: (i) => short(table.max[i]) },
-  { key: "category", title: "category", value: (i) => (table.category ? (meta.categories[table.category[i]] || "~") + (1 - table.purity[i]).toFixed(3) : "~"),
-    show: (i) => (table.category && table.category[i] >= 0 ? `${meta.categories[table.category[i]]} ${table.purity[i].toFixed(2)}` : "") },
+  { key: "category", title: "category", value: (i) => (categoryOf(i) ? categoryOf(i) + (1 - table.f1[i]).toFixed(3) : "~"), show: (i) => categoryOf(i) || "" },
+  { key: "f1", title: "F1", number: true, value: (i) => (categoryOf(i) ? table.f1[i] : -1), show: (i) => (categoryOf(i) ? table.f1[i].toFixed(2) : "") },
+  { key: "precision", title: "prec.", number: true, value: (i) => (categoryOf(i) ? table.precision[i] : -1), show: (i) => (categoryOf(i) ? table.precision[i].toFixed(2) : "") },
   { key: "score", title: "score", number: true, value: (i) => table.score[i] ?? -1, show: (i) => (table.score[i] === null ? "" : table.score[i].toFixed(2)) },
 ];
 const nameOf = (i) => table.name[i] ?? "";
+/* Returns the category that a latent detects best, or null. */
+const categoryOf = (i) => (table.category && table.category[i] >= 0 ? meta.categories[table.category[i]] : null);
 const state = { sort: "frequency", down: true, query: "", dead: false, order: [], chosen: -1, tab: "latents" };
 let searchable; /* [n] text that the search looks in, in lower case */
 
@@ -281,8 +284,9 @@ const latentPage = (i, data, tokens) => {
   parts.push(make("h2", { dir: "auto", id: "latent-title" }, `${i} `, ...visible(nameOf(i))));
   const by = table.by[i] ? `, named by ${table.by[i]}` : "";
   parts.push(tiles([["frequency", percent(table.count[i] / meta.rows)], ["active tokens", table.count[i]], ["largest activation", short(table.max[i])],
-    ["category, purity", table.category && table.category[i] >= 0 ? `${meta.categories[table.category[i]]} ${table.purity[i].toFixed(2)}` : null],
-    ["precision for this category", table.category && table.category[i] >= 0 ? percent(table.precision[i]) : null],
+    ["category that it detects best", categoryOf(i)],
+    ["F1 for this category", categoryOf(i) ? table.f1[i].toFixed(2) : null],
+    ["precision, recall", categoryOf(i) ? `${percent(table.precision[i])}, ${percent(table.recall[i])}` : null],
     [`detection score${by}`, table.score[i] === null ? null : table.score[i].toFixed(2)]]));
   if (table.note[i]) parts.push(make("p", { dir: "auto" }, ...visible(table.note[i])));
   if (!data) return parts;
@@ -329,8 +333,22 @@ const trainingPage = () => {
   page.append(make("h2", {}, "Training, over tokens"), make("div", { class: "charts" }, ...drawn));
   return page;
 };
+const interval = (x, low, high, digits) => (!Number.isFinite(x) ? "–" : `${x.toFixed(digits)}${Number.isFinite(low) ? ` (${low.toFixed(digits)} to ${high.toFixed(digits)})` : ""}`);
+const numberTable = (heads, rows) => make("table", {}, make("tr", {}, ...heads.map((t) => make("th", {}, t))), ...rows.map(([first, ...rest]) => make("tr", {}, make("td", { dir: "auto" }, first), ...rest.map((v) => make("td", { class: "number" }, v)))));
+const scoreParts = () => {
+  const s = meta.scores, best = s.best.map((b) => [b.category, percent(b.share), latentLink(b.latent), b.f1.toFixed(2), b.chance.toFixed(2), ...s.scored.map((one) => interval(one.by_category[b.number], NaN, NaN, 2))]);
+  return [make("h3", {}, "categories: each by the latent that detects it best"),
+    make("p", { class: "faint" }, `F1 of the best latent of each of ${s.scored[0].categories} categories, chosen on half of the documents and measured on the ${s.scored[0].rows} tokens of the others; means with 95 % intervals`),
+    numberTable(["", "F1", "above chance", "trained less this"], s.scored.map((one, i) => [one.name, interval(...one.f1, 3), interval(...one.f1_lift, 3), i ? interval(...one.f1_lead, 3) : ""])),
+    numberTable(["category", "share of tokens", "best latent of all tokens", "its F1", "F1 at chance", ...s.scored.map((one) => `F1, ${one.name}`)], best)];
+};
 const evaluationPage = () => {
-  const e = meta.evaluation, page = make("div", { class: "page" });
+  const page = make("div", { class: "page" });
+  page.append(...(meta.evaluation ? evaluationParts() : []), ...(meta.scores ? scoreParts() : []));
+  return page;
+};
+const evaluationParts = () => {
+  const e = meta.evaluation, page = make("div");
   page.append(make("h2", {}, "Evaluation"), tiles([["FVU", short(e.fvu)], ["explained variance", short(e.explained_variance)], ["cosine", short(e.cosine)], ["L0", short(e.l0)], ["dead latents", e.dead], ["dense latents (active on more than 10 % of tokens)", e.dense], ["tokens", e.rows]]));
   if (e.cross_entropy) {
     page.append(make("h3", {}, `next-token prediction, ${e.predicted_on_tokens} tokens`), make("table", {}, make("tr", {}, ...["", "cross-entropy", "KL from clean"].map((t) => make("th", {}, t))),
@@ -341,7 +359,7 @@ const evaluationPage = () => {
   if (e.frequency_bins) charts.append(bars("latents by frequency, powers of ten", e.frequency_bins.map((_, b) => -(e.frequency_bins.length - b)).concat(0), [...e.frequency_bins].reverse(), false));
   if (Array.isArray(e.by_position) && e.by_position.length > 1) charts.append(curve("FVU by position in the sequence", e.by_position.map((p) => p.first), e.by_position.map((p) => p.fvu), false));
   page.append(charts);
-  return page;
+  return [page];
 };
 const sweepPage = () => {
   const points = meta.sweep, page = make("div", { class: "page" });
@@ -355,11 +373,11 @@ const sweepPage = () => {
 const steeringPage = () => {
   const s = meta.steering, page = make("div", { class: "page" });
   page.append(make("h2", {}, "Steering"));
-  const interval = (c) => (!Number.isFinite(c.percent) ? "–" : `${c.percent.toFixed(1)} % (${Number.isFinite(c.low) ? `${c.low.toFixed(1)} to ${c.high.toFixed(1)}` : "–"})`);
+  const share = (c) => (!Number.isFinite(c.percent) ? "–" : `${c.percent.toFixed(1)} % (${Number.isFinite(c.low) ? `${c.low.toFixed(1)} to ${c.high.toFixed(1)}` : "–"})`);
   page.append(make("table", {}, make("tr", {}, ...["variant", "edits", "words of the category", "cross-entropy", "KL from clean"].map((t) => make("th", {}, t))),
     ...s.variants.map((v) => make("tr", {}, make("td", { dir: "auto" }, ...visible(v.name)),
       make("td", {}, ...v.edits.map((e) => make("div", {}, make("a", { href: "#latent=" + e.latent }, String(e.latent)), ` × ${short(e.scale)} + ${short(e.add)}`))),
-      make("td", {}, v.category ? `${v.category.name}: ${interval(v.category)}, unchanged ${interval(v.category.unchanged)}` : "–"), make("td", { class: "number" }, v.predictions ? short(v.predictions.cross_entropy) : "–"), make("td", { class: "number" }, v.predictions ? short(v.predictions.kl) : "–")))));
+      make("td", {}, v.category ? `${v.category.name}: ${share(v.category)}, unchanged ${share(v.category.unchanged)}` : "–"), make("td", { class: "number" }, v.predictions ? short(v.predictions.cross_entropy) : "–"), make("td", { class: "number" }, v.predictions ? short(v.predictions.kl) : "–")))));
   s.prompts.forEach((prompt, p) => {
     page.append(make("h3", {}, ""), make("p", { dir: "auto" }, make("b", {}, ...visible(prompt))));
     page.append(make("table", {}, ...s.variants.map((v) => make("tr", {}, make("th", {}, ...visible(v.name)), make("td", { class: "side", dir: "auto" }, ...visible((v.texts[p] || [])[0] || ""))))));
@@ -420,7 +438,7 @@ const labPage = () => {
 /* ---- views and keys --------------------------------------------------------------------------------------------- */
 
 const views = [["latents", "Latents", null], ["training", "Training", trainingPage], ["evaluation", "Evaluation", evaluationPage], ["sweep", "Sweep", sweepPage], ["steering", "Steering", steeringPage], ["run", "Run", runPage], ["lab", "Lab", labPage]];
-const has = (key) => ({ latents: table, training: meta.history, evaluation: meta.evaluation, sweep: meta.sweep, steering: meta.steering && meta.steering.variants, run: true, lab: table && served })[key];
+const has = (key) => ({ latents: table, training: meta.history, evaluation: meta.evaluation || meta.scores, sweep: meta.sweep, steering: meta.steering && meta.steering.variants, run: true, lab: table && served })[key];
 
 const show = (key) => {
   const main = byId("view");
@@ -473,7 +491,8 @@ const begin = async () => {
   byId("help").addEventListener("click", () => byId("keys").showModal());
   for (const [key, title] of views) if (has(key)) byId("tabs").append(make("button", { type: "button", "data-view": key, onclick: () => { history.replaceState(null, "", "#view=" + key); show(key); } }, title));
   if (table) {
-    searchable = table.count.map((_, i) => [i, nameOf(i), table.note[i] || "", table.words[i] || "", table.category && table.category[i] >= 0 ? meta.categories[table.category[i]] : ""].join(" ").toLowerCase());
+    if (table.category) state.sort = "f1";
+    searchable = table.count.map((_, i) => [i, nameOf(i), table.note[i] || "", table.words[i] || "", categoryOf(i) || ""].join(" ").toLowerCase());
     list = listView();
     detail = make("div", { class: "right", id: "detail" }, make("p", { class: "empty" }, "choose a latent; ? shows the keys"));
     list.refresh();
