@@ -27,22 +27,34 @@ enum { MW_ABLATIONS = MW_ABLATE_MEAN + 1 };
 typedef struct mw_evaluation_input {
     mw_model *model;
     const mw_sae *sae;
-    const mw_store_view *in, *out; /* sites that the SAE reads and rebuilds (out NULL: the same); of this model */
+    const mw_sae *const *baselines; /* [n_baselines] SAEs for the same sites, to compare with; may be NULL */
+    int64_t n_baselines;            /* at most MW_BASELINES */
+    const mw_store_view *in, *out;  /* sites that the SAE reads and rebuilds (out NULL: the same); of this model */
     const mw_dataset *dataset;
     int64_t first, sequences; /* predicts sequences first .. first + sequences - 1 of the dataset */
     int64_t per_pass;         /* sequences per pass at most; 0: as many as memory for logits allows */
     int32_t untouched;        /* token id whose rows are not replaced (a BOS that was not harvested); -1: none */
 } mw_evaluation_input;
 
+/* The model with an SAE's reconstruction: means, and the shares recovered (mw_recovered), with intervals by a bootstrap
+ * over sequences. */
+typedef struct mw_spliced {
+    double ce, kl;
+    mw_estimate from_zero, from_mean;
+} mw_spliced;
+enum { MW_SPLICED_MAX = 1 + MW_BASELINES };
+
 /* Means over the predicted tokens, in nats; NaN if there are none. */
 typedef struct mw_evaluation {
-    double ce[MW_ABLATIONS]; /* cross-entropy of the next token */
-    double kl[MW_ABLATIONS]; /* KL(clean || ablated) of the predictions; 0 for MW_ABLATE_NONE */
-    int64_t tokens;          /* number of predicted tokens */
+    double ce[MW_ABLATIONS];            /* cross-entropy of the next token */
+    double kl[MW_ABLATIONS];            /* KL(clean || ablated) of the predictions; 0 for MW_ABLATE_NONE */
+    mw_spliced spliced[MW_SPLICED_MAX]; /* with the SAE, then with each baseline */
+    int64_t tokens;                     /* number of predicted tokens */
 } mw_evaluation;
 
 /* Runs the model under each ablation and measures its predictions. The same result at any number of ranks. Errors:
- * MW_ERR_STATE, which names site and weight, if the model's numbers are not finite; MW_ERR_MEMORY. Collective. */
+ * MW_ERR_STATE, which names site and weight, if the model's numbers are not finite; MW_ERR_ARG for too many baselines;
+ * MW_ERR_MEMORY. Collective. */
 mw_status mw_evaluate(const mw_evaluation_input *input, const mw_comm *comm, mw_evaluation *out) MW_MUST_USE;
 
 /* Returns the share of the cross-entropy gap between a baseline (zero or mean ablation) and the clean model that the

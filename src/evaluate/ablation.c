@@ -56,17 +56,20 @@ static mw_status replace_rows(void *self, const mw_hook_event *event) {
 
 /* Data shared by all ablations. */
 typedef struct ablation_data {
-    const mw_sae *sae;
+    const mw_sae *sae[MW_SPLICED_MAX];
+    int64_t n_saes;
     const mw_store_view *in, *out;
     int32_t untouched;
-    float *mean;             /* [out->width] */
-    pass_rows read, rebuilt; /* the clean pass at the sites read; the SAE's reconstruction from it */
+    float *mean;                       /* [out->width] */
+    pass_rows read;                    /* the clean pass at the sites read */
+    pass_rows rebuilt[MW_SPLICED_MAX]; /* each SAE's reconstruction from it */
 } ablation_data;
 
 /* One ablation: `self` of its treatment. */
 typedef struct ablation {
     ablation_data *data;
     mw_ablation kind;
+    int64_t sae; /* of MW_ABLATE_SAE */
     mw_hook_id id[MW_VIEW_SITES];
     int count; /* hooks attached */
     site_columns read[MW_VIEW_SITES];
@@ -97,7 +100,7 @@ static mw_status attach_replacements(void *self, mw_hooks *hooks) {
     ablation *a = self;
     ablation_data *s = a->data;
     for (int64_t i = 0, column = 0; i < s->out->n_sites; column += s->out->site[i++].width) {
-        a->replaced[i] = (replacement){{&s->rebuilt, column, s->out->site[i].width, 0},
+        a->replaced[i] = (replacement){{&s->rebuilt[a->sae], column, s->out->site[i].width, 0},
                                        s->untouched,
                                        a->kind == MW_ABLATE_MEAN ? s->mean : NULL,
                                        a->kind == MW_ABLATE_SAE};
@@ -117,8 +120,11 @@ static void detach(void *self, mw_hooks *hooks) {
 static mw_status rebuild(void *self, int64_t rows) {
     ablation_data *s = ((ablation *)self)->data;
     mw_codes codes = {0};
-    mw_status status = mw_sae_encode(s->sae, s->read.data, rows, &codes);
-    if (status == MW_OK) status = mw_sae_decode(s->sae, &codes, s->read.data, s->rebuilt.data);
+    mw_status status = MW_OK;
+    for (int64_t i = 0; i < s->n_saes && status == MW_OK; i++) {
+        status = mw_sae_encode(s->sae[i], s->read.data, rows, &codes);
+        if (status == MW_OK) status = mw_sae_decode(s->sae[i], &codes, s->read.data, s->rebuilt[i].data);
+    }
     mw_codes_free(&codes);
     return status;
 }
@@ -127,25 +133,88 @@ static const char *const ablation_names[MW_ABLATIONS] = {"the clean model", "the
                                                          "the model with the site at zero",
                                                          "the model with the site at its mean"};
 
-static mw_status measure_ablations(ablation_data *s, const prediction_plan *plan, const mw_comm *comm,
-                                   mw_evaluation *out) {
-    ablation ablations[MW_ABLATIONS] = {{0}};
-    treatment treatments[MW_ABLATIONS];
-    prediction found[MW_ABLATIONS];
-    s->read = (pass_rows){mw_alloc((size_t)(plan->rows * s->in->width) * sizeof(float)), s->in->width};
-    s->rebuilt = (pass_rows){mw_alloc((size_t)(plan->rows * s->out->width) * sizeof(float)), s->out->width};
-    for (int kind = 0; kind < MW_ABLATIONS; kind++) {
-        ablations[kind] = (ablation){.data = s, .kind = (mw_ablation)kind};
-        treatments[kind] =
-            (treatment){ablation_names[kind], kind == MW_ABLATE_NONE ? attach_readers : attach_replacements, detach,
-                        kind == MW_ABLATE_NONE ? rebuild : NULL, &ablations[kind]};
+/* The treatments: one of each kind, then the baselines, which are further ones of MW_ABLATE_SAE. */
+enum { TREATMENTS_MAX = MW_ABLATIONS + MW_BASELINES };
+
+static int64_t treatment_of_sae(int64_t sae) {
+    return sae == 0 ? MW_ABLATE_SAE : MW_ABLATIONS + sae - 1;
+}
+
+static mw_status allocate_rows(ablation_data *s, int64_t rows) {
+    s->read = (pass_rows){mw_alloc((size_t)(rows * s->in->width) * sizeof(float)), s->in->width};
+    if (!s->read.data) return MW_ERR_MEMORY;
+    for (int64_t i = 0; i < s->n_saes; i++) {
+        s->rebuilt[i] = (pass_rows){mw_alloc((size_t)(rows * s->out->width) * sizeof(float)), s->out->width};
+        if (!s->rebuilt[i].data) return MW_ERR_MEMORY;
     }
-    MW_TRY(mw_comm_agree(comm, s->read.data && s->rebuilt.data ? MW_OK : MW_ERR_MEMORY));
-    MW_TRY(measure_predictions(plan, comm, treatments, MW_ABLATIONS, found, &out->tokens));
+    return MW_OK;
+}
+
+static int64_t list_treatments(ablation_data *s, ablation *ablations, treatment *treatments) {
+    int64_t n = MW_ABLATIONS + s->n_saes - 1;
+    for (int64_t t = 0; t < n; t++) {
+        bool baseline = t >= MW_ABLATIONS;
+        mw_ablation kind = baseline ? MW_ABLATE_SAE : (mw_ablation)t;
+        ablations[t] = (ablation){.data = s, .kind = kind, .sae = baseline ? t - MW_ABLATIONS + 1 : 0};
+        treatments[t] = (treatment){baseline ? "the model with a baseline" : ablation_names[t],
+                                    t == MW_ABLATE_NONE ? attach_readers : attach_replacements, detach,
+                                    t == MW_ABLATE_NONE ? rebuild : NULL, &ablations[t]};
+    }
+    return n;
+}
+
+/* ---- intervals ---------------------------------------------------------------------------------------------- */
+
+/* Sums of each sequence, as measure_predictions makes them. */
+typedef struct sequence_sums {
+    const double *sums;
+    int64_t sequences, treatments, saes;
+} sequence_sums;
+
+/* Shares recovered by each SAE, from zero and from the mean, of resampled sequences. */
+static void recovered_shares(const void *self, int64_t draw, double *out) {
+    const sequence_sums *s = self;
+    int64_t width = 2 * s->treatments + 1;
+    double ce[TREATMENTS_MAX] = {0}, tokens = 0;
+    for (int64_t q = 0; q < s->sequences; q++) {
+        const double *one = s->sums + mw_resampled(draw, q, s->sequences) * width;
+        for (int64_t t = 0; t < s->treatments; t++) ce[t] += one[t];
+        tokens += one[width - 1];
+    }
+    for (int64_t t = 0; t < s->treatments; t++) ce[t] /= tokens;
+    for (int64_t i = 0; i < s->saes; i++) {
+        double with_sae = ce[treatment_of_sae(i)];
+        out[2 * i] = mw_recovered(ce[MW_ABLATE_NONE], with_sae, ce[MW_ABLATE_ZERO]);
+        out[2 * i + 1] = mw_recovered(ce[MW_ABLATE_NONE], with_sae, ce[MW_ABLATE_MEAN]);
+    }
+}
+
+static void set_results(const sequence_sums *s, const prediction *found, mw_evaluation *out) {
+    mw_estimate share[2 * MW_SPLICED_MAX];
     for (int kind = 0; kind < MW_ABLATIONS; kind++) {
         out->ce[kind] = found[kind].ce;
         out->kl[kind] = found[kind].kl;
     }
+    mw_bootstrap(recovered_shares, s, s->sequences, (int)(2 * s->saes), share);
+    for (int64_t i = 0; i < s->saes; i++) {
+        const prediction *one = &found[treatment_of_sae(i)];
+        out->spliced[i] = (mw_spliced){one->ce, one->kl, share[2 * i], share[2 * i + 1]};
+    }
+}
+
+/* ---- all of it ------------------------------------------------------------------------------------------------ */
+
+static mw_status measure_ablations(ablation_data *s, const prediction_plan *plan, const mw_comm *comm,
+                                   mw_evaluation *out) {
+    ablation ablations[TREATMENTS_MAX] = {{0}};
+    treatment treatments[TREATMENTS_MAX];
+    prediction found[TREATMENTS_MAX];
+    double *sums = NULL;
+    int64_t n = list_treatments(s, ablations, treatments);
+    MW_TRY(mw_comm_agree(comm, allocate_rows(s, plan->rows)));
+    MW_TRY(measure_predictions(plan, comm, treatments, n, found, &out->tokens, &sums));
+    set_results(&(sequence_sums){sums, plan->count, n, s->n_saes}, found, out);
+    mw_free(sums);
     return MW_OK;
 }
 
@@ -162,17 +231,28 @@ static mw_status mean_row(const mw_store_view *view, float **out) {
     return status;
 }
 
+static void free_rows(ablation_data *s) {
+    mw_free(s->read.data);
+    for (int64_t i = 0; i < s->n_saes; i++) mw_free(s->rebuilt[i].data);
+    mw_free(s->mean);
+}
+
 mw_status mw_evaluate(const mw_evaluation_input *input, const mw_comm *comm, mw_evaluation *out) {
-    ablation_data s = {
-        .sae = input->sae, .in = input->in, .out = input->out ? input->out : input->in, .untouched = input->untouched};
+    ablation_data s = {.sae = {input->sae},
+                       .n_saes = 1 + input->n_baselines,
+                       .in = input->in,
+                       .out = input->out ? input->out : input->in,
+                       .untouched = input->untouched};
     *out = (mw_evaluation){0};
+    if (input->n_baselines > MW_BASELINES)
+        return mw_error(MW_ERR_ARG, "evaluation with %lld baselines: expected at most %d",
+                        (long long)input->n_baselines, MW_BASELINES);
+    for (int64_t i = 0; i < input->n_baselines; i++) s.sae[1 + i] = input->baselines[i];
     MW_TRY(mw_comm_agree(comm, mean_row(s.out, &s.mean)));
     prediction_plan plan =
         plan_predictions(input->model, input->dataset, input->first, input->sequences, input->per_pass);
     mw_status status = measure_ablations(&s, &plan, comm, out);
-    mw_free(s.read.data);
-    mw_free(s.rebuilt.data);
-    mw_free(s.mean);
+    free_rows(&s);
     return status;
 }
 

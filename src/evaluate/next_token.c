@@ -11,12 +11,13 @@ enum { LOGITS_MAX = 1 << 24 }; /* clean logits kept at once, in floats */
 /* Detector on logits, which come in pieces: keeps those of the clean model, compares those of the treated one with
  * them. */
 typedef struct logit_reader {
-    const int32_t *next;     /* next token of each row of the pass */
-    const int32_t *sequence; /* [rows + 1] sequence of each row, -1 after the last */
-    float *clean;            /* [rows, vocab] clean log-probabilities */
-    bool keep;               /* this is the clean pass */
-    int64_t row;             /* of the pass, at which the next event begins */
-    double ce, kl, tokens;
+    const int32_t *next;      /* next token of each row of the pass */
+    const int32_t *sequence;  /* [rows + 1] sequence of each row, -1 after the last */
+    float *clean;             /* [rows, vocab] clean log-probabilities */
+    bool keep;                /* this is the clean pass */
+    int64_t row;              /* of the pass, at which the next event begins */
+    int64_t width;            /* of the sums of a sequence */
+    double *ce, *kl, *tokens; /* of the first sequence; those of the next are `width` later */
 } logit_reader;
 
 static double log_sum_exp(const float *x, int64_t n) {
@@ -29,13 +30,14 @@ static double log_sum_exp(const float *x, int64_t n) {
 static void add_row(logit_reader *d, const float *logits, int64_t vocab) {
     double total = log_sum_exp(logits, vocab);
     float *clean = d->clean + d->row * vocab;
+    int64_t at = d->sequence[d->row] * d->width;
     if (d->keep) {
+        d->tokens[at]++;
         for (int64_t i = 0; i < vocab; i++) clean[i] = (float)(logits[i] - total);
     } else {
-        for (int64_t i = 0; i < vocab; i++) d->kl += exp(clean[i]) * (clean[i] - (logits[i] - total));
+        for (int64_t i = 0; i < vocab; i++) d->kl[at] += exp(clean[i]) * (clean[i] - (logits[i] - total));
     }
-    d->ce += total - logits[d->next[d->row]];
-    d->tokens++;
+    d->ce[at] += total - logits[d->next[d->row]];
 }
 
 static mw_status read_logits(void *self, const mw_hook_event *event) {
@@ -57,7 +59,7 @@ typedef struct measurement {
     const treatment *treatments;
     int64_t n, n_passes;
     int64_t bad;  /* pass * n + treatment of the first sums that are not finite; -1: none so far */
-    double *sums; /* [n_passes, 2 n + 1]: cross-entropies, divergences, tokens */
+    double *sums; /* [sequences, 2 n + 1]: cross-entropies, divergences, tokens */
     float *clean;
     int32_t *next, *sequence;
 } measurement;
@@ -79,7 +81,14 @@ static mw_status forward(measurement *s, const mw_batch *batch, int64_t t) {
 
 static mw_status run_treated(measurement *s, const mw_batch *batch, int64_t t, double *sums) {
     mw_hooks *hooks = mw_model_hooks(s->plan->model);
-    logit_reader d = {.next = s->next, .sequence = s->sequence, .clean = s->clean, .keep = t == 0};
+    logit_reader d = {.next = s->next,
+                      .sequence = s->sequence,
+                      .clean = s->clean,
+                      .keep = t == 0,
+                      .width = 2 * s->n + 1,
+                      .ce = sums + t,
+                      .kl = sums + s->n + t,
+                      .tokens = sums + 2 * s->n};
     mw_hook_id id;
     MW_TRY(mw_hooks_attach(
         hooks,
@@ -87,9 +96,6 @@ static mw_status run_treated(measurement *s, const mw_batch *batch, int64_t t, d
         &id));
     mw_status status = with_treatment(s, batch, t, forward);
     mw_hooks_detach(hooks, id);
-    sums[t] = d.ce;
-    sums[s->n + t] = d.kl;
-    sums[2 * s->n] = d.tokens;
     return status;
 }
 
@@ -107,10 +113,16 @@ static pass_span span_of(const measurement *s, int64_t pass) {
                        (mw_batch){.n_seq = n, .ids = d->ids + d->first[first], .length = d->length + first}};
 }
 
+static bool are_finite(const measurement *s, const double *sums, int64_t sequences, int64_t t) {
+    for (int64_t q = 0; q < sequences; q++, sums += 2 * s->n + 1)
+        if (!isfinite(sums[t]) || !isfinite(sums[s->n + t])) return false;
+    return true;
+}
+
 static mw_status run_pass(measurement *s, int64_t pass) {
     const mw_dataset *d = s->plan->dataset;
     pass_span p = span_of(s, pass);
-    double *sums = s->sums + pass * (2 * s->n + 1);
+    double *sums = s->sums + pass * s->plan->per_pass * (2 * s->n + 1);
     int64_t row = 0;
     for (int64_t q = 0; q < p.n; q++)
         for (int64_t i = 0; i < d->length[p.first + q]; i++) s->sequence[row++] = (int32_t)q;
@@ -118,7 +130,7 @@ static mw_status run_pass(measurement *s, int64_t pass) {
     memcpy(s->next, d->ids + d->first[p.first] + 1, (size_t)(p.rows - 1) * sizeof *s->next);
     for (int64_t t = 0; t < s->n; t++) {
         MW_TRY(run_treated(s, &p.batch, t, sums));
-        if (!isfinite(sums[t]) || !isfinite(sums[s->n + t])) {
+        if (!are_finite(s, sums, p.n, t)) {
             s->bad = pass * s->n + t;
             return MW_OK;
         }
@@ -144,18 +156,19 @@ static mw_status check_passes(measurement *s) {
     return mw_comm_agree(s->comm, status);
 }
 
-/* Adds the sums of all passes, in the order of the passes. */
-static mw_status add_passes(measurement *s, prediction *out, int64_t *tokens) {
+/* Adds the sums of all sequences, in their order. */
+static mw_status add_sequences(measurement *s, prediction *out, int64_t *tokens) {
     int64_t width = 2 * s->n + 1;
-    MW_TRY(mw_comm_allgather_shares(s->comm, s->sums, s->n_passes, 1, (size_t)width * sizeof *s->sums));
+    MW_TRY(
+        mw_comm_allgather_shares(s->comm, s->sums, s->plan->count, s->plan->per_pass, (size_t)width * sizeof *s->sums));
     double all = 0;
     for (int64_t t = 0; t < s->n; t++) out[t] = (prediction){0, 0};
-    for (int64_t p = 0; p < s->n_passes; p++) {
+    for (int64_t q = 0; q < s->plan->count; q++) {
         for (int64_t t = 0; t < s->n; t++) {
-            out[t].ce += s->sums[p * width + t];
-            out[t].kl += s->sums[p * width + s->n + t];
+            out[t].ce += s->sums[q * width + t];
+            out[t].kl += s->sums[q * width + s->n + t];
         }
-        all += s->sums[p * width + 2 * s->n];
+        all += s->sums[q * width + 2 * s->n];
     }
     for (int64_t t = 0; t < s->n; t++) { /* NaN without tokens: 0/0 */
         out[t].ce /= all;
@@ -181,7 +194,7 @@ prediction_plan plan_predictions(mw_model *model, const mw_dataset *dataset, int
 static mw_status prepare(measurement *s) {
     int64_t rows = s->plan->rows;
     s->n_passes = (s->plan->count + s->plan->per_pass - 1) / s->plan->per_pass;
-    s->sums = mw_calloc((size_t)(s->n_passes * (2 * s->n + 1)), sizeof *s->sums);
+    s->sums = mw_calloc((size_t)(s->plan->count * (2 * s->n + 1)), sizeof *s->sums);
     s->clean = mw_alloc((size_t)(rows * mw_model_about(s->plan->model)->vocab) * sizeof *s->clean);
     s->next = mw_calloc((size_t)rows + 1, sizeof *s->next);
     s->sequence = mw_alloc((size_t)(rows + 1) * sizeof *s->sequence);
@@ -189,7 +202,7 @@ static mw_status prepare(measurement *s) {
 }
 
 mw_status measure_predictions(const prediction_plan *plan, const mw_comm *comm, const treatment *treatments, int64_t n,
-                              prediction *out, int64_t *tokens) {
+                              prediction *out, int64_t *tokens, double **by_sequence) {
     int64_t begin, end;
     measurement s = {.comm = comm, .plan = plan, .treatments = treatments, .n = n, .bad = -1};
     mw_status status = prepare(&s);
@@ -197,7 +210,11 @@ mw_status measure_predictions(const prediction_plan *plan, const mw_comm *comm, 
     for (int64_t p = begin; p < end && status == MW_OK && s.bad < 0; p++) status = run_pass(&s, p);
     status = mw_comm_agree(comm, status);
     if (status == MW_OK) status = check_passes(&s);
-    if (status == MW_OK) status = add_passes(&s, out, tokens);
+    if (status == MW_OK) status = add_sequences(&s, out, tokens);
+    if (status == MW_OK && by_sequence) {
+        *by_sequence = s.sums;
+        s.sums = NULL;
+    }
     void *all[] = {s.sums, s.clean, s.next, s.sequence};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) mw_free(all[i]);
     return status;

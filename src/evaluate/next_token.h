@@ -31,11 +31,12 @@ typedef struct prediction_plan {
 prediction_plan plan_predictions(mw_model *model, const mw_dataset *dataset, int64_t first, int64_t count,
                                  int64_t most);
 
-/* Measures the predictions of n treatments, and sets out [n] and *tokens, the number of predicted tokens. Treatment 0
- * must leave the model unchanged: it gives the clean predictions, and runs first on every pass. The same result at any
- * number of ranks. Errors: MW_ERR_STATE, which names the site and the weights, if the model's numbers are not finite;
- * MW_ERR_MEMORY. Collective. */
+/* Measures the predictions of n treatments, and sets out [n] and *tokens, the number of predicted tokens.
+ * `by_sequence`, unless NULL, gets the sums of each sequence [count, 2 n + 1]: cross-entropies, divergences, predicted
+ * tokens; the caller frees it. Treatment 0 must leave the model unchanged: it gives the clean predictions, and runs
+ * first on every pass. The same result at any number of ranks. Errors: MW_ERR_STATE, which names the site and the
+ * weights, if the model's numbers are not finite; MW_ERR_MEMORY. Collective. */
 mw_status measure_predictions(const prediction_plan *plan, const mw_comm *comm, const treatment *treatments, int64_t n,
-                              prediction *out, int64_t *tokens) MW_MUST_USE;
+                              prediction *out, int64_t *tokens, double **by_sequence) MW_MUST_USE;
 
 #endif

@@ -74,7 +74,7 @@ typedef struct naming_settings {
 } naming_settings;
 
 typedef struct evaluate_settings {
-    bool ce_recovered;
+    bool ce_recovered, baselines;
     int64_t tokens;
 } evaluate_settings;
 

@@ -144,6 +144,8 @@ static const mw_field evaluate_fields[] = {
      .doc = "cross-entropy of the model with the SAE spliced in, against zero ablation"},
     {"tokens", MW_FIELD_INT, AT(evaluate_settings, tokens), "20_000", .min = 2, .max = 1e12,
      .doc = "tokens of the dataset to measure on"},
+    {"baselines", MW_FIELD_BOOL, AT(evaluate_settings, baselines), "true",
+     .doc = "measure untrained SAEs too: initial weights, random directions, PCA; not for transcoders"},
     {0}};
 
 /* Keys of the section, and of each of its variants. */

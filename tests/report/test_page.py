@@ -135,7 +135,7 @@ def real(page, path, picture):
         page.press(key)
         check("view " + key, page.run(least))
     page.press("3")
-    check("scores of the baselines", page.run("['trained', 'untrained', 'random', 'pca'].every((n) => [...document.querySelectorAll('td')].some((c) => c.textContent === n))"))
+    check("evaluation and scores of the baselines", page.run("[...document.querySelectorAll('td')].filter((c) => c.textContent === 'pca').length === 2 && ['trained', 'untrained', 'random', 'pca'].every((n) => [...document.querySelectorAll('td')].some((c) => c.textContent === n))"))
     page.press("t")
     dark = page.run("getComputedStyle(document.body).backgroundColor")
     page.press("t")

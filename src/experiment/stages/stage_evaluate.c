@@ -1,9 +1,18 @@
 /* Stage evaluate: how much of the activations, and of the model's predictions, an SAE keeps. */
+#include "experiment/run/baselines.h"
 #include "experiment/run/stage_work.h"
 #include "microw/evaluate.h"
 
 #include <math.h>
 #include <stdio.h>
+
+/* What is measured of the SAE and of each of its baselines. */
+typedef struct measurements {
+    compared_saes saes;
+    mw_sae_metrics metrics[COMPARED_MAX];
+    mw_evaluation predictions;
+    bool predicted;
+} measurements;
 
 static json_t *positions(const mw_sae_metrics *m) {
     json_t *list = json_array();
@@ -59,12 +68,21 @@ static json_t *reconstruction(const mw_store_view *out, const mw_sae_metrics *m)
     return made;
 }
 
-static double ce_recovered(const mw_evaluation *d, mw_ablation baseline) {
-    return mw_recovered(d->ce[MW_ABLATE_NONE], d->ce[MW_ABLATE_SAE], d->ce[baseline]);
+static double kl_recovered(const mw_evaluation *d, double kl, mw_ablation baseline) {
+    return mw_recovered(0, kl, d->kl[baseline]);
 }
 
-static double kl_recovered(const mw_evaluation *d, mw_ablation baseline) {
-    return mw_recovered(0, d->kl[MW_ABLATE_SAE], d->kl[baseline]);
+static json_t *interval_of(const mw_estimate *e) {
+    return json_pack("[o, o]", mw_json_real(e->low), mw_json_real(e->high));
+}
+
+static void add_recovered(json_t *made, const mw_evaluation *d, const mw_spliced *s) {
+    json_object_set_new(made, "ce_recovered_zero", mw_json_real(s->from_zero.value));
+    json_object_set_new(made, "ce_recovered_zero_95", interval_of(&s->from_zero));
+    json_object_set_new(made, "ce_recovered_mean", mw_json_real(s->from_mean.value));
+    json_object_set_new(made, "ce_recovered_mean_95", interval_of(&s->from_mean));
+    json_object_set_new(made, "kl_recovered_zero", mw_json_real(kl_recovered(d, s->kl, MW_ABLATE_ZERO)));
+    json_object_set_new(made, "kl_recovered_mean", mw_json_real(kl_recovered(d, s->kl, MW_ABLATE_MEAN)));
 }
 
 static void add_predictions(json_t *made, const mw_evaluation *d) {
@@ -76,16 +94,32 @@ static void add_predictions(json_t *made, const mw_evaluation *d) {
     }
     json_object_set_new(made, "cross_entropy", ce);
     json_object_set_new(made, "kl", kl);
-    json_object_set_new(made, "ce_recovered_zero", mw_json_real(ce_recovered(d, MW_ABLATE_ZERO)));
-    json_object_set_new(made, "ce_recovered_mean", mw_json_real(ce_recovered(d, MW_ABLATE_MEAN)));
-    json_object_set_new(made, "kl_recovered_zero", mw_json_real(kl_recovered(d, MW_ABLATE_ZERO)));
-    json_object_set_new(made, "kl_recovered_mean", mw_json_real(kl_recovered(d, MW_ABLATE_MEAN)));
+    add_recovered(made, d, &d->spliced[0]);
     json_object_set_new(made, "predicted_on_tokens", json_integer(d->tokens));
 }
 
-static mw_status save(const stage_work *w, const site_views *v, const mw_sae_metrics *m, const mw_evaluation *d) {
-    json_t *made = reconstruction(site_views_target(v), m);
-    if (d) add_predictions(made, d);
+static json_t *baseline_json(const measurements *m, int64_t i) {
+    const mw_sae_metrics *one = &m->metrics[i];
+    json_t *made = json_pack("{s:I, s:o, s:o, s:o, s:I}", "latents", (json_int_t)m->saes.sae[i]->n, "fvu",
+                             mw_json_real(one->fvu), "explained_variance", mw_json_real(one->explained_variance), "l0",
+                             mw_json_real(one->l0), "dead", (json_int_t)one->dead);
+    if (!m->predicted) return made;
+    json_object_set_new(made, "cross_entropy", mw_json_real(m->predictions.spliced[i].ce));
+    json_object_set_new(made, "kl", mw_json_real(m->predictions.spliced[i].kl));
+    add_recovered(made, &m->predictions, &m->predictions.spliced[i]);
+    return made;
+}
+
+static void add_baselines(json_t *made, const measurements *m) {
+    json_t *all = json_object();
+    for (int64_t i = 1; i < m->saes.n; i++) json_object_set_new(all, m->saes.name[i], baseline_json(m, i));
+    json_object_set_new(made, "baselines", all);
+}
+
+static mw_status save(const stage_work *w, const site_views *v, const measurements *m) {
+    json_t *made = reconstruction(site_views_target(v), &m->metrics[0]);
+    if (m->predicted) add_predictions(made, &m->predictions);
+    if (m->saes.n > 1) add_baselines(made, m);
     json_object_set_new(made, "stage", json_string(w->fingerprint));
     mw_status status = made ? mw_lock_check(&w->lock) : MW_ERR_MEMORY;
     if (status == MW_OK) status = mw_json_save(w->output, made, 1);
@@ -94,7 +128,7 @@ static mw_status save(const stage_work *w, const site_views *v, const mw_sae_met
 }
 
 static void print_predictions(const mw_evaluation *d) {
-    double from_zero = ce_recovered(d, MW_ABLATE_ZERO), from_mean = ce_recovered(d, MW_ABLATE_MEAN);
+    double from_zero = d->spliced[0].from_zero.value, from_mean = d->spliced[0].from_mean.value;
     printf("evaluate: cross-entropy %s clean, %s with the SAE, %s with the site at zero, %s at its mean: "
            "%s %% and %s %% recovered; KL %s\n",
            mw_show(d->ce[MW_ABLATE_NONE], 4).text, mw_show(d->ce[MW_ABLATE_SAE], 4).text,
@@ -107,12 +141,43 @@ static void print_predictions(const mw_evaluation *d) {
             MW_RECOVERED_FROM);
 }
 
-static void print_result(const mw_sae *sae, const mw_sae_metrics *m, const mw_evaluation *d) {
+/* "99.81 % (99.74 to 99.88)". */
+static void print_share(const mw_estimate *e) {
+    char text[64];
+    if (isnan(e->low))
+        snprintf(text, sizeof text, "%.2f %% (-)", 100 * e->value);
+    else
+        snprintf(text, sizeof text, "%.2f %% (%.2f to %.2f)", 100 * e->value, 100 * e->low, 100 * e->high);
+    printf("  %-26s", isnan(e->value) ? "-" : text);
+}
+
+/* Prints the same numbers of the SAE and its baselines, one below the other. */
+static void print_compared(const measurements *m) {
+    printf("  %-12s%8s%11s%8s%10s", "", "FVU", "explained", "L0", "dead");
+    if (m->predicted) printf("  %-26s  %-26s%8s", "recovered from zero (95 %)", "from the mean", "KL");
+    printf("\n");
+    for (int64_t i = 0; i < m->saes.n; i++) {
+        const mw_sae_metrics *one = &m->metrics[i];
+        printf("  %-12s%8s%11s%8.1f%8.2f %%", m->saes.name[i], mw_show(one->fvu, 4).text,
+               mw_show(one->explained_variance, 4).text, one->l0,
+               100.0 * (double)one->dead / (double)m->saes.sae[i]->n);
+        if (m->predicted) {
+            print_share(&m->predictions.spliced[i].from_zero);
+            print_share(&m->predictions.spliced[i].from_mean);
+            printf("%8s", mw_show(m->predictions.spliced[i].kl, 4).text);
+        }
+        printf("\n");
+    }
+}
+
+static void print_result(const measurements *all) {
+    const mw_sae_metrics *m = &all->metrics[0];
     printf("evaluate: FVU %s, explained variance %s, cosine %s, L0 %.1f, dead %.2f %%, dense %lld on %lld rows\n",
            mw_show(m->fvu, 4).text, mw_show(m->explained_variance, 4).text, mw_show(m->cosine, 4).text, m->l0,
-           100.0 * (double)m->dead / (double)sae->n, (long long)m->dense, (long long)m->rows);
+           100.0 * (double)m->dead / (double)all->saes.sae[0]->n, (long long)m->dense, (long long)m->rows);
     if (isnan(m->fvu)) printf("evaluate: \"-\": undefined, since the activations do not vary\n");
-    if (d) print_predictions(d);
+    if (all->predicted) print_predictions(&all->predictions);
+    if (all->saes.n > 1) print_compared(all);
     fflush(stdout);
 }
 
@@ -140,29 +205,42 @@ static int64_t count_sequences(const mw_dataset *d, int64_t tokens) {
     return n;
 }
 
-static mw_status predict_with(experiment_run *r, const site_views *v, mw_evaluation *out) {
+static mw_status predict_with(experiment_run *r, const site_views *v, measurements *m) {
     const mw_evaluation_input input = {.model = r->model,
                                        .sae = r->sae,
+                                       .baselines = m->saes.sae + 1,
+                                       .n_baselines = m->saes.n - 1,
                                        .in = &v->in,
                                        .out = v->out,
                                        .dataset = r->dataset,
                                        .sequences = count_sequences(r->dataset, r->e->evaluate.tokens),
                                        .per_pass = r->e->dataset.batch,
                                        .untouched = run_untouched_token(r)};
-    return mw_evaluate(&input, r->comm, out);
+    return mw_evaluate(&input, r->comm, &m->predictions);
+}
+
+static mw_status measure_rows(const experiment_run *r, const site_views *v, measurements *m, int64_t i) {
+    return mw_sae_measure(m->saes.sae[i], &v->in, v->out, r->e->train.options.nan_rule, r->comm, &m->metrics[i]);
+}
+
+static mw_status measure(experiment_run *r, const site_views *v, measurements *m) {
+    m->saes = (compared_saes){.n = 1, .name = {"trained"}, .sae = {r->sae}};
+    m->predicted = r->e->evaluate.ce_recovered;
+    MW_TRY(measure_rows(r, v, m, 0));
+    if (r->e->evaluate.baselines) MW_TRY(run_compared(r, v, m->metrics[0].l0, &m->saes));
+    for (int64_t i = 1; i < m->saes.n; i++) MW_TRY(measure_rows(r, v, m, i));
+    return m->predicted ? predict_with(r, v, m) : MW_OK;
 }
 
 static mw_status evaluate(experiment_run *r, const site_views *v, stage_work *w) {
-    mw_sae_metrics metrics;
-    mw_evaluation predictions;
-    bool predict = r->e->evaluate.ce_recovered;
+    measurements m = {0};
     MW_TRY(stage_work_begin(r, w));
     if (w->complete) return MW_OK;
-    MW_TRY(mw_sae_measure(r->sae, &v->in, v->out, r->e->train.options.nan_rule, r->comm, &metrics));
-    if (predict) MW_TRY(predict_with(r, v, &predictions));
-    if (run_is_root(r)) print_result(r->sae, &metrics, predict ? &predictions : NULL);
-    MW_TRY(mw_comm_agree(r->comm, run_is_root(r) ? save(w, v, &metrics, predict ? &predictions : NULL) : MW_OK));
-    return stage_work_finish(r, w);
+    mw_status status = measure(r, v, &m);
+    if (status == MW_OK && run_is_root(r)) print_result(&m);
+    if (status == MW_OK) status = mw_comm_agree(r->comm, run_is_root(r) ? save(w, v, &m) : MW_OK);
+    compared_free(&m.saes);
+    return status == MW_OK ? stage_work_finish(r, w) : status;
 }
 
 mw_status stage_evaluate(experiment_run *r) {

@@ -14,6 +14,31 @@ static int64_t active_latents(const mw_discovery *d) {
     return n;
 }
 
+static void print_scores(const mw_discovery *d) {
+    printf("          F1 of the best latents");
+    for (int64_t i = 0; i < d->n_scored; i++)
+        printf("%s %s %.3f", i ? "," : ":", d->scored[i], (double)d->score[i * MW_SCORES * 3]);
+    printf("\n");
+}
+
+static void print_measures(const char *name, const json_t *e) {
+    printf("%s FVU %s, L0 %.1f", name, mw_show(mw_json_number(e, "fvu", NAN), 4).text, mw_json_number(e, "l0", 0));
+    if (json_object_get(e, "cosine")) printf(", cosine %s", mw_show(mw_json_number(e, "cosine", NAN), 4).text);
+    if (json_object_get(e, "ce_recovered_zero"))
+        printf(", cross-entropy recovered %s %%", mw_show(100 * mw_json_number(e, "ce_recovered_zero", NAN), 2).text);
+    printf("\n");
+}
+
+static void print_evaluation(const json_t *e) {
+    const char *name;
+    json_t *one;
+    print_measures("evaluate ", e);
+    json_object_foreach(json_object_get(e, "baselines"), name, one) {
+        printf("          %s:", name);
+        print_measures("", one);
+    }
+}
+
 static void print_summary(const experiment_run *r, const results *m) {
     printf("%s, model %s\n", r->e->top.name, r->e->given->model.path);
     if (m->harvest)
@@ -27,13 +52,8 @@ static void print_summary(const experiment_run *r, const results *m) {
     if (m->discovered)
         printf("discover  %lld active of %lld latents\n", (long long)active_latents(&m->discovery),
                (long long)m->discovery.n);
-    const json_t *e = m->evaluation;
-    if (e)
-        printf("evaluate  FVU %s, L0 %.1f, cosine %s", mw_show(mw_json_number(e, "fvu", NAN), 4).text,
-               mw_json_number(e, "l0", 0), mw_show(mw_json_number(e, "cosine", NAN), 4).text);
-    if (json_object_get(e, "ce_recovered_zero"))
-        printf(", cross-entropy recovered %s %%", mw_show(100 * mw_json_number(e, "ce_recovered_zero", NAN), 1).text);
-    if (e) printf("\n");
+    if (m->discovered && m->discovery.n_scored) print_scores(&m->discovery);
+    if (m->evaluation) print_evaluation(m->evaluation);
 }
 
 /* ---- the page ---------------------------------------------------------------------------------------------------- */

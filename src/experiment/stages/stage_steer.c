@@ -211,7 +211,8 @@ static mw_status predict(steer_job *job) {
     mw_status status = mw_comm_agree(job->r->comm, treatments && found ? MW_OK : MW_ERR_MEMORY);
     for (int64_t v = 0; v < job->n && status == MW_OK; v++)
         treatments[v] = (treatment){job->list[v].name, attach, detach, NULL, &job->list[v]};
-    if (status == MW_OK) status = measure_predictions(&plan, job->r->comm, treatments, job->n, found, &job->tokens);
+    if (status == MW_OK)
+        status = measure_predictions(&plan, job->r->comm, treatments, job->n, found, &job->tokens, NULL);
     for (int64_t v = 0; v < job->n && status == MW_OK; v++) job->list[v].predicted = found[v];
     mw_free(treatments);
     mw_free(found);

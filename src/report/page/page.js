@@ -347,13 +347,24 @@ const evaluationPage = () => {
   page.append(...(meta.evaluation ? evaluationParts() : []), ...(meta.scores ? scoreParts() : []));
   return page;
 };
+const recovered = (e, kind) => {
+  const ends = e[`ce_recovered_${kind}_95`] || [];
+  return interval(100 * e["ce_recovered_" + kind], 100 * ends[0], 100 * ends[1], 2);
+};
+const comparedTable = (e) => {
+  const predicted = Boolean(e.cross_entropy), latents = table ? table.count.length : NaN;
+  const row = (name, one, n, kl) => [name, short(one.fvu), short(one.explained_variance), short(one.l0), percent(one.dead / n), ...(predicted ? [recovered(one, "zero"), recovered(one, "mean"), short(kl)] : [])];
+  return numberTable(["", "FVU", "explained variance", "L0", "dead latents", ...(predicted ? ["cross-entropy recovered from zero, % (95 %)", "from the mean", "KL from clean"] : [])],
+    [row("trained", e, latents, predicted ? e.kl.sae : NaN), ...Object.entries(e.baselines).map(([name, one]) => row(name, one, one.latents, one.kl))]);
+};
 const evaluationParts = () => {
   const e = meta.evaluation, page = make("div");
   page.append(make("h2", {}, "Evaluation"), tiles([["FVU", short(e.fvu)], ["explained variance", short(e.explained_variance)], ["cosine", short(e.cosine)], ["L0", short(e.l0)], ["dead latents", e.dead], ["dense latents (active on more than 10 % of tokens)", e.dense], ["tokens", e.rows]]));
+  if (e.baselines) page.append(make("h3", {}, "beside SAEs that were not trained"), comparedTable(e));
   if (e.cross_entropy) {
     page.append(make("h3", {}, `next-token prediction, ${e.predicted_on_tokens} tokens`), make("table", {}, make("tr", {}, ...["", "cross-entropy", "KL from clean"].map((t) => make("th", {}, t))),
       ...[["clean", "clean model"], ["sae", "with the SAE"], ["zero", "site at zero"], ["mean", "site at its mean"]].map(([key, title]) => make("tr", {}, make("td", {}, title), make("td", { class: "number" }, short(e.cross_entropy[key])), make("td", { class: "number" }, short(e.kl[key]))))),
-      tiles([["cross-entropy recovered, against zero ablation", percent(e.ce_recovered_zero)], ["against mean ablation", percent(e.ce_recovered_mean)]]));
+      tiles([["cross-entropy recovered, against zero ablation, % (95 %)", recovered(e, "zero")], ["against mean ablation", recovered(e, "mean")]]));
   }
   const charts = make("div", { class: "charts" });
   if (e.frequency_bins) charts.append(bars("latents by frequency, powers of ten", e.frequency_bins.map((_, b) => -(e.frequency_bins.length - b)).concat(0), [...e.frequency_bins].reverse(), false));
