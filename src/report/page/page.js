@@ -194,6 +194,11 @@ const columns = [
   { key: "precision", title: "prec.", number: true, value: (i) => (categoryOf(i) ? table.precision[i] : -1), show: (i) => (categoryOf(i) ? table.precision[i].toFixed(2) : "") },
   { key: "score", title: "score", number: true, value: (i) => table.score[i] ?? -1, show: (i) => (table.score[i] === null ? "" : table.score[i].toFixed(2)) },
 ];
+/* Returns the F1 of a latent that is always active, for the category of this one, or null. */
+const chanceOf = (i) => {
+  const known = categoryOf(i) !== null && meta.scores ? meta.scores.best.find((b) => b.number === table.category[i]) : null;
+  return known ? known.chance.toFixed(2) : null;
+};
 const nameOf = (i) => table.name[i] ?? "";
 /* Returns the category that a latent detects best, or null. */
 const categoryOf = (i) => (table.category && table.category[i] >= 0 ? meta.categories[table.category[i]] : null);
@@ -286,8 +291,9 @@ const latentPage = (i, data, tokens) => {
   parts.push(tiles([["frequency", percent(table.count[i] / meta.rows)], ["active tokens", table.count[i]], ["largest activation", short(table.max[i])],
     ["category that it detects best", categoryOf(i)],
     ["F1 for this category", categoryOf(i) ? table.f1[i].toFixed(2) : null],
+    ["F1 at chance", chanceOf(i)],
     ["precision, recall", categoryOf(i) ? `${percent(table.precision[i])}, ${percent(table.recall[i])}` : null],
-    [`detection score${by}`, table.score[i] === null ? null : table.score[i].toFixed(2)]]));
+    [`detection score, 0.5 at chance${by}`, table.score[i] === null ? null : table.score[i].toFixed(2)]]));
   if (table.note[i]) parts.push(make("p", { dir: "auto" }, ...visible(table.note[i])));
   if (!data) return parts;
   if (served) parts.push(steeringControls(i));
