@@ -42,6 +42,10 @@ checks=$((checks + 7))
 check "threshold" grep -q '"threshold": [0-9]' "$work/s1/sae_models/batch_topk/cfg.json"
 check "both sites of the crosscoder" sh -c "grep -q '2.mlp_out' $work/s1/runs/crosscoder/evaluate.json && grep -q '1.resid_post' $work/s1/runs/crosscoder/evaluate.json"
 check "the transcoder rebuilds its target" sh -c "! grep -q '\"site\": \"1.resid_post\"' $work/s1/runs/transcoder/evaluate.json"
+for kind in batch_topk relu crosscoder; do
+    check "baselines of $kind" sh -c "grep -q '\"pca\"' $work/s1/runs/$kind/evaluate.json && grep -q '^  random .* to ' $work/$kind.1"
+done
+check "no baselines of a transcoder" sh -c "! grep -q baselines $work/s1/runs/transcoder/evaluate.json && ! grep -q '^  random ' $work/transcoder.1"
 refuses 1 "steers only by adding to latents" "$MICROW" steer "$work/exp.yaml" --set store="$work/s1" --set name=crosscoder \
     --set "sae.sites=[1.resid_post,2.mlp_out]" --set "steer={prompts: [a], edits: {3: 2}}" --overwrite
 refuses 1 "sparsify has no relu SAEs" "$MICROW" export --sae "$work/s1/sae_models/relu" --format sparsify --out "$work/none"
@@ -53,6 +57,9 @@ check "train skipped" grep -q "^train: complete" "$work/again"
 refuses 1 "made with other settings" "$MICROW" train "$work/exp.yaml" --set store="$work/s1" --set sae.k=9
 refuses 1 "made with other settings" "$MICROW" harvest "$work/exp.yaml" --set store="$work/s1" --set harvest.dtype=f16
 check "overwrite" "$MICROW" train "$work/exp.yaml" --set store="$work/s1" --set sae.k=9 --overwrite
+for stage in discover evaluate; do
+    check "$stage without baselines" sh -c "$MICROW $stage $work/exp.yaml --set store=$work/s1 --set sae.k=9 --set discover.baseline_rows=0 --set evaluate.baselines=false --overwrite >$work/out 2>$work/err && ! grep -q 'random\|trained' $work/out"
+done
 check "report" "$MICROW" report "$work/exp.yaml" --set store="$work/s1"
 
 check "inspect store" "$MICROW" inspect "$work/s2/activations/small"
