@@ -10,7 +10,8 @@ static int64_t k_of(const mw_sae *sae, double l0) {
 }
 
 static mw_status make_here(const experiment_run *r, const mw_store_view *in, int64_t k, compared_saes *out) {
-    mw_train_options options = settings_training(r->e, in->width, NULL);
+    const mw_sae_shape shape = {.variant = r->sae->variant, .n = r->sae->n, .d = r->sae->d, .k = r->sae->k};
+    mw_train_options options = settings_training(r->e, &shape, NULL);
     for (int kind = 0; kind < MW_BASELINES; kind++) {
         mw_sae **made = &out->made[out->n];
         MW_TRY(mw_sae_baseline(r->sae, (mw_baseline)kind, k, in, &options, made));
