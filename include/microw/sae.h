@@ -409,7 +409,9 @@ typedef struct mw_training {
     /* results */
     mw_status status;
     mw_step_report last;
-    double seconds; /* time of its own steps and of waiting for rows */
+    double seconds;   /* time of its own steps and of waiting for rows */
+    double late_fall; /* rank 0: the fraction by which FVU fell over the second half of the steps before the learning
+                         rate falls, see docs/design/step.md; NaN without a folder */
     double waiting; /* time of waiting for rows; where steps run on a GPU rows are prefetched during the step before */
 } mw_training;
 /* Returns whether two trainings on the same sites read the same batches: equal batch, shards, order_seed, shuffle_*,

@@ -130,8 +130,6 @@ static mw_status reconstruct_residual(mw_trainer *t, double spread) {
 
 mw_status auxk(mw_trainer *t) {
     double spread = t->batch.e_spread;
-    if (t->options.aux_k == 0) return MW_OK;
-    if (t->options.aux_after > 0) MW_TRY(list_latents_silent_for(t, t->options.aux_after));
     t->aux_k = t->options.aux_k < t->all_dead ? t->options.aux_k : t->all_dead;
     if (!(spread > 0)) t->aux_k = 0;
     return t->aux_k > 0 ? reconstruct_residual(t, spread) : MW_OK;

@@ -177,22 +177,35 @@ static mw_status note_fired(mw_trainer *t) {
     return MW_OK;
 }
 
+/* Lists the latents of this shard that are silent for so many rows. */
 static mw_status list_silent(mw_trainer *t, int64_t after) {
     mw_backend *b = t->backend;
     MW_TRY(b->ops->list_silent(b, t->since_fired, t->sae->n, after, t->silent, &t->n_dead));
-    t->all_dead = t->n_dead;
     return t->n_dead ? b->ops->download(b, t->dead, t->silent, (size_t)t->n_dead * sizeof *t->dead) : MW_OK;
 }
 
-mw_status list_latents_silent_for(mw_trainer *t, int64_t rows) {
-    MW_TRY(mw_comm_agree(t->comm, list_silent(t, rows)));
-    return shard_sum(t->sae, &t->all_dead, 1);
+/* The list that stays is AuxK's. */
+static mw_status list_both(mw_trainer *t, int64_t *dead) {
+    const mw_train_options *o = &t->options;
+    MW_TRY(note_fired(t));
+    MW_TRY(list_silent(t, o->dead_after));
+    *dead = t->n_dead;
+    return o->aux_k > 0 && o->aux_after > 0 ? list_silent(t, o->aux_after) : MW_OK;
 }
 
 mw_status find_dead_latents(mw_trainer *t) {
-    MW_TRY(mw_comm_agree(t->comm, note_fired(t)));
-    MW_TRY(shard_sum(t->sae, &t->active, 1));
-    MW_TRY(list_latents_silent_for(t, t->options.dead_after));
-    t->report.dead = t->all_dead;
+    int64_t dead = 0;
+    MW_TRY(mw_comm_agree(t->comm, list_both(t, &dead)));
+    int64_t sums[] = {t->active, dead, t->n_dead};
+    MW_TRY(shard_sum(t->sae, sums, sizeof sums / sizeof *sums));
+    t->active = sums[0];
+    t->report.dead = sums[1];
+    t->all_dead = sums[2];
     return MW_OK;
+}
+
+mw_status list_dead_latents(mw_trainer *t) {
+    MW_TRY(mw_comm_agree(t->comm, list_silent(t, t->options.dead_after)));
+    t->all_dead = t->n_dead;
+    return shard_sum(t->sae, &t->all_dead, 1);
 }

@@ -141,6 +141,6 @@ static mw_status resample(mw_trainer *t) {
 mw_status resample_dead_latents(mw_trainer *t) {
     int64_t every = t->options.resample_every;
     if (every == 0 || (t->step + 1) % every != 0) return MW_OK;
-    MW_TRY(list_latents_silent_for(t, t->options.dead_after));
+    MW_TRY(list_dead_latents(t)); /* AuxK has listed others */
     return resample(t);
 }

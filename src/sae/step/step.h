@@ -58,10 +58,10 @@ mw_status reconstruct_batch(mw_trainer *t, const float *x, const float *y) MW_MU
 mw_status measure_errors(mw_trainer *t, const float *y) MW_MUST_USE;
 /* Allgathers the codes of all sets. */
 mw_status gather_sets(mw_trainer *t) MW_MUST_USE;
-/* Counts rows without activity and lists the latents that are dead after this batch. */
+/* Counts rows without activity and the dead latents after this batch, and lists those that AuxK trains. Collective. */
 mw_status find_dead_latents(mw_trainer *t) MW_MUST_USE;
-/* Makes t->dead the latents without firing for so many rows. Collective. */
-mw_status list_latents_silent_for(mw_trainer *t, int64_t rows) MW_MUST_USE;
+/* Lists the dead latents in place of AuxK's. Collective. */
+mw_status list_dead_latents(mw_trainer *t) MW_MUST_USE;
 /* Fills t->report. MW_ERR_STATE on all ranks if the loss with its penalty is not finite. */
 mw_status report_loss(mw_trainer *t) MW_MUST_USE;
 

@@ -115,9 +115,9 @@ typedef struct mw_trainer {
     float *input;             /* [batch, d] what W_enc multiplies: x - b_dec, or a transcoder's x */
     float *error;             /* x_hat - y of this rank's rows */
     float *out_grad;          /* [n_recons + 1, batch, d_out] errors, then dL/dx_hat; the last is AuxK's */
-    int32_t *silent;          /* [n] the dead latents; n_dead entries are valid */
+    int32_t *silent;          /* [n] latents that AuxK trains, while resampling the dead; n_dead entries are valid */
     int32_t *dead;            /* host copy of `silent` */
-    int64_t n_dead, all_dead; /* dead latents of this rank's shard; of all shards */
+    int64_t n_dead, all_dead; /* entries of `silent` of this rank's shard; of all shards */
     int64_t active;           /* entries of set 0, over all latents and rows */
     float kth; /* BatchTopK: smallest selected value; 0: the batch had fewer positive values than wanted */
     batch_sums batch;

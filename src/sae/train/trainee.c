@@ -240,23 +240,11 @@ static mw_status calibrate(trainee *t) {
     return status;
 }
 
-/* A run of a million rows on a small model falls by a quarter, and four times the rows lower its FVU by a sixth. */
-static const double steep = 0.35;
-
-static void warn_if_steep(double late_fall) {
-    if (!(late_fall > steep)) return;
-    mw_log(MW_LOG_WARNING,
-           "FVU was still falling when the learning rate began to fall: by %.0f %% over the second half of the steps "
-           "before. More train.tokens lower it further",
-           100 * late_fall);
-}
-
 static mw_status prepare_to_save(trainee *t) {
     const mw_train_options *o = t->job->options;
-    double late_fall, constant = o->decay == MW_DECAY_NONE ? 1 : 1 - o->decay_fraction;
+    double constant = o->decay == MW_DECAY_NONE ? 1 : 1 - o->decay_fraction;
     if (o->lock) MW_TRY(mw_lock_check(o->lock));
-    MW_TRY(history_finish(&t->history, (int64_t)(constant * (double)o->steps), &late_fall));
-    warn_if_steep(late_fall);
+    MW_TRY(history_finish(&t->history, (int64_t)(constant * (double)o->steps), &t->job->late_fall));
     return o->before_save ? o->before_save(o->before_save_self) : MW_OK;
 }
 
