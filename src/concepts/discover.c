@@ -1,12 +1,12 @@
 /* First pass of discovery, over all rows of a store: counts, histograms, the strongest rows and random rows of every
  * latent. Each rank reads a share of the blocks; the merged result does not depend on the shares. */
 #include "concepts/discovery.h"
-#include "sae/rows/nonfinite.h"
+#include "concepts/encoded_rows.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK_ROWS = 1024, MERGE_BYTES = 1 << 26 };
+enum { MERGE_BYTES = 1 << 26 };
 
 typedef struct search {
     const mw_sae *sae;
@@ -17,9 +17,7 @@ typedef struct search {
     mw_discovery *out;
     heap_entry *heap; /* [n, per] for each latent a heap of top_texts rows, then one of samples */
     kept_rows kept;
-    finite_rows finite;
-    float *x;
-    mw_codes codes;
+    encoded_rows rows;
 } search;
 
 /* ---- a row ---------------------------------------------------------------------------------------------- */
@@ -57,31 +55,21 @@ static void add_activation(search *s, int64_t latent, float z, const row_facts *
                    (heap_entry){random_key((uint64_t)s->options->seed, latent, row->row), row->row, z}, NULL);
 }
 
-static mw_status add_row(search *s, int64_t row, int64_t begin, int64_t end) {
+static mw_status add_row(void *self, int64_t row, int64_t begin, int64_t end) {
+    search *s = self;
+    const mw_codes *codes = &s->rows.codes;
     const mw_discovery *d = s->out;
     row_facts facts = {.row = row, .span = mw_store_span_of(s->tokens, row)};
     facts.category = d->n_categories ? s->options->categories->of_token[s->tokens->ids[row]] : -1;
     facts.source = s->sources.of_document[facts.span.document];
     if (facts.category >= 0) d->category_rows[facts.category]++;
-    for (int64_t j = begin; j < end; j++) add_activation(s, s->codes.index[j], s->codes.value[j], &facts);
+    for (int64_t j = begin; j < end; j++) add_activation(s, codes->index[j], codes->value[j], &facts);
     bool kept = mw_permute((uint64_t)s->options->seed, 0, (uint64_t)d->rows, (uint64_t)row) <
                 (uint64_t)s->options->coactive_rows;
-    return kept ? kept_rows_add(&s->kept, s->codes.index + begin, end - begin) : MW_OK;
+    return kept ? kept_rows_add(&s->kept, codes->index + begin, end - begin) : MW_OK;
 }
 
 /* ---- rows of this rank ------------------------------------------------------------------------------------- */
-
-static mw_status search_block(search *s, int64_t begin, int64_t end) {
-    for (int64_t at = begin; at < end && s->finite.first < 0; at += CHUNK_ROWS) {
-        int64_t n = end - at < CHUNK_ROWS ? end - at : CHUNK_ROWS;
-        MW_TRY(mw_store_view_range(s->in, at, n, s->x));
-        MW_TRY(mw_sae_encode(s->sae, s->x, n, &s->codes));
-        for (int64_t r = 0; r < n; r++)
-            if (finite_row(&s->finite, s->in, NULL, at + r, s->x + r * s->in->width, NULL))
-                MW_TRY(add_row(s, at + r, s->codes.start[r], s->codes.start[r + 1]));
-    }
-    return MW_OK;
-}
 
 static mw_status search_share(search *s, const mw_comm *comm) {
     int64_t begin, end;
@@ -91,7 +79,7 @@ static mw_status search_share(search *s, const mw_comm *comm) {
     mw_progress_begin(&progress, "discover", "rows", (int64_t)(row[end] - row[begin]), mw_comm_rank(comm) == 0);
     mw_status status = MW_OK;
     for (int64_t b = begin; b < end && status == MW_OK; b++) {
-        status = search_block(s, (int64_t)row[b], (int64_t)row[b + 1]);
+        status = each_encoded_row(&s->rows, (int64_t)row[b], (int64_t)row[b + 1], add_row, s);
         mw_progress_update(&progress, (int64_t)(row[b + 1] - row[begin]), NULL);
     }
     if (status == MW_OK) mw_progress_end(&progress, (int64_t)(row[end] - row[begin]), NULL);
@@ -234,8 +222,7 @@ static mw_status prepare(search *s) {
     d->bin_exponent = mw_alloc((size_t)d->n * sizeof *d->bin_exponent);
     d->bin = mw_calloc((size_t)(d->n * MW_BINS), sizeof *d->bin);
     s->heap = mw_alloc((size_t)(d->n * d->per) * sizeof *s->heap);
-    s->x = mw_alloc((size_t)(CHUNK_ROWS * s->sae->d) * sizeof *s->x);
-    if (!d->count || !d->bin_exponent || !d->bin || !s->heap || !s->x) return MW_ERR_MEMORY;
+    if (!d->count || !d->bin_exponent || !d->bin || !s->heap) return MW_ERR_MEMORY;
     for (int64_t i = 0; i < d->n; i++) d->bin_exponent[i] = BIN_NONE;
     for (int64_t i = 0; i < d->n * d->per; i++) s->heap[i] = (heap_entry){0, -1, 0};
     MW_TRY(prepare_vocabulary(d, s->tokens));
@@ -257,20 +244,18 @@ static mw_status check(const search *s) {
     if (mw_store_rows(s->in->store) >= MW_DISCOVERY_ROWS)
         return mw_error(MW_ERR_UNSUPPORTED, "discovery on %lld rows: expected fewer than 2^40",
                         (long long)mw_store_rows(s->in->store));
-    if (s->in->width != s->sae->d)
-        return mw_error(MW_ERR_CONFIG, "the SAE has width %lld, the site has width %lld", (long long)s->sae->d,
-                        (long long)s->in->width);
     return MW_OK;
 }
 
 static mw_status search_all(search *s, const mw_comm *comm, mw_store_tokens *tokens) {
     mw_status status = check(s);
+    if (status == MW_OK) status = encoded_rows_open(s->sae, s->in, s->options->nan_rule, &s->rows);
     if (status == MW_OK) status = mw_store_read_tokens(s->in->store, tokens);
     if (status == MW_OK) status = mw_store_read_data_files(s->in->store, tokens, &s->sources);
     if (status == MW_OK) status = prepare(s);
     if (status == MW_OK) status = search_share(s, comm);
     MW_TRY(mw_comm_agree(comm, status));
-    MW_TRY(finite_rows_end(&s->finite, s->in, NULL, comm));
+    MW_TRY(finite_rows_end(&s->rows.finite, s->in, NULL, comm));
     MW_TRY(merge(s, comm));
     MW_TRY(mw_comm_agree(comm, set_text_rows(s)));
     for (int64_t i = 0; i < s->out->n; i++) set_category(s->out, i);
@@ -284,16 +269,10 @@ mw_status mw_discover(const mw_sae *sae, const mw_store_view *in, const mw_comm 
                       const mw_discover_options *options, mw_discovery *out) {
     mw_store_tokens tokens = {0};
     mw_discovery found = {0};
-    search s = {.sae = sae,
-                .in = in,
-                .tokens = &tokens,
-                .options = options,
-                .out = &found,
-                .finite = finite_rows_begin(options->nan_rule)};
+    search s = {.sae = sae, .in = in, .tokens = &tokens, .options = options, .out = &found};
     mw_status status = search_all(&s, comm, &tokens);
     mw_free(s.heap);
-    mw_free(s.x);
-    mw_codes_free(&s.codes);
+    encoded_rows_close(&s.rows);
     kept_rows_free(&s.kept);
     mw_store_data_files_free(&s.sources);
     mw_store_tokens_free(&tokens);

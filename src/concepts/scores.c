@@ -1,11 +1,11 @@
 /* Latents as detectors of known categories: precision, recall and F1, and their means for the best latents. */
 #include "concepts/discovery.h"
-#include "sae/rows/nonfinite.h"
+#include "concepts/encoded_rows.h"
 
 #include <math.h>
 #include <string.h>
 
-enum { CHUNK_ROWS = 1024, ENDS = 3 };
+enum { ENDS = 3 };
 
 /* ---- one detector ----------------------------------------------------------------------------------------------- */
 
@@ -138,15 +138,12 @@ mw_status score_means(const category_counts *t, const float *f1, const float *fi
 /* ---- counting --------------------------------------------------------------------------------------------------- */
 
 typedef struct counting {
-    const mw_sae *sae;
     const mw_store_view *in;
     const mw_discover_options *options;
     mw_store_tokens tokens;
-    int64_t rows; /* first rows that are counted */
+    int64_t n_rows; /* first rows that are counted */
     category_counts table;
-    finite_rows finite;
-    float *x;
-    mw_codes codes;
+    encoded_rows rows;
 } counting;
 
 /* Returns the rows of the whole documents that are counted. */
@@ -161,49 +158,37 @@ static int half_of_row(const mw_store_tokens *t, int64_t row) {
     return t->n_documents < 2 ? (int)(t->sequence[row] & 1) : (int)(mw_store_span_of(t, row).document & 1);
 }
 
-static void count_row(counting *s, int64_t row, int64_t begin, int64_t end) {
+static mw_status count_row(void *self, int64_t row, int64_t begin, int64_t end) {
+    counting *s = self;
+    const int32_t *latent = s->rows.codes.index;
     category_counts *t = &s->table;
     int half = half_of_row(&s->tokens, row);
     int32_t category = s->options->categories->of_token[s->tokens.ids[row]];
     t->rows[half * t->categories + category]++;
-    for (int64_t j = begin; j < end; j++) t->hits[(half * t->n + s->codes.index[j]) * t->categories + category]++;
-}
-
-static mw_status count_rows(counting *s, int64_t begin, int64_t end) {
-    for (int64_t at = begin; at < end && s->finite.first < 0; at += CHUNK_ROWS) {
-        int64_t n = end - at < CHUNK_ROWS ? end - at : CHUNK_ROWS;
-        MW_TRY(mw_store_view_range(s->in, at, n, s->x));
-        MW_TRY(mw_sae_encode(s->sae, s->x, n, &s->codes));
-        for (int64_t r = 0; r < n; r++)
-            if (finite_row(&s->finite, s->in, NULL, at + r, s->x + r * s->in->width, NULL))
-                count_row(s, at + r, s->codes.start[r], s->codes.start[r + 1]);
-    }
+    for (int64_t j = begin; j < end; j++) t->hits[(half * t->n + latent[j]) * t->categories + category]++;
     return MW_OK;
 }
 
 static mw_status count_share(counting *s, const mw_comm *comm) {
     int64_t begin, end;
-    mw_comm_share(mw_comm_rank(comm), mw_comm_size(comm), s->rows, CHUNK_ROWS, &begin, &end);
-    return count_rows(s, begin, end);
+    mw_comm_share(mw_comm_rank(comm), mw_comm_size(comm), s->n_rows, ENCODED_CHUNK, &begin, &end);
+    return each_encoded_row(&s->rows, begin, end, count_row, s);
 }
 
-static mw_status prepare(counting *s) {
+static mw_status prepare(counting *s, const mw_sae *sae) {
     category_counts *t = &s->table;
-    if (s->in->width != s->sae->d)
-        return mw_error(MW_ERR_CONFIG, "the SAE has width %lld, the site has width %lld", (long long)s->sae->d,
-                        (long long)s->in->width);
-    *t = (category_counts){.n = s->sae->n, .categories = s->options->categories->count};
+    MW_TRY(encoded_rows_open(sae, s->in, s->options->nan_rule, &s->rows));
+    *t = (category_counts){.n = sae->n, .categories = s->options->categories->count};
     t->hits = mw_calloc((size_t)(2 * t->n * t->categories), sizeof *t->hits);
     t->rows = mw_calloc((size_t)(2 * t->categories), sizeof *t->rows);
-    s->x = mw_alloc((size_t)(CHUNK_ROWS * s->sae->d) * sizeof *s->x);
-    return t->hits && t->rows && s->x ? MW_OK : MW_ERR_MEMORY;
+    return t->hits && t->rows ? MW_OK : MW_ERR_MEMORY;
 }
 
-static mw_status count_all(counting *s, const mw_comm *comm) {
-    mw_status status = prepare(s);
+static mw_status count_all(counting *s, const mw_sae *sae, const mw_comm *comm) {
+    mw_status status = prepare(s, sae);
     if (status == MW_OK) status = count_share(s, comm);
     MW_TRY(mw_comm_agree(comm, status));
-    MW_TRY(finite_rows_end(&s->finite, s->in, NULL, comm));
+    MW_TRY(finite_rows_end(&s->rows.finite, s->in, NULL, comm));
     MW_TRY(mw_comm_allreduce_sum(comm, s->table.hits, 2 * s->table.n * s->table.categories));
     return mw_comm_allreduce_sum(comm, s->table.rows, 2 * s->table.categories);
 }
@@ -238,14 +223,12 @@ static mw_status set_scores(const category_counts *t, int64_t i, mw_discovery *d
 }
 
 static mw_status score_one(counting *s, const mw_sae *sae, const mw_comm *comm, int64_t i, mw_discovery *d) {
-    s->sae = sae;
-    s->finite = finite_rows_begin(s->options->nan_rule);
-    mw_status status = count_all(s, comm);
+    mw_status status = count_all(s, sae, comm);
     if (status == MW_OK) status = mw_comm_agree(comm, set_scores(&s->table, i, d));
-    void *all[] = {s->table.hits, s->table.rows, s->x};
-    for (size_t a = 0; a < sizeof all / sizeof *all; a++) mw_free(all[a]);
+    mw_free(s->table.hits);
+    mw_free(s->table.rows);
     s->table = (category_counts){0};
-    s->x = NULL;
+    encoded_rows_close(&s->rows);
     return status;
 }
 
@@ -256,9 +239,8 @@ mw_status mw_discover_scores(const mw_sae *const *saes, const char *const *names
     mw_status status = mw_store_read_tokens(in->store, &s.tokens);
     if (status == MW_OK) status = prepare_list(d, names, n);
     status = mw_comm_agree(comm, status);
-    s.rows = status == MW_OK ? rows_to_count(&s.tokens, options->baseline_rows) : 0;
+    s.n_rows = status == MW_OK ? rows_to_count(&s.tokens, options->baseline_rows) : 0;
     for (int64_t i = 0; i < n && status == MW_OK; i++) status = score_one(&s, saes[i], comm, i, d);
     mw_store_tokens_free(&s.tokens);
-    mw_codes_free(&s.codes);
     return status;
 }

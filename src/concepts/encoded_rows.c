@@ -1,0 +1,30 @@
+/* Rows of a store with the latents that are active on them. */
+#include "concepts/encoded_rows.h"
+
+mw_status encoded_rows_open(const mw_sae *sae, const mw_store_view *in, mw_nan_rule rule, encoded_rows *out) {
+    *out = (encoded_rows){.sae = sae, .in = in, .finite = finite_rows_begin(rule)};
+    if (in->width != sae->d)
+        return mw_error(MW_ERR_CONFIG, "the SAE has width %lld, the site has width %lld", (long long)sae->d,
+                        (long long)in->width);
+    out->x = mw_alloc((size_t)(ENCODED_CHUNK * sae->d) * sizeof *out->x);
+    return out->x ? MW_OK : MW_ERR_MEMORY;
+}
+
+void encoded_rows_close(encoded_rows *rows) {
+    mw_free(rows->x);
+    mw_codes_free(&rows->codes);
+    *rows = (encoded_rows){0};
+}
+
+mw_status each_encoded_row(encoded_rows *rows, int64_t begin, int64_t end, use_row *use, void *self) {
+    const mw_store_view *in = rows->in;
+    for (int64_t at = begin; at < end && rows->finite.first < 0; at += ENCODED_CHUNK) {
+        int64_t n = end - at < ENCODED_CHUNK ? end - at : ENCODED_CHUNK;
+        MW_TRY(mw_store_view_range(in, at, n, rows->x));
+        MW_TRY(mw_sae_encode(rows->sae, rows->x, n, &rows->codes));
+        for (int64_t r = 0; r < n; r++)
+            if (finite_row(&rows->finite, in, NULL, at + r, rows->x + r * in->width, NULL))
+                MW_TRY(use(self, at + r, rows->codes.start[r], rows->codes.start[r + 1]));
+    }
+    return MW_OK;
+}

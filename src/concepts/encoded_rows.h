@@ -1,0 +1,29 @@
+/* Rows of a store with the latents that are active on them, read and encoded a chunk at a time. */
+#ifndef MICROW_CONCEPTS_ENCODED_ROWS_H
+#define MICROW_CONCEPTS_ENCODED_ROWS_H
+
+#include "microw/sae.h"
+#include "sae/rows/nonfinite.h"
+
+enum { ENCODED_CHUNK = 1024 }; /* rows */
+
+typedef struct encoded_rows {
+    const mw_sae *sae;       /* borrowed */
+    const mw_store_view *in; /* borrowed */
+    finite_rows finite;      /* for finite_rows_end, after the last row */
+    mw_codes codes;          /* of the present chunk */
+    float *x;                /* [ENCODED_CHUNK, in->width] */
+} encoded_rows;
+
+/* Makes it ready; encoded_rows_close frees, also after an error. MW_ERR_CONFIG: SAE and site have other widths. */
+mw_status encoded_rows_open(const mw_sae *sae, const mw_store_view *in, mw_nan_rule rule,
+                            encoded_rows *out) MW_MUST_USE;
+void encoded_rows_close(encoded_rows *rows);
+
+/* Takes a row, whose active latents are the entries begin .. end of rows->codes. */
+typedef mw_status use_row(void *self, int64_t row, int64_t begin, int64_t end);
+/* Calls `use` for each finite row of begin .. end, in order, until it fails or the rule for rows that are not finite
+ * asks for the end. Local. */
+mw_status each_encoded_row(encoded_rows *rows, int64_t begin, int64_t end, use_row *use, void *self) MW_MUST_USE;
+
+#endif
