@@ -177,20 +177,25 @@ static mw_status note_fired(mw_trainer *t) {
     return MW_OK;
 }
 
-/* Lists the latents of this shard that are silent for so many rows. */
+/* Lists the latents of this shard that are silent for so many rows, on the device. */
+static mw_status list_there(mw_trainer *t, int64_t after) {
+    return t->backend->ops->list_silent(t->backend, t->since_fired, t->sae->n, after, t->silent, &t->n_dead);
+}
+
 static mw_status list_silent(mw_trainer *t, int64_t after) {
     mw_backend *b = t->backend;
-    MW_TRY(b->ops->list_silent(b, t->since_fired, t->sae->n, after, t->silent, &t->n_dead));
+    MW_TRY(list_there(t, after));
     return t->n_dead ? b->ops->download(b, t->dead, t->silent, (size_t)t->n_dead * sizeof *t->dead) : MW_OK;
 }
 
-/* The list that stays is AuxK's. */
+/* The list that stays, and that the host gets, is AuxK's. */
 static mw_status list_both(mw_trainer *t, int64_t *dead) {
     const mw_train_options *o = &t->options;
     MW_TRY(note_fired(t));
-    MW_TRY(list_silent(t, o->dead_after));
+    bool own_list = o->aux_k > 0 && o->aux_after > 0;
+    MW_TRY(own_list ? list_there(t, o->dead_after) : list_silent(t, o->dead_after));
     *dead = t->n_dead;
-    return o->aux_k > 0 && o->aux_after > 0 ? list_silent(t, o->aux_after) : MW_OK;
+    return own_list ? list_silent(t, o->aux_after) : MW_OK;
 }
 
 mw_status find_dead_latents(mw_trainer *t) {

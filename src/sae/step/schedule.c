@@ -8,12 +8,16 @@ static double half_cosine(double left) {
     return 0.5 - 0.5 * cos(pi * left);
 }
 
+double wanted_l0(const mw_train_options *o, int64_t k) {
+    return k > 0 ? (double)k : o->l0_target;
+}
+
 /* A step of Adam moves a row of W_enc, whose length is about 1, by up to lr sqrt(d): this length is what a rate limits.
  * The mean latent is active in batch k / n rows of a step, and the noise of its gradient falls with that number.
  * Variants without AuxK lose latents at half the length. docs/design/step.md has the measurements. */
 static double usual_rate(const mw_train_options *o, const mw_sae *sae) {
     static const double length = 0.05, length_max = 0.2, active_rows = 32, steps = 500, short_run_max = 2.5;
-    double l0 = sae->k > 0 ? (double)sae->k : o->l0_target, root = sqrt((double)sae->d);
+    double l0 = wanted_l0(o, sae->k), root = sqrt((double)sae->d);
     if (!(l0 > 0)) return length / 2 / root;
     double active = (double)o->batch * l0 / (double)sae->shard.total;
     double short_run = fmin(short_run_max, fmax(1, pow(steps / fmax(1, (double)o->steps), 0.4)));

@@ -119,6 +119,8 @@ mw_status resample_dead_latents(mw_trainer *t) MW_MUST_USE;
 /* ---- schedule.c: steps count from 0 ------------------------------------------------------------------------------ */
 
 double learning_rate(const mw_train_options *options, const mw_sae *sae, int64_t step);
+/* Returns the L0 that an SAE is trained to have: k, or l0_target of variants without k; 0: unknown. */
+double wanted_l0(const mw_train_options *options, int64_t k);
 int64_t k_of_step(const mw_train_options *options, const mw_sae *sae, int64_t step);
 double sparsity_of_step(const mw_train_options *options, const mw_sae *sae, int64_t step);
 /* The first step at which every schedule but the final decay has its end value. */

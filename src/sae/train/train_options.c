@@ -1,5 +1,6 @@
 /* The options of training: their keys, and the defaults of files and programs alike. */
 #include "sae/train/train_options.h"
+#include "sae/variants/variants.h"
 
 static const mw_choice nan_rules[] = {{"stop", MW_NAN_STOP}, {"skip", MW_NAN_SKIP}, {0}};
 static const mw_choice decays[] = {
@@ -121,16 +122,15 @@ static void set_if_auto(int64_t *number, int64_t value) {
 /* Rows in which a latent of mean frequency is active 50 times. */
 static int64_t silent_rows(const mw_train_options *o, const mw_sae_shape *shape) {
     enum { USUAL_L0 = 32, TIMES = 50 };
-    double l0 = shape->k > 0 ? (double)shape->k : o->l0_target > 0 ? o->l0_target : USUAL_L0;
-    return (int64_t)(TIMES * (double)shape->n / l0) + 1;
+    double l0 = wanted_l0(o, shape->k);
+    return (int64_t)(TIMES * (double)shape->n / (l0 > 0 ? l0 : USUAL_L0)) + 1;
 }
 
 void train_options_resolve(mw_train_options *o, const mw_sae_shape *shape, int64_t rows) {
     enum { LONG_RUN = 20000, WARMUP = 1000, LONG_ROWS = 100000000, DEAD_AFTER = 10000000 };
-    bool revives = mw_variant_uses_k(shape->variant) || shape->variant == MW_JUMP_RELU;
     o->steps = o->batch > 0 ? (rows + o->batch - 1) / o->batch : 0;
     set_if_auto(&o->warmup_steps, o->steps < LONG_RUN ? o->steps / 20 : WARMUP);
-    set_if_auto(&o->aux_k, revives ? shape->d / 2 : 0);
+    set_if_auto(&o->aux_k, variant_has_auxk(shape->variant) ? shape->d / 2 : 0);
     set_if_auto(&o->dead_after, rows < LONG_ROWS ? rows / 10 + 1 : DEAD_AFTER);
     set_if_auto(&o->aux_after, silent_rows(o, shape));
     set_if_auto(&o->k_start, shape->d / 2);

@@ -52,6 +52,7 @@ static const variant_row variants[MW_VARIANTS] = {
                  .penalty = plain_penalty,
                  .finish = relu_finish},
     [MW_JUMP_RELU] = {.name = "jump_relu",
+                      .auxk = true,
                       .init = MW_INIT_TIED,
                       .center = MW_CENTER_ZERO,
                       .extra = {{"threshold", true, true}},
@@ -101,6 +102,10 @@ bool mw_variant_uses_k(mw_variant variant) {
 
 bool mw_variant_uses_groups(mw_variant variant) {
     return variants[variant].grouped;
+}
+
+bool variant_has_auxk(mw_variant variant) {
+    return variants[variant].uses_k || variants[variant].auxk;
 }
 
 bool mw_variant_uses_penalty(mw_variant variant) {

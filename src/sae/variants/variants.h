@@ -15,6 +15,7 @@ typedef struct extra_row {
 typedef struct variant_row {
     const char *name;
     bool uses_k, grouped;
+    bool auxk;         /* AuxK by default; variants that use k have it too */
     bool free_decoder; /* else decoder rows keep unit length */
     mw_init init;      /* the meaning of MW_INIT_AUTO */
     mw_center center;  /* the meaning of MW_CENTER_AUTO */
@@ -48,6 +49,8 @@ typedef struct variant_row {
 } variant_row;
 
 const variant_row *variant_of(const mw_sae *sae);
+/* Returns whether AuxK is on by default. */
+bool variant_has_auxk(mw_variant variant);
 
 /* ---- from activations to pre-activations to codes ---------------------------------------------------------- */
 
