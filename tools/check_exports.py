@@ -1,7 +1,7 @@
 """Loads exports of microw with SAELens, sparsify and dictionary_learning and compares codes and reconstructions.
 
-    tools/peers_venv.sh /tmp/peers
-    /tmp/peers/bin/python tools/check_exports.py --microw build/microw
+    tools/peers_venv.sh DIR
+    DIR/bin/python tools/check_exports.py --microw build/microw
 
 Trains a small SAE of every variant, and transcoders, on the demo model, and exports each in every format that
 supports it. The active latents of every row must be equal, and values and reconstructions must agree within 1e-5 of

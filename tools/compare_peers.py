@@ -1,10 +1,10 @@
 """Compares SAEs of microw, dictionary_learning, SAELens and sparsify (torch, CPU), each at its defaults and at its best
 learning rate of one grid, on rows of documents that none was trained on.
 
-    tools/peers_venv.sh /tmp/peers && cmake --build build --target bench_schedule
-    /tmp/peers/bin/python tools/schedule_data.py ROWS
-    /tmp/peers/bin/python tools/compare_peers.py ROWS RESULTS.jsonl [--quick] [--data demo stories] [--variants topk ...]
-    /tmp/peers/bin/python tools/compare_peers.py ROWS RESULTS.jsonl --table
+    tools/peers_venv.sh DIR && cmake --build build --target bench_schedule
+    DIR/bin/python tools/schedule_data.py ROWS
+    DIR/bin/python tools/compare_peers.py ROWS RESULTS.jsonl [--quick] [--data demo stories] [--variants topk ...]
+    DIR/bin/python tools/compare_peers.py ROWS RESULTS.jsonl --table
 
 Every training is a line of RESULTS.jsonl; those that are there are not repeated, so a run may be interrupted. The best
 rate is that with the lowest FVU of seed 0; it and the defaults are trained with all seeds. All rows are scaled to a mean
@@ -23,8 +23,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from peers import TOOLS, Job
+from schedule_data import WIDTHS
 
-WIDTHS = {"demo": 128, "stories": 64, "synthetic": 768}
 RATES = [1e-3, 2e-3, 4e-3, 8e-3, 16e-3]
 VARIANTS = {"topk": list(TOOLS), "batch_topk": list(TOOLS)[:3], "matryoshka_batch_topk": list(TOOLS)[:3],
             "jump_relu": list(TOOLS)[:3]}

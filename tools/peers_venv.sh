@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes a Python environment with the libraries that microw is compared with:
-#     tools/peers_venv.sh /tmp/peers && /tmp/peers/bin/python tools/bench/peers.py
+#     tools/peers_venv.sh DIR && DIR/bin/python tools/bench/peers.py
 # mi-crow requires numpy below 2, which others refuse, but runs with a newer one: it is installed without its
 # dependencies.
 set -eu

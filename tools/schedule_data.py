@@ -22,6 +22,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "python"))
 
 SEPARATOR = "<|endoftext|>"
+WIDTHS = {"demo": 128, "stories": 64, "synthetic": 768}
 
 
 def harvest(program, model, text, split, site, out):
@@ -64,7 +65,7 @@ def stories(program, folder):
 
 # ---- the synthetic truth
 
-WIDTH, DIRECTIONS, ACTIVE = 768, 12288, 48
+WIDTH, DIRECTIONS, ACTIVE = WIDTHS["synthetic"], 12288, 48
 
 
 class Truth:
@@ -110,7 +111,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
     parser.add_argument("--microw", default=os.path.join(ROOT, "build/microw"))
-    parser.add_argument("--only", nargs="*", default=["demo", "stories", "synthetic"])
+    parser.add_argument("--only", nargs="*", default=list(WIDTHS), choices=WIDTHS)
     args = parser.parse_args()
     os.makedirs(args.folder, exist_ok=True)
     for name in args.only:

@@ -17,9 +17,10 @@ import statistics
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
+from schedule_data import WIDTHS
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PROGRAM = os.path.join(ROOT, "build/tools/bench/bench_schedule")
-WIDTHS = {"demo": 128, "stories": 64, "synthetic": 768}
 TIMES = (0.25, 0.5, 1, 2)
 # (n, k, rows, batch), other keys
 SETTINGS = [((512, 8, 200_000, 2048), ""), ((512, 8, 1_000_000, 2048), ""), ((512, 8, 1_000_000, 256), ""),
