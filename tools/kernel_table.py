@@ -62,7 +62,7 @@ LAUNCHES = {
     "pick": each("entries"), "count_rows": rows("rows"), "write_rows": rows("rows"),
     "expand": launch("64", 64, "rows of the batch"), "find_starts": each("entries"), "place": each("entries"),
     "sum_lists": launch("256", 256, "latents / 8: a warp each"), "grow_older": each("latents"), "fire": each("entries"),
-    "flag_silent": each("latents"), "write_silent": each("latents"), "count_above_zero": each("entries"),
+    "flag_silent": each("latents"), "write_silent": each("latents"), "raise_silent": each("latents"), "count_above_zero": each("entries"),
     "activate": each("numbers"), "add": each("numbers"), "soft_cap": each("numbers"), "clamp": each("numbers"), "xielu": each("numbers"),
     "gather": each("numbers"),
     "pick_own": each("entries"), "count_row": launch("64", 64, "rows"), "write_row": launch("64", 64, "rows"),

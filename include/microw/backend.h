@@ -104,11 +104,12 @@ typedef struct mw_threshold {
 } mw_threshold;
 
 /* Which entries of sparse codes are kept. Selects, among latents first .. last - 1, values above `level`, and of those
- * that equal `level` the first equals[r] of row r. */
+ * that equal `level` the first equals[r] of row r; with `below`, values below `level` instead. */
 typedef struct mw_filter {
     int64_t first, last;
     float level;
-    const int64_t *equals; /* [rows] host memory; NULL: none */
+    bool below;
+    const int64_t *equals; /* [rows] host memory; NULL: none, as always with `below` */
 } mw_filter;
 
 /* Functions of one entry: i is its latent, z its value, t0, t1, t2 tables by latent, NULL where the function has none.
@@ -258,6 +259,8 @@ typedef struct mw_backend mw_backend;
     /* Writes the i with since[i] > after, ascending, into out [n]; their number into `count` (host memory). */        \
     X(mw_status, list_silent, mw_backend *, const int64_t *since, int64_t n, int64_t after, int32_t *out,              \
       int64_t *count)                                                                                                  \
+    /* x[i] += by for the i < n with since[i] > after. */                                                              \
+    X(mw_status, raise_silent, mw_backend *, float *x, const int64_t *since, int64_t n, int64_t after, float by)       \
     /* `count` is host memory. */                                                                                      \
     X(mw_status, count_positive, mw_backend *, const float *x, int64_t n, int64_t *count)                              \
                                                                                                                        \

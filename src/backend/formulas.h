@@ -38,6 +38,7 @@ typedef enum mw_filtered { MW_FILTER_DROPS, MW_FILTER_EQUALS, MW_FILTER_KEEPS } 
 
 MW_FORMULA mw_filtered mw_filter_entry(const mw_filter *filter, int32_t latent, float x) {
     if (latent < filter->first || latent >= filter->last) return MW_FILTER_DROPS;
+    if (filter->below) return x < filter->level ? MW_FILTER_KEEPS : MW_FILTER_DROPS;
     return x > filter->level ? MW_FILTER_KEEPS : x == filter->level ? MW_FILTER_EQUALS : MW_FILTER_DROPS;
 }
 

@@ -389,9 +389,12 @@ static void firing(void) {
     CHECK(count == 0);
     CHECK_OK(b->ops->count_positive(b, dvalue, ENTRIES, &count));
     CHECK(count == positive);
-    void *device[] = {dsince, dindex, silent, dvalue}, *host[] = {value, got, list};
+    CHECK_OK(b->ops->raise_silent(b, dvalue, dsince, ENTRIES, 30, 0.75f));
+    float *raised = fetch(dvalue, ENTRIES * sizeof *raised);
+    for (int i = 0; i < ENTRIES; i++) CHECK(raised[i] == value[i] + (expected[i] > 30 ? 0.75f : 0));
+    void *device[] = {dsince, dindex, silent, dvalue}, *host[] = {value, got, list, raised};
     for (int i = 0; i < 4; i++) drop(device[i]);
-    for (int i = 0; i < 3; i++) mw_free(host[i]);
+    for (int i = 0; i < 4; i++) mw_free(host[i]);
 }
 
 /* ---- entries of codes ---------------------------------------------------------------------------------- */
@@ -441,7 +444,8 @@ static void check_kept(const some_codes *c, const mw_filter *how) {
         CHECK(at == start[r]);
         for (int64_t j = c->start[r]; j < c->start[r + 1]; j++) {
             bool in = c->index[j] >= how->first && c->index[j] < how->last;
-            if (!in || c->value[j] < how->level || (c->value[j] == how->level && equals-- <= 0)) continue;
+            if (!in || (how->below ? c->value[j] >= how->level : c->value[j] < how->level)) continue;
+            if (c->value[j] == how->level && equals-- <= 0) continue;
             CHECK(at < start[K_ROWS] && index[at] == c->index[j] && value[at] == c->value[j]);
             at++;
         }
@@ -462,6 +466,9 @@ static void keeping(void) {
     check_kept(&c, &(mw_filter){.first = 10, .last = 31, .level = 0});
     check_kept(&c, &(mw_filter){.first = -20, .last = 5, .level = -0.5f, .equals = equals});
     check_kept(&c, &(mw_filter){.first = 0, .last = K_LATENTS, .level = 0.25f, .equals = equals});
+    check_kept(&c, &(mw_filter){.first = 0, .last = K_LATENTS, .level = 0.25f, .below = true});
+    check_kept(&c, &(mw_filter){.first = 10, .last = 31, .level = INFINITY, .below = true});
+    check_kept(&c, &(mw_filter){.first = 0, .last = K_LATENTS, .level = -INFINITY, .below = true});
     free_some_codes(&c);
 }
 

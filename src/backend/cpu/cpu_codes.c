@@ -161,6 +161,13 @@ mw_status mw_cpu_list_silent(mw_backend *backend, const int64_t *since, int64_t 
     return MW_OK;
 }
 
+mw_status mw_cpu_raise_silent(mw_backend *backend, float *x, const int64_t *since, int64_t n, int64_t after, float by) {
+    (void)backend;
+    for (int64_t i = 0; i < n; i++)
+        if (since[i] > after) x[i] += by;
+    return MW_OK;
+}
+
 mw_status mw_cpu_count_positive(mw_backend *backend, const float *x, int64_t n, int64_t *count) {
     (void)backend;
     int64_t found = 0;

@@ -239,6 +239,18 @@ mw_status mw_cuda_list_silent(mw_backend *backend, const int64_t *since, int64_t
     return MW_OK;
 }
 
+static __global__ void raise_silent(float *x, const int64_t *since, int64_t n, int64_t after, float by) {
+    EACH(i, n) {
+        if (since[i] > after) x[i] += by;
+    }
+}
+
+mw_status mw_cuda_raise_silent(mw_backend *backend, float *x, const int64_t *since, int64_t n, int64_t after,
+                               float by) {
+    if (n) MW_LAUNCH(raise_silent, cuda_blocks(n), CUDA_THREADS, 0, cuda_of(backend)->stream, x, since, n, after, by);
+    return cuda_launched("raise_silent");
+}
+
 static __global__ void count_above_zero(const float *x, int64_t n, unsigned long long *count) {
     int mine = 0;
     EACH(i, n) mine += x[i] > 0 ? 1 : 0;
