@@ -5,9 +5,6 @@
  * B-th value. */
 #include "sae/shards.h"
 
-#include <math.h>
-#include <string.h>
-
 static const double threshold_decay = 0.99;
 
 typedef struct collector {
@@ -17,49 +14,6 @@ typedef struct collector {
     float floor;             /* a candidate is larger */
 } collector;
 
-/* ---- the k-th value ----------------------------------------------------------------------------------------- */
-
-/* Equal on all ranks. */
-typedef struct kth_value {
-    float value;    /* of the wanted-th largest candidate of all ranks; 0: there are fewer, and all are selected */
-    int64_t equals; /* candidates with this value */
-    int64_t places; /* how many of them are selected */
-} kth_value;
-
-/* Sums counts over the ranks of `comm`; NULL: this rank alone. */
-static mw_status sum(const mw_comm *comm, mw_status local, int64_t *counts, int64_t n) {
-    if (!comm) return local;
-    MW_TRY(mw_comm_agree(comm, local));
-    return mw_comm_allreduce_sum(comm, counts, n);
-}
-
-/* Positive floats have the order of their bits: the select finds one byte after the other. */
-static mw_status find_kth_value(const mw_comm *comm, mw_backend *b, const float *value, int64_t entries, int64_t wanted,
-                                kth_value *out) {
-    int64_t total = entries, equals = 0;
-    uint32_t prefix = 0, mask = 0;
-    *out = (kth_value){0};
-    MW_TRY(sum(comm, MW_OK, &total, 1));
-    if (total < wanted) return MW_OK;
-    for (int shift = 24; shift >= 0; shift -= 8) {
-        int64_t counts[256] = {0};
-        MW_TRY(sum(comm, b->ops->count_digits(b, value, entries, prefix, mask, shift, counts), counts, 256));
-        int digit = 255;
-        while (counts[digit] < wanted) wanted -= counts[digit--];
-        equals = counts[digit];
-        prefix |= (uint32_t)digit << shift;
-        mask |= UINT32_C(255) << shift;
-    }
-    *out = (kth_value){.equals = equals, .places = wanted};
-    memcpy(&out->value, &prefix, sizeof prefix);
-    return MW_OK;
-}
-
-/* The next smaller float: values above it are at least `x`. */
-static float just_below(float x) {
-    return nextafterf(x, 0);
-}
-
 /* ---- candidates -------------------------------------------------------------------------------------------------- */
 
 /* Drops the candidates of the rows so far that at least `wanted` others exceed. Ties with the last are kept: each may
@@ -67,7 +21,8 @@ static float just_below(float x) {
 static mw_status prune(collector *c, int64_t rows) {
     mw_backend *b = c->sae->backend;
     kth_value last;
-    MW_TRY(find_kth_value(NULL, b, c->found->value, c->found->start[rows], c->wanted, &last));
+    const value_span found = {c->found->value, c->found->start[rows]};
+    MW_TRY(find_kth_value(NULL, b, &found, 1, c->wanted, &last));
     c->floor = just_below(last.value);
     mw_filter how = above(c->sae, c->floor);
     MW_TRY(keep_codes(b, c->found, rows, &how, c->spare));
@@ -141,7 +96,8 @@ static mw_status select_with_ties(mw_trainer *t, const collector *c, const kth_v
 
 static mw_status select_codes(mw_trainer *t, const collector *c, mw_codes *out) {
     kth_value kth;
-    MW_TRY(find_kth_value(t->comm, t->backend, c->found->value, c->found->start[c->rows], c->wanted, &kth));
+    const value_span found = {c->found->value, c->found->start[c->rows]};
+    MW_TRY(find_kth_value(t->comm, t->backend, &found, 1, c->wanted, &kth));
     t->kth = kth.value;
     if (kth.equals > kth.places) return select_with_ties(t, c, &kth, out);
     mw_filter how = above(t->sae, kth.value > 0 ? just_below(kth.value) : 0);

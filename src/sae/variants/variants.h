@@ -80,6 +80,28 @@ mw_status codes_above(const mw_sae *sae, const float *x, int64_t rows, mw_thresh
 mw_status codes_above_both(const mw_sae *sae, const float *x, int64_t rows, const mw_threshold how[2],
                            mw_codes *const out[2]) MW_MUST_USE;
 
+/* ---- the k-th value ---------------------------------------------------------------------------------------- */
+
+/* Values of one set of codes, none of them negative; device memory. */
+typedef struct value_span {
+    const float *value;
+    int64_t entries;
+} value_span;
+
+/* Equal on all ranks. */
+typedef struct kth_value {
+    float value;    /* the wanted-th largest of all ranks; 0: there are fewer */
+    int64_t equals; /* values equal to it; 0: there are fewer than wanted */
+    int64_t places; /* how many of them are among the `wanted` largest */
+} kth_value;
+
+/* Finds the wanted-th largest (1 or more) of the values of `n` spans, over the ranks of `comm`; NULL: of this rank
+ * alone. */
+mw_status find_kth_value(const mw_comm *comm, mw_backend *backend, const value_span *spans, int n, int64_t wanted,
+                         kth_value *out) MW_MUST_USE;
+/* Returns the next smaller float of a positive x: values above it are at least x. */
+float just_below(float x);
+
 /* ---- entries of a code set --------------------------------------------------------------------------------------- */
 
 /* Applies a map to the gradients of this rank's rows. */
