@@ -4,7 +4,9 @@
 
 The formulas are written for autograd from the papers that include/microw/sae.h names, with these choices: the
 residual of AuxK is detached and normalized by its variance, b_dec is not part of the auxiliary reconstruction, and
-only latents that are dead after this batch take part; Matryoshka takes the mean over its reconstructions; penalties
+only latents that are dead after this batch take part; a run's `weak` is the fraction of the batch's codes, the smallest,
+that are left out of the reconstruction from which AuxK's residual is taken, and `lift` times the learning rate is added
+to the bias of dead latents in each step; Matryoshka takes the mean over its reconstructions; penalties
 are added to the squared error summed over columns. The file has data, initial weights and the loss curve of each run
 in double, and the distance from it that rounding alone causes: selections at near ties change, and with them the
 curve.
@@ -34,6 +36,12 @@ RUNS = {
     "topk.transcoder": dict(select="topk", aux=8, transcoder=True, skip=True),
     "relu.crosscoder": dict(select="relu", sparsity=0.2, parts=PARTS),
     "topk.annealed": dict(select="topk", aux=8, k_start=40, cosine=True),
+    "topk.weak": dict(select="topk", aux=8, weak=0.25, lift=3),
+    "batch_topk.weak": dict(select="batch", aux=8, weak=0.25, lift=3),
+    "multi_topk.weak": dict(select="topk", aux=8, multi=True, weak=0.25, lift=3),
+    "matryoshka_topk.weak": dict(select="topk", aux=8, groups=GROUPS, weak=0.25, lift=3),
+    "jump_relu.weak": dict(select="jump", sparsity=0.02, penalty="l0", bandwidth=0.3, theta=0.2, aux=8, weak=0.25,
+                           lift=3),
 }
 
 
@@ -149,6 +157,13 @@ def auxiliary(a, residual, dead, p, k):
     return ((z @ p["W_dec"] - residual) ** 2).sum() / spread
 
 
+def weak_codes(z, share):
+    """Returns z with all but the smallest codes of the batch set to 0."""
+    values = z[z > 0]
+    kept = len(values) - int(share * len(values))
+    return z * (z < values.topk(kept).values[-1])
+
+
 def forward(x, y, p, since, scale, run, step):
     k = k_of(step, run)
     a = (x if run.get("transcoder") else x - p["b_dec"]) @ p["W_enc"].T + p["b_enc"]
@@ -160,14 +175,16 @@ def forward(x, y, p, since, scale, run, step):
     loss = scale * sum(w * ((y_hat - y) ** 2).mean() for w, y_hat in recons)
     error = (y - recons[-1][1]).detach()
     aux = torch.zeros((), dtype=x.dtype)
+    if "weak" in run:
+        error = error + (weak_codes(z, run["weak"]) @ p["W_dec"]).detach()
     k_aux = min(run.get("aux", 0), int(dead.sum()))
     if k_aux:
         aux = auxiliary(a, error, dead, p, k_aux)
         loss = loss + ALPHA * aux
     if "sparsity" in run:
         loss = loss + scale / D * run["sparsity"] * min(1, (step + 1) / 40) * penalty(z, a, p, run)
-    fvu = (error ** 2).sum() / ((y - y.mean(0)) ** 2).sum()
-    return loss, aux, fvu, (z > 0).sum(1).double().mean(), int(dead.sum())
+    fvu = ((y - recons[-1][1]).detach() ** 2).sum() / ((y - y.mean(0)) ** 2).sum()
+    return loss, aux, fvu, (z > 0).sum(1).double().mean(), dead
 
 
 def parameters_of(start, run, dtype):
@@ -210,9 +227,10 @@ def train(start, dtype, run):
                 hat = (v[name] / (1 - 0.999 ** (step + 1))).sqrt() + 6.25e-10
                 lr = learning_rate(step, run) * (D ** 0.5 if name == "threshold" else 1)
                 value -= lr * (m[name] / (1 - 0.9 ** (step + 1))) / hat
+            p["b_enc"][dead] += learning_rate(step, run) * run.get("lift", 0)
             if "threshold" in p:
                 p["threshold"].clamp_(min=0)
-        curve.append([loss.item(), aux.item(), fvu.item(), l0.item(), float(dead)])
+        curve.append([loss.item(), aux.item(), fvu.item(), l0.item(), float(dead.sum())])
     return torch.tensor(curve, dtype=torch.float64), scale
 
 

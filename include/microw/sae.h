@@ -268,6 +268,8 @@ typedef struct mw_train_options {
     double ema;                      /* decay of the weights' running mean, which is saved; 0: the weights are saved */
     int64_t aux_k;                   /* silent latents per row in the auxiliary loss, AuxK; 0: no auxiliary loss */
     double aux_coefficient;          /* coefficient of the auxiliary loss, alpha; 1/32 */
+    double aux_weak;                 /* fraction of a batch's codes, the smallest, that count as residual for AuxK */
+    double aux_lift;                 /* rise of b_enc of a latent that AuxK trains, per step, in units of lr */
     int64_t aux_after;               /* rows without firing after which AuxK trains a latent; 0: dead_after */
     int64_t dead_after;              /* rows without firing (z > 1e-3) after which a latent is dead */
     int64_t resample_every;          /* steps between resamplings of dead latents (Bricken et al. 2023); 0: none */
@@ -276,7 +278,7 @@ typedef struct mw_train_options {
     int64_t sparsity_warmup;   /* steps in which the coefficient rises linearly from 0 */
     mw_penalty penalty;        /* JumpReLU only */
     double l0_target;          /* JumpReLU: the penalty is (L0 / target - 1)^2; 0: L0 itself */
-    double bandwidth;          /* JumpReLU: width of the rectangle kernel; NaN: 1, with tanh 2 */
+    double bandwidth;          /* JumpReLU: width of the rectangle kernel; NaN: 2 */
     double threshold_init;     /* JumpReLU: initial theta; NaN: 0.01, with tanh 0.1 */
     int64_t threshold_batches; /* BatchTopK: batches after training whose mean threshold is saved; 0: none */
     int64_t patience;          /* steps without a better loss after which training ends; 0: all steps are done */

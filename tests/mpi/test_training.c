@@ -18,7 +18,7 @@ typedef struct setting {
     mw_variant variant;
     bool no_curve, transcoder;
     int64_t aux_k, k_start, resample_every;
-    double sparsity, l0_target, bandwidth, theta, ema;
+    double aux_weak, aux_lift, sparsity, l0_target, bandwidth, theta, ema;
     mw_precision precision;
     mw_penalty penalty;
     mw_decay decay;
@@ -41,6 +41,12 @@ static const setting settings[] = {
     {"topk.transcoder", MW_TOPK, .aux_k = 8, .transcoder = true},
     {"relu.crosscoder", MW_RELU, .sparsity = 0.2, .n_targets = 2, .target_width = {7, 9}},
     {"topk.annealed", MW_TOPK, .aux_k = 8, .k_start = 40, .decay = MW_DECAY_COSINE},
+    {"topk.weak", MW_TOPK, .aux_k = 8, .aux_weak = 0.25, .aux_lift = 3},
+    {"batch_topk.weak", MW_BATCH_TOPK, .aux_k = 8, .aux_weak = 0.25, .aux_lift = 3},
+    {"multi_topk.weak", MW_MULTI_TOPK, .aux_k = 8, .aux_weak = 0.25, .aux_lift = 3},
+    {"matryoshka_topk.weak", MW_MATRYOSHKA_TOPK, .aux_k = 8, .aux_weak = 0.25, .aux_lift = 3},
+    {"jump_relu.weak", MW_JUMP_RELU, .aux_k = 8, .aux_weak = 0.25, .aux_lift = 3, .sparsity = 0.02, .bandwidth = 0.3,
+     .theta = 0.2},
     {"topk.resampled", MW_TOPK, .no_curve = true, .resample_every = 4, .ema = 0.9},
     {"jump_relu.resampled", MW_JUMP_RELU, .no_curve = true, .resample_every = 4, .ema = 0.9, .sparsity = 0.02,
      .bandwidth = 0.3, .theta = 0.2},
@@ -84,6 +90,8 @@ static mw_train_options options_of(void) {
                               .decay_fraction = 0.25,
                               .ema = now->ema,
                               .aux_k = now->aux_k,
+                              .aux_weak = now->aux_weak,
+                              .aux_lift = now->aux_lift,
                               .aux_coefficient = 1.0 / 32,
                               .dead_after = 1500,
                               .resample_every = now->resample_every,

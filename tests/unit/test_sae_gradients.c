@@ -16,7 +16,7 @@ typedef struct setting {
     bool skip;
     int64_t n_targets, target_width[2];
     mw_penalty penalty;
-    double l0_target, alpha, scale;
+    double l0_target, weak, alpha, scale;
 } setting;
 
 static const setting *now;
@@ -159,14 +159,29 @@ static double row_aux(const parameters *p, const fixed *f, int r, const double *
     return square;
 }
 
-/* Returns the loss of the batch. `residual_out` [B, d_out] gets y - y_hat; or NULL. */
+/* Adds to the residuals what the smallest codes of the batch, now->weak of them, reconstruct. */
+static void leave_weak_codes_out(const parameters *p, double (*z)[N], double *residual) {
+    static double sorted[B * N];
+    int count = 0;
+    for (int r = 0; r < B; r++)
+        for (int i = 0; i < N; i++)
+            if (z[r][i] > 0) sorted[count++] = z[r][i];
+    qsort(sorted, (size_t)count, sizeof *sorted, falling);
+    int kept = count - (int)(now->weak * count);
+    for (int r = 0; r < B; r++)
+        for (int i = 0; i < N; i++)
+            for (int64_t j = 0; j < d_out && z[r][i] < sorted[kept - 1]; j++)
+                residual[r * d_out + j] += z[r][i] * p->w_dec[i * d_out + j];
+}
+
+/* Returns the loss of the batch. `residual_out` [B, d_out] gets the target of AuxK; or NULL. */
 static double loss_of(const parameters *p, const fixed *f, bool aux, double *residual_out) {
-    static double a[B][N];
+    static double a[B][N], codes[B][N];
     double error = 0, auxiliary = 0, penalty = 0, l0 = 0;
     encode(p, a);
     double floor = batched() ? batch_floor(a) : 0;
     for (int r = 0; r < B; r++) {
-        double z[N], e[OUT_MAX];
+        double *z = codes[r], e[OUT_MAX];
         codes_of(p, a[r], floor, z);
         error += row_error(p, f, r, a[r], z, e);
         penalty += penalty_of(p, &f->start, a[r], z) / B;
@@ -174,6 +189,7 @@ static double loss_of(const parameters *p, const fixed *f, bool aux, double *res
         for (int64_t j = 0; j < d_out && residual_out; j++) residual_out[r * d_out + j] = -e[j];
         if (aux) auxiliary += row_aux(p, f, r, a[r]) / f->spread;
     }
+    if (residual_out && now->weak > 0) leave_weak_codes_out(p, codes, residual_out);
     if (now->l0_target > 0) penalty = pow(l0 / now->l0_target - 1, 2);
     if (!mw_variant_uses_penalty(now->variant)) penalty = 0;
     double unit = now->scale / (double)d_out;
@@ -352,6 +368,7 @@ static void check_setting(void) {
                                 .l0_target = now->l0_target,
                                 .bandwidth = 0.5,
                                 .aux_k = AUX_K,
+                                .aux_weak = now->weak,
                                 .aux_coefficient = now->alpha,
                                 .dead_after = 1000,
                                 .device = b};
@@ -400,6 +417,12 @@ static const setting settings[] = {
     {"relu_unit_norm crosscoder", MW_RELU_UNIT_NORM, .n_targets = 2, .target_width = {3, 4}, .alpha = 0.5,
      .scale = 1.7},
     {"relu crosscoder", MW_RELU, .n_targets = 2, .target_width = {3, 4}, .alpha = 0.5, .scale = 1.7},
+    {"topk, weak codes", MW_TOPK, .weak = 0.2, .alpha = 0.5, .scale = 1.7},
+    {"multi_topk, weak codes", MW_MULTI_TOPK, .weak = 0.5, .alpha = 0.5, .scale = 1.7},
+    {"batch_topk transcoder, weak codes", MW_BATCH_TOPK, .d_out = 5, .weak = 0.3, .alpha = 0.5, .scale = 1.7},
+    {"matryoshka skip transcoder, weak codes", MW_MATRYOSHKA_TOPK, .d_out = 5, .skip = true, .weak = 0.7, .alpha = 0.5,
+     .scale = 1.7},
+    {"jump_relu, weak codes", MW_JUMP_RELU, .weak = 0.2, .alpha = 0.5, .scale = 1.7},
     {"batch_topk crosscoder", MW_BATCH_TOPK, .n_targets = 2, .target_width = {3, 4}, .alpha = 0.5, .scale = 1.7},
 };
 
@@ -484,11 +507,11 @@ static void learning_rates(void) {
     CHECK(learning_rate(&o, &sae, 99) == 1);
 }
 
-/* lr: auto. The length that a step may move a row, 0.05, for 32 active rows of a latent in a step of a run of 500. */
+/* lr: auto. The length that a step may move a row, 0.0625, for 32 active rows of a latent in a step of a run of 500. */
 static void usual_learning_rates(void) {
     mw_sae sae = {.variant = MW_TOPK, .d = 100, .k = 8, .shard.total = 512};
     mw_train_options o = {.steps = 500, .batch = 2048, .lr = NAN};
-    const double unit = 0.05 / 10;
+    const double unit = 0.0625 / 10;
     CHECK(fabs(learning_rate(&o, &sae, 9) - unit) < 1e-12);
     o.batch = 256; /* an eighth of the rows */
     CHECK(fabs(learning_rate(&o, &sae, 9) - unit / 2) < 1e-12);

@@ -1,8 +1,9 @@
-/* AuxK (Gao et al. 2024, A.2): the k_aux largest pre-activations among dead latents reconstruct the residual r = y -
- * x_hat:
+/* AuxK (Gao et al. 2024, A.2): the k_aux largest pre-activations among dead latents reconstruct a residual r:
  *     alpha sum |r_hat - r|^2 / sum |r - mean r|^2,  r_hat = sum over selected dead latents of z_i W_dec,i.
- * The residual is detached, b_dec is no part of r_hat, live latents are left out rather than set to zero, and a latent
- * is dead if it is dead on all ranks. */
+ * As published r = y - x_hat. With options.aux_weak, x_hat is that of the batch's codes without the weakest: these are
+ * what a dead latent must exceed to be selected, so it learns what they reconstruct too. The residual is detached,
+ * b_dec is no part of r_hat, live latents are left out rather than set to zero, and a latent is dead if it is dead on
+ * all ranks. */
 #include "sae/shards.h"
 
 typedef struct dead_scratch {
@@ -11,13 +12,18 @@ typedef struct dead_scratch {
     float *bias;    /* [n_dead] */
     float *pre;     /* [chunk, n_dead] */
     double *tiles;  /* [tiles], then their sum */
+    float *error;   /* [rows, d_out] -r of this rank's rows; NULL: t->error, as no codes are left out */
+    mw_codes weak;
+    double spread;  /* sum |r - mean r|^2 over all rows */
     candidates own; /* selected from this rank's shard */
 } dead_scratch;
 
 static mw_status open_scratch(const mw_trainer *t, dead_scratch *s) {
     mw_backend *b = t->backend;
     void *tiles = NULL;
-    *s = (dead_scratch){.chunk = chunk_rows(b->ops->host_memory, t->n_dead ? t->n_dead : 1)};
+    *s = (dead_scratch){.chunk = chunk_rows(b->ops->host_memory, t->n_dead ? t->n_dead : 1),
+                        .weak = {.memory = t->selection.memory},
+                        .spread = t->batch.e_spread};
     MW_TRY(mw_backend_floats(b, t->n_dead * t->sae->d, &s->weights));
     MW_TRY(mw_backend_floats(b, t->n_dead, &s->bias));
     MW_TRY(mw_backend_floats(b, s->chunk * t->n_dead, &s->pre));
@@ -27,11 +33,68 @@ static mw_status open_scratch(const mw_trainer *t, dead_scratch *s) {
 }
 
 static void free_scratch(mw_backend *b, dead_scratch *s) {
-    void *all[] = {s->weights, s->bias, s->pre, s->tiles};
+    void *all[] = {s->weights, s->bias, s->pre, s->tiles, s->error};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i]) b->ops->free(b, all[i]);
+    mw_codes_free(&s->weak);
     candidates_free(&s->own);
 }
+
+/* ---- the residual without the weakest codes -------------------------------------------------------------------- */
+
+/* The sets of the reported reconstruction. */
+static int reported_sets(const mw_trainer *t) {
+    return t->layout.nested ? t->layout.n_sets : 1;
+}
+
+/* Values of weak codes are below *level; 0: there are none. */
+static mw_status find_weak_level(const mw_trainer *t, float *level) {
+    value_span spans[SETS_MAX];
+    int64_t total = 0;
+    kth_value weakest_kept = {0};
+    for (int s = 0; s < reported_sets(t); s++) {
+        const mw_codes *c = &t->set[s].mine;
+        spans[s] = (value_span){c->value, c->start[c->rows]};
+        total += spans[s].entries;
+    }
+    MW_TRY(mw_comm_allreduce_sum(t->comm, &total, 1));
+    int64_t weak = (int64_t)(t->options.aux_weak * (double)total);
+    if (weak > 0) MW_TRY(find_kth_value(t->comm, t->backend, spans, reported_sets(t), total - weak, &weakest_kept));
+    *level = weakest_kept.value;
+    return MW_OK;
+}
+
+/* error -= what the weak codes of a set reconstruct; `out` [rows, d_out] is scratch. Collective over the shards. */
+static mw_status leave_out(mw_trainer *t, dead_scratch *s, const mw_codes *codes, float level, float *out) {
+    mw_backend *b = t->backend;
+    const mw_filter weak = {.last = t->sae->n, .level = level, .below = true};
+    MW_TRY(shard_agree(t->sae, keep_codes(b, codes, codes->rows, &weak, &s->weak)));
+    MW_TRY(shards_decode(t->sae, NULL, &s->weak, out));
+    return b->ops->combine(b, s->error, 1, s->error, -1, out, (t->end - t->begin) * t->sae->d_out);
+}
+
+static mw_status copy_error(const mw_trainer *t, dead_scratch *s) {
+    int64_t count = (t->end - t->begin) * t->sae->d_out;
+    MW_TRY(mw_backend_floats(t->backend, count, &s->error));
+    return t->backend->ops->combine(t->backend, s->error, 1, t->error, 0, NULL, count);
+}
+
+/* Collective. */
+static mw_status leave_weak_codes_out(mw_trainer *t, dead_scratch *s, float *out) {
+    float level = 0;
+    if (t->options.aux_weak > 0) MW_TRY(find_weak_level(t, &level));
+    if (!(level > 0)) return MW_OK;
+    mw_status status = mw_comm_agree(t->comm, copy_error(t, s));
+    for (int i = 0; i < reported_sets(t) && status == MW_OK; i++)
+        status = shard_agree(t->sae, leave_out(t, s, &t->set[i].mine, level, out));
+    MW_TRY(mw_comm_agree(t->comm, status));
+    double spread = 0;
+    MW_TRY(spread_over_rows(t, s->error, &spread));
+    if (spread > 0) s->spread = spread;
+    return MW_OK;
+}
+
+/* ---- codes of dead latents --------------------------------------------------------------------------------------- */
 
 /* The end of the dead latents from `first` on that are in the same block of latents; all that are left if the backend
  * promises nothing about single rows of a product. */
@@ -88,13 +151,16 @@ static mw_status reconstruct_dead(mw_trainer *t, dead_scratch *s, float *recon) 
     return shards_decode(t->sae, NULL, &t->aux.mine, recon);
 }
 
+/* ---- error and gradients ----------------------------------------------------------------------------------------- */
+
 /* Turns the reconstruction r_hat into dL/dr_hat, and sums the squared error of this rank's rows by tile. */
-static mw_status aux_error(mw_trainer *t, float *recon, double spread, double *tiles) {
+static mw_status aux_error(mw_trainer *t, const dead_scratch *s, float *recon) {
     mw_backend *b = t->backend;
     int64_t d = t->sae->d_out, count = (t->end - t->begin) * d;
-    float scale = (float)(2 * t->options.aux_coefficient / spread);
-    MW_TRY(b->ops->combine(b, recon, 1, recon, 1, t->error, count)); /* r_hat - r = r_hat + (x_hat - y) */
-    MW_TRY(b->ops->square_sums(b, tiles + t->begin / MW_ROW_TILE, recon, count, MW_ROW_TILE * d, false));
+    float scale = (float)(2 * t->options.aux_coefficient / s->spread);
+    const float *error = s->error ? s->error : t->error;
+    MW_TRY(b->ops->combine(b, recon, 1, recon, 1, error, count)); /* r_hat - r */
+    MW_TRY(b->ops->square_sums(b, s->tiles + t->begin / MW_ROW_TILE, recon, count, MW_ROW_TILE * d, false));
     return b->ops->combine(b, recon, scale, recon, 0, NULL, count);
 }
 
@@ -107,30 +173,30 @@ static mw_status sum_errors(mw_trainer *t, double *tiles, double *sum) {
     return mw_comm_agree(t->comm, status);
 }
 
-static mw_status with_scratch(mw_trainer *t, dead_scratch *s, double spread, float *all) {
+static mw_status with_scratch(mw_trainer *t, dead_scratch *s, float *all) {
     float *recon = all + t->begin * t->sae->d_out;
     double total = 0;
+    MW_TRY(leave_weak_codes_out(t, s, recon));
     MW_TRY(mw_comm_agree(t->comm, reconstruct_dead(t, s, recon)));
     MW_TRY(gather_codes(t, &t->aux));
-    MW_TRY(mw_comm_agree(t->comm, aux_error(t, recon, spread, s->tiles)));
+    MW_TRY(mw_comm_agree(t->comm, aux_error(t, s, recon)));
     MW_TRY(sum_errors(t, s->tiles, &total));
     MW_TRY(mw_comm_agree(t->comm, dot_with_decoder(t, &t->aux, t->layout.n_recons)));
     MW_TRY(gather_code_grads(t, &t->aux));
-    t->report.aux_loss = total / spread;
+    t->report.aux_loss = total / s->spread;
     return gather_rows_of(t, all, (size_t)t->sae->d_out * sizeof(float));
 }
 
-static mw_status reconstruct_residual(mw_trainer *t, double spread) {
+static mw_status reconstruct_residual(mw_trainer *t) {
     dead_scratch s;
     mw_status status = mw_comm_agree(t->comm, open_scratch(t, &s));
-    if (status == MW_OK) status = with_scratch(t, &s, spread, recon_of(t, t->layout.n_recons));
+    if (status == MW_OK) status = with_scratch(t, &s, recon_of(t, t->layout.n_recons));
     free_scratch(t->backend, &s);
     return status;
 }
 
 mw_status auxk(mw_trainer *t) {
-    double spread = t->batch.e_spread;
     t->aux_k = t->options.aux_k < t->all_dead ? t->options.aux_k : t->all_dead;
-    if (!(spread > 0)) t->aux_k = 0;
-    return t->aux_k > 0 ? reconstruct_residual(t, spread) : MW_OK;
+    if (!(t->batch.e_spread > 0)) t->aux_k = 0;
+    return t->aux_k > 0 ? reconstruct_residual(t) : MW_OK;
 }

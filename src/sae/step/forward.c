@@ -111,17 +111,19 @@ static mw_status count_active(mw_trainer *t, int64_t *out) {
     return MW_OK;
 }
 
+/* Returns the sum of squared distances from the mean, from sums over all rows: of d columns, then of all squares. */
+static double spread_of_sums(const mw_trainer *t, const double *sums) {
+    double mean = 0, rows = (double)t->options.batch;
+    for (int64_t i = 0; i < t->sae->d_out; i++) mean += sums[i] * sums[i] / rows;
+    return fmax(sums[t->sae->d_out] - mean, 0);
+}
+
 static batch_sums sums_of_totals(const mw_trainer *t, int64_t active) {
     int64_t d = t->sae->d_out;
     const double *y = t->totals, *e = y + d + 1, *squares = e + d + 1;
     batch_sums s = {.y2 = y[d], .e2 = e[d], .positive = (double)active};
-    double mean_y2 = 0, mean_e2 = 0, rows = (double)t->options.batch;
-    for (int64_t i = 0; i < d; i++) {
-        mean_y2 += y[i] * y[i] / rows;
-        mean_e2 += e[i] * e[i] / rows;
-    }
-    s.y_spread = fmax(s.y2 - mean_y2, 0);
-    s.e_spread = fmax(s.e2 - mean_e2, 0);
+    s.y_spread = spread_of_sums(t, y);
+    s.e_spread = spread_of_sums(t, e);
     for (int g = 0; g < t->layout.n_recons; g++) s.weighted += t->layout.weight[g] * squares[g];
     return s;
 }
@@ -146,6 +148,19 @@ mw_status measure_errors(mw_trainer *t, const float *y) {
     MW_TRY(mw_comm_agree(t->comm, add_tiles(t)));
     t->batch = sums_of_totals(t, active);
     return check_loss(t, t->batch.weighted);
+}
+
+/* Uses the place of the error's tiles, which measure_errors has summed. */
+mw_status spread_over_rows(mw_trainer *t, const float *rows, double *out) {
+    mw_backend *b = t->backend;
+    int64_t width = t->sae->d_out + 1;
+    double *tiles = tile_sums_of(t, 1), *own = tiles + t->begin / MW_ROW_TILE * width;
+    MW_TRY(mw_comm_agree(t->comm, b->ops->tile_sums(b, own, rows, t->end - t->begin, width - 1)));
+    MW_TRY(gather_tiles(t, tiles, (size_t)width * sizeof *tiles));
+    mw_status status = b->ops->add_rows(b, t->sums, tiles, batch_tiles(t), width, false);
+    if (status == MW_OK) status = b->ops->download(b, t->totals, t->sums, (size_t)width * sizeof *t->totals);
+    *out = spread_of_sums(t, t->totals);
+    return mw_comm_agree(t->comm, status);
 }
 
 /* The loss is a mean over rows and dimensions. */
@@ -188,14 +203,18 @@ static mw_status list_silent(mw_trainer *t, int64_t after) {
     return t->n_dead ? b->ops->download(b, t->dead, t->silent, (size_t)t->n_dead * sizeof *t->dead) : MW_OK;
 }
 
+int64_t silent_after(const mw_train_options *o) {
+    return o->aux_k > 0 && o->aux_after > 0 ? o->aux_after : o->dead_after;
+}
+
 /* The list that stays, and that the host gets, is AuxK's. */
 static mw_status list_both(mw_trainer *t, int64_t *dead) {
     const mw_train_options *o = &t->options;
     MW_TRY(note_fired(t));
-    bool own_list = o->aux_k > 0 && o->aux_after > 0;
+    bool own_list = silent_after(o) != o->dead_after;
     MW_TRY(own_list ? list_there(t, o->dead_after) : list_silent(t, o->dead_after));
     *dead = t->n_dead;
-    return own_list ? list_silent(t, o->aux_after) : MW_OK;
+    return own_list ? list_silent(t, silent_after(o)) : MW_OK;
 }
 
 mw_status find_dead_latents(mw_trainer *t) {

@@ -82,6 +82,15 @@ static mw_adam adam_of_step(const mw_trainer *t, float factor) {
                      .grad_scale = factor};
 }
 
+/* Raises b_enc of this rank's share of the latents that AuxK trains, until they are selected. Adam's moments do not
+ * see it. */
+static mw_status lift_silent(mw_trainer *t) {
+    float rise = (float)(t->report.lr * t->options.aux_lift);
+    if (!(t->aux_k > 0 && rise > 0)) return MW_OK;
+    return t->backend->ops->raise_silent(t->backend, t->sae->b_enc + t->first_latent, t->since_fired + t->first_latent,
+                                         t->n_latents, silent_after(&t->options), rise);
+}
+
 /* Updates this rank's share of parameter i. */
 static mw_status update_share(mw_trainer *t, parameter_index i, mw_adam adam) {
     const parameter *p = &t->parameter[i];
@@ -89,6 +98,7 @@ static mw_status update_share(mw_trainer *t, parameter_index i, mw_adam adam) {
     adam.lr = (float)(t->report.lr * p->lr_factor);
     MW_TRY(t->backend->ops->adam(t->backend, p->value + parameter_first(t, p), p->grad, p->m, p->v,
                                  parameter_count(t, p) / p->columns, p->columns, &adam));
+    if (i == P_B_ENC) MW_TRY(lift_silent(t));
     return i == P_EXTRA && variant->constrain ? variant->constrain(t) : MW_OK;
 }
 

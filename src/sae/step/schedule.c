@@ -16,7 +16,7 @@ double wanted_l0(const mw_train_options *o, int64_t k) {
  * The mean latent is active in batch k / n rows of a step, and the noise of its gradient falls with that number.
  * Variants without AuxK lose latents at half the length. docs/design/step.md has the measurements. */
 static double usual_rate(const mw_train_options *o, const mw_sae *sae) {
-    static const double length = 0.05, length_max = 0.2, active_rows = 32, steps = 500, short_run_max = 2.5;
+    static const double length = 0.0625, length_max = 0.2, active_rows = 32, steps = 500, short_run_max = 2.5;
     double l0 = wanted_l0(o, sae->k), root = sqrt((double)sae->d);
     if (!(l0 > 0)) return length / 2 / root;
     double active = (double)o->batch * l0 / (double)sae->shard.total;

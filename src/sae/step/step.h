@@ -56,10 +56,15 @@ mw_status encode_and_gather_input(mw_trainer *t, const float *x) MW_MUST_USE;
 mw_status reconstruct_batch(mw_trainer *t, const float *x, const float *y) MW_MUST_USE;
 /* Sums over all rows into t->batch. MW_ERR_STATE on all ranks if the loss is not finite. */
 mw_status measure_errors(mw_trainer *t, const float *y) MW_MUST_USE;
+/* *out: the sum over all rows of squared distances from the mean; `rows` [rows, d_out] are this rank's, device memory.
+ * Called after measure_errors. Collective. */
+mw_status spread_over_rows(mw_trainer *t, const float *rows, double *out) MW_MUST_USE;
 /* Allgathers the codes of all sets. */
 mw_status gather_sets(mw_trainer *t) MW_MUST_USE;
 /* Counts rows without activity and the dead latents after this batch, and lists those that AuxK trains. Collective. */
 mw_status find_dead_latents(mw_trainer *t) MW_MUST_USE;
+/* Rows without activity after which a latent is listed for AuxK, or, without AuxK, is dead. */
+int64_t silent_after(const mw_train_options *options);
 /* Lists the dead latents in place of AuxK's. Collective. */
 mw_status list_dead_latents(mw_trainer *t) MW_MUST_USE;
 /* Fills t->report. MW_ERR_STATE on all ranks if the loss with its penalty is not finite. */
@@ -100,7 +105,8 @@ mw_status decoder_norms(mw_trainer *t) MW_MUST_USE;
 /* Sets *factor so that factor * gradient has at most the norm options.clip_norm. Removes first the part of W_dec's
  * gradient along unit decoder rows. */
 mw_status clip_gradients(mw_trainer *t, float *factor) MW_MUST_USE;
-/* Adam on this rank's share, with gradients times `factor`; unit decoder rows. The updated parameters are allgathered:
+/* Adam on this rank's share, with gradients times `factor`; unit decoder rows; b_enc of latents that AuxK trains rises
+ * (options.aux_lift). The updated parameters are allgathered:
  * W_dec's allgather may still run (request P_W_DEC). */
 mw_status update_parameters(mw_trainer *t, float factor) MW_MUST_USE;
 /* ema = beta ema + (1 - beta) value, with options.ema. */

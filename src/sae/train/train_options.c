@@ -2,6 +2,8 @@
 #include "sae/train/train_options.h"
 #include "sae/variants/variants.h"
 
+#include <math.h>
+
 static const mw_choice nan_rules[] = {{"stop", MW_NAN_STOP}, {"skip", MW_NAN_SKIP}, {0}};
 static const mw_choice decays[] = {
     {"linear", MW_DECAY_LINEAR}, {"cosine", MW_DECAY_COSINE}, {"constant", MW_DECAY_NONE}, {0}};
@@ -28,17 +30,18 @@ const mw_field train_option_fields[] = {
     {"nan", MW_FIELD_CHOICE, ENUM(nan_rule), "stop", .choices = nan_rules,
      .doc = "stop: a row that is not finite ends the run, which names it; skip: the next row takes its place"},
     {"lr", MW_FIELD_REAL, AT(lr), "auto", .min = 0, .max = 10,
-     .doc = "learning rate of W_enc; auto: 0.05 / sqrt(width), times the cube root of batch k / (32 n_latents), "
-            "more in runs of less than 500 steps, at most 0.2 / sqrt(width); 0.025 / sqrt(width) where neither k nor "
+     .doc = "learning rate of W_enc; auto: 0.0625 / sqrt(width), times the cube root of batch k / (32 n_latents), "
+            "more in runs of less than 500 steps, at most 0.2 / sqrt(width); 0.03125 / sqrt(width) where neither k nor "
             "l0_target is known"},
     {"lr_w_dec", MW_FIELD_REAL, AT(lr_w_dec), "4", .min = 0, .max = 1000,
      .doc = "learning rate of W_dec, in units of lr; of a transcoder in units of lr sqrt(width in / width out)"},
-    {"lr_b_enc", MW_FIELD_REAL, AT(lr_b_enc), "3", .min = 0, .max = 1000,
+    {"lr_b_enc", MW_FIELD_REAL, AT(lr_b_enc), "6", .min = 0, .max = 1000,
      .doc = "learning rate of b_enc, in units of lr"},
     {"lr_b_dec", MW_FIELD_REAL, AT(lr_b_dec), "0.3", .min = 0, .max = 1000,
      .doc = "learning rate of b_dec, in units of lr"},
-    {"beta1", MW_FIELD_REAL, AT(beta1), "0.9", .min = 0, .max = 0.999999, .doc = "of Adam"},
-    {"beta2", MW_FIELD_REAL, AT(beta2), "0.95", .min = 0, .max = 0.999999, .doc = "of Adam"},
+    {"beta1", MW_FIELD_REAL, AT(beta1), "auto", .min = 0, .max = 0.999999,
+     .doc = "of Adam; auto: 0.9, for jump_relu 0.85"},
+    {"beta2", MW_FIELD_REAL, AT(beta2), "0.93", .min = 0, .max = 0.999999, .doc = "of Adam"},
     {"eps", MW_FIELD_REAL, AT(eps), "6.25e-10", .min = 0, .max = 1, .doc = "of Adam"},
     {"warmup", MW_FIELD_INT, AT(warmup_steps), "auto", .min = 0, .max = 1e12,
      .doc = "steps in which the learning rate rises; auto: 1000, or a twentieth of a short run"},
@@ -61,7 +64,7 @@ const mw_field train_option_fields[] = {
     {"l0_target", MW_FIELD_REAL, AT(l0_target), "0", .min = 0, .max = 1e9,
      .doc = "of jump_relu: the penalty becomes (L0 / l0_target - 1)^2; 0: L0"},
     {"bandwidth", MW_FIELD_REAL, AT(bandwidth), "auto", .min = 1e-12, .max = 1e6,
-     .doc = "of jump_relu: width of the kernel through which thresholds learn; auto: 1, with tanh 2"},
+     .doc = "of jump_relu: width of the kernel through which thresholds learn; auto: 2"},
     {"threshold_init", MW_FIELD_REAL, AT(threshold_init), "auto", .min = 1e-12, .max = 1e6,
      .doc = "of jump_relu: first value of the thresholds; auto: 0.01, with tanh 0.1"},
     {"threshold_batches", MW_FIELD_INT, AT(threshold_batches), "16", .min = 0, .max = 1e9,
@@ -76,6 +79,11 @@ const mw_field train_option_fields[] = {
     {"aux_after", MW_FIELD_INT, AT(aux_after), "auto", .min = 0, .max = 1e15,
      .doc = "rows without firing after which AuxK trains a latent; 0: dead_after; auto: 50 n_latents / k, for "
             "jump_relu with l0_target or 32 as k"},
+    {"aux_weak", MW_FIELD_REAL, AT(aux_weak), "0.2", .min = 0, .max = 0.999,
+     .doc = "fraction of a batch's codes, the smallest, whose part AuxK rebuilds beside the residual; 0: the residual "
+            "alone"},
+    {"aux_lift", MW_FIELD_REAL, AT(aux_lift), "auto", .min = 0, .max = 1e6,
+     .doc = "rise of b_enc of a latent that AuxK trains, in each step, in units of lr; auto: 4, for jump_relu 1"},
     {"aux_coefficient", MW_FIELD_REAL, AT(aux_coefficient), "0.03125", .min = 0, .max = 1e6,
      .doc = "weight of the AuxK loss"},
     {"dead_after", MW_FIELD_INT, AT(dead_after), "auto", .min = 1, .max = 1e15,
@@ -119,6 +127,10 @@ static void set_if_auto(int64_t *number, int64_t value) {
     if (*number == MW_AUTO_INT) *number = value;
 }
 
+static void set_real_if_auto(double *number, double value) {
+    if (isnan(*number)) *number = value;
+}
+
 /* Rows in which a latent of mean frequency is active 50 times. */
 static int64_t silent_rows(const mw_train_options *o, const mw_sae_shape *shape) {
     enum { USUAL_L0 = 32, TIMES = 50 };
@@ -133,6 +145,8 @@ void train_options_resolve(mw_train_options *o, const mw_sae_shape *shape, int64
     set_if_auto(&o->aux_k, variant_has_auxk(shape->variant) ? shape->d / 2 : 0);
     set_if_auto(&o->dead_after, rows < LONG_ROWS ? rows / 10 + 1 : DEAD_AFTER);
     set_if_auto(&o->aux_after, silent_rows(o, shape));
+    set_real_if_auto(&o->beta1, shape->variant == MW_JUMP_RELU ? 0.85 : 0.9);
+    set_real_if_auto(&o->aux_lift, shape->variant == MW_JUMP_RELU ? 1 : 4);
     set_if_auto(&o->k_start, shape->d / 2);
     set_if_auto(&o->sparsity_warmup, o->steps / 20);
 }

@@ -12,7 +12,7 @@
 static const double tanh_scale = 4;
 
 static double bandwidth(const mw_train_options *o) {
-    return !isnan(o->bandwidth) ? o->bandwidth : o->penalty == MW_PENALTY_TANH ? 2 : 1;
+    return isnan(o->bandwidth) ? 2 : o->bandwidth;
 }
 
 mw_status jump_relu_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) {
