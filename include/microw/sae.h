@@ -211,6 +211,8 @@ double mw_variance_fraction(double part, double total, double squares);
  * reconstructs: for a transcoder the output site. Undefined values are NaN: FVU and explained variance where x does not
  * vary, the cosine where all x are 0. */
 typedef struct mw_sae_metrics {
+    /* FVU, cosine and L0 below with 95 % intervals: a bootstrap over up to 256 groups of neighbouring sequences. */
+    mw_estimate fvu_95, cosine_95, l0_95;
     int64_t rows, left_out;    /* rows measured; rows left out because they are not finite */
     double mse;                /* mean over rows and columns of (x - x_hat)^2 */
     double fvu;                /* sum (x - x_hat)^2 / sum (x - mean x)^2; R2 = 1 - fvu */

@@ -15,7 +15,15 @@ enum { VARIANCE = sizeof(variance) / sizeof(double) };
 
 /* Sums of a group: the variance of all rows, the sums named here, sum of x - x_hat [d_out], sum of x [d_out], then the
  * variance by position [MW_POSITION_BUCKETS] and by site [n_targets]. */
-typedef enum sum_index { SUM_DIRECTED = VARIANCE, SUM_COSINE, SUM_L0, SUM_L0_SQUARE, SUM_L1, SUM_COUNT } sum_index;
+typedef enum sum_index {
+    SUM_DIRECTED = VARIANCE,
+    SUM_COSINE,
+    SUM_ROWS,
+    SUM_L0,
+    SUM_L0_SQUARE,
+    SUM_L1,
+    SUM_COUNT
+} sum_index;
 
 typedef struct meter {
     const mw_sae *sae;
@@ -24,6 +32,7 @@ typedef struct meter {
     finite_rows finite;
     double *mean;   /* [d_out] of x */
     double *groups; /* [n_groups, width] */
+    mw_estimate fvu, cosine, l0;
     int64_t width, n_groups;
     int64_t *counts;          /* active rows per latent [n], rows per L0 [l0_bins], rows per position bucket */
     int64_t l0_bins;          /* the last bin also counts rows with more active latents */
@@ -94,6 +103,7 @@ static void add_row(meter *m, int64_t row, int64_t r, double *sums) {
     int bucket = bucket_of(m->tokens.position[row]);
     sums[SUM_DIRECTED] += all.squares > 0;
     sums[SUM_COSINE] += all.squares > 0 && yy > 0 ? dot / sqrt(all.squares * yy) : 0;
+    sums[SUM_ROWS] += 1;
     sums[SUM_L0] += (double)active;
     sums[SUM_L0_SQUARE] += (double)(active * active);
     add_variance((variance *)sums, &all);
@@ -152,9 +162,31 @@ static mw_status measure_own_groups(meter *m, const mw_comm *comm, const uint64_
     return status;
 }
 
+static double mean_of(double sum, double count) {
+    return count > 0 ? sum / count : (double)NAN;
+}
+
+/* FVU, cosine and L0 of a resample of groups. */
+static void statistics_of_groups(const void *self, int64_t draw, double *out) {
+    const meter *m = self;
+    double sums[SUM_COUNT] = {0};
+    for (int64_t g = 0; g < m->n_groups; g++) {
+        const double *group = m->groups + mw_resampled(draw, g, m->n_groups) * m->width;
+        for (int i = 0; i < SUM_COUNT; i++) sums[i] += group[i];
+    }
+    out[0] = fvu_of((const variance *)sums);
+    out[1] = mean_of(sums[SUM_COSINE], sums[SUM_DIRECTED]);
+    out[2] = mean_of(sums[SUM_L0], sums[SUM_ROWS]);
+}
+
 /* Adds the sums of all groups into the first. */
 static mw_status gather_groups(meter *m, const mw_comm *comm) {
+    mw_estimate made[3];
     MW_TRY(mw_comm_allgather_shares(comm, m->groups, m->n_groups, 1, (size_t)m->width * sizeof *m->groups));
+    mw_bootstrap(statistics_of_groups, m, m->n_groups, 3, made);
+    m->fvu = made[0];
+    m->cosine = made[1];
+    m->l0 = made[2];
     for (int64_t g = 1; g < m->n_groups; g++)
         for (int64_t i = 0; i < m->width; i++) m->groups[i] += m->groups[g * m->width + i];
     return mw_comm_allreduce_sum(comm, m->counts, count_width(m));
@@ -227,14 +259,18 @@ static mw_sae_metrics metrics_of(const meter *m) {
     double *s = m->groups;
     const variance *all = (const variance *)s;
     int64_t d = m->sae->d_out;
-    mw_sae_metrics out = {.rows = rows_measured(m), .left_out = m->finite.left_out};
+    mw_sae_metrics out = {.fvu_95 = m->fvu,
+                          .cosine_95 = m->cosine,
+                          .l0_95 = m->l0,
+                          .rows = rows_measured(m),
+                          .left_out = m->finite.left_out};
     double rows = (double)out.rows, constant = 0;
     for (int64_t i = 0; i < d; i++) constant += s[SUM_COUNT + i] * s[SUM_COUNT + i] / rows;
     out.mse = all->error / (rows * (double)d);
-    out.fvu = fvu_of(all);
+    out.fvu = m->fvu.value;
     out.explained_variance = 1 - mw_variance_fraction(all->error - constant, all->total, all->squares);
-    out.cosine = s[SUM_DIRECTED] > 0 ? s[SUM_COSINE] / s[SUM_DIRECTED] : (double)NAN;
-    out.l0 = s[SUM_L0] / rows;
+    out.cosine = m->cosine.value;
+    out.l0 = m->l0.value;
     out.l0_deviation = sqrt(fmax(s[SUM_L0_SQUARE] / rows - out.l0 * out.l0, 0));
     out.l1 = s[SUM_L1] / rows;
     for (int64_t p = 0; p < m->sae->n_targets; p++) out.target_fvu[p] = fvu_of(&by_site(m, s)[p]);

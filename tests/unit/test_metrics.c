@@ -87,6 +87,23 @@ static double fvu_naive(const mw_sae *sae, const float *x, int from, int to, uin
     return error / variation;
 }
 
+/* FVU and L0 of rows first .. end - 1, all finite, about the mean of all rows. */
+static void half_naive(const mw_sae *sae, const float *x, int first, int end, double *fvu, double *l0) {
+    double error = 0, variation = 0, mean[D] = {0}, z[N], y[D];
+    for (int r = 0; r < ROWS; r++)
+        for (int j = 0; j < D; j++) mean[j] += x[r * D + j] / (double)ROWS;
+    *l0 = 0;
+    for (int r = first; r < end; r++) {
+        rebuild_row(sae, x + r * D, z, y);
+        for (int i = 0; i < N; i++) *l0 += (z[i] > 0) / (double)(end - first);
+        for (int j = 0; j < D; j++) {
+            error += (x[r * D + j] - y[j]) * (x[r * D + j] - y[j]);
+            variation += (x[r * D + j] - mean[j]) * (x[r * D + j] - mean[j]);
+        }
+    }
+    *fvu = error / variation;
+}
+
 static double explained_naive(const mw_sae *sae, const float *x) {
     double of_error = 0, of_x = 0, z[N], y[D];
     for (int j = 0; j < D; j++) {
@@ -175,6 +192,18 @@ static void compare(const mw_sae *sae, const float *x, const mw_sae_metrics *m) 
     CHECK(close_to(m->l0, naive.l0) && close_to(m->l1, naive.l1) && m->dead == naive.dead && m->dead > 0);
 }
 
+/* The store has two blocks, hence two groups. A quarter of the resamples has the first twice, a quarter the second: the
+ * interval ends at the numbers of these halves. */
+static void intervals_are_of_resampled_groups(const mw_sae *sae, const float *x, const mw_sae_metrics *m) {
+    double fvu[2], l0[2];
+    for (int i = 0; i < 2; i++) half_naive(sae, x, i * ROWS / 2, (i + 1) * ROWS / 2, &fvu[i], &l0[i]);
+    CHECK(fvu[0] != fvu[1] && l0[0] != l0[1]);
+    CHECK(m->fvu_95.value == m->fvu && m->l0_95.value == m->l0 && m->cosine_95.value == m->cosine);
+    CHECK(close_to(m->fvu_95.low, fmin(fvu[0], fvu[1])) && close_to(m->fvu_95.high, fmax(fvu[0], fvu[1])));
+    CHECK(close_to(m->l0_95.low, fmin(l0[0], l0[1])) && close_to(m->l0_95.high, fmax(l0[0], l0[1])));
+    CHECK(m->cosine_95.low < m->cosine && m->cosine < m->cosine_95.high);
+}
+
 static void metrics_are_their_definitions(void) {
     float x[ROWS * D];
     mw_sae_metrics m;
@@ -184,6 +213,7 @@ static void metrics_are_their_definitions(void) {
     write_store(x);
     NEED_OK(measure(sae, MW_NAN_STOP, &m));
     compare(sae, x, &m);
+    intervals_are_of_resampled_groups(sae, x, &m);
     CHECK(m.left_out == 0 && m.last_position == 20000000 + LENGTH - 1);
     CHECK(m.position_rows[MW_POSITION_BUCKETS - 1] == LENGTH);
     mw_sae_free(&sae);

@@ -43,6 +43,10 @@ static json_t *by_site(const mw_store_view *out, const mw_sae_metrics *m) {
     return list;
 }
 
+static json_t *interval_of(const mw_estimate *e) {
+    return json_pack("[o, o]", mw_json_real(e->low), mw_json_real(e->high));
+}
+
 static json_t *reconstruction(const mw_store_view *out, const mw_sae_metrics *m) {
     const struct {
         const char *key;
@@ -59,6 +63,9 @@ static json_t *reconstruction(const mw_store_view *out, const mw_sae_metrics *m)
     if (m->left_out) json_object_set_new(made, "rows_left_out", json_integer(m->left_out));
     for (size_t i = 0; i < sizeof measures / sizeof *measures; i++)
         json_object_set_new(made, measures[i].key, mw_json_real(measures[i].value));
+    json_object_set_new(made, "fvu_95", interval_of(&m->fvu_95));
+    json_object_set_new(made, "cosine_95", interval_of(&m->cosine_95));
+    json_object_set_new(made, "l0_95", interval_of(&m->l0_95));
     json_object_set_new(made, "dead", json_integer(m->dead));
     json_object_set_new(made, "dense", json_integer(m->dense));
     json_object_set_new(made, "l0_quantiles", whole_numbers(m->l0_quantile, 5));
@@ -70,10 +77,6 @@ static json_t *reconstruction(const mw_store_view *out, const mw_sae_metrics *m)
 
 static double kl_recovered(const mw_evaluation *d, double kl, mw_ablation baseline) {
     return mw_recovered(0, kl, d->kl[baseline]);
-}
-
-static json_t *interval_of(const mw_estimate *e) {
-    return json_pack("[o, o]", mw_json_real(e->low), mw_json_real(e->high));
 }
 
 static void add_recovered(json_t *made, const mw_evaluation *d, const mw_spliced *s) {
@@ -100,9 +103,10 @@ static void add_predictions(json_t *made, const mw_evaluation *d) {
 
 static json_t *baseline_json(const measurements *m, int64_t i) {
     const mw_sae_metrics *one = &m->metrics[i];
-    json_t *made = json_pack("{s:I, s:o, s:o, s:o, s:I}", "latents", (json_int_t)m->saes.sae[i]->n, "fvu",
-                             mw_json_real(one->fvu), "explained_variance", mw_json_real(one->explained_variance), "l0",
-                             mw_json_real(one->l0), "dead", (json_int_t)one->dead);
+    json_t *made =
+        json_pack("{s:I, s:o, s:o, s:o, s:o, s:I}", "latents", (json_int_t)m->saes.sae[i]->n, "fvu",
+                  mw_json_real(one->fvu), "fvu_95", interval_of(&one->fvu_95), "explained_variance",
+                  mw_json_real(one->explained_variance), "l0", mw_json_real(one->l0), "dead", (json_int_t)one->dead);
     if (!m->predicted) return made;
     json_object_set_new(made, "cross_entropy", mw_json_real(m->predictions.spliced[i].ce));
     json_object_set_new(made, "kl", mw_json_real(m->predictions.spliced[i].kl));
@@ -151,6 +155,13 @@ static void print_share(const mw_estimate *e) {
     printf("  %-26s", isnan(e->value) ? "-" : text);
 }
 
+/* "0.0068 (0.0067 to 0.0069)". */
+static void print_number(const char *name, const mw_estimate *e, int digits) {
+    printf("%s %s", name, mw_show(e->value, digits).text);
+    if (!isnan(e->low)) printf(" (%s to %s)", mw_show(e->low, digits).text, mw_show(e->high, digits).text);
+    printf(", ");
+}
+
 /* Prints the same numbers of the SAE and its baselines, one below the other. */
 static void print_compared(const measurements *m) {
     printf("  %-12s%8s%11s%8s%10s", "", "FVU", "explained", "L0", "dead");
@@ -172,9 +183,11 @@ static void print_compared(const measurements *m) {
 
 static void print_result(const measurements *all) {
     const mw_sae_metrics *m = &all->metrics[0];
-    printf("evaluate: FVU %s, explained variance %s, cosine %s, L0 %.1f, dead %.2f %%, dense %lld on %lld rows\n",
-           mw_show(m->fvu, 4).text, mw_show(m->explained_variance, 4).text, mw_show(m->cosine, 4).text, m->l0,
-           100.0 * (double)m->dead / (double)all->saes.sae[0]->n, (long long)m->dense, (long long)m->rows);
+    print_number("evaluate: FVU", &m->fvu_95, 4);
+    print_number("cosine", &m->cosine_95, 4);
+    printf("explained variance %s, L0 %.1f, dead %.2f %%, dense %lld on %lld rows\n",
+           mw_show(m->explained_variance, 4).text, m->l0, 100.0 * (double)m->dead / (double)all->saes.sae[0]->n,
+           (long long)m->dense, (long long)m->rows);
     if (isnan(m->fvu)) printf("evaluate: \"-\": undefined, since the activations do not vary\n");
     if (all->predicted) print_predictions(&all->predictions);
     if (all->saes.n > 1) print_compared(all);

@@ -357,15 +357,19 @@ const recovered = (e, kind) => {
   const ends = e[`ce_recovered_${kind}_95`] || [];
   return interval(100 * e["ce_recovered_" + kind], 100 * ends[0], 100 * ends[1], 2);
 };
+const withInterval = (e, key) => {
+  const ends = e[key + "_95"] || [];
+  return short(e[key]) + (Number.isFinite(ends[0]) ? ` (${short(ends[0])} to ${short(ends[1])})` : "");
+};
 const comparedTable = (e) => {
   const predicted = Boolean(e.cross_entropy), latents = table ? table.count.length : NaN;
-  const row = (name, one, n, kl) => [name, short(one.fvu), short(one.explained_variance), short(one.l0), percent(one.dead / n), ...(predicted ? [recovered(one, "zero"), recovered(one, "mean"), short(kl)] : [])];
-  return numberTable(["", "FVU", "explained variance", "L0", "dead latents", ...(predicted ? ["cross-entropy recovered from zero, % (95 %)", "from the mean", "KL from clean"] : [])],
+  const row = (name, one, n, kl) => [name, withInterval(one, "fvu"), short(one.explained_variance), short(one.l0), percent(one.dead / n), ...(predicted ? [recovered(one, "zero"), recovered(one, "mean"), short(kl)] : [])];
+  return numberTable(["", "FVU (95 %)", "explained variance", "L0", "dead latents", ...(predicted ? ["cross-entropy recovered from zero, % (95 %)", "from the mean", "KL from clean"] : [])],
     [row("trained", e, latents, predicted ? e.kl.sae : NaN), ...Object.entries(e.baselines).map(([name, one]) => row(name, one, one.latents, one.kl))]);
 };
 const evaluationParts = () => {
   const e = meta.evaluation, page = make("div");
-  page.append(make("h2", {}, "Evaluation"), tiles([["FVU", short(e.fvu)], ["explained variance", short(e.explained_variance)], ["cosine", short(e.cosine)], ["L0", short(e.l0)], ["dead latents", e.dead], ["dense latents (active on more than 10 % of tokens)", e.dense], ["tokens", e.rows]]));
+  page.append(make("h2", {}, "Evaluation"), tiles([["FVU (95 %)", withInterval(e, "fvu")], ["explained variance", short(e.explained_variance)], ["cosine (95 %)", withInterval(e, "cosine")], ["L0 (95 %)", withInterval(e, "l0")], ["dead latents", e.dead], ["dense latents (active on more than 10 % of tokens)", e.dense], ["tokens", e.rows]]));
   if (e.baselines) page.append(make("h3", {}, "beside SAEs that were not trained"), comparedTable(e));
   if (e.cross_entropy) {
     page.append(make("h3", {}, `next-token prediction, ${e.predicted_on_tokens} tokens`), make("table", {}, make("tr", {}, ...["", "cross-entropy", "KL from clean"].map((t) => make("th", {}, t))),
