@@ -99,7 +99,7 @@ typedef struct steer_settings {
     mw_reals scales;
     mw_sampling sampling;
     int64_t samples, measure_tokens;
-    bool keep_error;
+    bool keep_error, control;
 } steer_settings;
 
 typedef struct report_settings {

@@ -183,6 +183,8 @@ static const mw_field steer_fields[] = {
      .doc = "tokens of text on which cross-entropy and KL are measured with each variant; 0: not measured"},
     {"measure_path", MW_FIELD_STRINGS, AT(steer_settings, measure_path), "", .path = MW_PATH_FILE, .filled = true,
      .doc = "files of that text, which the SAE was not trained on; none: the last sequences of the dataset"},
+    {"control", MW_FIELD_BOOL, AT(steer_settings, control), "true",
+     .doc = "beside each variant with a concept, the same changes of as many latents drawn at random"},
     {"keep_error", MW_FIELD_BOOL, AT(steer_settings, keep_error), "true",
      .doc = "keep the SAE's error; false: the stream becomes the edited reconstruction"},
     {"samples", MW_FIELD_INT, AT(steer_settings, samples), "1", .min = 1, .max = 10000,

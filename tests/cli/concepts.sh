@@ -35,7 +35,7 @@ for key in promoted suppressed alike together quantile_texts frequency_by_source
 done
 check "both data files" grep -q '"sources": \["first.txt", "second.txt"\]' "$work/s1/$sae/concepts.json"
 check "jansson reads it" python3 -c "import json; json.load(open('$work/s1/$sae/concepts.json'))"
-for name in unchanged "person x 0.5" "person x 2" "off x 2" "held x 0.5"; do
+for name in unchanged "person x 0.5" "person x 2" "person x 2, random" "off x 2" "held x 0.5"; do
     check "variant $name" grep -q "\"name\": \"$name\"" "$work/s1/runs/small/steer.json"
 done
 check "intervals" grep -q '"low"' "$work/s1/runs/small/steer.json"
@@ -45,7 +45,17 @@ check "prediction" grep -q '"kl"' "$work/s1/runs/small/steer.json"
 check "no change at scale 0" python3 -c "
 import json
 v = json.load(open('$work/s1/runs/small/steer.json'))['variants']
-assert len(v) == 4 and all(x['texts'] == v[0]['texts'] and abs(x['predictions']['kl']) < 1e-6 for x in v), v"
+assert len(v) == 5 and all(x['texts'] == v[0]['texts'] and abs(x['predictions']['kl']) < 1e-6 for x in v), v"
+# the control has the same changes, of other latents
+"$MICROW" steer "$work/exp.yaml" --set store="$work/s1" --set 'steer.scales=[1]' --overwrite >/dev/null 2>&1
+check "control" python3 -c "
+import json
+v = {x['name']: x['edits'] for x in json.load(open('$work/s1/runs/small/steer.json'))['variants']}
+a, b = v['person'], v['person, random']
+assert [(e['scale'], e['add']) for e in a] == [(e['scale'], e['add']) for e in b] and a
+assert len({e['latent'] for e in a + b}) == 2 * len(a) and 'held, random' not in v"
+"$MICROW" steer "$work/exp.yaml" --set store="$work/s1" --set 'steer.scales=[1]' --set steer.control=false --overwrite >/dev/null 2>&1
+check "no control" sh -c "! grep -q 'random' $work/s1/runs/small/steer.json"
 refuses 2 "off: latent 999: the SAE has 256 latents" "$MICROW" steer "$work/exp.yaml" --set store="$work/s1" \
     --set 'steer.variants=[{name: off, ablate: [999]}]'
 refuses 2 "off: nothing to edit: expected edits, add, clamp, ablate or concept" "$MICROW" steer "$work/exp.yaml" --set store="$work/s1" \

@@ -52,6 +52,25 @@ void edit_list_strengthen(edit_list *list, double strength) {
     }
 }
 
+static bool edits_latent(const edit_list *list, int64_t latent) {
+    for (int64_t i = 0; i < list->count; i++)
+        if (list->items[i].latent == latent) return true;
+    return false;
+}
+
+mw_status edit_list_scatter(const edit_list *from, int64_t n, uint64_t seed, edit_list *out) {
+    int64_t at = 0;
+    for (int64_t i = 0; i < from->count; i++) {
+        uint64_t latent;
+        do {
+            if (at == n) return MW_ERR_ARG;
+            latent = mw_permute(seed, 0, (uint64_t)n, (uint64_t)at++);
+        } while (edits_latent(from, (int64_t)latent));
+        MW_TRY(edit_list_put(out, (int64_t)latent, from->items[i].scale, from->items[i].add));
+    }
+    return MW_OK;
+}
+
 void edit_list_free(edit_list *list) {
     mw_free(list->items);
     *list = (edit_list){0};

@@ -18,6 +18,9 @@ mw_status edit_list_put_add(edit_list *list, int64_t latent, double add) MW_MUST
 bool edit_list_drop(edit_list *list, int64_t latent);
 /* Scales all edits: z + strength * (edited z - z); 0: no change, 1: as they are. */
 void edit_list_strengthen(edit_list *list, double strength);
+/* Appends to `out` the edits of `from`, each of another latent of n, drawn at random by `seed` among those that `from`
+ * does not edit. MW_ERR_ARG: fewer latents are left than edits. */
+mw_status edit_list_scatter(const edit_list *from, int64_t n, uint64_t seed, edit_list *out) MW_MUST_USE;
 void edit_list_free(edit_list *list);
 
 /* Names of an SAE's latents, and what discovery found about them. */

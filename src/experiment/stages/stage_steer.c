@@ -48,7 +48,16 @@ static mw_status new_variant(steer_job *job, char *name, const edit_settings *s,
     return MW_OK;
 }
 
-/* Adds a variant for each of the scales. */
+/* Adds the control of the last variant, where the SAE has enough other latents. */
+static mw_status add_control(steer_job *job, const edit_settings *s) {
+    enum { SEED = 1 };
+    int64_t last = job->n - 1, n = job->r->sae->n;
+    if (!job->s->control || !s->concept[0] || n < 2 * job->list[last].edits.count) return MW_OK;
+    MW_TRY(new_variant(job, mw_format("%s, random", job->list[last].name), s, job->list[last].scale));
+    return edit_list_scatter(&job->list[last].edits, n, SEED, &job->list[last + 1].edits);
+}
+
+/* Adds a variant for each of the scales, each with its control. */
 static mw_status add_variants(steer_job *job, const latent_index *d, const char *name, const edit_settings *s) {
     const mw_reals *scales = &job->s->scales;
     for (int64_t i = 0; i < scales->count; i++) {
@@ -57,6 +66,7 @@ static mw_status add_variants(steer_job *job, const latent_index *d, const char 
         edit_list *made = &job->list[job->n - 1].edits;
         MW_TRY(edit_list_collect(job->r, d, s, name, made));
         edit_list_strengthen(made, scale);
+        MW_TRY(add_control(job, s));
     }
     return MW_OK;
 }
