@@ -5,8 +5,8 @@
 
 enum { BATCH = 600, K = 6, SHARDS_MAX = 3 /* of the fixture's 1100 latents, in blocks of 512 */ };
 
-/* An emulated device is some thousand times slower than a real one; test_sae_gradients runs every variant on it. Under a
- * sanitizer further steps of a curve run no other code. */
+/* An emulated device is some thousand times slower than a real one; test_sae_gradients runs every variant on it. Under
+ * a sanitizer further steps of a curve run no other code. */
 #ifdef MICROW_CUDA_EMULATED
 enum { STEPS = 200, CURVE = 5, SOME = 2, FIRST = 1, STRIDE = 12 };
 #elif defined(__SANITIZE_ADDRESS__)
