@@ -192,6 +192,8 @@ float mw_rng_normal(uint64_t seed, uint64_t stream, uint64_t index);
 /* Returns the image of `index` under a keyed permutation of 0..n-1: a Feistel network with cycle walking, without
  * state. */
 uint64_t mw_permute(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t index);
+/* out[i] = mw_permute(seed, epoch, n, first + i), i < count; first + count <= n. Several times as fast. */
+void mw_permute_range(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t first, int64_t count, int64_t *out);
 
 /* A number with its 95 % interval. NaN: undefined. */
 typedef struct mw_estimate {

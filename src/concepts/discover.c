@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MERGE_BYTES = 1 << 26 };
+enum { MERGE_BYTES = 1 << 26, DRAWN = 512 };
 
 typedef struct search {
     const mw_sae *sae;
@@ -18,6 +18,7 @@ typedef struct search {
     heap_entry *heap; /* [n, per] for each latent a heap of top_texts rows, then one of samples */
     kept_rows kept;
     encoded_rows rows;
+    int64_t drawn_from, drawn[DRAWN]; /* the places of the rows from drawn_from on in a random order of all rows */
 } search;
 
 /* ---- a row ---------------------------------------------------------------------------------------------- */
@@ -55,6 +56,17 @@ static void add_activation(search *s, int64_t latent, float z, const row_facts *
                    (heap_entry){random_key((uint64_t)s->options->seed, latent, row->row), row->row, z}, NULL);
 }
 
+/* Whether a row is one of the random rows for counts of coactive latents. Rows come in order. */
+static bool is_kept(search *s, int64_t row) {
+    int64_t rows = s->out->rows, left = rows - row;
+    if (row < s->drawn_from || row >= s->drawn_from + DRAWN) {
+        s->drawn_from = row;
+        mw_permute_range((uint64_t)s->options->seed, 0, (uint64_t)rows, (uint64_t)row, left < DRAWN ? left : DRAWN,
+                         s->drawn);
+    }
+    return s->drawn[row - s->drawn_from] < s->options->coactive_rows;
+}
+
 static mw_status add_row(void *self, int64_t row, int64_t begin, int64_t end) {
     search *s = self;
     const mw_codes *codes = &s->rows.codes;
@@ -64,9 +76,7 @@ static mw_status add_row(void *self, int64_t row, int64_t begin, int64_t end) {
     facts.source = s->sources.of_document[facts.span.document];
     if (facts.category >= 0) d->category_rows[facts.category]++;
     for (int64_t j = begin; j < end; j++) add_activation(s, codes->index[j], codes->value[j], &facts);
-    bool kept = mw_permute((uint64_t)s->options->seed, 0, (uint64_t)d->rows, (uint64_t)row) <
-                (uint64_t)s->options->coactive_rows;
-    return kept ? kept_rows_add(&s->kept, codes->index + begin, end - begin) : MW_OK;
+    return is_kept(s, row) ? kept_rows_add(&s->kept, codes->index + begin, end - begin) : MW_OK;
 }
 
 /* ---- rows of this rank ------------------------------------------------------------------------------------- */
@@ -269,7 +279,7 @@ mw_status mw_discover(const mw_sae *sae, const mw_store_view *in, const mw_comm 
                       const mw_discover_options *options, mw_discovery *out) {
     mw_store_tokens tokens = {0};
     mw_discovery found = {0};
-    search s = {.sae = sae, .in = in, .tokens = &tokens, .options = options, .out = &found};
+    search s = {.sae = sae, .in = in, .tokens = &tokens, .options = options, .out = &found, .drawn_from = -DRAWN};
     mw_status status = search_all(&s, comm, &tokens);
     mw_free(s.heap);
     encoded_rows_close(&s.rows);

@@ -84,6 +84,17 @@ static void permutation_is_one(void) {
         CHECK(n < 64 || fixed < 10); /* a random permutation has one fixed point on average */
         mw_free(seen);
     }
+    static const uint64_t ranges[][3] = {
+        /* n, first, count */
+        {1, 0, 1},        {2, 0, 2},           {1000, 0, 1000}, {1000, 7, 1},
+        {4097, 4000, 97}, {274369, 100, 3000}, {5, 5, 0},       {1ull << 40, 1ull << 39, 500}};
+    for (size_t s = 0; s < sizeof ranges / sizeof *ranges; s++) {
+        int64_t out[3000], count = (int64_t)ranges[s][2];
+        mw_permute_range(11ull << 33, 7ull << 34 | 5, ranges[s][0], ranges[s][1], count, out);
+        for (int64_t i = 0; i < count; i++)
+            CHECK((uint64_t)out[i] ==
+                  mw_permute(11ull << 33, 7ull << 34 | 5, ranges[s][0], ranges[s][1] + (uint64_t)i));
+    }
     CHECK(mw_permute(3, 9, 1000, 5) != mw_permute(3, 10, 1000, 5) ||
           mw_permute(3, 9, 1000, 6) != mw_permute(3, 10, 1000, 6));
 }

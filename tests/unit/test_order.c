@@ -36,6 +36,16 @@ static void each_row_once_a_pass(void) {
     mw_free(seen);
 }
 
+static void several_are_one_by_one(void) {
+    static const row_order orders[] = {{.seed = 5, .rows = 1499, .batch = 300},
+                                       {.seed = 9, .rows = 5000, .batch = 500, .block = 7, .window = 5}};
+    for (int k = 0; k < 2; k++) {
+        int64_t rows[5000];
+        order_rows(&orders[k], 77, 5000, rows); /* more than three passes of the first */
+        for (int64_t i = 0; i < 5000; i++) CHECK(rows[i] == order_row(&orders[k], 77 + i));
+    }
+}
+
 static void positions_agree_with_windows(void) {
     const row_order o = {.seed = 9, .rows = 5000, .batch = 500, .block = 7, .window = 5};
     for (int64_t p = 0; p < 20000; p++) {
@@ -86,6 +96,7 @@ static void seeds_differ(void) {
 
 int main(void) {
     RUN(each_row_once_a_pass);
+    RUN(several_are_one_by_one);
     RUN(positions_agree_with_windows);
     RUN(mixes_as_in_theory);
     RUN(seeds_differ);

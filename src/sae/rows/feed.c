@@ -35,8 +35,7 @@ static mw_status list_rows(feed *f, int64_t begin, int64_t count) {
         if (!(f->rows = mw_alloc((size_t)count * sizeof *f->rows))) return MW_ERR_MEMORY;
         f->capacity = count;
     }
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < count; i++) f->rows[i] = order_row(&f->order, begin + i);
+    order_rows(&f->order, begin, count, f->rows);
     return MW_OK;
 }
 

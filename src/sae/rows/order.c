@@ -50,3 +50,25 @@ int64_t order_row(const row_order *o, int64_t position) {
     int64_t within = order_window_row(o, place.tile, place.window, place.offset);
     return (order_block_row(o, place.tile, place.window, within / o->block) + within % o->block) % o->rows;
 }
+
+/* Positions of one pass, from p on. */
+static int64_t left_in_pass(const row_order *o, int64_t p) {
+    return o->rows - p % o->rows;
+}
+
+static void rows_of_piece(const row_order *o, int64_t begin, int64_t count, int64_t *out) {
+    for (int64_t n; count > 0; begin += n, out += n, count -= n) {
+        n = left_in_pass(o, begin) < count ? left_in_pass(o, begin) : count;
+        mw_permute_range(o->seed, (uint64_t)(begin / o->rows), (uint64_t)o->rows, (uint64_t)(begin % o->rows), n, out);
+    }
+}
+
+void order_rows(const row_order *o, int64_t begin, int64_t count, int64_t *out) {
+    enum { PIECE = 512 };
+#pragma omp parallel for schedule(static)
+    for (int64_t at = 0; at < count; at += PIECE) {
+        int64_t n = count - at < PIECE ? count - at : PIECE;
+        if (o->block == 0) rows_of_piece(o, begin + at, n, out + at);
+        for (int64_t i = 0; i < n && o->block > 0; i++) out[at + i] = order_row(o, begin + at + i);
+    }
+}

@@ -19,6 +19,8 @@ typedef struct row_order {
 
 /* Returns the row at a position >= 0 of the training order. */
 int64_t order_row(const row_order *o, int64_t position);
+/* The rows at positions begin .. begin + count - 1; sooner than one by one. */
+void order_rows(const row_order *o, int64_t begin, int64_t count, int64_t *out);
 
 /* By blocks: the tile of a position, the tile's window, and the offset in the window before its rows are shuffled. */
 typedef struct order_place {
