@@ -5,6 +5,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 /* What is measured of the SAE and of each of its baselines. */
 typedef struct measurements {
@@ -155,10 +156,11 @@ static void print_share(const mw_estimate *e) {
     printf("  %-26s", isnan(e->value) ? "-" : text);
 }
 
-/* "0.0068 (0.0067 to 0.0069)". */
+/* "0.0068 (0.0067 to 0.0069), "; an interval that has no width in so many digits is left out. */
 static void print_number(const char *name, const mw_estimate *e, int digits) {
+    mw_shown low = mw_show(e->low, digits), high = mw_show(e->high, digits);
     printf("%s %s", name, mw_show(e->value, digits).text);
-    if (!isnan(e->low)) printf(" (%s to %s)", mw_show(e->low, digits).text, mw_show(e->high, digits).text);
+    if (!isnan(e->low) && strcmp(low.text, high.text) != 0) printf(" (%s to %s)", low.text, high.text);
     printf(", ");
 }
 
@@ -185,9 +187,9 @@ static void print_result(const measurements *all) {
     const mw_sae_metrics *m = &all->metrics[0];
     print_number("evaluate: FVU", &m->fvu_95, 4);
     print_number("cosine", &m->cosine_95, 4);
-    printf("explained variance %s, L0 %.1f, dead %.2f %%, dense %lld on %lld rows\n",
-           mw_show(m->explained_variance, 4).text, m->l0, 100.0 * (double)m->dead / (double)all->saes.sae[0]->n,
-           (long long)m->dense, (long long)m->rows);
+    print_number("L0", &m->l0_95, 1);
+    printf("explained variance %s, dead %.2f %%, dense %lld on %lld rows\n", mw_show(m->explained_variance, 4).text,
+           100.0 * (double)m->dead / (double)all->saes.sae[0]->n, (long long)m->dense, (long long)m->rows);
     if (isnan(m->fvu)) printf("evaluate: \"-\": undefined, since the activations do not vary\n");
     if (all->predicted) print_predictions(&all->predictions);
     if (all->saes.n > 1) print_compared(all);

@@ -57,7 +57,7 @@ static mw_status add_control(steer_job *job, const edit_settings *s) {
     return edit_list_scatter(&job->list[last].edits, n, SEED, &job->list[last + 1].edits);
 }
 
-/* Adds a variant for each of the scales, each with its control. */
+/* Adds a variant for each of the scales, with its control if it changes anything. */
 static mw_status add_variants(steer_job *job, const latent_index *d, const char *name, const edit_settings *s) {
     const mw_reals *scales = &job->s->scales;
     for (int64_t i = 0; i < scales->count; i++) {
@@ -66,7 +66,7 @@ static mw_status add_variants(steer_job *job, const latent_index *d, const char 
         edit_list *made = &job->list[job->n - 1].edits;
         MW_TRY(edit_list_collect(job->r, d, s, name, made));
         edit_list_strengthen(made, scale);
-        MW_TRY(add_control(job, s));
+        if (scale != 0) MW_TRY(add_control(job, s));
     }
     return MW_OK;
 }
@@ -256,11 +256,20 @@ static effect effect_of(const steer_job *job, const steer_variant *one, word_sha
 
 /* ---- output ------------------------------------------------------------------------------------------------------ */
 
-static void print_line(const char *label, const char *text) {
+/* Of the column of names. */
+static int name_width(const steer_job *job, int least) {
+    enum { MOST = 40 };
+    size_t width = (size_t)least;
+    for (int64_t v = 0; v < job->n; v++)
+        if (strlen(job->list[v].name) > width) width = strlen(job->list[v].name);
+    return width < MOST ? (int)width : MOST;
+}
+
+static void print_line(int width, const char *label, const char *text) {
     mw_text line = {0};
     mw_text_add(&line, "", 0);
     mw_text_add_visible(&line, text, strlen(text));
-    if (!line.failed) printf("  %-12s %s\n", label, line.data);
+    if (!line.failed) printf("  %-*s %s\n", width, label, line.data);
     mw_text_free(&line);
 }
 
@@ -272,11 +281,12 @@ static void print_edits(const steer_variant *one) {
 }
 
 static void print_texts(const steer_job *job) {
+    int width = name_width(job, 12);
     for (int64_t v = 1; v < job->n; v++) print_edits(&job->list[v]);
     for (int64_t p = 0; p < job->s->prompts.count && p < 5; p++) { /* all are in steer.json */
-        print_line("prompt:", job->s->prompts.items[p]);
+        print_line(width, "prompt:", job->s->prompts.items[p]);
         for (int64_t v = 0; v < job->n; v++)
-            print_line(job->list[v].name, job->list[v].texts[p * job->s->samples].data);
+            print_line(width, job->list[v].name, job->list[v].texts[p * job->s->samples].data);
     }
 }
 
@@ -316,14 +326,15 @@ static void print_unchanged(const char *category, const mw_estimate *before, int
 
 static void print_table(const steer_job *job, const effect *effects) {
     bool words = job->words != NULL;
-    printf("  %-20s", "");
+    int width = name_width(job, 20);
+    printf("  %-*s", width, "");
     if (words) printf("  %-32s %-24s", "words of the category (95 %)", "change");
     if (job->tokens) printf("%10s %10s", "CE", "KL");
     printf("\n");
     for (int64_t v = 0; v < job->n; v++) {
         const steer_variant *one = &job->list[v];
         bool counted = words && one->category[0];
-        printf("  %-20s", one->name);
+        printf("  %-*s", width, one->name);
         if (counted) print_share(one->category, &effects[v]);
         if (words && !counted) printf("  %-32s %-24s", "", "");
         if (job->tokens && v == 0) printf("%10.4f", one->predicted.ce);
