@@ -230,7 +230,7 @@ def main():
     done = load(args.results)
     keys = {(one["data"], one["optimizer"], one["rate"], one["seed"]) for one in done}
     for data in args.data if not args.table else []:
-        x, test = load_rows(args.rows, data)
+        x, test, _ = load_rows(args.rows, data)
         wanted = [(name, rate, seed) for name, (_, rates) in OPTIMIZERS.items() for rate in rates for seed in range(args.seeds)
                   if (data, name, rate, seed) not in keys]
         for name, rate, seed in wanted:
