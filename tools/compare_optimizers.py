@@ -104,7 +104,7 @@ def by_latent(p, job, rate):
 
 
 OPTIMIZERS = {"Adam, microw's rule": (by_rule, [None]), "Adam, one rate": (adam, RATES),
-              "schedule-free AdamW": (schedule_free, RATES), "Prodigy": (prodigy, [None]), "Muon": (muon, RATES),
+              "schedule-free AdamW": (schedule_free, RATES), "Prodigy": (prodigy, [None]), "Muon": (muon, RATES + [32e-3, 64e-3]),
               "one moment per latent": (by_latent, RATES)}
 
 # ---- the SAE

@@ -92,7 +92,7 @@ def print_table(lines):
         cells = []
         for t in TIMES:
             low, mean, high = line.relative(t)
-            cells.append(f"{mean:.2f} (±{(high - low) / 2:.2f}), {line.dead(t):.0f}")
+            cells.append(f"{mean:.2f}±{(high - low) / 2:.2f}, {line.dead(t):.0f}")
         print("| " + " | ".join([*line.words(), *cells, f"{line.mean[1]:.4f}"]) + " |")
 
 

@@ -184,9 +184,8 @@ static const mw_field steer_fields[] = {
     {"measure_path", MW_FIELD_STRINGS, AT(steer_settings, measure_path), "", .path = MW_PATH_FILE, .filled = true,
      .doc = "files of that text, which the SAE was not trained on; none: the last sequences of the dataset"},
     {"control", MW_FIELD_BOOL, AT(steer_settings, control), "true",
-     .doc =
-         "beside each variant with a concept, the same changes of as many other latents, drawn at random, where the SAE "
-         "has as many"},
+     .doc = "beside each variant with a concept, the same changes of as many other latents, drawn at random, where "
+            "the SAE has as many"},
     {"keep_error", MW_FIELD_BOOL, AT(steer_settings, keep_error), "true",
      .doc = "keep the SAE's error; false: the stream becomes the edited reconstruction"},
     {"samples", MW_FIELD_INT, AT(steer_settings, samples), "1", .min = 1, .max = 10000,

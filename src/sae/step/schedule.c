@@ -14,7 +14,8 @@ double wanted_l0(const mw_train_options *o, int64_t k) {
 
 /* A step of Adam moves a row of W_enc, whose length is about 1, by up to lr sqrt(d): this length is what a rate limits.
  * The mean latent is active in batch k / n rows of a step, and the noise of its gradient falls with that number.
- * Where no L0 is wanted the length is half, since most such variants have no AuxK. docs/design/step.md has the measurements. */
+ * Where no L0 is wanted the length is half, since most such variants have no AuxK. docs/design/step.md has the
+ * measurements. */
 static double usual_rate(const mw_train_options *o, const mw_sae *sae) {
     static const double length = 0.0625, length_max = 0.2, active_rows = 32, steps = 500, short_run_max = 2.5;
     double l0 = wanted_l0(o, sae->k), root = sqrt((double)sae->d);
