@@ -172,7 +172,8 @@ def train(name, rate, job, x):
         optimizer.step()
         with torch.no_grad():
             p["W_dec"] /= p["W_dec"].norm(dim=1, keepdim=True)
-            p["b_enc"][silent] += LIFT * rule(job, d) * min(1, (steps - step) / (steps / 5))
+            others = min(1.0, 1.5 * (1 - silent.double().mean().item()))
+            p["b_enc"][silent] += LIFT * others ** 8 * rule(job, d) * min(1, (steps - step) / (steps / 5))
             for value in p.values():
                 value.grad = None
     if hasattr(optimizer, "eval"):

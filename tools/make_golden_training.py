@@ -6,7 +6,7 @@ The formulas are written for autograd from the papers that include/microw/sae.h 
 residual of AuxK is detached and normalized by its variance, b_dec is not part of the auxiliary reconstruction, and
 only latents that are dead after this batch take part; a run's `weak` is the fraction of the batch's codes, the smallest,
 that are left out of the reconstruction from which AuxK's residual is taken, and `lift` times the learning rate is added
-to the bias of dead latents in each step; Matryoshka takes the mean over its reconstructions; penalties
+to the bias of dead latents in each step, less where more than a third are dead; Matryoshka takes the mean over its reconstructions; penalties
 are added to the squared error summed over columns. The file has data, initial weights and the loss curve of each run
 in double, and the distance from it that rounding alone causes: selections at near ties change, and with them the
 curve.
@@ -227,7 +227,8 @@ def train(start, dtype, run):
                 hat = (v[name] / (1 - 0.999 ** (step + 1))).sqrt() + 6.25e-10
                 lr = learning_rate(step, run) * (D ** 0.5 if name == "threshold" else 1)
                 value -= lr * (m[name] / (1 - 0.9 ** (step + 1))) / hat
-            p["b_enc"][dead] += learning_rate(step, run) * run.get("lift", 0)
+            others = min(1.0, 1.5 * (1 - dead.double().mean().item()))
+            p["b_enc"][dead] += learning_rate(step, run) * run.get("lift", 0) * others ** 8
             if "threshold" in p:
                 p["threshold"].clamp_(min=0)
         curve.append([loss.item(), aux.item(), fvu.item(), l0.item(), float(dead.sum())])

@@ -83,9 +83,11 @@ static mw_adam adam_of_step(const mw_trainer *t, float factor) {
 }
 
 /* Raises b_enc of this rank's share of the latents that AuxK trains, until they are selected. Adam's moments do not
- * see it. */
+ * see it. Where more than a third of all latents are silent the rise falls with the eighth power of the others' share:
+ * so many at once would push out those that reconstruct. */
 static mw_status lift_silent(mw_trainer *t) {
-    float rise = (float)(t->report.lr * t->options.aux_lift);
+    double others = 1 - (double)t->all_dead / (double)t->sae->shard.total;
+    float rise = (float)(t->report.lr * t->options.aux_lift * pow(fmin(1, 1.5 * others), 8));
     if (!(t->aux_k > 0 && rise > 0)) return MW_OK;
     return t->backend->ops->raise_silent(t->backend, t->sae->b_enc + t->first_latent, t->since_fired + t->first_latent,
                                          t->n_latents, silent_after(&t->options), rise);

@@ -83,7 +83,8 @@ const mw_field train_option_fields[] = {
      .doc = "fraction of a batch's codes, the smallest, whose part AuxK rebuilds beside the residual; 0: the residual "
             "alone"},
     {"aux_lift", MW_FIELD_REAL, AT(aux_lift), "auto", .min = 0, .max = 1e6,
-     .doc = "rise of b_enc of a latent that AuxK trains, in each step, in units of lr; auto: 4, for jump_relu 1"},
+     .doc = "rise of b_enc of a latent that AuxK trains, in each step, in units of lr; less where "
+            "more than a third of all latents are silent; auto: 4, for jump_relu 1"},
     {"aux_coefficient", MW_FIELD_REAL, AT(aux_coefficient), "0.03125", .min = 0, .max = 1e6,
      .doc = "weight of the AuxK loss"},
     {"dead_after", MW_FIELD_INT, AT(dead_after), "auto", .min = 1, .max = 1e15,
