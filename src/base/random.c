@@ -4,18 +4,18 @@
 
 #include <math.h>
 
-/* Philox4x32-10, constants from Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC'11. */
-void mw_philox(uint64_t key, uint64_t counter_hi, uint64_t counter_lo, uint32_t out[4]) {
-    uint32_t c0 = (uint32_t)counter_lo, c1 = (uint32_t)(counter_lo >> 32);
-    uint32_t c2 = (uint32_t)counter_hi, c3 = (uint32_t)(counter_hi >> 32);
+/* Philox4x32-10, constants from Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC'11. The numbers are in
+ * 64-bit variables whose upper halves are 0: so the compiler can make vectors of several of them. */
+static inline void philox(uint64_t key, uint64_t counter_hi, uint64_t counter_lo, uint64_t out[4]) {
+    uint64_t c0 = (uint32_t)counter_lo, c1 = counter_lo >> 32, c2 = (uint32_t)counter_hi, c3 = counter_hi >> 32;
     uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
+#pragma GCC unroll 10
     for (int round = 0; round < 10; round++) {
-        uint64_t p0 = (uint64_t)0xD2511F53u * c0, p1 = (uint64_t)0xCD9E8D57u * c2;
-        uint32_t n0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0, n2 = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
+        uint64_t p0 = (uint64_t)0xD2511F53u * (uint32_t)c0, p1 = (uint64_t)0xCD9E8D57u * (uint32_t)c2;
+        c0 = (p1 >> 32) ^ c1 ^ k0;
+        c2 = (p0 >> 32) ^ c3 ^ k1;
         c1 = (uint32_t)p1;
         c3 = (uint32_t)p0;
-        c0 = n0;
-        c2 = n2;
         k0 += 0x9E3779B9u;
         k1 += 0xBB67AE85u;
     }
@@ -23,6 +23,12 @@ void mw_philox(uint64_t key, uint64_t counter_hi, uint64_t counter_lo, uint32_t 
     out[1] = c1;
     out[2] = c2;
     out[3] = c3;
+}
+
+void mw_philox(uint64_t key, uint64_t counter_hi, uint64_t counter_lo, uint32_t out[4]) {
+    uint64_t wide[4];
+    philox(key, counter_hi, counter_lo, wide);
+    for (int i = 0; i < 4; i++) out[i] = (uint32_t)wide[i];
 }
 
 static float unit_float(uint32_t bits) {
@@ -45,8 +51,6 @@ float mw_rng_normal(uint64_t seed, uint64_t stream, uint64_t index) {
 
 /* ---- permutations ------------------------------------------------------------------------------------------------ */
 
-enum { ROUNDS = 6 };
-
 /* Bits of half of a Feistel network's number: its domain, 4^bits, is the smallest that has n numbers. */
 static int half_bits(uint64_t n) {
     int half = 1;
@@ -54,23 +58,27 @@ static int half_bits(uint64_t n) {
     return half;
 }
 
+enum { ROUNDS = 6 };
+
+static inline void feistel_round(uint64_t *left, uint64_t *right, uint64_t seed, uint64_t epoch, uint64_t round,
+                                 uint64_t mask) {
+    uint64_t r[4];
+    philox(seed, epoch, *right << 3 | round, r);
+    uint64_t next = *left ^ (r[0] & mask);
+    *left = *right;
+    *right = next;
+}
+
 uint64_t mw_permute(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t index) {
     if (n <= 1) return 0;
     int half = half_bits(n);
     uint64_t mask = (UINT64_C(1) << half) - 1;
-    uint64_t value = index;
     do { /* the domain is at most 4n, so the walk takes under four rounds on average */
-        uint64_t left = value >> half, right = value & mask;
-        for (uint64_t round = 0; round < ROUNDS; round++) {
-            uint32_t r[4];
-            mw_philox(seed, epoch, right << 3 | round, r);
-            uint64_t next = left ^ (r[0] & mask);
-            left = right;
-            right = next;
-        }
-        value = left << half | right;
-    } while (value >= n);
-    return value;
+        uint64_t left = index >> half, right = index & mask;
+        for (uint64_t round = 0; round < ROUNDS; round++) feistel_round(&left, &right, seed, epoch, round, mask);
+        index = left << half | right;
+    } while (index >= n);
+    return index;
 }
 
 /* Numbers that walk side by side, so that the compiler can use vectors. */
@@ -82,24 +90,7 @@ typedef struct walkers {
     int count;
 } walkers;
 
-/* The first number of mw_philox for each counter, in 64-bit lanes whose upper halves are 0. */
-static inline uint64_t philox_first(uint64_t key, uint64_t counter_hi, uint64_t counter_lo) {
-    uint64_t c0 = (uint32_t)counter_lo, c1 = counter_lo >> 32, c2 = (uint32_t)counter_hi, c3 = counter_hi >> 32;
-    uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
-#pragma GCC unroll 10
-    for (int round = 0; round < 10; round++) {
-        uint64_t p0 = (uint64_t)0xD2511F53u * (uint32_t)c0, p1 = (uint64_t)0xCD9E8D57u * (uint32_t)c2;
-        c0 = (p1 >> 32) ^ c1 ^ k0;
-        c2 = (p0 >> 32) ^ c3 ^ k1;
-        c1 = (uint32_t)p1;
-        c3 = (uint32_t)p0;
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
-    }
-    return c0;
-}
-
-/* One pass of all lanes through the network of mw_permute. */
+/* One pass of all lanes through the network. */
 DISPATCHED static void walk(uint64_t *value, uint64_t seed, uint64_t epoch, int half) {
     uint64_t mask = (UINT64_C(1) << half) - 1, left[LANES], right[LANES];
     for (int i = 0; i < LANES; i++) {
@@ -108,11 +99,7 @@ DISPATCHED static void walk(uint64_t *value, uint64_t seed, uint64_t epoch, int 
     }
     for (uint64_t round = 0; round < ROUNDS; round++) {
 #pragma omp simd
-        for (int i = 0; i < LANES; i++) {
-            uint64_t next = left[i] ^ (philox_first(seed, epoch, right[i] << 3 | round) & mask);
-            left[i] = right[i];
-            right[i] = next;
-        }
+        for (int i = 0; i < LANES; i++) feistel_round(&left[i], &right[i], seed, epoch, round, mask);
     }
     for (int i = 0; i < LANES; i++) value[i] = left[i] << half | right[i];
 }
