@@ -32,7 +32,6 @@ typedef struct meter {
     finite_rows finite;
     double *mean;   /* [d_out] of x */
     double *groups; /* [n_groups, width] */
-    mw_estimate fvu, cosine, l0;
     int64_t width, n_groups;
     int64_t *counts;          /* active rows per latent [n], rows per L0 [l0_bins], rows per position bucket */
     int64_t l0_bins;          /* the last bin also counts rows with more active latents */
@@ -179,17 +178,15 @@ static void statistics_of_groups(const void *self, int64_t draw, double *out) {
     out[2] = mean_of(sums[SUM_L0], sums[SUM_ROWS]);
 }
 
-/* Adds the sums of all groups into the first. */
 static mw_status gather_groups(meter *m, const mw_comm *comm) {
-    mw_estimate made[3];
     MW_TRY(mw_comm_allgather_shares(comm, m->groups, m->n_groups, 1, (size_t)m->width * sizeof *m->groups));
-    mw_bootstrap(statistics_of_groups, m, m->n_groups, 3, made);
-    m->fvu = made[0];
-    m->cosine = made[1];
-    m->l0 = made[2];
+    return mw_comm_allreduce_sum(comm, m->counts, count_width(m));
+}
+
+/* Adds the sums of all groups into the first. */
+static void add_groups(meter *m) {
     for (int64_t g = 1; g < m->n_groups; g++)
         for (int64_t i = 0; i < m->width; i++) m->groups[i] += m->groups[g * m->width + i];
-    return mw_comm_allreduce_sum(comm, m->counts, count_width(m));
 }
 
 static mw_status measure_all(meter *m, const mw_comm *comm, const uint64_t *row, int64_t n_blocks) {
@@ -214,6 +211,7 @@ static mw_status measure(meter *m, const mw_comm *comm) {
     if (status == MW_OK) status = measure_all(m, comm, row, n_blocks);
     if (status == MW_OK && rows_measured(m) == 0) status = mw_error(MW_ERR_STATE, "activations: no row is finite");
     if (status == MW_OK && m->finite.left_out) {
+        add_groups(m);
         for (int64_t i = 0; i < m->sae->d_out; i++) m->mean[i] = sum_of_x(m, m->groups)[i] / (double)rows_measured(m);
         mw_log_quiet(true); /* the first pass logged the rows */
         status = measure_all(m, comm, row, n_blocks);
@@ -255,22 +253,25 @@ static void fill_positions(const meter *m, mw_sae_metrics *out) {
         if (m->tokens.position[r] > out->last_position) out->last_position = m->tokens.position[r];
 }
 
-static mw_sae_metrics metrics_of(const meter *m) {
+static mw_sae_metrics metrics_of(meter *m) {
+    mw_estimate made[3];
+    mw_bootstrap(statistics_of_groups, m, m->n_groups, 3, made);
+    add_groups(m);
     double *s = m->groups;
     const variance *all = (const variance *)s;
     int64_t d = m->sae->d_out;
-    mw_sae_metrics out = {.fvu_95 = m->fvu,
-                          .cosine_95 = m->cosine,
-                          .l0_95 = m->l0,
+    mw_sae_metrics out = {.fvu_95 = made[0],
+                          .cosine_95 = made[1],
+                          .l0_95 = made[2],
                           .rows = rows_measured(m),
                           .left_out = m->finite.left_out};
     double rows = (double)out.rows, constant = 0;
     for (int64_t i = 0; i < d; i++) constant += s[SUM_COUNT + i] * s[SUM_COUNT + i] / rows;
     out.mse = all->error / (rows * (double)d);
-    out.fvu = m->fvu.value;
+    out.fvu = out.fvu_95.value;
     out.explained_variance = 1 - mw_variance_fraction(all->error - constant, all->total, all->squares);
-    out.cosine = m->cosine.value;
-    out.l0 = m->l0.value;
+    out.cosine = out.cosine_95.value;
+    out.l0 = out.l0_95.value;
     out.l0_deviation = sqrt(fmax(s[SUM_L0_SQUARE] / rows - out.l0 * out.l0, 0));
     out.l1 = s[SUM_L1] / rows;
     for (int64_t p = 0; p < m->sae->n_targets; p++) out.target_fvu[p] = fvu_of(&by_site(m, s)[p]);
