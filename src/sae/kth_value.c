@@ -9,10 +9,10 @@ float just_below(float x) {
 }
 
 /* Sums counts over the ranks of `comm`; NULL: this rank alone. */
-static mw_status sum(const mw_comm *comm, mw_status local, int64_t *counts, int64_t n) {
+static mw_status sum(const mw_comm *comm, mw_status local, int64_t counts[256]) {
     if (!comm) return local;
     MW_TRY(mw_comm_agree(comm, local));
-    return mw_comm_allreduce_sum(comm, counts, n);
+    return mw_comm_allreduce_sum(comm, counts, 256);
 }
 
 /* One byte of the bits of a float: where it is, and what the bytes above it must be. */
@@ -32,16 +32,14 @@ static mw_status count_digits(mw_backend *b, const value_span *spans, int n, dig
 }
 
 /* Positive floats have the order of their bits: the select finds one byte after the other. */
-mw_status find_kth_value(const mw_comm *comm, mw_backend *b, const value_span *spans, int n, int64_t wanted,
-                         kth_value *out) {
-    int64_t total = 0, counts[256];
+mw_status find_kth_value(const mw_comm *comm, mw_backend *b, const value_span *spans, int n, int64_t total,
+                         int64_t wanted, kth_value *out) {
+    int64_t counts[256];
     digit_place at = {0};
     *out = (kth_value){0};
-    for (int s = 0; s < n; s++) total += spans[s].entries;
-    MW_TRY(sum(comm, MW_OK, &total, 1));
     if (total < wanted) return MW_OK;
     for (at.shift = 24; at.shift >= 0; at.shift -= 8) {
-        MW_TRY(sum(comm, count_digits(b, spans, n, at, counts), counts, 256));
+        MW_TRY(sum(comm, count_digits(b, spans, n, at, counts), counts));
         int digit = 255;
         while (counts[digit] < wanted) wanted -= counts[digit--];
         out->equals = counts[digit];

@@ -59,7 +59,8 @@ static mw_status find_weak_level(const mw_trainer *t, float *level) {
     }
     MW_TRY(mw_comm_allreduce_sum(t->comm, &total, 1));
     int64_t weak = (int64_t)(t->options.aux_weak * (double)total);
-    if (weak > 0) MW_TRY(find_kth_value(t->comm, t->backend, spans, reported_sets(t), total - weak, &weakest_kept));
+    if (weak > 0)
+        MW_TRY(find_kth_value(t->comm, t->backend, spans, reported_sets(t), total, total - weak, &weakest_kept));
     *level = weakest_kept.value;
     return MW_OK;
 }

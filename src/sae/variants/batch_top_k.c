@@ -12,6 +12,7 @@ typedef struct collector {
     int64_t rows, wanted;    /* rows of this rank; values to select from all ranks' rows */
     mw_codes *found, *spare; /* candidates by row; scratch for pruning */
     float floor;             /* a candidate is larger */
+    int64_t total;           /* candidates of all ranks, when all rows are collected */
 } collector;
 
 /* ---- candidates -------------------------------------------------------------------------------------------------- */
@@ -22,7 +23,7 @@ static mw_status prune(collector *c, int64_t rows) {
     mw_backend *b = c->sae->backend;
     kth_value last;
     const value_span found = {c->found->value, c->found->start[rows]};
-    MW_TRY(find_kth_value(NULL, b, &found, 1, c->wanted, &last));
+    MW_TRY(find_kth_value(NULL, b, &found, 1, found.entries, c->wanted, &last));
     c->floor = just_below(last.value);
     mw_filter how = above(c->sae, c->floor);
     MW_TRY(keep_codes(b, c->found, rows, &how, c->spare));
@@ -47,9 +48,9 @@ static mw_status collect_enough(mw_trainer *t, const float *x, collector *c) {
         mw_status status = mw_codes_begin(c->found, c->rows);
         if (status == MW_OK) status = sae_visit(t->sae, x, c->rows, collect, c);
         MW_TRY(mw_comm_agree(t->comm, status));
-        int64_t total = c->found->start[c->rows];
-        MW_TRY(mw_comm_allreduce_sum(t->comm, &total, 1));
-        if (total >= c->wanted || floor <= 0) return MW_OK;
+        c->total = c->found->start[c->rows];
+        MW_TRY(mw_comm_allreduce_sum(t->comm, &c->total, 1));
+        if (c->total >= c->wanted || floor <= 0) return MW_OK;
     }
 }
 
@@ -97,7 +98,7 @@ static mw_status select_with_ties(mw_trainer *t, const collector *c, const kth_v
 static mw_status select_codes(mw_trainer *t, const collector *c, mw_codes *out) {
     kth_value kth;
     const value_span found = {c->found->value, c->found->start[c->rows]};
-    MW_TRY(find_kth_value(t->comm, t->backend, &found, 1, c->wanted, &kth));
+    MW_TRY(find_kth_value(t->comm, t->backend, &found, 1, c->total, c->wanted, &kth));
     t->kth = kth.value;
     if (kth.equals > kth.places) return select_with_ties(t, c, &kth, out);
     mw_filter how = above(t->sae, kth.value > 0 ? just_below(kth.value) : 0);

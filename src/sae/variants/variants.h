@@ -95,10 +95,10 @@ typedef struct kth_value {
     int64_t places; /* how many of them are among the `wanted` largest */
 } kth_value;
 
-/* Finds the wanted-th largest (1 or more) of the values of `n` spans, over the ranks of `comm`; NULL: of this rank
- * alone. */
-mw_status find_kth_value(const mw_comm *comm, mw_backend *backend, const value_span *spans, int n, int64_t wanted,
-                         kth_value *out) MW_MUST_USE;
+/* Finds the wanted-th largest (1 or more) of the values of `n` spans, over the ranks of `comm`, which have `total`
+ * together; comm NULL: of this rank alone. */
+mw_status find_kth_value(const mw_comm *comm, mw_backend *backend, const value_span *spans, int n, int64_t total,
+                         int64_t wanted, kth_value *out) MW_MUST_USE;
 /* Returns the next smaller float of a positive x: values above it are at least x. */
 float just_below(float x);
 
