@@ -6,9 +6,16 @@
 
 /* ---- lists --------------------------------------------------------------------------------------------------- */
 
-static mw_latent_edit *edit_of(edit_list *list, int64_t latent) {
+/* The place of a latent's edit; -1: it has none. */
+static int64_t find_edit(const edit_list *list, int64_t latent) {
     for (int64_t i = 0; i < list->count; i++)
-        if (list->items[i].latent == latent) return &list->items[i];
+        if (list->items[i].latent == latent) return i;
+    return -1;
+}
+
+static mw_latent_edit *edit_of(edit_list *list, int64_t latent) {
+    int64_t at = find_edit(list, latent);
+    if (at >= 0) return &list->items[at];
     if (!MW_GROW(list->items, list->count, list->capacity)) return NULL;
     list->items[list->count] = (mw_latent_edit){.latent = latent, .scale = 1};
     return &list->items[list->count++];
@@ -36,13 +43,11 @@ mw_status edit_list_put_add(edit_list *list, int64_t latent, double add) {
 }
 
 bool edit_list_drop(edit_list *list, int64_t latent) {
-    for (int64_t i = 0; i < list->count; i++) {
-        if (list->items[i].latent != latent) continue;
-        memmove(list->items + i, list->items + i + 1, (size_t)(list->count - i - 1) * sizeof *list->items);
-        list->count--;
-        return true;
-    }
-    return false;
+    int64_t at = find_edit(list, latent);
+    if (at < 0) return false;
+    memmove(list->items + at, list->items + at + 1, (size_t)(list->count - at - 1) * sizeof *list->items);
+    list->count--;
+    return true;
 }
 
 void edit_list_strengthen(edit_list *list, double strength) {
@@ -52,12 +57,6 @@ void edit_list_strengthen(edit_list *list, double strength) {
     }
 }
 
-static bool edits_latent(const edit_list *list, int64_t latent) {
-    for (int64_t i = 0; i < list->count; i++)
-        if (list->items[i].latent == latent) return true;
-    return false;
-}
-
 mw_status edit_list_scatter(const edit_list *from, int64_t n, uint64_t seed, edit_list *out) {
     int64_t at = 0;
     for (int64_t i = 0; i < from->count; i++) {
@@ -65,7 +64,7 @@ mw_status edit_list_scatter(const edit_list *from, int64_t n, uint64_t seed, edi
         do {
             if (at == n) return MW_ERR_ARG;
             latent = mw_permute(seed, 0, (uint64_t)n, (uint64_t)at++);
-        } while (edits_latent(from, (int64_t)latent));
+        } while (find_edit(from, (int64_t)latent) >= 0);
         MW_TRY(edit_list_put(out, (int64_t)latent, from->items[i].scale, from->items[i].add));
     }
     return MW_OK;
