@@ -10,7 +10,6 @@ step differs. Each trains at every rate of its grid; `rule` takes microw's rates
 dead latents are those of rows of documents that no SAE was trained on. Lines that are in RESULTS.jsonl are not repeated.
 """
 import argparse
-import json
 import math
 import os
 import statistics
@@ -19,8 +18,8 @@ import time
 import torch
 import torch.nn.functional as F
 
-from compare_peers import load_rows
-from peers import Batches, Job
+from compare_peers import Results, load_rows, measure
+from peers import Batches, Job, Trained, top_codes
 from schedule_data import WIDTHS
 
 RATES = [1e-3, 2e-3, 4e-3, 8e-3, 16e-3]
@@ -120,15 +119,10 @@ def start(x, job, d):
         weight = 1 / (sample - median).norm(dim=1, keepdim=True).clamp_min(1e-12)
         median = (sample * weight).sum(0) / weight.sum()
     unit = F.normalize(torch.randn(1024, d, generator=generator), dim=1)
-    recon = codes(unit @ w.T, job.k) @ w
+    recon = top_codes(unit @ w.T, job.k) @ w
     scale = ((recon * unit).sum() / (recon ** 2).sum()).item()
     values = {"W_enc": scale * w, "W_dec": w.clone(), "b_enc": torch.zeros(job.n), "b_dec": median}
     return {name: value.clone().requires_grad_() for name, value in values.items()}
-
-
-def codes(a, k):
-    best = a.topk(k, dim=1)
-    return torch.zeros_like(a).scatter(1, best.indices, torch.relu(best.values))
 
 
 def auxiliary(a, z, error, silent, p, d):
@@ -136,13 +130,13 @@ def auxiliary(a, z, error, silent, p, d):
         values = z[z > 0]
         weak = z * (z < values.kthvalue(max(1, int(WEAK * len(values)))).values)
         target = error + weak @ p["W_dec"]
-    rebuilt = codes(a[:, silent], min(d // 2, int(silent.sum()))) @ p["W_dec"][silent]
+    rebuilt = top_codes(a[:, silent], min(d // 2, int(silent.sum()))) @ p["W_dec"][silent]
     return ((rebuilt - target) ** 2).sum() / ((target - target.mean(0)) ** 2).sum()
 
 
 def gradients(x, p, job, since, variance, limit):
     a = (x - p["b_dec"]) @ p["W_enc"].T + p["b_enc"]
-    z = codes(a, job.k)
+    z = top_codes(a, job.k)
     error = x - z @ p["W_dec"] - p["b_dec"]
     since += len(x)
     since[(z > 1e-3).any(0)] = 0
@@ -164,7 +158,7 @@ def train(name, rate, job, x):
     optimizer, scheduled = OPTIMIZERS[name][0](p, job, rate)
     rates = [group["lr"] for group in optimizer.param_groups]
     variance = ((x - x.mean(0)) ** 2).mean().item()
-    since = torch.zeros(job.n, dtype=torch.long)
+    since, begin = torch.zeros(job.n, dtype=torch.long), time.perf_counter()
     for step in range(steps):
         for group, full in zip(optimizer.param_groups, rates if scheduled else []):
             group["lr"] = full * min(1, (step + 1) / max(steps // 20, 1)) * min(1, (steps - step) / (steps / 5))
@@ -178,33 +172,18 @@ def train(name, rate, job, x):
                 value.grad = None
     if hasattr(optimizer, "eval"):
         optimizer.eval()
-    return p
-
-
-@torch.no_grad()
-def measure(p, job, x):
-    fired, error = torch.zeros(job.n), 0.0
-    for part in x.split(8192):
-        z = codes((part - p["b_dec"]) @ p["W_enc"].T + p["b_enc"], job.k)
-        directions = F.normalize(p["W_dec"], dim=1)
-        error += ((part - z @ directions - p["b_dec"]).double() ** 2).sum().item()
-        fired += (z > 0).sum(0)
-    spread = ((x.double() - x.double().mean(0)) ** 2).sum().item()
-    return {"fvu": error / spread, "dead": int((fired == 0).sum())}
+    w_enc, b_enc, b_dec, w_dec = (p[key].detach() for key in ("W_enc", "b_enc", "b_dec", "W_dec"))
+    directions = F.normalize(w_dec, dim=1)
+    return Trained(time.perf_counter() - begin, lambda v: (v - b_dec) @ w_enc.T + b_enc, None, job.k,
+                   lambda z: z @ directions + b_dec, directions)
 
 
 # ---- jobs and the table
 
 
-def load(path):
-    if not os.path.exists(path):
-        return []
-    with open(path, encoding="utf-8") as f:
-        return [json.loads(line) for line in f]
-
-
-def print_table(done):
+def print_table(results):
     print("| data | optimizer | best rate of the grid | FVU (range of seeds) | times the rule's | dead |\n" + "| --- " * 6 + "|")
+    done = [dict(one, **one["job"]) for one in results.done.values()]
     for data in dict.fromkeys(one["data"] for one in done):
         reference = statistics.mean(one["fvu"] for one in done if one["data"] == data and one["optimizer"] == next(iter(OPTIMIZERS)))
         for name in OPTIMIZERS:
@@ -215,7 +194,18 @@ def print_table(done):
             runs = [one for one in runs if one["rate"] == best]
             fvu = [one["fvu"] for one in runs]
             print(f"| {data} | {name} | {best or 'none'} | {statistics.mean(fvu):.4f} ({max(fvu) - min(fvu):.4f}) | "
-                  f"{statistics.mean(fvu) / reference:.2f} | {statistics.mean(one['dead'] for one in runs):.0f} |")
+                  f"{statistics.mean(fvu) / reference:.2f} | {100 * statistics.mean(one['dead'] for one in runs):.1f} % |")
+
+
+def run_data(results, folder, data, seeds):
+    x, test, judge = load_rows(folder, data)
+    for name, (_, rates) in OPTIMIZERS.items():
+        for key in (dict(data=data, optimizer=name, rate=rate, seed=seed) for rate in rates for seed in range(seeds)):
+            if results.get(key):
+                continue
+            job = Job("topk", 512, 8, 1_000_000, 2048, key["seed"], key["rate"])
+            results.add(key, measure(train(name, key["rate"], job, x), test, judge))
+            print(results.get(key), flush=True)
 
 
 def main():
@@ -228,21 +218,10 @@ def main():
     parser.add_argument("--table", action="store_true", help="prints the table of the results and trains nothing")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    done = load(args.results)
-    keys = {(one["data"], one["optimizer"], one["rate"], one["seed"]) for one in done}
+    results = Results(args.results)
     for data in args.data if not args.table else []:
-        x, test, _ = load_rows(args.rows, data)
-        wanted = [(name, rate, seed) for name, (_, rates) in OPTIMIZERS.items() for rate in rates for seed in range(args.seeds)
-                  if (data, name, rate, seed) not in keys]
-        for name, rate, seed in wanted:
-            job, begin = Job("topk", 512, 8, 1_000_000, 2048, seed, rate), time.perf_counter()
-            result = dict(data=data, optimizer=name, rate=rate, seed=seed, **measure(train(name, rate, job, x), job, test),
-                          seconds=round(time.perf_counter() - begin, 1))
-            done.append(result)
-            print(result, flush=True)
-            with open(args.results, "a", encoding="utf-8") as f:
-                f.write(json.dumps(result) + "\n")
-    print_table(done)
+        run_data(results, args.rows, data, args.seeds)
+    print_table(results)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ rate is that with the lowest FVU of seed 0; it and the defaults are trained with
 norm of sqrt(width). FVU, dead latents (active on none of the measured rows) and dense ones (active on more than a
 tenth) are computed here by one code. Thresholds of BatchTopK and JumpReLU are multiplied by a factor that brings L0 on
 the measured rows to k, for every tool; "own L0" is L0 before that. "CE" is what the cross-entropy of the model on such
-documents rises by, in nats per token, where the reconstruction replaces the site. Stability is the mean cosine of decoder rows of two
-seeds, matched one to one (Hungarian). --quick: TopK and two rates only, one data set, in less than 10 minutes.
+documents rises by, in nats per token, where the reconstruction replaces the site. Stability is the mean cosine of
+decoder rows of two seeds, matched one to one (Hungarian). --quick: TopK and two rates only, one data set, in less than 10 minutes.
 """
 import argparse
 import json

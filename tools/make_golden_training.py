@@ -4,12 +4,12 @@
 
 The formulas are written for autograd from the papers that include/microw/sae.h names, with these choices: the
 residual of AuxK is detached and normalized by its variance, b_dec is not part of the auxiliary reconstruction, and
-only latents that are dead after this batch take part; a run's `weak` is the fraction of the batch's codes, the smallest,
-that are left out of the reconstruction from which AuxK's residual is taken, and `lift` times the learning rate is added
-to the bias of dead latents in each step, less where more than a third are dead; Matryoshka takes the mean over its reconstructions; penalties
-are added to the squared error summed over columns. The file has data, initial weights and the loss curve of each run
-in double, and the distance from it that rounding alone causes: selections at near ties change, and with them the
-curve.
+only latents that are dead after this batch take part; a run's `weak` is the fraction of the batch's codes, the
+smallest, that are left out of the reconstruction from which AuxK's residual is taken, and `lift` times the learning
+rate is added to the bias of dead latents in each step, less where more than a third are dead; Matryoshka takes the mean
+over its reconstructions; penalties are added to the squared error summed over columns. The file has data, initial
+weights and the loss curve of each run in double, and the distance from it that rounding alone causes: selections at
+near ties change, and with them the curve.
 """
 import argparse
 

@@ -36,6 +36,12 @@ class Job:
         return [self.n // 16, self.n // 16, self.n // 8, self.n // 4, self.n // 2]
 
 
+def top_codes(a, k):
+    """The k largest of each row of pre-activations, if positive; else 0."""
+    best = a.topk(k, dim=1)
+    return torch.zeros_like(a).scatter(1, best.indices, torch.relu(best.values))
+
+
 @dataclasses.dataclass
 class Trained:
     seconds: float           # of training alone
@@ -49,8 +55,7 @@ class Trained:
         """Codes of rows; thresholds are multiplied by `factor`."""
         a = self.pre(x)
         if self.theta is None:
-            top = a.topk(self.k, dim=1)
-            return torch.zeros_like(a).scatter(1, top.indices, torch.relu(top.values))
+            return top_codes(a, self.k)
         return torch.relu(a) * (a > self.theta * factor)
 
 
