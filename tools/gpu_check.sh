@@ -142,7 +142,7 @@ part_a() {
 # ---- b -----------------------------------------------------------------------------------------------------------
 
 part_b() {
-    for one in backend backend_training model_golden sae_gradients variants; do suite "b.$one" 100 "$one\\.cuda"; done
+    for one in backend backend_training screen model_golden sae_gradients variants; do suite "b.$one" 100 "$one\\.cuda"; done
 }
 
 # ---- c -----------------------------------------------------------------------------------------------------------
@@ -248,7 +248,7 @@ part_f() {
     local sanitizer
     sanitizer=$(tool compute-sanitizer) || { absent f.memcheck.backend compute-sanitizer; return; }
     for check in memcheck racecheck; do
-        for one in backend backend_training; do
+        for one in backend backend_training screen; do
             step "f.$check.$one" 90 "$root/bin/microw-env" "$sanitizer" --tool $check --error-exitcode 1 "$root/test/bin/test_$one" cuda
         done
     done

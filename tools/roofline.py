@@ -45,7 +45,7 @@ MACHINE = {  # an H100 SXM; rates per second
 
 # Bytes that a thread has in flight, from the loops of the sm_90 code (LDG between uses); default for all others.
 UNDER_WAY = {"subtract": 4, "combine": 16, "sum_tiles": 64, "sum_squares": 16, "sum_rows": 128, "weigh_block": 64, "adam": 64,
-             "adam_of_unit_rows": 12, "decode<float4>": 64, "dots<float4>": 256, "add_spans<float4>": 64, "top_few": 64, "round_rows": 4,
+             "adam_of_unit_rows": 12, "decode<float4>": 64, "dots<float4>": 256, "add_spans<float4>": 64, "top_few": 64, "select_screened<float4>": 64, "round_rows": 4,
              "round_bf16": 4, "layer_norm": 4, "rms_norm": 4, "activate": 16, "add": 32, "gather": 8, "rotary": 12, "count_rows": 4}
 LDS_OF_FMA = 1.84  # loads from shared memory per multiplication in attend_tile<8, 2>: 27 for 16 in q k, 64 for 32 in p v
 
@@ -159,8 +159,16 @@ def chunk_rows(n):
     return max(ROW_TILE, min(1024, floats // n // ROW_TILE * ROW_TILE))
 
 
+CANDIDATES = 2.2  # dot products of a screen for each latent selected, as on a CPU with the bench's random rows
+
+
 def encoder(c, d, n, rows, precision, chunk, k=0):
-    """Adds the products of a batch by chunks of rows, and the k largest of each row if k is given."""
+    """Adds the products of a batch by chunks of rows, and the k largest of each row if k is given: in f32 by a screen in
+    bf16."""
+    screened = bool(k) and precision == "f32"
+    if screened:
+        precision = "bf16"
+        c.fill(8)
     item = 2 if precision == "bf16" else 4
     for at in range(0, rows, chunk):
         m = min(chunk, rows - at)
@@ -172,10 +180,17 @@ def encoder(c, d, n, rows, precision, chunk, k=0):
         if precision == "bf16":
             c.kernel("round_rows", m, row_threads(d), 6 * m * d)
         c.product("encoder product", m, n, d, precision, weights + item * m * d + (0 if stays else pre))
-        if k:
+        if screened:
+            passes, examined = 2, m * k * CANDIDATES
+            c.kernel("measure_rows", m, row_threads(d), 4 * m * d)
+            c.kernel("select_screened<float4>", m, 256, (0 if stays else passes * pre) + c.gathered(4 * n * d, 4 * examined * d) + 8 * m * k,
+                     flops=2 * examined * d, near=passes * pre + 4 * examined * d)
+        elif k:
             kernel = "top_few" if k <= 128 and n >= 256 else "top_many"
             passes = 2 if kernel == "top_few" else 5
             c.kernel(kernel, m, 256, (0 if stays else passes * pre) + 8 * m * k, near=passes * pre)
+    if screened:
+        c.down(8)
 
 
 def step(c, d, n, k, batch, precision, chunk=None):
@@ -240,8 +255,10 @@ def step(c, d, n, k, batch, precision, chunk=None):
     c.kernel("adam", each_blocks(n), 256, 28 * n)
     c.kernel("adam_of_unit_rows", n, row_threads(d), 7 * n * row, near=10 * n * row)
     c.kernel("adam", each_blocks(d), 256, 28 * d)
-    if precision == "bf16":
+    if precision != "tf32":
         c.kernel("round_bf16", each_blocks(n * d), 256, 6 * n * d)
+    if precision == "f32":
+        c.kernel("measure_rows", n, row_threads(d), 4 * n * d)
     c.down(4)  # the bench waits for the end of the step
     return c
 
@@ -500,8 +517,8 @@ FINDINGS = """1. **The encoder reads W_enc once for each chunk of rows** ({chunk
 
 
 PLACES = {  # where to look: file, text of the line
-    "chunk_at": ("src/sae/pre_activations.c", "DEVICE_FLOATS = "), "aux_at": ("src/sae/step/auxk.c", ".b_dtype = MW_F32"),
-    "copy_at": ("src/sae/step/optimizer.c", "ops->convert("), "unit_at": ("cuda_norm.cu", "void adam_of_unit_rows("),
+    "chunk_at": ("src/backend/backend.c", "DEVICE_FLOATS = "), "aux_at": ("src/sae/step/auxk.c", ".b_dtype = MW_F32"),
+    "copy_at": ("src/sae/encoder.c", "ops->convert("), "unit_at": ("cuda_norm.cu", "void adam_of_unit_rows("),
     "row_at": ("cuda_norm.cu", "float unit_row("), "rotary_at": ("cuda_norm.cu", "void rotary("),
     "decode_at": ("cuda_sparse.cu", "void decode("), "dots_at": ("cuda_sparse.cu", "void dots("),
     "spans_at": ("cuda_sparse.cu", "void add_spans("), "fill_at": ("cuda_sparse.cu", "mw_cuda_fill_zero("),

@@ -46,6 +46,21 @@ typedef struct mw_matmul {
 /* A copy of B in the layout that products read fastest. */
 typedef struct mw_packed mw_packed;
 
+/* The encoder of an SAE, pre-activations a = W x + bias, and how they are computed. By dot products: every value is the
+ * f32 dot product of sparse_dot, plus the bias. By a screen: the same values and bytes, but only of the latents that
+ * products, which may round W and x, cannot rule out (docs/design/screening.md). By products: their values. */
+typedef enum mw_encoding { MW_BY_DOTS, MW_BY_SCREEN, MW_BY_PRODUCTS } mw_encoding;
+typedef struct mw_screen {
+    mw_encoding how;
+    int64_t n, d;
+    const float *w, *bias;   /* [n, d], [n] */
+    const mw_packed *packed; /* W as products read it, or NULL: `b` [n, d] */
+    const void *b;
+    mw_dtype b_dtype; /* f32 or bf16; of `packed` too */
+    bool tf32;
+    const float *norm, *error; /* for a screen: [n] bounds of |w_i| and |w_i - b_i| from round_errors */
+} mw_screen;
+
 typedef enum mw_activation {
     MW_ACT_GELU_TANH,
     MW_ACT_GELU_ERF,
@@ -101,15 +116,21 @@ typedef struct mw_threshold {
     const float *floor;    /* [n]; NULL: `level` for all columns */
     float level, margin;   /* margin 0: x > floor */
     const int32_t *labels; /* [rows, n] the index that each value gets; NULL: its column */
+    bool
+        upper; /* x are upper bounds from screen_bounds: selects all whose value may pass, with a margin also those that
+                   may lie above it */
 } mw_threshold;
 
 /* Which entries of sparse codes are kept. Selects, among latents first .. last - 1, values above `level`, and of those
- * that equal `level` the first equals[r] of row r; with `below`, values below `level` instead. */
+ * that equal `level` the first equals[r] of row r; with `below`, values below `level` instead; with `floor`, those that
+ * a mw_threshold with this floor and margin selects. */
 typedef struct mw_filter {
     int64_t first, last;
     float level;
     bool below;
     const int64_t *equals; /* [rows] host memory; NULL: none, as always with `below` */
+    const float *floor;    /* [last], device memory; or NULL */
+    float margin;
 } mw_filter;
 
 /* Functions of one entry: i is its latent, z its value, t0, t1, t2 tables by latent, NULL where the function has none.
@@ -180,10 +201,12 @@ typedef struct mw_backend mw_backend;
     X(mw_status, copy_2d, mw_backend *, float *to, int64_t to_stride, const float *from, int64_t from_stride,          \
       int64_t rows, int64_t width)                                                                                     \
     X(mw_status, matmul, mw_backend *, const mw_matmul *)                                                              \
-    /* Packs B as `like` describes it (n, k, b, b_dtype, ldb, b_transposed). *slot is NULL or the pack of a B of */    \
-    /* the same shape, which is reused; free_packed frees it. *slot stays NULL where a plain B is as fast. Sums of */  \
-    /* a product may round differently with a packed B. */                                                             \
-    X(mw_status, pack, mw_backend *, const mw_matmul *like, mw_packed **slot)                                          \
+    /* Whether products with a B in bf16 are faster than in f32. */                                                    \
+    X(bool, has_fast_bf16, mw_backend *)                                                                               \
+    /* Packs B as `like` describes it (n, k, b, b_dtype, ldb, b_transposed), rounded to `as`: b_dtype or, for f32, */  \
+    /* bf16. *slot is NULL or the pack of a B of the same shape and type, which is reused; free_packed frees. */       \
+    /* *slot stays NULL where a plain B is as fast. Sums of a product may round differently with a packed B. */        \
+    X(mw_status, pack, mw_backend *, const mw_matmul *like, mw_dtype as, mw_packed **slot)                             \
     X(void, free_packed, mw_backend *, mw_packed *packed) /* NULL is allowed */                                        \
     /* out[r, :] = scale * table[index[r], :] (+ out[r, :], with `add`); out is [rows, width], table f32, bf16, */     \
     /* f16. */                                                                                                         \
@@ -213,6 +236,15 @@ typedef struct mw_backend mw_backend;
     /* Writes the k largest of each row, [rows, k], in index order; ties go to the lower index. MW_ERR_ARG: k > n. */  \
     X(mw_status, top_k, mw_backend *, const float *x, int64_t rows, int64_t n, int64_t k, int32_t *index,              \
       float *value)                                                                                                    \
+    /* norm[r] >= |x_r| and error[r] >= |x_r - x'_r|, little above; x' is x [rows, d] rounded to `dtype`, f32 or */    \
+    /* bf16. Infinite where x' is. */                                                                                  \
+    X(mw_status, round_errors, mw_backend *, float *norm, float *error, mw_dtype dtype, const float *x, int64_t rows,  \
+      int64_t d)                                                                                                       \
+    /* Pre-activations of x [rows, d], out [rows, n]; by a screen upper bounds of them, less a part in 2^20. */        \
+    X(mw_status, screen_bounds, mw_backend *, const mw_screen *, const float *x, int64_t rows, float *out)             \
+    /* top_k of the pre-activations of x [rows, d], which are not kept. Adds the dot products computed to *dots. */    \
+    X(mw_status, screen_top_k, mw_backend *, const mw_screen *, const float *x, int64_t rows, int64_t k,               \
+      int32_t *index, float *value, int64_t *dots)                                                                     \
     /* index[r, j] = table[r * stride + index[r, j]], in place; index is [rows, k]. */                                 \
     X(mw_status, pick, mw_backend *, int32_t *index, const int32_t *table, int64_t stride, int64_t rows, int64_t k)    \
     /* index[r, j] = table[r * width + index[r, j] - first] where that index is in first .. first + width - 1; else */ \
@@ -244,9 +276,10 @@ typedef struct mw_backend mw_backend;
     /* out[r] takes the place of bias: latents added in several calls, in order, give the same sums as in one. */      \
     X(mw_status, sparse_decode, mw_backend *, float *out, const float *bias, bool add, const int64_t *start,           \
       const int32_t *index, const float *value, int64_t rows, const float *w, int64_t d)                               \
-    /* out[j] = <g[r], W[index[j]]> for the entries j of row r; g is [rows, d]. */                                     \
+    /* out[j] = <g[r], W[index[j]]> (+ bias[index[j]]) for the entries j of row r; g [rows, d], bias may be NULL. */   \
+    /* A dot product has the same bytes in every call. */                                                              \
     X(mw_status, sparse_dot, mw_backend *, float *out, const float *g, const int64_t *start, const int32_t *index,     \
-      int64_t rows, const float *w, int64_t d)                                                                         \
+      int64_t rows, const float *w, int64_t d, const float *bias)                                                      \
     /* Lists the entries of latents first .. first + out->n - 1 by latent: run after run, each in row order. */        \
     X(mw_status, list_latents, mw_backend *, const mw_code_run *runs, int n_runs, int64_t first, mw_latent_lists *out) \
     /* out[i] = sum of latent i's coefficients, in a fixed order; out is [n]. */                                       \
@@ -360,6 +393,9 @@ typedef struct mw_gpus {
  * frees. */
 mw_status mw_gpus_find(mw_gpus *out) MW_MUST_USE;
 void mw_gpus_free(mw_gpus *gpus);
+
+/* Returns the rows of a product with n columns that are in memory at once, between the product and what uses it. */
+int64_t mw_chunk_rows(bool host_memory, int64_t n);
 
 /* Allocates `count` floats of device memory, not initialized; ops->free frees them. */
 mw_status mw_backend_floats(mw_backend *backend, int64_t count, float **out) MW_MUST_USE;

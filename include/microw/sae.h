@@ -97,6 +97,18 @@ typedef struct mw_shard {
     mw_comm *peers; /* owned; NULL: not sharded */
 } mw_shard;
 
+/* How pre-activations are computed, see mw_screen; set by mw_sae_use_device and by training. {0}: by dot products, or
+ * for variants with many active latents (relu) by products. */
+typedef struct mw_encoder {
+    bool prepared, packs, tf32;
+    mw_encoding how;
+    mw_dtype dtype;      /* of W_enc as products read it: f32 or bf16 */
+    mw_packed *packed;   /* owned, as the arrays below, in the memory of the backend; each may be NULL: W_enc packed */
+    uint16_t *copy16;    /* [n, d] in bf16 */
+    float *norm, *error; /* [n] bounds of the rows' lengths and of their rounding's, for a screen */
+    int64_t *dots;       /* borrowed, or NULL: counts the dot products that decided about candidates of a screen */
+} mw_encoder;
+
 /* Weights and labels. Made by mw_sae_new, mw_sae_new_shard, mw_sae_load or mw_sae_import; freed by mw_sae_free. */
 typedef struct mw_sae {
     mw_variant variant;
@@ -106,9 +118,7 @@ typedef struct mw_sae {
     float *w_enc, *b_enc, *w_dec, *b_dec; /* [n, d], [n], [n, d_out], [d_out]; memory of the backend */
     float *extra[MW_EXTRAS]; /* [n] or NULL. MW_JUMP_RELU: theta. MW_GATED: r_mag, b_mag (b_enc is b_gate) */
     float *w_skip;           /* [d_out, d], or NULL */
-    uint16_t *w_enc16;       /* borrowed: [n, d] W_enc in bf16, for bf16 products while it is trained; else NULL */
-    mw_packed *packed;       /* W_enc as products of many rows read it fastest, see mw_backend_ops; or NULL */
-    bool tf32;               /* products may round to tf32 */
+    mw_encoder encoder;      /* how pre-activations are computed */
     bool centered;           /* rows to encode have b_dec subtracted already, as in a training step */
     bool transcoder;         /* b_dec is not subtracted from x */
     int64_t n_groups, group_end[MW_GROUPS_MAX];  /* Matryoshka groups; latent behind the last of each */
@@ -249,6 +259,9 @@ typedef enum mw_normalize { MW_NORMALIZE_NORM, MW_NORMALIZE_STANDARD, MW_NORMALI
 /* Precision of the encoder's products; all else is f32. bf16: rounded activations times a rounded copy of W_enc, which
  * stays f32. */
 typedef enum mw_precision { MW_PRECISION_F32, MW_PRECISION_TF32, MW_PRECISION_BF16 } mw_precision;
+/* With precision f32, what finds the latents whose dot products count, see mw_screen: products in bf16 or f32; none,
+ * all dot products are computed; auto: bf16 where these are faster, else f32. The result is the same. */
+typedef enum mw_screening { MW_SCREEN_AUTO, MW_SCREEN_OFF, MW_SCREEN_F32, MW_SCREEN_BF16 } mw_screening;
 /* Initial weights, see mw_sae_initialize. */
 typedef enum mw_init { MW_INIT_AUTO, MW_INIT_SCALED, MW_INIT_TIED, MW_INIT_DATA } mw_init;
 typedef enum mw_center { MW_CENTER_AUTO, MW_CENTER_MEDIAN, MW_CENTER_MEAN, MW_CENTER_ZERO } mw_center;
@@ -291,6 +304,7 @@ typedef struct mw_train_options {
     mw_nan_rule nan_rule;
     mw_normalize normalize; /* the scales are folded into the weights that are saved */
     mw_precision precision;
+    mw_screening screen;
     mw_init init;
     mw_center center;                     /* initial b_dec */
     int64_t init_rows;                    /* rows of the sample for initial weights, scales and loss scale */
@@ -317,8 +331,9 @@ typedef struct mw_step_report {
     double penalty;            /* the penalty before its coefficient: L0, L1, ... per row */
     double l0;                 /* latents with z > 0 per row */
     double lr;
-    int64_t dead;  /* dead latents after this step */
-    int64_t steps; /* steps done, this one included */
+    double candidates; /* dot products per row by which a screen's candidates were decided; 0: without a screen */
+    int64_t dead;      /* dead latents after this step */
+    int64_t steps;     /* steps done, this one included */
 } mw_step_report;
 
 /* The state of the steps of one SAE: gradients, Adam's moments, schedules. For rows from other sources than a store. */

@@ -69,3 +69,24 @@ mw_status mw_backend_zeros(mw_backend *backend, int64_t count, size_t item, void
         memcpy(out, &memory, sizeof memory);
     return status;
 }
+
+/* ---- chunks of rows ------------------------------------------------------------------------------------- */
+
+enum {
+    HOST_FLOATS = 1 << 21,
+    DEVICE_FLOATS = 1 << 23,
+    DEVICE_FLOATS_MAX = 1 << 28,
+    DEVICE_ROWS = 512,
+    CHUNK_ROWS_MAX = 1024
+};
+
+/* Chunks are whole tiles of about 8 MiB of pre-activations on a CPU, so that selection finds them in the cache, and of
+ * 32 MiB on a GPU. Where such a chunk has few rows, a GPU would take longer to read the weights for each chunk than to
+ * multiply (docs/running/gpu-roofline.md), and chunks are larger, up to 1 GiB. */
+int64_t mw_chunk_rows(bool host_memory, int64_t n) {
+    int64_t floats = host_memory ? HOST_FLOATS : DEVICE_FLOATS;
+    if (!host_memory && floats / n < DEVICE_ROWS / 2)
+        floats = DEVICE_ROWS * n < DEVICE_FLOATS_MAX ? DEVICE_ROWS * n : DEVICE_FLOATS_MAX;
+    int64_t rows = floats / n / MW_ROW_TILE * MW_ROW_TILE;
+    return rows < MW_ROW_TILE ? MW_ROW_TILE : rows > CHUNK_ROWS_MAX ? CHUNK_ROWS_MAX : rows;
+}

@@ -27,9 +27,14 @@ MW_FORMULA float mw_tanh(float x) {
 
 /* ---- sparse codes -------------------------------------------------------------------------------------- */
 
-/* Whether a value becomes a code. Comparisons with NaN are false. */
+/* What a screen does not count of the rounding of sums and bounds, as part of the numbers compared. */
+#define MW_SLACK_RELATIVE 0x1p-20f
+
+/* Whether a value becomes a code. Comparisons with NaN are false; of an upper bound, NaN may pass. */
 MW_FORMULA bool mw_is_open(const mw_threshold *threshold, int64_t column, float x) {
     float floor = threshold->floor ? threshold->floor[column] : threshold->level;
+    if (threshold->upper)
+        return !(x < floor - threshold->margin - (fabsf(floor) + threshold->margin) * MW_SLACK_RELATIVE);
     return threshold->margin > 0 ? fabsf(x - floor) < threshold->margin : x > floor;
 }
 
@@ -38,8 +43,28 @@ typedef enum mw_filtered { MW_FILTER_DROPS, MW_FILTER_EQUALS, MW_FILTER_KEEPS } 
 
 MW_FORMULA mw_filtered mw_filter_entry(const mw_filter *filter, int32_t latent, float x) {
     if (latent < filter->first || latent >= filter->last) return MW_FILTER_DROPS;
+    if (filter->floor) {
+        mw_threshold open = {filter->floor, 0, filter->margin, NULL, false};
+        return mw_is_open(&open, latent, x) ? MW_FILTER_KEEPS : MW_FILTER_DROPS;
+    }
     if (filter->below) return x < filter->level ? MW_FILTER_KEEPS : MW_FILTER_DROPS;
     return x > filter->level ? MW_FILTER_KEEPS : x == filter->level ? MW_FILTER_EQUALS : MW_FILTER_DROPS;
+}
+
+/* ---- screening ----------------------------------------------------------------------------------------- */
+
+/* How far the product of rounded operands may be from the f32 dot product of row x and latent i, both with the bias:
+ * less than x_part norm[i] + w_part error[i], and MW_SLACK_RELATIVE of either. docs/design/screening.md proves it. */
+typedef struct mw_slack {
+    float x_part, w_part;
+} mw_slack;
+
+/* norm, error: of the row, from round_errors. `unit`: what one addition of the product rounds at most, of a sum of
+ * magnitudes. */
+MW_FORMULA mw_slack mw_slack_of(float norm, float error, int64_t d, float unit) {
+    float gamma = 1.01f * (float)(d + 16) * unit, rounded = norm + error, more = 1 + 0x1p-18f;
+    mw_slack slack = {more * (error + 2 * gamma * rounded), more * (1 + gamma) * rounded};
+    return slack;
 }
 
 /* ---- maps of entries ----------------------------------------------------------------------------------- */

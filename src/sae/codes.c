@@ -117,11 +117,53 @@ mw_status append_above(mw_backend *backend, mw_codes *out, int64_t first, int64_
     return backend->ops->write_open(backend, how, x, rows, n, start, out->index, out->value);
 }
 
+/* Appends the entries of `from` that pass the filter as rows first .. first + rows. */
+static mw_status append_kept(mw_backend *b, const mw_codes *from, int64_t rows, const mw_filter *how, int64_t first,
+                             mw_codes *to) {
+    int64_t *start = to->start + first;
+    MW_TRY(b->ops->count_kept(b, how, from->start, from->index, from->value, rows, start + 1));
+    MW_TRY(reserve_rows(to, first, rows));
+    return b->ops->write_kept(b, how, from->start, from->index, from->value, rows, start, to->index, to->value);
+}
+
 mw_status keep_codes(mw_backend *b, const mw_codes *from, int64_t rows, const mw_filter *how, mw_codes *to) {
     MW_TRY(mw_codes_begin(to, from->rows));
-    MW_TRY(b->ops->count_kept(b, how, from->start, from->index, from->value, rows, to->start + 1));
-    MW_TRY(reserve_rows(to, 0, rows));
-    return b->ops->write_kept(b, how, from->start, from->index, from->value, rows, to->start, to->index, to->value);
+    return append_kept(b, from, rows, how, 0, to);
+}
+
+/* The filter of values that a threshold passes. */
+static mw_filter filter_of(const mw_sae *sae, const mw_threshold *how) {
+    return (mw_filter){.last = sae->n, .level = how->level, .floor = how->floor, .margin = how->margin};
+}
+
+/* Candidates pass by their upper bounds; then their dot products decide. */
+static mw_status append_screened(const mw_sae *sae, const chunk *c, int count, const mw_threshold *how, mw_codes *found,
+                                 mw_codes *const *out) {
+    mw_backend *b = sae->backend;
+    mw_threshold widest = how[0];
+    for (int i = 1; i < count; i++)
+        if (how[i].margin > widest.margin) widest = how[i];
+    widest.upper = true;
+    MW_TRY(mw_codes_begin(found, c->rows));
+    MW_TRY(append_above(b, found, 0, c->rows, sae->n, &widest, c->pre));
+    MW_TRY(
+        b->ops->sparse_dot(b, found->value, c->x, found->start, found->index, c->rows, sae->w_enc, sae->d, sae->b_enc));
+    if (sae->encoder.dots) *sae->encoder.dots += found->start[c->rows];
+    for (int i = 0; i < count; i++) {
+        const mw_filter filter = filter_of(sae, &how[i]);
+        MW_TRY(append_kept(b, found, c->rows, &filter, c->first, out[i]));
+    }
+    return MW_OK;
+}
+
+mw_status append_chunk(const mw_sae *sae, const chunk *c, int count, const mw_threshold *how, mw_codes *const *out) {
+    mw_codes found = {.memory = out[0]->memory};
+    mw_status status = MW_OK;
+    if (c->screened) status = append_screened(sae, c, count, how, &found, out);
+    for (int i = 0; i < count && !c->screened && status == MW_OK; i++)
+        status = append_above(sae->backend, out[i], c->first, c->rows, sae->n, &how[i], c->pre);
+    mw_codes_free(&found);
+    return status;
 }
 
 mw_filter above(const mw_sae *sae, float level) {

@@ -79,7 +79,7 @@ mw_status sae_copy_to(const mw_sae *sae, mw_backend *backend, mw_sae **out) {
     *copy = *sae;
     copy->backend = backend;
     copy->device = NULL;
-    copy->packed = NULL;
+    copy->encoder = (mw_encoder){0};
     list_arrays(copy, to);
     for (int i = 0; i < ARRAYS; i++) {
         from[i].slot = *to[i].slot ? to[i].slot : NULL; /* remembers which arrays exist */
@@ -101,6 +101,7 @@ void sae_free_copy(mw_sae **slot) {
     array all[ARRAYS];
     if (!copy) return;
     list_arrays(copy, all);
+    sae_unprepare(copy);
     for (int i = 0; i < ARRAYS; i++)
         if (*all[i].slot) copy->backend->ops->free(copy->backend, *all[i].slot);
     mw_free(copy);
@@ -108,13 +109,16 @@ void sae_free_copy(mw_sae **slot) {
 }
 
 mw_status mw_sae_use_device(mw_sae *sae, mw_backend *device) {
+    const encoder_choice many_rows = {.rows = INT64_MAX};
     mw_sae_leave_device(sae);
-    return device->ops->host_memory ? sae_pack(sae) : sae_copy_to(sae, device, &sae->device);
+    if (device->ops->host_memory) return sae_prepare(sae, &many_rows);
+    MW_TRY(sae_copy_to(sae, device, &sae->device));
+    return sae_prepare(sae->device, &many_rows);
 }
 
 void mw_sae_leave_device(mw_sae *sae) {
     sae_free_copy(&sae->device);
-    sae_unpack(sae);
+    sae_unprepare(sae);
 }
 
 mw_column_groups target_groups(const mw_sae *sae) {

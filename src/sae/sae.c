@@ -138,8 +138,7 @@ mw_status mw_sae_new_shard(mw_backend *backend, const mw_sae_shape *shape, const
 void mw_sae_free(mw_sae **slot) {
     mw_sae *sae = *slot;
     if (!sae) return;
-    sae_free_copy(&sae->device);
-    sae_unpack(sae);
+    mw_sae_leave_device(sae);
     mw_comm_free(&sae->shard.peers);
     void *all[] = {sae->w_enc,  sae->w_dec, sae->b_enc,  sae->b_dec, sae->extra[0],    sae->extra[1],
                    sae->w_skip, sae->site,  sae->target, sae->model, sae->fingerprint, sae};

@@ -21,13 +21,25 @@ mw_status copy_latents(mw_backend *backend, int32_t *to, int64_t to_stride, cons
 mw_status sae_copy_to(const mw_sae *sae, mw_backend *backend, mw_sae **out) MW_MUST_USE;
 mw_status sae_fetch(const mw_sae *copy, mw_sae *to) MW_MUST_USE;
 void sae_free_copy(mw_sae **copy);
-/* Packs W_enc, again after it has changed, as products of many rows read it fastest. */
-mw_status sae_pack(mw_sae *sae) MW_MUST_USE;
-void sae_unpack(mw_sae *sae);
-/* Whether a training packs W_enc: true if a batch is large enough to pay for it. */
-bool training_packs(const mw_train_options *options);
-/* Number of rows whose pre-activations of n latents are in memory at once. */
-int64_t chunk_rows(bool host_memory, int64_t n);
+/* What decides how an SAE encodes. `rows`: of a call, over all ranks. */
+typedef struct encoder_choice {
+    mw_precision precision;
+    mw_screening screen;
+    int64_t rows;
+} encoder_choice;
+/* Sets how an encoder works, for variants with many active latents (dense) or few. encoder_copy makes its copies of
+ * w [n, d], anew where it has some; encoder_free frees them; encoder_screen is the encoder as operations take it. */
+void encoder_choose(mw_backend *backend, const encoder_choice *choice, bool dense, mw_encoder *out);
+mw_status encoder_copy(mw_backend *backend, const float *w, int64_t n, int64_t d, mw_encoder *encoder) MW_MUST_USE;
+void encoder_free(mw_backend *backend, mw_encoder *encoder);
+mw_screen encoder_screen(const mw_encoder *encoder, const float *w, const float *bias, int64_t n, int64_t d);
+/* The same of an SAE: makes the copies by which it encodes from now on; again after W_enc has changed; frees them. */
+mw_status sae_prepare(mw_sae *sae, const encoder_choice *choice) MW_MUST_USE;
+mw_status sae_refresh(mw_sae *sae) MW_MUST_USE;
+void sae_unprepare(mw_sae *sae);
+mw_screen screen_of(const mw_sae *sae);
+/* Returns the bytes of these copies, at most; own_memory: on a device with its own memory. */
+int64_t encoder_bytes(const mw_sae *sae, const encoder_choice *choice, bool own_memory);
 
 /* ---- shape, skip connection, rows of weights ------------------------------------------------------------------ */
 

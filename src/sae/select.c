@@ -3,19 +3,9 @@
 
 /* ---- the k largest of a row ------------------------------------------------------------------------------ */
 
-typedef struct top_k_visit {
-    const mw_sae *sae;
-    candidates *found;
-} top_k_visit;
-
-static mw_status visit_top_k(void *self, const float *pre, int64_t first, int64_t rows) {
-    top_k_visit *t = self;
-    return candidates_take(t->found, pre, first, rows, t->sae->n, NULL);
-}
-
 mw_status top_k_candidates(const mw_sae *sae, const float *x, int64_t rows, int64_t k, candidates *out) {
     MW_TRY(candidates_make(sae->backend, rows, k, out));
-    return sae_visit(sae, x, rows, visit_top_k, &(top_k_visit){sae, out});
+    return sae_top_k(sae, x, rows, out);
 }
 
 mw_status top_k_codes(const mw_sae *sae, const float *x, int64_t rows, int64_t k, mw_codes *out) {
@@ -35,11 +25,9 @@ typedef struct open_visit {
     mw_codes *const *out;
 } open_visit;
 
-static mw_status visit_open(void *self, const float *pre, int64_t first, int64_t rows) {
+static mw_status visit_open(void *self, const chunk *c) {
     open_visit *t = self;
-    for (int i = 0; i < t->count; i++)
-        MW_TRY(append_above(t->sae->backend, t->out[i], first, rows, t->sae->n, &t->how[i], pre));
-    return MW_OK;
+    return append_chunk(t->sae, c, t->count, t->how, t->out);
 }
 
 static mw_status open_all(open_visit *t, const float *x, int64_t rows) {

@@ -77,16 +77,20 @@ static mw_status find_top(mw_backend *b, const float *pre, int64_t rows, int64_t
     return table ? b->ops->pick(b, index, table, 0, rows, k) : MW_OK;
 }
 
-/* For a shard with fewer latents than candidates: the rest of each row stays 0. */
+/* For a shard with fewer latents than candidates: `found` has all of them, the rest of each row stays 0. */
+static mw_status spread_fewer(candidates *c, const candidates *found, int64_t first) {
+    mw_backend *b = c->backend;
+    int64_t at = first * c->width;
+    MW_TRY(copy_latents(b, c->index + at, c->width, found->index, found->rows, found->width));
+    return b->ops->copy_2d(b, c->value + at, c->width, found->value, found->width, found->rows, found->width);
+}
+
 static mw_status take_fewer(candidates *c, const float *pre, int64_t first, int64_t rows, int64_t n,
                             const int32_t *table) {
-    mw_backend *b = c->backend;
     candidates found = {0};
-    int64_t at = first * c->width;
-    mw_status status = candidates_make(b, rows, n, &found);
-    if (status == MW_OK) status = find_top(b, pre, rows, n, table, n, found.index, found.value);
-    if (status == MW_OK) status = copy_latents(b, c->index + at, c->width, found.index, rows, n);
-    if (status == MW_OK) status = b->ops->copy_2d(b, c->value + at, c->width, found.value, n, rows, n);
+    mw_status status = candidates_make(c->backend, rows, n, &found);
+    if (status == MW_OK) status = find_top(c->backend, pre, rows, n, table, n, found.index, found.value);
+    if (status == MW_OK) status = spread_fewer(c, &found, first);
     candidates_free(&found);
     return status;
 }
@@ -98,6 +102,24 @@ mw_status candidates_take(candidates *c, const float *pre, int64_t first, int64_
     return find_top(c->backend, pre, rows, n, table, c->width, c->index + at, c->value + at);
 }
 
+/* The k largest of each row; latents are those of the table. */
+static mw_status find_by_screen(const mw_screen *screen, const float *x, const int32_t *table, candidates *out,
+                                int64_t *dots) {
+    mw_backend *b = out->backend;
+    MW_TRY(b->ops->screen_top_k(b, screen, x, out->rows, out->width, out->index, out->value, dots));
+    return table ? b->ops->pick(b, out->index, table, 0, out->rows, out->width) : MW_OK;
+}
+
+mw_status candidates_find(candidates *c, const mw_screen *screen, const float *x, const int32_t *table, int64_t *dots) {
+    candidates found = {0};
+    if (screen->n >= c->width) return find_by_screen(screen, x, table, c, dots);
+    mw_status status = candidates_make(c->backend, c->rows, screen->n, &found);
+    if (status == MW_OK) status = find_by_screen(screen, x, table, &found, dots);
+    if (status == MW_OK) status = spread_fewer(c, &found, 0);
+    candidates_free(&found);
+    return status;
+}
+
 /* Scratch of a selection among all shards, for a chunk of `rows` rows. */
 typedef struct choice {
     int64_t rows;
@@ -107,7 +129,7 @@ typedef struct choice {
 } choice;
 
 static mw_status choice_open(const mw_sae *sae, const candidates *c, int64_t k, choice *out) {
-    int64_t wide = sae->shard.count * c->width, rows = chunk_rows(c->backend->ops->host_memory, wide);
+    int64_t wide = sae->shard.count * c->width, rows = mw_chunk_rows(c->backend->ops->host_memory, wide);
     *out = (choice){.rows = rows < c->rows ? rows : c->rows};
     MW_TRY(mw_backend_floats(c->backend, out->rows * wide, &out->gathered));
     MW_TRY(mw_backend_floats(c->backend, out->rows * wide, &out->side));

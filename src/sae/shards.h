@@ -39,6 +39,12 @@ mw_status candidates_make(mw_backend *backend, int64_t rows, int64_t width, cand
 void candidates_free(candidates *c);
 /* Makes the k candidates of each of the rows x [rows, d]; the caller frees them. */
 mw_status top_k_candidates(const mw_sae *sae, const float *x, int64_t rows, int64_t k, candidates *out) MW_MUST_USE;
+/* Sets all rows from x [c->rows, d], what the screen's W multiplies; its latent i is latent table[i]; table NULL: i.
+ * Adds the dot products of a screen to *dots. */
+mw_status candidates_find(candidates *c, const mw_screen *screen, const float *x, const int32_t *table,
+                          int64_t *dots) MW_MUST_USE;
+/* The same from activations x [rows, d]. */
+mw_status sae_top_k(const mw_sae *sae, const float *x, int64_t rows, candidates *c) MW_MUST_USE;
 /* Sets rows first .. first + rows from pre-activations pre [rows, n]; column i is latent table[i]; table NULL: i. */
 mw_status candidates_take(candidates *c, const float *pre, int64_t first, int64_t rows, int64_t n,
                           const int32_t *table) MW_MUST_USE;

@@ -15,7 +15,7 @@ check_gpu() { # check_gpu CODE ARGUMENTS...
 
 check_gpu 0 --dry "$bundle" --out "$work/results" --seconds 1500
 grep -Ev '^good' "$work/out"
-for part in a.doctor a.ceilings b.backend b.backend_training b.model_golden b.sae_gradients b.variants c.step.bf16.8 c.step.tf32.8 \
+for part in a.doctor a.ceilings b.backend b.backend_training b.screen b.model_golden b.sae_gradients b.variants c.step.bf16.8 c.step.tf32.8 \
     c.step.f32.8 c.pass.gpt2.bf16 c.pass.gpt2.f32 d.two_ranks d.program e.quickstart.cuda e.quickstart.cpu; do
     check "$part is good" grep -q "^good $part " "$work/results/steps.txt"
 done

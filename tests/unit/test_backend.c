@@ -17,9 +17,9 @@ static void multiply_packed(mw_matmul *task, size_t bytes) {
     mw_packed *packed = NULL;
     mw_matmul like = *task;
     like.b = other;
-    CHECK_OK(b->ops->pack(b, &like, &packed));
+    CHECK_OK(b->ops->pack(b, &like, like.b_dtype, &packed));
     bool made = packed != NULL;
-    CHECK_OK(b->ops->pack(b, task, &packed));
+    CHECK_OK(b->ops->pack(b, task, task->b_dtype, &packed));
     CHECK(made == (packed != NULL));
     task->packed = packed;
     if (packed) task->b = NULL;
@@ -508,7 +508,7 @@ static void check_sparse_products(void) {
     get(got, out, ROWS * D);
     CHECK(relative_error(got, decoded, ROWS * D) < f32_tolerance);
     check_split_rows(got, row_start, di, dv, dw, db);
-    CHECK_OK(b->ops->sparse_dot(b, out, dg, row_start, di, ROWS, dw, D));
+    CHECK_OK(b->ops->sparse_dot(b, out, dg, row_start, di, ROWS, dw, D, NULL));
     get(got, out, ROWS * K);
     CHECK(relative_error(got, dots, ROWS * K) < f32_tolerance);
     mw_latent_lists lists = {N, at, put_bytes(start, sizeof start), put_bytes(rows, sizeof rows), put(coefficient, at)};

@@ -94,6 +94,28 @@ static void check_codes(mw_sae *s) {
     mw_sae_leave_device(s);
 }
 
+/* Codes do not depend on the screen. */
+static void check_screens(mw_sae *s) {
+    float x[ROWS * D];
+    mw_codes all = {0}, codes = {0};
+    fill_random(x, ROWS * D, 6);
+    CHECK_OK(mw_sae_use_device(s, b));
+    mw_sae *used = s->device ? s->device : s;
+    for (int screen = 0; screen < 4; screen++) {
+        const encoder_choice choice = {.screen = (mw_screening)((screen + MW_SCREEN_OFF) % 4), .rows = ROWS};
+        mw_codes *out = screen == 0 ? &all : &codes;
+        CHECK_OK(sae_prepare(used, &choice));
+        CHECK_OK(mw_sae_encode(s, x, ROWS, out));
+        size_t entries = (size_t)all.start[ROWS];
+        CHECK(memcmp(out->start, all.start, (ROWS + 1) * sizeof *all.start) == 0);
+        CHECK(out->start[ROWS] == all.start[ROWS] && memcmp(out->index, all.index, entries * sizeof *all.index) == 0 &&
+              memcmp(out->value, all.value, entries * sizeof *all.value) == 0);
+    }
+    mw_codes_free(&all);
+    mw_codes_free(&codes);
+    mw_sae_leave_device(s);
+}
+
 static bool same(const float *a, const float *b, int64_t count) {
     return (!a && !b) || (a && b && memcmp(a, b, (size_t)count * sizeof *a) == 0);
 }
@@ -121,6 +143,7 @@ static void every_variant(void) {
         for (int k = 0; k < KINDS; k++) {
             mw_sae *sae = make_sae((mw_variant)v, &kinds[k]);
             check_codes(sae);
+            check_screens(sae);
             check_files(sae);
             mw_sae_free(&sae);
         }

@@ -1,6 +1,6 @@
 /* Measures a training step of a TopK SAE and the products that bound it, in turns in one run; medians.
  *     [mpirun -n R] bench_sae_step [--device D] [--precision f32|tf32|bf16] [--shape d,n,k,B]... [--rounds N] [--aux K]
- *                                  [--shards S] [--side N] [--json]
+ *                                  [--screen auto|off|f32|bf16] [--shards S] [--side N] [--json]
  * product:  the device's matrix rate in this precision, by a large square product, of --side rows
  * encoder:  x W_enc^T of the batch alone, by chunks as in a step
  * step:     encoder, selection, decoder, gradients, Adam, unit decoder rows, and the communication of ranks
@@ -30,13 +30,16 @@ typedef struct bench {
     int64_t side; /* of the square product */
     float *a, *b, *c;
     uint16_t *b16;
-    mw_packed *packed;
+    mw_packed *packed, *w_packed; /* the second operand of the square product; W_enc */
+    uint16_t *w16;                /* W_enc in bf16, with precision bf16 */
+    mw_screening screen;
     mw_sae *sae;
     mw_trainer *trainer;
     float *x; /* this rank's rows [end - begin, d], on the device */
     int64_t shards, begin, end;
     shape s;
     double memory, expected; /* bytes */
+    double candidates;
 } bench;
 
 /* Returns the peak memory of this process. */
@@ -88,7 +91,7 @@ static void product(bench *t) {
 static void encoder(bench *t) {
     mw_trainer *tr = t->trainer;
     const mw_sae *s = tr->sae;
-    int64_t chunk = chunk_rows(t->device->ops->host_memory, s->n);
+    int64_t chunk = mw_chunk_rows(t->device->ops->host_memory, s->n);
     float *pre = NULL;
     must(mw_backend_floats(t->device, chunk * s->n, &pre));
     for (int64_t r = t->begin; r < t->end; r += chunk)
@@ -97,21 +100,23 @@ static void encoder(bench *t) {
                                                             .k = s->d,
                                                             .a = tr->input + r * s->d,
                                                             .lda = s->d,
-                                                            .b = s->w_enc16 ? (const void *)s->w_enc16 : s->w_enc,
-                                                            .b_dtype = s->w_enc16 ? MW_BF16 : MW_F32,
+                                                            .b = t->w16 ? (const void *)t->w16 : s->w_enc,
+                                                            .b_dtype = t->w16 ? MW_BF16 : MW_F32,
                                                             .ldb = s->d,
                                                             .b_transposed = true,
                                                             .bias = s->b_enc,
                                                             .c = pre,
                                                             .ldc = s->n,
-                                                            .tf32 = s->tf32,
-                                                            .packed = s->packed}));
+                                                            .tf32 = t->precision == MW_PRECISION_TF32,
+                                                            .packed = t->w_packed}));
     finish(t->device, pre);
     t->device->ops->free(t->device, pre);
 }
 
 static void step(bench *t) {
-    must(mw_trainer_step_on_device(t->trainer, t->x, NULL, NULL));
+    mw_step_report report;
+    must(mw_trainer_step_on_device(t->trainer, t->x, NULL, &report));
+    t->candidates = report.candidates;
     finish(t->device, t->trainer->error);
 }
 
@@ -143,6 +148,7 @@ static void open_shape(bench *t, int64_t aux) {
                           .aux_coefficient = 1.0 / 32,
                           .dead_after = INT64_MAX / 2,
                           .precision = t->precision,
+                          .screen = t->screen,
                           .shards = t->shards,
                           .device = t->device,
                           .decay = MW_DECAY_NONE};
@@ -158,7 +164,22 @@ static void open_shape(bench *t, int64_t aux) {
     t->expected = (double)mw_training_bytes(&shape, &o, mw_comm_size(t->comm), !t->device->ops->host_memory);
 }
 
+/* Copies W_enc for the encoder's product alone, which reads it as a step without a screen would. */
+static void copy_encoder(bench *t) {
+    const mw_sae *s = t->trainer->sae;
+    mw_backend *b = t->device;
+    const mw_matmul like = {.n = s->n, .k = s->d, .b = s->w_enc, .b_dtype = MW_F32, .ldb = s->d, .b_transposed = true};
+    bool narrow = t->precision == MW_PRECISION_BF16;
+    if (narrow) must(mw_backend_zeros(b, s->n * s->d, sizeof *t->w16, &t->w16));
+    if (narrow) must(b->ops->convert(b, MW_BF16, t->w16, s->w_enc, s->n * s->d));
+    must(b->ops->pack(b, &like, narrow ? MW_BF16 : MW_F32, &t->w_packed));
+}
+
 static void close_shape(bench *t) {
+    t->device->ops->free_packed(t->device, t->w_packed);
+    t->device->ops->free(t->device, t->w16);
+    t->w_packed = NULL;
+    t->w16 = NULL;
     mw_trainer_free(&t->trainer);
     mw_sae_free(&t->sae);
     t->device->ops->free(t->device, t->x);
@@ -178,24 +199,29 @@ typedef struct result {
     double rate;         /* operations per second of all ranks' products */
     double alone, whole; /* seconds of the encoder alone, and of a step */
     double of_peak;      /* of a step: the encoder's operations at `rate` over its time */
+    double candidates;   /* per row, of the last step */
 } result;
 
 static result measure(bench *t, int rounds, int64_t aux) {
     static void (*const what[3])(bench *) = {product, encoder, step};
     double seconds[3][ROUNDS_MAX], flops = 2.0 * (double)t->s.batch * (double)t->s.n * (double)t->s.d;
     open_shape(t, aux);
+    step(t);
+    t->memory += peak_bytes();
+    must(mw_comm_allreduce_max(t->comm, &t->memory, 1));
+    copy_encoder(t);
     for (int r = -2; r < rounds; r++) /* two to warm up */
         for (int w = 0; w < 3; w++) {
             double took = timed(t, what[w]);
             if (r >= 0) seconds[w][r] = took;
         }
-    t->memory += peak_bytes();
-    must(mw_comm_allreduce_max(t->comm, &t->memory, 1));
+    double candidates = t->candidates;
     close_shape(t);
     double side = (double)t->side, all = mw_comm_size(t->comm);
     result r = {.rate = all * 2 * side * side * side / median(seconds[0], rounds),
                 .alone = median(seconds[1], rounds),
-                .whole = median(seconds[2], rounds)};
+                .whole = median(seconds[2], rounds),
+                .candidates = candidates};
     r.of_peak = flops / r.rate / r.whole;
     return r;
 }
@@ -206,15 +232,22 @@ static void print_json(const bench *t, const result *r) {
            names[t->precision], mw_comm_size(t->comm), (long long)t->shards);
     printf("\"d\":%lld,\"n\":%lld,\"k\":%lld,\"batch\":%lld,", (long long)t->s.d, (long long)t->s.n, (long long)t->s.k,
            (long long)t->s.batch);
-    printf("\"product_tflops\":%.4g,\"encoder_s\":%.6g,\"step_s\":%.6g,\"of_peak\":%.4f,", r->rate / 1e12, r->alone,
-           r->whole, r->of_peak);
+    printf("\"product_tflops\":%.4g,\"encoder_s\":%.6g,\"step_s\":%.6g,\"of_peak\":%.4f,\"candidates\":%.2f,",
+           r->rate / 1e12, r->alone, r->whole, r->of_peak, r->candidates);
     printf("\"memory_bytes\":%.0f,\"expected_bytes\":%.0f}\n", t->memory, t->expected);
 }
 
 static void print_line(const bench *t, const result *r) {
-    printf("%6lld %8lld %4lld %6lld  %8.3f TFLOP/s %10.2f ms %10.2f ms %9.2f x encoder %6.1f %% of peak\n",
+    printf("%6lld %8lld %4lld %6lld  %8.3f TFLOP/s %10.2f ms %10.2f ms %7.2f x encoder %6.1f %% of peak %6.1f dots\n",
            (long long)t->s.d, (long long)t->s.n, (long long)t->s.k, (long long)t->s.batch, r->rate / 1e12,
-           1e3 * r->alone, 1e3 * r->whole, r->whole / r->alone, 100 * r->of_peak);
+           1e3 * r->alone, 1e3 * r->whole, r->whole / r->alone, 100 * r->of_peak, r->candidates);
+}
+
+static mw_screening screen_named(const char *name) {
+    return strcmp(name, "off") == 0    ? MW_SCREEN_OFF
+           : strcmp(name, "f32") == 0  ? MW_SCREEN_F32
+           : strcmp(name, "bf16") == 0 ? MW_SCREEN_BF16
+                                       : MW_SCREEN_AUTO;
 }
 
 static mw_precision precision_of(const char *name) {
@@ -233,7 +266,7 @@ static void open_product(bench *t) {
     t->b16 = narrow;
     must(t->device->ops->convert(t->device, MW_BF16, t->b16, t->b, count));
     mw_matmul m = square(t);
-    must(t->device->ops->pack(t->device, &m, &t->packed));
+    must(t->device->ops->pack(t->device, &m, m.b_dtype, &t->packed));
 }
 
 int main(int argc, char **argv) {
@@ -252,6 +285,8 @@ int main(int argc, char **argv) {
             device = argv[++i];
         else if (strcmp(argv[i], "--precision") == 0)
             t.precision = precision_of(argv[++i]);
+        else if (strcmp(argv[i], "--screen") == 0)
+            t.screen = screen_named(argv[++i]);
         else if (strcmp(argv[i], "--rounds") == 0)
             rounds = atoi(argv[++i]);
         else if (strcmp(argv[i], "--shards") == 0)

@@ -1,9 +1,10 @@
 """microw beside comparable libraries, interleaved in one run; medians.
 
-    python tools/bench/peers.py [--only step|memory|texts|startup|harvest] [--rounds N] [--json]
+    python tools/bench/peers.py [--only step|memory|texts|startup|harvest] [--rounds N] [--older DIR] [--json]
 
 step:    a training step of a TopK SAE, d 768, n 24576, k 32, batch 4096, f32: torch (dense, sparse), dictionary_learning, SAELens,
-         sparsify, mi-crow, each with its own training code and its own defaults otherwise
+         sparsify, mi-crow, each with its own training code and its own defaults otherwise; the bf16 step; with --older the
+         same two of another build's bench folder
 memory:  peak memory of a process that trains this SAE, less its memory before it made the SAE
 texts:   the strongest texts of each latent from stored activations: microw's discover (read, encoded, kept, written) beside
          mi-crow's tracker and a vectorized torch version, which get the codes
@@ -117,28 +118,34 @@ def peer_steps(s):
             "SAELens": saelens, "sparsify": sparsify, "mi-crow": mi_crow}
 
 
-def bench_step(a, rounds=3):
+def bench_step(folder, rounds=3, precision="f32"):
     s = SHAPE
-    done = subprocess.run([a.bench + "/bench_sae_step", "--json", "--device", "cpu", "--rounds", str(rounds), "--shape",
-                           f"{s['d']},{s['n']},{s['k']},{s['batch']}"], check=True, capture_output=True, text=True)
+    done = subprocess.run([folder + "/bench_sae_step", "--json", "--device", "cpu", "--rounds", str(rounds), "--precision", precision,
+                           "--shape", f"{s['d']},{s['n']},{s['k']},{s['batch']}"], check=True, capture_output=True, text=True)
     return json.loads(done.stdout)
 
 
 def step(a):
-    encoder = []
+    products = {"f32": [], "bf16": []}
 
-    def ours():
-        result = bench_step(a)
-        encoder.append(result["encoder_s"])
-        return result["step_s"]
+    def ours(folder, precision):
+        def run():
+            result = bench_step(folder, precision=precision)
+            if folder == a.bench:
+                products[precision].append(result["encoder_s"])
+            return result["step_s"]
+        return run
 
-    calls = {"microw": ours}
+    calls = {"microw": ours(a.bench, "f32"), "microw, bf16": ours(a.bench, "bf16")}
+    if a.older:
+        calls |= {"microw, older": ours(a.older, "f32"), "microw, older, bf16": ours(a.older, "bf16")}
     for name, make in peer_steps(SHAPE).items():
         run = make()
         run()
         calls[name] = lambda run=run: timed(run)
     made = in_turns(a.rounds, calls)
-    made["microw's encoder product alone"] = statistics.median(encoder)
+    for precision, seconds in products.items():
+        made[f"microw's {precision} encoder product alone"] = statistics.median(seconds)
     show(a, f"a step of a TopK SAE, {SHAPE}", made)
     return made
 
@@ -169,7 +176,7 @@ def child_memory(name):
 
 
 def memory(a):
-    s, made = SHAPE, {"microw": bench_step(a, 1)["memory_bytes"] / 1e6}
+    s, made = SHAPE, {"microw": bench_step(a.bench, 1)["memory_bytes"] / 1e6}
     for name in peer_steps(s):
         done = subprocess.run([sys.executable, __file__, "--child", name], check=True, capture_output=True, text=True)
         made[name] = json.loads(done.stdout.splitlines()[-1]) / 1e6
@@ -339,6 +346,7 @@ def main():
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--microw", default="build/microw")
     p.add_argument("--bench", default="build/tools/bench")
+    p.add_argument("--older", help="the tools/bench folder of another build")
     p.add_argument("--store", default="store")
     p.add_argument("--sequences", type=int, default=2000, help="sequences of `texts` for the tools that get codes")
     p.add_argument("--child", help=argparse.SUPPRESS)

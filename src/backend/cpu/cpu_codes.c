@@ -19,7 +19,7 @@ mw_status mw_cpu_pick(mw_backend *backend, int32_t *index, const int32_t *table,
 
 static int64_t count_row(const mw_threshold *threshold, const float *x, int64_t n) {
     int64_t count = 0;
-    if (!threshold->floor && !(threshold->margin > 0)) {
+    if (!threshold->floor && !(threshold->margin > 0) && !threshold->upper) {
         for (int64_t i = 0; i < n; i++) count += x[i] > threshold->level;
         return count;
     }

@@ -5,12 +5,11 @@
 
 #ifdef MICROW_HAVE_ONEDNN
 #include "backend/cpu/cpu_onednn.h"
-#include "backend/cpu/vector.h"
 
 #include <omp.h>
 #include <string.h>
 
-enum { SLICE_COLUMNS = 512 };
+enum { SLICE_COLUMNS = MW_COLUMN_TILE };
 
 /* C [rows, width] = A [rows, k] B, A and C dense. The caller gives scratch memory, so all threads may use the
  * primitive. */
@@ -36,8 +35,8 @@ struct mw_packed {
     char *data;
 };
 
-static dnnl_data_type_t type_of(const mw_packed *p) {
-    return p->dtype == MW_BF16 ? dnnl_bf16 : dnnl_f32;
+static dnnl_data_type_t type_of(mw_dtype dtype) {
+    return dtype == MW_BF16 ? dnnl_bf16 : dnnl_f32;
 }
 
 /* A row of A is dense. */
@@ -82,7 +81,7 @@ static mw_status kernel_make(const mw_packed *p, int64_t rows, int64_t width, mw
                              mw_onednn_layout *chosen) {
     dnnl_primitive_desc_t description = NULL;
     MW_TRY(mw_onednn_room());
-    MW_TRY(mw_onednn_strided(rows, p->k, type_of(p), p->k, 1, &out->a));
+    MW_TRY(mw_onednn_strided(rows, p->k, type_of(p->dtype), p->k, 1, &out->a));
     MW_TRY(mw_onednn_strided(rows, width, dnnl_f32, width, 1, &out->c));
     int threads = plan_for_one();
     mw_status status = mw_onednn_product(p->engine, out->a, b, out->c, p->attributes, &description);
@@ -97,15 +96,15 @@ static mw_status kernel_make(const mw_packed *p, int64_t rows, int64_t width, mw
 static mw_status choose_layout(mw_packed *p, slice_kind *kind, int64_t width) {
     mw_onednn_layout any = NULL;
     kind->width = width;
-    mw_status status = mw_onednn_any(p->k, width, type_of(p), &any);
+    mw_status status = mw_onednn_any(p->k, width, type_of(p->dtype), &any);
     if (status == MW_OK) status = kernel_make(p, MW_ROW_TILE, width, any, &kind->whole, &kind->layout);
     mw_onednn_layout_free(&any);
     return status;
 }
 
-static mw_status packed_make(const mw_matmul *like, mw_packed *p) {
+static mw_status packed_make(const mw_matmul *like, mw_dtype as, mw_packed *p) {
     int64_t n = like->n, before = (n - 1) / SLICE_COLUMNS;
-    *p = (mw_packed){.k = like->k, .slices = before + 1, .dtype = like->b_dtype};
+    *p = (mw_packed){.k = like->k, .slices = before + 1, .dtype = as};
     MW_TRY(mw_onednn_checked(dnnl_engine_create(&p->engine, dnnl_cpu, 0), "engine_create"));
     MW_TRY(mw_onednn_checked(dnnl_primitive_attr_create(&p->attributes), "primitive_attr_create"));
     MW_TRY(mw_onednn_checked(dnnl_primitive_attr_set_scratchpad_mode(p->attributes, dnnl_scratchpad_mode_user),
@@ -140,7 +139,7 @@ static mw_status copier_make(const mw_packed *p, const mw_matmul *like, const sl
     dnnl_primitive_desc_t description = NULL;
     if (!kind->layout) return MW_OK;
     MW_TRY(mw_onednn_room());
-    MW_TRY(mw_onednn_strided(p->k, kind->width, type_of(p), like->b_transposed ? 1 : like->ldb,
+    MW_TRY(mw_onednn_strided(p->k, kind->width, type_of(like->b_dtype), like->b_transposed ? 1 : like->ldb,
                              like->b_transposed ? like->ldb : 1, &out->plain));
     int threads = plan_for_one();
     mw_status status = mw_onednn_checked(
@@ -208,13 +207,14 @@ static mw_status copy_slices(const mw_packed *p, const mw_matmul *like, const co
     return worst;
 }
 
-mw_status mw_onednn_pack(const mw_matmul *like, mw_packed **slot) {
+mw_status mw_onednn_pack(const mw_matmul *like, mw_dtype as, mw_packed **slot) {
     copier copiers[2] = {{0}};
     mw_status status = MW_OK;
-    if (like->b_dtype != MW_F32 && !(like->b_dtype == MW_BF16 && mw_onednn_has_bf16())) return MW_OK;
+    if (as != MW_F32 && !(as == MW_BF16 && mw_onednn_has_bf16())) return MW_OK;
+    if (like->b_dtype != as && like->b_dtype != MW_F32) return MW_OK;
     if (!*slot) {
         if (!(*slot = mw_calloc(1, sizeof **slot))) return MW_ERR_MEMORY;
-        status = packed_make(like, *slot);
+        status = packed_make(like, as, *slot);
     }
     for (int i = 0; i < 2 && status == MW_OK; i++) status = copier_make(*slot, like, &(*slot)->kind[i], &copiers[i]);
     if (status == MW_OK) status = copy_slices(*slot, like, copiers);
@@ -230,20 +230,25 @@ mw_status mw_onednn_pack(const mw_matmul *like, mw_packed **slot) {
 typedef struct task {
     const mw_matmul *t;
     const mw_packed *p;
-    int64_t tiles, rest, computed; /* tiles of rows; rows of the last tile; rows of its kernel */
-    kernel last[2];                /* for the last tile, by kind of slice */
-    const char *a;                 /* dense, in the type of B, the last tile with `computed` rows */
-    void *copy;                    /* `a`, unless `a` is the caller's memory */
+    int64_t rest, computed; /* rows of the last tile of rows; rows of its kernel */
+    kernel last[2];         /* for the last tile, by kind of slice */
+    const char *a;          /* dense, in the type of B, the last tile with `computed` rows */
+    void *copy;             /* `a`, unless `a` is the caller's memory */
+    size_t scratch;         /* bytes that a kernel needs at most */
 } task;
 
 /* A single row in the last tile becomes two: oneDNN's kernels for single rows do not read the blocked layout. */
 static mw_status task_make(const mw_matmul *t, task *out) {
     const mw_packed *p = t->packed;
     int64_t tiles = (t->m + MW_ROW_TILE - 1) / MW_ROW_TILE, rest = t->m - (tiles - 1) * MW_ROW_TILE;
-    *out = (task){.t = t, .p = p, .tiles = tiles, .rest = rest, .computed = rest < 2 ? 2 : rest};
+    *out = (task){.t = t, .p = p, .rest = rest, .computed = rest < 2 ? 2 : rest};
     for (int i = 0; i < 2 && out->computed < MW_ROW_TILE; i++)
         if (p->kind[i].layout)
             MW_TRY(kernel_make(p, out->computed, p->kind[i].width, p->kind[i].layout, &out->last[i], NULL));
+    for (int i = 0; i < 2; i++) {
+        size_t here = larger(p->kind[i].whole.scratch, out->last[i].scratch);
+        out->scratch = here > out->scratch ? here : out->scratch;
+    }
     out->a = (const char *)t->a;
     if (p->dtype == MW_F32 && t->lda == t->k && out->computed == rest) return MW_OK;
     int64_t rows = t->m - rest + out->computed;
@@ -252,12 +257,6 @@ static mw_status task_make(const mw_matmul *t, task *out) {
     if (!out->copy) return MW_ERR_MEMORY;
     memset((char *)out->copy + (size_t)t->m * row, 0, (size_t)(rows - t->m) * row);
     return MW_OK;
-}
-
-static void task_free(task *k) {
-    kernel_free(&k->last[0]);
-    kernel_free(&k->last[1]);
-    mw_free(k->copy);
 }
 
 static mw_status copy_rows(const task *k) {
@@ -272,67 +271,47 @@ static mw_status copy_rows(const task *k) {
     return worst;
 }
 
-static void finish_row(const mw_matmul *t, const float *product, int64_t n, const float *bias, float *c) {
-    if (t->accumulate) {
-        mw_add_run(c, product, n);
-        if (bias) mw_add_run(c, bias, n);
-    } else if (bias) {
-        mw_add_two(c, product, bias, n);
-    } else {
-        memcpy(c, product, (size_t)n * sizeof *c);
-    }
+static void task_free(void *self) {
+    task *k = self;
+    if (!k) return;
+    kernel_free(&k->last[0]);
+    kernel_free(&k->last[1]);
+    mw_free(k->copy);
+    mw_free(k);
 }
 
-static mw_status multiply(const task *k, int64_t tile, int64_t slice, const worker *w) {
-    const mw_matmul *t = k->t;
+static mw_status task_open(void *self, void **out) {
+    const task *k = self;
+    worker *w = mw_calloc(1, sizeof *w);
+    if (!(*out = w)) return MW_ERR_MEMORY;
+    return worker_make(k->p, k->scratch, MW_ROW_TILE * SLICE_COLUMNS * sizeof(float), w);
+}
+
+static void task_close(void *opened) {
+    if (opened) worker_free(opened);
+    mw_free(opened);
+}
+
+static mw_status task_multiply(void *self, void *opened, mw_tile *tile) {
+    const task *k = self;
+    const worker *w = opened;
     const mw_packed *p = k->p;
+    int64_t slice = tile->column / SLICE_COLUMNS;
     const slice_kind *kind = &p->kind[is_before_last(p, slice)];
-    int64_t first = tile * MW_ROW_TILE, column = slice * SLICE_COLUMNS;
-    int64_t rows = tile + 1 < k->tiles ? MW_ROW_TILE : k->rest;
-    bool whole = rows == MW_ROW_TILE;
-    const kernel *with = whole ? &kind->whole : &k->last[is_before_last(p, slice)];
-    const mw_onednn_operand operands[] = {{DNNL_ARG_SRC, with->a, k->a + (size_t)first * row_bytes(p)},
+    const kernel *with = tile->rows == MW_ROW_TILE ? &kind->whole : &k->last[is_before_last(p, slice)];
+    const mw_onednn_operand operands[] = {{DNNL_ARG_SRC, with->a, k->a + (size_t)tile->first * row_bytes(p)},
                                           {DNNL_ARG_WEIGHTS, kind->layout, p->data + (size_t)slice * p->slice_bytes},
                                           {DNNL_ARG_DST, with->c, w->c},
                                           {DNNL_ARG_SCRATCHPAD, with->scratch, w->scratch}};
-    MW_TRY(mw_onednn_execute(with->primitive, p->engine, w->stream, operands, 4));
-    for (int64_t r = 0; r < rows; r++)
-        finish_row(t, w->c + r * kind->width, kind->width, t->bias ? t->bias + column : NULL,
-                   t->c + (first + r) * t->ldc + column);
-    return MW_OK;
+    tile->product = w->c;
+    return mw_onednn_execute(with->primitive, p->engine, w->stream, operands, 4);
 }
 
-static size_t most_scratch(const task *k) {
-    size_t most = 0;
-    for (int i = 0; i < 2; i++) {
-        size_t here = larger(k->p->kind[i].whole.scratch, k->last[i].scratch);
-        most = here > most ? here : most;
-    }
-    return most;
-}
-
-static mw_status multiply_all(const task *k) {
-    mw_status worst = MW_OK;
-#pragma omp parallel reduction(max : worst)
-    {
-        worker w = {0};
-        mw_status status = worker_make(k->p, most_scratch(k), MW_ROW_TILE * SLICE_COLUMNS * sizeof(float), &w);
-#pragma omp for collapse(2) schedule(dynamic)
-        for (int64_t s = 0; s < k->p->slices; s++)
-            for (int64_t i = 0; i < k->tiles; i++)
-                if (status == MW_OK) status = multiply(k, i, s, &w);
-        worker_free(&w);
-        worst = status;
-    }
-    return worst;
-}
-
-mw_status mw_onednn_packed(const mw_matmul *t) {
-    task k = {0};
-    mw_status status = task_make(t, &k);
-    if (status == MW_OK && k.copy) status = copy_rows(&k);
-    if (status == MW_OK) status = multiply_all(&k);
-    task_free(&k);
-    return status;
+mw_status mw_onednn_packed(const mw_matmul *t, mw_tile_source *out) {
+    task *k = mw_calloc(1, sizeof *k);
+    *out = (mw_tile_source){k, task_open, task_multiply, task_close, task_free};
+    if (!k) return MW_ERR_MEMORY;
+    MW_TRY(task_make(t, k));
+    return k->copy ? copy_rows(k) : MW_OK;
 }
 #endif

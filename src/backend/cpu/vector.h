@@ -5,7 +5,12 @@
 
 #include "microw/backend.h"
 
+/* Dot products, all in one order of summation (dot.c): alone, of x with four others, and of `rows` times `columns`
+ * runs, out[r, c] = <x_r, y_c>. */
 float mw_dot(const float *x, const float *y, int64_t n);
+void mw_dot_four(const float *x, const float *const y[4], int64_t n, float out[4]);
+void mw_dot_tile(const float *x, int64_t x_stride, int64_t rows, const float *y, int64_t y_stride, int64_t columns,
+                 int64_t n, float *out, int64_t out_stride);
 void mw_axpy(float a, const float *x, float *y, int64_t n); /* y += a x */
 void mw_scale(float a, float *x, int64_t n);
 void mw_add_run(float *x, const float *y, int64_t n);
@@ -19,6 +24,13 @@ enum { MAX_LANES = 16, MAX_SPAN = 256 };
 void mw_column_max(const float *x, int64_t spans, float *out);
 /* Writes first + i for all x[i] >= floor, ascending, to `index`; returns their number. */
 int64_t mw_at_least(const float *x, int64_t n, float floor, int32_t first, int32_t *index);
+/* Lengths of x and of x - x rounded to bf16, as round_errors. */
+void mw_lengths_bf16(const float *x, int64_t n, float *length, float *error);
+/* Writes the entries of a product's run that may reach `floor`, ascending; returns their number. Entry i has the value
+ * v = product[i] + bias[i], and is between low = v - s and high = v + s, s = x_part norm[i] + w_part error[i]; norm
+ * NULL: s is 0. It may reach the floor unless high < floor. */
+int64_t mw_may_reach(const float *product, const float *bias, const float *norm, const float *error, float x_part,
+                     float w_part, int64_t n, float floor, int32_t first, int32_t *index, float *low, float *high);
 /* x = exp(x - shift); returns the sum. */
 float mw_exp_shift(float *x, float shift, int64_t n);
 enum { MW_KEY_TILE = 64, MW_QUERY_TILE = 4 };

@@ -214,12 +214,6 @@ static __device__ __forceinline__ float multiply_add(float a, float x, float sum
 static __device__ __forceinline__ float4 multiply_add(float a, float4 x, float4 sum) {
     return make_float4(sum.x + a * x.x, sum.y + a * x.y, sum.z + a * x.z, sum.w + a * x.w);
 }
-static __device__ __forceinline__ float dot(float x, float y) {
-    return x * y;
-}
-static __device__ __forceinline__ float dot(float4 x, float4 y) {
-    return x.x * y.x + x.y * y.y + x.z * y.z + x.w * y.w;
-}
 template <typename V> static __device__ __forceinline__ V zero_of();
 template <> __device__ __forceinline__ float zero_of<float>() {
     return 0.0f;

@@ -195,10 +195,17 @@ mw_status mw_cuda_convert(mw_backend *backend, mw_dtype dtype, void *out, const 
     return cuda_launched("convert");
 }
 
+/* On tensor cores, which all GPUs of the build's architectures have. */
+bool mw_cuda_has_fast_bf16(mw_backend *backend) {
+    (void)backend;
+    return true;
+}
+
 /* cuBLAS reads a plain B. */
-mw_status mw_cuda_pack(mw_backend *backend, const mw_matmul *like, mw_packed **slot) {
+mw_status mw_cuda_pack(mw_backend *backend, const mw_matmul *like, mw_dtype as, mw_packed **slot) {
     (void)backend;
     (void)like;
+    (void)as;
     (void)slot;
     return MW_OK;
 }

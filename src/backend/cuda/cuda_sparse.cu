@@ -1,111 +1,18 @@
 /* Top-k selection and products with sparse codes. No floating-point atomics: the same bytes on every run. */
-#include "backend/cuda/cuda.h"
+#include "backend/cuda/cuda_select.h"
 
-/* ---- top-k with many: radix select of the k-th key, then compaction in index order --------------------- */
-
-/* Maps floats to unsigned numbers in the same order. */
-static __device__ __forceinline__ unsigned key_of(float x) {
-    unsigned bits = __float_as_uint(x);
-    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-}
-
-/* Finds the k-th largest key of a row, and how many keys equal to it are among the k largest. */
-static __device__ void select(const float *x, int64_t n, int64_t k, unsigned *kth, unsigned *equals) {
-    __shared__ unsigned counts[256];
-    __shared__ unsigned chosen, left;
-    unsigned prefix = 0, mask = 0;
-    if (threadIdx.x == 0) left = (unsigned)k;
-    for (int shift = 24; shift >= 0; shift -= 8) {
-        counts[threadIdx.x] = 0;
-        __syncthreads();
-        for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
-            unsigned key = key_of(x[i]);
-            if ((key & mask) == prefix)
-                atomicAdd(&counts[key >> shift & 255u], 1u); /* integers: order does not matter */
-        }
-        __syncthreads();
-        if (threadIdx.x == 0) {
-            int digit = 255;
-            while (counts[digit] < left) left -= counts[digit--];
-            chosen = (unsigned)digit;
-        }
-        __syncthreads();
-        prefix |= chosen << shift;
-        mask |= 255u << shift;
-        __syncthreads();
-    }
-    *kth = prefix;
-    *equals = left;
-}
-
-static __device__ void top_of_row(const float *row, int64_t n, int64_t k, int32_t *to_index, float *to_value) {
-    unsigned kth, equals, written = 0, ties = 0;
-    select(row, n, k, &kth, &equals);
-    for (int64_t start = 0; start < n && written < k; start += blockDim.x) {
-        int64_t i = start + threadIdx.x;
-        unsigned key = i < n ? key_of(row[i]) : 0;
-        bool above = i < n && key > kth, tie = i < n && key == kth;
-        unsigned all, before = block_scan((above ? 1u : 0u) | (tie ? 0x10000u : 0u), &all);
-        unsigned ties_before = ties + (before >> 16), slot = written + (before & 0xffffu);
-        unsigned kept_before = ties_before < equals ? ties_before : equals;
-        unsigned kept_start = ties < equals ? ties : equals;
-        slot += kept_before - kept_start;
-        if (above || (tie && ties_before < equals)) {
-            to_index[slot] = (int32_t)i;
-            to_value[slot] = row[i];
-        }
-        ties += all >> 16;
-        written += (all & 0xffffu) + ((ties < equals ? ties : equals) - kept_start);
-    }
-}
+/* ---- top-k --------------------------------------------------------------------------------------------- */
 
 static __global__ void top_many(const float *x, int64_t n, int64_t k, int32_t *index, float *value) {
     top_of_row(x + blockIdx.x * n, n, k, index + blockIdx.x * k, value + blockIdx.x * k);
 }
 
-/* ---- top-k with few: by a floor ------------------------------------------------------------------------ */
-
-enum { FEW = CUDA_THREADS / 2, CANDIDATES = 2048 };
+enum { CANDIDATES = 2048 };
 
 typedef struct candidates {
     unsigned key[CANDIDATES];
     int32_t index[CANDIDATES];
 } candidates;
-
-/* Calls f(i, x) for each number of a row, distributed over the threads of the block. */
-template <typename F> static __device__ __forceinline__ void each_of_row(const float *row, int64_t n, F f) {
-    if (!fits_float4(n, row)) {
-        for (int64_t i = threadIdx.x; i < n; i += blockDim.x) f(i, row[i]);
-        return;
-    }
-#pragma unroll 4
-    for (int64_t i = threadIdx.x; i < n / 4; i += blockDim.x) {
-        float4 x = ((const float4 *)row)[i];
-        f(4 * i, x.x);
-        f(4 * i + 1, x.y);
-        f(4 * i + 2, x.z);
-        f(4 * i + 3, x.w);
-    }
-}
-
-/* Returns a floor that at least k values of the row reach, and few more: the k-th largest of the maxima of the
- * threads. */
-static __device__ unsigned floor_of(const float *row, int64_t n, unsigned k) {
-    __shared__ unsigned maxima[CUDA_THREADS];
-    __shared__ unsigned floor;
-    unsigned best = 0, before = 0;
-    each_of_row(row, n, [&best](int64_t, float x) {
-        unsigned key = key_of(x);
-        if (key > best) best = key;
-    });
-    maxima[threadIdx.x] = best;
-    __syncthreads();
-    for (unsigned t = 0; t < blockDim.x; t++)
-        before += maxima[t] > best || (maxima[t] == best && t < threadIdx.x) ? 1u : 0u;
-    if (before == k - 1) floor = best;
-    __syncthreads();
-    return floor;
-}
 
 /* Writes the k best candidates in index order. The ranks of candidates do not depend on the order in which they were
  * found. */
@@ -134,7 +41,7 @@ static __global__ void top_few(const float *x, int64_t n, int64_t k, int32_t *in
     __shared__ unsigned count;
     const float *row = x + blockIdx.x * n;
     if (threadIdx.x == 0) count = 0;
-    unsigned floor = floor_of(row, n, (unsigned)k);
+    unsigned floor = floor_of(row, n, (unsigned)k, [](int64_t, float x) { return key_of(x); });
     each_of_row(row, n, [floor](int64_t i, float x) {
         unsigned key = key_of(x);
         if (key < floor) return;
@@ -179,14 +86,12 @@ static __global__ void decode(V *out, const V *bias, bool add, const int64_t *st
 
 /* A thread block takes a row, a warp an entry. */
 template <typename V>
-static __global__ void dots(float *out, const V *g, const int64_t *start, const int32_t *index, const V *w, int64_t d) {
-    const V *a = g + blockIdx.x * d;
+static __global__ void dots(float *out, const V *g, const int64_t *start, const int32_t *index, const V *w, int64_t d,
+                            const float *bias) {
+    const V *x = g + blockIdx.x * d;
     for (int64_t j = start[blockIdx.x] + threadIdx.x / 32; j < start[blockIdx.x + 1]; j += blockDim.x / 32) {
-        const V *b = w + (int64_t)index[j] * d;
-        float sum = 0;
-        for (int64_t i = threadIdx.x % 32; i < d; i += 32) sum += dot(a[i], b[i]);
-        for (int o = 16; o > 0; o /= 2) sum += __shfl_down_sync(0xffffffffu, sum, o);
-        if (threadIdx.x % 32 == 0) out[j] = sum;
+        float sum = warp_dot(x, w + (int64_t)index[j] * d, d);
+        if (threadIdx.x % 32 == 0) out[j] = bias ? sum + bias[index[j]] : sum;
     }
 }
 
@@ -278,7 +183,7 @@ mw_status mw_cuda_sparse_decode(mw_backend *backend, float *out, const float *bi
 }
 
 mw_status mw_cuda_sparse_dot(mw_backend *backend, float *out, const float *g, const int64_t *start,
-                             const int32_t *index, int64_t rows, const float *w, int64_t d) {
+                             const int32_t *index, int64_t rows, const float *w, int64_t d, const float *bias) {
     if (rows == 0) return MW_OK;
     mw_cuda_state *s = cuda_of(backend);
     cuda_scratch<int64_t> starts(s);
@@ -286,9 +191,9 @@ mw_status mw_cuda_sparse_dot(mw_backend *backend, float *out, const float *g, co
     unsigned threads = cuda_threads(32 * most_of(start, rows));
     if (fits_float4(d, g) && fits_float4(d, w))
         MW_LAUNCH(dots<float4>, (unsigned)rows, threads, 0, s->stream, out, (const float4 *)g, starts.data, index,
-                  (const float4 *)w, d / 4);
+                  (const float4 *)w, d / 4, bias);
     else
-        MW_LAUNCH(dots<float>, (unsigned)rows, threads, 0, s->stream, out, g, starts.data, index, w, d);
+        MW_LAUNCH(dots<float>, (unsigned)rows, threads, 0, s->stream, out, g, starts.data, index, w, d, bias);
     return cuda_launched("sparse_dot");
 }
 

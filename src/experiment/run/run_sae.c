@@ -17,7 +17,7 @@ static mw_status load_sae(experiment_run *r) {
 /* A newly trained SAE is open already, but not yet on the device. */
 mw_status run_sae_here(experiment_run *r) {
     if (!r->sae) MW_TRY(load_sae(r));
-    if (r->sae->device || r->sae->packed) return MW_OK;
+    if (r->sae->device || r->sae->encoder.prepared) return MW_OK;
     MW_TRY(run_backend_here(r));
     return mw_sae_use_device(r->sae, r->backend);
 }

@@ -8,11 +8,12 @@
 
 typedef struct dead_scratch {
     int64_t chunk;
-    float *weights; /* [n_dead, d] */
-    float *bias;    /* [n_dead] */
-    float *pre;     /* [chunk, n_dead] */
-    double *tiles;  /* [tiles], then their sum */
-    float *error;   /* [rows, d_out] -r of this rank's rows; NULL: t->error, as no codes are left out */
+    float *weights;     /* [n_dead, d] */
+    float *bias;        /* [n_dead] */
+    float *pre;         /* [chunk, n_dead]; NULL with a screen */
+    mw_encoder encoder; /* of a screen */
+    double *tiles;      /* [tiles], then their sum */
+    float *error;       /* [rows, d_out] -r of this rank's rows; NULL: t->error, as no codes are left out */
     mw_codes weak;
     double spread;  /* sum |r - mean r|^2 over all rows */
     candidates own; /* selected from this rank's shard */
@@ -21,12 +22,11 @@ typedef struct dead_scratch {
 static mw_status open_scratch(const mw_trainer *t, dead_scratch *s) {
     mw_backend *b = t->backend;
     void *tiles = NULL;
-    *s = (dead_scratch){.chunk = chunk_rows(b->ops->host_memory, t->n_dead ? t->n_dead : 1),
+    *s = (dead_scratch){.chunk = mw_chunk_rows(b->ops->host_memory, t->n_dead ? t->n_dead : 1),
                         .weak = {.memory = t->selection.memory},
                         .spread = t->batch.e_spread};
     MW_TRY(mw_backend_floats(b, t->n_dead * t->sae->d, &s->weights));
     MW_TRY(mw_backend_floats(b, t->n_dead, &s->bias));
-    MW_TRY(mw_backend_floats(b, s->chunk * t->n_dead, &s->pre));
     MW_TRY(b->ops->alloc(b, (size_t)(batch_tiles(t) + 1) * sizeof *s->tiles, &tiles));
     s->tiles = tiles;
     return candidates_make(b, t->end - t->begin, t->aux_k, &s->own);
@@ -38,6 +38,7 @@ static void free_scratch(mw_backend *b, dead_scratch *s) {
         if (all[i]) b->ops->free(b, all[i]);
     mw_codes_free(&s->weak);
     candidates_free(&s->own);
+    encoder_free(b, &s->encoder);
 }
 
 /* ---- the residual without the weakest codes -------------------------------------------------------------------- */
@@ -135,16 +136,37 @@ static mw_status encode_chunk(mw_trainer *t, dead_scratch *s, int64_t r, int64_t
     return candidates_take(&s->own, s->pre, r, m, t->n_dead, t->silent);
 }
 
-/* A shard may have no dead latents. */
-static mw_status encode_dead(mw_trainer *t, dead_scratch *s) {
-    mw_backend *b = t->backend;
+/* With so many dead latents for each that is selected, dot products of a screen's candidates cost less than products,
+ * whose values serve otherwise. All ranks decide alike, as the values round differently. */
+static bool dead_are_screened(const mw_trainer *t) {
+    enum { MANY = 8 };
+    return t->all_dead > MANY * t->aux_k;
+}
+
+static mw_status screen_dead(mw_trainer *t, dead_scratch *s) {
+    const encoder_choice choice = {.screen = t->options.screen, .rows = t->options.batch};
+    int64_t n = t->n_dead, d = t->sae->d, dots = 0;
+    encoder_choose(t->backend, &choice, false, &s->encoder);
+    MW_TRY(encoder_copy(t->backend, s->weights, n, d, &s->encoder));
+    const mw_screen screen = encoder_screen(&s->encoder, s->weights, s->bias, n, d);
+    return candidates_find(&s->own, &screen, t->input + t->begin * d, t->silent, &dots);
+}
+
+static mw_status multiply_all_dead(mw_trainer *t, dead_scratch *s) {
     int64_t rows = t->end - t->begin;
-    if (t->n_dead == 0) return MW_OK;
-    MW_TRY(b->ops->gather_rows(b, s->weights, t->sae->w_enc, MW_F32, t->dead, t->n_dead, t->sae->d, 1, false));
-    MW_TRY(b->ops->gather_rows(b, s->bias, t->sae->b_enc, MW_F32, t->dead, t->n_dead, 1, 1, false));
+    MW_TRY(mw_backend_floats(t->backend, s->chunk * t->n_dead, &s->pre));
     for (int64_t r = 0; r < rows; r += s->chunk)
         MW_TRY(encode_chunk(t, s, r, rows - r < s->chunk ? rows - r : s->chunk));
     return MW_OK;
+}
+
+/* A shard may have no dead latents. */
+static mw_status encode_dead(mw_trainer *t, dead_scratch *s) {
+    mw_backend *b = t->backend;
+    if (t->n_dead == 0) return MW_OK;
+    MW_TRY(b->ops->gather_rows(b, s->weights, t->sae->w_enc, MW_F32, t->dead, t->n_dead, t->sae->d, 1, false));
+    MW_TRY(b->ops->gather_rows(b, s->bias, t->sae->b_enc, MW_F32, t->dead, t->n_dead, 1, 1, false));
+    return dead_are_screened(t) ? screen_dead(t, s) : multiply_all_dead(t, s);
 }
 
 static mw_status reconstruct_dead(mw_trainer *t, dead_scratch *s, float *recon) {

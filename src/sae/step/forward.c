@@ -14,6 +14,7 @@ static mw_status center_input(mw_trainer *t, const float *x) {
 }
 
 static mw_status select_codes(mw_trainer *t) {
+    t->dots = 0;
     const variant_row *variant = variant_of(t->sae);
     const float *input = t->input + t->begin * t->sae->d;
     if (variant->select) return variant->select(t, input);
@@ -137,16 +138,17 @@ static mw_status check_loss(const mw_trainer *t, double loss) {
 }
 
 mw_status measure_errors(mw_trainer *t, const float *y) {
-    int64_t width = t->sae->d_out + 1, tiles = batch_tiles(t), active = 0;
+    int64_t width = t->sae->d_out + 1, tiles = batch_tiles(t), counts[2] = {0, t->dots};
     mw_status status = sum_tiles_of_rank(t, y);
-    if (status == MW_OK) status = count_active(t, &active);
+    if (status == MW_OK) status = count_active(t, &counts[0]);
     MW_TRY(mw_comm_agree(t->comm, status));
     for (int i = 0; i < 2; i++) MW_TRY(gather_tiles(t, tile_sums_of(t, i), (size_t)width * sizeof(double)));
     for (int g = 0; g < t->layout.n_recons; g++)
         MW_TRY(gather_tiles(t, tile_sums_of(t, 2) + g * tiles, sizeof(double)));
-    MW_TRY(mw_comm_allreduce_sum(t->comm, &active, 1));
+    MW_TRY(mw_comm_allreduce_sum(t->comm, counts, 2));
     MW_TRY(mw_comm_agree(t->comm, add_tiles(t)));
-    t->batch = sums_of_totals(t, active);
+    t->batch = sums_of_totals(t, counts[0]);
+    t->report.candidates = (double)counts[1] / (double)t->options.batch;
     return check_loss(t, t->batch.weighted);
 }
 

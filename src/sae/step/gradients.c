@@ -34,7 +34,7 @@ mw_status gather_output_gradients(mw_trainer *t) {
 
 mw_status dot_with_decoder(mw_trainer *t, code_set *c, int recon) {
     return t->backend->ops->sparse_dot(t->backend, c->grad + c->start[t->begin], recon_rows(t, recon), c->mine.start,
-                                       c->mine.index, t->end - t->begin, t->sae->w_dec, t->sae->d_out);
+                                       c->mine.index, t->end - t->begin, t->sae->w_dec, t->sae->d_out, NULL);
 }
 
 mw_status code_gradients(mw_trainer *t) {

@@ -147,12 +147,6 @@ static mw_status gather_parameters(mw_trainer *t) {
     return MW_OK;
 }
 
-mw_status refresh_copies(mw_trainer *t) {
-    mw_sae *s = t->sae;
-    if (s->w_enc16) MW_TRY(t->backend->ops->convert(t->backend, MW_BF16, s->w_enc16, s->w_enc, s->n * s->d));
-    return training_packs(&t->options) ? sae_pack(s) : MW_OK;
-}
-
 /* value = ema / whole */
 static mw_status take_running_mean(mw_trainer *t, parameter *p, double whole) {
     size_t bytes = (size_t)parameter_count(t, p) * sizeof(float);
@@ -174,5 +168,5 @@ mw_status take_running_means(mw_trainer *t) {
         if (t->parameter[i].value) status = take_running_mean(t, &t->parameter[i], whole);
     MW_TRY(mw_comm_agree(t->comm, status));
     MW_TRY(gather_parameters(t));
-    return mw_comm_agree(t->comm, refresh_copies(t));
+    return mw_comm_agree(t->comm, sae_refresh(t->sae));
 }

@@ -43,7 +43,7 @@ static mw_status step_update(mw_trainer *t) {
     MW_TRY(update_parameters(t, factor));                             /* Adam; |W_dec,i| = 1 */
     MW_TRY(resample_dead_latents(t));
     mw_status status = update_running_means(t); /* ema <- beta ema + (1 - beta) value */
-    if (status == MW_OK) status = refresh_copies(t);
+    if (status == MW_OK) status = sae_refresh(t->sae);
     return mw_comm_agree(t->comm, status);
 }
 

@@ -113,8 +113,6 @@ mw_status update_parameters(mw_trainer *t, float factor) MW_MUST_USE;
 mw_status update_running_means(mw_trainer *t) MW_MUST_USE;
 /* Replaces the SAE's parameters by their running means. Collective. */
 mw_status take_running_means(mw_trainer *t) MW_MUST_USE;
-/* Makes anew the copies of changed parameters that products read: bf16, packed. */
-mw_status refresh_copies(mw_trainer *t) MW_MUST_USE;
 
 /* ---- resample.c -------------------------------------------------------------------------------------------------- */
 

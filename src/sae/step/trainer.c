@@ -69,7 +69,6 @@ static int list_memory(mw_trainer *t, array out[ARRAYS_MAX]) {
         {&t->totals, sums_width(t), 8, true},
         {&t->encoder_sums, n_latent_blocks * d, 8, false},
         {&t->block_sums, n_latent_blocks, 8, true},
-        {&t->w_enc16, t->options.precision == MW_PRECISION_BF16 ? n * d : 0, 2, false},
         {&t->bytes, t->comm ? mw_comm_size(t->comm) : 1, sizeof(size_t), true},
     };
     int count = sizeof fixed / sizeof *fixed;
@@ -97,14 +96,12 @@ static int64_t codes_bytes(const mw_trainer *t, bool own_memory) {
     int64_t active = t->sae->k ? t->sae->k : n / 16; /* an estimate: early steps with a penalty may have more */
     if (t->options.k_anneal_steps && t->options.k_start > active) active = t->options.k_start;
     int64_t each = (2 * t->layout.n_sets * active + t->options.aux_k) / shards + 1;
-    int64_t pre = t->sae->n * chunk_rows(!own_memory, t->sae->n);
+    int64_t pre = t->sae->n * mw_chunk_rows(!own_memory, t->sae->n);
     return each * t->options.batch * 12 + pre * 4;
 }
 
-/* Bytes of the packed copy of W_enc on a CPU. */
-static int64_t packed_bytes(const mw_trainer *t) {
-    int64_t item = t->options.precision == MW_PRECISION_BF16 ? 2 : 4;
-    return training_packs(&t->options) ? t->sae->n * t->sae->d * item : 0;
+static encoder_choice choice_of(const mw_train_options *o) {
+    return (encoder_choice){o->precision, o->screen, o->batch};
 }
 
 /* Bytes of a batch on a device: two as stored, of which one arrives while the other is in use, and one scaled. */
@@ -133,7 +130,9 @@ int64_t mw_training_bytes(const mw_sae_shape *shape, const mw_train_options *opt
     t->sae = &sae;
     t->options = *options;
     lay_out(t, ranks - 1, ranks); /* the last has the largest share */
-    int64_t bytes = codes_bytes(t, own_memory) + (own_memory ? rows_bytes(t) : packed_bytes(t));
+    const encoder_choice choice = choice_of(options);
+    int64_t bytes = codes_bytes(t, own_memory) + encoder_bytes(t->sae, &choice, own_memory);
+    if (own_memory) bytes += rows_bytes(t);
     int count = list_memory(t, all);
     for (int i = 0; i < count; i++) bytes += all[i].count * (int64_t)all[i].item;
     for (int i = 0; i < P_COUNT; i++)
@@ -169,10 +168,11 @@ static mw_status prepare(mw_trainer *t) {
     lay_out(t, mw_comm_rank(t->comm), mw_comm_size(t->comm));
     set_memory(t);
     MW_TRY(allocate(t));
-    t->sae->tf32 = t->options.precision == MW_PRECISION_TF32;
+    const encoder_choice choice = choice_of(&t->options);
     t->sae->centered = true;
-    t->sae->w_enc16 = t->options.precision == MW_PRECISION_BF16 ? t->w_enc16 : NULL;
-    return refresh_copies(t);
+    MW_TRY(sae_prepare(t->sae, &choice));
+    t->sae->encoder.dots = &t->dots;
+    return MW_OK;
 }
 
 /* The allgathers of a step need the same kind of memory on all ranks. */
@@ -216,9 +216,8 @@ void mw_trainer_free(mw_trainer **slot) {
     if (!t) return;
     if (t->data && end_gathers(t) != MW_OK) mw_log(MW_LOG_WARNING, "an allgather between GPUs did not end");
     if (t->sae) {
-        t->sae->w_enc16 = NULL;
-        t->sae->tf32 = t->sae->centered = false;
-        sae_unpack(t->sae);
+        t->sae->centered = false;
+        sae_unprepare(t->sae);
     }
     int count = t->sae ? list_memory(t, all) : 0;
     for (int i = 0; i < count; i++) {

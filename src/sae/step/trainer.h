@@ -119,7 +119,8 @@ typedef struct mw_trainer {
     int32_t *dead;            /* host copy of `silent` */
     int64_t n_dead, all_dead; /* entries of `silent` of this rank's shard; of all shards */
     int64_t active;           /* entries of set 0, over all latents and rows */
-    float kth; /* BatchTopK: smallest selected value; 0: the batch had fewer positive values than wanted */
+    float kth;    /* BatchTopK: smallest selected value; 0: the batch had fewer positive values than wanted */
+    int64_t dots; /* of this rank's candidates, see mw_encoder */
     batch_sums batch;
     mw_step_report report;
 
@@ -140,7 +141,6 @@ typedef struct mw_trainer {
     double *totals;        /* host copy of `sums` */
     double *encoder_sums;  /* [latent blocks, d] */
     double *block_sums;    /* [latent blocks of the whole dictionary], host */
-    uint16_t *w_enc16;     /* [n, d] bf16 copy of W_enc for bf16 products */
     size_t *bytes;         /* [ranks] of an allgather */
 } mw_trainer;
 

@@ -328,7 +328,7 @@ static mw_status apply_file(mw_trainer *t, const mw_safetensors *file, const num
     t->smooth = numbers[3].value;
     t->best = numbers[4].value;
     t->best_step = (int64_t)numbers[5].value;
-    return refresh_copies(t);
+    return sae_refresh(t->sae);
 }
 
 mw_status mw_trainer_load(mw_trainer *t, const char *path) {

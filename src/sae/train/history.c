@@ -94,6 +94,7 @@ mw_status history_add(history *h, int64_t step, int64_t rows, double rate, const
     add_number(&line, "l0", r->l0, 9);
     add_count(&line, "dead", r->dead);
     add_number(&line, "lr", r->lr, 9);
+    add_number(&line, "candidates", r->candidates, 6);
     add_number(&line, "tokens_per_second", rate, 6);
     mw_text_add(&line, "}\n", 2);
     bool written =

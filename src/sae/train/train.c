@@ -189,8 +189,9 @@ static const mw_progress_extra *describe(const group *g, description *out) {
     char fvu[32] = "null"; /* undefined: the line is JSON */
     if (isfinite(r->fvu)) snprintf(fvu, sizeof fvu, "%.4f", r->fvu);
     if (g->n == 1) {
-        snprintf(out->pairs, sizeof out->pairs, "\"loss\":%.4f,\"fvu\":%s,\"l0\":%.2f,\"dead\":%lld", r->loss, fvu,
-                 r->l0, (long long)r->dead);
+        snprintf(out->pairs, sizeof out->pairs,
+                 "\"loss\":%.4f,\"fvu\":%s,\"l0\":%.2f,\"dead\":%lld,\"candidates\":%.1f", r->loss, fvu, r->l0,
+                 (long long)r->dead, r->candidates);
         snprintf(out->words, sizeof out->words, "loss %.4g, FVU %s, L0 %.1f, %lld dead", r->loss,
                  mw_show(r->fvu, 4).text, r->l0, (long long)r->dead);
     } else {

@@ -10,6 +10,8 @@ static const mw_choice decays[] = {
 static const mw_choice penalties[] = {{"l0", MW_PENALTY_L0}, {"tanh", MW_PENALTY_TANH}, {0}};
 static const mw_choice precisions[] = {
     {"f32", MW_PRECISION_F32}, {"tf32", MW_PRECISION_TF32}, {"bf16", MW_PRECISION_BF16}, {0}};
+static const mw_choice screens[] = {
+    {"auto", MW_SCREEN_AUTO}, {"off", MW_SCREEN_OFF}, {"f32", MW_SCREEN_F32}, {"bf16", MW_SCREEN_BF16}, {0}};
 static const mw_choice normalizations[] = {
     {"norm", MW_NORMALIZE_NORM}, {"standard", MW_NORMALIZE_STANDARD}, {"none", MW_NORMALIZE_NONE}, {0}};
 static const mw_choice inits[] = {
@@ -101,6 +103,10 @@ const mw_field train_option_fields[] = {
     {"precision", MW_FIELD_CHOICE, ENUM(precision), "f32", .choices = precisions,
      .doc = "of the encoder's product; weights, gradients and all else are f32. tf32: on GPUs, elsewhere f32; "
             "bf16: of rounded activations and a rounded copy of W_enc"},
+    {"screen", MW_FIELD_CHOICE, ENUM(screen), "auto", .choices = screens, .aside = true,
+     .doc = "with precision f32, the products that find the candidates among which f32 dot products select: bf16, f32, "
+            "or off: all dot products are computed; auto: bf16 where that is faster than f32. Does not change the "
+            "result"},
     {"normalize", MW_FIELD_CHOICE, ENUM(normalize), "norm", .choices = normalizations,
      .doc = "norm: scale activations to a mean norm of sqrt(width); standard: scale each column to a standard "
             "deviation of 1; folded into the saved weights"},

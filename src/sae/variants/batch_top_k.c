@@ -33,10 +33,11 @@ static mw_status prune(collector *c, int64_t rows) {
     return MW_OK;
 }
 
-static mw_status collect(void *self, const float *pre, int64_t first, int64_t rows) {
+static mw_status collect(void *self, const chunk *rows) {
     collector *c = self;
-    MW_TRY(append_above(c->sae->backend, c->found, first, rows, c->sae->n, &(mw_threshold){.level = c->floor}, pre));
-    return c->found->start[first + rows] > 4 * c->wanted ? prune(c, first + rows) : MW_OK;
+    int64_t last = rows->first + rows->rows;
+    MW_TRY(append_chunk(c->sae, rows, 1, &(mw_threshold){.level = c->floor}, &c->found));
+    return c->found->start[last] > 4 * c->wanted ? prune(c, last) : MW_OK;
 }
 
 /* A floor near the last batch's k-th value keeps few candidates. If all ranks together then have too few, the batch is

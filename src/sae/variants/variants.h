@@ -17,6 +17,7 @@ typedef struct variant_row {
     bool uses_k, grouped;
     bool auxk;         /* AuxK by default; variants that use k have it too */
     bool free_decoder; /* else decoder rows keep unit length */
+    bool dense;        /* so many latents are active that a screen would rule out few */
     mw_init init;      /* the meaning of MW_INIT_AUTO */
     mw_center center;  /* the meaning of MW_CENTER_AUTO */
     extra_row extra[MW_EXTRAS];
@@ -54,11 +55,16 @@ bool variant_has_auxk(mw_variant variant);
 
 /* ---- from activations to pre-activations to codes ---------------------------------------------------------- */
 
-/* Receives the pre-activations [rows, n] of rows first .. first + rows. */
-typedef mw_status (*pre_visitor)(void *self, const float *pre, int64_t first, int64_t rows);
+/* Rows first .. first + rows of those that are encoded. */
+typedef struct chunk {
+    int64_t first, rows;
+    const float *x;   /* [rows, d] what W_enc multiplies */
+    const float *pre; /* [rows, n] pre-activations */
+    bool screened;    /* `pre` are upper bounds of them, see screen_bounds */
+} chunk;
+typedef mw_status (*pre_visitor)(void *self, const chunk *);
 /* Calls `visit` for chunk after chunk of the rows, so that [all rows, n] is never in memory. */
 mw_status sae_visit(const mw_sae *sae, const float *x, int64_t rows, pre_visitor visit, void *self) MW_MUST_USE;
-
 /* Appends rows first .. first + rows to `out`: the positive values of a top_k, index and value [rows, k]. */
 mw_status append_positive(mw_backend *backend, mw_codes *out, int64_t first, int64_t rows, int64_t k,
                           const int32_t *index, const float *value) MW_MUST_USE;
@@ -75,6 +81,10 @@ mw_status top_k_codes(const mw_sae *sae, const float *x, int64_t rows, int64_t k
 /* Appends rows first .. first + rows to `out`: the values of x [rows, n] that pass the threshold. */
 mw_status append_above(mw_backend *backend, mw_codes *out, int64_t first, int64_t rows, int64_t n,
                        const mw_threshold *how, const float *x) MW_MUST_USE;
+/* Appends a chunk to each of `count` sets of codes: the pre-activations that pass how[i]. All have the same floor or
+ * level, and one has the largest margin. */
+mw_status append_chunk(const mw_sae *sae, const chunk *c, int count, const mw_threshold *how,
+                       mw_codes *const *out) MW_MUST_USE;
 mw_status codes_above(const mw_sae *sae, const float *x, int64_t rows, mw_threshold how, mw_codes *out) MW_MUST_USE;
 /* Two sets of codes, by two thresholds, from the same pre-activations. */
 mw_status codes_above_both(const mw_sae *sae, const float *x, int64_t rows, const mw_threshold how[2],
