@@ -1,7 +1,6 @@
 /* First pass of discovery, over all rows of a store: counts, histograms, the strongest rows and random rows of every
  * latent. Each rank reads a share of the blocks; the merged result does not depend on the shares. */
 #include "concepts/discovery.h"
-#include "concepts/encoded_rows.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +16,7 @@ typedef struct search {
     mw_discovery *out;
     heap_entry *heap; /* [n, per] for each latent a heap of top_texts rows, then one of samples */
     kept_rows kept;
+    kept_codes codes; /* of this rank's rows, for the second pass */
     encoded_rows rows;
     int64_t drawn_from, drawn[DRAWN]; /* the places of the rows from drawn_from on in a random order of all rows */
 } search;
@@ -87,7 +87,8 @@ static mw_status search_share(search *s, const mw_comm *comm) {
     MW_TRY(share_blocks(s->in->store, comm, &row, &begin, &end));
     mw_progress progress;
     mw_progress_begin(&progress, "discover", "rows", (int64_t)(row[end] - row[begin]), mw_comm_rank(comm) == 0);
-    mw_status status = MW_OK;
+    mw_status status = kept_codes_begin(&s->codes, (int64_t)row[begin], (int64_t)(row[end] - row[begin]));
+    s->rows.kept = &s->codes;
     for (int64_t b = begin; b < end && status == MW_OK; b++) {
         status = each_encoded_row(&s->rows, (int64_t)row[b], (int64_t)row[b + 1], add_row, s);
         mw_progress_update(&progress, (int64_t)(row[b + 1] - row[begin]), NULL);
@@ -269,7 +270,7 @@ static mw_status search_all(search *s, const mw_comm *comm, mw_store_tokens *tok
     MW_TRY(merge(s, comm));
     MW_TRY(mw_comm_agree(comm, set_text_rows(s)));
     for (int64_t i = 0; i < s->out->n; i++) set_category(s->out, i);
-    MW_TRY(find_texts(s->sae, s->in, tokens, comm, s->out));
+    MW_TRY(find_texts(s->sae, s->in, tokens, &s->codes, comm, s->out));
     if (s->options->neighbours == 0) return MW_OK;
     MW_TRY(find_coactive(&s->kept, comm, s->options->neighbours, s->out));
     return find_cosines(s->sae, comm, s->options->neighbours, s->out);
@@ -283,6 +284,7 @@ mw_status mw_discover(const mw_sae *sae, const mw_store_view *in, const mw_comm 
     mw_status status = search_all(&s, comm, &tokens);
     mw_free(s.heap);
     encoded_rows_close(&s.rows);
+    kept_codes_free(&s.codes);
     kept_rows_free(&s.kept);
     mw_store_data_files_free(&s.sources);
     mw_store_tokens_free(&tokens);

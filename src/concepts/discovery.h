@@ -2,6 +2,7 @@
 #ifndef MICROW_CONCEPTS_DISCOVERY_H
 #define MICROW_CONCEPTS_DISCOVERY_H
 
+#include "concepts/encoded_rows.h"
 #include "microw/concepts.h"
 
 /* Limits of discovery.h5: mw_discover refuses more, so that every file written can be read. */
@@ -57,9 +58,9 @@ mw_status score_means(const category_counts *counts, const float *f1, const floa
                       int64_t *categories) MW_MUST_USE;
 
 /* Fills the texts of `d` from text_row: their windows, then the activations on their tokens, each rank those of its
- * blocks. Collective. */
-mw_status find_texts(const mw_sae *sae, const mw_store_view *in, const mw_store_tokens *tokens, const mw_comm *comm,
-                     mw_discovery *d) MW_MUST_USE;
+ * blocks. `kept`: the codes of this rank's rows; where they were dropped, rows are encoded again. Collective. */
+mw_status find_texts(const mw_sae *sae, const mw_store_view *in, const mw_store_tokens *tokens, const kept_codes *kept,
+                     const mw_comm *comm, mw_discovery *d) MW_MUST_USE;
 /* Fills d->coactive with the m latents of largest Jaccard index, over the rows kept by all ranks. Collective. */
 mw_status find_coactive(const kept_rows *kept, const mw_comm *comm, int64_t m, mw_discovery *d) MW_MUST_USE;
 /* Fills d->cosine with the m latents whose decoder rows have the largest cosine. Collective. */

@@ -7,11 +7,24 @@
 
 enum { ENCODED_CHUNK = 1024 }; /* rows */
 
+/* Codes of consecutive rows that are still needed after them. */
+enum { KEPT_CODES_BYTES = 1 << 27 };
+typedef struct kept_codes {
+    mw_codes codes; /* of the rows first .. first + codes.rows - 1; none if dropped */
+    int64_t first;
+    bool dropped; /* they would take more than KEPT_CODES_BYTES */
+} kept_codes;
+
+/* Makes memory for the codes of up to `rows` rows from row `first` on; kept_codes_free frees. MW_ERR_MEMORY. */
+mw_status kept_codes_begin(kept_codes *kept, int64_t first, int64_t rows) MW_MUST_USE;
+void kept_codes_free(kept_codes *kept);
+
 typedef struct encoded_rows {
     const mw_sae *sae;       /* borrowed */
     const mw_store_view *in; /* borrowed */
     finite_rows finite;      /* for finite_rows_end, after the last row */
     mw_codes codes;          /* of the present chunk */
+    kept_codes *kept;        /* gets the codes of all rows that are encoded, in order; borrowed. NULL: none */
     float *x;                /* [ENCODED_CHUNK, in->width] */
 } encoded_rows;
 

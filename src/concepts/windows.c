@@ -1,6 +1,6 @@
 /* Second pass of discovery: the windows of tokens around the rows found, and the latent's activation on each token. It
- * encodes only the tiles of rows that windows need. Tiles begin where those of the first pass do, so activations are
- * the same bytes. */
+ * takes them from the codes of the first pass, or encodes the tiles of rows that windows need. Tiles begin where those
+ * of the first pass do, so activations are the same bytes. */
 #include "concepts/discovery.h"
 
 #include <stdlib.h>
@@ -76,19 +76,19 @@ typedef struct second_pass {
 
 enum { RUN_TILES = 8 }; /* tiles encoded at once */
 
-/* Sets the window's activations on rows first .. first + rows - 1, which p->codes holds. */
-static void fill_window(second_pass *p, const window *w, int64_t first, int64_t rows) {
-    int64_t begin = w->begin > first ? w->begin : first, end = w->end < first + rows ? w->end : first + rows;
+/* Sets the window's activations on the rows of `codes`, of which the first is row `first`. */
+static void fill_window(second_pass *p, const window *w, const mw_codes *codes, int64_t first) {
+    int64_t last = first + codes->rows, begin = w->begin > first ? w->begin : first,
+            end = w->end < last ? w->end : last;
     float *value = p->d->text_value + p->d->text_start[w->text];
-    for (int64_t r = begin; r < end; r++)
-        value[r - w->begin] = mw_codes_find(&p->codes, r - first, w->text / p->d->per);
+    for (int64_t r = begin; r < end; r++) value[r - w->begin] = mw_codes_find(codes, r - first, w->text / p->d->per);
 }
 
 /* Encodes rows first .. first + rows - 1 and fills windows from .. to - 1. */
 static mw_status encode_run(second_pass *p, int64_t first, int64_t rows, int64_t from, int64_t to) {
     MW_TRY(mw_store_view_range(p->in, first, rows, p->x));
     MW_TRY(mw_sae_encode(p->sae, p->x, rows, &p->codes));
-    for (int64_t i = from; i < to; i++) fill_window(p, &p->list[i], first, rows);
+    for (int64_t i = from; i < to; i++) fill_window(p, &p->list[i], &p->codes, first);
     return MW_OK;
 }
 
@@ -141,15 +141,17 @@ static mw_status encode_share(second_pass *p, const uint64_t *row, int64_t begin
     return MW_OK;
 }
 
-mw_status find_texts(const mw_sae *sae, const mw_store_view *in, const mw_store_tokens *tokens, const mw_comm *comm,
-                     mw_discovery *d) {
+mw_status find_texts(const mw_sae *sae, const mw_store_view *in, const mw_store_tokens *tokens, const kept_codes *kept,
+                     const mw_comm *comm, mw_discovery *d) {
     int64_t begin = 0, end = 0;
     uint64_t *row = NULL;
     second_pass p = {.sae = sae, .in = in, .d = d};
     mw_status status = make_windows(tokens, d);
     if (status == MW_OK) status = share_blocks(in->store, comm, &row, &begin, &end);
     if (status == MW_OK) status = prepare(&p, tokens, row, begin, end);
-    if (status == MW_OK) status = encode_share(&p, row, begin, end, mw_comm_rank(comm) == 0);
+    if (status == MW_OK && kept->dropped) status = encode_share(&p, row, begin, end, mw_comm_rank(comm) == 0);
+    for (int64_t i = 0; status == MW_OK && !kept->dropped && i < p.count; i++)
+        fill_window(&p, &p.list[i], &kept->codes, kept->first);
     mw_free(row);
     mw_free(p.list);
     mw_free(p.wanted);
