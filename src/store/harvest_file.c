@@ -2,6 +2,7 @@
 #include "store/harvest_file.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -183,6 +184,26 @@ static mw_status read_bytes(const harvest_file *file, uint64_t offset, void *out
     return MW_OK;
 }
 
+/* Returns the place of a row in the file, and sets `bytes` to the size of `count` rows. */
+static uint64_t place_of(const harvest_file *file, int64_t site, int64_t row, int64_t count, size_t *bytes) {
+    const mw_store_site *s = &file->sites[site].about;
+    size_t one = (size_t)s->width * mw_dtype_size(s->dtype);
+    *bytes = (size_t)count * one;
+    return file->sites[site].offset + (uint64_t)row * one;
+}
+
+mw_status harvest_file_read_stored(const harvest_file *file, int64_t site, int64_t begin, int64_t count, void *out) {
+    size_t bytes;
+    uint64_t place = place_of(file, site, begin, count, &bytes);
+    return read_bytes(file, place, out, bytes);
+}
+
+void harvest_file_expect(const harvest_file *file, int64_t site, int64_t begin, int64_t count) {
+    size_t bytes;
+    uint64_t place = place_of(file, site, begin, count, &bytes);
+    if (!file->array) (void)posix_fadvise(file->fd, (off_t)place, (off_t)bytes, POSIX_FADV_WILLNEED);
+}
+
 mw_status harvest_file_read(const harvest_file *file, int64_t site, int64_t begin, int64_t count, char *raw,
                             float *out) {
     const mw_store_site *s = &file->sites[site].about;
@@ -190,9 +211,7 @@ mw_status harvest_file_read(const harvest_file *file, int64_t site, int64_t begi
         memcpy(out, file->array + begin * s->width, (size_t)(count * s->width) * sizeof *out);
         return MW_OK;
     }
-    size_t row = (size_t)s->width * mw_dtype_size(s->dtype);
-    void *into = s->dtype == MW_F32 ? (void *)out : raw;
-    MW_TRY(read_bytes(file, file->sites[site].offset + (uint64_t)begin * row, into, (size_t)count * row));
+    MW_TRY(harvest_file_read_stored(file, site, begin, count, s->dtype == MW_F32 ? (void *)out : raw));
     return s->dtype == MW_F32 ? MW_OK : mw_convert_to_f32(s->dtype, raw, count * s->width, out);
 }
 

@@ -41,6 +41,11 @@ mw_status harvest_file_text(const harvest_file *file, const char *key, char **ou
 /* Reads rows begin .. begin + count of a site as f32 [count, width]; `raw` is scratch memory for the stored rows. */
 mw_status harvest_file_read(const harvest_file *file, int64_t site, int64_t begin, int64_t count, char *raw,
                             float *out) MW_MUST_USE;
+/* The same in the stored type, [count, width]. Not for rows in memory. */
+mw_status harvest_file_read_stored(const harvest_file *file, int64_t site, int64_t begin, int64_t count,
+                                   void *out) MW_MUST_USE;
+/* Begins to read rows into the system's cache; only a hint. */
+void harvest_file_expect(const harvest_file *file, int64_t site, int64_t begin, int64_t count);
 /* Reads a data set [count], or [count, columns] for columns > 0; count < 0: any number, which is set. Caller frees. */
 mw_status harvest_file_column(const harvest_file *file, const char *name, hid_t type, int64_t columns, int64_t *count,
                               void **out) MW_MUST_USE;

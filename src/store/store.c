@@ -266,6 +266,32 @@ mw_status mw_store_read_range(const mw_store *store, const mw_store_site *s, int
     return status;
 }
 
+mw_status store_read_as(const mw_store *store, const mw_store_site *s, mw_dtype dtype, int64_t begin, int64_t count,
+                        void *out) {
+    if (dtype == MW_F32) return mw_store_read_range(store, s, begin, count, out);
+    MW_TRY(check_row(store, begin, count));
+    char *to = out;
+    while (count > 0) {
+        const harvest_file *file = file_of(store, begin);
+        int64_t left = file->first + file->n_rows - begin, n = left < count ? left : count;
+        MW_TRY(harvest_file_read_stored(file, s->index, begin - file->first, n, to));
+        begin += n;
+        count -= n;
+        to += (size_t)(n * s->width) * mw_dtype_size(dtype);
+    }
+    return MW_OK;
+}
+
+void store_expect(const mw_store *store, const mw_store_site *s, int64_t begin, int64_t count) {
+    while (count > 0 && begin < store->n_rows) {
+        const harvest_file *file = file_of(store, begin);
+        int64_t left = file->first + file->n_rows - begin, n = left < count ? left : count;
+        harvest_file_expect(file, s->index, begin - file->first, n);
+        begin += n;
+        count -= n;
+    }
+}
+
 mw_status mw_store_read_mean(const mw_store *store, const mw_store_site *s, double *out) {
     if (store->n_files == 1) return harvest_file_mean(&store->files[0], s->index, out);
     double *one = mw_alloc((size_t)s->width * sizeof *one), *weight = NULL;

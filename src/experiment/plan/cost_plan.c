@@ -196,8 +196,9 @@ static double harvest_memory(const plan_job *j) {
 static double train_memory(const plan_job *j, machine p) {
     const mw_train_options *o = &j->options;
     double width = (double)(j->shape.d + j->shape.d_out), rows = (double)o->batch / group_at(j, p).ranks;
-    double windows =
-        o->shuffle_block ? rows / MW_ROW_TILE * (double)(o->shuffle_block * o->shuffle_window) * width * 4 : 0;
+    double windows = o->shuffle_block ? rows / MW_ROW_TILE * (double)(o->shuffle_block * o->shuffle_window) * width *
+                                            (double)j->stored
+                                      : 0;
     mw_train_options options = *o;
     options.shards = shards_at(j, p);
     return (double)mw_training_bytes(&j->shape, &options, p.ranks, j->own_memory) + 2 * rows * width * 4 + windows;

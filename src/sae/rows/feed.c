@@ -2,8 +2,6 @@
 #include "sae/rows/feed.h"
 #include "sae/rows/nonfinite.h"
 
-#include <string.h>
-
 mw_status feed_open(const mw_store_view *in, const mw_store_view *out, const mw_train_options *options, feed *f) {
     *f = (feed){.in = in, .out = out, .skip_nonfinite = options->nan_rule == MW_NAN_SKIP};
     f->order = (row_order){.seed = (uint64_t)options->order_seed,
@@ -11,10 +9,12 @@ mw_status feed_open(const mw_store_view *in, const mw_store_view *out, const mw_
                            .batch = options->batch,
                            .block = options->shuffle_block,
                            .window = options->shuffle_window};
+    f->x = stored_rows_of(in);
+    if (out) f->y = stored_rows_of(out);
     if (f->order.block == 0) return MW_OK;
     f->tiles = (options->batch + MW_ROW_TILE - 1) / MW_ROW_TILE;
     if (!(f->buffers = mw_calloc((size_t)f->tiles, sizeof *f->buffers))) return MW_ERR_MEMORY;
-    for (int64_t s = 0; s < f->tiles; s++) f->buffers[s].window = -1;
+    for (int64_t s = 0; s < f->tiles; s++) f->buffers[s].window = f->buffers[s].expected = -1;
     return MW_OK;
 }
 
@@ -41,54 +41,140 @@ static mw_status list_rows(feed *f, int64_t begin, int64_t count) {
 
 /* ---- windows ------------------------------------------------------------------------------------------- */
 
-/* Reads `count` rows from row `begin`; row 0 follows the last row. */
-static mw_status read_cyclic(const mw_store_view *view, int64_t rows, int64_t begin, int64_t count, float *out) {
-    while (count > 0) {
-        int64_t n = rows - begin < count ? rows - begin : count;
-        MW_TRY(mw_store_view_range(view, begin, n, out));
-        out += n * view->width;
-        count -= n;
-        begin = 0;
+/* Reads the block at row `begin` of the store; row 0 follows the last row. */
+static mw_status read_block(const feed *f, const stored_rows *rows, int64_t begin, char *block) {
+    const row_order *o = &f->order;
+    for (int64_t at = 0, n; at < o->block; at += n, begin = 0) {
+        n = o->rows - begin < o->block - at ? o->rows - begin : o->block - at;
+        MW_TRY(stored_rows_read(rows, begin, n, o->block, at, block));
     }
     return MW_OK;
 }
 
-static mw_status fill_buffer(const feed *f, const mw_store_view *view, int64_t tile, int64_t window, float **buffer) {
+/* The disk reads a block, without its part beyond the last row, while others are used. */
+static void expect_block(const feed *f, int64_t tile, int64_t window, int64_t j) {
+    int64_t row = order_block_row(&f->order, tile, window, j);
+    stored_rows_expect(&f->x, row, f->order.block);
+    if (f->out) stored_rows_expect(&f->y, row, f->order.block);
+}
+
+/* Threads that have not failed read no more blocks once one has: the first failure is the one that is logged. */
+static mw_status fill_buffer(const feed *f, const stored_rows *rows, int64_t tile, int64_t window, char **buffer) {
     const row_order *o = &f->order;
-    size_t bytes = (size_t)(o->block * o->window * view->width) * sizeof **buffer;
-    if (!*buffer && !(*buffer = mw_alloc(bytes))) return MW_ERR_MEMORY;
-    for (int64_t j = 0; j < order_window_blocks(o, tile); j++)
-        MW_TRY(read_cyclic(view, o->rows, order_block_row(o, tile, window, j), o->block,
-                           *buffer + j * o->block * view->width));
-    return MW_OK;
+    size_t block = (size_t)o->block * rows->bytes;
+    if (!*buffer && !(*buffer = mw_alloc((size_t)o->window * block))) return MW_ERR_MEMORY;
+    mw_status worst = MW_OK;
+#pragma omp parallel for schedule(static)
+    for (int64_t j = 0; j < order_window_blocks(o, tile); j++) {
+        mw_status status;
+#pragma omp atomic read
+        status = worst;
+        if (status != MW_OK) continue;
+        status = read_block(f, rows, order_block_row(o, tile, window, j), *buffer + (size_t)j * block);
+        if (status == MW_OK) continue;
+#pragma omp atomic write
+        worst = status;
+    }
+    return worst;
 }
 
 static mw_status fill_window(feed *f, int64_t tile, int64_t window) {
     window_buffer *b = &f->buffers[tile];
     b->window = -1;
-    MW_TRY(fill_buffer(f, f->in, tile, window, &b->x));
-    if (f->out) MW_TRY(fill_buffer(f, f->out, tile, window, &b->y));
+    for (int64_t j = 0; b->expected != window && j < order_window_blocks(&f->order, tile); j++)
+        expect_block(f, tile, window, j);
+    MW_TRY(fill_buffer(f, &f->x, tile, window, &b->x));
+    if (f->out) MW_TRY(fill_buffer(f, &f->y, tile, window, &b->y));
     b->window = window;
     return MW_OK;
 }
 
-static mw_status read_windows(feed *f, int64_t begin, int64_t count, float *x, float *y) {
-    for (int64_t i = 0; i < count; i++) {
-        order_place p = order_place_of(&f->order, begin + i);
+/* Fills the windows of the positions begin .. begin + count, but of each tile at most one; `n`: the positions before
+ * the first one that needs another. */
+static mw_status fill_windows(feed *f, int64_t begin, int64_t count, int64_t *n) {
+    int64_t group = ++f->group;
+    for (*n = 0; *n < count; *n += order_run(&f->order, begin + *n)) {
+        order_place p = order_place_of(&f->order, begin + *n);
         window_buffer *b = &f->buffers[p.tile];
+        if (b->window != p.window && b->group == group) return MW_OK;
         if (b->window != p.window) MW_TRY(fill_window(f, p.tile, p.window));
-        int64_t from = order_window_row(&f->order, p.tile, p.window, p.offset), width = f->in->width;
-        memcpy(x + i * width, b->x + from * width, (size_t)width * sizeof *x);
-        if (f->out) memcpy(y + i * f->out->width, b->y + from * f->out->width, (size_t)f->out->width * sizeof *y);
+        b->group = group;
+    }
+    *n = count;
+    return MW_OK;
+}
+
+static const char *block_of(const stored_rows *rows, const char *window, int64_t block, int64_t row) {
+    return window + (size_t)(row - row % block) * rows->bytes;
+}
+
+/* Takes the rows `row` [count] of a window. */
+static mw_status take_rows(const stored_rows *rows, const char *window, int64_t block, const int64_t *row,
+                           int64_t count, float *x) {
+    enum { AHEAD = 4 };
+    for (int64_t i = 0; i < count; i++) {
+        int64_t next = i + AHEAD < count ? row[i + AHEAD] : row[i];
+        stored_rows_touch(rows, block_of(rows, window, block, next), block, next % block);
+        MW_TRY(stored_rows_take(rows, block_of(rows, window, block, row[i]), block, row[i] % block,
+                                x + i * rows->view->width));
     }
     return MW_OK;
 }
 
-/* ---- rows that are not finite ----------------------------------------------------------------------------- */
+/* Lets the disk read the blocks of the tile's next window: one for every block's worth of rows that are taken, so that
+ * it works throughout a window. */
+static void expect_next(feed *f, order_place p, int64_t count) {
+    int64_t block = f->order.block;
+    if (p.offset == 0) f->buffers[p.tile].expected = p.window + 1;
+    for (int64_t j = (p.offset + block - 1) / block; j * block < p.offset + count; j++)
+        expect_block(f, p.tile, p.window + 1, j);
+}
+
+static bool are_finite(const stored_rows *rows, int64_t count, const float *x) {
+    for (int64_t i = 0; i < count; i++)
+        if (!row_is_finite(rows->view, x + i * rows->view->width)) return false;
+    return true;
+}
+
+/* Takes up to MW_ROW_TILE positions, whose windows are filled. */
+static mw_status take_piece(feed *f, int64_t begin, int64_t count, float *x, float *y, bool *finite) {
+    int64_t row[MW_ROW_TILE], width = f->in->width, block = f->order.block;
+    for (int64_t at = 0, n; at < count; at += n) {
+        order_place p = order_place_of(&f->order, begin + at);
+        const window_buffer *b = &f->buffers[p.tile];
+        n = order_run(&f->order, begin + at);
+        if (n > count - at) n = count - at;
+        expect_next(f, p, n);
+        order_window_rows(&f->order, p.tile, p.window, p.offset, n, row);
+        MW_TRY(take_rows(&f->x, b->x, block, row, n, x + at * width));
+        if (f->out) MW_TRY(take_rows(&f->y, b->y, block, row, n, y + at * f->out->width));
+    }
+    *finite = are_finite(&f->x, count, x) && (!f->out || are_finite(&f->y, count, y));
+    return MW_OK;
+}
+
+/* Takes positions whose windows are filled; `finite` becomes false if a row is not. */
+static mw_status take_positions(feed *f, int64_t begin, int64_t count, float *x, float *y, bool *finite) {
+    mw_status worst = MW_OK;
+    bool all = true;
+#pragma omp parallel for schedule(static) reduction(max : worst) reduction(&& : all)
+    for (int64_t at = 0; at < count; at += MW_ROW_TILE) {
+        bool good = true;
+        int64_t n = count - at < MW_ROW_TILE ? count - at : MW_ROW_TILE;
+        mw_status status =
+            take_piece(f, begin + at, n, x + at * f->in->width, f->out ? y + at * f->out->width : NULL, &good);
+        worst = status > worst ? status : worst;
+        all = all && good;
+    }
+    *finite = *finite && all;
+    return worst;
+}
 
 static bool is_finite(const feed *f, const float *x, const float *y) {
     return row_is_finite(f->in, x) && (!f->out || row_is_finite(f->out, y));
 }
+
+/* ---- rows that are not finite ----------------------------------------------------------------------------- */
 
 static mw_status row_error(const feed *f, int64_t row, const float *x, const float *y) {
     static const char remedy[] = "train.nan: skip takes the next finite row instead";
@@ -127,8 +213,16 @@ mw_status feed_sample(feed *f, int64_t begin, int64_t count, float *x, float *y)
     return replace_nonfinite(f, begin, count, x, y);
 }
 
+static mw_status read_windows(feed *f, int64_t begin, int64_t count, float *x, float *y) {
+    bool finite = true;
+    for (int64_t at = 0, n; at < count; at += n) {
+        MW_TRY(fill_windows(f, begin + at, count - at, &n));
+        MW_TRY(
+            take_positions(f, begin + at, n, x + at * f->in->width, f->out ? y + at * f->out->width : NULL, &finite));
+    }
+    return finite ? MW_OK : replace_nonfinite(f, begin, count, x, y);
+}
+
 mw_status feed_read(feed *f, int64_t begin, int64_t count, float *x, float *y) {
-    if (f->order.block == 0) return feed_sample(f, begin, count, x, y);
-    MW_TRY(read_windows(f, begin, count, x, y));
-    return replace_nonfinite(f, begin, count, x, y);
+    return f->order.block == 0 ? feed_sample(f, begin, count, x, y) : read_windows(f, begin, count, x, y);
 }

@@ -4,21 +4,25 @@
 
 #include "microw/sae.h"
 #include "sae/rows/order.h"
+#include "store/stored_rows.h"
 
 /* A window of a tile, see order.h. */
 typedef struct window_buffer {
-    int64_t window; /* the window in the buffers; -1: none yet */
-    float *x, *y;   /* [blocks * block, width] rows of its blocks, concatenated; y NULL without `out` */
+    int64_t window;   /* the window in the buffers; -1: none yet */
+    int64_t expected; /* the window whose blocks are being read ahead; -1: none */
+    int64_t group;    /* the last group of positions that the window is for */
+    char *x, *y;      /* [blocks] blocks of its rows, as stored_rows reads them; y NULL without `out` */
 } window_buffer;
 
 typedef struct feed {
     const mw_store_view *in, *out; /* borrowed; out NULL: the input is what is reconstructed */
+    stored_rows x, y;              /* the same as they are stored */
     row_order order;
     bool skip_nonfinite;
     int64_t *rows; /* [capacity] scratch */
     int64_t capacity;
     window_buffer *buffers; /* [tiles]; those of this rank's tiles are filled */
-    int64_t tiles;
+    int64_t tiles, group;
     int64_t replaced; /* rows replaced because they were not finite, since the feed was opened */
 } feed;
 

@@ -22,6 +22,13 @@ order_place order_place_of(const row_order *o, int64_t position) {
     return (order_place){tile, seen / size, seen % size};
 }
 
+int64_t order_run(const row_order *o, int64_t position) {
+    order_place place = order_place_of(o, position);
+    int64_t seen = position % o->batch % MW_ROW_TILE, in_tile = width_of(o, place.tile) - seen;
+    int64_t in_window = o->block * order_window_blocks(o, place.tile) - place.offset;
+    return in_tile < in_window ? in_tile : in_window;
+}
+
 /* Blocks are counted from an origin that changes with each pass: so no two rows are neighbours in all passes, and the
  * short last block, which the first rows complete, has other rows in each pass. */
 int64_t order_block_row(const row_order *o, int64_t tile, int64_t window, int64_t j) {
@@ -36,11 +43,19 @@ int64_t order_block_row(const row_order *o, int64_t tile, int64_t window, int64_
     return (int64_t)((first + block * (uint64_t)o->block) % rows);
 }
 
-int64_t order_window_row(const row_order *o, int64_t tile, int64_t window, int64_t offset) {
+static uint64_t key_of(const row_order *o, int64_t tile) {
     static const uint64_t stride = UINT64_C(0x9e3779b97f4a7c15); /* between the keys of tiles */
-    uint64_t key = o->seed + stride * (uint64_t)(tile + 1);
-    return (int64_t)mw_permute(key, (uint64_t)window, (uint64_t)(o->block * order_window_blocks(o, tile)),
-                               (uint64_t)offset);
+    return o->seed + stride * (uint64_t)(tile + 1);
+}
+
+int64_t order_window_row(const row_order *o, int64_t tile, int64_t window, int64_t offset) {
+    uint64_t rows = (uint64_t)(o->block * order_window_blocks(o, tile));
+    return (int64_t)mw_permute(key_of(o, tile), (uint64_t)window, rows, (uint64_t)offset);
+}
+
+void order_window_rows(const row_order *o, int64_t tile, int64_t window, int64_t offset, int64_t count, int64_t *out) {
+    uint64_t rows = (uint64_t)(o->block * order_window_blocks(o, tile));
+    mw_permute_range(key_of(o, tile), (uint64_t)window, rows, (uint64_t)offset, count, out);
 }
 
 int64_t order_row(const row_order *o, int64_t position) {

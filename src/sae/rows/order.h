@@ -29,9 +29,13 @@ typedef struct order_place {
 /* Returns the number of blocks in a window of a tile. */
 int64_t order_window_blocks(const row_order *o, int64_t tile);
 order_place order_place_of(const row_order *o, int64_t position);
+/* Returns the number of positions from this one on that have its tile and window. */
+int64_t order_run(const row_order *o, int64_t position);
 /* Returns the first row of block j of a window; row 0 follows the last row. */
 int64_t order_block_row(const row_order *o, int64_t tile, int64_t window, int64_t j);
 /* Returns the row, among the concatenated blocks of a window, that the shuffle puts at an offset of the window. */
 int64_t order_window_row(const row_order *o, int64_t tile, int64_t window, int64_t offset);
+/* The same at offsets offset .. offset + count - 1 of the window; sooner than one by one. */
+void order_window_rows(const row_order *o, int64_t tile, int64_t window, int64_t offset, int64_t count, int64_t *out);
 
 #endif
