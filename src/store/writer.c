@@ -349,19 +349,24 @@ static mw_status refuse_value(const mw_store_writer *w, int64_t s, int64_t row) 
         site, mw_dtype_name(layout->dtype), layout->ids[row], layout->position[row], layout->sequence[row]);
 }
 
-enum { LANES = 16 };
+enum { LANES = 16, GROUP = 4 };
 
-/* Sum of squares in independent lanes, added in a fixed order: additions to a single sum would wait for each other. */
-DISPATCHED static double squares_of(const float *row, int64_t width) {
-    double lane[LANES] = {0}, sum = 0;
+/* Sums of squares of GROUP rows [GROUP, width], each in independent lanes that are added in a fixed order: additions to
+ * a single sum would wait for each other, and so would those to the lanes of a single row. */
+DISPATCHED static void squares_of(const float *rows, int64_t width, double out[GROUP]) {
+    double lane[GROUP][LANES] = {{0}};
     int64_t i = 0;
-    for (; i + LANES <= width; i += LANES) {
+    for (; i + LANES <= width; i += LANES)
+        for (int g = 0; g < GROUP; g++) {
+            const float *x = rows + g * width + i;
 #pragma omp simd
-        for (int l = 0; l < LANES; l++) lane[l] += (double)row[i + l] * row[i + l];
+            for (int l = 0; l < LANES; l++) lane[g][l] += (double)x[l] * x[l];
+        }
+    for (int g = 0; g < GROUP; g++) {
+        out[g] = 0;
+        for (int64_t j = i; j < width; j++) out[g] += (double)rows[g * width + j] * rows[g * width + j];
+        for (int l = 0; l < LANES; l++) out[g] += lane[g][l];
     }
-    for (; i < width; i++) sum += (double)row[i] * row[i];
-    for (int l = 0; l < LANES; l++) sum += lane[l];
-    return sum;
 }
 
 DISPATCHED static void add_row(double *sums, const float *row, int64_t width) {
@@ -369,23 +374,47 @@ DISPATCHED static void add_row(double *sums, const float *row, int64_t width) {
     for (int64_t i = 0; i < width; i++) sums[i] += row[i];
 }
 
+/* As add_row for one row after another, with one access to each sum. */
+DISPATCHED static void add_group(double *sums, const float *rows, int64_t width) {
+    const float *a = rows, *b = a + width, *c = b + width, *d = c + width;
+    _Static_assert(GROUP == 4, "four rows are added");
+#pragma omp simd
+    for (int64_t i = 0; i < width; i++) sums[i] = (((sums[i] + a[i]) + b[i]) + c[i]) + d[i];
+}
+
+/* Adds the finite ones of n <= GROUP rows, whose first is row `first` of the block, to the sums. */
+static void sum_group(const mw_store_writer *w, int64_t width, int64_t first, int64_t n, const float *rows,
+                      double *sums, tile_sums *out) {
+    double squares[GROUP];
+    int64_t added = 0;
+    squares_of(rows, width, squares);
+    for (int64_t g = 0; g < n; g++) {
+        if (!isfinite(squares[g])) {
+            if (!w->layout->keep_nan && out->refused < 0) out->refused = first + g;
+            continue;
+        }
+        out->norm += sqrt(squares[g]);
+        out->square += squares[g];
+        added++;
+    }
+    out->rows += added;
+    if (added == GROUP) add_group(sums, rows, width);
+    for (int64_t g = 0; g < n && added < GROUP; g++)
+        if (isfinite(squares[g])) add_row(sums, rows + g * width, width);
+}
+
 /* Sums rows first .. first + rows of a block, from the stored values, so that a reader computes the same sums.
- * Non-finite rows are left out. */
+ * Non-finite rows are left out. `group`: scratch [GROUP, width], of zeros or earlier rows. */
 static mw_status sum_tile(const mw_store_writer *w, int64_t width, int64_t first, int64_t rows, const char *values,
-                          float *row, double *sums, tile_sums *out) {
+                          float *group, double *sums, tile_sums *out) {
     mw_dtype dtype = w->layout->dtype;
     size_t bytes = (size_t)width * mw_dtype_size(dtype);
     *out = (tile_sums){.refused = -1};
     memset(sums, 0, (size_t)width * sizeof *sums);
-    for (int64_t r = 0; r < rows; r++) {
-        MW_TRY(mw_convert_to_f32(dtype, values + (size_t)(first + r) * bytes, width, row));
-        double squares = squares_of(row, width);
-        if (!isfinite(squares) && !w->layout->keep_nan && out->refused < 0) out->refused = first + r;
-        if (!isfinite(squares)) continue;
-        add_row(sums, row, width);
-        out->norm += sqrt(squares);
-        out->square += squares;
-        out->rows++;
+    for (int64_t r = 0; r < rows; r += GROUP) {
+        int64_t n = rows - r < GROUP ? rows - r : GROUP;
+        MW_TRY(mw_convert_to_f32(dtype, values + (size_t)(first + r) * bytes, n * width, group));
+        sum_group(w, width, first + r, n, group, sums, out);
     }
     return MW_OK;
 }
@@ -395,15 +424,15 @@ static mw_status sum_tiles(const mw_store_writer *w, int64_t width, int64_t rows
     mw_status worst = MW_OK;
 #pragma omp parallel num_threads(w->layout->threads > 1 ? w->layout->threads : 1) reduction(max : worst)
     {
-        float *row = mw_alloc((size_t)width * sizeof *row);
-        mw_status status = row ? MW_OK : MW_ERR_MEMORY;
+        float *group = mw_calloc((size_t)(GROUP * width), sizeof *group);
+        mw_status status = group ? MW_OK : MW_ERR_MEMORY;
 #pragma omp for schedule(static)
         for (int64_t t = 0; t < tiles_of(rows); t++) {
             int64_t first = t * TILE, left = rows - first, n = left < TILE ? left : TILE;
             if (status == MW_OK)
-                status = sum_tile(w, width, first, n, values, row, w->sums + (t + 1) * width, &w->tiles[t]);
+                status = sum_tile(w, width, first, n, values, group, w->sums + (t + 1) * width, &w->tiles[t]);
         }
-        mw_free(row);
+        mw_free(group);
         worst = status;
     }
     return worst;
