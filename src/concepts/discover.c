@@ -41,13 +41,14 @@ typedef struct row_facts {
     int64_t row;
     mw_store_span span;
     int32_t category, source;
+    int64_t *by_category; /* counts that the row belongs to: of a half, or of the rows after both */
 } row_facts;
 
 static void add_activation(search *s, int64_t latent, float z, const row_facts *row) {
     mw_discovery *d = s->out;
     heap_entry *heap = s->heap + latent * d->per;
     d->count[latent]++;
-    if (row->category >= 0) d->by_category[latent * d->n_categories + row->category]++;
+    if (row->category >= 0) row->by_category[latent * d->n_categories + row->category]++;
     if (d->n_sources) d->by_source[latent * d->n_sources + row->source]++;
     histogram_add(&d->bin_exponent[latent], d->bin + latent * MW_BINS, z);
     heap_offer(heap, d->top_texts, (heap_entry){score_key(z), row->row, z}, &row->span);
@@ -67,6 +68,15 @@ static bool is_kept(search *s, int64_t row) {
     return s->drawn[row - s->drawn_from] < s->options->coactive_rows;
 }
 
+/* Chooses the counts of a row with a category, and counts the row. */
+static void count_category(search *s, row_facts *row) {
+    mw_discovery *d = s->out;
+    bool counted = row->row < d->half_end;
+    int half = half_of_row(s->tokens, row->row, row->span.document);
+    row->by_category = counted ? d->half_hits + half * d->n * d->n_categories : d->by_category;
+    (counted ? d->half_rows + half * d->n_categories : d->category_rows)[row->category]++;
+}
+
 static mw_status add_row(void *self, int64_t row, int64_t begin, int64_t end) {
     search *s = self;
     const mw_codes *codes = &s->rows.codes;
@@ -74,7 +84,7 @@ static mw_status add_row(void *self, int64_t row, int64_t begin, int64_t end) {
     row_facts facts = {.row = row, .span = mw_store_span_of(s->tokens, row)};
     facts.category = d->n_categories ? s->options->categories->of_token[s->tokens->ids[row]] : -1;
     facts.source = s->sources.of_document[facts.span.document];
-    if (facts.category >= 0) d->category_rows[facts.category]++;
+    if (facts.category >= 0) count_category(s, &facts);
     for (int64_t j = begin; j < end; j++) add_activation(s, codes->index[j], codes->value[j], &facts);
     return is_kept(s, row) ? kept_rows_add(&s->kept, codes->index + begin, end - begin) : MW_OK;
 }
@@ -142,14 +152,21 @@ static mw_status merge_histograms(mw_discovery *d, const mw_comm *comm) {
     return status == MW_OK ? mw_comm_allreduce_sum(comm, d->bin, d->n * MW_BINS) : status;
 }
 
+/* Sums a count over the ranks, and adds both of its halves to that of all rows. */
+static mw_status merge_halves(const mw_comm *comm, int64_t *halves, int64_t n, int64_t *all) {
+    for (int64_t i = 0; i < n && halves; i++) all[i] += halves[i] + halves[n + i];
+    MW_TRY(mw_comm_allreduce_sum(comm, all, n));
+    return halves ? mw_comm_allreduce_sum(comm, halves, 2 * n) : MW_OK;
+}
+
 static mw_status merge(search *s, const mw_comm *comm) {
     mw_discovery *d = s->out;
     MW_TRY(merge_texts(s, comm));
     MW_TRY(merge_histograms(d, comm));
     MW_TRY(mw_comm_allreduce_sum(comm, d->count, d->n));
     MW_TRY(mw_comm_allreduce_sum(comm, d->by_source, d->n * d->n_sources));
-    MW_TRY(mw_comm_allreduce_sum(comm, d->category_rows, d->n_categories));
-    return mw_comm_allreduce_sum(comm, d->by_category, d->n * d->n_categories);
+    MW_TRY(merge_halves(comm, d->half_rows, d->n_categories, d->category_rows));
+    return merge_halves(comm, d->half_hits, d->n * d->n_categories, d->by_category);
 }
 
 /* ---- texts ------------------------------------------------------------------------------------------------ */
@@ -183,6 +200,18 @@ static mw_status copy_names(char *const *from, int64_t n, char ***out) {
     return MW_OK;
 }
 
+/* Makes the counts of both halves, if mw_discover_scores is to need them. */
+static mw_status prepare_halves(search *s) {
+    mw_discovery *d = s->out;
+    if (!d->n_categories || !s->options->baseline_rows) return MW_OK;
+    d->half_hits = mw_calloc((size_t)(2 * d->n * d->n_categories), sizeof *d->half_hits);
+    d->half_rows = mw_calloc((size_t)(2 * d->n_categories), sizeof *d->half_rows);
+    if (!d->half_hits || !d->half_rows) return MW_ERR_MEMORY;
+    d->half_end = rows_to_count(s->tokens, s->options->baseline_rows);
+    d->half_sae = s->sae;
+    return MW_OK;
+}
+
 static mw_status prepare_groups(search *s) {
     mw_discovery *d = s->out;
     const mw_categories *c = s->options->categories;
@@ -205,7 +234,7 @@ static mw_status prepare_groups(search *s) {
     for (int64_t i = 0; i < s->tokens->n_documents && sources; i++)
         d->source_rows[s->sources.of_document[i]] +=
             (int64_t)(s->tokens->document_row[i + 1] - s->tokens->document_row[i]);
-    return MW_OK;
+    return prepare_halves(s);
 }
 
 static mw_status prepare_vocabulary(mw_discovery *d, const mw_store_tokens *t) {
@@ -320,6 +349,8 @@ void mw_discovery_free(mw_discovery *d) {
                    d->by_category,
                    d->category,
                    d->category_rows,
+                   d->half_hits,
+                   d->half_rows,
                    d->recall,
                    d->f1,
                    d->scored_counts,

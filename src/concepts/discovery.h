@@ -49,6 +49,10 @@ typedef struct category_counts {
     int64_t *hits; /* [2, n, categories] rows of the category on which the latent is active */
     int64_t *rows; /* [2, categories] rows of the category */
 } category_counts;
+/* Returns the number of rows, from the first on, that are counted: those of whole documents, at most `most`. */
+int64_t rows_to_count(const mw_store_tokens *tokens, int64_t most);
+/* Returns the half of a row of a document. */
+int half_of_row(const mw_store_tokens *tokens, int64_t row, int64_t document);
 /* Chooses the best latent of each category by F1 on half 0, and sets f1 [categories] to its F1 on half 1; NaN where a
  * half has no row of the category, or half 1 has no other. */
 void score_counts(const category_counts *counts, float *f1);

@@ -146,23 +146,22 @@ typedef struct counting {
     encoded_rows rows;
 } counting;
 
-/* Returns the rows of the whole documents that are counted. */
-static int64_t rows_to_count(const mw_store_tokens *t, int64_t most) {
+int64_t rows_to_count(const mw_store_tokens *t, int64_t most) {
     int64_t n = 2;
     if (t->n_documents < 2) return t->n_rows < most ? t->n_rows : most;
     while (n < t->n_documents && (int64_t)t->document_row[n + 1] <= most) n++;
     return (int64_t)t->document_row[n];
 }
 
-static int half_of_row(const mw_store_tokens *t, int64_t row) {
-    return t->n_documents < 2 ? (int)(t->sequence[row] & 1) : (int)(mw_store_span_of(t, row).document & 1);
+int half_of_row(const mw_store_tokens *t, int64_t row, int64_t document) {
+    return t->n_documents < 2 ? (int)(t->sequence[row] & 1) : (int)(document & 1);
 }
 
 static mw_status count_row(void *self, int64_t row, int64_t begin, int64_t end) {
     counting *s = self;
     const int32_t *latent = s->rows.codes.index;
     category_counts *t = &s->table;
-    int half = half_of_row(&s->tokens, row);
+    int half = half_of_row(&s->tokens, row, mw_store_span_of(&s->tokens, row).document);
     int32_t category = s->options->categories->of_token[s->tokens.ids[row]];
     t->rows[half * t->categories + category]++;
     for (int64_t j = begin; j < end; j++) t->hits[(half * t->n + latent[j]) * t->categories + category]++;
@@ -223,6 +222,10 @@ static mw_status set_scores(const category_counts *t, int64_t i, mw_discovery *d
 }
 
 static mw_status score_one(counting *s, const mw_sae *sae, const mw_comm *comm, int64_t i, mw_discovery *d) {
+    if (d->half_hits && d->half_sae == sae && d->half_end == s->n_rows) { /* the discovery has counted the same rows */
+        category_counts counted = {d->n, d->n_categories, d->half_hits, d->half_rows};
+        return mw_comm_agree(comm, set_scores(&counted, i, d));
+    }
     mw_status status = count_all(s, sae, comm);
     if (status == MW_OK) status = mw_comm_agree(comm, set_scores(&s->table, i, d));
     mw_free(s->table.hits);
