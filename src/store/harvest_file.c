@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 void store_site_name(mw_site site, const char *what, char out[STORE_NAME]) {
@@ -213,6 +214,20 @@ mw_status harvest_file_read(const harvest_file *file, int64_t site, int64_t begi
     }
     MW_TRY(harvest_file_read_stored(file, site, begin, count, s->dtype == MW_F32 ? (void *)out : raw));
     return s->dtype == MW_F32 ? MW_OK : mw_convert_to_f32(s->dtype, raw, count * s->width, out);
+}
+
+bool harvest_file_read_cached(const harvest_file *file, int64_t site, int64_t row, char *raw, float *out) {
+#ifdef RWF_NOWAIT
+    const mw_store_site *s = &file->sites[site].about;
+    size_t bytes;
+    uint64_t place = place_of(file, site, row, 1, &bytes);
+    struct iovec into = {s->dtype == MW_F32 ? (void *)out : raw, bytes};
+    if (file->array || preadv2(file->fd, &into, 1, (off_t)place, RWF_NOWAIT) != (ssize_t)bytes) return false;
+    return s->dtype == MW_F32 || mw_convert_to_f32(s->dtype, raw, s->width, out) == MW_OK;
+#else
+    (void)file, (void)site, (void)row, (void)raw, (void)out;
+    return false;
+#endif
 }
 
 /* Only harvests that keep rows that are not finite have block_rows. */

@@ -44,6 +44,8 @@ mw_status harvest_file_read(const harvest_file *file, int64_t site, int64_t begi
 /* The same in the stored type, [count, width]. Not for rows in memory. */
 mw_status harvest_file_read_stored(const harvest_file *file, int64_t site, int64_t begin, int64_t count,
                                    void *out) MW_MUST_USE;
+/* As harvest_file_read for one row, if the system's cache has it. False: not read; nothing is logged. */
+bool harvest_file_read_cached(const harvest_file *file, int64_t site, int64_t row, char *raw, float *out);
 /* Begins to read rows into the system's cache; only a hint. */
 void harvest_file_expect(const harvest_file *file, int64_t site, int64_t begin, int64_t count);
 /* Reads a data set [count], or [count, columns] for columns > 0; count < 0: any number, which is set. Caller frees. */
