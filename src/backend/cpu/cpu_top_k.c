@@ -69,8 +69,21 @@ static void top_k_row(const float *x, int64_t n, int64_t k, int32_t *index, floa
 
 /* ---- by a floor ---------------------------------------------------------------------------------------- */
 
+/* Finds the k-th largest of a short x by halving the interval of its values, which takes fewer steps than any order of
+ * its elements, and none that a processor mispredicts. Returns false where some are equal or not finite. */
+static bool find_by_halving(const float *x, int64_t n, int64_t k, float *out) {
+    enum { SHORT = 512, HALVINGS = 24 };
+    if (n > SHORT) return false;
+    float to = mw_max(x, n), from = mw_least_at_least(x, n, -INFINITY);
+    if (!isfinite(to - from) || mw_halve(x, n, k, HALVINGS, &from, &to) != k) return false;
+    *out = mw_least_at_least(x, n, from);
+    return true;
+}
+
 /* Hoare 1961. */
 float mw_kth_largest(float *x, int64_t n, int64_t k) {
+    float found;
+    if (find_by_halving(x, n, k, &found)) return found;
     int64_t low = 0, high = n - 1, want = k - 1;
     while (low < high) {
         float pivot = x[(low + high) / 2];

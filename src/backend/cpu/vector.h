@@ -22,6 +22,10 @@ float mw_max(const float *x, int64_t n);
  * is ignored. */
 enum { MAX_LANES = 16, MAX_SPAN = 256 };
 void mw_column_max(const float *x, int64_t spans, float *out);
+/* Halves the interval from .. to, which k of x or more reach at its lower end and fewer at its upper, `times` times or
+ * until exactly k reach the lower end. Returns the number that reach the lower end. */
+int64_t mw_halve(const float *x, int64_t n, int64_t k, int times, float *from, float *to);
+float mw_least_at_least(const float *x, int64_t n, float floor); /* the smallest x that reaches `floor` */
 /* Writes first + i for all x[i] >= floor, ascending, to `index`; returns their number. */
 int64_t mw_at_least(const float *x, int64_t n, float floor, int32_t first, int32_t *index);
 /* Lengths of x and of x - x rounded to bf16, as round_errors. */
