@@ -1,4 +1,5 @@
-/* A feed that reads by windows gives the rows of the order, whatever the types of the stores and the sizes are. */
+/* A feed gives the rows of the order, whatever the types of the stores and the sizes are: by windows, held in memory,
+ * or read one by one. */
 #include "sae/rows/feed.h"
 #include "store.h"
 
@@ -57,21 +58,23 @@ static void check_range(feed *f, int64_t begin, int64_t count) {
     mw_free(row);
 }
 
-static void check_sizes(const mw_store *store, int64_t batch, int64_t block, int64_t window) {
+/* block 0: row by row; with `steps` for all rows of the store they are held in memory. */
+static void check_sizes(const mw_store *store, int64_t batch, int64_t block, int64_t window, int64_t steps) {
     mw_store_view in, out;
     feed f;
     const mw_train_options o = {
-        .batch = batch, .shuffle_block = block, .shuffle_window = window, .nan_rule = MW_NAN_SKIP};
+        .batch = batch, .steps = steps, .shuffle_block = block, .shuffle_window = window, .nan_rule = MW_NAN_SKIP};
     NEED_OK(mw_store_view_open(store, "2.resid_post,1.resid_post", &in));
     NEED_OK(mw_store_view_open(store, "1.resid_post", &out));
     NEED_OK(feed_open(&in, &out, &o, &f));
     check_range(&f, 0, batch);
     check_range(&f, batch, POSITIONS);
     check_range(&f, batch + 17, 100); /* behind the last */
+    CHECK(f.holds == (block == 0 && steps * batch >= f.order.rows));
     feed_close(&f);
 }
 
-static void windows_give_the_order(void) {
+static void feeds_give_the_order(void) {
     mw_comm *self;
     mw_store *store;
     NEED_OK(mw_comm_self(&self));
@@ -83,9 +86,11 @@ static void windows_give_the_order(void) {
     static const int parts[][2] = {{0, 1}, {1, 1}, {2, 1}, {0, 3}}; /* first file, number of files */
     for (int i = 0; i < 4; i++) {
         NEED_OK(mw_store_open_many((const char *const *)paths + parts[i][0], parts[i][1], &store));
-        check_sizes(store, 300, 16, 8);
-        check_sizes(store, 500, 7, 5);
-        check_sizes(store, 130, 3, 1);
+        check_sizes(store, 300, 16, 8, 9);
+        check_sizes(store, 500, 7, 5, 9);
+        check_sizes(store, 130, 3, 1, 9);
+        check_sizes(store, 300, 0, 0, 1);
+        check_sizes(store, 300, 0, 0, 30);
         mw_store_close(&store);
     }
     for (int i = 0; i < 3; i++) {
@@ -99,7 +104,7 @@ static void windows_give_the_order(void) {
 
 int main(void) {
     NEED(mkdtemp(folder) != NULL);
-    RUN(windows_give_the_order);
+    RUN(feeds_give_the_order);
     rmdir(folder);
     return test_end();
 }

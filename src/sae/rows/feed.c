@@ -9,6 +9,7 @@ mw_status feed_open(const mw_store_view *in, const mw_store_view *out, const mw_
                            .batch = options->batch,
                            .block = options->shuffle_block,
                            .window = options->shuffle_window};
+    f->taken = options->steps * options->batch;
     f->x = stored_rows_of(in);
     if (out) f->y = stored_rows_of(out);
     if (f->order.block == 0) return MW_OK;
@@ -25,6 +26,8 @@ void feed_close(feed *f) {
     }
     mw_free(f->buffers);
     mw_free(f->rows);
+    mw_free(f->held_x);
+    mw_free(f->held_y);
     *f = (feed){0};
 }
 
@@ -35,7 +38,10 @@ static mw_status list_rows(feed *f, int64_t begin, int64_t count) {
         if (!(f->rows = mw_alloc((size_t)count * sizeof *f->rows))) return MW_ERR_MEMORY;
         f->capacity = count;
     }
-    order_rows(&f->order, begin, count, f->rows);
+    enum { PIECE = 256 };
+#pragma omp parallel for schedule(static)
+    for (int64_t at = 0; at < count; at += PIECE)
+        order_rows(&f->order, begin + at, count - at < PIECE ? count - at : PIECE, f->rows + at);
     return MW_OK;
 }
 
@@ -213,6 +219,63 @@ mw_status feed_sample(feed *f, int64_t begin, int64_t count, float *x, float *y)
     return replace_nonfinite(f, begin, count, x, y);
 }
 
+/* ---- rows in memory ------------------------------------------------------------------------------------- */
+
+/* A training that takes all rows, and of a store that is small beside the free memory, holds them: a call of the system
+ * for each row takes longer than the row. */
+static bool should_hold(const feed *f) {
+    enum { MOST = 256 << 20, FREE = 32 };
+    uint64_t bytes = (uint64_t)f->order.rows * (f->x.bytes + (f->out ? f->y.bytes : 0));
+    return f->taken >= f->order.rows && bytes <= MOST && bytes <= mw_free_memory() / FREE;
+}
+
+static mw_status hold(const feed *f, const stored_rows *rows, char **out) {
+    enum { PIECE = 4096 };
+    int64_t n = f->order.rows;
+    if (!(*out = mw_alloc((size_t)n * rows->bytes))) return MW_ERR_MEMORY;
+    mw_status worst = MW_OK;
+#pragma omp parallel for schedule(dynamic) reduction(max : worst)
+    for (int64_t at = 0; at < n; at += PIECE) {
+        mw_status status = stored_rows_read(rows, at, n - at < PIECE ? n - at : PIECE, n, at, *out);
+        worst = status > worst ? status : worst;
+    }
+    return worst;
+}
+
+static mw_status hold_rows(feed *f) {
+    f->asked = true;
+    if (!should_hold(f)) return MW_OK;
+    MW_TRY(hold(f, &f->x, &f->held_x));
+    if (f->out) MW_TRY(hold(f, &f->y, &f->held_y));
+    f->holds = true;
+    return MW_OK;
+}
+
+/* Takes rows; `finite` becomes false if one is not. */
+static mw_status take_held(const stored_rows *rows, const char *all, int64_t n, const int64_t *row, int64_t count,
+                           float *x, bool *finite) {
+    mw_status worst = MW_OK;
+    bool good = true;
+#pragma omp parallel for schedule(static) reduction(max : worst) reduction(&& : good)
+    for (int64_t at = 0; at < count; at += MW_ROW_TILE) {
+        int64_t some = count - at < MW_ROW_TILE ? count - at : MW_ROW_TILE;
+        float *to = x + at * rows->view->width;
+        mw_status status = take_rows(rows, all, n, row + at, some, to);
+        worst = status > worst ? status : worst;
+        good = good && are_finite(rows, some, to);
+    }
+    *finite = *finite && good;
+    return worst;
+}
+
+static mw_status read_held(feed *f, int64_t begin, int64_t count, float *x, float *y) {
+    bool finite = true;
+    MW_TRY(list_rows(f, begin, count));
+    MW_TRY(take_held(&f->x, f->held_x, f->order.rows, f->rows, count, x, &finite));
+    if (f->out) MW_TRY(take_held(&f->y, f->held_y, f->order.rows, f->rows, count, y, &finite));
+    return finite ? MW_OK : replace_nonfinite(f, begin, count, x, y);
+}
+
 static mw_status read_windows(feed *f, int64_t begin, int64_t count, float *x, float *y) {
     bool finite = true;
     for (int64_t at = 0, n; at < count; at += n) {
@@ -224,5 +287,7 @@ static mw_status read_windows(feed *f, int64_t begin, int64_t count, float *x, f
 }
 
 mw_status feed_read(feed *f, int64_t begin, int64_t count, float *x, float *y) {
-    return f->order.block == 0 ? feed_sample(f, begin, count, x, y) : read_windows(f, begin, count, x, y);
+    if (f->order.block > 0) return read_windows(f, begin, count, x, y);
+    if (!f->asked) MW_TRY(hold_rows(f));
+    return f->holds ? read_held(f, begin, count, x, y) : feed_sample(f, begin, count, x, y);
 }

@@ -21,6 +21,9 @@ typedef struct feed {
     bool skip_nonfinite;
     int64_t *rows; /* [capacity] scratch */
     int64_t capacity;
+    int64_t taken;          /* rows of the whole training */
+    char *held_x, *held_y;  /* all rows of the store, as one block; NULL: they are read when they are needed */
+    bool holds, asked;      /* held_x is filled; whether to hold was decided */
     window_buffer *buffers; /* [tiles]; those of this rank's tiles are filled */
     int64_t tiles, group;
     int64_t replaced; /* rows replaced because they were not finite, since the feed was opened */
