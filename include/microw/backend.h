@@ -45,6 +45,11 @@ typedef struct mw_matmul {
 
 /* A copy of B in the layout that products read fastest. */
 typedef struct mw_packed mw_packed;
+/* Memory of the backend that a copy may use as long as it exists. */
+typedef struct mw_room {
+    void *memory;
+    size_t bytes;
+} mw_room;
 
 /* The encoder of an SAE, pre-activations a = W x + bias, and how they are computed. By dot products: every value is the
  * f32 dot product of sparse_dot, plus the bias. By a screen: the same values and bytes, but only of the latents that
@@ -203,10 +208,11 @@ typedef struct mw_backend mw_backend;
     X(mw_status, matmul, mw_backend *, const mw_matmul *)                                                              \
     /* Whether products with a B in bf16 are faster than in f32. */                                                    \
     X(bool, has_fast_bf16, mw_backend *)                                                                               \
-    /* Packs B as `like` describes it (n, k, b, b_dtype, ldb, b_transposed), rounded to `as`: b_dtype or, for f32, */  \
-    /* bf16. *slot is NULL or the pack of a B of the same shape and type, which is reused; free_packed frees. */       \
-    /* *slot stays NULL where a plain B is as fast. Sums of a product may round differently with a packed B. */        \
-    X(mw_status, pack, mw_backend *, const mw_matmul *like, mw_dtype as, mw_packed **slot)                             \
+    /* Packs B as `like` describes it (n, k, b, b_dtype, ldb, b_transposed), rounded to `as`: b_dtype, or */           \
+    /* bf16 for f32. *slot is NULL or the pack of a B of the same shape and type, reused; free_packed frees it. The */ \
+    /* copy is in `room`, if it fits there. *slot stays NULL where a plain B is as fast. Sums of a product may */      \
+    /* round differently with a packed B. */                                                                           \
+    X(mw_status, pack, mw_backend *, const mw_matmul *like, mw_dtype as, const mw_room *room, mw_packed **slot)        \
     X(void, free_packed, mw_backend *, mw_packed *packed) /* NULL is allowed */                                        \
     /* out[r, :] = scale * table[index[r], :] (+ out[r, :], with `add`); out is [rows, width], table f32, bf16, */     \
     /* f16. */                                                                                                         \

@@ -103,6 +103,7 @@ typedef struct mw_encoder {
     bool prepared, packs, tf32;
     mw_encoding how;
     mw_dtype dtype;      /* of W_enc as products read it: f32 or bf16 */
+    mw_room room;        /* borrowed; for the copies below, if they fit */
     mw_packed *packed;   /* owned, as the arrays below, in the memory of the backend; each may be NULL: W_enc packed */
     uint16_t *copy16;    /* [n, d] in bf16 */
     float *norm, *error; /* [n] bounds of the rows' lengths and of their rounding's, for a screen */

@@ -10,7 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { ALIGNMENT = 64, PAGE = 2 << 20, LARGE = 2 * PAGE };
+enum { ALIGNMENT = 64, PAGE = 2 << 20, LARGE = 16 * PAGE };
 
 /* Allocations minus frees; tests find leaks by it. */
 static atomic_llong balance;
@@ -39,8 +39,8 @@ mw_status mw_memory_room(size_t bytes, const char *what) {
     return mw_error(MW_ERR_MEMORY, "out of memory: %s needs up to %zu MB", what, bytes >> 20);
 }
 
-/* Rows of large matrices are read in an unpredictable order, each on other pages: with pages of 2 MiB, which Linux gives
- * on request, their addresses are found sooner. */
+/* Rows of large matrices are read in an unpredictable order, each on other pages: with pages of 2 MiB, which Linux
+ * gives on request, their addresses are found sooner. */
 static void *allocate(size_t bytes) {
     size_t alignment = bytes >= LARGE ? PAGE : ALIGNMENT, rounded = (bytes + alignment - 1) / alignment * alignment;
     void *block = aligned_alloc(alignment, rounded ? rounded : alignment);

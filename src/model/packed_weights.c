@@ -9,7 +9,7 @@ static mw_status pack(mw_model *m, mw_weight *w) {
         m->backend,
         &(mw_matmul){
             .n = w->out, .k = w->in, .b = w->data, .b_dtype = w->dtype, .ldb = w->ld, .b_transposed = w->transposed},
-        w->dtype, &w->packed);
+        w->dtype, NULL, &w->packed);
 }
 
 static void list_matrices(mw_layer *l, mw_weight *out[MW_LAYER_MATRICES]) {

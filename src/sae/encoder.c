@@ -20,6 +20,7 @@ void encoder_choose(mw_backend *b, const encoder_choice *c, bool dense, mw_encod
 
 /* Where products read no packed copy. */
 static mw_status round_copy(mw_backend *b, const float *w, int64_t n, int64_t d, mw_encoder *e) {
+    if (!e->copy16 && (size_t)(n * d) * sizeof *e->copy16 <= e->room.bytes) e->copy16 = e->room.memory;
     if (!e->copy16) MW_TRY(mw_backend_zeros(b, n * d, sizeof *e->copy16, &e->copy16));
     return b->ops->convert(b, MW_BF16, e->copy16, w, n * d);
 }
@@ -32,13 +33,13 @@ static mw_status measure_rows(mw_backend *b, const float *w, int64_t n, int64_t 
 
 mw_status encoder_copy(mw_backend *b, const float *w, int64_t n, int64_t d, mw_encoder *e) {
     const mw_matmul like = {.n = n, .k = d, .b = w, .b_dtype = MW_F32, .ldb = d, .b_transposed = true};
-    if (e->packs) MW_TRY(b->ops->pack(b, &like, e->dtype, &e->packed));
+    if (e->packs) MW_TRY(b->ops->pack(b, &like, e->dtype, &e->room, &e->packed));
     if (e->dtype == MW_BF16 && !e->packed) MW_TRY(round_copy(b, w, n, d, e));
     return e->how == MW_BY_SCREEN ? measure_rows(b, w, n, d, e) : MW_OK;
 }
 
 void encoder_free(mw_backend *b, mw_encoder *e) {
-    void *all[] = {e->copy16, e->norm, e->error};
+    void *all[] = {e->copy16 != e->room.memory ? e->copy16 : NULL, e->norm, e->error};
     if (e->packed) b->ops->free_packed(b, e->packed);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i]) b->ops->free(b, all[i]);
@@ -64,6 +65,7 @@ mw_screen encoder_screen(const mw_encoder *e, const float *w, const float *bias,
 mw_status sae_prepare(mw_sae *sae, const encoder_choice *c) {
     sae_unprepare(sae);
     encoder_choose(sae->backend, c, variant_of(sae)->dense, &sae->encoder);
+    sae->encoder.room = c->room;
     return sae_refresh(sae);
 }
 

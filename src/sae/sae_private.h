@@ -26,6 +26,7 @@ typedef struct encoder_choice {
     mw_precision precision;
     mw_screening screen;
     int64_t rows;
+    mw_room room; /* for the copies, if they fit; borrowed */
 } encoder_choice;
 /* Sets how an encoder works, for variants with many active latents (dense) or few. encoder_copy makes its copies of
  * w [n, d], anew where it has some; encoder_free frees them; encoder_screen is the encoder as operations take it. */

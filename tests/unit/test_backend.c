@@ -17,9 +17,9 @@ static void multiply_packed(mw_matmul *task, size_t bytes) {
     mw_packed *packed = NULL;
     mw_matmul like = *task;
     like.b = other;
-    CHECK_OK(b->ops->pack(b, &like, like.b_dtype, &packed));
+    CHECK_OK(b->ops->pack(b, &like, like.b_dtype, NULL, &packed));
     bool made = packed != NULL;
-    CHECK_OK(b->ops->pack(b, task, task->b_dtype, &packed));
+    CHECK_OK(b->ops->pack(b, task, task->b_dtype, NULL, &packed));
     CHECK(made == (packed != NULL));
     task->packed = packed;
     if (packed) task->b = NULL;

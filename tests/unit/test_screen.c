@@ -92,8 +92,8 @@ static problem make_problem(int64_t rows, int64_t n, int64_t d, kind kind) {
     p.w16 = put_bytes(NULL, (size_t)(n * d) * 2);
     CHECK_OK(b->ops->convert(b, MW_BF16, p.w16, p.device_w, n * d));
     const mw_matmul like = {.n = n, .k = d, .b = p.device_w, .b_dtype = MW_F32, .ldb = d, .b_transposed = true};
-    CHECK_OK(b->ops->pack(b, &like, MW_F32, &p.packed[0]));
-    CHECK_OK(b->ops->pack(b, &like, MW_BF16, &p.packed[1]));
+    CHECK_OK(b->ops->pack(b, &like, MW_F32, NULL, &p.packed[0]));
+    CHECK_OK(b->ops->pack(b, &like, MW_BF16, NULL, &p.packed[1]));
     compute_exact(&p);
     return p;
 }

@@ -172,7 +172,7 @@ static void copy_encoder(bench *t) {
     bool narrow = t->precision == MW_PRECISION_BF16;
     if (narrow) must(mw_backend_zeros(b, s->n * s->d, sizeof *t->w16, &t->w16));
     if (narrow) must(b->ops->convert(b, MW_BF16, t->w16, s->w_enc, s->n * s->d));
-    must(b->ops->pack(b, &like, narrow ? MW_BF16 : MW_F32, &t->w_packed));
+    must(b->ops->pack(b, &like, narrow ? MW_BF16 : MW_F32, NULL, &t->w_packed));
 }
 
 static void close_shape(bench *t) {
@@ -266,7 +266,7 @@ static void open_product(bench *t) {
     t->b16 = narrow;
     must(t->device->ops->convert(t->device, MW_BF16, t->b16, t->b, count));
     mw_matmul m = square(t);
-    must(t->device->ops->pack(t->device, &m, m.b_dtype, &t->packed));
+    must(t->device->ops->pack(t->device, &m, m.b_dtype, NULL, &t->packed));
 }
 
 int main(int argc, char **argv) {

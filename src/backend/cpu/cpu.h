@@ -48,7 +48,7 @@ typedef struct mw_cpu_product {
     /* Returns the product for this CPU: one without `bf16` where bf16 is missing or no faster than f32. May be NULL. */
     const struct mw_cpu_product *(*suited)(void);
     /* As in mw_backend_ops. All NULL: a plain B is as fast. `packed` makes the tiles of a product with a packed B. */
-    mw_status (*pack)(const mw_matmul *like, mw_dtype as, mw_packed **slot);
+    mw_status (*pack)(const mw_matmul *like, mw_dtype as, const mw_room *room, mw_packed **slot);
     void (*free_packed)(mw_packed *);
     mw_status (*packed)(const mw_matmul *whole, mw_tile_source *out);
 } mw_cpu_product;

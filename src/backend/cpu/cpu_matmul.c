@@ -236,9 +236,9 @@ bool mw_cpu_has_fast_bf16(mw_backend *backend) {
     return product->bf16 != NULL;
 }
 
-mw_status mw_cpu_pack(mw_backend *backend, const mw_matmul *like, mw_dtype as, mw_packed **slot) {
+mw_status mw_cpu_pack(mw_backend *backend, const mw_matmul *like, mw_dtype as, const mw_room *room, mw_packed **slot) {
     const mw_cpu_product *product = backend->state;
-    return product->pack && like->n > 0 && like->k > 0 ? product->pack(like, as, slot) : MW_OK;
+    return product->pack && like->n > 0 && like->k > 0 ? product->pack(like, as, room, slot) : MW_OK;
 }
 
 void mw_cpu_free_packed(mw_backend *backend, mw_packed *packed) {

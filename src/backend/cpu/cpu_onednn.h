@@ -46,7 +46,7 @@ mw_status mw_onednn_sum(dnnl_post_ops_t operations) MW_MUST_USE; /* makes the pr
 bool mw_onednn_has_bf16(void);
 
 /* Products with a packed B (cpu_onednn_packed.c); as pack, free_packed and packed of mw_cpu_product. */
-mw_status mw_onednn_pack(const mw_matmul *like, mw_dtype as, mw_packed **packed) MW_MUST_USE;
+mw_status mw_onednn_pack(const mw_matmul *like, mw_dtype as, const mw_room *room, mw_packed **packed) MW_MUST_USE;
 void mw_onednn_free_packed(mw_packed *packed);
 mw_status mw_onednn_packed(const mw_matmul *whole, mw_tile_source *out) MW_MUST_USE;
 

@@ -32,7 +32,8 @@ struct mw_packed {
     dnnl_primitive_attr_t attributes;
     slice_kind kind[2]; /* of the last slice, and of those before it */
     size_t slice_bytes; /* of those before it */
-    char *data;
+    char *data;         /* `own`, or in the memory that the caller gave */
+    void *own;
 };
 
 static dnnl_data_type_t type_of(mw_dtype dtype) {
@@ -102,7 +103,7 @@ static mw_status choose_layout(mw_packed *p, slice_kind *kind, int64_t width) {
     return status;
 }
 
-static mw_status packed_make(const mw_matmul *like, mw_dtype as, mw_packed *p) {
+static mw_status packed_make(const mw_matmul *like, mw_dtype as, const mw_room *room, mw_packed *p) {
     int64_t n = like->n, before = (n - 1) / SLICE_COLUMNS;
     *p = (mw_packed){.k = like->k, .slices = before + 1, .dtype = as};
     MW_TRY(mw_onednn_checked(dnnl_engine_create(&p->engine, dnnl_cpu, 0), "engine_create"));
@@ -115,7 +116,11 @@ static mw_status packed_make(const mw_matmul *like, mw_dtype as, mw_packed *p) {
         if (p->kind[i].layout && !mw_onednn_blocked(p->kind[i].layout)) return MW_ERR_UNSUPPORTED;
     p->slice_bytes = before ? mw_onednn_bytes(p->kind[1].layout) : 0;
     size_t bytes = (size_t)before * p->slice_bytes + mw_onednn_bytes(p->kind[0].layout);
-    return (p->data = mw_alloc(bytes)) ? MW_OK : MW_ERR_MEMORY;
+    if (room && bytes <= room->bytes)
+        p->data = room->memory;
+    else
+        p->data = p->own = mw_alloc(bytes);
+    return p->data ? MW_OK : MW_ERR_MEMORY;
 }
 
 void mw_onednn_free_packed(mw_packed *p) {
@@ -125,7 +130,7 @@ void mw_onednn_free_packed(mw_packed *p) {
     }
     if (p->attributes) dnnl_primitive_attr_destroy(p->attributes);
     if (p->engine) dnnl_engine_destroy(p->engine);
-    mw_free(p->data);
+    mw_free(p->own);
     mw_free(p);
 }
 
@@ -207,14 +212,14 @@ static mw_status copy_slices(const mw_packed *p, const mw_matmul *like, const co
     return worst;
 }
 
-mw_status mw_onednn_pack(const mw_matmul *like, mw_dtype as, mw_packed **slot) {
+mw_status mw_onednn_pack(const mw_matmul *like, mw_dtype as, const mw_room *room, mw_packed **slot) {
     copier copiers[2] = {{0}};
     mw_status status = MW_OK;
     if (as != MW_F32 && !(as == MW_BF16 && mw_onednn_has_bf16())) return MW_OK;
     if (like->b_dtype != as && like->b_dtype != MW_F32) return MW_OK;
     if (!*slot) {
         if (!(*slot = mw_calloc(1, sizeof **slot))) return MW_ERR_MEMORY;
-        status = packed_make(like, as, *slot);
+        status = packed_make(like, as, room, *slot);
     }
     for (int i = 0; i < 2 && status == MW_OK; i++) status = copier_make(*slot, like, &(*slot)->kind[i], &copiers[i]);
     if (status == MW_OK) status = copy_slices(*slot, like, copiers);

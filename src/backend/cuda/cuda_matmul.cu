@@ -202,10 +202,11 @@ bool mw_cuda_has_fast_bf16(mw_backend *backend) {
 }
 
 /* cuBLAS reads a plain B. */
-mw_status mw_cuda_pack(mw_backend *backend, const mw_matmul *like, mw_dtype as, mw_packed **slot) {
+mw_status mw_cuda_pack(mw_backend *backend, const mw_matmul *like, mw_dtype as, const mw_room *room, mw_packed **slot) {
     (void)backend;
     (void)like;
     (void)as;
+    (void)room;
     (void)slot;
     return MW_OK;
 }

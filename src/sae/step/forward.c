@@ -46,6 +46,10 @@ static const float *recon_before(const mw_trainer *t, int g) {
     return g && t->layout.nested ? recon_rows(t, g - 1) : NULL;
 }
 
+bool keeps_error(const mw_train_options *o) {
+    return o->aux_k > 0 || o->resample_every > 0;
+}
+
 /* A nested reconstruction is the one before it plus its own set. */
 static mw_status reconstruct(mw_trainer *t, const float *x, const float *y) {
     const mw_sae *sae = t->sae;
@@ -60,8 +64,11 @@ static mw_status reconstruct(mw_trainer *t, const float *x, const float *y) {
         if (!before) MW_TRY(sae_add_skip(sae, x, rows, error));
         MW_TRY(b->ops->combine(b, error, 1, error, before ? 1 : -1, before ? before : y, count));
     }
-    const float *reported = recon_rows(t, t->layout.nested ? t->layout.n_recons - 1 : 0);
-    return b->ops->combine(b, t->error, 1, reported, 0, NULL, count);
+    t->error = recon_rows(t, t->layout.nested ? t->layout.n_recons - 1 : 0);
+    if (!keeps_error(&t->options)) return MW_OK;
+    MW_TRY(b->ops->combine(b, t->kept_error, 1, t->error, 0, NULL, count));
+    t->error = t->kept_error;
+    return MW_OK;
 }
 
 mw_status reconstruct_batch(mw_trainer *t, const float *x, const float *y) {

@@ -63,6 +63,8 @@ mw_status spread_over_rows(mw_trainer *t, const float *rows, double *out) MW_MUS
 mw_status gather_sets(mw_trainer *t) MW_MUST_USE;
 /* Counts rows without activity and the dead latents after this batch, and lists those that AuxK trains. Collective. */
 mw_status find_dead_latents(mw_trainer *t) MW_MUST_USE;
+/* Whether AuxK or resampling reads the errors after they have become gradients. */
+bool keeps_error(const mw_train_options *options);
 /* Rows without activity after which a latent is listed for AuxK, or, without AuxK, is dead. */
 int64_t silent_after(const mw_train_options *options);
 /* Lists the dead latents in place of AuxK's. Collective. */

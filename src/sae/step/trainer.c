@@ -62,7 +62,7 @@ static int list_memory(mw_trainer *t, array out[ARRAYS_MAX]) {
         {&t->pre_sum, t->n_latents, 8, false},
         {&t->input, batch * d, 4, false},
         {&t->out_grad, out_blocks * batch * d_out, 4, false},
-        {&t->error, rows * d_out, 4, false},
+        {&t->kept_error, keeps_error(&t->options) ? rows * d_out : 0, 4, false},
         {&t->lists.start, t->n_latents + 1, 8, false},
         {&t->tile_sums, 2 * tiles * (d_out + 1) + t->layout.n_recons * tiles, 8, false},
         {&t->sums, sums_width(t), 8, false},
@@ -101,7 +101,7 @@ static int64_t codes_bytes(const mw_trainer *t, bool own_memory) {
 }
 
 static encoder_choice choice_of(const mw_train_options *o) {
-    return (encoder_choice){o->precision, o->screen, o->batch};
+    return (encoder_choice){.precision = o->precision, .screen = o->screen, .rows = o->batch};
 }
 
 /* Bytes of a batch on a device: two as stored, of which one arrives while the other is in use, and one scaled. */
@@ -168,7 +168,10 @@ static mw_status prepare(mw_trainer *t) {
     lay_out(t, mw_comm_rank(t->comm), mw_comm_size(t->comm));
     set_memory(t);
     MW_TRY(allocate(t));
-    const encoder_choice choice = choice_of(&t->options);
+    encoder_choice choice = choice_of(&t->options);
+    /* The gradient of W_enc is made after rows are encoded, and used up before W_enc is copied again. */
+    const parameter *w_enc = &t->parameter[P_W_ENC];
+    choice.room = (mw_room){w_enc->grad, (size_t)parameter_count(t, w_enc) * sizeof(float)};
     t->sae->centered = true;
     MW_TRY(sae_prepare(t->sae, &choice));
     t->sae->encoder.dots = &t->dots;

@@ -113,7 +113,8 @@ typedef struct mw_trainer {
     code_set aux;             /* AuxK's code set */
     int64_t aux_k;            /* latents of AuxK; 0: AuxK is off */
     float *input;             /* [batch, d] what W_enc multiplies: x - b_dec, or a transcoder's x */
-    float *error;             /* x_hat - y of this rank's rows */
+    float *error;             /* x_hat - y of this rank's rows; without kept_error only until it becomes a gradient */
+    float *kept_error;        /* memory for `error` where AuxK or resampling reads it later; else NULL */
     float *out_grad;          /* [n_recons + 1, batch, d_out] errors, then dL/dx_hat; the last is AuxK's */
     int32_t *silent;          /* [n] latents that AuxK trains, while resampling the dead; n_dead entries are valid */
     int32_t *dead;            /* host copy of `silent` */
