@@ -212,7 +212,7 @@ static void check_bounds(const problem *p, int way, int64_t *pairs) {
 
 static void bounds_hold(void) {
     static const int64_t widths[] = {5, 64, 1, 257, 768};
-    int64_t pairs = 0, n = is_small() ? 61 : 1500, rows = is_small() ? 5 : 130;
+    int64_t pairs = 0, n = is_small() ? 61 : 1100, rows = is_small() ? 5 : 65;
     for (int k = 0; k < KINDS; k++)
         for (size_t w = 0; w < (is_small() ? 2 : sizeof widths / sizeof *widths); w++) {
             if (k == OVERFLOW) continue;
