@@ -10,7 +10,7 @@
 #include <omp.h>
 #include <string.h>
 
-enum { BLOCK_ROWS = 4 * MW_ROW_TILE };
+enum { BLOCK_TILES = 4 }; /* whose rows and lists stay in a core's cache beside a slice of W */
 
 static const float unit_roundoff = 0x1p-24f; /* bf16 and f32 products of CPUs round each addition to nearest */
 
@@ -101,14 +101,12 @@ static void prune(const search *s, list *l, int64_t at) {
  * entries. */
 static void first_floor(const search *s, list *l, const mw_tile *tile, const float *product, mw_slack slack) {
     float low[MW_COLUMN_TILE];
-    const float *bias = s->s->bias + tile->column;
-    const float *norm = s->s->norm + tile->column, *error = s->s->error + tile->column;
+    const mw_screen *w = s->s;
     if (tile->width < s->k) return;
-    if (is_exact(s))
-        for (int64_t i = 0; i < tile->width; i++) low[i] = product[i] + bias[i];
-    else
-        for (int64_t i = 0; i < tile->width; i++)
-            low[i] = product[i] + bias[i] - (slack.x_part * norm[i] + slack.w_part * error[i]);
+    for (int64_t i = 0, c = tile->column; i < tile->width; i++) low[i] = product[i] + w->bias[c + i];
+    if (!is_exact(s))
+        for (int64_t i = 0, c = tile->column; i < tile->width; i++)
+            low[i] -= slack.x_part * w->norm[c + i] + slack.w_part * w->error[c + i];
     raise_roughly(l, low, mw_fold_maxima(low, tile->width, s->k), s->k);
 }
 
@@ -340,7 +338,7 @@ typedef struct cut {
 static cut cut_for(int64_t rows, int64_t n) {
     int64_t threads = omp_get_max_threads(), tiles = (rows + MW_ROW_TILE - 1) / MW_ROW_TILE;
     int64_t slices = (n + MW_COLUMN_TILE - 1) / MW_COLUMN_TILE, each = tiles / threads;
-    cut c = {.block = (each < 1 ? 1 : each > 4 ? 4 : each) * MW_ROW_TILE};
+    cut c = {.block = (each < 1 ? 1 : each > BLOCK_TILES ? BLOCK_TILES : each) * MW_ROW_TILE};
     c.rows = threads * c.block < rows ? threads * c.block : rows;
     int64_t blocks = (c.rows + c.block - 1) / c.block;
     c.parts = (threads + blocks - 1) / blocks;
