@@ -86,8 +86,8 @@ mw_screen screen_of(const mw_sae *sae) {
 int64_t encoder_bytes(const mw_sae *sae, const encoder_choice *c, bool own_memory) {
     bool bf16 = c->precision == MW_PRECISION_BF16 || c->screen == MW_SCREEN_BF16 || own_memory;
     bool copies = c->precision == MW_PRECISION_BF16 || (c->precision == MW_PRECISION_F32 && c->screen != MW_SCREEN_OFF);
-    int64_t item = !copies ? 0 : bf16 ? 2 : c->rows >= PACK_ROWS ? 4 : 0;
-    return sae->n * (sae->d * item + 2 * (int64_t)sizeof(float));
+    int64_t item = !copies ? 0 : bf16 ? 2 : c->rows >= PACK_ROWS ? 4 : 0, copy = sae->n * sae->d * item;
+    return ((size_t)copy > c->room.bytes ? copy : 0) + 2 * sae->n * (int64_t)sizeof(float);
 }
 
 /* ---- rows ---------------------------------------------------------------------------------------------------- */

@@ -66,7 +66,7 @@ grep -q "^train: topk" "$work/out" || fail "--quiet has no results"
 refuses 2 "did you mean" "$MICROW" run "$work/exp.yaml" -q --set sae.kk=3
 checks=$((checks + 2)) # without it: JSON lines with these keys if standard error is not a terminal
 "$MICROW" train "$work/exp.yaml" --set name=lines --set sae.activations=small >"$work/out" 2>"$work/err" || fail "train"
-grep -q '^{"stage":"train","done":[0-9]*,"total":[0-9]*,"unit":"tokens","per_second":[^,]*,"elapsed_s":[^,]*,"eta_s":[^,]*,"loss":[^,]*,"fvu":[^,]*,"l0":[^,]*,"dead":[0-9]*}$' "$work/err" || fail "the keys of progress"
+grep -q '^{"stage":"train","done":[0-9]*,"total":[0-9]*,"unit":"tokens","per_second":[^,]*,"elapsed_s":[^,]*,"eta_s":[^,]*,"loss":[^,]*,"fvu":[^,]*,"l0":[^,]*,"dead":[0-9]*,"candidates":[^,]*}$' "$work/err" || fail "the keys of progress"
 
 # on a terminal: no line is wider than it, and no progress line is left
 cat >"$work/terminal.py" <<'END'

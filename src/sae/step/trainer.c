@@ -100,8 +100,15 @@ static int64_t codes_bytes(const mw_trainer *t, bool own_memory) {
     return each * t->options.batch * 12 + pre * 4;
 }
 
-static encoder_choice choice_of(const mw_train_options *o) {
-    return (encoder_choice){.precision = o->precision, .screen = o->screen, .rows = o->batch};
+/* Copies of W_enc are in the memory of its gradient: that is made after rows are encoded, and used up before W_enc is
+ * copied again. */
+static encoder_choice choice_of(const mw_trainer *t) {
+    const mw_train_options *o = &t->options;
+    const parameter *w_enc = &t->parameter[P_W_ENC];
+    return (encoder_choice){.precision = o->precision,
+                            .screen = o->screen,
+                            .rows = o->batch,
+                            .room = {w_enc->grad, (size_t)parameter_count(t, w_enc) * sizeof(float)}};
 }
 
 /* Bytes of a batch on a device: two as stored, of which one arrives while the other is in use, and one scaled. */
@@ -130,7 +137,7 @@ int64_t mw_training_bytes(const mw_sae_shape *shape, const mw_train_options *opt
     t->sae = &sae;
     t->options = *options;
     lay_out(t, ranks - 1, ranks); /* the last has the largest share */
-    const encoder_choice choice = choice_of(options);
+    const encoder_choice choice = choice_of(t);
     int64_t bytes = codes_bytes(t, own_memory) + encoder_bytes(t->sae, &choice, own_memory);
     if (own_memory) bytes += rows_bytes(t);
     int count = list_memory(t, all);
@@ -168,10 +175,7 @@ static mw_status prepare(mw_trainer *t) {
     lay_out(t, mw_comm_rank(t->comm), mw_comm_size(t->comm));
     set_memory(t);
     MW_TRY(allocate(t));
-    encoder_choice choice = choice_of(&t->options);
-    /* The gradient of W_enc is made after rows are encoded, and used up before W_enc is copied again. */
-    const parameter *w_enc = &t->parameter[P_W_ENC];
-    choice.room = (mw_room){w_enc->grad, (size_t)parameter_count(t, w_enc) * sizeof(float)};
+    const encoder_choice choice = choice_of(t);
     t->sae->centered = true;
     MW_TRY(sae_prepare(t->sae, &choice));
     t->sae->encoder.dots = &t->dots;
