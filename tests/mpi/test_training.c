@@ -54,6 +54,7 @@ static const setting settings[] = {
     {"jump_relu.resampled", MW_JUMP_RELU, .no_curve = true, .resample_every = 4, .ema = 0.9, .sparsity = 0.02,
      .bandwidth = 0.3, .theta = 0.2},
     {"topk.bf16", MW_TOPK, .no_curve = true, .aux_k = 8, .precision = MW_PRECISION_BF16},
+    {"topk.few", MW_TOPK, .no_curve = true, .aux_k = 8, .batch = 130}, /* two tiles: later ranks have no rows */
     {"topk.packed", MW_TOPK, .no_curve = true, .aux_k = 8, .batch = 1100},
     {"topk.packed.bf16", MW_TOPK, .no_curve = true, .aux_k = 8, .batch = 1100, .precision = MW_PRECISION_BF16},
 };

@@ -313,6 +313,8 @@ static void rows_stand_alone(void) {
     int32_t whole[ROWS * K], alone[K], *index = put_bytes(NULL, sizeof whole);
     float *value = put(NULL, ROWS * K), values[ROWS * K], one[K];
     int64_t dots = 0;
+    CHECK_OK(b->ops->screen_top_k(b, &s, p.device_x, 0, K, index, value, &dots)); /* a rank without rows */
+    CHECK(dots == 0);
     CHECK_OK(b->ops->screen_top_k(b, &s, p.device_x, ROWS, K, index, value, &dots));
     NEED_OK(b->ops->download(b, whole, index, sizeof whole));
     get(values, value, ROWS * K);

@@ -410,6 +410,7 @@ mw_status mw_cpu_screen_top_k(mw_backend *backend, const mw_screen *screen, cons
                               int32_t *index, float *value, int64_t *dots) {
     if (k > screen->n)
         return mw_error(MW_ERR_ARG, "top-k: k = %lld is larger than n = %lld", (long long)k, (long long)screen->n);
+    if (rows == 0) return MW_OK; /* a rank may have no rows of a batch */
     if (k < 1 || 8 * k > screen->n) {
         if (screen->how == MW_BY_SCREEN) *dots += rows * screen->n;
         return select_many(backend, screen, &(rows_of_call){x, rows, index, value}, k);
