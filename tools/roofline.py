@@ -211,7 +211,6 @@ def step(c, d, n, k, batch, precision, chunk=None):
     w = c.gathered(touched * row, entries * row)
     c.kernel("decode<float4>", batch, threads, w + batch * row + 8 * entries, flops=2 * entries * d, near=entries * row)
     c.kernel("combine", each_blocks(batch * d), 256, 3 * batch * row)
-    c.kernel("combine", each_blocks(batch * d), 256, 2 * batch * row)
     c.kernel("sum_tiles", tiles, row_threads(d), batch * row, calls=2)
     c.kernel("sum_squares", tiles, 256, batch * row)
     c.kernel("sum_rows", each_blocks(d + 1), 256, 8 * tiles * (d + 1), calls=2)
