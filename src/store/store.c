@@ -270,13 +270,21 @@ mw_status mw_store_read_rows(const mw_store *store, const mw_store_site *s, cons
     return worst;
 }
 
+/* Returns the file of row `begin`, and sets n to the number of the `count` rows from there on that it has. */
+static const harvest_file *file_with(const mw_store *store, int64_t begin, int64_t count, int64_t *n) {
+    const harvest_file *file = file_of(store, begin);
+    int64_t left = file->first + file->n_rows - begin;
+    *n = left < count ? left : count;
+    return file;
+}
+
 mw_status mw_store_read_range(const mw_store *store, const mw_store_site *s, int64_t begin, int64_t count, float *out) {
     MW_TRY(check_row(store, begin, count));
     char *raw = mw_alloc((size_t)(count * s->width) * sizeof(float));
     mw_status status = raw ? MW_OK : MW_ERR_MEMORY;
     while (count > 0 && status == MW_OK) {
-        const harvest_file *file = file_of(store, begin);
-        int64_t left = file->first + file->n_rows - begin, n = left < count ? left : count;
+        int64_t n;
+        const harvest_file *file = file_with(store, begin, count, &n);
         status = harvest_file_read(file, s->index, begin - file->first, n, raw, out);
         begin += n;
         count -= n;
@@ -292,8 +300,8 @@ mw_status store_read_as(const mw_store *store, const mw_store_site *s, mw_dtype 
     MW_TRY(check_row(store, begin, count));
     char *to = out;
     while (count > 0) {
-        const harvest_file *file = file_of(store, begin);
-        int64_t left = file->first + file->n_rows - begin, n = left < count ? left : count;
+        int64_t n;
+        const harvest_file *file = file_with(store, begin, count, &n);
         MW_TRY(harvest_file_read_stored(file, s->index, begin - file->first, n, to));
         begin += n;
         count -= n;
@@ -304,8 +312,8 @@ mw_status store_read_as(const mw_store *store, const mw_store_site *s, mw_dtype 
 
 void store_expect(const mw_store *store, const mw_store_site *s, int64_t begin, int64_t count) {
     while (count > 0 && begin < store->n_rows) {
-        const harvest_file *file = file_of(store, begin);
-        int64_t left = file->first + file->n_rows - begin, n = left < count ? left : count;
+        int64_t n;
+        const harvest_file *file = file_with(store, begin, count, &n);
         harvest_file_expect(file, s->index, begin - file->first, n);
         begin += n;
         count -= n;
