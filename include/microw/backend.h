@@ -121,9 +121,8 @@ typedef struct mw_threshold {
     const float *floor;    /* [n]; NULL: `level` for all columns */
     float level, margin;   /* margin 0: x > floor */
     const int32_t *labels; /* [rows, n] the index that each value gets; NULL: its column */
-    bool
-        upper; /* x are upper bounds from screen_bounds: selects all whose value may pass, with a margin also those that
-                   may lie above it */
+    /* x are upper bounds from screen_bounds: selects all whose value may pass, with a margin those above it too. */
+    bool upper;
 } mw_threshold;
 
 /* Which entries of sparse codes are kept. Selects, among latents first .. last - 1, values above `level`, and of those

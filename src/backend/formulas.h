@@ -59,6 +59,12 @@ typedef struct mw_slack {
     float x_part, w_part;
 } mw_slack;
 
+/* A bound of a length whose sum of squares was taken in f32: room for its rounding, and for numbers whose squares are
+ * 0. */
+MW_FORMULA float mw_length_bound(float length) {
+    return (1 + 0x1p-11f) * length + 0x1p-50f;
+}
+
 /* norm, error: of the row, from round_errors. `unit`: what one addition of the product rounds at most, of a sum of
  * magnitudes. */
 MW_FORMULA mw_slack mw_slack_of(float norm, float error, int64_t d, float unit) {

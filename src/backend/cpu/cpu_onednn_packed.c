@@ -9,8 +9,6 @@
 #include <omp.h>
 #include <string.h>
 
-enum { SLICE_COLUMNS = MW_COLUMN_TILE };
-
 /* C [rows, width] = A [rows, k] B, A and C dense. The caller gives scratch memory, so all threads may use the
  * primitive. */
 typedef struct kernel {
@@ -104,14 +102,14 @@ static mw_status choose_layout(mw_packed *p, slice_kind *kind, int64_t width) {
 }
 
 static mw_status packed_make(const mw_matmul *like, mw_dtype as, const mw_room *room, mw_packed *p) {
-    int64_t n = like->n, before = (n - 1) / SLICE_COLUMNS;
+    int64_t n = like->n, before = (n - 1) / MW_COLUMN_TILE;
     *p = (mw_packed){.k = like->k, .slices = before + 1, .dtype = as};
     MW_TRY(mw_onednn_checked(dnnl_engine_create(&p->engine, dnnl_cpu, 0), "engine_create"));
     MW_TRY(mw_onednn_checked(dnnl_primitive_attr_create(&p->attributes), "primitive_attr_create"));
     MW_TRY(mw_onednn_checked(dnnl_primitive_attr_set_scratchpad_mode(p->attributes, dnnl_scratchpad_mode_user),
                              "primitive_attr_set_scratchpad_mode"));
-    MW_TRY(choose_layout(p, &p->kind[0], n - before * SLICE_COLUMNS));
-    if (before) MW_TRY(choose_layout(p, &p->kind[1], SLICE_COLUMNS));
+    MW_TRY(choose_layout(p, &p->kind[0], n - before * MW_COLUMN_TILE));
+    if (before) MW_TRY(choose_layout(p, &p->kind[1], MW_COLUMN_TILE));
     for (int i = 0; i < 2; i++)
         if (p->kind[i].layout && !mw_onednn_blocked(p->kind[i].layout)) return MW_ERR_UNSUPPORTED;
     p->slice_bytes = before ? mw_onednn_bytes(p->kind[1].layout) : 0;
@@ -183,7 +181,7 @@ static void worker_free(worker *w) {
 
 static mw_status copy_slice(const mw_packed *p, const mw_matmul *like, int64_t slice, const copier *c,
                             const worker *w) {
-    int64_t first = slice * SLICE_COLUMNS * (like->b_transposed ? like->ldb : 1);
+    int64_t first = slice * MW_COLUMN_TILE * (like->b_transposed ? like->ldb : 1);
     const char *from = (const char *)like->b + (size_t)first * mw_dtype_size(like->b_dtype);
     char *to = p->data + (size_t)slice * p->slice_bytes;
     const mw_onednn_operand with[] = {{DNNL_ARG_FROM, c->plain, from},
@@ -289,7 +287,7 @@ static mw_status task_open(void *self, void **out) {
     const task *k = self;
     worker *w = mw_calloc(1, sizeof *w);
     if (!(*out = w)) return MW_ERR_MEMORY;
-    return worker_make(k->p, k->scratch, MW_ROW_TILE * SLICE_COLUMNS * sizeof(float), w);
+    return worker_make(k->p, k->scratch, MW_ROW_TILE * MW_COLUMN_TILE * sizeof(float), w);
 }
 
 static void task_close(void *opened) {
@@ -301,7 +299,7 @@ static mw_status task_multiply(void *self, void *opened, mw_tile *tile) {
     const task *k = self;
     const worker *w = opened;
     const mw_packed *p = k->p;
-    int64_t slice = tile->column / SLICE_COLUMNS;
+    int64_t slice = tile->column / MW_COLUMN_TILE;
     const slice_kind *kind = &p->kind[is_before_last(p, slice)];
     const kernel *with = tile->rows == MW_ROW_TILE ? &kind->whole : &k->last[is_before_last(p, slice)];
     const mw_onednn_operand operands[] = {{DNNL_ARG_SRC, with->a, k->a + (size_t)tile->first * row_bytes(p)},

@@ -82,9 +82,7 @@ static int64_t keep_reaching(float floor, int32_t *index, float *low, float *hig
 /* Of exact values the k best stay. Later ones must be larger: of equal values the lower latent wins. */
 static void prune_exact(const search *s, list *l, int32_t *index, float *value) {
     l->count = mw_keep_best(index, value, l->count, s->k, scratch_of_thread(s), index, value);
-    float least = INFINITY;
-    for (int64_t i = 0; i < l->count; i++) least = value[i] < least ? value[i] : least;
-    if (l->count == s->k) l->floor = nextafterf(least, INFINITY);
+    if (l->count == s->k) l->floor = nextafterf(mw_least_at_least(value, l->count, -INFINITY), INFINITY);
 }
 
 static void prune(const search *s, list *l, int64_t at) {
@@ -310,13 +308,11 @@ static mw_status select_lost(const mw_backend *backend, const mw_screen *screen,
 mw_status mw_cpu_round_errors(mw_backend *backend, float *norm, float *error, mw_dtype dtype, const float *x,
                               int64_t rows, int64_t d) {
     (void)backend;
-    /* Room for the rounding of the sums, and for numbers whose squares are 0. */
-    const float more = 1 + 0x1p-11f, tiny = 0x1p-50f;
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < rows; r++) {
         mw_lengths_bf16(x + r * d, d, &norm[r], &error[r]);
-        norm[r] = more * norm[r] + tiny;
-        error[r] = dtype == MW_F32 ? tiny : more * error[r] + tiny;
+        norm[r] = mw_length_bound(norm[r]);
+        error[r] = mw_length_bound(dtype == MW_F32 ? 0 : error[r]);
     }
     return MW_OK;
 }

@@ -13,7 +13,6 @@ static constexpr float unit_roundoff = 0x1p-22f;
 /* ---- bounds of rounding ---------------------------------------------------------------------------------- */
 
 static __global__ void measure_rows(float *norm, float *error, bool rounds, const float *x, int64_t d) {
-    const float more = 1 + 0x1p-11f, tiny = 0x1p-50f;
     const float *row = x + blockIdx.x * d;
     float all = 0, lost = 0;
     for (int64_t i = threadIdx.x; i < d; i += blockDim.x) {
@@ -24,8 +23,8 @@ static __global__ void measure_rows(float *norm, float *error, bool rounds, cons
     all = block_sum(all);
     lost = block_sum(lost);
     if (threadIdx.x > 0) return;
-    norm[blockIdx.x] = more * sqrtf(all) + tiny;
-    error[blockIdx.x] = more * sqrtf(lost) + tiny;
+    norm[blockIdx.x] = mw_length_bound(sqrtf(all));
+    error[blockIdx.x] = mw_length_bound(sqrtf(lost));
 }
 
 mw_status mw_cuda_round_errors(mw_backend *backend, float *norm, float *error, mw_dtype dtype, const float *x,

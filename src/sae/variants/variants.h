@@ -65,6 +65,7 @@ typedef struct chunk {
 typedef mw_status (*pre_visitor)(void *self, const chunk *);
 /* Calls `visit` for chunk after chunk of the rows, so that [all rows, n] is never in memory. */
 mw_status sae_visit(const mw_sae *sae, const float *x, int64_t rows, pre_visitor visit, void *self) MW_MUST_USE;
+
 /* Appends rows first .. first + rows to `out`: the positive values of a top_k, index and value [rows, k]. */
 mw_status append_positive(mw_backend *backend, mw_codes *out, int64_t first, int64_t rows, int64_t k,
                           const int32_t *index, const float *value) MW_MUST_USE;
