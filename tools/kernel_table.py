@@ -73,7 +73,7 @@ LAUNCHES = {
     "adam": each("numbers"), "adam_of_unit_rows": rows("latents"),
     "top_many": launch("256", 256, "rows of a chunk"), "top_few": launch("256", 256, "rows of a chunk"),
     "measure_rows": rows("rows"), "raise": rows("rows of a chunk"),
-    "all_dots<float>": launch("256", 256, "rows"), "all_dots<float4>": launch("256", 256, "rows"),
+    "all_dots<float>": launch("256", 256, "rows / 4"), "all_dots<float4>": launch("256", 256, "rows / 4"),
     "select_screened<float>": launch("256", 256, "rows of a chunk"), "select_screened<float4>": launch("256", 256, "rows of a chunk"),
     "decode<float>": rows("rows"), "decode<float4>": rows("rows"),
     "dots<float>": launch("32 an entry of the longest row, to 256", 256, "rows"),

@@ -37,22 +37,32 @@ mw_status mw_cuda_round_errors(mw_backend *backend, float *norm, float *error, m
 
 /* ---- by dot products ------------------------------------------------------------------------------------- */
 
-/* A thread block takes a row, a warp a latent. */
+static constexpr int DOT_ROWS = 4, DOT_LATENTS = 32 / DOT_ROWS;
+
+/* A warp takes DOT_ROWS rows and DOT_LATENTS latents. */
 template <typename V>
-static __global__ void all_dots(float *out, const V *x, const V *w, const float *bias, int64_t n, int64_t d) {
-    for (int64_t i = threadIdx.x / 32; i < n; i += blockDim.x / 32) {
-        float sum = warp_dot(x + blockIdx.x * d, w + i * d, d);
-        if (threadIdx.x % 32 == 0) out[blockIdx.x * n + i] = sum + bias[i];
+static __global__ void all_dots(float *out, const V *x, const V *w, const float *bias, int64_t rows, int64_t n,
+                                int64_t d) {
+    int64_t row = (int64_t)blockIdx.x * DOT_ROWS, step = blockDim.x / 32 * DOT_LATENTS;
+    int64_t most = rows - row < DOT_ROWS ? rows - row : DOT_ROWS;
+    for (int64_t first = threadIdx.x / 32 * DOT_LATENTS; first < n; first += step) {
+        const V *xs[DOT_ROWS], *ws[DOT_LATENTS];
+        for (int i = 0; i < DOT_ROWS; i++) xs[i] = x + (row + (i < most ? i : 0)) * d;
+        for (int i = 0; i < DOT_LATENTS; i++) ws[i] = w + (first + i < n ? first + i : first) * d;
+        float sum = warp_dots<DOT_ROWS, DOT_LATENTS>(xs, ws, d);
+        int64_t r = threadIdx.x % 32 / DOT_LATENTS, i = first + threadIdx.x % DOT_LATENTS;
+        if (r < most && i < n) out[(row + r) * n + i] = sum + bias[i];
     }
 }
 
 static mw_status by_dots(mw_backend *backend, const mw_screen *s, const float *x, int64_t rows, float *out) {
     cudaStream_t stream = cuda_of(backend)->stream;
+    unsigned blocks = (unsigned)((rows + DOT_ROWS - 1) / DOT_ROWS);
     if (fits_float4(s->d, x) && fits_float4(s->d, s->w))
-        MW_LAUNCH(all_dots<float4>, (unsigned)rows, CUDA_THREADS, 0, stream, out, (const float4 *)x,
-                  (const float4 *)s->w, s->bias, s->n, s->d / 4);
+        MW_LAUNCH(all_dots<float4>, blocks, CUDA_THREADS, 0, stream, out, (const float4 *)x, (const float4 *)s->w,
+                  s->bias, rows, s->n, s->d / 4);
     else
-        MW_LAUNCH(all_dots<float>, (unsigned)rows, CUDA_THREADS, 0, stream, out, x, s->w, s->bias, s->n, s->d);
+        MW_LAUNCH(all_dots<float>, blocks, CUDA_THREADS, 0, stream, out, x, s->w, s->bias, rows, s->n, s->d);
     return cuda_launched("all_dots");
 }
 

@@ -122,4 +122,35 @@ template <typename V> static __device__ __forceinline__ float warp_dot(const V *
     return sum;
 }
 
+/* Lanes O apart share out their 2 O sums: each keeps half of them, those of both lanes; at the end one of all lanes. */
+template <int O> static __device__ __forceinline__ void share_out(float *sum) {
+    bool upper = threadIdx.x & O;
+#pragma unroll
+    for (int j = 0; j < O; j++) {
+        float kept = upper ? sum[j + O] : sum[j], given = upper ? sum[j] : sum[j + O];
+        sum[j] = kept + __shfl_xor_sync(0xffffffffu, given, O);
+    }
+    if constexpr (O > 1) share_out<O / 2>(sum);
+}
+
+/* All 32 products of R rows and C rows, in warp_dot's order; lane r * C + c has that of x[r] and w[c]. */
+template <int R, int C, typename V>
+static __device__ __forceinline__ float warp_dots(const V *const *x, const V *const *w, int64_t d) {
+    static_assert(R * C == 32, "a sum for each lane");
+    float sum[32] = {};
+    for (int64_t i = threadIdx.x % 32; i < d; i += 32) {
+        V own[R];
+#pragma unroll
+        for (int r = 0; r < R; r++) own[r] = x[r][i];
+#pragma unroll
+        for (int c = 0; c < C; c++) {
+            V other = w[c][i];
+#pragma unroll
+            for (int r = 0; r < R; r++) sum[r * C + c] = fused(own[r], other, sum[r * C + c]);
+        }
+    }
+    share_out<16>(sum);
+    return sum[0];
+}
+
 #endif
