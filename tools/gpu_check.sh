@@ -203,7 +203,7 @@ part_c() {
 part_d() {
     export NCCL_DEBUG=VERSION
     [ -n "$dry" ] || suite d.one_rank 60 'mpi\.training\.1\.cuda' # the emulated build has two
-    suite d.two_ranks 150 'mpi\.training\.2\.cuda'
+    suite d.two_ranks $((dry ? 300 : 150)) 'mpi\.training\.2\.cuda'
     suite d.program 150 'cli\.device'
     unset NCCL_DEBUG
 }

@@ -3,16 +3,16 @@
 #include "microw/safetensors.h"
 #include "sae/step/step.h"
 
-enum { BATCH = 600, K = 6, SHARDS_MAX = 3 /* of the fixture's 1100 latents, in blocks of 512 */ };
+enum { K = 6, SHARDS_MAX = 3 /* of the fixture's 1100 latents, in blocks of 512 */ };
 
 /* An emulated device is some thousand times slower than a real one; test_sae_gradients runs every variant on it. Under
  * a sanitizer further steps of a curve run no other code. */
 #ifdef MICROW_CUDA_EMULATED
-enum { STEPS = 200, CURVE = 5, SOME = 2, FIRST = 1, STRIDE = 12 };
+enum { BATCH = 260, DEAD_AFTER = 700, STEPS = 200, CURVE = 5, SOME = 2, FIRST = 1, STRIDE = 12 };
 #elif defined(__SANITIZE_ADDRESS__)
-enum { STEPS = 200, CURVE = 30, SOME = 3, FIRST = 0, STRIDE = 1 };
+enum { BATCH = 600, DEAD_AFTER = 1500, STEPS = 200, CURVE = 30, SOME = 3, FIRST = 0, STRIDE = 1 };
 #else
-enum { STEPS = 200, CURVE = 200, SOME = 7, FIRST = 0, STRIDE = 1 };
+enum { BATCH = 600, DEAD_AFTER = 1500, STEPS = 200, CURVE = 200, SOME = 7, FIRST = 0, STRIDE = 1 };
 #endif
 
 /* A run of the fixture script's table; no_curve: a run that the fixture does not have. */
@@ -97,7 +97,7 @@ static mw_train_options options_of(void) {
                               .aux_weak = now->aux_weak,
                               .aux_lift = now->aux_lift,
                               .aux_coefficient = 1.0 / 32,
-                              .dead_after = 1500,
+                              .dead_after = DEAD_AFTER,
                               .resample_every = now->resample_every,
                               .k_start = now->k_start,
                               .k_anneal_steps = now->k_start ? 50 : 0,
