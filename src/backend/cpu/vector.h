@@ -17,6 +17,9 @@ void mw_add_run(float *x, const float *y, int64_t n);
 void mw_add_two(float *out, const float *x, const float *y, int64_t n); /* out = x + y; out overlaps neither */
 float mw_sum(const float *x, int64_t n);
 float mw_sum_squares(const float *x, float center, int64_t n); /* sum of (x - center)^2 */
+/* to = (x - mean) scale weight (+ bias); to may be x. */
+void mw_normal_run(float *to, const float *x, float mean, float scale, const float *weight, const float *bias,
+                   int64_t n);
 float mw_max(const float *x, int64_t n);
 /* Cuts x into spans of MAX_SPAN floats, each a matrix of MAX_LANES columns, and writes the largest of each column. NaN
  * is ignored. */
