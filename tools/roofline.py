@@ -271,16 +271,14 @@ LLAMA = {"name": "Llama 3.2 1B", "gpt2": False, "d": 2048, "heads": 32, "kv": 8,
 def forward(c, a, batch, context, dtype):
     """Adds mw_model_forward up to the site after a["layers"] layers, and the copy of its rows to the host, as in
     bench_forward."""
-    rows, d, item = batch * context, a["d"], 2 if dtype == "bf16" else 4
+    rows, d, item = batch * context, a["d"], 2 if dtype == "bf16" else 4  # of weights, and of what only products read
     q, kv, mlp = a["heads"] * a["head"], a["kv"] * a["head"], a["mlp"]
 
     def product(n, k):
-        if dtype == "bf16":
-            c.kernel("round_rows", rows, row_threads(k), 6 * rows * k)
         c.product("products", rows, n, k, dtype, item * rows * k + item * n * k + 4 * rows * n)
 
     def norm():
-        c.kernel("layer_norm" if a["gpt2"] else "rms_norm", rows, row_threads(d), 8 * rows * d)
+        c.kernel("layer_norm" if a["gpt2"] else "rms_norm", rows, row_threads(d), (4 + item) * rows * d)
 
     def add():
         c.kernel("add", each_blocks(rows * d), 256, 12 * rows * d)
@@ -306,7 +304,7 @@ def forward(c, a, batch, context, dtype):
             rotary(a["kv"])
         c.up(8 * batch, 2)
         c.up(24 * batch * tiles)
-        c.kernel("attend_tile<8, %d>" % per, batch * tiles * a["heads"], 128, 4 * rows * (2 * q + 2 * kv), flops=2 * multiplications,
+        c.kernel("attend_tile<8, %d>" % per, batch * tiles * a["heads"], 128, rows * (4 * (q + 2 * kv) + item * q), flops=2 * multiplications,
                  shared=shared, lds=multiplications / 32 * LDS_OF_FMA, logged="attend_tiles", row="attention")
         product(d, q)
         add()
@@ -314,7 +312,7 @@ def forward(c, a, batch, context, dtype):
         product(mlp, d)
         if not a["gpt2"]:
             product(mlp, d)
-        c.kernel("activate", each_blocks(rows * mlp), 256, (8 if a["gpt2"] else 12) * rows * mlp)
+        c.kernel("activate", each_blocks(rows * mlp), 256, (item + (4 if a["gpt2"] else 8)) * rows * mlp)
         product(d, mlp)
         add()
     c.down(4 * rows * d, row="the site's rows to the host", pinned=True)
@@ -503,15 +501,13 @@ FINDINGS = """1. **The encoder reads W_enc once for each chunk of rows** ({chunk
    {squares:.2f} ms instead of {squares_ceiling:.3f}, `sum_tiles` {sums:.2f} instead of {sums_ceiling:.2f}.
 7. **The bf16 copy of W_enc** is made by a pass of its own ({copy_at}), {copy:.2f} ms at the ceiling, {copy_written:.2f} as
    `round_bf16` has one load of 4 bytes a thread in flight ({bf16_at}). `adam` could write it: 2 bytes instead of 6.
-8. **`round_rows`** ({round_at}) likewise, and once for each product: in a bf16 pass q, k and v, or gate and up, each round the same
-   rows again. {round_llama:.1f} of {pass_llama:.0f} ms of Llama 3.2 1B. The bench's `encoder` contains it too.
-9. **`weigh_block`** ({weigh_at}) reads all of W_enc for the gradient of b_dec: {weigh:.2f} ms.
-10. **Attention of a pass** ({attention_at}) multiplies in f32 from shared memory, with {lds} loads from it for each multiplication in the
-    sm_90 code (16 multiplications to 20 to 32 loads in q k, 32 to 64 in p v), and a multiprocessor does one such load a clock for 32 lanes:
-    some {attention_rate:.0f} TFLOP/s. {attention_gpt2:.1f} ms of GPT-2's pass and {attention_llama:.1f} of Llama's, in f32 and bf16 alike: in bf16 more than
-    {attention_times:.1f} times the products of GPT-2. Keeping a key in registers for the eight rows of a warp would remove about half of the loads;
-    tensor cores nearly all.
-11. **64-bit division**: `gather` ({gather_at}) divides 64-bit numbers for each element, `rotary` ({rotary_at})
+8. **`weigh_block`** ({weigh_at}) reads all of W_enc for the gradient of b_dec: {weigh:.2f} ms.
+9. **Attention of a pass** ({attention_at}) multiplies in f32 from shared memory, with {lds} loads from it for each multiplication in the
+   sm_90 code (16 multiplications to 20 to 32 loads in q k, 32 to 64 in p v), and a multiprocessor does one such load a clock for 32 lanes:
+   some {attention_rate:.0f} TFLOP/s. {attention_gpt2:.1f} ms of GPT-2's pass and {attention_llama:.1f} of Llama's, in f32 and bf16 alike: in bf16 more than
+   {attention_times:.1f} times the products of GPT-2. Keeping a key in registers for the eight rows of a warp would remove about half of the loads;
+   tensor cores nearly all.
+10. **64-bit division**: `gather` ({gather_at}) divides 64-bit numbers for each element, `rotary` ({rotary_at})
     likewise. Both are small in a pass; they are counted by their bytes."""
 
 
@@ -524,7 +520,7 @@ PLACES = {  # where to look: file, text of the line
     "search_at": ("cuda_sparse.cu", "int64_t latent_of("), "topk_at": ("cuda_sparse.cu", "void top_few("),
     "tiles_at": ("cuda_sums.cu", "void sum_tiles("), "squares_at": ("cuda_sums.cu", "void sum_squares("),
     "weigh_at": ("cuda_sums.cu", "void weigh_block("), "bf16_at": ("cuda_matmul.cu", "void round_bf16("),
-    "round_at": ("cuda_matmul.cu", "void round_rows("), "attention_at": ("cuda_attention.cu", "void attend_tile("),
+    "attention_at": ("cuda_attention.cu", "void attend_tile("),
     "gather_at": ("cuda_elementwise.cu", "void gather("),
 }
 
@@ -560,8 +556,7 @@ def findings(machine, steps, passes):
         spans=ms("add_spans<float4>"), fill=ms("fill with zeros"), fused=1e3 * 24 * weight / machine["memory"],
         topk=ms("top_few", "written"), tiles=ceil(batch, ROW_TILE), squares=ms("sum_squares", "written"), squares_ceiling=ms("sum_squares"),
         sums=ms("sum_tiles", "written"), sums_ceiling=ms("sum_tiles"), copy=ms("round_bf16"), copy_written=ms("round_bf16", "written"),
-        round_llama=1e3 * llama.rows["round_rows"]["written"], pass_llama=1e3 * llama.total("written"), weigh=ms("weigh_block"),
-        lds=LDS_OF_FMA, attention_rate=2e-12 * 32 * machine["sms"] * machine["clock"] / LDS_OF_FMA,
+        weigh=ms("weigh_block"), lds=LDS_OF_FMA, attention_rate=2e-12 * 32 * machine["sms"] * machine["clock"] / LDS_OF_FMA,
         attention_gpt2=1e3 * gpt2.rows["attention"]["written"], attention_llama=1e3 * llama.rows["attention"]["written"],
         attention_times=gpt2.rows["attention"]["written"] / gpt2.rows["products"]["written"])
 

@@ -25,11 +25,28 @@ extern "C" {
 
 enum { MW_ROW_TILE = 128, MW_COPY_SLOTS = 2 };
 
+typedef enum mw_activation {
+    MW_ACT_GELU_TANH,
+    MW_ACT_GELU_ERF,
+    MW_ACT_SILU,
+    MW_ACT_RELU,
+    MW_ACT_RELU_SQUARED, /* max(x, 0)^2 */
+    MW_ACT_COUNT
+} mw_activation;
+
+/* What a product does to its numbers before it writes them: c = act(c) (* times). */
+typedef struct mw_epilogue {
+    mw_activation activation;
+    const float *times; /* [m,n] dense, or NULL */
+    uint16_t *rounded;  /* [m,n] dense, or NULL: gets the numbers rounded to bf16; those in C have no meaning then */
+} mw_epilogue;
+
 /* C[m,n] = A[m,k] * B (+ bias) (+ C). B is [k,n], or [n,k] with b_transposed; f32, bf16 or f16. With a 16-bit B a
  * backend may round A to bf16. lda, ldb and ldc count elements. */
 typedef struct mw_matmul {
     int64_t m, n, k;
     const float *a;
+    const uint16_t *a_bf16; /* A rounded to bf16 [m,k], dense, `a` is not read; or NULL. B is bf16, has_fast_bf16 */
     int64_t lda;
     const void *b;
     mw_dtype b_dtype;
@@ -39,6 +56,7 @@ typedef struct mw_matmul {
     float *c;
     int64_t ldc;
     bool accumulate;                /* adds to C */
+    const mw_epilogue *epilogue;    /* or NULL; with C dense, and without accumulate */
     bool tf32;                      /* with f32 B: operands may be rounded to 11 bits where that is faster */
     const struct mw_packed *packed; /* B as `pack` laid it out: `b` is not read; or NULL */
 } mw_matmul;
@@ -66,15 +84,6 @@ typedef struct mw_screen {
     const float *norm, *error; /* for a screen: [n] bounds of |w_i| and |w_i - b_i| from round_errors */
 } mw_screen;
 
-typedef enum mw_activation {
-    MW_ACT_GELU_TANH,
-    MW_ACT_GELU_ERF,
-    MW_ACT_SILU,
-    MW_ACT_RELU,
-    MW_ACT_RELU_SQUARED, /* max(x, 0)^2 */
-    MW_ACT_COUNT
-} mw_activation;
-
 /* Constants of xIELU: of positive and negative numbers, and of all. */
 typedef struct mw_xielu {
     float p, n, beta, eps;
@@ -88,8 +97,9 @@ typedef struct mw_attention {
     const int64_t *kv_len; /* [n_seq] keys; query i sees keys 0 .. kv_len - q_len + i */
     const float *const *k; /* [n_seq] -> [kv_len, n_kv_heads * head_dim] */
     const float *const *v;
-    const float *q; /* [rows, n_heads * head_dim] */
-    float *out;     /* as q */
+    const float *q;    /* [rows, n_heads * head_dim] */
+    float *out;        /* as q */
+    uint16_t *rounded; /* as q, or NULL: gets the result rounded to bf16; the numbers in out have no meaning then */
     int64_t n_heads, n_kv_heads, head_dim;
     float scale, softcap; /* softcap 0: none; else a score becomes softcap * tanh(score / softcap) */
     int64_t window;       /* 0: all keys; else a query sees itself and the window - 1 keys before it */
@@ -217,20 +227,18 @@ typedef struct mw_backend mw_backend;
     /* f16. */                                                                                                         \
     X(mw_status, gather_rows, mw_backend *, float *out, const void *table, mw_dtype dtype, const int32_t *index,       \
       int64_t rows, int64_t width, float scale, bool add)                                                              \
-    /* Ba et al. 2016, over rows of x [rows, width]; bias may be NULL. out may be x. */                                \
-    X(mw_status, layer_norm, mw_backend *, float *out, const float *x, const float *weight, const float *bias,         \
+    /* Norms over rows of x [rows, width]. Each writes to out, which may be x, or, where `rounded` is not NULL, the */ \
+    /* numbers rounded to bf16 to it. Ba et al. 2016; bias may be NULL. */                                             \
+    X(mw_status, layer_norm, mw_backend *, float *out, uint16_t *rounded, const float *x, const float *weight,         \
+      const float *bias, int64_t rows, int64_t width, float eps)                                                       \
+    /* x / rms(x) * weight. Zhang & Sennrich 2019. */                                                                  \
+    X(mw_status, rms_norm, mw_backend *, float *out, uint16_t *rounded, const float *x, const float *weight,           \
       int64_t rows, int64_t width, float eps)                                                                          \
-    /* out = x / rms(x) * weight. Zhang & Sennrich 2019. out may be x. */                                              \
-    X(mw_status, rms_norm, mw_backend *, float *out, const float *x, const float *weight, int64_t rows, int64_t width, \
-      float eps)                                                                                                       \
     /* Rotates the first 2 * pairs columns of each head, in place: in halves (x_i, x_{i + pairs}), or interleaved */   \
     /* (x_2i, x_{2i + 1}) as Su et al. 2021. cos_sin is [positions, pairs, 2], x is [rows, heads * head_dim]. */       \
     X(mw_status, rotary, mw_backend *, float *x, const float *cos_sin, const int32_t *position, int64_t rows,          \
       int64_t heads, int64_t head_dim, int64_t pairs, bool interleaved)                                                \
     X(mw_status, attention, mw_backend *, const mw_attention *)                                                        \
-    X(mw_status, activate, mw_backend *, mw_activation kind, float *x, int64_t count)                                  \
-    /* gate = act(gate) * up */                                                                                        \
-    X(mw_status, activate_gated, mw_backend *, mw_activation kind, float *gate, const float *up, int64_t count)        \
     X(mw_status, add, mw_backend *, float *x, const float *y, int64_t count) /* x += y */                              \
     X(mw_status, soft_cap, mw_backend *, float *x, int64_t count, float cap) /* x = cap tanh(x / cap) */               \
     /* x = x > least ? x : least, then x = x < most ? x : most; either may be infinite. */                             \

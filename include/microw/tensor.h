@@ -46,6 +46,8 @@ float mw_f16_to_f32(uint16_t x);
  * not overlap it.
  * MW_ERR_UNSUPPORTED: another dtype. */
 mw_status mw_convert_to_f32(mw_dtype dtype, const void *in, int64_t count, float *out) MW_MUST_USE;
+/* Rounds `count` numbers to bf16, halves to even. */
+void mw_round_bf16(const float *in, int64_t count, uint16_t *out);
 /* Converts `count` numbers from f32 to MW_F32, MW_BF16 or MW_F16. MW_ERR_UNSUPPORTED: another dtype. */
 mw_status mw_convert_from_f32(mw_dtype dtype, const float *in, int64_t count, void *out) MW_MUST_USE;
 

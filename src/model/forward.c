@@ -13,6 +13,7 @@ typedef struct pass {
     int32_t *position, *sequence;        /* [rows] */
     int64_t *first_row, *q_len, *kv_len; /* [n_seq] */
     const float **k_of, **v_of;          /* [n_seq] */
+    bool h_rounded;                      /* work.h has numbers rounded to bf16 */
 } pass;
 
 /* Returns whether no later site than `site`, nor logits, are needed. */
@@ -41,31 +42,66 @@ static mw_status fire(pass *p, int64_t layer, mw_site_kind kind, float *x) {
     return fire_rows(p, site, x, mw_model_site_width(p->model, site), 0, p->rows);
 }
 
+/* Multiplies rows by a weight; the caller gives the rows, C and the epilogue. */
+static mw_status multiply_as(pass *p, const mw_weight *w, mw_matmul t) {
+    t.n = t.ldc = w->out;
+    t.k = t.lda = w->in;
+    t.b = w->data;
+    t.b_dtype = w->dtype;
+    t.ldb = w->ld;
+    t.b_transposed = w->transposed;
+    t.bias = w->bias;
+    t.packed = w->packed;
+    return p->backend->ops->matmul(p->backend, &t);
+}
+
 static mw_status multiply(pass *p, const mw_weight *w, const float *x, float *y, int64_t rows) {
-    return p->backend->ops->matmul(p->backend, &(mw_matmul){.m = rows,
-                                                            .n = w->out,
-                                                            .k = w->in,
-                                                            .a = x,
-                                                            .lda = w->in,
-                                                            .b = w->data,
-                                                            .b_dtype = w->dtype,
-                                                            .ldb = w->ld,
-                                                            .b_transposed = w->transposed,
-                                                            .bias = w->bias,
-                                                            .c = y,
-                                                            .ldc = w->out,
-                                                            .packed = w->packed});
+    return multiply_as(p, w, (mw_matmul){.m = rows, .a = x, .c = y});
 }
 
 static const mw_norm none;
 
+/* Returns whether only products read the rows at a site of a layer, and round them to bf16. */
+static bool is_read_rounded(const pass *p, int64_t l, mw_site_kind kind) {
+    return p->model->info.dtype == MW_BF16 && p->backend->ops->has_fast_bf16(p->backend) &&
+           !mw_hooks_wanted(p->model->hooks, (mw_site){(int)l, kind});
+}
+
+/* Normalizes `rows` vectors of `width` to y or, where it is not NULL, `rounded`. */
+static mw_status apply_norm(pass *p, const mw_norm *norm, const float *x, float *y, uint16_t *rounded, int64_t rows,
+                            int64_t width) {
+    const mw_architecture *a = &p->model->arch;
+    float eps = (float)a->eps;
+    if (a->family->norm.kind == NORM_RMS)
+        return p->backend->ops->rms_norm(p->backend, y, rounded, x, norm->weight, rows, width, eps);
+    return p->backend->ops->layer_norm(p->backend, y, rounded, x, norm->weight, norm->bias, rows, width, eps);
+}
+
 /* Normalizes `rows` vectors of `width`; copies them where there is no norm. */
 static mw_status normalize(pass *p, const mw_norm *norm, const float *x, float *y, int64_t rows, int64_t width) {
-    const mw_architecture *a = &p->model->arch;
-    if (!norm->weight) return p->backend->ops->copy_2d(p->backend, y, width, x, width, rows, width);
-    if (a->family->norm.kind == NORM_RMS)
-        return p->backend->ops->rms_norm(p->backend, y, x, norm->weight, rows, width, (float)a->eps);
-    return p->backend->ops->layer_norm(p->backend, y, x, norm->weight, norm->bias, rows, width, (float)a->eps);
+    if (norm->weight) return apply_norm(p, norm, x, y, NULL, rows, width);
+    return p->backend->ops->copy_2d(p->backend, y, width, x, width, rows, width);
+}
+
+/* Normalizes the stream to work.h, the input of attention or of the MLP. */
+static mw_status normalize_stream(pass *p, int64_t l, mw_site_kind site, const mw_norm *norm, const float *stream) {
+    float *h = p->model->work.h;
+    int64_t d = p->model->arch.d_model;
+    if (p->model->arch.norms_last) norm = &none;
+    p->h_rounded = norm->weight && is_read_rounded(p, l, site);
+    if (p->h_rounded) return apply_norm(p, norm, stream, NULL, (uint16_t *)h, p->rows, d);
+    MW_TRY(normalize(p, norm, stream, h, p->rows, d));
+    return fire(p, l, site, h);
+}
+
+/* Multiplies work.h by a weight. */
+static mw_status multiply_h(pass *p, const mw_weight *w, float *y, const mw_epilogue *epilogue) {
+    mw_matmul t = {.m = p->rows, .c = y, .epilogue = epilogue};
+    if (p->h_rounded)
+        t.a_bf16 = (const uint16_t *)p->model->work.h;
+    else
+        t.a = p->model->work.h;
+    return multiply_as(p, w, t);
 }
 
 /* Multiplies by a matrix of groups and separates q, k and v of each group. */
@@ -79,7 +115,7 @@ static mw_status split_groups(pass *p, const mw_weight *qkv) {
     } parts[] = {{w->q, q}, {w->k, kv}, {w->v, kv}};
     static const int usual[] = {0, 1, 2}, quarters[] = {0, 2, 1};
     const int *order = a->family->attention.qkv == QKV_QUARTERS ? quarters : usual;
-    MW_TRY(multiply(p, qkv, w->h, w->qkv, p->rows));
+    MW_TRY(multiply_h(p, qkv, w->qkv, NULL));
     int64_t from = 0;
     for (int64_t g = 0; g < groups; g++)
         for (int i = 0; i < 3; i++) {
@@ -97,9 +133,9 @@ static mw_status project(pass *p, int64_t l) {
     if (layer->qkv.data) {
         MW_TRY(split_groups(p, &layer->qkv));
     } else {
-        MW_TRY(multiply(p, &layer->q, w->h, w->q, p->rows));
-        MW_TRY(multiply(p, &layer->k, w->h, w->k, p->rows));
-        MW_TRY(multiply(p, &layer->v, w->h, w->v, p->rows));
+        MW_TRY(multiply_h(p, &layer->q, w->q, NULL));
+        MW_TRY(multiply_h(p, &layer->k, w->k, NULL));
+        MW_TRY(multiply_h(p, &layer->v, w->v, NULL));
     }
     MW_TRY(fire(p, l, MW_ATTN_Q, w->q));
     MW_TRY(fire(p, l, MW_ATTN_K, w->k));
@@ -206,13 +242,13 @@ static mw_status attend(pass *p, int64_t l) {
     const mw_architecture *a = &p->model->arch;
     const mw_layer *layer = &p->model->layers[l];
     mw_workspace *w = &p->model->work;
-    MW_TRY(normalize(p, a->norms_last ? &none : &layer->norm1, w->x, w->h, p->rows, a->d_model));
-    MW_TRY(fire(p, l, MW_ATTN_IN, w->h));
+    MW_TRY(normalize_stream(p, l, MW_ATTN_IN, &layer->norm1, w->x));
     if (finished(p, (mw_site){(int)l, MW_ATTN_IN})) return MW_OK;
     MW_TRY(project(p, l));
     if (finished(p, (mw_site){(int)l, MW_ATTN_V})) return MW_OK;
     MW_TRY(turn_queries_and_keys(p, l));
     MW_TRY(set_keys_and_values(p, l));
+    uint16_t *rounded = is_read_rounded(p, l, MW_ATTN_Z) ? w->rounded : NULL;
     mw_attention attention = {.n_seq = p->batch->n_seq,
                               .q_row = p->first_row,
                               .q_len = p->q_len,
@@ -221,6 +257,7 @@ static mw_status attend(pass *p, int64_t l) {
                               .v = p->v_of,
                               .q = w->q,
                               .out = w->z,
+                              .rounded = rounded,
                               .n_heads = a->n_heads,
                               .n_kv_heads = a->n_kv_heads,
                               .head_dim = a->head_dim,
@@ -231,7 +268,7 @@ static mw_status attend(pass *p, int64_t l) {
                               .key_bias_stride = p->model->key_bias_positions};
     MW_TRY(p->backend->ops->attention(p->backend, &attention));
     MW_TRY(fire(p, l, MW_ATTN_Z, w->z));
-    MW_TRY(multiply(p, &layer->o, w->z, w->out, p->rows));
+    MW_TRY(multiply_as(p, &layer->o, (mw_matmul){.m = p->rows, .a = w->z, .a_bf16 = rounded, .c = w->out}));
     return finish_output(p, l, &layer->post_attn, MW_ATTN_OUT);
 }
 
@@ -240,22 +277,19 @@ static mw_status feed_forward(pass *p, int64_t l, const float *stream) {
     const mw_architecture *a = &p->model->arch;
     const mw_layer *layer = &p->model->layers[l];
     mw_workspace *w = &p->model->work;
-    MW_TRY(normalize(p, a->norms_last ? &none : &layer->norm2, stream, w->h, p->rows, a->d_model));
-    MW_TRY(fire(p, l, MW_MLP_IN, w->h));
+    MW_TRY(normalize_stream(p, l, MW_MLP_IN, &layer->norm2, stream));
     if (finished(p, (mw_site){(int)l, MW_MLP_IN})) return MW_OK;
-    MW_TRY(multiply(p, &layer->up, w->h, w->up, p->rows));
-    float *active = w->up;
-    if (layer->gate.data) {
-        active = w->gate;
-        MW_TRY(multiply(p, &layer->gate, w->h, w->gate, p->rows));
-        MW_TRY(p->backend->ops->activate_gated(p->backend, a->activation, w->gate, w->up, p->rows * a->d_mlp));
-    } else if (a->xielu) {
-        MW_TRY(p->backend->ops->xielu(p->backend, &layer->xielu, w->up, p->rows * a->d_mlp));
-    } else {
-        MW_TRY(p->backend->ops->activate(p->backend, a->activation, w->up, p->rows * a->d_mlp));
-    }
+    const mw_weight *last = layer->gate.data ? &layer->gate : &layer->up; /* whose numbers are activated */
+    float *active = layer->gate.data ? w->gate : w->up;
+    const mw_epilogue activate = {.activation = a->activation,
+                                  .times = layer->gate.data ? w->up : NULL,
+                                  .rounded = is_read_rounded(p, l, MW_MLP_ACT) && !a->xielu ? w->rounded : NULL};
+    if (layer->gate.data) MW_TRY(multiply_h(p, &layer->up, w->up, NULL));
+    MW_TRY(multiply_h(p, last, active, a->xielu ? NULL : &activate));
+    if (a->xielu) MW_TRY(p->backend->ops->xielu(p->backend, &layer->xielu, active, p->rows * a->d_mlp));
     MW_TRY(fire(p, l, MW_MLP_ACT, active));
-    MW_TRY(multiply(p, &layer->down, active, w->out, p->rows));
+    MW_TRY(
+        multiply_as(p, &layer->down, (mw_matmul){.m = p->rows, .a = active, .a_bf16 = activate.rounded, .c = w->out}));
     return finish_output(p, l, &layer->post_mlp, MW_MLP_OUT);
 }
 

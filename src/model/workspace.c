@@ -3,7 +3,7 @@
 
 void mw_workspace_free(mw_model *model) {
     mw_workspace *w = &model->work;
-    float *all[] = {w->x, w->h, w->q, w->k, w->v, w->qkv, w->z, w->out, w->gate, w->up, w->logits};
+    void *all[] = {w->x, w->h, w->q, w->k, w->v, w->qkv, w->z, w->out, w->gate, w->up, w->logits, w->rounded};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i]) model->backend->ops->free(model->backend, all[i]);
     *w = (mw_workspace){0};
@@ -37,6 +37,10 @@ mw_status mw_workspace_reserve(mw_model *model, int64_t rows) {
                   {&w->up, a->d_mlp}};
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
         if (wanted[i].width) MW_TRY(mw_backend_floats(model->backend, rows * wanted[i].width, wanted[i].slot));
+    size_t rounded = (size_t)(rows * (q > a->d_mlp ? q : a->d_mlp)) * sizeof *w->rounded;
+    void *block = NULL;
+    if (model->info.dtype == MW_BF16) MW_TRY(model->backend->ops->alloc(model->backend, rounded, &block));
+    w->rounded = block;
     w->rows = rows;
     return MW_OK;
 }

@@ -87,7 +87,7 @@ DISPATCHED static void widen_bf16(const uint16_t *in, int64_t count, float *out)
     for (int64_t i = 0; i < count; i++) out[i] = widened_bf16(in[i]);
 }
 
-DISPATCHED static void narrow_bf16(const float *in, int64_t count, uint16_t *out) {
+DISPATCHED void mw_round_bf16(const float *in, int64_t count, uint16_t *out) {
 #pragma omp simd
     for (int64_t i = 0; i < count; i++) out[i] = round_bf16(in[i]);
 }
@@ -141,7 +141,7 @@ mw_status mw_convert_from_f32(mw_dtype dtype, const float *in, int64_t count, vo
         memcpy(out, in, (size_t)count * sizeof(float));
         return MW_OK;
     case MW_BF16:
-        narrow_bf16(in, count, out);
+        mw_round_bf16(in, count, out);
         return MW_OK;
     case MW_F16:
         for (int64_t i = 0; i < count; i++) ((uint16_t *)out)[i] = mw_f32_to_f16(in[i]);

@@ -119,6 +119,16 @@ static void rows_do_not_depend_on_other_tiles(void) {
 
 /* ---- norms, rotary, activations ------------------------------------------------------------------------ */
 
+/* `device` holds the numbers rounded to bf16. */
+static void check_rounded(const void *device, const float *numbers, int64_t n) {
+    uint16_t *expected = mw_alloc((size_t)n * 2), *got = mw_alloc((size_t)n * 2);
+    mw_round_bf16(numbers, n, expected);
+    NEED_OK(b->ops->download(b, got, device, (size_t)n * 2));
+    CHECK(memcmp(got, expected, (size_t)n * 2) == 0);
+    mw_free(expected);
+    mw_free(got);
+}
+
 static void norms(void) {
     enum { R = 7, W = 133 };
     float *x = numbers(R * W, 1), *weight = numbers(W, 2), *bias = numbers(W, 3), got[R * W], ln[R * W], rms[R * W];
@@ -135,14 +145,21 @@ static void norms(void) {
         }
     }
     float *dx = put(x, R * W), *dw = put(weight, W), *db = put(bias, W), *out = put(NULL, R * W);
-    CHECK_OK(b->ops->layer_norm(b, out, dx, dw, db, R, W, 1e-5f));
+    void *rounded = put_bytes(NULL, R * W * 2);
+    CHECK_OK(b->ops->layer_norm(b, out, NULL, dx, dw, db, R, W, 1e-5f));
     get(got, out, R * W);
     CHECK(relative_error(got, ln, R * W) < f32_tolerance);
-    CHECK_OK(b->ops->rms_norm(b, dx, dx, dw, R, W, 1e-6f)); /* in place */
+    CHECK_OK(b->ops->layer_norm(b, NULL, rounded, dx, dw, db, R, W, 1e-5f));
+    check_rounded(rounded, got, R * W);
+    CHECK_OK(b->ops->rms_norm(b, out, NULL, dx, dw, R, W, 1e-6f));
+    get(got, out, R * W);
+    CHECK_OK(b->ops->rms_norm(b, NULL, rounded, dx, dw, R, W, 1e-6f));
+    check_rounded(rounded, got, R * W);
+    CHECK_OK(b->ops->rms_norm(b, dx, NULL, dx, dw, R, W, 1e-6f)); /* in place */
     get(got, dx, R * W);
     CHECK(relative_error(got, rms, R * W) < f32_tolerance);
-    void *device[] = {dx, dw, db, out};
-    for (int i = 0; i < 4; i++) b->ops->free(b, device[i]);
+    void *device[] = {dx, dw, db, out, rounded};
+    for (int i = 0; i < 5; i++) b->ops->free(b, device[i]);
     mw_free(x);
     mw_free(weight);
     mw_free(bias);
@@ -200,18 +217,21 @@ static void activations(void) {
     for (int i = 0; i < N; i++)
         x[i] *= i % 7 == 0 ? 20.0f : i % 5 == 0 ? 1e-4f : 2.0f; /* large values, and values near zero */
     for (int kind = 0; kind < MW_ACT_COUNT; kind++) {
-        float *dx = put(x, N), *du = put(up, N);
-        for (int i = 0; i < N; i++) expected[i] = (float)activation_of((mw_activation)kind, x[i]);
-        CHECK_OK(b->ops->activate(b, (mw_activation)kind, dx, N));
-        get(got, dx, N);
+        float one = 1, *dx = put(x, N), *du = put(up, N), *dc = put(x, N), *done = put(&one, 1);
+        mw_epilogue then = {.activation = (mw_activation)kind};
+        mw_matmul t = {.m = 1, .n = N, .k = 1, .a = done, .lda = 1, .b = dx, .ldb = N, .c = dc, .ldc = N};
+        t.epilogue = &then;
+        for (int i = 0; i < N; i++) expected[i] = (float)activation_of(then.activation, x[i]);
+        CHECK_OK(b->ops->matmul(b, &t));
+        get(got, dc, N);
         for (int i = 0; i < N; i++) CHECK(fabs(got[i] - expected[i]) < 1e-6 + 3e-6 * fabs(expected[i]));
-        NEED_OK(b->ops->upload(b, dx, x, N * 4));
         for (int i = 0; i < N; i++) expected[i] *= up[i];
-        CHECK_OK(b->ops->activate_gated(b, (mw_activation)kind, dx, du, N));
-        get(got, dx, N);
+        then.times = du;
+        CHECK_OK(b->ops->matmul(b, &t));
+        get(got, dc, N);
         CHECK(relative_error(got, expected, N) < f32_tolerance);
-        b->ops->free(b, dx);
-        b->ops->free(b, du);
+        float *all[] = {dx, du, dc, done};
+        for (int i = 0; i < 4; i++) b->ops->free(b, all[i]);
     }
     float *dx = put(x, N);
     for (int i = 0; i < N; i++) expected[i] = (float)(3.0 * tanh(x[i] / 3.0));
@@ -237,6 +257,80 @@ static void activations(void) {
     b->ops->free(b, dx);
     void *host[] = {x, up, expected, got};
     for (int i = 0; i < 4; i++) mw_free(host[i]);
+}
+
+/* An activated number has the same bytes wherever it stands in a row, and whatever the row's length. */
+static void activations_do_not_depend_on_their_place(void) {
+    enum { N = 700 };
+    float one = 1, *x = numbers(N, 4), *whole = mw_alloc(N * 4), *part = mw_alloc(N * 4);
+    float *dx = put(x, N), *dc = put(NULL, N), *done = put(&one, 1);
+    for (int kind = 0; kind < MW_ACT_COUNT; kind++) {
+        const mw_epilogue then = {.activation = (mw_activation)kind};
+        mw_matmul t = {.m = 1, .n = N, .k = 1, .a = done, .lda = 1, .b = dx, .ldb = N, .c = dc, .ldc = N};
+        t.epilogue = &then;
+        CHECK_OK(b->ops->matmul(b, &t));
+        get(whole, dc, N);
+        for (int from = 0; from < 40; from++)
+            for (int n = 1; n < 70; n += 1 + from) {
+                t.b = dx + from;
+                t.n = n;
+                t.ldb = t.ldc = n;
+                CHECK_OK(b->ops->matmul(b, &t));
+                get(part, dc, n);
+                CHECK(memcmp(whole + from, part, (size_t)n * 4) == 0);
+            }
+    }
+    float *device[] = {dx, dc, done}, *host[] = {x, whole, part};
+    for (int i = 0; i < 3; i++) b->ops->free(b, device[i]);
+    for (int i = 0; i < 3; i++) mw_free(host[i]);
+}
+
+/* A product that rounds its results to bf16, and one that reads such a matrix, give the bytes of rounding in between:
+ * act(X W) V, with one row, a tile, and a row more. */
+static void check_rounded_between(int64_t m, bool packed) {
+    enum { D = 37, H = 530 };
+    float *x = numbers(m * D, 1), *w = numbers(D * H, 2), *times = numbers(m * H, 3),
+          *got = mw_alloc((size_t)m * D * 4), *expected = mw_alloc((size_t)m * D * 4);
+    uint16_t *w16 = mw_alloc(D * H * 2);
+    CHECK_OK(mw_convert_from_f32(MW_BF16, w, D * H, w16));
+    float *dx = put(x, m * D), *dt = put(times, m * H), *active = put(NULL, m * H), *dc = put(NULL, m * D);
+    void *dw = put_bytes(w16, D * H * 2), *rounded = put_bytes(NULL, (size_t)(m * H) * 2);
+    mw_epilogue then = {.activation = MW_ACT_SILU, .times = dt};
+    mw_matmul up = {.m = m, .n = H, .k = D, .a = dx, .lda = D, .b = dw, .b_dtype = MW_BF16, .ldb = H};
+    mw_matmul down = {.m = m, .n = D, .k = H, .a = active, .lda = H, .b = dw, .b_dtype = MW_BF16, .ldb = H};
+    mw_packed *first = NULL, *second = NULL;
+    down.b_transposed = true;
+    if (packed) CHECK_OK(b->ops->pack(b, &up, MW_BF16, NULL, &first));
+    if (packed) CHECK_OK(b->ops->pack(b, &down, MW_BF16, NULL, &second));
+    up.packed = first;
+    down.packed = second;
+    up.c = active;
+    up.ldc = H;
+    up.epilogue = &then;
+    down.c = dc;
+    down.ldc = D;
+    CHECK_OK(b->ops->matmul(b, &up));
+    CHECK_OK(b->ops->matmul(b, &down));
+    get(expected, dc, m * D);
+    then.rounded = rounded;
+    down.a = NULL;
+    down.a_bf16 = rounded;
+    CHECK_OK(b->ops->matmul(b, &up));
+    CHECK_OK(b->ops->matmul(b, &down));
+    get(got, dc, m * D);
+    CHECK(memcmp(got, expected, (size_t)m * D * 4) == 0);
+    b->ops->free_packed(b, first);
+    b->ops->free_packed(b, second);
+    void *device[] = {dx, dt, active, dc, dw, rounded}, *host[] = {x, w, times, got, expected, w16};
+    for (int i = 0; i < 6; i++) b->ops->free(b, device[i]);
+    for (int i = 0; i < 6; i++) mw_free(host[i]);
+}
+
+static void rounding_between_products(void) {
+    static const int64_t rows[] = {1, 5, MW_ROW_TILE, MW_ROW_TILE + 1};
+    if (!b->ops->has_fast_bf16(b)) return;
+    for (int i = 0; i < 4; i++)
+        for (int packed = 0; packed < 2; packed++) check_rounded_between(rows[i], packed);
 }
 
 static void rows_and_sums(void) {
@@ -361,8 +455,11 @@ static void attention(void) {
         CHECK_OK(b->ops->attention(b, &task));
         get(got, out, nq);
         CHECK(relative_error(got, expected, nq) < f32_tolerance);
-        void *device[] = {dq, dk, dv, db, out};
-        for (int i = 0; i < 5; i++) b->ops->free(b, device[i]);
+        task.rounded = put_bytes(NULL, (size_t)nq * 2);
+        CHECK_OK(b->ops->attention(b, &task));
+        check_rounded(task.rounded, got, nq);
+        void *device[] = {dq, dk, dv, db, out, task.rounded};
+        for (int i = 0; i < 6; i++) b->ops->free(b, device[i]);
         void *host[] = {q, k, v, bias, expected, got};
         for (int i = 0; i < 6; i++) mw_free(host[i]);
     }
@@ -648,6 +745,8 @@ int main(int argc, char **argv) {
     RUN(norms);
     RUN(rotary);
     RUN(activations);
+    RUN(activations_do_not_depend_on_their_place);
+    RUN(rounding_between_products);
     RUN(rows_and_sums);
     RUN(host_memory_is_free_again);
     RUN(strides_of_one_row);

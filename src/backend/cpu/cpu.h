@@ -60,6 +60,8 @@ extern const mw_cpu_product mw_cpu_onednn, mw_cpu_cblas, mw_cpu_ordered;
 mw_status mw_cpu_visit_tiles(const mw_cpu_product *product, const mw_matmul *whole,
                              const mw_tile_visit *visit) MW_MUST_USE;
 
+/* x = act(x) */
+void mw_activate_run(mw_activation kind, float *x, int64_t n);
 /* Sorts k entries by index; for small k. */
 void mw_sort_by_index(float *value, int32_t *index, int64_t k);
 /* Returns the k-th largest of x, which is reordered. */

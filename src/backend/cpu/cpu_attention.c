@@ -144,7 +144,11 @@ static void attend_head(const head *h) {
     }
     for (int64_t start = keys_begin(h, 0) / MW_KEY_TILE * MW_KEY_TILE; start < h->n_keys; start += MW_KEY_TILE)
         attend_keys(h, start);
-    for (int64_t i = 0; i < h->n_queries; i++) mw_scale(1.0f / h->total[i], h->out + i * h->q_stride, d);
+    for (int64_t i = 0; i < h->n_queries; i++) {
+        float *to = h->out + i * h->q_stride;
+        mw_scale(1.0f / h->total[i], to, d);
+        if (h->task->rounded) mw_round_bf16(to, d, h->task->rounded + (to - h->task->out));
+    }
 }
 
 /* `scratch`: of one thread; `longest`: most queries of a sequence. */

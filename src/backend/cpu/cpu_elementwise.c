@@ -11,7 +11,7 @@ static int64_t run_length(int64_t count, int64_t at) {
     return count - at < RUN ? count - at : RUN;
 }
 
-static void activate_run(mw_activation kind, float *x, int64_t n) {
+void mw_activate_run(mw_activation kind, float *x, int64_t n) {
     switch (kind) {
     case MW_ACT_GELU_TANH:
         mw_gelu_tanh(x, n);
@@ -32,24 +32,6 @@ static void activate_run(mw_activation kind, float *x, int64_t n) {
     case MW_ACT_COUNT:
         return;
     }
-}
-
-mw_status mw_cpu_activate(mw_backend *backend, mw_activation kind, float *x, int64_t count) {
-    (void)backend;
-#pragma omp parallel for schedule(static)
-    for (int64_t at = 0; at < count; at += RUN) activate_run(kind, x + at, run_length(count, at));
-    return MW_OK;
-}
-
-mw_status mw_cpu_activate_gated(mw_backend *backend, mw_activation kind, float *gate, const float *up, int64_t count) {
-    (void)backend;
-#pragma omp parallel for schedule(static)
-    for (int64_t at = 0; at < count; at += RUN) {
-        int64_t n = run_length(count, at);
-        activate_run(kind, gate + at, n);
-        mw_multiply(gate + at, up + at, n);
-    }
-    return MW_OK;
 }
 
 mw_status mw_cpu_add(mw_backend *backend, float *x, const float *y, int64_t count) {

@@ -10,10 +10,8 @@ typedef struct scratch {
 } scratch;
 
 /* Writes the rows of A as bf16, dense. */
-static mw_status round_rows(const mw_matmul *tile, uint16_t *out) {
-    for (int64_t i = 0; i < tile->m; i++)
-        MW_TRY(mw_convert_from_f32(MW_BF16, tile->a + i * tile->lda, tile->k, out + i * tile->k));
-    return MW_OK;
+static void round_rows(const mw_matmul *tile, uint16_t *out) {
+    for (int64_t i = 0; i < tile->m; i++) mw_round_bf16(tile->a + i * tile->lda, tile->k, out + i * tile->k);
 }
 
 /* Writes the tile's columns of a 16-bit B as f32, dense, in the same orientation. */
@@ -32,8 +30,8 @@ static mw_status multiply_bf16(const mw_cpu_product *product, const mw_matmul *t
     alone.c = s->c;
     alone.ldc = tile->n;
     alone.accumulate = false;
-    MW_TRY(round_rows(tile, s->a16));
-    MW_TRY(product->bf16(&alone, s->a16));
+    if (!tile->a_bf16) round_rows(tile, s->a16);
+    MW_TRY(product->bf16(&alone, tile->a_bf16 ? tile->a_bf16 : s->a16));
     for (int64_t i = 0; i < tile->m; i++) {
         if (tile->accumulate)
             mw_add_run(tile->c + i * tile->ldc, s->c + i * tile->n, tile->n);
@@ -58,11 +56,19 @@ static mw_status multiply_tile(const mw_cpu_product *product, mw_matmul tile, sc
     return product->f32(&tile);
 }
 
+/* Applies the epilogue to n numbers of C from element `at` on, while they are in the cache. */
+static void finish_run(const mw_epilogue *e, float *c, int64_t at, int64_t n) {
+    mw_activate_run(e->activation, c, n);
+    if (e->times) mw_multiply(c, e->times + at, n);
+    if (e->rounded) mw_round_bf16(c, n, e->rounded + at);
+}
+
 static mw_matmul tile_at(const mw_matmul *whole, int64_t row, int64_t column) {
     mw_matmul tile = *whole;
     tile.m = whole->m - row < MW_ROW_TILE ? whole->m - row : MW_ROW_TILE;
     tile.n = whole->n - column < MW_COLUMN_TILE ? whole->n - column : MW_COLUMN_TILE;
-    tile.a += row * whole->lda;
+    if (tile.a) tile.a += row * whole->lda;
+    if (tile.a_bf16) tile.a_bf16 += row * whole->k;
     int64_t offset = whole->b_transposed ? column * whole->ldb : column;
     tile.b = (const char *)whole->b + (size_t)offset * mw_dtype_size(whole->b_dtype);
     if (tile.c) tile.c += row * whole->ldc + column;
@@ -84,6 +90,15 @@ static void free_scratch(scratch *s) {
     mw_free(s->c);
 }
 
+static mw_status multiply_and_finish(const mw_cpu_product *product, const mw_matmul *whole, int64_t row, int64_t column,
+                                     scratch *s) {
+    mw_matmul tile = tile_at(whole, row, column);
+    MW_TRY(multiply_tile(product, tile, s));
+    for (int64_t r = 0; r < tile.m && whole->epilogue; r++)
+        finish_run(whole->epilogue, tile.c + r * tile.ldc, (row + r) * whole->ldc + column, tile.n);
+    return MW_OK;
+}
+
 static mw_status multiply_plain(const mw_cpu_product *product, const mw_matmul *whole) {
     int64_t rows = (whole->m + MW_ROW_TILE - 1) / MW_ROW_TILE,
             columns = (whole->n + MW_COLUMN_TILE - 1) / MW_COLUMN_TILE;
@@ -96,7 +111,7 @@ static mw_status multiply_plain(const mw_cpu_product *product, const mw_matmul *
         for (int64_t j = 0; j < columns; j++)
             for (int64_t i = 0; i < rows; i++)
                 if (status == MW_OK)
-                    status = multiply_tile(product, tile_at(whole, i * MW_ROW_TILE, j * MW_COLUMN_TILE), &s);
+                    status = multiply_and_finish(product, whole, i * MW_ROW_TILE, j * MW_COLUMN_TILE, &s);
         free_scratch(&s);
         worst = status;
     }
@@ -200,7 +215,7 @@ mw_status mw_cpu_visit_tiles(const mw_cpu_product *product, const mw_matmul *who
 
 /* ---- products -------------------------------------------------------------------------------------------- */
 
-static void write_row(const mw_matmul *t, const float *product, int64_t n, const float *bias, float *c) {
+static void write_run(const mw_matmul *t, const float *product, int64_t n, const float *bias, float *c) {
     if (t->accumulate) {
         mw_add_run(c, product, n);
         if (bias) mw_add_run(c, bias, n);
@@ -214,9 +229,13 @@ static void write_row(const mw_matmul *t, const float *product, int64_t n, const
 static void write_tile(void *self, const mw_tile *tile) {
     const mw_matmul *t = self;
     const float *bias = t->bias ? t->bias + tile->column : NULL;
-    for (int64_t r = 0; r < tile->rows; r++)
-        write_row(t, tile->product + r * tile->width, tile->width, bias,
-                  t->c + (tile->first + r) * t->ldc + tile->column);
+    float run[MW_COLUMN_TILE];
+    for (int64_t r = 0; r < tile->rows; r++) {
+        int64_t at = (tile->first + r) * t->ldc + tile->column;
+        float *c = t->epilogue && t->epilogue->rounded ? run : t->c + at;
+        write_run(t, tile->product + r * tile->width, tile->width, bias, c);
+        if (t->epilogue) finish_run(t->epilogue, c, at, tile->width);
+    }
 }
 
 mw_status mw_cpu_matmul(mw_backend *backend, const mw_matmul *whole) {

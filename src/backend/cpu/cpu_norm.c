@@ -4,29 +4,46 @@
 
 #include <math.h>
 
-mw_status mw_cpu_layer_norm(mw_backend *backend, float *out, const float *x, const float *weight, const float *bias,
-                            int64_t rows, int64_t width, float eps) {
+/* Where a norm writes: numbers, or numbers rounded to bf16. */
+typedef struct norm_out {
+    float *x;
+    uint16_t *rounded; /* or NULL */
+} norm_out;
+
+/* Writes (x - mean) scale weight + bias to element `at` on. */
+static void write_normal(const norm_out *out, int64_t at, const float *x, float mean, float scale, const float *weight,
+                         const float *bias, int64_t width) {
+    enum { RUN = 512 };
+    float run[RUN];
+    for (int64_t i = 0; i < width; i += RUN) {
+        int64_t n = width - i < RUN ? width - i : RUN;
+        mw_normal_run(out->rounded ? run : out->x + at + i, x + i, mean, scale, weight + i, bias ? bias + i : NULL, n);
+        if (out->rounded) mw_round_bf16(run, n, out->rounded + at + i);
+    }
+}
+
+mw_status mw_cpu_layer_norm(mw_backend *backend, float *out, uint16_t *rounded, const float *x, const float *weight,
+                            const float *bias, int64_t rows, int64_t width, float eps) {
     (void)backend;
+    const norm_out to = {out, rounded};
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < rows; r++) {
         const float *in = x + r * width;
-        float *to = out + r * width;
         float mean = mw_sum(in, width) / (float)width;
         float scale = 1.0f / sqrtf(mw_sum_squares(in, mean, width) / (float)width + eps);
-        for (int64_t i = 0; i < width; i++) to[i] = (in[i] - mean) * scale * weight[i] + (bias ? bias[i] : 0.0f);
+        write_normal(&to, r * width, in, mean, scale, weight, bias, width);
     }
     return MW_OK;
 }
 
-mw_status mw_cpu_rms_norm(mw_backend *backend, float *out, const float *x, const float *weight, int64_t rows,
-                          int64_t width, float eps) {
+mw_status mw_cpu_rms_norm(mw_backend *backend, float *out, uint16_t *rounded, const float *x, const float *weight,
+                          int64_t rows, int64_t width, float eps) {
     (void)backend;
+    const norm_out to = {out, rounded};
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < rows; r++) {
-        const float *in = x + r * width;
-        float *to = out + r * width;
-        float scale = 1.0f / sqrtf(mw_sum_squares(in, 0, width) / (float)width + eps);
-        for (int64_t i = 0; i < width; i++) to[i] = in[i] * scale * weight[i];
+        float scale = 1.0f / sqrtf(mw_sum_squares(x + r * width, 0, width) / (float)width + eps);
+        write_normal(&to, r * width, x + r * width, 0, scale, weight, NULL, width);
     }
     return MW_OK;
 }

@@ -252,8 +252,9 @@ static mw_status task_make(const mw_matmul *t, task *out) {
         size_t here = larger(p->kind[i].whole.scratch, out->last[i].scratch);
         out->scratch = here > out->scratch ? here : out->scratch;
     }
-    out->a = (const char *)t->a;
-    if (p->dtype == MW_F32 && t->lda == t->k && out->computed == rest) return MW_OK;
+    bool ready = t->a_bf16 || (p->dtype == MW_F32 && t->lda == t->k);
+    out->a = t->a_bf16 ? (const char *)t->a_bf16 : (const char *)t->a;
+    if (ready && out->computed == rest) return MW_OK;
     int64_t rows = t->m - rest + out->computed;
     size_t row = row_bytes(p);
     out->a = out->copy = mw_alloc((size_t)rows * row);
@@ -266,6 +267,10 @@ static mw_status copy_rows(const task *k) {
     const mw_matmul *t = k->t;
     size_t row = row_bytes(k->p);
     mw_status worst = MW_OK;
+    if (t->a_bf16) {
+        memcpy(k->copy, t->a_bf16, (size_t)t->m * row);
+        return MW_OK;
+    }
 #pragma omp parallel for reduction(max : worst)
     for (int64_t r = 0; r < t->m; r++) {
         mw_status status = mw_convert_from_f32(k->p->dtype, t->a + r * t->lda, t->k, (char *)k->copy + (size_t)r * row);

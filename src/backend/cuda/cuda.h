@@ -135,6 +135,9 @@ static inline mw_status cuda_checked(cudaError_t code, const char *what) {
 }
 
 /* The status of the last kernel launch. */
+/* Applies an epilogue to `count` numbers. */
+mw_status mw_cuda_finish(mw_cuda_state *s, const mw_epilogue *epilogue, float *x, int64_t count);
+
 static inline mw_status cuda_launched(const char *kernel) {
     return cuda_checked(cudaGetLastError(), kernel);
 }

@@ -5,6 +5,8 @@
 #include "backend/cuda/cuda.h"
 #include "backend/formulas.h"
 
+#include <cuda_bf16.h>
+
 enum { KEY_TILE = 128, WARPS = 4, FEW_ROWS = 8 };
 
 typedef struct query_row {
@@ -17,10 +19,18 @@ typedef struct sizes {
     float scale, softcap, inverse_softcap;
     const float *key_bias; /* or NULL */
     int64_t key_bias_stride;
+    __nv_bfloat16 *rounded; /* gets the result, or NULL */
 } sizes;
 
 static __device__ __forceinline__ float biased(float score, int64_t head, int64_t key, sizes n) {
     return n.key_bias ? score + n.key_bias[head * n.key_bias_stride + key] : score;
+}
+
+static __device__ __forceinline__ void write_result(float *out, int64_t at, float x, sizes n) {
+    if (n.rounded)
+        n.rounded[at] = __float2bfloat16_rn(x);
+    else
+        out[at] = x;
 }
 
 /* ---- a row a thread block ------------------------------------------------------------------------------ */
@@ -64,7 +74,8 @@ static __global__ void attend_row(const float *q, float *out, const float *const
         }
         __syncthreads();
     }
-    for (int64_t i = threadIdx.x; i < n.d; i += blockDim.x) to[i] /= total;
+    for (int64_t i = threadIdx.x; i < n.d; i += blockDim.x)
+        write_result(out, (row * n.heads + h) * n.d + i, to[i] / total, n);
 }
 
 /* ---- a tile of rows a thread block --------------------------------------------------------------------- */
@@ -178,7 +189,7 @@ static __global__ void attend_tile(const float *q, float *out, const float *cons
         for (int p = 0; p < PER; p++) {
             int64_t i = threadIdx.x % 32 + 32 * p, row = first_row + r;
             if (row < tile.count && i < n.d)
-                out[((tile.row + row) * n.heads + h) * n.d + i] = state.sum[r][p] / state.total[r];
+                write_result(out, ((tile.row + row) * n.heads + h) * n.d + i, state.sum[r][p] / state.total[r], n);
         }
 }
 
@@ -271,7 +282,8 @@ static mw_status launch(mw_cuda_state *s, const mw_attention *at, const work *w)
                at->softcap,
                at->softcap > 0 ? 1.0f / at->softcap : 0,
                at->key_bias,
-               at->key_bias_stride};
+               at->key_bias_stride,
+               (__nv_bfloat16 *)at->rounded};
     MW_TRY(launch_tiles(s, at, k.data, v.data, w->tiles, w->n_tiles, n));
     return launch_rows(s, at, k.data, v.data, w, n);
 }

@@ -23,8 +23,15 @@ static __device__ float activation_of(mw_activation kind, float x) {
     return 0;
 }
 
-static __global__ void activate(mw_activation kind, float *x, const float *up, int64_t count) {
-    EACH(i, count) x[i] = activation_of(kind, x[i]) * (up ? up[i] : 1.0f);
+static __global__ void activate(mw_activation kind, float *x, const float *times, __nv_bfloat16 *rounded,
+                                int64_t count) {
+    EACH(i, count) {
+        float y = activation_of(kind, x[i]) * (times ? times[i] : 1.0f);
+        if (rounded)
+            rounded[i] = __float2bfloat16_rn(y);
+        else
+            x[i] = y;
+    }
 }
 
 static __global__ void add(float *x, const float *y, int64_t count) {
@@ -57,13 +64,9 @@ static __global__ void gather(float *out, const void *table, mw_dtype dtype, con
     }
 }
 
-mw_status mw_cuda_activate(mw_backend *backend, mw_activation kind, float *x, int64_t count) {
-    return mw_cuda_activate_gated(backend, kind, x, nullptr, count);
-}
-
-mw_status mw_cuda_activate_gated(mw_backend *backend, mw_activation kind, float *gate, const float *up, int64_t count) {
-    if (count == 0) return MW_OK;
-    MW_LAUNCH(activate, cuda_blocks(count), CUDA_THREADS, 0, cuda_of(backend)->stream, kind, gate, up, count);
+mw_status mw_cuda_finish(mw_cuda_state *s, const mw_epilogue *epilogue, float *x, int64_t count) {
+    MW_LAUNCH(activate, cuda_blocks(count), CUDA_THREADS, 0, s->stream, epilogue->activation, x, epilogue->times,
+              (__nv_bfloat16 *)epilogue->rounded, count);
     return cuda_launched("activate");
 }
 

@@ -154,6 +154,7 @@ static mw_status multiply(mw_cuda_state *s, const mw_matmul *t, const void *a, c
 }
 
 static mw_status with_bf16(mw_cuda_state *s, const mw_matmul *t) {
+    if (t->a_bf16) return multiply(s, t, t->a_bf16, CUDA_R_16BF, t->k, t->b, t->ldb);
     cuda_scratch<__nv_bfloat16> a(s);
     MW_TRY(a.make(t->m * t->k));
     MW_LAUNCH(round_rows, (unsigned)t->m, cuda_threads(t->k), 0, s->stream, t->a, t->lda, a.data, t->k);
@@ -172,12 +173,17 @@ static mw_status with_f16(mw_cuda_state *s, const mw_matmul *t) {
     return multiply(s, t, t->a, CUDA_R_32F, t->lda, b.data, width);
 }
 
-mw_status mw_cuda_matmul(mw_backend *backend, const mw_matmul *t) {
-    mw_cuda_state *s = cuda_of(backend);
-    if (t->m <= 0 || t->n <= 0) return MW_OK;
+static mw_status multiply_by_type(mw_cuda_state *s, const mw_matmul *t) {
     return t->b_dtype == MW_BF16  ? with_bf16(s, t)
            : t->b_dtype == MW_F16 ? with_f16(s, t)
                                   : multiply(s, t, t->a, CUDA_R_32F, t->lda, t->b, t->ldb);
+}
+
+mw_status mw_cuda_matmul(mw_backend *backend, const mw_matmul *t) {
+    mw_cuda_state *s = cuda_of(backend);
+    if (t->m <= 0 || t->n <= 0) return MW_OK;
+    MW_TRY(multiply_by_type(s, t));
+    return t->epilogue ? mw_cuda_finish(s, t->epilogue, t->c, t->m * t->n) : MW_OK;
 }
 
 mw_status mw_cuda_convert(mw_backend *backend, mw_dtype dtype, void *out, const float *x, int64_t count) {
