@@ -147,22 +147,18 @@ typedef struct mw_discovery {
     int64_t *source_rows; /* [n_sources] */
     int64_t *by_source;   /* [n, n_sources] active rows */
 
-    int64_t n_categories;   /* 0: no categories are known */
-    char **category_name;   /* [n_categories] */
-    int64_t *by_category;   /* [n, n_categories] active rows by the category of their token */
-    int64_t *category_rows; /* [n_categories] rows of each category */
-    /* by_category and category_rows of the rows before half_end alone, of documents of even and of odd number: what
-     * mw_discover_scores counts, here for the SAE `half_sae`. NULL: not counted, as in a loaded discovery. */
-    int64_t *half_hits, *half_rows; /* [2, n, n_categories], [2, n_categories] */
-    int64_t half_end;
-    const void *half_sae;           /* only compared */
-    int32_t *category;              /* [n] the category that the latent detects with the largest F1; -1: none */
-    float *precision, *recall, *f1; /* [n] of this category */
-    int64_t n_scored;               /* SAEs that mw_discover_scores has measured: this one and its baselines */
-    char **scored;                  /* [n_scored] their names */
-    int64_t *scored_counts;         /* [n_scored, 2] categories, and rows of the documents on which they are measured */
-    float *scored_f1;               /* [n_scored, n_categories] of the best latent; NaN: not measured */
-    float *score;                   /* [n_scored, MW_SCORES, 3] mean, and both ends of its 95 % interval */
+    int64_t n_categories;             /* 0: no categories are known */
+    char **category_name;             /* [n_categories] */
+    int64_t *by_category;             /* [n, n_categories] active rows by the category of their token */
+    int64_t *category_rows;           /* [n_categories] rows of each category */
+    struct mw_counted_halves *halves; /* what mw_discover_scores needs of the SAE's own counts; NULL: it counts them */
+    int32_t *category;                /* [n] the category that the latent detects with the largest F1; -1: none */
+    float *precision, *recall, *f1;   /* [n] of this category */
+    int64_t n_scored;                 /* SAEs that mw_discover_scores has measured: this one and its baselines */
+    char **scored;                    /* [n_scored] their names */
+    int64_t *scored_counts; /* [n_scored, 2] categories, and rows of the documents on which they are measured */
+    float *scored_f1;       /* [n_scored, n_categories] of the best latent; NaN: not measured */
+    float *score;           /* [n_scored, MW_SCORES, 3] mean, and both ends of its 95 % interval */
 
     mw_nearest cosine;     /* latents; value: cosine of decoder rows (crosscoders: over all sites) */
     mw_nearest coactive;   /* latents; value: Jaccard index of the active rows, among coactive_rows rows */

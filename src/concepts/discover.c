@@ -71,10 +71,11 @@ static bool is_kept(search *s, int64_t row) {
 /* Chooses the counts of a row with a category, and counts the row. */
 static void count_category(search *s, row_facts *row) {
     mw_discovery *d = s->out;
-    bool counted = row->row < d->half_end;
+    const struct mw_counted_halves *halves = d->halves;
+    bool counted = halves && row->row < halves->end;
     int half = half_of_row(s->tokens, row->row, row->span.document);
-    row->by_category = counted ? d->half_hits + half * d->n * d->n_categories : d->by_category;
-    (counted ? d->half_rows + half * d->n_categories : d->category_rows)[row->category]++;
+    row->by_category = counted ? halves->counts.hits + half * d->n * d->n_categories : d->by_category;
+    (counted ? halves->counts.rows + half * d->n_categories : d->category_rows)[row->category]++;
 }
 
 static mw_status add_row(void *self, int64_t row, int64_t begin, int64_t end) {
@@ -165,8 +166,9 @@ static mw_status merge(search *s, const mw_comm *comm) {
     MW_TRY(merge_histograms(d, comm));
     MW_TRY(mw_comm_allreduce_sum(comm, d->count, d->n));
     MW_TRY(mw_comm_allreduce_sum(comm, d->by_source, d->n * d->n_sources));
-    MW_TRY(merge_halves(comm, d->half_rows, d->n_categories, d->category_rows));
-    return merge_halves(comm, d->half_hits, d->n * d->n_categories, d->by_category);
+    category_counts none = {0}, *halves = d->halves ? &d->halves->counts : &none;
+    MW_TRY(merge_halves(comm, halves->rows, d->n_categories, d->category_rows));
+    return merge_halves(comm, halves->hits, d->n * d->n_categories, d->by_category);
 }
 
 /* ---- texts ------------------------------------------------------------------------------------------------ */
@@ -204,12 +206,15 @@ static mw_status copy_names(char *const *from, int64_t n, char ***out) {
 static mw_status prepare_halves(search *s) {
     mw_discovery *d = s->out;
     if (!d->n_categories || !s->options->baseline_rows) return MW_OK;
-    d->half_hits = mw_calloc((size_t)(2 * d->n * d->n_categories), sizeof *d->half_hits);
-    d->half_rows = mw_calloc((size_t)(2 * d->n_categories), sizeof *d->half_rows);
-    if (!d->half_hits || !d->half_rows) return MW_ERR_MEMORY;
-    d->half_end = rows_to_count(s->tokens, s->options->baseline_rows);
-    d->half_sae = s->sae;
-    return MW_OK;
+    struct mw_counted_halves *halves = d->halves = mw_calloc(1, sizeof *halves);
+    if (!halves) return MW_ERR_MEMORY;
+    halves->sae = s->sae;
+    halves->end = rows_to_count(s->tokens, s->options->baseline_rows);
+    halves->counts.n = d->n;
+    halves->counts.categories = d->n_categories;
+    halves->counts.hits = mw_calloc((size_t)(2 * d->n * d->n_categories), sizeof *halves->counts.hits);
+    halves->counts.rows = mw_calloc((size_t)(2 * d->n_categories), sizeof *halves->counts.rows);
+    return halves->counts.hits && halves->counts.rows ? MW_OK : MW_ERR_MEMORY;
 }
 
 static mw_status prepare_groups(search *s) {
@@ -349,8 +354,9 @@ void mw_discovery_free(mw_discovery *d) {
                    d->by_category,
                    d->category,
                    d->category_rows,
-                   d->half_hits,
-                   d->half_rows,
+                   d->halves ? d->halves->counts.hits : NULL,
+                   d->halves ? d->halves->counts.rows : NULL,
+                   d->halves,
                    d->recall,
                    d->f1,
                    d->scored_counts,

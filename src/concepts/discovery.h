@@ -49,6 +49,12 @@ typedef struct category_counts {
     int64_t *hits; /* [2, n, categories] rows of the category on which the latent is active */
     int64_t *rows; /* [2, categories] rows of the category */
 } category_counts;
+/* The counts of a discovery's own SAE, of the rows before `end`. */
+struct mw_counted_halves {
+    const mw_sae *sae; /* only compared */
+    int64_t end;
+    category_counts counts;
+};
 /* Returns the number of rows, from the first on, that are counted: those of whole documents, at most `most`. */
 int64_t rows_to_count(const mw_store_tokens *tokens, int64_t most);
 /* Returns the half of a row of a document. */

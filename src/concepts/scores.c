@@ -222,10 +222,8 @@ static mw_status set_scores(const category_counts *t, int64_t i, mw_discovery *d
 }
 
 static mw_status score_one(counting *s, const mw_sae *sae, const mw_comm *comm, int64_t i, mw_discovery *d) {
-    if (d->half_hits && d->half_sae == sae && d->half_end == s->n_rows) { /* the discovery has counted the same rows */
-        category_counts counted = {d->n, d->n_categories, d->half_hits, d->half_rows};
-        return mw_comm_agree(comm, set_scores(&counted, i, d));
-    }
+    if (d->halves && d->halves->sae == sae && d->halves->end == s->n_rows) /* the discovery has counted the same rows */
+        return mw_comm_agree(comm, set_scores(&d->halves->counts, i, d));
     mw_status status = count_all(s, sae, comm);
     if (status == MW_OK) status = mw_comm_agree(comm, set_scores(&s->table, i, d));
     mw_free(s->table.hits);
