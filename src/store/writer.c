@@ -344,9 +344,9 @@ static mw_status refuse_value(const mw_store_writer *w, int64_t s, int64_t row) 
     mw_site_format(layout->sites[s], site);
     return mw_error(
         MW_ERR_STATE,
-        "site %s is not finite in %s at token %u, position %u of sequence %u; another harvest.dtype may hold "
-        "it, harvest.nan: keep stores it as it is",
-        site, mw_dtype_name(layout->dtype), layout->ids[row], layout->position[row], layout->sequence[row]);
+        "site %s is not finite in %s at token %u, position %u of sequence %u; %sharvest.nan: keep stores it as it is",
+        site, mw_dtype_name(layout->dtype), layout->ids[row], layout->position[row], layout->sequence[row],
+        layout->dtype == MW_F16 ? "another harvest.dtype may hold it, " : "");
 }
 
 enum { LANES = 16, GROUP = 4 };

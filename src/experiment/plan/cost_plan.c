@@ -189,6 +189,7 @@ static double harvest_memory(const plan_job *j) {
     const mw_model_info *m = mw_model_about(j->model);
     double rows = (double)(j->e->dataset.batch * j->e->dataset.options.context), width = (double)j->site_width;
     double pass = rows * 4 * (double)(6 * m->d_model + 2 * m->d_mlp);
+    if (m->dtype == MW_BF16) pass += rows * 2 * (double)m->d_mlp; /* rows rounded for products */
     return weight_bytes(j) + 3 * rows * width * (double)j->stored + pass +
            (double)j->tokens * 17; /* ids, and the origin of rows */
 }
