@@ -117,22 +117,34 @@ static void count_coactive(const gathered_rows *c, int64_t latent, int32_t *coun
     }
 }
 
+/* Finds the neighbours of latents begin .. end - 1; a latent's do not depend on which thread finds them. */
+static mw_status count_all_coactive(const gathered_rows *c, int64_t begin, int64_t end, mw_discovery *d) {
+    mw_status worst = MW_OK;
+#pragma omp parallel reduction(max : worst)
+    {
+        int32_t *count = mw_calloc((size_t)d->n, sizeof *count), *met = mw_alloc((size_t)d->n * sizeof *met);
+        worst = count && met ? MW_OK : MW_ERR_MEMORY;
+#pragma omp for schedule(dynamic, 8)
+        for (int64_t i = begin; i < end; i++)
+            if (count && met) count_coactive(c, i, count, met, &d->coactive);
+        mw_free(count);
+        mw_free(met);
+    }
+    return worst;
+}
+
 mw_status find_coactive(const kept_rows *kept, const mw_comm *comm, int64_t m, mw_discovery *d) {
     gathered_rows c = {0};
     int64_t begin, end;
-    int32_t *count = mw_calloc((size_t)d->n, sizeof *count), *met = mw_alloc((size_t)d->n * sizeof *met);
-    mw_status status = count && met ? nearest_new(&d->coactive, d->n, m) : MW_ERR_MEMORY;
-    status = mw_comm_agree(comm, status);
+    mw_status status = mw_comm_agree(comm, nearest_new(&d->coactive, d->n, m));
     if (status == MW_OK) status = gather_rows(kept, comm, &c);
     if (status == MW_OK) status = mw_comm_agree(comm, sort_by_latent(&c, d->n));
     if (status == MW_OK) {
         mw_comm_share(mw_comm_rank(comm), mw_comm_size(comm), d->n, 1, &begin, &end);
-        for (int64_t i = begin; i < end; i++) count_coactive(&c, i, count, met, &d->coactive);
-        status = nearest_gather(&d->coactive, comm, d->n, 1);
+        status = mw_comm_agree(comm, count_all_coactive(&c, begin, end, d));
     }
+    if (status == MW_OK) status = nearest_gather(&d->coactive, comm, d->n, 1);
     d->coactive_rows = c.rows;
     free_gathered(&c);
-    mw_free(count);
-    mw_free(met);
     return status;
 }
