@@ -63,8 +63,7 @@ static const mw_norm none;
 
 /* Returns whether only products read the rows at a site of a layer, and round them to bf16. */
 static bool is_read_rounded(const pass *p, int64_t l, mw_site_kind kind) {
-    return p->model->info.dtype == MW_BF16 && p->backend->ops->has_fast_bf16(p->backend) &&
-           !mw_hooks_wanted(p->model->hooks, (mw_site){(int)l, kind});
+    return p->model->work.rounded && !mw_hooks_wanted(p->model->hooks, (mw_site){(int)l, kind});
 }
 
 /* Normalizes `rows` vectors of `width` to y or, where it is not NULL, `rounded`. */

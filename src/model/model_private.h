@@ -44,7 +44,7 @@ typedef struct mw_rope_tables {
 typedef struct mw_workspace {
     int64_t rows;
     float *x, *h, *q, *k, *v, *qkv, *z, *out, *gate, *up;
-    uint16_t *rounded; /* of bf16 models: z or the active numbers of the MLP, where only products read them */
+    uint16_t *rounded; /* z or the active numbers of the MLP; NULL: products do not round rows to bf16 */
     float *logits;     /* [MW_LOGIT_ROWS, vocab] */
 } mw_workspace;
 

@@ -38,8 +38,9 @@ mw_status mw_workspace_reserve(mw_model *model, int64_t rows) {
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
         if (wanted[i].width) MW_TRY(mw_backend_floats(model->backend, rows * wanted[i].width, wanted[i].slot));
     size_t rounded = (size_t)(rows * (q > a->d_mlp ? q : a->d_mlp)) * sizeof *w->rounded;
+    bool rounds = model->info.dtype == MW_BF16 && model->backend->ops->has_fast_bf16(model->backend);
     void *block = NULL;
-    if (model->info.dtype == MW_BF16) MW_TRY(model->backend->ops->alloc(model->backend, rounded, &block));
+    if (rounds) MW_TRY(model->backend->ops->alloc(model->backend, rounded, &block));
     w->rounded = block;
     w->rows = rows;
     return MW_OK;
