@@ -54,6 +54,7 @@ MW_BACKEND_OPERATIONS(CUDA_PROTOTYPE)
 
 #include <cublasLt.h>
 #include <cublas_v2.h>
+#include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
 /* The emulator of the tests (tests/cuda_emulator) defines its own, because C++ has no <<<>>>. */
@@ -223,6 +224,14 @@ template <> __device__ __forceinline__ float zero_of<float>() {
 }
 template <> __device__ __forceinline__ float4 zero_of<float4>() {
     return make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+}
+
+/* Writes x to out[i] or, where it is not NULL, rounded to rounded[i]. */
+static __device__ __forceinline__ void write_number(float *out, __nv_bfloat16 *rounded, int64_t i, float x) {
+    if (rounded)
+        rounded[i] = __float2bfloat16_rn(x);
+    else
+        out[i] = x;
 }
 
 static __host__ __device__ __forceinline__ bool fits_float4(int64_t width, const void *row) {

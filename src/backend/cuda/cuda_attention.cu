@@ -5,8 +5,6 @@
 #include "backend/cuda/cuda.h"
 #include "backend/formulas.h"
 
-#include <cuda_bf16.h>
-
 enum { KEY_TILE = 128, WARPS = 4, FEW_ROWS = 8 };
 
 typedef struct query_row {
@@ -24,13 +22,6 @@ typedef struct sizes {
 
 static __device__ __forceinline__ float biased(float score, int64_t head, int64_t key, sizes n) {
     return n.key_bias ? score + n.key_bias[head * n.key_bias_stride + key] : score;
-}
-
-static __device__ __forceinline__ void write_result(float *out, int64_t at, float x, sizes n) {
-    if (n.rounded)
-        n.rounded[at] = __float2bfloat16_rn(x);
-    else
-        out[at] = x;
 }
 
 /* ---- a row a thread block ------------------------------------------------------------------------------ */
@@ -75,7 +66,7 @@ static __global__ void attend_row(const float *q, float *out, const float *const
         __syncthreads();
     }
     for (int64_t i = threadIdx.x; i < n.d; i += blockDim.x)
-        write_result(out, (row * n.heads + h) * n.d + i, to[i] / total, n);
+        write_number(out, n.rounded, (row * n.heads + h) * n.d + i, to[i] / total);
 }
 
 /* ---- a tile of rows a thread block --------------------------------------------------------------------- */
@@ -189,7 +180,8 @@ static __global__ void attend_tile(const float *q, float *out, const float *cons
         for (int p = 0; p < PER; p++) {
             int64_t i = threadIdx.x % 32 + 32 * p, row = first_row + r;
             if (row < tile.count && i < n.d)
-                write_result(out, ((tile.row + row) * n.heads + h) * n.d + i, state.sum[r][p] / state.total[r], n);
+                write_number(out, n.rounded, ((tile.row + row) * n.heads + h) * n.d + i,
+                             state.sum[r][p] / state.total[r]);
         }
 }
 

@@ -2,7 +2,6 @@
 #include "backend/cuda/cuda.h"
 #include "backend/formulas.h"
 
-#include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
 static __device__ float activation_of(mw_activation kind, float x) {
@@ -27,10 +26,7 @@ static __global__ void activate(mw_activation kind, float *x, const float *times
                                 int64_t count) {
     EACH(i, count) {
         float y = activation_of(kind, x[i]) * (times ? times[i] : 1.0f);
-        if (rounded)
-            rounded[i] = __float2bfloat16_rn(y);
-        else
-            x[i] = y;
+        write_number(x, rounded, i, y);
     }
 }
 

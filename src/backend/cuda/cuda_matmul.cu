@@ -3,7 +3,6 @@
  * memory. */
 #include "backend/cuda/cuda.h"
 
-#include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
 /* A thread block rounds a row. */

@@ -2,23 +2,8 @@
 #include "backend/cuda/cuda.h"
 #include "backend/formulas.h"
 
-#include <cuda_bf16.h>
-
-/* Where a norm writes: numbers, or numbers rounded to bf16. */
-struct norm_out {
-    float *x;
-    __nv_bfloat16 *rounded; /* or NULL */
-
-    __device__ void put(int64_t i, float y) const {
-        if (rounded)
-            rounded[i] = __float2bfloat16_rn(y);
-        else
-            x[i] = y;
-    }
-};
-
-static __global__ void layer_norm(norm_out out, const float *x, const float *weight, const float *bias, int64_t width,
-                                  float eps) {
+static __global__ void layer_norm(float *out, __nv_bfloat16 *rounded, const float *x, const float *weight,
+                                  const float *bias, int64_t width, float eps) {
     const float *in = x + blockIdx.x * width;
     float sum = 0, square = 0;
     for (int64_t i = threadIdx.x; i < width; i += blockDim.x) sum += in[i];
@@ -26,16 +11,18 @@ static __global__ void layer_norm(norm_out out, const float *x, const float *wei
     for (int64_t i = threadIdx.x; i < width; i += blockDim.x) square += (in[i] - mean) * (in[i] - mean);
     float scale = 1.0f / sqrtf(block_sum(square) / (float)width + eps);
     for (int64_t i = threadIdx.x; i < width; i += blockDim.x)
-        out.put(blockIdx.x * width + i, (in[i] - mean) * scale * weight[i] + (bias ? bias[i] : 0.0f));
+        write_number(out, rounded, blockIdx.x * width + i,
+                     (in[i] - mean) * scale * weight[i] + (bias ? bias[i] : 0.0f));
 }
 
-static __global__ void rms_norm(norm_out out, const float *x, const float *weight, int64_t width, float eps) {
+static __global__ void rms_norm(float *out, __nv_bfloat16 *rounded, const float *x, const float *weight, int64_t width,
+                                float eps) {
     const float *in = x + blockIdx.x * width;
     float square = 0;
     for (int64_t i = threadIdx.x; i < width; i += blockDim.x) square += in[i] * in[i];
     float scale = 1.0f / sqrtf(block_sum(square) / (float)width + eps);
     for (int64_t i = threadIdx.x; i < width; i += blockDim.x)
-        out.put(blockIdx.x * width + i, in[i] * scale * weight[i]);
+        write_number(out, rounded, blockIdx.x * width + i, in[i] * scale * weight[i]);
 }
 
 static __global__ void rotary(float *x, const float *cos_sin, const int32_t *position, int64_t heads, int64_t head_dim,
@@ -83,17 +70,16 @@ static __global__ void adam_of_unit_rows(float *p, const float *g, float *m, flo
 mw_status mw_cuda_layer_norm(mw_backend *backend, float *out, uint16_t *rounded, const float *x, const float *weight,
                              const float *bias, int64_t rows, int64_t width, float eps) {
     if (rows == 0) return MW_OK;
-    const norm_out to = {out, (__nv_bfloat16 *)rounded};
-    MW_LAUNCH(layer_norm, (unsigned)rows, cuda_threads(width), 0, cuda_of(backend)->stream, to, x, weight, bias, width,
-              eps);
+    MW_LAUNCH(layer_norm, (unsigned)rows, cuda_threads(width), 0, cuda_of(backend)->stream, out,
+              (__nv_bfloat16 *)rounded, x, weight, bias, width, eps);
     return cuda_launched("layer_norm");
 }
 
 mw_status mw_cuda_rms_norm(mw_backend *backend, float *out, uint16_t *rounded, const float *x, const float *weight,
                            int64_t rows, int64_t width, float eps) {
     if (rows == 0) return MW_OK;
-    const norm_out to = {out, (__nv_bfloat16 *)rounded};
-    MW_LAUNCH(rms_norm, (unsigned)rows, cuda_threads(width), 0, cuda_of(backend)->stream, to, x, weight, width, eps);
+    MW_LAUNCH(rms_norm, (unsigned)rows, cuda_threads(width), 0, cuda_of(backend)->stream, out, (__nv_bfloat16 *)rounded,
+              x, weight, width, eps);
     return cuda_launched("rms_norm");
 }
 

@@ -4,8 +4,6 @@
 #include "backend/cuda/cuda_select.h"
 #include "backend/formulas.h"
 
-#include <cuda_bf16.h>
-
 /* What an addition of a product rounds at most: tensor cores add the terms of a product's step with fewer bits than f32
  * (Fasi et al. 2021, PeerJ CS 7:e330), for which two bits are allowed. */
 static constexpr float unit_roundoff = 0x1p-22f;
