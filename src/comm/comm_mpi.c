@@ -64,26 +64,34 @@ static bool has_launcher(void) {
     return false;
 }
 
-static const char without_daemon[] = "OMPI_MCA_ess_singleton_isolated", session_base[] = "OMPI_MCA_orte_tmpdir_base";
+/* Settings of Open MPI for a process without a launcher, unless the user has chosen them. */
+typedef struct alone {
+    const char *name, *value;
+    bool set; /* by this process */
+} alone;
 
-/* Settings of Open MPI for a process without a launcher: it starts no daemon, which needs a network and takes a quarter
- * of the start. All such processes would share one session folder, which the first to end removes, so each gets a
- * folder to itself, unless the user has chosen one. Returns whether it has set anything. */
-static bool isolate(private_folder *session) {
-    *session = (private_folder){.fd = -1};
-    if (has_launcher() || mw_environment(without_daemon)) return false;
-    setenv(without_daemon, "1", 1);
-    if (!mw_environment(session_base)) private_folder_make("microw-mpi", session);
-    if (session->path[0]) setenv(session_base, session->path, 1);
-    return true;
+static void choose(alone *setting) {
+    setting->set = setting->value[0] && !mw_environment(setting->name);
+    if (setting->set) setenv(setting->name, setting->value, 1);
 }
 
-/* Starts MPI. Programs that this process starts later must not inherit the settings. */
+/* Starts MPI. A process without a launcher has nobody to send to: it starts no daemon, which needs a network and takes
+ * a quarter of the start, and opens no libraries of networks (two of Debian measure the processor's clock for 0.1 s
+ * each, pinned to one core). All such processes would share one session folder, which the first to end removes, so
+ * each gets a folder to itself. Programs that this process starts later must not inherit the settings. */
 static mw_status start_mpi(int *argc, char ***argv, int *provided, private_folder *session) {
-    bool isolated = isolate(session);
+    enum { SETTINGS = 3 };
+    static const char without_daemon[] = "OMPI_MCA_ess_singleton_isolated",
+                      session_base[] = "OMPI_MCA_orte_tmpdir_base";
+    bool isolated = !has_launcher() && !mw_environment(without_daemon);
+    *session = (private_folder){.fd = -1};
+    if (isolated && !mw_environment(session_base)) private_folder_make("microw-mpi", session);
+    alone settings[SETTINGS] = {
+        {without_daemon, "1", false}, {session_base, session->path, false}, {"OMPI_MCA_pml", "ob1", false}};
+    for (int i = 0; i < SETTINGS && isolated; i++) choose(&settings[i]);
     int started = MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, provided);
-    if (isolated) unsetenv(without_daemon);
-    if (session->path[0]) unsetenv(session_base);
+    for (int i = 0; i < SETTINGS; i++)
+        if (settings[i].set) unsetenv(settings[i].name);
     if (started == MPI_SUCCESS) return MW_OK;
     private_folder_remove(session);
     return mw_error(MW_ERR_COMM, "MPI cannot start");

@@ -2,6 +2,7 @@
 set -u
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_btl_vader_single_copy_mechanism=none
 export PMIX_MCA_psec=native # without it MPI waits two seconds for munge if munge is installed but does not run
+export OMPI_MCA_pml=ob1     # no libraries of networks, one of which takes 0.2 s of each start
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" MICROW_CHECK_LEAKS=1
 work=$(mktemp -d /tmp/microw-cli-XXXXXX)
 trap 'rm -rf "$work"' EXIT

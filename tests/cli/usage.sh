@@ -37,6 +37,8 @@ checks=$((checks + 2))
 [ "$(mpi 3 "$MICROW" trian 2>&1 | grep -c 'unknown verb')" = 1 ] || fail "a message under mpirun is not printed once"
 checks=$((checks + 1)) # help starts no MPI: its library would complain of these settings, and starting it takes a while
 OMPI_MCA_btl=none PMIX_MCA_gds=none "$MICROW" train --help >"$work/out" 2>&1 || fail "help started MPI"
+checks=$((checks + 1)) # a process without a launcher sends to nobody
+env -u OMPI_MCA_pml LD_DEBUG=files "$MICROW" layers --model "$model" 2>&1 | grep -q "mca_mtl_\|libpsm" && fail "a process alone opened a library of a network"
 
 refuses 2 "expected a verb" "$MICROW"
 refuses 2 "did you mean 'harvest'" "$MICROW" harvst "$work/exp.yaml"
