@@ -62,8 +62,6 @@ mw_status mw_cpu_visit_tiles(const mw_cpu_product *product, const mw_matmul *who
 
 /* x = act(x) */
 void mw_activate_run(mw_activation kind, float *x, int64_t n);
-/* Sorts k entries by index; for small k. */
-void mw_sort_by_index(float *value, int32_t *index, int64_t k);
 /* Returns the k-th largest of x, which is reordered. */
 float mw_kth_largest(float *x, int64_t n, int64_t k);
 /* Halves the number of maxima, each then of twice as many numbers, while many more than k remain: fewer give as good a

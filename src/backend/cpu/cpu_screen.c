@@ -25,7 +25,7 @@ typedef struct list {
 typedef struct search {
     const mw_screen *s;
     int64_t rows, parts, k;
-    int64_t room, width;   /* entries a list keeps; places of a list, which has room for a tile's more */
+    int64_t room, width;   /* entries a list keeps; places of a list, which has room for a tile's more and a search */
     const mw_slack *slack; /* [rows] */
     list *lists;           /* [rows, parts] */
     int32_t *index;        /* [rows, parts, width], as low and high: bounds of the entries' values */
@@ -70,11 +70,12 @@ static void raise_roughly(list *l, const float *x, int64_t count, int64_t k) {
 
 static int64_t keep_reaching(float floor, int32_t *index, float *low, float *high, int64_t count) {
     int64_t kept = 0;
-    for (int64_t i = 0; i < count; i++) {
-        if (high[i] < floor) continue;
+    for (int64_t i = 0; i < count; i++) { /* without a branch, which nobody can predict */
+        bool reaches = !(high[i] < floor);
         index[kept] = index[i];
         low[kept] = low[i];
-        high[kept++] = high[i];
+        high[kept] = high[i];
+        kept += reaches;
     }
     return kept;
 }
@@ -134,7 +135,7 @@ static void clear_lists(search *s) {
 }
 
 static mw_status search_open(const mw_screen *screen, int64_t rows, int64_t parts, int64_t k, search *out) {
-    int64_t room = 3 * k + 64 < screen->n ? 3 * k + 64 : screen->n, width = room + MW_COLUMN_TILE;
+    int64_t room = 3 * k + 64 < screen->n ? 3 * k + 64 : screen->n, width = room + MW_COLUMN_TILE + MW_REACH_ROOM;
     *out = (search){.s = screen, .rows = rows, .parts = parts, .k = k, .room = room, .width = width};
     size_t entries = (size_t)(rows * parts * width);
     out->lists = mw_alloc((size_t)(rows * parts) * sizeof *out->lists);
@@ -178,13 +179,13 @@ static int64_t part_entries(int32_t *index, float *high, int64_t count, float fl
                             float *spare) {
     int64_t front = 0, behind = 0;
     for (int64_t i = 0; i < count; i++) {
-        if (high[i] < floor) {
-            spare_index[behind] = index[i];
-            spare[behind++] = high[i];
-        } else {
-            index[front] = index[i];
-            high[front++] = high[i];
-        }
+        bool is_below = high[i] < floor;
+        spare_index[behind] = index[i];
+        spare[behind] = high[i];
+        index[front] = index[i];
+        high[front] = high[i];
+        behind += is_below;
+        front += !is_below;
     }
     memcpy(index + front, spare_index, (size_t)behind * sizeof *index);
     memcpy(high + front, spare, (size_t)behind * sizeof *high);
@@ -197,8 +198,26 @@ static void decide(const mw_screen *s, const float *x, const int32_t *index, int
     for (int64_t i = 0; i < count; i++) value[i] += s->bias[index[i]];
 }
 
-/* Computes the dot products of all entries that may be among the k largest; returns how many those are. The k entries
- * of the highest bounds come first: the least of their dot products is a floor for the others. */
+/* Inserts the entries from `first` on into those before them, which are in the order of the latents as they are. */
+static void insert_entries(int32_t *index, float *value, int64_t first, int64_t count) {
+    for (int64_t i = first; i < count; i++) {
+        int32_t latent = index[i];
+        float v = value[i];
+        int64_t to = i;
+        for (; to > 0 && index[to - 1] > latent; to--) {
+            index[to] = index[to - 1];
+            value[to] = value[to - 1];
+        }
+        index[to] = latent;
+        value[to] = v;
+    }
+}
+
+enum { FEW_PRODUCTS = 512 }; /* multiplications that cost less than to choose between entries */
+
+/* Computes the dot products of all entries that may be among the k largest; returns how many those are, in the order
+ * of the latents. The k entries of the highest bounds come first, unless that costs more than it saves: the least of
+ * their dot products is a floor for the others. */
 static int64_t decide_entries(const search *s, list *l, const float *x, int32_t *index, float *low, float *high,
                               float *scratch) {
     float *spare = scratch + s->parts * s->width;
@@ -206,7 +225,7 @@ static int64_t decide_entries(const search *s, list *l, const float *x, int32_t 
     raise_floor(l, low, l->count, s->k, scratch);
     l->count = keep_reaching(l->floor, index, low, high, l->count);
     int64_t first = l->count;
-    if (l->count > s->k) {
+    if ((l->count - s->k) * s->s->d > FEW_PRODUCTS) {
         for (int64_t i = 0; i < l->count; i++) scratch[i] = high[i] < INFINITY ? high[i] : INFINITY;
         first = part_entries(index, high, l->count, mw_kth_largest(scratch, l->count, s->k), spare_index, spare);
     }
@@ -217,6 +236,7 @@ static int64_t decide_entries(const search *s, list *l, const float *x, int32_t 
     for (int64_t i = first; i < l->count; i++)
         if (!(high[i] < just_under(least))) index[first + more++] = index[i];
     decide(s->s, x, index + first, more, low + first);
+    insert_entries(index, low, first, first + more);
     return first + more;
 }
 
@@ -224,10 +244,7 @@ static int64_t decide_entries(const search *s, list *l, const float *x, int32_t 
 static int64_t finish_row(const search *s, list *l, int64_t row, const float *x, int32_t *index, float *value) {
     int64_t at = row * s->parts * s->width, dots = 0;
     float *scratch = scratch_of_thread(s);
-    if (!is_exact(s)) {
-        l->count = dots = decide_entries(s, l, x, s->index + at, s->low + at, s->high + at, scratch);
-        mw_sort_by_index(s->low + at, s->index + at, l->count);
-    }
+    if (!is_exact(s)) l->count = dots = decide_entries(s, l, x, s->index + at, s->low + at, s->high + at, scratch);
     int64_t kept = mw_keep_best(s->index + at, s->low + at, l->count, s->k, scratch, index, value);
     for (; kept < s->k; kept++) index[kept] = 0, value[kept] = 0; /* the rest of the row is NaN */
     return dots;

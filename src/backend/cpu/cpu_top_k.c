@@ -29,7 +29,7 @@ static void sift_down(float *value, int32_t *index, int64_t k, int64_t at) {
     index[at] = id;
 }
 
-void mw_sort_by_index(float *value, int32_t *index, int64_t k) {
+static void sort_by_index(float *value, int32_t *index, int64_t k) {
     for (int64_t gap = k / 2; gap > 0; gap /= 2) /* Shell sort: k is small */
         for (int64_t i = gap; i < k; i++) {
             float v = value[i];
@@ -64,7 +64,7 @@ static void top_k_row(const float *x, int64_t n, int64_t k, int32_t *index, floa
                 }
         i += run;
     }
-    mw_sort_by_index(value, index, k);
+    sort_by_index(value, index, k);
 }
 
 /* ---- by a floor ---------------------------------------------------------------------------------------- */
@@ -115,12 +115,14 @@ int64_t mw_keep_best(const int32_t *index, const float *value, int64_t count, in
         last = mw_kth_largest(scratch, count, k);
     }
     for (int64_t i = 0; i < count; i++) above += value[i] > last;
-    /* The first `equal` of the values that equal the last one are kept. */
+    /* The first `equal` of the values that equal the last one are kept. No branch, which nobody could predict. */
     for (int64_t i = 0, equal = k - above; i < count && at < k; i++) {
         float v = value[i];
-        if (!(v >= last) || (v == last && equal-- <= 0)) continue;
+        bool is_last = v == last;
         to_index[at] = index[i];
-        to_value[at++] = v;
+        to_value[at] = v;
+        at += v > last || (is_last && equal > 0);
+        equal -= is_last;
     }
     return at;
 }

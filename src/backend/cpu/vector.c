@@ -78,28 +78,6 @@ DISPATCHED void mw_column_max(const float *x, int64_t spans, float *out) {
     }
 }
 
-static inline __attribute__((always_inline)) int64_t count_at_least(const float *x, int64_t n, float floor) {
-    int32_t count = 0;
-#pragma omp simd reduction(+ : count)
-    for (int64_t i = 0; i < n; i++) count += x[i] >= floor;
-    return count;
-}
-
-DISPATCHED int64_t mw_halve(const float *x, int64_t n, int64_t k, int times, float *from, float *to) {
-    int64_t reach = count_at_least(x, n, *from);
-    for (int i = 0; i < times && reach > k; i++) {
-        float middle = *from + (*to - *from) / 2;
-        int64_t count = count_at_least(x, n, middle);
-        if (count >= k) {
-            *from = middle;
-            reach = count;
-        } else {
-            *to = middle;
-        }
-    }
-    return reach;
-}
-
 DISPATCHED float mw_least_at_least(const float *x, int64_t n, float floor) {
     float least = INFINITY;
 #pragma omp simd reduction(min : least)

@@ -33,9 +33,11 @@ float mw_least_at_least(const float *x, int64_t n, float floor); /* the smallest
 int64_t mw_at_least(const float *x, int64_t n, float floor, int32_t first, int32_t *index);
 /* Lengths of x and of x - x rounded to bf16, as round_errors. */
 void mw_lengths_bf16(const float *x, int64_t n, float *length, float *error);
-/* Writes the entries of a product's run that may reach `floor`, ascending; returns their number. Entry i has the value
- * v = product[i] + bias[i], and is between low = v - s and high = v + s, s = x_part norm[i] + w_part error[i]; norm
- * NULL: s is 0. It may reach the floor unless high < floor. */
+enum { MW_REACH_ROOM = 16 };
+/* Writes the entries of a product's run that may reach `floor`, ascending; returns their number. Behind them index, low
+ * and high have MW_REACH_ROOM places more, whose contents change. Entry i has the value v = product[i] + bias[i], and
+ * is between low = v - s and high = v + s, s = x_part norm[i] + w_part error[i]; norm NULL: s is 0. It may reach the
+ * floor unless high < floor. */
 int64_t mw_may_reach(const float *product, const float *bias, const float *norm, const float *error, float x_part,
                      float w_part, int64_t n, float floor, int32_t first, int32_t *index, float *low, float *high);
 /* x = exp(x - shift); returns the sum. */
