@@ -7,6 +7,14 @@
 
 enum { MERGE_BYTES = 1 << 26, DRAWN = 512 };
 
+/* Properties of a row, the same for all latents that are active on it. */
+typedef struct row_facts {
+    int64_t row;
+    mw_store_span span;
+    int32_t category, source;
+    int64_t *by_category; /* counts that the row belongs to: of a half, or of the rows after both */
+} row_facts;
+
 typedef struct search {
     const mw_sae *sae;
     const mw_store_view *in;
@@ -18,6 +26,7 @@ typedef struct search {
     kept_rows kept;
     kept_codes codes; /* of this rank's rows, for the second pass */
     encoded_rows rows;
+    row_facts facts[ENCODED_CHUNK];   /* of the present chunk */
     int64_t drawn_from, drawn[DRAWN]; /* the places of the rows from drawn_from on in a random order of all rows */
 } search;
 
@@ -36,16 +45,10 @@ static uint64_t score_key(float score) {
     return bits;
 }
 
-/* Properties of a row, the same for all latents that are active on it. */
-typedef struct row_facts {
-    int64_t row;
-    mw_store_span span;
-    int32_t category, source;
-    int64_t *by_category; /* counts that the row belongs to: of a half, or of the rows after both */
-} row_facts;
-
-static void add_activation(search *s, int64_t latent, float z, const row_facts *row) {
+static void add_activation(void *self, int64_t at, int64_t latent, float z) {
+    search *s = self;
     mw_discovery *d = s->out;
+    const row_facts *row = &s->facts[at];
     heap_entry *heap = s->heap + latent * d->per;
     d->count[latent]++;
     if (row->category >= 0) row->by_category[latent * d->n_categories + row->category]++;
@@ -60,6 +63,7 @@ static void add_activation(search *s, int64_t latent, float z, const row_facts *
 /* Whether a row is one of the random rows for counts of coactive latents. Rows come in order. */
 static bool is_kept(search *s, int64_t row) {
     int64_t rows = s->out->rows, left = rows - row;
+    if (s->options->neighbours == 0 || s->options->coactive_rows >= rows) return s->options->neighbours > 0;
     if (row < s->drawn_from || row >= s->drawn_from + DRAWN) {
         s->drawn_from = row;
         mw_permute_range((uint64_t)s->options->seed, 0, (uint64_t)rows, (uint64_t)row, left < DRAWN ? left : DRAWN,
@@ -78,16 +82,14 @@ static void count_category(search *s, row_facts *row) {
     (counted ? halves->counts.rows + half * d->n_categories : d->category_rows)[row->category]++;
 }
 
-static mw_status add_row(void *self, int64_t row, int64_t begin, int64_t end) {
+static mw_status add_row(void *self, int64_t row, int64_t at, int64_t begin, int64_t end) {
     search *s = self;
-    const mw_codes *codes = &s->rows.codes;
-    const mw_discovery *d = s->out;
-    row_facts facts = {.row = row, .span = mw_store_span_of(s->tokens, row)};
-    facts.category = d->n_categories ? s->options->categories->of_token[s->tokens->ids[row]] : -1;
-    facts.source = s->sources.of_document[facts.span.document];
-    if (facts.category >= 0) count_category(s, &facts);
-    for (int64_t j = begin; j < end; j++) add_activation(s, codes->index[j], codes->value[j], &facts);
-    return is_kept(s, row) ? kept_rows_add(&s->kept, codes->index + begin, end - begin) : MW_OK;
+    row_facts *facts = &s->facts[at];
+    *facts = (row_facts){.row = row, .span = mw_store_span_of(s->tokens, row)};
+    facts->category = s->out->n_categories ? s->options->categories->of_token[s->tokens->ids[row]] : -1;
+    facts->source = s->sources.of_document[facts->span.document];
+    if (facts->category >= 0) count_category(s, facts);
+    return is_kept(s, row) ? kept_rows_add(&s->kept, s->rows.codes.index + begin, end - begin) : MW_OK;
 }
 
 /* ---- rows of this rank ------------------------------------------------------------------------------------- */
@@ -100,8 +102,9 @@ static mw_status search_share(search *s, const mw_comm *comm) {
     mw_progress_begin(&progress, "discover", "rows", (int64_t)(row[end] - row[begin]), mw_comm_rank(comm) == 0);
     mw_status status = kept_codes_begin(&s->codes, (int64_t)row[begin], (int64_t)(row[end] - row[begin]));
     s->rows.kept = &s->codes;
+    const row_use use = {add_row, add_activation, s};
     for (int64_t b = begin; b < end && status == MW_OK; b++) {
-        status = each_encoded_row(&s->rows, (int64_t)row[b], (int64_t)row[b + 1], add_row, s);
+        status = each_encoded_row(&s->rows, (int64_t)row[b], (int64_t)row[b + 1], &use);
         mw_progress_update(&progress, (int64_t)(row[b + 1] - row[begin]), NULL);
     }
     if (status == MW_OK) mw_progress_end(&progress, (int64_t)(row[end] - row[begin]), NULL);

@@ -26,6 +26,7 @@ typedef struct encoded_rows {
     mw_codes codes;          /* of the present chunk */
     kept_codes *kept;        /* gets the codes of all rows that are encoded, in order; borrowed. NULL: none */
     float *x;                /* [ENCODED_CHUNK, in->width] */
+    int32_t *used;           /* [ENCODED_CHUNK] places of the chunk's finite rows */
 } encoded_rows;
 
 /* Makes it ready; encoded_rows_close frees, also after an error. MW_ERR_CONFIG: SAE and site have other widths. */
@@ -33,10 +34,17 @@ mw_status encoded_rows_open(const mw_sae *sae, const mw_store_view *in, mw_nan_r
                             encoded_rows *out) MW_MUST_USE;
 void encoded_rows_close(encoded_rows *rows);
 
-/* Takes a row, whose active latents are the entries begin .. end of rows->codes. */
-typedef mw_status use_row(void *self, int64_t row, int64_t begin, int64_t end);
-/* Calls `use` for each finite row of begin .. end, in order, until it fails or the rule for rows that are not finite
- * asks for the end. Local. */
-mw_status each_encoded_row(encoded_rows *rows, int64_t begin, int64_t end, use_row *use, void *self) MW_MUST_USE;
+/* What is done with encoded rows. `at` is a row's place in its chunk, below ENCODED_CHUNK. */
+typedef struct row_use {
+    /* Takes a row, whose active latents are the entries begin .. end of rows->codes. Rows come in order. */
+    mw_status (*row)(void *self, int64_t row, int64_t at, int64_t begin, int64_t end);
+    /* Takes an entry of a row that `row` has taken. Those of a latent come in order, on one thread, those of other
+     * latents at the same time on others. */
+    void (*entry)(void *self, int64_t at, int64_t latent, float z);
+    void *self;
+} row_use;
+/* Uses each finite row of begin .. end, until one fails or the rule for rows that are not finite asks for the end.
+ * Local. */
+mw_status each_encoded_row(encoded_rows *rows, int64_t begin, int64_t end, const row_use *use) MW_MUST_USE;
 
 #endif

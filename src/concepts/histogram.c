@@ -18,10 +18,26 @@ void histogram_widen(int32_t *exponent, int64_t *bin, int32_t wanted) {
     *exponent = wanted;
 }
 
-void histogram_add(int32_t *exponent, int64_t *bin, float z) {
+/* Returns e with z in [2^(e-1), 2^e). */
+static int exponent_of(float z) {
+    uint32_t bits;
     int e;
+    memcpy(&bits, &z, sizeof bits);
+    if (bits >> 23) return (int)(bits >> 23) - 126;
+    frexpf(z, &e); /* not normal */
+    return e;
+}
+
+/* Returns 2^e. */
+static double power_of_two(int e) {
+    uint64_t bits = (uint64_t)(e + 1023) << 52;
+    double power;
+    memcpy(&power, &bits, sizeof power);
+    return power;
+}
+
+void histogram_add(int32_t *exponent, int64_t *bin, float z) {
     if (!isfinite(z)) return;
-    frexpf(z, &e); /* z in [2^(e-1), 2^e) */
-    histogram_widen(exponent, bin, e - BIN_BITS);
-    bin[(int)ldexpf(z, -*exponent)]++;
+    histogram_widen(exponent, bin, exponent_of(z) - BIN_BITS);
+    bin[(int)((double)z * power_of_two(-*exponent))]++;
 }

@@ -143,6 +143,7 @@ typedef struct counting {
     mw_store_tokens tokens;
     int64_t n_rows; /* first rows that are counted */
     category_counts table;
+    int64_t *hits[ENCODED_CHUNK]; /* in `table`: counts of the half and category of each row of the chunk */
     encoded_rows rows;
 } counting;
 
@@ -157,21 +158,27 @@ int half_of_row(const mw_store_tokens *t, int64_t row, int64_t document) {
     return t->n_documents < 2 ? (int)(t->sequence[row] & 1) : (int)(document & 1);
 }
 
-static mw_status count_row(void *self, int64_t row, int64_t begin, int64_t end) {
+static mw_status count_row(void *self, int64_t row, int64_t at, int64_t begin, int64_t end) {
     counting *s = self;
-    const int32_t *latent = s->rows.codes.index;
     category_counts *t = &s->table;
     int half = half_of_row(&s->tokens, row, mw_store_span_of(&s->tokens, row).document);
     int32_t category = s->options->categories->of_token[s->tokens.ids[row]];
+    (void)begin, (void)end;
     t->rows[half * t->categories + category]++;
-    for (int64_t j = begin; j < end; j++) t->hits[(half * t->n + latent[j]) * t->categories + category]++;
+    s->hits[at] = t->hits + half * t->n * t->categories + category;
     return MW_OK;
+}
+
+static void count_entry(void *self, int64_t at, int64_t latent, float z) {
+    counting *s = self;
+    (void)z;
+    s->hits[at][latent * s->table.categories]++;
 }
 
 static mw_status count_share(counting *s, const mw_comm *comm) {
     int64_t begin, end;
     mw_comm_share(mw_comm_rank(comm), mw_comm_size(comm), s->n_rows, ENCODED_CHUNK, &begin, &end);
-    return each_encoded_row(&s->rows, begin, end, count_row, s);
+    return each_encoded_row(&s->rows, begin, end, &(row_use){count_row, count_entry, s});
 }
 
 static mw_status prepare(counting *s, const mw_sae *sae) {

@@ -84,11 +84,16 @@ static void fill_window(second_pass *p, const window *w, const mw_codes *codes, 
     for (int64_t r = begin; r < end; r++) value[r - w->begin] = mw_codes_find(codes, r - first, w->text / p->d->per);
 }
 
+static void fill_windows(second_pass *p, int64_t from, int64_t to, const mw_codes *codes, int64_t first) {
+#pragma omp parallel for schedule(static)
+    for (int64_t i = from; i < to; i++) fill_window(p, &p->list[i], codes, first);
+}
+
 /* Encodes rows first .. first + rows - 1 and fills windows from .. to - 1. */
 static mw_status encode_run(second_pass *p, int64_t first, int64_t rows, int64_t from, int64_t to) {
     MW_TRY(mw_store_view_range(p->in, first, rows, p->x));
     MW_TRY(mw_sae_encode(p->sae, p->x, rows, &p->codes));
-    for (int64_t i = from; i < to; i++) fill_window(p, &p->list[i], &p->codes, first);
+    fill_windows(p, from, to, &p->codes, first);
     return MW_OK;
 }
 
@@ -150,8 +155,7 @@ mw_status find_texts(const mw_sae *sae, const mw_store_view *in, const mw_store_
     if (status == MW_OK) status = share_blocks(in->store, comm, &row, &begin, &end);
     if (status == MW_OK) status = prepare(&p, tokens, row, begin, end);
     if (status == MW_OK && kept->dropped) status = encode_share(&p, row, begin, end, mw_comm_rank(comm) == 0);
-    for (int64_t i = 0; status == MW_OK && !kept->dropped && i < p.count; i++)
-        fill_window(&p, &p.list[i], &kept->codes, kept->first);
+    if (status == MW_OK && !kept->dropped) fill_windows(&p, 0, p.count, &kept->codes, kept->first);
     mw_free(row);
     mw_free(p.list);
     mw_free(p.wanted);
@@ -215,14 +219,18 @@ int64_t mw_discovery_piece(const mw_discovery *d, int64_t i, int64_t end, mw_tex
     int64_t until = completed_by(d, i, end);
     for (int64_t last = i; until > last + 1; until = completed_by(d, last, end)) last = until - 1;
     if (!text) return until;
+    text->length = 0;
+    mw_text_add(text, "", 0);
+    if (until == i + 1) {
+        mw_discovery_show(d, d->text_id[i], text);
+        return until;
+    }
     mw_text raw = {0};
     for (; i < until; i++) {
         size_t length;
         const char *bytes = mw_discovery_token(d, d->text_id[i], &length);
         mw_text_add(&raw, bytes, length);
     }
-    text->length = 0;
-    mw_text_add(text, "", 0);
     if (raw.data) mw_utf8_show(text, raw.data, raw.length);
     if (raw.failed) text->failed = true;
     mw_text_free(&raw);
