@@ -256,10 +256,12 @@ mw_status mw_make_directories(const char *path) MW_MUST_USE;
 typedef struct mw_lock {
     char *path; /* NULL: not held */
     char nonce[33];
+    struct mw_lock_pulse *pulse; /* a thread that touches the file every ten seconds */
 } mw_lock;
-/* Takes the lock of `output`. Takes over the lock of a process of this machine that has ended, or of an earlier
- * start of the same Slurm job. Waits up to `seconds` for any other holder, then takes over with `steal`, else fails
- * with MW_ERR_STATE and names the holder. mw_lock_release frees. */
+/* Takes the lock of `output`. Takes over the lock of a process of this machine that has ended, of an earlier start of
+ * the same Slurm job, or of another machine's process that has not touched it for two minutes. Waits up to `seconds`
+ * for any other holder, then takes over with `steal`, else fails with MW_ERR_STATE and names the holder.
+ * mw_lock_release frees. */
 mw_status mw_lock_take(const char *output, double seconds, bool steal, mw_lock *out) MW_MUST_USE;
 /* MW_ERR_STATE if another process has taken the lock meanwhile: the written file must not get its final name. */
 mw_status mw_lock_check(const mw_lock *lock) MW_MUST_USE;

@@ -18,7 +18,7 @@ rm -r "$work/c/sae_models" "$work/c/runs"
 "$MICROW" train "$exp" --set store="$work/c" --set sae.k=9 >/dev/null 2>&1 || fail "train with another k"
 lines=$(wc -l <"$work/a/sae_models/small/history.jsonl")
 
-told() { grep -q "is being written by process [0-9]* on .*, for [0-9]* s (since 20.*): wait for it, or give --steal-lock\|was made with other settings" "$1"; }
+told() { grep -q "is being written by process [0-9]* on .*, since 20.*, last sign of it [0-9]* s ago: wait for it, or give --steal-lock\|was made with other settings" "$1"; }
 
 # ---- two harvests of one name with different settings, at the same time
 race=0
@@ -93,16 +93,34 @@ check "it says so" grep -q "taking over the lock of process $one on .*: the proc
 check "and gives it back" test ! -e "$lock"
 elsewhere() { sed 's/"host":"[^"]*"/"host":"node17"/; s/"numbering":"[^"]*"/"numbering":"another boot"/; s/"job":"[^"]*"/"job":"4711"/' "$work/lock" >"$lock"; }
 elsewhere
-refuses 1 "is being written by process $one on node17, job 4711, for .* give --steal-lock if it is surely gone" "$MICROW" train "$exp" --overwrite --set sae.k=9
+refuses 1 "is being written by process $one on node17, job 4711, since .* give --steal-lock if it is surely gone" "$MICROW" train "$exp" --overwrite --set sae.k=9
 mpi 3 "$MICROW" train "$exp" --overwrite --set sae.k=9 >"$work/out" 2>"$work/err" && fail "3 ranks took a lock of elsewhere"
 check "one message from 3 ranks" test "$(grep -c 'microw: error' "$work/err")" = 1
 check "the same job started again takes it over" env SLURM_JOB_ID=4711 SLURM_RESTART_COUNT=1 "$MICROW" train "$exp" --overwrite --set sae.k=9
 elsewhere
 refuses 1 "node17" env SLURM_JOB_ID=4711 "$MICROW" train "$exp" --overwrite
 check "told to" "$MICROW" train "$exp" --overwrite --steal-lock
+elsewhere
+touch -d '-3 minutes' "$lock"
+"$MICROW" train "$exp" --overwrite --set sae.k=7 >"$work/out" 2>"$work/err" || fail "a lock of another host that is gone"
+check "it says so" grep -q "taking over the lock of process $one on node17: its host has given no sign of it for two minutes" "$work/err"
+elsewhere
+sed -i 's/"pulse":[0-9]*,//' "$lock"
+touch -d '-3 minutes' "$lock"
+refuses 1 "on node17, job 4711, since .*, last sign of it 3 min ago" "$MICROW" train "$exp" --overwrite
 : >"$lock"
 refuses 1 "is locked by .*, which cannot be read" "$MICROW" train "$exp" --overwrite --set sae.k=9
 rm "$lock"
+
+# ---- a holder gives signs of life
+"$MICROW" train "$exp" --overwrite --set train.tokens=50_000_000 >/dev/null 2>&1 &
+one=$!
+while ! [ -e "$lock" ] && kill -0 $one 2>/dev/null; do sleep 0.02; done
+touch -d '-3 minutes' "$lock"
+sleep 11
+check "within ten seconds" [ -n "$(find "$lock" -newermt '-30 seconds')" ]
+kill -TERM $one
+wait $one 2>/dev/null
 
 # ---- a process that lost its lock does not replace the file of the other
 rm -rf "$store"
