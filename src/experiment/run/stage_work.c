@@ -1,5 +1,6 @@
 /* Fingerprints, the manifest and locks of stages. */
 #include "experiment/run/stage_work.h"
+#include "comm/shared_folder.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -246,31 +247,6 @@ static mw_status save_config(const experiment_run *r) {
     return status;
 }
 
-static mw_status refuse_other_folder(const experiment_run *r) {
-    char *shown = mw_path_absolute(r->e->top.store);
-    mw_status status = mw_error(MW_ERR_CONFIG, "ranks differ in the store: on this rank %s is not the folder of rank 0",
-                                shown ? shown : r->e->top.store);
-    mw_free(shown);
-    return status;
-}
-
-/* Ranks may see different folders under the same name: all must see a file that rank 0 makes. */
-static mw_status same_folder(const experiment_run *r) {
-    char token[64] = "", path[4096];
-    mw_status status = MW_OK;
-    if (run_is_root(r))
-        snprintf(token, sizeof token, ".ranks-%ld-%lld", (long)getpid(), (long long)(mw_seconds() * 1e6));
-    MW_TRY(mw_comm_broadcast(r->comm, token, sizeof token, 0));
-    snprintf(path, sizeof path, "%s/%s", r->e->top.store, token);
-    if (status == MW_OK && run_is_root(r)) status = mw_make_directories(r->e->top.store);
-    if (status == MW_OK && run_is_root(r)) status = mw_file_write_atomic(path, token, strlen(token));
-    MW_TRY(mw_comm_agree(r->comm, status));
-    if (!run_is_root(r) && !mw_file_exists(path)) status = refuse_other_folder(r);
-    status = mw_comm_agree(r->comm, status);
-    if (run_is_root(r)) unlink(path);
-    return status;
-}
-
 static mw_status take_lock(const experiment_run *r, stage_work *w) {
     char *folder = mw_path_directory(w->output);
     mw_status status = folder ? mw_make_directories(folder) : MW_ERR_MEMORY;
@@ -282,7 +258,7 @@ static mw_status take_lock(const experiment_run *r, stage_work *w) {
 
 mw_status stage_work_begin(experiment_run *r, stage_work *w) {
     int64_t verdict;
-    if (mw_comm_size(r->comm) > 1) MW_TRY(same_folder(r));
+    MW_TRY(shared_folder_check(r->comm, r->e->top.store));
     MW_TRY(mw_comm_agree(r->comm, run_is_root(r) ? take_lock(r, w) : MW_OK));
     MW_TRY(check_output(r, w, &verdict));
     return MW_OK;
