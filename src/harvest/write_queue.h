@@ -13,8 +13,8 @@ typedef struct queue_slot {
 
 typedef struct write_queue write_queue;
 
-/* Opens a queue of steps for `writer`. `threaded`: a thread writes, and no other thread may use the writer's
- * communicator meanwhile; else write_queue_submit writes. Slots are the backend's host memory for copies. All
+/* Opens a queue of steps for `writer`. `threaded`: one thread digests and one writes, and no other thread may use the
+ * writer's communicator meanwhile; else write_queue_submit writes. Slots are the backend's host memory for copies. All
  * pointers are borrowed. MW_ERR_MEMORY. Local. */
 mw_status write_queue_open(mw_store_writer *writer, const mw_store_layout *layout, mw_backend *backend, bool threaded,
                            write_queue **out) MW_MUST_USE;

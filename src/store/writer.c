@@ -1,6 +1,6 @@
 /* Writes a store: the layout first, activations block by block, means at the end; resumes interrupted files. */
-#include "base/dispatch.h"
 #include "base/json.h"
+#include "store/block_digest.h"
 #include "store/harvest_file.h"
 
 #include <errno.h>
@@ -11,31 +11,20 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { FLUSH_STEPS = 16, FLUSH_SECONDS = 2, TILE = 64, SUM_BYTES = 1 << 24 };
-
-/* Sums over a tile of a block's rows. */
-typedef struct tile_sums {
-    double norm, square;
-    int64_t rows;    /* finite rows, which the sums include */
-    int64_t refused; /* first non-finite row without keep_nan; -1: none */
-} tile_sums;
+enum { FLUSH_STEPS = 16, FLUSH_SECONDS = 2, SUM_BYTES = 1 << 24 };
 
 struct mw_store_writer {
     const mw_store_layout *layout;
     const mw_comm *comm;
     hid_t file;
     char *final, *partial, *progress;
-    double *sums; /* [1 + tiles, largest width]: of a block and of its tiles */
-    tile_sums *tiles;
+    digester digester; /* for mw_store_write_blocks, as digest */
+    block_digest digest;
     int64_t steps, done; /* done: complete blocks */
     double flushed;      /* time of the last flush */
     ino_t inode;         /* of the partial file, on rank 0 */
     int writeback_fd;    /* second descriptor of the file, see start_writeback; -1: none */
 };
-
-static int64_t tiles_of(int64_t rows) {
-    return (rows + TILE - 1) / TILE;
-}
 
 /* HDF5 1.10 has no f16, so the type is composed; bf16 is stored as u16. */
 static hid_t make_type(mw_dtype dtype) {
@@ -269,19 +258,10 @@ static mw_status check_space(const mw_store_writer *w, const char *folder) {
 }
 
 static mw_status prepare(mw_store_writer *w, const char *folder) {
-    int64_t rows = 0, width = 0;
-    for (int64_t b = 0; b < w->layout->n_blocks; b++) {
-        int64_t n = (int64_t)(w->layout->block_row[b + 1] - w->layout->block_row[b]);
-        if (n > rows) rows = n;
-    }
-    for (int64_t s = 0; s < w->layout->n_sites; s++)
-        if (w->layout->widths[s] > width) width = w->layout->widths[s];
     w->final = mw_path_join(folder, "activations.h5");
     w->partial = mw_path_join(folder, "activations.h5.partial");
     w->progress = mw_path_join(folder, "progress.json");
-    w->sums = mw_alloc((size_t)((1 + tiles_of(rows)) * width) * sizeof *w->sums);
-    w->tiles = mw_alloc((size_t)(1 + tiles_of(rows)) * sizeof *w->tiles);
-    if (!w->final || !w->partial || !w->progress || !w->sums || !w->tiles) return MW_ERR_MEMORY;
+    if (!w->final || !w->partial || !w->progress) return MW_ERR_MEMORY;
     if (mw_comm_rank(w->comm) != 0) return MW_OK;
     MW_TRY(mw_make_directories(folder));
     return check_space(w, folder);
@@ -330,141 +310,24 @@ void mw_store_writer_free(mw_store_writer **slot) {
     mw_free(w->final);
     mw_free(w->partial);
     mw_free(w->progress);
-    mw_free(w->sums);
-    mw_free(w->tiles);
+    digester_close(&w->digester);
+    block_digest_free(&w->digest);
     mw_free(w);
     *slot = NULL;
 }
 
 /* ---- blocks -------------------------------------------------------------------------------------------- */
 
-static mw_status refuse_value(const mw_store_writer *w, int64_t s, int64_t row) {
-    const mw_store_layout *layout = w->layout;
-    char site[MW_SITE_TEXT];
-    mw_site_format(layout->sites[s], site);
-    return mw_error(
-        MW_ERR_STATE,
-        "site %s is not finite in %s at token %u, position %u of sequence %u; %sharvest.nan: keep stores it as it is",
-        site, mw_dtype_name(layout->dtype), layout->ids[row], layout->position[row], layout->sequence[row],
-        layout->dtype == MW_F16 ? "another harvest.dtype may hold it, " : "");
-}
-
-enum { LANES = 16, GROUP = 4 };
-
-/* Sums of squares of GROUP rows [GROUP, width], each in independent lanes that are added in a fixed order: additions to
- * a single sum would wait for each other, and so would those to the lanes of a single row. */
-DISPATCHED static void squares_of(const float *rows, int64_t width, double out[GROUP]) {
-    double lane[GROUP][LANES] = {{0}};
-    int64_t i = 0;
-    for (; i + LANES <= width; i += LANES)
-        for (int g = 0; g < GROUP; g++) {
-            const float *x = rows + g * width + i;
-#pragma omp simd
-            for (int l = 0; l < LANES; l++) lane[g][l] += (double)x[l] * x[l];
-        }
-    for (int g = 0; g < GROUP; g++) {
-        out[g] = 0;
-        for (int64_t j = i; j < width; j++) out[g] += (double)rows[g * width + j] * rows[g * width + j];
-        for (int l = 0; l < LANES; l++) out[g] += lane[g][l];
-    }
-}
-
-DISPATCHED static void add_row(double *sums, const float *row, int64_t width) {
-#pragma omp simd
-    for (int64_t i = 0; i < width; i++) sums[i] += row[i];
-}
-
-/* As add_row for one row after another, with one access to each sum. */
-DISPATCHED static void add_group(double *sums, const float *rows, int64_t width) {
-    const float *a = rows, *b = a + width, *c = b + width, *d = c + width;
-    _Static_assert(GROUP == 4, "four rows are added");
-#pragma omp simd
-    for (int64_t i = 0; i < width; i++) sums[i] = (((sums[i] + a[i]) + b[i]) + c[i]) + d[i];
-}
-
-/* Adds the finite ones of n <= GROUP rows, whose first is row `first` of the block, to the sums. */
-static void sum_group(const mw_store_writer *w, int64_t width, int64_t first, int64_t n, const float *rows,
-                      double *sums, tile_sums *out) {
-    double squares[GROUP];
-    int64_t added = 0;
-    squares_of(rows, width, squares);
-    for (int64_t g = 0; g < n; g++) {
-        if (!isfinite(squares[g])) {
-            if (!w->layout->keep_nan && out->refused < 0) out->refused = first + g;
-            continue;
-        }
-        out->norm += sqrt(squares[g]);
-        out->square += squares[g];
-        added++;
-    }
-    out->rows += added;
-    if (added == GROUP) add_group(sums, rows, width);
-    for (int64_t g = 0; g < n && added < GROUP; g++)
-        if (isfinite(squares[g])) add_row(sums, rows + g * width, width);
-}
-
-/* Sums rows first .. first + rows of a block, from the stored values, so that a reader computes the same sums.
- * Non-finite rows are left out. `group`: scratch [GROUP, width], of zeros or earlier rows. */
-static mw_status sum_tile(const mw_store_writer *w, int64_t width, int64_t first, int64_t rows, const char *values,
-                          float *group, double *sums, tile_sums *out) {
-    mw_dtype dtype = w->layout->dtype;
-    size_t bytes = (size_t)width * mw_dtype_size(dtype);
-    *out = (tile_sums){.refused = -1};
-    memset(sums, 0, (size_t)width * sizeof *sums);
-    for (int64_t r = 0; r < rows; r += GROUP) {
-        int64_t n = rows - r < GROUP ? rows - r : GROUP;
-        MW_TRY(mw_convert_to_f32(dtype, values + (size_t)(first + r) * bytes, n * width, group));
-        sum_group(w, width, first + r, n, group, sums, out);
-    }
-    return MW_OK;
-}
-
-/* Sums all tiles of a block; the tiles do not depend on the number of threads. */
-static mw_status sum_tiles(const mw_store_writer *w, int64_t width, int64_t rows, const void *values) {
-    mw_status worst = MW_OK;
-#pragma omp parallel num_threads(w->layout->threads > 1 ? w->layout->threads : 1) reduction(max : worst)
-    {
-        float *group = mw_calloc((size_t)(GROUP * width), sizeof *group);
-        mw_status status = group ? MW_OK : MW_ERR_MEMORY;
-#pragma omp for schedule(static)
-        for (int64_t t = 0; t < tiles_of(rows); t++) {
-            int64_t first = t * TILE, left = rows - first, n = left < TILE ? left : TILE;
-            if (status == MW_OK)
-                status = sum_tile(w, width, first, n, values, group, w->sums + (t + 1) * width, &w->tiles[t]);
-        }
-        mw_free(group);
-        worst = status;
-    }
-    return worst;
-}
-
-/* Computes a block's sums, from those of its tiles in order, and its checksum. */
-static mw_status sum_block(mw_store_writer *w, int64_t s, int64_t begin, int64_t rows, const void *values,
-                           double norm[2], uint64_t *kept, uint64_t *checksum) {
-    int64_t width = w->layout->widths[s];
-    MW_TRY(sum_tiles(w, width, rows, values));
-    memset(w->sums, 0, (size_t)width * sizeof *w->sums);
-    for (int64_t t = 0; t < tiles_of(rows); t++) {
-        const tile_sums *tile = &w->tiles[t];
-        if (tile->refused >= 0) return refuse_value(w, s, begin + tile->refused);
-        for (int64_t i = 0; i < width; i++) w->sums[i] += w->sums[(t + 1) * width + i];
-        norm[0] += tile->norm;
-        norm[1] += tile->square;
-        *kept += (uint64_t)tile->rows;
-    }
-    *checksum = mw_xxh64(values, (size_t)(rows * width) * mw_dtype_size(w->layout->dtype));
-    return MW_OK;
-}
-
-static mw_status write_site(mw_store_writer *w, int64_t s, int64_t block, const void *values, mw_status local) {
+static mw_status write_site(mw_store_writer *w, int64_t s, int64_t block, const void *values, const site_digest *digest,
+                            mw_status local) {
     const mw_store_layout *layout = w->layout;
     bool have = block >= 0 && local == MW_OK;
     int64_t begin = have ? (int64_t)layout->block_row[block] : 0,
             rows = have ? (int64_t)layout->block_row[block + 1] - begin : 0;
     int64_t width = layout->widths[s], one = have ? 1 : 0, at = have ? block : 0;
-    double norm[2] = {0, 0};
-    uint64_t checksum = 0, kept = 0;
-    mw_status status = have ? sum_block(w, s, begin, rows, values, norm, &kept, &checksum) : local;
+    static const site_digest none;
+    const site_digest *of = have ? digest : &none;
+    mw_status status = local;
     if (status == MW_OK) status = mw_memory_room((size_t)32 << 20, "writing by MPI"); /* MPI crashes without memory */
     MW_TRY(mw_comm_agree(w->comm, status));
     char name[STORE_NAME];
@@ -475,17 +338,18 @@ static mw_status write_site(mw_store_writer *w, int64_t s, int64_t block, const 
     MW_TRY(mw_comm_agree(w->comm, status));
     store_site_name(layout->sites[s], "block_sum", name);
     MW_TRY(mw_comm_agree(
-        w->comm, h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, at, one, width, w->sums, w->comm)));
+        w->comm, h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, at, one, width, of->sums, w->comm)));
     store_site_name(layout->sites[s], "block_norm", name);
-    MW_TRY(
-        mw_comm_agree(w->comm, h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, at, one, 2, norm, w->comm)));
+    MW_TRY(mw_comm_agree(w->comm,
+                         h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, at, one, 2, of->norm, w->comm)));
     store_site_name(layout->sites[s], "block_rows", name);
-    status = layout->keep_nan ? h5_write_rows(w->file, w->partial, name, H5T_NATIVE_UINT64, at, one, 0, &kept, w->comm)
-                              : MW_OK;
+    status = layout->keep_nan
+                 ? h5_write_rows(w->file, w->partial, name, H5T_NATIVE_UINT64, at, one, 0, &of->rows, w->comm)
+                 : MW_OK;
     MW_TRY(mw_comm_agree(w->comm, status));
     store_site_name(layout->sites[s], "checksum", name);
-    return mw_comm_agree(w->comm,
-                         h5_write_rows(w->file, w->partial, name, H5T_NATIVE_UINT64, at, one, 0, &checksum, w->comm));
+    return mw_comm_agree(
+        w->comm, h5_write_rows(w->file, w->partial, name, H5T_NATIVE_UINT64, at, one, 0, &of->checksum, w->comm));
 }
 
 /* Starts writing to the disk while the next blocks are computed: the system otherwise keeps written pages until a
@@ -511,13 +375,27 @@ static mw_status flush_sometimes(mw_store_writer *w) {
     return MW_OK;
 }
 
-mw_status mw_store_write_blocks(mw_store_writer *w, int64_t block, const void *const *values, int64_t done,
-                                mw_status local) {
+mw_status store_write_digested(mw_store_writer *w, int64_t block, const void *const *values, const block_digest *digest,
+                               int64_t done, mw_status local) {
     for (int64_t s = 0; s < w->layout->n_sites; s++)
-        MW_TRY(write_site(w, s, block, block >= 0 && values ? values[s] : NULL, s == 0 ? local : MW_OK));
+        MW_TRY(write_site(w, s, block, block >= 0 && values ? values[s] : NULL, digest ? &digest->site[s] : NULL,
+                          s == 0 ? local : MW_OK));
     w->done = done;
     start_writeback(w);
     return flush_sometimes(w);
+}
+
+/* The memory is made at the first block: a harvest digests by itself. */
+static mw_status digest_here(mw_store_writer *w, int64_t block, const void *const *values) {
+    if (!w->digest.site) MW_TRY(block_digest_make(w->layout, &w->digest));
+    if (!w->digester.sums) MW_TRY(digester_open(w->layout, &w->digester));
+    return digest_block(&w->digester, block, values, &w->digest);
+}
+
+mw_status mw_store_write_blocks(mw_store_writer *w, int64_t block, const void *const *values, int64_t done,
+                                mw_status local) {
+    if (local == MW_OK && block >= 0) local = digest_here(w, block, values);
+    return store_write_digested(w, block, values, &w->digest, done, local);
 }
 
 mw_status mw_store_writer_flush(mw_store_writer *w, int64_t *blocks_done) {
@@ -564,22 +442,30 @@ static mw_status mean_of_blocks(const mw_store_writer *w, const char *name, int6
     return status;
 }
 
-/* Writes a site's means. Rank 0 only. */
-static mw_status finish_site(const mw_store_writer *w, int64_t s) {
+/* Writes a site's means; `mean` [width] is scratch. */
+static mw_status write_means(const mw_store_writer *w, int64_t s, double *mean) {
     const mw_store_layout *layout = w->layout;
     double norms[2], rows; /* means of the norms and of their squares */
     char name[STORE_NAME];
     MW_TRY(count_kept(w, s, &rows));
     store_site_name(layout->sites[s], "block_sum", name);
-    MW_TRY(mean_of_blocks(w, name, layout->widths[s], rows, w->sums));
+    MW_TRY(mean_of_blocks(w, name, layout->widths[s], rows, mean));
     store_site_name(layout->sites[s], "block_norm", name);
     MW_TRY(mean_of_blocks(w, name, 2, rows, norms));
     store_site_name(layout->sites[s], "mean", name);
-    MW_TRY(h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, 0, layout->widths[s], 0, w->sums, NULL));
+    MW_TRY(h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, 0, layout->widths[s], 0, mean, NULL));
     store_site_name(layout->sites[s], "norm_mean", name);
     MW_TRY(h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, 0, 1, 0, &norms[0], NULL));
     store_site_name(layout->sites[s], "square_mean", name);
     return h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, 0, 1, 0, &norms[1], NULL);
+}
+
+/* Rank 0 only. */
+static mw_status finish_site(const mw_store_writer *w, int64_t s) {
+    double *mean = mw_alloc((size_t)w->layout->widths[s] * sizeof *mean);
+    mw_status status = mean ? write_means(w, s, mean) : MW_ERR_MEMORY;
+    mw_free(mean);
+    return status;
 }
 
 /* MW_ERR_STATE if the partial file is no longer the written one: another process may have replaced it. */

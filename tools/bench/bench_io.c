@@ -2,8 +2,8 @@
  * in one run; medians.
  *     [mpirun -n R] bench_io FOLDER [--megabytes N] [--rounds N] [--json]
  * write: raw    each rank writes its blocks of ready bf16 into one file, then all sync it
- *        store  the same rows, given as f32, as a harvest writes them: converted, and in the writer's thread summed,
- *               with checksums, into HDF5, synced
+ *        store  the same rows, given as f32, as a harvest writes them: converted, summed with checksums in a second
+ *               thread, and in a third one written into HDF5, synced
  *        each after an untimed raw write, into the memory that it leaves
  * read:  raw    the file from its beginning, 4 MB at a time (rank 0 alone reads)
  *        blocks, rows   batches of 4096 in the two orders of training (train.shuffle), as f32
@@ -14,6 +14,7 @@
 #include "harvest/write_queue.h"
 #include "sae/rows/feed.h"
 
+#include <omp.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -61,8 +62,11 @@ static void write_raw(bench *t) {
     close(fd);
 }
 
-/* Blocks pass as f32 through a ring that the writer's thread empties, as in a harvest. */
+/* Blocks pass through a ring that the writer's threads empty, as in a harvest. One thread converts: those of OpenMP
+ * would spin afterwards, where a harvest's compute the next block, or a GPU does. */
 static void write_store(bench *t) {
+    int threads = omp_get_max_threads();
+    omp_set_num_threads(1);
     mw_store_writer *w = NULL;
     write_queue *queue = NULL;
     int64_t first, ranks = mw_comm_size(t->comm), rank = mw_comm_rank(t->comm);
@@ -80,6 +84,7 @@ static void write_store(bench *t) {
     must(write_queue_close(&queue));
     must(mw_store_writer_finish(w));
     mw_store_writer_free(&w);
+    omp_set_num_threads(threads);
 }
 
 /* Removes the files of earlier writes, and leaves the page cache as much free memory as a write needs: where the system
