@@ -23,10 +23,12 @@ static uint64_t number_in(const char *path, const char *word, uint64_t fallback)
     return found;
 }
 
-/* Path of a file of the job's control group, which Slurm and containers create. */
-typedef struct group_path {
-    char text[640]; /* "": no such group */
-} group_path;
+/* A control group of the job, which Slurm and containers create: the group of this process, or one above it. Each may
+ * have a limit of its own. */
+typedef struct control_group {
+    char path[512]; /* "": no such group */
+    size_t root;    /* length of the topmost group's path */
+} control_group;
 
 /* "cpu" is listed in "cpu,cpuacct"; "" only in the empty list. */
 static bool is_listed(const char *list, const char *controller) {
@@ -37,44 +39,70 @@ static bool is_listed(const char *list, const char *controller) {
 }
 
 /* Version 2 has one tree, "0::/job", with `controller` ""; version 1 has one tree per controller: "5:memory:/job". */
-static group_path in_group(const char *controller, const char *name) {
-    char line[512] = "", *group = NULL;
-    group_path path = {""};
+static control_group own_group(const char *controller) {
+    char line[512] = "", *found = NULL;
+    control_group group = {"", 0};
     FILE *file = fopen("/proc/self/cgroup", "re");
-    while (file && !group && fgets(line, sizeof line, file)) {
+    while (file && !found && fgets(line, sizeof line, file)) {
         char *list = strchr(line, ':'), *end = list ? strchr(list + 1, ':') : NULL;
         if (!end) continue;
         *end = '\0';
-        if (is_listed(list + 1, controller)) group = end + 1;
+        if (is_listed(list + 1, controller)) found = end + 1;
     }
     if (file) fclose(file);
-    if (!group) return path;
-    group[strcspn(group, "\n")] = '\0';
-    snprintf(path.text, sizeof path.text, "/sys/fs/cgroup%s%s%s/%s", controller[0] ? "/" : "", controller, group, name);
-    return path;
+    if (!found) return group;
+    found[strcspn(found, "\n")] = '\0';
+    group.root =
+        (size_t)snprintf(group.path, sizeof group.path, "/sys/fs/cgroup%s%s", controller[0] ? "/" : "", controller);
+    if (strcmp(found, "/") != 0) snprintf(group.path + group.root, sizeof group.path - group.root, "%s", found);
+    return group;
+}
+
+/* Goes to the group above; false: there is none. */
+static bool go_up(control_group *group) {
+    char *end = strrchr(group->path, '/');
+    if (!end || strlen(group->path) <= group->root) return false;
+    *end = '\0';
+    return true;
+}
+
+static uint64_t number_of(const control_group *group, const char *name, uint64_t fallback) {
+    char file[640];
+    snprintf(file, sizeof file, "%s/%s", group->path, name);
+    return number_in(file, "", fallback);
 }
 
 /* UINT64_MAX: no limit. Version 2 writes "max", which is no number, version 1 a number near 2^63. */
-static uint64_t limit_of(group_path file) {
-    uint64_t limit = number_in(file.text, "", UINT64_MAX);
+static uint64_t limit_of(const control_group *group, const char *name) {
+    uint64_t limit = number_of(group, name, UINT64_MAX);
     return limit < UINT64_C(1) << 62 ? limit : UINT64_MAX;
 }
 
-static uint64_t group_memory(void) {
-    uint64_t now = limit_of(in_group("", "memory.max")), old = limit_of(in_group("memory", "memory.limit_in_bytes"));
-    return now < old ? now : old;
+/* Returns the least that the group of this process and those above it leave: their limits, less what they use where
+ * `usage` names that. */
+static uint64_t least_of(const char *controller, const char *limit, const char *usage) {
+    control_group group = own_group(controller);
+    uint64_t least = UINT64_MAX;
+    if (!group.path[0]) return least;
+    do {
+        uint64_t most = limit_of(&group, limit), used = usage ? number_of(&group, usage, 0) : 0;
+        uint64_t left = most == UINT64_MAX ? most : most > used ? most - used : 0;
+        if (left < least) least = left;
+    } while (go_up(&group));
+    return least;
 }
 
-static uint64_t left_of(uint64_t limit, group_path usage) {
-    uint64_t used = number_in(usage.text, "", 0);
-    return limit == UINT64_MAX ? limit : limit > used ? limit - used : 0;
+static uint64_t lesser(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
+
+static uint64_t group_memory(void) {
+    return lesser(least_of("", "memory.max", NULL), least_of("memory", "memory.limit_in_bytes", NULL));
 }
 
 static uint64_t left_in_group(void) {
-    uint64_t now = left_of(limit_of(in_group("", "memory.max")), in_group("", "memory.current"));
-    uint64_t old =
-        left_of(limit_of(in_group("memory", "memory.limit_in_bytes")), in_group("memory", "memory.usage_in_bytes"));
-    return now < old ? now : old;
+    return lesser(least_of("", "memory.max", "memory.current"),
+                  least_of("memory", "memory.limit_in_bytes", "memory.usage_in_bytes"));
 }
 
 uint64_t mw_free_memory(void) {
@@ -82,16 +110,30 @@ uint64_t mw_free_memory(void) {
     return machine && machine < group ? machine : group == UINT64_MAX ? machine : group;
 }
 
-/* "200000 100000" is two processors, "max 100000" no limit. */
-static double group_quota(void) {
+/* "200000 100000" is two processors, "max 100000" no limit. NAN: no limit. */
+static double quota_of(const control_group *group) {
+    char file[640];
     double time = NAN, period = NAN;
-    FILE *file = fopen(in_group("", "cpu.max").text, "re");
-    bool limited = file && fscanf(file, "%lf %lf", &time, &period) == 2 && period > 0;
-    if (file) fclose(file);
+    snprintf(file, sizeof file, "%s/cpu.max", group->path);
+    FILE *text = fopen(file, "re");
+    bool limited = text && fscanf(text, "%lf %lf", &time, &period) == 2 && period > 0;
+    if (text) fclose(text);
     if (limited) return time / period;
-    uint64_t old = number_in(in_group("cpu", "cpu.cfs_quota_us").text, "", 0); /* -1, no limit, does not parse */
-    uint64_t of = number_in(in_group("cpu", "cpu.cfs_period_us").text, "", 0);
+    uint64_t old = number_of(group, "cpu.cfs_quota_us", 0); /* -1, no limit, does not parse */
+    uint64_t of = number_of(group, "cpu.cfs_period_us", 0);
     return old > 0 && of > 0 && old < UINT64_C(1) << 62 ? (double)old / (double)of : NAN;
+}
+
+static double group_quota(void) {
+    static const char *const controllers[] = {"", "cpu"};
+    double least = NAN;
+    for (int i = 0; i < 2; i++) {
+        control_group group = own_group(controllers[i]);
+        if (!group.path[0]) continue;
+        do least = fmin(least, quota_of(&group)); /* of a number and NAN, the number */
+        while (go_up(&group));
+    }
+    return least;
 }
 
 /* ---- processors -------------------------------------------------------------------------------------------- */

@@ -195,4 +195,13 @@ says "MPI was not started"
 check "without words of MPI" [ "$(wc -l <"$work/err")" = 1 ]
 refuses 2 "'--store' has an empty value" "$MICROW" doctor --store ""
 refuses 2 "takes options only" "$MICROW" doctor exp.yaml
+# ---- limits of a control group above that of the process, as Slurm sets them (version 1; needs root)
+above=/sys/fs/cgroup/memory/microw-test.$$
+cpus=/sys/fs/cgroup/cpu/microw-test.$$
+if mkdir -p "$above/step" "$cpus/step" 2>/dev/null && echo 3000000000 >"$above/memory.limit_in_bytes" && echo 150000 >"$cpus/cpu.cfs_quota_us"; then
+    sh -c 'echo $$ >"$1/step/cgroup.procs" && echo $$ >"$2/step/cgroup.procs" && exec "$3" doctor --json' sh "$above" "$cpus" "$MICROW" >"$work/out" 2>/dev/null
+    check "its memory" grep -q '"group_limit": 29999[0-9]*' "$work/out"
+    check "its processors" grep -q '"cpu_quota": 1.5' "$work/out"
+fi
+rmdir "$above/step" "$above" "$cpus/step" "$cpus" 2>/dev/null
 finish
