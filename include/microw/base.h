@@ -326,6 +326,11 @@ typedef struct mw_machine {
     bool has_nvidia, has_infiniband; /* by their device files */
 } mw_machine;
 void mw_machine_find(mw_machine *out);
+enum { MW_PROCESSORS_WORDS = MW_PROCESSORS_MAX / 64 };
+/* Sets bit i % 64 of word i / 64 for each processor i that this process may use. */
+void mw_processors_allowed(uint64_t out[MW_PROCESSORS_WORDS]);
+/* Returns the processors' worth of time that the control groups of this process allow; NaN: no limit. */
+double mw_processor_quota(void);
 /* A limit of setrlimit and `ulimit`; UINT64_MAX: no limit. */
 typedef struct mw_limit {
     const char *name; /* "open_files"; static */

@@ -34,6 +34,10 @@ int mw_comm_local_rank(const mw_comm *comm);
 /* Sets `out` to the bytes of memory per rank: free memory of the node over its ranks, the minimum over all nodes; 0:
  * unknown. Collective. */
 mw_status mw_comm_free_memory(const mw_comm *comm, double *out) MW_MUST_USE;
+/* Sets `out` to the number of threads for which this rank has processors, at least 1: those that it may use, shared
+ * with the ranks of its node that may use the same ones, and no more than its control group's time allows.
+ * Collective. */
+mw_status mw_comm_share_processors(const mw_comm *comm, int *out) MW_MUST_USE;
 /* Frees a communicator and sets it to NULL; freeing the world ends MPI. Collective unless self. */
 void mw_comm_free(mw_comm **comm);
 

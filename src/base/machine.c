@@ -124,7 +124,7 @@ static double quota_of(const control_group *group) {
     return old > 0 && of > 0 && old < UINT64_C(1) << 62 ? (double)old / (double)of : NAN;
 }
 
-static double group_quota(void) {
+double mw_processor_quota(void) {
     static const char *const controllers[] = {"", "cpu"};
     double least = NAN;
     for (int i = 0; i < 2; i++) {
@@ -201,43 +201,59 @@ static void count_processors(mw_machine *m) {
     count_nodes(m);
 }
 
-/* Lists processors as "0-3,8", cut to the size of the text. */
-static void list_allowed(const cpu_set_t *set, size_t bytes, mw_machine *m) {
-    size_t length = 0;
-    int most = (int)bytes * 8;
-    for (int i = 0, end; i < most && length + 32 < sizeof m->cpus; i = end) {
-        end = i + 1;
-        if (!CPU_ISSET_S(i, bytes, set)) continue;
-        while (end < most && CPU_ISSET_S(end, bytes, set)) end++;
-        length += (size_t)snprintf(m->cpus + length, sizeof m->cpus - length, length ? ",%d" : "%d", i);
-        if (end - i > 1) length += (size_t)snprintf(m->cpus + length, sizeof m->cpus - length, "-%d", end - 1);
-    }
+enum { WORD_BITS = 64 };
+
+static bool is_allowed(const uint64_t *set, int i) {
+    return set[i / WORD_BITS] >> i % WORD_BITS & 1;
+}
+
+static void allow(uint64_t *set, int i) {
+    if (i >= 0 && i < MW_PROCESSORS_MAX) set[i / WORD_BITS] |= UINT64_C(1) << i % WORD_BITS;
 }
 
 /* Adds all OpenMP places: with OMP_PROC_BIND the affinity of this thread is its own place only. */
-static void add_places(cpu_set_t *set, size_t bytes) {
+static void add_places(uint64_t *set) {
     int ids[MW_PROCESSORS_MAX];
     for (int i = 0; i < omp_get_num_places(); i++) {
         int n = omp_get_place_num_procs(i);
         if (n <= 0 || n > MW_PROCESSORS_MAX) continue;
         omp_get_place_proc_ids(i, ids);
-        for (int k = 0; k < n; k++)
-            if (ids[k] >= 0 && ids[k] < MW_PROCESSORS_MAX) CPU_SET_S((size_t)ids[k], bytes, set);
+        for (int k = 0; k < n; k++) allow(set, ids[k]);
+    }
+}
+
+void mw_processors_allowed(uint64_t out[MW_PROCESSORS_WORDS]) {
+    cpu_set_t set[MW_PROCESSORS_MAX / CPU_SETSIZE];
+    memset(set, 0, sizeof set);
+    memset(out, 0, MW_PROCESSORS_WORDS * sizeof *out);
+    if (sched_getaffinity(0, sizeof set, set) != 0) return;
+    for (int i = 0; i < MW_PROCESSORS_MAX; i++)
+        if (CPU_ISSET_S(i, sizeof set, set)) allow(out, i);
+    add_places(out);
+}
+
+/* Lists processors as "0-3,8", cut to the size of the text. */
+static void list_allowed(const uint64_t *set, mw_machine *m) {
+    size_t length = 0;
+    for (int i = 0, end; i < MW_PROCESSORS_MAX && length + 32 < sizeof m->cpus; i = end) {
+        end = i + 1;
+        if (!is_allowed(set, i)) continue;
+        while (end < MW_PROCESSORS_MAX && is_allowed(set, end)) end++;
+        length += (size_t)snprintf(m->cpus + length, sizeof m->cpus - length, length ? ",%d" : "%d", i);
+        if (end - i > 1) length += (size_t)snprintf(m->cpus + length, sizeof m->cpus - length, "-%d", end - 1);
     }
 }
 
 static void find_allowed(mw_machine *m) {
-    cpu_set_t set[MW_PROCESSORS_MAX / CPU_SETSIZE];
-    memset(set, 0, sizeof set);
-    if (sched_getaffinity(0, sizeof set, set) != 0) return;
-    add_places(set, sizeof set);
-    m->allowed = CPU_COUNT_S(sizeof set, set);
-    list_allowed(set, sizeof set, m);
+    uint64_t set[MW_PROCESSORS_WORDS];
+    mw_processors_allowed(set);
+    for (int i = 0; i < MW_PROCESSORS_MAX; i++) m->allowed += is_allowed(set, i);
+    list_allowed(set, m);
 }
 
 void mw_machine_find(mw_machine *out) {
     struct utsname name;
-    *out = (mw_machine){.quota = group_quota(), .group = group_memory()};
+    *out = (mw_machine){.quota = mw_processor_quota(), .group = group_memory()};
     if (gethostname(out->host, sizeof out->host - 1) != 0) out->host[0] = '\0';
     if (uname(&name) == 0)
         snprintf(out->kernel, sizeof out->kernel, "%s %s %s", name.sysname, name.release, name.machine);

@@ -2,6 +2,7 @@
 #include "cli/doctor.h"
 #include "cli/table.h"
 
+#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,6 +44,17 @@ static mw_status same_command(int argc, char **argv, const mw_comm *world) {
     return status;
 }
 
+/* Limits the threads of OpenMP to those that have a processor, unless the user has chosen their number: several ranks
+ * of a node that are not bound would each take all. */
+static mw_status share_processors(const mw_comm *world) {
+    int threads, before = omp_get_max_threads();
+    MW_TRY(mw_comm_share_processors(world, &threads));
+    if (mw_environment("OMP_NUM_THREADS") || threads >= before) return MW_OK;
+    omp_set_num_threads(threads);
+    mw_log(MW_LOG_DEBUG, "%d of %d threads, for which there are processors", threads, before);
+    return MW_OK;
+}
+
 static mw_status dispatch(const arguments *a, int argc, char **argv, const mw_comm *world) {
     MW_TRY(same_command(argc, argv, world));
     if (a->verb->on_file) return a->verb->most ? run_on_file(a, world) : a->verb->on_file(a, NULL, world);
@@ -63,7 +75,8 @@ static int run_verb(const arguments *a, int argc, char **argv) {
                  argument(a, "--quiet") ? MW_LOG_WARNING
                  : all                  ? MW_LOG_DEBUG
                                         : MW_LOG_INFO);
-    status = dispatch(a, argc, argv, world);
+    status = share_processors(world);
+    if (status == MW_OK) status = dispatch(a, argc, argv, world);
     mw_status written = mw_output_end();
     if (status == MW_OK) status = written;
     if (!mw_comm_abandoned(world)) status = mw_comm_agree(world, status);

@@ -3,10 +3,13 @@
 #include "comm/comm_nccl.h"
 #include "comm/message_limit.h"
 
+#include <math.h>
 #include <mpi.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct mw_comm {
     MPI_Comm mpi;
@@ -44,14 +47,19 @@ mw_status mw_comm_self(mw_comm **out) {
     return MW_OK;
 }
 
+/* The caller frees the communicator of the ranks of `comm` on this node. */
+static mw_status split_node(const mw_comm *comm, MPI_Comm *node) {
+    return checked(MPI_Comm_split_type(comm->mpi, MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, node),
+                   "MPI_Comm_split_type");
+}
+
 /* This rank's number among the ranks of `comm` on its node, and their number. */
 static mw_status find_node(const mw_comm *comm, int *local_rank, int *ranks) {
     MPI_Comm node;
     *local_rank = 0;
     *ranks = 1;
     if (comm->size == 1) return MW_OK;
-    MW_TRY(checked(MPI_Comm_split_type(comm->mpi, MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &node),
-                   "MPI_Comm_split_type"));
+    MW_TRY(split_node(comm, &node));
     MPI_Comm_rank(node, local_rank);
     MPI_Comm_size(node, ranks);
     return checked(MPI_Comm_free(&node), "MPI_Comm_free");
@@ -64,31 +72,57 @@ static bool has_launcher(void) {
     return false;
 }
 
-/* Settings of Open MPI for a process without a launcher, unless the user has chosen them. */
-typedef struct alone {
+/* Returns how many ranks the launcher has started on this node; Slurm's largest node counts for all. 1: unknown. */
+static int64_t ranks_here(void) {
+    int64_t most = 1, n;
+    const char *open_mpi = mw_environment("OMPI_COMM_WORLD_LOCAL_SIZE");
+    if (open_mpi && mw_parse_int(open_mpi, &n)) return n;
+    const char *list = mw_environment("SLURM_STEP_TASKS_PER_NODE"); /* "4(x2),3" */
+    for (; list && *list; list += strcspn(list, ","), list += *list == ',') {
+        n = strtoll(list, NULL, 10);
+        most = n > most ? n : most;
+    }
+    return most;
+}
+
+/* Returns the processors of this node's ranks: a launcher may have bound this one to some of them, but not itself. */
+static double processors_here(void) {
+    cpu_set_t set[MW_PROCESSORS_MAX / CPU_SETSIZE];
+    memset(set, 0, sizeof set);
+    int count = sched_getaffinity(getppid(), sizeof set, set) == 0 ? CPU_COUNT_S(sizeof set, set) : 0;
+    return fmin(count > 0 ? (double)count : INFINITY, mw_processor_quota());
+}
+
+/* A setting of Open MPI, unless the user has chosen it. */
+typedef struct setting {
     const char *name, *value;
     bool set; /* by this process */
-} alone;
+} setting;
 
-static void choose(alone *setting) {
-    setting->set = setting->value[0] && !mw_environment(setting->name);
-    if (setting->set) setenv(setting->name, setting->value, 1);
+static void choose(setting *s) {
+    s->set = s->value[0] && !mw_environment(s->name);
+    if (s->set) setenv(s->name, s->value, 1);
 }
 
 /* Starts MPI. A process without a launcher has nobody to send to: it starts no daemon, which needs a network and takes
  * a quarter of the start, and opens no libraries of networks (two of Debian measure the processor's clock for 0.1 s
  * each, pinned to one core). All such processes would share one session folder, which the first to end removes, so
- * each gets a folder to itself. Programs that this process starts later must not inherit the settings. */
+ * each gets a folder to itself. Ranks that have no processor each give theirs away while they wait: six ranks on two
+ * took 40 times as long. Programs that this process starts later must not inherit the settings. */
 static mw_status start_mpi(int *argc, char ***argv, int *provided, private_folder *session) {
-    enum { SETTINGS = 3 };
+    enum { ALONE = 3, SETTINGS };
     static const char without_daemon[] = "OMPI_MCA_ess_singleton_isolated",
                       session_base[] = "OMPI_MCA_orte_tmpdir_base";
     bool isolated = !has_launcher() && !mw_environment(without_daemon);
+    bool crowded = has_launcher() && (double)ranks_here() > processors_here();
     *session = (private_folder){.fd = -1};
     if (isolated && !mw_environment(session_base)) private_folder_make("microw-mpi", session);
-    alone settings[SETTINGS] = {
-        {without_daemon, "1", false}, {session_base, session->path, false}, {"OMPI_MCA_pml", "ob1", false}};
-    for (int i = 0; i < SETTINGS && isolated; i++) choose(&settings[i]);
+    setting settings[SETTINGS] = {{without_daemon, "1", false},
+                                  {session_base, session->path, false},
+                                  {"OMPI_MCA_pml", "ob1", false},
+                                  {"OMPI_MCA_mpi_yield_when_idle", "1", false}};
+    for (int i = 0; i < SETTINGS; i++)
+        if (i < ALONE ? isolated : crowded) choose(&settings[i]);
     int started = MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, provided);
     for (int i = 0; i < SETTINGS; i++)
         if (settings[i].set) unsetenv(settings[i].name);
@@ -184,6 +218,45 @@ mw_status mw_comm_free_memory(const mw_comm *comm, double *out) {
     double least = -(double)mw_free_memory() / ranks; /* the largest negative one */
     MW_TRY(mw_comm_allreduce_max(comm, &least, 1));
     *out = -least;
+    return MW_OK;
+}
+
+/* The processors that a process may use. */
+typedef struct processors {
+    uint64_t word[MW_PROCESSORS_WORDS];
+} processors;
+
+static int count_both(const processors *a, const processors *b) {
+    int count = 0;
+    for (int i = 0; i < MW_PROCESSORS_WORDS; i++) count += __builtin_popcountll(a->word[i] & b->word[i]);
+    return count;
+}
+
+/* Sets the number of ranks on this node, and of those that may use a processor of `own`. */
+static mw_status gather_processors(const mw_comm *comm, const processors *own, int *sharers, int *ranks) {
+    MPI_Comm node;
+    MW_TRY(split_node(comm, &node));
+    MPI_Comm_size(node, ranks);
+    processors *all = mw_alloc((size_t)*ranks * sizeof *all);
+    mw_status status = mw_comm_agree(comm, all ? MW_OK : MW_ERR_MEMORY);
+    if (status == MW_OK)
+        status = checked(MPI_Allgather(own, sizeof *own, MPI_BYTE, all, sizeof *all, MPI_BYTE, node), "MPI_Allgather");
+    *sharers = 0;
+    for (int r = 0; r < *ranks && status == MW_OK; r++) *sharers += count_both(own, &all[r]) > 0;
+    mw_free(all);
+    mw_status freed = checked(MPI_Comm_free(&node), "MPI_Comm_free");
+    return status == MW_OK ? freed : status;
+}
+
+mw_status mw_comm_share_processors(const mw_comm *comm, int *out) {
+    processors own;
+    int sharers = 1, ranks = 1;
+    double quota = mw_processor_quota();
+    mw_processors_allowed(own.word);
+    if (comm->size > 1) MW_TRY(gather_processors(comm, &own, &sharers, &ranks));
+    *out = count_both(&own, &own) / (sharers > 0 ? sharers : 1);
+    if (*out * ranks > quota) *out = (int)(quota / ranks);
+    if (*out < 1) *out = 1;
     return MW_OK;
 }
 

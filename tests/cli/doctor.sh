@@ -142,6 +142,19 @@ sys.exit(not (len(found) == 1 and ('%d threads of 2 ranks' % ($many * 2) in foun
 export OMP_NUM_THREADS=1
 lone 0
 silent "threads: "
+
+# ---- ranks share the processors that they have in common, and yield them where there is none for each
+unset OMP_NUM_THREADS
+"$MPIRUN" --oversubscribe --bind-to none -np 2 "$MICROW" doctor --json >"$work/out" 2>"$work/err"
+check "threads of two ranks" python3 -c "
+import json, sys
+threads = json.load(open('$work/out'))['hosts'][0]['threads']
+sys.exit(threads > max($cpus, 2))"
+yields() { OMPI_MCA_mpi_show_mca_params=enviro "$MPIRUN" --host localhost:$1 -np $1 "$MICROW" doctor 2>&1 | grep -q "mpi_yield_when_idle=true"; }
+check "more ranks than processors" yields $((cpus + 1))
+check "as many" sh -c "! OMPI_MCA_mpi_show_mca_params=enviro $MPIRUN --host localhost:$cpus -np $cpus $MICROW doctor 2>&1 | grep -q mpi_yield"
+export OMP_NUM_THREADS=1
+
 export SLURM_JOB_ID=7 SLURM_NTASKS=4 SLURM_STEP_NUM_TASKS=4 SLURM_CPUS_PER_TASK=3
 lone 0
 says "srun started 4 tasks, but each runs alone"
