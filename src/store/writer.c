@@ -318,38 +318,41 @@ void mw_store_writer_free(mw_store_writer **slot) {
 
 /* ---- blocks -------------------------------------------------------------------------------------------- */
 
-static mw_status write_site(mw_store_writer *w, int64_t s, int64_t block, const void *values, const site_digest *digest,
-                            mw_status local) {
-    const mw_store_layout *layout = w->layout;
-    bool have = block >= 0 && local == MW_OK;
-    int64_t begin = have ? (int64_t)layout->block_row[block] : 0,
-            rows = have ? (int64_t)layout->block_row[block + 1] - begin : 0;
-    int64_t width = layout->widths[s], one = have ? 1 : 0, at = have ? block : 0;
-    static const site_digest none;
-    const site_digest *of = have ? digest : &none;
-    mw_status status = local;
-    if (status == MW_OK) status = mw_memory_room((size_t)32 << 20, "writing by MPI"); /* MPI crashes without memory */
-    MW_TRY(mw_comm_agree(w->comm, status));
+/* This rank's part of writing a block. Every rank takes part in each write, which is collective: after a failure of its
+ * own with no rows. */
+typedef struct part {
+    mw_store_writer *w;
+    int64_t block;    /* -1: none */
+    mw_status status; /* the first failure of this rank */
+} part;
+
+/* Writes `count` rows of an array of a site. */
+static void write_rows(part *p, int64_t site, const char *array, hid_t type, int64_t begin, int64_t count,
+                       int64_t columns, const void *data) {
+    const mw_store_writer *w = p->w;
+    bool none = p->block < 0 || p->status != MW_OK;
     char name[STORE_NAME];
-    store_site_name(layout->sites[s], "values", name);
+    store_site_name(w->layout->sites[site], array, name);
+    mw_status status =
+        h5_write_rows(w->file, w->partial, name, type, none ? 0 : begin, none ? 0 : count, columns, data, w->comm);
+    if (p->status == MW_OK) p->status = status;
+}
+
+/* The checksum comes last: a block without it is written again after a failure. */
+static void write_site(part *p, int64_t s, const void *values, const site_digest *digest) {
+    static const site_digest none;
+    const mw_store_layout *layout = p->w->layout;
+    const site_digest *of = digest ? digest : &none;
+    int64_t block = p->block, width = layout->widths[s];
+    int64_t begin = block >= 0 ? (int64_t)layout->block_row[block] : 0;
+    int64_t rows = block >= 0 ? (int64_t)layout->block_row[block + 1] - begin : 0;
     hid_t type = make_type(layout->dtype);
-    status = h5_write_rows(w->file, w->partial, name, type, begin, rows, width, values, w->comm);
+    write_rows(p, s, "values", type, begin, rows, width, values);
     H5Tclose(type);
-    MW_TRY(mw_comm_agree(w->comm, status));
-    store_site_name(layout->sites[s], "block_sum", name);
-    MW_TRY(mw_comm_agree(
-        w->comm, h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, at, one, width, of->sums, w->comm)));
-    store_site_name(layout->sites[s], "block_norm", name);
-    MW_TRY(mw_comm_agree(w->comm,
-                         h5_write_rows(w->file, w->partial, name, H5T_NATIVE_DOUBLE, at, one, 2, of->norm, w->comm)));
-    store_site_name(layout->sites[s], "block_rows", name);
-    status = layout->keep_nan
-                 ? h5_write_rows(w->file, w->partial, name, H5T_NATIVE_UINT64, at, one, 0, &of->rows, w->comm)
-                 : MW_OK;
-    MW_TRY(mw_comm_agree(w->comm, status));
-    store_site_name(layout->sites[s], "checksum", name);
-    return mw_comm_agree(
-        w->comm, h5_write_rows(w->file, w->partial, name, H5T_NATIVE_UINT64, at, one, 0, &of->checksum, w->comm));
+    write_rows(p, s, "block_sum", H5T_NATIVE_DOUBLE, block, 1, width, of->sums);
+    write_rows(p, s, "block_norm", H5T_NATIVE_DOUBLE, block, 1, 2, of->norm);
+    if (layout->keep_nan) write_rows(p, s, "block_rows", H5T_NATIVE_UINT64, block, 1, 0, &of->rows);
+    write_rows(p, s, "checksum", H5T_NATIVE_UINT64, block, 1, 0, &of->checksum);
 }
 
 /* Starts writing to the disk while the next blocks are computed: the system otherwise keeps written pages until a
@@ -377,9 +380,12 @@ static mw_status flush_sometimes(mw_store_writer *w) {
 
 mw_status store_write_digested(mw_store_writer *w, int64_t block, const void *const *values, const block_digest *digest,
                                int64_t done, mw_status local) {
+    part p = {w, block, MW_OK};
+    if (local == MW_OK) local = mw_memory_room((size_t)32 << 20, "writing by MPI"); /* MPI crashes without memory */
+    MW_TRY(mw_comm_agree(w->comm, local));
     for (int64_t s = 0; s < w->layout->n_sites; s++)
-        MW_TRY(write_site(w, s, block, block >= 0 && values ? values[s] : NULL, digest ? &digest->site[s] : NULL,
-                          s == 0 ? local : MW_OK));
+        write_site(&p, s, block >= 0 ? values[s] : NULL, block >= 0 ? &digest->site[s] : NULL);
+    MW_TRY(mw_comm_agree(w->comm, p.status));
     w->done = done;
     start_writeback(w);
     return flush_sometimes(w);
