@@ -1,6 +1,7 @@
 /* Communicators and collectives on host memory by MPI, and the report of held errors. */
 #include "base/private_folder.h"
 #include "comm/comm_nccl.h"
+#include "comm/exchange.h"
 #include "comm/message_limit.h"
 
 #include <math.h>
@@ -263,6 +264,7 @@ mw_status mw_comm_share_processors(const mw_comm *comm, int *out) {
 void mw_comm_free(mw_comm **comm) {
     mw_comm *c = *comm;
     if (!c) return;
+    exchange_close(c);
     mw_nccl_free(&c->device->nccl);
     mw_free(c->device);
     if (c->world) {

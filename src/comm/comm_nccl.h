@@ -4,9 +4,17 @@
 
 #include "microw/comm.h"
 
-/* NCCL state of a communicator, determined at its first collective on device memory. */
+/* Memory for the messages of exchanges (exchange.h); grows, with the same capacity on all ranks. */
+typedef struct message_room {
+    char *data;
+    size_t capacity, *bytes; /* bytes [size] of each rank's message */
+} message_room;
+
+/* What collectives change of a communicator: its memory for messages, and its NCCL, determined at the first collective
+ * on device memory. */
 typedef struct mw_nccl mw_nccl;
 typedef struct mw_comm_device {
+    message_room room;
     bool known;    /* all ranks have decided whether to use NCCL */
     mw_nccl *nccl; /* NULL: not used */
 } mw_comm_device;
