@@ -100,7 +100,7 @@ static mw_status reconstructed_length(const mw_sae *sae, int64_t seed, double *o
     }
     /* TopK for every variant: thresholds do not exist yet */
     status = shard_agree(sae, status);
-    if (status == MW_OK) status = shard_agree(sae, top_k_codes(sae, x, PROBES, sae->k, &codes));
+    if (status == MW_OK) status = shard_agree(sae, top_k_codes(sae, MW_OK, x, PROBES, sae->k, &codes));
     if (status == MW_OK) status = shards_decode(sae, NULL, &codes, y);
     *out = 0;
     for (int64_t r = 0; status == MW_OK && r < PROBES; r++) *out += length_of(y + r * sae->d_out, sae->d_out) / PROBES;

@@ -3,15 +3,15 @@
 
 /* ---- the k largest of a row ------------------------------------------------------------------------------ */
 
-mw_status top_k_candidates(const mw_sae *sae, const float *x, int64_t rows, int64_t k, candidates *out) {
-    MW_TRY(candidates_make(sae->backend, rows, k, out));
-    return sae_top_k(sae, x, rows, out);
+mw_status top_k_candidates(const mw_sae *sae, const float *x, candidates *out) {
+    MW_TRY(candidates_make(sae->backend, out->rows, out->width, out));
+    return sae_top_k(sae, x, out->rows, out);
 }
 
-mw_status top_k_codes(const mw_sae *sae, const float *x, int64_t rows, int64_t k, mw_codes *out) {
-    candidates found = {0};
-    mw_status status = top_k_candidates(sae, x, rows, k, &found);
-    status = candidates_choose(sae, &found, k, status, out);
+mw_status top_k_codes(const mw_sae *sae, mw_status ready, const float *x, int64_t rows, int64_t k, mw_codes *out) {
+    candidates found = candidates_of(sae->backend, rows, k);
+    if (ready == MW_OK) ready = top_k_candidates(sae, x, &found);
+    mw_status status = candidates_choose(sae, &found, k, ready, out);
     candidates_free(&found);
     return status;
 }

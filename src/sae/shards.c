@@ -1,4 +1,5 @@
 /* Sharded dictionaries: assignment of latents and rows to ranks, selection among all shards, reconstruction. */
+#include "comm/exchange.h"
 #include "sae/shards.h"
 
 #include <string.h>
@@ -46,20 +47,14 @@ mw_status shard_sum(const mw_sae *sae, int64_t *values, int64_t count) {
     return sae->shard.peers ? mw_comm_allreduce_sum(sae->shard.peers, values, count) : MW_OK;
 }
 
-/* Allgather in place over the peers: `last` bytes of the last shard, `others` bytes of each other one. */
-static mw_status gather(const mw_sae *sae, size_t others, size_t last, void *data) {
-    size_t *all = mw_alloc((size_t)sae->shard.count * sizeof *all);
-    MW_TRY(shard_agree(sae, all ? MW_OK : MW_ERR_MEMORY));
-    for (int64_t i = 0; i < sae->shard.count; i++) all[i] = i + 1 < sae->shard.count ? others : last;
-    mw_status status = mw_comm_allgather_device(sae->shard.peers, sae->backend, all, data);
-    mw_free(all);
-    return status;
-}
-
 /* ---- selection ----------------------------------------------------------------------------------------------- */
 
+candidates candidates_of(mw_backend *b, int64_t rows, int64_t width) {
+    return (candidates){.backend = b, .rows = rows, .width = width};
+}
+
 mw_status candidates_make(mw_backend *b, int64_t rows, int64_t width, candidates *out) {
-    *out = (candidates){.backend = b, .rows = rows, .width = width};
+    *out = candidates_of(b, rows, width);
     MW_TRY(mw_backend_zeros(b, rows * width, sizeof *out->index, &out->index));
     return mw_backend_zeros(b, rows * width, sizeof *out->value, &out->value);
 }
@@ -128,9 +123,16 @@ typedef struct choice {
     candidates best; /* [rows, k] */
 } choice;
 
-static mw_status choice_open(const mw_sae *sae, const candidates *c, int64_t k, choice *out) {
+/* The peers have the same rows and width, hence the same chunks. Each is a message: few are better than small ones. */
+static int64_t choice_rows(const mw_sae *sae, const candidates *c) {
+    enum { VALUES = 1 << 20 };
     int64_t wide = sae->shard.count * c->width, rows = mw_chunk_rows(c->backend->ops->host_memory, wide);
-    *out = (choice){.rows = rows < c->rows ? rows : c->rows};
+    if (rows < VALUES / wide) rows = VALUES / wide;
+    return rows < c->rows ? rows : c->rows;
+}
+
+static mw_status choice_open(const mw_sae *sae, const candidates *c, int64_t k, choice *out) {
+    int64_t wide = sae->shard.count * c->width;
     MW_TRY(mw_backend_floats(c->backend, out->rows * wide, &out->gathered));
     MW_TRY(mw_backend_floats(c->backend, out->rows * wide, &out->side));
     return candidates_make(c->backend, out->rows, k, &out->best);
@@ -156,19 +158,29 @@ static mw_status choose(const mw_sae *sae, const candidates *c, choice *s, int64
     return append_positive(b, out, first, rows, k, s->best.index, s->best.value);
 }
 
-/* A rank that fails still takes part in all gathers. */
-static mw_status choose_chunks(const mw_sae *sae, const candidates *c, choice *s, mw_codes *out) {
+/* Gathers the values of m rows from `first` on. */
+static mw_status gather_values(const mw_sae *sae, mw_status local, const candidates *c, choice *s, int64_t first,
+                               int64_t m) {
     mw_backend *b = c->backend;
-    mw_status local = mw_codes_begin(out, c->rows);
+    exchange e = exchange_of(sae->shard.peers, b);
+    exchange_add(&e, &(exchanged){.data = s->gathered,
+                                  .item = (size_t)(m * c->width) * sizeof *s->gathered,
+                                  .device = true,
+                                  .share = {.ranks = (int)sae->shard.count, .total = sae->shard.count, .block = 1}});
+    if (local == MW_OK)
+        local = b->ops->copy_2d(b, s->gathered + shard_number(sae) * m * c->width, c->width,
+                                c->value + first * c->width, c->width, m, c->width);
+    return exchange_run(&e, local);
+}
+
+static mw_status choose_chunks(const mw_sae *sae, const candidates *c, choice *s, mw_status local, mw_codes *out) {
+    if (local == MW_OK) local = mw_codes_begin(out, c->rows);
     for (int64_t r = 0, m; r < c->rows; r += m) {
         m = c->rows - r < s->rows ? c->rows - r : s->rows;
-        float *own = s->gathered + shard_number(sae) * m * c->width;
-        if (local == MW_OK) local = b->ops->copy_2d(b, own, c->width, c->value + r * c->width, c->width, m, c->width);
-        size_t bytes = (size_t)(m * c->width) * sizeof *own;
-        MW_TRY(gather(sae, bytes, bytes, s->gathered));
-        if (local == MW_OK) local = choose(sae, c, s, r, m, out);
+        MW_TRY(gather_values(sae, local, c, s, r, m));
+        local = choose(sae, c, s, r, m, out);
     }
-    return shard_agree(sae, local);
+    return local;
 }
 
 /* Selection without shards; `best` is scratch. */
@@ -190,12 +202,12 @@ static mw_status choose_unsharded(const candidates *c, int64_t k, mw_codes *out)
 }
 
 mw_status candidates_choose(const mw_sae *sae, const candidates *c, int64_t k, mw_status ready, mw_codes *out) {
-    choice s = {0};
     if (!sae->shard.peers) return ready == MW_OK ? choose_unsharded(c, k, out) : ready;
-    mw_status status = shard_agree(sae, ready == MW_OK ? choice_open(sae, c, k, &s) : ready);
-    if (status == MW_OK) status = choose_chunks(sae, c, &s, out);
+    choice s = {.rows = choice_rows(sae, c)};
+    if (ready == MW_OK) ready = choice_open(sae, c, k, &s);
+    ready = choose_chunks(sae, c, &s, ready, out);
     choice_close(sae->backend, &s);
-    return status;
+    return ready;
 }
 
 /* ---- reconstruction -------------------------------------------------------------------------------------------- */
@@ -213,12 +225,12 @@ static mw_status keep_first_error(mw_status status, mw_status *local) {
     return MW_OK;
 }
 
-static mw_status decode_chain(const mw_sae *sae, const float *bias, const mw_codes *codes, float *out) {
+static mw_status add_in_chain(const mw_sae *sae, mw_status local, const float *bias, const mw_codes *codes,
+                              int64_t all_rows, float *out) {
     mw_backend *b = sae->backend;
     int at = shard_number(sae);
-    mw_status local = MW_OK;
-    for (int64_t r = 0, m; r < codes->rows; r += m) {
-        m = codes->rows - r < piece_rows(codes->rows) ? codes->rows - r : piece_rows(codes->rows);
+    for (int64_t r = 0, m; r < all_rows; r += m) {
+        m = all_rows - r < piece_rows(all_rows) ? all_rows - r : piece_rows(all_rows);
         float *rows = out + r * sae->d_out;
         size_t bytes = (size_t)(m * sae->d_out) * sizeof *rows;
         if (at > 0) MW_TRY(keep_first_error(mw_comm_receive_device(sae->shard.peers, b, rows, bytes, at - 1), &local));
@@ -228,14 +240,30 @@ static mw_status decode_chain(const mw_sae *sae, const float *bias, const mw_cod
         if (at + 1 < sae->shard.count)
             MW_TRY(keep_first_error(mw_comm_send_device(sae->shard.peers, b, rows, bytes, at + 1), &local));
     }
-    return shard_agree(sae, local);
+    return local;
+}
+
+mw_status shards_add(const mw_sae *sae, mw_status ready, const float *bias, const mw_codes *codes, int64_t rows,
+                     float *out) {
+    mw_backend *b = sae->backend;
+    if (sae->shard.peers) return add_in_chain(sae, ready, bias, codes, rows, out);
+    MW_TRY(ready);
+    return b->ops->sparse_decode(b, out, bias, false, codes->start, codes->index, codes->value, rows, sae->w_dec,
+                                 sae->d_out);
+}
+
+mw_status shards_spread(const mw_sae *sae, mw_status ready, float *const *out, int n, int64_t rows) {
+    if (!sae->shard.peers) return ready;
+    exchange e = exchange_of(sae->shard.peers, sae->backend);
+    for (int i = 0; i < n; i++)
+        exchange_add(&e, &(exchanged){.data = out[i],
+                                      .item = (size_t)sae->d_out * sizeof **out,
+                                      .device = true,
+                                      .share = {.one = true, .first = (int)sae->shard.count - 1, .total = rows}});
+    return exchange_run(&e, ready);
 }
 
 mw_status shards_decode(const mw_sae *sae, const float *bias, const mw_codes *codes, float *out) {
-    mw_backend *b = sae->backend;
-    if (!sae->shard.peers)
-        return b->ops->sparse_decode(b, out, bias, false, codes->start, codes->index, codes->value, codes->rows,
-                                     sae->w_dec, sae->d_out);
-    MW_TRY(decode_chain(sae, bias, codes, out));
-    return gather(sae, 0, (size_t)(codes->rows * sae->d_out) * sizeof *out, out); /* the last shard has all */
+    mw_status status = shards_add(sae, MW_OK, bias, codes, codes->rows, out);
+    return shards_spread(sae, status, &out, 1, codes->rows);
 }

@@ -37,8 +37,10 @@ typedef struct candidates {
 /* Allocates candidates of value 0. */
 mw_status candidates_make(mw_backend *backend, int64_t rows, int64_t width, candidates *out) MW_MUST_USE;
 void candidates_free(candidates *c);
-/* Makes the k candidates of each of the rows x [rows, d]; the caller frees them. */
-mw_status top_k_candidates(const mw_sae *sae, const float *x, int64_t rows, int64_t k, candidates *out) MW_MUST_USE;
+/* Returns candidates without memory: rows and width alone. */
+candidates candidates_of(mw_backend *backend, int64_t rows, int64_t width);
+/* Makes the candidates, out->width of each of the out->rows rows x [rows, d]; the caller frees them. */
+mw_status top_k_candidates(const mw_sae *sae, const float *x, candidates *out) MW_MUST_USE;
 /* Sets all rows from x [c->rows, d], what the screen's W multiplies; its latent i is latent table[i]; table NULL: i.
  * Adds the dot products of a screen to *dots. */
 mw_status candidates_find(candidates *c, const mw_screen *screen, const float *x, const int32_t *table,
@@ -49,12 +51,20 @@ mw_status sae_top_k(const mw_sae *sae, const float *x, int64_t rows, candidates 
 mw_status candidates_take(candidates *c, const float *pre, int64_t first, int64_t rows, int64_t n,
                           const int32_t *table) MW_MUST_USE;
 /* Makes the codes of this shard: those of its candidates that are positive and among the k largest of all shards, k <=
- * width. Rows and width are the same on all peers. `ready`: this rank's status so far. Collective over the peers. */
+ * width. Rows and width are the same on all peers, also where there are no candidates because of a failure. `ready`:
+ * this rank's status so far. Returns a failure of this rank or of another peer, of which not all need to know.
+ * Collective over the peers. */
 mw_status candidates_choose(const mw_sae *sae, const candidates *c, int64_t k, mw_status ready,
                             mw_codes *out) MW_MUST_USE;
 
-/* Writes out [codes->rows, d_out] = bias + sum over the latents of all shards of z_i W_dec,i; bias [d_out] may be NULL.
- * `codes` are those of this shard. Collective over the peers. */
+/* Writes out [rows, d_out] = bias + sum over the latents of this shard and those before of z_i W_dec,i; bias [d_out]
+ * may be NULL. `codes` are those of this shard. shards_spread then copies it from the last shard, whose sum is whole,
+ * to all: `n` arrays [rows, d_out] at once. `ready` and the result are as in candidates_choose. Collective over the
+ * peers. */
+mw_status shards_add(const mw_sae *sae, mw_status ready, const float *bias, const mw_codes *codes, int64_t rows,
+                     float *out) MW_MUST_USE;
+mw_status shards_spread(const mw_sae *sae, mw_status ready, float *const *out, int n, int64_t rows) MW_MUST_USE;
+/* Both, of one array. */
 mw_status shards_decode(const mw_sae *sae, const float *bias, const mw_codes *codes, float *out) MW_MUST_USE;
 
 #endif

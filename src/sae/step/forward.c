@@ -2,6 +2,7 @@
 #include "sae/shards.h"
 
 #include <math.h>
+#include <string.h>
 
 static const double fired_above = 1e-3; /* a latent with a larger value is active, hence not dead */
 
@@ -13,30 +14,28 @@ static mw_status center_input(mw_trainer *t, const float *x) {
                                          sae->transcoder ? NULL : sae->b_dec, t->end - t->begin, sae->d);
 }
 
+/* Selects also if this rank has failed: others may wait for it. */
 static mw_status select_codes(mw_trainer *t) {
     t->dots = 0;
     const variant_row *variant = variant_of(t->sae);
     const float *input = t->input + t->begin * t->sae->d;
-    if (variant->select) return variant->select(t, input);
-    return variant->encode(t->sae, input, t->end - t->begin, &t->set[0].mine);
+    if (variant->select)
+        t->local = variant->select(t, t->local, input);
+    else
+        LOCALLY(t, variant->encode(t->sae, input, t->end - t->begin, &t->set[0].mine));
+    return lost(t->local);
 }
 
 mw_status encode_batch(mw_trainer *t, const float *x) {
-    MW_TRY(mw_comm_agree(t->comm, center_input(t, x)));
-    return select_codes(t);
+    LOCALLY(t, center_input(t, x));
+    MW_TRY(select_codes(t));
+    return mw_comm_agree(t->comm, t->local);
 }
 
 mw_status encode_and_gather_input(mw_trainer *t, const float *x) {
-    MW_TRY(mw_comm_agree(t->comm, center_input(t, x)));
-    MW_TRY(begin_rows(t, t->input, (size_t)t->sae->d * sizeof(float), REQUEST_INPUT));
-    return mw_comm_agree(t->comm, select_codes(t));
-}
-
-mw_status gather_sets(mw_trainer *t) {
-    for (int s = 0; s < t->layout.n_sets; s++) MW_TRY(gather_codes(t, &t->set[s]));
-    if (variant_of(t->sae)->after_selection) variant_of(t->sae)->after_selection(t);
-    t->active = t->set[0].start[t->options.batch];
-    return MW_OK;
+    LOCALLY(t, center_input(t, x));
+    if (gathers_input_early(t)) MW_TRY(begin_input(t));
+    return select_codes(t);
 }
 
 /* ---- reconstructions ------------------------------------------------------------------------------------- */
@@ -50,14 +49,11 @@ bool keeps_error(const mw_train_options *o) {
     return o->aux_k > 0 || o->resample_every > 0;
 }
 
-/* A nested reconstruction is the one before it plus its own set. */
-static mw_status reconstruct(mw_trainer *t, const float *x, const float *y) {
+/* Subtracts y, and adds to a nested reconstruction the one before it. */
+static mw_status finish_reconstructions(mw_trainer *t, const float *x, const float *y) {
     const mw_sae *sae = t->sae;
     mw_backend *b = t->backend;
     int64_t rows = t->end - t->begin, count = rows * sae->d_out;
-    MW_TRY(shard_agree(sae, end_gather(t, P_W_DEC)));
-    for (int g = 0; g < t->layout.n_recons; g++) /* collective: before any call that can fail on one rank alone */
-        MW_TRY(shards_decode(sae, recon_before(t, g) ? NULL : sae->b_dec, &t->set[g].mine, recon_rows(t, g)));
     for (int g = 0; g < t->layout.n_recons; g++) {
         float *error = recon_rows(t, g);
         const float *before = recon_before(t, g);
@@ -72,7 +68,19 @@ static mw_status reconstruct(mw_trainer *t, const float *x, const float *y) {
 }
 
 mw_status reconstruct_batch(mw_trainer *t, const float *x, const float *y) {
-    return mw_comm_agree(t->comm, reconstruct(t, x, y));
+    const mw_sae *sae = t->sae;
+    float *recons[SETS_MAX];
+    int n = t->layout.n_recons;
+    LOCALLY(t, end_gather(t, P_W_DEC));
+    for (int g = 0; g < n; g++) {
+        const float *bias = recon_before(t, g) ? NULL : sae->b_dec;
+        recons[g] = recon_rows(t, g);
+        t->local = shards_add(sae, t->local, bias, &t->set[g].mine, t->end - t->begin, recons[g]);
+        MW_TRY(lost(t->local));
+    }
+    t->local = shards_spread(sae, t->local, recons, n, t->end - t->begin);
+    LOCALLY(t, finish_reconstructions(t, x, y));
+    return lost(t->local);
 }
 
 /* ---- squared errors -------------------------------------------------------------------------------------- */
@@ -96,7 +104,7 @@ static mw_status sum_tiles_of_rank(mw_trainer *t, const float *y) {
 }
 
 /* Adds all tiles in order: totals do not depend on the ranks. */
-static mw_status add_tiles(mw_trainer *t) {
+static mw_status add_tiles_of_all(mw_trainer *t) {
     mw_backend *b = t->backend;
     int64_t d = t->sae->d_out, tiles = batch_tiles(t);
     for (int i = 0; i < 2; i++)
@@ -126,17 +134,17 @@ static double spread_of_sums(const mw_trainer *t, const double *sums) {
     return fmax(sums[t->sae->d_out] - mean, 0);
 }
 
-static batch_sums sums_of_totals(const mw_trainer *t, int64_t active) {
+static batch_sums sums_of_totals(const mw_trainer *t) {
     int64_t d = t->sae->d_out;
     const double *y = t->totals, *e = y + d + 1, *squares = e + d + 1;
-    batch_sums s = {.y2 = y[d], .e2 = e[d], .positive = (double)active};
+    batch_sums s = {.y2 = y[d], .e2 = e[d]};
     s.y_spread = spread_of_sums(t, y);
     s.e_spread = spread_of_sums(t, e);
     for (int g = 0; g < t->layout.n_recons; g++) s.weighted += t->layout.weight[g] * squares[g];
     return s;
 }
 
-/* All ranks have the same sums, hence the same verdict. */
+/* All ranks have the same sums, hence the same verdict, unless one has failed before. */
 static mw_status check_loss(const mw_trainer *t, double loss) {
     if (isfinite(loss)) return MW_OK;
     return mw_error(MW_ERR_STATE,
@@ -144,32 +152,77 @@ static mw_status check_loss(const mw_trainer *t, double loss) {
                     (long long)t->step + 1, loss);
 }
 
-mw_status measure_errors(mw_trainer *t, const float *y) {
-    int64_t width = t->sae->d_out + 1, tiles = batch_tiles(t), counts[2] = {0, t->dots};
-    mw_status status = sum_tiles_of_rank(t, y);
-    if (status == MW_OK) status = count_active(t, &counts[0]);
-    MW_TRY(mw_comm_agree(t->comm, status));
-    for (int i = 0; i < 2; i++) MW_TRY(gather_tiles(t, tile_sums_of(t, i), (size_t)width * sizeof(double)));
-    for (int g = 0; g < t->layout.n_recons; g++)
-        MW_TRY(gather_tiles(t, tile_sums_of(t, 2) + g * tiles, sizeof(double)));
-    MW_TRY(mw_comm_allreduce_sum(t->comm, counts, 2));
-    MW_TRY(mw_comm_agree(t->comm, add_tiles(t)));
-    t->batch = sums_of_totals(t, counts[0]);
-    t->report.candidates = (double)counts[1] / (double)t->options.batch;
+/* What this rank counts, for all ranks with its shard. */
+static mw_status count_rank(mw_trainer *t, const float *y) {
+    int64_t *own = t->tallies + mw_comm_rank(t->data) * TALLIES;
+    own[TALLY_DOTS] = t->dots;
+    MW_TRY(sum_tiles_of_rank(t, y));
+    return count_active(t, &own[TALLY_POSITIVE]);
+}
+
+static int64_t tally(const mw_trainer *t, int which) {
+    int64_t sum = 0;
+    for (int r = 0; r < mw_comm_size(t->data); r++) sum += t->tallies[r * TALLIES + which];
+    return sum;
+}
+
+static mw_status sum_batch(mw_trainer *t) {
+    MW_TRY(add_tiles_of_all(t));
+    t->batch = sums_of_totals(t);
     return check_loss(t, t->batch.weighted);
 }
 
+mw_status measure_errors(mw_trainer *t, const float *y) {
+    int64_t width = t->sae->d_out + 1, tiles = batch_tiles(t);
+    exchange e = data_exchange(t);
+    LOCALLY(t, count_rank(t, y));
+    add_tallies(t, &e);
+    for (int s = 0; s < t->layout.n_sets; s++) add_counts(t, &e, &t->set[s]);
+    for (int i = 0; i < 2; i++) add_tiles(t, &e, tile_sums_of(t, i), (size_t)width * sizeof(double));
+    for (int g = 0; g < t->layout.n_recons; g++) add_tiles(t, &e, tile_sums_of(t, 2) + g * tiles, sizeof(double));
+    return run_exchange(t, &e);
+}
+
 /* Uses the place of the error's tiles, which measure_errors has summed. */
-mw_status spread_over_rows(mw_trainer *t, const float *rows, double *out) {
+mw_status sum_spread_tiles(mw_trainer *t, const float *rows) {
+    mw_backend *b = t->backend;
+    int64_t d = t->sae->d_out, first = t->begin / MW_ROW_TILE;
+    return b->ops->tile_sums(b, tile_sums_of(t, 1) + first * (d + 1), rows, t->end - t->begin, d);
+}
+
+void add_spread_tiles(const mw_trainer *t, exchange *e) {
+    add_tiles(t, e, tile_sums_of(t, 1), (size_t)(t->sae->d_out + 1) * sizeof(double));
+}
+
+mw_status spread_over_rows(mw_trainer *t, double *out) {
     mw_backend *b = t->backend;
     int64_t width = t->sae->d_out + 1;
-    double *tiles = tile_sums_of(t, 1), *own = tiles + t->begin / MW_ROW_TILE * width;
-    MW_TRY(mw_comm_agree(t->comm, b->ops->tile_sums(b, own, rows, t->end - t->begin, width - 1)));
-    MW_TRY(gather_tiles(t, tiles, (size_t)width * sizeof *tiles));
-    mw_status status = b->ops->add_rows(b, t->sums, tiles, batch_tiles(t), width, false);
-    if (status == MW_OK) status = b->ops->download(b, t->totals, t->sums, (size_t)width * sizeof *t->totals);
+    MW_TRY(b->ops->add_rows(b, t->sums, tile_sums_of(t, 1), batch_tiles(t), width, false));
+    MW_TRY(b->ops->download(b, t->totals, t->sums, (size_t)width * sizeof *t->totals));
     *out = spread_of_sums(t, t->totals);
-    return mw_comm_agree(t->comm, status);
+    return MW_OK;
+}
+
+/* ---- the batch of all ranks -------------------------------------------------------------------------------------- */
+
+static mw_status take_shares(mw_trainer *t) {
+    for (int s = 0; s < t->layout.n_sets; s++) MW_TRY(take_share(t, &t->set[s]));
+    if (variant_of(t->sae)->after_selection) variant_of(t->sae)->after_selection(t);
+    return end_gather(t, REQUEST_INPUT);
+}
+
+/* In a grid a failure may be known to the ranks with this shard alone; they all leave the codes out. */
+mw_status gather_batch(mw_trainer *t) {
+    exchange e = data_exchange(t);
+    if (t->local != MW_OK) return MW_OK;
+    LOCALLY(t, sum_batch(t));
+    LOCALLY(t, output_gradients(t));
+    for (int s = 0; s < t->layout.n_sets; s++) add_codes(t, &e, &t->set[s]);
+    if (!gathers_input_early(t)) add_rows(t, &e, t->input, (size_t)t->sae->d * sizeof(float));
+    for (int g = 0; g < t->layout.n_recons; g++) add_rows(t, &e, recon_of(t, g), (size_t)t->sae->d_out * sizeof(float));
+    MW_TRY(run_exchange(t, &e));
+    LOCALLY(t, take_shares(t));
+    return MW_OK;
 }
 
 /* The loss is a mean over rows and dimensions. */
@@ -226,19 +279,55 @@ static mw_status list_both(mw_trainer *t, int64_t *dead) {
     return own_list ? list_silent(t, silent_after(o)) : MW_OK;
 }
 
+/* Sums over the shards, each from one rank; all ranks agree on them. */
+static mw_status sum_over_shards(mw_trainer *t, int64_t *sums, int64_t count) {
+    if (!t->own_data) return MW_OK;
+    if (mw_comm_rank(t->data) > 0) memset(sums, 0, (size_t)count * sizeof *sums);
+    return exchange_sums(t->comm, t->local, sums, count);
+}
+
+/* What find_dead_latents sums over the shards; the last of them are the codes of the reported sets in each shard. */
+enum { SUM_ACTIVE, SUM_DEAD, SUM_LISTED, SUM_POSITIVE, SUM_DOTS, SUM_ENTRIES };
+
+static void list_sums(const mw_trainer *t, int64_t dead, int64_t *sums) {
+    int64_t *entries = sums + SUM_ENTRIES;
+    memset(sums, 0, (size_t)shard_sums(t) * sizeof *sums);
+    if (t->local != MW_OK) return;
+    sums[SUM_ACTIVE] = t->set[0].start[t->options.batch];
+    sums[SUM_DEAD] = dead;
+    sums[SUM_LISTED] = t->n_dead;
+    sums[SUM_POSITIVE] = tally(t, TALLY_POSITIVE);
+    sums[SUM_DOTS] = tally(t, TALLY_DOTS);
+    for (int s = 0; s < reported_sets(t); s++) entries[shard_number(t->sae)] += t->set[s].start[t->options.batch];
+}
+
+static void take_sums(mw_trainer *t, const int64_t *sums) {
+    t->active = sums[SUM_ACTIVE];
+    t->report.dead = sums[SUM_DEAD];
+    t->all_dead = sums[SUM_LISTED];
+    t->batch.positive = (double)sums[SUM_POSITIVE];
+    t->report.candidates = (double)sums[SUM_DOTS] / (double)t->options.batch;
+    for (int64_t i = 0; i < t->sae->shard.count; i++)
+        t->shard_entries[i + 1] = t->shard_entries[i] + sums[SUM_ENTRIES + i];
+}
+
+int64_t shard_sums(const mw_trainer *t) {
+    return SUM_ENTRIES + t->sae->shard.count + EXCHANGE_STATUSES;
+}
+
 mw_status find_dead_latents(mw_trainer *t) {
     int64_t dead = 0;
-    MW_TRY(mw_comm_agree(t->comm, list_both(t, &dead)));
-    int64_t sums[] = {t->active, dead, t->n_dead};
-    MW_TRY(shard_sum(t->sae, sums, sizeof sums / sizeof *sums));
-    t->active = sums[0];
-    t->report.dead = sums[1];
-    t->all_dead = sums[2];
+    LOCALLY(t, list_both(t, &dead));
+    list_sums(t, dead, t->shard_sums);
+    MW_TRY(sum_over_shards(t, t->shard_sums, SUM_ENTRIES + t->sae->shard.count));
+    take_sums(t, t->shard_sums);
     return MW_OK;
 }
 
 mw_status list_dead_latents(mw_trainer *t) {
-    MW_TRY(mw_comm_agree(t->comm, list_silent(t, t->options.dead_after)));
-    t->all_dead = t->n_dead;
-    return shard_sum(t->sae, &t->all_dead, 1);
+    LOCALLY(t, list_silent(t, t->options.dead_after));
+    int64_t dead[1 + EXCHANGE_STATUSES] = {t->n_dead};
+    MW_TRY(sum_over_shards(t, dead, 1));
+    t->all_dead = dead[0];
+    return MW_OK;
 }

@@ -6,7 +6,7 @@
 /* ---- reconstructions -------------------------------------------------------------------------------------- */
 
 /* A nested reconstruction g gets the sum over all reconstructions that its set is part of. */
-static mw_status scale_errors(mw_trainer *t) {
+mw_status output_gradients(mw_trainer *t) {
     mw_backend *b = t->backend;
     int64_t count = (t->end - t->begin) * t->sae->d_out;
     double unit = 2 * t->loss_scale / ((double)t->options.batch * (double)t->sae->d_out);
@@ -18,38 +18,21 @@ static mw_status scale_errors(mw_trainer *t) {
     return MW_OK;
 }
 
-mw_status output_gradients(mw_trainer *t) {
-    mw_status status = scale_errors(t);
-    if (status == MW_OK) status = end_gather(t, REQUEST_INPUT);
-    return mw_comm_agree(t->comm, status);
-}
-
-mw_status gather_output_gradients(mw_trainer *t) {
-    for (int g = 0; g < t->layout.n_recons; g++)
-        MW_TRY(gather_rows_of(t, recon_of(t, g), (size_t)t->sae->d_out * sizeof(float)));
-    return MW_OK;
-}
-
 /* ---- codes ------------------------------------------------------------------------------------------------ */
 
 mw_status dot_with_decoder(mw_trainer *t, code_set *c, int recon) {
-    return t->backend->ops->sparse_dot(t->backend, c->grad + c->start[t->begin], recon_rows(t, recon), c->mine.start,
-                                       c->mine.index, t->end - t->begin, t->sae->w_dec, t->sae->d_out, NULL);
+    return t->backend->ops->sparse_dot(t->backend, c->grad, recon_of(t, recon), c->share.start, c->share.index,
+                                       t->options.batch, t->sae->w_dec, t->sae->d_out, NULL);
 }
 
 mw_status code_gradients(mw_trainer *t) {
-    mw_status status = MW_OK;
-    for (int s = 0; s < t->layout.n_sets && status == MW_OK; s++)
-        status = dot_with_decoder(t, &t->set[s], t->layout.recon[s]);
-    if (status == MW_OK && variant_of(t->sae)->shape) status = variant_of(t->sae)->shape(t);
-    MW_TRY(mw_comm_agree(t->comm, status));
-    for (int s = 0; s < t->layout.n_sets; s++) MW_TRY(gather_code_grads(t, &t->set[s]));
-    return MW_OK;
+    for (int s = 0; s < t->layout.n_sets; s++) MW_TRY(dot_with_decoder(t, &t->set[s], t->layout.recon[s]));
+    return variant_of(t->sae)->shape ? variant_of(t->sae)->shape(t) : MW_OK;
 }
 
 mw_status map_gradients(mw_trainer *t, code_set *c, const mw_entry_map *how) {
-    int64_t first = c->start[t->begin], count = c->start[t->end] - first;
-    return t->backend->ops->map_entries(t->backend, how, c->grad + first, c->index + first, c->value + first, count);
+    return t->backend->ops->map_entries(t->backend, how, c->grad, c->share.index, c->share.value,
+                                        c->share.start[t->options.batch]);
 }
 
 /* ---- lists of entries by latent --------------------------------------------------------------------------- */
@@ -73,9 +56,9 @@ static int runs_with_use(const mw_trainer *t, set_use use, mw_code_run out[SETS_
         bool decode = use == SET_DECODES;
         out[count++] = (mw_code_run){.rows = t->options.batch,
                                      .first_row = decode ? recon * t->options.batch : 0,
-                                     .start = c->start,
-                                     .index = c->index,
-                                     .coefficient = decode ? c->value : c->grad};
+                                     .start = c->share.start,
+                                     .index = c->share.index,
+                                     .coefficient = decode ? c->share.value : c->grad};
     }
     return count;
 }
@@ -109,8 +92,8 @@ static mw_status list_entries(mw_trainer *t, set_use use) {
 
 static mw_status list_set(mw_trainer *t, const code_set *c, const float *coefficient) {
     const mw_code_run run = {
-        .rows = t->options.batch, .start = c->start, .index = c->index, .coefficient = coefficient};
-    MW_TRY(reserve_lists(t, c->start[t->options.batch]));
+        .rows = t->options.batch, .start = c->share.start, .index = c->share.index, .coefficient = coefficient};
+    MW_TRY(reserve_lists(t, c->share.start[t->options.batch]));
     return t->backend->ops->list_latents(t->backend, &run, 1, t->first_latent, &t->lists);
 }
 
@@ -123,7 +106,7 @@ mw_status sum_over_rows(mw_trainer *t, const code_set *c, const float *coefficie
 
 mw_status count_over_rows(mw_trainer *t, const code_set *c, double *out) {
     int64_t *start = NULL;
-    MW_TRY(list_set(t, c, c->value));
+    MW_TRY(list_set(t, c, c->share.value));
     MW_TRY(borrow(t->backend, t->lists.start, (size_t)(t->n_latents + 1) * sizeof *start, &start));
     for (int64_t i = 0; i < t->n_latents; i++) out[i] = (double)(start[i + 1] - start[i]);
     give_back(t->backend, start);
@@ -132,11 +115,11 @@ mw_status count_over_rows(mw_trainer *t, const code_set *c, double *out) {
 
 mw_status sum_mapped(mw_trainer *t, const code_set *c, const mw_entry_map *how, const float *from, double *out) {
     mw_backend *b = t->backend;
-    int64_t count = c->start[t->options.batch];
+    int64_t count = c->share.start[t->options.batch];
     float *terms = NULL;
     MW_TRY(mw_backend_floats(b, count, &terms));
     mw_status status = b->ops->combine(b, terms, 1, from, 0, NULL, count);
-    if (status == MW_OK) status = b->ops->map_entries(b, how, terms, c->index, c->value, count);
+    if (status == MW_OK) status = b->ops->map_entries(b, how, terms, c->share.index, c->share.value, count);
     if (status == MW_OK) status = sum_over_rows(t, c, terms, out);
     b->ops->free(b, terms);
     return status;
@@ -149,27 +132,28 @@ mw_status decoder_norms(mw_trainer *t) {
     return t->backend->ops->row_lengths(t->backend, t->norms, t->sae->w_dec, t->sae->n, t->sae->d_out, &targets);
 }
 
-/* Sum of t->costs over all latents, block of latents after block. */
-static mw_status sum_costs(mw_trainer *t, double *out) {
+/* Sums of t->costs by block of latents of this rank's share. */
+static void sum_costs(mw_trainer *t) {
     for (int64_t i = 0; i < t->n_latents; i++) {
         double *block = &t->block_sums[first_latent_block(t) + i / LATENT_BLOCK];
         *block = (i % LATENT_BLOCK ? *block : 0) + t->costs[i];
     }
-    MW_TRY(mw_comm_allgather_shares(t->comm, t->block_sums, latent_blocks(t), 1, sizeof *t->block_sums));
-    *out = 0;
-    for (int64_t i = 0; i < latent_blocks(t); i++) *out += t->block_sums[i];
+}
+
+/* The variant's penalty of this rank's share, with the sums over rows that its own gradients need. */
+static mw_status penalty_of_share(mw_trainer *t) {
+    if (!variant_of(t->sae)->penalty) return MW_OK;
+    MW_TRY(variant_of(t->sae)->sum(t));
+    sum_costs(t);
     return MW_OK;
 }
 
-mw_status penalty_of_batch(mw_trainer *t) {
+/* From the sums of all blocks, added in order. */
+static void report_penalty(mw_trainer *t) {
     const variant_row *variant = variant_of(t->sae);
     double cost = 0;
-    t->report.penalty = 0;
-    if (!variant->penalty) return MW_OK;
-    MW_TRY(mw_comm_agree(t->comm, variant->sum(t)));
-    MW_TRY(sum_costs(t, &cost));
-    t->report.penalty = variant->penalty(t, cost / (double)t->options.batch);
-    return MW_OK;
+    for (int64_t i = 0; variant->penalty && i < latent_blocks(t); i++) cost += t->block_sums[i];
+    t->report.penalty = variant->penalty ? variant->penalty(t, cost / (double)t->options.batch) : 0;
 }
 
 /* ---- parameters by latent --------------------------------------------------------------------------------- */
@@ -206,10 +190,9 @@ static mw_status gradients_of_share(mw_trainer *t) {
 }
 
 mw_status latent_gradients(mw_trainer *t) {
-    const variant_row *variant = variant_of(t->sae);
-    mw_status status = gradients_of_share(t);
-    if (status == MW_OK && variant->finish) status = variant->finish(t);
-    return mw_comm_agree(t->comm, status);
+    MW_TRY(penalty_of_share(t));
+    MW_TRY(gradients_of_share(t));
+    return variant_of(t->sae)->finish ? variant_of(t->sae)->finish(t) : MW_OK;
 }
 
 /* ---- parameters that are whole on every rank --------------------------------------------------------------- */
@@ -222,18 +205,14 @@ static mw_status sum_encoder_blocks(mw_trainer *t) {
                                        d, LATENT_BLOCK);
 }
 
-mw_status decoder_bias_gradient(mw_trainer *t) {
+/* dL/db_dec, when the encoder's part is there from all blocks. */
+static mw_status decoder_bias_gradient(mw_trainer *t) {
     mw_backend *b = t->backend;
     int64_t d = t->sae->d_out;
     double *sum = t->sums; /* not in use any more in this step, and wide enough */
-    mw_status status = b->ops->column_sums(b, sum, t->out_grad, t->layout.bias_recons * t->options.batch, d);
-    if (status == MW_OK && !t->sae->transcoder) status = sum_encoder_blocks(t);
-    MW_TRY(mw_comm_agree(t->comm, status));
-    if (!t->sae->transcoder) {
-        MW_TRY(gather_blocks(t, t->encoder_sums, (size_t)d * sizeof(double)));
-        MW_TRY(mw_comm_agree(t->comm, b->ops->add_rows(b, sum, t->encoder_sums, latent_blocks(t), d, true)));
-    }
-    return mw_comm_agree(t->comm, b->ops->narrow(b, t->parameter[P_B_DEC].grad, sum, d));
+    MW_TRY(b->ops->column_sums(b, sum, t->out_grad, t->layout.bias_recons * t->options.batch, d));
+    if (!t->sae->transcoder) MW_TRY(b->ops->add_rows(b, sum, t->encoder_sums, latent_blocks(t), d, true));
+    return b->ops->narrow(b, t->parameter[P_B_DEC].grad, sum, d);
 }
 
 /* Rows begin .. end of dL/dW_skip; `transposed` is scratch [d_out, batch]. */
@@ -258,15 +237,28 @@ static mw_status skip_rows(mw_trainer *t, int64_t begin, int64_t end, float *tra
 }
 
 /* Ranks divide the tiles of rows of W_skip. */
-mw_status skip_gradient(mw_trainer *t) {
+static mw_status skip_gradient(mw_trainer *t) {
     int64_t d_out = t->sae->d_out, begin, end;
     float *transposed = NULL;
-    if (!t->sae->w_skip) return MW_OK;
-    mw_status status = mw_backend_floats(t->backend, d_out * t->options.batch, &transposed);
     mw_comm_share(mw_comm_rank(t->comm), mw_comm_size(t->comm), d_out, MW_ROW_TILE, &begin, &end);
-    if (status == MW_OK && end > begin) status = skip_rows(t, begin, end, transposed);
-    if (transposed) t->backend->ops->free(t->backend, transposed);
-    MW_TRY(mw_comm_agree(t->comm, status));
-    return gather_shares(t, t->comm, t->parameter[P_W_SKIP].grad, d_out, MW_ROW_TILE,
-                         (size_t)t->sae->d * sizeof(float));
+    if (!t->sae->w_skip || begin == end) return MW_OK;
+    MW_TRY(mw_backend_floats(t->backend, d_out * t->options.batch, &transposed));
+    mw_status status = skip_rows(t, begin, end, transposed);
+    t->backend->ops->free(t->backend, transposed);
+    return status;
+}
+
+mw_status gather_latent_sums(mw_trainer *t) {
+    bool centered = !t->sae->transcoder;
+    exchange e = whole_exchange(t);
+    if (centered) LOCALLY(t, sum_encoder_blocks(t));
+    LOCALLY(t, skip_gradient(t));
+    if (variant_of(t->sae)->penalty) add_blocks(t, &e, t->block_sums, sizeof *t->block_sums, true);
+    if (centered) add_blocks(t, &e, t->encoder_sums, (size_t)t->sae->d * sizeof *t->encoder_sums, false);
+    if (t->options.clip_norm > 0) add_blocks(t, &e, t->square_sums, sizeof *t->square_sums, false);
+    if (t->sae->w_skip) add_skip_rows(t, &e);
+    MW_TRY(exchange_run(&e, t->local));
+    report_penalty(t);
+    LOCALLY(t, decoder_bias_gradient(t));
+    return MW_OK;
 }

@@ -27,6 +27,10 @@ int64_t parameter_first(const mw_trainer *t, const parameter *p) {
     return p->shared ? t->first_latent * p->columns : 0;
 }
 
+int reported_sets(const mw_trainer *t) {
+    return t->layout.nested ? t->layout.n_sets : 1;
+}
+
 float *recon_of(const mw_trainer *t, int recon) {
     return t->out_grad + recon * t->options.batch * t->sae->d_out;
 }

@@ -6,10 +6,10 @@
 
 /* ---- clipping -------------------------------------------------------------------------------------------- */
 
-/* Sums of squares of the gradients of this rank's share, by block of latents, over all parameters. */
+/* Over all parameters. */
 static mw_status squares_of_share(mw_trainer *t) {
     mw_backend *b = t->backend;
-    double *mine = t->encoder_sums + first_latent_block(t); /* its first numbers are not in use any more in this step */
+    double *mine = t->square_sums + first_latent_block(t);
     bool add = false;
     for (int i = 0; i < P_COUNT; i++) {
         const parameter *p = &t->parameter[i];
@@ -37,14 +37,11 @@ static mw_status squares_of_whole(mw_trainer *t, double *out) {
 
 /* Norm of the whole gradient; blocks of latents are added in order. */
 static mw_status gradient_norm(mw_trainer *t, double *out) {
+    mw_backend *b = t->backend;
     int64_t blocks = latent_blocks(t);
-    MW_TRY(mw_comm_agree(t->comm, squares_of_share(t)));
-    MW_TRY(gather_blocks(t, t->encoder_sums, sizeof(double)));
-    mw_status status = squares_of_whole(t, out);
-    if (status == MW_OK)
-        status = t->backend->ops->download(t->backend, t->block_sums, t->encoder_sums, (size_t)blocks * sizeof(double));
-    MW_TRY(mw_comm_agree(t->comm, status));
-    for (int64_t b = 0; b < blocks; b++) *out += t->block_sums[b];
+    MW_TRY(squares_of_whole(t, out));
+    MW_TRY(b->ops->download(b, t->block_sums, t->square_sums, (size_t)blocks * sizeof *t->block_sums));
+    for (int64_t i = 0; i < blocks; i++) *out += t->block_sums[i];
     *out = sqrt(*out);
     return MW_OK;
 }
@@ -54,13 +51,17 @@ static mw_status gradient_norm(mw_trainer *t, double *out) {
 static mw_status project_decoder_gradient(mw_trainer *t) {
     mw_backend *b = t->backend;
     int64_t d = t->sae->d_out;
-    return mw_comm_agree(t->comm, b->ops->unit_rows(b, t->sae->w_dec + t->first_latent * d, t->parameter[P_W_DEC].grad,
-                                                    t->n_latents, d));
+    return b->ops->unit_rows(b, t->sae->w_dec + t->first_latent * d, t->parameter[P_W_DEC].grad, t->n_latents, d);
+}
+
+mw_status sum_squares(mw_trainer *t) {
+    if (!(t->options.clip_norm > 0)) return MW_OK;
+    if (!variant_of(t->sae)->free_decoder) MW_TRY(project_decoder_gradient(t));
+    return squares_of_share(t);
 }
 
 /* clip_norm is a limit for the loss sum_d e^2; the trainer's loss is loss_scale / d of it. */
 mw_status clip_gradients(mw_trainer *t, float *factor) {
-    if (!variant_of(t->sae)->free_decoder) MW_TRY(project_decoder_gradient(t));
     double norm = 0, limit = t->options.clip_norm * t->loss_scale / (double)t->sae->d_out;
     MW_TRY(gradient_norm(t, &norm));
     if (norm > limit) *factor = (float)(limit / norm);
@@ -111,19 +112,29 @@ static mw_status end_gathers_of_encoder(const mw_trainer *t) {
     return MW_OK;
 }
 
-/* The allgather of one parameter overlaps with the update of the next. clip_gradients has brought decoder rows to unit
- * length. */
-mw_status update_parameters(mw_trainer *t, float factor) {
+/* sum_squares has brought decoder rows to unit length, if gradients are clipped. */
+static mw_status update_shares(mw_trainer *t, float factor) {
     bool unit = !variant_of(t->sae)->free_decoder && !(t->options.clip_norm > 0);
     mw_adam adam = adam_of_step(t, factor);
     for (int i = 0; i < P_COUNT; i++) {
-        const parameter *p = &t->parameter[i];
-        if (!p->value) continue;
         adam.unit = unit && i == P_W_DEC;
-        MW_TRY(mw_comm_agree(t->comm, update_share(t, i, adam)));
-        if (p->shared) MW_TRY(begin_latents(t, p->value, (size_t)p->columns * sizeof(float), i));
+        if (t->parameter[i].value) MW_TRY(update_share(t, i, adam));
     }
-    return mw_comm_agree(t->comm, end_gathers_of_encoder(t));
+    return MW_OK;
+}
+
+static mw_status gather_parameters(mw_trainer *t) {
+    exchange e = data_exchange(t);
+    for (int i = 0; i < P_COUNT; i++)
+        if (t->parameter[i].value && t->parameter[i].shared) add_parameter(t, &e, i);
+    return run_exchange(t, &e);
+}
+
+mw_status update_parameters(mw_trainer *t, float factor) {
+    LOCALLY(t, update_shares(t, factor));
+    MW_TRY(gather_parameters(t));
+    LOCALLY(t, end_gathers_of_encoder(t));
+    return MW_OK;
 }
 
 /* ---- running means ---------------------------------------------------------------------------------------- */
@@ -135,14 +146,6 @@ mw_status update_running_means(mw_trainer *t) {
         if (p->value)
             MW_TRY(t->backend->ops->combine(t->backend, p->ema, keep, p->ema, 1 - keep,
                                             p->value + parameter_first(t, p), parameter_count(t, p)));
-    }
-    return MW_OK;
-}
-
-static mw_status gather_parameters(mw_trainer *t) {
-    for (int i = 0; i < P_COUNT; i++) {
-        parameter *p = &t->parameter[i];
-        if (p->value && p->shared) MW_TRY(gather_latents(t, p->value, (size_t)p->columns * sizeof(float)));
     }
     return MW_OK;
 }
@@ -162,11 +165,12 @@ static mw_status take_running_mean(mw_trainer *t, parameter *p, double whole) {
 
 mw_status take_running_means(mw_trainer *t) {
     double whole = 1 - pow(t->options.ema, (double)t->step);
-    mw_status status = end_gathers(t);
-    if (!(t->options.ema > 0) || t->step == 0) return status;
-    for (int i = 0; i < P_COUNT && status == MW_OK; i++)
-        if (t->parameter[i].value) status = take_running_mean(t, &t->parameter[i], whole);
-    MW_TRY(mw_comm_agree(t->comm, status));
+    LOCALLY(t, end_gathers(t));
+    if (!(t->options.ema > 0) || t->step == 0) return MW_OK;
+    for (int i = 0; i < P_COUNT; i++)
+        if (t->parameter[i].value) LOCALLY(t, take_running_mean(t, &t->parameter[i], whole));
     MW_TRY(gather_parameters(t));
-    return mw_comm_agree(t->comm, sae_refresh(t->sae));
+    LOCALLY(t, end_gathers(t));
+    LOCALLY(t, sae_refresh(t->sae));
+    return MW_OK;
 }

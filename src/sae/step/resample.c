@@ -21,11 +21,13 @@ static mw_status row_losses(mw_trainer *t, double *losses) {
     return status;
 }
 
-/* Running sums over rows of the squared loss of a row. */
+/* Running sums over rows of the squared loss of a row. Collective. */
 static mw_status weigh_rows(mw_trainer *t, double *sums) {
-    MW_TRY(mw_comm_agree(t->comm, row_losses(t, sums + t->begin)));
+    exchange e = data_exchange(t);
+    LOCALLY(t, row_losses(t, sums + t->begin));
     for (int64_t r = t->begin; r < t->end; r++) sums[r] *= sums[r];
-    MW_TRY(mw_comm_allgather_shares(t->data, sums, t->options.batch, MW_ROW_TILE, sizeof *sums));
+    add_row_losses(t, &e, sums);
+    MW_TRY(run_exchange(t, &e));
     for (int64_t r = 1; r < t->options.batch; r++) sums[r] += sums[r - 1];
     return MW_OK;
 }
@@ -130,8 +132,10 @@ static mw_status restart_dead(mw_trainer *t, const double *sums) {
 
 static mw_status resample(mw_trainer *t) {
     double *sums = mw_calloc((size_t)t->options.batch, sizeof *sums);
-    mw_status status = mw_comm_agree(t->comm, sums ? end_gathers(t) : MW_ERR_MEMORY);
+    LOCALLY(t, sums ? end_gathers(t) : MW_ERR_MEMORY);
+    mw_status status = mw_comm_agree(t->comm, t->local);
     if (status == MW_OK) status = weigh_rows(t, sums);
+    if (status == MW_OK) status = mw_comm_agree(t->comm, t->local);
     if (status == MW_OK && t->all_dead < t->sae->shard.total && sums[t->options.batch - 1] > 0)
         status = mw_comm_agree(t->comm, restart_dead(t, sums));
     mw_free(sums);

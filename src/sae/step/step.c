@@ -19,32 +19,30 @@ mw_status step_forward(mw_trainer *t, const float *x, const float *y) {
     MW_TRY(encode_and_gather_input(t, x)); /* z = select(W_enc (x - b_dec) + b_enc) */
     MW_TRY(reconstruct_batch(t, x, y));    /* x_hat - y, with x_hat = sum_i z_i W_dec,i + b_dec + W_skip x */
     MW_TRY(measure_errors(t, y));          /* sum_r |x_hat_r - y_r|^2 */
-    MW_TRY(gather_sets(t));                /* z of all ranks' rows */
+    MW_TRY(gather_batch(t));               /* z and dL/dx_hat = 2 c w_g (x_hat - y) / (B d_out) of all ranks' rows */
     return find_dead_latents(t);
 }
 
 mw_status step_backward(mw_trainer *t) {
-    MW_TRY(output_gradients(t));        /* dL/dx_hat = 2 c w_g (x_hat - y) / (B d_out) */
-    MW_TRY(code_gradients(t));          /* dL/dz_i = W_dec,i . dL/dx_hat; dL/da_i by the variant */
-    MW_TRY(gather_output_gradients(t)); /* dL/dx_hat of all ranks' rows */
-    MW_TRY(auxk(t));                    /* the same for the dead latents, which reconstruct y - x_hat */
-    MW_TRY(penalty_of_batch(t));        /* lambda E sum_i penalty(z_i) */
-    MW_TRY(report_loss(t));             /* L */
-
-    MW_TRY(latent_gradients(t)); /* dL/dW_dec,i = sum_r z_ri dL/dx_hat_r,  dL/dW_enc,i = sum_r dL/da_ri (x_r - b_dec) */
-    MW_TRY(skip_gradient(t));    /* dL/dW_skip = sum_r dL/dx_hat_r x_r^T */
-    return decoder_bias_gradient(t); /* dL/db_dec = sum_r dL/dx_hat_r - sum_i W_enc,i sum_r dL/da_ri */
+    LOCALLY(t, code_gradients(t));   /* dL/dz_i = W_dec,i . dL/dx_hat; dL/da_i by the variant */
+    MW_TRY(auxk(t));                 /* the same for the dead latents, which reconstruct y - x_hat */
+    LOCALLY(t, latent_gradients(t)); /* dL/dW_dec,i = sum_r z_ri dL/dx_hat_r,
+                                        dL/dW_enc,i = sum_r dL/da_ri (x_r - b_dec) */
+    LOCALLY(t, sum_squares(t));      /* |g|^2 */
+    MW_TRY(gather_latent_sums(t));   /* lambda E sum_i penalty(z_i); dL/dW_skip = sum_r dL/dx_hat_r x_r^T;
+                                        dL/db_dec = sum_r dL/dx_hat_r - sum_i W_enc,i sum_r dL/da_ri */
+    return report_loss(t);           /* L */
 }
 
 static mw_status step_update(mw_trainer *t) {
     float factor = 1;
     t->report.lr = learning_rate(&t->options, t->sae, t->step);
-    if (t->options.clip_norm > 0) MW_TRY(clip_gradients(t, &factor)); /* g <- g min(1, clip_norm / |g|) */
-    MW_TRY(update_parameters(t, factor));                             /* Adam; |W_dec,i| = 1 */
+    if (t->options.clip_norm > 0) LOCALLY(t, clip_gradients(t, &factor)); /* g <- g min(1, clip_norm / |g|) */
+    MW_TRY(update_parameters(t, factor));                                 /* Adam; |W_dec,i| = 1 */
     MW_TRY(resample_dead_latents(t));
-    mw_status status = update_running_means(t); /* ema <- beta ema + (1 - beta) value */
-    if (status == MW_OK) status = sae_refresh(t->sae);
-    return mw_comm_agree(t->comm, status);
+    LOCALLY(t, update_running_means(t)); /* ema <- beta ema + (1 - beta) value */
+    LOCALLY(t, sae_refresh(t->sae));
+    return MW_OK;
 }
 
 /* Follows a running mean of the loss: single batches differ too much to compare. */
@@ -57,10 +55,19 @@ static void follow_loss(mw_trainer *t) {
     t->best_step = t->step;
 }
 
-mw_status mw_trainer_step_on_device(mw_trainer *t, const float *x, const float *y, mw_step_report *report) {
-    MW_TRY(step_forward(t, x, y ? y : x));
+static mw_status step_whole(mw_trainer *t, const float *x, const float *y) {
+    MW_TRY(step_forward(t, x, y));
     MW_TRY(step_backward(t));
-    MW_TRY(step_update(t));
+    return step_update(t);
+}
+
+/* A failure of all ranks ends the step on all. What fails on one rank after the last exchange ends the next step, or
+ * what is done with the SAE instead; one rank alone does not wait. */
+mw_status mw_trainer_step_on_device(mw_trainer *t, const float *x, const float *y, mw_step_report *report) {
+    mw_status status = step_whole(t, x, y ? y : x);
+    if (status == MW_OK && mw_comm_size(t->comm) == 1) status = t->local;
+    if (status != MW_OK) t->local = MW_OK;
+    MW_TRY(status);
     follow_loss(t);
     t->report.steps = ++t->step;
     if (report) *report = t->report;
@@ -78,9 +85,8 @@ static mw_status copy_rows(mw_trainer *t, const float *from, int64_t width, floa
 }
 
 mw_status mw_trainer_step(mw_trainer *t, const float *x, const float *y, mw_step_report *report) {
-    mw_status status = copy_rows(t, x, t->sae->d, &t->x, &x);
-    if (status == MW_OK && y) status = copy_rows(t, y, t->sae->d_out, &t->y, &y);
-    MW_TRY(mw_comm_agree(t->comm, status));
+    LOCALLY(t, copy_rows(t, x, t->sae->d, &t->x, &x));
+    if (y) LOCALLY(t, copy_rows(t, y, t->sae->d_out, &t->y, &y));
     return mw_trainer_step_on_device(t, x, y, report);
 }
 

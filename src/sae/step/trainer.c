@@ -20,7 +20,7 @@ typedef struct array {
     bool host; /* in host memory; else in the device's */
 } array;
 
-enum { ARRAYS_MAX = 19 + 4 * P_COUNT + SETS_MAX + 1 };
+enum { ARRAYS_MAX = 22 + 4 * P_COUNT + SETS_MAX + 1 };
 
 static int list_parameter_memory(mw_trainer *t, array *out) {
     int n = 0;
@@ -68,8 +68,11 @@ static int list_memory(mw_trainer *t, array out[ARRAYS_MAX]) {
         {&t->sums, sums_width(t), 8, false},
         {&t->totals, sums_width(t), 8, true},
         {&t->encoder_sums, n_latent_blocks * d, 8, false},
+        {&t->square_sums, n_latent_blocks, 8, false},
         {&t->block_sums, n_latent_blocks, 8, true},
-        {&t->bytes, t->comm ? mw_comm_size(t->comm) : 1, sizeof(size_t), true},
+        {&t->shard_entries, t->sae->shard.count + 1, 8, true},
+        {&t->shard_sums, shard_sums(t), 8, true},
+        {&t->tallies, (t->data ? mw_comm_size(t->data) : 1) * TALLIES, 8, true},
     };
     int count = sizeof fixed / sizeof *fixed;
     memcpy(out, fixed, sizeof fixed);
@@ -241,6 +244,7 @@ void mw_trainer_free(mw_trainer **slot) {
     for (size_t i = 0; i < sizeof grown / sizeof *grown; i++)
         if (grown[i]) t->backend->ops->free(t->backend, grown[i]);
     if (t->sae != t->host) sae_free_copy(&t->sae);
+    if (t->comm) exchange_close(t->comm);
     if (t->comm) mw_comm_leave_device(t->comm, t->backend);
     if (t->own_data) mw_comm_leave_device(t->own_data, t->backend);
     if (t->own_data) mw_comm_leave_device(t->host->shard.peers, t->backend);
@@ -250,6 +254,7 @@ void mw_trainer_free(mw_trainer **slot) {
 }
 
 mw_status mw_trainer_pull(mw_trainer *t) {
+    MW_TRY(t->local);
     if (t->sae == t->host) return MW_OK;
     MW_TRY(end_gathers(t));
     return sae_fetch(t->sae, t->host);

@@ -1,18 +1,22 @@
 /* The state of training.
  *
  * Training is data-parallel with results that do not depend on the number of ranks. Each rank encodes its rows. Sparse
- * codes, inputs and residuals are allgathered. Each rank then sums the gradient of its own share of latents over all
- * rows in row order, updates these latents with its share of Adam's moments, and the updated parameters are
- * allgathered. This moves about as many bytes as an allreduce of the gradient, needs no dense [batch, n] gradient,
- * divides Adam's memory by the ranks, and gives the same bytes at any number of ranks; an allreduce of partial sums
- * does not.
+ * codes, inputs and residuals are allgathered. Each rank then finds the gradients of its own share of latents: of their
+ * codes, and summed over all rows in row order of their parameters. It updates these latents with its share of Adam's
+ * moments, and the updated parameters are allgathered. This moves about as many bytes as an allreduce of the gradient,
+ * needs no dense [batch, n] gradient, divides Adam's memory by the ranks, and gives the same bytes at any number of
+ * ranks; an allreduce of partial sums does not.
+ *
+ * What a step gathers is in few exchanges (comm/exchange.h): the numbers of codes with sums over rows; the codes,
+ * inputs and residuals; the same two for AuxK; sums over latents; the parameters. Where work fails on one rank, the
+ * rank notes it (t->local) and goes on to the next exchange, which ends the step on all ranks.
  *
  * A sharded SAE (shards.h) spreads its latents over the ranks, which then form a grid. Ranks with the same shard divide
  * the rows and allgather by row or by latent over t->data. Ranks with the same rows select codes and reconstruct over
  * sae->shard.peers. Sums over latents and the gradient's norm are over all ranks. The bytes are those of the whole SAE.
  *
- * Allgathers overlap with kernels that do not need their data: the input's with encoding, W_enc's with the update of
- * W_dec, W_dec's with the encoding of the next step.
+ * Between GPUs allgathers overlap with kernels that do not need their data: the input's with encoding, W_dec's with the
+ * encoding of the next step.
  *
  * All arrays of a step are in the memory of a backend. If that is not host memory, the trainer works on a copy of the
  * SAE. The host keeps the small things: the offsets of each row's codes, the list of dead latents, sums.
@@ -30,13 +34,24 @@
 /* Latents are divided among ranks, and their partial sums are taken, in blocks of this many. */
 enum { LATENT_BLOCK = 512 };
 
-/* Sparse codes of all rows of a batch. */
+/* Entries of all rows of a batch; borrowed. */
+typedef struct batch_codes {
+    const int64_t *start; /* [batch + 1], host memory; the arrays below are the device's */
+    const int32_t *index; /* latents, by row, ascending */
+    const float *value;   /* z */
+} batch_codes;
+
+/* Sparse codes of a batch. */
 typedef struct code_set {
-    mw_codes mine;       /* of this rank's rows */
-    int64_t *start;      /* [batch + 1], host memory; the arrays below are the device's */
-    int32_t *index;      /* latents, by row, ascending */
-    float *value, *grad; /* z; dL/dz, which the variant turns into dL/da */
-    int64_t capacity;
+    mw_codes mine;  /* of this rank's rows */
+    int64_t *start; /* [batch + 1], host memory: of all rows, as are index and value */
+    int32_t *index;
+    float *value;
+    int64_t capacity;  /* of index and value */
+    mw_codes selected; /* memory of `share`, if that is not all */
+    batch_codes share; /* of all rows, those of this rank's share of the latents */
+    float *grad;       /* by entry of `share`: dL/dz, which the variant turns into dL/da */
+    int64_t grads;     /* capacity of grad */
 } code_set;
 
 typedef enum set_use {
@@ -60,6 +75,9 @@ typedef struct layout {
     int uses[SETS_MAX], recon[SETS_MAX]; /* set_use flags of each set; the reconstruction it takes gradients from */
     double weight[SETS_MAX];             /* of each reconstruction in the loss */
 } layout;
+
+/* What a rank counts of its rows in a step: codes that are not 0; dot products of a screen's candidates. */
+enum { TALLY_POSITIVE, TALLY_DOTS, TALLIES };
 
 typedef enum parameter_index {
     P_W_ENC,
@@ -99,6 +117,7 @@ typedef struct mw_trainer {
     mw_comm *own_data;   /* `data`, if it is not `comm` */
     mw_train_options options;
     double loss_scale;
+    mw_status local;                 /* what has failed on this rank alone: the next exchange carries it */
     int64_t begin, end;              /* this rank's rows of a batch */
     int64_t first_latent, n_latents; /* this rank's share of its shard's latents */
     int64_t step;
@@ -120,6 +139,7 @@ typedef struct mw_trainer {
     int32_t *dead;            /* host copy of `silent` */
     int64_t n_dead, all_dead; /* entries of `silent` of this rank's shard; of all shards */
     int64_t active;           /* entries of set 0, over all latents and rows */
+    int64_t *shard_entries;   /* [shards + 1], host: sums over the shards before of the codes of the reported sets */
     float kth;    /* BatchTopK: smallest selected value; 0: the batch had fewer positive values than wanted */
     int64_t dots; /* of this rank's candidates, see mw_encoder */
     batch_sums batch;
@@ -141,8 +161,10 @@ typedef struct mw_trainer {
     double *sums;          /* [sums_width] totals of tile_sums */
     double *totals;        /* host copy of `sums` */
     double *encoder_sums;  /* [latent blocks, d] */
+    double *square_sums;   /* [latent blocks of the whole dictionary] squares of gradients */
     double *block_sums;    /* [latent blocks of the whole dictionary], host */
-    size_t *bytes;         /* [ranks] of an allgather */
+    int64_t *shard_sums;   /* [shard_sums()], host */
+    int64_t *tallies;      /* [ranks of data, TALLIES], host: counts of each rank's rows */
 } mw_trainer;
 
 #endif

@@ -241,7 +241,8 @@ static mw_status save_staged(const mw_trainer *t, const char *path, const piece 
 mw_status mw_trainer_save(const mw_trainer *t, const char *path) {
     piece pieces[PIECES_MAX];
     int count = list_pieces(t, pieces);
-    mw_status staged = stage(t, pieces, count), status = mw_comm_agree(t->comm, staged);
+    mw_status staged = t->local == MW_OK ? stage(t, pieces, count) : t->local;
+    mw_status status = mw_comm_agree(t->comm, staged);
     if (status == MW_OK) status = check_finite(t, pieces, count);
     if (status == MW_OK) status = save_staged(t, path, pieces, count);
     if (staged == MW_OK) unstage(t, pieces, count);

@@ -190,7 +190,7 @@ static mw_status scale_batch(const trainee *t, const float *raw_x, const float *
 
 mw_status trainee_step(trainee *t, const float *raw_x, const float *raw_y) {
     double start = mw_seconds();
-    MW_TRY(mw_comm_agree(t->comm, scale_batch(t, raw_x, raw_y)));
+    LOCALLY(t->trainer, scale_batch(t, raw_x, raw_y));
     MW_TRY(mw_trainer_step_on_device(t->trainer, t->x, t->feed->out ? t->y : NULL, &t->job->last));
     t->job->seconds += mw_seconds() - start;
     MW_TRY(after_step(t));
@@ -216,8 +216,8 @@ static mw_status mean_threshold(trainee *t, float *x, float *y) {
     int64_t seen = 0;
     double sum = 0;
     for (int64_t b = 0; b < o->threshold_batches; b++) {
-        MW_TRY(mw_comm_agree(t->comm, read_scaled(t, (steps_done(t) + b) * o->batch, x, y)));
-        MW_TRY(mw_comm_agree(t->comm, encode_batch(t->trainer, t->x)));
+        LOCALLY(t->trainer, read_scaled(t, (steps_done(t) + b) * o->batch, x, y));
+        MW_TRY(encode_batch(t->trainer, t->x));
         if (!(t->trainer->kth > 0)) continue;
         sum += t->trainer->kth;
         seen++;

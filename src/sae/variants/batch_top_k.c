@@ -12,7 +12,6 @@ typedef struct collector {
     int64_t rows, wanted;    /* rows of this rank; values to select from all ranks' rows */
     mw_codes *found, *spare; /* candidates by row; scratch for pruning */
     float floor;             /* a candidate is larger */
-    int64_t total;           /* candidates of all ranks, when all rows are collected */
 } collector;
 
 /* ---- candidates -------------------------------------------------------------------------------------------------- */
@@ -23,7 +22,7 @@ static mw_status prune(collector *c, int64_t rows) {
     mw_backend *b = c->sae->backend;
     kth_value last;
     const value_span found = {c->found->value, c->found->start[rows]};
-    MW_TRY(find_kth_value(NULL, b, &found, 1, found.entries, c->wanted, &last));
+    MW_TRY(find_kth_value(NULL, MW_OK, b, &found, 1, c->wanted, &last));
     c->floor = just_below(last.value);
     mw_filter how = above(c->sae, c->floor);
     MW_TRY(keep_codes(b, c->found, rows, &how, c->spare));
@@ -42,16 +41,16 @@ static mw_status collect(void *self, const chunk *rows) {
 
 /* A floor near the last batch's k-th value keeps few candidates. If all ranks together then have too few, the batch is
  * encoded again without a floor: the selection is exact either way. */
-static mw_status collect_enough(mw_trainer *t, const float *x, collector *c) {
+static mw_status find_kth(mw_trainer *t, mw_status ready, const float *x, collector *c, kth_value *kth) {
     float floor = 0.9f * t->kth;
     for (;; floor = 0) {
+        value_span found = {0};
         c->floor = floor;
-        mw_status status = mw_codes_begin(c->found, c->rows);
-        if (status == MW_OK) status = sae_visit(t->sae, x, c->rows, collect, c);
-        MW_TRY(mw_comm_agree(t->comm, status));
-        c->total = c->found->start[c->rows];
-        MW_TRY(mw_comm_allreduce_sum(t->comm, &c->total, 1));
-        if (c->total >= c->wanted || floor <= 0) return MW_OK;
+        if (ready == MW_OK) ready = mw_codes_begin(c->found, c->rows);
+        if (ready == MW_OK) ready = sae_visit(t->sae, x, c->rows, collect, c);
+        if (ready == MW_OK) found = (value_span){c->found->value, c->found->start[c->rows]};
+        MW_TRY(find_kth_value(t->comm, ready, t->backend, &found, 1, c->wanted, kth));
+        if (kth->total >= c->wanted || floor <= 0) return MW_OK;
     }
 }
 
@@ -96,29 +95,27 @@ static mw_status select_with_ties(mw_trainer *t, const collector *c, const kth_v
     return status;
 }
 
-static mw_status select_codes(mw_trainer *t, const collector *c, mw_codes *out) {
-    kth_value kth;
-    const value_span found = {c->found->value, c->found->start[c->rows]};
-    MW_TRY(find_kth_value(t->comm, t->backend, &found, 1, c->total, c->wanted, &kth));
-    t->kth = kth.value;
-    if (kth.equals > kth.places) return select_with_ties(t, c, &kth, out);
-    mw_filter how = above(t->sae, kth.value > 0 ? just_below(kth.value) : 0);
+static mw_status select_codes(mw_trainer *t, const collector *c, const kth_value *kth, mw_codes *out) {
+    t->kth = kth->value;
+    if (kth->equals > kth->places) return select_with_ties(t, c, kth, out);
+    mw_filter how = above(t->sae, kth->value > 0 ? just_below(kth->value) : 0);
     return keep_codes(t->backend, c->found, c->rows, &how, out);
 }
 
-mw_status batch_top_k_codes(mw_trainer *t, const float *x, mw_codes *out) {
+mw_status batch_top_k_codes(mw_trainer *t, mw_status ready, const float *x, mw_codes *out) {
     mw_codes found = {.memory = out->memory}, spare = found;
     collector c = {
         .sae = t->sae, .rows = t->end - t->begin, .wanted = t->k * t->options.batch, .found = &found, .spare = &spare};
-    mw_status status = collect_enough(t, x, &c);
-    if (status == MW_OK) status = select_codes(t, &c, out);
+    kth_value kth;
+    mw_status status = find_kth(t, ready, x, &c, &kth);
+    if (status == MW_OK) status = select_codes(t, &c, &kth, out);
     mw_codes_free(&found);
     mw_codes_free(&spare);
     return status;
 }
 
-mw_status batch_top_k_select(mw_trainer *t, const float *x) {
-    return batch_top_k_codes(t, x, &t->set[0].mine);
+mw_status batch_top_k_select(mw_trainer *t, mw_status ready, const float *x) {
+    return batch_top_k_codes(t, ready, x, &t->set[0].mine);
 }
 
 mw_status threshold_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) {

@@ -35,9 +35,10 @@ void gated_lay_out(const mw_trainer *t, layout *out) {
                     .weight = {1, 1}};
 }
 
-mw_status gated_select(mw_trainer *t, const float *x) {
+mw_status gated_select(mw_trainer *t, mw_status ready, const float *x) {
     mw_codes *gates = &t->set[1].mine, *magnitudes = &t->set[0].mine;
     const mw_filter all = above(t->sae, -INFINITY);
+    MW_TRY(ready);
     MW_TRY(codes_above(t->sae, x, t->end - t->begin, (mw_threshold){.level = 0}, gates));
     MW_TRY(keep_codes(t->backend, gates, gates->rows, &all, magnitudes));
     return replace_by_magnitudes(t->sae, magnitudes);
@@ -54,7 +55,7 @@ mw_status gated_sum(mw_trainer *t) {
     const code_set *open = &t->set[0];
     MW_TRY(sum_over_rows(t, open, open->grad, t->share_sums[0]));
     MW_TRY(sum_mapped(t, open, &(mw_entry_map){.map = MW_MAP_TIMES}, open->grad, t->share_sums[1]));
-    return sum_over_rows(t, &t->set[1], t->set[1].value, t->costs);
+    return sum_over_rows(t, &t->set[1], t->set[1].share.value, t->costs);
 }
 
 /* Host copies of the parameters by latent. */

@@ -30,10 +30,11 @@ void jump_relu_lay_out(const mw_trainer *t, layout *out) {
         (layout){.n_sets = 2, .n_recons = 1, .bias_recons = 1, .uses = {SET_WHOLE, 0}, .recon = {0, 0}, .weight = {1}};
 }
 
-mw_status jump_relu_select(mw_trainer *t, const float *x) {
+mw_status jump_relu_select(mw_trainer *t, mw_status ready, const float *x) {
     const float *theta = t->sae->extra[0];
     const mw_threshold how[2] = {{.floor = theta}, {.floor = theta, .margin = (float)(bandwidth(&t->options) / 2)}};
     mw_codes *const out[2] = {&t->set[0].mine, &t->set[1].mine};
+    MW_TRY(ready);
     return codes_above_both(t->sae, x, t->end - t->begin, how, out);
 }
 
@@ -66,7 +67,8 @@ mw_status jump_relu_sum(mw_trainer *t) {
     const code_set *active = &t->set[0];
     const mw_entry_map cost = {.map = MW_MAP_TANH, .c = tanh_scale, .table = {t->norms}};
     MW_TRY(sum_over_rows(t, &t->set[1], t->set[1].grad, t->share_sums[0]));
-    return is_smooth(t) ? sum_mapped(t, active, &cost, active->value, t->costs) : count_over_rows(t, active, t->costs);
+    return is_smooth(t) ? sum_mapped(t, active, &cost, active->share.value, t->costs)
+                        : count_over_rows(t, active, t->costs);
 }
 
 double jump_relu_penalty(const mw_trainer *t, double cost) {

@@ -27,12 +27,12 @@ static mw_status split_by_group(mw_trainer *t, const mw_codes *all) {
     return MW_OK;
 }
 
-mw_status matryoshka_top_k_select(mw_trainer *t, const float *x) {
-    MW_TRY(top_k_codes(t->sae, x, t->end - t->begin, t->k, &t->selection));
+mw_status matryoshka_top_k_select(mw_trainer *t, mw_status ready, const float *x) {
+    MW_TRY(top_k_codes(t->sae, ready, x, t->end - t->begin, t->k, &t->selection));
     return split_by_group(t, &t->selection);
 }
 
-mw_status matryoshka_batch_top_k_select(mw_trainer *t, const float *x) {
-    MW_TRY(batch_top_k_codes(t, x, &t->selection));
+mw_status matryoshka_batch_top_k_select(mw_trainer *t, mw_status ready, const float *x) {
+    MW_TRY(batch_top_k_codes(t, ready, x, &t->selection));
     return split_by_group(t, &t->selection);
 }

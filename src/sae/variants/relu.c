@@ -16,7 +16,7 @@ mw_status relu_unit_norm_shape(mw_trainer *t) {
 }
 
 mw_status relu_unit_norm_sum(mw_trainer *t) {
-    return sum_over_rows(t, &t->set[0], t->set[0].value, t->costs);
+    return sum_over_rows(t, &t->set[0], t->set[0].share.value, t->costs);
 }
 
 mw_status relu_shape(mw_trainer *t) {
@@ -26,7 +26,7 @@ mw_status relu_shape(mw_trainer *t) {
 
 mw_status relu_sum(mw_trainer *t) {
     float *norms = NULL;
-    MW_TRY(sum_over_rows(t, &t->set[0], t->set[0].value, t->share_sums[0]));
+    MW_TRY(sum_over_rows(t, &t->set[0], t->set[0].share.value, t->share_sums[0]));
     MW_TRY(borrow(t->backend, t->norms + t->first_latent, (size_t)t->n_latents * sizeof *norms, &norms));
     for (int64_t i = 0; i < t->n_latents; i++) t->costs[i] = t->share_sums[0][i] * norms[i];
     give_back(t->backend, norms);

@@ -2,11 +2,11 @@
 #include "sae/shards.h"
 
 mw_status top_k_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) {
-    return top_k_codes(sae, x, rows, sae->k, out);
+    return shard_agree(sae, top_k_codes(sae, MW_OK, x, rows, sae->k, out));
 }
 
-mw_status top_k_select(mw_trainer *t, const float *x) {
-    return top_k_codes(t->sae, x, t->end - t->begin, t->k, &t->set[0].mine);
+mw_status top_k_select(mw_trainer *t, mw_status ready, const float *x) {
+    return top_k_codes(t->sae, ready, x, t->end - t->begin, t->k, &t->set[0].mine);
 }
 
 /* L = L(k) + L(4k) / 8: code set 0 holds the k largest, code set 1 the 4 k largest. */
@@ -21,12 +21,12 @@ void multi_top_k_lay_out(const mw_trainer *t, layout *out) {
 }
 
 /* Selects the k largest from among the 4 k largest. */
-mw_status multi_top_k_select(mw_trainer *t, const float *x) {
+mw_status multi_top_k_select(mw_trainer *t, mw_status ready, const float *x) {
     int64_t n = t->sae->shard.total, wide = 4 * t->k < n ? 4 * t->k : n;
-    candidates found = {0};
-    mw_status status = top_k_candidates(t->sae, x, t->end - t->begin, wide, &found);
-    status = candidates_choose(t->sae, &found, wide, status, &t->set[1].mine);
-    if (status == MW_OK) status = candidates_choose(t->sae, &found, t->k, status, &t->set[0].mine);
+    candidates found = candidates_of(t->backend, t->end - t->begin, wide);
+    if (ready == MW_OK) ready = top_k_candidates(t->sae, x, &found);
+    mw_status status = candidates_choose(t->sae, &found, wide, ready, &t->set[1].mine);
+    status = candidates_choose(t->sae, &found, t->k, status, &t->set[0].mine);
     candidates_free(&found);
     return status;
 }

@@ -30,12 +30,13 @@ typedef struct variant_row {
 
     /* Changes the code sets and reconstructions of a step; *out has one of each before. */
     void (*lay_out)(const mw_trainer *t, layout *out);
-    /* Codes of this rank's rows in training, into the `mine` of each code set. x is without b_dec. Collective. NULL:
-     * code set 0 from `encode`. */
-    mw_status (*select)(mw_trainer *t, const float *x);
+    /* Codes of this rank's rows in training, into the `mine` of each code set. x is without b_dec. Collective: `ready`
+     * is this rank's status so far, with which it takes part; the result, that of this rank or of others. NULL: code
+     * set 0 from `encode`. */
+    mw_status (*select)(mw_trainer *t, mw_status ready, const float *x);
     /* Called after a selection, with equal effect on all ranks. */
     void (*after_selection)(mw_trainer *t);
-    /* Turns dL/dz of this rank's rows into dL/da. */
+    /* Turns dL/dz of the latents of the share into dL/da. */
     mw_status (*shape)(mw_trainer *t);
     /* Sums over all rows, by latent of the share: the sums that `finish` needs into t->share_sums, the penalty into
      * t->costs. */
@@ -76,8 +77,9 @@ mw_status keep_codes(mw_backend *backend, const mw_codes *from, int64_t rows, co
 /* A filter for all latents of a shard with values above `level`. */
 mw_filter above(const mw_sae *sae, float level);
 /* Selects the k largest of each row, if positive; of a shard, its latents among the k largest of all. Collective over
- * the shards. */
-mw_status top_k_codes(const mw_sae *sae, const float *x, int64_t rows, int64_t k, mw_codes *out) MW_MUST_USE;
+ * the shards, see candidates_choose. */
+mw_status top_k_codes(const mw_sae *sae, mw_status ready, const float *x, int64_t rows, int64_t k,
+                      mw_codes *out) MW_MUST_USE;
 
 /* Appends rows first .. first + rows to `out`: the values of x [rows, n] that pass the threshold. */
 mw_status append_above(mw_backend *backend, mw_codes *out, int64_t first, int64_t rows, int64_t n,
@@ -101,21 +103,22 @@ typedef struct value_span {
 
 /* Equal on all ranks. */
 typedef struct kth_value {
+    int64_t total;  /* values of all ranks */
     float value;    /* the wanted-th largest of all ranks; 0: there are fewer */
     int64_t equals; /* values equal to it; 0: there are fewer than wanted */
     int64_t places; /* how many of them are among the `wanted` largest */
 } kth_value;
 
-/* Finds the wanted-th largest (1 or more) of the values of `n` spans, over the ranks of `comm`, which have `total`
- * together; comm NULL: of this rank alone. */
-mw_status find_kth_value(const mw_comm *comm, mw_backend *backend, const value_span *spans, int n, int64_t total,
+/* Finds the wanted-th largest (1 or more) of the values of `n` spans, over the ranks of `comm`; comm NULL: of this rank
+ * alone. `ready`: this rank's status so far. Collective: all ranks return the largest status. */
+mw_status find_kth_value(const mw_comm *comm, mw_status ready, mw_backend *backend, const value_span *spans, int n,
                          int64_t wanted, kth_value *out) MW_MUST_USE;
 /* Returns the next smaller float of a positive x: values above it are at least x. */
 float just_below(float x);
 
 /* ---- entries of a code set --------------------------------------------------------------------------------------- */
 
-/* Applies a map to the gradients of this rank's rows. */
+/* Applies a map to the gradients. */
 mw_status map_gradients(mw_trainer *t, code_set *c, const mw_entry_map *how) MW_MUST_USE;
 /* sum_over_rows of map(from); `from` is not changed. */
 mw_status sum_mapped(mw_trainer *t, const code_set *c, const mw_entry_map *how, const float *from,
@@ -124,19 +127,19 @@ mw_status sum_mapped(mw_trainer *t, const code_set *c, const mw_entry_map *how, 
 /* ---- functions of the variants ------------------------------------------------------------------------ */
 
 mw_status top_k_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) MW_MUST_USE;
-mw_status top_k_select(mw_trainer *t, const float *x) MW_MUST_USE;
+mw_status top_k_select(mw_trainer *t, mw_status ready, const float *x) MW_MUST_USE;
 void multi_top_k_lay_out(const mw_trainer *t, layout *out);
-mw_status multi_top_k_select(mw_trainer *t, const float *x) MW_MUST_USE;
+mw_status multi_top_k_select(mw_trainer *t, mw_status ready, const float *x) MW_MUST_USE;
 
 mw_status threshold_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) MW_MUST_USE;
-mw_status batch_top_k_select(mw_trainer *t, const float *x) MW_MUST_USE;
+mw_status batch_top_k_select(mw_trainer *t, mw_status ready, const float *x) MW_MUST_USE;
 void batch_top_k_threshold(mw_trainer *t);
-/* Codes of this rank's rows, and the smallest selected value in t->kth. Collective. */
-mw_status batch_top_k_codes(mw_trainer *t, const float *x, mw_codes *out) MW_MUST_USE;
+/* Codes of this rank's rows, and the smallest selected value in t->kth. Collective, as `select`. */
+mw_status batch_top_k_codes(mw_trainer *t, mw_status ready, const float *x, mw_codes *out) MW_MUST_USE;
 
 void matryoshka_lay_out(const mw_trainer *t, layout *out);
-mw_status matryoshka_top_k_select(mw_trainer *t, const float *x) MW_MUST_USE;
-mw_status matryoshka_batch_top_k_select(mw_trainer *t, const float *x) MW_MUST_USE;
+mw_status matryoshka_top_k_select(mw_trainer *t, mw_status ready, const float *x) MW_MUST_USE;
+mw_status matryoshka_batch_top_k_select(mw_trainer *t, mw_status ready, const float *x) MW_MUST_USE;
 
 mw_status relu_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) MW_MUST_USE;
 mw_status relu_unit_norm_shape(mw_trainer *t) MW_MUST_USE;
@@ -150,7 +153,7 @@ mw_status relu_finish(mw_trainer *t);
 mw_status jump_relu_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) MW_MUST_USE;
 void jump_relu_start(mw_sae *sae, const mw_train_options *options, int64_t first, int64_t count);
 void jump_relu_lay_out(const mw_trainer *t, layout *out);
-mw_status jump_relu_select(mw_trainer *t, const float *x) MW_MUST_USE;
+mw_status jump_relu_select(mw_trainer *t, mw_status ready, const float *x) MW_MUST_USE;
 mw_status jump_relu_shape(mw_trainer *t);
 mw_status jump_relu_sum(mw_trainer *t);
 double jump_relu_penalty(const mw_trainer *t, double cost);
@@ -159,7 +162,7 @@ mw_status jump_relu_constrain(mw_trainer *t);
 
 mw_status gated_encode(const mw_sae *sae, const float *x, int64_t rows, mw_codes *out) MW_MUST_USE;
 void gated_lay_out(const mw_trainer *t, layout *out);
-mw_status gated_select(mw_trainer *t, const float *x) MW_MUST_USE;
+mw_status gated_select(mw_trainer *t, mw_status ready, const float *x) MW_MUST_USE;
 mw_status gated_shape(mw_trainer *t);
 mw_status gated_sum(mw_trainer *t);
 mw_status gated_finish(mw_trainer *t);
