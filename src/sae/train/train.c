@@ -146,14 +146,23 @@ static int64_t next_step(const group *g) {
     return next;
 }
 
-/* Counts the time of waiting for rows for every trainee, as if it were trained alone. */
-static mw_status step_all(group *g, int64_t step, const float *x, const float *y, double waited) {
+/* A step that failed because some rank has no rows, or was interrupted, has changed nothing: this is the status of all
+ * trainees. */
+static mw_status why_not_ready(const group *g, mw_status step, mw_status ready) {
+    return step == MW_OK || step == MW_ERR_COMM ? MW_OK : mw_comm_agree(g->comm, ready);
+}
+
+/* `ready`: whether this rank has the rows; the first step carries it to the other ranks. Counts the time of waiting for
+ * rows for every trainee, as if it were trained alone. */
+static mw_status step_all(group *g, int64_t step, mw_status ready, const float *x, const float *y, double waited) {
     for (int64_t i = 0; i < g->n; i++) {
         trainee *t = &g->trainees[i];
         if (!t->active || mw_trainer_steps_done(t->trainer) != step) continue;
         t->job->seconds += waited;
         t->job->waiting += waited;
-        MW_TRY(drop_if_failed(t, trainee_step(t, x, y)));
+        mw_status status = trainee_step(t, ready, x, y);
+        MW_TRY(why_not_ready(g, status, ready));
+        MW_TRY(drop_if_failed(t, status));
         MW_TRY(finish_if_done(g, t));
     }
     return MW_OK;
@@ -228,10 +237,9 @@ static mw_status run_steps(group *g) {
         double start = mw_seconds();
         mw_status ready = take_batch(g, step, batch, &x, &y);
         double waited = mw_seconds() - start;
-        ready = mw_comm_agree(g->comm, mw_if_interrupted(ready));
-        if (ready == MW_INTERRUPTED) return interrupt_all(g);
-        MW_TRY(ready);
-        MW_TRY(step_all(g, step, x, y, waited));
+        mw_status status = step_all(g, step, mw_if_interrupted(ready), x, y, waited);
+        if (status == MW_INTERRUPTED) return interrupt_all(g);
+        MW_TRY(status);
         mw_progress_update(&progress, total - rows_left(g), describe(g, &last));
     }
     mw_progress_end(&progress, total, describe(g, &last));

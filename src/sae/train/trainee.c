@@ -188,8 +188,9 @@ static mw_status scale_batch(const trainee *t, const float *raw_x, const float *
     return t->feed->out ? scale(t, t->y, raw_y, t->factor_y, t->feed->out->width) : MW_OK;
 }
 
-mw_status trainee_step(trainee *t, const float *raw_x, const float *raw_y) {
+mw_status trainee_step(trainee *t, mw_status ready, const float *raw_x, const float *raw_y) {
     double start = mw_seconds();
+    keep_first(t->trainer, ready);
     LOCALLY(t->trainer, scale_batch(t, raw_x, raw_y));
     MW_TRY(mw_trainer_step_on_device(t->trainer, t->x, t->feed->out ? t->y : NULL, &t->job->last));
     t->job->seconds += mw_seconds() - start;

@@ -30,8 +30,9 @@ typedef struct trainee {
  * collective. */
 mw_status trainee_begin(trainee *t) MW_MUST_USE;
 /* Does one step on this rank's rows of a batch as stored, x [rows, d] and y [rows, d_out], in `memory`; logs it and
- * saves a checkpoint when one is due. Clears `active` after the last step. */
-mw_status trainee_step(trainee *t, const float *raw_x, const float *raw_y) MW_MUST_USE;
+ * saves a checkpoint when one is due. Clears `active` after the last step. `ready`: this rank's status so far; where it
+ * is not MW_OK on all ranks, the step fails on all and changes nothing. */
+mw_status trainee_step(trainee *t, mw_status ready, const float *raw_x, const float *raw_y) MW_MUST_USE;
 /* Saves a checkpoint of the steps done, after a signal. */
 mw_status trainee_interrupt(trainee *t) MW_MUST_USE;
 /* Completes the SAE after its last step: running means, threshold, scales folded in; saves it. */
