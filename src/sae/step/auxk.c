@@ -79,7 +79,7 @@ static mw_status find_weak_level(const mw_trainer *t, const value_span *spans, i
     kth_value weakest_kept = {0};
     for (int s = 0; s < n; s++) total += spans[s].entries;
     int64_t weak = (int64_t)(t->options.aux_weak * (double)total);
-    if (weak > 0) MW_TRY(find_kth_value(NULL, MW_OK, t->backend, spans, n, total - weak, &weakest_kept));
+    if (weak > 0) MW_TRY(find_kth_value(NULL, MW_OK, t->backend, spans, n, total - weak, 0, &weakest_kept));
     *level = weakest_kept.value;
     return MW_OK;
 }

@@ -1,8 +1,8 @@
 /* BatchTopK (Bussmann et al. 2024, arXiv 2412.06410): selects the k B largest positive pre-activations of a batch of B
- * rows, exactly and over all ranks. Each rank keeps at most its own k B largest. A radix select on counts (4 allreduces
- * of 256 numbers) finds the k B-th value of all ranks. Entries equal to it are selected in row order, and by latent
- * within a row. Outside training there is no batch: a latent is active above a threshold, the running mean of the k
- * B-th value. */
+ * rows, exactly and over all ranks. Each rank keeps at most its own k B largest. A radix select on counts (2 allreduces
+ * where the value is near that of the last batch, else up to 4) finds the k B-th value of all ranks. Entries equal to
+ * it are selected in row order, and by latent within a row. Outside training there is no batch: a latent is active
+ * above a threshold, the running mean of the k B-th value. */
 #include "sae/shards.h"
 
 static const double threshold_decay = 0.99;
@@ -22,7 +22,7 @@ static mw_status prune(collector *c, int64_t rows) {
     mw_backend *b = c->sae->backend;
     kth_value last;
     const value_span found = {c->found->value, c->found->start[rows]};
-    MW_TRY(find_kth_value(NULL, MW_OK, b, &found, 1, c->wanted, &last));
+    MW_TRY(find_kth_value(NULL, MW_OK, b, &found, 1, c->wanted, 0, &last));
     c->floor = just_below(last.value);
     mw_filter how = above(c->sae, c->floor);
     MW_TRY(keep_codes(b, c->found, rows, &how, c->spare));
@@ -49,7 +49,7 @@ static mw_status find_kth(mw_trainer *t, mw_status ready, const float *x, collec
         if (ready == MW_OK) ready = mw_codes_begin(c->found, c->rows);
         if (ready == MW_OK) ready = sae_visit(t->sae, x, c->rows, collect, c);
         if (ready == MW_OK) found = (value_span){c->found->value, c->found->start[c->rows]};
-        MW_TRY(find_kth_value(t->comm, ready, t->backend, &found, 1, c->wanted, kth));
+        MW_TRY(find_kth_value(t->comm, ready, t->backend, &found, 1, c->wanted, t->kth, kth));
         if (kth->total >= c->wanted || floor <= 0) return MW_OK;
     }
 }

@@ -110,9 +110,10 @@ typedef struct kth_value {
 } kth_value;
 
 /* Finds the wanted-th largest (1 or more) of the values of `n` spans, over the ranks of `comm`; comm NULL: of this rank
- * alone. `ready`: this rank's status so far. Collective: all ranks return the largest status. */
+ * alone. Near `guess`, equal on all ranks, it is found with fewer messages; 0: no guess. `ready`: this rank's status so
+ * far. Collective: all ranks return the largest status. */
 mw_status find_kth_value(const mw_comm *comm, mw_status ready, mw_backend *backend, const value_span *spans, int n,
-                         int64_t wanted, kth_value *out) MW_MUST_USE;
+                         int64_t wanted, float guess, kth_value *out) MW_MUST_USE;
 /* Returns the next smaller float of a positive x: values above it are at least x. */
 float just_below(float x);
 
