@@ -176,9 +176,12 @@ static step_cost cost_of_step(const plan_job *j, const rates *r, machine p) {
     c.sparse = 2 * batch * active * (3 * out + d) / r->sparse / ranks;
     c.update = weights / r->adam / ranks;
     c.passes = 10 * batch * (d + out) / 2 / r->passes / group.ranks;
-    c.gather = gather_seconds(r, group, batch * active * 12 / shards) +
-               gather_seconds(r, group, batch * (d + out) * 4) + gather_seconds(r, group, weights * 4 / shards) +
-               shards_seconds(j, r, p, batch / group.ranks, active, out) + 12 * (p.ranks > 1 ? r->latency : 0);
+    /* beside the messages with codes, inputs and residuals, and with weights: AuxK's two, numbers, sums over latents */
+    static const double small_messages = 4;
+    double code = (n > 65536 ? 4 : 2) + 4;
+    c.gather = gather_seconds(r, group, batch * (active * code / shards + (d + out) * 4)) +
+               gather_seconds(r, group, weights * 4 / shards) +
+               shards_seconds(j, r, p, batch / group.ranks, active, out) + small_messages * gather_seconds(r, p, 0);
     static const double call = 5e-7; /* seconds to read a row from the page cache */
     c.read = (j->e->train.by_blocks ? 0 : batch * call / ranks) +
              batch * (double)j->stored * (d + (s->d_out ? out : 0)) / (r->disk_read * p.nodes);
