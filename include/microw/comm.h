@@ -71,6 +71,12 @@ mw_status mw_comm_allgatherv(const mw_comm *comm, const void *in, const size_t *
 /* Send `data` from one rank to another; both ranks block. */
 mw_status mw_comm_send(const mw_comm *comm, const void *data, size_t bytes, int to) MW_MUST_USE;
 mw_status mw_comm_receive(const mw_comm *comm, void *data, size_t bytes, int from) MW_MUST_USE;
+/* The same without a wait: `data` is in use until mw_comm_end_transfer of the same `transfer` < MW_COMM_TRANSFERS,
+ * which does nothing if none has begun. The counterpart on the other rank may wait or not. */
+enum { MW_COMM_TRANSFERS = 32 };
+mw_status mw_comm_begin_send(const mw_comm *comm, const void *data, size_t bytes, int to, int transfer) MW_MUST_USE;
+mw_status mw_comm_begin_receive(const mw_comm *comm, void *data, size_t bytes, int from, int transfer) MW_MUST_USE;
+mw_status mw_comm_end_transfer(const mw_comm *comm, int transfer) MW_MUST_USE;
 /* Sums values [count] over all ranks, element by element, in place. Collective. */
 mw_status mw_comm_allreduce_sum(const mw_comm *comm, int64_t *values, int64_t count) MW_MUST_USE;
 /* Bitwise or of data [bytes] over all ranks, in place: merges data of which each byte is 0 on all ranks but one.

@@ -266,6 +266,7 @@ void mw_comm_free(mw_comm **comm) {
     if (!c) return;
     exchange_close(c);
     mw_nccl_free(&c->device->nccl);
+    mw_free(c->device->transfers);
     mw_free(c->device);
     if (c->world) {
         mw_free(c->abandoned);
@@ -387,6 +388,36 @@ mw_status mw_comm_receive(const mw_comm *comm, void *data, size_t bytes, int fro
         bytes -= (size_t)n;
     }
     return MW_OK;
+}
+
+struct transfers {
+    MPI_Request request[MW_COMM_TRANSFERS];
+};
+
+/* The request of a transfer; NULL: it needs several messages, or there is no memory, and it is made at once. */
+static MPI_Request *request_of(const mw_comm *comm, size_t bytes, int transfer) {
+    transfers *all = comm->device->transfers;
+    if (!all && (all = mw_alloc(sizeof *all)))
+        for (int i = 0; i < MW_COMM_TRANSFERS; i++) all->request[i] = MPI_REQUEST_NULL;
+    comm->device->transfers = all;
+    return all && bytes <= message_limit ? &all->request[transfer] : NULL;
+}
+
+mw_status mw_comm_begin_send(const mw_comm *comm, const void *data, size_t bytes, int to, int transfer) {
+    MPI_Request *request = request_of(comm, bytes, transfer);
+    if (!request) return mw_comm_send(comm, data, bytes, to);
+    return checked(MPI_Isend(data, (int)bytes, MPI_BYTE, to, 0, comm->mpi, request), "MPI_Isend");
+}
+
+mw_status mw_comm_begin_receive(const mw_comm *comm, void *data, size_t bytes, int from, int transfer) {
+    MPI_Request *request = request_of(comm, bytes, transfer);
+    if (!request) return mw_comm_receive(comm, data, bytes, from);
+    return checked(MPI_Irecv(data, (int)bytes, MPI_BYTE, from, 0, comm->mpi, request), "MPI_Irecv");
+}
+
+mw_status mw_comm_end_transfer(const mw_comm *comm, int transfer) {
+    transfers *all = comm->device->transfers;
+    return all ? checked(MPI_Wait(&all->request[transfer], MPI_STATUS_IGNORE), "MPI_Wait") : MW_OK;
 }
 
 mw_status mw_comm_allgatherv(const mw_comm *comm, const void *in, const size_t *bytes, void *out) {

@@ -10,13 +10,15 @@ typedef struct message_room {
     size_t capacity, *bytes; /* bytes [size] of each rank's message */
 } message_room;
 
-/* What collectives change of a communicator: its memory for messages, and its NCCL, determined at the first collective
- * on device memory. */
+/* What calls change of a communicator: its memory for messages, its transfers, and its NCCL, determined at the first
+ * collective on device memory. */
 typedef struct mw_nccl mw_nccl;
+typedef struct transfers transfers;
 typedef struct mw_comm_device {
     message_room room;
-    bool known;    /* all ranks have decided whether to use NCCL */
-    mw_nccl *nccl; /* NULL: not used */
+    transfers *transfers; /* that have begun; NULL: none ever has */
+    bool known;           /* all ranks have decided whether to use NCCL */
+    mw_nccl *nccl;        /* NULL: not used */
 } mw_comm_device;
 
 /* Returns the communicator's own state; borrowed. */

@@ -213,9 +213,75 @@ mw_status candidates_choose(const mw_sae *sae, const candidates *c, int64_t k, m
 /* ---- reconstruction -------------------------------------------------------------------------------------------- */
 
 /* Rows of a piece of the chain: while one shard adds to a piece, the next adds to the piece before. */
+enum { PIECES = 8 };
 static int64_t piece_rows(int64_t rows) {
-    enum { PIECES = 8 };
     return (rows / PIECES + MW_ROW_TILE) / MW_ROW_TILE * MW_ROW_TILE;
+}
+
+/* A chain in host memory receives all pieces from its start on and sends beside its work; on devices, whose transfers
+ * are in the order of their other work anyway, piece by piece. */
+typedef struct chain {
+    const mw_sae *sae;
+    int at, last; /* this shard; the last */
+    bool beside;
+    int64_t rows;
+    float *out; /* [rows, d_out] */
+} chain;
+
+static chain chain_of(const mw_sae *sae, int64_t rows, float *out) {
+    return (chain){.sae = sae,
+                   .at = shard_number(sae),
+                   .last = (int)sae->shard.count - 1,
+                   .beside = sae->backend->ops->host_memory,
+                   .rows = rows,
+                   .out = out};
+}
+
+static int64_t rows_of_piece(const chain *c, int64_t first) {
+    int64_t rows = piece_rows(c->rows);
+    return c->rows - first < rows ? c->rows - first : rows;
+}
+
+static float *piece_at(const chain *c, int64_t first, size_t *bytes) {
+    *bytes = (size_t)(rows_of_piece(c, first) * c->sae->d_out) * sizeof *c->out;
+    return c->out + first * c->sae->d_out;
+}
+
+static int number_of_piece(const chain *c, int64_t first) {
+    return (int)(first / piece_rows(c->rows));
+}
+
+static mw_status begin_chain(const chain *c) {
+    for (int64_t r = 0; c->beside && c->at > 0 && r < c->rows; r += piece_rows(c->rows)) {
+        size_t bytes;
+        float *piece = piece_at(c, r, &bytes);
+        MW_TRY(mw_comm_begin_receive(c->sae->shard.peers, piece, bytes, c->at - 1, number_of_piece(c, r)));
+    }
+    return MW_OK;
+}
+
+static mw_status take_piece(const chain *c, int64_t first) {
+    const mw_comm *peers = c->sae->shard.peers;
+    size_t bytes;
+    float *piece = piece_at(c, first, &bytes);
+    if (c->at == 0) return MW_OK;
+    return c->beside ? mw_comm_end_transfer(peers, number_of_piece(c, first))
+                     : mw_comm_receive_device(peers, c->sae->backend, piece, bytes, c->at - 1);
+}
+
+static mw_status pass_piece(const chain *c, int64_t first) {
+    const mw_comm *peers = c->sae->shard.peers;
+    size_t bytes;
+    float *piece = piece_at(c, first, &bytes);
+    if (c->at == c->last) return MW_OK;
+    return c->beside ? mw_comm_begin_send(peers, piece, bytes, c->at + 1, number_of_piece(c, first))
+                     : mw_comm_send_device(peers, c->sae->backend, piece, bytes, c->at + 1);
+}
+
+static mw_status end_chain(const chain *c) {
+    for (int64_t r = 0; c->beside && r < c->rows; r += piece_rows(c->rows))
+        MW_TRY(mw_comm_end_transfer(c->sae->shard.peers, number_of_piece(c, r)));
+    return MW_OK;
 }
 
 /* Returns the loss of another rank at once; records any other error in `local` and continues to serve the chain. */
@@ -226,20 +292,19 @@ static mw_status keep_first_error(mw_status status, mw_status *local) {
 }
 
 static mw_status add_in_chain(const mw_sae *sae, mw_status local, const float *bias, const mw_codes *codes,
-                              int64_t all_rows, float *out) {
-    mw_backend *b = sae->backend;
-    int at = shard_number(sae);
-    for (int64_t r = 0, m; r < all_rows; r += m) {
-        m = all_rows - r < piece_rows(all_rows) ? all_rows - r : piece_rows(all_rows);
-        float *rows = out + r * sae->d_out;
-        size_t bytes = (size_t)(m * sae->d_out) * sizeof *rows;
-        if (at > 0) MW_TRY(keep_first_error(mw_comm_receive_device(sae->shard.peers, b, rows, bytes, at - 1), &local));
+                              int64_t rows, float *out) {
+    const chain c = chain_of(sae, rows, out);
+    MW_TRY(begin_chain(&c));
+    for (int64_t r = 0, m; r < rows; r += m) {
+        m = rows_of_piece(&c, r);
+        MW_TRY(keep_first_error(take_piece(&c, r), &local));
         if (local == MW_OK)
-            local = b->ops->sparse_decode(b, rows, bias, at > 0, codes->start + r, codes->index, codes->value, m,
-                                          sae->w_dec, sae->d_out);
-        if (at + 1 < sae->shard.count)
-            MW_TRY(keep_first_error(mw_comm_send_device(sae->shard.peers, b, rows, bytes, at + 1), &local));
+            local =
+                sae->backend->ops->sparse_decode(sae->backend, out + r * sae->d_out, bias, c.at > 0, codes->start + r,
+                                                 codes->index, codes->value, m, sae->w_dec, sae->d_out);
+        MW_TRY(keep_first_error(pass_piece(&c, r), &local));
     }
+    MW_TRY(end_chain(&c));
     return local;
 }
 
