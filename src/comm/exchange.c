@@ -4,9 +4,6 @@
 
 #include <string.h>
 
-/* An array of more bytes is not copied into a message: this takes about as long as a message less saves. */
-static const size_t copied_max = (size_t)4 << 20;
-
 /* Shares begin at multiples of so many bytes of a message. */
 enum { ALIGNMENT = 8 };
 
@@ -56,7 +53,7 @@ static bool is_packed(const exchange *e, const exchanged *a) {
     if (a->device && !e->backend->ops->host_memory) return false;
     if (wire_of(a) != a->item) return true;
     for (int r = 0; r < mw_comm_size(e->comm); r++) bytes += packed_bytes(a, r);
-    return bytes <= copied_max;
+    return bytes <= EXCHANGE_COPIED;
 }
 
 /* ---- items in a message ------------------------------------------------------------------------------------------ */

@@ -36,7 +36,9 @@ typedef struct exchanged {
     bool packed;          /* set by exchange_run: it is in the one message */
 } exchanged;
 
-enum { EXCHANGED_MAX = 64 };
+/* An array of more bytes, over all ranks, is not copied into a message: that takes about as long as one message less
+ * saves. */
+enum { EXCHANGED_MAX = 64, EXCHANGE_COPIED = 4 << 20 };
 
 typedef struct exchange {
     const mw_comm *comm;

@@ -120,6 +120,19 @@ static int64_t rows_bytes(const mw_trainer *t) {
     return 3 * (t->end - t->begin) * width * (int64_t)sizeof(float);
 }
 
+static int64_t copied_bytes(int64_t bytes) {
+    return bytes <= EXCHANGE_COPIED ? bytes : 0;
+}
+
+/* Memory for the messages of ranks whose arrays are in host memory: the largest exchanges are those of a batch and of
+ * weights. */
+static int64_t message_bytes(const mw_trainer *t, int64_t codes) {
+    int64_t batch = t->options.batch, d = t->sae->d, out = t->sae->d_out, n = t->sae->n;
+    int64_t rows = copied_bytes(batch * d * 4) + t->layout.n_recons * copied_bytes(batch * out * 4) + codes;
+    int64_t weights = copied_bytes(n * d * 4) + copied_bytes(n * out * 4);
+    return (rows > weights ? rows : weights) / 4 * 5;
+}
+
 int64_t mw_training_bytes(const mw_sae_shape *shape, const mw_train_options *options, int ranks, bool own_memory) {
     float present; /* its address stands for parameters that exist */
     mw_sae sae;
@@ -141,7 +154,8 @@ int64_t mw_training_bytes(const mw_sae_shape *shape, const mw_train_options *opt
     t->options = *options;
     lay_out(t, ranks - 1, ranks); /* the last has the largest share */
     const encoder_choice choice = choice_of(t);
-    int64_t bytes = codes_bytes(t, own_memory) + encoder_bytes(t->sae, &choice, own_memory);
+    int64_t codes = codes_bytes(t, own_memory), bytes = codes + encoder_bytes(t->sae, &choice, own_memory);
+    if (ranks > 1 && !own_memory) bytes += message_bytes(t, codes / 2);
     if (own_memory) bytes += rows_bytes(t);
     int count = list_memory(t, all);
     for (int i = 0; i < count; i++) bytes += all[i].count * (int64_t)all[i].item;
