@@ -44,14 +44,25 @@ static mw_status same_command(int argc, char **argv, const mw_comm *world) {
     return status;
 }
 
-/* Limits the threads of OpenMP to those that have a processor, unless the user has chosen their number: several ranks
- * of a node that are not bound would each take all. */
+/* Returns the threads that OpenMP gives: OMP_THREAD_LIMIT may make them fewer than those it announces, for which
+ * products are planned. */
+static int threads_given(void) {
+    int given = 1;
+    omp_set_dynamic(0); /* as many each time */
+#pragma omp parallel
+#pragma omp single
+    given = omp_get_num_threads();
+    return given;
+}
+
+/* Limits the threads of OpenMP to those that it gives and, unless the user has chosen their number, to those that have
+ * a processor: several ranks of a node that are not bound would each take all. */
 static mw_status share_processors(const mw_comm *world) {
-    int threads, before = omp_get_max_threads();
-    MW_TRY(mw_comm_share_processors(world, &threads));
-    if (mw_environment("OMP_NUM_THREADS") || threads >= before) return MW_OK;
+    int before = omp_get_max_threads(), threads = threads_given(), shared;
+    MW_TRY(mw_comm_share_processors(world, &shared));
+    if (!mw_environment("OMP_NUM_THREADS") && shared < threads) threads = shared;
     omp_set_num_threads(threads);
-    mw_log(MW_LOG_DEBUG, "%d of %d threads, for which there are processors", threads, before);
+    if (threads < before) mw_log(MW_LOG_DEBUG, "%d of %d threads, for which there are processors", threads, before);
     return MW_OK;
 }
 

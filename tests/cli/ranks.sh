@@ -73,4 +73,11 @@ sed -i "s#^store:.*#store: $work/store#" "$here/exp.yaml" "$there/exp.yaml"
 (cd "$here" && timeout 100 "$MPIRUN" --oversubscribe -np 1 "$MICROW" run exp.yaml : -np 1 --wdir "$there" "$MICROW" run exp.yaml) >"$work/out" 2>"$work/err" ||
     { fail "ranks that are the same"; cat "$work/err" >&2; }
 check "they made it" test -e "$work/store/runs/small/evaluate.json"
+
+# threads that OpenMP announces and does not give
+wide="--set sae.n_latents=1024 --set train.batch=2048 --set train.tokens=8192"
+for limit in 2 1; do
+    (cd "$here" && OMP_NUM_THREADS=2 OMP_THREAD_LIMIT=$limit "$MICROW" train exp.yaml $wide --set name=limit$limit --set sae.activations=small) >"$work/out" 2>&1 || { fail "at most $limit threads"; cat "$work/out" >&2; }
+done
+check "the same SAE" cmp "$work/store/sae_models/limit2/sae.safetensors" "$work/store/sae_models/limit1/sae.safetensors"
 finish
