@@ -25,6 +25,7 @@ struct write_queue {
     pthread_cond_t changed;
     step steps[SLOTS];
     digester digester;
+    mw_status digested;                          /* the first failure of digesting: later steps pass it on */
     int64_t acquired, submitted, passed[STAGES]; /* steps */
     bool closing;
     mw_status status; /* of writing */
@@ -33,8 +34,10 @@ struct write_queue {
 
 static void digest_step(write_queue *q, step *s) {
     queue_slot *slot = &s->slot;
+    if (slot->local == MW_OK) slot->local = q->digested;
     if (slot->block >= 0 && slot->local == MW_OK)
         slot->local = digest_block(&q->digester, slot->block, (const void *const *)slot->values, &s->digest);
+    q->digested = slot->local;
 }
 
 static mw_status write_step(write_queue *q, const step *s) {

@@ -89,6 +89,11 @@ for ranks in 1 3; do
     check "once at $ranks" [ "$(grep -c 'microw: error' "$work/err")" = 1 ]
 done
 
+# a harvest stops at the first block of each rank, though another is digested while one is written
+mpi 2 "$MICROW" harvest "$work/exp.yaml" --set name=stops --set harvest.dtype=f16 --set dataset.batch=1 >"$work/out" 2>"$work/err" && fail "harvested what is not finite"
+check "one error a rank" [ "$(grep -c 'microw: error' "$work/err")" -le 2 ]
+check "with its place" grep -q "site 1.resid_post is not finite in f16 at token" "$work/err"
+
 # undefined values are null and a dash: constant activations, an ablation without effect, no words
 sed -e '/^hooks/,$d' -e 's/^evaluate:.*/evaluate: {tokens: 3000}/' "$work/exp.yaml" >"$work/flat.yaml"
 cat >>"$work/flat.yaml" <<END
