@@ -518,42 +518,55 @@ mw_status mw_comm_allgather_shares(const mw_comm *comm, void *data, int64_t tota
     return status;
 }
 
-/* Prints each distinct text of `all` [size, slot] once, line by line, with its ranks. */
-static void print_once(const char *all, size_t slot, int size) {
+enum { SLOT = 4096, HOST = 64 };
+
+/* Names a rank, and its host if there are several. */
+static void show_rank(const char *hosts, int rank, int size, char *out, size_t room) {
+    bool several = false;
+    for (int r = 0; r < size; r++) several = several || strcmp(hosts + (size_t)r * HOST, hosts) != 0;
+    snprintf(out, room, "rank %d%s%s", rank, several ? " on " : "", several ? hosts + (size_t)rank * HOST : "");
+}
+
+/* Prints each distinct text of `all` [size, SLOT] once, line by line, with its ranks. */
+static void print_once(const char *all, const char *hosts, int size) {
     for (int r = 0; r < size; r++) {
-        const char *text = all + (size_t)r * slot;
+        const char *text = all + (size_t)r * SLOT;
         bool seen = false;
+        char rank[2 * HOST];
         int same = 0;
         for (int q = 0; q < size; q++) {
-            if (strcmp(text, all + (size_t)q * slot) != 0) continue;
+            if (strcmp(text, all + (size_t)q * SLOT) != 0) continue;
             if (q < r) seen = true;
             same++;
         }
         if (!text[0] || seen) continue;
+        show_rank(hosts, r, size, rank, sizeof rank);
         for (const char *line = text; *line;) {
             size_t length = strcspn(line, "\n");
             if (same == size)
                 fprintf(stderr, "microw: error: %.*s\n", (int)length, line);
             else
-                fprintf(stderr, "microw: error: rank %d%s: %.*s\n", r, same > 1 ? " and others" : "", (int)length,
-                        line);
+                fprintf(stderr, "microw: error: %s%s: %.*s\n", rank, same > 1 ? " and others" : "", (int)length, line);
             line += length + (line[length] == '\n');
         }
     }
 }
 
 void mw_comm_report_errors(const mw_comm *comm) {
-    enum { SLOT = 4096 };
     if (comm->size == 1) return; /* printed when they were logged */
-    char own[SLOT] = "";
+    char own[SLOT] = "", host[HOST] = "";
     char *held = mw_log_take_held();
     if (held) snprintf(own, sizeof own, "%s", held);
     mw_free(held);
-    char *all = mw_calloc((size_t)comm->size, SLOT);
-    if (mw_comm_agree(comm, all ? MW_OK : MW_ERR_MEMORY) == MW_OK && mw_comm_allgather(comm, own, SLOT, all) == MW_OK &&
-        comm->rank == 0) {
+    gethostname(host, sizeof host - 1);
+    char *all = mw_calloc((size_t)comm->size, SLOT), *hosts = mw_calloc((size_t)comm->size, HOST);
+    mw_status status = mw_comm_agree(comm, all && hosts ? MW_OK : MW_ERR_MEMORY);
+    if (status == MW_OK) status = mw_comm_allgather(comm, own, SLOT, all);
+    if (status == MW_OK) status = mw_comm_allgather(comm, host, HOST, hosts);
+    if (status == MW_OK && comm->rank == 0) {
         mw_progress_clear();
-        print_once(all, SLOT, comm->size);
+        print_once(all, hosts, comm->size);
     }
     mw_free(all);
+    mw_free(hosts);
 }
