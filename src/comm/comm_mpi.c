@@ -105,6 +105,12 @@ static void choose(setting *s) {
     if (s->set) setenv(s->name, s->value, 1);
 }
 
+/* Between hosts, Open MPI keeps a file's shared pointer, which is not used here, in files beside it, and leaves them
+ * there if it is killed. It reads this setting when it first opens a file. */
+static void forgo_shared_pointers(void) {
+    choose(&(setting){"OMPI_MCA_sharedfp", "^lockedfile,individual", false});
+}
+
 /* Starts MPI. A process without a launcher has nobody to send to: it starts no daemon, which needs a network and takes
  * a quarter of the start, and opens no libraries of networks (two of Debian measure the processor's clock for 0.1 s
  * each, pinned to one core). All such processes would share one session folder, which the first to end removes, so
@@ -124,6 +130,7 @@ static mw_status start_mpi(int *argc, char ***argv, int *provided, private_folde
                                   {"OMPI_MCA_mpi_yield_when_idle", "1", false}};
     for (int i = 0; i < SETTINGS; i++)
         if (i < ALONE ? isolated : crowded) choose(&settings[i]);
+    if (has_launcher()) forgo_shared_pointers();
     int started = MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, provided);
     for (int i = 0; i < SETTINGS; i++)
         if (settings[i].set) unsetenv(settings[i].name);
