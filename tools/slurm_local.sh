@@ -22,7 +22,8 @@ configure() {
     host=$(hostname -s)
     cores=$(nproc --all) # --all: independent of OMP_NUM_THREADS
     [ "$cores" -ge 2 ] || cores=2
-    mkdir -p "$dir/state" "$dir/log"
+    mkdir -p "$dir/state" "$dir/log" "$dir/pmix"
+    echo "PMIxCliTmpDirBase=$dir/pmix" >"$dir/mpi.conf"
     cat >"$dir/slurm.conf" <<END
 ClusterName=local
 SlurmctldHost=$host(127.0.0.1)
@@ -65,6 +66,16 @@ start_munge() {
     su -s /bin/sh munge -c 'munged --force' 2>"$dir/log/munged" || { cat "$dir/log/munged" >&2; exit 77; }
 }
 
+# A step's folder for PMIx has the same name on all nodes: each has a file system of its own there.
+start_node() {
+    if [ "$nodes" = 1 ]; then
+        slurmd -N "$1" -f "$dir/slurm.conf"
+    else
+        unshare --mount sh -c 'mount --make-rprivate / && mount -t tmpfs pmix "$0/pmix" &&
+            exec slurmd -N "$1" -f "$0/slurm.conf"' "$dir" "$1"
+    fi
+}
+
 start() {
     need
     configure
@@ -73,7 +84,7 @@ start() {
     slurmctld -f "$dir/slurm.conf"
     for i in $(seq "$nodes"); do
         mkdir -p "$dir/spool-n$i"
-        slurmd -N "n$i" -f "$dir/slurm.conf"
+        start_node "n$i"
     done
     for i in $(seq 50); do
         [ "$(sinfo -h -t idle -o %D -p low 2>/dev/null)" = "$nodes" ] && { sinfo; return; }

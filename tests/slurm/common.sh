@@ -1,6 +1,6 @@
-# Sourced by the tests under Slurm, after cli/common.sh: a Slurm of this machine's own, of one node.
+# Sourced by the tests under Slurm, after cli/common.sh: a Slurm of this machine's own, of $nodes nodes (1).
 slurm="$work/slurm"
-"$SOURCE/tools/slurm_local.sh" start "$slurm" 1 >"$work/start" 2>&1
+"$SOURCE/tools/slurm_local.sh" start "$slurm" "${nodes:-1}" >"$work/start" 2>&1
 code=$?
 trap '"$SOURCE/tools/slurm_local.sh" stop "$slurm"; sleep 1; rm -rf "$work"' EXIT
 [ $code = 0 ] || { cat "$work/start"; exit 77; }
