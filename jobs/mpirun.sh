@@ -13,8 +13,7 @@ export OMPI_MCA_odls_base_sigkill_timeout="${OMPI_MCA_odls_base_sigkill_timeout:
 export PRTE_MCA_odls_base_sigkill_timeout="${PRTE_MCA_odls_base_sigkill_timeout:-$OMPI_MCA_odls_base_sigkill_timeout}"
 
 # A host that is lost, or whose cable is cut, says nothing: mpirun notices after `time` seconds of silence and `probes`
-# questions, `intvl` seconds apart, without a reply: 25 s instead of 8 minutes. Open MPI 4, 5, and then 6, of which the
-# last names them otherwise.
+# questions, `intvl` seconds apart, without a reply: 25 s instead of 8 minutes. Open MPI 4, 5, and its successor.
 for setting in time=10 intvl=5 probes=3; do
     name=${setting%=*}
     eval "value=\${OMPI_MCA_oob_tcp_keepalive_$name:-${setting#*=}}"
