@@ -74,7 +74,7 @@ long="train exp.yaml --set name=long --set sae.activations=small --set train.tok
 mkdir "$work/alone"
 cp -r "$work/one/activations" "$work/alone/"
 "$MICROW" $long --set store="$work/alone" >/dev/null 2>&1 || fail "the longer training"
-LAUNCHER="$SOURCE/jobs/mpirun.sh" timeout 100 $three "$MICROW" $long --set store="$work/one" >"$work/out" 2>"$work/err" &
+LAUNCHER="$SOURCE/jobs/mpirun.sh" timeout -k 5 100 $three "$MICROW" $long --set store="$work/one" >"$work/out" 2>"$work/err" &
 one=$!
 wait_for 40 sh -c "ls $work/one/sae_models/long/checkpoint-*"
 "$hosts" link "$work" h2 down
@@ -97,7 +97,7 @@ part "a lost host that held the lock of a harvest"
 harvest="harvest exp.yaml --set name=big --set dataset.limit_documents=2000"
 "$MICROW" $harvest --set store="$work/alone" >/dev/null 2>&1 || fail "the larger harvest"
 export OMPI_MCA_oob_tcp_keepalive_time=3 OMPI_MCA_oob_tcp_keepalive_intvl=1 OMPI_MCA_oob_tcp_keepalive_probes=2
-LAUNCHER="$SOURCE/jobs/mpirun.sh" timeout 100 $three "$MICROW" $harvest --set store="$work/one" >"$work/out" 2>"$work/err" &
+LAUNCHER="$SOURCE/jobs/mpirun.sh" timeout -k 5 100 $three "$MICROW" $harvest --set store="$work/one" >"$work/out" 2>"$work/err" &
 one=$!
 lock="$work/one/activations/big/activations.h5.lock"
 wait_for 40 grep "blocks_done\": [1-9]" "$work/one/activations/big/progress.json"
