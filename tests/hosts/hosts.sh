@@ -94,7 +94,7 @@ check "it goes on from a checkpoint" grep -q "resuming training at step" "$work/
 check "to the same weights" cmp "$work/alone/sae_models/long/sae.safetensors" "$work/one/sae_models/long/sae.safetensors"
 
 part "a lost host that held the lock of a harvest"
-harvest="harvest exp.yaml --set name=big --set dataset.limit_documents=2000"
+harvest="harvest exp.yaml --set name=big --set dataset.limit_documents=0 --set dataset.batch=4"
 "$MICROW" $harvest --set store="$work/alone" >/dev/null 2>&1 || fail "the larger harvest"
 export OMPI_MCA_oob_tcp_keepalive_time=3 OMPI_MCA_oob_tcp_keepalive_intvl=1 OMPI_MCA_oob_tcp_keepalive_probes=2
 LAUNCHER="$SOURCE/jobs/mpirun.sh" timeout -k 5 100 $three "$MICROW" $harvest --set store="$work/one" >"$work/out" 2>"$work/err" &
