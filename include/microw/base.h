@@ -185,6 +185,9 @@ void mw_utf8_show_cut(mw_text *out, const char *bytes, size_t length, size_t mos
 /* ---- random numbers ------------------------------------------------------------------------------- */
 
 /* Philox4x32-10 (Salmon et al., SC'11): a pure function of key and counter, equal on CPU and GPU. */
+/* Sets `out` to 128 random bits of the system, in hexadecimal. MW_ERR_IO. */
+enum { MW_NONCE_TEXT = 33 };
+mw_status mw_nonce(char out[MW_NONCE_TEXT]) MW_MUST_USE;
 void mw_philox(uint64_t key, uint64_t counter_hi, uint64_t counter_lo, uint32_t out[4]);
 /* Return number `index` of stream `stream`: uniform in [0, 1) with 24 bits; standard normal by Box-Muller. */
 float mw_rng_uniform(uint64_t seed, uint64_t stream, uint64_t index);
@@ -255,7 +258,7 @@ mw_status mw_make_directories(const char *path) MW_MUST_USE;
  * network file systems too. */
 typedef struct mw_lock {
     char *path; /* NULL: not held */
-    char nonce[33];
+    char nonce[MW_NONCE_TEXT];
     struct mw_lock_pulse *pulse; /* a thread that touches the file every ten seconds */
 } mw_lock;
 /* Takes the lock of `output`. Takes over the lock of a process of this machine that has ended, of an earlier start of
@@ -326,6 +329,8 @@ typedef struct mw_machine {
     bool has_nvidia, has_infiniband; /* by their device files */
 } mw_machine;
 void mw_machine_find(mw_machine *out);
+/* Sets `out` [room] to the name of this host; "": unknown. */
+void mw_host_name(char *out, size_t room);
 enum { MW_PROCESSORS_WORDS = MW_PROCESSORS_MAX / 64 };
 /* Sets bit i % 64 of word i / 64 for each processor i that this process may use. */
 void mw_processors_allowed(uint64_t out[MW_PROCESSORS_WORDS]);

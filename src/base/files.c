@@ -107,7 +107,7 @@ mw_status mw_file_read(const char *path, char **out, size_t *length) {
 /* With the host name: processes of other nodes may have the same number and write to the same folder. */
 static char *temporary_name(const char *path) {
     char host[64] = "";
-    gethostname(host, sizeof host - 1);
+    mw_host_name(host, sizeof host);
     return mw_format("%s.tmp.%s.%ld", path, host, (long)getpid());
 }
 

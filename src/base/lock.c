@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -67,17 +66,9 @@ static int64_t restarts_of_this(void) {
     return text && mw_parse_int(text, &n) ? n : 0;
 }
 
-static mw_status make_nonce(char out[33]) {
-    unsigned char bytes[16];
-    if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes)
-        return mw_error(MW_ERR_IO, "the system has no random bytes for a lock");
-    for (int i = 0; i < 16; i++) snprintf(out + 2 * i, 3, "%02x", bytes[i]);
-    return MW_OK;
-}
-
 static json_t *describe_this(const char *nonce) {
     char host[256] = "", started[32], now[32], *where = numbering();
-    gethostname(host, sizeof host - 1);
+    mw_host_name(host, sizeof host);
     (void)is_alive((long)getpid(), started);
     mw_timestamp(now);
     json_t *made =
@@ -325,7 +316,7 @@ static mw_status wait_and_take(const char *output, const char *path, double seco
 
 mw_status mw_lock_take(const char *output, double seconds, bool steal, mw_lock *out) {
     mw_lock lock = {0};
-    MW_TRY(make_nonce(lock.nonce));
+    MW_TRY(mw_nonce(lock.nonce));
     if (!(lock.path = mw_format("%s.lock", output))) return MW_ERR_MEMORY;
     mw_status status = wait_and_take(output, lock.path, seconds, steal, lock.nonce);
     if (status == MW_OK) {

@@ -251,10 +251,15 @@ static void find_allowed(mw_machine *m) {
     list_allowed(set, m);
 }
 
+void mw_host_name(char *out, size_t room) {
+    memset(out, 0, room);
+    if (gethostname(out, room - 1) != 0) out[0] = '\0';
+}
+
 void mw_machine_find(mw_machine *out) {
     struct utsname name;
     *out = (mw_machine){.quota = mw_processor_quota(), .group = group_memory()};
-    if (gethostname(out->host, sizeof out->host - 1) != 0) out->host[0] = '\0';
+    mw_host_name(out->host, sizeof out->host);
     if (uname(&name) == 0)
         snprintf(out->kernel, sizeof out->kernel, "%s %s %s", name.sysname, name.release, name.machine);
     snprintf(out->libc, sizeof out->libc, "glibc %s", gnu_get_libc_version());

@@ -1,8 +1,11 @@
-/* Counter-based random numbers and permutations: no state, the same at any number of ranks and threads. */
+/* Counter-based random numbers and permutations: no state, the same at any number of ranks and threads. And random bits
+ * of the system, for names that no other process has. */
 #include "microw/base.h"
 #include "base/dispatch.h"
 
 #include <math.h>
+#include <stdio.h>
+#include <sys/random.h>
 
 /* Philox4x32-10, constants from Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC'11. The numbers are in
  * 64-bit variables whose upper halves are 0: so the compiler can make vectors of several of them. */
@@ -129,4 +132,12 @@ void mw_permute_range(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t first,
         walk(w.value, seed, epoch, half);
         leave(&w, n, out);
     }
+}
+
+mw_status mw_nonce(char out[MW_NONCE_TEXT]) {
+    enum { BYTES = (MW_NONCE_TEXT - 1) / 2 };
+    unsigned char bytes[BYTES];
+    if (getrandom(bytes, BYTES, 0) != BYTES) return mw_error(MW_ERR_IO, "the system has no random bytes");
+    for (int i = 0; i < BYTES; i++) snprintf(out + 2 * i, 3, "%02x", bytes[i]);
+    return MW_OK;
 }

@@ -565,7 +565,7 @@ void mw_comm_report_errors(const mw_comm *comm) {
     char *held = mw_log_take_held();
     if (held) snprintf(own, sizeof own, "%s", held);
     mw_free(held);
-    gethostname(host, sizeof host - 1);
+    mw_host_name(host, sizeof host);
     char *all = mw_calloc((size_t)comm->size, SLOT), *hosts = mw_calloc((size_t)comm->size, HOST);
     mw_status status = mw_comm_agree(comm, all && hosts ? MW_OK : MW_ERR_MEMORY);
     if (status == MW_OK) status = mw_comm_allgather(comm, own, SLOT, all);

@@ -25,10 +25,9 @@ void mw_experiment_libraries(mw_library_callback *report, void *self) {
 #include <microhttpd.h>
 #include <pthread.h>
 #include <stdio.h>
-#include <sys/random.h>
 #include <time.h>
 
-enum { TOKEN_BYTES = 16, BODY_MAX = 1 << 16, NEW_TOKENS_MAX = 512, EDITS_MAX = 64 };
+enum { TOKEN = MW_NONCE_TEXT - 1, BODY_MAX = 1 << 16, NEW_TOKENS_MAX = 512, EDITS_MAX = 64 };
 /* Connections: without the token, all together. */
 enum { UNTRUSTED_MAX = 64, CONNECTIONS_MAX = 512 };
 /* Time limits: for the header, then for the body; for the whole answer to a request without the token; between
@@ -41,7 +40,7 @@ typedef struct request request;
  * buffers, in the order of the requests. */
 typedef struct server {
     experiment_run *r;
-    char token[2 * TOKEN_BYTES + 1];
+    char token[TOKEN + 1];
     connections *all;
     pthread_mutex_t lock; /* of the queue */
     pthread_cond_t more;
@@ -272,14 +271,14 @@ struct request {
 
 static bool same_token(const char *a, const char *b) {
     unsigned different = 0;
-    for (int i = 0; i < 2 * TOKEN_BYTES; i++) different |= (unsigned)(a[i] ^ b[i]); /* in constant time */
+    for (int i = 0; i < TOKEN; i++) different |= (unsigned)(a[i] ^ b[i]); /* in constant time */
     return different == 0;
 }
 
 /* Returns the part of the address after "/TOKEN/"; NULL for another token, or none. */
 static const char *path_after_token(const server *s, const char *url) {
-    if (url[0] != '/' || strlen(url) < 2 * TOKEN_BYTES + 2 || url[2 * TOKEN_BYTES + 1] != '/') return NULL;
-    return same_token(url + 1, s->token) ? url + 2 * TOKEN_BYTES + 2 : NULL;
+    if (url[0] != '/' || strlen(url) < TOKEN + 2 || url[TOKEN + 1] != '/') return NULL;
+    return same_token(url + 1, s->token) ? url + TOKEN + 2 : NULL;
 }
 
 static const char *header(struct MHD_Connection *connection, const char *name) {
@@ -433,14 +432,6 @@ static size_t leave_escaped(void *self, struct MHD_Connection *connection, char 
 
 /* ---- the server -------------------------------------------------------------------------------------------------- */
 
-static mw_status make_token(server *s) {
-    unsigned char bytes[TOKEN_BYTES];
-    if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes)
-        return mw_error(MW_ERR_IO, "the system gives no random bytes for a token");
-    for (int i = 0; i < TOKEN_BYTES; i++) snprintf(s->token + 2 * i, 3, "%02x", bytes[i]);
-    return MW_OK;
-}
-
 static struct MHD_Daemon *start(server *s, int64_t port) {
     struct sockaddr_in here = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     here.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -499,7 +490,7 @@ mw_status mw_experiment_serve(const mw_experiment *experiment, const mw_comm *co
     server s = {.r = &r, .lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER};
     s.last = &s.first;
     mw_status status = open_all(&r);
-    if (status == MW_OK) status = make_token(&s);
+    if (status == MW_OK) status = mw_nonce(s.token);
     if (status == MW_OK) status = connections_open(UNTRUSTED_MAX, &s.all);
     if (status == MW_OK) status = listen_and_wait(&s, port);
     connections_close(&s.all);
