@@ -43,10 +43,6 @@ mw_status shard_agree(const mw_sae *sae, mw_status local) {
     return sae->shard.peers ? mw_comm_agree(sae->shard.peers, local) : local;
 }
 
-mw_status shard_sum(const mw_sae *sae, int64_t *values, int64_t count) {
-    return sae->shard.peers ? mw_comm_allreduce_sum(sae->shard.peers, values, count) : MW_OK;
-}
-
 /* ---- selection ----------------------------------------------------------------------------------------------- */
 
 candidates candidates_of(mw_backend *b, int64_t rows, int64_t width) {

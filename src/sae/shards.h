@@ -21,10 +21,8 @@ void shard_rows(const mw_sae *sae, int rank, int ranks, int64_t batch, int64_t *
 /* Returns the index of this shard. */
 int shard_number(const mw_sae *sae);
 
-/* mw_comm_agree and mw_comm_allreduce_sum over the peers; without shards they change nothing. Collective over the
- * peers. */
+/* mw_comm_agree over the peers; without shards it changes nothing. Collective over the peers. */
 mw_status shard_agree(const mw_sae *sae, mw_status local) MW_MUST_USE;
-mw_status shard_sum(const mw_sae *sae, int64_t *values, int64_t count) MW_MUST_USE;
 
 /* The `width` largest pre-activations of each row in this shard, by ascending latent; 0 behind the last where the shard
  * has fewer latents. */
