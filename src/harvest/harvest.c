@@ -1,6 +1,7 @@
 /* Harvest: forward passes over a dataset, with detectors that copy the stored rows, and resuming. */
 #include "microw/harvest.h"
 #include "harvest/write_queue.h"
+#include "store/block_digest.h"
 
 #include <stdio.h>
 #include <omp.h>

@@ -176,11 +176,3 @@ mw_status row_plan_make(const mw_model *model, const mw_dataset *dataset, const 
         *out = plan;
     return status;
 }
-
-uint64_t largest_block(const mw_store_layout *layout) {
-    uint64_t rows = 1;
-    for (int64_t b = 0; b < layout->n_blocks; b++)
-        if (layout->block_row[b + 1] - layout->block_row[b] > rows)
-            rows = layout->block_row[b + 1] - layout->block_row[b];
-    return rows;
-}

@@ -18,7 +18,5 @@ typedef struct row_plan {
 mw_status row_plan_make(const mw_model *model, const mw_dataset *dataset, const mw_tokenizer *tokenizer,
                         const mw_harvest_options *options, row_plan *out) MW_MUST_USE;
 void row_plan_free(row_plan *plan);
-/* Returns the rows of the largest block; at least 1. */
-uint64_t largest_block(const mw_store_layout *layout);
 
 #endif

@@ -24,10 +24,15 @@ static int64_t rows_of(const mw_store_layout *layout, int64_t block) {
     return (int64_t)(layout->block_row[block + 1] - layout->block_row[block]);
 }
 
-mw_status digester_open(const mw_store_layout *layout, digester *out) {
-    int64_t rows = 0, width = 0;
+int64_t largest_block(const mw_store_layout *layout) {
+    int64_t rows = 1;
     for (int64_t b = 0; b < layout->n_blocks; b++)
         if (rows_of(layout, b) > rows) rows = rows_of(layout, b);
+    return rows;
+}
+
+mw_status digester_open(const mw_store_layout *layout, digester *out) {
+    int64_t rows = largest_block(layout), width = 0;
     for (int64_t s = 0; s < layout->n_sites; s++)
         if (layout->widths[s] > width) width = layout->widths[s];
     *out = (digester){.layout = layout,

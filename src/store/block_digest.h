@@ -16,6 +16,9 @@ typedef struct block_digest {
     site_digest *site;
 } block_digest;
 
+/* Returns the rows of the largest block; at least 1. */
+int64_t largest_block(const mw_store_layout *layout);
+
 /* Makes memory for the digest of any block of a layout; block_digest_free frees, also after an error. */
 mw_status block_digest_make(const mw_store_layout *layout, block_digest *out) MW_MUST_USE;
 void block_digest_free(block_digest *digest);
