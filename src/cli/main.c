@@ -55,14 +55,15 @@ static int threads_given(void) {
     return given;
 }
 
-/* Limits the threads of OpenMP to those that it gives and, unless the user has chosen their number, to those that have
- * a processor: several ranks of a node that are not bound would each take all. */
+/* Limits the threads of OpenMP to those that have a processor, unless the user has chosen their number, since several
+ * ranks of a node that are not bound would each take all; and to those that it gives. */
 static mw_status share_processors(const mw_comm *world) {
-    int before = omp_get_max_threads(), threads = threads_given(), shared;
+    int before = omp_get_max_threads(), shared;
     MW_TRY(mw_comm_share_processors(world, &shared));
-    if (!mw_environment("OMP_NUM_THREADS") && shared < threads) threads = shared;
-    omp_set_num_threads(threads);
-    if (threads < before) mw_log(MW_LOG_DEBUG, "%d of %d threads, for which there are processors", threads, before);
+    if (!mw_environment("OMP_NUM_THREADS") && shared < before) omp_set_num_threads(shared);
+    omp_set_num_threads(threads_given());
+    if (omp_get_max_threads() < before)
+        mw_log(MW_LOG_DEBUG, "%d of %d threads, for which there are processors", omp_get_max_threads(), before);
     return MW_OK;
 }
 
