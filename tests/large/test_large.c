@@ -3,6 +3,7 @@
  * Each takes up to three minutes, 8 GiB of memory and 12 GB of disk below $TMPDIR. Without MICROW_LARGE they are
  * skipped. */
 #include "comm/message_limit.h"
+#include "ranks.h"
 #include "store.h"
 #include "store/harvest_file.h"
 
@@ -275,9 +276,5 @@ int main(int argc, char **argv) {
     char command[300];
     snprintf(command, sizeof command, "rm -r '%s'", folder);
     if (rank == 0) CHECK(system(command) == 0);
-    int64_t failed = test_failures;
-    NEED_OK(mw_comm_allreduce_sum(world, &failed, 1));
-    test_failures = (int)failed;
-    mw_comm_free(&world);
-    return test_end();
+    return test_end_of_ranks(&world);
 }

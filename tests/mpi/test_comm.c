@@ -2,7 +2,7 @@
 #include "microw/comm.h"
 #include "comm/exchange.h"
 #include "comm/message_limit.h"
-#include "test.h"
+#include "ranks.h"
 
 enum { BYTES = 5003, NUMBERS = 701 };
 
@@ -127,9 +127,5 @@ int main(int argc, char **argv) {
         RUN(exchanges);
         RUN(failures);
     }
-    int64_t failed = test_failures;
-    NEED_OK(mw_comm_allreduce_sum(world, &failed, 1));
-    test_failures = (int)failed;
-    mw_comm_free(&world);
-    return test_end();
+    return test_end_of_ranks(&world);
 }

@@ -3,7 +3,7 @@
 #include "microw/concepts.h"
 #include "microw/harvest.h"
 #include "store/h5_file.h"
-#include "test.h"
+#include "ranks.h"
 
 #include <unistd.h>
 
@@ -842,9 +842,5 @@ int main(int argc, char **argv) {
     mw_model_free(&model);
     mw_backend_close(&backend);
     mw_comm_free(&self);
-    int64_t failed = test_failures;
-    NEED_OK(mw_comm_allreduce_sum(world, &failed, 1));
-    test_failures = (int)failed;
-    mw_comm_free(&world);
-    return test_end();
+    return test_end_of_ranks(&world);
 }

@@ -1,6 +1,7 @@
 /* Training against the torch runs of tools/make_golden_training.py, and the same bytes at any number of ranks. */
 #include "device.h"
 #include "microw/safetensors.h"
+#include "ranks.h"
 #include "sae/step/step.h"
 
 enum { K = 6, SHARDS_MAX = 3 /* of the fixture's 1100 latents, in blocks of 512 */ };
@@ -446,9 +447,5 @@ int main(int argc, char **argv) {
     mw_safetensors_free(&golden);
     mw_backend_close(&backend);
     mw_backend_close(&b);
-    int64_t failed = test_failures;
-    NEED_OK(mw_comm_allreduce_sum(world, &failed, 1));
-    test_failures = (int)failed;
-    mw_comm_free(&world);
-    return test_end();
+    return test_end_of_ranks(&world);
 }
